@@ -1,0 +1,67 @@
+"""The errors a user can meet. Each message names the cause and the next step."""
+
+
+class StationError(Exception):
+    """Base of every expected error; ``exit_code`` is what the process ends with."""
+
+    exit_code = 70
+
+
+class ConfigurationError(StationError):
+    """Something the user wrote or passed is wrong; restarting cannot cure it (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+class BundleError(ConfigurationError):
+    """The model bundle cannot be used."""
+
+
+class BundleMissing(BundleError):
+    """A file of the bundle is not there."""
+
+
+class BundleDamaged(BundleError):
+    """A file of the bundle is truncated, altered or not what its name says."""
+
+
+class BundleVersionUnsupported(BundleError):
+    """The manifest was written for another version of this software."""
+
+
+class OutputNotWritable(ConfigurationError):
+    """A folder or file that the user asked for cannot be written."""
+
+
+class PictureUnreadable(StationError):
+    """A picture file cannot be read or decoded."""
+
+    exit_code = 65
+
+
+class FrameUnsuitable(StationError):
+    """A frame has a size or pixel format that the model was not made for."""
+
+    exit_code = 65
+
+
+class ModelError(StationError):
+    """The network could not be compiled or run, or gave numbers that are not finite."""
+
+
+class CameraError(StationError):
+    """Base of camera faults (EX_UNAVAILABLE)."""
+
+    exit_code = 69
+
+
+class CameraUriInvalid(ConfigurationError):
+    """The camera URI names no kind of camera we know, or no place that exists."""
+
+
+class CameraNotOpened(CameraError):
+    """The camera could not be opened."""
+
+
+class CameraLost(CameraError):
+    """The camera was open and stopped giving frames."""

@@ -1,0 +1,77 @@
+"""The frame: what travels from a camera to the inspector."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.integer]
+
+
+class FrameStatus(StrEnum):
+    """Whether a frame may be inspected; only ``COMPLETE`` may."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    STALE = "stale"
+    FROZEN = "frozen"
+
+
+class PixelFormat(StrEnum):
+    """Sample layout of a frame: ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``; 8 or 16 bits."""
+
+    GREY8 = "grey8"
+    GREY16 = "grey16"
+    BGR8 = "bgr8"
+    BGR16 = "bgr16"
+    BGRA8 = "bgra8"
+    BGRA16 = "bgra16"
+
+    @property
+    def is_colour(self) -> bool:
+        return self not in (PixelFormat.GREY8, PixelFormat.GREY16)
+
+    @property
+    def is_16_bit(self) -> bool:
+        return self.value.endswith("16")
+
+
+_FORMATS = {
+    (1, "uint8"): PixelFormat.GREY8,
+    (1, "uint16"): PixelFormat.GREY16,
+    (3, "uint8"): PixelFormat.BGR8,
+    (3, "uint16"): PixelFormat.BGR16,
+    (4, "uint8"): PixelFormat.BGRA8,
+    (4, "uint16"): PixelFormat.BGRA16,
+}
+
+
+def pixel_format(pixels: Pixels) -> PixelFormat | None:
+    """Return the format of an array, or None for a layout no camera gives."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
+    return _FORMATS.get((channels, pixels.dtype.name))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture as the camera gave it.
+
+    Attributes:
+        pixels: ``(H, W)``, ``(H, W, 3) BGR`` or ``(H, W, 4) BGRA``, uint8 or uint16; owned by the
+            frame, never written again. Empty when the picture could not be read.
+        number: the camera's own frame counter, not ours; for folders the position of the file.
+        captured_ns: monotonic host time of arrival.
+        captured_utc_ns: wall-clock time of arrival; written down, never calculated with.
+        status: only ``COMPLETE`` frames may be inspected.
+        source: URI of the file the picture came from; None for a live camera.
+        detail: why the frame is not complete, for people.
+    """
+
+    pixels: Pixels
+    number: int
+    captured_ns: int
+    captured_utc_ns: int
+    status: FrameStatus = FrameStatus.COMPLETE
+    source: str | None = None
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""Pure inspection: prepared picture to decision. No threads, no I/O."""

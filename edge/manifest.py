@@ -1,0 +1,298 @@
+"""The model bundle: IR plus manifest, verified as one thing.
+
+``bottle.xml`` and ``bottle.bin`` are the OpenVINO IR, ``bottle.json`` is the manifest. OpenVINO
+itself loads an IR with flipped or zeroed bytes without a word, so both files are read once, checked
+against the manifest, and compiled from those very bytes.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import BundleDamaged, BundleMissing, BundleVersionUnsupported
+from edge.frame import PixelFormat
+
+SCHEMA: Literal["bundle/1"] = "bundle/1"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Identity(_Part):
+    """What the bundle is and who made it."""
+
+    name: str = Field(min_length=1)
+    algorithm: str
+    backbone: str
+    weights_licence: str
+    created: datetime
+    made_with: dict[str, str]
+    xml_sha256: Sha256
+    bin_sha256: Sha256
+
+
+class Crop(_Part):
+    """Region of interest in frame pixels, origin top-left."""
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class Levels(_Part):
+    """The 16-bit samples that become 0 and 255."""
+
+    black: int = Field(ge=0, le=65535)
+    white: int = Field(ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Levels":
+        if self.black >= self.white:
+            raise ValueError(f"black ({self.black}) must lie below white ({self.white})")
+        return self
+
+
+class InputSpec(_Part):
+    """How a frame becomes the model's input; all that ``edge.preparation`` needs to know.
+
+    Attributes:
+        height, width: model input in pixels.
+        colour_order: order of the three prepared channels.
+        resize: ``area``: area-averaging where the picture shrinks, bilinear where it grows.
+        pixel_formats: formats of the pictures the model was trained on; others are refused.
+        levels: mapping of 16-bit samples; required when a 16-bit format is listed.
+        crop: default region of interest; the station may set its own.
+    """
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    colour_order: Literal["bgr"] = "bgr"
+    resize: Literal["area"] = "area"
+    pixel_formats: tuple[PixelFormat, ...] = Field(min_length=1)
+    levels: Levels | None = None
+    crop: Crop | None = None
+    tile_plan: None = None
+
+    @model_validator(mode="after")
+    def _levels_for_16_bit(self) -> "InputSpec":
+        if self.levels is None and any(f.is_16_bit for f in self.pixel_formats):
+            raise ValueError("levels are required for 16-bit pixel formats")
+        return self
+
+
+class OutputSpec(_Part):
+    """Size of the raw anomaly map in cells, and whether the graph gives an image score."""
+
+    map_height: int = Field(ge=1)
+    map_width: int = Field(ge=1)
+    image_score: bool
+
+
+class Extent(_Part):
+    """Lowest and highest raw value seen in validation."""
+
+    min: float
+    max: float
+
+
+class Normalization(_Part):
+    image: Extent
+    map: Extent
+
+
+class ThresholdMethod(StrEnum):
+    F1_ADAPTIVE = "f1_adaptive"
+    RECALL = "recall"
+    FALSE_REJECT_RATE = "false_reject_rate"
+    QUANTILE = "quantile"
+    MANUAL = "manual"
+
+
+class Threshold(_Part):
+    """Raw thresholds and the evidence they rest on.
+
+    Attributes:
+        image, pixel: raw values; a score at or above is anomalous.
+        good_count, defective_count: validation images behind them.
+        interval: bootstrap interval (2.5 % to 97.5 %) of the image threshold.
+    """
+
+    image: float
+    pixel: float
+    method: ThresholdMethod
+    good_count: int = Field(ge=0)
+    defective_count: int = Field(ge=0)
+    interval: tuple[float, float] | None
+
+
+class ScoreStatistics(_Part):
+    """Quantiles of the image scores of good parts, for drift alarms without labels."""
+
+    probabilities: tuple[Share, ...]
+    scores: tuple[float, ...]
+
+
+class GateReport(_Part):
+    """What the parity gate measured at export.
+
+    Attributes:
+        pictures: how many pictures were compared.
+        largest_score_difference: between torch and OpenVINO, in shares of the score's spread.
+        smallest_map_correlation: Pearson, between torch and OpenVINO maps.
+        verdict_flips: validation pictures whose decision changed, as a share.
+        auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
+    """
+
+    pictures: int = Field(ge=1)
+    largest_score_difference: float
+    smallest_map_correlation: float
+    verdict_flips: Share
+    auroc_before: Share | None
+    auroc_after: Share | None
+
+
+class Precision(_Part):
+    """Number format of the weights and of the arithmetic the thresholds were validated with."""
+
+    weights: Literal["fp32", "fp16", "int8"]
+    inference: Literal["f32", "f16", "bf16"]
+    gate: GateReport
+
+
+class SplitMetrics(_Part):
+    """Metrics of one split; ``f1_reject_all`` is what rejecting everything would score."""
+
+    good_count: int
+    defective_count: int
+    image_auroc: Share | None = None
+    image_f1_max: Share | None = None
+    f1_reject_all: Share | None = None
+    pixel_auroc: Share | None = None
+    pixel_f1_max: Share | None = None
+    aupro: Share | None = None
+
+
+class Training(_Part):
+    """Where the model came from."""
+
+    dataset: str
+    dataset_fingerprint: Sha256
+    fit_count: int = Field(ge=1)
+    validation_good_count: int = Field(ge=0)
+    validation_defective_count: int = Field(ge=0)
+    seed: int
+    hyperparameters: dict[str, str | int | float | bool]
+    metrics: dict[str, SplitMetrics]
+
+
+class Manifest(_Part):
+    """Everything the runtime needs beside the graph; written by export, never by a site."""
+
+    schema_version: Literal["bundle/1"] = SCHEMA
+    identity: Identity
+    input: InputSpec
+    output: OutputSpec
+    normalization: Normalization
+    threshold: Threshold
+    statistics: ScoreStatistics
+    precision: Precision
+    training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle in memory.
+
+    Attributes:
+        manifest: the parsed manifest.
+        sha256: of the manifest file; it contains the other two hashes, so it names all three.
+        xml, weights: the bytes that were hashed, private to this process.
+        path: the ``.xml`` it was read from.
+    """
+
+    manifest: Manifest
+    sha256: str
+    xml: bytes
+    weights: bytes
+    path: Path
+
+
+def load_bundle(xml_path: Path) -> Bundle:
+    """Read and verify ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
+
+    Raises:
+        BundleMissing: a file is not there or not readable.
+        BundleDamaged: a hash does not match, or the manifest is not a manifest.
+        BundleVersionUnsupported: the manifest has another schema version.
+    """
+    if xml_path.suffix != ".xml":
+        raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
+    text = _read(xml_path.with_suffix(".json"))
+    manifest = parse_manifest(text, xml_path.with_suffix(".json"))
+    xml = _read(xml_path)
+    weights = _read(xml_path.with_suffix(".bin"))
+    for path, content, expected in (
+        (xml_path, xml, manifest.identity.xml_sha256),
+        (xml_path.with_suffix(".bin"), weights, manifest.identity.bin_sha256),
+    ):
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise BundleDamaged(
+                f"{path}: SHA-256 {found[:12]}… does not match {expected[:12]}… in the manifest "
+                f"({len(content)} bytes read). Copy all three files of the bundle again, or "
+                "export it again."
+            )
+    return Bundle(manifest, hashlib.sha256(text).hexdigest(), xml, weights, xml_path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """Parse a manifest; ``path`` is only named in errors."""
+    try:
+        header = _Header.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleDamaged(
+            f"{path}: not a bundle manifest ({_first_fault(error)}). "
+            "Copy it again, or export the model again."
+        ) from error
+    if header.schema_version != SCHEMA:
+        raise BundleVersionUnsupported(
+            f"{path}: schema {header.schema_version!r}, this edge-run reads {SCHEMA!r}. "
+            "Export the checkpoint again with the export-model of this version."
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleDamaged(
+            f"{path}: {_first_fault(error)}. The site never edits a manifest; "
+            "copy it again, or export the model again."
+        ) from error
+
+
+class _Header(BaseModel):
+    schema_version: str
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    return f"{key}: {fault['msg']}" if key else str(fault["msg"])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleMissing(
+            f"{path}: cannot be read ({error.strerror}). A bundle is NAME.xml, NAME.bin and "
+            "NAME.json in one folder; copy all three."
+        ) from error
