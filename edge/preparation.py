@@ -62,11 +62,12 @@ def resize_area(pixels: Pixels, height: int, width: int) -> NDArray[np.uint8]:
     """
     rows, columns = pixels.shape[:2]
     shrunk = (min(width, columns), min(height, rows))
+    resized = np.asarray(pixels, np.uint8)
     if shrunk != (columns, rows):
-        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(resized, shrunk, interpolation=cv2.INTER_AREA)
     if shrunk != (width, height):
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    return pixels
+        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 def _check_format(pixels: Pixels, spec: InputSpec) -> None:
