@@ -22,7 +22,7 @@ class BundleMissing(BundleError):
 
 
 class BundleDamaged(BundleError):
-    """A file of the bundle is truncated, altered or not what its name says."""
+    """A file of the bundle is truncated, altered, or not what the manifest says it is."""
 
 
 class BundleVersionUnsupported(BundleError):

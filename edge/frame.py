@@ -1,6 +1,6 @@
 """The frame: what travels from a camera to the inspector."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -48,8 +48,13 @@ _FORMATS = {
 
 
 def pixel_format(pixels: Pixels) -> PixelFormat | None:
-    """Return the format of an array, or None for a layout no camera gives."""
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
+    """Return the format of an array, or None for a layout that is no frame's."""
+    if pixels.ndim == 2:
+        channels = 1
+    elif pixels.ndim == 3 and pixels.shape[2] > 1:  # (H, W, 1) would be grey in two layouts
+        channels = pixels.shape[2]
+    else:
+        return None
     return _FORMATS.get((channels, pixels.dtype.name))
 
 
@@ -64,11 +69,12 @@ class Frame:
         captured_ns: monotonic host time of arrival.
         captured_utc_ns: wall-clock time of arrival; written down, never calculated with.
         status: only ``COMPLETE`` frames may be inspected.
-        source: URI of the file the picture came from; None for a live camera.
+        source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it;
+            None for a live camera.
         detail: why the frame is not complete, for people.
     """
 
-    pixels: Pixels
+    pixels: Pixels = field(repr=False)
     number: int
     captured_ns: int
     captured_utc_ns: int

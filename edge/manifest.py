@@ -7,12 +7,11 @@ against the manifest, and compiled from those very bytes.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleDamaged, BundleMissing, BundleVersionUnsupported
 from edge.frame import PixelFormat
@@ -30,11 +29,11 @@ class _Part(BaseModel):
 class Identity(_Part):
     """What the bundle is and who made it."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=100)
     algorithm: str
     backbone: str
     weights_licence: str
-    created: datetime
+    created: AwareDatetime
     made_with: dict[str, str]
     xml_sha256: Sha256
     bin_sha256: Sha256
@@ -91,7 +90,12 @@ class InputSpec(_Part):
 
 
 class OutputSpec(_Part):
-    """Size of the raw anomaly map in cells, and whether the graph gives an image score."""
+    """What the graph gives.
+
+    Attributes:
+        map_height, map_width: size of the raw anomaly map in cells.
+        image_score: the graph gives an image score; where false, the largest map value is it.
+    """
 
     map_height: int = Field(ge=1)
     map_width: int = Field(ge=1)
@@ -104,13 +108,23 @@ class Extent(_Part):
     min: float
     max: float
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "Extent":
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) must not lie above max ({self.max:g})")
+        return self
+
 
 class Normalization(_Part):
+    """Ranges that become one unit of the normalized scale."""
+
     image: Extent
     map: Extent
 
 
 class ThresholdMethod(StrEnum):
+    """How a threshold came about; the functions of ``edge.inspection.thresholding``."""
+
     F1_ADAPTIVE = "f1_adaptive"
     RECALL = "recall"
     FALSE_REJECT_RATE = "false_reject_rate"
@@ -134,12 +148,34 @@ class Threshold(_Part):
     defective_count: int = Field(ge=0)
     interval: tuple[float, float] | None
 
+    @model_validator(mode="after")
+    def _interval_ordered(self) -> "Threshold":
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError(f"interval {self.interval} must be (low, high)")
+        return self
+
 
 class ScoreStatistics(_Part):
-    """Quantiles of the image scores of good parts, for drift alarms without labels."""
+    """Quantiles of the image scores of good parts, for drift alarms without labels.
+
+    Attributes:
+        probabilities: ascending.
+        scores: the raw score at each probability.
+    """
 
     probabilities: tuple[Share, ...]
     scores: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _paired_and_ascending(self) -> "ScoreStatistics":
+        if len(self.probabilities) != len(self.scores):
+            raise ValueError(
+                f"{len(self.probabilities)} probabilities but {len(self.scores)} scores"
+            )
+        for name, values in (("probabilities", self.probabilities), ("scores", self.scores)):
+            if list(values) != sorted(values):
+                raise ValueError(f"{name} must ascend")
+        return self
 
 
 class GateReport(_Part):
@@ -237,9 +273,9 @@ def load_bundle(xml_path: Path) -> Bundle:
     """
     if xml_path.suffix != ".xml":
         raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
+    xml = _read(xml_path)
     text = _read(xml_path.with_suffix(".json"))
     manifest = parse_manifest(text, xml_path.with_suffix(".json"))
-    xml = _read(xml_path)
     weights = _read(xml_path.with_suffix(".bin"))
     for path, content, expected in (
         (xml_path, xml, manifest.identity.xml_sha256),
@@ -256,7 +292,12 @@ def load_bundle(xml_path: Path) -> Bundle:
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """Parse a manifest; ``path`` is only named in errors."""
+    """Parse a manifest; ``path`` is only named in errors.
+
+    Raises:
+        BundleDamaged: not JSON, or a key is unknown, missing, of another type or out of range.
+        BundleVersionUnsupported: the manifest has another schema version.
+    """
     try:
         header = _Header.model_validate_json(text)
     except ValidationError as error:
@@ -270,15 +311,17 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
             "Export the checkpoint again with the export-model of this version."
         )
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleDamaged(
             f"{path}: {_first_fault(error)}. The site never edits a manifest; "
-            "copy it again, or export the model again."
+            "copy it again, or export the model again with this version."
         ) from error
 
 
 class _Header(BaseModel):
+    """The one key that every version of the manifest has."""
+
     schema_version: str
 
 

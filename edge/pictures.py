@@ -1,5 +1,6 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def is_picture(path: Path) -> bool:
+    """Tell by its name whether a file is a picture; hidden files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
@@ -52,7 +54,8 @@ def read_picture(path: Path) -> Pixels:
 def _has_its_end(encoded: bytes) -> bool:
     """Tell a whole JPEG or PNG from a cut one, which decoders fill with grey and call a success."""
     if encoded.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" in encoded[-4096:]
+        # End of image after the last start of scan: an embedded thumbnail has an end of its own.
+        return encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda")
     if encoded.startswith(b"\x89PNG"):
         return b"IEND" in encoded[-4096:]
     return len(encoded) > 0
@@ -62,17 +65,24 @@ def write_picture(path: Path, pixels: Pixels) -> None:
     """Write a picture whole or not at all: to a temporary file, then renamed.
 
     Raises:
-        OutputNotWritable: the folder or the disk refused it.
+        OutputNotWritable: the folder or the disk refused it, or the suffix names no encoder.
     """
-    done, encoded = cv2.imencode(path.suffix, pixels)
+    try:
+        done, encoded = cv2.imencode(path.suffix, pixels)
+    except cv2.error:
+        done = False
     if not done:
-        raise OutputNotWritable(f"{path}: no encoder for {path.suffix}. Use .png or .jpg.")
+        raise OutputNotWritable(
+            f"{path}: a {pixels.dtype} picture of shape {pixels.shape} cannot be encoded as "
+            f"{path.suffix or 'a file without suffix'}. Use .png or .jpg."
+        )
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(encoded.tobytes())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputNotWritable(
             f"{path}: cannot be written ({error.strerror}). Check space and permissions."
         ) from error

@@ -25,16 +25,17 @@ def prepare(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
         spec: from the manifest; the crop may come from the station.
 
     Returns:
-        ``(spec.height, spec.width, 3) uint8`` BGR, C-contiguous.
+        ``(spec.height, spec.width, 3) uint8`` BGR, C-contiguous, never a view of ``pixels``.
 
     Raises:
-        FrameUnsuitable: the format is none the model was trained on, the frame is too small, or
-            the crop does not lie inside it.
+        FrameUnsuitable: the format is none the model was trained on, the crop does not lie inside
+            the frame, or what is left is too small.
     """
     _check_format(pixels, spec)
     region = _cropped(pixels, spec.crop)
+    _check_size(region)
     if region.ndim == 3 and region.shape[2] == 4:
-        region = region[:, :, :3]
+        region = cv2.cvtColor(region, cv2.COLOR_BGRA2BGR)
     if region.dtype == np.uint16:
         assert spec.levels is not None  # the manifest guarantees it for 16-bit formats
         region = to_8_bit(region, spec.levels)
@@ -43,7 +44,9 @@ def prepare(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
         return cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR)
     if not any(accepted.is_colour for accepted in spec.pixel_formats):
         return cv2.cvtColor(cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return np.ascontiguousarray(resized)
+    if np.may_share_memory(resized, pixels):  # nothing to do: hand out a copy, not the frame
+        return resized.copy()
+    return resized
 
 
 def to_8_bit(pixels: Pixels, levels: Levels) -> NDArray[np.uint8]:
@@ -59,6 +62,9 @@ def resize_area(pixels: Pixels, height: int, width: int) -> NDArray[np.uint8]:
 
     Averaging keeps texture that is finer than the model's input from aliasing into it, which would
     raise every anomaly score.
+
+    Returns:
+        ``(height, width)`` or ``(height, width, 3)``; ``pixels`` itself when nothing is to be done.
     """
     rows, columns = pixels.shape[:2]
     shrunk = (min(width, columns), min(height, rows))
@@ -81,11 +87,14 @@ def _check_format(pixels: Pixels, spec: InputSpec) -> None:
             f"trained on {' and '.join(accepted)}. Set the camera to that format, "
             "or train with pictures of this one."
         )
-    rows, columns = pixels.shape[:2]
+
+
+def _check_size(region: Pixels) -> None:
+    rows, columns = region.shape[:2]
     if min(rows, columns) < SMALLEST_SIDE_PX:
         raise FrameUnsuitable(
-            f"the frame is {columns}×{rows} pixels, at least {SMALLEST_SIDE_PX} on each side are "
-            "needed. Check the camera's region of interest."
+            f"{columns}×{rows} pixels are left to inspect, at least {SMALLEST_SIDE_PX} on each "
+            "side are needed. Check the crop and the camera's region of interest."
         )
 
 

@@ -1,19 +1,21 @@
 """The inspector: one frame in, one decided inspection out. No threads, no I/O."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import FrameUnsuitable, ModelError
+from edge.errors import ConfigurationError, FrameUnsuitable, ModelError
 from edge.frame import Frame, FrameStatus
 from edge.inspection.normalization import ScoreScale, normalize, score_scale
-from edge.inspection.prediction import Predictor, RawPrediction
+from edge.inspection.prediction import NOT_FINITE, Predictor, RawPrediction
 from edge.inspection.regions import Placement, Region, enlarge, find_regions
 from edge.inspection.thresholding import Decision, Reason, Result, decide
-from edge.manifest import Crop, Manifest
+from edge.manifest import Crop, InputSpec, Normalization, Threshold
 from edge.preparation import prepare
 
 # Prepared pictures below these grey-level limits show no part: lens cap, lamp off, all white.
@@ -28,15 +30,29 @@ _STATUS_REASON = {
 }
 
 
+class Calibrated(Protocol):
+    """What an inspection rests on: the manifest on the line, the checkpoint in training."""
+
+    @property
+    def input(self) -> InputSpec: ...
+    @property
+    def normalization(self) -> Normalization: ...
+    @property
+    def threshold(self) -> Threshold: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a station may set; None keeps the bundle's value.
 
     Attributes:
         image_threshold, pixel_threshold: raw.
-        guard_band: half-width of the undecided band on the normalized scale.
-        smallest_region_px: regions below this size are not reported.
+        guard_band: half-width of the undecided band on the normalized scale, 0 to 0.5.
+        smallest_region_px: regions below this area are not reported.
         crop: region of interest in frame pixels.
+
+    Raises:
+        ConfigurationError: a number that no part could be decided by.
     """
 
     image_threshold: float | None = None
@@ -44,6 +60,25 @@ class Limits:
     guard_band: float = 0.0
     smallest_region_px: int = 0
     crop: Crop | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("image_threshold", "pixel_threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigurationError(
+                    f"{name} is {value}. Give a finite raw score, or leave it out to keep the "
+                    "bundle's."
+                )
+        if not 0.0 <= self.guard_band <= 0.5:
+            raise ConfigurationError(
+                f"guard_band is {self.guard_band}. Give a share of the normalized scale from 0 "
+                "(off) to 0.5."
+            )
+        if self.smallest_region_px < 0:
+            raise ConfigurationError(
+                f"smallest_region_px is {self.smallest_region_px}. Give an area in pixels, 0 to "
+                "report every region."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,7 @@ class Inspection:
     detail: str = ""
     score: float | None = None
     normalized_score: float | None = None
-    anomaly_map: NDArray[np.float32] | None = None
+    anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
     regions: tuple[Region, ...] = ()
     regions_truncated: bool = False
     placement: Placement | None = None
@@ -96,10 +131,18 @@ class Inspector:
     def __init__(
         self,
         predictor: Predictor,
-        manifest: Manifest,
+        manifest: Calibrated,
         limits: Limits = Limits(),
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """Take the bundle's values, and the station's where it has set its own.
+
+        Args:
+            predictor: what runs the network; one inspector owns it.
+            manifest: of the bundle that the predictor runs.
+            limits: what the station has set.
+            clock_ns: monotonic clock of the stage times.
+        """
         chosen = limits.image_threshold
         self.threshold = manifest.threshold.image if chosen is None else chosen
         chosen = limits.pixel_threshold
@@ -133,6 +176,8 @@ class Inspector:
         except ModelError as error:
             return replace(self.failure(Reason.MODEL_ERROR, str(error)), durations=durations)
         inferred_at = self._clock_ns()
+        if not prediction.is_finite():
+            return replace(self.failure(Reason.MODEL_ERROR, NOT_FINITE), durations=durations)
         inspection = self._evaluate(prediction, self._placement(frame))
         return replace(
             inspection,
@@ -177,7 +222,7 @@ class Inspector:
 
 
 def picture_fault(prepared: NDArray[np.uint8]) -> tuple[Reason, str] | None:
-    """Tell why a prepared picture cannot show a part, or None if it may."""
+    """Tell why a prepared ``(H, W, 3) uint8`` picture cannot show a part, or None if it may."""
     mean = float(prepared.mean())
     if not DARKEST_MEAN <= mean <= BRIGHTEST_MEAN:
         what = "dark" if mean < DARKEST_MEAN else "white"

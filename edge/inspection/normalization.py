@@ -32,8 +32,12 @@ def normalize(scores: NDArray[np.floating], scale: ScoreScale) -> NDArray[np.flo
         scale: threshold and range, from the manifest.
 
     Returns:
-        Same shape, in [0, 1]. For display and messages only: decisions and metrics use raw scores.
+        Same shape and type, in [0, 1]; below 0.5 exactly where a score is below the threshold.
+        For display and messages only: decisions and metrics use raw scores.
 
     Source: Akcay et al., Anomalib, 2022, section 3.4.
     """
-    return np.clip((scores - scale.threshold) / scale.range + THRESHOLD, 0.0, 1.0)
+    normalized = np.clip((scores - scale.threshold) / scale.range + THRESHOLD, 0.0, 1.0)
+    # A score a hair below the threshold would round onto it and contradict its own verdict.
+    just_below = np.nextafter(normalized.dtype.type(THRESHOLD), normalized.dtype.type(0))
+    return np.where(scores < scale.threshold, np.minimum(normalized, just_below), normalized)

@@ -57,32 +57,40 @@ def find_regions(
         smallest_area_px: regions below this size in frame pixels are left out.
 
     Returns:
-        At most 32 regions, and whether there were more.
+        At most 32 regions, and whether there were more. A box holds every frame pixel that its
+        region touches, and lies inside the placement.
     """
     mask = (anomaly_map >= threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count == 1:
         return (), False
     rows, columns = anomaly_map.shape
-    scale_x, scale_y = placement.width / columns, placement.height / rows
-    peaks = np.full(count, -np.inf, np.float32)
-    np.maximum.at(peaks, labels[mask > 0], anomaly_map[mask > 0])
-    found = []
-    for label in np.argsort(-peaks[1:], kind="stable") + 1:
-        left, top, width, height, cells = (int(value) for value in stats[label])
-        area_px = round(cells * scale_x * scale_y)
-        if area_px < smallest_area_px:
-            continue
-        x0, y0 = int(left * scale_x), int(top * scale_y)
-        x1, y1 = int(np.ceil((left + width) * scale_x)), int(np.ceil((top + height) * scale_y))
-        found.append(
+    pixels_per_cell = placement.width * placement.height / (rows * columns)
+    areas_px = np.rint(stats[:, cv2.CC_STAT_AREA] * pixels_per_cell)
+    peaks = np.full(count, -np.inf, anomaly_map.dtype)
+    inside = mask > 0
+    np.maximum.at(peaks, labels[inside], anomaly_map[inside])
+    strongest_first = np.argsort(-peaks[1:], kind="stable") + 1
+    # Only what is reported becomes an object: a noisy map has thousands of regions.
+    reported = strongest_first[areas_px[strongest_first] >= smallest_area_px]
+    regions = []
+    for label in reported[:MAX_REGIONS]:
+        left, top, width, height = (int(value) for value in stats[label, :4])
+        x0, x1 = _stretched(left, left + width, placement.width, columns)
+        y0, y1 = _stretched(top, top + height, placement.height, rows)
+        regions.append(
             Region(
                 x=placement.x + x0,
                 y=placement.y + y0,
-                width=min(x1, placement.width) - x0,
-                height=min(y1, placement.height) - y0,
-                area_px=max(area_px, 1),
+                width=x1 - x0,
+                height=y1 - y0,
+                area_px=max(int(areas_px[label]), 1),
                 peak=float(peaks[label]),
             )
         )
-    return tuple(found[:MAX_REGIONS]), len(found) > MAX_REGIONS
+    return tuple(regions), len(reported) > MAX_REGIONS
+
+
+def _stretched(start: int, stop: int, length_px: int, cells: int) -> tuple[int, int]:
+    """Return the pixels that the cells ``start`` to ``stop`` touch; whole numbers, so exact."""
+    return start * length_px // cells, -(-stop * length_px // cells)

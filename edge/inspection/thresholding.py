@@ -1,9 +1,12 @@
 """Thresholds from validation scores, and the decision they serve.
 
 All scores are raw; a score at or above the threshold is anomalous. Calibration in training and the
-decision on the line share this module.
+decision on the line share this module. A threshold has the precision of the scores it came from, so
+that comparing it with float32 scores as float32 or as float64 decides the same.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.floating]
+
+# Shares of a count are exact to far more than this, and off by one without it: 100 × 0.29 < 29.
+_ROUNDING = 1e-9
 
 
 class Result(StrEnum):
@@ -57,15 +63,17 @@ def decide(score: float, threshold: float, guard_band: float = 0.0) -> Decision:
             ``NOT_DECIDABLE``; 0 switches it off.
 
     Returns:
-        ERROR for a score that is not a finite number: a failure is never OK.
+        ERROR when any number is not finite: a failure is never OK.
     """
-    if not np.isfinite(score):
+    if not math.isfinite(score):
         return Decision(Result.ERROR, Reason.MODEL_ERROR)
+    if not (math.isfinite(threshold) and math.isfinite(guard_band)):
+        return Decision(Result.ERROR, Reason.INTERNAL)
     if abs(score - threshold) < guard_band:
         return Decision(Result.NOT_DECIDABLE, Reason.NEAR_THRESHOLD)
-    if score >= threshold:
-        return Decision(Result.NOK, Reason.SCORE_ABOVE)
-    return Decision(Result.OK, Reason.SCORE_BELOW)
+    if score < threshold:
+        return Decision(Result.OK, Reason.SCORE_BELOW)
+    return Decision(Result.NOK, Reason.SCORE_ABOVE)
 
 
 def f1_adaptive(good: Scores, defective: Scores) -> float:
@@ -76,23 +84,28 @@ def f1_adaptive(good: Scores, defective: Scores) -> float:
 
     Args:
         good, defective: ``(N,)`` and ``(M,)`` raw scores, M at least 1.
+
+    Returns:
+        The lowest score itself where rejecting everything is best: there is no gap below it.
+
+    Raises:
+        ValueError: no defective score, or a score that is not finite.
     """
-    if len(defective) == 0:
-        raise ValueError("f1_adaptive needs at least one defective score; use quantile")
+    good, defective = _ascending(good, "good"), _ascending(defective, "defective", at_least=1)
     values = np.unique(np.concatenate([good, defective]))
-    rejected_defects = len(defective) - np.searchsorted(np.sort(defective), values, side="left")
-    rejected_goods = len(good) - np.searchsorted(np.sort(good), values, side="left")
+    rejected_defects = len(defective) - np.searchsorted(defective, values, side="left")
+    rejected_goods = len(good) - np.searchsorted(good, values, side="left")
     f1 = 2.0 * rejected_defects / (rejected_defects + rejected_goods + len(defective))
     best = int(np.flatnonzero(f1 == f1.max())[-1])
     if best == 0:
         return float(values[0])
-    return midway(float(values[best - 1]), float(values[best]))
+    return midway(values[best - 1], values[best])
 
 
-def midway(below: float, above: float) -> float:
+def midway(below: float | np.floating, above: float | np.floating) -> float:
     """Return the middle of two neighbouring scores, never ``below`` itself after rounding."""
-    middle = below + (above - below) / 2.0
-    return middle if middle > below else above
+    middle = below / 2.0 + above / 2.0  # halved first: the sum or difference could overflow
+    return float(middle if middle > below else above)
 
 
 def quantile(good: Scores, probability: float = 0.99, margin: float = 0.5) -> float:
@@ -103,52 +116,118 @@ def quantile(good: Scores, probability: float = 0.99, margin: float = 0.5) -> fl
         probability: of the quantile; the next higher sample is taken, not an interpolation.
         margin: in shares of the distance from the median to that quantile. A handful of good parts
             never shows the whole tail; the margin stands for the part of it that was not seen.
+
+    Returns:
+        Always above the sample at the quantile, also with equal scores or without a margin.
+
+    Raises:
+        ValueError: no good score, or one that is not finite; a probability outside [0, 1] or a
+            margin below 0.
     """
-    high = float(np.quantile(good, probability, method="higher"))
-    return _above(high, high + margin * (high - float(np.median(good))))
+    good = _ascending(good, "good", at_least=1)
+    if margin < 0.0:
+        raise ValueError(f"the margin must not be below 0, it is {margin:g}")
+    high = np.quantile(good, probability, method="higher")
+    return max(_just_above(high), float(high + margin * (high - np.median(good))))
 
 
 def false_reject_rate(good: Scores, rate: float) -> float:
-    """Return the lowest threshold that rejects at most ``rate`` of the good parts.
+    """Return the lowest gap between good scores that rejects at most ``rate`` of them.
+
+    Args:
+        good: ``(N,)`` raw scores of good parts, N at least 1 / rate.
+        rate: between 0 and 1, both excluded.
+
+    Returns:
+        The middle of that gap; just above the highest score where ties leave none.
 
     Raises:
-        ValueError: fewer than 1 / rate good parts, which cannot show such a rate.
+        ValueError: fewer than 1 / rate good parts, which cannot show such a rate; a rate out of
+            range; or a score that is not finite.
     """
-    if len(good) * rate < 1.0:
+    if not 0.0 < rate < 1.0:
+        raise ValueError(f"a false-reject rate lies between 0 and 1, it is {rate:g}")
+    good = _ascending(good, "good")
+    allowed = math.floor(len(good) * rate + _ROUNDING)
+    if allowed < 1:
         raise ValueError(
-            f"a false-reject rate of {rate:g} needs at least {int(np.ceil(1 / rate))} good "
-            f"pictures, there are {len(good)}"
+            f"a false-reject rate of {rate:g} needs at least {math.ceil(1 / rate - _ROUNDING)} "
+            f"good pictures, there are {len(good)}"
         )
-    ordered = np.sort(good)
-    allowed = int(np.floor(len(good) * rate))
-    highest_passed = float(ordered[len(good) - 1 - allowed])
-    higher = ordered[ordered > highest_passed]
-    return midway(highest_passed, float(higher[0])) if len(higher) else _above(highest_passed)
+    highest_passed = good[len(good) - 1 - allowed]
+    higher = good[good > highest_passed]
+    return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
 
 
 def recall(good: Scores, defective: Scores, target: float) -> float:
-    """Return the highest threshold that rejects at least ``target`` of the defective parts."""
-    ordered = np.sort(defective)[::-1]
-    weakest = float(ordered[int(np.ceil(len(ordered) * target)) - 1])
-    below = np.concatenate([good, defective])
-    below = below[below < weakest]
-    return midway(float(below.max()), weakest) if len(below) else weakest
+    """Return the highest gap between scores that rejects at least ``target`` of the defective.
+
+    Args:
+        good, defective: ``(N,)`` and ``(M,)`` raw scores, M at least 1.
+        target: above 0, at most 1.
+
+    Returns:
+        The middle of that gap; the weakest defect's own score where nothing lies below it.
+
+    Raises:
+        ValueError: no defective score, a target out of range, or a score that is not finite.
+    """
+    if not 0.0 < target <= 1.0:
+        raise ValueError(f"a recall lies above 0 and at most at 1, it is {target:g}")
+    good, defective = _ascending(good, "good"), _ascending(defective, "defective", at_least=1)
+    needed = max(1, math.ceil(len(defective) * target - _ROUNDING))
+    weakest = defective[len(defective) - needed]
+    scores = np.concatenate([good, defective])
+    below = scores[scores < weakest]
+    return midway(below.max(), weakest) if len(below) else float(weakest)
+
+
+def f1_or_quantile(good: Scores, defective: Scores) -> float:
+    """Return the adaptive threshold, or without any defect the quantile threshold."""
+    return f1_adaptive(good, defective) if len(defective) else quantile(good)
 
 
 def bootstrap_interval(
-    good: Scores, defective: Scores, random: np.random.Generator, draws: int = 200
+    good: Scores,
+    defective: Scores,
+    random: np.random.Generator,
+    draws: int = 200,
+    method: Callable[[Scores, Scores], float] = f1_or_quantile,
 ) -> tuple[float, float]:
-    """Return the 2.5 % and 97.5 % points of the threshold over resampled validation scores."""
-    thresholds = []
-    for _ in range(draws):
-        resampled = random.choice(good, len(good)) if len(good) else good
-        if len(defective):
-            thresholds.append(f1_adaptive(resampled, random.choice(defective, len(defective))))
-        else:
-            thresholds.append(quantile(resampled))
+    """Return the 2.5 % and 97.5 % points of a threshold over resampled validation scores.
+
+    Args:
+        good, defective: ``(N,)`` and ``(M,)`` raw scores.
+        random: where the draws come from; the same generator gives the same interval.
+        draws: how often both sets are drawn again, with replacement.
+        method: the threshold that is to be judged, of good and defective scores.
+    """
+    thresholds = [
+        method(_drawn_again(good, random), _drawn_again(defective, random)) for _ in range(draws)
+    ]
     low, high = np.quantile(thresholds, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _above(score: float, candidate: float = -np.inf) -> float:
-    return max(candidate, float(np.nextafter(score, np.inf)))
+def _drawn_again(scores: Scores, random: np.random.Generator) -> Scores:
+    return random.choice(scores, len(scores)) if len(scores) else scores
+
+
+def _ascending(scores: Scores, kind: str, at_least: int = 0) -> Scores:
+    """Sort scores, and refuse those that would make a threshold which rejects nothing."""
+    if len(scores) < at_least:
+        raise ValueError(
+            f"no scores of {kind} pictures; add some to the validation split or choose another "
+            "threshold method"
+        )
+    faulty = len(scores) - int(np.isfinite(scores).sum())
+    if faulty:
+        raise ValueError(
+            f"{faulty} of {len(scores)} scores of {kind} pictures are not finite; fit the model "
+            "again"
+        )
+    return np.sort(scores)
+
+
+def _just_above(score: np.floating) -> float:
+    return float(np.nextafter(score, score.dtype.type(np.inf)))

@@ -2,18 +2,25 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 import edge
-from edge.frame import Frame, pixel_format
+from edge.frame import Frame, Pixels, pixel_format
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Reason
 
 SCHEMA = "verdict/1"
+
+# Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
+LONGEST_DETAIL = 300
+LONGEST_URI = 1000
 
 # For PLCs without string handling. Numbers are never reused.
 REASON_CODES = {
@@ -36,7 +43,7 @@ REASON_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class StationIdentity:
-    """What is the same in every verdict of one run.
+    """What is the same in every verdict of one run; its texts are at most 100 characters each.
 
     Attributes:
         simulated: the pictures come from files or a fake camera; consumers must not book them.
@@ -82,19 +89,21 @@ class Verdict:
 
 
 def payload(verdict: Verdict, identity: StationIdentity, session: str | None) -> dict[str, Any]:
-    """Build the ``verdict/1`` payload.
+    """Build the ``verdict/1`` payload (``schemas/verdict-1.json``), at most 8 KiB as JSON.
 
     Fields that rest on parts of the system this run does not have (journal, trigger, camera
     telemetry) are null.
 
     Args:
+        verdict: the decided part.
+        identity: what is the same in every verdict of this run.
         session: identity of the MQTT connection; None without a broker.
     """
     inspection, frame = verdict.inspection, verdict.frame
-    score = inspection.normalized_score
+    score = _rounded_down(inspection.normalized_score)
     durations = inspection.durations
     total_ms = _ms(verdict.decided_ns - frame.captured_ns)
-    met = None if identity.deadline_ms is None else total_ms <= identity.deadline_ms
+    deadline_ms = identity.deadline_ms
     return {
         "schema": SCHEMA,
         "id": verdict.id,
@@ -110,10 +119,10 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "reason_code": REASON_CODES[inspection.decision.reason],
-        "detail": inspection.detail or None,
-        "anomaly_score": _rounded(score),
+        "detail": _text(inspection.detail, LONGEST_DETAIL) or None,
+        "anomaly_score": score,
         "threshold": THRESHOLD,
-        "margin": None if score is None else _rounded(score - THRESHOLD),
+        "margin": None if score is None else round(score - THRESHOLD, 6),
         "score_scale": "minmax_0_1",
         "raw_score": inspection.score,
         "raw_threshold": inspection.threshold,
@@ -121,7 +130,7 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
             {
                 "bbox": [region.x, region.y, region.width, region.height],
                 "area_px": region.area_px,
-                "peak": _rounded(region.peak),
+                "peak": _rounded_down(region.peak),
             }
             for region in inspection.regions
         ],
@@ -146,13 +155,13 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
         "duration_ms": {
             "trigger_to_frame": None,
             "queue": _ms(verdict.inspection_started_ns - frame.captured_ns),
-            "preprocess": _ms(durations.preprocess_ns),
-            "inference": _ms(durations.inference_ns),
-            "postprocess": _ms(durations.postprocess_ns),
+            "preprocess": _ms_or_none(durations.preprocess_ns),
+            "inference": _ms_or_none(durations.inference_ns),
+            "postprocess": _ms_or_none(durations.postprocess_ns),
             "total": total_ms,
         },
-        "deadline_ms": identity.deadline_ms,
-        "deadline_met": met,
+        "deadline_ms": deadline_ms,
+        "deadline_met": None if deadline_ms is None else total_ms <= deadline_ms,
         "model": {
             "name": identity.model_name,
             "version": identity.model_version,
@@ -167,12 +176,20 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """Serialise a payload on one line; refuses NaN and infinity."""
+    """Serialise a payload on one line.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no word for.
+    """
     return json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
 def new_id(utc_ns: int) -> str:
-    """Return a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random, so ids sort by time."""
+    """Return a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random, so ids sort by time.
+
+    Args:
+        utc_ns: wall-clock time in nanoseconds since 1970; ids of one millisecond are in no order.
+    """
     value = (utc_ns // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
@@ -181,24 +198,41 @@ def new_id(utc_ns: int) -> str:
 
 
 def _image(frame: Frame) -> dict[str, Any]:
-    readable = frame.pixels.size > 0
-    found = pixel_format(frame.pixels) if readable else None
+    pixels, uri = frame.pixels, frame.source
+    readable = pixels.ndim >= 2 and pixels.size > 0
+    found = pixel_format(pixels) if readable else None
     return {
-        "width_px": int(frame.pixels.shape[1]) if readable else None,
-        "height_px": int(frame.pixels.shape[0]) if readable else None,
+        "width_px": pixels.shape[1] if readable else None,
+        "height_px": pixels.shape[0] if readable else None,
         "pixel_format": found.value if found else None,
-        "sha256": hashlib.sha256(frame.pixels.data).hexdigest() if readable else None,
-        "uri": frame.source,
+        "sha256": _sha256(pixels) if readable else None,
+        # Half a URI would name another file, so one that is too long is left out.
+        "uri": uri if uri and uri.isascii() and len(uri) <= LONGEST_URI else None,
         "heatmap_uri": None,
     }
 
 
-def _ms(duration_ns: int | None) -> Any:
-    return None if duration_ns is None else round(duration_ns / 1e6, 3)
+def _sha256(pixels: Pixels) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+def _ms(duration_ns: int) -> float:
+    return round(duration_ns / 1e6, 3)
+
+
+def _ms_or_none(duration_ns: int | None) -> float | None:
+    return None if duration_ns is None else _ms(duration_ns)
+
+
+def _rounded_down(value: float | None) -> float | None:
+    """Round down to six digits: a score below the threshold must not read as one on it."""
+    return None if value is None else math.floor(value * 1e6) / 1e6
+
+
+def _text(text: str, longest: int) -> str:
+    """Make a text safe to send: printable, encodable (file names need not be), bounded."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
 
 
 def _utc(ns: int) -> str:
