@@ -1,0 +1,104 @@
+"""Checkpoints: one safetensors file, its metadata a JSON document.
+
+Loading one runs no code and touches no network.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from edge.files import write_whole
+from edge.manifest import InputSpec, Normalization, ScoreStatistics, Threshold, Training
+from training.errors import CheckpointError
+from training.models.anomaly_model import StatisticalModel
+from training.models.building import adopt_tensors, build_model, make_settings
+
+SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
+
+
+class Description(BaseModel):
+    """Everything about a fitted model but its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal["checkpoint/1"] = SCHEMA
+    algorithm: str
+    backbone: str
+    weights_licence: str
+    settings: dict[str, bool | int | float | str | tuple[str, ...]]
+    seed: int
+    input: InputSpec
+    map_height: Annotated[int, Field(ge=1)]
+    map_width: Annotated[int, Field(ge=1)]
+    normalization: Normalization
+    threshold: Threshold
+    statistics: ScoreStatistics
+    training: Training
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A fitted, calibrated model and its description."""
+
+    model: StatisticalModel
+    description: Description
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all. The same model gives the same bytes.
+
+    Raises:
+        OutputNotWritable: folder or disk refused it.
+    """
+    tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
+    metadata = {"checkpoint": checkpoint.description.model_dump_json()}
+    write_whole(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: missing, damaged, not ours, or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({error}). "
+            "Give the .safetensors file that train-station fit wrote."
+        ) from error
+    description = _parse(path, metadata.get("checkpoint"))
+    settings = make_settings(description.algorithm, dict(description.settings))
+    picture = (description.input.height, description.input.width)
+    model = build_model(
+        description.algorithm, description.backbone, None, picture, settings, description.seed
+    )
+    adopt_tensors(model, tensors)
+    return Checkpoint(model, description)
+
+
+def _parse(path: Path, text: str | None) -> Description:
+    if text is None:
+        raise CheckpointError(
+            f"{path}: holds tensors, but no description. These may be backbone weights; "
+            "a checkpoint is what train-station fit writes."
+        )
+    try:
+        version = json.loads(text).get("schema_version")
+        if version != SCHEMA:
+            raise CheckpointError(
+                f"{path}: schema {version!r}, this version reads {SCHEMA!r}. Fit the model again."
+            )
+        return Description.model_validate_json(text)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise CheckpointError(
+            f"{path}: its description is damaged ({error}). Fit again."
+        ) from error

@@ -1,0 +1,90 @@
+"""``train-station``: fit, test and predict on a workstation."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.errors import StationError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Errors go to standard error without a traceback."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    # torch takes seconds to import; --help must not wait for it.
+    from training import commands
+
+    try:
+        return int(getattr(commands, parsed.verb)(parsed))
+    except StationError as error:
+        print(f"train-station: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("train-station: interrupted, nothing was written.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train-station",
+        description="Fit anomaly-detection models from pictures of good parts.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    _add_fit(verbs.add_parser("fit", help="fit and calibrate a model"))
+    _add_test(verbs.add_parser("test", help="metrics of a checkpoint on a data set"))
+    _add_predict(verbs.add_parser("predict", help="scores and heat maps of pictures"))
+    return parser
+
+
+def _add_fit(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument("--config", type=Path, help="YAML with any of the options below")
+    fit.add_argument("--data", type=Path, help="folder: MVTec layout, or good/ and defect/")
+    fit.add_argument("--algorithm", help="patchcore or padim (default patchcore)")
+    fit.add_argument("--backbone", help="any torchvision model, or small (default resnet18)")
+    fit.add_argument(
+        "--weights", help="FILE (.safetensors, .pth), cache, or download (default cache)"
+    )
+    fit.add_argument("--weights-licence", help="terms of the weights, kept in the bundle")
+    fit.add_argument("--image-size", type=int, metavar="PX", help="model input side (default 256)")
+    fit.add_argument(
+        "--crop", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="region of interest"
+    )
+    fit.add_argument(
+        "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit pictures"
+    )
+    fit.add_argument(
+        "--validate-on",
+        choices=["held-out", "test"],
+        help="what the threshold rests on (default held-out: never the test pictures)",
+    )
+    fit.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        default=[],
+        help="hyperparameter of the algorithm, for example bank_size=2048",
+    )
+    fit.add_argument("--seed", type=int, help="for every random choice (default 0)")
+    fit.add_argument("--device", help="cpu or cuda (default cpu)")
+    fit.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
+
+
+def _add_test(test: argparse.ArgumentParser) -> None:
+    test.add_argument("checkpoint", type=Path)
+    test.add_argument("--data", type=Path, required=True)
+    test.add_argument("--scores", type=Path, metavar="CSV", help="write every picture's score")
+    test.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
+    test.add_argument("--device", default="cpu")
+
+
+def _add_predict(predict: argparse.ArgumentParser) -> None:
+    predict.add_argument("checkpoint", type=Path)
+    predict.add_argument("pictures", type=Path, nargs="+", help="picture files or folders")
+    predict.add_argument("-o", "--output", type=Path, metavar="DIR", help="write heat maps")
+    predict.add_argument("--device", default="cpu")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Feature extraction: uint8 pictures in, feature maps of named layers out."""
+
+import torch
+from torch import Tensor, nn
+
+from training.components.torchvision_operators import declare_missing_operators
+from training.errors import SettingError
+
+declare_missing_operators()
+from torchvision.models.feature_extraction import (  # noqa: E402
+    create_feature_extractor,
+    get_graph_node_names,
+)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FeatureExtractor(nn.Module):
+    """The part of a frozen backbone up to the last named layer.
+
+    The first step is the float half of the pre-processing (layout, colour order, mean, standard
+    deviation), so that torch, ONNX and OpenVINO all start from the same uint8 pictures.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, layers: tuple[str, ...]) -> None:
+        """Cut the backbone after the last of ``layers``.
+
+        Raises:
+            SettingError: a layer does not exist; the message lists those that do.
+        """
+        super().__init__()
+        self.layers = layers
+        known = {name.split(".")[0] for name in get_graph_node_names(backbone)[1]}
+        full = set(get_graph_node_names(backbone)[1])
+        missing = [layer for layer in layers if layer not in known | full]
+        if missing:
+            raise SettingError(
+                f"layer {missing[0]!r} does not exist in {type(backbone).__name__}. "
+                f"There are: {', '.join(sorted(known))}, and their parts such as "
+                f"{sorted(full)[-1]!r}."
+            )
+        self.body = create_feature_extractor(
+            backbone, {layer: layer for layer in layers}, suppress_diff_warning=True
+        ).eval()
+        self.body.requires_grad_(False)
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Extract features.
+
+        Args:
+            pictures: ``(N, H, W, 3) uint8`` BGR, as ``edge.preparation.prepare`` gives them.
+
+        Returns:
+            One ``(N, C, h, w) float32`` map per layer, in the order of ``layers``.
+        """
+        rgb = pictures.flip(3).permute(0, 3, 1, 2).to(torch.float32)
+        features = self.body((rgb - self.mean) / self.std)
+        return [features[layer] for layer in self.layers]
+
+    def feature_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """Return ``(C, h, w)`` of each layer for pictures of this size."""
+        blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
+        with torch.inference_mode():
+            return [tuple(feature.shape[1:]) for feature in self(blank)]

@@ -1,0 +1,110 @@
+"""Scores of samples and the metrics of a split, through the runtime's own functions."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from edge.frame import Frame
+from edge.inspection.inspector import Calibrated, Inspection, Inspector
+from edge.inspection.prediction import RawPrediction
+from edge.inspection.regions import enlarge
+from edge.manifest import InputSpec, SplitMetrics
+from training.data.loading import prepare_sample, read_mask, read_sample
+from training.data.samples import Sample
+from training.metrics import aupro, auroc, f1_max, f1_reject_all
+
+
+class TorchPredictor:
+    """Runs a torch model on one prepared picture at a time."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+
+    def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
+        with torch.inference_mode():
+            pictures = torch.from_numpy(prepared)[None].to(self._device)
+            score, anomaly_map = self._model(pictures)
+        return RawPrediction(float(score[0]), anomaly_map[0].cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Raw numbers of one sample."""
+
+    sample: Sample
+    score: float
+    anomaly_map: NDArray[np.float32]
+
+
+def score_samples(
+    predictor: TorchPredictor, samples: Sequence[Sample], spec: InputSpec, purpose: str
+) -> list[Scored]:
+    """Score samples one by one, so that no score depends on its neighbours.
+
+    Raises:
+        DataError: a picture cannot be used; names the file.
+    """
+    scored = []
+    for sample in tqdm(samples, desc=purpose, unit="pic", disable=not samples):
+        prepared = prepare_sample(sample, read_sample(sample), spec)
+        prediction = predictor.predict(prepared)
+        scored.append(Scored(sample, prediction.score, prediction.anomaly_map))
+    return scored
+
+
+def inspect_samples(
+    predictor: TorchPredictor, samples: Sequence[Sample], calibrated: Calibrated
+) -> list[tuple[Sample, Inspection]]:
+    """Inspect samples exactly as the line does."""
+    inspector = Inspector(predictor, calibrated)
+    inspected = []
+    for number, sample in enumerate(tqdm(samples, desc="test", unit="pic")):
+        now = time.monotonic_ns()
+        frame = Frame(read_sample(sample), number, now, time.time_ns())
+        inspected.append((sample, inspector.inspect(frame)))
+    return inspected
+
+
+def split_metrics(scored: Sequence[Scored], spec: InputSpec) -> SplitMetrics:
+    """Return the metrics of a split.
+
+    Pixel metrics are taken at model resolution. A defective picture without a mask is left out of
+    them; without any mask, or without defects, they are None.
+    """
+    labels = np.array([item.sample.is_defective for item in scored], np.bool_)
+    scores = np.array([item.score for item in scored], np.float64)
+    counts = {
+        "good_count": int((~labels).sum()),
+        "defective_count": int(labels.sum()),
+    }
+    if not labels.any():
+        return SplitMetrics(**counts)
+    maps, masks = maps_and_masks(scored, spec)
+    pixels = np.concatenate([m.ravel() for m in maps]) if maps else np.zeros(0, np.float32)
+    truth = np.concatenate([m.ravel() for m in masks]) if masks else np.zeros(0, np.bool_)
+    masked = bool(truth.any())
+    return SplitMetrics(
+        **counts,
+        image_auroc=auroc(scores, labels),
+        image_f1_max=f1_max(scores, labels),
+        f1_reject_all=f1_reject_all(labels),
+        pixel_auroc=auroc(pixels, truth) if masked else None,
+        pixel_f1_max=f1_max(pixels, truth) if masked else None,
+        aupro=aupro(maps, masks) if masked else None,
+    )
+
+
+def maps_and_masks(
+    scored: Iterable[Scored], spec: InputSpec
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]]]:
+    """Return enlarged maps and masks of the samples whose defective area is known."""
+    known = [s for s in scored if s.sample.mask is not None or not s.sample.is_defective]
+    maps = [enlarge(item.anomaly_map, spec.height, spec.width) for item in known]
+    return maps, [read_mask(item.sample, spec) for item in known]

@@ -1,0 +1,55 @@
+"""One-pass fit of statistical models."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from edge.frame import PixelFormat
+from edge.manifest import InputSpec
+from training.data.loading import permissive, prepared_batches
+from training.data.samples import Sample
+from training.errors import DataError
+from training.models.anomaly_model import StatisticalModel
+
+BATCH_SIZE = 16
+
+log = logging.getLogger(__name__)
+
+
+def fit_statistical(
+    model: StatisticalModel, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+) -> tuple[PixelFormat, ...]:
+    """Fit a model to good pictures in one pass.
+
+    Args:
+        samples: good pictures, at least two.
+        spec: input size, crop and levels; formats are found on the way.
+
+    Returns:
+        The pixel formats that were met, for the manifest.
+
+    Raises:
+        DataError: fewer than two pictures, or one that cannot be used.
+    """
+    if len(samples) < 2:
+        raise DataError(
+            f"{len(samples)} good picture to fit on; at least 2 are needed, 50 or more are usual."
+        )
+    log.info(
+        "fitting %s on %d pictures; needs about %d MiB beside the network",
+        type(model).__name__,
+        len(samples),
+        model.fit_memory_bytes() / 2**20,
+    )
+    formats: set[PixelFormat] = set()
+    model.to(device)
+    with torch.inference_mode(), tqdm(total=len(samples), desc="features", unit="pic") as bar:
+        for batch in prepared_batches(samples, permissive(spec), BATCH_SIZE, formats):
+            model.accumulate(batch.to(device))
+            bar.update(len(batch))
+    steps = model.finish_steps()
+    with torch.inference_mode(), tqdm(total=steps, desc="finish", disable=steps == 0) as bar:
+        model.finish(bar.update)
+    return tuple(sorted(formats))

@@ -1,0 +1,95 @@
+"""PaDiM: one Gaussian per position (Defard et al., 2021)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.components.feature_extractor import FeatureExtractor
+from training.components.gaussian_smoothing import GaussianSmoothing
+from training.components.k_center_greedy import Progress, ignore
+from training.components.running_gaussian import RunningGaussian, whitening_factor
+from training.models.anomaly_model import Prediction, StatisticalModel
+
+# Added to the covariance's diagonal: the paper's 0.01, and what keeps the inversion stable.
+_RIDGE = 0.01 + 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class PaDiMSettings:
+    """Hyperparameters.
+
+    Attributes:
+        layers: layers of the backbone whose features are joined.
+        feature_count: randomly chosen channels that are kept, the same for every position.
+    """
+
+    layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
+    feature_count: int = 100
+
+
+class PaDiM(StatisticalModel):
+    """Compares each position with itself, so the part must always lie the same way."""
+
+    channels: Tensor
+    whitening: Tensor
+    whitened_mean: Tensor
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        picture: tuple[int, int],
+        settings: PaDiMSettings,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.settings = settings
+        shapes = extractor.feature_shapes(*picture)
+        self.grid = (shapes[0][1], shapes[0][2])
+        self.positions = self.grid[0] * self.grid[1]
+        total = sum(channels for channels, _, _ in shapes)
+        self.width = min(settings.feature_count, total)
+        self.smoothing = GaussianSmoothing(self.grid, picture)
+        chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("channels", chosen[: self.width].sort().values)
+        self.register_buffer("whitening", torch.empty(0, self.width, self.width))
+        self.register_buffer("whitened_mean", torch.empty(0, self.width, 1))
+        self._gaussian: RunningGaussian | None = None
+
+    def accumulate(self, pictures: Tensor) -> None:
+        if self._gaussian is None:
+            self._gaussian = RunningGaussian(self.positions, self.width)
+        self._gaussian.add(self.embed(pictures))
+
+    def finish(self, progress: Progress = ignore) -> None:
+        """Turn sums into mean and whitening factor (equation 1)."""
+        assert self._gaussian is not None, "accumulate comes first"
+        covariance = self._gaussian.covariance()
+        covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+        factor = whitening_factor(covariance)
+        mean = self._gaussian.mean()[:, :, None]
+        self.whitening = factor.float().to(self.channels.device)
+        self.whitened_mean = (factor @ mean).float().to(self.channels.device)
+        self._gaussian = None
+
+    def forward(self, pictures: Tensor) -> Prediction:
+        grid = self.distances(self.embed(pictures)).unflatten(1, self.grid)
+        return Prediction(self.smoothing(grid).amax((1, 2)), self.smoothing.at_grid(grid))
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Join the layers at the first one's resolution and keep the chosen channels: (N, P, D)."""
+        first, *deeper = self.extractor(pictures)
+        joined = [first] + [
+            F.interpolate(feature, size=self.grid, mode="nearest") for feature in deeper
+        ]
+        return torch.cat(joined, 1)[:, self.channels].flatten(2).transpose(1, 2)
+
+    def distances(self, vectors: Tensor) -> Tensor:
+        """Return the Mahalanobis distances ‖W (e − μ)‖, ``(N, P)`` (equation 2)."""
+        whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
+        return whitened.square().sum(1).sqrt().T
+
+    def fit_memory_bytes(self) -> int:
+        return 3 * 8 * self.positions * self.width * (self.width + 1)
