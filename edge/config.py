@@ -1,0 +1,293 @@
+"""What a site sets: station YAML and command line, validated into one frozen tree."""
+
+import difflib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from edge.errors import ConfigurationError
+from edge.manifest import Crop
+from edge.messaging.topics import StationTopic
+from edge.redaction import redacted
+from edge.settings_file import Location, SettingsFile, read_settings_file
+
+DEFAULT_STATION = "site/line/station/camera"
+MOST_FAULTS = 10
+
+QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class ConfigurationInvalid(ConfigurationError):
+    """A key is unknown, missing, of another type or out of range."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CameraSettings(_Section):
+    """Where pictures come from.
+
+    Attributes:
+        uri: folder, glob, picture, video file, ``0``, ``/dev/v4l/by-id/…``, ``rtsp://``, ``http://``.
+        rate_fps: of files; None replays them as fast as they are inspected.
+        loop: start files over at their end.
+        policy: ``latest`` skips frames that nobody had time for, ``every`` inspects each;
+            ``auto`` is ``every`` for files and ``latest`` for live cameras.
+        queue_depth: frames that may wait under ``every``.
+        crop: region of interest in frame pixels.
+    """
+
+    uri: str = Field(min_length=1)
+    rate_fps: float | None = Field(default=None, gt=0, le=10_000)
+    loop: bool = False
+    policy: Literal["latest", "every", "auto"] = "auto"
+    queue_depth: int = Field(default=8, ge=1, le=1000)
+    crop: Crop | None = None
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _index_as_text(cls, uri: object) -> object:
+        # `uri: 0` is a number in YAML and the first camera to everybody.
+        return str(uri) if isinstance(uri, int) and not isinstance(uri, bool) else uri
+
+
+class ModelSettings(_Section):
+    """Which bundle runs and where; ``threads`` 0 leaves the number to OpenVINO."""
+
+    path: str = Field(min_length=1)
+    device: str = Field(default="CPU", min_length=1)
+    threads: int = Field(default=0, ge=0, le=1024)
+
+
+class DecisionSettings(_Section):
+    """What a site may change about the decision; None keeps the bundle's value.
+
+    Attributes:
+        image_threshold, pixel_threshold: raw scores.
+        guard_band: half-width on the normalized scale in which a part is NOT_DECIDABLE.
+        smallest_region_px: smaller regions are not reported.
+        deadline_ms: from arrival of the frame to the decision.
+    """
+
+    image_threshold: float | None = None
+    pixel_threshold: float | None = None
+    guard_band: float = Field(default=0.0, ge=0.0, lt=0.5)
+    smallest_region_px: int = Field(default=0, ge=0)
+    deadline_ms: float | None = Field(default=None, gt=0)
+
+
+class MqttSettings(_Section):
+    """Broker and name of this station.
+
+    Attributes:
+        url: ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]``.
+        station: ``SITE/LINE/STATION/CAMERA``.
+        username, password_file: credentials; the file is readable by its owner only.
+        ca_file: certificates that sign the broker's; None uses the system's.
+        queue_bound: verdicts kept while the broker is away.
+    """
+
+    url: str
+    station: str = DEFAULT_STATION
+    username: str | None = Field(default=None, min_length=1)
+    password_file: str | None = None
+    ca_file: str | None = None
+    queue_bound: QueueBound = 10_000
+
+    @field_validator("url")
+    @classmethod
+    def _broker_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"is not mqtt://HOST:PORT ({error})") from error
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
+            raise ValueError("must be mqtt://HOST:PORT or mqtts://HOST:PORT")
+        if "@" in parts.netloc:
+            raise ValueError("must not hold credentials; use username and password_file")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("must end after the port; topics come from the station name")
+        return url
+
+    @field_validator("station")
+    @classmethod
+    def _station_name(cls, station: str) -> str:
+        return StationTopic.parse(station).name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("ca_file needs a url that starts with mqtts://")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        return self.url.startswith("mqtts:")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+    @property
+    def topic(self) -> StationTopic:
+        return StationTopic.parse(self.station)
+
+
+class SaveSettings(_Section):
+    """Where overlay pictures go, and how many parts may wait to be drawn."""
+
+    folder: str = Field(min_length=1)
+    queue_bound: QueueBound = 16
+
+
+class Settings(_Section):
+    """The whole tree; ``mqtt`` and ``save`` None are off."""
+
+    camera: CameraSettings
+    model: ModelSettings
+    decision: DecisionSettings = DecisionSettings()
+    mqtt: MqttSettings | None = None
+    save: SaveSettings | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the effective configuration, credentials left out."""
+        content = self.model_dump(mode="json")
+        content["camera"]["uri"] = redacted(self.camera.uri)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_settings(
+    path: Path | None = None, options: Mapping[str, Mapping[str, object]] | None = None
+) -> Settings:
+    """Read the station's YAML and lay the command line over it.
+
+    Args:
+        path: the YAML; None for the command line alone.
+        options: section → key → value; None values are options that were not given.
+
+    Raises:
+        ConfigurationUnreadable: the file is missing or not YAML.
+        ConfigurationInvalid: names file, line, key, what was found and what is allowed.
+    """
+    file = read_settings_file(path) if path else SettingsFile(Path("command line"), {}, {})
+    # An empty section is one whose keys are all commented out.
+    merged = {name: value for name, value in file.values.items() if value is not None}
+    if path:
+        merged = _beside(path, merged)
+    given: set[Location] = set()
+    for section, keys in (options or {}).items():
+        chosen = {key: value for key, value in keys.items() if value is not None}
+        if chosen and isinstance(merged.setdefault(section, {}), dict):
+            merged[section] = {**merged[section], **chosen}
+            given.update((section, key) for key in chosen)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        faults = error.errors()[:MOST_FAULTS]
+        raise ConfigurationInvalid(
+            "\n".join(_sentence(fault, file, given) for fault in faults)
+        ) from error
+
+
+def read_password(path: Path) -> str:
+    """Read a password file: one line, readable by its owner only.
+
+    Raises:
+        ConfigurationInvalid: missing, empty, or open to others.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigurationInvalid(
+                f"{path}: the password file is open to others (mode {mode:04o}). "
+                f"Run: chmod 600 {path}"
+            )
+        password = path.read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{path}: the password file cannot be read ({error.strerror}). "
+            "Check mqtt.password_file and its owner."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationInvalid(f"{path}: the password file is not UTF-8 text.") from error
+    if not password:
+        raise ConfigurationInvalid(f"{path}: the password file is empty.")
+    return password
+
+
+_PATHS = (
+    ("camera", "uri"),
+    ("model", "path"),
+    ("mqtt", "password_file"),
+    ("mqtt", "ca_file"),
+    ("save", "folder"),
+)
+
+
+def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Make the file's relative paths relative to the file: a service has another folder."""
+    moved = dict(values)
+    for section, key in _PATHS:
+        keys = moved.get(section)
+        if not isinstance(keys, dict):
+            continue
+        text = keys.get(key)
+        if isinstance(text, str) and text and "://" not in text and not text.isdecimal():
+            moved[section] = {**keys, key: os.path.normpath(file.absolute().parent / text)}
+    return moved
+
+
+def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> str:
+    location = tuple(fault["loc"])
+    key = ".".join(str(part) for part in location)
+    place = "command line" if location[:2] in given else file.place(location)
+    if fault["type"] == "missing":
+        option = {"camera.uri": "--camera URI", "camera": "--camera URI", "mqtt.url": "--mqtt URL"}
+        option |= {"model.path": "--model BUNDLE.xml", "model": "--model BUNDLE.xml"}
+        hint = f" or give {option[key]}" if key in option else ""
+        return f"{place}: {key} is missing. Set it in the YAML{hint}."
+    if fault["type"] == "extra_forbidden":
+        allowed = _keys_beside(location)
+        close = difflib.get_close_matches(str(location[-1]), allowed, 1, 0.6)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return f"{place}: {key} is unknown. {hint}Allowed here: {', '.join(allowed)}."
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    found = fault["input"]
+    if fault["type"] == "model_type":
+        message = f"must hold keys: {', '.join(_keys_beside((*location, '')))}"
+    if isinstance(found, dict | list | BaseModel):
+        return f"{place}: {key}: {message}."
+    shown = redacted(found) if isinstance(found, str) else found
+    return f"{place}: {key}: found {shown!r} ({_kind(found)}), {message}."
+
+
+def _keys_beside(location: Location) -> list[str]:
+    section: type[BaseModel] = Settings
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(section.model_fields)
+
+
+def _kind(value: object) -> str:
+    names = {bool: "yes/no", int: "a whole number", float: "a number", str: "text"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)

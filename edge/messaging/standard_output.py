@@ -1,0 +1,43 @@
+"""Verdicts on standard output: one JSON object per line."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from edge.errors import OutputNotWritable
+from edge.messaging.verdict import to_json
+
+
+class StandardOutput:
+    """Writes records line by line, flushed, so that a pipe sees each verdict at once."""
+
+    def __init__(self, on_reader_gone: Callable[[], None], stream: TextIO | None = None) -> None:
+        """Args:
+        on_reader_gone: called once when the reader of the pipe has ended (``| head``).
+        stream: None for the process's standard output.
+        """
+        self._stream = stream or sys.stdout
+        self._on_reader_gone = on_reader_gone
+        self._gone = False
+
+    def publish(self, record: dict[str, Any]) -> None:
+        """Write one record.
+
+        Raises:
+            OutputNotWritable: the file behind the output cannot take it.
+        """
+        if self._gone:
+            return
+        try:
+            self._stream.write(to_json(record) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._gone = True
+            # Python flushes once more at its end, and would complain about the pipe again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._on_reader_gone()
+        except OSError as error:
+            raise OutputNotWritable(
+                f"standard output: cannot be written ({error.strerror}). Check space."
+            ) from error

@@ -1,0 +1,75 @@
+"""MQTT topics of one station: ``vi/v1/<site>/<line>/<station>/<camera>``."""
+
+import re
+from dataclasses import astuple, dataclass
+
+from edge.errors import ConfigurationError
+
+ROOT = "vi/v1"
+_SEGMENT = re.compile(r"[a-z0-9_-]{1,32}")
+
+
+class StationNameInvalid(ConfigurationError, ValueError):
+    """A station name is not ``site/line/station/camera``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StationTopic:
+    """Where one camera of one station publishes; ``v1`` is the major version of the contract.
+
+    Raises:
+        StationNameInvalid: a segment is not 1 to 32 of ``a-z 0-9 _ -``. So narrow, because
+            segments also become client ids, access rules and file names.
+    """
+
+    site: str
+    line: str
+    station: str
+    camera: str
+
+    def __post_init__(self) -> None:
+        for segment in astuple(self):
+            if not _SEGMENT.fullmatch(segment):
+                raise StationNameInvalid(
+                    f"{segment!r} in the station name {self.name!r}: each of SITE/LINE/STATION/"
+                    "CAMERA is 1 to 32 lower-case letters, digits, _ or -"
+                )
+
+    @classmethod
+    def parse(cls, name: str) -> "StationTopic":
+        """Read ``site/line/station/camera``."""
+        segments = name.split("/")
+        if len(segments) != 4:
+            raise StationNameInvalid(
+                f"the station name {name!r} has {len(segments)} parts; "
+                "it is SITE/LINE/STATION/CAMERA, for example plant-1/line-2/cap/top"
+            )
+        return cls(*segments)
+
+    @classmethod
+    def of_topic(cls, topic: str) -> "StationTopic":
+        """Read the station from any topic below its root."""
+        segments = topic.split("/")
+        if "/".join(segments[:2]) != ROOT or len(segments) < 6:
+            raise StationNameInvalid(f"{topic!r} is not a topic below {ROOT}/")
+        return cls(*segments[2:6])
+
+    @property
+    def name(self) -> str:
+        return "/".join(astuple(self))
+
+    @property
+    def root(self) -> str:
+        return f"{ROOT}/{self.name}"
+
+    @property
+    def verdict(self) -> str:
+        return f"{self.root}/verdict"
+
+    @property
+    def state(self) -> str:
+        return f"{self.root}/state"
+
+    @property
+    def client_id(self) -> str:
+        return "-".join(("vi", *astuple(self)))

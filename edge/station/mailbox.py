@@ -1,0 +1,104 @@
+"""Mailboxes: bounded hand-over between threads, with one stated policy when it is full."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class MailboxClosed(Exception):
+    """Nothing more can be put; or nothing is left to take."""
+
+
+class Mailbox(ABC, Generic[T]):
+    """What both policies share.
+
+    Attributes:
+        skipped: items that newer ones replaced.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @abstractmethod
+    def put(self, item: T) -> T | None:
+        """Hand an item over; returns it when there was no room and somebody must account for it.
+
+        Raises:
+            MailboxClosed: the mailbox takes nothing more; the item was not taken.
+        """
+
+    def take(self, timeout_s: float) -> T | None:
+        """Return the next item, or None when there was none within the time.
+
+        Raises:
+            MailboxClosed: closed, and everything that was put has been taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
+            if self._items:
+                item = self._items.popleft()
+                self._changed.notify_all()
+                return item
+            if self._closed:
+                raise MailboxClosed
+            return None
+
+    def close(self) -> None:
+        """Take nothing more and wake everybody; what is inside can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class LatestMailbox(Mailbox[T]):
+    """Holds the newest item only; one that nobody took in time is skipped and counted."""
+
+    def put(self, item: T) -> T | None:
+        with self._changed:
+            if self._closed:
+                raise MailboxClosed
+            if self._items:
+                self._items.clear()
+                self.skipped += 1
+            self._items.append(item)
+            self._changed.notify_all()
+        return None
+
+
+class EveryMailbox(Mailbox[T]):
+    """Keeps every item in order.
+
+    When full, ``put`` waits for room as long as the source can wait, then gives the item back: an
+    overrun, for which the caller owes a verdict.
+    """
+
+    def __init__(self, depth: int, room_limit_s: float | None = 0.0) -> None:
+        """Args:
+        depth: items that may wait.
+        room_limit_s: how long ``put`` waits for room; None waits until there is room.
+        """
+        super().__init__()
+        self._depth = depth
+        self._room_limit_s = room_limit_s
+
+    def put(self, item: T) -> T | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._items) < self._depth or self._closed, self._room_limit_s
+            )
+            if self._closed:
+                raise MailboxClosed
+            if len(self._items) >= self._depth:
+                return item
+            self._items.append(item)
+            self._changed.notify_all()
+        return None

@@ -1,0 +1,75 @@
+"""Sinks: what happens to a verdict after the decision, each in a thread of its own."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from edge.messaging.verdict import Verdict
+from edge.station.mailbox import EveryMailbox, MailboxClosed
+from edge.station.worker import Failures, Worker
+
+POLL_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Sink:
+    """One consumer of verdicts with a bounded queue.
+
+    When the queue is full: with a source that can wait the station waits until the sink has room
+    or the station is stopped; with a live camera, and then, the newest verdict is dropped for this
+    sink and counted.
+
+    Attributes:
+        dropped: verdicts this sink never saw.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        deliver: Callable[[Verdict], None],
+        bound: int,
+        wait_for_room: bool,
+        failures: Failures,
+    ) -> None:
+        self.name = name
+        self.dropped = 0
+        self._deliver = deliver
+        self._wait_for_room = wait_for_room
+        self._verdicts: EveryMailbox[Verdict] = EveryMailbox(
+            bound, room_limit_s=POLL_S if wait_for_room else 0.0
+        )
+        self._worker = Worker(name, self._consume, failures)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def put(self, verdict: Verdict, stopping: Callable[[], bool]) -> None:
+        """Queue a verdict; ``stopping`` ends a wait for room."""
+        try:
+            refused = self._verdicts.put(verdict)
+            while refused is not None and self._wait_for_room and not stopping():
+                refused = self._verdicts.put(verdict)
+        except MailboxClosed:
+            refused = verdict  # the sink has failed; the station learns it from the failures
+        if refused is not None:
+            self.dropped += 1
+            if self.dropped == 1:
+                log.warning("%s is slower than the line and misses verdicts", self.name)
+
+    def finish(self, timeout_s: float) -> bool:
+        """Deliver what is queued and end; tell whether all was delivered in time."""
+        deadline = time.monotonic() + timeout_s
+        self._verdicts.close()
+        return self._worker.join(max(0.0, deadline - time.monotonic())) and not len(self._verdicts)
+
+    def _consume(self) -> None:
+        try:
+            while True:
+                verdict = self._verdicts.take(timeout_s=60.0)
+                if verdict is not None:
+                    self._deliver(verdict)
+        except MailboxClosed:
+            return
+        finally:
+            self._verdicts.close()

@@ -1,0 +1,186 @@
+"""The station: camera → mailbox → inspection → sinks, and an orderly end of it."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edge.cameras.camera import Camera, EndOfPictures
+from edge.errors import CameraLost
+from edge.frame import Frame, FrameStatus
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.thresholding import Reason, Result
+from edge.messaging.verdict import Verdict, new_id
+from edge.station.mailbox import Mailbox, MailboxClosed
+from edge.station.sinks import Sink
+from edge.station.tally import Tally
+from edge.station.worker import Failures, Worker
+
+log = logging.getLogger(__name__)
+
+# How long a thread sleeps before it looks whether the station is to stop.
+POLL_S = 0.1
+CAPTURE_STOP_LIMIT_S = 3.0
+SINK_STOP_LIMIT_S = 10.0
+
+
+class Station:
+    """One camera, one model, one verdict per part.
+
+    The capture thread owns the camera, the caller of ``run`` owns the inspector, every sink has a
+    thread. Nothing behind the decision is waited for, except by sources that can wait.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        mailbox: Mailbox[Frame],
+        inspector: Inspector,
+        sinks: Sequence[Sink],
+        failures: Failures,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._camera = camera
+        self._mailbox = mailbox
+        self._inspector = inspector
+        self._sinks = tuple(sinks)
+        self._failures = failures
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._results: Counter[Result] = Counter()
+        self._emitting = threading.Lock()
+        self._stopping = False
+        self._lost: CameraLost | None = None
+        self._last_number = 0
+
+    def stop(self) -> None:
+        """Ask for an orderly end. Only sets a flag: signal handlers call this."""
+        self._stopping = True
+
+    def run(
+        self, most_parts: int | None = None, on_degraded: Callable[[str], None] = lambda _: None
+    ) -> Tally:
+        """Inspect until the pictures end, ``stop`` is called or ``most_parts`` are done.
+
+        Args:
+            most_parts: stop after so many; None for no limit.
+            on_degraded: called with a reason when the station lost something it needs.
+
+        Raises:
+            CameraLost: after its ERROR verdict reached the sinks.
+            Exception: whatever a thread died of.
+        """
+        capture = Worker("capture", self._capture, self._failures)
+        for sink in self._sinks:
+            sink.start()
+        capture.start()
+        try:
+            self._inspect_all(most_parts)
+            if self._lost is not None:
+                on_degraded(Reason.CAMERA_LOST.value)
+                self._emit_camera_lost(str(self._lost))
+        finally:
+            self._mailbox.close()
+            if not capture.join(CAPTURE_STOP_LIMIT_S):
+                log.warning("%s does not let go; ending without it", self._camera.identity)
+            self._finish_sinks()
+        self._failures.raise_first()
+        if self._lost is not None:
+            raise self._lost
+        return self.tally()
+
+    def tally(self) -> Tally:
+        """Return the counts so far."""
+        return Tally(
+            results=dict(self._results),
+            skipped=self._mailbox.skipped,
+            dropped={sink.name: sink.dropped for sink in self._sinks},
+        )
+
+    def _inspect_all(self, most_parts: int | None) -> None:
+        done = 0
+        while most_parts is None or done < most_parts:
+            self._failures.raise_first()
+            if self._stopping:
+                self._mailbox.close()  # what is queued is finished, nothing more is taken
+            try:
+                frame = self._mailbox.take(POLL_S)
+            except MailboxClosed:
+                return
+            if frame is not None:
+                self._inspect(frame)
+                done += 1
+
+    def _inspect(self, frame: Frame) -> None:
+        started_ns = self._clock_ns()
+        try:
+            inspection = self._inspector.inspect(frame)
+        except Exception as error:
+            # The process ends on it, but the part gets its verdict.
+            failure = self._inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            self._emit(frame, failure, started_ns)
+            raise
+        self._emit(frame, inspection, started_ns)
+
+    def _capture(self) -> None:
+        try:
+            while not self._stopping:
+                frame = self._camera.read(POLL_S)
+                if frame is None:
+                    continue
+                self._last_number = frame.number
+                overrun = self._mailbox.put(frame)
+                if overrun is not None:
+                    self._emit_overrun(overrun)
+        except (EndOfPictures, MailboxClosed):
+            pass
+        except CameraLost as error:
+            self._lost = error
+        finally:
+            self._mailbox.close()
+            self._camera.close()
+
+    def _emit(self, frame: Frame, inspection: Inspection, started_ns: int) -> None:
+        """Give the verdict to every sink; the only place where parts are counted."""
+        utc_ns = self._utc_ns()
+        with self._emitting:
+            verdict = Verdict(
+                id=new_id(utc_ns),
+                inspection=inspection,
+                frame=frame,
+                decided_ns=self._clock_ns(),
+                decided_utc_ns=utc_ns,
+                inspection_started_ns=started_ns,
+            )
+            self._results[inspection.decision.result] += 1
+            for sink in self._sinks:
+                sink.put(verdict, lambda: self._stopping)
+
+    def _emit_overrun(self, frame: Frame) -> None:
+        detail = (
+            "the part came while the queue was full and was not inspected. "
+            "Slow the line down, or raise camera.queue_depth."
+        )
+        self._emit(frame, self._inspector.failure(Reason.OVERRUN, detail), self._clock_ns())
+
+    def _emit_camera_lost(self, detail: str) -> None:
+        now_ns = self._clock_ns()
+        nothing = Frame(
+            pixels=np.empty((0, 0), np.uint8),
+            number=self._last_number + 1,
+            captured_ns=now_ns,
+            captured_utc_ns=self._utc_ns(),
+            status=FrameStatus.INCOMPLETE,
+            detail=detail,
+        )
+        self._emit(nothing, self._inspector.failure(Reason.CAMERA_LOST, detail), now_ns)
+
+    def _finish_sinks(self) -> None:
+        deadline = time.monotonic() + SINK_STOP_LIMIT_S
+        for sink in self._sinks:
+            if not sink.finish(max(0.0, deadline - time.monotonic())):
+                log.error("%s did not finish; its last verdicts are lost", sink.name)
