@@ -1,0 +1,339 @@
+"""Thresholds keep what they promise on any scores, and the decision is never OK by accident."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edge.inspection.thresholding import (
+    Decision,
+    Reason,
+    Result,
+    Scores,
+    bootstrap_interval,
+    decide,
+    f1_adaptive,
+    f1_or_quantile,
+    false_reject_rate,
+    midway,
+    quantile,
+    recall,
+)
+
+any_float = st.floats(allow_nan=False, allow_infinity=False)
+# Few distinct values, so that ties are common.
+coarse = st.integers(-5, 5).map(float)
+
+
+def scores(
+    least: int = 1,
+    most: int = 40,
+    elements: st.SearchStrategy[float] = coarse,
+    dtype: type = np.float64,
+) -> st.SearchStrategy[Scores]:
+    return arrays(dtype, st.integers(least, most), elements=elements)
+
+
+good_or_defective = scores(elements=coarse | any_float)
+
+
+def f1(good: Scores, defective: Scores, threshold: float) -> float:
+    true, false = (defective >= threshold).sum(), (good >= threshold).sum()
+    return 2.0 * true / (true + false + len(defective))
+
+
+def best_f1(good: Scores, defective: Scores) -> float:
+    return max(f1(good, defective, each) for each in np.concatenate([good, defective]))
+
+
+def rejected(values: Scores, threshold: float) -> int:
+    return sum(decide(float(value), threshold).result is Result.NOK for value in values)
+
+
+@given(scores(2, 40, coarse | any_float), st.data())
+def test_a_separable_set_is_separated_strictly(values: Scores, data: st.DataObject) -> None:
+    assume(values.min() < values.max())
+    weakest = data.draw(st.sampled_from(sorted(set(values[values > values.min()]))))
+    good, defective = values[values < weakest], values[values >= weakest]
+    threshold = f1_adaptive(good, defective)
+    assert good.max() < threshold <= defective.min()
+
+
+@given(good_or_defective, any_float)
+def test_a_gap_is_split_in_its_middle(good: Scores, gap: float) -> None:
+    assume(0.0 < gap < 1e300 and abs(good).max() < 1e300)
+    weakest = good.max() + gap
+    assume(weakest - good.max() > 1e-9 * abs(weakest))
+    threshold = f1_adaptive(good, np.array([weakest, weakest + gap]))
+    assert threshold == pytest.approx((good.max() + weakest) / 2.0, rel=1e-12)
+
+
+@given(good_or_defective, good_or_defective)
+def test_the_adaptive_threshold_reaches_the_best_f1_there_is(
+    good: Scores, defective: Scores
+) -> None:
+    assert f1(good, defective, f1_adaptive(good, defective)) == best_f1(good, defective)
+
+
+@given(scores(), scores())
+def test_of_equally_good_thresholds_the_highest_is_taken(good: Scores, defective: Scores) -> None:
+    threshold = f1_adaptive(good, defective)
+    higher = [each for each in np.concatenate([good, defective]) if each > threshold]
+    # The first score above the threshold is the one it stands for.
+    for each in sorted(set(higher))[1:]:
+        assert f1(good, defective, each) < best_f1(good, defective)
+
+
+@given(scores(0), scores())
+def test_the_order_of_the_scores_does_not_matter(good: Scores, defective: Scores) -> None:
+    assert f1_adaptive(good, defective) == f1_adaptive(good[::-1], defective[::-1])
+
+
+@given(scores(), scores())
+def test_calibration_does_not_change_its_scores(good: Scores, defective: Scores) -> None:
+    before = good.copy(), defective.copy()
+    for each in (good, defective):
+        each.flags.writeable = False
+    f1_adaptive(good, defective), quantile(good), recall(good, defective, 0.9)
+    assert np.array_equal(good, before[0])
+    assert np.array_equal(defective, before[1])
+
+
+def test_the_weakest_defect_of_the_published_example_does_not_escape() -> None:
+    """With the defect's own score and a strict comparison, 0.8 would pass as good."""
+    good, defective = np.array([0.1, 0.2]), np.array([0.8, 0.9])
+    assert f1_adaptive(good, defective) == 0.5
+    assert rejected(defective, 0.5) == 2
+
+
+def test_rejecting_everything_is_taken_where_nothing_is_better() -> None:
+    assert f1_adaptive(np.array([5.0]), np.array([1.0, 2.0, 6.0])) == 1.0
+
+
+def test_without_good_scores_every_defect_is_rejected() -> None:
+    assert f1_adaptive(np.array([]), np.array([3.0, 2.0])) == 2.0
+
+
+float32 = st.floats(-1e6, 1e6, width=32)
+
+
+@given(
+    scores(elements=float32, dtype=np.float32),
+    scores(elements=float32, dtype=np.float32),
+    st.sampled_from(["f1", "quantile", "recall"]),
+)
+def test_float32_scores_are_decided_the_same_as_float32_and_as_float64(
+    good: Scores, defective: Scores, method: str
+) -> None:
+    threshold = {
+        "f1": lambda: f1_adaptive(good, defective),
+        "quantile": lambda: quantile(good, 1.0, 0.0),
+        "recall": lambda: recall(good, defective, 0.8),
+    }[method]()
+    for values in (good, defective):
+        assert np.array_equal(values >= threshold, values.astype(np.float64) >= threshold)
+
+
+@given(any_float, any_float)
+def test_the_middle_lies_above_the_lower_and_at_most_at_the_upper(one: float, other: float) -> None:
+    assume(one != other)
+    below, above = min(one, other), max(one, other)
+    assert below < midway(below, above) <= above
+
+
+@given(scores(elements=coarse | any_float), st.floats(0.0, 1.0), st.floats(0.0, 2.0))
+def test_the_quantile_threshold_passes_the_sample_at_the_quantile(
+    good: Scores, probability: float, margin: float
+) -> None:
+    assume(abs(good).max() < 1e300)
+    threshold = quantile(good, probability, margin)
+    passed = len(good) - rejected(good, threshold)
+    assert math.isfinite(threshold)
+    assert passed >= max(1, math.floor(len(good) * probability))
+
+
+@given(scores(2), st.floats(0.0, 1.0))
+def test_a_wider_margin_gives_no_lower_threshold(good: Scores, margin: float) -> None:
+    assert quantile(good, 0.99, margin) <= quantile(good, 0.99, margin + 0.5)
+
+
+def test_the_quantile_margin_is_a_share_of_the_way_from_the_median() -> None:
+    good = np.arange(101.0)
+    assert quantile(good, 0.99, 0.5) == 99.0 + 0.5 * (99.0 - 50.0)
+
+
+def test_equal_good_scores_all_pass_the_quantile_threshold() -> None:
+    assert rejected(np.full(9, 2.5), quantile(np.full(9, 2.5))) == 0
+
+
+@given(scores(1, 60, coarse | any_float), st.floats(0.01, 0.99))
+def test_no_more_good_parts_are_rejected_than_the_rate_allows(good: Scores, rate: float) -> None:
+    assume(len(good) * rate >= 1.0)
+    threshold = false_reject_rate(good, rate)
+    assert rejected(good, threshold) <= len(good) * rate + 1e-6
+
+
+@given(scores(1, 60), st.floats(0.01, 0.99))
+def test_a_threshold_one_gap_lower_would_reject_too_many(good: Scores, rate: float) -> None:
+    assume(len(good) * rate >= 1.0)
+    threshold = false_reject_rate(good, rate)
+    next_lower = good[good < threshold].max()
+    assert rejected(good, next_lower) > len(good) * rate - 1e-6
+
+
+@pytest.mark.parametrize("count", [29, 49, 100, 107])
+def test_the_rate_is_exact_where_floating_point_is_not(count: int) -> None:
+    good = np.arange(float(count))
+    assert rejected(good, false_reject_rate(good, 1 / count)) == 1
+    assert rejected(np.arange(100.0), false_reject_rate(np.arange(100.0), 0.29)) == 29
+
+
+def test_too_few_good_parts_cannot_show_a_false_reject_rate() -> None:
+    with pytest.raises(ValueError, match=r"0.01 needs at least 100 good pictures, there are 99"):
+        false_reject_rate(np.arange(99.0), 0.01)
+
+
+@given(
+    scores(0, 40, coarse | any_float),
+    scores(1, 40, coarse | any_float),
+    st.floats(0.0, 1.0, exclude_min=True),
+)
+def test_recall_rejects_the_promised_share_of_defects(
+    good: Scores, defective: Scores, target: float
+) -> None:
+    threshold = recall(good, defective, target)
+    assert rejected(defective, threshold) >= len(defective) * target - 1e-6
+
+
+@given(scores(0), scores(), st.floats(0.0, 1.0, exclude_min=True))
+def test_a_threshold_one_score_higher_would_miss_the_recall(
+    good: Scores, defective: Scores, target: float
+) -> None:
+    threshold = recall(good, defective, target)
+    weakest = defective[defective >= threshold].min()
+    above = np.nextafter(weakest, np.inf)
+    assert rejected(defective, above) < len(defective) * target + 1e-6
+
+
+def test_recall_is_exact_where_floating_point_is_not() -> None:
+    defective = np.arange(100.0)
+    assert rejected(defective, recall(np.array([]), defective, 0.07)) == 7
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 1.1, math.nan])
+def test_a_false_reject_rate_out_of_range_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        false_reject_rate(np.arange(10.0), rate)
+
+
+@pytest.mark.parametrize("target", [0.0, -0.1, 1.1, math.nan])
+def test_a_recall_out_of_range_is_refused(target: float) -> None:
+    with pytest.raises(ValueError, match="above 0 and at most at 1"):
+        recall(np.arange(10.0), np.arange(10.0), target)
+
+
+@pytest.mark.parametrize("margin", [-0.1, -1.0])
+def test_a_margin_below_zero_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        quantile(np.arange(10.0), margin=margin)
+
+
+SOME, NONE = np.arange(10.0), np.array([])
+
+
+def test_no_good_score_is_named_as_the_cause() -> None:
+    with pytest.raises(ValueError, match="no scores of good pictures; add some"):
+        quantile(NONE)
+
+
+@pytest.mark.parametrize("threshold", [f1_adaptive, lambda g, d: recall(g, d, 0.9)])
+def test_no_defective_score_is_named_as_the_cause(
+    threshold: Callable[[Scores, Scores], float],
+) -> None:
+    with pytest.raises(ValueError, match="no scores of defective pictures; add some"):
+        threshold(SOME, NONE)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        lambda faulty: f1_adaptive(faulty, SOME),
+        lambda faulty: f1_adaptive(SOME, faulty),
+        lambda faulty: quantile(faulty),
+        lambda faulty: false_reject_rate(faulty, 0.5),
+        lambda faulty: recall(faulty, SOME, 0.5),
+        lambda faulty: recall(SOME, faulty, 0.5),
+    ],
+)
+def test_no_threshold_is_made_of_scores_that_are_not_finite(
+    threshold: Callable[[Scores], float], bad: float
+) -> None:
+    with pytest.raises(ValueError, match=r"1 of 3 scores of .* are not finite"):
+        threshold(np.array([1.0, bad, 2.0]))
+
+
+def test_the_bootstrap_interval_holds_the_threshold_of_a_clear_gap() -> None:
+    good, defective = np.linspace(0.0, 1.0, 50), np.linspace(3.0, 4.0, 20)
+    low, high = bootstrap_interval(good, defective, np.random.default_rng(1))
+    assert low <= f1_adaptive(good, defective) <= high
+    assert 1.0 < high - 0.5 < 3.0
+
+
+def test_the_same_generator_gives_the_same_interval() -> None:
+    intervals = [
+        bootstrap_interval(SOME, SOME + 5.0, np.random.default_rng(3), draws=20) for _ in range(2)
+    ]
+    assert intervals[0] == intervals[1]
+
+
+def test_the_interval_without_defects_is_that_of_the_quantile_threshold() -> None:
+    low, high = bootstrap_interval(SOME, NONE, np.random.default_rng(3), draws=50)
+    assert low < f1_or_quantile(SOME, NONE) < high
+
+
+def test_the_interval_is_of_the_method_that_was_asked_for() -> None:
+    interval = bootstrap_interval(
+        SOME, SOME, np.random.default_rng(3), draws=5, method=lambda good, defective: 7.0
+    )
+    assert interval == (7.0, 7.0)
+
+
+@given(any_float, any_float)
+def test_only_a_score_below_the_threshold_is_ok(score: float, threshold: float) -> None:
+    assert (decide(score, threshold).result is Result.OK) == (score < threshold)
+
+
+def test_a_score_on_the_threshold_is_nok() -> None:
+    assert decide(0.5, 0.5) == Decision(Result.NOK, Reason.SCORE_ABOVE)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_a_model_error(score: float) -> None:
+    assert decide(score, 0.5, 0.1) == Decision(Result.ERROR, Reason.MODEL_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "guard_band"),
+    [(math.nan, 0.0), (math.inf, 0.0), (-math.inf, 0.0), (0.5, math.nan), (0.5, math.inf)],
+)
+def test_a_threshold_that_is_not_finite_passes_nothing(threshold: float, guard_band: float) -> None:
+    assert decide(0.0, threshold, guard_band) == Decision(Result.ERROR, Reason.INTERNAL)
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (0.25, Result.OK),
+        (0.26, Result.NOT_DECIDABLE),
+        (0.5, Result.NOT_DECIDABLE),
+        (0.74, Result.NOT_DECIDABLE),
+        (0.75, Result.NOK),
+    ],
+)
+def test_near_the_threshold_nothing_is_decided(score: float, expected: Result) -> None:
+    assert decide(score, 0.5, guard_band=0.25).result is expected
