@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -19,6 +22,9 @@ from training.models.anomaly_model import StatisticalModel
 from training.models.building import adopt_tensors, build_model, make_settings
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
+
+_PICTURES = "validation.pictures"
+_DEFECTIVE = "validation.defective"
 
 
 class Description(BaseModel):
@@ -41,12 +47,26 @@ class Description(BaseModel):
     training: Training
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ValidationPictures:
+    """Prepared validation pictures that travel with the model, so that export can prove itself.
+
+    Attributes:
+        pictures: ``(N, H, W, 3) uint8`` BGR, N at most 64.
+        defective: ``(N,) bool``.
+    """
+
+    pictures: NDArray[np.uint8]
+    defective: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A fitted, calibrated model and its description."""
+    """A fitted, calibrated model, its description and its evidence."""
 
     model: StatisticalModel
     description: Description
+    validation: ValidationPictures
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -56,6 +76,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputNotWritable: folder or disk refused it.
     """
     tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
+    tensors[_PICTURES] = torch.from_numpy(checkpoint.validation.pictures)
+    tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
     metadata = {"checkpoint": checkpoint.description.model_dump_json()}
     write_whole(path, save(tensors, metadata))
 
@@ -76,13 +98,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "Give the .safetensors file that train-station fit wrote."
         ) from error
     description = _parse(path, metadata.get("checkpoint"))
+    if not {_PICTURES, _DEFECTIVE} <= set(tensors):
+        raise CheckpointError(f"{path}: its validation pictures are missing. Fit the model again.")
+    validation = ValidationPictures(tensors.pop(_PICTURES).numpy(), tensors.pop(_DEFECTIVE).numpy())
     settings = make_settings(description.algorithm, dict(description.settings))
     picture = (description.input.height, description.input.width)
     model = build_model(
         description.algorithm, description.backbone, None, picture, settings, description.seed
     )
     adopt_tensors(model, tensors)
-    return Checkpoint(model, description)
+    return Checkpoint(model, description, validation)
 
 
 def _parse(path: Path, text: str | None) -> Description:

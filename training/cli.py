@@ -14,10 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     # torch takes seconds to import; --help must not wait for it.
-    from training import commands
+    from training.commands import fit, predict, test
 
     try:
-        return int(getattr(commands, parsed.verb)(parsed))
+        return {"fit": fit, "test": test, "predict": predict}[parsed.verb](parsed)
     except StationError as error:
         print(f"train-station: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,39 +3,33 @@
 import argparse
 import csv
 import io
-import logging
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
+from edge.inspection.overlay import draw_overlay
 
 from edge.files import write_whole
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
-from edge.manifest import InputSpec, SplitMetrics, Training
+from edge.manifest import SplitMetrics
 from edge.pictures import read_picture, write_picture
-from training.calibration import calibrate
-from training.checkpoint import Checkpoint, Description, load_checkpoint, save_checkpoint
-from training.components.backbones import find_weights
-from training.config import FitConfig, load_fit_config, parse_assignments
+from training.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+)
+from training.config import load_fit_config, parse_assignments
 from training.data.opening import open_splits
-from training.data.samples import Sample, Splits, fingerprint, pictures_in
-from training.errors import DataError, SettingError
+from training.data.samples import Sample, pictures_in
+from training.errors import DataError
 from training.evaluation import (
     Scored,
     TorchPredictor,
     inspect_samples,
-    score_samples,
     split_metrics,
 )
-from training.fitting import fit_statistical
+from training.making import find_device, fit_checkpoint
 from training.metrics import f1_at
-from training.models.building import build_model, make_settings
-
-log = logging.getLogger(__name__)
 
 
 def fit(arguments: argparse.Namespace) -> int:
@@ -66,45 +60,6 @@ def fit(arguments: argparse.Namespace) -> int:
         f"{threshold.defective_count} defective pictures)"
     )
     return 0
-
-
-def fit_checkpoint(config: FitConfig) -> Checkpoint:
-    """Fit and calibrate a model as configured."""
-    device = find_device(config.device)
-    settings = make_settings(config.algorithm, config.hyperparameters)
-    splits = open_splits(config.data, config.validate_on, config.seed)
-    weights = find_weights(config.backbone, config.weights, config.weights_licence)
-    picture = (config.image_size, config.image_size)
-    torch.manual_seed(config.seed)
-    model = build_model(config.algorithm, config.backbone, weights, picture, settings, config.seed)
-    spec = InputSpec.model_construct(
-        height=picture[0], width=picture[1], levels=config.levels, crop=config.crop
-    )
-    formats = fit_statistical(model, splits.fit, spec, device)
-    spec = InputSpec(
-        height=picture[0],
-        width=picture[1],
-        pixel_formats=formats,
-        levels=config.levels,
-        crop=config.crop,
-    )
-    scored = score_samples(TorchPredictor(model, device), splits.validation, spec, "calibrate")
-    calibration = calibrate(scored, spec, config.seed)
-    description = Description(
-        algorithm=config.algorithm,
-        backbone=config.backbone,
-        weights_licence=weights.licence,
-        settings=asdict(settings),
-        seed=config.seed,
-        input=spec,
-        map_height=model.grid[0],
-        map_width=model.grid[1],
-        normalization=calibration.normalization,
-        threshold=calibration.threshold,
-        statistics=calibration.statistics,
-        training=_training(config, splits, settings, scored, spec),
-    )
-    return Checkpoint(model.cpu(), description)
 
 
 def test(arguments: argparse.Namespace) -> int:
@@ -148,17 +103,6 @@ def predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def find_device(name: str) -> torch.device:
-    """Return the device.
-
-    Raises:
-        SettingError: CUDA was asked for and is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("--device cuda: this torch sees no GPU. Use cpu, or a CUDA build.")
-    return torch.device(name)
-
-
 def scores_table(inspected: Iterable[tuple[Sample, Inspection]]) -> str:
     """Return a CSV of raw and normalized scores, one picture a line."""
     text = io.StringIO()
@@ -180,26 +124,6 @@ def scores_table(inspected: Iterable[tuple[Sample, Inspection]]) -> str:
 
 def _named(names: tuple[str, ...], values: list[int] | None) -> dict[str, int] | None:
     return None if values is None else dict(zip(names, values, strict=True))
-
-
-def _training(
-    config: FitConfig, splits: Splits, settings: object, scored: list[Scored], spec: InputSpec
-) -> Training:
-    defective = sum(sample.is_defective for sample in splits.validation)
-    return Training(
-        dataset=splits.name,
-        dataset_fingerprint=fingerprint([*splits.fit, *splits.validation]),
-        fit_count=len(splits.fit),
-        validation_good_count=len(splits.validation) - defective,
-        validation_defective_count=defective,
-        seed=config.seed,
-        hyperparameters={
-            key: ",".join(value) if isinstance(value, tuple) else value
-            for key, value in asdict(settings).items()  # type: ignore[call-overload]
-        }
-        | {"validate_on": config.validate_on.value},
-        metrics={"validation": split_metrics(scored, spec)},
-    )
 
 
 def _report(metrics: SplitMetrics, scored: list[Scored], threshold: float) -> list[str]:

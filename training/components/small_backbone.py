@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-# What the network is trained to tell apart (see ``training.pasted_defects``); its features are
+# What the network is trained to tell apart (see ``training.data.pasted_defects``); its features are
 # what the anomaly models use, the classes themselves are not.
 CLASSES = 8
 
@@ -24,21 +24,18 @@ class SmallBackbone(nn.Module):
         self.layer1 = ResidualBlock(24, 32)
         self.layer2 = ResidualBlock(32, 64)
         self.layer3 = ResidualBlock(64, 128)
-        self.pool = nn.AdaptiveMaxPool2d(1)
-        self.head = nn.Linear(128, classes)
+        self.head = nn.Conv2d(128, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify pictures.
+        """Classify every cell of 16×16 pixels.
 
         Args:
             images: ``(N, 3, H, W) float32`` RGB with ImageNet's mean and deviation taken out.
 
         Returns:
-            ``(N, classes)`` logits.
+            ``(N, classes, ⌈H/16⌉, ⌈W/16⌉)`` logits.
         """
-        maps = self.layer3(self.layer2(self.layer1(self.stem(images))))
-        # A small defect must count wherever it lies: maximum instead of mean.
-        return self.head(self.pool(maps).flatten(1))
+        return self.head(self.layer3(self.layer2(self.layer1(self.stem(images)))))
 
 
 class ResidualBlock(nn.Module):

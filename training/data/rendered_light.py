@@ -67,16 +67,14 @@ class SensorNoise:
 def draw_belt(random: np.random.Generator, height: int, width: int) -> Field:
     """Brightness of the empty belt, ``(H, W) float32``: a fine weave, wear and specks of dust."""
     scale = height / FIELD_OF_VIEW_MM
+    period = np.float32(2 * np.pi / (1.9 * scale))
     phase_x, phase_y = random.uniform(0, 2 * np.pi, 2)
-    skew = random.uniform(-0.02, 0.02)
-    rows, columns = np.ogrid[0:height, 0:width]
-    period = 2 * np.pi / (1.9 * scale)
-    first = np.sin((columns + skew * rows) * period + phase_x)
-    second = np.sin((rows - skew * columns) * period + phase_y)
-    weave = np.asarray(first * second, np.float32)
+    weft = np.sin(np.arange(height, dtype=np.float32) * period + np.float32(phase_y))
+    warp = np.sin(np.arange(width, dtype=np.float32) * period + np.float32(phase_x))
+    weave = np.outer(weft, warp)
     coarse = cv2.resize(blurred_noise(random, height // 8, width // 8, 4.0, 2.0), (width, height))
     fine = blurred_noise(random, height, width, 0.8, 0.8)
-    return 0.05 * (1 + 0.16 * weave + 0.10 * coarse + 0.16 * fine)
+    return np.asarray(0.05 + 0.008 * weave + 0.005 * coarse + 0.008 * fine, np.float32)
 
 
 def draw_sensor_noise(random: np.random.Generator, height: int, width: int) -> SensorNoise:

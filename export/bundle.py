@@ -1,0 +1,113 @@
+"""From a checkpoint to a model bundle on disk."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from edge.files import write_all
+from edge.inspection.normalization import score_scale
+from edge.manifest import GateReport, Identity, Manifest, OutputSpec, Precision
+from export.engines import onnx_engine, openvino_engine, torch_engine
+from export.gate import Budget, Validation, parity
+from export.ir import ir_bytes, to_onnx, to_openvino
+from training.checkpoint import Checkpoint
+
+_MAKERS = ("inspection-station", "torch", "onnx", "onnxruntime", "openvino")
+
+log = logging.getLogger(__name__)
+
+
+def export_bundle(checkpoint: Checkpoint, output: Path, budget: Budget = Budget()) -> Manifest:
+    """Convert, pass the gate, write ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
+
+    Args:
+        output: path of the ``.xml``.
+
+    Raises:
+        GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
+        ConversionFailed: an operation cannot be exported.
+        OutputNotWritable: folder or disk refused a file.
+    """
+    description = checkpoint.description
+    height, width = description.input.height, description.input.width
+    with TemporaryDirectory() as folder:
+        onnx = Path(folder) / "model.onnx"
+        log.info("converting %s", description.algorithm)
+        to_onnx(checkpoint.model, height, width, onnx)
+        xml, weights = ir_bytes(to_openvino(onnx), height, width)
+        log.info("parity gate: torch, ONNX Runtime, OpenVINO")
+        started = time.monotonic()
+        report = parity(
+            torch_engine(checkpoint.model),
+            {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino_engine(xml, weights, "f32")},
+            "OpenVINO",
+            description.input,
+            Validation(checkpoint.validation.pictures, checkpoint.validation.defective),
+            description.threshold.image,
+            score_scale(description.threshold.image, description.normalization.image).range,
+            budget,
+        )
+    log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
+    manifest = _manifest(checkpoint, output.stem, xml, weights, "fp32", report)
+    text = manifest.model_dump_json(indent=2).encode() + b"\n"
+    # The manifest last: until it is there, the hashes of the others match nothing.
+    write_all(
+        [(output.with_suffix(".bin"), weights), (output, xml), (output.with_suffix(".json"), text)]
+    )
+    return manifest
+
+
+def summary(manifest: Manifest, files: Sequence[Path]) -> str:
+    """Return what a user wants to know after an export."""
+    gate = manifest.precision.gate
+    size = sum(path.stat().st_size for path in files) / 2**20
+    lines = [
+        f"{files[0]}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
+        f"{manifest.precision.weights}, {size:.1f} MiB",
+        f"  gate: {gate.pictures} pictures, largest score difference "
+        f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
+        f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}",
+    ]
+    if gate.auroc_before is not None and gate.auroc_after is not None:
+        lines.append(f"  validation AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+    return "\n".join(lines)
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    name: str,
+    xml: bytes,
+    weights: bytes,
+    precision: Literal["fp32", "fp16", "int8"],
+    report: GateReport,
+) -> Manifest:
+    description = checkpoint.description
+    return Manifest(
+        identity=Identity(
+            name=name,
+            algorithm=description.algorithm,
+            backbone=description.backbone,
+            weights_licence=description.weights_licence,
+            created=datetime.now(UTC).replace(microsecond=0),
+            made_with={maker: version(maker) for maker in _MAKERS},
+            xml_sha256=hashlib.sha256(xml).hexdigest(),
+            bin_sha256=hashlib.sha256(weights).hexdigest(),
+        ),
+        input=description.input,
+        output=OutputSpec(
+            map_height=description.map_height,
+            map_width=description.map_width,
+            image_score=True,
+        ),
+        normalization=description.normalization,
+        threshold=description.threshold,
+        statistics=description.statistics,
+        precision=Precision(weights=precision, inference="f32", gate=report),
+        training=description.training,
+    )

@@ -1,0 +1,57 @@
+"""The three runtimes the gate compares, each as one function from pictures to raw numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import torch
+from torch import nn
+
+from edge.inspection.prediction import RawPrediction
+from export.gate import Engine, Pictures
+from export.ir import INPUT, OUTPUTS
+
+
+def torch_engine(model: nn.Module) -> Engine:
+    def run(pictures: Pictures) -> list[RawPrediction]:
+        with torch.inference_mode():
+            score, anomaly_map = model(torch.from_numpy(pictures))
+        return _split(score.numpy(), anomaly_map.numpy())
+
+    return run
+
+
+def onnx_engine(onnx: Path) -> Engine:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+    def run(pictures: Pictures) -> list[RawPrediction]:
+        return _split(*session.run(list(OUTPUTS), {INPUT: pictures}))
+
+    return run
+
+
+def openvino_engine(xml: bytes, weights: bytes, precision: str, device: str = "CPU") -> Engine:
+    """Run the IR that goes into the bundle, compiled as the runtime compiles it."""
+    core = ov.Core()
+    model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
+    compiled: dict[int, Any] = {}
+
+    def run(pictures: Pictures) -> list[RawPrediction]:
+        count = len(pictures)
+        if count not in compiled:
+            model.reshape(list(pictures.shape))
+            compiled[count] = core.compile_model(
+                model, device, {"INFERENCE_PRECISION_HINT": precision}
+            )
+        outputs = compiled[count]({INPUT: pictures})
+        return _split(*(outputs[name] for name in OUTPUTS))
+
+    return run
+
+
+def _split(scores: Any, maps: Any) -> list[RawPrediction]:
+    return [RawPrediction(float(s), m.copy()) for s, m in zip(scores, maps, strict=True)]

@@ -1,0 +1,113 @@
+"""From a configuration to a fitted, calibrated checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge.manifest import InputSpec, Training
+from training.calibration import calibrate
+from training.checkpoint import Checkpoint, Description, ValidationPictures
+from training.components.backbones import find_weights
+from training.config import FitConfig
+from training.data.loading import prepare_sample, read_sample
+from training.data.opening import open_splits
+from training.data.samples import Sample, Splits, fingerprint
+from training.errors import SettingError
+from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
+from training.fitting import fit_statistical
+from training.models.building import build_model, make_settings
+
+# Validation pictures that travel with a checkpoint at most.
+_KEPT = 64
+
+
+def fit_checkpoint(config: FitConfig) -> Checkpoint:
+    """Fit and calibrate a model as configured."""
+    device = find_device(config.device)
+    settings = make_settings(config.algorithm, config.hyperparameters)
+    splits = open_splits(config.data, config.validate_on, config.seed)
+    weights = find_weights(config.backbone, config.weights, config.weights_licence)
+    picture = (config.image_size, config.image_size)
+    torch.manual_seed(config.seed)
+    model = build_model(config.algorithm, config.backbone, weights, picture, settings, config.seed)
+    spec = InputSpec.model_construct(
+        height=picture[0], width=picture[1], levels=config.levels, crop=config.crop
+    )
+    formats = fit_statistical(model, splits.fit, spec, device)
+    spec = InputSpec(
+        height=picture[0],
+        width=picture[1],
+        pixel_formats=formats,
+        levels=config.levels,
+        crop=config.crop,
+    )
+    scored = score_samples(TorchPredictor(model, device), splits.validation, spec, "calibrate")
+    calibration = calibrate(scored, spec, config.seed)
+    description = Description(
+        algorithm=config.algorithm,
+        backbone=config.backbone,
+        weights_licence=weights.licence,
+        settings=asdict(settings),
+        seed=config.seed,
+        input=spec,
+        map_height=model.grid[0],
+        map_width=model.grid[1],
+        normalization=calibration.normalization,
+        threshold=calibration.threshold,
+        statistics=calibration.statistics,
+        training=_training(config, splits, settings, scored, spec),
+    )
+    return Checkpoint(model.cpu(), description, validation_pictures(splits.validation, spec))
+
+
+def validation_pictures(samples: Sequence[Sample], spec: InputSpec) -> ValidationPictures:
+    """Prepare up to 64 validation pictures, good and defective in turn, for the export gate."""
+    defective = [sample for sample in samples if sample.is_defective]
+    good = [sample for sample in samples if not sample.is_defective]
+    few = min(len(defective), _KEPT // 2)
+    kept = _spread(good, _KEPT - few) + _spread(defective, few)
+    pictures = [prepare_sample(sample, read_sample(sample), spec) for sample in kept]
+    return ValidationPictures(
+        np.stack(pictures), np.array([sample.is_defective for sample in kept], np.bool_)
+    )
+
+
+def _spread(samples: list[Sample], count: int) -> list[Sample]:
+    """Return at most ``count`` samples, evenly over the list."""
+    if len(samples) <= count:
+        return samples
+    return [samples[index * len(samples) // count] for index in range(count)]
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device.
+
+    Raises:
+        SettingError: CUDA was asked for and is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("--device cuda: this torch sees no GPU. Use cpu, or a CUDA build.")
+    return torch.device(name)
+
+
+def _training(
+    config: FitConfig, splits: Splits, settings: Any, scored: list[Scored], spec: InputSpec
+) -> Training:
+    defective = sum(sample.is_defective for sample in splits.validation)
+    return Training(
+        dataset=splits.name,
+        dataset_fingerprint=fingerprint([*splits.fit, *splits.validation]),
+        fit_count=len(splits.fit),
+        validation_good_count=len(splits.validation) - defective,
+        validation_defective_count=defective,
+        seed=config.seed,
+        hyperparameters={
+            key: ",".join(value) if isinstance(value, tuple) else value
+            for key, value in asdict(settings).items()
+        }
+        | {"validate_on": config.validate_on.value},
+        metrics={"validation": split_metrics(scored, spec)},
+    )
