@@ -147,8 +147,8 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
         },
         "time": {
             "triggered_utc": None,
-            "exposed_utc": _utc(frame.captured_utc_ns),
-            "decided_utc": _utc(verdict.decided_utc_ns),
+            "exposed_utc": utc_text(frame.captured_utc_ns),
+            "decided_utc": utc_text(verdict.decided_utc_ns),
             "clock_sync": "unknown",
             "clock_error_ms": None,
         },
@@ -235,6 +235,7 @@ def _text(text: str, longest: int) -> str:
     return printable if len(printable) <= longest else printable[: longest - 1] + "…"
 
 
-def _utc(ns: int) -> str:
+def utc_text(ns: int) -> str:
+    """Write nanoseconds since 1970 as RFC 3339 with microseconds."""
     moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ns % 1_000_000_000 // 1000:06d}Z"

@@ -15,6 +15,9 @@ class Failures:
         with self._lock:
             self._first = self._first or error
 
+    def any(self) -> bool:
+        return self._first is not None
+
     def raise_first(self) -> None:
         """Raise what a worker died of, if one did."""
         if self._first is not None:

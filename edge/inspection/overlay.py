@@ -1,0 +1,114 @@
+"""The overlay: a frame with its anomaly map, regions and result, for people."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.frame import Pixels
+from edge.inspection.inspector import Inspection
+from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
+from edge.inspection.regions import Placement
+from edge.inspection.thresholding import Result
+
+Picture = NDArray[np.uint8]
+
+# Smaller frames are enlarged and low ones extended, so that the label can be read.
+SMALLEST_WIDTH_PX = 240
+CARD_PX = (360, 480)
+# Normalized values from which the map is visible, and at which it is densest.
+VISIBLE_FROM, DENSEST_AT, DENSITY = 0.25, 0.75, 0.55
+
+WHITE, INK, GREY = (255, 255, 255), (24, 24, 24), (112, 112, 112)
+COLOURS = {  # BGR
+    Result.OK: (80, 150, 30),
+    Result.NOK: (40, 30, 200),
+    Result.NOT_DECIDABLE: (20, 140, 225),
+    Result.ERROR: (140, 40, 130),
+}
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) -> Picture:
+    """Draw an inspection over its frame.
+
+    Args:
+        pixels: the frame in any format it may have; empty for one that could not be read.
+            Not changed.
+        inspection: of this frame.
+        map_scale: normalization of the map (``Inspector.map_scale``).
+
+    Returns:
+        ``(H, W, 3) uint8`` BGR of the frame's size; a frame narrower than 240 px is enlarged by a
+        whole factor, one too low for the label extended, an empty one is a grey card.
+    """
+    empty = pixels.size == 0
+    canvas = np.full((*CARD_PX, 3), 64, np.uint8) if empty else _as_bgr(pixels)
+    factor = -(-SMALLEST_WIDTH_PX // canvas.shape[1])
+    if factor > 1:
+        canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+    if inspection.anomaly_map is not None and inspection.placement is not None:
+        place = inspection.placement
+        place = Placement(*(v * factor for v in (place.x, place.y, place.width, place.height)))
+        _draw_map(canvas, inspection.anomaly_map, place, map_scale)
+        for region in inspection.regions:
+            box = [v * factor for v in (region.x, region.y, region.width, region.height)]
+            _draw_box(canvas, box)
+    decision, score = inspection.decision, inspection.normalized_score
+    text = f"{decision.result.value} {decision.reason.value if score is None else f'{score:.2f}'}"
+    return _with_label(canvas, text.replace("_", " "), COLOURS[decision.result])
+
+
+def _as_bgr(pixels: Pixels) -> Picture:
+    """Return a copy with 8 bits and three channels; 16 bits are stretched to what is there."""
+    shown = pixels[:, :, :3] if pixels.ndim == 3 else pixels
+    if shown.dtype != np.uint8:
+        low, high = int(shown.min()), int(shown.max())
+        scale = 255.0 / (high - low) if high > low else 0.0
+        shown = np.asarray((shown - np.float32(low)) * scale, np.uint8)
+    copy = np.array(shown, np.uint8, order="C")
+    return cv2.cvtColor(copy, cv2.COLOR_GRAY2BGR) if copy.ndim == 2 else copy
+
+
+def _draw_map(
+    canvas: Picture, anomaly_map: NDArray[np.float32], place: Placement, scale: ScoreScale
+) -> None:
+    target = canvas[place.y : place.y + place.height, place.x : place.x + place.width]
+    shown = np.asarray(normalize(anomaly_map, scale), np.float32)
+    shown = cv2.resize(shown, (place.width, place.height), interpolation=cv2.INTER_LINEAR)
+    heat = cv2.applyColorMap(np.asarray(shown * 255, np.uint8), cv2.COLORMAP_TURBO)
+    density = np.clip((shown - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM), 0, 1) * DENSITY
+    target[:] = cv2.blendLinear(target, heat, 1 - density, density)
+    mask = np.asarray(shown >= THRESHOLD, np.uint8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    line = _line_px(canvas)
+    cv2.drawContours(target, contours, -1, INK, line + 2, cv2.LINE_AA)
+    cv2.drawContours(target, contours, -1, WHITE, line, cv2.LINE_AA)
+
+
+def _draw_box(canvas: Picture, box: list[int]) -> None:
+    gap, line = 3 * _line_px(canvas), _line_px(canvas)
+    x, y, width, height = box
+    corners = (x - gap, y - gap), (x + width + gap, y + height + gap)
+    cv2.rectangle(canvas, *corners, INK, line + 2)
+    cv2.rectangle(canvas, *corners, COLOURS[Result.NOK], line)
+
+
+def _with_label(canvas: Picture, text: str, colour: tuple[int, int, int]) -> Picture:
+    """Write the text on a coloured badge in the top-left corner."""
+    wanted_px = max(14, min(canvas.shape[:2]) // 22)
+    scale = wanted_px / cv2.getTextSize("N", _FONT, 1.0, 1)[0][1]
+    widest_px = cv2.getTextSize(text, _FONT, scale, 1)[0][0] * 1.15
+    scale *= min(1.0, (canvas.shape[1] - wanted_px) / widest_px)
+    stroke = max(1, round(scale * 1.8))
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
+    margin = max(5, height * 2 // 3)
+    missing = height + 2 * margin - canvas.shape[0]
+    if missing > 0:
+        canvas = cv2.copyMakeBorder(canvas, 0, missing, 0, 0, cv2.BORDER_CONSTANT, value=GREY)
+    cv2.rectangle(canvas, (0, 0), (width + 2 * margin, height + 2 * margin), colour, cv2.FILLED)
+    cv2.putText(canvas, text, (margin, margin + height), _FONT, scale, WHITE, stroke, cv2.LINE_AA)
+    return canvas
+
+
+def _line_px(canvas: Picture) -> int:
+    return max(1, min(canvas.shape[:2]) // 400)

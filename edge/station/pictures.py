@@ -1,0 +1,67 @@
+"""Overlay pictures of inspected parts in a folder."""
+
+import logging
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edge.errors import OutputNotWritable
+from edge.inspection.normalization import ScoreScale
+from edge.messaging.verdict import Verdict
+from edge.pictures import write_picture
+
+log = logging.getLogger(__name__)
+
+LONGEST_STEM = 80
+
+
+class OverlayWriter:
+    """Draws and writes one picture per part; a full disk is logged once and never stops the line.
+
+    Attributes:
+        written: pictures in the folder from this run.
+        failed: pictures that could not be written.
+    """
+
+    def __init__(self, folder: Path, map_scale: ScoreScale) -> None:
+        """Create the folder and try it.
+
+        Raises:
+            OutputNotWritable: it cannot be created, or nothing can be written there.
+        """
+        self.folder = folder
+        self.written = 0
+        self.failed = 0
+        self._map_scale = map_scale
+        trial = folder / ".edge-run.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            trial.write_bytes(b"")
+            trial.unlink()
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{folder}: the folder for overlays cannot be written ({error.strerror}). "
+                "Choose another --save folder, or change its permissions."
+            ) from error
+
+    def write(self, verdict: Verdict) -> None:
+        """Write the overlay of one verdict."""
+        from edge.inspection.overlay import draw_overlay
+
+        picture = draw_overlay(verdict.frame.pixels, verdict.inspection, self._map_scale)
+        try:
+            write_picture(self.folder / file_name(verdict), picture)
+            self.written += 1
+        except OutputNotWritable as error:
+            self.failed += 1
+            if self.failed == 1:
+                log.error("%s Inspection goes on without overlays.", error)
+
+
+def file_name(verdict: Verdict) -> str:
+    """Return ``000012_good_1_OK.jpg``: part number, source where there is one, result."""
+    frame = verdict.frame
+    stem = Path(unquote(urlsplit(frame.source).path)).stem if frame.source else ""
+    safe = re.sub(r"[^\w.-]+", "-", stem)[:LONGEST_STEM]
+    result = verdict.inspection.decision.result.value
+    return "_".join(part for part in (f"{frame.number:06d}", safe, result) if part) + ".jpg"
