@@ -27,7 +27,8 @@ def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
-    logging.getLogger("onnxscript").setLevel(logging.WARNING)
+    for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -49,6 +49,7 @@ def k_center_greedy(
     centred = vectors - vectors.mean(0)
     norms = centred.square().sum(1)
     picked = [start]
+    progress(1)
     nearest = _squared_distances(centred, norms, centred[start : start + 1]).squeeze(1)
     while len(picked) < count:
         size = min(_POOL, total - 1)

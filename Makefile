@@ -1,0 +1,44 @@
+# Two commands set up a fresh machine: `make demo` (the lean edge) and `make test` (everything).
+
+PYTHON ?= python3
+EDGE := build/edge
+DEV := .venv
+PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo demo-bundle test lint packages clean
+
+# The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
+demo: $(EDGE)/installed
+	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
+		--save build/demo
+
+# Makes the sample bundle and the sample frames anew: render, train the backbone, fit, export.
+demo-bundle: $(DEV)/installed
+	$(DEV)/bin/python -m training.demo --work build/demo-bundle --output configs/demo
+
+test: packages $(DEV)/installed lint
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/installed
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+
+# The real services that tests speak to.
+packages:
+	@command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null \
+		|| PATH="$$PATH:/usr/sbin" tests/install-packages mosquitto mosquitto-clients
+
+$(EDGE)/installed: setup.cfg pyproject.toml constraints.txt $(shell find edge -name '*.py' -o -name '*.json')
+	$(PYTHON) -m venv $(EDGE)
+	$(EDGE)/bin/pip install $(PIP_FLAGS) .
+	touch $@
+
+$(DEV)/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install $(PIP_FLAGS) torch
+	$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf build $(DEV)
