@@ -1,0 +1,270 @@
+"""The verdict on the wire: the published schema, whatever happened to the part."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from edge.frame import Frame, FrameStatus, Pixels
+from edge.inspection.inspector import Durations, Inspection
+from edge.inspection.regions import MAX_REGIONS, Region
+from edge.inspection.thresholding import Decision, Reason, Result
+from edge.messaging.verdict import (
+    REASON_CODES,
+    StationIdentity,
+    Verdict,
+    new_id,
+    payload,
+    to_json,
+)
+
+EIGHT_KIB = 8192
+SCHEMA = json.loads(
+    resources.files("edge.messaging").joinpath("schemas/verdict-1.json").read_text("utf-8")
+)
+VALIDATOR = Draft202012Validator(SCHEMA)
+SECOND_NS = 1_000_000_000
+
+IDENTITY = StationIdentity(
+    simulated=True,
+    trigger_source="free_run",
+    model_name="bottle",
+    model_version="2026-01-01T00:00:00Z",
+    model_sha256="a" * 64,
+    precision="fp32/f32",
+    device="CPU",
+    runtime="openvino 2026.1.0",
+    config_sha256="b" * 64,
+)
+GOOD = Inspection(
+    Decision(Result.OK, Reason.SCORE_BELOW),
+    threshold=20.0,
+    pixel_threshold=20.0,
+    score=2.0,
+    normalized_score=0.32,
+    durations=Durations(1_000_000, 2_500_000, 300_000),
+)
+REGION = Region(x=10, y=20, width=30, height=40, area_px=900, peak=0.75)
+
+
+def frame(pixels: Pixels | None = None, source: str | None = None, **changes: Any) -> Frame:
+    grey = np.full((120, 160, 3), 90, np.uint8)
+    return Frame(grey if pixels is None else pixels, 7, SECOND_NS, 0, source=source, **changes)
+
+
+def verdict(inspection: Inspection = GOOD, of: Frame | None = None) -> Verdict:
+    return Verdict(
+        id=new_id(1_767_225_600 * SECOND_NS),
+        inspection=inspection,
+        frame=of or frame(),
+        decided_ns=SECOND_NS + 12_000_000,
+        decided_utc_ns=1_767_225_600 * SECOND_NS + 123_456_789,
+        inspection_started_ns=SECOND_NS + 5_000_000,
+    )
+
+
+def failed(reason: Reason, detail: str = "Check the lamp.") -> Inspection:
+    return Inspection(Decision(Result.ERROR, reason), 20.0, 20.0, detail)
+
+
+def sent(
+    what: Verdict, identity: StationIdentity = IDENTITY, session: str | None = None
+) -> dict[str, Any]:
+    """Send a verdict through JSON and check it against the schema."""
+    line = to_json(payload(what, identity, session))
+    assert "\n" not in line
+    assert len(line.encode("utf-8")) <= EIGHT_KIB
+    received = json.loads(line, parse_constant=pytest.fail)
+    VALIDATOR.validate(received)
+    return received
+
+
+def test_the_schema_is_a_schema_that_tells_units() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    for name, field in SCHEMA["properties"].items():
+        described = "description" in field or name in {"schema"}
+        assert described, name
+
+
+def test_every_field_is_in_the_schema_and_every_required_one_is_sent() -> None:
+    content = sent(verdict())
+    assert list(content) == SCHEMA["required"] == list(SCHEMA["properties"])
+    for name in ("image", "frame", "time", "duration_ms", "model"):
+        assert set(content[name]) == set(SCHEMA["properties"][name]["required"])
+
+
+def test_consumers_accept_fields_that_later_versions_add() -> None:
+    VALIDATOR.validate(sent(verdict()) | {"added_later": 1})
+
+
+def test_a_good_part_reads_as_documented() -> None:
+    content = sent(verdict())
+    expected = {
+        "schema": "verdict/1",
+        "result": "OK",
+        "reason": "score_below",
+        "reason_code": 1,
+        "detail": None,
+        "anomaly_score": 0.32,
+        "threshold": 0.5,
+        "margin": -0.18,
+        "score_scale": "minmax_0_1",
+        "raw_score": 2.0,
+        "raw_threshold": 20.0,
+        "regions": [],
+        "deadline_ms": None,
+        "deadline_met": None,
+    }
+    assert content.items() >= expected.items()
+    assert content["duration_ms"] == {
+        "trigger_to_frame": None,
+        "queue": 5.0,
+        "preprocess": 1.0,
+        "inference": 2.5,
+        "postprocess": 0.3,
+        "total": 12.0,
+    }
+    assert content["time"]["decided_utc"] == "2026-01-01T00:00:00.123456Z"
+
+
+def test_what_this_run_does_not_have_is_null() -> None:
+    content = sent(verdict())
+    for name in ("seq", "journal", "session", "part_id", "trigger_id", "recipe"):
+        assert content[name] is None
+    assert content["frame"]["exposure_us"] is None
+
+
+def test_the_session_is_passed_on() -> None:
+    session = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+    assert sent(verdict(), session=session)["session"] == session
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_a_code_of_its_own(reason: Reason) -> None:
+    assert REASON_CODES[reason] in range(65536)
+    assert list(REASON_CODES.values()).count(REASON_CODES[reason]) == 1
+    documented = SCHEMA["properties"]["reason_code"]["description"]
+    assert f"{REASON_CODES[reason]} {reason}" in documented
+    assert reason in SCHEMA["properties"]["reason"]["enum"]
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if not r.startswith(("score", "near"))])
+def test_every_failure_is_sent_with_its_cause(reason: Reason) -> None:
+    content = sent(verdict(failed(reason)))
+    assert (content["result"], content["reason"]) == ("ERROR", reason.value)
+    assert content["detail"] == "Check the lamp."
+    assert content["anomaly_score"] is content["margin"] is content["raw_score"] is None
+    assert content["duration_ms"]["inference"] is None
+
+
+def test_a_failure_that_claims_to_be_ok_breaks_the_schema() -> None:
+    content = sent(verdict(failed(Reason.CAMERA_LOST)))
+    assert not VALIDATOR.is_valid(content | {"result": "OK"})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_never_sent(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(payload(verdict(replace(GOOD, score=number)), IDENTITY, None))
+
+
+@given(st.floats(0.0, 1.0))
+def test_the_score_on_the_wire_agrees_with_its_result(normalized: float) -> None:
+    content = sent(verdict(replace(GOOD, normalized_score=normalized)))
+    assert (content["anomaly_score"] >= content["threshold"]) == (normalized >= 0.5)
+    assert (content["margin"] >= 0.0) == (normalized >= 0.5)
+    assert content["anomaly_score"] == pytest.approx(normalized, abs=1.01e-6)
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "met"), [(11.999, False), (12.0, True), (100.0, True), (None, None)]
+)
+def test_the_deadline_counts_from_arrival_to_decision(
+    deadline_ms: float | None, met: bool | None
+) -> None:
+    content = sent(verdict(), replace(IDENTITY, deadline_ms=deadline_ms))
+    assert (content["deadline_ms"], content["deadline_met"]) == (deadline_ms, met)
+
+
+def test_regions_are_boxes_in_frame_pixels() -> None:
+    content = sent(verdict(replace(GOOD, regions=(REGION,), regions_truncated=True)))
+    assert content["regions"] == [{"bbox": [10, 20, 30, 40], "area_px": 900, "peak": 0.75}]
+    assert content["regions_truncated"] is True
+
+
+@given(st.text(max_size=5000), st.text(max_size=2000), st.text(min_size=100, max_size=100))
+def test_no_text_makes_a_verdict_longer_than_8_kib(detail: str, source: str, name: str) -> None:
+    huge = Region(99999, 99999, 99999, 99999, 9999999999, 0.123456)
+    inspection = replace(
+        failed(Reason.INTERNAL, detail * 3), regions=(huge,) * MAX_REGIONS, regions_truncated=True
+    )
+    identity = replace(IDENTITY, model_name=name, runtime=name)
+    assert len(sent(verdict(inspection, frame(source=source)), identity)["regions"]) == 32
+
+
+@pytest.mark.parametrize("character", ["\udcff", "\0", "\n", "😀", '"', "\x7f", "\u2028"])
+def test_any_character_of_a_detail_can_be_sent(character: str) -> None:
+    detail = sent(verdict(failed(Reason.INTERNAL, character * 1000)))["detail"]
+    assert len(detail) == 300
+    assert detail.endswith("…")
+
+
+def test_a_file_is_named_by_its_uri() -> None:
+    source = "file:///pictures/bottle%20%C3%A4.png"
+    assert sent(verdict(of=frame(source=source)))["image"]["uri"] == source
+
+
+@pytest.mark.parametrize("source", ["file:///" + "a" * 1000, "file:///\udcff.png"])
+def test_a_uri_that_cannot_be_sent_whole_is_left_out(source: str) -> None:
+    assert sent(verdict(of=frame(source=source)))["image"]["uri"] is None
+
+
+def test_the_image_hash_is_of_the_pixels_row_by_row() -> None:
+    whole = np.arange(120 * 160 * 3).reshape(120, 160, 3).astype(np.uint8)
+    for pixels in (whole, whole[::-1, 10:90], whole[:, :, ::-1]):
+        image = sent(verdict(of=frame(pixels)))["image"]
+        assert image["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+        assert (image["height_px"], image["width_px"]) == pixels.shape[:2]
+        assert image["pixel_format"] == "bgr8"
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.empty((0, 0), np.uint8), np.empty((0, 5, 3), np.uint8), np.zeros(9, np.uint8)]
+)
+def test_a_picture_that_could_not_be_read_has_no_size_and_no_hash(pixels: Pixels) -> None:
+    unread = frame(pixels, status=FrameStatus.INCOMPLETE)
+    image = sent(verdict(failed(Reason.FRAME_INCOMPLETE), unread))["image"]
+    assert set(image.values()) == {None}
+
+
+def test_a_layout_that_is_no_frames_has_a_size_but_no_format() -> None:
+    image = sent(verdict(failed(Reason.FRAME_INCOMPLETE), frame(np.zeros((4, 5, 2), np.uint8))))
+    assert (image["image"]["width_px"], image["image"]["pixel_format"]) == (5, None)
+
+
+@given(st.integers(0, (1 << 48) - 1))
+def test_ids_are_uuids_of_version_7(utc_ms: int) -> None:
+    identifier = new_id(utc_ms * 1_000_000)
+    Draft202012Validator(SCHEMA["$defs"]["uuid7"]).validate(identifier)
+    value = int(identifier.replace("-", ""), 16)
+    assert value >> 80 == utc_ms
+    assert value >> 76 & 0xF == 7
+    assert value >> 62 & 0b11 == 0b10
+
+
+@given(st.lists(st.integers(0, (1 << 48) - 1), unique=True, min_size=2, max_size=20))
+def test_ids_sort_by_time(times_ms: list[int]) -> None:
+    ids = [new_id(ms * 1_000_000 + 999_999) for ms in sorted(times_ms)]
+    assert ids == sorted(ids)
+
+
+def test_ids_of_one_moment_differ() -> None:
+    assert len({new_id(SECOND_NS) for _ in range(1000)}) == 1000
