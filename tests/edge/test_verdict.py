@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -177,6 +177,8 @@ def test_a_number_that_is_not_finite_is_never_sent(number: float) -> None:
 
 
 @given(st.floats(0.0, 1.0))
+@example(0.4999999)
+@example(math.nextafter(0.5, 0.0))
 def test_the_score_on_the_wire_agrees_with_its_result(normalized: float) -> None:
     content = sent(verdict(replace(GOOD, normalized_score=normalized)))
     assert (content["anomaly_score"] >= content["threshold"]) == (normalized >= 0.5)
