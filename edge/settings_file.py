@@ -68,8 +68,10 @@ def read_settings_file(path: Path) -> SettingsFile:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        start = error.context_mark
+        context = f", {error.context} begun in line {start.line + 1}" if start else ""
         raise ConfigurationUnreadable(
-            f"{path}{where}: not valid YAML ({error.problem or error.context}). "
+            f"{path}{where}: not valid YAML ({error.problem or 'broken'}{context}). "
             "Check indentation, colons and quotes there."
         ) from error
     except yaml.YAMLError as error:

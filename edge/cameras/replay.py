@@ -106,5 +106,6 @@ def natural_order(paths: Sequence[Path]) -> list[Path]:
 
 
 def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    pieces = re.split(r"([0-9]+)", name.casefold())
-    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces if p]
+    pieces = [piece for piece in re.split(r"([0-9]+)", name.casefold()) if piece]
+    numbers = [int(p) if p[0] in "0123456789" else None for p in pieces]
+    return [(n is None, n or 0, piece) for n, piece in zip(numbers, pieces, strict=True)]

@@ -1,5 +1,7 @@
 """The overlay: a frame with its anomaly map, regions and result, for people."""
 
+import textwrap
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ Picture = NDArray[np.uint8]
 SMALLEST_WIDTH_PX = 240
 CARD_PX = (360, 480)
 # Normalized values from which the map is visible, and at which it is densest.
-VISIBLE_FROM, DENSEST_AT, DENSITY = 0.25, 0.75, 0.55
+VISIBLE_FROM, DENSEST_AT, DENSITY = 0.35, 0.75, 0.55
 
 WHITE, INK, GREY = (255, 255, 255), (24, 24, 24), (112, 112, 112)
 COLOURS = {  # BGR
@@ -41,8 +43,7 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
         ``(H, W, 3) uint8`` BGR of the frame's size; a frame narrower than 240 px is enlarged by a
         whole factor, one too low for the label extended, an empty one is a grey card.
     """
-    empty = pixels.size == 0
-    canvas = np.full((*CARD_PX, 3), 64, np.uint8) if empty else _as_bgr(pixels)
+    canvas = _as_bgr(pixels) if pixels.size else _card(inspection.detail)
     factor = -(-SMALLEST_WIDTH_PX // canvas.shape[1])
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
@@ -56,6 +57,15 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
     decision, score = inspection.decision, inspection.normalized_score
     text = f"{decision.result.value} {decision.reason.value if score is None else f'{score:.2f}'}"
     return _with_label(canvas, text.replace("_", " "), COLOURS[decision.result])
+
+
+def _card(detail: str) -> Picture:
+    """Return a grey card that says why there is no picture."""
+    card = np.full((*CARD_PX, 3), 64, np.uint8)
+    lines = textwrap.wrap(detail, 52)[:12]
+    for row, line in enumerate(lines):
+        cv2.putText(card, line, (16, 80 + 22 * row), _FONT, 0.5, WHITE, 1, cv2.LINE_AA)
+    return card
 
 
 def _as_bgr(pixels: Pixels) -> Picture:

@@ -207,8 +207,9 @@ class Connection:
         self._connack = reason
 
     def _note_end(self, reason: ReasonCode) -> None:
-        self.closed = True
-        self.reason = reason
+        if not self.closed:  # paho calls again for the socket after a DISCONNECT
+            self.closed = True
+            self.reason = reason
 
 
 def _cause(error: Exception) -> str:

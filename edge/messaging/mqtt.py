@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 STATE_INTERVAL_S = 30.0
 STOPPED_LIMIT_S = 2.0
 BACK_OFF_S = (1.0, 60.0)
+# A connection that lasted so long starts the back-off over.
+STABLE_S = 10.0
 # Unacknowledged messages at a time; the usual limit of brokers.
 WINDOW = 20
 # A verdict that is older than this when it is sent is marked as replayed.
@@ -133,13 +135,7 @@ class MqttPublisher:
     def set_state(self, condition: Condition, *reasons: str) -> None:
         """Publish a state as soon as there is a connection, and again after every reconnect."""
         with self._changed:
-            self._state = replace(
-                self._state,
-                condition=condition,
-                reasons=reasons,
-                since_utc=utc_text(self._utc_ns()),
-            )
-            self._state_due = True
+            self._become(condition, reasons)
         self._wake_up.wake()
 
     def delivery(self) -> Delivery:
@@ -159,8 +155,10 @@ class MqttPublisher:
 
     def stop(self, *reasons: str) -> None:
         """Ask ``run`` to say ``stopped``, disconnect and return."""
-        self.set_state(Condition.STOPPED, *reasons)
-        self._stopping.set()
+        with self._changed:
+            self._become(Condition.STOPPED, reasons)
+            self._state_due = False  # said once, as the last message
+            self._stopping.set()
         self._wake_up.wake()
 
     def run(self) -> None:
@@ -169,13 +167,16 @@ class MqttPublisher:
         while not self._stopping.is_set():
             connection = self._connect()
             if connection is not None:
-                delay_s = self._back_off_s[0]
+                began_s = time.monotonic()
                 try:
                     self._serve(connection)
                 finally:
                     connection.hang_up()
                     self._take_back()
-                if connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER:
+                # A connection that ends at once is a fight over the name, or a broker in trouble.
+                if time.monotonic() - began_s > STABLE_S:
+                    delay_s = self._back_off_s[0]
+                if _taken_over(connection):
                     delay_s = self._back_off_s[1]
             # ±50 %, so that the stations of a plant do not all come back at once.
             self._stopping.wait(delay_s * (0.5 + self._jitter()))
@@ -221,7 +222,7 @@ class MqttPublisher:
             self._settle(connection)
         if self._stopping.is_set():
             self._say_goodbye(connection)
-        elif connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER:
+        elif _taken_over(connection):
             log.error(
                 "another client connected as %s. Two stations have the same name; change "
                 "mqtt.station of one of them.",
@@ -300,12 +301,11 @@ class MqttPublisher:
             "Bring the broker back, or raise mqtt.queue_bound.",
             self._settings.queue_bound,
         )
-        self._state = replace(
-            self._state,
-            condition=Condition.DEGRADED,
-            reasons=(*self._state.reasons, "verdicts_dropped"),
-            since_utc=utc_text(self._utc_ns()),
-        )
+        self._become(Condition.DEGRADED, (*self._state.reasons, "verdicts_dropped"))
+
+    def _become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
+        since = utc_text(self._utc_ns())
+        self._state = replace(self._state, condition=condition, reasons=reasons, since_utc=since)
         self._state_due = True
 
     def _outstanding(self) -> int:
@@ -316,6 +316,10 @@ class MqttPublisher:
         if message != self._complaint:
             self._complaint = message
             log.warning("%s", message)
+
+
+def _taken_over(connection: Connection) -> bool:
+    return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER
 
 
 def _tls_context(settings: MqttSettings) -> ssl.SSLContext:

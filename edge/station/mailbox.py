@@ -55,7 +55,9 @@ class Mailbox(ABC, Generic[T]):
             self._closed = True
             self._changed.notify_all()
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Items that were put and not yet taken."""
         return len(self._items)
 
 

@@ -1,7 +1,6 @@
 """Sinks: what happens to a verdict after the decision, each in a thread of its own."""
 
 import logging
-import time
 from collections.abc import Callable
 
 from edge.messaging.verdict import Verdict
@@ -59,9 +58,8 @@ class Sink:
 
     def finish(self, timeout_s: float) -> bool:
         """Deliver what is queued and end; tell whether all was delivered in time."""
-        deadline = time.monotonic() + timeout_s
         self._verdicts.close()
-        return self._worker.join(max(0.0, deadline - time.monotonic())) and not len(self._verdicts)
+        return self._worker.join(timeout_s) and not self._verdicts.waiting
 
     def _consume(self) -> None:
         try:

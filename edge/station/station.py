@@ -104,8 +104,7 @@ class Station:
     def _inspect_all(self, most_parts: int | None) -> None:
         done = 0
         while most_parts is None or done < most_parts:
-            self._failures.raise_first()
-            if self._stopping:
+            if self._ending():
                 self._mailbox.close()  # what is queued is finished, nothing more is taken
             try:
                 frame = self._mailbox.take(POLL_S)
@@ -126,9 +125,12 @@ class Station:
             raise
         self._emit(frame, inspection, started_ns)
 
+    def _ending(self) -> bool:
+        return self._stopping or self._failures.any()
+
     def _capture(self) -> None:
         try:
-            while not self._stopping:
+            while not self._ending():
                 frame = self._camera.read(POLL_S)
                 if frame is None:
                     continue
@@ -158,7 +160,7 @@ class Station:
             )
             self._results[inspection.decision.result] += 1
             for sink in self._sinks:
-                sink.put(verdict, lambda: self._stopping)
+                sink.put(verdict, self._ending)
 
     def _emit_overrun(self, frame: Frame) -> None:
         detail = (

@@ -1,0 +1,121 @@
+"""A real mosquitto, and a subscriber that outlives its restarts."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+GENEROUS_S = 30.0
+
+Messages = list[dict[str, Any]]
+
+
+class Broker:
+    """One mosquitto on a free port of 127.0.0.1 with its files in ``folder``."""
+
+    def __init__(self, folder: Path, access: str = "allow_anonymous true") -> None:
+        self.port = free_port()
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._subscriber: paho.Client | None = None
+        self._messages: list[tuple[str, dict[str, Any]]] = []
+        self._arrived = threading.Condition()
+        self._subscribed = threading.Event()
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\n"
+            f"{access}\n"
+            "persistence true\n"
+            f"persistence_location {folder}/\n"
+            "user root\n"
+        )
+
+    def start(self) -> None:
+        log = (self._folder / "mosquitto.log").open("ab")
+        self._process = subprocess.Popen(
+            ["mosquitto", "-c", str(self._config)], stdout=log, stderr=log
+        )
+        deadline = time.monotonic() + GENEROUS_S
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+                time.sleep(0.02)  # polls a process that has no other way to say it is ready
+        raise AssertionError("mosquitto did not start")
+
+    def subscribe(self, username: str | None = None, password: str | None = None) -> None:
+        """Record everything below ``vi/``, through restarts of the broker too."""
+        self._subscriber = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="test-subscriber", clean_session=False
+        )
+        self._subscriber.username_pw_set(username, password)
+        self._subscriber.reconnect_delay_set(1, 1)
+        self._subscriber.on_connect = lambda client, *_: client.subscribe("vi/#", 1)
+        self._subscriber.on_subscribe = lambda *_: self._subscribed.set()
+        self._subscriber.on_message = self._record
+        self._subscriber.connect("127.0.0.1", self.port)
+        self._subscriber.loop_start()
+        assert self._subscribed.wait(GENEROUS_S)
+
+    def save(self) -> None:
+        """Write sessions and subscriptions to disk, as a production broker does by itself."""
+        assert self._process is not None
+        database = self._folder / "mosquitto.db"
+        database.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + GENEROUS_S
+        while not database.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def collect(self, suffix: str, until: Callable[[Messages], bool]) -> Messages:
+        """Return the messages on topics that end so, once they satisfy ``until``."""
+        with self._arrived:
+            done = self._arrived.wait_for(lambda: until(self._received(suffix)), GENEROUS_S)
+            received = self._received(suffix)
+        assert done, f"only {len(received)} messages on {suffix}: {received[-3:]}"
+        return received
+
+    def close(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.disconnect()
+            self._subscriber.loop_stop()
+        if self._process is not None:
+            self.kill()
+
+    def _received(self, suffix: str) -> Messages:
+        return [content for topic, content in self._messages if topic.endswith(suffix)]
+
+    def _record(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        content = json.loads(message.payload)
+        with self._arrived:
+            self._messages.append((message.topic, {**content, "_retained": message.retain}))
+            self._arrived.notify_all()
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(GENEROUS_S)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,286 @@
+"""The station: every part gets exactly one verdict, and nothing hangs."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.cameras.camera import EndOfPictures
+from edge.errors import CameraLost
+from edge.frame import Frame, FrameStatus
+from edge.inspection.detector import Detector
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.thresholding import Reason, Result
+from edge.manifest import load_bundle
+from edge.messaging.verdict import Verdict
+from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
+from edge.station.sinks import Sink
+from edge.station.station import Station
+from edge.station.worker import Failures
+from tests.small_bundle import defective_picture, good_picture
+
+GENEROUS_S = 30.0
+Step = Frame | Exception | Callable[[], None]
+
+
+class ScriptedCamera:
+    """A camera that plays a list: frames, an exception, or something to wait for."""
+
+    identity = "scripted"
+    simulated = True
+
+    def __init__(self, steps: Iterable[Step], can_wait: bool = True) -> None:
+        self.can_wait = can_wait
+        self.closed = False
+        self._steps: Iterator[Step] = iter(steps)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        step = next(self._steps, EndOfPictures())
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, Frame):
+            return step
+        step()
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Collected:
+    """A sink's consumer that keeps verdicts; ``gate`` holds it back."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.reached = threading.Event()
+
+    def __call__(self, verdict: Verdict) -> None:
+        self.reached.set()
+        assert self.gate.wait(GENEROUS_S)
+        self.verdicts.append(verdict)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [verdict.frame.number for verdict in self.verdicts]
+
+    @property
+    def decisions(self) -> list[tuple[Result, Reason]]:
+        return [(v.inspection.decision.result, v.inspection.decision.reason) for v in self.verdicts]
+
+
+class GatedInspector(Inspector):
+    """The real inspector, which waits before its first part until the test lets it go on."""
+
+    gate: threading.Event
+    entered: threading.Event
+
+    def inspect(self, frame: Frame) -> Inspection:
+        self.entered.set()
+        assert self.gate.wait(GENEROUS_S)
+        return super().inspect(frame)
+
+
+class BrokenInspector(Inspector):
+    """An inspector with a defect."""
+
+    def inspect(self, frame: Frame) -> Inspection:
+        raise ZeroDivisionError("a defect")
+
+
+@pytest.fixture(scope="module")
+def inspector(bundle: Path) -> Inspector:
+    loaded = load_bundle(bundle)
+    return Inspector(Detector(loaded), loaded.manifest)
+
+
+@pytest.fixture
+def gated(bundle: Path) -> GatedInspector:
+    loaded = load_bundle(bundle)
+    inspector = GatedInspector(Detector(loaded), loaded.manifest)
+    inspector.gate, inspector.entered = threading.Event(), threading.Event()
+    return inspector
+
+
+def frames(count: int, picture: Callable[[int], np.ndarray] = good_picture) -> list[Frame]:
+    return [Frame(picture(n), n, 0, 0) for n in range(1, count + 1)]
+
+
+def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callable[[], None]:
+    def wait() -> None:
+        event.wait(timeout_s)
+
+    return wait
+
+
+def station(
+    camera: ScriptedCamera,
+    inspector: Inspector,
+    *consumers: Callable[[Verdict], None],
+    mailbox: Mailbox[Frame] | None = None,
+    bound: int = 100,
+) -> Station:
+    failures = Failures()
+    sinks = [
+        Sink(f"sink {i}", consumer, bound, camera.can_wait, failures)
+        for i, consumer in enumerate(consumers)
+    ]
+    if mailbox is None:
+        mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
+    return Station(camera, mailbox, inspector, sinks, failures)
+
+
+def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
+    seen = Collected()
+    camera = ScriptedCamera([*frames(20), *frames(1, defective_picture)])
+
+    tally = station(camera, inspector, seen).run()
+
+    assert seen.numbers == [*range(1, 21), 1]
+    assert tally.results == {Result.OK: 20, Result.NOK: 1}
+    assert len({verdict.id for verdict in seen.verdicts}) == 21
+    assert camera.closed
+
+
+def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
+    seen = Collected()
+    bad = [
+        Frame(np.empty((0, 0), np.uint8), 1, 0, 0, FrameStatus.INCOMPLETE, detail="cut"),
+        Frame(good_picture()[:, :, 0], 2, 0, 0),
+        Frame(good_picture().astype(np.uint16), 3, 0, 0),
+        Frame(good_picture()[:1, :1], 4, 0, 0),
+        Frame(good_picture() * 0, 5, 0, 0),
+        Frame(good_picture(), 6, 0, 0, FrameStatus.FROZEN),
+        Frame(good_picture(), 7, 0, 0, FrameStatus.STALE),
+    ]
+
+    tally = station(ScriptedCamera(bad), inspector, seen).run()
+
+    assert tally.results == {Result.ERROR: 7}
+    assert all(verdict.inspection.detail for verdict in seen.verdicts[:5])
+
+
+def test_an_overrun_of_a_live_camera_is_an_error_verdict_for_each_part(
+    gated: GatedInspector,
+) -> None:
+    seen = Collected()
+    first, *others = frames(10)
+    steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
+    camera = ScriptedCamera(steps, can_wait=False)
+
+    tally = station(camera, gated, seen, mailbox=EveryMailbox(4)).run()
+
+    assert sorted(seen.numbers) == list(range(1, 11))
+    assert tally.results == {Result.OK: 5, Result.ERROR: 5}
+    assert seen.decisions.count((Result.ERROR, Reason.OVERRUN)) == 5
+
+
+def test_free_run_inspects_the_newest_and_counts_skipped_frames(gated: GatedInspector) -> None:
+    seen = Collected()
+    first, *others = frames(10)
+    steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
+    camera = ScriptedCamera(steps, can_wait=False)
+
+    tally = station(camera, gated, seen, mailbox=LatestMailbox()).run()
+
+    assert seen.numbers == [1, 10]
+    assert tally.skipped == 8
+
+
+def test_a_lost_camera_is_one_error_verdict_and_an_error(inspector: Inspector) -> None:
+    seen = Collected()
+    degraded: list[str] = []
+    camera = ScriptedCamera([*frames(3), CameraLost("scripted: unplugged")], can_wait=False)
+
+    with pytest.raises(CameraLost, match="unplugged"):
+        station(camera, inspector, seen).run(on_degraded=degraded.append)
+
+    assert seen.decisions[-1] == (Result.ERROR, Reason.CAMERA_LOST)
+    assert [r for r, _ in seen.decisions] == [Result.OK] * 3 + [Result.ERROR]
+    assert degraded == ["camera_lost"]
+
+
+def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
+    seen = Collected()
+    nothing = itertools.repeat(waiting_for(threading.Event(), 0.01))
+    camera = ScriptedCamera(itertools.chain(frames(3), [gated.gate.set], nothing))
+    one = station(camera, gated, seen)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert seen.reached.wait(GENEROUS_S)
+    one.stop()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
+    assert seen.numbers == [1, 2, 3]
+
+
+def test_most_parts_ends_the_run(inspector: Inspector) -> None:
+    seen = Collected()
+
+    station(ScriptedCamera(frames(50)), inspector, seen).run(most_parts=2)
+
+    assert seen.numbers == [1, 2]
+
+
+def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
+    stuck, quick = Collected(), Collected()
+    stuck.gate.clear()
+
+    def after_all_others(verdict: Verdict) -> None:
+        quick(verdict)
+        if verdict.frame.number == 20:
+            stuck.gate.set()
+
+    failures = Failures()
+    sinks = [
+        Sink("stuck", stuck, 2, wait_for_room=False, failures=failures),
+        Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
+    ]
+    camera = ScriptedCamera(frames(20), can_wait=False)
+    tally = Station(camera, EveryMailbox(100), inspector, sinks, failures).run()
+
+    assert quick.numbers == list(range(1, 21))
+    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
+    assert tally.dropped["stuck"] >= 17
+
+
+def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspector) -> None:
+    slow = Collected()
+
+    tally = station(ScriptedCamera(frames(30)), inspector, slow, bound=1).run()
+
+    assert slow.numbers == list(range(1, 31))
+    assert tally.dropped == {"sink 0": 0}
+
+
+def test_a_defect_in_a_sink_ends_the_run(inspector: Inspector) -> None:
+    def broken(_verdict: Verdict) -> None:
+        raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(500)), inspector, broken, bound=1).run()
+
+
+def test_a_defect_in_the_camera_ends_the_run_with_its_parts_told(inspector: Inspector) -> None:
+    seen = Collected()
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera([*frames(2), ZeroDivisionError()]), inspector, seen).run()
+
+    assert seen.numbers == [1, 2]
+
+
+def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Path) -> None:
+    seen = Collected()
+    loaded = load_bundle(bundle)
+    broken = BrokenInspector(Detector(loaded), loaded.manifest)
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(1)), broken, seen).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]

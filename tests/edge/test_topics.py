@@ -1,0 +1,38 @@
+"""Names of stations and their topics."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import ConfigurationError
+from edge.messaging.topics import StationTopic
+
+segments = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
+
+
+@given(segments, segments, segments, segments)
+def test_a_station_is_found_again_in_each_of_its_topics(
+    site: str, line: str, station: str, camera: str
+) -> None:
+    topic = StationTopic(site, line, station, camera)
+
+    assert StationTopic.of_topic(topic.verdict) == topic
+    assert StationTopic.of_topic(topic.state) == topic
+    assert StationTopic.parse(topic.name) == topic
+
+
+def test_topics_and_client_id_follow_the_contract() -> None:
+    topic = StationTopic.parse("plant-1/line-2/cap/top")
+
+    assert topic.verdict == "vi/v1/plant-1/line-2/cap/top/verdict"
+    assert topic.state == "vi/v1/plant-1/line-2/cap/top/state"
+    assert topic.client_id == "vi-plant-1-line-2-cap-top"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a/b/c", "a/b/c/d/e", "a/b/c/", "A/b/c/d", "a/+/c/d", "a/#/c/d", "a/b/c/d\n", "x" * 33],
+)
+def test_a_name_that_would_break_topics_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        StationTopic.parse(name)
