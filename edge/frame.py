@@ -58,6 +58,16 @@ def pixel_format(pixels: Pixels) -> PixelFormat | None:
     return _FORMATS.get((channels, pixels.dtype.name))
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in frame pixels, origin top-left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture as the camera gave it.

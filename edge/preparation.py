@@ -10,19 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FrameUnsuitable
-from edge.frame import PixelFormat, Pixels, pixel_format
+from edge.frame import Box, PixelFormat, Pixels, pixel_format
 from edge.manifest import Crop, InputSpec, Levels
+from edge.resizing import resize_area
 
 # A smaller frame is a broken frame: nothing a part could be seen in.
 SMALLEST_SIDE_PX = 16
 
 
-def prepare(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
+def prepare(
+    pixels: Pixels, spec: InputSpec, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Crop, map to 8 bits, resize once and give three channels.
 
     Args:
         pixels: ``(H, W)``, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA; uint8 or uint16. Not changed.
         spec: from the manifest; the crop may come from the station.
+        out: where to write, for example the network's own input; a new array if None.
 
     Returns:
         ``(spec.height, spec.width, 3) uint8`` BGR, C-contiguous, never a view of ``pixels``.
@@ -32,21 +36,27 @@ def prepare(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
             the frame, or what is left is too small.
     """
     _check_format(pixels, spec)
-    region = _cropped(pixels, spec.crop)
-    _check_size(region)
-    if region.ndim == 3 and region.shape[2] == 4:
-        region = cv2.cvtColor(region, cv2.COLOR_BGRA2BGR)
-    if region.dtype == np.uint16:
+    box = inspected_box(pixels, spec.crop)
+    prepared = np.empty((spec.height, spec.width, 3), np.uint8) if out is None else out
+    resize_area(to_samples(pixels, spec), box, prepared)
+    return prepared
+
+
+def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
+    """Bring a frame to 8 bits and to the model's channels; at best nothing is copied.
+
+    Returns:
+        ``(H, W)`` for a model of grey pictures, else ``(H, W)`` or ``(H, W, 3)``; C-contiguous.
+    """
+    samples = pixels
+    if samples.ndim == 3 and samples.shape[2] == 4:
+        samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)
+    if samples.dtype == np.uint16:
         assert spec.levels is not None  # the manifest guarantees it for 16-bit formats
-        region = to_8_bit(region, spec.levels)
-    resized = resize_area(region, spec.height, spec.width)
-    if resized.ndim == 2:
-        return cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR)
-    if not any(accepted.is_colour for accepted in spec.pixel_formats):
-        return cv2.cvtColor(cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    if np.may_share_memory(resized, pixels):  # nothing to do: hand out a copy, not the frame
-        return resized.copy()
-    return resized
+        samples = to_8_bit(samples, spec.levels)
+    if samples.ndim == 3 and not any(accepted.is_colour for accepted in spec.pixel_formats):
+        samples = cv2.cvtColor(samples, cv2.COLOR_BGR2GRAY)
+    return np.ascontiguousarray(samples, np.uint8)
 
 
 def to_8_bit(pixels: Pixels, levels: Levels) -> NDArray[np.uint8]:
@@ -55,25 +65,6 @@ def to_8_bit(pixels: Pixels, levels: Levels) -> NDArray[np.uint8]:
     return cv2.convertScaleAbs(
         np.maximum(pixels, np.uint16(levels.black)), alpha=scale, beta=-levels.black * scale
     ).reshape(pixels.shape)
-
-
-def resize_area(pixels: Pixels, height: int, width: int) -> NDArray[np.uint8]:
-    """Resize by area-averaging along the sides that shrink, then bilinearly along those that grow.
-
-    Averaging keeps texture that is finer than the model's input from aliasing into it, which would
-    raise every anomaly score.
-
-    Returns:
-        ``(height, width)`` or ``(height, width, 3)``; ``pixels`` itself when nothing is to be done.
-    """
-    rows, columns = pixels.shape[:2]
-    shrunk = (min(width, columns), min(height, rows))
-    resized = np.asarray(pixels, np.uint8)
-    if shrunk != (columns, rows):
-        resized = cv2.resize(resized, shrunk, interpolation=cv2.INTER_AREA)
-    if shrunk != (width, height):
-        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized
 
 
 def _check_format(pixels: Pixels, spec: InputSpec) -> None:
@@ -89,22 +80,22 @@ def _check_format(pixels: Pixels, spec: InputSpec) -> None:
         )
 
 
-def _check_size(region: Pixels) -> None:
-    rows, columns = region.shape[:2]
-    if min(rows, columns) < SMALLEST_SIDE_PX:
-        raise FrameUnsuitable(
-            f"{columns}×{rows} pixels are left to inspect, at least {SMALLEST_SIDE_PX} on each "
-            "side are needed. Check the crop and the camera's region of interest."
-        )
+def inspected_box(pixels: Pixels, crop: Crop | None) -> Box:
+    """Return the part of a frame that is inspected: the crop, or all of it.
 
-
-def _cropped(pixels: Pixels, crop: Crop | None) -> Pixels:
-    if crop is None:
-        return pixels
+    Raises:
+        FrameUnsuitable: the crop does not lie inside the frame, or what is left is too small.
+    """
     rows, columns = pixels.shape[:2]
-    if crop.x + crop.width > columns or crop.y + crop.height > rows:
+    box = Box(crop.x, crop.y, crop.width, crop.height) if crop else Box(0, 0, columns, rows)
+    if box.x + box.width > columns or box.y + box.height > rows:
         raise FrameUnsuitable(
-            f"the crop {crop.width}×{crop.height}+{crop.x}+{crop.y} does not fit the "
+            f"the crop {box.width}×{box.height}+{box.x}+{box.y} does not fit the "
             f"{columns}×{rows} frame. Change the crop or the camera's resolution."
         )
-    return pixels[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
+    if min(box.width, box.height) < SMALLEST_SIDE_PX:
+        raise FrameUnsuitable(
+            f"{box.width}×{box.height} pixels are left to inspect, at least {SMALLEST_SIDE_PX} on "
+            "each side are needed. Check the crop and the camera's region of interest."
+        )
+    return box

@@ -1,0 +1,152 @@
+"""Area-averaging resize in whole numbers: the one resize of the project.
+
+Each output pixel is the average of the input area it covers. Both axes are weighted with 11-bit
+integers that sum to exactly 2048, so every processor gives the same bytes and a constant picture
+stays constant. One pass reads the frame once, row by row; it never exists as floats.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.compiled import kernel, part_of_kernel
+from edge.frame import Box
+
+_BITS = 11
+_HALF = 1 << (2 * _BITS - 1)
+
+
+class AxisWeights(NamedTuple):
+    """Which input pixels an axis' output pixels cover, and how much of each.
+
+    Attributes:
+        first: ``(target,)`` first covered input pixel.
+        count: ``(target,)`` number of covered input pixels.
+        weight: ``(target, most) int32``, each row sums to 2048.
+    """
+
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    weight: NDArray[np.int32]
+
+
+def resize_area(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) -> None:
+    """Resize a part of a picture into a three-channel picture.
+
+    Sides that shrink are averaged, sides that grow are interpolated bilinearly afterwards.
+    Averaging keeps texture finer than the model's input from aliasing into it, which would raise
+    every anomaly score.
+
+    Args:
+        samples: ``(H, W)`` or ``(H, W, 3) uint8``, C-contiguous. Not changed.
+        box: the part to take; lies inside the picture.
+        out: ``(h, w, 3) uint8``, C-contiguous; grey is written to all three channels.
+    """
+    height, width = out.shape[:2]
+    shrunk_height, shrunk_width = min(height, box.height), min(width, box.width)
+    if (shrunk_height, shrunk_width) == (height, width):
+        _shrink(samples, box, out)
+        return
+    shrunk = np.empty((shrunk_height, shrunk_width, 3), np.uint8)
+    _shrink(samples, box, shrunk)
+    cv2.resize(shrunk, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+@lru_cache(maxsize=64)
+def axis_weights(size: int, target: int) -> AxisWeights:
+    """Return the weights of an axis of ``size`` pixels that shrinks to ``target``."""
+    scale = size / target
+    bounds = np.arange(target + 1) * size / target
+    first = np.floor(bounds[:-1]).astype(np.int64)
+    last = np.minimum(np.ceil(bounds[1:] - 1e-9).astype(np.int64), size)
+    count = last - first
+    pixels = first[:, None] + np.arange(int(count.max()))
+    covered = np.minimum(bounds[1:, None], pixels + 1) - np.maximum(bounds[:-1, None], pixels)
+    exact = np.clip(covered, 0.0, None) / scale * (1 << _BITS)
+    weight = np.floor(exact).astype(np.int32)
+    # What rounding down lost goes to the largest remainders, so that each row sums to 2048.
+    order = np.argsort(-(exact - weight), axis=1, kind="stable")
+    for row, missing in enumerate((1 << _BITS) - weight.sum(1)):
+        weight[row, order[row, :missing]] += 1
+    return AxisWeights(first, count, weight)
+
+
+def _shrink(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) -> None:
+    height, width = out.shape[:2]
+    rows, columns = axis_weights(box.height, height), axis_weights(box.width, width)
+    if samples.ndim == 2:
+        _average_grey(samples, box.y, box.x, box.width, *rows, *columns, out)
+    elif (box.height, box.width) == (height, width):
+        out[:] = samples[box.y : box.y + height, box.x : box.x + width]
+    else:
+        flat = samples.reshape(samples.shape[0], -1)
+        _average_bgr(flat, box.y, 3 * box.x, 3 * box.width, *rows, *columns, out)
+
+
+@part_of_kernel
+def _weighted_rows(samples, top, left, count, first, weight, sums):  # type: ignore[no-untyped-def]
+    """Write the weighted sum of ``count`` rows; two rows a pass halve the traffic of the sums."""
+    size = sums.shape[0]
+    row = samples[top + first, left : left + size]
+    w = weight[0]
+    taken = 1
+    if count % 2 == 1:
+        for j in range(size):
+            sums[j] = w * np.int32(row[j])
+    else:
+        following = samples[top + first + 1, left : left + size]
+        v = weight[1]
+        taken = 2
+        for j in range(size):
+            sums[j] = w * np.int32(row[j]) + v * np.int32(following[j])
+    while taken < count:
+        row = samples[top + first + taken, left : left + size]
+        following = samples[top + first + taken + 1, left : left + size]
+        w, v = weight[taken], weight[taken + 1]
+        for j in range(size):
+            sums[j] += w * np.int32(row[j]) + v * np.int32(following[j])
+        taken += 2
+
+
+_AXIS = "i8[::1],i8[::1],i4[:,::1]"
+
+
+@kernel(f"void(u1[:,::1],i8,i8,i8,{_AXIS},{_AXIS},u1[:,:,::1])")
+def _average_bgr(  # type: ignore[no-untyped-def]
+    samples, top, left, size, y_first, y_count, y_weight, x_first, x_count, x_weight, out
+):
+    sums = np.empty(size, np.int32)
+    for y in range(out.shape[0]):
+        _weighted_rows(samples, top, left, y_count[y], y_first[y], y_weight[y], sums)
+        for x in range(out.shape[1]):
+            blue = green = red = np.int32(_HALF)
+            at = 3 * x_first[x]
+            for k in range(x_count[x]):
+                w = x_weight[x, k]
+                blue += w * sums[at]
+                green += w * sums[at + 1]
+                red += w * sums[at + 2]
+                at += 3
+            out[y, x, 0] = blue >> (2 * _BITS)
+            out[y, x, 1] = green >> (2 * _BITS)
+            out[y, x, 2] = red >> (2 * _BITS)
+
+
+@kernel(f"void(u1[:,::1],i8,i8,i8,{_AXIS},{_AXIS},u1[:,:,::1])")
+def _average_grey(  # type: ignore[no-untyped-def]
+    samples, top, left, size, y_first, y_count, y_weight, x_first, x_count, x_weight, out
+):
+    sums = np.empty(size, np.int32)
+    for y in range(out.shape[0]):
+        _weighted_rows(samples, top, left, y_count[y], y_first[y], y_weight[y], sums)
+        for x in range(out.shape[1]):
+            grey = np.int32(_HALF)
+            for k in range(x_count[x]):
+                grey += x_weight[x, k] * sums[x_first[x] + k]
+            value = grey >> (2 * _BITS)
+            out[y, x, 0] = value
+            out[y, x, 1] = value
+            out[y, x, 2] = value
