@@ -16,6 +16,9 @@ import numba
 
 log = logging.getLogger(__name__)
 
+# What kernels read: takes arrays that may not be written, as cameras hand them out, and others.
+READ_BYTES_2D = numba.types.Array(numba.uint8, 2, "C", readonly=True)
+
 _SYSTEMD_CACHE = "CACHE_DIRECTORY"
 
 if _SYSTEMD_CACHE in os.environ and not numba.config.CACHE_DIR:
@@ -23,8 +26,8 @@ if _SYSTEMD_CACHE in os.environ and not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = str(Path(os.environ[_SYSTEMD_CACHE].split(":")[0]) / "kernels")
 
 
-def kernel(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function for these types; it runs without the GIL."""
+def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function for these argument types; it runs without the GIL."""
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         options = {"nogil": True, "boundscheck": False}

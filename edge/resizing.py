@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.compiled import kernel, part_of_kernel
+from edge.compiled import READ_BYTES_2D, kernel, part_of_kernel
 from edge.frame import Box
 
 _BITS = 11
@@ -111,10 +112,12 @@ def _weighted_rows(samples, top, left, count, first, weight, sums):  # type: ign
         taken += 2
 
 
-_AXIS = "i8[::1],i8[::1],i4[:,::1]"
+_INDICES = numba.int64[::1]
+_AXIS = (_INDICES, _INDICES, numba.int32[:, ::1])
+_SIGNATURE = (READ_BYTES_2D, *[numba.int64] * 3, *_AXIS, *_AXIS, numba.uint8[:, :, ::1])
 
 
-@kernel(f"void(u1[:,::1],i8,i8,i8,{_AXIS},{_AXIS},u1[:,:,::1])")
+@kernel(_SIGNATURE)
 def _average_bgr(  # type: ignore[no-untyped-def]
     samples, top, left, size, y_first, y_count, y_weight, x_first, x_count, x_weight, out
 ):
@@ -135,7 +138,7 @@ def _average_bgr(  # type: ignore[no-untyped-def]
             out[y, x, 2] = red >> (2 * _BITS)
 
 
-@kernel(f"void(u1[:,::1],i8,i8,i8,{_AXIS},{_AXIS},u1[:,:,::1])")
+@kernel(_SIGNATURE)
 def _average_grey(  # type: ignore[no-untyped-def]
     samples, top, left, size, y_first, y_count, y_weight, x_first, x_count, x_weight, out
 ):
