@@ -17,14 +17,25 @@ HEAVY = {
     "export",
 }
 
-IMPORT_EVERYTHING = """
+# Numba looks for SciPy by itself wherever it is imported, and does without.
+SOUGHT_BY_NUMBA = {"scipy"}
+
+# As on the inspection PC, where none of them is installed; prints which were asked for.
+IMPORT_EVERYTHING = f"""
 import importlib, pkgutil, sys
+sought = set()
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY}:
+            sought.add(name.partition(".")[0])
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, NotInstalled())
 import edge
 names = [module.name for module in pkgutil.walk_packages(edge.__path__, "edge.")]
 for name in names:
     importlib.import_module(name)
 assert "edge.inspection.inspector" in names
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
+print(*sorted(sought))
 """
 
 IMPORT_EDGE = """
@@ -35,8 +46,8 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
 
 
-def loaded(script: str) -> set[str]:
-    """Run a script in a process of its own and return the top-level modules that it prints."""
+def printed(script: str) -> set[str]:
+    """Run a script in a process of its own and return the modules that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
@@ -44,9 +55,9 @@ def loaded(script: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_no_module_of_the_edge_loads_a_training_library() -> None:
-    assert not loaded(IMPORT_EVERYTHING) & HEAVY
+def test_every_module_of_the_edge_imports_without_any_training_library() -> None:
+    assert printed(IMPORT_EVERYTHING) <= SOUGHT_BY_NUMBA
 
 
 def test_importing_the_edge_alone_loads_nothing_else() -> None:
-    assert loaded(IMPORT_EDGE) == {"edge"}
+    assert printed(IMPORT_EDGE) == {"edge"}
