@@ -200,7 +200,11 @@ def open_v4l2(device: str) -> LiveCapture:
     return LiveCapture(device, opener)
 
 
-def open_stream(uri: str) -> LiveCapture:
+def open_stream(
+    uri: str,
+    opening_limit_s: float = OPENING_LIMIT_S,
+    silence_limit_s: float = SILENCE_LIMIT_S,
+) -> LiveCapture:
     """Open an ``rtsp://`` or ``http://`` stream; credentials appear in no message.
 
     Raises:
@@ -215,12 +219,12 @@ def open_stream(uri: str) -> LiveCapture:
             uri,
             cv2.CAP_FFMPEG,
             [
-                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPENING_LIMIT_S * 900)),
-                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(SILENCE_LIMIT_S * 1000)),
+                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(opening_limit_s * 900)),
+                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(silence_limit_s * 2000)),
             ],
         )
 
-    return LiveCapture(uri, opener)
+    return LiveCapture(uri, opener, opening_limit_s, silence_limit_s)
 
 
 def _check_device(device: str) -> None:

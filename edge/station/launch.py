@@ -12,7 +12,7 @@ import cv2
 import openvino
 
 from edge.cameras.camera import Camera
-from edge.cameras.opening import open_camera
+from edge.cameras.opening import camera_kind, open_camera
 from edge.config import MqttSettings, Settings, read_password
 from edge.errors import CameraLost, StationError
 from edge.frame import Frame
@@ -70,6 +70,7 @@ def run_station(settings: Settings, once: bool, report: Callable[[RunReport], No
     Raises:
         StationError: cause and next step, with the exit code of the process.
     """
+    camera_kind(settings.camera.uri)  # a wrong address is told before the model is compiled
     bundle = load_bundle(Path(settings.model.path))
     network = _Network(settings.mqtt, bundle, settings) if settings.mqtt else None
     failures = Failures()

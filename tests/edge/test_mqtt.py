@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,7 @@ class OldBroker:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    while content := source.recv(4096):
-        sink.sendall(content)
+    with suppress(OSError):  # the other side has ended
+        while content := source.recv(4096):
+            sink.sendall(content)
     sink.close()
