@@ -61,6 +61,19 @@ class Levels(_Part):
         return self
 
 
+class TileSpec(_Part):
+    """Pieces that a frame is inspected in.
+
+    Attributes:
+        height, width: of a tile in frame pixels.
+        overlap: share of a tile that neighbours have in common at least.
+    """
+
+    height: int = Field(ge=16)
+    width: int = Field(ge=16)
+    overlap: float = Field(ge=0.0, le=0.9)
+
+
 class InputSpec(_Part):
     """How a frame becomes the model's input; all that ``edge.preparation`` needs to know.
 
@@ -71,6 +84,7 @@ class InputSpec(_Part):
         pixel_formats: formats of the pictures the model was trained on; others are refused.
         levels: mapping of 16-bit samples; required when a 16-bit format is listed.
         crop: default region of interest; the station may set its own.
+        tile_plan: pieces the frame is inspected in; null inspects it whole.
     """
 
     height: int = Field(ge=1)
@@ -80,7 +94,7 @@ class InputSpec(_Part):
     pixel_formats: tuple[PixelFormat, ...] = Field(min_length=1)
     levels: Levels | None = None
     crop: Crop | None = None
-    tile_plan: None = None
+    tile_plan: TileSpec | None = None
 
     @model_validator(mode="after")
     def _levels_for_16_bit(self) -> "InputSpec":
