@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge.errors import OutputNotWritable, StationError
-from edge.preparation import resize_area
+from edge.frame import PixelFormat
+from edge.manifest import InputSpec
+from edge.preparation import prepare
 from training.components.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
 from training.components.small_backbone import SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw
@@ -227,7 +229,9 @@ def _training_picture(random: np.random.Generator) -> NDArray[np.uint8]:
     """Render a part of any design in any light, at a size near the model's input."""
     variation = Variation(shift_mm=8, scale=0.15, lamp_deg=180, lamp_strength=0.4, exposure=0.2)
     part = render_part(random, design=random_design(random), variation=variation)
-    return resize_area(part.pixels, int(random.integers(224, 320)), int(random.integers(224, 320)))
+    height, width = (int(side) for side in random.integers(224, 320, 2))
+    spec = InputSpec(height=height, width=width, pixel_formats=(PixelFormat.BGR8,))
+    return prepare(part.pixels, spec)
 
 
 def _batches(
@@ -258,7 +262,8 @@ def _flawed(
     coarse = np.zeros((_CELLS_COARSE, _CELLS_COARSE), np.int64)
     for kind in random.integers(KINDS, size=_FLAWS_PER_CROP):
         flawed = paste_flaw(crop, int(kind), random)
-        visible = cv2.absdiff(crop, flawed).max(axis=2) >= _VISIBLE_LEVELS
+        blue, green, red = cv2.split(cv2.absdiff(crop, flawed))
+        visible = cv2.max(cv2.max(blue, green), red) >= _VISIBLE_LEVELS
         for cells in (fine, coarse):
             share = cv2.resize(
                 visible.astype(np.float32), cells.shape[::-1], interpolation=cv2.INTER_AREA
@@ -282,7 +287,7 @@ def _jittered(crop: NDArray[np.uint8], random: np.random.Generator) -> NDArray[n
     changed = crop.astype(np.float32) * np.float32(contrast) + np.float32(brightness)
     if random.random() < 0.5:
         # Else colour alone would solve the task, and bare metal has none.
-        changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
+        changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     noise = random.standard_normal(crop.shape, dtype=np.float32)
     changed += noise * np.float32(random.uniform(0, 4))
     return np.clip(np.rint(changed), 0, 255).astype(np.uint8)

@@ -56,7 +56,7 @@ class Variation:
         exposure: gain as a share.
     """
 
-    rotation_deg: float = 180.0
+    rotation_deg: float = 12.0
     shift_mm: float = 2.5
     scale: float = 0.015
     lamp_deg: float = 7.0

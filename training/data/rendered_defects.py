@@ -43,7 +43,7 @@ class Defect(StrEnum):
 
 
 def missing_hole_mask(surface: Surface, design: PartDesign, pose: Pose, index: int) -> Mask:
-    """Where a bolt hole and its chamfer would have been."""
+    """Where a bolt hole and its chamfer would have been, had more than its centre been drilled."""
     x, y = hole_centre(design, pose, index)
     distance = cv2.magnitude(surface.x - np.float32(x), surface.y - np.float32(y))
     edge = design.hole_radius + 0.8 * design.chamfer + 0.5 / pose.scale_px_per_mm
@@ -61,7 +61,7 @@ def scratched(
     )
     x, y = _in_picture(radius, angle, pose)
     bend = random.choice([-1, 1]) * random.uniform(50, 220)
-    length, width = random.uniform(14, 36), random.uniform(0.24, 0.42)
+    length, width = random.uniform(16, 38), random.uniform(0.28, 0.48)
     lines = [(x, y, length, width, 1.0)]
     for _ in range(random.integers(0, 3)):
         aside, along = random.uniform(-1.8, 1.8), random.uniform(-6, 6)
@@ -77,7 +77,7 @@ def scratched(
     depth = random.uniform(0.5, 0.9)
     # The tip of whatever scratched jumped: the depth changes along the way.
     steps = np.linspace(-0.5, 0.5, 33)
-    pressure = 1 - np.abs(np.cumsum(random.normal(0, 0.13, len(steps)))).clip(0, 0.65)
+    pressure = 1 - np.abs(np.cumsum(random.normal(0, 0.13, len(steps)))).clip(0, 0.5)
     changed = np.zeros(surface.x.shape, np.bool_)
     for line_x, line_y, line_length, line_width, strength in lines:
         # An arc of a large circle, whose distance is exact and cheap.
@@ -112,7 +112,7 @@ def dented(
     surface: Surface, design: PartDesign, pose: Pose, random: np.random.Generator
 ) -> Spoiled:
     """The mark of a blow: a round hollow with a raised rim, its floor rougher than the face."""
-    size = random.uniform(2.3, 4.6)
+    size = random.uniform(2.8, 5.2)
     x, y = _in_picture(*_place_on_face(design, random, clearance=size), pose)
     dx, dy = surface.x - np.float32(x), surface.y - np.float32(y)
     distance, around = cv2.cartToPolar(dx, dy)
@@ -121,8 +121,8 @@ def dented(
     share = distance / (np.float32(size) * np.asarray(outline, np.float32))
     hollow = np.clip(1 - share * share, 0, 1) * share
     rim = smooth_step(share, 0.85, 1.05) * smooth_step(-share, -1.35, -1.05)
-    steepness = random.uniform(1.3, 2.2)
-    slope = np.float32(steepness) * (np.float32(0.22) * rim - hollow)
+    steepness = random.uniform(1.9, 2.9)
+    slope = np.float32(steepness) * (np.float32(0.3) * rim - hollow)
     inverse = 1 / np.maximum(distance, np.float32(1e-3))
     amount, changed = _clear(smooth_step(-share, -1.35, -1.0), surface)
     floor = smooth_step(-share, -1.0, -0.5) * amount
@@ -131,14 +131,14 @@ def dented(
         tilt_x=surface.tilt_x + slope * dx * inverse * amount,
         tilt_y=surface.tilt_y + slope * dy * inverse * amount,
     )
-    return with_changes(bent, floor, along=0.24, across=0.3, light=0.82), changed
+    return with_changes(bent, floor, along=0.26, across=0.3, light=0.74), changed
 
 
 def stained(
     surface: Surface, design: PartDesign, pose: Pose, random: np.random.Generator
 ) -> Spoiled:
     """Dried coolant: a brownish film of uneven outline, darkest at its edge."""
-    size = random.uniform(3.5, 8.0)
+    size = random.uniform(4.0, 8.0)
     x, y = _in_picture(*_place_on_face(design, random, clearance=size / 2), pose)
     rows, columns = surface.x.shape
     # Two drops that ran together, their outline and thickness uneven.
@@ -175,7 +175,7 @@ def chipped(
     surface: Surface, design: PartDesign, pose: Pose, random: np.random.Generator
 ) -> Spoiled:
     """A piece broken out of the rim: belt where it is gone, a rough break beside it."""
-    width, depth = random.uniform(2.8, 5.5), random.uniform(2.4, 4.6)
+    width, depth = random.uniform(3.6, 7.0), random.uniform(3.0, 5.6)
     middle = np.float32(random.uniform(0, 2 * np.pi))
     turn = np.mod(surface.angle - middle + np.float32(np.pi), np.float32(2 * np.pi))
     along = (turn - np.float32(np.pi)) * np.float32(design.outer_radius / width)
@@ -280,7 +280,7 @@ def _fibre(random: np.random.Generator) -> tuple[NDArray[np.float64], float, NDA
     heading = random.uniform(0, 2 * np.pi) + np.cumsum(bend)
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
     path *= length / steps
-    width = random.uniform(0.35, 0.55)
+    width = random.uniform(0.42, 0.65)
     return path - path.mean(axis=0), width, random.uniform(0.9, 1.1) * np.ones(steps)
 
 
@@ -289,8 +289,8 @@ def _curl(random: np.random.Generator) -> tuple[NDArray[np.float64], float, NDAr
     turns, steps = random.uniform(2.0, 4.5), 140
     t = np.linspace(0, 1, steps)
     phase = 2 * np.pi * turns * t
-    radius = random.uniform(1.0, 1.7) * (1 - 0.3 * t)
-    run = random.uniform(5.0, 9.0) * t
+    radius = random.uniform(1.4, 2.1) * (1 - 0.3 * t)
+    run = random.uniform(7.0, 12.0) * t
     heading = random.uniform(0, 2 * np.pi)
     along = run + 0.5 * radius * np.cos(phase)
     aside = radius * np.sin(phase) + random.uniform(-1.2, 1.2) * t**2
@@ -302,7 +302,7 @@ def _curl(random: np.random.Generator) -> tuple[NDArray[np.float64], float, NDAr
         axis=1,
     )
     brightness = 0.16 + 0.84 * np.clip(np.cos(phase + random.uniform(0, 6.3)), 0, 1) ** 1.5
-    return path - path.mean(axis=0), random.uniform(0.55, 0.85), brightness
+    return path - path.mean(axis=0), random.uniform(0.65, 0.95), brightness
 
 
 def _drawn(

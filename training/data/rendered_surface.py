@@ -147,7 +147,7 @@ def turned_surface(
 
     Args:
         shape: height and width of the picture.
-        missing_hole: a hole that was not drilled; the rest stays the same.
+        missing_hole: a hole that was only marked, not drilled; the rest stays the same.
     """
     px = 1 / pose.scale_px_per_mm
     x = (np.arange(shape[1], dtype=np.float32) - np.float32(pose.centre_x_px)) * np.float32(px)
@@ -181,7 +181,9 @@ def turned_surface(
     )
     _cut_wall(surface, design, pose, 0.0, 0.0, design.bore_radius)
     for index in range(design.hole_count):
-        if index != missing_hole:
+        if index == missing_hole:
+            _mark_centre(surface, design, pose, index)
+        else:
             _drill(surface, design, pose, index)
     for index, text in enumerate(design.markings):
         if text:
@@ -346,6 +348,21 @@ def _drill(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None
     _cut_wall(surface, design, pose, x, y, radius)
 
 
+def _mark_centre(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None:
+    """Leave a hole at its centre drilling: a small cone, as when the drill after it broke."""
+    x, y = hole_centre(design, pose, index)
+    radius, px = 0.42 * design.hole_radius, 1 / pose.scale_px_per_mm
+    window = _window(surface, pose, x, y, radius + 1)
+    dx, dy = surface.x[window] - np.float32(x), surface.y[window] - np.float32(y)
+    distance = cv2.magnitude(dx, dy)
+    inverse = 1 / np.maximum(distance, np.float32(1e-3))
+    cone = smooth_step(-distance, -radius - px / 2, -radius + px / 2)
+    surface.tilt_x[window] += (-dx * inverse - surface.tilt_x[window]) * cone
+    surface.tilt_y[window] += (-dy * inverse - surface.tilt_y[window]) * cone
+    surface.along[window] += np.float32(0.12) * cone
+    surface.light[window] *= 1 - np.float32(0.9) * smooth_step(-distance, -0.5 * radius, 0)
+
+
 def _stamp(surface: Surface, design: PartDesign, pose: Pose, index: int, text: str) -> None:
     """Stamp a text along the hole circle, half-way between two holes."""
     sector = 2 * np.pi / design.hole_count
@@ -371,9 +388,9 @@ def _stamp(surface: Surface, design: PartDesign, pose: Pose, index: int, text: s
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
     )
-    surface.tilt_x[window] += 0.9 * cv2.Sobel(depth, cv2.CV_32F, 1, 0, scale=0.25)
-    surface.tilt_y[window] += 0.9 * cv2.Sobel(depth, cv2.CV_32F, 0, 1, scale=0.25)
-    surface.light[window] *= 1 - np.float32(0.6) * depth
+    surface.tilt_x[window] += 0.5 * cv2.Sobel(depth, cv2.CV_32F, 1, 0, scale=0.25)
+    surface.tilt_y[window] += 0.5 * cv2.Sobel(depth, cv2.CV_32F, 0, 1, scale=0.25)
+    surface.light[window] *= 1 - np.float32(0.42) * depth
 
 
 def _text_strip(text: str, height_mm: float = 4.6, per_mm: float = 8.0) -> tuple[Field, float]:
