@@ -16,8 +16,17 @@ class StandardOutput:
         """Args:
         on_reader_gone: called once when the reader of the pipe has ended (``| head``).
         stream: None for the process's standard output.
+
+        Raises:
+            OutputNotWritable: standard output is closed.
         """
-        self._stream = stream or sys.stdout
+        chosen = stream or sys.stdout
+        if chosen is None:
+            raise OutputNotWritable(
+                "standard output is closed, verdicts have no place to go. "
+                "Open it, or publish them with --mqtt."
+            )
+        self._stream = chosen
         self._on_reader_gone = on_reader_gone
         self._gone = False
 

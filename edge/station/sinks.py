@@ -43,23 +43,27 @@ class Sink:
     def start(self) -> None:
         self._worker.start()
 
-    def put(self, verdict: Verdict, stopping: Callable[[], bool]) -> None:
-        """Queue a verdict; ``stopping`` ends a wait for room."""
+    def put(self, verdict: Verdict, ending: Callable[[], bool]) -> None:
+        """Queue a verdict; ``ending`` ends a wait for room."""
         try:
             refused = self._verdicts.put(verdict)
-            while refused is not None and self._wait_for_room and not stopping():
+            while refused is not None and self._wait_for_room and not ending():
                 refused = self._verdicts.put(verdict)
-        except MailboxClosed:
-            refused = verdict  # the sink has failed; the station learns it from the failures
+        except MailboxClosed:  # the sink has failed; the station learns it from the failures
+            self.dropped += 1
+            return
         if refused is not None:
             self.dropped += 1
             if self.dropped == 1:
-                log.warning("%s is slower than the line and misses verdicts", self.name)
+                log.warning("the queue of %s is full; verdicts are missing there", self.name)
 
-    def finish(self, timeout_s: float) -> bool:
-        """Deliver what is queued and end; tell whether all was delivered in time."""
+    def close(self) -> None:
+        """Take nothing more; what is queued is still delivered."""
         self._verdicts.close()
-        return self._worker.join(timeout_s) and not self._verdicts.waiting
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end after ``close``; tell whether it came."""
+        return self._worker.join(timeout_s)
 
     def _consume(self) -> None:
         try:

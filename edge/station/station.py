@@ -182,7 +182,16 @@ class Station:
         self._emit(nothing, self._inspector.failure(Reason.CAMERA_LOST, detail), now_ns)
 
     def _finish_sinks(self) -> None:
+        """Let every sink deliver what it has; the limit counts from when the run must end.
+
+        At the end of the pictures nothing presses: a reader of the pipe may take its time.
+        """
+        for sink in self._sinks:
+            sink.close()
+        for sink in self._sinks:
+            while not self._ending() and not sink.join(POLL_S):
+                pass
         deadline = time.monotonic() + SINK_STOP_LIMIT_S
         for sink in self._sinks:
-            if not sink.finish(max(0.0, deadline - time.monotonic())):
-                log.error("%s did not finish; its last verdicts are lost", sink.name)
+            if not sink.join(max(0.0, deadline - time.monotonic())):
+                log.error("%s did not finish in time; its last verdicts are lost", sink.name)

@@ -17,6 +17,7 @@ import pytest
 from edge.cli import main
 from tests.edge.broker import GENEROUS_S, Broker, free_port
 from tests.edge.conftest import EdgeRun, edge_run_command
+from tests.edge.network_camera import NetworkCamera
 from tests.small_bundle import defective_picture, good_picture, write_bundle, write_pictures
 
 
@@ -226,6 +227,24 @@ def test_undelivered_verdicts_are_told_and_the_run_does_not_succeed(
     assert "5 parts: 3 OK, 2 NOK" in run.stderr
 
 
+def test_a_lost_camera_is_a_verdict_a_state_and_an_exit_code(
+    edge_run: EdgeRun, bundle: Path, running_broker: Broker
+) -> None:
+    camera = NetworkCamera(frames=3, then_silent=False)
+
+    run = edge_run("--camera", camera.uri, "--model", bundle, "--mqtt", running_broker.url)
+
+    camera.close()
+    assert run.returncode == 69
+    assert "the camera stopped giving frames" in run.stderr
+    assert "geheim" not in run.stderr
+    received = running_broker.collect("/verdict", lambda got: len(got) >= 1)
+    assert (received[-1]["result"], received[-1]["reason"]) == ("ERROR", "camera_lost")
+    states = running_broker.collect("/state", lambda got: got[-1]["state"] == "stopped")
+    assert [state["state"] for state in states][-3:] == ["online", "degraded", "stopped"]
+    assert states[-1]["reasons"] == ["camera_lost"]
+
+
 def test_a_killed_station_is_offline_for_everybody(
     many_pictures: Path,
     bundle: Path,
@@ -319,6 +338,19 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
     assert process.returncode == 0
     assert len(verdicts(first + rest)) == 200
     assert said.count("Inspection goes on without overlays") == 1
+
+
+def test_a_closed_standard_output_is_told(pictures: Path, bundle: Path) -> None:
+    run = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", pictures, "--model", bundle)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 78
+    assert "standard output is closed" in run.stderr
 
 
 def test_a_reader_that_does_not_read_cannot_keep_the_station_from_ending(

@@ -258,6 +258,22 @@ def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspe
     assert tally.dropped == {"sink 0": 0}
 
 
+def test_a_finished_run_waits_for_a_slow_sink(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.station.station.SINK_STOP_LIMIT_S", 0.0)
+    slow = Collected()
+    slow.gate.clear()
+    one = station(ScriptedCamera(frames(5)), inspector, slow)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert slow.reached.wait(GENEROUS_S)
+    slow.gate.set()
+    runner.join(GENEROUS_S)
+
+    assert slow.numbers == [1, 2, 3, 4, 5]
+
+
 def test_a_defect_in_a_sink_ends_the_run(inspector: Inspector) -> None:
     def broken(_verdict: Verdict) -> None:
         raise ZeroDivisionError("a defect")
