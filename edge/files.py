@@ -7,6 +7,23 @@ from pathlib import Path
 from edge.errors import OutputNotWritable
 
 
+def check_writable(path: Path) -> None:
+    """Find out before long work whether a file can be written in the end.
+
+    Raises:
+        OutputNotWritable: its folder is missing or refuses files, or the path is a folder itself.
+    """
+    if path.is_dir():
+        raise OutputNotWritable(f"{path}: is a folder. Name a file.")
+    probe = _partial(path)
+    try:
+        probe.touch()
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    finally:
+        _discard(probe)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write one file by temporary file, fsync and rename.
 
@@ -22,7 +39,7 @@ def write_all(files: Sequence[tuple[Path, bytes]]) -> None:
     Raises:
         OutputNotWritable: folder or disk refused one; older files of these names are untouched.
     """
-    partial = [(path.with_name(f".{path.name}.partial"), path) for path, _ in files]
+    partial = [(_partial(path), path) for path, _ in files]
     try:
         for (temporary, _), (_, content) in zip(partial, files, strict=True):
             with temporary.open("wb") as file:
@@ -32,12 +49,21 @@ def write_all(files: Sequence[tuple[Path, bytes]]) -> None:
         for temporary, path in partial:
             temporary.replace(path)
     except OSError as error:
+        raise _not_writable(files[0][0], error) from error
+    finally:  # also when interrupted: nothing half-written stays behind
         for temporary, _ in partial:
             _discard(temporary)
-        raise OutputNotWritable(
-            f"{files[0][0]}: cannot be written ({error.strerror}). "
-            "Check the folder, free space and permissions."
-        ) from error
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _not_writable(path: Path, error: OSError) -> OutputNotWritable:
+    return OutputNotWritable(
+        f"{path}: cannot be written ({error.strerror}). "
+        "Check the folder, free space and permissions."
+    )
 
 
 def _discard(path: Path) -> None:

@@ -3,14 +3,15 @@
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from edge.files import write_all
+import edge
+from edge.errors import ConfigurationError
+from edge.files import check_writable, write_all
 from edge.inspection.normalization import score_scale
 from edge.manifest import GateReport, Identity, Manifest, OutputSpec, Precision
 from export.engines import onnx_engine, openvino_engine, torch_engine
@@ -18,7 +19,10 @@ from export.gate import Budget, Validation, parity
 from export.ir import ir_bytes, to_onnx, to_openvino
 from training.checkpoint import Checkpoint
 
-_MAKERS = ("inspection-station", "torch", "onnx", "onnxruntime", "openvino")
+# What the manifest allows.
+LONGEST_NAME = 100
+
+_MAKERS = ("torch", "onnx", "onnxruntime", "openvino")
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +34,14 @@ def export_bundle(checkpoint: Checkpoint, output: Path, budget: Budget = Budget(
         output: path of the ``.xml``.
 
     Raises:
+        ConfigurationError: not the name of a bundle.
         GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
         ConversionFailed: an operation cannot be exported.
         OutputNotWritable: folder or disk refused a file.
     """
+    files = bundle_files(output)
+    for path in files:
+        check_writable(path)
     description = checkpoint.description
     height, width = description.input.height, description.input.width
     with TemporaryDirectory() as folder:
@@ -57,18 +65,32 @@ def export_bundle(checkpoint: Checkpoint, output: Path, budget: Budget = Budget(
     manifest = _manifest(checkpoint, output.stem, xml, weights, "fp32", report)
     text = manifest.model_dump_json(indent=2).encode() + b"\n"
     # The manifest last: until it is there, the hashes of the others match nothing.
-    write_all(
-        [(output.with_suffix(".bin"), weights), (output, xml), (output.with_suffix(".json"), text)]
-    )
+    write_all(list(zip(files, (xml, weights, text), strict=True)))
     return manifest
 
 
-def summary(manifest: Manifest, files: Sequence[Path]) -> str:
+def bundle_files(output: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
+
+    Raises:
+        ConfigurationError: not the name of a bundle.
+    """
+    if output.suffix != ".xml":
+        raise ConfigurationError(f"{output}: the bundle's name must end in .xml.")
+    if len(output.stem) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"{output}: the bundle's name has {len(output.stem)} characters, {LONGEST_NAME} are "
+            "allowed."
+        )
+    return output, output.with_suffix(".bin"), output.with_suffix(".json")
+
+
+def summary(manifest: Manifest, output: Path) -> str:
     """Return what a user wants to know after an export."""
     gate = manifest.precision.gate
-    size = sum(path.stat().st_size for path in files) / 2**20
+    size = sum(path.stat().st_size for path in bundle_files(output)) / 2**20
     lines = [
-        f"{files[0]}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
+        f"{output}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
         f"{manifest.precision.weights}, {size:.1f} MiB",
         f"  gate: {gate.pictures} pictures, largest score difference "
         f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
@@ -95,7 +117,8 @@ def _manifest(
             backbone=description.backbone,
             weights_licence=description.weights_licence,
             created=datetime.now(UTC).replace(microsecond=0),
-            made_with={maker: version(maker) for maker in _MAKERS},
+            made_with={"inspection-station": edge.__version__}
+            | {maker: version(maker) for maker in _MAKERS},
             xml_sha256=hashlib.sha256(xml).hexdigest(),
             bin_sha256=hashlib.sha256(weights).hexdigest(),
         ),

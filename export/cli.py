@@ -1,12 +1,12 @@
 """``export-model``: a checkpoint becomes a model bundle for ``edge-run``."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.errors import ConfigurationError, StationError
+import edge
+from training.command_line import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,27 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="NAME.xml", help="bundle to write"
     )
+    parser.add_argument("--version", action="version", version=f"export-model {edge.__version__}")
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        return _export(parsed.checkpoint, parsed.output)
-    except StationError as error:
-        print(f"export-model: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("export-model: interrupted, nothing was written.", file=sys.stderr)
-        return 130
+    return run_command("export-model", "export", lambda: _export(parsed.checkpoint, parsed.output))
 
 
 def _export(checkpoint_path: Path, output: Path) -> int:
-    if output.suffix != ".xml":
-        raise ConfigurationError(f"{output}: the bundle's name must end in .xml.")
     # torch takes seconds to import; --help must not wait for it.
     from export.bundle import export_bundle, summary
     from training.checkpoint import load_checkpoint
 
     manifest = export_bundle(load_checkpoint(checkpoint_path), output)
-    print(summary(manifest, [output, output.with_suffix(".bin"), output.with_suffix(".json")]))
+    print(summary(manifest, output))
     return 0
 
 

@@ -28,14 +28,20 @@ class Budget:
     Attributes:
         score_difference: in shares of the score's spread.
         map_correlation: lowest Pearson correlation of the maps.
+        map_difference: in shares of the largest map value, which correlation alone cannot see.
         auroc_drop: of the image AUROC on the validation pictures.
         verdict_flips: share of validation pictures whose decision changes.
     """
 
     score_difference: float = 1e-3
     map_correlation: float = 0.9999
+    map_difference: float = 1e-3
     auroc_drop: float = 1e-3
     verdict_flips: float = 0.0
+
+
+# Pictures that are run again in a batch and in another order.
+_INVARIANCE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,35 +76,19 @@ def parity(
     pictures = np.concatenate([probe_pictures(spec), validation.pictures])
     expected = _one_by_one(reference, pictures)
     first_validation = len(pictures) - len(validation.pictures)
-    differences: dict[str, float] = {}
-    correlations: dict[str, float] = {}
+    found = {name: _one_by_one(engine, pictures) for name, engine in others.items()}
     for name, engine in others.items():
-        found = _one_by_one(engine, pictures)
-        differences[name] = max(
-            abs(a.score - b.score) / spread for a, b in zip(expected, found, strict=True)
+        agreement = _agreement(expected, found[name], spread)
+        agreement.demand(name, "", budget)
+        in_batch = engine(pictures[:_INVARIANCE])
+        _agreement(found[name][:_INVARIANCE], in_batch, spread).demand(name, " in a batch", budget)
+        again = _one_by_one(engine, pictures[:_INVARIANCE][::-1])[::-1]
+        _agreement(found[name][:_INVARIANCE], again, spread).demand(
+            name, " after other calls", budget
         )
-        correlations[name] = min(
-            _correlation(a.anomaly_map, b.anomaly_map) for a, b in zip(expected, found, strict=True)
-        )
-        _demand(
-            differences[name] <= budget.score_difference,
-            name,
-            "largest score difference",
-            differences[name],
-            budget.score_difference,
-        )
-        _demand(
-            correlations[name] >= budget.map_correlation,
-            name,
-            "smallest map correlation",
-            correlations[name],
-            budget.map_correlation,
-        )
-        _check_invariance(name, engine, pictures, found, spread, budget)
-        if name == exported:
-            judged = found
+    measured = _agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
-    after = np.array([p.score for p in judged[first_validation:]])
+    after = np.array([p.score for p in found[exported][first_validation:]])
     flips = float(np.mean((before >= threshold) != (after >= threshold))) if len(before) else 0.0
     auroc_before = auroc(before, validation.defective)
     auroc_after = auroc(after, validation.defective)
@@ -108,8 +98,8 @@ def parity(
         _demand(drop <= budget.auroc_drop, exported, "AUROC drop", drop, budget.auroc_drop)
     return GateReport(
         pictures=len(pictures),
-        largest_score_difference=differences[exported],
-        smallest_map_correlation=correlations[exported],
+        largest_score_difference=measured.score_difference,
+        smallest_map_correlation=measured.map_correlation,
         verdict_flips=flips,
         auroc_before=auroc_before,
         auroc_after=auroc_after,
@@ -122,7 +112,7 @@ def probe_pictures(spec: InputSpec) -> Pictures:
     Non-square, larger and smaller than the input, dark, constant, textured: ``(N, H, W, 3)``.
     """
     random = np.random.default_rng(0)
-    grey = spec.model_copy(update={"pixel_formats": tuple(PixelFormat)[:1], "crop": None})
+    grey = spec.model_copy(update={"pixel_formats": (PixelFormat.GREY8,), "crop": None})
     colour = spec.model_copy(update={"pixel_formats": (PixelFormat.BGR8,), "crop": None})
     noise = random.integers(0, 256, (3 * spec.height, 4 * spec.width, 3), np.uint8)
     small = random.integers(0, 256, (max(spec.height // 3, 16), spec.width, 3), np.uint8)
@@ -147,33 +137,54 @@ def _one_by_one(engine: Engine, pictures: Pictures) -> list[RawPrediction]:
     return [engine(picture[None])[0] for picture in pictures]
 
 
-def _check_invariance(
-    name: str,
-    engine: Engine,
-    pictures: Pictures,
-    alone: list[RawPrediction],
-    spread: float,
-    budget: Budget,
-) -> None:
-    """Demand that neither batch mates nor earlier calls change a score."""
-    in_batch = engine(pictures[:4])
-    batch = max(abs(a.score - b.score) / spread for a, b in zip(alone[:4], in_batch, strict=True))
-    _demand(
-        batch <= budget.score_difference,
-        name,
-        "score alone against in a batch",
-        batch,
-        budget.score_difference,
+@dataclass(frozen=True, slots=True)
+class _Agreement:
+    """How well two lists of predictions agree, at their worst; NaN if any number is not finite."""
+
+    score_difference: float
+    map_correlation: float
+    map_difference: float
+
+    def demand(self, engine: str, circumstance: str, budget: Budget) -> None:
+        """Raise GateFailed for the first figure over budget; NaN is always over it."""
+        for holds, check, value, limit in (
+            (
+                self.score_difference <= budget.score_difference,
+                "largest score difference",
+                self.score_difference,
+                budget.score_difference,
+            ),
+            (
+                self.map_correlation >= budget.map_correlation,
+                "smallest map correlation",
+                self.map_correlation,
+                budget.map_correlation,
+            ),
+            (
+                self.map_difference <= budget.map_difference,
+                "largest map difference",
+                self.map_difference,
+                budget.map_difference,
+            ),
+        ):
+            _demand(holds, engine, check + circumstance, value, limit)
+
+
+def _agreement(
+    expected: Sequence[RawPrediction], found: Sequence[RawPrediction], spread: float
+) -> _Agreement:
+    pairs = list(zip(expected, found, strict=True))
+    # Of numpy, because min and max of Python lose NaN.
+    return _Agreement(
+        float(np.max([abs(a.score - b.score) / spread for a, b in pairs])),
+        float(np.min([_correlation(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
+        float(np.max([_map_difference(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
     )
-    again = _one_by_one(engine, pictures[3::-1])[::-1]
-    order = max(abs(a.score - b.score) / spread for a, b in zip(alone[:4], again, strict=True))
-    _demand(
-        order <= budget.score_difference,
-        name,
-        "score after other calls",
-        order,
-        budget.score_difference,
-    )
+
+
+def _map_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    scale = max(float(np.abs(a).max()), 1e-12)
+    return float(np.abs(a.astype(np.float64) - b).max()) / scale
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

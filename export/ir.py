@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import openvino as ov
 import torch
+from openvino.frontend import OpConversionFailure
 from torch import nn
 
 from export.errors import ConversionFailed
@@ -57,8 +58,9 @@ def to_openvino(onnx: Path) -> ov.Model:
         ConversionFailed: an operation is unknown to OpenVINO.
     """
     try:
-        return ov.convert_model(onnx)
-    except RuntimeError as error:
+        # Not ov.convert_model: it reports its use over the network.
+        return ov.Core().read_model(onnx)
+    except (RuntimeError, OpConversionFailure) as error:
         raise ConversionFailed(f"OpenVINO {ov.__version__} cannot convert it: {error}") from error
 
 
@@ -66,8 +68,12 @@ def ir_bytes(model: ov.Model, height: int, width: int) -> tuple[bytes, bytes]:
     """Fix the input to one picture and serialise: the ``.xml`` and the ``.bin``.
 
     Weights stay in float32: rounding them belongs to quantization, where its cost is measured.
+    The same model gives the same bytes.
     """
     model.reshape([1, height, width, 3])
+    # Automatic names count up through the process, whatever it converted before.
+    for number, operation in enumerate(model.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     with TemporaryDirectory() as folder:
         xml = Path(folder) / "model.xml"
         ov.save_model(model, xml, compress_to_fp16=False)

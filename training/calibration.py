@@ -45,14 +45,15 @@ def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibrati
     Raises:
         CalibrationError: no good validation pictures, or a score that is not finite.
     """
-    good = np.array([item.score for item in scored if not item.sample.is_defective], np.float64)
-    defective = np.array([item.score for item in scored if item.sample.is_defective], np.float64)
+    # In the scores' own precision, so that thresholds compare alike as float32 and as float64.
+    good = np.array([item.score for item in scored if not item.sample.is_defective], np.float32)
+    defective = np.array([item.score for item in scored if item.sample.is_defective], np.float32)
     if len(good) == 0:
         raise CalibrationError("no good pictures to calibrate on; at least one is needed.")
     scores = np.concatenate([good, defective])
-    peaks = np.array([item.anomaly_map.max() for item in scored], np.float64)
-    lows = np.array([item.anomaly_map.min() for item in scored], np.float64)
-    if not (np.isfinite(scores).all() and np.isfinite(peaks).all()):
+    peaks = np.array([item.anomaly_map.max() for item in scored], np.float32)
+    lows = np.array([item.anomaly_map.min() for item in scored], np.float32)
+    if not all(np.isfinite(values).all() for values in (scores, peaks, lows)):
         raise CalibrationError(
             "the model gives scores that are not finite. Check the weights and the pictures."
         )
@@ -80,7 +81,7 @@ def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibrati
 
 
 def _image_threshold(
-    good: NDArray[np.float64], defective: NDArray[np.float64]
+    good: NDArray[np.float32], defective: NDArray[np.float32]
 ) -> tuple[float, ThresholdMethod]:
     if len(defective) == 0:
         if len(good) < _FEW_DEFECTS:
@@ -101,15 +102,15 @@ def _image_threshold(
 
 def _pixel_threshold(scored: Sequence[Scored], spec: InputSpec) -> float:
     maps, masks = maps_and_masks(scored, spec)
-    pixels = np.concatenate([m.ravel() for m in maps]).astype(np.float64)
+    pixels = np.concatenate([m.ravel() for m in maps])
     truth = np.concatenate([m.ravel() for m in masks])
     if truth.any():
         return f1_adaptive(pixels[~truth], pixels[truth])
     peaks = [item.anomaly_map.max() for item in scored if not item.sample.is_defective]
-    return quantile(np.array(peaks, np.float64))
+    return quantile(np.array(peaks, np.float32))
 
 
-def _extent(values: NDArray[np.float64], threshold: float, defective_count: int) -> Extent:
+def _extent(values: NDArray[np.float32], threshold: float, defective_count: int) -> Extent:
     """Return the range seen; without defects its upper half is taken as wide as the lower."""
     low, high = float(values.min()), float(values.max())
     if defective_count == 0:

@@ -3,6 +3,7 @@
 Loading one runs no code and touches no network.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save
 
 from edge.files import write_whole
 from edge.manifest import InputSpec, Normalization, ScoreStatistics, Threshold, Training
-from training.errors import CheckpointError
+from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import StatisticalModel
 from training.models.building import adopt_tensors, build_model, make_settings
 
@@ -32,7 +33,6 @@ class Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal["checkpoint/1"] = SCHEMA
     algorithm: str
     backbone: str
     weights_licence: str
@@ -45,6 +45,16 @@ class Description(BaseModel):
     threshold: Threshold
     statistics: ScoreStatistics
     training: Training
+
+
+class _Document(BaseModel):
+    """What the file's metadata holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal["checkpoint/1"] = SCHEMA
+    tensors_sha256: str
+    description: Description
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +88,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
     tensors[_PICTURES] = torch.from_numpy(checkpoint.validation.pictures)
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
-    metadata = {"checkpoint": checkpoint.description.model_dump_json()}
-    write_whole(path, save(tensors, metadata))
+    document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
+    write_whole(path, save(tensors, {"checkpoint": document.model_dump_json()}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -88,6 +98,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, not ours, or of another version.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file. Give what train-station fit wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -97,20 +109,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: cannot be read as a checkpoint ({error}). "
             "Give the .safetensors file that train-station fit wrote."
         ) from error
-    description = _parse(path, metadata.get("checkpoint"))
-    if not {_PICTURES, _DEFECTIVE} <= set(tensors):
-        raise CheckpointError(f"{path}: its validation pictures are missing. Fit the model again.")
+    document = _parse(path, metadata.get("checkpoint"))
+    if tensors_sha256(tensors) != document.tensors_sha256:
+        raise CheckpointError(
+            f"{path}: damaged, its tensors do not match their SHA-256. Copy it again or fit again."
+        )
+    description = document.description
     validation = ValidationPictures(tensors.pop(_PICTURES).numpy(), tensors.pop(_DEFECTIVE).numpy())
-    settings = make_settings(description.algorithm, dict(description.settings))
     picture = (description.input.height, description.input.width)
-    model = build_model(
-        description.algorithm, description.backbone, None, picture, settings, description.seed
-    )
-    adopt_tensors(model, tensors)
+    try:
+        settings = make_settings(description.algorithm, dict(description.settings))
+        model = build_model(
+            description.algorithm, description.backbone, None, picture, settings, description.seed
+        )
+        adopt_tensors(model, tensors)
+    except (SettingError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return Checkpoint(model, description, validation)
 
 
-def _parse(path: Path, text: str | None) -> Description:
+def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
+    """Return a SHA-256 over names, types, shapes and bytes; safetensors itself has none."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _parse(path: Path, text: str | None) -> _Document:
     if text is None:
         raise CheckpointError(
             f"{path}: holds tensors, but no description. These may be backbone weights; "
@@ -122,8 +149,14 @@ def _parse(path: Path, text: str | None) -> Description:
             raise CheckpointError(
                 f"{path}: schema {version!r}, this version reads {SCHEMA!r}. Fit the model again."
             )
-        return Description.model_validate_json(text)
-    except (ValueError, AttributeError, ValidationError) as error:
+        return _Document.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
         raise CheckpointError(
-            f"{path}: its description is damaged ({error}). Fit again."
+            f"{path}: its description is damaged ({key}: {fault['msg']}). Fit the model again."
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: its description is damaged ({error}). Fit the model again."
         ) from error

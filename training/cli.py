@@ -1,29 +1,27 @@
 """``train-station``: fit, test and predict on a workstation."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.errors import StationError
+import edge
+from training.command_line import run_command
+
+DEVICES = ("cpu", "cuda")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Errors go to standard error without a traceback."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    return run_command("train-station", "train", lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
     from training.commands import fit, predict, test
 
-    try:
-        return {"fit": fit, "test": test, "predict": predict}[parsed.verb](parsed)
-    except StationError as error:
-        print(f"train-station: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("train-station: interrupted, nothing was written.", file=sys.stderr)
-        return 130
+    return {"fit": fit, "test": test, "predict": predict}[parsed.verb](parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="train-station",
         description="Fit anomaly-detection models from pictures of good parts.",
     )
+    parser.add_argument("--version", action="version", version=f"train-station {edge.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_fit(verbs.add_parser("fit", help="fit and calibrate a model"))
     _add_test(verbs.add_parser("test", help="metrics of a checkpoint on a data set"))
@@ -42,7 +41,9 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--config", type=Path, help="YAML with any of the options below")
     fit.add_argument("--data", type=Path, help="folder: MVTec layout, or good/ and defect/")
     fit.add_argument("--algorithm", help="patchcore or padim (default patchcore)")
-    fit.add_argument("--backbone", help="any torchvision model, or small (default resnet18)")
+    fit.add_argument(
+        "--backbone", help="a torchvision classification network, or small (default resnet18)"
+    )
     fit.add_argument(
         "--weights", help="FILE (.safetensors, .pth), cache, or download (default cache)"
     )
@@ -67,7 +68,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         help="hyperparameter of the algorithm, for example bank_size=2048",
     )
     fit.add_argument("--seed", type=int, help="for every random choice (default 0)")
-    fit.add_argument("--device", help="cpu or cuda (default cpu)")
+    fit.add_argument("--device", choices=DEVICES, help="where to fit (default cpu)")
     fit.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
 
 
@@ -76,14 +77,14 @@ def _add_test(test: argparse.ArgumentParser) -> None:
     test.add_argument("--data", type=Path, required=True)
     test.add_argument("--scores", type=Path, metavar="CSV", help="write every picture's score")
     test.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
-    test.add_argument("--device", default="cpu")
+    test.add_argument("--device", choices=DEVICES, default="cpu")
 
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("checkpoint", type=Path)
     predict.add_argument("pictures", type=Path, nargs="+", help="picture files or folders")
     predict.add_argument("-o", "--output", type=Path, metavar="DIR", help="write heat maps")
-    predict.add_argument("--device", default="cpu")
+    predict.add_argument("--device", choices=DEVICES, default="cpu")
 
 
 if __name__ == "__main__":

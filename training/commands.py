@@ -3,26 +3,25 @@
 import argparse
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from edge.inspection.overlay import draw_overlay
 
-from edge.files import write_whole
+from edge.errors import OutputNotWritable
+from edge.files import check_writable, write_whole
 from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from edge.manifest import SplitMetrics
-from edge.pictures import read_picture, write_picture
-from training.checkpoint import (
-    load_checkpoint,
-    save_checkpoint,
-)
+from edge.pictures import write_picture
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import load_fit_config, parse_assignments
-from training.data.opening import open_splits
+from training.data.opening import open_test
 from training.data.samples import Sample, pictures_in
 from training.errors import DataError
 from training.evaluation import (
+    Inspected,
     Scored,
     TorchPredictor,
     inspect_samples,
@@ -34,6 +33,7 @@ from training.metrics import f1_at
 
 def fit(arguments: argparse.Namespace) -> int:
     """Fit, calibrate and write a checkpoint."""
+    check_writable(arguments.output)
     config = load_fit_config(
         arguments.config,
         {
@@ -64,26 +64,33 @@ def fit(arguments: argparse.Namespace) -> int:
 
 def test(arguments: argparse.Namespace) -> int:
     """Print the metrics of a checkpoint on the test pictures of a data set."""
+    for output in (arguments.scores, arguments.json):
+        if output:
+            check_writable(output)
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
-    splits = open_splits(arguments.data, seed=description.seed)
-    if not splits.test:
-        raise DataError(f"{arguments.data}: no test pictures. The MVTec layout has them in test/.")
+    splits = open_test(arguments.data, description.seed)
     predictor = TorchPredictor(checkpoint.model, find_device(arguments.device))
-    inspected = inspect_samples(predictor, splits.test, description)
-    scored = [
-        Scored(sample, inspection.score, inspection.anomaly_map)
-        for sample, inspection in inspected
-        if inspection.score is not None and inspection.anomaly_map is not None
-    ]
+    rows: list[tuple[Sample, Inspection]] = []
+    scored: list[Scored] = []
+    for sample, pixels, inspection in inspect_samples(predictor, splits.test, description, "test"):
+        rows.append((sample, inspection))
+        if inspection.score is not None and inspection.anomaly_map is not None:
+            frame = (pixels.shape[0], pixels.shape[1])
+            scored.append(Scored(sample, frame, inspection.score, inspection.anomaly_map))
     metrics = split_metrics(scored, description.input)
     if arguments.scores:
-        write_whole(arguments.scores, scores_table(inspected).encode())
+        write_whole(arguments.scores, scores_table(rows).encode())
     if arguments.json:
-        write_whole(arguments.json, metrics.model_dump_json(indent=2).encode())
+        write_whole(arguments.json, metrics.model_dump_json(indent=2).encode() + b"\n")
     print(f"{description.algorithm} {description.backbone} on {splits.name}")
     for line in _report(metrics, scored, description.threshold.image):
         print(line)
+    errors = [(s, i) for s, i in rows if i.decision.result is Result.ERROR]
+    if errors:
+        sample, inspection = errors[0]
+        print(f"  not inspected   {len(errors)}, in no figure above; {sample.path}:")
+        print(f"                  {inspection.detail}")
     return 0
 
 
@@ -92,23 +99,22 @@ def predict(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     predictor = TorchPredictor(checkpoint.model, find_device(arguments.device))
     samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
-    inspector = Inspector(predictor, checkpoint.description)
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    for sample, inspection in inspect_samples(predictor, samples, checkpoint.description):
-        print(_prediction_line(sample, inspection))
-        if arguments.output:
-            overlay = draw_overlay(read_picture(sample.path), inspection, inspector.map_scale)
-            write_picture(arguments.output / f"{sample.path.stem}.png", overlay)
+    overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
+    map_scale = Inspector(predictor, checkpoint.description).map_scale
+    for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
+        print(_prediction_line(inspected), flush=True)
+        if overlays:
+            overlay = draw_overlay(inspected.pixels, inspected.inspection, map_scale)
+            write_picture(overlays[inspected.sample], overlay)
     return 0
 
 
-def scores_table(inspected: Iterable[tuple[Sample, Inspection]]) -> str:
+def scores_table(rows: Sequence[tuple[Sample, Inspection]]) -> str:
     """Return a CSV of raw and normalized scores, one picture a line."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["picture", "kind", "raw_score", "anomaly_score", "result", "reason"])
-    for sample, inspection in inspected:
+    for sample, inspection in rows:
         writer.writerow(
             [
                 sample.path,
@@ -154,10 +160,32 @@ def _picture_paths(places: list[Path]) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]}: no such picture, or a folder without pictures.")
+    return list(dict.fromkeys(paths))
+
+
+def _overlay_paths(folder: Path, samples: Sequence[Sample]) -> dict[Sample, Path]:
+    """Name an overlay after each picture, with a number where names meet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{folder}: cannot be made ({error.strerror}). Check its parent and permissions."
+        ) from error
+    paths: dict[Sample, Path] = {}
+    taken: set[str] = set()
+    for sample in samples:
+        name, number = sample.path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{sample.path.stem}-{number}"
+        taken.add(name)
+        paths[sample] = folder / f"{name}.png"
+    check_writable(folder / "overlay.png")
     return paths
 
 
-def _prediction_line(sample: Sample, inspection: Inspection) -> str:
+def _prediction_line(inspected: Inspected) -> str:
+    sample, _, inspection = inspected
     result = inspection.decision.result
     if result is Result.ERROR:
         return f"{sample.path}\t{result.value}\t{inspection.detail}"

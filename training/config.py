@@ -2,12 +2,14 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from edge.manifest import Crop, Levels
-from edge.settings_file import SettingsFile, read_settings_file
+from edge.settings_file import Location, SettingsFile, read_settings_file
+from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
 from training.errors import SettingError
 
@@ -27,9 +29,9 @@ class FitConfig(BaseModel):
         device: where to fit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    data: Path
+    data: Annotated[Path, Field(strict=False)]
     algorithm: str = "patchcore"
     backbone: str = "resnet18"
     weights: str = "cache"
@@ -37,7 +39,7 @@ class FitConfig(BaseModel):
     image_size: int = Field(default=256, ge=32, le=4096)
     crop: Crop | None = None
     levels: Levels | None = None
-    validate_on: ValidateOn = ValidateOn.HELD_OUT
+    validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT
     hyperparameters: dict[str, bool | int | float | str | list[str]] = {}
     seed: int = Field(default=0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
@@ -54,22 +56,26 @@ def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
         ConfigurationError: names file, line and key, what was found and what is allowed.
     """
     file = read_settings_file(path) if path else SettingsFile(Path("command line"), {}, {})
-    values = dict(file.values)
-    if path:
-        for key in ("data", "weights"):
-            beside = path.parent / str(values.get(key, ""))
-            if key in values and beside.exists():
-                values[key] = str(beside)
+    # A key without a value is one that was left blank.
+    values = {key: value for key, value in file.values.items() if value is not None}
+    for key in ("data", "weights"):
+        text = values.get(key)
+        if isinstance(text, str) and text not in (CACHE, DOWNLOAD):
+            values[key] = str(file.path.parent / text)
     chosen = {key: value for key, value in options.items() if value is not None}
-    hyperparameters = {**(values.get("hyperparameters") or {}), **chosen.pop("hyperparameters", {})}
-    values = {**values, **chosen, "hyperparameters": hyperparameters}
+    assigned = chosen.pop("hyperparameters", {})
+    values |= chosen
+    if assigned and isinstance(values.setdefault("hyperparameters", {}), dict):
+        values["hyperparameters"] = {**values["hyperparameters"], **assigned}
     try:
         return FitConfig.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
         location = tuple(fault["loc"])
-        place = "command line" if location[:1] and location[0] in chosen else file.place(location)
-        raise SettingError(f"{place}: {_sentence(fault['type'], location, fault)}") from error
+        if location[:1] == ("hyperparameters",):
+            location = location[:2]  # what follows names the kinds that were tried
+        place = "command line" if location[0] in chosen else file.place(location)
+        raise SettingError(f"{place}: {_sentence(location, fault)}") from error
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -98,13 +104,23 @@ def _value(text: str) -> bool | int | float | str:
     return text
 
 
-def _sentence(kind: str, location: tuple[str | int, ...], fault: Any) -> str:
+def _sentence(location: Location, fault: ErrorDetails) -> str:
     key = ".".join(str(part) for part in location)
-    if kind == "missing":
+    if fault["type"] == "missing":
+        if len(location) > 1:
+            return f"{key} is missing. Set it beside the others."
         return f"{key} is missing. Give --{key.replace('_', '-')} or set it in the YAML."
-    if kind == "extra_forbidden":
-        known = list(FitConfig.model_fields)
-        near = difflib.get_close_matches(key, known, 1)
+    if fault["type"] == "extra_forbidden":
+        sections: dict[str, type[BaseModel]] = {"crop": Crop, "levels": Levels}
+        known = list(sections.get(str(location[0]), FitConfig).model_fields)
+        near = difflib.get_close_matches(str(location[-1]), known, 1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        return f"{key} is unknown. {hint}Allowed: {', '.join(known)}."
-    return f"{key}: found {fault['input']!r}: {fault['msg']}."
+        return f"{key} is unknown. {hint}Allowed here: {', '.join(known)}."
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if location[0] == "hyperparameters":
+        message = "must be a number, yes/no, text or a list of names"
+        if len(location) == 1:
+            message = "must hold keys, for example bank_size: 2048"
+    if isinstance(fault["input"], dict):
+        return f"{key}: {message}."
+    return f"{key}: found {fault['input']!r}, {message}."

@@ -1,8 +1,9 @@
 """Scores of samples and the metrics of a split, through the runtime's own functions."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from edge.frame import Frame
+from edge.frame import Frame, Pixels
 from edge.inspection.inspector import Calibrated, Inspection, Inspector
 from edge.inspection.prediction import RawPrediction
 from edge.inspection.regions import enlarge
@@ -36,9 +37,14 @@ class TorchPredictor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Raw numbers of one sample."""
+    """Raw numbers of one sample.
+
+    Attributes:
+        frame: height and width of its picture, which its mask must share.
+    """
 
     sample: Sample
+    frame: tuple[int, int]
     score: float
     anomaly_map: NDArray[np.float32]
 
@@ -53,23 +59,33 @@ def score_samples(
     """
     scored = []
     for sample in tqdm(samples, desc=purpose, unit="pic", disable=not samples):
-        prepared = prepare_sample(sample, read_sample(sample), spec)
-        prediction = predictor.predict(prepared)
-        scored.append(Scored(sample, prediction.score, prediction.anomaly_map))
+        pixels = read_sample(sample)
+        prediction = predictor.predict(prepare_sample(sample, pixels, spec))
+        frame = (pixels.shape[0], pixels.shape[1])
+        scored.append(Scored(sample, frame, prediction.score, prediction.anomaly_map))
     return scored
 
 
+class Inspected(NamedTuple):
+    """A sample, its picture, and what the line would say about it."""
+
+    sample: Sample
+    pixels: Pixels
+    inspection: Inspection
+
+
 def inspect_samples(
-    predictor: TorchPredictor, samples: Sequence[Sample], calibrated: Calibrated
-) -> list[tuple[Sample, Inspection]]:
-    """Inspect samples exactly as the line does."""
+    predictor: TorchPredictor, samples: Sequence[Sample], calibrated: Calibrated, purpose: str
+) -> Iterator[Inspected]:
+    """Inspect samples one after the other exactly as the line does.
+
+    Raises:
+        DataError: a picture cannot be read; names the file.
+    """
     inspector = Inspector(predictor, calibrated)
-    inspected = []
-    for number, sample in enumerate(tqdm(samples, desc="test", unit="pic")):
-        now = time.monotonic_ns()
-        frame = Frame(read_sample(sample), number, now, time.time_ns())
-        inspected.append((sample, inspector.inspect(frame)))
-    return inspected
+    for number, sample in enumerate(tqdm(samples, desc=purpose, unit="pic")):
+        frame = Frame(read_sample(sample), number, time.monotonic_ns(), time.time_ns())
+        yield Inspected(sample, frame.pixels, inspector.inspect(frame))
 
 
 def split_metrics(scored: Sequence[Scored], spec: InputSpec) -> SplitMetrics:
@@ -107,4 +123,4 @@ def maps_and_masks(
     """Return enlarged maps and masks of the samples whose defective area is known."""
     known = [s for s in scored if s.sample.mask is not None or not s.sample.is_defective]
     maps = [enlarge(item.anomaly_map, spec.height, spec.width) for item in known]
-    return maps, [read_mask(item.sample, spec) for item in known]
+    return maps, [read_mask(item.sample, spec, item.frame) for item in known]

@@ -8,9 +8,8 @@ from tqdm import tqdm
 
 from edge.frame import PixelFormat
 from edge.manifest import InputSpec
-from training.data.loading import permissive, prepared_batches
+from training.data.loading import prepared_batches
 from training.data.samples import Sample
-from training.errors import DataError
 from training.models.anomaly_model import StatisticalModel
 
 BATCH_SIZE = 16
@@ -24,19 +23,15 @@ def fit_statistical(
     """Fit a model to good pictures in one pass.
 
     Args:
-        samples: good pictures, at least two.
-        spec: input size, crop and levels; formats are found on the way.
+        samples: good pictures.
+        spec: input size, crop, levels and the formats that are let in.
 
     Returns:
         The pixel formats that were met, for the manifest.
 
     Raises:
-        DataError: fewer than two pictures, or one that cannot be used.
+        DataError: a picture cannot be used; names the file.
     """
-    if len(samples) < 2:
-        raise DataError(
-            f"{len(samples)} good picture to fit on; at least 2 are needed, 50 or more are usual."
-        )
     log.info(
         "fitting %s on %d pictures; needs about %d MiB beside the network",
         type(model).__name__,
@@ -46,7 +41,7 @@ def fit_statistical(
     formats: set[PixelFormat] = set()
     model.to(device)
     with torch.inference_mode(), tqdm(total=len(samples), desc="features", unit="pic") as bar:
-        for batch in prepared_batches(samples, permissive(spec), BATCH_SIZE, formats):
+        for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
             model.accumulate(batch.to(device))
             bar.update(len(batch))
     steps = model.finish_steps()

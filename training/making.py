@@ -12,7 +12,7 @@ from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import find_weights
 from training.config import FitConfig
-from training.data.loading import prepare_sample, read_sample
+from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits, fingerprint
 from training.errors import SettingError
@@ -20,30 +20,30 @@ from training.evaluation import Scored, TorchPredictor, score_samples, split_met
 from training.fitting import fit_statistical
 from training.models.building import build_model, make_settings
 
-# Validation pictures that travel with a checkpoint at most.
+# Validation pictures that travel with a checkpoint: at most so many, and fewer large ones.
 _KEPT = 64
+_FEWEST_KEPT = 8
+_KEPT_BYTES = 64 * 2**20
 
 
 def fit_checkpoint(config: FitConfig) -> Checkpoint:
-    """Fit and calibrate a model as configured."""
+    """Fit and calibrate a model as configured.
+
+    Raises:
+        StationError: a setting, the weights or the data cannot be used; found before the fit
+            wherever it can be.
+    """
     device = find_device(config.device)
     settings = make_settings(config.algorithm, config.hyperparameters)
     splits = open_splits(config.data, config.validate_on, config.seed)
     weights = find_weights(config.backbone, config.weights, config.weights_licence)
     picture = (config.image_size, config.image_size)
-    torch.manual_seed(config.seed)
     model = build_model(config.algorithm, config.backbone, weights, picture, settings, config.seed)
-    spec = InputSpec.model_construct(
-        height=picture[0], width=picture[1], levels=config.levels, crop=config.crop
-    )
+    spec = first_sight(picture, config.levels, config.crop)
+    check_samples(splits.validation, spec)
+    dataset = fingerprint([*splits.fit, *splits.validation])
     formats = fit_statistical(model, splits.fit, spec, device)
-    spec = InputSpec(
-        height=picture[0],
-        width=picture[1],
-        pixel_formats=formats,
-        levels=config.levels,
-        crop=config.crop,
-    )
+    spec = spec.model_copy(update={"pixel_formats": formats})
     scored = score_samples(TorchPredictor(model, device), splits.validation, spec, "calibrate")
     calibration = calibrate(scored, spec, config.seed)
     description = Description(
@@ -58,17 +58,19 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
         normalization=calibration.normalization,
         threshold=calibration.threshold,
         statistics=calibration.statistics,
-        training=_training(config, splits, settings, scored, spec),
+        training=_training(config, splits, dataset, settings, scored, spec),
     )
     return Checkpoint(model.cpu(), description, validation_pictures(splits.validation, spec))
 
 
 def validation_pictures(samples: Sequence[Sample], spec: InputSpec) -> ValidationPictures:
-    """Prepare up to 64 validation pictures, good and defective in turn, for the export gate."""
+    """Prepare up to 64 validation pictures, half of them defective, for the export gate."""
+    room = _KEPT_BYTES // (3 * spec.height * spec.width)
+    most = min(_KEPT, max(_FEWEST_KEPT, room))
     defective = [sample for sample in samples if sample.is_defective]
     good = [sample for sample in samples if not sample.is_defective]
-    few = min(len(defective), _KEPT // 2)
-    kept = _spread(good, _KEPT - few) + _spread(defective, few)
+    few = min(len(defective), most // 2)
+    kept = _spread(good, most - few) + _spread(defective, few)
     pictures = [prepare_sample(sample, read_sample(sample), spec) for sample in kept]
     return ValidationPictures(
         np.stack(pictures), np.array([sample.is_defective for sample in kept], np.bool_)
@@ -86,20 +88,27 @@ def find_device(name: str) -> torch.device:
     """Return the device.
 
     Raises:
-        SettingError: CUDA was asked for and is not there.
+        SettingError: no such device, or CUDA was asked for and is not there.
     """
+    if name not in ("cpu", "cuda"):
+        raise SettingError(f"--device {name}: does not exist. There are: cpu, cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError("--device cuda: this torch sees no GPU. Use cpu, or a CUDA build.")
     return torch.device(name)
 
 
 def _training(
-    config: FitConfig, splits: Splits, settings: Any, scored: list[Scored], spec: InputSpec
+    config: FitConfig,
+    splits: Splits,
+    dataset: str,
+    settings: Any,
+    scored: list[Scored],
+    spec: InputSpec,
 ) -> Training:
     defective = sum(sample.is_defective for sample in splits.validation)
     return Training(
         dataset=splits.name,
-        dataset_fingerprint=fingerprint([*splits.fit, *splits.validation]),
+        dataset_fingerprint=dataset,
         fit_count=len(splits.fit),
         validation_good_count=len(splits.validation) - defective,
         validation_defective_count=defective,

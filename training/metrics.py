@@ -51,38 +51,45 @@ def f1_at(scores: Scores, labels: Labels, threshold: float) -> float:
 
 def f1_reject_all(labels: Labels) -> float:
     """Return the F1 of rejecting everything: what any quoted F1 must be compared with."""
-    return 2.0 * int(labels.sum()) / (len(labels) + int(labels.sum()))
+    positives = int(labels.sum())
+    return 2.0 * positives / max(len(labels) + positives, 1)
 
 
-def aupro(
-    maps: Sequence[Scores], masks: Sequence[Labels], limit: float = 0.3, points: int = 500
-) -> float | None:
+def aupro(maps: Sequence[Scores], masks: Sequence[Labels], limit: float = 0.3) -> float | None:
     """Return the area under the per-region-overlap curve up to a false-positive rate.
 
-    Every connected region of the masks counts the same, however small.
+    Every connected region of the masks counts the same, however small. Exact: each distinct value
+    is a threshold, the curve is linear between them.
 
     Args:
         maps: ``(H, W)`` raw maps.
         masks: ``(H, W)`` bool, True where defective.
         limit: highest false-positive rate; the area is divided by it.
-        points: false-positive rates at which the overlap is evaluated.
+
+    Returns:
+        None without a defective or without a good pixel.
 
     Source: Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, section 6.1.
     """
-    regions: list[Scores] = []
-    good: list[Scores] = []
-    for anomaly_map, mask in zip(maps, masks, strict=True):
+    shares: list[NDArray[np.float64]] = []
+    regions = 0
+    for mask in masks:
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        regions += [np.sort(anomaly_map[labels == label]) for label in range(1, count)]
-        good.append(anomaly_map[~mask])
-    if not regions:
+        sizes = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
+        share = np.divide(1.0, sizes, out=np.zeros(count), where=sizes > 0)
+        share[0] = 0.0  # label 0 is the background
+        shares.append(share[labels.ravel()])
+        regions += count - 1
+    good = np.concatenate([~mask.ravel() for mask in masks]) if regions else np.zeros(0, np.bool_)
+    if not good.any():
         return None
-    background = np.sort(np.concatenate(good))
-    rates = np.linspace(0.0, limit, points)
-    # Of the background, at most this share lies strictly above the value.
-    passed = len(background) - np.floor(rates * len(background)).astype(np.int64)
-    values = background[np.maximum(passed - 1, 0)]
-    overlaps = np.zeros(points)
-    for region in regions:
-        overlaps += 1.0 - np.searchsorted(region, values, side="right") / len(region)
-    return float(np.trapezoid(overlaps / len(regions), rates) / limit)
+    values = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
+    order = np.argsort(-values, kind="stable")
+    last_of_tie = np.append(np.diff(values[order]) != 0, True)
+    rates = np.cumsum(good[order])[last_of_tie] / good.sum()
+    overlaps = np.cumsum(np.concatenate(shares)[order])[last_of_tie] / regions
+    rates, overlaps = np.insert(rates, 0, 0.0), np.insert(overlaps, 0, 0.0)
+    inside = rates <= limit
+    at_limit = np.interp(limit, rates, overlaps)
+    area = np.trapezoid(np.append(overlaps[inside], at_limit), np.append(rates[inside], limit))
+    return float(min(area / limit, 1.0))

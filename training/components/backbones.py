@@ -1,12 +1,14 @@
 """Backbones by name, with weights from a file, torchvision's cache or its download."""
 
+import difflib
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor, hub, nn
 
 from training.components.small_backbone import SmallBackbone
 from training.components.torchvision_operators import declare_missing_operators
@@ -29,6 +31,7 @@ class Weights:
 
 
 def backbone_names() -> list[str]:
+    """Return the classification networks; others would fetch weights when they are built."""
     return [SMALL, *models.list_models(module=models)]
 
 
@@ -38,17 +41,8 @@ def build_backbone(name: str) -> nn.Module:
     Raises:
         SettingError: no such backbone.
     """
-    if name == SMALL:
-        return SmallBackbone()
-    try:
-        return models.get_model(name, weights=None)
-    except ValueError as error:
-        near = [known for known in backbone_names() if name.split("_")[0][:6] in known]
-        raise SettingError(
-            f"backbone {name!r} does not exist. "
-            f"{'Did you mean: ' if near else 'There are: '}"
-            f"{', '.join(near or backbone_names())}."
-        ) from error
+    _require_known(name)
+    return SmallBackbone() if name == SMALL else models.get_model(name, weights=None)
 
 
 def find_weights(name: str, source: str, licence: str | None = None) -> Weights:
@@ -60,89 +54,115 @@ def find_weights(name: str, source: str, licence: str | None = None) -> Weights:
         licence: terms of weights from a file.
 
     Raises:
-        WeightsError: not there, or not readable.
+        SettingError: no such backbone.
+        WeightsError: not there, not readable, or not weights.
     """
+    _require_known(name)
     if source in (CACHE, DOWNLOAD):
         return _torchvision_weights(name, download=source == DOWNLOAD)
-    path = Path(source)
-    try:
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read as weights ({error}). Give a .safetensors or .pth file, "
-            f"'{CACHE}' or '{DOWNLOAD}'."
-        ) from error
-    return Weights(tensors, licence or "not stated")
+    return Weights(_read(Path(source)), licence or "not stated")
 
 
-def load_weights(backbone: nn.Module, weights: Weights, layers: tuple[str, ...]) -> None:
-    """Load weights into a backbone; layers after the last one used may be absent.
+def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str]) -> None:
+    """Load weights into a backbone; those of parts that nobody uses may be absent.
+
+    Args:
+        needed: names of the tensors that must be there.
 
     Raises:
-        WeightsError: a tensor that the used layers need is missing, or one does not fit.
+        WeightsError: a needed tensor is missing, or one does not fit.
     """
     own = backbone.state_dict()
+    kind = type(backbone).__name__
     unexpected = sorted(set(weights.tensors) - set(own))
     if unexpected:
         raise WeightsError(
-            f"the weights hold {unexpected[0]!r}, which {type(backbone).__name__} does not have "
+            f"the weights hold {unexpected[0]!r}, which {kind} does not have "
             f"({len(unexpected)} such tensors). They belong to another backbone."
         )
     for key, tensor in weights.tensors.items():
         if tensor.shape != own[key].shape:
             raise WeightsError(
-                f"{key}: the weights have shape {tuple(tensor.shape)}, "
-                f"{type(backbone).__name__} needs {tuple(own[key].shape)}. "
-                "They belong to another backbone."
+                f"{key}: the weights have shape {tuple(tensor.shape)}, {kind} needs "
+                f"{tuple(own[key].shape)}. They belong to another backbone."
             )
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{key}: the weights hold numbers that are not finite.")
     missing = [
         key
         for key in own
-        if key not in weights.tensors
-        and not key.endswith("num_batches_tracked")
-        and _comes_before_end_of(key, layers, list(own))
+        if key in needed and key not in weights.tensors and not key.endswith("num_batches_tracked")
     ]
     if missing:
         raise WeightsError(
-            f"the weights lack {missing[0]!r}, needed for {', '.join(layers)} "
-            f"({len(missing)} tensors are missing). Choose earlier layers or complete weights."
+            f"the weights lack {missing[0]!r} ({len(missing)} needed tensors are missing). "
+            "Choose earlier layers or complete weights."
         )
     backbone.load_state_dict(weights.tensors, strict=False)
 
 
-def _comes_before_end_of(key: str, layers: tuple[str, ...], keys: list[str]) -> bool:
-    within = [i for i, k in enumerate(keys) if any(k.startswith(f"{layer}.") for layer in layers)]
-    return bool(within) and keys.index(key) <= max(within)
+def _require_known(name: str) -> None:
+    known = backbone_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 5, 0.6)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise SettingError(
+            f"backbone {name!r} does not exist. {hint}There are: {', '.join(known)}."
+        )
 
 
 def _torchvision_weights(name: str, download: bool) -> Weights:
     if name == SMALL:
         raise WeightsError(
-            "the small backbone has no published weights. "
+            "the small backbone has no published weights. Pass --weights FILE; "
             "`python -m training.demo` trains it on rendered parts."
         )
-    entry = models.get_model_weights(build_and_name(name)).DEFAULT
-    filename = Path(entry.url).name
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / filename
-    if not download and not cached.is_file():
+    url = models.get_model_weights(name).DEFAULT.url
+    cached = Path(hub.get_dir()) / "checkpoints" / Path(url).name
+    # torchvision names its files after the first digits of their SHA-256.
+    digits = cached.stem.rpartition("-")[2]
+    if not cached.is_file():
+        if not download:
+            raise WeightsError(
+                f"{cached}: not in torchvision's cache. Copy {cached.name} there, pass "
+                f"--weights FILE, or allow the network once with --weights {DOWNLOAD}."
+            )
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(url, str(cached), hash_prefix=digits)
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"{url}: download failed ({error}). Fetch the file elsewhere and pass "
+                "--weights FILE."
+            ) from error
+    if not _sha256(cached).startswith(digits):
         raise WeightsError(
-            f"{cached}: not in torchvision's cache. Copy {filename} there, pass --weights FILE, "
-            f"or allow the network once with --weights {DOWNLOAD}."
+            f"{cached}: damaged, its SHA-256 does not begin with {digits}. Remove the file and "
+            "fetch it again."
         )
+    return Weights(_read(cached), "BSD-3-Clause (torchvision), trained on ImageNet-1k")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = dict(entry.get_state_dict(progress=True, check_hash=True))
-    except (OSError, RuntimeError) as error:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in any way it likes
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
-            f"{entry.url}: download failed ({error}). Fetch the file elsewhere and pass "
-            "--weights FILE."
+            f"{path}: cannot be read as weights ({first_line}). Give a .safetensors or .pth file, "
+            f"'{CACHE}' or '{DOWNLOAD}'."
         ) from error
-    return Weights(tensors, "BSD-3-Clause (torchvision), trained on ImageNet-1k")
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise WeightsError(
+            f"{path}: does not hold tensors by name, as `torch.save(model.state_dict(), …)` writes "
+            "them. Save the state_dict itself."
+        )
+    return tensors
 
 
-def build_and_name(name: str) -> str:
-    """Return the name if torchvision has the model."""
-    build_backbone(name)
-    return name
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,15 +34,7 @@ class FeatureExtractor(nn.Module):
         """
         super().__init__()
         self.layers = layers
-        known = {name.split(".")[0] for name in get_graph_node_names(backbone)[1]}
-        full = set(get_graph_node_names(backbone)[1])
-        missing = [layer for layer in layers if layer not in known | full]
-        if missing:
-            raise SettingError(
-                f"layer {missing[0]!r} does not exist in {type(backbone).__name__}. "
-                f"There are: {', '.join(sorted(known))}, and their parts such as "
-                f"{sorted(full)[-1]!r}."
-            )
+        _require_layers(backbone, layers)
         self.body = create_feature_extractor(
             backbone, {layer: layer for layer in layers}, suppress_diff_warning=True
         ).eval()
@@ -64,7 +56,41 @@ class FeatureExtractor(nn.Module):
         return [features[layer] for layer in self.layers]
 
     def feature_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
-        """Return ``(C, h, w)`` of each layer for pictures of this size."""
+        """Return ``(C, h, w)`` of each layer for pictures of this size.
+
+        Raises:
+            SettingError: the backbone does not take this size, or a layer gives no feature map.
+        """
         blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
-        with torch.inference_mode():
-            return [tuple(feature.shape[1:]) for feature in self(blank)]
+        try:
+            with torch.inference_mode():
+                features = self(blank)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SettingError(
+                f"the backbone does not take pictures of {width}×{height} pixels ({error}). "
+                "Set --image-size."
+            ) from error
+        for layer, feature in zip(self.layers, features, strict=True):
+            if feature.ndim != 4:
+                raise SettingError(
+                    f"layer {layer!r} gives {tuple(feature.shape[1:])}, not a feature map of "
+                    "channels, rows and columns. Choose a convolutional layer."
+                )
+        return [tuple(feature.shape[1:]) for feature in features]
+
+
+def _require_layers(backbone: nn.Module, layers: tuple[str, ...]) -> None:
+    _, (_, *nodes) = get_graph_node_names(backbone, suppress_diff_warning=True)  # first: the input
+    # A module stands for its last node: layer2 is layer2.1.relu_1.
+    parts = [node.split(".") for node in nodes]
+    known = {".".join(part[: depth + 1]) for part in parts for depth in range(len(part))}
+    for layer in layers:
+        if layer not in known:
+            stages = [name for name, _ in backbone.named_children() if name in known]
+            inner = [node for node in nodes if "." in node]
+            raise SettingError(
+                f"layer {layer!r} does not exist in {type(backbone).__name__}. "
+                f"There are: {', '.join(stages)}, and their parts such as {inner[-1]!r}."
+            )
+    if not layers or len(set(layers)) < len(layers):
+        raise SettingError(f"layers: {', '.join(layers) or 'none'}. Name each layer once.")

@@ -21,7 +21,10 @@ def ignore(steps: int) -> None:
 _POOL = 1024
 
 # Rows of one matrix product: bounds the memory of the distances.
-_ROWS = 65_536
+_ROWS = 16_384
+
+# Below every distance: among equal vectors none is picked twice.
+_PICKED = -1.0
 
 
 def k_center_greedy(
@@ -45,12 +48,14 @@ def k_center_greedy(
     """
     total = len(vectors)
     if count >= total:
+        progress(total)
         return torch.arange(total)
     centred = vectors - vectors.mean(0)
     norms = centred.square().sum(1)
     picked = [start]
     progress(1)
     nearest = _squared_distances(centred, norms, centred[start : start + 1]).squeeze(1)
+    nearest[start] = _PICKED
     while len(picked) < count:
         size = min(_POOL, total - 1)
         stale, pool = nearest.topk(size + 1)
@@ -65,12 +70,13 @@ def k_center_greedy(
                 break
             fresh.append(best)
             torch.minimum(distances, mutual[best], out=distances)
+            distances[best] = _PICKED
         centres = pool[torch.tensor(fresh)]
         for first in range(0, total, _ROWS):
             rows = slice(first, first + _ROWS)
             squared = _squared_distances(centred[rows], norms[rows], centred[centres])
             nearest[rows] = torch.minimum(nearest[rows], squared.amin(1))
-        nearest[centres] = 0.0
+        nearest[centres] = _PICKED
         picked.extend(centres.tolist())
         progress(len(fresh))
     return torch.tensor(picked)
@@ -96,6 +102,16 @@ class KCenterGreedy:
         self._generator = torch.Generator().manual_seed(seed)
         self._chunks: list[Tensor] = []
         self._held = 0
+
+    @property
+    def picks(self) -> int:
+        """How many vectors ``finish`` is going to pick, and report."""
+        return min(self.count, self._held)
+
+    def memory_bytes(self, width: int) -> int:
+        """Return the most memory that vectors of this width take: the buffer and a copy of it."""
+        distances = (_ROWS + _POOL) * _POOL
+        return 4 * (2 * self.buffer_size * (width + 1) + distances)
 
     def add(self, vectors: Tensor) -> None:
         """Add ``(N, D) float32`` vectors of the stream."""

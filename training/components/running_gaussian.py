@@ -31,10 +31,14 @@ class RunningGaussian:
         assert self._shift is not None
         return self._shift + self._sum / self.count
 
-    def covariance(self) -> Tensor:
-        """Return the unbiased ``(P, D, D) float64`` covariances; zero for a single vector."""
-        mean = self._sum / self.count
-        centred = self._products - self.count * mean[:, :, None] * mean[:, None, :]
+    def covariance(self, positions: slice = slice(None)) -> Tensor:
+        """Return the unbiased ``(P, D, D) float64`` covariances; zero for a single vector.
+
+        Args:
+            positions: which of them; a few at a time need little memory.
+        """
+        mean = self._sum[positions] / self.count
+        centred = self._products[positions] - self.count * mean[:, :, None] * mean[:, None, :]
         return centred / max(self.count - 1, 1)
 
 

@@ -2,15 +2,17 @@
 
 good/*.png            or the pictures directly in the folder
 defect/*.png          optional; also defect/<kind>/*.png
-masks/<name>.png      optional, same name as the defective picture
+masks/<name>.png      optional, same name as the defective picture; also masks/<kind>/<name>.png
 """
 
+from collections import Counter
 from pathlib import Path
 
 from training.data.samples import GOOD, Sample, pictures_in, subfolders
 from training.errors import DataError
 
 _DEFECT = "defect"
+_MASKS = "masks"
 
 
 class Folder:
@@ -23,7 +25,7 @@ class Folder:
             DataError: no such folder, or no good pictures in it.
         """
         if not root.is_dir():
-            raise DataError(f"{root}: no such folder. Check --data.")
+            raise DataError(f"{root}: not a folder. Check --data.")
         self.name = root.resolve().name
         directory = root / GOOD if (root / GOOD).is_dir() else root
         self.good = [Sample(path, GOOD) for path in pictures_in(directory)]
@@ -32,20 +34,30 @@ class Folder:
                 f"{directory}: no pictures. Put pictures of good parts there "
                 "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
             )
-        self.defective = [
-            Sample(path, kind, _mask(root, path))
-            for kind, folder in _defect_folders(root)
-            for path in pictures_in(folder)
-        ]
+        self.defective = _defective(root)
 
 
-def _defect_folders(root: Path) -> list[tuple[str, Path]]:
-    folder = root / _DEFECT
-    return [(_DEFECT, folder)] + [(kind.name, kind) for kind in subfolders(folder)]
+def _defective(root: Path) -> list[Sample]:
+    folders = [(_DEFECT, root / _DEFECT)]
+    folders += [(kind.name, kind) for kind in subfolders(root / _DEFECT)]
+    pictures = [(kind, path) for kind, folder in folders for path in pictures_in(folder)]
+    for kind, path in pictures:
+        if kind == GOOD:
+            raise DataError(f"{path.parent}: good pictures belong in {root / GOOD}. Move them.")
+    plain = _by_stem(root / _MASKS)
+    of_kind = {kind: _by_stem(root / _MASKS / kind) for kind, _ in folders}
+    uses = Counter(path.stem for _, path in pictures)
+    samples = []
+    for kind, path in pictures:
+        mask = of_kind[kind].get(path.stem) or plain.get(path.stem)
+        if mask is not None and mask.parent == root / _MASKS and uses[path.stem] > 1:
+            raise DataError(
+                f"{mask}: {uses[path.stem]} defective pictures are called {path.stem}. "
+                f"Put the mask of {path} into {root / _MASKS / kind}."
+            )
+        samples.append(Sample(path, kind, mask))
+    return samples
 
 
-def _mask(root: Path, picture: Path) -> Path | None:
-    for mask in pictures_in(root / "masks"):
-        if mask.stem == picture.stem:
-            return mask
-    return None
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in pictures_in(folder)}

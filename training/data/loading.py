@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from edge.errors import FrameUnsuitable, PictureUnreadable
 from edge.frame import PixelFormat, Pixels, pixel_format
-from edge.manifest import InputSpec
+from edge.inspection.inspector import picture_fault
+from edge.manifest import Crop, InputSpec, Levels
 from edge.pictures import read_picture
 from edge.preparation import prepare
 from training.data.samples import Sample
@@ -21,10 +23,13 @@ from training.errors import DataError
 _AHEAD = 8  # pictures decoded ahead of the network; bounds memory at any batch size
 
 
-def permissive(spec: InputSpec) -> InputSpec:
+def first_sight(
+    picture: tuple[int, int], levels: Levels | None = None, crop: Crop | None = None
+) -> InputSpec:
     """Return a spec that takes every format its levels allow, for pictures seen the first time."""
-    formats = [known for known in PixelFormat if spec.levels is not None or not known.is_16_bit]
-    return spec.model_copy(update={"pixel_formats": tuple(formats)})
+    formats = tuple(known for known in PixelFormat if levels is not None or not known.is_16_bit)
+    height, width = picture
+    return InputSpec(height=height, width=width, pixel_formats=formats, levels=levels, crop=crop)
 
 
 def read_sample(sample: Sample) -> Pixels:
@@ -40,14 +45,33 @@ def read_sample(sample: Sample) -> Pixels:
 
 
 def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
-    """Prepare a picture; the error names its file."""
+    """Prepare a picture to learn from; it must be one that the line would inspect.
+
+    Raises:
+        DataError: names the file and what to do.
+    """
+    if spec.levels is None and pixels.dtype == np.uint16:
+        raise DataError(f"{sample.path}: a 16-bit picture. Pass --levels BLACK WHITE.")
     try:
-        return prepare(pixels, spec)
+        prepared = prepare(pixels, spec)
     except FrameUnsuitable as error:
-        hint = ""
-        if spec.levels is None and pixels.dtype == np.uint16:
-            hint = " 16-bit pictures need --levels BLACK WHITE."
-        raise DataError(f"{sample.path}: {error}{hint}") from error
+        raise DataError(f"{sample.path}: {error}") from error
+    fault = picture_fault(prepared)
+    if fault is not None:
+        raise DataError(f"{sample.path}: {fault[1]} Remove the picture from the data set.")
+    return prepared
+
+
+def check_samples(samples: Sequence[Sample], spec: InputSpec) -> None:
+    """Read and prepare pictures and masks once, to find a bad one before the long fit.
+
+    Raises:
+        DataError: names the file and what to do.
+    """
+    for sample in tqdm(samples, desc="check", unit="pic", disable=not samples):
+        pixels = read_sample(sample)
+        prepare_sample(sample, pixels, spec)
+        read_mask(sample, spec, pixels.shape[:2])
 
 
 def prepared_batches(
@@ -87,8 +111,11 @@ def prepared_batches(
         yield torch.from_numpy(np.stack(batch))
 
 
-def read_mask(sample: Sample, spec: InputSpec) -> NDArray[np.bool_]:
+def read_mask(sample: Sample, spec: InputSpec, frame: tuple[int, ...]) -> NDArray[np.bool_]:
     """Read a sample's mask at model resolution, cropped as the picture is.
+
+    Args:
+        frame: height and width of the sample's picture.
 
     Returns:
         ``(H, W) bool``; all False for a good picture.
@@ -102,11 +129,17 @@ def read_mask(sample: Sample, spec: InputSpec) -> NDArray[np.bool_]:
         mask = read_picture(sample.mask)
     except PictureUnreadable as error:
         raise DataError(str(error)) from error
+    if mask.shape[:2] != tuple(frame):
+        raise DataError(
+            f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]} pixels, but its picture "
+            f"{sample.path} has {frame[1]}×{frame[0]}. Save the mask at the picture's size."
+        )
     if mask.ndim == 3:
         mask = mask[:, :, :3].max(2)
     if spec.crop is not None:
         crop = spec.crop
         mask = mask[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     binary = (mask > 0).astype(np.uint8)
-    resized = cv2.resize(binary, (spec.width, spec.height), interpolation=cv2.INTER_NEAREST)
-    return resized > 0
+    # The plain INTER_NEAREST takes each cell's corner and shifts the mask.
+    size = (spec.width, spec.height)
+    return cv2.resize(binary, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0

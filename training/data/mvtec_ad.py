@@ -37,6 +37,16 @@ class MVTecAD:
             )
         self.validation = _labelled(root, "validation")
         self.test = _labelled(root, "test")
+        masks: dict[Path, Path] = {}
+        for sample in [*self.validation, *self.test]:
+            if (
+                sample.mask is not None
+                and masks.setdefault(sample.mask, sample.path) != sample.path
+            ):
+                raise DataError(
+                    f"{sample.mask}: belongs to {masks[sample.mask]} and to {sample.path}. "
+                    "Give the pictures different names."
+                )
 
     @staticmethod
     def matches(root: Path) -> bool:

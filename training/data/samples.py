@@ -49,34 +49,36 @@ class Splits:
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return the picture files directly in a folder, sorted by name; none if it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
+    return [path for path in _entries(folder) if path.is_file() and is_picture(path)]
 
 
 def subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    """Return the folders in a folder, sorted by name, without hidden ones."""
+    return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
 def split_off(
-    samples: Iterable[Sample], share: float, seed: int
+    samples: Iterable[Sample], share: float, seed: int, purpose: str
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split samples in two by a hash of their names, at least one in each where there are two.
+    """Split samples in two by a hash of kind and file name.
 
-    By name, so that a picture stays on its side when others are added or the order changes.
+    Each picture draws its own lot, so it stays on its side when others are added, when the folder
+    moves and whatever the order. Only where all lots fall on one side, one picture must cross.
+
+    Args:
+        share: of the pictures that is split off, on average.
+        purpose: of what is split off; another purpose draws other lots.
 
     Returns:
-        The larger rest and the share that was split off.
+        The rest and the share; each has a picture if there are two.
     """
-    ordered = sorted(samples, key=lambda sample: _rank(sample.path, seed))
-    if len(ordered) < 2:
-        return tuple(ordered), ()
-    count = min(max(round(len(ordered) * share), 1), len(ordered) - 1)
-    off = set(ordered[:count])
-    rest = [sample for sample in ordered if sample not in off]
-    return _by_path(rest), _by_path(off)
+    lots = {sample: _lot(sample, seed, purpose) for sample in samples}
+    off = {sample for sample, lot in lots.items() if lot < share}
+    if len(lots) >= 2 and not off:
+        off = {min(lots, key=lots.__getitem__)}
+    if len(lots) >= 2 and len(off) == len(lots):
+        off.remove(max(lots, key=lots.__getitem__))
+    return _by_path(set(lots) - off), _by_path(off)
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -95,8 +97,21 @@ def _content_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
-def _rank(path: Path, seed: int) -> str:
-    return hashlib.sha256(f"{seed} {path.parent.name}/{path.name}".encode()).hexdigest()
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be listed ({error.strerror}). Check its permissions."
+        ) from error
+
+
+def _lot(sample: Sample, seed: int, purpose: str) -> float:
+    """Return a number in [0, 1) that depends on nothing but the arguments."""
+    text = f"{seed} {purpose} {sample.kind}/{sample.path.name}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def _by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:

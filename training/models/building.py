@@ -1,6 +1,7 @@
 """From names and settings to a model, as fitting and loading a checkpoint both need it."""
 
-from dataclasses import asdict, fields
+import math
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,9 @@ from training.components.feature_extractor import FeatureExtractor
 from training.errors import CheckpointError, SettingError
 from training.models import find_algorithm
 from training.models.anomaly_model import StatisticalModel
+
+# Of a whole-number hyperparameter: far above any use, far below what memory sizes overflow at.
+_LARGEST = 100_000_000
 
 
 def make_settings(algorithm: str, changes: dict[str, Any]) -> Any:
@@ -26,20 +30,29 @@ def make_settings(algorithm: str, changes: dict[str, Any]) -> Any:
                 f"{algorithm} has no hyperparameter {name!r}. It has: "
                 + ", ".join(f"{known} ({default!r})" for known, default in defaults.items())
             )
-        default = defaults[name]
-        if isinstance(default, tuple):
-            value = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-        elif isinstance(default, float) and isinstance(value, int):
-            value = float(value)
-        if not isinstance(value, type(default)):
-            raise SettingError(
-                f"{algorithm}.{name}: {value!r} is not of type {type(default).__name__}, "
-                f"like the default {default!r}."
-            )
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise SettingError(f"{algorithm}.{name}: {value} must be at least 1.")
-        defaults[name] = value
-    return settings_class(**{field.name: defaults[field.name] for field in fields(settings_class)})
+        try:
+            defaults[name] = _like(defaults[name], value)
+        except ValueError as error:
+            raise SettingError(f"{algorithm}.{name}: found {value!r}; {error}.") from error
+    return settings_class(**defaults)
+
+
+def _like(default: Any, value: Any) -> Any:
+    """Return the value as the type of the default; only what loses nothing is converted."""
+    if isinstance(default, tuple):
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+            raise ValueError("give names separated by commas")
+        return tuple(items)
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"give a value like the default, {default!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("give a finite number")
+    if type(value) is int and not 1 <= value <= _LARGEST:
+        raise ValueError(f"give a whole number from 1 to {_LARGEST}")
+    return value
 
 
 def build_model(
@@ -57,9 +70,10 @@ def build_model(
         picture: height and width of the model input.
     """
     network = build_backbone(backbone)
-    if weights is not None:
-        load_weights(network, weights, settings.layers)
     extractor = FeatureExtractor(network, settings.layers)
+    if weights is not None:
+        # The extractor shares the network's tensors, and has only those that its layers need.
+        load_weights(network, weights, extractor.body.state_dict().keys())
     model: StatisticalModel = find_algorithm(algorithm).model_class()(
         extractor, picture, settings, seed
     )
@@ -76,13 +90,22 @@ def adopt_tensors(model: StatisticalModel, tensors: dict[str, Tensor]) -> None:
     differing = sorted(set(own) ^ set(tensors))
     if differing:
         raise CheckpointError(
-            f"the checkpoint and {type(model).__name__} differ in {differing[0]!r} "
-            f"({len(differing)} tensors). It was made by another version; fit again."
+            f"it and {type(model).__name__} differ in {differing[0]!r} ({len(differing)} tensors). "
+            "It was made by another version; fit again."
         )
     for name, tensor in tensors.items():
         if tensor.dtype != own[name].dtype or tensor.ndim != own[name].ndim:
-            raise CheckpointError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} does not fit.")
+            raise CheckpointError(
+                f"its tensor {name!r}, {tensor.dtype} {tuple(tensor.shape)}, does not fit "
+                f"{type(model).__name__}. Fit again."
+            )
         owner, _, buffer = name.rpartition(".")
         if not owner:
             model.register_buffer(buffer, tensor)
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"its tensors do not fit {type(model).__name__} ({str(error).splitlines()[-1].strip()})"
+            ". It was made by another version; fit again."
+        ) from error

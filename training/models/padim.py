@@ -1,5 +1,6 @@
 """PaDiM: one Gaussian per position (Defard et al., 2021)."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,11 @@ from training.models.anomaly_model import Prediction, StatisticalModel
 
 # Added to the covariance's diagonal: the paper's 0.01, and what keeps the inversion stable.
 _RIDGE = 0.01 + 1e-5
+
+# Positions whose covariances are inverted together: bounds the memory of that.
+_POSITIONS = 256
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,30 @@ class PaDiM(StatisticalModel):
     def finish(self, progress: Progress = ignore) -> None:
         """Turn sums into mean and whitening factor (equation 1)."""
         assert self._gaussian is not None, "accumulate comes first"
-        covariance = self._gaussian.covariance()
-        covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-        factor = whitening_factor(covariance)
+        if self._gaussian.count <= self.width:
+            log.warning(
+                "%d good pictures for %d channels: the covariances rest on their ridge. Take more "
+                "pictures, or a smaller feature_count.",
+                self._gaussian.count,
+                self.width,
+            )
         mean = self._gaussian.mean()[:, :, None]
-        self.whitening = factor.float().to(self.channels.device)
-        self.whitened_mean = (factor @ mean).float().to(self.channels.device)
+        whitening = torch.empty(self.positions, self.width, self.width)
+        whitened_mean = torch.empty(self.positions, self.width, 1)
+        for first in range(0, self.positions, _POSITIONS):
+            few = slice(first, min(first + _POSITIONS, self.positions))
+            covariance = self._gaussian.covariance(few)
+            covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+            factor = whitening_factor(covariance)
+            whitening[few] = factor.float()
+            whitened_mean[few] = (factor @ mean[few]).float()
+            progress(few.stop - few.start)
+        self.whitening = whitening.to(self.channels.device)
+        self.whitened_mean = whitened_mean.to(self.channels.device)
         self._gaussian = None
+
+    def finish_steps(self) -> int:
+        return self.positions
 
     def forward(self, pictures: Tensor) -> Prediction:
         grid = self.distances(self.embed(pictures)).unflatten(1, self.grid)
@@ -92,4 +115,6 @@ class PaDiM(StatisticalModel):
         return whitened.square().sum(1).sqrt().T
 
     def fit_memory_bytes(self) -> int:
-        return 3 * 8 * self.positions * self.width * (self.width + 1)
+        sums = 8 * self.positions * self.width * (self.width + 1)
+        # The products of one batch while accumulating, the whitening factors while finishing.
+        return sums + 4 * self.positions * self.width * (self.width + 1)

@@ -11,6 +11,9 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
 
+# Bank vectors whose neighbours are sought together: bounds the memory of their distances.
+_ROWS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class PatchCoreSettings:
@@ -67,7 +70,7 @@ class PatchCore(StatisticalModel):
         self.bank_neighbours = self._nearest_in_bank(min(self.settings.neighbours, len(bank)))
 
     def finish_steps(self) -> int:
-        return self.settings.bank_size
+        return self._core_set.picks
 
     def forward(self, pictures: Tensor) -> Prediction:
         patches = self.embed(pictures) - self.bank_centre
@@ -108,11 +111,14 @@ class PatchCore(StatisticalModel):
         return (1.0 - from_neighbours.softmax(1)[:, 0]) * distance
 
     def fit_memory_bytes(self) -> int:
-        vectors = 2 * max(self.settings.buffer_size, 2 * self.settings.bank_size)
-        return 4 * vectors * self.width
+        return self._core_set.memory_bytes(self.width)
 
     def _nearest_in_bank(self, count: int) -> Tensor:
         """Return the ``(K, count)`` nearest bank vectors of each bank vector, itself first."""
-        squared = torch.cdist(self.bank.double(), self.bank.double())
-        squared.fill_diagonal_(-1.0)
-        return squared.topk(count, dim=1, largest=False).indices
+        bank = self.bank.double()
+        nearest = []
+        for first in range(0, len(bank), _ROWS):
+            distances = torch.cdist(bank[first : first + _ROWS], bank)
+            distances.diagonal(first).fill_(-1.0)
+            nearest.append(distances.topk(count, dim=1, largest=False).indices)
+        return torch.cat(nearest)

@@ -1,0 +1,61 @@
+"""How the command lines of training and export end: an exit code and one sentence."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.errors import ConfigurationError, StationError
+
+INTERRUPTED = 130
+
+
+def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
+    """Run a command and return the exit code of the process; no error becomes a traceback.
+
+    Args:
+        program: name in front of messages.
+        extra: the optional dependencies that the command needs.
+        command: what to do; it imports the slow libraries itself.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return command()
+    except StationError as error:
+        return _failed(program, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _failed(program, "interrupted, nothing was written.", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        return _failed(
+            program,
+            f"{error.name} is not installed. Run: pip install 'inspection-station[{extra}]'",
+            ConfigurationError.exit_code,
+        )
+    except MemoryError:
+        return _failed(
+            program,
+            "out of memory. Choose a smaller --image-size, or smaller limits with --set.",
+            StationError.exit_code,
+        )
+    except Exception as error:
+        logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
+        return _failed(
+            program,
+            f"internal error: {type(error).__name__}: {error} ({_origin(error)}). "
+            "This is a defect of the software, not of its use. Please report it.",
+            StationError.exit_code,
+        )
+
+
+def _failed(program: str, message: str, exit_code: int) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _origin(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown place"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
