@@ -233,9 +233,9 @@ def _check_device(device: str) -> None:
     except FileNotFoundError:
         found = [str(p) for p in sorted(Path("/dev").glob("v4l/by-id/*"))]
         found = found or [str(p) for p in sorted(Path("/dev").glob("video*"))]
+        choice = f" or choose one of {', '.join(found)}" if found else ""
         raise CameraNotOpened(
-            f"{device}: no such camera. This machine has {', '.join(found) or 'no cameras'}. "
-            "Plug it in, or choose one of these."
+            f"{device}: no such camera on this machine. Plug it in{choice}."
         ) from None
     except PermissionError:
         raise CameraNotOpened(

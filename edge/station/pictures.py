@@ -39,8 +39,9 @@ class OverlayWriter:
             trial.write_bytes(b"")
             trial.unlink()
         except OSError as error:
+            cause = "it is not a folder" if folder.is_file() else error.strerror
             raise OutputNotWritable(
-                f"{folder}: the folder for overlays cannot be written ({error.strerror}). "
+                f"{folder}: the folder for overlays cannot be written ({cause}). "
                 "Choose another --save folder, or change its permissions."
             ) from error
 

@@ -76,8 +76,8 @@ def test_a_file_that_is_no_video_is_a_configuration_error(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("uri", ["77", "/dev/video77", "/dev/v4l/by-id/usb-none"])
-def test_an_absent_device_is_told_with_what_there_is(uri: str) -> None:
-    with pytest.raises(CameraNotOpened, match=r"no such camera\. This machine has") as raised:
+def test_an_absent_device_is_told(uri: str) -> None:
+    with pytest.raises(CameraNotOpened, match="no such camera on this machine") as raised:
         opened(uri)
 
     assert raised.value.exit_code == 69
