@@ -1,5 +1,6 @@
 """From a camera URI to a camera."""
 
+import logging
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,8 @@ from edge.config import CameraSettings
 from edge.errors import CameraUriInvalid
 from edge.pictures import is_picture
 from edge.redaction import redacted
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpg", ".mpeg", ".webm"})
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
@@ -71,6 +74,8 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
 
     if kind is CameraKind.VIDEO:
         return opencv.VideoFile(Path(uri), pace, settings.loop)
+    if settings.rate_fps is not None:
+        log.warning("%s sets its own pace; the rate is for files only", redacted(uri))
     if kind is CameraKind.DEVICE:
         return opencv.open_v4l2(f"/dev/video{uri}" if uri.isdecimal() else uri)
     return opencv.open_stream(uri)
