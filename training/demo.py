@@ -1,4 +1,4 @@
-"""Makes what the demo consists of, from nothing: backbone, data set and sample frames.
+"""Makes what the demo is built from: backbone, data set and sample frames.
 
 python -m training.demo backbone -o small.safetensors
 python -m training.demo dataset  -o DIR
@@ -7,38 +7,24 @@ python -m training.demo frames   -o configs/demo/frames
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge.errors import OutputNotWritable, StationError
-from edge.frame import PixelFormat
-from edge.manifest import InputSpec
-from edge.preparation import prepare
-from training.components.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
-from training.components.small_backbone import SmallBackbone
-from training.data.pasted_defects import KINDS, paste_flaw
 from training.data.rendered import (
     Counts,
     Defect,
-    PartDesign,
-    Variation,
     render_part,
     write_dataset,
     write_encoded,
 )
+from training.small_backbone_training import train_small_backbone
 
 # Seeds of different purposes never meet: no picture the backbone has seen is in the demo.
-_BACKBONE_STREAM, _DATASET_SEED, _FRAMES_STREAM = 1, 2, 3
+_DATASET_SEED, _FRAMES_STREAM = 2, 3
 # One good part after each kind of defect, as on a line that mostly makes good ones.
 _FRAME_PLAN: tuple[Defect | None, ...] = (
     None,
@@ -58,100 +44,6 @@ _FRAME_PLAN: tuple[Defect | None, ...] = (
     Defect.CONTAMINATION,
     None,
 )
-_CROP_PX = 96
-_BATCH = 48
-_CROPS_PER_PICTURE = 8
-
-_FLAWS_PER_CROP = 2
-_CELLS_FINE, _CELLS_COARSE = _CROP_PX // 8, _CROP_PX // 16
-_UNCLEAR = -100
-# A pixel counts as flawed from this many grey levels on, a cell from this share of its pixels.
-_VISIBLE_LEVELS, _VISIBLE_SHARE = 8, 0.06
-
-Progress = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Training crops and, per cell, which flaw lies in it.
-
-    Attributes:
-        images: ``(N, 3, H, W) float32``, normalised RGB.
-        fine_kinds, coarse_kinds: ``(N, H/8, W/8)`` and ``(N, H/16, W/16) int64``.
-    """
-
-    images: Tensor
-    fine_kinds: Tensor
-    coarse_kinds: Tensor
-
-
-def random_design(random: np.random.Generator) -> PartDesign:
-    """Draw another turned part: rings, holes and sizes unlike the demo's flange."""
-    outer = random.uniform(46, 62)
-    bore = random.uniform(0.12, 0.36) * outer
-    hub = bore + random.uniform(0.12, 0.22) * outer
-    groove = hub + random.uniform(2.5, 6.0)
-    hole_radius = random.uniform(2.2, min(6.5, 0.32 * (outer - groove - 3)))
-    circle = random.uniform(groove + hole_radius + 3.5, outer - hole_radius - 3.5)
-    letters = "".join(random.choice(list("ABCDEFHKLMNPRSTX0123456789- "), 7))
-    count = int(random.choice([3, 4, 5, 7, 8]))
-    return PartDesign(
-        outer_radius=outer,
-        bore_radius=bore,
-        hub_radius=hub,
-        groove_radius=groove,
-        hole_circle_radius=circle,
-        hole_radius=hole_radius,
-        hole_count=count,
-        chamfer=random.uniform(0.8, 2.2),
-        thickness=random.uniform(5, 18),
-        markings=(letters,) if count < 8 else (),
-    )
-
-
-def train_small_backbone(
-    seed: int = 0,
-    *,
-    pictures: int = 240,
-    epochs: int = 20,
-    progress: Progress | None = None,
-) -> SmallBackbone:
-    """Train the small backbone to name flaws pasted onto rendered good parts.
-
-    The same seed and thread count give the same weights. 240 pictures and 20 epochs take about
-    four minutes on two cores.
-
-    Args:
-        pictures: rendered parts, each of another design.
-        epochs: passes over them; each takes eight fresh crops of a picture.
-        progress: called with the step, the number of steps and the loss.
-    """
-    random = np.random.default_rng([seed, _BACKBONE_STREAM])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = SmallBackbone(KINDS).train()
-        # A second answer from the finer stage: the smallest flaws are gone in the coarsest.
-        fine_head = nn.Conv2d(64, KINDS, 1)
-    parts = [_training_picture(random) for _ in range(pictures)]
-    steps = max(1, epochs * pictures * _CROPS_PER_PICTURE // _BATCH)
-    parameters = [*backbone.parameters(), *fine_head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=4e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
-    # Most cells are good; they must not drown the others.
-    weight = torch.full((KINDS,), 1.0)
-    weight[0] = 0.2
-    for step, batch in enumerate(_batches(parts, steps, random), start=1):
-        fine = backbone.layer2(backbone.layer1(backbone.stem(batch.images)))
-        coarse = backbone.head(backbone.layer3(fine))
-        loss = F.cross_entropy(coarse, batch.coarse_kinds, weight, ignore_index=_UNCLEAR)
-        loss += F.cross_entropy(fine_head(fine), batch.fine_kinds, weight, ignore_index=_UNCLEAR)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if progress is not None:
-            progress(step, steps, float(loss))
-    return backbone.eval()
 
 
 def render_demo_dataset(folder: Path, counts: Counts | None = None) -> None:
@@ -190,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("step", choices=("backbone", "dataset", "frames"))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of the backbone")
-    parser.add_argument("--epochs", type=int, default=20, help="of the backbone")
+    parser.add_argument("--epochs", type=int, default=28, help="of the backbone")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.step == "dataset":
@@ -223,74 +115,6 @@ def _write_backbone(path: Path, seed: int, epochs: int) -> None:
         raise OutputNotWritable(
             f"{path}: cannot be written ({error}). Check space and permissions."
         ) from error
-
-
-def _training_picture(random: np.random.Generator) -> NDArray[np.uint8]:
-    """Render a part of any design in any light, at a size near the model's input."""
-    variation = Variation(shift_mm=8, scale=0.15, lamp_deg=180, lamp_strength=0.4, exposure=0.2)
-    part = render_part(random, design=random_design(random), variation=variation)
-    height, width = (int(side) for side in random.integers(224, 320, 2))
-    spec = InputSpec(height=height, width=width, pixel_formats=(PixelFormat.BGR8,))
-    return prepare(part.pixels, spec)
-
-
-def _batches(
-    parts: list[NDArray[np.uint8]], steps: int, random: np.random.Generator
-) -> Iterator[_Batch]:
-    mean = 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    deviation = 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    for _ in range(steps):
-        crops, fine, coarse = [], [], []
-        for part in random.integers(len(parts), size=_BATCH):
-            crop, fine_kinds, coarse_kinds = _flawed(_crop(parts[part], random), random)
-            crops.append(_jittered(crop, random))
-            fine.append(fine_kinds)
-            coarse.append(coarse_kinds)
-        rgb = torch.from_numpy(np.stack(crops)).flip(3).permute(0, 3, 1, 2)
-        yield _Batch(
-            (rgb.float() - mean) / deviation,
-            torch.from_numpy(np.stack(fine)),
-            torch.from_numpy(np.stack(coarse)),
-        )
-
-
-def _flawed(
-    crop: NDArray[np.uint8], random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Paste flaws into a crop and tell which lies in which cell, fine and coarse."""
-    fine = np.zeros((_CELLS_FINE, _CELLS_FINE), np.int64)
-    coarse = np.zeros((_CELLS_COARSE, _CELLS_COARSE), np.int64)
-    for kind in random.integers(KINDS, size=_FLAWS_PER_CROP):
-        flawed = paste_flaw(crop, int(kind), random)
-        blue, green, red = cv2.split(cv2.absdiff(crop, flawed))
-        visible = cv2.max(cv2.max(blue, green), red) >= _VISIBLE_LEVELS
-        for cells in (fine, coarse):
-            share = cv2.resize(
-                visible.astype(np.float32), cells.shape[::-1], interpolation=cv2.INTER_AREA
-            )
-            cells[share > 0] = _UNCLEAR
-            cells[share >= _VISIBLE_SHARE] = kind
-        crop = flawed
-    return crop, fine, coarse
-
-
-def _crop(part: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    top, left = (int(random.integers(side - _CROP_PX + 1)) for side in part.shape[:2])
-    crop = part[top : top + _CROP_PX, left : left + _CROP_PX]
-    crop = np.rot90(crop, int(random.integers(4)))
-    return np.ascontiguousarray(crop[:, ::-1] if random.random() < 0.5 else crop)
-
-
-def _jittered(crop: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Change contrast, brightness and noise, which must not matter; take away colour at times."""
-    contrast, brightness = random.uniform(0.75, 1.3), random.uniform(-20, 20)
-    changed = crop.astype(np.float32) * np.float32(contrast) + np.float32(brightness)
-    if random.random() < 0.5:
-        # Else colour alone would solve the task, and bare metal has none.
-        changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    noise = random.standard_normal(crop.shape, dtype=np.float32)
-    changed += noise * np.float32(random.uniform(0, 4))
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
 if __name__ == "__main__":

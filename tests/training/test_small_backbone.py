@@ -13,6 +13,7 @@ from training import demo
 from training.components.small_backbone import CLASSES, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw
 from training.data.rendered import Defect
+from training.small_backbone_training import balance_stages, train_small_backbone
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +35,12 @@ def test_stages_have_strides_4_8_and_16(layer: int, stride: int, channels: int) 
         logits = backbone(torch.zeros(2, 3, 160, 224))
 
     assert shapes["seen"] == (2, channels, 160 // stride, 224 // stride)
-    assert logits.shape == (2, CLASSES)
+    assert logits.shape == (2, CLASSES, 10, 14)
 
 
 def test_any_picture_size_is_taken() -> None:
     with torch.inference_mode():
-        assert SmallBackbone().eval()(torch.zeros(1, 3, 77, 131)).shape == (1, CLASSES)
+        assert SmallBackbone().eval()(torch.zeros(1, 3, 77, 131)).shape == (1, CLASSES, 5, 9)
 
 
 def test_weights_fit_into_the_demo_bundle() -> None:
@@ -73,7 +74,7 @@ def test_kind_0_is_no_flaw() -> None:
 def test_training_twice_gives_identical_weights_and_keeps_the_global_seed() -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    first, second = (demo.train_small_backbone(3, pictures=6, epochs=2) for _ in range(2))
+    first, second = (train_small_backbone(3, pictures=6, epochs=2) for _ in range(2))
 
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
@@ -81,9 +82,27 @@ def test_training_twice_gives_identical_weights_and_keeps_the_global_seed() -> N
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_balancing_stages_changes_their_scale_and_no_answer() -> None:
+    torch.manual_seed(0)
+    backbone = SmallBackbone().eval()
+    images = torch.randn(4, 3, 96, 96)
+    with torch.inference_mode():
+        before = backbone(images)
+    balance_stages(backbone, images)
+
+    with torch.inference_mode():
+        after = backbone(images)
+        maps = backbone.stem(images)
+        for stage in (backbone.layer1, backbone.layer2, backbone.layer3):
+            maps = stage(maps)
+            centred = maps - maps.mean(dim=(0, 2, 3), keepdim=True)
+            assert centred.square().sum(dim=1).mean().item() == pytest.approx(1.0, rel=1e-3)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
 def test_training_reports_every_step() -> None:
     seen: list[tuple[int, int]] = []
-    demo.train_small_backbone(
+    train_small_backbone(
         0, pictures=6, epochs=2, progress=lambda step, steps, _loss: seen.append((step, steps))
     )
     assert seen == [(1, 2), (2, 2)]

@@ -12,14 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.rendered_fields import Field, blurred_noise, smooth_step
 from training.data.rendered_surface import (
-    Field,
     PartDesign,
     Pose,
     Surface,
-    blurred_noise,
     hole_centre,
-    smooth_step,
     with_changes,
 )
 

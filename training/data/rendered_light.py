@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.rendered_fields import Field, blurred_noise
 from training.data.rendered_surface import (
     CAMERA_DISTANCE_MM,
     FIELD_OF_VIEW_MM,
-    Field,
     Surface,
-    blurred_noise,
 )
 
 # A step of one pixel in the lens blur: a change reaches its eight neighbours and no further.

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+from training.data.rendered_fields import Field, smooth_step
 
 FIELD_OF_VIEW_MM = 140.0  # what the picture's height shows
 CAMERA_DISTANCE_MM = 420.0
@@ -102,21 +101,6 @@ class Surface:
     wall: Field
     transmission: Field | None = None
     added: Field | None = None
-
-
-def smooth_step(values: Field, start: float, stop: float) -> Field:
-    """Rise from 0 at ``start`` to 1 at ``stop``; exactly 0 and 1 beyond."""
-    t = np.clip((values - start) / np.float32(stop - start), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def blurred_noise(
-    random: np.random.Generator, height: int, width: int, blur_x: float, blur_y: float
-) -> Field:
-    """White noise blurred with the given sigmas, brought back to a deviation of 1."""
-    noise = random.standard_normal((height, width), dtype=np.float32)
-    blurred = cv2.GaussianBlur(noise, (0, 0), blur_x, sigmaY=blur_y)
-    return blurred / max(float(blurred.std()), 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +227,7 @@ def _turning_profile(design: PartDesign, px: float, rings: Field) -> _Profile:
 
     marks = sum(
         weight * _blurred_line(line, sigma)
-        for line, sigma, weight in zip(rings, (3.0, 14.0, 70.0), (0.75, 0.5, 0.35), strict=True)
+        for line, sigma, weight in zip(rings, (3.0, 14.0, 70.0), (0.8, 0.45, 0.2), strict=True)
     )
     # The hub is faced with a finer feed than the flange.
     fine = np.where(radius < design.hub_radius, np.float32(0.6), np.float32(1))
@@ -251,7 +235,7 @@ def _turning_profile(design: PartDesign, px: float, rings: Field) -> _Profile:
         CHAMFER_TILT * (outer_edge - inner_edge)
         + 0.75 * step_down
         + 0.55 * (groove_in - groove_out)
-        + 0.04 * marks * fine * machined
+        + 0.036 * marks * fine * machined
     )
     light = 1 - 0.45 * foot - 0.4 * groove + 0.04 * marks * machined
     return _Profile(
