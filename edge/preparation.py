@@ -35,10 +35,9 @@ def prepare(
         FrameUnsuitable: the format is none the model was trained on, the crop does not lie inside
             the frame, or what is left is too small.
     """
-    _check_format(pixels, spec)
-    box = inspected_box(pixels, spec.crop)
+    samples = to_samples(pixels, spec)
     prepared = np.empty((spec.height, spec.width, 3), np.uint8) if out is None else out
-    resize_area(to_samples(pixels, spec), box, prepared)
+    resize_area(samples, inspected_box(pixels, spec.crop), prepared)
     return prepared
 
 
@@ -47,7 +46,11 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
 
     Returns:
         ``(H, W)`` for a model of grey pictures, else ``(H, W)`` or ``(H, W, 3)``; C-contiguous.
+
+    Raises:
+        FrameUnsuitable: the format is none the model was trained on.
     """
+    _check_format(pixels, spec)
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)

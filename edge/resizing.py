@@ -25,12 +25,12 @@ class AxisWeights(NamedTuple):
 
     Attributes:
         first: ``(target,)`` first covered input pixel.
-        count: ``(target,)`` number of covered input pixels.
+        covered: ``(target,)`` number of covered input pixels.
         weight: ``(target, most) int32``, each row sums to 2048.
     """
 
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    covered: NDArray[np.int64]
     weight: NDArray[np.int32]
 
 

@@ -70,7 +70,9 @@ def test(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
     splits = open_test(arguments.data, description.seed)
-    predictor = TorchPredictor(checkpoint.model, find_device(arguments.device))
+    predictor = TorchPredictor(
+        checkpoint.model, checkpoint.description.input, find_device(arguments.device)
+    )
     rows: list[tuple[Sample, Inspection]] = []
     scored: list[Scored] = []
     for sample, pixels, inspection in inspect_samples(predictor, splits.test, description, "test"):
@@ -97,7 +99,9 @@ def test(arguments: argparse.Namespace) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     """Print score and decision of pictures, write their heat maps."""
     checkpoint = load_checkpoint(arguments.checkpoint)
-    predictor = TorchPredictor(checkpoint.model, find_device(arguments.device))
+    predictor = TorchPredictor(
+        checkpoint.model, checkpoint.description.input, find_device(arguments.device)
+    )
     samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
     map_scale = Inspector(predictor, checkpoint.description).map_scale

@@ -12,8 +12,9 @@ from torch import nn
 from tqdm import tqdm
 
 from edge.frame import Frame, Pixels
+from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Calibrated, Inspection, Inspector
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.prediction import Fill, RawPredictions
 from edge.inspection.regions import enlarge
 from edge.manifest import InputSpec, SplitMetrics
 from training.data.loading import prepare_sample, read_mask, read_sample
@@ -22,17 +23,23 @@ from training.metrics import aupro, auroc, f1_max, f1_reject_all
 
 
 class TorchPredictor:
-    """Runs a torch model on one prepared picture at a time."""
+    """Runs a torch model, one picture at a time so that no score depends on its neighbours."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, spec: InputSpec, device: torch.device) -> None:
         self._model = model.to(device).eval()
+        self._picture_shape = (spec.height, spec.width, 3)
         self._device = device
 
-    def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
-        with torch.inference_mode():
-            pictures = torch.from_numpy(prepared)[None].to(self._device)
-            score, anomaly_map = self._model(pictures)
-        return RawPrediction(float(score[0]), anomaly_map[0].cpu().numpy())
+    def predict_all(self, count: int, fill: Fill) -> RawPredictions:
+        scores, maps = [], []
+        for index in range(count):
+            picture = np.empty(self._picture_shape, np.uint8)
+            fill(index, picture)
+            with torch.inference_mode():
+                score, anomaly_map = self._model(torch.from_numpy(picture)[None].to(self._device))
+            scores.append(score.cpu().numpy())
+            maps.append(anomaly_map.cpu().numpy())
+        return RawPredictions(np.concatenate(scores), np.concatenate(maps))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +67,8 @@ def score_samples(
     scored = []
     for sample in tqdm(samples, desc=purpose, unit="pic", disable=not samples):
         pixels = read_sample(sample)
-        prediction = predictor.predict(prepare_sample(sample, pixels, spec))
+        prepare_sample(sample, pixels, spec)
+        prediction = predict_frame(predictor, pixels, spec).prediction
         frame = (pixels.shape[0], pixels.shape[1])
         scored.append(Scored(sample, frame, prediction.score, prediction.anomaly_map))
     return scored

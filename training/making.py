@@ -44,7 +44,9 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
     dataset = fingerprint([*splits.fit, *splits.validation])
     formats = fit_statistical(model, splits.fit, spec, device)
     spec = spec.model_copy(update={"pixel_formats": formats})
-    scored = score_samples(TorchPredictor(model, device), splits.validation, spec, "calibrate")
+    scored = score_samples(
+        TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
+    )
     calibration = calibrate(scored, spec, config.seed)
     description = Description(
         algorithm=config.algorithm,

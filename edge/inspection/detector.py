@@ -1,5 +1,7 @@
 """The detector: the bundle's IR on OpenVINO, prepared pictures in, raw numbers out."""
 
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,39 +9,46 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from edge.errors import BundleDamaged, ModelError
-from edge.inspection.prediction import NOT_FINITE, RawPrediction
+from edge.inspection.prediction import NOT_FINITE, Fill, RawPrediction, RawPredictions
 from edge.manifest import Bundle, Manifest
 
 
-class Detector:
-    """One compiled network with one request and one input tensor of its own.
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How the network uses this PC.
 
-    Not thread-safe: one owner calls ``predict``.
+    Attributes:
+        batch: pictures of one request; only tiles come in batches.
+        streams: requests that run side by side. One uses all threads for the lowest latency.
+        threads: inference threads of all streams together; 0 leaves the number to OpenVINO.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "CPU", threads: int = 0) -> None:
+    batch: int = 1
+    streams: int = 1
+    threads: int = 0
+
+
+class Network:
+    """A compiled bundle; its detectors share weights and threads."""
+
+    def __init__(
+        self, bundle: Bundle, device: str = "CPU", plan: RunPlan = RunPlan(), cache: str = ""
+    ) -> None:
         """Compile the IR with the arithmetic it was validated with.
 
         Args:
             bundle: verified bundle; its bytes are compiled, the files are not opened again.
             device: an OpenVINO device.
-            threads: inference threads; 0 leaves the choice to OpenVINO.
+            plan: how to use the PC.
+            cache: folder for compiled models; empty for none.
 
         Raises:
             BundleDamaged: the graph's inputs and outputs are not those the manifest names.
             ModelError: the IR cannot be compiled on this device.
         """
         manifest = bundle.manifest
-        properties: dict[str, object] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": manifest.precision.inference,
-            # Several stations on one PC would otherwise pin themselves to the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads:
-            properties["INFERENCE_NUM_THREADS"] = threads
-        if device != "CPU":
-            del properties["ENABLE_CPU_PINNING"]
+        self.plan = plan
+        self.manifest = manifest
         try:
             core = ov.Core()
             weights = np.frombuffer(bundle.weights, np.uint8)
@@ -58,23 +67,79 @@ class Detector:
                 "again."
             )
         try:
-            compiled = core.compile_model(model, device, properties)
-            self._request = compiled.create_infer_request()
+            if plan.batch > 1:
+                model.reshape([plan.batch, manifest.input.height, manifest.input.width, 3])
+            if cache:
+                core.set_property({"CACHE_DIR": cache})
+            self._compiled = core.compile_model(model, device, _properties(manifest, device, plan))
         except RuntimeError as error:
             raise ModelError(
                 f"{bundle.path}: OpenVINO {ov.__version__} cannot compile it for {device} "
                 f"({_last_line(error)}). Choose a device that this PC has, or export the model "
                 "again with this version."
             ) from error
-        # Views of the request's own tensors: shapes are static, so these never move.
-        self._input = self._request.get_tensor("pictures").data
-        self._map = self._request.get_tensor("anomaly_map").data
-        self._score = (
-            self._request.get_tensor("score").data if manifest.output.image_score else None
-        )
+
+    def new_request(self) -> Any:
+        return self._compiled.create_infer_request()
+
+
+class Detector:
+    """Some requests of a network, with input tensors of their own.
+
+    Not thread-safe: one owner calls it. Several owners take a detector each.
+    """
+
+    def __init__(self, network: Network, requests: int = 1) -> None:
+        """Create the requests; ``requests`` run side by side on the tiles of one frame."""
+        self._plan = network.plan
+        output, size = network.manifest.output, network.manifest.input
+        self._map_shape = (output.map_height, output.map_width)
+        self._picture_shape = (size.height, size.width, 3)
+        self._requests = [
+            _Request(network.new_request(), output.image_score) for _ in range(requests)
+        ]
+
+    def predict_all(self, count: int, fill: Fill) -> RawPredictions:
+        """Run the network on ``count`` pictures, prepared straight into its input.
+
+        While requests run, ``fill`` prepares for the next one.
+
+        Returns:
+            Scores and maps that the caller owns.
+
+        Raises:
+            ModelError: inference failed.
+        """
+        batch = self._plan.batch
+        scores = np.empty(count, np.float32)
+        maps = np.empty((count, *self._map_shape), np.float32)
+        running: deque[tuple[_Request, int]] = deque()
+        try:
+            for turn, first in enumerate(range(0, count, batch)):
+                if len(running) == len(self._requests):
+                    _collect(running, scores, maps)
+                request = self._requests[turn % len(self._requests)]
+                for index in range(first, min(first + batch, count)):
+                    fill(index, request.pictures[index - first])
+                if count <= batch:
+                    request.run()
+                else:
+                    request.start()
+                running.append((request, first))
+            while running:
+                _collect(running, scores, maps)
+        except RuntimeError as error:
+            raise ModelError(
+                f"inference failed ({_last_line(error)}). Restart; if it stays, export the model "
+                "again."
+            ) from error
+        finally:
+            for request, _ in running:
+                request.wait()
+        return RawPredictions(scores, maps)
 
     def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
-        """Run the network on one prepared picture.
+        """Run the network on one picture that is prepared already.
 
         Args:
             prepared: ``(H, W, 3) uint8`` BGR as ``edge.preparation.prepare`` gives it.
@@ -86,25 +151,69 @@ class Detector:
             ModelError: inference failed, or the numbers are not finite.
             ValueError: the picture was not prepared for this model.
         """
-        if prepared.shape != self._input.shape[1:] or prepared.dtype != np.uint8:
+        if prepared.shape != self._picture_shape or prepared.dtype != np.uint8:
             raise ValueError(
                 f"prepared picture is {prepared.dtype} {prepared.shape}, the model takes uint8 "
-                f"{self._input.shape[1:]}; use edge.preparation.prepare with the bundle's input"
+                f"{self._picture_shape}; use edge.preparation.prepare with the bundle's input"
             )
-        self._input[0] = prepared
-        try:
-            self._request.infer()
-        except RuntimeError as error:
-            raise ModelError(
-                f"inference failed ({_last_line(error)}). Restart; if it stays, export the model "
-                "again."
-            ) from error
-        anomaly_map = self._map[0].copy()
-        score = anomaly_map.max() if self._score is None else self._score[0]
-        prediction = RawPrediction(float(score), anomaly_map)
+        scores, maps = self.predict_all(1, lambda _, out: np.copyto(out, prepared))
+        prediction = RawPrediction(float(scores[0]), maps[0])
         if not prediction.is_finite():
             raise ModelError(NOT_FINITE)
         return prediction
+
+
+class _Request:
+    """One request and views of its tensors: shapes are static, so these never move."""
+
+    def __init__(self, request: Any, image_score: bool) -> None:
+        self._request = request
+        self._started = False
+        self.pictures = request.get_tensor("pictures").data
+        self.maps = request.get_tensor("anomaly_map").data
+        self._scores = request.get_tensor("score").data if image_score else None
+
+    def run(self) -> None:
+        self._request.infer()
+
+    def start(self) -> None:
+        self._request.start_async()
+        self._started = True
+
+    def wait(self) -> None:
+        if self._started:
+            self._started = False
+            self._request.wait()
+
+    def scores(self) -> NDArray[np.float32]:
+        return self.maps.max(axis=(1, 2)) if self._scores is None else self._scores
+
+
+def _collect(
+    running: "deque[tuple[_Request, int]]",
+    scores: NDArray[np.float32],
+    maps: NDArray[np.float32],
+) -> None:
+    """Wait for the oldest request and take its numbers."""
+    request, first = running.popleft()
+    request.wait()
+    size = min(len(request.maps), len(scores) - first)
+    scores[first : first + size] = request.scores()[:size]
+    maps[first : first + size] = request.maps[:size]
+
+
+def _properties(manifest: Manifest, device: str, plan: RunPlan) -> dict[str, object]:
+    properties: dict[str, object] = {
+        "INFERENCE_PRECISION_HINT": manifest.precision.inference,
+        "PERFORMANCE_HINT": "LATENCY" if plan.streams == 1 else "THROUGHPUT",
+    }
+    if device == "CPU":
+        properties["NUM_STREAMS"] = plan.streams
+        # Several stations on one PC would otherwise pin themselves to the same cores.
+        properties["ENABLE_CPU_PINNING"] = False
+        if plan.threads:
+            properties["INFERENCE_NUM_THREADS"] = plan.threads
+    return properties
 
 
 def _expected_ports(manifest: Manifest) -> dict[str, str]:

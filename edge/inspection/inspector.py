@@ -10,18 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ConfigurationError, FrameUnsuitable, ModelError
-from edge.frame import Frame, FrameStatus
+from edge.frame import Box, Frame, FrameStatus
+from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize, score_scale
-from edge.inspection.prediction import NOT_FINITE, Predictor, RawPrediction
-from edge.inspection.regions import Placement, Region, enlarge, find_regions
+from edge.inspection.plausibility import picture_fault
+from edge.inspection.prediction import NOT_FINITE, Predictor
+from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
 from edge.inspection.thresholding import Decision, Reason, Result, decide
 from edge.manifest import Crop, InputSpec, Normalization, Threshold
-from edge.preparation import prepare
-
-# Prepared pictures below these grey-level limits show no part: lens cap, lamp off, all white.
-LEAST_CONTRAST = 8
-DARKEST_MEAN = 4.0
-BRIGHTEST_MEAN = 251.0
 
 _STATUS_REASON = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
@@ -117,7 +113,7 @@ class Inspection:
     anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
     regions: tuple[Region, ...] = ()
     regions_truncated: bool = False
-    placement: Placement | None = None
+    placement: Box | None = None
     durations: Durations = Durations()
 
 
@@ -161,29 +157,22 @@ class Inspector:
         """Inspect one frame. Never raises for a bad frame: that is an ERROR inspection."""
         if frame.status is not FrameStatus.COMPLETE:
             return self.failure(_STATUS_REASON[frame.status], frame.detail)
-        started = self._clock_ns()
         try:
-            prepared = prepare(frame.pixels, self._spec)
+            predicted = predict_frame(self._predictor, frame.pixels, self._spec, self._clock_ns)
         except FrameUnsuitable as error:
             return self.failure(Reason.FRAME_INCOMPLETE, str(error))
-        fault = picture_fault(prepared)
-        prepared_at = self._clock_ns()
-        durations = Durations(preprocess_ns=prepared_at - started)
-        if fault is not None:
-            return replace(self.failure(*fault), durations=durations)
-        try:
-            prediction = self._predictor.predict(prepared)
         except ModelError as error:
-            return replace(self.failure(Reason.MODEL_ERROR, str(error)), durations=durations)
+            return self.failure(Reason.MODEL_ERROR, str(error))
         inferred_at = self._clock_ns()
-        if not prediction.is_finite():
-            return replace(self.failure(Reason.MODEL_ERROR, NOT_FINITE), durations=durations)
-        inspection = self._evaluate(prediction, self._placement(frame))
+        fault = picture_fault(predicted.statistics)
+        if fault is None and not predicted.prediction.is_finite():
+            fault = Reason.MODEL_ERROR, NOT_FINITE
+        inspection = self._evaluate(predicted) if fault is None else self.failure(*fault)
         return replace(
             inspection,
             durations=Durations(
-                preprocess_ns=prepared_at - started,
-                inference_ns=inferred_at - prepared_at,
+                preprocess_ns=predicted.preprocess_ns,
+                inference_ns=predicted.inference_ns,
                 postprocess_ns=self._clock_ns() - inferred_at,
             ),
         )
@@ -194,48 +183,29 @@ class Inspector:
             Decision(Result.ERROR, reason), self.threshold, self.pixel_threshold, detail
         )
 
-    def _evaluate(self, prediction: RawPrediction, placement: Placement) -> Inspection:
-        regions, truncated = find_regions(
-            enlarge(prediction.anomaly_map, self._spec.height, self._spec.width),
-            self.pixel_threshold,
-            placement,
-            self._smallest_region_px,
-        )
+    def _evaluate(self, predicted: FramePrediction) -> Inspection:
+        score, anomaly_map = predicted.prediction
+        regions: tuple[Region, ...] = ()
+        truncated = False
+        # Enlarging never raises the peak, so most good parts are done here.
+        if float(anomaly_map.max()) >= self.pixel_threshold:
+            regions, truncated = find_regions(
+                enlarge(anomaly_map, *region_resolution(anomaly_map, self._spec)),
+                self.pixel_threshold,
+                predicted.box,
+                self._smallest_region_px,
+            )
         return Inspection(
-            decision=decide(prediction.score, self.threshold, self._guard_band),
+            decision=decide(score, self.threshold, self._guard_band),
             threshold=self.threshold,
             pixel_threshold=self.pixel_threshold,
-            score=prediction.score,
-            normalized_score=_normalized(prediction.score, self.image_scale),
-            anomaly_map=prediction.anomaly_map,
+            score=score,
+            normalized_score=_normalized(score, self.image_scale),
+            anomaly_map=anomaly_map,
             regions=tuple(replace(r, peak=_normalized(r.peak, self.map_scale)) for r in regions),
             regions_truncated=truncated,
-            placement=placement,
+            placement=predicted.box,
         )
-
-    def _placement(self, frame: Frame) -> Placement:
-        crop = self._spec.crop
-        if crop is not None:
-            return Placement(crop.x, crop.y, crop.width, crop.height)
-        rows, columns = frame.pixels.shape[:2]
-        return Placement(0, 0, columns, rows)
-
-
-def picture_fault(prepared: NDArray[np.uint8]) -> tuple[Reason, str] | None:
-    """Tell why a prepared ``(H, W, 3) uint8`` picture cannot show a part, or None if it may."""
-    mean = float(prepared.mean())
-    if not DARKEST_MEAN <= mean <= BRIGHTEST_MEAN:
-        what = "dark" if mean < DARKEST_MEAN else "white"
-        return Reason.EXPOSURE_OUT_OF_RANGE, (
-            f"the picture is all {what} (mean grey level {mean:.1f}). "
-            "Check lamp, lens cap and exposure."
-        )
-    contrast = int(prepared.max()) - int(prepared.min())
-    if contrast < LEAST_CONTRAST:
-        return Reason.BLUR_OR_DARK, (
-            f"the picture has no contrast ({contrast} grey levels). Check lamp, focus and lens cap."
-        )
-    return None
 
 
 def _normalized(value: float, scale: ScoreScale) -> float:

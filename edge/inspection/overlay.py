@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Pixels
+from edge.frame import Box, Pixels
+from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
-from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
-from edge.inspection.regions import Placement
+from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Result
 
 Picture = NDArray[np.uint8]
@@ -17,9 +17,6 @@ Picture = NDArray[np.uint8]
 # Smaller frames are enlarged and low ones extended, so that the label can be read.
 SMALLEST_WIDTH_PX = 240
 CARD_PX = (360, 480)
-# Normalized values from which the map is visible, and at which it is densest.
-VISIBLE_FROM, DENSEST_AT, DENSITY = 0.35, 0.75, 0.55
-
 WHITE, INK, GREY = (255, 255, 255), (24, 24, 24), (112, 112, 112)
 COLOURS = {  # BGR
     Result.OK: (80, 150, 30),
@@ -49,8 +46,8 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     if inspection.anomaly_map is not None and inspection.placement is not None:
         place = inspection.placement
-        place = Placement(*(v * factor for v in (place.x, place.y, place.width, place.height)))
-        _draw_map(canvas, inspection.anomaly_map, place, map_scale)
+        place = Box(*(v * factor for v in (place.x, place.y, place.width, place.height)))
+        blend_heat_map(canvas, place, inspection.anomaly_map, map_scale)
         for region in inspection.regions:
             box = [v * factor for v in (region.x, region.y, region.width, region.height)]
             _draw_box(canvas, box)
@@ -77,22 +74,6 @@ def _as_bgr(pixels: Pixels) -> Picture:
         shown = np.asarray((shown - np.float32(low)) * scale, np.uint8)
     copy = np.array(shown, np.uint8, order="C")
     return cv2.cvtColor(copy, cv2.COLOR_GRAY2BGR) if copy.ndim == 2 else copy
-
-
-def _draw_map(
-    canvas: Picture, anomaly_map: NDArray[np.float32], place: Placement, scale: ScoreScale
-) -> None:
-    target = canvas[place.y : place.y + place.height, place.x : place.x + place.width]
-    shown = np.asarray(normalize(anomaly_map, scale), np.float32)
-    shown = cv2.resize(shown, (place.width, place.height), interpolation=cv2.INTER_LINEAR)
-    heat = cv2.applyColorMap(np.asarray(shown * 255, np.uint8), cv2.COLORMAP_TURBO)
-    density = np.clip((shown - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM), 0, 1) * DENSITY
-    target[:] = cv2.blendLinear(target, heat, 1 - density, density)
-    mask = np.asarray(shown >= THRESHOLD, np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    line = _line_px(canvas)
-    cv2.drawContours(target, contours, -1, INK, line + 2, cv2.LINE_AA)
-    cv2.drawContours(target, contours, -1, WHITE, line, cv2.LINE_AA)
 
 
 def _draw_box(canvas: Picture, box: list[int]) -> None:

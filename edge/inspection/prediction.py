@@ -1,6 +1,7 @@
-"""What a network says about one prepared picture, whatever runs the network."""
+"""What a network says about prepared pictures, whatever runs the network."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +11,9 @@ NOT_FINITE = (
     "the network gave numbers that are not finite. Export the model again; if it stays, train "
     "again."
 )
+
+# Prepares the picture of this index into a ``(H, W, 3) uint8`` BGR array, the network's own input.
+Fill = Callable[[int, NDArray[np.uint8]], None]
 
 
 class RawPrediction(NamedTuple):
@@ -23,9 +27,16 @@ class RawPrediction(NamedTuple):
         return math.isfinite(self.score) and bool(np.isfinite(self.anomaly_map).all())
 
 
+class RawPredictions(NamedTuple):
+    """Raw numbers of several pictures: ``(N,) float32`` scores and ``(N, h, w) float32`` maps."""
+
+    scores: NDArray[np.float32]
+    anomaly_maps: NDArray[np.float32]
+
+
 class Predictor(Protocol):
     """What gives raw numbers: the detector on the line, the torch model in training."""
 
-    def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
-        """Predict one ``(H, W, 3) uint8`` BGR picture as ``edge.preparation.prepare`` gives it."""
+    def predict_all(self, count: int, fill: Fill) -> RawPredictions:
+        """Predict ``count`` pictures, each on its own; ``fill`` is called for each in order."""
         ...

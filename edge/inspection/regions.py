@@ -6,6 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.frame import Box
+from edge.manifest import InputSpec
+
 MAX_REGIONS = 32
 
 
@@ -27,25 +30,26 @@ class Region:
     peak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the anomaly map lies in the frame, in frame pixels (the crop, or the whole frame)."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
 def enlarge(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Enlarge a raw map bilinearly (half-pixel centres); used for regions, pictures and metrics."""
     return cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
+def region_resolution(anomaly_map: NDArray[np.float32], spec: InputSpec) -> tuple[int, int]:
+    """Return the height and width at which regions are found and pixel metrics are taken.
+
+    The model's input for a frame that is inspected whole; the blended map's own for tiles, which
+    is fine enough.
+    """
+    if spec.tile_plan is not None:
+        return anomaly_map.shape[0], anomaly_map.shape[1]
+    return spec.height, spec.width
+
+
 def find_regions(
     anomaly_map: NDArray[np.float32],
     threshold: float,
-    placement: Placement,
+    placement: Box,
     smallest_area_px: int = 0,
 ) -> tuple[tuple[Region, ...], bool]:
     """Find the regions of a map, strongest first.

@@ -16,7 +16,7 @@ from edge.cameras.opening import camera_kind, open_camera
 from edge.config import MqttSettings, Settings, read_password
 from edge.errors import CameraLost, StationError
 from edge.frame import Frame
-from edge.inspection.detector import Detector
+from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspector, Limits
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.mqtt import MqttPublisher, VerdictsUndelivered
@@ -102,7 +102,9 @@ def _run(
     failures: Failures,
 ) -> None:
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
-    detector = Detector(bundle, settings.model.device, settings.model.threads)
+    detector = Detector(
+        Network(bundle, settings.model.device, RunPlan(threads=settings.model.threads))
+    )
     inspector = Inspector(detector, bundle.manifest, _limits(settings))
     overlays = None
     if settings.save:

@@ -11,7 +11,7 @@ import pytest
 from openvino import opset13 as ops
 
 from edge.errors import BundleDamaged, ModelError, StationError
-from edge.inspection.detector import Detector
+from edge.inspection.detector import Detector, Network, RunPlan
 from edge.manifest import Bundle, load_bundle
 from edge.preparation import prepare
 from tests.small_bundle import CELLS, SIDE, defective_picture, good_picture, write_bundle
@@ -29,7 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def detector(bundle: Bundle) -> Detector:
-    return Detector(bundle)
+    return Detector(Network(bundle))
 
 
 def prepared(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_a_picture_is_not_changed(bundle: Bundle, detector: Detector) -> None:
 
 
 def test_two_detectors_do_not_share_tensors(bundle: Bundle, detector: Detector) -> None:
-    other = Detector(bundle, threads=1)
+    other = Detector(Network(bundle, plan=RunPlan(threads=1)))
     score = detector.predict(prepared(bundle, defective_picture())).score
     other.predict(prepared(bundle, good_picture()))
     assert detector.predict(prepared(bundle, defective_picture())).score == score
@@ -130,7 +130,7 @@ def test_the_files_may_vanish_after_loading(path: Path) -> None:
     bundle = load_bundle(path)
     for suffix in (".xml", ".bin", ".json"):
         path.with_suffix(suffix).unlink()
-    assert Detector(bundle).predict(prepared(bundle, good_picture())).score > 0.0
+    assert Detector(Network(bundle)).predict(prepared(bundle, good_picture())).score > 0.0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_shapes_that_are_not_the_graphs_are_refused(
 ) -> None:
     bundle = rewritten(path, **{section: changes})
     with pytest.raises(BundleDamaged, match=r"part\.xml: the graph has .*manifest says .*again"):
-        Detector(bundle)
+        Detector(Network(bundle))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_shapes_that_are_not_the_graphs_are_refused(
 )
 def test_a_graph_with_other_ports_is_refused(path: Path, model: ov.Model, named: str) -> None:
     with pytest.raises(BundleDamaged, match=named):
-        Detector(with_graph(path, model, input=SMALL_INPUT))
+        Detector(Network(with_graph(path, model, input=SMALL_INPUT)))
 
 
 def test_without_an_image_score_the_largest_map_value_is_it(path: Path) -> None:
@@ -193,12 +193,12 @@ def test_without_an_image_score_the_largest_map_value_is_it(path: Path) -> None:
     bundle = with_graph(path, model, input=SMALL_INPUT, output={"image_score": False})
     picture = np.zeros((CELLS, CELLS, 3), np.uint8)
     picture[3, 4] = 50
-    assert Detector(bundle).predict(picture).score == 150.0
+    assert Detector(Network(bundle)).predict(picture).score == 150.0
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
 def test_a_network_that_gives_no_finite_number_is_an_error(path: Path, score: float) -> None:
-    detector = Detector(with_graph(path, graph(score=score), input=SMALL_INPUT))
+    detector = Detector(Network(with_graph(path, graph(score=score), input=SMALL_INPUT)))
     with pytest.raises(ModelError, match="not finite"):
         detector.predict(np.zeros((CELLS, CELLS, 3), np.uint8))
 
@@ -212,9 +212,9 @@ def test_a_cut_file_that_its_manifest_vouches_for_is_an_error_not_a_crash(
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ModelError, match=r"part\.xml: OpenVINO .* cannot read it .*Export"):
-        Detector(rewritten(path))
+        Detector(Network(rewritten(path)))
 
 
 def test_a_device_that_is_not_there_is_named_with_the_next_step(bundle: Bundle) -> None:
     with pytest.raises(StationError, match=r"for NPU9 .*Choose a device"):
-        Detector(bundle, device="NPU9")
+        Detector(Network(bundle, device="NPU9"))

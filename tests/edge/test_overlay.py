@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.frame import Frame, FrameStatus, Pixels
-from edge.inspection.detector import Detector
+from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector, Limits
 from edge.inspection.overlay import draw_overlay
 from edge.manifest import Crop, load_bundle
@@ -18,7 +18,7 @@ from tests.small_bundle import defective_picture, good_picture
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
-    return Inspector(Detector(loaded), loaded.manifest)
+    return Inspector(Detector(Network(loaded)), loaded.manifest)
 
 
 def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_every_frame_gives_a_picture_with_a_label(inspector: Inspector, pixels: 
 def test_a_defect_in_a_crop_is_drawn_at_its_place_in_the_frame(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     crop = Crop(x=320, y=0, width=320, height=240)
-    inspector = Inspector(Detector(loaded), loaded.manifest, Limits(crop=crop))
+    inspector = Inspector(Detector(Network(loaded)), loaded.manifest, Limits(crop=crop))
     pixels = defective_picture(1, 480, 640)
 
     drawn = overlay(inspector, pixels)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge.inspection.regions import MAX_REGIONS, Placement, Region, enlarge, find_regions
+from edge.frame import Box
+from edge.inspection.regions import MAX_REGIONS, Region, enlarge, find_regions
 
 maps = arrays(
     np.float32,
@@ -16,7 +17,7 @@ maps = arrays(
     elements=st.integers(0, 4).map(float),
 )
 placements = st.builds(
-    Placement,
+    Box,
     x=st.integers(0, 50),
     y=st.integers(0, 50),
     width=st.integers(1, 60),
@@ -25,8 +26,8 @@ placements = st.builds(
 THRESHOLD = 2.0
 
 
-def whole(anomaly_map: np.ndarray) -> Placement:
-    return Placement(0, 0, anomaly_map.shape[1], anomaly_map.shape[0])
+def whole(anomaly_map: np.ndarray) -> Box:
+    return Box(0, 0, anomaly_map.shape[1], anomaly_map.shape[0])
 
 
 def spots(count: int) -> np.ndarray:
@@ -36,7 +37,7 @@ def spots(count: int) -> np.ndarray:
     return anomaly_map
 
 
-def covered(regions: tuple[Region, ...], placement: Placement) -> np.ndarray:
+def covered(regions: tuple[Region, ...], placement: Box) -> np.ndarray:
     """Return which frame pixels of the placement lie in some box."""
     canvas = np.zeros((placement.height, placement.width), bool)
     for r in regions:
@@ -46,7 +47,7 @@ def covered(regions: tuple[Region, ...], placement: Placement) -> np.ndarray:
 
 
 @given(maps, placements)
-def test_boxes_lie_inside_the_placement(anomaly_map: np.ndarray, placement: Placement) -> None:
+def test_boxes_lie_inside_the_placement(anomaly_map: np.ndarray, placement: Box) -> None:
     for region in find_regions(anomaly_map, THRESHOLD, placement)[0]:
         assert region.width >= 1
         assert region.height >= 1
@@ -58,7 +59,7 @@ def test_boxes_lie_inside_the_placement(anomaly_map: np.ndarray, placement: Plac
 
 
 @given(maps, placements)
-def test_boxes_hold_every_anomalous_pixel(anomaly_map: np.ndarray, placement: Placement) -> None:
+def test_boxes_hold_every_anomalous_pixel(anomaly_map: np.ndarray, placement: Box) -> None:
     regions, truncated = find_regions(anomaly_map, THRESHOLD, placement)
     assert not truncated
     rows, columns = anomaly_map.shape
@@ -84,7 +85,7 @@ def test_the_peak_is_the_highest_value_in_the_box_of_the_strongest(anomaly_map: 
 
 @given(maps, placements)
 def test_the_same_map_gives_the_same_regions_and_stays_as_it_is(
-    anomaly_map: np.ndarray, placement: Placement
+    anomaly_map: np.ndarray, placement: Box
 ) -> None:
     anomaly_map.flags.writeable = False
     first = find_regions(anomaly_map, THRESHOLD, placement)
@@ -92,8 +93,8 @@ def test_the_same_map_gives_the_same_regions_and_stays_as_it_is(
 
 
 @given(maps, placements)
-def test_a_crop_only_moves_the_boxes(anomaly_map: np.ndarray, placement: Placement) -> None:
-    at_origin = Placement(0, 0, placement.width, placement.height)
+def test_a_crop_only_moves_the_boxes(anomaly_map: np.ndarray, placement: Box) -> None:
+    at_origin = Box(0, 0, placement.width, placement.height)
     moved = [
         (x + placement.x, y + placement.y, *rest)
         for x, y, *rest in map(astuple, find_regions(anomaly_map, THRESHOLD, at_origin)[0])
@@ -104,7 +105,7 @@ def test_a_crop_only_moves_the_boxes(anomaly_map: np.ndarray, placement: Placeme
 def test_a_blob_is_named_in_frame_pixels() -> None:
     anomaly_map = np.zeros((8, 10), np.float32)
     anomaly_map[2:4, 5:8] = 3.0
-    regions, _ = find_regions(anomaly_map, THRESHOLD, Placement(100, 50, 40, 32))
+    regions, _ = find_regions(anomaly_map, THRESHOLD, Box(100, 50, 40, 32))
     assert regions == (Region(x=120, y=58, width=12, height=8, area_px=96, peak=3.0),)
 
 
@@ -114,7 +115,7 @@ def test_a_value_on_the_threshold_belongs_to_a_region() -> None:
 
 
 def test_nothing_above_the_threshold_is_no_region() -> None:
-    assert find_regions(np.ones((4, 4), np.float32), 2.0, Placement(0, 0, 4, 4)) == ((), False)
+    assert find_regions(np.ones((4, 4), np.float32), 2.0, Box(0, 0, 4, 4)) == ((), False)
 
 
 def test_cells_that_touch_at_a_corner_are_one_region() -> None:
@@ -126,24 +127,24 @@ def test_small_regions_are_left_out_by_their_area_in_the_frame() -> None:
     anomaly_map = np.zeros((10, 10), np.float32)
     anomaly_map[0, 0] = 9.0
     anomaly_map[5:7, 5:7] = 3.0
-    placement = Placement(0, 0, 20, 20)  # one cell is four pixels
+    placement = Box(0, 0, 20, 20)  # one cell is four pixels
     kept, _ = find_regions(anomaly_map, 1.0, placement, smallest_area_px=5)
     assert [region.area_px for region in kept] == [16]
 
 
 def test_no_more_than_32_regions_are_listed_and_they_are_the_strongest() -> None:
-    regions, truncated = find_regions(spots(MAX_REGIONS + 1), 0.5, Placement(0, 0, 20, 20))
+    regions, truncated = find_regions(spots(MAX_REGIONS + 1), 0.5, Box(0, 0, 20, 20))
     assert truncated
     assert [region.peak for region in regions] == list(range(MAX_REGIONS + 1, 1, -1))
 
 
 def test_32_regions_are_all_of_them() -> None:
-    regions, truncated = find_regions(spots(MAX_REGIONS), 0.5, Placement(0, 0, 20, 20))
+    regions, truncated = find_regions(spots(MAX_REGIONS), 0.5, Box(0, 0, 20, 20))
     assert (len(regions), truncated) == (MAX_REGIONS, False)
 
 
 def test_regions_that_are_too_small_do_not_count_as_truncated() -> None:
-    regions, truncated = find_regions(spots(90), 0.5, Placement(0, 0, 20, 20), smallest_area_px=2)
+    regions, truncated = find_regions(spots(90), 0.5, Box(0, 0, 20, 20), smallest_area_px=2)
     assert (regions, truncated) == ((), False)
 
 

@@ -11,7 +11,7 @@ import pytest
 from edge.cameras.camera import EndOfPictures
 from edge.errors import CameraLost
 from edge.frame import Frame, FrameStatus
-from edge.inspection.detector import Detector
+from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
 from edge.manifest import load_bundle
@@ -95,13 +95,13 @@ class BrokenInspector(Inspector):
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
-    return Inspector(Detector(loaded), loaded.manifest)
+    return Inspector(Detector(Network(loaded)), loaded.manifest)
 
 
 @pytest.fixture
 def gated(bundle: Path) -> GatedInspector:
     loaded = load_bundle(bundle)
-    inspector = GatedInspector(Detector(loaded), loaded.manifest)
+    inspector = GatedInspector(Detector(Network(loaded)), loaded.manifest)
     inspector.gate, inspector.entered = threading.Event(), threading.Event()
     return inspector
 
@@ -294,7 +294,7 @@ def test_a_defect_in_the_camera_ends_the_run_with_its_parts_told(inspector: Insp
 def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Path) -> None:
     seen = Collected()
     loaded = load_bundle(bundle)
-    broken = BrokenInspector(Detector(loaded), loaded.manifest)
+    broken = BrokenInspector(Detector(Network(loaded)), loaded.manifest)
 
     with pytest.raises(ZeroDivisionError):
         station(ScriptedCamera(frames(1)), broken, seen).run()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from edge.errors import FrameUnsuitable, PictureUnreadable
 from edge.frame import PixelFormat, Pixels, pixel_format
-from edge.inspection.inspector import picture_fault
+from edge.inspection.plausibility import picture_fault, picture_statistics
 from edge.manifest import Crop, InputSpec, Levels
 from edge.pictures import read_picture
 from edge.preparation import prepare
@@ -56,7 +56,7 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
         prepared = prepare(pixels, spec)
     except FrameUnsuitable as error:
         raise DataError(f"{sample.path}: {error}") from error
-    fault = picture_fault(prepared)
+    fault = picture_fault(picture_statistics(prepared))
     if fault is not None:
         raise DataError(f"{sample.path}: {fault[1]} Remove the picture from the data set.")
     return prepared

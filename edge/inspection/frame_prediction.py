@@ -1,0 +1,91 @@
+"""From a frame to raw numbers: prepare, infer, join the tiles.
+
+Calibration, tests and the line all take their scores from here.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.frame import Box, Pixels
+from edge.inspection.plausibility import PictureStatistics, picture_statistics
+from edge.inspection.prediction import Predictor, RawPrediction
+from edge.inspection.tiling import blend, plan_tiles
+from edge.manifest import InputSpec
+from edge.preparation import inspected_box, to_samples
+from edge.resizing import resize_area
+
+
+class FramePrediction(NamedTuple):
+    """Raw numbers of one frame.
+
+    Attributes:
+        prediction: image score (the highest of the tiles) and map of the inspected box.
+        box: what was inspected, in frame pixels.
+        statistics: grey levels of what the network saw.
+        preprocess_ns, inference_ns: monotonic time of both stages.
+    """
+
+    prediction: RawPrediction
+    box: Box
+    statistics: PictureStatistics
+    preprocess_ns: int
+    inference_ns: int
+
+
+def predict_frame(
+    predictor: Predictor,
+    pixels: Pixels,
+    spec: InputSpec,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+) -> FramePrediction:
+    """Prepare a frame, whole or in tiles, straight into the network's input and infer.
+
+    Raises:
+        FrameUnsuitable: the frame has a size or format that the model was not made for.
+        ModelError: inference failed.
+    """
+    started = clock_ns()
+    samples = to_samples(pixels, spec)
+    box = inspected_box(pixels, spec.crop)
+    if spec.tile_plan is None:
+        pieces = [box]
+    else:
+        plan = plan_tiles(box, spec.tile_plan)
+        pieces = [plan.tile(index) for index in range(len(plan))]
+    preparation = _Preparation(samples, pieces, clock_ns)
+    preparation.spent_ns = clock_ns() - started
+    scores, maps = predictor.predict_all(len(pieces), preparation.fill)
+    joined = maps[0] if spec.tile_plan is None else blend(maps, plan)
+    total_ns = clock_ns() - started
+    assert preparation.statistics is not None
+    return FramePrediction(
+        RawPrediction(float(scores.max()), joined),
+        box,
+        preparation.statistics,
+        preparation.spent_ns,
+        total_ns - preparation.spent_ns,
+    )
+
+
+@dataclass(slots=True)
+class _Preparation:
+    """Fills the network's inputs and adds up what that took and showed."""
+
+    samples: NDArray[np.uint8]
+    pieces: list[Box]
+    clock_ns: Callable[[], int]
+    spent_ns: int = 0
+    statistics: PictureStatistics | None = None
+
+    def fill(self, index: int, out: NDArray[np.uint8]) -> None:
+        started = self.clock_ns()
+        resize_area(self.samples, self.pieces[index], out)
+        found = picture_statistics(out)
+        before = self.statistics
+        self.statistics = found if before is None else before.joined(found, 1.0 / (index + 1))
+        self.spent_ns += self.clock_ns() - started

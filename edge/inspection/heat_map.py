@@ -1,0 +1,134 @@
+"""The heat map as one pass over the frame: enlarge, normalize, colour, blend and draw the contour.
+
+A frame has thousands of times the pixels of its anomaly map, so the map is looked up once for every
+two by two pixels, and all that is left per pixel is one multiplication and one addition.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.compiled import kernel
+from edge.frame import Box
+from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
+
+# Normalized values from which the map is visible, and at which it is densest.
+VISIBLE_FROM, DENSEST_AT, DENSITY = 0.35, 0.75, 0.55
+
+_LEVELS = 256
+_READ_MAP = numba.types.Array(numba.float32, 2, "C", readonly=True)
+_CONTOUR_INSIDE, _CONTOUR_OUTSIDE = 255, 24  # white next to ink: seen on every background
+
+
+def blend_heat_map(
+    canvas: NDArray[np.uint8], box: Box, anomaly_map: NDArray[np.float32], scale: ScoreScale
+) -> None:
+    """Blend a map into a picture and draw its contour at the threshold.
+
+    Args:
+        canvas: ``(H, W, 3) uint8`` BGR, C-contiguous; changed in place inside ``box``.
+        box: where the map lies in the picture.
+        anomaly_map: ``(h, w) float32`` raw map.
+        scale: normalization of the map.
+    """
+    levels = normalize(anomaly_map, scale).astype(np.float32) * np.float32(_LEVELS - 1)
+    added, kept = _blending()
+    _blend(
+        canvas.reshape(canvas.shape[0], -1),
+        box.x,
+        box.y,
+        box.width,
+        box.height,
+        np.ascontiguousarray(levels),
+        np.float32(THRESHOLD * (_LEVELS - 1)),
+        added,
+        kept,
+    )
+
+
+@lru_cache(maxsize=1)
+def _blending() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Return what each level adds, ``(256, 3)``, and keeps of the picture, in 1/256."""
+    level = np.arange(_LEVELS)
+    colours = cv2.applyColorMap(level.astype(np.uint8)[None], cv2.COLORMAP_TURBO)[0]
+    shown = (level / (_LEVELS - 1) - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM)
+    density = np.rint(np.clip(shown, 0.0, 1.0) * DENSITY * 256)
+    added = colours * density[:, None] + np.where(density > 0, 128, 0)[:, None]
+    return added.astype(np.uint16), (256 - density).astype(np.uint16)
+
+
+@kernel(
+    (
+        numba.uint8[:, ::1],
+        *[numba.int64] * 4,
+        _READ_MAP,
+        numba.float32,
+        numba.types.Array(numba.uint16, 2, "C", readonly=True),
+        numba.types.Array(numba.uint16, 1, "C", readonly=True),
+    )
+)
+def _blend(  # type: ignore[no-untyped-def]
+    canvas, left, top, width, height, levels, threshold, added, kept
+):
+    rows, columns = levels.shape
+    half_width, half_height = (width + 1) // 2, (height + 1) // 2
+    wide = np.empty((rows, half_width), np.float32)
+    for x in range(half_width):
+        at = min(max((2 * x + 1) * columns / width - 0.5, 0.0), columns - 1.0)
+        i = int(at)
+        j = min(i + 1, columns - 1)
+        share = np.float32(at - i)
+        for y in range(rows):
+            wide[y, x] = levels[y, i] + (levels[y, j] - levels[y, i]) * share
+    # Three rows of the enlarged map roll along: the contour looks one row up and down.
+    values = np.empty((3, half_width), np.float32)
+    keep = np.empty(3 * width + 6, np.uint16)
+    add = np.empty(3 * width + 6, np.uint16)
+    for y in range(half_height + 1):
+        at = min(max((2 * y + 1) * rows / height - 0.5, 0.0), rows - 1.0)
+        i = int(at)
+        j = min(i + 1, rows - 1)
+        share = np.float32(at - i)
+        fresh = values[y % 3]
+        upper, lower = wide[i], wide[j]
+        for x in range(half_width):
+            fresh[x] = upper[x] + (lower[x] - upper[x]) * share
+        if y == 0:
+            values[2, :] = fresh
+            continue
+        above, here, below = values[(y - 2) % 3], values[(y - 1) % 3], fresh
+        if y == half_height:
+            below = here
+        visible = False
+        for x in range(half_width):
+            value = here[x]
+            level = int(value)
+            q = kept[level]
+            b, g, r = added[level, 0], added[level, 1], added[level, 2]
+            inside = value >= threshold
+            edge = (
+                (above[x] >= threshold) != inside
+                or (below[x] >= threshold) != inside
+                or (x > 0 and (here[x - 1] >= threshold) != inside)
+                or (x + 1 < half_width and (here[x + 1] >= threshold) != inside)
+            )
+            if edge:
+                q = np.uint16(0)
+                b = np.uint16((_CONTOUR_INSIDE if inside else _CONTOUR_OUTSIDE) * 256)
+                g = b
+                r = b
+            visible = visible or q != 256
+            p = 6 * x
+            keep[p], keep[p + 1], keep[p + 2] = q, q, q
+            keep[p + 3], keep[p + 4], keep[p + 5] = q, q, q
+            add[p], add[p + 1], add[p + 2] = b, g, r
+            add[p + 3], add[p + 4], add[p + 5] = b, g, r
+        if not visible:
+            continue
+        for row in range(2 * (y - 1), min(2 * y, height)):
+            pixels = canvas[top + row, 3 * left : 3 * (left + width)]
+            for k in range(3 * width):
+                pixels[k] = (np.uint16(pixels[k]) * keep[k] + add[k]) >> 8

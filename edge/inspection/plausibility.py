@@ -1,0 +1,68 @@
+"""Whether a prepared picture can show a part at all: lens cap, lamp off, all white."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.compiled import kernel
+from edge.inspection.thresholding import Reason
+
+# Below these grey-level limits there is no part to be seen.
+LEAST_CONTRAST = 8
+DARKEST_MEAN = 4.0
+BRIGHTEST_MEAN = 251.0
+
+
+class PictureStatistics(NamedTuple):
+    """Grey levels of one picture, or of all tiles of a frame."""
+
+    lowest: int
+    highest: int
+    mean: float
+
+    def joined(self, other: "PictureStatistics", weight: float) -> "PictureStatistics":
+        """Return the statistics of both; ``weight`` is the share of the other in the mean."""
+        return PictureStatistics(
+            min(self.lowest, other.lowest),
+            max(self.highest, other.highest),
+            self.mean + (other.mean - self.mean) * weight,
+        )
+
+
+def picture_statistics(prepared: NDArray[np.uint8]) -> PictureStatistics:
+    """Return the statistics of a prepared ``(H, W, 3) uint8`` picture."""
+    lowest, highest, total = _extremes_and_sum(prepared.reshape(-1))
+    return PictureStatistics(lowest, highest, total / prepared.size)
+
+
+def picture_fault(statistics: PictureStatistics) -> tuple[Reason, str] | None:
+    """Tell why a picture cannot show a part, or None if it may."""
+    if not DARKEST_MEAN <= statistics.mean <= BRIGHTEST_MEAN:
+        what = "dark" if statistics.mean < DARKEST_MEAN else "white"
+        return Reason.EXPOSURE_OUT_OF_RANGE, (
+            f"the picture is all {what} (mean grey level {statistics.mean:.1f}). "
+            "Check lamp, lens cap and exposure."
+        )
+    contrast = statistics.highest - statistics.lowest
+    if contrast < LEAST_CONTRAST:
+        return Reason.BLUR_OR_DARK, (
+            f"the picture has no contrast ({contrast} grey levels). Check lamp, focus and lens cap."
+        )
+    return None
+
+
+@kernel((numba.types.Array(numba.uint8, 1, "C", readonly=True),))
+def _extremes_and_sum(samples):  # type: ignore[no-untyped-def]
+    lowest, highest = np.uint8(255), np.uint8(0)
+    total = 0
+    for first in range(0, samples.shape[0], 65536):
+        part = np.uint32(0)  # 65,536 samples of 255 fit
+        for k in range(first, min(first + 65536, samples.shape[0])):
+            sample = samples[k]
+            lowest = min(lowest, sample)
+            highest = max(highest, sample)
+            part += np.uint32(sample)
+        total += part
+    return np.int64(lowest), np.int64(highest), total
