@@ -13,6 +13,8 @@ from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
 from training.errors import SettingError
 
+_MOST_FAULTS = 10
+
 
 class FitConfig(BaseModel):
     """One fit.
@@ -70,12 +72,16 @@ def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
     try:
         return FitConfig.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        location = tuple(fault["loc"])
-        if location[:1] == ("hyperparameters",):
-            location = location[:2]  # what follows names the kinds that were tried
-        place = "command line" if location[0] in chosen else file.place(location)
-        raise SettingError(f"{place}: {_sentence(location, fault)}") from error
+        sentences: dict[Location, str] = {}
+        for fault in error.errors():
+            location = tuple(fault["loc"])
+            if location[:1] == ("hyperparameters",):
+                location = location[:2]  # what follows names the kinds that were tried
+            place = (
+                "command line" if location[:1] and location[0] in chosen else file.place(location)
+            )
+            sentences.setdefault(location, f"{place}: {_sentence(location, fault)}")
+        raise SettingError("\n".join(list(sentences.values())[:_MOST_FAULTS])) from error
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class FeatureExtractor(nn.Module):
         _require_layers(backbone, layers)
         self.body = create_feature_extractor(
             backbone, {layer: layer for layer in layers}, suppress_diff_warning=True
-        ).eval()
-        self.body.requires_grad_(False)
+        )
+        self.requires_grad_(False).eval()
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 

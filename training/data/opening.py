@@ -64,9 +64,14 @@ def open_test(root: Path, seed: int = 0) -> Splits:
 
 
 def _splits(root: Path, validate_on: ValidateOn, seed: int) -> Splits:
-    if MVTecAD.matches(root):
-        return _mvtec_splits(MVTecAD(root), validate_on, seed)
-    return _folder_splits(Folder(root), validate_on, seed)
+    try:
+        if MVTecAD.matches(root):
+            return _mvtec_splits(MVTecAD(root), validate_on, seed)
+        return _folder_splits(Folder(root), validate_on, seed)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error
 
 
 def _mvtec_splits(data: MVTecAD, validate_on: ValidateOn, seed: int) -> Splits:

@@ -98,14 +98,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be listed ({error.strerror}). Check its permissions."
-        ) from error
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _lot(sample: Sample, seed: int, purpose: str) -> float:

@@ -1,0 +1,295 @@
+"""Promises of every registered algorithm, and each against its formulas written out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.small_training import (
+    ALGORITHMS,
+    SIDE,
+    batch,
+    fitted,
+    small_weights,
+    spotted,
+    unfitted,
+)
+from training.components.backbones import build_backbone
+from training.components.gaussian_smoothing import GaussianSmoothing
+from training.errors import SettingError
+from training.models import ALGORITHMS as REGISTERED
+from training.models import find_algorithm
+from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models.building import make_settings
+from training.models.padim import PaDiM
+from training.models.patchcore import PatchCore
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def model(request: pytest.FixtureRequest) -> StatisticalModel:
+    return fitted(request.param)
+
+
+def predict(model: StatisticalModel, pictures: Tensor) -> Prediction:
+    with torch.inference_mode():
+        return model(pictures)
+
+
+def test_the_tests_run_over_every_registered_algorithm() -> None:
+    assert set(ALGORITHMS) == set(REGISTERED)
+
+
+def test_a_picture_alone_scores_as_in_a_batch(model: StatisticalModel) -> None:
+    pictures = torch.cat([batch(3, first=90), spotted(2)])
+    together = predict(model, pictures)
+    alone = [predict(model, picture[None]) for picture in pictures]
+
+    assert torch.allclose(torch.cat([p.score for p in alone]), together.score, rtol=1e-5)
+    assert torch.allclose(
+        torch.cat([p.anomaly_map for p in alone]), together.anomaly_map, atol=1e-4
+    )
+
+
+def test_the_order_of_calls_changes_nothing(model: StatisticalModel) -> None:
+    pictures = torch.cat([batch(2, first=90), spotted(2)])
+    forward = [predict(model, p[None]).score.item() for p in pictures]
+    backward = [predict(model, p[None]).score.item() for p in pictures.flip(0)]
+    assert forward == backward[::-1]
+
+
+def test_pictures_are_not_changed(model: StatisticalModel) -> None:
+    pictures = spotted(2)
+    predict(model, pictures)
+    assert torch.equal(pictures, spotted(2))
+
+
+def test_defects_score_above_good_pictures(model: StatisticalModel) -> None:
+    good, defective = predict(model, batch(6, first=90)), predict(model, spotted(6))
+    assert defective.score.min() > good.score.max()
+
+
+def test_the_map_is_highest_where_the_defect_is(model: StatisticalModel) -> None:
+    anomaly_map = predict(model, spotted(1)).anomaly_map[0]
+    rows, columns = anomaly_map.shape
+    row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
+
+    assert (rows, columns) == model.grid
+    assert row * SIDE / rows == pytest.approx(SIDE / 2, abs=10)
+    assert column * SIDE / columns == pytest.approx(20, abs=10)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_fits_give_the_same_numbers_to_the_last_bit(algorithm: str) -> None:
+    first, second = fitted(algorithm).state_dict(), fitted(algorithm).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_few_pictures_are_enough_to_fit_on(algorithm: str, count: int) -> None:
+    prediction = predict(fitted(algorithm, batch(count)), spotted(2))
+    assert prediction.score.isfinite().all()
+    assert (prediction.score > 0).all()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_equal_pictures_are_no_reason_to_fail(algorithm: str) -> None:
+    model = fitted(algorithm, batch(1).repeat(5, 1, 1, 1))
+    assert predict(model, batch(1)).score.item() == pytest.approx(0.0, abs=0.05)
+    assert predict(model, spotted(1)).score.item() > 0.2
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_memory_is_stated_before_the_fit_and_finish_steps_add_up(algorithm: str) -> None:
+    model = unfitted(algorithm)
+    assert model.fit_memory_bytes() > 0
+    with torch.inference_mode():
+        model.accumulate(batch(3))
+        steps: list[int] = []
+        expected = model.finish_steps()
+        model.finish(steps.append)
+    assert sum(steps) == expected
+
+
+def test_the_fit_does_not_depend_on_the_batching_of_padim() -> None:
+    one, three = unfitted("padim"), unfitted("padim")
+    with torch.inference_mode():
+        for picture in batch(6).split(1):
+            one.accumulate(picture)
+        three.accumulate(batch(6))
+        one.finish()
+        three.finish()
+    scores = predict(one, spotted(3)).score
+    assert torch.allclose(scores, predict(three, spotted(3)).score, rtol=1e-4)
+
+
+def stage_features(pictures: Tensor) -> dict[str, Tensor]:
+    """Run the small backbone by hand on prepared pictures."""
+    network = build_backbone("small")
+    network.load_state_dict(small_weights())
+    network.eval()
+    rgb = pictures.numpy()[..., ::-1].astype(np.float32) / 255.0
+    normal = (rgb - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        maps = network.stem(torch.from_numpy(normal.transpose(0, 3, 1, 2).copy()))
+        found = {}
+        for name in ("layer1", "layer2", "layer3"):
+            maps = getattr(network, name)(maps)
+            found[name] = maps
+    return found
+
+
+def padim_vectors(pictures: Tensor, model: PaDiM) -> np.ndarray:
+    stages = stage_features(pictures)
+    rows, columns = stages["layer1"].shape[2:]
+    joined = []
+    for name in ("layer1", "layer2", "layer3"):
+        values = stages[name].numpy()
+        factor = rows // values.shape[2]
+        joined.append(values.repeat(factor, 2).repeat(factor, 3))
+    vectors = np.concatenate(joined, 1)[:, model.channels.numpy()]
+    return vectors.reshape(len(pictures), vectors.shape[1], rows * columns).astype(np.float64)
+
+
+def test_padim_computes_its_formulas() -> None:
+    model = fitted("padim")
+    assert isinstance(model, PaDiM)
+    good, probe = padim_vectors(batch(7), model), padim_vectors(spotted(2), model)
+    distances = np.empty((2, good.shape[2]))
+    for position in range(good.shape[2]):
+        samples = good[:, :, position]
+        covariance = np.cov(samples, rowvar=False) + (0.01 + 1e-5) * np.eye(samples.shape[1])
+        inverse = np.linalg.inv(covariance)
+        for picture in range(2):
+            difference = probe[picture, :, position] - samples.mean(0)
+            distances[picture, position] = np.sqrt(difference @ inverse @ difference)
+    grid = torch.from_numpy(distances.reshape(2, *model.grid)).float()
+    smooth = GaussianSmoothing(model.grid, (SIDE, SIDE))
+    found = predict(model, spotted(2))
+
+    assert found.score.numpy() == pytest.approx(smooth(grid).amax((1, 2)).numpy(), rel=1e-3)
+    assert found.anomaly_map.numpy() == pytest.approx(smooth.at_grid(grid).numpy(), rel=1e-3)
+
+
+def test_padim_keeps_a_fixed_random_choice_of_channels() -> None:
+    first, second = unfitted("padim"), unfitted("padim")
+    assert isinstance(first, PaDiM)
+    assert isinstance(second, PaDiM)
+    assert torch.equal(first.channels, second.channels)
+    assert len(set(first.channels.tolist())) == 12
+    everything = unfitted("padim", feature_count=10_000)
+    assert isinstance(everything, PaDiM)
+    assert everything.channels.tolist() == list(range(32 + 64 + 128))
+
+
+def test_padim_warns_when_pictures_are_fewer_than_channels(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fitted("padim", batch(5))
+    assert "5 good pictures for 12 channels" in caplog.text
+
+
+def patchcore_vectors(pictures: Tensor) -> np.ndarray:
+    stages = stage_features(pictures)
+    pooled = [
+        F.avg_pool2d(stages[name], 3, stride=1, padding=1, count_include_pad=True)
+        for name in ("layer2", "layer3")
+    ]
+    size = pooled[0].shape[2:]
+    deeper = F.interpolate(pooled[1], size=size, mode="bilinear", align_corners=False)
+    vectors = torch.cat([pooled[0], deeper], 1)
+    return vectors.permute(0, 2, 3, 1).flatten(1, 2).double().numpy()
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 9])
+def test_patchcore_computes_its_formulas(neighbours: int) -> None:
+    model = fitted("patchcore", neighbours=neighbours)
+    assert isinstance(model, PatchCore)
+    bank = (model.bank + model.bank_centre).double().numpy()
+    found = predict(model, spotted(2))
+    for picture, patches in enumerate(patchcore_vectors(spotted(2))):
+        distances = np.linalg.norm(patches[:, None] - bank[None], axis=2)
+        nearest = distances.min(1)
+        worst = int(nearest.argmax())
+        star = int(distances[worst].argmin())
+        around = np.linalg.norm(bank - bank[star], axis=1).argsort()[:neighbours]
+        weight = 1.0
+        if neighbours > 1:
+            weight -= np.exp(nearest[worst]) / np.exp(distances[worst, around]).sum()
+        grid = torch.from_numpy(nearest.reshape(1, *model.grid)).float()
+        smooth = GaussianSmoothing(model.grid, (SIDE, SIDE)).at_grid(grid)[0]
+
+        assert found.score[picture].item() == pytest.approx(weight * nearest[worst], rel=1e-3)
+        assert found.anomaly_map[picture].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
+
+
+def test_the_bank_of_patchcore_holds_patches_of_good_pictures_and_keeps_its_bound() -> None:
+    model = fitted("patchcore", bank_size=20)
+    assert isinstance(model, PatchCore)
+    assert model.bank.shape == (20, 64 + 128)
+    patches = patchcore_vectors(batch(7)).reshape(-1, 64 + 128)
+    bank = (model.bank + model.bank_centre).double().numpy()
+    distances = np.linalg.norm(patches[:, None] - bank[None], axis=2).min(0)
+    assert distances.max() < 1e-4
+
+
+def test_fewer_patches_than_the_bank_may_hold_are_all_kept() -> None:
+    model = fitted("patchcore", batch(2), bank_size=5000)
+    assert isinstance(model, PatchCore)
+    assert len(model.bank) == 2 * model.grid[0] * model.grid[1]
+    assert predict(model, batch(2)).score.numpy() == pytest.approx(0.0, abs=0.01)
+
+
+def test_each_bank_vector_is_its_own_first_neighbour_also_among_duplicates() -> None:
+    model = fitted("patchcore", batch(1).repeat(4, 1, 1, 1), bank_size=100)
+    assert isinstance(model, PatchCore)
+    assert model.bank_neighbours[:, 0].tolist() == list(range(len(model.bank)))
+
+
+def test_an_unknown_algorithm_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(SettingError, match=r"'patchcor' does not exist\. There are: padim, patch"):
+        find_algorithm("patchcor")
+
+
+def test_an_unknown_hyperparameter_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(SettingError, match=r"no hyperparameter 'bank'.*bank_size \(4096\)"):
+        make_settings("patchcore", {"bank": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bank_size", 0),
+        ("bank_size", True),
+        ("bank_size", 10.0),
+        ("bank_size", "many"),
+        ("bank_size", 10**15),
+        ("neighbours", -1),
+        ("layers", 3),
+        ("layers", [1, 2]),
+    ],
+)
+def test_a_hyperparameter_of_another_kind_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=rf"patchcore\.{name}: found .*give"):
+        make_settings("patchcore", {name: value})
+
+
+@pytest.mark.parametrize("value", ["layer1, layer2", ["layer1", "layer2"]])
+def test_layers_may_be_a_list_or_separated_by_commas(value: object) -> None:
+    assert make_settings("patchcore", {"layers": value}).layers == ("layer1", "layer2")
+
+
+def test_random_weights_never_stand_in_for_a_layer_without_tensors_of_its_own(
+    tmp_path: Path,
+) -> None:
+    from training.components.backbones import Weights
+    from training.errors import WeightsError
+    from training.models.building import build_model
+
+    settings = make_settings("patchcore", {"layers": ["layer1.0.relu"]})
+    with pytest.raises(WeightsError, match=r"lack 'conv1\.weight'"):
+        build_model("patchcore", "resnet18", Weights({}, ""), (64, 64), settings, 0)
