@@ -59,7 +59,7 @@ def scratched(
     )
     x, y = _in_picture(radius, angle, pose)
     bend = random.choice([-1, 1]) * random.uniform(50, 220)
-    length, width = random.uniform(16, 38), random.uniform(0.28, 0.48)
+    length, width = random.uniform(18, 38), random.uniform(0.34, 0.54)
     lines = [(x, y, length, width, 1.0)]
     for _ in range(random.integers(0, 3)):
         aside, along = random.uniform(-1.8, 1.8), random.uniform(-6, 6)
@@ -98,9 +98,9 @@ def scratched(
             amount,
             tilt_x=slope * from_x / far,
             tilt_y=slope * from_y / far,
-            along=0.3,
+            along=0.32,
             across=0.34,
-            light=1.2,
+            light=1.38,
         )
         changed |= seen
     return surface, changed
@@ -173,7 +173,7 @@ def chipped(
     surface: Surface, design: PartDesign, pose: Pose, random: np.random.Generator
 ) -> Spoiled:
     """A piece broken out of the rim: belt where it is gone, a rough break beside it."""
-    width, depth = random.uniform(3.6, 7.0), random.uniform(3.0, 5.6)
+    width, depth = random.uniform(4.0, 7.0), random.uniform(3.8, 6.0)
     middle = np.float32(random.uniform(0, 2 * np.pi))
     turn = np.mod(surface.angle - middle + np.float32(np.pi), np.float32(2 * np.pi))
     along = (turn - np.float32(np.pi)) * np.float32(design.outer_radius / width)
@@ -217,7 +217,7 @@ def contaminated(
         colour = np.array(colours[random.integers(len(colours))], np.float32)
     else:
         path, width, brightness = _curl(random)
-        colour = np.array([0.86, 0.88, 0.9], np.float32)
+        colour = np.array([1.0, 1.02, 1.04], np.float32)
     cover, shine = _drawn(path + np.array([x, y]), width, brightness, surface, pose)
     cover, thing = _clear(cover, None)
     shift = np.array([[1, 0, 2.0], [0, 1, 1.6]], np.float32)
@@ -299,8 +299,8 @@ def _curl(random: np.random.Generator) -> tuple[NDArray[np.float64], float, NDAr
         ],
         axis=1,
     )
-    brightness = 0.16 + 0.84 * np.clip(np.cos(phase + random.uniform(0, 6.3)), 0, 1) ** 1.5
-    return path - path.mean(axis=0), random.uniform(0.65, 0.95), brightness
+    brightness = 0.1 + 0.9 * np.clip(np.cos(phase + random.uniform(0, 6.3)), 0, 1) ** 1.5
+    return path - path.mean(axis=0), random.uniform(0.75, 1.1), brightness
 
 
 def _drawn(
