@@ -1,0 +1,75 @@
+"""On real pictures: published accuracy, and on the edge the very scores of training."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge.frame import Frame
+from edge.inspection.detector import Detector, Network
+from edge.inspection.inspector import Inspector
+from edge.manifest import PixelFormat, load_bundle
+from edge.pictures import read_picture
+from tests.acceptance.conftest import Chain, RunChain
+from tests.acceptance.shared_data import shared_data
+
+# Image and pixel AUROC to reach; published for ResNet-18: 1.000 and 0.981, 0.994 and 0.983.
+TARGETS = {"patchcore": (0.99, 0.97), "padim": (0.98, 0.97)}
+
+
+@pytest.fixture(scope="session", params=sorted(TARGETS))
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def bottle(algorithm: str, run_chain: RunChain) -> Chain:
+    return run_chain(shared_data("mvtec", "bottle"), algorithm)
+
+
+@pytest.fixture(scope="session")
+def tiles(run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """PatchCore on a few greyscale pictures, each of another, non-square size."""
+    source = shared_data("magnetic_tile")
+    few = tmp_path_factory.mktemp("few") / "magnetic_tile"
+    for folder, count in (("train/good", 20), ("test/good", 6), ("test/crack", 6)):
+        (few / folder).mkdir(parents=True)
+        for picture in sorted((source / folder).iterdir())[:count]:
+            shutil.copy(picture, few / folder)
+    shutil.copytree(source / "ground_truth" / "crack", few / "ground_truth" / "crack")
+    return run_chain(few, "patchcore", "--set", "bank_size=512")
+
+
+def assert_the_edge_agrees(chain: Chain) -> None:
+    bundle = load_bundle(chain.bundle)
+    inspector = Inspector(Detector(Network(bundle)), bundle.manifest)
+    extent = bundle.manifest.normalization.image
+    largest = 0.0
+    for number, row in enumerate(chain.rows):
+        inspection = inspector.inspect(Frame(read_picture(Path(row["picture"])), number, 0, 0))
+        assert inspection.score is not None, inspection.detail
+        largest = max(largest, abs(inspection.score - float(row["raw_score"])))
+        assert inspection.decision.result.value == row["result"], row["picture"]
+    assert largest <= 1e-3 * (extent.max - extent.min)
+
+
+def test_image_and_pixel_auroc_reach_what_is_published(bottle: Chain, algorithm: str) -> None:
+    image, pixel = TARGETS[algorithm]
+    assert bottle.metrics["good_count"] == 20
+    assert bottle.metrics["defective_count"] == 63
+    assert bottle.metrics["image_auroc"] >= image
+    assert bottle.metrics["pixel_auroc"] >= pixel
+
+
+def test_the_edge_gives_the_score_and_result_of_every_test_picture(bottle: Chain) -> None:
+    assert len(bottle.rows) == 83
+    assert_the_edge_agrees(bottle)
+
+
+def test_grey_pictures_of_any_shape_score_alike_on_the_edge(tiles: Chain) -> None:
+    assert len(tiles.rows) == 12
+    shapes = {read_picture(Path(row["picture"])).shape for row in tiles.rows}
+    assert len(shapes) > 6
+    assert all(len(shape) == 2 and shape[0] != shape[1] for shape in shapes)
+    assert load_bundle(tiles.bundle).manifest.input.pixel_formats == (PixelFormat.GREY8,)
+    assert_the_edge_agrees(tiles)
