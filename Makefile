@@ -3,6 +3,7 @@
 PYTHON ?= python3
 EDGE := build/edge
 DEV := .venv
+DEMO := build/demo-bundle
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo demo-bundle test lint packages clean
@@ -14,7 +15,16 @@ demo: $(EDGE)/installed
 
 # Makes the sample bundle and the sample frames anew: render, train the backbone, fit, export.
 demo-bundle: $(DEV)/installed
-	$(DEV)/bin/python -m training.demo --work build/demo-bundle --output configs/demo
+	rm -rf $(DEMO)
+	mkdir -p $(DEMO)
+	$(DEV)/bin/python -m training.demo backbone -o $(DEMO)/small.safetensors
+	$(DEV)/bin/python -m training.demo dataset -o $(DEMO)/flange
+	$(DEV)/bin/python -m training.demo frames -o configs/demo/frames
+	$(DEV)/bin/train-station fit --algorithm patchcore --data $(DEMO)/flange --backbone small \
+		--weights $(DEMO)/small.safetensors --weights-licence Apache-2.0 \
+		--set bank_size=1024 -o $(DEMO)/bottle.safetensors
+	$(DEV)/bin/train-station test $(DEMO)/bottle.safetensors --data $(DEMO)/flange
+	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors -o configs/demo/bottle.xml
 
 test: packages $(DEV)/installed lint
 	$(DEV)/bin/python -m pytest

@@ -25,6 +25,8 @@ from training.small_backbone_training import train_small_backbone
 
 # Seeds of different purposes never meet: no picture the backbone has seen is in the demo.
 _DATASET_SEED, _FRAMES_STREAM = 2, 3
+# Enough good parts that those kept out of the fit (a sixth) show how far good scores spread.
+_COUNTS = Counts(train_good=240, test_good=40, test_defective=16)
 # One good part after each kind of defect, as on a line that mostly makes good ones.
 _FRAME_PLAN: tuple[Defect | None, ...] = (
     None,
@@ -52,7 +54,7 @@ def render_demo_dataset(folder: Path, counts: Counts | None = None) -> None:
     Raises:
         OutputNotWritable: the folder exists already, or the disk refused it.
     """
-    write_dataset(folder, counts, seed=_DATASET_SEED)
+    write_dataset(folder, counts or _COUNTS, seed=_DATASET_SEED)
 
 
 def write_demo_frames(folder: Path) -> list[Path]:

@@ -115,7 +115,7 @@ def _run(
     if settings.save and overlays:
         bound = settings.save.queue_bound
         sinks.append(Sink("overlays", overlays.write, bound, camera.can_wait, failures))
-    station = Station(camera, _mailbox(settings, camera), inspector, sinks, failures)
+    station = Station(camera, _mailbox(settings, camera), [inspector], sinks, failures)
     stopper.stops(station)
     if network:
         network.publisher.set_state(Condition.ONLINE)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from edge.messaging.verdict import Verdict, new_id
 from edge.station.mailbox import Mailbox, MailboxClosed
 from edge.station.sinks import Sink
 from edge.station.tally import Tally
+from edge.station.turns import Turns
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -25,20 +27,22 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 CAPTURE_STOP_LIMIT_S = 3.0
 SINK_STOP_LIMIT_S = 10.0
+INSPECTION_LIMIT_S = 30.0
 
 
 class Station:
     """One camera, one model, one verdict per part.
 
-    The capture thread owns the camera, the caller of ``run`` owns the inspector, every sink has a
-    thread. Nothing behind the decision is waited for, except by sources that can wait.
+    The capture thread owns the camera, every inspector has a thread (the first one that of the
+    caller of ``run``), every sink has a thread. Verdicts leave in the order of the frames. Nothing
+    behind the decision is waited for, except by sources that can wait.
     """
 
     def __init__(
         self,
         camera: Camera,
         mailbox: Mailbox[Frame],
-        inspector: Inspector,
+        inspectors: Sequence[Inspector],
         sinks: Sequence[Sink],
         failures: Failures,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -46,7 +50,9 @@ class Station:
     ) -> None:
         self._camera = camera
         self._mailbox = mailbox
-        self._inspector = inspector
+        self._inspectors = tuple(inspectors)
+        self._turns = Turns()
+        self._done = 0
         self._sinks = tuple(sinks)
         self._failures = failures
         self._clock_ns = clock_ns
@@ -80,6 +86,7 @@ class Station:
         capture.start()
         try:
             self._inspect_all(most_parts)
+            self._failures.raise_first()
             if self._lost is not None:
                 on_degraded(Reason.CAMERA_LOST.value)
                 self._emit_camera_lost(str(self._lost))
@@ -102,28 +109,49 @@ class Station:
         )
 
     def _inspect_all(self, most_parts: int | None) -> None:
-        done = 0
-        while most_parts is None or done < most_parts:
+        first, *others = self._inspectors
+        workers = [
+            Worker(
+                f"inspect {number}", partial(self._inspect_frames, i, most_parts), self._failures
+            )
+            for number, i in enumerate(others, start=2)
+        ]
+        for worker in workers:
+            worker.start()
+        self._inspect_frames(first, most_parts)
+        for worker in workers:
+            worker.join(INSPECTION_LIMIT_S)
+
+    def _inspect_frames(self, inspector: Inspector, most_parts: int | None) -> None:
+        def take() -> Frame | None:
+            if most_parts is not None and self._done == most_parts:
+                raise MailboxClosed
             if self._ending():
                 self._mailbox.close()  # what is queued is finished, nothing more is taken
-            try:
-                frame = self._mailbox.take(POLL_S)
-            except MailboxClosed:
-                return
-            if frame is not None:
-                self._inspect(frame)
-                done += 1
+            frame = self._mailbox.take(POLL_S)
+            self._done += frame is not None
+            return frame
 
-    def _inspect(self, frame: Frame) -> None:
+        try:
+            while True:
+                taken = self._turns.take(take)
+                if taken is not None:
+                    self._inspect(inspector, *taken)
+        except MailboxClosed:
+            return
+
+    def _inspect(self, inspector: Inspector, number: int, frame: Frame) -> None:
         started_ns = self._clock_ns()
         try:
-            inspection = self._inspector.inspect(frame)
+            inspection = inspector.inspect(frame)
         except Exception as error:
             # The process ends on it, but the part gets its verdict.
-            failure = self._inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
-            self._emit(frame, failure, started_ns)
+            failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            with self._turns.turn(number):
+                self._emit(frame, failure, started_ns)
             raise
-        self._emit(frame, inspection, started_ns)
+        with self._turns.turn(number):
+            self._emit(frame, inspection, started_ns)
 
     def _ending(self) -> bool:
         return self._stopping or self._failures.any()
@@ -167,7 +195,7 @@ class Station:
             "the part came while the queue was full and was not inspected. "
             "Slow the line down, or raise camera.queue_depth."
         )
-        self._emit(frame, self._inspector.failure(Reason.OVERRUN, detail), self._clock_ns())
+        self._emit(frame, self._inspectors[0].failure(Reason.OVERRUN, detail), self._clock_ns())
 
     def _emit_camera_lost(self, detail: str) -> None:
         now_ns = self._clock_ns()
@@ -179,7 +207,7 @@ class Station:
             status=FrameStatus.INCOMPLETE,
             detail=detail,
         )
-        self._emit(nothing, self._inspector.failure(Reason.CAMERA_LOST, detail), now_ns)
+        self._emit(nothing, self._inspectors[0].failure(Reason.CAMERA_LOST, detail), now_ns)
 
     def _finish_sinks(self) -> None:
         """Let every sink deliver what it has; the limit counts from when the run must end.

@@ -131,7 +131,7 @@ def station(
     ]
     if mailbox is None:
         mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
-    return Station(camera, mailbox, inspector, sinks, failures)
+    return Station(camera, mailbox, [inspector], sinks, failures)
 
 
 def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
@@ -242,7 +242,7 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
         Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
-    tally = Station(camera, EveryMailbox(100), inspector, sinks, failures).run()
+    tally = Station(camera, EveryMailbox(100), [inspector], sinks, failures).run()
 
     assert quick.numbers == list(range(1, 21))
     assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)

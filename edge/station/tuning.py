@@ -1,0 +1,211 @@
+"""Tuning: which batch, streams and threads serve this model best on this PC.
+
+The result is kept in a file beside the station's settings. It names the PC, the model and the
+runtime it was measured with; on another PC or for another model it is ignored with a line in the
+log.
+"""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edge.files import write_whole
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.manifest import Bundle
+
+BATCHES_OF_TILES = (1, 2, 4, 8)
+# The whole measurement stays under a minute.
+TOTAL_LIMIT_S = 45.0
+
+log = logging.getLogger(__name__)
+
+
+class Measured(BaseModel):
+    """One plan and what it reached.
+
+    Attributes:
+        batch, streams, threads: the plan.
+        latency_ms: median time of one request.
+        pictures_per_s: with all streams busy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: int
+    streams: int
+    threads: int
+    latency_ms: float
+    pictures_per_s: float
+
+    @property
+    def plan(self) -> RunPlan:
+        return RunPlan(self.batch, self.streams, self.threads)
+
+
+class Tuning(BaseModel):
+    """All plans that were measured, and for what they hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal["tuning/1"] = "tuning/1"
+    pc: str
+    model_sha256: str
+    runtime: str
+    device: str
+    threads: int
+    measured: tuple[Measured, ...]
+
+    def best(self, objective: str, tiled: bool) -> RunPlan:
+        """Return the plan for an objective.
+
+        Tiles of one frame are done soonest when the most tiles are done a second, so for them both
+        objectives are the same.
+        """
+        if objective == "latency" and not tiled:
+            whole = [m for m in self.measured if m.batch == 1]
+            return min(whole, key=lambda m: m.latency_ms).plan
+        usable = self.measured if tiled else [m for m in self.measured if m.batch == 1]
+        return max(usable, key=lambda m: m.pictures_per_s).plan
+
+
+def candidate_plans(cores: int, tiled: bool) -> list[RunPlan]:
+    """Return the plans worth measuring: streams that divide the threads, batches for tiles."""
+    streams = sorted({1, cores} | {2**power for power in range(1, 7) if 2**power < cores})
+    batches = BATCHES_OF_TILES if tiled else (1,)
+    return [RunPlan(batch, count, cores) for count in streams for batch in batches]
+
+
+def tune(
+    bundle: Bundle, device: str, threads: int, limit_s: float = TOTAL_LIMIT_S
+) -> Iterator[Measured]:
+    """Measure plan after plan; yields each as it is done.
+
+    Args:
+        threads: the station's thread budget; 0 takes all cores this process may use.
+    """
+    cores = threads or usable_cores()
+    plans = candidate_plans(cores, bundle.manifest.input.tile_plan is not None)
+    for plan in plans:
+        yield measure(bundle, device, plan, limit_s / len(plans))
+
+
+def measure(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> Measured:
+    """Measure one plan on prepared noise for at most ``limit_s``, compilation included."""
+    deadline = time.monotonic() + limit_s
+    size = bundle.manifest.input
+    network = Network(bundle, device, plan)
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (size.height, size.width, 3), np.uint8)
+
+    def fill(_: int, out: NDArray[np.uint8]) -> None:
+        np.copyto(out, picture)
+
+    detector = Detector(network, plan.streams)
+    # One round is two requests for every stream: none waits for the others at its end.
+    pictures = 2 * plan.batch * plan.streams
+    detector.predict_all(pictures, fill)
+    single = Detector(network)
+    latencies: list[float] = []
+    rates: list[float] = []
+    while len(rates) < 3 or time.monotonic() < deadline:
+        started = time.perf_counter()
+        single.predict_all(plan.batch, fill)
+        latencies.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        detector.predict_all(pictures, fill)
+        rates.append(pictures / (time.perf_counter() - started))
+    return Measured(
+        batch=plan.batch,
+        streams=plan.streams,
+        threads=plan.threads,
+        latency_ms=round(float(np.median(latencies)) * 1e3, 3),
+        pictures_per_s=round(float(np.median(rates)), 2),
+    )
+
+
+def make_tuning(bundle: Bundle, device: str, threads: int, measured: Iterable[Measured]) -> Tuning:
+    return Tuning(
+        pc=pc_identity(),
+        model_sha256=bundle.sha256,
+        runtime=ov.__version__,
+        device=device,
+        threads=threads,
+        measured=tuple(measured),
+    )
+
+
+def write_tuning(path: Path, tuning: Tuning) -> None:
+    """Write a tuning whole or not at all.
+
+    Raises:
+        OutputNotWritable: folder or disk refused it.
+    """
+    write_whole(path, tuning.model_dump_json(indent=2).encode() + b"\n")
+
+
+def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning | None:
+    """Return the tuning of a file if it holds for this PC, model, runtime and thread budget."""
+    try:
+        tuning = Tuning.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        log.warning("%s is ignored: not a tuning file (%s)", path, type(error).__name__)
+        return None
+    for what, found, here in (
+        ("another PC", tuning.pc, pc_identity()),
+        ("another model", tuning.model_sha256, bundle.sha256),
+        ("another OpenVINO", tuning.runtime, ov.__version__),
+        ("another device", tuning.device, device),
+        ("another thread budget", tuning.threads, threads),
+    ):
+        if found != here:
+            log.warning("%s is ignored: it was made for %s. Run edge-run --tune again.", path, what)
+            return None
+    if not tuning.measured:
+        log.warning("%s is ignored: it holds no measurement", path)
+        return None
+    return tuning
+
+
+def tuning_path(config: Path | None, model: Path) -> Path:
+    """Return where a station's tuning lies: beside its settings, else beside the model."""
+    beside = config or model
+    return beside.with_name(f"{beside.stem}.tuning.json")
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def pc_identity() -> str:
+    """Return processor and number of usable cores: what a tuning depends on."""
+    name = platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        log.debug("no /proc/cpuinfo; the PC is known by its architecture only")
+    return f"{name}, {usable_cores()} cores"
+
+
+def table(measured: Iterable[Measured]) -> str:
+    """Return the measurements as lines of text."""
+    lines = ["batch  streams  threads  latency ms  pictures/s"]
+    lines += [
+        f"{m.batch:5d}  {m.streams:7d}  {m.threads:7d}  "
+        f"{m.latency_ms:10.2f}  {m.pictures_per_s:10.1f}"
+        for m in measured
+    ]
+    return "\n".join(lines)
