@@ -25,8 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings(options)
         if options.check:
             print(_check(settings))
+        elif options.tune:
+            _tune(settings, options.config)
         else:
-            _run(settings, options.once)
+            _run(settings, options.once, options.config)
     except StationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
@@ -74,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--check", action="store_true", help="validate settings and model, print them, open nothing"
+    )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure how this PC runs the model best, and keep it beside the settings",
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {edge.__version__}")
@@ -126,16 +133,43 @@ def _check(settings: "Settings") -> str:
     return "\n".join(lines)
 
 
-def _run(settings: "Settings", once: bool) -> None:
+def _tune(settings: "Settings", config: Path | None) -> None:
+    from edge.manifest import load_bundle
+    from edge.station import tuning
+
+    model = settings.model
+    bundle = load_bundle(Path(model.path))
+    path = tuning.tuning_path(config, Path(model.path))
+    measured = []
+    for result in tuning.tune(bundle, model.device, model.threads):
+        measured.append(result)
+        print(tuning.table([result], heading=len(measured) == 1), flush=True)
+    made = tuning.make_tuning(bundle, model.device, model.threads, measured)
+    tuning.write_tuning(path, made)
+    tiled = bundle.manifest.input.tile_plan is not None
+    best = made.best(model.objective, tiled)
+    print(
+        f"{path}: for {model.objective} this PC runs {best.streams} streams of batch "
+        f"{best.batch} on {best.threads} threads"
+    )
+
+
+def _run(settings: "Settings", once: bool, config: Path | None) -> None:
     from edge.config import DEFAULT_STATION
     from edge.station.launch import run_station
+    from edge.station.tuning import tuning_path
 
     if settings.mqtt and settings.mqtt.station == DEFAULT_STATION:
         logging.getLogger(__name__).warning(
             "no --station given: publishing as %s; two such stations on one broker collide",
             DEFAULT_STATION,
         )
-    run_station(settings, once, report=lambda r: print(f"{PROGRAM}: {r}", file=sys.stderr))
+    run_station(
+        settings,
+        once,
+        tuning_path(config, Path(settings.model.path)),
+        report=lambda r: print(f"{PROGRAM}: {r}", file=sys.stderr),
+    )
 
 
 def _log_to_stderr(level: str) -> None:

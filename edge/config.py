@@ -61,11 +61,20 @@ class CameraSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """Which bundle runs and where; ``threads`` 0 leaves the number to OpenVINO."""
+    """Which bundle runs and where.
+
+    Attributes:
+        path: of the bundle's ``.xml``.
+        device: an OpenVINO device.
+        threads: thread budget of inference; 0 takes every core this process may use.
+        objective: ``latency`` inspects one frame at a time with all threads, ``throughput``
+            several side by side.
+    """
 
     path: str = Field(min_length=1)
     device: str = Field(default="CPU", min_length=1)
     threads: int = Field(default=0, ge=0, le=1024)
+    objective: Literal["latency", "throughput"] = "latency"
 
 
 class DecisionSettings(_Section):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.frame import Box, Pixels
 from edge.inspection.plausibility import PictureStatistics, picture_statistics
 from edge.inspection.prediction import Predictor, RawPrediction
-from edge.inspection.tiling import blend, plan_tiles
+from edge.inspection.tiling import TilePlan, blend, plan_tiles
 from edge.manifest import InputSpec
 from edge.preparation import inspected_box, to_samples
 from edge.resizing import resize_area
@@ -37,6 +37,14 @@ class FramePrediction(NamedTuple):
     inference_ns: int
 
 
+class Pieces(NamedTuple):
+    """The inspected part of a frame, the boxes the network sees, and their plan if tiled."""
+
+    whole: Box
+    boxes: tuple[Box, ...]
+    plan: TilePlan | None
+
+
 def predict_frame(
     predictor: Predictor,
     pixels: Pixels,
@@ -51,25 +59,33 @@ def predict_frame(
     """
     started = clock_ns()
     samples = to_samples(pixels, spec)
-    box = inspected_box(pixels, spec.crop)
-    if spec.tile_plan is None:
-        pieces = [box]
-    else:
-        plan = plan_tiles(box, spec.tile_plan)
-        pieces = [plan.tile(index) for index in range(len(plan))]
-    preparation = _Preparation(samples, pieces, clock_ns)
+    pieces = frame_pieces(pixels, spec)
+    preparation = _Preparation(samples, pieces.boxes, clock_ns)
     preparation.spent_ns = clock_ns() - started
-    scores, maps = predictor.predict_all(len(pieces), preparation.fill)
-    joined = maps[0] if spec.tile_plan is None else blend(maps, plan)
+    scores, maps = predictor.predict_all(len(pieces.boxes), preparation.fill)
+    joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
     total_ns = clock_ns() - started
     assert preparation.statistics is not None
     return FramePrediction(
         RawPrediction(float(scores.max()), joined),
-        box,
+        pieces.whole,
         preparation.statistics,
         preparation.spent_ns,
         total_ns - preparation.spent_ns,
     )
+
+
+def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
+    """Return what of a frame the network sees, piece by piece.
+
+    Raises:
+        FrameUnsuitable: the crop does not lie inside the frame, or what is left is too small.
+    """
+    box = inspected_box(pixels, spec.crop)
+    if spec.tile_plan is None:
+        return Pieces(box, (box,), None)
+    plan = plan_tiles(box, spec.tile_plan)
+    return Pieces(box, tuple(plan.tile(index) for index in range(len(plan))), plan)
 
 
 @dataclass(slots=True)
@@ -77,7 +93,7 @@ class _Preparation:
     """Fills the network's inputs and adds up what that took and showed."""
 
     samples: NDArray[np.uint8]
-    pieces: list[Box]
+    pieces: tuple[Box, ...]
     clock_ns: Callable[[], int]
     spent_ns: int = 0
     statistics: PictureStatistics | None = None

@@ -16,14 +16,13 @@ from edge.cameras.opening import camera_kind, open_camera
 from edge.config import MqttSettings, Settings, read_password
 from edge.errors import CameraLost, StationError
 from edge.frame import Frame
-from edge.inspection.detector import Detector, Network, RunPlan
-from edge.inspection.inspector import Inspector, Limits
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.mqtt import MqttPublisher, VerdictsUndelivered
 from edge.messaging.standard_output import StandardOutput
 from edge.messaging.state import Condition, State
 from edge.messaging.verdict import StationIdentity, Verdict, payload, utc_text
 from edge.redaction import redacted
+from edge.station.inspectors import make_inspectors, run_plan
 from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pictures import OverlayWriter
 from edge.station.sinks import Sink
@@ -59,11 +58,14 @@ class RunReport:
         return f"{self.tally}\n{count} overlays in {folder}"
 
 
-def run_station(settings: Settings, once: bool, report: Callable[[RunReport], None]) -> None:
+def run_station(
+    settings: Settings, once: bool, tuning: Path, report: Callable[[RunReport], None]
+) -> None:
     """Run until the pictures end or a signal comes.
 
     Args:
         settings: validated.
+        tuning: file that may hold a measured run plan.
         once: inspect every picture of a file source once, or one frame of a live camera.
         report: is given the counts at the end, also of a run that fails on its way.
 
@@ -79,7 +81,7 @@ def run_station(settings: Settings, once: bool, report: Callable[[RunReport], No
         try:
             if network:
                 network.start(failures)
-            _run(settings, once, report, bundle, network, stopper, failures)
+            _run(settings, once, tuning, report, bundle, network, stopper, failures)
             reasons = ()
         except CameraLost:
             reasons = ("camera_lost",)
@@ -95,6 +97,7 @@ def run_station(settings: Settings, once: bool, report: Callable[[RunReport], No
 def _run(
     settings: Settings,
     once: bool,
+    tuning: Path,
     report: Callable[[RunReport], None],
     bundle: Bundle,
     network: "_Network | None",
@@ -102,20 +105,24 @@ def _run(
     failures: Failures,
 ) -> None:
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
-    detector = Detector(
-        Network(bundle, settings.model.device, RunPlan(threads=settings.model.threads))
-    )
-    inspector = Inspector(detector, bundle.manifest, _limits(settings))
+    inspectors = make_inspectors(settings, bundle, run_plan(settings, bundle, tuning))
     overlays = None
     if settings.save:
-        overlays = OverlayWriter(Path(settings.save.folder), inspector.map_scale)
+        overlays = OverlayWriter(Path(settings.save.folder), inspectors[0].map_scale)
     camera = open_camera(settings.camera.uri, settings.camera)
     output = network.publisher if network else StandardOutput(on_reader_gone=stopper.stop)
     sinks = [_record_sink(output, _identity(settings, bundle, camera), camera, failures)]
     if settings.save and overlays:
         bound = settings.save.queue_bound
         sinks.append(Sink("overlays", overlays.write, bound, camera.can_wait, failures))
-    station = Station(camera, _mailbox(settings, camera), [inspector], sinks, failures)
+    station = Station(
+        camera,
+        _mailbox(settings, camera),
+        inspectors,
+        sinks,
+        failures,
+        settings.decision.deadline_ms,
+    )
     stopper.stops(station)
     if network:
         network.publisher.set_state(Condition.ONLINE)
@@ -231,17 +238,6 @@ def _mailbox(settings: Settings, camera: Camera) -> Mailbox[Frame]:
     if policy == "latest" or (policy == "auto" and not camera.can_wait):
         return LatestMailbox()
     return EveryMailbox(settings.camera.queue_depth, None if camera.can_wait else 0.0)
-
-
-def _limits(settings: Settings) -> Limits:
-    decision = settings.decision
-    return Limits(
-        image_threshold=decision.image_threshold,
-        pixel_threshold=decision.pixel_threshold,
-        guard_band=decision.guard_band,
-        smallest_region_px=decision.smallest_region_px,
-        crop=settings.camera.crop,
-    )
 
 
 def _identity(settings: Settings, bundle: Bundle, camera: Camera) -> StationIdentity:

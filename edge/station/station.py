@@ -15,6 +15,7 @@ from edge.frame import Frame, FrameStatus
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
 from edge.messaging.verdict import Verdict, new_id
+from edge.station.latency import StageLatencies
 from edge.station.mailbox import Mailbox, MailboxClosed
 from edge.station.sinks import Sink
 from edge.station.tally import Tally
@@ -45,6 +46,7 @@ class Station:
         inspectors: Sequence[Inspector],
         sinks: Sequence[Sink],
         failures: Failures,
+        deadline_ms: float | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -57,7 +59,11 @@ class Station:
         self._failures = failures
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
+        self._deadline_ms = deadline_ms
         self._results: Counter[Result] = Counter()
+        self._reasons: Counter[Reason] = Counter()
+        self._deadlines_missed = 0
+        self._latencies = StageLatencies()
         self._emitting = threading.Lock()
         self._stopping = False
         self._lost: CameraLost | None = None
@@ -104,8 +110,11 @@ class Station:
         """Return the counts so far."""
         return Tally(
             results=dict(self._results),
+            reasons=dict(self._reasons),
+            deadlines_missed=self._deadlines_missed,
             skipped=self._mailbox.skipped,
             dropped={sink.name: sink.dropped for sink in self._sinks},
+            latency=self._latencies.quantiles(),
         )
 
     def _inspect_all(self, most_parts: int | None) -> None:
@@ -186,9 +195,17 @@ class Station:
                 decided_utc_ns=utc_ns,
                 inspection_started_ns=started_ns,
             )
-            self._results[inspection.decision.result] += 1
+            self._count(verdict)
             for sink in self._sinks:
                 sink.put(verdict, self._ending)
+
+    def _count(self, verdict: Verdict) -> None:
+        decision = verdict.inspection.decision
+        self._results[decision.result] += 1
+        self._reasons[decision.reason] += 1
+        self._latencies.record(verdict)
+        total_ms = (verdict.decided_ns - verdict.frame.captured_ns) / 1e6
+        self._deadlines_missed += self._deadline_ms is not None and total_ms > self._deadline_ms
 
     def _emit_overrun(self, frame: Frame) -> None:
         detail = (

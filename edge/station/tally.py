@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.inspection.thresholding import Result
+from edge.inspection.thresholding import Reason, Result
+from edge.station.latency import Quantiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +13,19 @@ class Tally:
 
     Attributes:
         results: parts by result.
+        reasons: parts by reason; ``overrun`` counts parts that came while the queue was full.
+        deadlines_missed: parts decided after their deadline.
         skipped: frames that were replaced by newer ones before inspection.
         dropped: by sink, verdicts that its full queue refused.
+        latency: quantiles by stage.
     """
 
     results: Mapping[Result, int]
+    reasons: Mapping[Reason, int]
+    deadlines_missed: int
     skipped: int
     dropped: Mapping[str, int]
+    latency: Mapping[str, Quantiles]
 
     @property
     def parts(self) -> int:
@@ -28,4 +35,8 @@ class Tally:
         counts = ", ".join(f"{self.results.get(result, 0)} {result.value}" for result in Result)
         line = f"{self.parts} parts: {counts}; {self.skipped} frames skipped"
         lost = [f"{count} not seen by {name}" for name, count in self.dropped.items() if count]
+        if self.deadlines_missed:
+            lost.append(f"{self.deadlines_missed} deadlines missed")
+        if overruns := self.reasons.get(Reason.OVERRUN, 0):
+            lost.append(f"{overruns} overruns")
         return "; ".join([line, *lost])

@@ -71,10 +71,19 @@ class Tuning(BaseModel):
         objectives are the same.
         """
         if objective == "latency" and not tiled:
+            # A frame alone is soonest done when all threads work on it.
             whole = [m for m in self.measured if m.batch == 1]
-            return min(whole, key=lambda m: m.latency_ms).plan
+            return min(whole, key=lambda m: (m.streams, m.latency_ms)).plan
         usable = self.measured if tiled else [m for m in self.measured if m.batch == 1]
         return max(usable, key=lambda m: m.pictures_per_s).plan
+
+
+def default_plan(objective: str, tiled: bool, threads: int) -> RunPlan:
+    """Return a sound plan for a PC that was not tuned."""
+    cores = threads or usable_cores()
+    if objective == "latency" and not tiled:
+        return RunPlan(threads=threads)
+    return RunPlan(streams=cores, threads=threads)
 
 
 def candidate_plans(cores: int, tiled: bool) -> list[RunPlan]:
@@ -200,9 +209,9 @@ def pc_identity() -> str:
     return f"{name}, {usable_cores()} cores"
 
 
-def table(measured: Iterable[Measured]) -> str:
+def table(measured: Iterable[Measured], heading: bool = True) -> str:
     """Return the measurements as lines of text."""
-    lines = ["batch  streams  threads  latency ms  pictures/s"]
+    lines = ["batch  streams  threads  latency ms  pictures/s"] if heading else []
     lines += [
         f"{m.batch:5d}  {m.streams:7d}  {m.threads:7d}  "
         f"{m.latency_ms:10.2f}  {m.pictures_per_s:10.1f}"

@@ -1,0 +1,45 @@
+"""From settings and a bundle to the inspectors of a station."""
+
+from pathlib import Path
+
+from edge.config import Settings
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.inspector import Inspector, Limits
+from edge.manifest import Bundle
+from edge.station.tuning import default_plan, read_tuning
+
+
+def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
+    """Return how the network uses this PC: as tuned, else a sound default."""
+    model, tiled = settings.model, bundle.manifest.input.tile_plan is not None
+    tuning = read_tuning(tuning_file, bundle, model.device, model.threads)
+    if tuning is None:
+        return default_plan(model.objective, tiled, model.threads)
+    return tuning.best(model.objective, tiled)
+
+
+def make_inspectors(settings: Settings, bundle: Bundle, plan: RunPlan) -> list[Inspector]:
+    """Compile the model once and build the inspectors that share it.
+
+    Streams work on the tiles of one frame; without tiles, on one frame each.
+
+    Raises:
+        BundleError, ModelError: the model cannot be used here.
+    """
+    network = Network(bundle, settings.model.device, plan)
+    manifest, limits = bundle.manifest, station_limits(settings)
+    if manifest.input.tile_plan is not None:
+        return [Inspector(Detector(network, plan.streams), manifest, limits)]
+    return [Inspector(Detector(network), manifest, limits) for _ in range(plan.streams)]
+
+
+def station_limits(settings: Settings) -> Limits:
+    """Return what the site has set about the decision."""
+    decision = settings.decision
+    return Limits(
+        image_threshold=decision.image_threshold,
+        pixel_threshold=decision.pixel_threshold,
+        guard_band=decision.guard_band,
+        smallest_region_px=decision.smallest_region_px,
+        crop=settings.camera.crop,
+    )
