@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
     """Return a function that runs the three commands as a user does, each as a process."""
 
     def run(data: Path, algorithm: str, *options: str) -> Chain:
+        # On cores that are busy with other things, threads that wait for each other take minutes.
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         folder = tmp_path_factory.mktemp(f"{data.name}-{algorithm}")
         weights = shared_data("weights", "resnet18-imagenet-to-layer3.safetensors")
         checkpoint, bundle = folder / "part.safetensors", folder / "part.xml"
@@ -49,7 +52,9 @@ def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
             ("export.cli", [checkpoint, "-o", bundle]),
         ):
             command = [sys.executable, "-m", module, *map(str, arguments)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=one_thread
+            )
             assert done.returncode == 0, done.stderr
         with scores.open(newline="") as file:
             rows = list(csv.DictReader(file))
