@@ -106,8 +106,8 @@ def _pixel_threshold(scored: Sequence[Scored], spec: InputSpec) -> float:
     truth = np.concatenate([m.ravel() for m in masks])
     if truth.any():
         return f1_adaptive(pixels[~truth], pixels[truth])
-    peaks = [item.anomaly_map.max() for item in scored if not item.sample.is_defective]
-    return quantile(np.array(peaks, np.float32))
+    # Without masks only good maps are known; at the resolution in which regions are found.
+    return quantile(np.array([m.max() for m in maps], np.float32))
 
 
 def _extent(values: NDArray[np.float32], threshold: float, defective_count: int) -> Extent:

@@ -62,7 +62,7 @@ class ValidationPictures:
     """Prepared validation pictures that travel with the model, so that export can prove itself.
 
     Attributes:
-        pictures: ``(N, H, W, 3) uint8`` BGR, N at most 64.
+        pictures: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 64.
         defective: ``(N,) bool``.
     """
 

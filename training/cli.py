@@ -50,6 +50,12 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--weights-licence", help="terms of the weights, kept in the bundle")
     fit.add_argument("--image-size", type=int, metavar="PX", help="model input side (default 256)")
     fit.add_argument(
+        "--tile", type=int, metavar="PX", help="inspect large frames in square tiles of this side"
+    )
+    fit.add_argument(
+        "--overlap", type=float, metavar="SHARE", help="least overlap of tiles (default 0.25)"
+    )
+    fit.add_argument(
         "--crop", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="region of interest"
     )
     fit.add_argument(

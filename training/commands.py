@@ -43,6 +43,8 @@ def fit(arguments: argparse.Namespace) -> int:
             "weights": arguments.weights,
             "weights_licence": arguments.weights_licence,
             "image_size": arguments.image_size,
+            "tile": arguments.tile,
+            "overlap": arguments.overlap,
             "crop": _named(("x", "y", "width", "height"), arguments.crop),
             "levels": _named(("black", "white"), arguments.levels),
             "validate_on": arguments.validate_on,

@@ -23,6 +23,9 @@ class FitConfig(BaseModel):
         data: folder in the MVTec layout or a plain one.
         algorithm, backbone, weights, weights_licence: see ``train-station fit --help``.
         image_size: side of the square model input in pixels.
+        tile: side of the square pieces of a frame that are inspected one by one, in frame pixels;
+            None inspects the frame whole.
+        overlap: share of a tile that neighbours have in common at least.
         crop: region of interest, kept as the bundle's default.
         levels: mapping of 16-bit samples.
         validate_on: pictures the threshold rests on.
@@ -39,6 +42,8 @@ class FitConfig(BaseModel):
     weights: str = "cache"
     weights_licence: str | None = None
     image_size: int = Field(default=256, ge=32, le=4096)
+    tile: int | None = Field(default=None, ge=16, le=16384)
+    overlap: float = Field(default=0.25, ge=0.0, le=0.9)
     crop: Crop | None = None
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT

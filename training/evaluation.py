@@ -15,7 +15,7 @@ from edge.frame import Frame, Pixels
 from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Calibrated, Inspection, Inspector
 from edge.inspection.prediction import Fill, RawPredictions
-from edge.inspection.regions import enlarge
+from edge.inspection.regions import enlarge, region_resolution
 from edge.manifest import InputSpec, SplitMetrics
 from training.data.loading import prepare_sample, read_mask, read_sample
 from training.data.samples import Sample
@@ -48,12 +48,14 @@ class Scored:
 
     Attributes:
         frame: height and width of its picture, which its mask must share.
+        worst: tile that gave the score; 0 for a picture that is inspected whole.
     """
 
     sample: Sample
     frame: tuple[int, int]
     score: float
     anomaly_map: NDArray[np.float32]
+    worst: int = 0
 
 
 def score_samples(
@@ -68,9 +70,9 @@ def score_samples(
     for sample in tqdm(samples, desc=purpose, unit="pic", disable=not samples):
         pixels = read_sample(sample)
         prepare_sample(sample, pixels, spec)
-        prediction = predict_frame(predictor, pixels, spec).prediction
+        predicted = predict_frame(predictor, pixels, spec)
         frame = (pixels.shape[0], pixels.shape[1])
-        scored.append(Scored(sample, frame, prediction.score, prediction.anomaly_map))
+        scored.append(Scored(sample, frame, *predicted.prediction, predicted.worst))
     return scored
 
 
@@ -130,5 +132,10 @@ def maps_and_masks(
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]]]:
     """Return enlarged maps and masks of the samples whose defective area is known."""
     known = [s for s in scored if s.sample.mask is not None or not s.sample.is_defective]
-    maps = [enlarge(item.anomaly_map, spec.height, spec.width) for item in known]
-    return maps, [read_mask(item.sample, spec, item.frame) for item in known]
+    sizes = [region_resolution(item.anomaly_map, spec) for item in known]
+    maps = [enlarge(item.anomaly_map, *size) for item, size in zip(known, sizes, strict=True)]
+    masks = [
+        read_mask(item.sample, spec, item.frame, size)
+        for item, size in zip(known, sizes, strict=True)
+    ]
+    return maps, masks

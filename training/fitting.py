@@ -40,7 +40,9 @@ def fit_statistical(
     )
     formats: set[PixelFormat] = set()
     model.to(device)
-    with torch.inference_mode(), tqdm(total=len(samples), desc="features", unit="pic") as bar:
+    pictures = len(samples) if spec.tile_plan is None else None
+    unit = "pic" if spec.tile_plan is None else "tile"
+    with torch.inference_mode(), tqdm(total=pictures, desc="features", unit=unit) as bar:
         for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
             model.accumulate(batch.to(device))
             bar.update(len(batch))

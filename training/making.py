@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge.manifest import InputSpec, Training
+from edge.manifest import InputSpec, TileSpec, Training
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import find_weights
 from training.config import FitConfig
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import open_splits
-from training.data.samples import Sample, Splits, fingerprint
+from training.data.samples import Splits, fingerprint
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
+from training.models import find_algorithm
 from training.models.building import build_model, make_settings
 
 # Validation pictures that travel with a checkpoint: at most so many, and fewer large ones.
@@ -38,8 +39,16 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
     splits = open_splits(config.data, config.validate_on, config.seed)
     weights = find_weights(config.backbone, config.weights, config.weights_licence)
     picture = (config.image_size, config.image_size)
+    if config.tile is not None and find_algorithm(config.algorithm).model_class().per_position:
+        raise SettingError(
+            f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
+            "shows another position in every frame size. Use patchcore, or leave out --tile."
+        )
     model = build_model(config.algorithm, config.backbone, weights, picture, settings, config.seed)
-    spec = first_sight(picture, config.levels, config.crop)
+    tiles = None
+    if config.tile is not None:
+        tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
+    spec = first_sight(picture, config.levels, config.crop, tiles)
     check_samples(splits.validation, spec)
     dataset = fingerprint([*splits.fit, *splits.validation])
     formats = fit_statistical(model, splits.fit, spec, device)
@@ -62,28 +71,33 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
         statistics=calibration.statistics,
         training=_training(config, splits, dataset, settings, scored, spec),
     )
-    return Checkpoint(model.cpu(), description, validation_pictures(splits.validation, spec))
+    return Checkpoint(model.cpu(), description, validation_pictures(scored, spec))
 
 
-def validation_pictures(samples: Sequence[Sample], spec: InputSpec) -> ValidationPictures:
-    """Prepare up to 64 validation pictures, half of them defective, for the export gate."""
+def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> ValidationPictures:
+    """Prepare up to 64 validation pictures, half of them defective, for the export gate.
+
+    Of a tiled picture the tile that gave its score is enough: the gate compares scores.
+    """
     room = _KEPT_BYTES // (3 * spec.height * spec.width)
     most = min(_KEPT, max(_FEWEST_KEPT, room))
-    defective = [sample for sample in samples if sample.is_defective]
-    good = [sample for sample in samples if not sample.is_defective]
+    defective = [item for item in scored if item.sample.is_defective]
+    good = [item for item in scored if not item.sample.is_defective]
     few = min(len(defective), most // 2)
     kept = _spread(good, most - few) + _spread(defective, few)
-    pictures = [prepare_sample(sample, read_sample(sample), spec) for sample in kept]
+    pictures = [
+        prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
+    ]
     return ValidationPictures(
-        np.stack(pictures), np.array([sample.is_defective for sample in kept], np.bool_)
+        np.stack(pictures), np.array([item.sample.is_defective for item in kept], np.bool_)
     )
 
 
-def _spread(samples: list[Sample], count: int) -> list[Sample]:
-    """Return at most ``count`` samples, evenly over the list."""
-    if len(samples) <= count:
-        return samples
-    return [samples[index * len(samples) // count] for index in range(count)]
+def _spread(scored: list[Scored], count: int) -> list[Scored]:
+    """Return at most ``count`` of them, evenly over the list."""
+    if len(scored) <= count:
+        return scored
+    return [scored[index * len(scored) // count] for index in range(count)]
 
 
 def find_device(name: str) -> torch.device:

@@ -25,12 +25,14 @@ class FramePrediction(NamedTuple):
 
     Attributes:
         prediction: image score (the highest of the tiles) and map of the inspected box.
+        worst: the tile that gave the score.
         box: what was inspected, in frame pixels.
         statistics: grey levels of what the network saw.
         preprocess_ns, inference_ns: monotonic time of both stages.
     """
 
     prediction: RawPrediction
+    worst: int
     box: Box
     statistics: PictureStatistics
     preprocess_ns: int
@@ -66,8 +68,11 @@ def predict_frame(
     joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
     total_ns = clock_ns() - started
     assert preparation.statistics is not None
+    # A tile whose score is not finite, −inf too, must not hide behind the others.
+    worst = int(np.where(np.isfinite(scores), scores, np.inf).argmax())
     return FramePrediction(
-        RawPrediction(float(scores.max()), joined),
+        RawPrediction(float(scores[worst]), joined),
+        worst,
         pieces.whole,
         preparation.statistics,
         preparation.spent_ns,

@@ -252,7 +252,8 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
         open_splits(tmp_path)
 
 
-SPEC = first_sight((64, 64))
+SIZE = (64, 64)
+SPEC = first_sight(SIZE)
 
 
 def sample(path: Path, mask: Path | None = None) -> Sample:
@@ -330,7 +331,7 @@ def test_a_mask_of_another_size_than_its_picture_is_named(tmp_path: Path) -> Non
 def test_a_broken_mask_is_named(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"m\.png"):
-        read_mask(sample(tmp_path / "p.png", tmp_path / "m.png"), SPEC, (80, 112))
+        read_mask(sample(tmp_path / "p.png", tmp_path / "m.png"), SPEC, (80, 112), SIZE)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -343,13 +344,13 @@ def test_a_mask_of_any_format_is_cropped_as_its_picture(tmp_path: Path, channels
         stored[:, :, 3:] = 255  # opaque everywhere
     path = write(tmp_path / "m.png", stored)
     spec = spec_of(40, Crop(x=20, y=5, width=40, height=40))
-    found = read_mask(sample(tmp_path / "p.png", path), spec, (80, 112))
+    found = read_mask(sample(tmp_path / "p.png", path), spec, (80, 112), (spec.height, spec.width))
 
     assert np.array_equal(found, mask[5:45, 20:60] > 0)
 
 
 def test_a_good_picture_has_an_empty_mask(tmp_path: Path) -> None:
-    assert not read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112)).any()
+    assert not read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112), SIZE).any()
 
 
 def test_the_fingerprint_knows_content_kind_and_name_but_not_order(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from edge.errors import FrameUnsuitable, PictureUnreadable
 from edge.frame import PixelFormat, Pixels, pixel_format
+from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.plausibility import picture_fault, picture_statistics
-from edge.manifest import Crop, InputSpec, Levels
+from edge.manifest import Crop, InputSpec, Levels, TileSpec
 from edge.pictures import read_picture
-from edge.preparation import prepare
+from edge.preparation import to_samples
+from edge.resizing import resize_area
 from training.data.samples import Sample
 from training.errors import DataError
 
@@ -24,12 +26,22 @@ _AHEAD = 8  # pictures decoded ahead of the network; bounds memory at any batch 
 
 
 def first_sight(
-    picture: tuple[int, int], levels: Levels | None = None, crop: Crop | None = None
+    picture: tuple[int, int],
+    levels: Levels | None = None,
+    crop: Crop | None = None,
+    tile_plan: TileSpec | None = None,
 ) -> InputSpec:
     """Return a spec that takes every format its levels allow, for pictures seen the first time."""
     formats = tuple(known for known in PixelFormat if levels is not None or not known.is_16_bit)
     height, width = picture
-    return InputSpec(height=height, width=width, pixel_formats=formats, levels=levels, crop=crop)
+    return InputSpec(
+        height=height,
+        width=width,
+        pixel_formats=formats,
+        levels=levels,
+        crop=crop,
+        tile_plan=tile_plan,
+    )
 
 
 def read_sample(sample: Sample) -> Pixels:
@@ -47,15 +59,22 @@ def read_sample(sample: Sample) -> Pixels:
 def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Prepare a picture to learn from; it must be one that the line would inspect.
 
+    Returns:
+        ``(T, H, W, 3) uint8`` BGR: the whole picture, or its T tiles.
+
     Raises:
         DataError: names the file and what to do.
     """
     if spec.levels is None and pixels.dtype == np.uint16:
         raise DataError(f"{sample.path}: a 16-bit picture. Pass --levels BLACK WHITE.")
     try:
-        prepared = prepare(pixels, spec)
+        samples = to_samples(pixels, spec)
+        boxes = frame_pieces(pixels, spec).boxes
     except FrameUnsuitable as error:
         raise DataError(f"{sample.path}: {error}") from error
+    prepared = np.empty((len(boxes), spec.height, spec.width, 3), np.uint8)
+    for box, out in zip(boxes, prepared, strict=True):
+        resize_area(samples, box, out)
     fault = picture_fault(picture_statistics(prepared))
     if fault is not None:
         raise DataError(f"{sample.path}: {fault[1]} Remove the picture from the data set.")
@@ -71,15 +90,16 @@ def check_samples(samples: Sequence[Sample], spec: InputSpec) -> None:
     for sample in tqdm(samples, desc="check", unit="pic", disable=not samples):
         pixels = read_sample(sample)
         prepare_sample(sample, pixels, spec)
-        read_mask(sample, spec, pixels.shape[:2])
+        read_mask(sample, spec, pixels.shape[:2], (spec.height, spec.width))
 
 
 def prepared_batches(
     samples: Sequence[Sample], spec: InputSpec, batch_size: int, formats: set[PixelFormat]
 ) -> Iterator[Tensor]:
-    """Yield ``(N, H, W, 3) uint8`` BGR batches in the order of the samples.
+    """Yield ``(N, H, W, 3) uint8`` BGR batches of pictures or tiles, in the order of the samples.
 
     Args:
+        batch_size: N, at most.
         formats: pixel formats met on the way are added to it.
     """
 
@@ -100,10 +120,10 @@ def prepared_batches(
                     waiting.append(pool.submit(load, sample))
                 if not waiting:
                     break
-                batch.append(waiting.popleft().result())
-                if len(batch) == batch_size:
-                    yield torch.from_numpy(np.stack(batch))
-                    batch = []
+                batch.extend(waiting.popleft().result())
+                while len(batch) >= batch_size:
+                    yield torch.from_numpy(np.stack(batch[:batch_size]))
+                    batch = batch[batch_size:]
         finally:
             for future in waiting:
                 future.cancel()
@@ -111,20 +131,23 @@ def prepared_batches(
         yield torch.from_numpy(np.stack(batch))
 
 
-def read_mask(sample: Sample, spec: InputSpec, frame: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Read a sample's mask at model resolution, cropped as the picture is.
+def read_mask(
+    sample: Sample, spec: InputSpec, frame: tuple[int, ...], size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Read a sample's mask, cropped as the picture is.
 
     Args:
         frame: height and width of the sample's picture.
+        size: height and width at which pixels are compared.
 
     Returns:
-        ``(H, W) bool``; all False for a good picture.
+        ``size`` bool; all False for a good picture.
 
     Raises:
         DataError: the mask cannot be read or has another size than its picture.
     """
     if sample.mask is None:
-        return np.zeros((spec.height, spec.width), np.bool_)
+        return np.zeros(size, np.bool_)
     try:
         mask = read_picture(sample.mask)
     except PictureUnreadable as error:
@@ -141,5 +164,4 @@ def read_mask(sample: Sample, spec: InputSpec, frame: tuple[int, ...]) -> NDArra
         mask = mask[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     binary = (mask > 0).astype(np.uint8)
     # The plain INTER_NEAREST takes each cell's corner and shifts the mask.
-    size = (spec.width, spec.height)
-    return cv2.resize(binary, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    return cv2.resize(binary, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0

@@ -1,7 +1,7 @@
 """What every model has in common: uint8 pictures in, raw numbers out."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,6 +23,9 @@ class Prediction(NamedTuple):
 
 class StatisticalModel(nn.Module, ABC):
     """A model that is fitted in one pass over good pictures, without gradients."""
+
+    # Whether each position is compared with itself only, which tiles would mix up.
+    per_position: ClassVar[bool] = False
 
     extractor: FeatureExtractor
     grid: tuple[int, int]

@@ -38,6 +38,8 @@ class PaDiMSettings:
 class PaDiM(StatisticalModel):
     """Compares each position with itself, so the part must always lie the same way."""
 
+    per_position = True
+
     channels: Tensor
     whitening: Tensor
     whitened_mean: Tensor
