@@ -134,12 +134,14 @@ def _check(settings: "Settings") -> str:
 
 
 def _tune(settings: "Settings", config: Path | None) -> None:
+    from edge.files import check_writable
     from edge.manifest import load_bundle
     from edge.station import tuning
 
     model = settings.model
     bundle = load_bundle(Path(model.path))
     path = tuning.tuning_path(config, Path(model.path))
+    check_writable(path)  # told before the measurement, not after it
     measured = []
     for result in tuning.tune(bundle, model.device, model.threads):
         measured.append(result)

@@ -2,13 +2,14 @@
 
 A kernel is compiled for its stated types when its module is imported, which happens before READY,
 and is read back from the cache at every later start. A service with a read-only file system gets
-its cache in systemd's ``CacheDirectory=``; without any writable folder the kernels are compiled at
-each start.
+its cache in systemd's ``CacheDirectory=``. Where nothing can be kept, or what was kept is damaged,
+the kernels are compiled at each start: a cache is never a reason not to inspect.
 """
 
 import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ READ_BYTES_2D = numba.types.Array(numba.uint8, 2, "C", readonly=True)
 
 _SYSTEMD_CACHE = "CACHE_DIRECTORY"
 
-if _SYSTEMD_CACHE in os.environ and not numba.config.CACHE_DIR:
-    # systemd separates several folders with a colon; the first is ours.
-    numba.config.CACHE_DIR = str(Path(os.environ[_SYSTEMD_CACHE].split(":")[0]) / "kernels")
+# systemd separates several folders with a colon; the first is ours.
+_folder = os.environ.get(_SYSTEMD_CACHE, "").split(":")[0]
+if _folder and not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(Path(_folder) / "kernels")
 
 
 def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -33,16 +35,22 @@ def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
         options = {"nogil": True, "boundscheck": False}
         try:
             return numba.njit(list(signatures), cache=True, **options)(function)
-        except RuntimeError as error:
-            if "locator" not in str(error):
-                raise
-            log.warning(
-                "no folder to keep compiled kernels in; starting takes some seconds longer. "
-                "Set NUMBA_CACHE_DIR to a folder this user may write."
-            )
+        except Exception as error:
+            # No folder, a full disk, or a file that a power failure cut short. A kernel that does
+            # not compile at all raises again below.
+            _warn_once(f"{type(error).__name__}: {error}")
             return numba.njit(list(signatures), **options)(function)
 
     return compiled
+
+
+@cache
+def _warn_once(cause: str) -> None:
+    log.warning(
+        "compiled kernels cannot be kept (%s); every start takes some seconds longer. "
+        "Set NUMBA_CACHE_DIR to an empty folder this user may write.",
+        cause,
+    )
 
 
 def part_of_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,9 +48,11 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
         ``(H, W)`` for a model of grey pictures, else ``(H, W)`` or ``(H, W, 3)``; C-contiguous.
 
     Raises:
-        FrameUnsuitable: the format is none the model was trained on.
+        FrameUnsuitable: the format is none the model was trained on, or there is nothing to
+            inspect.
     """
     _check_format(pixels, spec)
+    inspected_box(pixels, spec.crop)  # OpenCV converts no empty picture
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)

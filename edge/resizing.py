@@ -3,6 +3,8 @@
 Each output pixel is the average of the input area it covers. Both axes are weighted with 11-bit
 integers that sum to exactly 2048, so every processor gives the same bytes and a constant picture
 stays constant. One pass reads the frame once, row by row; it never exists as floats.
+
+All sums fit 32 bits, whatever the sizes: 255 × 2048 × 2048 + 2^21 is below 2^31.
 """
 
 from functools import lru_cache
@@ -45,7 +47,12 @@ def resize_area(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) ->
         samples: ``(H, W)`` or ``(H, W, 3) uint8``, C-contiguous. Not changed.
         box: the part to take; lies inside the picture.
         out: ``(h, w, 3) uint8``, C-contiguous; grey is written to all three channels.
+
+    Raises:
+        ValueError: the box does not lie inside the picture, or ``out`` has not three channels;
+            the kernels do not check where they read and write.
     """
+    _check(samples, box, out)
     height, width = out.shape[:2]
     shrunk_height, shrunk_width = min(height, box.height), min(width, box.width)
     if (shrunk_height, shrunk_width) == (height, width):
@@ -59,20 +66,22 @@ def resize_area(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) ->
 @lru_cache(maxsize=64)
 def axis_weights(size: int, target: int) -> AxisWeights:
     """Return the weights of an axis of ``size`` pixels that shrinks to ``target``."""
-    scale = size / target
-    bounds = np.arange(target + 1) * size / target
-    first = np.floor(bounds[:-1]).astype(np.int64)
-    last = np.minimum(np.ceil(bounds[1:] - 1e-9).astype(np.int64), size)
-    count = last - first
-    pixels = first[:, None] + np.arange(int(count.max()))
-    covered = np.minimum(bounds[1:, None], pixels + 1) - np.maximum(bounds[:-1, None], pixels)
-    exact = np.clip(covered, 0.0, None) / scale * (1 << _BITS)
-    weight = np.floor(exact).astype(np.int32)
-    # What rounding down lost goes to the largest remainders, so that each row sums to 2048.
-    order = np.argsort(-(exact - weight), axis=1, kind="stable")
-    for row, missing in enumerate((1 << _BITS) - weight.sum(1)):
-        weight[row, order[row, :missing]] += 1
-    return AxisWeights(first, count, weight)
+    # Whole numbers: lengths are counted in shares of 1 / target of an input pixel.
+    bounds = np.arange(target + 1, dtype=np.int64) * size
+    first = bounds[:-1] // target
+    covered = -(-bounds[1:] // target) - first
+    ends = (first[:, None] + np.arange(1, int(covered.max()) + 1)) * target - bounds[:-1, None]
+    # The running sums are rounded, not the weights: each row sums to 2048, and no run of pixels
+    # weighs more than one step too much, however many there are.
+    sums = (np.clip(ends, 0, size) * (2 << _BITS) + size) // (2 * size)
+    return AxisWeights(first, covered, np.diff(sums, axis=1, prepend=0).astype(np.int32))
+
+
+def _check(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) -> None:
+    rows, columns = samples.shape[:2]
+    inside = 0 <= box.x < box.x + box.width <= columns and 0 <= box.y < box.y + box.height <= rows
+    if not inside or samples.shape[2:] not in ((), (3,)) or out.shape[2:] != (3,) or not out.size:
+        raise ValueError(f"cannot resize {box} of {samples.shape} to {out.shape}")
 
 
 def _shrink(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) -> None:

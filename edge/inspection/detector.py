@@ -1,6 +1,7 @@
 """The detector: the bundle's IR on OpenVINO, prepared pictures in, raw numbers out."""
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ class Network:
         try:
             if plan.batch > 1:
                 model.reshape([plan.batch, manifest.input.height, manifest.input.width, 3])
+                _check_batch(model, manifest, plan.batch)
             if cache:
                 core.set_property({"CACHE_DIR": cache})
             self._compiled = core.compile_model(model, device, _properties(manifest, device, plan))
@@ -135,7 +137,7 @@ class Detector:
             ) from error
         finally:
             for request, _ in running:
-                request.wait()
+                request.settle()
         return RawPredictions(scores, maps)
 
     def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
@@ -185,6 +187,11 @@ class _Request:
             self._started = False
             self._request.wait()
 
+    def settle(self) -> None:
+        """Wait for a request whose numbers nobody wants any more, however it ends."""
+        with suppress(RuntimeError):
+            self.wait()
+
     def scores(self) -> NDArray[np.float32]:
         return self.maps.max(axis=(1, 2)) if self._scores is None else self._scores
 
@@ -216,13 +223,21 @@ def _properties(manifest: Manifest, device: str, plan: RunPlan) -> dict[str, obj
     return properties
 
 
-def _expected_ports(manifest: Manifest) -> dict[str, str]:
+def _expected_ports(manifest: Manifest, batch: int = 1) -> dict[str, str]:
     size, output = manifest.input, manifest.output
     ports = {
-        "pictures": f"u8 [1,{size.height},{size.width},3]",
-        "anomaly_map": f"f32 [1,{output.map_height},{output.map_width}]",
+        "pictures": f"u8 [{batch},{size.height},{size.width},3]",
+        "anomaly_map": f"f32 [{batch},{output.map_height},{output.map_width}]",
     }
-    return ports | {"score": "f32 [1]"} if output.image_score else ports
+    return ports | {"score": f"f32 [{batch}]"} if output.image_score else ports
+
+
+def _check_batch(model: Any, manifest: Manifest, batch: int) -> None:
+    """Refuse a graph that would give all pictures of a batch one and the same score."""
+    expected = _expected_ports(manifest, batch)
+    found = _ports(model, expected)
+    if found != expected:
+        raise RuntimeError(f"batches of {batch} make it {_listed(found)}")
 
 
 def _ports(model: Any, expected: dict[str, str]) -> dict[str, str]:

@@ -33,8 +33,19 @@ def blend_heat_map(
         box: where the map lies in the picture.
         anomaly_map: ``(h, w) float32`` raw map.
         scale: normalization of the map.
+
+    Raises:
+        ValueError: the box does not lie inside the canvas, or the canvas is not contiguous; the
+            kernel does not check where it writes.
     """
-    levels = normalize(anomaly_map, scale).astype(np.float32) * np.float32(_LEVELS - 1)
+    rows, columns = canvas.shape[:2]
+    right, bottom = box.x + box.width, box.y + box.height
+    inside = 0 <= box.x < right <= columns and 0 <= box.y < bottom <= rows
+    if not inside or canvas.shape[2:] != (3,) or not canvas.flags.c_contiguous:
+        raise ValueError(f"cannot blend into {box} of a canvas of {canvas.shape}")
+    # What is no number is drawn as the worst.
+    levels = np.nan_to_num(normalize(anomaly_map, scale), nan=1.0).astype(np.float32)
+    levels *= np.float32(_LEVELS - 1)
     added, kept = _blending()
     _blend(
         canvas.reshape(canvas.shape[0], -1),

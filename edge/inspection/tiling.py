@@ -5,6 +5,7 @@ shows only what the camera saw. Overlapping maps are blended with a separable ra
 whose weights sum to one along each axis, so blending needs no division and a round trip is exact.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,12 @@ from numpy.typing import NDArray
 from edge.errors import FrameUnsuitable
 from edge.frame import Box
 from edge.manifest import TileSpec
+
+# A frame of more tiles than this is not from the camera that the model was made for.
+MOST_TILES = 4096
+
+# Shares of a tile are exact to far more than this, and off by one without it: 640 × (1 − 0.9) < 64.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def plan_tiles(box: Box, spec: TileSpec) -> TilePlan:
         spec: size and overlap of the tiles.
 
     Raises:
-        FrameUnsuitable: the box is smaller than a tile.
+        FrameUnsuitable: the box is smaller than a tile, or larger than 4096 tiles.
     """
     if box.height < spec.height or box.width < spec.width:
         raise FrameUnsuitable(
@@ -63,13 +70,19 @@ def plan_tiles(box: Box, spec: TileSpec) -> TilePlan:
             f"{spec.width}×{spec.height} tile of the model. Use the camera's full resolution, "
             "or a model that was trained without tiles."
         )
-    return TilePlan(
+    plan = TilePlan(
         box,
         starts(box.height, spec.height, spec.overlap),
         starts(box.width, spec.width, spec.overlap),
         spec.height,
         spec.width,
     )
+    if len(plan) > MOST_TILES:
+        raise FrameUnsuitable(
+            f"{box.width}×{box.height} pixels are {len(plan)} tiles of {spec.width}×{spec.height}, "
+            f"more than {MOST_TILES}. Set a crop, or train with larger tiles."
+        )
+    return plan
 
 
 def starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
@@ -82,7 +95,7 @@ def starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
     """
     if size == tile:
         return (0,)
-    stride = max(int(tile * (1.0 - overlap)), 1)
+    stride = max(math.floor(tile * (1.0 - overlap) + _ROUNDING), 1)
     last = size - tile
     count = -(-last // stride) + 1
     return tuple(round(index * last / (count - 1)) for index in range(count))

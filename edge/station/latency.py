@@ -10,6 +10,7 @@ from edge.messaging.verdict import Verdict
 _GROWTH = 1.02
 _LOWEST_NS = 1_000
 _HIGHEST_NS = 100_000_000_000
+_ROUNDING = 1e-9  # 0.55 × 100 is a hair more than 55
 _BUCKETS = math.ceil(math.log(_HIGHEST_NS / _LOWEST_NS, _GROWTH)) + 2
 
 STAGES = ("trigger_to_frame", "queue", "preprocess", "inference", "postprocess", "total")
@@ -44,7 +45,7 @@ class Histogram:
 
     def quantile_ns(self, probability: float) -> float:
         """Return a quantile; 0 without any duration."""
-        rank = math.ceil(probability * self.count)
+        rank = math.ceil(probability * self.count - _ROUNDING)
         seen = 0
         for bucket, count in enumerate(self._buckets):
             seen += count

@@ -108,14 +108,15 @@ class Station:
 
     def tally(self) -> Tally:
         """Return the counts so far."""
-        return Tally(
-            results=dict(self._results),
-            reasons=dict(self._reasons),
-            deadlines_missed=self._deadlines_missed,
-            skipped=self._mailbox.skipped,
-            dropped={sink.name: sink.dropped for sink in self._sinks},
-            latency=self._latencies.quantiles(),
-        )
+        with self._emitting:
+            return Tally(
+                results=dict(self._results),
+                reasons=dict(self._reasons),
+                deadlines_missed=self._deadlines_missed,
+                skipped=self._mailbox.skipped,
+                dropped={sink.name: sink.dropped for sink in self._sinks},
+                latency=self._latencies.quantiles(),
+            )
 
     def _inspect_all(self, most_parts: int | None) -> None:
         first, *others = self._inspectors
@@ -127,9 +128,31 @@ class Station:
         ]
         for worker in workers:
             worker.start()
-        self._inspect_frames(first, most_parts)
-        for worker in workers:
-            worker.join(INSPECTION_LIMIT_S)
+        try:
+            self._inspect_frames(first, most_parts)
+        except BaseException as error:
+            self._failures.report(error)  # the others finish what is queued and end, too
+            raise
+        finally:
+            # Their parts still have to reach the sinks, so nothing is closed before they are done.
+            deadline = time.monotonic() + INSPECTION_LIMIT_S
+            for worker in workers:
+                if not worker.join(max(0.0, deadline - time.monotonic())):
+                    log.error("an inspection does not end; its part has no verdict")
+            self._fail_queued()
+
+    def _fail_queued(self) -> None:
+        """Give the parts that no inspector is left for their verdict."""
+        if not self._failures.any():
+            return
+        self._mailbox.close()
+        detail = "the station ended on a defect before this part was inspected. Inspect it again."
+        try:
+            while (frame := self._mailbox.take(0.0)) is not None:
+                failure = self._inspectors[0].failure(Reason.INTERNAL, detail)
+                self._emit(frame, failure, self._clock_ns())
+        except MailboxClosed:
+            return
 
     def _inspect_frames(self, inspector: Inspector, most_parts: int | None) -> None:
         def take() -> Frame | None:
@@ -153,7 +176,7 @@ class Station:
         started_ns = self._clock_ns()
         try:
             inspection = inspector.inspect(frame)
-        except Exception as error:
+        except BaseException as error:
             # The process ends on it, but the part gets its verdict.
             failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
             with self._turns.turn(number):

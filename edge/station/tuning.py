@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge.errors import ModelError
 from edge.files import write_whole
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.manifest import Bundle
@@ -38,13 +39,13 @@ class Measured(BaseModel):
         pictures_per_s: with all streams busy.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    batch: int
-    streams: int
-    threads: int
-    latency_ms: float
-    pictures_per_s: float
+    batch: int = Field(ge=1, le=64)
+    streams: int = Field(ge=1, le=1024)
+    threads: int = Field(ge=1, le=1024)
+    latency_ms: float = Field(ge=0.0)
+    pictures_per_s: float = Field(ge=0.0)
 
     @property
     def plan(self) -> RunPlan:
@@ -100,11 +101,25 @@ def tune(
 
     Args:
         threads: the station's thread budget; 0 takes all cores this process may use.
+        limit_s: for all plans together; a PC too slow for them leaves the last ones out.
+
+    Raises:
+        ModelError: the model cannot be used here, not even picture by picture.
     """
     cores = threads or usable_cores()
     plans = candidate_plans(cores, bundle.manifest.input.tile_plan is not None)
-    for plan in plans:
-        yield measure(bundle, device, plan, limit_s / len(plans))
+    end = time.monotonic() + limit_s
+    for number, plan in enumerate(plans):
+        left_s = end - time.monotonic()
+        if number > 0 and left_s <= 0.0:
+            log.warning("time is up: %d of %d plans were not measured", len(plans) - number, number)
+            return
+        try:
+            yield measure(bundle, device, plan, left_s / (len(plans) - number))
+        except ModelError as error:
+            if plan.batch == 1:
+                raise
+            log.info("batches of %d are left out: %s", plan.batch, error)
 
 
 def measure(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> Measured:
@@ -125,7 +140,7 @@ def measure(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> Measu
     single = Detector(network)
     latencies: list[float] = []
     rates: list[float] = []
-    while len(rates) < 3 or time.monotonic() < deadline:
+    while not rates or time.monotonic() < deadline:
         started = time.perf_counter()
         single.predict_all(plan.batch, fill)
         latencies.append(time.perf_counter() - started)
@@ -180,8 +195,8 @@ def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning
         if found != here:
             log.warning("%s is ignored: it was made for %s. Run edge-run --tune again.", path, what)
             return None
-    if not tuning.measured:
-        log.warning("%s is ignored: it holds no measurement", path)
+    if not any(m.batch == 1 for m in tuning.measured):
+        log.warning("%s is ignored: it holds no measurement of single pictures", path)
         return None
     return tuning
 
