@@ -4,7 +4,8 @@ Each output pixel is the average of the input area it covers. Both axes are weig
 integers that sum to exactly 2048, so every processor gives the same bytes and a constant picture
 stays constant. One pass reads the frame once, row by row; it never exists as floats.
 
-All sums fit 32 bits, whatever the sizes: 255 × 2048 × 2048 + 2^21 is below 2^31.
+All sums fit 32 bits, whatever the sizes: 255 × 2048 × 2048 + 2^21 is below 2^31. The result lies
+within a grey level of exact averaging up to some hundred input pixels per output pixel and axis.
 """
 
 from functools import lru_cache

@@ -28,6 +28,7 @@ from edge.manifest import (
     SplitMetrics,
     Threshold,
     ThresholdMethod,
+    TileSpec,
     Training,
 )
 
@@ -51,10 +52,20 @@ def defective_picture(number: int = 0, height: int = 120, width: int = 160) -> N
     return pixels
 
 
-def write_bundle(folder: Path, name: str = "part") -> Path:
-    """Write ``NAME.xml``, ``NAME.bin`` and ``NAME.json`` and return the path of the ``.xml``."""
+def write_bundle(
+    folder: Path,
+    name: str = "part",
+    tile_plan: TileSpec | None = None,
+    model: ov.Model | None = None,
+) -> Path:
+    """Write ``NAME.xml``, ``NAME.bin`` and ``NAME.json`` and return the path of the ``.xml``.
+
+    Args:
+        tile_plan: pieces the frame is inspected in; None inspects it whole.
+        model: another graph with the same ports.
+    """
     path = folder / f"{name}.xml"
-    ov.save_model(_model(), path, compress_to_fp16=False)
+    ov.save_model(model or difference_model(), path, compress_to_fp16=False)
     manifest = Manifest(
         identity=Identity(
             name=name,
@@ -66,7 +77,9 @@ def write_bundle(folder: Path, name: str = "part") -> Path:
             xml_sha256=_sha256(path),
             bin_sha256=_sha256(path.with_suffix(".bin")),
         ),
-        input=InputSpec(height=SIDE, width=SIDE, pixel_formats=(PixelFormat.BGR8,)),
+        input=InputSpec(
+            height=SIDE, width=SIDE, pixel_formats=(PixelFormat.BGR8,), tile_plan=tile_plan
+        ),
         output=OutputSpec(map_height=CELLS, map_width=CELLS, image_score=True),
         normalization=Normalization(
             image=Extent(min=0.0, max=100.0), map=Extent(min=0.0, max=100.0)
@@ -117,7 +130,12 @@ def write_pictures(folder: Path, good: int = 1, defective: int = 0) -> Path:
     return folder
 
 
-def _model() -> ov.Model:
+def difference_model(faulty: float | None = None) -> ov.Model:
+    """Build the graph.
+
+    Args:
+        faulty: score of a picture with a white sample (255); None for the one it deserves.
+    """
     pictures = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
     mean = ops.constant(np.full((1, 1, 1, 3), GREY, np.float32))
     difference = ops.abs(ops.subtract(ops.convert(pictures, np.float32), mean))
@@ -126,6 +144,11 @@ def _model() -> ov.Model:
     pooled = ops.avg_pool(planes, pool, [0, 0], [0, 0], pool, exclude_pad=False)
     anomaly_map = ops.reduce_mean(pooled, ops.constant(np.array([1])), False)
     score = ops.reduce_max(anomaly_map, ops.constant(np.array([1, 2])), False)
+    if faulty is not None:
+        axes = ops.constant(np.array([1, 2, 3]))
+        brightest = ops.reduce_max(ops.convert(pictures, np.float32), axes, False)
+        white = ops.equal(brightest, ops.constant(np.float32(255.0)))
+        score = ops.select(white, ops.constant(np.float32(faulty)), score)
     pictures.output(0).set_names({"pictures"})
     anomaly_map.output(0).set_names({"anomaly_map"})
     score.output(0).set_names({"score"})
