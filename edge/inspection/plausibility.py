@@ -33,7 +33,7 @@ class PictureStatistics(NamedTuple):
 
 def picture_statistics(prepared: NDArray[np.uint8]) -> PictureStatistics:
     """Return the statistics of a prepared ``(H, W, 3) uint8`` picture."""
-    lowest, highest, total = _extremes_and_sum(prepared.reshape(-1))
+    lowest, highest, total = _extremes_and_sum(np.ascontiguousarray(prepared).reshape(-1))
     return PictureStatistics(lowest, highest, total / prepared.size)
 
 

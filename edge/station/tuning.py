@@ -112,7 +112,9 @@ def tune(
     for number, plan in enumerate(plans):
         left_s = end - time.monotonic()
         if number > 0 and left_s <= 0.0:
-            log.warning("time is up: %d of %d plans were not measured", len(plans) - number, number)
+            log.warning(
+                "time is up: %d of %d plans were not measured", len(plans) - number, len(plans)
+            )
             return
         try:
             yield measure(bundle, device, plan, left_s / (len(plans) - number))

@@ -218,3 +218,21 @@ def test_a_cut_file_that_its_manifest_vouches_for_is_an_error_not_a_crash(
 def test_a_device_that_is_not_there_is_named_with_the_next_step(bundle: Bundle) -> None:
     with pytest.raises(StationError, match=r"for NPU9 .*Choose a device"):
         Detector(Network(bundle, device="NPU9"))
+
+
+def test_a_graph_that_mixes_the_pictures_of_a_batch_is_refused(path: Path) -> None:
+    """One score for all of them would let a defect pass as its neighbour."""
+    pictures = ops.parameter([1, CELLS, CELLS, 3], np.uint8)
+    as_float = ops.convert(pictures, np.float32)
+    anomaly_map = ops.reduce_sum(as_float, ops.constant(np.array([3])), False)
+    score = ops.reduce_mean(anomaly_map, ops.constant(np.array([0, 1, 2])), True)
+    flat = ops.reshape(score, ops.constant(np.array([1])), False)
+    names = ("pictures", "anomaly_map", "score")
+    for node, name in zip((pictures, anomaly_map, flat), names, strict=True):
+        node.output(0).set_names({name})
+    model = ov.Model([ops.result(anomaly_map), ops.result(flat)], [pictures], "mixed")
+    bundle = with_graph(path, model, input=SMALL_INPUT)
+
+    Detector(Network(bundle))
+    with pytest.raises(ModelError, match=r"batches of 2 make it .*score f32 \[1\]"):
+        Detector(Network(bundle, plan=RunPlan(batch=2)))
