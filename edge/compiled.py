@@ -38,7 +38,8 @@ def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
         except Exception as error:
             # No folder, a full disk, or a file that a power failure cut short. A kernel that does
             # not compile at all raises again below.
-            _warn_once(f"{type(error).__name__}: {error}")
+            log.debug("%s", error)
+            _warn_once(type(error).__name__)
             return numba.njit(list(signatures), **options)(function)
 
     return compiled

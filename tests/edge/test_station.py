@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from edge.cameras.camera import EndOfPictures
 from edge.errors import CameraLost
 from edge.frame import Frame, FrameStatus
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
 from edge.manifest import load_bundle
@@ -92,6 +92,28 @@ class BrokenInspector(Inspector):
         raise ZeroDivisionError("a defect")
 
 
+class TogetherInspector(Inspector):
+    """The real inspector; its first part waits until all inspectors have one.
+
+    Attributes:
+        meeting: where the inspectors wait for each other.
+        broken: this one has a defect.
+        met: it was at the meeting.
+    """
+
+    meeting: threading.Barrier
+    broken = False
+    met = False
+
+    def inspect(self, frame: Frame) -> Inspection:
+        if not self.met:
+            self.met = True
+            self.meeting.wait(GENEROUS_S)
+        if self.broken:
+            raise ZeroDivisionError("a defect")
+        return super().inspect(frame)
+
+
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
@@ -104,6 +126,17 @@ def gated(bundle: Path) -> GatedInspector:
     inspector = GatedInspector(Detector(Network(loaded)), loaded.manifest)
     inspector.gate, inspector.entered = threading.Event(), threading.Event()
     return inspector
+
+
+@pytest.fixture
+def three(bundle: Path) -> list[TogetherInspector]:
+    """Three inspectors of one network."""
+    loaded = load_bundle(bundle)
+    network = Network(loaded, plan=RunPlan(streams=3))
+    inspectors = [TogetherInspector(Detector(network), loaded.manifest) for _ in range(3)]
+    for inspector, barrier in zip(inspectors, [threading.Barrier(3)] * 3, strict=True):
+        inspector.meeting = barrier
+    return inspectors
 
 
 def frames(count: int, picture: Callable[[int], np.ndarray] = good_picture) -> list[Frame]:
@@ -119,7 +152,7 @@ def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callab
 
 def station(
     camera: ScriptedCamera,
-    inspector: Inspector,
+    inspectors: Inspector | Sequence[Inspector],
     *consumers: Callable[[Verdict], None],
     mailbox: Mailbox[Frame] | None = None,
     bound: int = 100,
@@ -131,7 +164,9 @@ def station(
     ]
     if mailbox is None:
         mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
-    return Station(camera, mailbox, [inspector], sinks, failures)
+    if isinstance(inspectors, Inspector):
+        inspectors = [inspectors]
+    return Station(camera, mailbox, inspectors, sinks, failures)
 
 
 def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
@@ -300,3 +335,112 @@ def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Pa
         station(ScriptedCamera(frames(1)), broken, seen).run()
 
     assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_parts_that_wait_behind_a_defect_get_their_verdicts_too(bundle: Path) -> None:
+    """Never silence: no inspector is left for them, and the line must know."""
+    seen = Collected()
+    loaded = load_bundle(bundle)
+    broken = TogetherInspector(Detector(Network(loaded)), loaded.manifest)
+    broken.broken, broken.meeting = True, threading.Barrier(2)
+    queued = threading.Event()
+
+    def all_are_queued() -> None:
+        queued.set()
+        broken.meeting.wait(GENEROUS_S)
+
+    camera = ScriptedCamera([*frames(4), all_are_queued], can_wait=False)
+
+    with pytest.raises(ZeroDivisionError):
+        station(camera, broken, seen).run()
+
+    assert queued.is_set()
+    assert seen.numbers == [1, 2, 3, 4]
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)] * 4
+    assert "Inspect it again" in seen.verdicts[-1].inspection.detail
+
+
+def test_three_inspectors_give_verdicts_in_the_order_of_the_frames(
+    three: list[TogetherInspector],
+) -> None:
+    seen = Collected()
+    parts = [
+        Frame((defective_picture if n % 5 == 0 else good_picture)(n), n, 0, 0)
+        for n in range(1, 101)
+    ]
+
+    tally = station(ScriptedCamera(parts), three, seen).run()
+
+    assert seen.numbers == list(range(1, 101))
+    expected = [Result.NOK if n % 5 == 0 else Result.OK for n in range(1, 101)]
+    assert [result for result, _ in seen.decisions] == expected
+    assert tally.results == {Result.OK: 80, Result.NOK: 20}
+    assert tally.latency["total"].count == 100
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2], ids=["caller's", "second", "third"])
+def test_when_one_of_three_inspectors_raises_every_part_still_gets_one_verdict_in_order(
+    three: list[TogetherInspector], broken: int
+) -> None:
+    seen = Collected()
+    three[broken].broken = True
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(40)), three, seen).run()
+
+    # The camera may have given more by the time the station ended; none is told twice or left out.
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert len(seen.numbers) >= 3
+    failed = [decision for decision in seen.decisions if decision[0] is Result.ERROR]
+    assert failed == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_when_all_three_inspectors_raise_nothing_hangs(three: list[TogetherInspector]) -> None:
+    seen = Collected()
+    for inspector in three:
+        inspector.broken = True
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(40)), three, seen).run()
+
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert {result for result, _ in seen.decisions} == {Result.ERROR}
+
+
+def test_stopping_three_inspectors_finishes_what_is_queued(three: list[TogetherInspector]) -> None:
+    seen = Collected()
+    nothing = itertools.repeat(waiting_for(threading.Event(), 0.01))
+    one = station(ScriptedCamera(itertools.chain(frames(9), nothing)), three, seen)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert seen.reached.wait(GENEROUS_S)
+    one.stop()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert len(seen.numbers) >= 3
+
+
+@pytest.mark.parametrize("most_parts", [3, 4, 5])
+def test_most_parts_holds_for_all_inspectors_together(
+    three: list[TogetherInspector], most_parts: int
+) -> None:
+    seen = Collected()
+
+    station(ScriptedCamera(frames(50)), three, seen).run(most_parts=most_parts)
+
+    assert seen.numbers == list(range(1, most_parts + 1))
+
+
+def test_counts_can_be_read_while_three_inspectors_work(three: list[TogetherInspector]) -> None:
+    one = station(ScriptedCamera(frames(60)), three, Collected())
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    counts = []
+    while runner.is_alive():
+        counts.append(one.tally().parts)
+    runner.join()
+
+    assert counts == sorted(counts)
+    assert one.tally().parts == 60
