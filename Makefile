@@ -22,7 +22,7 @@ demo-bundle: $(DEV)/installed
 	$(DEV)/bin/python -m training.demo frames -o configs/demo/frames
 	$(DEV)/bin/train-station fit --algorithm patchcore --data $(DEMO)/flange --backbone small \
 		--weights $(DEMO)/small.safetensors --weights-licence Apache-2.0 \
-		--set bank_size=1024 -o $(DEMO)/bottle.safetensors
+		--set bank_size=2048 -o $(DEMO)/bottle.safetensors
 	$(DEV)/bin/train-station test $(DEMO)/bottle.safetensors --data $(DEMO)/flange
 	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors -o configs/demo/bottle.xml
 

@@ -66,11 +66,13 @@ class Variation:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Pictures of a data set; ``test_defective`` of each kind."""
+    """Pictures of a data set; the defective ones of each kind."""
 
     train_good: int = 60
     test_good: int = 20
     test_defective: int = 8
+    validation_good: int = 0
+    validation_defective: int = 0
 
 
 def render_part(
@@ -123,8 +125,9 @@ def write_dataset(
 ) -> None:
     """Write a data set in the layout of MVTec AD, whole or not at all.
 
-    ``train/good``, ``test/good``, ``test/<defect>`` hold ``NNN.jpg`` (or ``.png``);
-    ``ground_truth/<defect>/NNN_mask.png`` the masks. A picture depends on the seed, its folder
+    ``train/good``, ``test/good``, ``test/<defect>``, ``validation/…`` hold ``NNN.jpg`` (or
+    ``.png``); ``ground_truth/<defect>/NNN_mask.png`` the masks, for which numbers of validation
+    pictures go on where those of the test end. A picture depends on the seed, its folder
     and its number only, not on how many there are.
 
     Raises:
@@ -134,19 +137,25 @@ def write_dataset(
     if folder.exists():
         raise OutputNotWritable(f"{folder}: exists already. Remove it or name another folder.")
     partial = folder.with_name(f".{folder.name}.partial")
-    plan: list[tuple[str, Defect | None, int]] = [
-        ("train/good", None, counts.train_good),
-        ("test/good", None, counts.test_good),
+    test, validation = counts.test_defective, counts.validation_defective
+    plan: list[tuple[str, Defect | None, range]] = [
+        ("train/good", None, range(counts.train_good)),
+        ("test/good", None, range(counts.test_good)),
     ]
-    plan += [(f"test/{defect}", defect, counts.test_defective) for defect in Defect]
+    plan += [(f"test/{defect}", defect, range(test)) for defect in Defect]
+    if counts.validation_good:
+        plan.append(("validation/good", None, range(counts.validation_good)))
+    if validation:
+        numbers = range(test, test + validation)
+        plan += [(f"validation/{defect}", defect, numbers) for defect in Defect]
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        for group, (place, defect, count) in enumerate(plan):
+        for group, (place, defect, numbers) in enumerate(plan):
             (partial / place).mkdir(parents=True)
             masks = partial / "ground_truth" / str(defect)
             if defect is not None:
-                masks.mkdir(parents=True)
-            for number in range(count):
+                masks.mkdir(parents=True, exist_ok=True)
+            for number in numbers:
                 part = render_part(
                     np.random.default_rng([seed, group, number]),
                     defect,
