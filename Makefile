@@ -6,7 +6,7 @@ DEV := .venv
 DEMO := build/demo-bundle
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle test lint packages clean
+.PHONY: demo demo-bundle test bench lint packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 demo: $(EDGE)/installed
@@ -28,6 +28,10 @@ demo-bundle: $(DEV)/installed
 
 test: packages $(DEV)/installed lint
 	$(DEV)/bin/python -m pytest
+
+# The frame path in figures, on this machine; run it alone.
+bench: packages $(DEV)/installed
+	$(DEV)/bin/python -m tests.bench
 
 lint: $(DEV)/installed
 	$(DEV)/bin/ruff format --check .

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edge.config import Settings
 
 PROGRAM = "edge-run"
+_BENCHMARK_FRAMES = 16
+_BENCHMARK_PAIRS = 60
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -27,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(_check(settings))
         elif options.tune:
             _tune(settings, options.config)
+        elif options.benchmark:
+            _benchmark(settings, options.config)
         else:
             _run(settings, options.once, options.config)
     except StationError as error:
@@ -81,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         "--tune",
         action="store_true",
         help="measure how this PC runs the model best, and keep it beside the settings",
+    )
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="measure the frame path beside the bare network, on this model and camera",
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {edge.__version__}")
@@ -154,6 +163,27 @@ def _tune(settings: "Settings", config: Path | None) -> None:
         f"{path}: for {model.objective} this PC runs {best.streams} streams of batch "
         f"{best.batch} on {best.threads} threads"
     )
+
+
+def _benchmark(settings: "Settings", config: Path | None) -> None:
+    import json
+
+    from edge.cameras.opening import some_frames
+    from edge.files import write_whole
+    from edge.manifest import load_bundle
+    from edge.station.benchmark import benchmark, benchmark_table
+    from edge.station.inspectors import run_plan
+    from edge.station.tuning import beside, tuning_path
+
+    model = settings.model
+    bundle = load_bundle(Path(model.path))
+    frames = some_frames(settings.camera, _BENCHMARK_FRAMES)
+    plan = run_plan(settings, bundle, tuning_path(config, Path(model.path)))
+    result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
+    path = beside(config, Path(model.path), "benchmark")
+    write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
+    print(benchmark_table(result))
+    print(f"written to {path}")
 
 
 def _run(settings: "Settings", once: bool, config: Path | None) -> None:

@@ -2,14 +2,16 @@
 
 import logging
 import re
+import time
 from enum import StrEnum
 from pathlib import Path
 
-from edge.cameras.camera import Camera
+from edge.cameras.camera import Camera, EndOfPictures
 from edge.cameras.pace import Pace
 from edge.cameras.replay import GLOB_CHARACTERS, ReplayCamera, find_pictures
 from edge.config import CameraSettings
-from edge.errors import CameraUriInvalid
+from edge.errors import CameraLost, CameraUriInvalid
+from edge.frame import FrameStatus, Pixels
 from edge.pictures import is_picture
 from edge.redaction import redacted
 
@@ -79,3 +81,27 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     if kind is CameraKind.DEVICE:
         return opencv.open_v4l2(f"/dev/video{uri}" if uri.isdecimal() else uri)
     return opencv.open_stream(uri)
+
+
+def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> list[Pixels]:
+    """Take some complete frames of a camera, for measurements.
+
+    Raises:
+        CameraUriInvalid, CameraNotOpened: see ``open_camera``.
+        CameraLost: not one complete frame came within the limit.
+    """
+    camera = open_camera(settings.uri, settings)
+    deadline = time.monotonic() + limit_s
+    frames: list[Pixels] = []
+    try:
+        while len(frames) < most and time.monotonic() < deadline:
+            frame = camera.read(timeout_s=1.0)
+            if frame is not None and frame.status is FrameStatus.COMPLETE:
+                frames.append(frame.pixels)
+    except EndOfPictures:
+        log.debug("the source has %d frames", len(frames))
+    finally:
+        camera.close()
+    if not frames:
+        raise CameraLost(f"{redacted(settings.uri)}: gave no complete frame. Check the camera.")
+    return frames

@@ -204,9 +204,14 @@ def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning
 
 
 def tuning_path(config: Path | None, model: Path) -> Path:
-    """Return where a station's tuning lies: beside its settings, else beside the model."""
-    beside = config or model
-    return beside.with_name(f"{beside.stem}.tuning.json")
+    """Return where a station's tuning lies."""
+    return beside(config, model, "tuning")
+
+
+def beside(config: Path | None, model: Path, what: str) -> Path:
+    """Return a file of measurements beside the station's settings, else beside the model."""
+    owner = config or model
+    return owner.with_name(f"{owner.stem}.{what}.json")
 
 
 def usable_cores() -> int:

@@ -1,0 +1,244 @@
+"""``make bench``: the frame path in figures, as a table and as ``build/bench.json``.
+
+Everything is measured on this machine, alone and in interleaved pairs. A figure that cannot be
+measured yet is null, with the reason beside it.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from edge.config import MqttSettings
+from edge.frame import Box
+from edge.inspection.detector import Network, RunPlan
+from edge.inspection.heat_map import blend_heat_map
+from edge.inspection.normalization import ScoreScale
+from edge.manifest import Bundle, load_bundle
+from edge.messaging.mqtt import MqttPublisher
+from edge.messaging.state import Condition, State
+from edge.messaging.verdict import StationIdentity, Verdict, payload
+from edge.station.benchmark import (
+    latency_pair,
+    paired,
+    prepared_pieces,
+    steady_latency,
+    throughput_pair,
+)
+from edge.station.tuning import candidate_plans, measure, pc_identity, usable_cores
+from edge.station.worker import Failures, Worker
+from tests.bench.bundles import make_bundles
+from tests.edge.broker import Broker
+from training.data.rendered import render_part
+
+PAIRS = 60
+BUILD = Path("build")
+FRAMES = BUILD / "bench" / "frames"
+
+
+def main() -> int:
+    cv2.setNumThreads(1)
+    whole_path, tiled_path = make_bundles(BUILD / "bench")
+    whole, tiled = load_bundle(whole_path), load_bundle(tiled_path)
+    details: dict[str, Any] = {"pc": pc_identity(), "pairs": PAIRS}
+    say(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, FP32, 256×256; {PAIRS} pairs")
+    figures: dict[str, float | None] = {}
+
+    network = Network(whole, "CPU", RunPlan())
+    for width, height in ((640, 480), (1600, 1200), (2448, 2048)):
+        pair = latency_pair(network, part(width, height), PAIRS)
+        details[f"untiled_{width}x{height}"] = pair.as_json()
+        say(
+            f"untiled {width}×{height}: bare {pair.bare_p50_ms:.2f} ms, frame to verdict "
+            f"{pair.path_p50_ms:.2f} ms, ratio {pair.ratio_median:.3f} "
+            f"(least {pair.ratio_min:.3f}), extra {pair.extra_median_ms:.2f} ms "
+            f"(least {pair.extra_min_ms:.2f})"
+        )
+    figures["untiled_fp32_p50_ratio"] = details["untiled_640x480"]["ratio_median"]
+    figures["untiled_int8_p50_extra_ms"] = None
+    details["untiled_int8_p50_extra_ms"] = "INT8 bundles are not exported yet"
+    figures["untiled_1600x1200_extra_ms"] = details["untiled_1600x1200"]["extra_median_ms"]
+
+    figures["tiled_2448x2048_ratio"] = tiles(tiled, details)
+    figures["throughput_ratio"] = throughput(whole, details)
+    figures["overlay_speedup"] = overlay(details)
+    steady = steady_latency(network, [part(640, 480)], rate_fps=10.0, count=300)
+    details["steady_10_fps"] = {"p50_ms": steady.p50_ms, "p99_ms": steady.p99_ms}
+    figures["p99_over_p50"] = round(steady.p99_ms / steady.p50_ms, 4)
+    say(
+        f"steady 10 frames/s: p50 {steady.p50_ms:.2f} ms, p99 {steady.p99_ms:.2f} ms, "
+        f"ratio {figures['p99_over_p50']:.2f}"
+    )
+    figures["rss_growth_100k"] = memory_growth(details)
+    figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
+
+    result = {**figures, "details": details}
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "bench.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    say(f"written to {BUILD / 'bench.json'}")
+    return 0
+
+
+def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
+    """Return frame time / (tiles × bare time per tile at its best batch and stream count)."""
+    plans = [
+        (measure(bundle, "CPU", plan, 3.0), plan) for plan in candidate_plans(usable_cores(), True)
+    ]
+    best, plan = max(plans, key=lambda item: item[0].pictures_per_s)
+    pixels = part(2448, 2048)
+    pair = latency_pair(Network(bundle, "CPU", plan), pixels, 8)
+    count = len(prepared_pieces(pixels, bundle.manifest))
+    details["tiled_2448x2048"] = {
+        **pair.as_json(),
+        "tiles": count,
+        "batch": plan.batch,
+        "streams": plan.streams,
+        "best_tiles_per_s": best.pictures_per_s,
+    }
+    say(
+        f"tiled 2448×2048, {count} tiles, batch {plan.batch}, {plan.streams} streams: bare "
+        f"{pair.bare_p50_ms:.0f} ms, frame to verdict {pair.path_p50_ms:.0f} ms, ratio "
+        f"{pair.ratio_median:.3f} (least {pair.ratio_min:.3f})"
+    )
+    return round(pair.ratio_median, 4)
+
+
+def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
+    """Return the station's sustained rate / the bare network's best rate, MQTT on."""
+    plans = [
+        (measure(bundle, "CPU", plan, 4.0), plan) for plan in candidate_plans(usable_cores(), False)
+    ]
+    _, plan = max(plans, key=lambda item: item[0].pictures_per_s)
+    folder = BUILD / "bench" / "broker"
+    folder.mkdir(exist_ok=True)
+    broker = Broker(folder.absolute())
+    broker.start()
+    publisher = MqttPublisher(
+        MqttSettings(url=broker.url, station="bench/line/station/cam"),
+        State(Condition.STARTING, "", "memory", "whole"),
+    )
+    worker = Worker("mqtt", publisher.run, Failures())
+    worker.start()
+    identity = StationIdentity(
+        True, "free_run", "whole", "1", bundle.sha256, "fp32/f32", "CPU", "openvino", "0" * 64
+    )
+
+    def record(verdict: Verdict) -> None:
+        publisher.publish(payload(verdict, identity, session=None))
+
+    pictures = [part(640, 480, number) for number in range(8)]
+    rate = throughput_pair(Network(bundle, "CPU", plan), pictures, record, count=100, pairs=7)
+    delivery = publisher.wait_until_delivered(10.0, lambda: False)
+    publisher.stop()
+    worker.join(5.0)
+    broker.stop()
+    details["throughput"] = {
+        **rate.as_json(),
+        "streams": plan.streams,
+        "verdicts_acknowledged": delivery.acknowledged,
+    }
+    say(
+        f"sustained, MQTT on, {plan.streams} streams: bare {rate.bare_per_s:.1f}/s, station "
+        f"{rate.path_per_s:.1f}/s, ratio {rate.ratio_median:.3f} (best {rate.ratio_max:.3f})"
+    )
+    return round(rate.ratio_median, 4)
+
+
+def overlay(details: dict[str, Any]) -> float:
+    """Return how many times faster the heat map is than OpenCV's three steps, 1920×1080."""
+    frame = part(1920, 1080)
+    random = np.random.default_rng(0)
+    anomaly_map = cv2.GaussianBlur(random.random((32, 32), np.float32), (0, 0), 2.0)
+    anomaly_map = (anomaly_map - anomaly_map.min()) / np.ptp(anomaly_map)
+    canvas = frame.copy()
+
+    def opencv() -> None:
+        shown = cv2.resize(anomaly_map, (1920, 1080), interpolation=cv2.INTER_LINEAR)
+        heat = cv2.applyColorMap((shown * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+        cv2.addWeighted(frame, 0.6, heat, 0.4, 0)
+
+    def ours() -> None:
+        blend_heat_map(canvas, Box(0, 0, 1920, 1080), anomaly_map, ScoreScale(0.5, 1.0))
+
+    pair = paired(ours, opencv, PAIRS)
+    details["overlay_1920x1080"] = {
+        "ours_ms": round(pair.bare_p50_ms, 3),
+        "opencv_ms": round(pair.path_p50_ms, 3),
+    }
+    say(
+        f"overlay 1920×1080: {pair.bare_p50_ms:.2f} ms, OpenCV {pair.path_p50_ms:.2f} ms, "
+        f"{pair.ratio_median:.2f} times faster"
+    )
+    return round(pair.ratio_median, 4)
+
+
+def memory_growth(details: dict[str, Any]) -> float:
+    """Return the growth of resident memory between 1,000 and 100,000 frames, as a share."""
+    output = subprocess.run(
+        [sys.executable, "-m", "tests.bench.memory"], check=True, capture_output=True, text=True
+    ).stdout
+    after = {
+        int(frames): int(rss) for frames, rss in (line.split() for line in output.splitlines())
+    }
+    growth = after[100_000] / after[1_000] - 1.0
+    details["rss_kib_by_frames"] = after
+    say(f"100,000 frames: resident {after[1_000] / 1024:.1f} → {after[100_000] / 1024:.1f} MiB")
+    return round(growth, 4)
+
+
+def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
+    """Return seconds from process start to READY (median of 5, warm) and resident MiB then."""
+    FRAMES.mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        cv2.imwrite(str(FRAMES / f"{number}.png"), part(640, 480, number))
+    seconds, resident = [], []
+    for _ in range(6):
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "edge.cli", "--camera", str(FRAMES)),
+                *("--model", str(bundle), "--rate", "2"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        wait_for(lambda line: "inspecting" in line, process.stderr)
+        seconds.append(time.monotonic() - started)
+        time.sleep(1.0)
+        resident.append(psutil.Process(process.pid).memory_info().rss / 2**20)
+        process.terminate()
+        process.communicate(timeout=30)
+    ready_s, rss_mib = statistics.median(seconds[1:]), max(resident)
+    details["ready_s"] = [round(value, 3) for value in seconds]
+    say(f"ready after {ready_s:.2f} s, resident {rss_mib:.0f} MiB")
+    return round(ready_s, 3), round(rss_mib, 1)
+
+
+def wait_for(holds: Callable[[str], bool], lines: Any) -> None:
+    for line in lines:
+        if holds(line):
+            return
+    raise RuntimeError("edge-run ended before it was ready")
+
+
+def part(width: int, height: int, number: int = 0) -> NDArray[np.uint8]:
+    return render_part(np.random.default_rng(number), width=width, height=height).pixels
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Prints resident memory in KiB after 1,000 and after 100,000 frames of a station."""
+
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from edge.inspection.detector import Detector, Network
+from edge.inspection.inspector import Inspector
+from edge.manifest import load_bundle
+from edge.messaging.verdict import StationIdentity, Verdict, payload, to_json
+from edge.station.benchmark import MemoryCamera
+from edge.station.mailbox import EveryMailbox
+from edge.station.sinks import Sink
+from edge.station.station import Station
+from edge.station.worker import Failures
+from tests.small_bundle import defective_picture, good_picture, write_bundle
+
+CHECKPOINTS = (1_000, 100_000)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = load_bundle(write_bundle(Path(folder)))
+    identity = StationIdentity(
+        True, "free_run", "part", "1", bundle.sha256, "fp32/f32", "CPU", "openvino", "0" * 64
+    )
+    process = psutil.Process()
+
+    def record(verdict: Verdict) -> None:
+        to_json(payload(verdict, identity, session=None))
+        if verdict.frame.number in CHECKPOINTS:
+            print(verdict.frame.number, process.memory_info().rss // 1024, flush=True)
+
+    failures = Failures()
+    pictures = [good_picture(0), defective_picture(1), good_picture(2)]
+    Station(
+        MemoryCamera(pictures, CHECKPOINTS[-1]),
+        EveryMailbox(4, room_limit_s=None),
+        [Inspector(Detector(Network(bundle)), bundle.manifest)],
+        [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
+        failures,
+    ).run()
+
+
+if __name__ == "__main__":
+    main()
