@@ -166,3 +166,15 @@ def test_a_frame_smaller_than_a_tile_is_refused_with_both_sizes(width: int, heig
 def test_a_frame_of_endless_tiles_is_refused() -> None:
     with pytest.raises(FrameUnsuitable, match=rf"more than {MOST_TILES}.*larger tiles"):
         plan_tiles(Box(0, 0, 9000, 9000), TileSpec(height=16, width=16, overlap=0.9))
+
+
+def test_tiles_that_disagree_blend_without_a_seam() -> None:
+    plan = plan_tiles(Box(0, 0, 96, 64), TileSpec(height=64, width=64, overlap=0.5))
+    maps = np.stack([np.zeros((64, 64), np.float32), np.ones((64, 64), np.float32)])
+
+    steps = np.diff(blend(maps, plan), axis=1)
+
+    assert len(plan) == 2
+    assert (steps >= 0.0).all()
+    assert steps.max() <= 0.06  # of 32 shared columns; and none at the tiles' own edges
+    assert steps[:, 31].max() <= 0.01 and steps[:, 63].max() <= 0.01

@@ -134,3 +134,32 @@ def test_a_source_that_has_nothing_takes_no_number() -> None:
     turns = Turns()
     assert turns.take(lambda: None) is None
     assert turns.take(lambda: 7) == (0, 7)
+
+
+def test_one_thread_takes_at_a_time() -> None:
+    """Otherwise the numbers would not follow the order of the items."""
+    turns, threads = Turns(), Threads()
+    first_inside, second_comes, second_inside = (threading.Event() for _ in range(3))
+    together: list[bool] = []
+
+    def slow() -> int:
+        first_inside.set()
+        assert second_comes.wait(GENEROUS_S)
+        together.append(second_inside.wait(0.1))
+        return 1
+
+    def quick() -> int:
+        second_inside.set()
+        return 2
+
+    def take_second() -> None:
+        assert first_inside.wait(GENEROUS_S)
+        second_comes.set()
+        assert turns.take(quick) == (1, 2)
+
+    threads.start(lambda: turns.take(slow))
+    threads.start(take_second)
+    threads.join()
+
+    assert threads.errors == []
+    assert together == [False]
