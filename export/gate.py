@@ -176,10 +176,19 @@ def _agreement(
     pairs = list(zip(expected, found, strict=True))
     # Of numpy, because min and max of Python lose NaN.
     return _Agreement(
-        float(np.max([abs(a.score - b.score) / spread for a, b in pairs])),
+        float(np.max([_score_difference(a.score, b.score, spread) for a, b in pairs])),
         float(np.min([_correlation(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
         float(np.max([_map_difference(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
     )
+
+
+def _score_difference(a: float, b: float, spread: float) -> float:
+    """Return a difference in shares of the spread.
+
+    Of a score far outside the spread, as noise has it, the last digits of float32 alone are more
+    than that; there the share is of a hundredth of the score.
+    """
+    return abs(a - b) / max(spread, 0.01 * abs(a))
 
 
 def _map_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
