@@ -1,7 +1,8 @@
 """The heat map as one pass over the frame: enlarge, normalize, colour, blend and draw the contour.
 
-A frame has thousands of times the pixels of its anomaly map, so the map is looked up once for every
-two by two pixels, and all that is left per pixel is one multiplication and one addition.
+A frame has thousands of times the pixels of its anomaly map, so the map is looked up once for a
+block of two by two pixels (four by four where the map's cells are large), and all that is left per
+pixel is one multiplication and one addition.
 """
 
 from functools import lru_cache
@@ -19,6 +20,7 @@ from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
 VISIBLE_FROM, DENSEST_AT, DENSITY = 0.35, 0.75, 0.55
 
 _LEVELS = 256
+_COARSE_CELL_PX = 32
 _READ_MAP = numba.types.Array(numba.float32, 2, "C", readonly=True)
 _CONTOUR_INSIDE, _CONTOUR_OUTSIDE = 255, 24  # white next to ink: seen on every background
 
@@ -47,12 +49,15 @@ def blend_heat_map(
     levels = np.nan_to_num(normalize(anomaly_map, scale), nan=1.0).astype(np.float32)
     levels *= np.float32(_LEVELS - 1)
     added, kept = _blending()
+    cell_px = min(box.height // levels.shape[0], box.width // levels.shape[1])
+    block_px = 4 if cell_px >= _COARSE_CELL_PX else 2
     _blend(
         canvas.reshape(canvas.shape[0], -1),
         box.x,
         box.y,
         box.width,
         box.height,
+        block_px,
         np.ascontiguousarray(levels),
         np.float32(THRESHOLD * (_LEVELS - 1)),
         added,
@@ -74,7 +79,7 @@ def _blending() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
 @kernel(
     (
         numba.uint8[:, ::1],
-        *[numba.int64] * 4,
+        *[numba.int64] * 5,
         _READ_MAP,
         numba.float32,
         numba.types.Array(numba.uint16, 2, "C", readonly=True),
@@ -82,39 +87,39 @@ def _blending() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     )
 )
 def _blend(  # type: ignore[no-untyped-def]
-    canvas, left, top, width, height, levels, threshold, added, kept
+    canvas, left, top, width, height, block, levels, threshold, added, kept
 ):
     rows, columns = levels.shape
-    half_width, half_height = (width + 1) // 2, (height + 1) // 2
-    wide = np.empty((rows, half_width), np.float32)
-    for x in range(half_width):
-        at = min(max((2 * x + 1) * columns / width - 0.5, 0.0), columns - 1.0)
+    across, down = (width + block - 1) // block, (height + block - 1) // block
+    wide = np.empty((rows, across), np.float32)
+    for x in range(across):
+        at = min(max((x + 0.5) * block * columns / width - 0.5, 0.0), columns - 1.0)
         i = int(at)
         j = min(i + 1, columns - 1)
         share = np.float32(at - i)
         for y in range(rows):
             wide[y, x] = levels[y, i] + (levels[y, j] - levels[y, i]) * share
-    # Three rows of the enlarged map roll along: the contour looks one row up and down.
-    values = np.empty((3, half_width), np.float32)
-    keep = np.empty(3 * width + 6, np.uint16)
-    add = np.empty(3 * width + 6, np.uint16)
-    for y in range(half_height + 1):
-        at = min(max((2 * y + 1) * rows / height - 0.5, 0.0), rows - 1.0)
+    # Three block rows of the enlarged map roll along: the contour looks one row up and down.
+    values = np.empty((3, across), np.float32)
+    keep = np.empty(3 * block * across, np.uint16)
+    add = np.empty(3 * block * across, np.uint16)
+    for y in range(down + 1):
+        at = min(max((y + 0.5) * block * rows / height - 0.5, 0.0), rows - 1.0)
         i = int(at)
         j = min(i + 1, rows - 1)
         share = np.float32(at - i)
         fresh = values[y % 3]
         upper, lower = wide[i], wide[j]
-        for x in range(half_width):
+        for x in range(across):
             fresh[x] = upper[x] + (lower[x] - upper[x]) * share
         if y == 0:
             values[2, :] = fresh
             continue
         above, here, below = values[(y - 2) % 3], values[(y - 1) % 3], fresh
-        if y == half_height:
+        if y == down:
             below = here
         visible = False
-        for x in range(half_width):
+        for x in range(across):
             value = here[x]
             level = int(value)
             q = kept[level]
@@ -124,7 +129,7 @@ def _blend(  # type: ignore[no-untyped-def]
                 (above[x] >= threshold) != inside
                 or (below[x] >= threshold) != inside
                 or (x > 0 and (here[x - 1] >= threshold) != inside)
-                or (x + 1 < half_width and (here[x + 1] >= threshold) != inside)
+                or (x + 1 < across and (here[x + 1] >= threshold) != inside)
             )
             if edge:
                 q = np.uint16(0)
@@ -132,14 +137,16 @@ def _blend(  # type: ignore[no-untyped-def]
                 g = b
                 r = b
             visible = visible or q != 256
-            p = 6 * x
-            keep[p], keep[p + 1], keep[p + 2] = q, q, q
-            keep[p + 3], keep[p + 4], keep[p + 5] = q, q, q
-            add[p], add[p + 1], add[p + 2] = b, g, r
-            add[p + 3], add[p + 4], add[p + 5] = b, g, r
+            p = 3 * block * x
+            for _ in range(block // 2):
+                keep[p], keep[p + 1], keep[p + 2] = q, q, q
+                keep[p + 3], keep[p + 4], keep[p + 5] = q, q, q
+                add[p], add[p + 1], add[p + 2] = b, g, r
+                add[p + 3], add[p + 4], add[p + 5] = b, g, r
+                p += 6
         if not visible:
             continue
-        for row in range(2 * (y - 1), min(2 * y, height)):
+        for row in range(block * (y - 1), min(block * y, height)):
             pixels = canvas[top + row, 3 * left : 3 * (left + width)]
             for k in range(3 * width):
                 pixels[k] = (np.uint16(pixels[k]) * keep[k] + add[k]) >> 8

@@ -71,13 +71,7 @@ def main() -> int:
     figures["tiled_2448x2048_ratio"] = tiles(tiled, details)
     figures["throughput_ratio"] = throughput(whole, details)
     figures["overlay_speedup"] = overlay(details)
-    steady = steady_latency(network, [part(640, 480)], rate_fps=10.0, count=300)
-    details["steady_10_fps"] = {"p50_ms": steady.p50_ms, "p99_ms": steady.p99_ms}
-    figures["p99_over_p50"] = round(steady.p99_ms / steady.p50_ms, 4)
-    say(
-        f"steady 10 frames/s: p50 {steady.p50_ms:.2f} ms, p99 {steady.p99_ms:.2f} ms, "
-        f"ratio {figures['p99_over_p50']:.2f}"
-    )
+    figures["p99_over_p50"] = steady(network, details)
     figures["rss_growth_100k"] = memory_growth(details)
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
 
@@ -179,6 +173,22 @@ def overlay(details: dict[str, Any]) -> float:
         f"{pair.ratio_median:.2f} times faster"
     )
     return round(pair.ratio_median, 4)
+
+
+def steady(network: Network, details: dict[str, Any]) -> float:
+    """Return p99 / p50 of the total at 10 frames/s: the median of blocks, for machines stall."""
+    blocks = [steady_latency(network, [part(640, 480)], 10.0, 150) for _ in range(5)]
+    ratios = [block.p99_ms / block.p50_ms for block in blocks]
+    details["steady_10_fps"] = {
+        "frames_per_block": 150,
+        "p50_ms": [round(block.p50_ms, 2) for block in blocks],
+        "p99_ms": [round(block.p99_ms, 2) for block in blocks],
+    }
+    say(
+        f"steady 10 frames/s, 5 blocks of 150: p99/p50 {statistics.median(ratios):.2f} "
+        f"(least {min(ratios):.2f}, most {max(ratios):.2f})"
+    )
+    return round(statistics.median(ratios), 4)
 
 
 def memory_growth(details: dict[str, Any]) -> float:

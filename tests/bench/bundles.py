@@ -25,7 +25,7 @@ def make_bundles(folder: Path) -> tuple[Path, Path]:
     save_file(build_backbone("resnet18").state_dict(), weights)
     parts = folder / "parts"
     if not parts.exists():
-        write_dataset(parts, Counts(train_good=12, test_good=2, test_defective=1))
+        write_dataset(parts, Counts(train_good=40, test_good=2, test_defective=1))
     for bundle, options in ((whole, []), (tiled, ["--tile", "256", "--overlap", "0.25"])):
         checkpoint = bundle.with_suffix(".safetensors")
         _run(

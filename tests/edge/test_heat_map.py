@@ -65,10 +65,10 @@ def step_by_step(pixels: np.ndarray, anomaly_map: np.ndarray) -> tuple[np.ndarra
     return mixed, values
 
 
-def away_from_contour(values: np.ndarray) -> np.ndarray:
-    """Return where no value on the other side of the threshold is within three pixels."""
+def away_from_contour(values: np.ndarray, reach_px: int = 3) -> np.ndarray:
+    """Return where no value on the other side of the threshold is within reach."""
     inside = (values >= THRESHOLD).astype(np.uint8)
-    kernel = np.ones((7, 7), np.uint8)
+    kernel = np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)
     return cv2.dilate(inside, kernel) == cv2.erode(inside, kernel)
 
 
@@ -133,16 +133,20 @@ def test_a_map_below_the_visible_values_changes_nothing(height: int, width: int)
     assert np.array_equal(blended(pixels, smooth_map(5, 5, highest)), pixels)
 
 
-@pytest.mark.parametrize(("height", "width"), [(300, 400), (301, 399)])
+@pytest.mark.parametrize(
+    ("height", "width", "cells", "reach_px"),
+    [(300, 400, 12, 3), (301, 399, 12, 3), (600, 800, 9, 6), (601, 799, 9, 6)],
+    ids=["blocks of 2", "blocks of 2, odd", "blocks of 4", "blocks of 4, odd"],
+)
 def test_the_contour_lies_between_values_on_either_side_of_the_threshold(
-    height: int, width: int
+    height: int, width: int, cells: int, reach_px: int
 ) -> None:
-    pixels, anomaly_map = np.full((height, width, 3), 100, np.uint8), smooth_map(9, 9, 10.0)
+    pixels, anomaly_map = np.full((height, width, 3), 100, np.uint8), smooth_map(cells, cells, 10.0)
     _, values = step_by_step(pixels, anomaly_map)
 
     drawn = blended(pixels, anomaly_map)
 
-    far = away_from_contour(values)
+    far = away_from_contour(values, reach_px)
     contour = (drawn == WHITE).all(axis=2), (drawn == INK).all(axis=2)
     for line in contour:
         assert line.sum() >= min(height, width)  # it crosses the picture
