@@ -99,11 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(options: argparse.Namespace) -> "Settings":
     from edge.config import load_settings
 
+    # Tuning opens no camera, so it asks for none.
+    unused = "0" if options.tune and not options.config else None
     return load_settings(
         options.config,
         {
             "camera": {
-                "uri": options.camera,
+                "uri": options.camera or unused,
                 "rate_fps": options.rate,
                 "loop": False if options.once else None,
             },

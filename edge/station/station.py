@@ -65,6 +65,7 @@ class Station:
         self._deadlines_missed = 0
         self._latencies = StageLatencies()
         self._emitting = threading.Lock()
+        self._counting = threading.Lock()  # its own: a sink may count while others wait for it
         self._stopping = False
         self._lost: CameraLost | None = None
         self._last_number = 0
@@ -108,7 +109,7 @@ class Station:
 
     def tally(self) -> Tally:
         """Return the counts so far."""
-        with self._emitting:
+        with self._counting:
             return Tally(
                 results=dict(self._results),
                 reasons=dict(self._reasons),
@@ -224,11 +225,13 @@ class Station:
 
     def _count(self, verdict: Verdict) -> None:
         decision = verdict.inspection.decision
-        self._results[decision.result] += 1
-        self._reasons[decision.reason] += 1
-        self._latencies.record(verdict)
         total_ms = (verdict.decided_ns - verdict.frame.captured_ns) / 1e6
-        self._deadlines_missed += self._deadline_ms is not None and total_ms > self._deadline_ms
+        late = self._deadline_ms is not None and total_ms > self._deadline_ms
+        with self._counting:
+            self._results[decision.result] += 1
+            self._reasons[decision.reason] += 1
+            self._latencies.record(verdict)
+            self._deadlines_missed += late
 
     def _emit_overrun(self, frame: Frame) -> None:
         detail = (

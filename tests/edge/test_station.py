@@ -433,14 +433,19 @@ def test_most_parts_holds_for_all_inspectors_together(
     assert seen.numbers == list(range(1, most_parts + 1))
 
 
-def test_counts_can_be_read_while_three_inspectors_work(three: list[TogetherInspector]) -> None:
-    one = station(ScriptedCamera(frames(60)), three, Collected())
-    runner = threading.Thread(target=one.run)
-    runner.start()
-    counts = []
-    while runner.is_alive():
-        counts.append(one.tally().parts)
-    runner.join()
+def test_a_sink_may_read_the_counts_while_the_others_wait_for_it(
+    three: list[TogetherInspector],
+) -> None:
+    counts: list[int] = []
 
+    def read(verdict: Verdict) -> None:
+        counts.append(one.tally().parts)
+
+    one = station(ScriptedCamera(frames(60)), three, read, bound=1)
+    runner = threading.Thread(target=one.run, daemon=True)
+    runner.start()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
     assert counts == sorted(counts)
-    assert one.tally().parts == 60
+    assert (len(counts), counts[-1]) == (60, 60)
