@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.compiled import kernel, part_of_kernel
 from edge.frame import Box
 from edge.manifest import InputSpec
 
@@ -64,24 +66,20 @@ def find_regions(
         At most 32 regions, and whether there were more. A box holds every frame pixel that its
         region touches, and lies inside the placement.
     """
-    mask = (anomaly_map >= threshold).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count == 1:
+    boxes, cells, peaks = _components(np.ascontiguousarray(anomaly_map), np.float32(threshold))
+    if not len(cells):
         return (), False
     rows, columns = anomaly_map.shape
     pixels_per_cell = placement.width * placement.height / (rows * columns)
-    areas_px = np.rint(stats[:, cv2.CC_STAT_AREA] * pixels_per_cell)
-    peaks = np.full(count, -np.inf, anomaly_map.dtype)
-    inside = mask > 0
-    np.maximum.at(peaks, labels[inside], anomaly_map[inside])
-    strongest_first = np.argsort(-peaks[1:], kind="stable") + 1
+    areas_px = np.rint(cells * pixels_per_cell)
+    strongest_first = np.argsort(-peaks, kind="stable")
     # Only what is reported becomes an object: a noisy map has thousands of regions.
     reported = strongest_first[areas_px[strongest_first] >= smallest_area_px]
     regions = []
     for label in reported[:MAX_REGIONS]:
-        left, top, width, height = (int(value) for value in stats[label, :4])
-        x0, x1 = _stretched(left, left + width, placement.width, columns)
-        y0, y1 = _stretched(top, top + height, placement.height, rows)
+        left, top, right, bottom = (int(value) for value in boxes[label])
+        x0, x1 = _stretched(left, right, placement.width, columns)
+        y0, y1 = _stretched(top, bottom, placement.height, rows)
         regions.append(
             Region(
                 x=placement.x + x0,
@@ -98,3 +96,79 @@ def find_regions(
 def _stretched(start: int, stop: int, length_px: int, cells: int) -> tuple[int, int]:
     """Return the pixels that the cells ``start`` to ``stop`` touch; whole numbers, so exact."""
     return start * length_px // cells, -(-stop * length_px // cells)
+
+
+@part_of_kernel
+def _root(parent, label):  # type: ignore[no-untyped-def]
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@kernel((numba.types.Array(numba.float32, 2, "C", readonly=True), numba.float32))
+def _components(anomaly_map, threshold):  # type: ignore[no-untyped-def]
+    """Threshold, label 8-connected components and measure them in one pass.
+
+    Returns:
+        ``(N, 4)`` left, top, right, bottom (both exclusive), ``(N,)`` cells and ``(N,)`` peaks, in
+        the order of their first cell.
+    """
+    rows, columns = anomaly_map.shape
+    most = ((rows + 1) // 2) * ((columns + 1) // 2)  # no two fresh labels ever touch
+    parent = np.empty(most, np.int32)
+    boxes = np.empty((most, 4), np.int32)
+    cells = np.zeros(most, np.int64)
+    peaks = np.empty(most, np.float32)
+    above = np.full(columns + 2, -1, np.int32)
+    here = np.full(columns + 2, -1, np.int32)
+    count = 0
+    for y in range(rows):
+        for x in range(columns):
+            value = anomaly_map[y, x]
+            if not value >= threshold:
+                here[x + 1] = -1
+                continue
+            # The cell above touches all other neighbours, and the left one touches that above it:
+            # only the left side and the upper right can be two components that meet here.
+            label = above[x + 1]
+            if label < 0:
+                label = here[x] if here[x] >= 0 else above[x]
+                other = above[x + 2]
+                if label < 0:
+                    label = other
+                elif other >= 0:
+                    label, other = _root(parent, label), _root(parent, other)
+                    # The older label stays, so that the order is that of the first cells.
+                    label, other = min(label, other), max(label, other)
+                    parent[other] = label
+            if label < 0:
+                label = count
+                count += 1
+                parent[label] = label
+                boxes[label, 0], boxes[label, 1] = x, y
+                boxes[label, 2], boxes[label, 3] = x + 1, y + 1
+                peaks[label] = value
+            here[x + 1] = label
+            cells[label] += 1
+            boxes[label, 0] = min(boxes[label, 0], x)
+            boxes[label, 2] = max(boxes[label, 2], x + 1)
+            boxes[label, 3] = y + 1
+            peaks[label] = max(peaks[label], value)
+        above, here = here, above
+    found = 0
+    for label in range(count):
+        root = _root(parent, label)
+        if root != label:
+            cells[root] += cells[label]
+            boxes[root, 0] = min(boxes[root, 0], boxes[label, 0])
+            boxes[root, 1] = min(boxes[root, 1], boxes[label, 1])
+            boxes[root, 2] = max(boxes[root, 2], boxes[label, 2])
+            boxes[root, 3] = max(boxes[root, 3], boxes[label, 3])
+            peaks[root] = max(peaks[root], peaks[label])
+    for label in range(count):
+        if parent[label] == label:
+            boxes[found] = boxes[label]
+            cells[found], peaks[found] = cells[label], peaks[label]
+            found += 1
+    return boxes[:found].copy(), cells[:found].copy(), peaks[:found].copy()
