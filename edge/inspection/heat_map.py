@@ -22,7 +22,9 @@ VISIBLE_FROM, DENSEST_AT, DENSITY = 0.35, 0.75, 0.55
 _LEVELS = 256
 _COARSE_CELL_PX = 32
 _READ_MAP = numba.types.Array(numba.float32, 2, "C", readonly=True)
-_CONTOUR_INSIDE, _CONTOUR_OUTSIDE = 255, 24  # white next to ink: seen on every background
+# White next to ink: seen on every background. In 1/256, two samples in a word.
+_INSIDE_WORD, _OUTSIDE_WORD = 255 * 0x0100_0100, 24 * 0x0100_0100
+_KEEP_WORD = 0x0100_0100
 
 
 def blend_heat_map(
@@ -66,14 +68,20 @@ def blend_heat_map(
 
 
 @lru_cache(maxsize=1)
-def _blending() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return what each level adds, ``(256, 3)``, and keeps of the picture, in 1/256."""
+def _blending() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return what each level adds, ``(256, 3)``, and keeps of the picture, ``(256,)``, in 1/256.
+
+    Two 16-bit samples lie in each word, since two pixels at least are treated alike: blue and
+    green, red and blue, green and red.
+    """
     level = np.arange(_LEVELS)
     colours = cv2.applyColorMap(level.astype(np.uint8)[None], cv2.COLORMAP_TURBO)[0]
     shown = (level / (_LEVELS - 1) - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM)
     density = np.rint(np.clip(shown, 0.0, 1.0) * DENSITY * 256)
     added = colours * density[:, None] + np.where(density > 0, 128, 0)[:, None]
-    return added.astype(np.uint16), (256 - density).astype(np.uint16)
+    kept = np.repeat(256 - density, 2)
+    two_pixels = np.tile(added, 2).astype(np.uint16)
+    return two_pixels.view(np.uint32), kept.astype(np.uint16).view(np.uint32)
 
 
 @kernel(
@@ -82,8 +90,8 @@ def _blending() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         *[numba.int64] * 5,
         _READ_MAP,
         numba.float32,
-        numba.types.Array(numba.uint16, 2, "C", readonly=True),
-        numba.types.Array(numba.uint16, 1, "C", readonly=True),
+        numba.types.Array(numba.uint32, 2, "C", readonly=True),
+        numba.types.Array(numba.uint32, 1, "C", readonly=True),
     )
 )
 def _blend(  # type: ignore[no-untyped-def]
@@ -101,8 +109,9 @@ def _blend(  # type: ignore[no-untyped-def]
             wide[y, x] = levels[y, i] + (levels[y, j] - levels[y, i]) * share
     # Three block rows of the enlarged map roll along: the contour looks one row up and down.
     values = np.empty((3, across), np.float32)
-    keep = np.empty(3 * block * across, np.uint16)
-    add = np.empty(3 * block * across, np.uint16)
+    keep_words = np.empty(3 * block * across // 2, np.uint32)
+    add_words = np.empty(3 * block * across // 2, np.uint32)
+    keep, add = keep_words.view(np.uint16), add_words.view(np.uint16)
     for y in range(down + 1):
         at = min(max((y + 0.5) * block * rows / height - 0.5, 0.0), rows - 1.0)
         i = int(at)
@@ -123,7 +132,7 @@ def _blend(  # type: ignore[no-untyped-def]
             value = here[x]
             level = int(value)
             q = kept[level]
-            b, g, r = added[level, 0], added[level, 1], added[level, 2]
+            bg, rb, gr = added[level, 0], added[level, 1], added[level, 2]
             inside = value >= threshold
             edge = (
                 (above[x] >= threshold) != inside
@@ -132,18 +141,15 @@ def _blend(  # type: ignore[no-untyped-def]
                 or (x + 1 < across and (here[x + 1] >= threshold) != inside)
             )
             if edge:
-                q = np.uint16(0)
-                b = np.uint16((_CONTOUR_INSIDE if inside else _CONTOUR_OUTSIDE) * 256)
-                g = b
-                r = b
-            visible = visible or q != 256
-            p = 3 * block * x
+                q = np.uint32(0)
+                bg = np.uint32(_INSIDE_WORD if inside else _OUTSIDE_WORD)
+                rb, gr = bg, bg
+            visible = visible or q != _KEEP_WORD
+            p = 3 * block * x // 2
             for _ in range(block // 2):
-                keep[p], keep[p + 1], keep[p + 2] = q, q, q
-                keep[p + 3], keep[p + 4], keep[p + 5] = q, q, q
-                add[p], add[p + 1], add[p + 2] = b, g, r
-                add[p + 3], add[p + 4], add[p + 5] = b, g, r
-                p += 6
+                keep_words[p], keep_words[p + 1], keep_words[p + 2] = q, q, q
+                add_words[p], add_words[p + 1], add_words[p + 2] = bg, rb, gr
+                p += 3
         if not visible:
             continue
         for row in range(block * (y - 1), min(block * y, height)):
