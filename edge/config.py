@@ -42,7 +42,7 @@ class CameraSettings(_Section):
         loop: start files over at their end.
         policy: ``latest`` skips frames that nobody had time for, ``every`` inspects each;
             ``auto`` is ``every`` for files and ``latest`` for live cameras.
-        queue_depth: frames that may wait under ``every``.
+        queue_depth: frames of a live camera that may wait under ``every``.
         crop: region of interest in frame pixels.
     """
 

@@ -32,16 +32,13 @@ class RunPlan:
 class Network:
     """A compiled bundle; its detectors share weights and threads."""
 
-    def __init__(
-        self, bundle: Bundle, device: str = "CPU", plan: RunPlan = RunPlan(), cache: str = ""
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: str = "CPU", plan: RunPlan = RunPlan()) -> None:
         """Compile the IR with the arithmetic it was validated with.
 
         Args:
             bundle: verified bundle; its bytes are compiled, the files are not opened again.
             device: an OpenVINO device.
             plan: how to use the PC.
-            cache: folder for compiled models; empty for none.
 
         Raises:
             BundleDamaged: the graph's inputs and outputs are not those the manifest names.
@@ -71,8 +68,6 @@ class Network:
             if plan.batch > 1:
                 model.reshape([plan.batch, manifest.input.height, manifest.input.width, 3])
                 _check_batch(model, manifest, plan.batch)
-            if cache:
-                core.set_property({"CACHE_DIR": cache})
             self._compiled = core.compile_model(model, device, _properties(manifest, device, plan))
         except RuntimeError as error:
             raise ModelError(

@@ -117,7 +117,7 @@ def _run(
         sinks.append(Sink("overlays", overlays.write, bound, camera.can_wait, failures))
     station = Station(
         camera,
-        _mailbox(settings, camera),
+        _mailbox(settings, camera, len(inspectors)),
         inspectors,
         sinks,
         failures,
@@ -233,11 +233,14 @@ def _record_sink(
     return Sink("verdicts", deliver, RECORD_QUEUE_BOUND, camera.can_wait, failures)
 
 
-def _mailbox(settings: Settings, camera: Camera) -> Mailbox[Frame]:
+def _mailbox(settings: Settings, camera: Camera, inspectors: int) -> Mailbox[Frame]:
     policy = settings.camera.policy
     if policy == "latest" or (policy == "auto" and not camera.can_wait):
         return LatestMailbox()
-    return EveryMailbox(settings.camera.queue_depth, None if camera.can_wait else 0.0)
+    if camera.can_wait:
+        # One picture for each inspector is enough; more would only wait.
+        return EveryMailbox(inspectors, room_limit_s=None)
+    return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
 
 
 def _identity(settings: Settings, bundle: Bundle, camera: Camera) -> StationIdentity:
