@@ -101,6 +101,7 @@ def latency_pair(network: Network, pixels: Pixels, pairs: int) -> Paired:
         lambda: detector.predict_all(len(prepared), _keep),
         lambda: inspector.inspect(frame),
         pairs,
+        warm_up=1,
     )
 
 

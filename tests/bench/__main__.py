@@ -72,6 +72,7 @@ def main() -> int:
     figures["throughput_ratio"] = throughput(whole, details)
     figures["overlay_speedup"] = overlay(details)
     figures["p99_over_p50"] = steady(network, details)
+    several_cameras(whole_path, details)
     figures["rss_growth_100k"] = memory_growth(details)
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
 
@@ -145,6 +146,28 @@ def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
         f"{rate.path_per_s:.1f}/s, ratio {rate.ratio_median:.3f} (best {rate.ratio_max:.3f})"
     )
     return round(rate.ratio_median, 4)
+
+
+def several_cameras(bundle: Path, details: dict[str, Any]) -> None:
+    """Measure one station with all cores, and one station a core side by side."""
+    count = usable_cores()
+    rates: dict[str, list[float]] = {"one": [], "several": []}
+    for _ in range(3):
+        rates["one"].append(sum(stations(bundle, 1, count)))
+        rates["several"].append(sum(stations(bundle, count, 1)))
+    one, several = (statistics.median(rates[name]) for name in ("one", "several"))
+    details["cameras"] = {"count": count, "one_per_s": one, "several_per_s": several}
+    say(
+        f"one camera {one:.1f}/s on {count} threads; {count} cameras, a process with 1 thread "
+        f"each, {several:.1f}/s together"
+    )
+
+
+def stations(bundle: Path, count: int, threads: int) -> list[float]:
+    """Run stations side by side for five seconds each and return their rates."""
+    command = [sys.executable, "-m", "tests.bench.one_camera", str(bundle), str(threads), "5"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return [float(process.communicate(timeout=120)[0]) for process in running]
 
 
 def overlay(details: dict[str, Any]) -> float:
