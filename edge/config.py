@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
 from edge.errors import ConfigurationError
 from edge.manifest import Crop
 from edge.messaging.topics import StationTopic
+from edge.record_settings import (
+    DriftSettings,
+    HandshakeSettings,
+    JournalSettings,
+    SnapshotSettings,
+    WatchdogSettings,
+)
 from edge.redaction import redacted
 from edge.settings_file import Location, SettingsFile, read_settings_file
+from edge.settings_section import Section
 
 DEFAULT_STATION = "site/line/station/camera"
 MOST_FAULTS = 10
@@ -29,21 +38,19 @@ class ConfigurationInvalid(ConfigurationError):
     """A key is unknown, missing, of another type or out of range."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class CameraSettings(_Section):
+class CameraSettings(Section):
     """Where pictures come from.
 
     Attributes:
-        uri: folder, glob, picture, video file, ``0``, ``/dev/v4l/by-id/…``, ``rtsp://``, ``http://``.
+        uri: folder, glob, picture, video file, ``watch://FOLDER``, ``0``, ``/dev/v4l/by-id/…``,
+            ``gige://…``, ``usb3://…``, ``rtsp://…``, ``http://…``.
         rate_fps: of files; None replays them as fast as they are inspected.
         loop: start files over at their end.
         policy: ``latest`` skips frames that nobody had time for, ``every`` inspects each;
             ``auto`` is ``every`` for files and ``latest`` for live cameras.
         queue_depth: frames of a live camera that may wait under ``every``.
         crop: region of interest in frame pixels.
+        sensor, trigger, supervision: of a live camera.
     """
 
     uri: str = Field(min_length=1)
@@ -52,6 +59,9 @@ class CameraSettings(_Section):
     policy: Literal["latest", "every", "auto"] = "auto"
     queue_depth: int = Field(default=8, ge=1, le=1000)
     crop: Crop | None = None
+    sensor: SensorSettings = SensorSettings()
+    trigger: TriggerSettings = TriggerSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
 
     @field_validator("uri", mode="before")
     @classmethod
@@ -60,7 +70,7 @@ class CameraSettings(_Section):
         return str(uri) if isinstance(uri, int) and not isinstance(uri, bool) else uri
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Which bundle runs and where.
 
     Attributes:
@@ -69,15 +79,17 @@ class ModelSettings(_Section):
         threads: thread budget of inference; 0 takes every core this process may use.
         objective: ``latency`` inspects one frame at a time with all threads, ``throughput``
             several side by side.
+        public_key: PEM file of an ed25519 key; a bundle that it did not sign is refused.
     """
 
     path: str = Field(min_length=1)
     device: str = Field(default="CPU", min_length=1)
     threads: int = Field(default=0, ge=0, le=1024)
     objective: Literal["latency", "throughput"] = "latency"
+    public_key: str | None = Field(default=None, min_length=1)
 
 
-class DecisionSettings(_Section):
+class DecisionSettings(Section):
     """What a site may change about the decision; None keeps the bundle's value.
 
     Attributes:
@@ -94,7 +106,7 @@ class DecisionSettings(_Section):
     deadline_ms: float | None = Field(default=None, gt=0)
 
 
-class MqttSettings(_Section):
+class MqttSettings(Section):
     """Broker and name of this station.
 
     Attributes:
@@ -102,7 +114,8 @@ class MqttSettings(_Section):
         station: ``SITE/LINE/STATION/CAMERA``.
         username, password_file: credentials; the file is readable by its owner only.
         ca_file: certificates that sign the broker's; None uses the system's.
-        queue_bound: verdicts kept while the broker is away.
+        certificate_file, key_file: of this station, where the broker asks for one.
+        commands_per_minute: more commands than that are refused; triggers are not commands.
     """
 
     url: str
@@ -110,6 +123,9 @@ class MqttSettings(_Section):
     username: str | None = Field(default=None, min_length=1)
     password_file: str | None = None
     ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    commands_per_minute: int = Field(default=60, ge=1, le=100_000)
     queue_bound: QueueBound = 10_000
 
     @field_validator("url")
@@ -137,8 +153,10 @@ class MqttSettings(_Section):
     def _fits_together(self) -> Self:
         if self.password_file is not None and self.username is None:
             raise ValueError("password_file needs a username")
-        if self.ca_file is not None and not self.tls:
-            raise ValueError("ca_file needs a url that starts with mqtts://")
+        if (self.ca_file or self.certificate_file) is not None and not self.tls:
+            raise ValueError("ca_file and certificate_file need a url that starts with mqtts://")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file need each other")
         return self
 
     @property
@@ -158,21 +176,38 @@ class MqttSettings(_Section):
         return StationTopic.parse(self.station)
 
 
-class SaveSettings(_Section):
+class SaveSettings(Section):
     """Where overlay pictures go, and how many parts may wait to be drawn."""
 
     folder: str = Field(min_length=1)
     queue_bound: QueueBound = 16
 
 
-class Settings(_Section):
-    """The whole tree; ``mqtt`` and ``save`` None are off."""
+class Settings(Section):
+    """The whole tree; ``mqtt``, ``save`` and ``snapshots`` None are off.
+
+    ``journal`` None is on with its defaults where there is a broker, and off without.
+    """
 
     camera: CameraSettings
     model: ModelSettings
     decision: DecisionSettings = DecisionSettings()
     mqtt: MqttSettings | None = None
     save: SaveSettings | None = None
+    journal: JournalSettings | None = None
+    snapshots: SnapshotSettings | None = None
+    handshake: HandshakeSettings = HandshakeSettings()
+    drift: DriftSettings = DriftSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.camera.trigger.by_message and self.mqtt is None:
+            raise ValueError(
+                "camera.trigger waits for messages, and there is no broker. Set mqtt.url, "
+                "or camera.trigger.announced: false for a hardware line without messages"
+            )
+        return self
 
     @property
     def sha256(self) -> str:
@@ -247,6 +282,11 @@ _PATHS = (
     ("model", "path"),
     ("mqtt", "password_file"),
     ("mqtt", "ca_file"),
+    ("mqtt", "certificate_file"),
+    ("mqtt", "key_file"),
+    ("model", "public_key"),
+    ("journal", "folder"),
+    ("snapshots", "folder"),
     ("save", "folder"),
 )
 
@@ -266,7 +306,7 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> str:
     location = tuple(fault["loc"])
-    key = ".".join(str(part) for part in location)
+    key = ".".join(str(part) for part in location) or "settings"
     place = "command line" if location[:2] in given else file.place(location)
     if fault["type"] == "missing":
         option = {"camera.uri": "--camera URI", "camera": "--camera URI", "mqtt.url": "--mqtt URL"}

@@ -65,3 +65,11 @@ class CameraNotOpened(CameraError):
 
 class CameraLost(CameraError):
     """The camera was open and stopped giving frames."""
+
+
+class CameraStuck(CameraError):
+    """A call into the camera's driver does not return; only a new process can help."""
+
+
+class CameraSettingRefused(ConfigurationError):
+    """The camera does not take a setting as asked."""

@@ -68,6 +68,22 @@ class Box:
     height: int
 
 
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What a camera says about one exposure; None where it does not say.
+
+    Attributes:
+        device_ns: the camera's own clock at the exposure; its zero is the camera's affair.
+        missing_packets: of the transfer; 0 of a complete one.
+        exposure_us, gain_db: as they were for this picture.
+    """
+
+    device_ns: int | None = None
+    missing_packets: int | None = None
+    exposure_us: float | None = None
+    gain_db: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture as the camera gave it.
@@ -82,6 +98,7 @@ class Frame:
         source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it;
             None for a live camera.
         detail: why the frame is not complete, for people.
+        telemetry: what the camera says about the exposure.
     """
 
     pixels: Pixels = field(repr=False)
@@ -91,3 +108,4 @@ class Frame:
     status: FrameStatus = FrameStatus.COMPLETE
     source: str | None = None
     detail: str = ""
+    telemetry: Telemetry = Telemetry()

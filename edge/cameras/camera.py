@@ -1,5 +1,6 @@
 """What every camera is to the station."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge.frame import Frame
@@ -33,4 +34,44 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the device. May be called more than once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """What a camera says about itself; None and missing where it does not say.
+
+    Attributes:
+        settings: name and value of what was set, as read back from the camera.
+        counters: name and value of the driver's counters since the camera was opened.
+    """
+
+    model: str | None = None
+    serial: str | None = None
+    temperature_c: float | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    counters: tuple[tuple[str, int], ...] = ()
+
+
+class LiveCamera(Camera, Protocol):
+    """A device. It has no thread: whoever owns it reads, checks, triggers and closes it."""
+
+    def check(self) -> None:
+        """Ask the device whether it is there, within half a second; frames are no answer.
+
+        Raises:
+            CameraLost: it does not answer.
+        """
+        ...
+
+    def trigger(self) -> None:
+        """Expose one picture now.
+
+        Raises:
+            CameraError: the camera takes no software trigger, or did not take this one.
+        """
+        ...
+
+    def report(self) -> CameraReport:
+        """Return what the camera says about itself; never raises for a value it does not give."""
         ...
