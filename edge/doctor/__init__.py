@@ -1,0 +1,1 @@
+"""edge-run --doctor: looks at everything a station needs, changes nothing."""
