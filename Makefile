@@ -4,6 +4,7 @@ PYTHON ?= python3
 EDGE := build/edge
 DEV := .venv
 DEMO := build/demo-bundle
+ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo demo-bundle test bench lint packages clean
@@ -38,17 +39,21 @@ lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 
-# The real services that tests speak to.
+# The real services that tests speak to, Aravis, and what pip compiles its binding with.
 packages:
 	@command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| PATH="$$PATH:/usr/sbin" tests/install-packages mosquitto mosquitto-clients
+	@ls /usr/lib/*/girepository-1.0/Aravis-0.8.typelib >/dev/null 2>&1 \
+		&& command -v gcc >/dev/null && pkg-config --exists gobject-introspection-1.0 cairo \
+		&& $(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \
+		|| tests/install-packages $(ARAVIS)
 
 $(EDGE)/installed: setup.cfg pyproject.toml constraints.txt $(shell find edge -name '*.py' -o -name '*.json')
 	$(PYTHON) -m venv $(EDGE)
 	$(EDGE)/bin/pip install $(PIP_FLAGS) .
 	touch $@
 
-$(DEV)/installed: setup.cfg pyproject.toml constraints.txt
+$(DEV)/installed: setup.cfg pyproject.toml constraints.txt | packages
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install $(PIP_FLAGS) torch
 	$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[test]'

@@ -1,0 +1,342 @@
+"""A GigE Vision camera in a process of its own: Aravis' simulator sends our pictures over UDP.
+
+Each camera has its own loopback address and serial number, so several may run at once and tests
+do not meet. What it says about itself stands in ``gige_camera.xml``::
+
+    with GigECamera([good_picture(), defective_picture()], rate_fps=25) as camera:
+        open_aravis(camera.uri, SensorSettings(), TriggerSettings())
+
+It starts with frame id 65401, so the 16-bit counter wraps after 135 exposures. It has no packet
+resend and no chunk data, and takes no packet size test.
+"""
+
+import atexit
+import ctypes
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GENEROUS_S = 30.0
+FIRST_FRAME_ID = 65401
+HEARTBEAT_S = 3.0
+
+Picture = NDArray[Any]
+
+DESCRIPTION = Path(__file__).with_suffix(".xml")
+ADDRESS_SOURCE = Path(__file__).with_name("gige_camera_address.c")
+
+# GenICam's Pixel Format Naming Convention; bits 16 to 23 are the bits per pixel.
+PIXEL_FORMATS = {
+    "Mono8": 0x01080001,
+    "Mono10": 0x01100003,
+    "Mono12": 0x01100005,
+    "Mono16": 0x01100007,
+    "Mono10p": 0x010A0046,
+    "Mono12p": 0x010C0047,
+    "BayerGR8": 0x01080008,
+    "BayerRG8": 0x01080009,
+    "BayerGB8": 0x0108000A,
+    "BayerBG8": 0x0108000B,
+    "RGB8": 0x02180014,
+    "BGR8": 0x02180015,
+    "YUV422_8": 0x02100032,
+}
+
+# Two samples of the first row, then the two below them.
+MOSAICS = {"BayerRG8": "RGGB", "BayerGR8": "GRBG", "BayerGB8": "GBRG", "BayerBG8": "BGGR"}
+
+_numbers = itertools.count(1)
+
+
+class GigECamera:
+    """One simulated camera. ``start`` switches it on, ``kill`` pulls its plug.
+
+    Attributes:
+        address: where it is, ``127.x.y.z``; the same after each start.
+        serial: its serial number.
+        uri: ``gige://ADDRESS``.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        pixel_format: str | None = None,
+        *,
+        rate_fps: float = 25.0,
+        loss: float = 0.0,
+        noise: int = 0,
+    ) -> None:
+        """Describe the camera; nothing runs before ``start``.
+
+        Args:
+            pictures: ``(H, W)`` or ``(H, W, 3)`` BGR, uint8 or uint16, all of one shape; exposures
+                show them in turn, from the first one at every start. Their size is the sensor's.
+            pixel_format: what it is switched on with; Mono8 or BGR8 by default.
+            rate_fps: of the free-running camera; the client may write another.
+            loss: share of packets that never arrive.
+            noise: sensor noise of ±this many levels, new in every exposure; 0 repeats the pictures
+                bit by bit.
+        """
+        number = next(_numbers)
+        pid = os.getpid()
+        self.address = f"127.{16 + number % 200}.{pid >> 8 & 255}.{1 + pid % 254}"
+        self.serial = f"T{pid:x}-{number}"
+        self.uri = f"gige://{self.address}"
+        self._folder = Path(tempfile.mkdtemp(prefix="gige-camera-"))
+        colour = pictures[0].ndim == 3
+        options = {
+            "address": self.address,
+            "serial": self.serial,
+            "pixel_format": pixel_format or ("BGR8" if colour else "Mono8"),
+            "rate_fps": rate_fps,
+            "loss": loss,
+            "noise": noise,
+        }
+        (self._folder / "options.json").write_text(json.dumps(options))
+        np.save(self._folder / "pictures.npy", np.stack(pictures))
+        self._process: subprocess.Popen[str] | None = None
+        atexit.register(self.close)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Switch the camera on and wait until it answers; also after ``kill``."""
+        errors = (self._folder / "errors.txt").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={
+                **os.environ,
+                "GIGE_CAMERA_ADDRESS": self.address,
+                "LD_PRELOAD": str(_address_library(self._folder)),
+            },
+        )
+        errors.close()
+        watch = threading.Timer(GENEROUS_S, self._process.kill)
+        watch.start()
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        watch.cancel()
+        assert answer == "ready\n", (self._folder / "errors.txt").read_text()
+
+    def stop(self) -> None:
+        """Freeze it (SIGSTOP): the address exists, nothing answers."""
+        self._send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the freeze (SIGCONT)."""
+        self._send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Pull the plug (SIGKILL); ``start`` switches it on again at the same address."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(GENEROUS_S)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process = None
+
+    def edge(self) -> None:
+        """Simulate an edge on Line1; exposes one picture if the camera waits for that."""
+        self._tell("edge")
+
+    def lose_exposure(self) -> None:
+        """Expose one picture that never leaves the camera: its frame id is missing afterwards."""
+        self._tell("lose")
+
+    def set_loss(self, share: float) -> None:
+        """Change the share of packets that never arrive."""
+        self._tell(f"loss {share}")
+
+    def close(self) -> None:
+        """Kill what runs and remove its files. May be called more than once."""
+        atexit.unregister(self.close)
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _send(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+
+    def _tell(self, command: str) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+
+def wire_bytes(picture: Picture, pixel_format: str) -> NDArray[np.uint8]:
+    """Return the bytes that a camera sends for a picture, in GenICam's layout.
+
+    Grey pictures become colour ones and the other way, 8 bits are scaled to the format's.
+    """
+    bits = {"Mono10": 10, "Mono12": 12, "Mono16": 16, "Mono10p": 10, "Mono12p": 12}
+    grey = pixel_format.startswith("Mono")
+    if grey and picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    if not grey and picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    if pixel_format in bits:
+        samples = picture.astype(np.uint16)
+        if picture.dtype == np.uint8:
+            samples <<= bits[pixel_format] - 8
+        if pixel_format.endswith("p"):
+            each = samples.reshape(-1, 1) >> np.arange(bits[pixel_format], dtype=np.uint16) & 1
+            return np.packbits(each.astype(np.uint8), bitorder="little")
+        return samples.astype("<u2").reshape(-1).view(np.uint8)
+    if pixel_format.startswith("Bayer"):
+        tile = MOSAICS[pixel_format]
+        mosaic = np.empty(picture.shape[:2], np.uint8)
+        for place, colour in enumerate(tile):
+            y, x = divmod(place, 2)
+            mosaic[y::2, x::2] = picture[y::2, x::2, "BGR".index(colour)]
+        return mosaic.reshape(-1)
+    if pixel_format == "RGB8":
+        picture = picture[:, :, ::-1]
+    return np.ascontiguousarray(picture).reshape(-1)
+
+
+def _address_library(folder: Path) -> Path:
+    """Compile what lends the camera its address; PyGObject needs the same compiler."""
+    library = folder / "address.so"
+    if not library.exists():
+        compiler = ["gcc", "-shared", "-fPIC", "-o", str(library), str(ADDRESS_SOURCE)]
+        subprocess.run(compiler, check=True)
+    return library
+
+
+# From here on: the camera's own process.
+
+SENSOR_HEIGHT, SENSOR_WIDTH = 0x118, 0x11C
+WIDTH, HEIGHT, PIXEL_FORMAT = 0x100, 0x104, 0x128
+FRAME_PERIOD_US, TRIGGER_MODE, TRIGGER_SOFTWARE = 0x138, 0x300, 0x30C
+SIMULATED_SOURCE, SOURCE = 0x304, 0x2040
+EXPOSURE_AUTO, GAIN_AUTO, WHITE_BALANCE_AUTO = 0x2000, 0x114, 0x2020
+RATIO_RED, RATIO_BLUE, TEMPERATURE = 0x2010, 0x2014, 0x2060
+
+
+class Exposures:
+    """Fills the simulator's buffers; Aravis calls it from its own thread."""
+
+    def __init__(self, library: ctypes.CDLL, pictures: Picture, noise: int) -> None:
+        self._library = library
+        self._pictures = pictures
+        self._noise = noise
+        self._count = 0
+        self._names = {value: name for name, value in PIXEL_FORMATS.items()}
+        self._random = np.random.default_rng(1)
+        height, *rest = pictures.shape[1:]
+        # Taller than a picture: each exposure takes other rows of it.
+        self._grain = self._random.integers(-noise, noise + 1, (height + 64, *rest), np.int16)
+        self._kept: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+
+    def fill(self, buffer: int, _data: int, _exposure: int, _gain: int, pixel_format: int) -> None:
+        x, y, width, height = (
+            getattr(self._library, f"arv_buffer_get_image_{name}")(ctypes.c_void_p(buffer))
+            for name in ("x", "y", "width", "height")
+        )
+        index = self._count % len(self._pictures)
+        self._count += 1
+        key = (index, x, y, width, height, pixel_format)
+        sent = self._kept.get(key)
+        if sent is None:
+            picture = self._pictures[index]
+            if self._noise:
+                row = int(self._random.integers(64))
+                grain = self._grain[row : row + len(picture)]
+                picture = cv2.add(picture, grain, dtype=cv2.CV_8U)
+            cut = picture[y : y + height, x : x + width]
+            sent = wire_bytes(cut, self._names[pixel_format])
+            if not self._noise and len(self._kept) < 64:
+                self._kept[key] = np.array(sent)
+        # The payload is what these four registers make, so it fits.
+        target = self._library.arv_buffer_get_data(ctypes.c_void_p(buffer), None)
+        ctypes.memmove(target, sent.ctypes.data, sent.nbytes)
+
+
+def main(folder: Path) -> None:
+    import gi
+
+    gi.require_version("Aravis", "0.8")
+    from gi.repository import Aravis
+
+    options = json.loads((folder / "options.json").read_text())
+    pictures = np.load(folder / "pictures.npy")
+    simulator = Aravis.GvFakeCamera.new_full(
+        options["address"], options["serial"], str(DESCRIPTION)
+    )
+    assert simulator.is_running(), f"{options['address']} is taken or not permitted"
+    camera = simulator.get_fake_camera()
+    height, width = pictures.shape[1:3]
+    registers = {
+        SENSOR_HEIGHT: height,
+        SENSOR_WIDTH: width,
+        HEIGHT: height,
+        WIDTH: width,
+        PIXEL_FORMAT: PIXEL_FORMATS[options["pixel_format"]],
+        FRAME_PERIOD_US: round(1e6 / options["rate_fps"]),
+        SIMULATED_SOURCE: 1,
+        EXPOSURE_AUTO: 2,
+        GAIN_AUTO: 2,
+        WHITE_BALANCE_AUTO: 2,
+        RATIO_RED: 1000,
+        RATIO_BLUE: 1000,
+        TEMPERATURE: 415,
+    }
+    for address, value in registers.items():
+        camera.write_register(address, value)
+    # How often it looks for a trigger; its 25 Hz would be the trigger's latency.
+    camera.set_trigger_frequency(200.0)
+    simulator.set_property("gvsp-lost-ratio", options["loss"])
+
+    # Through ctypes: the binding frees a Python callback before the simulator calls it.
+    library = ctypes.CDLL("libaravis-0.8.so.0")
+    library.arv_buffer_get_data.restype = ctypes.c_void_p
+    exposures = Exposures(library, pictures, options["noise"])
+    callback_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3)
+    callback = callback_type(exposures.fill)
+    pointer = ctypes.c_void_p(hash(camera))
+    library.arv_fake_camera_set_fill_pattern(pointer, callback, None)
+    print("ready", flush=True)
+
+    for line in sys.stdin:
+        command, _, value = line.strip().partition(" ")
+        if command == "edge":
+            waits = camera.read_register(TRIGGER_MODE)[1] == 1
+            if waits and camera.read_register(SOURCE)[1] == 0:
+                camera.write_register(TRIGGER_SOFTWARE, 1)
+        elif command == "lose":
+            camera.fill_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
+        elif command == "loss":
+            simulator.set_property("gvsp-lost-ratio", float(value))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
