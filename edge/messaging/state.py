@@ -1,8 +1,10 @@
 """The state of a station: retained record ``state/1``, and the will that replaces it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
+
+from edge.messaging.clock_sync import ClockSource
 
 SCHEMA = "state/1"
 
@@ -35,8 +37,53 @@ class State:
     model: str | None = None
 
 
-def state_payload(state: State, session: str) -> dict[str, Any]:
-    """Build the ``state/1`` payload; what later parts of the system measure is null.
+@dataclass(frozen=True, slots=True)
+class JournalReport:
+    """How full the journal is.
+
+    Attributes:
+        journal: its UUID.
+        last_seq: of the newest verdict; 0 before the first.
+        backlog: rows the broker has not acknowledged.
+        oldest_age_s: of the oldest of them; None without backlog.
+        bytes: of its files.
+    """
+
+    journal: str
+    last_seq: int
+    backlog: int
+    oldest_age_s: float | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StationReport:
+    """What a station measures about itself, told with its state; None where it does not know.
+
+    Attributes:
+        camera_state: ``open``, ``opening``, ``lost`` or ``closed``.
+        camera_model, camera_temperature_c: as the camera says.
+        model_version, model_sha256: of the bundle that decides.
+        disk_free_bytes: where the journal lies.
+        restarts_1h: starts of this station within the last hour, this one left out.
+        clock_sync: what keeps the clock of this PC right.
+    """
+
+    camera_state: str | None = None
+    camera_model: str | None = None
+    camera_temperature_c: float | None = None
+    model_version: str | None = None
+    model_sha256: str | None = None
+    journal: JournalReport | None = None
+    disk_free_bytes: int | None = None
+    restarts_1h: int | None = None
+    clock_sync: ClockSource = ClockSource.UNKNOWN
+
+
+def state_payload(
+    state: State, session: str, report: StationReport = StationReport()
+) -> dict[str, Any]:
+    """Build the ``state/1`` payload (``schemas/state-1.json``).
 
     Args:
         session: identity of this MQTT connection; the will of the same connection carries it too.
@@ -48,12 +95,21 @@ def state_payload(state: State, session: str) -> dict[str, Any]:
         "will": False,
         "since_utc": state.since_utc,
         "reasons": list(state.reasons),
-        "camera": {"id": state.camera, "model": None, "temp_c": None},
-        "model": {"name": state.model},
-        "journal": None,
-        "disk_free_bytes": None,
-        "restarts_1h": None,
-        "clock_sync": "unknown",
+        "camera": {
+            "state": report.camera_state,
+            "id": state.camera,
+            "model": report.camera_model,
+            "temp_c": report.camera_temperature_c,
+        },
+        "model": {
+            "name": state.model,
+            "version": report.model_version,
+            "sha256": report.model_sha256,
+        },
+        "journal": asdict(report.journal) if report.journal else None,
+        "disk_free_bytes": report.disk_free_bytes,
+        "restarts_1h": report.restarts_1h,
+        "clock_sync": report.clock_sync.value,
     }
 
 

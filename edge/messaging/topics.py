@@ -71,5 +71,45 @@ class StationTopic:
         return f"{self.root}/state"
 
     @property
+    def event(self) -> str:
+        return f"{self.root}/event"
+
+    @property
+    def meta(self) -> str:
+        return f"{self.root}/meta"
+
+    @property
+    def last(self) -> str:
+        return f"{self.root}/last"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.root}/metrics"
+
+    @property
+    def handshake(self) -> str:
+        return f"{self.root}/handshake"
+
+    @property
+    def trigger(self) -> str:
+        return f"{self.root}/trigger"
+
+    @property
+    def ack(self) -> str:
+        return f"{self.root}/ack"
+
+    def command(self, name: str) -> str:
+        return f"{self.root}/cmd/{name}"
+
+    def response(self, name: str) -> str:
+        """Where a command is answered that names no place of its own."""
+        return f"{self.root}/cmd/{name}/res"
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """What the station listens to: its own topics alone, and not its own answers."""
+        return (self.trigger, self.ack, self.command("+"))
+
+    @property
     def client_id(self) -> str:
         return "-".join(("vi", *astuple(self)))

@@ -1,11 +1,8 @@
 """The verdict: one record per part, schema ``verdict/1``."""
 
 import hashlib
-import json
 import math
-import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,17 @@ from edge.frame import Frame, Pixels, pixel_format
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Reason
+from edge.messaging.clock_sync import ClockSync
+from edge.messaging.text import bounded, utc_text
+from edge.messaging.text import new_id as new_id
+from edge.messaging.text import to_json as to_json
 
 SCHEMA = "verdict/1"
 
 # Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
 LONGEST_DETAIL = 300
 LONGEST_URI = 1000
+LONGEST_PAYLOAD_BYTES = 8192
 
 # For PLCs without string handling. Numbers are never reused.
 REASON_CODES = {
@@ -67,6 +69,44 @@ class StationIdentity:
     deadline_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to inspect for (OPC UA externalRecipeId)."""
+
+    id: str
+    version: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class PartIdentity:
+    """Which part this is, as its trigger told; texts are at most 100 characters each.
+
+    Attributes:
+        part_id, trigger_id: of the PLC; None where it gave none.
+        trigger_source: ``software``, ``hardware`` or ``timer``.
+        recipe: None where none was asked for.
+        triggered_ns: monotonic time of the trigger.
+        triggered_utc_ns: wall-clock time of the trigger.
+        deadline_ms: from the trigger to the decision; None takes the station's own.
+    """
+
+    part_id: str | None
+    trigger_id: str | None
+    trigger_source: str
+    recipe: Recipe | None
+    triggered_ns: int
+    triggered_utc_ns: int
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureAddresses:
+    """Where the pictures of a part will lie, each a URI; None where none is kept."""
+
+    picture: str | None = None
+    heat_map: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """One decided part on its way to the sinks.
@@ -78,6 +118,8 @@ class Verdict:
         decided_ns: monotonic time of the decision.
         decided_utc_ns: wall-clock time of the decision.
         inspection_started_ns: monotonic time at which the frame left the mailbox.
+        part: None for a part that nobody announced.
+        pictures: None where no snapshot is kept.
     """
 
     id: str
@@ -86,25 +128,36 @@ class Verdict:
     decided_ns: int
     decided_utc_ns: int
     inspection_started_ns: int
+    part: PartIdentity | None = None
+    pictures: PictureAddresses | None = None
 
 
-def payload(verdict: Verdict, identity: StationIdentity, session: str | None) -> dict[str, Any]:
+def payload(
+    verdict: Verdict,
+    identity: StationIdentity,
+    session: str | None,
+    clock: ClockSync = ClockSync(),
+) -> dict[str, Any]:
     """Build the ``verdict/1`` payload (``schemas/verdict-1.json``), at most 8 KiB as JSON.
 
-    Fields that rest on parts of the system this run does not have (journal, trigger, camera
-    telemetry) are null.
+    What this run does not have (journal, trigger, camera telemetry) is null. ``seq`` and
+    ``journal`` are the journal's to fill in.
 
     Args:
         verdict: the decided part.
         identity: what is the same in every verdict of this run.
         session: identity of the MQTT connection; None without a broker.
+        clock: what keeps the wall clock right.
     """
-    inspection, frame = verdict.inspection, verdict.frame
+    inspection, frame, part = verdict.inspection, verdict.frame, verdict.part
     score = _rounded_down(inspection.normalized_score)
     durations = inspection.durations
-    total_ms = _ms(verdict.decided_ns - frame.captured_ns)
+    began_ns = part.triggered_ns if part else frame.captured_ns
+    total_ms = _ms(verdict.decided_ns - began_ns)
     deadline_ms = identity.deadline_ms
-    return {
+    if part and part.deadline_ms is not None:
+        deadline_ms = part.deadline_ms
+    record = {
         "schema": SCHEMA,
         "id": verdict.id,
         "seq": None,
@@ -112,14 +165,14 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
         "session": session,
         "replayed": False,
         "simulated": identity.simulated,
-        "part_id": None,
-        "trigger_id": None,
-        "trigger_source": identity.trigger_source,
-        "recipe": None,
+        "part_id": part.part_id if part else None,
+        "trigger_id": part.trigger_id if part else None,
+        "trigger_source": part.trigger_source if part else identity.trigger_source,
+        "recipe": _recipe(part),
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "reason_code": REASON_CODES[inspection.decision.reason],
-        "detail": _text(inspection.detail, LONGEST_DETAIL) or None,
+        "detail": bounded(inspection.detail, LONGEST_DETAIL) or None,
         "anomaly_score": score,
         "threshold": THRESHOLD,
         "margin": None if score is None else round(score - THRESHOLD, 6),
@@ -135,25 +188,25 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
             for region in inspection.regions
         ],
         "regions_truncated": inspection.regions_truncated,
-        "image": _image(frame),
+        "image": _image(frame, verdict.pictures),
         "frame": {
             "id": frame.number,
             "status": frame.status.value,
-            "device_ts_ns": None,
-            "missing_packets": None,
-            "exposure_us": None,
-            "gain_db": None,
+            "device_ts_ns": frame.telemetry.device_ns,
+            "missing_packets": frame.telemetry.missing_packets,
+            "exposure_us": _finite(frame.telemetry.exposure_us),
+            "gain_db": _finite(frame.telemetry.gain_db),
             "age_ms": _ms(verdict.inspection_started_ns - frame.captured_ns),
         },
         "time": {
-            "triggered_utc": None,
+            "triggered_utc": utc_text(part.triggered_utc_ns) if part else None,
             "exposed_utc": utc_text(frame.captured_utc_ns),
             "decided_utc": utc_text(verdict.decided_utc_ns),
-            "clock_sync": "unknown",
-            "clock_error_ms": None,
+            "clock_sync": clock.source.value,
+            "clock_error_ms": clock.error_ms,
         },
         "duration_ms": {
-            "trigger_to_frame": None,
+            "trigger_to_frame": _trigger_to_frame_ms(part, frame),
             "queue": _ms(verdict.inspection_started_ns - frame.captured_ns),
             "preprocess": _ms_or_none(durations.preprocess_ns),
             "inference": _ms_or_none(durations.inference_ns),
@@ -173,32 +226,39 @@ def payload(verdict: Verdict, identity: StationIdentity, session: str | None) ->
         "config_sha256": identity.config_sha256,
         "software": f"edge {edge.__version__}",
     }
+    _shorten(record)
+    return record
 
 
-def to_json(content: dict[str, Any]) -> str:
-    """Serialise a payload on one line.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON has no word for.
-    """
-    return json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-
-
-def new_id(utc_ns: int) -> str:
-    """Return a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random, so ids sort by time.
-
-    Args:
-        utc_ns: wall-clock time in nanoseconds since 1970; ids of one millisecond are in no order.
-    """
-    value = (utc_ns // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+def _shorten(record: dict[str, Any]) -> None:
+    """Leave out the weakest regions of a record that would be longer than 8 KiB."""
+    # ``seq``, ``journal`` and ``session`` are filled in later; so much longer they make it.
+    spare_bytes = 2 * 36 + 20
+    while record["regions"]:
+        excess = len(to_json(record).encode()) + spare_bytes - LONGEST_PAYLOAD_BYTES
+        if excess <= 0:
+            return
+        longest_region_bytes = max(len(to_json(region)) + 1 for region in record["regions"])
+        too_many = min(-(-excess // longest_region_bytes), len(record["regions"]))
+        record["regions"] = record["regions"][:-too_many]
+        record["regions_truncated"] = True
 
 
-def _image(frame: Frame) -> dict[str, Any]:
-    pixels, uri = frame.pixels, frame.source
+def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:
+    recipe = part.recipe if part else None
+    return {"id": recipe.id, "version": recipe.version} if recipe else None
+
+
+def _trigger_to_frame_ms(part: PartIdentity | None, frame: Frame) -> float | None:
+    """None also where no picture came, or one from before the trigger."""
+    if part is None or not frame.pixels.size or frame.captured_ns < part.triggered_ns:
+        return None
+    return _ms(frame.captured_ns - part.triggered_ns)
+
+
+def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:
+    pixels = frame.pixels
+    kept = pictures.picture if pictures else None
     readable = pixels.ndim >= 2 and pixels.size > 0
     found = pixel_format(pixels) if readable else None
     return {
@@ -206,10 +266,19 @@ def _image(frame: Frame) -> dict[str, Any]:
         "height_px": pixels.shape[0] if readable else None,
         "pixel_format": found.value if found else None,
         "sha256": _sha256(pixels) if readable else None,
-        # Half a URI would name another file, so one that is too long is left out.
-        "uri": uri if uri and uri.isascii() and len(uri) <= LONGEST_URI else None,
-        "heatmap_uri": None,
+        "uri": _uri(kept or frame.source),
+        "heatmap_uri": _uri(pictures.heat_map if pictures else None),
     }
+
+
+def _uri(uri: str | None) -> str | None:
+    # Half a URI would name another file, so one that is too long is left out.
+    return uri if uri and uri.isascii() and len(uri) <= LONGEST_URI else None
+
+
+def _finite(value: float | None) -> float | None:
+    """Leave out what JSON has no word for; some cameras say NaN for what they do not measure."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _sha256(pixels: Pixels) -> str:
@@ -227,15 +296,3 @@ def _ms_or_none(duration_ns: int | None) -> float | None:
 def _rounded_down(value: float | None) -> float | None:
     """Round down to six digits: a score below the threshold must not read as one on it."""
     return None if value is None else math.floor(value * 1e6) / 1e6
-
-
-def _text(text: str, longest: int) -> str:
-    """Make a text safe to send: printable, encodable (file names need not be), bounded."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
-    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
-
-
-def utc_text(ns: int) -> str:
-    """Write nanoseconds since 1970 as RFC 3339 with microseconds."""
-    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ns % 1_000_000_000 // 1000:06d}Z"

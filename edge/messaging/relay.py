@@ -1,0 +1,393 @@
+"""The relay: journal rows to the broker in order, with a bounded window; duplicates, never loss.
+
+Driven by the thread of the connection. What the broker has not acknowledged is sent again from
+the table at the next connection; there is no other memory of it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.journal.records import RecordKind, Row, for_sending
+from edge.messaging import event as events
+from edge.messaging import verdict as verdicts
+from edge.messaging.connection import Connection
+from edge.messaging.control import Answer, Resend, Status
+from edge.messaging.event import Event, Severity
+from edge.messaging.topics import StationTopic
+
+log = logging.getLogger(__name__)
+
+# Unacknowledged rows at a time; the usual limit of brokers.
+WINDOW = 20
+# Of these, so many may be resends: they neither starve new rows nor are starved by a backlog.
+RESEND_SHARE = 5
+ROWS_PER_READ = 256
+MOST_RESENDS = 8
+# Acknowledgements are marked in batches: one flush of the disk for each could not keep up.
+MARK_WITHIN_NS = 100_000_000
+MARK_AT_ROWS = 500
+# A row that is older than this when it is sent is marked as replayed.
+FRESH_NS = 10_000_000_000
+REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
+MOST_REFUSALS = 5
+
+NO_MATCHING_SUBSCRIBERS = 0x10
+PACKET_TOO_LARGE = 0x95
+# Refusals that are about this one row: unspecified, implementation specific, too large, format.
+# Missing rights and quotas pass; a row given up for them would be lost for nothing.
+ROW_AT_FAULT = frozenset({0x80, 0x83, PACKET_TOO_LARGE, 0x99})
+
+SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
+
+
+class Outbox(Protocol):
+    """The journal as the relay reads it."""
+
+    def pending(self, after_position: int, most: int) -> Sequence[Row]:
+        """Return rows that are neither acknowledged nor dead, by position."""
+
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[Row]:
+        """Return rows of one kind by ``seq``, both ends included, whatever became of them."""
+
+
+class Marks(Protocol):
+    """Where the relay tells what became of rows; never waits for the disk."""
+
+    def acknowledge(self, positions: Sequence[int]) -> None:
+        """The broker has these rows."""
+
+    def bury(self, position: int, reason: str) -> None:
+        """The broker will never take this row."""
+
+
+class CommitTimes:
+    """Tells whether a row is older than a limit by the monotonic clock, in bounded memory."""
+
+    def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
+        self._fresh_ns = fresh_ns
+        self._step_ns = 2 * fresh_ns // most
+        self._marks: deque[tuple[int, int]] = deque(maxlen=most)
+
+    def note(self, position: int, now_ns: int) -> None:
+        """Note that ``position`` was the newest row at monotonic ``now_ns``."""
+        if not self._marks or now_ns - self._marks[-1][1] >= self._step_ns:
+            self._marks.append((position, now_ns))
+
+    def is_old(self, position: int, now_ns: int) -> bool:
+        """Tell whether the row was there already at a moment that is over the limit ago."""
+        return any(
+            position <= newest and now_ns - at_ns > self._fresh_ns for newest, at_ns in self._marks
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Resending:
+    """A resend on its way: rows read and not sent, ``seq`` of rows sent and not acknowledged."""
+
+    order: Resend
+    next_seq: int
+    rows: deque[Row] = field(default_factory=deque)
+    in_flight: set[int] = field(default_factory=set)
+    delivered: int = 0
+
+    def start_over(self) -> None:
+        """Go back to the oldest row that is not acknowledged."""
+        self.next_seq = min((*self.in_flight, *(row.seq for row in self.rows), self.next_seq))
+        self.rows.clear()
+        self.in_flight.clear()
+
+    @property
+    def ended(self) -> bool:
+        return self.next_seq > self.order.to_seq and not self.rows and not self.in_flight
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    row: Row
+    resending: _Resending | None
+
+
+class Relay:
+    """Rows of the outbox on their way to the broker.
+
+    Attributes:
+        acknowledged: rows the broker took in this run.
+        buried: rows given up as dead letters in this run.
+        newest_verdict: payload of the verdict sent last, for the dashboards' short form.
+        nobody_listens: the broker took the newest verdict and had nobody to give it to.
+        refusing: the broker does not take rows at present.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        marks: Marks,
+        topic: StationTopic,
+        inherited: int,
+        on_event: Callable[[Event], None],
+        on_answer: Callable[[Answer], None],
+        refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            inherited: newest position when the process started; what is unacknowledged up to it
+                may have been sent by the process before.
+            on_event, on_answer: are told dead letters, and how resends ended.
+            refused_pause_ns: shortest and longest pause after a refused row.
+        """
+        self.acknowledged = self.buried = 0
+        self.newest_verdict: bytes | None = None
+        self.nobody_listens = self.refusing = False
+        self._outbox = outbox
+        self._marks = marks
+        self._topics = {RecordKind.VERDICT: topic.verdict, RecordKind.EVENT: topic.event}
+        self._on_event = on_event
+        self._on_answer = on_answer
+        self._session = ""
+        self._times = CommitTimes()
+        self._may_have_been_sent = inherited
+        # Up to ``_done_through`` all is settled; above it what ``_done`` holds.
+        self._done_through = 0
+        self._done: set[int] = set()
+        self._open: deque[int] = deque()
+        self._read_through = self._sent_through = 0
+        self._ahead: deque[Row] = deque()
+        self._all_read = False
+        self._in_flight: dict[int, _Sent] = {}
+        self._resends: deque[_Resending] = deque()
+        self._to_mark: list[int] = []
+        self._mark_by_ns = 0
+        self._refusals = 0
+        self._go_back = False
+        self._refused_pause_ns = refused_pause_ns
+        self._pause_ns = refused_pause_ns[0]
+        self._paused_until_ns = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether every row that was there at the last look is settled and marked."""
+        return self._all_read and not self._ahead and not self._open and not self._to_mark
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def begin(self, session: str) -> None:
+        """Start over from the table, for a new connection."""
+        self._session = session
+        self._in_flight.clear()
+        for resending in self._resends:
+            resending.start_over()
+        self._go_back_to_oldest()
+
+    def end(self, reason: ReasonCode | None, now_ns: int) -> None:
+        """The connection is over; ``reason`` is the broker's, where it gave one."""
+        if reason is not None and reason.value == PACKET_TOO_LARGE and self._in_flight:
+            oldest = next(iter(self._in_flight.values()))
+            if oldest.resending is None:
+                self._note_refusal(oldest.row, reason, now_ns, alone=len(self._in_flight) == 1)
+
+    def committed(self, position: int, now_ns: int) -> None:
+        """Rows up to ``position`` are on the disk since monotonic ``now_ns``."""
+        self._times.note(position, now_ns)
+        self._all_read = False
+
+    def ask(self, order: Resend) -> bool:
+        """Take the order for a resend; False when too many are waiting."""
+        if len(self._resends) >= MOST_RESENDS:
+            return False
+        self._resends.append(_Resending(order, order.from_seq))
+        return True
+
+    def fill(self, connection: Connection, now_ns: int) -> None:
+        """Send until the window is full or nothing is left."""
+        if now_ns < self._paused_until_ns:
+            return
+        if self._go_back:
+            if self._in_flight:
+                return
+            self._go_back_to_oldest()
+        window = 1 if self.refusing else WINDOW
+        while len(self._in_flight) < window and connection.room > 0 and not connection.closed:
+            resent = len(self._resends[0].in_flight) if self._resends else 0
+            share = min(RESEND_SHARE, window - 1) if self._resends else 0
+            if len(self._in_flight) - resent < window - share and (row := self._next_row()):
+                self._send_new(row, connection, now_ns)
+            elif resent < share and (again := self._next_resent()):
+                self._resends[0].in_flight.add(again.seq)
+                self._send(again, True, self._resends[0], connection)
+            else:
+                return
+
+    def settle(self, mid: int, reason: ReasonCode | None, now_ns: int) -> None:
+        """Take an acknowledgement into the books."""
+        sent = self._in_flight.pop(mid, None)
+        if sent is None:
+            return
+        refused = reason is not None and reason.is_failure
+        if sent.resending is not None:
+            sent.resending.in_flight.discard(sent.row.seq)
+            sent.resending.delivered += not refused
+            self._answer_ended()
+        elif refused:
+            assert reason is not None
+            self._note_refusal(sent.row, reason, now_ns, alone=self.refusing)
+        else:
+            if sent.row.kind is RecordKind.VERDICT:
+                self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
+            self.acknowledged += 1
+            if not self._go_back:  # an older row is refused; this one does not end the trouble
+                self._end_refusal()
+            self._settled(sent.row.position)
+            if not self._to_mark:
+                self._mark_by_ns = now_ns + MARK_WITHIN_NS
+            self._to_mark.append(sent.row.position)
+
+    def mark(self, now_ns: int, at_once: bool = False) -> None:
+        """Pass the acknowledgements on to the journal, in batches."""
+        due = at_once or now_ns >= self._mark_by_ns or len(self._to_mark) >= MARK_AT_ROWS
+        if self._to_mark and due:
+            positions, self._to_mark = tuple(self._to_mark), []
+            self._marks.acknowledge(positions)
+
+    def wait_limit_s(self, now_ns: int) -> float:
+        """Return how long the relay has nothing to do unless something comes."""
+        due_ns = [self._mark_by_ns] if self._to_mark else []
+        if now_ns < self._paused_until_ns:
+            due_ns.append(self._paused_until_ns)
+        return max(min(due_ns) - now_ns, 0) / 1e9 if due_ns else 1.0
+
+    def _next_row(self) -> Row | None:
+        while True:
+            if not self._ahead:
+                if self._all_read:
+                    return None
+                rows = self._outbox.pending(self._read_through, ROWS_PER_READ)
+                self._all_read = len(rows) < ROWS_PER_READ
+                self._ahead.extend(rows)
+                if not rows:
+                    return None
+                self._read_through = rows[-1].position
+            row = self._ahead.popleft()
+            self._open.append(row.position)
+            if row.position not in self._done:
+                return row
+            self._advance()  # acknowledged, and not marked yet when it was read
+
+    def _send_new(self, row: Row, connection: Connection, now_ns: int) -> None:
+        topic, largest = self._topics[row.kind], connection.largest_bytes
+        replayed = row.position <= self._may_have_been_sent
+        replayed = replayed or self._times.is_old(row.position, now_ns)
+        if largest is not None:
+            content = for_sending(row.payload, self._session, replayed)
+            size = connection.packet_bytes(topic, content, SCHEMAS[row.kind])
+            if size > largest:
+                self._bury(row, f"{size} bytes; the broker takes packets of {largest}")
+                return
+        self._sent_through = row.position
+        self._may_have_been_sent = max(self._may_have_been_sent, row.position)
+        self._send(row, replayed, None, connection)
+
+    def _send(
+        self, row: Row, replayed: bool, resending: _Resending | None, connection: Connection
+    ) -> None:
+        content = for_sending(row.payload, self._session, replayed)
+        mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
+        self._in_flight[mid] = _Sent(row, resending)
+        if row.kind is RecordKind.VERDICT and resending is None:
+            self.newest_verdict = content
+
+    def _next_resent(self) -> Row | None:
+        resending = self._resends[0]
+        order = resending.order
+        while not resending.rows and resending.next_seq <= order.to_seq:
+            rows = self._outbox.rows(
+                RecordKind(order.kind), resending.next_seq, order.to_seq, ROWS_PER_READ
+            )
+            resending.next_seq = rows[-1].seq + 1 if rows else order.to_seq + 1
+            # What was never sent comes by itself, in its turn.
+            resending.rows.extend(
+                row for row in rows if row.position <= max(self._done_through, self._sent_through)
+            )
+        if resending.rows:
+            return resending.rows.popleft()
+        self._answer_ended()
+        return None
+
+    def _answer_ended(self) -> None:
+        while self._resends and self._resends[0].ended:
+            resending = self._resends.popleft()
+            order = resending.order
+            wanted = order.to_seq - order.from_seq + 1
+            self._on_answer(
+                Answer(
+                    order.request,
+                    Status.DONE,
+                    f"{resending.delivered} of {wanted} records sent again. The journal keeps "
+                    "records for journal.retention_days.",
+                    data={"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
+                )
+            )
+
+    def _note_refusal(self, row: Row, reason: ReasonCode, now_ns: int, alone: bool) -> None:
+        """Keep the row, pause, and send it alone; give it up if it is the row's own fault."""
+        if not self.refusing:
+            text = (
+                f"The broker does not take a {row.kind} on {self._topics[row.kind]} ({reason}). "
+                "It is kept and tried again; check the broker's access rules and limits."
+            )
+            log.warning("%s", text)
+            self._on_event(
+                Event("refused_by_broker", Severity.ALARM, text, {"reason": str(reason)})
+            )
+            self._pause_ns = self._refused_pause_ns[0]
+        self.refusing = self._go_back = True
+        self._paused_until_ns = now_ns + self._pause_ns
+        self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
+        self._refusals = self._refusals + 1 if alone else 0
+        if self._refusals >= MOST_REFUSALS and reason.value in ROW_AT_FAULT:
+            self._bury(row, f"refused {self._refusals} times ({reason})")
+            self._end_refusal()
+
+    def _end_refusal(self) -> None:
+        self.refusing = False
+        self._refusals = 0
+
+    def _bury(self, row: Row, reason: str) -> None:
+        log.error("%s %d cannot be delivered: %s", row.kind, row.seq, reason)
+        self.buried += 1
+        self._marks.bury(row.position, reason)
+        self._settled(row.position)
+        if row.kind is RecordKind.EVENT:
+            return  # an event about it might be as undeliverable, without end
+        self._on_event(
+            Event(
+                "dead_letter",
+                Severity.ALARM,
+                f"Verdict {row.seq} cannot be delivered: {reason}. It stays in the journal; raise "
+                "the broker's limit and ask for it with cmd/resend.",
+                {"kind": row.kind.value, "seq": row.seq, "reason": reason},
+            )
+        )
+
+    def _settled(self, position: int) -> None:
+        self._done.add(position)
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._open and self._open[0] in self._done:
+            self._done_through = self._open.popleft()
+            self._done.remove(self._done_through)
+
+    def _go_back_to_oldest(self) -> None:
+        self._go_back = False
+        self._open.clear()
+        self._ahead.clear()
+        self._all_read = False
+        self._read_through = self._sent_through = self._done_through

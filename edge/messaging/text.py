@@ -1,0 +1,40 @@
+"""How texts, times and identities are written in payloads."""
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Serialise a payload on one line.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON has no word for.
+    """
+    return json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+
+
+def new_id(utc_ns: int) -> str:
+    """Return a UUIDv7 (RFC 9562): 48 bits of milliseconds, then random, so ids sort by time.
+
+    Args:
+        utc_ns: wall-clock time in nanoseconds since 1970; ids of one millisecond are in no order.
+    """
+    value = (utc_ns // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def bounded(text: str, longest: int) -> str:
+    """Make a text safe to send: printable, encodable (file names need not be), bounded."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
+
+
+def utc_text(ns: int) -> str:
+    """Write nanoseconds since 1970 as RFC 3339 with microseconds."""
+    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ns % 1_000_000_000 // 1000:06d}Z"
