@@ -6,13 +6,13 @@ the table at the next connection; there is no other memory of it.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.journal.records import RecordKind, Row, for_sending
+from edge.journal.records import Backlog, RecordKind, Row, for_sending
 from edge.messaging import event as events
 from edge.messaging import verdict as verdicts
 from edge.messaging.connection import Connection
@@ -28,9 +28,8 @@ WINDOW = 20
 RESEND_SHARE = 5
 ROWS_PER_READ = 256
 MOST_RESENDS = 8
-# Acknowledgements are marked in batches: one flush of the disk for each could not keep up.
-MARK_WITHIN_NS = 100_000_000
-MARK_AT_ROWS = 500
+# While the journal's disk stands still, so many rows are sent and no more.
+MOST_UNMARKED = 1000
 # A row that is older than this when it is sent is marked as replayed.
 FRESH_NS = 10_000_000_000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
@@ -46,7 +45,7 @@ SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
 
 
 class Outbox(Protocol):
-    """The journal as the relay reads it."""
+    """The journal as the relay reads it; each method raises JournalError when it cannot."""
 
     def pending(self, after_position: int, most: int) -> Sequence[Row]:
         """Return rows that are neither acknowledged nor dead, by position."""
@@ -54,34 +53,44 @@ class Outbox(Protocol):
     def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[Row]:
         """Return rows of one kind by ``seq``, both ends included, whatever became of them."""
 
+    def backlog(self) -> Backlog:
+        """Return how much waits, and the newest ``seq`` of each kind."""
+
 
 class Marks(Protocol):
-    """Where the relay tells what became of rows; never waits for the disk."""
+    """Where the relay tells what became of rows; never waits for the disk.
 
-    def acknowledge(self, positions: Sequence[int]) -> None:
+    False is: too many wait to be noted, none of these was taken, try again.
+    """
+
+    def acknowledge(self, positions: Iterable[int]) -> bool:
         """The broker has these rows."""
 
-    def bury(self, position: int, reason: str) -> None:
+    def bury(self, position: int, reason: str) -> bool:
         """The broker will never take this row."""
 
 
-class CommitTimes:
+class Ages:
     """Tells whether a row is older than a limit by the monotonic clock, in bounded memory."""
 
     def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
         self._fresh_ns = fresh_ns
         self._step_ns = 2 * fresh_ns // most
-        self._marks: deque[tuple[int, int]] = deque(maxlen=most)
+        self._seen: deque[tuple[int, Mapping[RecordKind, int]]] = deque(maxlen=most)
 
-    def note(self, position: int, now_ns: int) -> None:
-        """Note that ``position`` was the newest row at monotonic ``now_ns``."""
-        if not self._marks or now_ns - self._marks[-1][1] >= self._step_ns:
-            self._marks.append((position, now_ns))
+    def due(self, now_ns: int) -> bool:
+        """Tell whether a new look at the journal is worth keeping."""
+        return not self._seen or now_ns - self._seen[-1][0] >= self._step_ns
 
-    def is_old(self, position: int, now_ns: int) -> bool:
+    def note(self, newest: Mapping[RecordKind, int], now_ns: int) -> None:
+        """Note the newest ``seq`` of each kind at monotonic ``now_ns``."""
+        self._seen.append((now_ns, newest))
+
+    def is_old(self, row: Row, now_ns: int) -> bool:
         """Tell whether the row was there already at a moment that is over the limit ago."""
         return any(
-            position <= newest and now_ns - at_ns > self._fresh_ns for newest, at_ns in self._marks
+            now_ns - at_ns > self._fresh_ns and row.seq <= newest[row.kind]
+            for at_ns, newest in self._seen
         )
 
 
@@ -128,18 +137,18 @@ class Relay:
         outbox: Outbox,
         marks: Marks,
         topic: StationTopic,
-        inherited: int,
         on_event: Callable[[Event], None],
         on_answer: Callable[[Answer], None],
         refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
     ) -> None:
-        """Prepare.
+        """Prepare; what is in the outbox now may have been sent by the process before.
 
         Args:
-            inherited: newest position when the process started; what is unacknowledged up to it
-                may have been sent by the process before.
             on_event, on_answer: are told dead letters, and how resends ended.
             refused_pause_ns: shortest and longest pause after a refused row.
+
+        Raises:
+            JournalError: the outbox cannot be read.
         """
         self.acknowledged = self.buried = 0
         self.newest_verdict: bytes | None = None
@@ -150,8 +159,8 @@ class Relay:
         self._on_event = on_event
         self._on_answer = on_answer
         self._session = ""
-        self._times = CommitTimes()
-        self._may_have_been_sent = inherited
+        self._ages = Ages()
+        self._may_have_been_sent = dict(outbox.backlog().last_seq)
         # Up to ``_done_through`` all is settled; above it what ``_done`` holds.
         self._done_through = 0
         self._done: set[int] = set()
@@ -162,7 +171,7 @@ class Relay:
         self._in_flight: dict[int, _Sent] = {}
         self._resends: deque[_Resending] = deque()
         self._to_mark: list[int] = []
-        self._mark_by_ns = 0
+        self._to_bury: dict[int, str] = {}
         self._refusals = 0
         self._go_back = False
         self._refused_pause_ns = refused_pause_ns
@@ -171,8 +180,8 @@ class Relay:
 
     @property
     def idle(self) -> bool:
-        """Whether every row that was there at the last look is settled and marked."""
-        return self._all_read and not self._ahead and not self._open and not self._to_mark
+        """Whether every row that was there at the last look is settled."""
+        return self._all_read and not self._ahead and not self._open
 
     @property
     def in_flight(self) -> int:
@@ -193,10 +202,18 @@ class Relay:
             if oldest.resending is None:
                 self._note_refusal(oldest.row, reason, now_ns, alone=len(self._in_flight) == 1)
 
-    def committed(self, position: int, now_ns: int) -> None:
-        """Rows up to ``position`` are on the disk since monotonic ``now_ns``."""
-        self._times.note(position, now_ns)
+    def look_again(self) -> None:
+        """Read the table again: there may be new rows."""
         self._all_read = False
+
+    def observe(self, now_ns: int) -> None:
+        """Note how far the journal has come; call it about once a second, connected or not."""
+        if self._ages.due(now_ns):
+            self._ages.note(self._outbox.backlog().last_seq, now_ns)
+
+    def pause(self, now_ns: int) -> None:
+        """Rest for a moment: the table cannot be read."""
+        self._paused_until_ns = now_ns + self._refused_pause_ns[0]
 
     def ask(self, order: Resend) -> bool:
         """Take the order for a resend; False when too many are waiting."""
@@ -207,7 +224,10 @@ class Relay:
 
     def fill(self, connection: Connection, now_ns: int) -> None:
         """Send until the window is full or nothing is left."""
-        if now_ns < self._paused_until_ns:
+        if (
+            now_ns < self._paused_until_ns
+            or len(self._to_mark) + len(self._to_bury) > MOST_UNMARKED
+        ):
             return
         if self._go_back:
             if self._in_flight:
@@ -245,23 +265,21 @@ class Relay:
             if not self._go_back:  # an older row is refused; this one does not end the trouble
                 self._end_refusal()
             self._settled(sent.row.position)
-            if not self._to_mark:
-                self._mark_by_ns = now_ns + MARK_WITHIN_NS
             self._to_mark.append(sent.row.position)
 
-    def mark(self, now_ns: int, at_once: bool = False) -> None:
-        """Pass the acknowledgements on to the journal, in batches."""
-        due = at_once or now_ns >= self._mark_by_ns or len(self._to_mark) >= MARK_AT_ROWS
-        if self._to_mark and due:
-            positions, self._to_mark = tuple(self._to_mark), []
-            self._marks.acknowledge(positions)
+    def mark(self) -> None:
+        """Pass on what became of rows; the journal marks many with one commit."""
+        if self._to_mark and self._marks.acknowledge(self._to_mark):
+            self._to_mark = []
+        for position, reason in list(self._to_bury.items()):
+            if self._marks.bury(position, reason):
+                del self._to_bury[position]
 
     def wait_limit_s(self, now_ns: int) -> float:
         """Return how long the relay has nothing to do unless something comes."""
-        due_ns = [self._mark_by_ns] if self._to_mark else []
         if now_ns < self._paused_until_ns:
-            due_ns.append(self._paused_until_ns)
-        return max(min(due_ns) - now_ns, 0) / 1e9 if due_ns else 1.0
+            return (self._paused_until_ns - now_ns) / 1e9
+        return 1.0
 
     def _next_row(self) -> Row | None:
         while True:
@@ -282,8 +300,7 @@ class Relay:
 
     def _send_new(self, row: Row, connection: Connection, now_ns: int) -> None:
         topic, largest = self._topics[row.kind], connection.largest_bytes
-        replayed = row.position <= self._may_have_been_sent
-        replayed = replayed or self._times.is_old(row.position, now_ns)
+        replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
         if largest is not None:
             content = for_sending(row.payload, self._session, replayed)
             size = connection.packet_bytes(topic, content, SCHEMAS[row.kind])
@@ -291,7 +308,7 @@ class Relay:
                 self._bury(row, f"{size} bytes; the broker takes packets of {largest}")
                 return
         self._sent_through = row.position
-        self._may_have_been_sent = max(self._may_have_been_sent, row.position)
+        self._may_have_been_sent[row.kind] = max(self._may_have_been_sent[row.kind], row.seq)
         self._send(row, replayed, None, connection)
 
     def _send(
@@ -362,7 +379,7 @@ class Relay:
     def _bury(self, row: Row, reason: str) -> None:
         log.error("%s %d cannot be delivered: %s", row.kind, row.seq, reason)
         self.buried += 1
-        self._marks.bury(row.position, reason)
+        self._to_bury[row.position] = reason
         self._settled(row.position)
         if row.kind is RecordKind.EVENT:
             return  # an event about it might be as undeliverable, without end
@@ -387,6 +404,7 @@ class Relay:
 
     def _go_back_to_oldest(self) -> None:
         self._go_back = False
+        self._done = {position for position in self._done if position > self._done_through}
         self._open.clear()
         self._ahead.clear()
         self._all_read = False

@@ -1,0 +1,530 @@
+"""The MQTT publisher: one thread, one connection after another, everything a station says."""
+
+import json
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from edge.config import MqttSettings
+from edge.errors import StationError
+from edge.journal.records import JournalError
+from edge.messaging import announcements as said
+from edge.messaging import state as states
+from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
+from edge.messaging.commands import Accepted, CommandGate, Refused
+from edge.messaging.connection import Broker, Connection, ConnectionRefused, Incoming, WakeUp
+from edge.messaging.control import (
+    RESPONSE_SCHEMA,
+    Answer,
+    ControlMessage,
+    ControlMessages,
+    Resend,
+    Trigger,
+    answer_payload,
+)
+from edge.messaging.event import Event, Severity
+from edge.messaging.relay import Marks, Outbox, Relay
+from edge.messaging.state import Condition, State, StationReport, state_payload, will_payload
+from edge.messaging.text import to_json, utc_text
+from edge.messaging.tls import tls_context
+
+log = logging.getLogger(__name__)
+
+STOPPED_LIMIT_S = 2.0
+BACK_OFF_S = (1.0, 60.0)
+# A connection that lasted so long starts the back-off over.
+STABLE_S = 10.0
+SESSION_TAKEN_OVER = 0x8E
+TAKEN_OVER_SHOWN_S = 600.0
+# Hand-shakes and answers that may wait for the broker to take them.
+MOST_WAITING = 256
+# Should a wake-up be missed, the journal is looked at so often all the same.
+LOOK_INTERVAL_S = 1.0
+
+
+class VerdictsUndelivered(StationError):
+    """The broker did not acknowledge every verdict; they wait in the journal (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often what is said, in seconds."""
+
+    state_s: float = 30.0
+    metrics_s: float = 10.0
+    last_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the records are.
+
+    Attributes:
+        connected: there is a connection to the broker.
+        complete: the broker has every record, but for dead letters.
+        acknowledged: records the broker took in this run.
+        dead_letters: records given up in this run; each is an event.
+        nobody_listens: the broker had nobody to give the newest verdict to.
+        refusing: the broker does not take records at present.
+    """
+
+    connected: bool
+    complete: bool
+    acknowledged: int
+    dead_letters: int
+    nobody_listens: bool
+    refusing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A message that waits for the connection; its payload needs the session."""
+
+    topic: str
+    schema: str
+    payload: Callable[[str], dict[str, Any]]
+    correlation: bytes | None = None
+
+
+class MqttPublisher:
+    """Relays the journal to the broker, says state, meta and metrics, and hears commands.
+
+    One thread, the one in ``run``, owns the connection. Every connection is a new client with a
+    session and a will of its own; what the broker has not acknowledged is sent again from the
+    journal, in order. No method makes its caller wait.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        state: State,
+        meta: Meta,
+        outbox: Outbox,
+        marks: Marks,
+        control: ControlMessages,
+        on_event: Callable[[Event], None],
+        report: Callable[[], StationReport] = StationReport,
+        metrics: Callable[[], Metrics] = Metrics,
+        password: str | None = None,
+        intervals: Intervals = Intervals(),
+        back_off_s: tuple[float, float] = BACK_OFF_S,
+        jitter: Callable[[], float] = random.random,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            outbox: of this publisher alone; the thread of ``run`` reads it.
+            marks: the journal's writer.
+            control: where triggers, acks and commands go; resends are served here.
+            on_event: records an event; is called in the thread of ``run`` and returns at once.
+            report, metrics: what the station measures; are called in the thread of ``run``.
+
+        Raises:
+            ConfigurationInvalid: the certificates cannot be loaded.
+            JournalError: the outbox cannot be read.
+        """
+        self._settings = settings
+        self._topic = settings.topic
+        tls = None
+        if settings.tls:
+            tls = tls_context(settings.ca_file, settings.certificate_file, settings.key_file)
+        self._broker = Broker(
+            host=settings.host,
+            port=settings.port,
+            client_id=self._topic.client_id,
+            username=settings.username,
+            password=lambda: password,
+            tls=tls,
+        )
+        self._control = control
+        self._on_event = on_event
+        self._report = report
+        self._metrics = metrics
+        self._intervals = intervals
+        self._back_off_s = back_off_s
+        self._jitter = jitter
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._stopping = threading.Event()
+        self._wake_up = WakeUp()
+        # The lock guards what threads share; it is never held around paho.
+        self._changed = threading.Condition()
+        self._state = state
+        self._meta = meta
+        self._meta_due = True
+        self._outgoing: deque[_Outgoing] = deque()
+        self._not_said = 0
+        self._rows_came = True
+        self._delivery = Delivery(False, False, 0, 0, False, False)
+        # From here on the network thread alone:
+        self._gate = CommandGate(self._topic, settings.commands_per_minute)
+        self._relay = Relay(outbox, marks, self._topic, on_event, self.answer)
+        self._version = MQTTProtocolVersion.MQTTv5
+        self._session = ""
+        self._complaint = ""
+        self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
+        self._last_said: bytes | None = None
+        self._taken_over_s = float("-inf")
+        self._due_s = {"state": 0.0, "metrics": 0.0, "last": 0.0, "look": 0.0}
+
+    def wake(self) -> None:
+        """Say that there are new rows in the journal."""
+        with self._changed:
+            self._rows_came = True
+        self._wake_up.wake()
+
+    def set_state(self, condition: Condition, *reasons: str) -> None:
+        """Publish a state as soon as there is a connection, and again after every reconnect."""
+        with self._changed:
+            self._become(condition, reasons)
+        self._wake_up.wake()
+
+    def set_meta(self, meta: Meta) -> None:
+        """Publish what the station is, when that has changed."""
+        with self._changed:
+            self._meta_due = self._meta_due or meta != self._meta
+            self._meta = meta
+        self._wake_up.wake()
+
+    def handshake(self, handshake: Handshake) -> None:
+        """Tell what became of a trigger; without a connection nobody is told, and it is counted."""
+        self._say(
+            _Outgoing(
+                self._topic.handshake,
+                said.HANDSHAKE_SCHEMA,
+                lambda session: said.handshake_payload(handshake, session),
+            )
+        )
+
+    def answer(self, answer: Answer) -> None:
+        """Answer a command, where its sender wants the answer."""
+        request = answer.request
+        topic = request.response_topic or self._topic.response(request.name)
+        self._say(
+            _Outgoing(
+                topic, RESPONSE_SCHEMA, lambda _session: answer_payload(answer), request.correlation
+            )
+        )
+
+    def delivery(self) -> Delivery:
+        """Return where the records are now."""
+        with self._changed:
+            return replace(self._delivery, complete=self._delivery.complete and not self._rows_came)
+
+    def wait_until_delivered(
+        self, timeout_s: float, given_up: Callable[[], bool] = lambda: False
+    ) -> Delivery:
+        """Wait until the broker has every record, the time is over, or ``given_up``."""
+        deadline = time.monotonic() + timeout_s
+        while (
+            not (now := self.delivery()).complete and time.monotonic() < deadline and not given_up()
+        ):
+            with self._changed:
+                self._changed.wait(0.1)
+        return now
+
+    def stop(self, *reasons: str) -> None:
+        """Ask ``run`` to say ``stopped``, disconnect and return."""
+        with self._changed:
+            self._become(Condition.STOPPED, reasons)
+            self._stopping.set()
+        self._wake_up.wake()
+
+    def run(self) -> None:
+        """Connect, serve, reconnect until ``stop``; the body of the network thread."""
+        delay_s = self._back_off_s[0]
+        while not self._stopping.is_set():
+            connection = self._connect()
+            if connection is not None:
+                began_s = time.monotonic()
+                try:
+                    self._serve(connection)
+                finally:
+                    connection.hang_up()
+                    self._after(connection)
+                # A connection that ends at once is a fight over the name, or a broker in trouble.
+                if time.monotonic() - began_s > STABLE_S:
+                    delay_s = self._back_off_s[0]
+                if _taken_over(connection):
+                    delay_s = self._back_off_s[1]
+            # ±50 %, so that the stations of a plant do not all come back at once.
+            self._rest(delay_s * (0.5 + self._jitter()))
+            delay_s = min(delay_s * 2, self._back_off_s[1])
+
+    def _rest(self, delay_s: float) -> None:
+        """Wait before the next attempt, and watch how old the rows become."""
+        until = time.monotonic() + delay_s
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._observe()
+            self._stopping.wait(min(left_s, LOOK_INTERVAL_S))
+
+    def _observe(self) -> None:
+        try:
+            self._relay.observe(self._clock_ns())
+        except JournalError as error:
+            self._complain(f"{error} Verdicts wait; reading again.")
+
+    def _connect(self) -> Connection | None:
+        for version in dict.fromkeys((self._version, MQTTProtocolVersion.MQTTv311)):
+            self._session = str(uuid4())
+            try:
+                connection = Connection(
+                    self._broker,
+                    version,
+                    self._topic.state,
+                    to_json(will_payload(self._session)),
+                    self._wake_up,
+                    self._stopping.is_set,
+                    self._topic.subscriptions,
+                )
+            except ConnectionRefused as error:
+                may_fall_back = version is MQTTProtocolVersion.MQTTv5
+                if may_fall_back and error.version_refused:
+                    log.info("%s does not speak MQTT 5; using 3.1.1", self._settings.url)
+                    self._version = MQTTProtocolVersion.MQTTv311
+                elif not (may_fall_back and error.unanswered) or self._stopping.is_set():
+                    self._complain(f"{error} Inspection goes on, verdicts wait; trying again.")
+                    return None
+            else:
+                name = "5" if version is MQTTProtocolVersion.MQTTv5 else "3.1.1"
+                log.info("connected to %s with MQTT %s", self._settings.url, name)
+                self._complaint = ""
+                return connection
+        return None
+
+    def _serve(self, connection: Connection) -> None:
+        """Use a connection until it ends or ``stop``."""
+        self._relay.begin(self._session)
+        self._due_s = dict.fromkeys(self._due_s, 0.0)
+        with self._changed:
+            self._meta_due = True
+        self._state_said = None
+        while not connection.closed and not self._stopping.is_set():
+            self._announce(connection)
+            self._relay_rows(connection)
+            self._note_delivery(connection)
+            connection.turn(self._wait_s())
+            self._take(connection)
+        if self._stopping.is_set():
+            self._say_goodbye(connection)
+
+    def _after(self, connection: Connection) -> None:
+        now_ns = self._clock_ns()
+        self._relay.end(connection.reason, now_ns)
+        self._relay.mark()
+        with self._changed:
+            self._not_said += len(self._outgoing)
+            self._outgoing.clear()  # a hand-shake that comes later than its part misleads
+        self._note_delivery(connection)
+        if _taken_over(connection):
+            self._taken_over_s = time.monotonic()
+            text = (
+                f"Another client connected as {self._topic.client_id}: two stations have the same "
+                "name. Change mqtt.station of one of them."
+            )
+            log.error("%s", text)
+            self._on_event(Event("session_taken_over", Severity.ALARM, text))
+        elif not self._stopping.is_set():
+            log.warning("the broker is gone (%s); verdicts wait", connection.reason or "no answer")
+
+    def _announce(self, connection: Connection) -> None:
+        """Say what is due: meta, state, then what waits, then what is said from time to time."""
+        now_s = time.monotonic()
+        with self._changed:
+            meta_due, self._meta_due = self._meta_due, False
+            state = self._effective_state(now_s)
+        if meta_due:
+            content = said.meta_payload(self._meta, self._topic, self._session)
+            self._publish(connection, self._topic.meta, content, said.META_SCHEMA, retain=True)
+        key = (state.condition, state.reasons, state.since_utc)
+        if key != self._state_said or now_s >= self._due_s["state"]:
+            self._publish_state(connection, state)
+            self._state_said = key
+            self._due_s["state"] = now_s + self._intervals.state_s
+        self._say_waiting(connection)
+        if now_s >= self._due_s["metrics"]:
+            self._due_s["metrics"] = now_s + self._intervals.metrics_s
+            self._publish_metrics(connection)
+        newest = self._relay.newest_verdict
+        if newest is not None and newest is not self._last_said and now_s >= self._due_s["last"]:
+            self._due_s["last"] = now_s + self._intervals.last_s
+            self._last_said = newest
+            content = said.last_payload(json.loads(newest))
+            self._publish(connection, self._topic.last, content, said.LAST_SCHEMA, 0, True)
+
+    def _say_waiting(self, connection: Connection) -> None:
+        while connection.room > 0 and not connection.closed:
+            with self._changed:
+                if not self._outgoing:
+                    return
+                message = self._outgoing.popleft()
+            content = to_json(message.payload(self._session)).encode()
+            connection.publish(
+                message.topic, content, message.schema, correlation=message.correlation
+            )
+
+    def _relay_rows(self, connection: Connection) -> None:
+        now_s = time.monotonic()
+        with self._changed:
+            came, self._rows_came = self._rows_came, False
+        if came or now_s >= self._due_s["look"]:
+            self._due_s["look"] = now_s + LOOK_INTERVAL_S
+            self._relay.look_again()
+            self._observe()
+        try:
+            self._relay.fill(connection, self._clock_ns())
+        except JournalError as error:
+            self._complain(f"{error} Verdicts wait; reading again.")
+            self._relay.pause(self._clock_ns())
+
+    def _take(self, connection: Connection) -> None:
+        """Take what the broker sent into the books."""
+        now_ns = self._clock_ns()
+        while connection.acks:
+            self._relay.settle(*connection.acks.popleft(), now_ns)
+        self._relay.mark()
+        while connection.incoming:
+            self._receive(connection.incoming.popleft(), now_ns)
+
+    def _receive(self, incoming: Incoming, now_ns: int) -> None:
+        judged = self._gate.examine(incoming, now_ns)
+        if isinstance(judged, Accepted) and not self._carry_out(judged.message):
+            busy = self._gate.refuse(judged.message, now_ns)
+            if isinstance(judged.message, Trigger):
+                self.handshake(
+                    Handshake(
+                        Phase.REJECTED,
+                        judged.message.trigger_id,
+                        judged.message.part_id,
+                        self._utc_ns(),
+                        busy.reason,
+                    )
+                )
+            judged = busy
+        if isinstance(judged, Refused) and judged.answer is not None:
+            self.answer(judged.answer)
+        if judged.audit is not None:
+            self._on_event(judged.audit)
+
+    def _carry_out(self, message: ControlMessage) -> bool:
+        if isinstance(message, Resend):
+            return self._relay.ask(message)
+        return self._control.put(message)
+
+    def _wait_s(self) -> float:
+        due_s = min(self._due_s["state"], self._due_s["metrics"])
+        return min(self._relay.wait_limit_s(self._clock_ns()), max(due_s - time.monotonic(), 0.0))
+
+    def _publish_state(self, connection: Connection, state: State) -> int:
+        content = state_payload(state, self._session, self._report())
+        return self._publish(connection, self._topic.state, content, states.SCHEMA, retain=True)
+
+    def _publish_metrics(self, connection: Connection) -> None:
+        metrics = self._metrics()
+        counters = {
+            "mqtt_acknowledged": self._relay.acknowledged,
+            "mqtt_dead_letters": self._relay.buried,
+            "mqtt_not_said": self._not_said,
+        }
+        gauges = {
+            "mqtt_in_flight": float(self._relay.in_flight),
+            "mqtt_nobody_listens": float(self._relay.nobody_listens),
+        }
+        whole = replace(
+            metrics,
+            counters={**metrics.counters, **counters},
+            gauges={**metrics.gauges, **gauges},
+        )
+        content = said.metrics_payload(whole, self._session, self._utc_ns())
+        self._publish(connection, self._topic.metrics, content, said.METRICS_SCHEMA, qos=0)
+
+    def _publish(
+        self,
+        connection: Connection,
+        topic: str,
+        content: dict[str, Any],
+        schema: str,
+        qos: int = 1,
+        retain: bool = False,
+    ) -> int:
+        return connection.publish(topic, to_json(content).encode(), schema, qos, retain)
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        with self._changed:
+            state = self._state
+        last = self._publish_state(connection, state)
+        deadline = time.monotonic() + STOPPED_LIMIT_S
+        acknowledged = False
+        while not acknowledged and not connection.closed and time.monotonic() < deadline:
+            connection.turn(deadline - time.monotonic())
+            acknowledged = any(mid == last for mid, _ in connection.acks)
+            self._take(connection)
+        if not connection.closed:
+            connection.disconnect()
+
+    def _effective_state(self, now_s: float) -> State:
+        """Return the station's state with what only the connection knows."""
+        hints = []
+        if self._relay.refusing:
+            hints.append("refused_by_broker")
+        if self._relay.nobody_listens:
+            hints.append("nobody_listens")
+        if now_s - self._taken_over_s < TAKEN_OVER_SHOWN_S:
+            hints.append("session_taken_over")
+        if not hints:
+            return self._state
+        online = self._state.condition is Condition.ONLINE
+        return replace(
+            self._state,
+            condition=Condition.DEGRADED if online else self._state.condition,
+            reasons=(*self._state.reasons, *hints),
+        )
+
+    def _note_delivery(self, connection: Connection) -> None:
+        relay = self._relay
+        now = Delivery(
+            connected=not connection.closed,
+            complete=relay.idle,
+            acknowledged=relay.acknowledged,
+            dead_letters=relay.buried,
+            nobody_listens=relay.nobody_listens,
+            refusing=relay.refusing,
+        )
+        with self._changed:
+            if now != self._delivery:
+                self._delivery = now
+                self._changed.notify_all()
+
+    def _say(self, message: _Outgoing) -> None:
+        with self._changed:
+            if not self._delivery.connected or len(self._outgoing) >= MOST_WAITING:
+                self._not_said += 1
+                return
+            self._outgoing.append(message)
+        self._wake_up.wake()
+
+    def _become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
+        since = utc_text(self._utc_ns())
+        self._state = replace(self._state, condition=condition, reasons=reasons, since_utc=since)
+
+    def _complain(self, message: str) -> None:
+        """Log a fault once, not at every attempt."""
+        if message != self._complaint:
+            self._complaint = message
+            log.warning("%s", message)
+
+
+def _taken_over(connection: Connection) -> bool:
+    return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER

@@ -1,0 +1,147 @@
+"""A journal with its writer and the publisher that relays it, each in its real thread."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.config import MqttSettings
+from edge.frame import Frame
+from edge.inspection.inspector import Durations, Inspection
+from edge.inspection.thresholding import Decision, Reason, Result
+from edge.journal.opening import open_journal
+from edge.journal.outbox import Outbox
+from edge.journal.records import Entry, RecordKind
+from edge.journal.writer import JournalWriter
+from edge.messaging.announcements import Meta
+from edge.messaging.control import ControlMessages
+from edge.messaging.event import Event, event_payload
+from edge.messaging.publisher import Intervals, MqttPublisher
+from edge.messaging.state import Condition, State
+from edge.messaging.verdict import StationIdentity, Verdict, new_id, payload
+from edge.station.worker import Failures, Worker
+from tests.edge.broker import GENEROUS_S
+
+STATION = "site/line/cell/top"
+IDENTITY = StationIdentity(
+    simulated=True,
+    trigger_source="free_run",
+    model_name="part",
+    model_version="20260101T000000Z",
+    model_sha256="a" * 64,
+    precision="fp32/f32",
+    device="CPU",
+    runtime="openvino 2026.1.0",
+    config_sha256="b" * 64,
+)
+GOOD = Inspection(
+    Decision(Result.OK, Reason.SCORE_BELOW),
+    threshold=20.0,
+    pixel_threshold=20.0,
+    score=2.0,
+    normalized_score=0.32,
+    durations=Durations(1_000_000, 2_500_000, 300_000),
+)
+
+
+class RelayedJournal:
+    """What records and publishes; ``record`` stands for the inspection."""
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        password: str | None = None,
+        intervals: Intervals = Intervals(),
+        publisher: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.failures = Failures()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.journal = open_journal(folder)
+        self.outbox = Outbox(self.journal.path)
+        self.writer = JournalWriter(self.journal, on_commit=lambda: self.publisher.wake())
+        self.control = ControlMessages()
+        self.events: list[Event] = []
+        self.publisher = MqttPublisher(
+            MqttSettings(url=url, **{"station": STATION, **settings}),
+            State(Condition.STARTING, "2026-01-01T00:00:00.000000Z", model="part"),
+            Meta(model_name="part", journal=self.journal.journal),
+            self.outbox,
+            self.writer,
+            self.control,
+            self.record_event,
+            password=password,
+            intervals=intervals,
+            back_off_s=(0.05, 0.2),
+            **(publisher or {}),
+        )
+        self._writing = Worker("journal", self.writer.run, self.failures)
+        self._publishing = Worker("mqtt", self.publisher.run, self.failures)
+        self._writing.start()
+
+    def start(self) -> "RelayedJournal":
+        """Begin to publish."""
+        self._publishing.start()
+        return self
+
+    def record(self, parts: int, on_committed: Callable[[int], None] = lambda _: None) -> None:
+        """Decide so many parts, and wait until their verdicts are on the disk."""
+        for _ in range(parts):
+            self.submit(on_committed)
+        assert self.writer.flush(GENEROUS_S)
+
+    def submit(self, on_committed: Callable[[int], None] = lambda _: None, **fields: Any) -> None:
+        content = {**VERDICT, "id": new_id(time.time_ns()), **fields}
+        entry = Entry(RecordKind.VERDICT, content, "OK")
+        self.writer.submit(entry, lambda committed: on_committed(committed.seq))
+
+    def record_event(self, event: Event) -> None:
+        self.events.append(event)
+        content = event_payload(event, time.time_ns())
+        self.writer.submit(Entry(RecordKind.EVENT, content))
+
+    def delivered(self) -> bool:
+        """Wait until the broker has everything."""
+        return self.publisher.wait_until_delivered(GENEROUS_S).complete
+
+    def close(self) -> None:
+        self.publisher.stop()
+        ended = self._publishing.join(GENEROUS_S)
+        self.writer.close()
+        assert self._writing.join(GENEROUS_S)
+        assert ended
+        self.outbox.close()
+        self.failures.raise_first()
+
+
+def _verdict() -> dict[str, Any]:
+    frame = Frame(np.full((120, 160, 3), 90, np.uint8), 7, 1_000_000_000, 0)
+    verdict = Verdict(
+        new_id(0), GOOD, frame, frame.captured_ns + 12_000_000, 1_767_225_600 * 10**9,
+        frame.captured_ns + 5_000_000,
+    )  # fmt: skip
+    return payload(verdict, IDENTITY, session=None)
+
+
+VERDICT = _verdict()
+
+
+def main(folder: str, url: str, parts: str, per_second: str) -> None:
+    """Record and publish like a station, until killed; say each committed number."""
+    station = RelayedJournal(Path(folder), url).start()
+    interval_s = 1.0 / float(per_second)
+    due_s = time.monotonic()
+    for _ in range(int(parts)):
+        station.submit(lambda seq: print(seq, flush=True))
+        due_s += interval_s
+        time.sleep(max(due_s - time.monotonic(), 0.0))  # the pace of a line
+    assert station.delivered()
+    station.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
