@@ -1,0 +1,139 @@
+"""What the service manager is told: systemd's notification protocol, one datagram per message.
+
+Without ``NOTIFY_SOCKET`` nothing is sent, so that the same program runs in a terminal.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+# A datagram that finds the manager's queue full is given up after this time.
+SEND_LIMIT_S = 1.0
+# While the model compiles, so often the start is extended, each time by so much.
+EXTEND_EVERY_S = 5.0
+EXTEND_BY_S = 20.0
+
+
+class ServiceManager:
+    """Speaks to the manager that started this process.
+
+    Sending never raises: a station does not stop because nobody listens. The first fault is logged.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] = os.environ,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Find the manager's socket and watchdog in the environment.
+
+        Args:
+            environment: ``NOTIFY_SOCKET`` is a path, or ``@name`` of an abstract socket.
+            clock_ns: monotonic.
+        """
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self._clock_ns = clock_ns
+        self._told_of_fault = False
+        self.watchdog_interval_s = _watchdog_interval_s(environment)
+
+    @property
+    def present(self) -> bool:
+        """Somebody listens."""
+        return bool(self._address)
+
+    def ready(self, status: str = "") -> None:
+        """Tell that the station inspects, after a start as after a reload."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Feed the watchdog."""
+        self._send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """Show one line in ``systemctl status``."""
+        self._send(f"STATUS={text}")
+
+    def reloading(self, status: str = "") -> None:
+        """Tell that settings are read again; ``ready`` ends it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock_ns() // 1000}", f"STATUS={status}")
+
+    def stopping(self, status: str = "") -> None:
+        """Tell that the station ends in order."""
+        self._send("STOPPING=1", f"STATUS={status}")
+
+    def extend_timeout(self, by_s: float) -> None:
+        """Ask for more time to start, reload or stop, counted from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(by_s * 1e6)}")
+
+    @contextmanager
+    def more_time(
+        self, longest_s: float, every_s: float = EXTEND_EVERY_S, by_s: float = EXTEND_BY_S
+    ) -> Iterator[None]:
+        """Extend the timeout from a thread while the block compiles, self-tests or delivers.
+
+        Args:
+            longest_s: then no more, so that a compilation that hangs ends the start.
+            every_s, by_s: how often, and by how much.
+        """
+        if not self.present:
+            yield
+            return
+        done = threading.Event()
+        last_ns = self._clock_ns() + int(longest_s * 1e9)
+
+        def extend() -> None:
+            while self._clock_ns() < last_ns:
+                self.extend_timeout(by_s)
+                if done.wait(every_s):
+                    return
+            log.warning("no end after %.0f s; the service manager is asked no more", longest_s)
+
+        thread = threading.Thread(target=extend, name="more time", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(SEND_LIMIT_S + 1.0)
+
+    def _send(self, *fields: str) -> None:
+        if not self._address:
+            return
+        # A line break would begin another field.
+        lines = [field.replace("\n", " ") for field in fields if not field.endswith("STATUS=")]
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.settimeout(SEND_LIMIT_S)
+                sender.connect(address)
+                sender.sendall("\n".join(lines).encode())
+        except (OSError, ValueError) as error:
+            if not self._told_of_fault:
+                self._told_of_fault = True
+                log.warning(
+                    "the service manager at %s cannot be told %s (%s); not said again",
+                    self._address,
+                    lines[0].partition("=")[0],
+                    error,
+                )
+
+
+def _watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
+    """Return the watchdog's interval if it is meant for this process."""
+    try:
+        interval_us = int(environment.get("WATCHDOG_USEC", "0"))
+        process = int(environment.get("WATCHDOG_PID", os.getpid()))
+    except ValueError:
+        log.warning("WATCHDOG_USEC or WATCHDOG_PID is no number; the watchdog is not fed")
+        return None
+    if interval_us <= 0 or process != os.getpid():
+        return None
+    return interval_us / 1e6
