@@ -99,6 +99,7 @@ class Frame:
             None for a live camera.
         detail: why the frame is not complete, for people.
         telemetry: what the camera says about the exposure.
+        epoch: rises by one whenever the camera was opened again; ``number`` counts within one.
     """
 
     pixels: Pixels = field(repr=False)
@@ -109,3 +110,4 @@ class Frame:
     source: str | None = None
     detail: str = ""
     telemetry: Telemetry = Telemetry()
+    epoch: int = 0
