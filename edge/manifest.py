@@ -6,6 +6,7 @@ against the manifest, and compiled from those very bytes.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from edge.errors import BundleDamaged, BundleMissing, BundleVersionUnsupported
 from edge.frame import PixelFormat
+from edge.signature import verify_signature
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
 
@@ -245,6 +247,22 @@ class Training(_Part):
     metrics: dict[str, SplitMetrics]
 
 
+class GoldenScore(_Part):
+    """What the exported graph said about one of the pictures of ``edge.inspection.self_test``.
+
+    Attributes:
+        picture: its name.
+        score: raw image score.
+        map_peak: largest value of the raw map.
+        tolerance: another PC's numbers may be so far away, in raw units.
+    """
+
+    picture: str
+    score: float
+    map_peak: float
+    tolerance: float = Field(gt=0)
+
+
 class Manifest(_Part):
     """Everything the runtime needs beside the graph; written by export, never by a site."""
 
@@ -257,6 +275,8 @@ class Manifest(_Part):
     statistics: ScoreStatistics
     precision: Precision
     training: Training
+    # Bundles exported by earlier versions have none.
+    self_test: tuple[GoldenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +287,7 @@ class Bundle:
         manifest: the parsed manifest.
         sha256: of the manifest file; it contains the other two hashes, so it names all three.
         xml, weights: the bytes that were hashed, private to this process.
-        path: the ``.xml`` it was read from.
+        path: the ``.xml`` it was read from, symbolic links resolved.
     """
 
     manifest: Manifest
@@ -277,18 +297,30 @@ class Bundle:
     path: Path
 
 
-def load_bundle(xml_path: Path) -> Bundle:
+def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
     """Read and verify ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
+
+    Args:
+        xml_path: may lead through symbolic links, such as ``models/bottle/current/bottle.xml``;
+            they are resolved once, so that all files are of one version.
+        public_key: PEM file of an ed25519 key that must have signed the manifest; None asks for
+            no signature.
 
     Raises:
         BundleMissing: a file is not there or not readable.
         BundleDamaged: a hash does not match, or the manifest is not a manifest.
         BundleVersionUnsupported: the manifest has another schema version.
+        SignatureMissing, SignatureInvalid: the bundle is not signed by that key.
+        PublicKeyUnusable, SigningNotInstalled: signatures cannot be checked here.
     """
     if xml_path.suffix != ".xml":
         raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
+    xml_path = _resolved(xml_path)
     xml = _read(xml_path)
     text = _read(xml_path.with_suffix(".json"))
+    if public_key is not None:
+        # Before it is parsed, and the very bytes that are parsed.
+        verify_signature(text, xml_path.with_suffix(".sig"), public_key)
     manifest = parse_manifest(text, xml_path.with_suffix(".json"))
     weights = _read(xml_path.with_suffix(".bin"))
     for path, content, expected in (
@@ -343,6 +375,14 @@ def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])
     return f"{key}: {fault['msg']}" if key else str(fault["msg"])
+
+
+def _resolved(path: Path) -> Path:
+    """Follow symbolic links; one that leads to a file of no bundle's name is left alone."""
+    if not any(part.is_symlink() for part in (path, *path.parents)):
+        return path
+    real = Path(os.path.realpath(path))
+    return real if real.suffix == ".xml" else Path(os.path.realpath(path.parent)) / path.name
 
 
 def _read(path: Path) -> bytes:

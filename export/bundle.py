@@ -12,8 +12,10 @@ from typing import Literal
 import edge
 from edge.errors import ConfigurationError
 from edge.files import check_writable, write_all
+from edge.inspection.detector import Detector, Network
 from edge.inspection.normalization import score_scale
-from edge.manifest import GateReport, Identity, Manifest, OutputSpec, Precision
+from edge.inspection.self_test import golden_scores
+from edge.manifest import Bundle, GateReport, Identity, Manifest, OutputSpec, Precision
 from export.engines import onnx_engine, openvino_engine, torch_engine
 from export.gate import Budget, Validation, parity
 from export.ir import ir_bytes, to_onnx, to_openvino
@@ -62,11 +64,28 @@ def export_bundle(checkpoint: Checkpoint, output: Path, budget: Budget = Budget(
             budget,
         )
     log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
-    manifest = _manifest(checkpoint, output.stem, xml, weights, "fp32", report)
-    text = manifest.model_dump_json(indent=2).encode() + b"\n"
+    manifest = with_self_test(
+        _manifest(checkpoint, output.stem, xml, weights, "fp32", report), xml, weights
+    )
     # The manifest last: until it is there, the hashes of the others match nothing.
-    write_all(list(zip(files, (xml, weights, text), strict=True)))
+    write_all(list(zip(files, (xml, weights, manifest_text(manifest)), strict=True)))
     return manifest
+
+
+def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
+    """Return the manifest with golden scores, taken from these files as the runtime runs them.
+
+    Raises:
+        BundleError, ModelError: the runtime cannot use the files.
+    """
+    bundle = Bundle(manifest, "", xml, weights, Path(f"{manifest.identity.name}.xml"))
+    scores = golden_scores(Detector(Network(bundle)), manifest)
+    return manifest.model_copy(update={"self_test": scores})
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """Return a manifest as it is written."""
+    return manifest.model_dump_json(indent=2).encode() + b"\n"
 
 
 def bundle_files(output: Path) -> tuple[Path, Path, Path]:

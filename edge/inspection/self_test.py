@@ -1,0 +1,125 @@
+"""The self-test: a model that gives other numbers than at its export inspects no part.
+
+Hashes prove the files. They do not prove that this PC, with its OpenVINO and its processor,
+computes what the thresholds were validated with: that the golden pictures do, at every load.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BundleError
+from edge.inspection.prediction import NOT_FINITE, Predictor
+from edge.manifest import GoldenScore, Manifest
+
+Picture = NDArray[np.uint8]
+
+# Shares of a score, or of the score's spread where that is more. Processors differ in the last
+# digits of float32; arithmetic in bfloat16 is off by more than this. Int8 rounds at steps that
+# the processor's instructions move.
+_TOLERANCE = {"fp32": 1e-3, "fp16": 1e-3, "int8": 3e-2}
+
+
+class SelfTestFailed(BundleError):
+    """The model gives other numbers here than at its export; starting again cannot cure it."""
+
+
+def golden_pictures(height: int, width: int) -> dict[str, Picture]:
+    """Return the golden pictures by name: ``(H, W, 3) uint8`` each.
+
+    Made by integer arithmetic alone, so they are the same on every machine. As of a well-exposed
+    camera, no sample is 0 or 255.
+    """
+    rows = np.arange(height, dtype=np.uint32)[:, None, None]
+    columns = np.arange(width, dtype=np.uint32)[None, :, None]
+    channels = np.arange(3, dtype=np.uint32)[None, None, :]
+    ramp = columns * 200 // max(width - 1, 1) + rows * 0 + channels * 8
+    squares = ((rows // 8 + columns // 8) % 2) * 160 + channels * 20
+    mixed = rows * 73856093 ^ columns * 19349663 ^ channels * 83492791  # wraps at 2**32, as meant
+    noise = (mixed ^ mixed >> 13) * 1274126177 >> 24
+    spot = (2 * rows - height // 2) ** 2 + (2 * columns - width) ** 2 < (height // 3) ** 2
+    plain = 100 + noise % 16 + np.where(spot, 90, 0)
+    return {
+        name: (16 + picture % 224).astype(np.uint8)
+        for name, picture in (
+            ("ramp", ramp),
+            ("squares", squares),
+            ("noise", noise),
+            ("spot", plain),
+        )
+    }
+
+
+def golden_scores(predictor: Predictor, manifest: Manifest) -> tuple[GoldenScore, ...]:
+    """Return what a model says about the golden pictures, for its manifest.
+
+    Raises:
+        SelfTestFailed: it gives numbers that are not finite.
+        ModelError: inference failed.
+    """
+    pictures = golden_pictures(manifest.input.height, manifest.input.width)
+    predicted = _predicted(predictor, pictures)
+    extent = manifest.normalization.image
+    share = _TOLERANCE[manifest.precision.weights]
+    return tuple(
+        GoldenScore(
+            picture=name,
+            score=score,
+            map_peak=peak,
+            tolerance=max(share * max(extent.max - extent.min, abs(score), abs(peak)), 1e-6),
+        )
+        for name, score, peak in predicted
+    )
+
+
+def self_test(predictor: Predictor, manifest: Manifest) -> None:
+    """Run the golden pictures; a model that passes may inspect parts.
+
+    Without golden scores, as in bundles of earlier versions, the numbers only have to be finite.
+
+    Raises:
+        SelfTestFailed: names the picture, what was expected and what was found.
+        ModelError: inference failed.
+    """
+    pictures = golden_pictures(manifest.input.height, manifest.input.width)
+    unknown = sorted({golden.picture for golden in manifest.self_test} - pictures.keys())
+    if unknown:
+        raise SelfTestFailed(
+            f"{manifest.identity.name}: self-test asks for the picture {unknown[0]!r}, which this "
+            "version does not have. Export the model again with this version."
+        )
+    found = {name: (score, peak) for name, score, peak in _predicted(predictor, pictures)}
+    for golden in manifest.self_test:
+        for what, expected, value in zip(
+            ("score", "map peak"),
+            (golden.score, golden.map_peak),
+            found[golden.picture],
+            strict=True,
+        ):
+            if not abs(value - expected) <= golden.tolerance:
+                raise SelfTestFailed(
+                    f"{manifest.identity.name}: self-test picture {golden.picture!r}: {what} "
+                    f"{value:.6g}, at the export {expected:.6g} ± {golden.tolerance:.2g}. "
+                    "This PC computes other numbers than the thresholds were validated with. "
+                    "Copy the bundle again; if it stays, choose device CPU, or export the model "
+                    "again with this version."
+                )
+
+
+def _predicted(
+    predictor: Predictor, pictures: dict[str, Picture]
+) -> list[tuple[str, float, float]]:
+    """Return name, score and map peak of each picture, all of them finite."""
+    predictions = predictor.predict_all(len(pictures), _filling(list(pictures.values())))
+    found = []
+    for name, score, anomaly_map in zip(pictures, *predictions, strict=True):
+        peak = float(anomaly_map.max())
+        if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+            raise SelfTestFailed(f"self-test picture {name!r}: {NOT_FINITE}")
+        found.append((name, float(score), peak))
+    return found
+
+
+def _filling(pictures: list[Picture]) -> Callable[[int, Picture], None]:
+    return lambda index, out: np.copyto(out, pictures[index])
