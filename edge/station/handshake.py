@@ -152,7 +152,7 @@ class Handshake:
         # By arrival: a picture that came in time and was handled late is in time.
         done = self._expire(min(frame.captured_ns, now_ns))
         before, self._base = self._base, frame.number
-        advance = 1 if before is None else self._advance(before, frame.number)
+        advance = 1 if before is None else frame.number - before
         if self._rules.pairing is Pairing.EVERY_FRAME:
             return self._told([*done, *self._part_of_its_own(frame, advance)])
         if advance == 0:
@@ -308,11 +308,6 @@ class Handshake:
             oldest = next(key for key, old in self._remembered.items() if old.phase in OVER)
             del self._remembered[oldest]
         self._remembered[one.part.trigger_id or ""] = one
-
-    def _advance(self, before: int, after: int) -> int:
-        """Return by how much the camera's counter went on; negative when it went back."""
-        wraps_after = self._rules.counter_wraps_after
-        return after - before if wraps_after is None else (after - before) % wraps_after
 
     def _paired(self, one: _Open, frame: Frame) -> list[Outcome]:
         """Give the picture to the part whose turn it is."""

@@ -56,7 +56,7 @@ class Recipe:
     """Which set of model and limits a part is to be inspected with."""
 
     id: str
-    version: int
+    version: int | str
 
 
 class Pairing(StrEnum):
@@ -86,8 +86,6 @@ class Rules:
         frame_timeout_ms: from an accepted trigger to its picture.
         deadline_ms: from the picture to the verdict, where the trigger names none.
         recipe: the one that is live.
-        counter_wraps_after: last number of a camera that goes on with 1 (65535 of GigE Vision
-            without extended ids); None for a counter that does not end.
     """
 
     pairing: Pairing
@@ -96,7 +94,6 @@ class Rules:
     frame_timeout_ms: float = 1000.0
     deadline_ms: float | None = None
     recipe: Recipe | None = None
-    counter_wraps_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

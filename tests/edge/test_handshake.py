@@ -367,15 +367,6 @@ def test_a_counter_that_goes_back_fails_the_waiting_parts() -> None:
     assert failures(line.frame(1, 20)) == [(2, Reason.OVERRUN)]
 
 
-def test_a_counter_of_sixteen_bits_goes_on_with_one() -> None:
-    line = Line(Pairing.ANNOUNCED, counter_wraps_after=65535)
-    line.valid("0", 65534, 0)
-    for number in range(1, 4):
-        line.accepted(str(number), number)
-
-    assert [line.exposed(n, 10).trigger_id for n in (65535, 1, 2)] == ["1", "2", "3"]
-
-
 def test_a_number_that_came_before_is_no_new_exposure() -> None:
     line = Line()
     line.valid("0", 10, 0)
