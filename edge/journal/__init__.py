@@ -1,0 +1,1 @@
+"""The journal: every verdict and event on disk before anybody is told."""

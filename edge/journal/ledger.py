@@ -1,0 +1,243 @@
+"""What changes the journal: appending, settling, removing; each inside the caller's transaction."""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+
+from edge.journal.chain import link
+from edge.journal.records import Committed, Entry, RecordKind, payload
+
+_WAITING = "acknowledged = 0 AND dead IS NULL"
+
+
+@dataclass(slots=True)
+class Tally:
+    """The journal's own books; columns of the table of that name, in its order.
+
+    Attributes:
+        position, chain: of the newest row that was ever written.
+        verdict_seq, event_seq: the highest numbers given.
+        rows, bytes: all that is there, and its payloads.
+        waiting_rows, waiting_bytes: of them, neither acknowledged nor dead.
+        waiting_ok_rows, waiting_ok_bytes: of these, the OK verdicts.
+        station_ns: how long the station has run since the journal began; the clock of retention.
+    """
+
+    position: int
+    verdict_seq: int
+    event_seq: int
+    chain: bytes
+    rows: int
+    bytes: int
+    waiting_rows: int
+    waiting_bytes: int
+    waiting_ok_rows: int
+    waiting_ok_bytes: int
+    station_ns: int
+
+    def seq(self, kind: RecordKind) -> int:
+        return self.verdict_seq if kind is RecordKind.VERDICT else self.event_seq
+
+
+_TALLY = ", ".join(field.name for field in fields(Tally))
+_SET_TALLY = ", ".join(f"{field.name} = ?" for field in fields(Tally))
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """OK verdicts that were deleted unsent, because the journal was full.
+
+    Attributes:
+        ranges: first and last ``seq`` of each run, ascending.
+        count: how many verdicts.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    count: int
+
+
+def read_tally(connection: sqlite3.Connection) -> Tally:
+    """Return the books as they are committed, or as this transaction left them."""
+    return Tally(*connection.execute(f"SELECT {_TALLY} FROM tally").fetchone())
+
+
+class Ledger:
+    """The journal's tables under the writer's connection.
+
+    Use it between ``begin`` and ``commit``. When anything between them raises, nothing of it
+    counts, and the next ``begin`` takes up where the file stands.
+
+    Attributes:
+        tally: the books, with what this transaction has changed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, journal: str) -> None:
+        self._connection = connection
+        self._journal = journal
+        self.tally = read_tally(connection)
+        # All OK verdicts before it are settled or removed, so that a long backlog of others is
+        # not searched again at every drop.
+        self._droppable_from = 0
+        self._unfinished = False
+
+    def begin(self, station_ns: int) -> None:
+        """Begin a transaction at this running time of the station."""
+        if self._unfinished:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self.tally = read_tally(self._connection)
+            self._droppable_from = 0
+        self._unfinished = True
+        self._connection.execute("BEGIN IMMEDIATE")
+        self.tally.station_ns = station_ns
+
+    def commit(self) -> None:
+        """Write the books and make everything since ``begin`` durable."""
+        self._connection.execute(f"UPDATE tally SET {_SET_TALLY}", astuple(self.tally))
+        self._connection.execute("COMMIT")
+        self._unfinished = False
+
+    def append(self, entry: Entry, body: bytes, utc_ns: int, acknowledged: bool) -> Committed:
+        """Write an entry behind all others; it counts once ``commit`` has returned.
+
+        Args:
+            body: the entry as ``records.body`` serialised it.
+            utc_ns: wall-clock time to be written down.
+            acknowledged: nobody will send it.
+        """
+        tally = self.tally
+        seq = tally.seq(entry.kind) + 1
+        position = tally.position + 1
+        content = payload(body, seq, self._journal)
+        chain = link(tally.chain, content)
+        self._connection.execute(
+            "INSERT INTO record (position, kind, seq, result, part_id, acknowledged,"
+            " created_utc_ns, station_ns, chain, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                position,
+                entry.kind.value,
+                seq,
+                entry.result,
+                entry.part_id,
+                acknowledged,
+                utc_ns,
+                tally.station_ns,
+                chain,
+                content,
+            ),
+        )
+        tally.position, tally.chain = position, chain
+        if entry.kind is RecordKind.VERDICT:
+            tally.verdict_seq = seq
+        else:
+            tally.event_seq = seq
+        tally.rows += 1
+        tally.bytes += len(content)
+        if not acknowledged:
+            self._count_waiting(1, len(content), entry.result)
+        return Committed(position, seq, entry.kind, content, entry)
+
+    def acknowledge(self, positions: Iterable[int]) -> None:
+        """Note that the broker has these rows; unknown and settled ones are passed over."""
+        for position in positions:
+            self._settle(position, "acknowledged = 1", ())
+
+    def bury(self, position: int, reason: str) -> None:
+        """Note that a row is not tried to be sent any more."""
+        self._settle(position, "dead = ?", (reason,))
+
+    def remove_settled(self, most: int, up_to_station_ns: int | None = None) -> int:
+        """Remove the oldest rows before the first that waits; return how many.
+
+        Args:
+            most: at most so many.
+            up_to_station_ns: only rows that were written no later than this.
+        """
+        (waiting,) = self._connection.execute(
+            f"SELECT min(position) FROM record INDEXED BY record_waiting WHERE {_WAITING}"
+        ).fetchone()
+        before = self.tally.position + 1 if waiting is None else waiting
+        oldest = self._connection.execute(
+            "SELECT position, station_ns, length(payload), chain FROM record"
+            " WHERE position < ? ORDER BY position LIMIT ?",
+            (before, most),
+        ).fetchall()
+        if up_to_station_ns is not None:
+            oldest = [row for row in oldest if row[1] <= up_to_station_ns]
+        if not oldest:
+            return 0
+        last, _, _, chain = oldest[-1]
+        self._connection.execute("DELETE FROM record WHERE position <= ?", (last,))
+        self._connection.execute("DELETE FROM bridge WHERE position <= ?", (last,))
+        self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (last, chain))
+        self.tally.rows -= len(oldest)
+        self.tally.bytes -= sum(row[2] for row in oldest)
+        return len(oldest)
+
+    def drop_oldest_ok(self, most: int, most_ranges: int) -> Dropped:
+        """Remove the oldest OK verdicts that wait; every other row stays.
+
+        Args:
+            most: at most so many.
+            most_ranges: and at most so many runs of consecutive ``seq``.
+        """
+        ranges: list[tuple[int, int]] = []
+        rows: list[tuple[int, int, bytes]] = []
+        for position, seq, size, chain in self._connection.execute(
+            "SELECT position, seq, length(payload), chain FROM record INDEXED BY record_waiting"
+            f" WHERE {_WAITING} AND result = 'OK' AND position >= ? ORDER BY position LIMIT ?",
+            (self._droppable_from, most),
+        ).fetchall():
+            if ranges and ranges[-1][1] == seq - 1:
+                ranges[-1] = (ranges[-1][0], seq)
+            elif len(ranges) < most_ranges:
+                ranges.append((seq, seq))
+            else:
+                break
+            rows.append((position, size, chain))
+        for position, size, chain in rows:
+            self._connection.execute("DELETE FROM record WHERE position = ?", (position,))
+            # Only the last row of a removed run is needed to go on from.
+            self._connection.execute("DELETE FROM bridge WHERE position = ?", (position - 1,))
+            self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (position, chain))
+            self._droppable_from = position + 1
+            self._count_waiting(-1, -size, "OK")
+            self.tally.rows -= 1
+            self.tally.bytes -= size
+        return Dropped(tuple(ranges), len(rows))
+
+    def oldest_station_ns(self) -> int | None:
+        """Return when the oldest row was written, in running time of the station."""
+        row = self._connection.execute(
+            "SELECT station_ns FROM record ORDER BY position LIMIT 1"
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def used_bytes(self) -> int:
+        """Return the size of the pages in use; free ones are used again before the file grows."""
+        return (self._pragma("page_count") - self.free_pages()) * self._pragma("page_size")
+
+    def free_pages(self) -> int:
+        return self._pragma("freelist_count")
+
+    def give_back(self, pages: int) -> None:
+        """Shorten the file by so many of its free pages."""
+        self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def _settle(self, position: int, change: str, values: tuple[str, ...]) -> None:
+        for size, result in self._connection.execute(
+            f"UPDATE record SET {change} WHERE position = ? AND {_WAITING}"
+            " RETURNING length(payload), result",
+            (*values, position),
+        ).fetchall():
+            self._count_waiting(-1, -size, result)
+
+    def _count_waiting(self, rows: int, size: int, result: str | None) -> None:
+        self.tally.waiting_rows += rows
+        self.tally.waiting_bytes += size
+        if result == "OK":
+            self.tally.waiting_ok_rows += rows
+            self.tally.waiting_ok_bytes += size
+
+    def _pragma(self, name: str) -> int:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -1,0 +1,170 @@
+"""Opening the journal: sound, or set aside and begun anew, and said so."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from edge.journal import database
+from edge.journal.chain import first_link, link
+from edge.journal.database import FolderLock, Synchronous
+from edge.journal.records import JournalUnavailable
+from edge.journal.trouble import is_damage
+
+# A station must be back within seconds, and this reads some gigabytes on a line's SSD; a larger
+# journal is checked as far as this reaches, and its newest rows always.
+CHECK_LIMIT_NS = 2_000_000_000
+NEWEST_ROWS = 256
+# Left by a writer that met damage while running.
+DAMAGE_NOTE = "journal.damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """An open journal, the only one that writes it.
+
+    Attributes:
+        path: of the database.
+        journal: its UUID, which consumers know the records by.
+        quarantined: where a damaged predecessor was put; None when there was none.
+        damage: what was wrong with it.
+    """
+
+    path: Path
+    journal: str
+    connection: sqlite3.Connection
+    lock: FolderLock
+    quarantined: Path | None = None
+    damage: str | None = None
+
+    def close(self) -> None:
+        """Close the database and let others have the folder."""
+        self.connection.close()
+        self.lock.release()
+
+
+def open_journal(
+    folder: Path,
+    synchronous: Synchronous = Synchronous.FULL,
+    utc_ns: Callable[[], int] = time.time_ns,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+) -> Journal:
+    """Open the journal of a folder, or begin one.
+
+    A file that is damaged is renamed to ``journal.corrupt-<utc>`` and never deleted; a new journal
+    with a new UUID takes its place.
+
+    Raises:
+        OutputNotWritable: the folder cannot be written.
+        JournalUnsuitable: another process has it, or it is another program's or a newer version's.
+        JournalUnavailable: the disk refused; later it may not.
+    """
+    lock = database.lock_folder(folder)
+    path = folder / database.FILE_NAME
+    try:
+        damage = _damage(path, clock_ns)
+        quarantined = _set_aside(path, utc_ns()) if damage else None
+        connection = _connected(path, synchronous, utc_ns)
+        (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
+    except sqlite3.Error as error:
+        lock.release()
+        raise JournalUnavailable(
+            f"{path}: the journal cannot be opened ({error}). Check the disk and its free space."
+        ) from error
+    except BaseException:
+        lock.release()
+        raise
+    return Journal(path, journal, connection, lock, quarantined, damage)
+
+
+def note_damage(path: Path, what: str) -> None:
+    """Have the next start set this database aside, even where its check does not reach."""
+    with suppress(OSError):  # a full disk; then the check has to find it
+        path.with_name(DAMAGE_NOTE).write_text(what + "\n")
+
+
+def _connected(
+    path: Path, synchronous: Synchronous, utc_ns: Callable[[], int]
+) -> sqlite3.Connection:
+    connection = database.connect(path, synchronous)
+    try:
+        if database.is_new(connection):
+            database.create_tables(connection, utc_ns())
+            database.sync_folder(path.parent)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _damage(path: Path, clock_ns: Callable[[], int]) -> str | None:
+    """Tell what is wrong with the file, or None when it is sound or not there."""
+    note = path.with_name(DAMAGE_NOTE)
+    if note.exists():
+        return note.read_text(errors="replace").strip() or "damage met while running"
+    if not path.exists() or path.stat().st_size == 0:
+        left = [
+            file for file in database.files_of(path)[1:] if file.exists() and file.stat().st_size
+        ]
+        return f"the database is empty beside {left[0].name}" if left else None
+    try:
+        with closing(database.connect(path, Synchronous.FULL)) as connection:
+            if database.is_new(connection):  # a start ended before there were tables
+                return None
+            database.check_origin(connection, path)
+            return _first_fault(connection, clock_ns)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+
+
+def _first_fault(connection: sqlite3.Connection, clock_ns: Callable[[], int]) -> str | None:
+    connection.set_progress_handler(database.interrupt_after(CHECK_LIMIT_NS, clock_ns), 100_000)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        connection.set_progress_handler(None, 0)
+    return found if found != "ok" else _newest_fault(connection)
+
+
+def _newest_fault(connection: sqlite3.Connection) -> str | None:
+    """Follow the chain through the newest rows, where an unclean end leaves its marks."""
+    (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
+    (head,) = connection.execute("SELECT chain FROM tally").fetchone()
+    newest = connection.execute(
+        "SELECT position, payload, chain FROM record ORDER BY position DESC LIMIT ?",
+        (NEWEST_ROWS,),
+    ).fetchall()
+    if newest and newest[0][2] != head:
+        return "the newest row is not the one that was written last"
+    for (position, payload, chain), (before, _, previous) in pairwise(newest):
+        if before == position - 1 and link(previous, payload) != chain:
+            return f"row {position} does not follow from the one before it"
+    if newest and newest[-1][0] == 1 and link(first_link(journal), newest[-1][1]) != newest[-1][2]:
+        return "row 1 was altered"
+    return None
+
+
+def _set_aside(path: Path, utc_ns: int) -> Path:
+    """Rename the database and what lies beside it; return the new name of the database."""
+    moment = datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = [
+        f"journal.corrupt-{moment}",
+        *(f"journal.corrupt-{moment}-{n}" for n in range(2, 1000)),
+    ]
+    target = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    for file in database.files_of(path):
+        if file.exists():
+            file.rename(target.with_name(target.name + file.name.removeprefix(path.name)))
+    path.with_name(DAMAGE_NOTE).unlink(missing_ok=True)
+    database.sync_folder(path.parent)
+    return target

@@ -1,0 +1,115 @@
+"""The reading side of the journal for the relay: what the broker does not have yet."""
+
+import sqlite3
+from pathlib import Path
+
+from edge.journal import database
+from edge.journal.ledger import read_tally
+from edge.journal.records import Backlog, JournalDamaged, JournalUnavailable, RecordKind, Row
+from edge.journal.trouble import is_damage
+
+COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged <> 0, dead"
+
+
+class Outbox:
+    """A read-only connection of its own; one thread uses it, beside the writer's.
+
+    Every call reads at most what was asked for and leaves no transaction open, so that the
+    writer's log stays short.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Args:
+            path: of the database, ``Journal.path``.
+
+        Raises:
+            JournalUnavailable: there is no journal, or it cannot be read.
+        """
+        self._path = path
+        self._connection = database.connect_reading(path)
+
+    def pending(self, after_position: int, most: int) -> list[Row]:
+        """Return the first rows behind a position that are neither acknowledged nor dead, in order.
+
+        Raises:
+            JournalUnavailable: the disk refused; later it may not.
+            JournalDamaged: the file is no longer sound.
+        """
+        return self._rows(
+            f"SELECT {COLUMNS} FROM record INDEXED BY record_waiting"
+            " WHERE acknowledged = 0 AND dead IS NULL AND position > ? ORDER BY position LIMIT ?",
+            (after_position, most),
+        )
+
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[Row]:
+        """Return rows of a kind by number, both ends included, for sending them again.
+
+        Rows that retention or the overflow policy removed are not there.
+
+        Raises:
+            JournalUnavailable, JournalDamaged: as ``pending``.
+        """
+        return self._rows(
+            f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
+            " WHERE kind = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+            (kind.value, from_seq, to_seq, most),
+        )
+
+    def backlog(self) -> Backlog:
+        """Return how much waits; the cost does not grow with it.
+
+        Raises:
+            JournalUnavailable, JournalDamaged: as ``pending``.
+        """
+        try:
+            self._connection.execute("BEGIN")  # both statements see the same moment
+            try:
+                tally = read_tally(self._connection)
+                oldest = self._connection.execute(
+                    "SELECT created_utc_ns FROM record INDEXED BY record_waiting"
+                    " WHERE acknowledged = 0 AND dead IS NULL ORDER BY position LIMIT 1"
+                ).fetchone()
+            finally:
+                self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _fault(self._path, error) from error
+        return Backlog(
+            tally.waiting_rows,
+            tally.waiting_bytes,
+            None if oldest is None else oldest[0],
+            {kind: tally.seq(kind) for kind in RecordKind},
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[Row]:
+        try:
+            return [as_row(found) for found in self._connection.execute(statement, values)]
+        except sqlite3.Error as error:
+            raise _fault(self._path, error) from error
+
+
+def as_row(found: tuple) -> Row:
+    """Make a row of the values of ``COLUMNS``."""
+    position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead = found
+    return Row(
+        position,
+        RecordKind(kind),
+        seq,
+        result,
+        part_id,
+        payload,
+        created_utc_ns,
+        bool(acknowledged),
+        dead,
+    )
+
+
+def _fault(path: Path, error: sqlite3.Error) -> JournalUnavailable | JournalDamaged:
+    if not is_damage(error):
+        return database.unreadable(path, error)
+    return JournalDamaged(
+        f"{path}: the journal is damaged ({error}). Restart the station: it sets the file aside "
+        "and begins a new journal."
+    )

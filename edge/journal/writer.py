@@ -1,0 +1,256 @@
+"""The journal's one writer: a commit for many, then they are told."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from edge.journal import records
+from edge.journal.bounds import (
+    Bounds,
+    Fill,
+    dropped_event,
+    level,
+    make_room,
+    pages_to_give_back,
+    remove_expired,
+    usage,
+)
+from edge.journal.intake import Group, Intake, Queued
+from edge.journal.ledger import Ledger
+from edge.journal.opening import Journal, note_damage
+from edge.journal.records import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
+from edge.journal.trouble import is_damage, passes
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING_INTERVAL_NS = 60_000_000_000
+BACK_OFF_S = (0.05, 0.5)
+# A disk that refuses when the station stops gets so long to change its mind.
+CLOSING_LIMIT_NS = 5_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCommit:
+    """A commit is due when nothing more is queued, at so many rows, or after so much time."""
+
+    interval_ms: float = 20.0
+    rows: int = 64
+
+
+class JournalWriter:
+    """Records entries in order, commits many at once, then tells who submitted them.
+
+    ``run`` is the body of the one thread that writes; everything else may be called by any thread
+    and never waits for the disk. What was accepted is never given up while the process lives: a
+    full or failing disk makes it wait, and ``on_trouble`` says so.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        bounds: Bounds = Bounds(),
+        commit: GroupCommit = GroupCommit(),
+        queue_bound: int = 1024,
+        relayed: bool = True,
+        on_commit: Callable[[], None] = lambda: None,
+        on_trouble: Callable[[str | None], None] = lambda _: None,
+        on_fill: Callable[[Fill], None] = lambda _: None,
+        beat: Callable[[], None] = lambda: None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Prepare; nothing is written before ``run``. The callbacks are called in its thread.
+
+        Args:
+            journal: open; ``run`` closes it at its end.
+            queue_bound: entries that may wait for their commit; more are refused.
+            relayed: False where nobody sends: rows are settled at once and only kept.
+            on_commit: there are new rows; wakes whoever reads them.
+            on_trouble: cause and next step when nothing can be written; None when it can again.
+            on_fill: the level changed; the level at the start is ``fill``.
+            beat: the thread is alive; at least every 0.5 s unless the disk holds a call.
+            clock_ns: monotonic.
+            utc_ns: wall clock; only written down.
+        """
+        self._journal = journal
+        self._bounds = bounds
+        self._interval_ns = int(commit.interval_ms * 1e6)
+        self._rows = min(commit.rows, bounds.rows_at_once)
+        self._relayed = relayed
+        self._on_commit = on_commit
+        self._on_trouble = on_trouble
+        self._on_fill = on_fill
+        self._beat = beat
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._ledger = Ledger(journal.connection, journal.journal)
+        self._began_ns = clock_ns() - self._ledger.tally.station_ns
+        self._housekeeping_due_ns = clock_ns()
+        self._trouble: str | None = None
+        self.dropped = 0
+        used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
+        self.fill = level(used, Fill.ROOM, bounds)
+        self._intake = Intake(bounds, queue_bound, used, self.fill)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why an entry would be refused now; None when it would be accepted."""
+        return self._intake.refusal
+
+    @property
+    def waiting(self) -> int:
+        """Entries that were accepted and are not committed yet."""
+        return self._intake.waiting
+
+    def submit(self, entry: Entry, on_committed: Callable[[Committed], None] | None = None) -> None:
+        """Accept an entry; ``on_committed`` is called in the writer's thread once it is durable.
+
+        Raises:
+            JournalRefuses: not accepted; the queue or the journal is full, or it is closed.
+            ValueError: the content is no JSON, or too large.
+        """
+        self._intake.put(Queued(entry, records.body(entry), on_committed))
+
+    def acknowledge(self, positions: Iterable[int]) -> bool:
+        """Note that the broker has these rows, with one of the next commits.
+
+        Returns:
+            False when too many wait to be noted; none of these was taken, try again.
+        """
+        return self._intake.acknowledge(positions)
+
+    def bury(self, position: int, reason: str) -> bool:
+        """Make a row a dead letter, with one of the next commits; False as of ``acknowledge``."""
+        return self._intake.bury(position, reason)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything accepted is durable and told; tell whether that came."""
+        return self._intake.flush(timeout_s)
+
+    def close(self) -> None:
+        """Accept nothing more and ask ``run`` to end once all is written; does not wait."""
+        self._intake.close()
+
+    def run(self) -> None:
+        """Write until ``close``; the body of the writer's thread.
+
+        Raises:
+            JournalDamaged: the file is no longer sound; the next start sets it aside.
+            JournalUnavailable: closed, and the disk did not take what was accepted.
+        """
+        try:
+            while not self._intake.finished():
+                self._beat()
+                group = self._intake.next_group(self._rows)
+                if group or self._clock_ns() >= self._housekeeping_due_ns:
+                    self._make_durable(group)
+        finally:
+            self._intake.end()
+            self._journal.close()
+
+    def _make_durable(self, group: Group) -> None:
+        """Commit a group, trying until the disk takes it, and tell."""
+        delay_s, longest_s = BACK_OFF_S
+        closing_until_ns: int | None = None
+        while True:
+            try:
+                committed = self._write(group)
+                break
+            except sqlite3.DatabaseError as error:
+                self._judge(error)
+            if self._intake.closed:
+                closing_until_ns = closing_until_ns or self._clock_ns() + CLOSING_LIMIT_NS
+                if self._clock_ns() >= closing_until_ns:
+                    raise JournalUnavailable(
+                        f"{self._trouble} The station is stopping and "
+                        f"{self._intake.waiting} entries were not recorded."
+                    )
+            self._intake.pause(delay_s)
+            delay_s = min(delay_s * 2, longest_s)
+            self._beat()
+        self._announce(group, committed)
+
+    def _write(self, group: Group) -> list[Committed]:
+        """Write a group, and what joins it meanwhile, in one transaction."""
+        ledger = self._ledger
+        began_ns = self._clock_ns()
+        ledger.begin(began_ns - self._began_ns)
+        ledger.acknowledge(group.acknowledged)
+        for position, reason in group.buried.items():
+            ledger.bury(position, reason)
+        committed: list[Committed] = []
+        self._dropping = 0
+        while True:
+            fresh = group.entries[len(committed) :]
+            committed += self._append(fresh)
+            late = self._clock_ns() - began_ns >= self._interval_ns
+            if late or not self._intake.more(group, self._rows):
+                break
+        self._keep_house(busy=bool(group.entries))
+        ledger.commit()
+        return committed
+
+    def _append(self, fresh: list[Queued]) -> list[Committed]:
+        size = sum(len(queued.body) for queued in fresh)
+        utc_ns = self._utc_ns()
+        settled = not self._relayed
+        for dropped in make_room(self._ledger, len(fresh), size, self._bounds):
+            event = dropped_event(dropped, utc_ns)
+            self._ledger.append(event, records.body(event), utc_ns, settled)
+            self._dropping += dropped.count
+        return [self._ledger.append(queued.entry, queued.body, utc_ns, settled) for queued in fresh]
+
+    def _keep_house(self, busy: bool) -> None:
+        """Remove what is old and shorten the file, a little at a time."""
+        now_ns = self._clock_ns()
+        more = remove_expired(self._ledger, now_ns - self._began_ns, self._bounds)
+        if not busy:
+            pages = pages_to_give_back(self._ledger)
+            if pages:
+                self._ledger.give_back(pages)
+            more = more or pages > 0
+        self._housekeeping_due_ns = now_ns if more else now_ns + HOUSEKEEPING_INTERVAL_NS
+
+    def _announce(self, group: Group, committed: list[Committed]) -> None:
+        """Let everybody know of a commit, in this order: state, submitters, readers."""
+        if self._trouble is not None:
+            self._trouble = None
+            log.info("the journal can be written again")
+            self._on_trouble(None)
+        used = usage(self._ledger.tally, self._ledger.used_bytes(), self._bounds)
+        fill = level(used, self.fill, self._bounds)
+        self._intake.done(group, used, fill)
+        if self._dropping:
+            log.error("the journal is full; %d OK verdicts were deleted unsent", self._dropping)
+            self.dropped += self._dropping
+        if fill is not self.fill:
+            self.fill = fill
+            self._on_fill(fill)
+        for queued, one in zip(group.entries, committed, strict=True):
+            if queued.on_committed is not None:
+                queued.on_committed(one)
+        if committed or self._dropping:
+            self._on_commit()
+        self._intake.told()
+
+    def _judge(self, error: sqlite3.DatabaseError) -> None:
+        """Say what is wrong and let it be tried again, or end."""
+        path = self._journal.path
+        if is_damage(error):
+            note_damage(path, str(error))
+            raise JournalDamaged(
+                f"{path}: the journal is damaged ({error}). Restart the station: it sets the file "
+                "aside and begins a new journal."
+            ) from error
+        if not passes(error):
+            raise error
+        trouble = (
+            f"{path}: the journal cannot be written ({error}). Accepted entries wait. Check the "
+            "disk and its free space."
+        )
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.error("%s", trouble)
+            self._on_trouble(trouble)
