@@ -184,6 +184,7 @@ def test_another_schema_version_is_named_even_if_all_else_changed(path: Path) ->
         (lambda m: m["identity"].update(bin_sha256="0" * 63), "identity.bin_sha256", "pattern"),
         (lambda m: m["identity"].update(created="2026-01-01T00:00:00"), "created", "timezone"),
         (lambda m: m["identity"].update(name=""), "identity.name", "at least 1"),
+        (lambda m: m.update(self_test=[{"picture": "ramp"}]), "self_test.0.score", "required"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_is_wrong(
@@ -221,6 +222,39 @@ def test_a_number_that_is_not_finite_is_refused(
 def test_a_hash_that_was_edited_does_not_let_a_file_through(path: Path, name: str) -> None:
     edited(path, lambda m: m["identity"].update({name: "0" * 64}))
     refused(path, BundleDamaged, f"part.{name[:3]}", "000000000000…")
+
+
+def test_a_manifest_without_a_self_test_is_one_of_an_earlier_version(path: Path) -> None:
+    edited(path, lambda m: m.pop("self_test"))
+    assert load_bundle(path).manifest.self_test == ()
+
+
+def test_a_path_through_links_is_resolved_so_that_all_files_are_of_one_version(
+    path: Path, tmp_path: Path
+) -> None:
+    version = tmp_path / "2"
+    version.mkdir()
+    for suffix in (".xml", ".bin", ".json"):
+        path.with_suffix(suffix).rename(version / f"part{suffix}")
+    (tmp_path / "current").symlink_to("2")
+    assert load_bundle(tmp_path / "current" / "part.xml").path == version / "part.xml"
+
+
+def test_files_that_are_links_themselves_are_followed(path: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    for number, suffix in enumerate((".xml", ".bin", ".json")):
+        (store / f"blob{number}").write_bytes(path.with_suffix(suffix).read_bytes())
+        path.with_suffix(suffix).unlink()
+        path.with_suffix(suffix).symlink_to(store / f"blob{number}")
+    assert load_bundle(path).path == path
+
+
+def test_links_in_a_circle_are_refused(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(BundleMissing, match="symbolic links"):
+        load_bundle(tmp_path / "a" / "part.xml")
 
 
 def test_constant_validation_scores_make_a_valid_extent() -> None:
