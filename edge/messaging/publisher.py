@@ -42,6 +42,8 @@ STOPPED_LIMIT_S = 2.0
 BACK_OFF_S = (1.0, 60.0)
 # A connection that lasted so long starts the back-off over.
 STABLE_S = 10.0
+# So many shorter ones in a row are told: a fight over the name, with brokers that do not say so.
+MOST_SHORT_CONNECTIONS = 3
 SESSION_TAKEN_OVER = 0x8E
 TAKEN_OVER_SHOWN_S = 600.0
 # Hand-shakes and answers that may wait for the broker to take them.
@@ -245,6 +247,7 @@ class MqttPublisher:
     def run(self) -> None:
         """Connect, serve, reconnect until ``stop``; the body of the network thread."""
         delay_s = self._back_off_s[0]
+        short = 0
         while not self._stopping.is_set():
             connection = self._connect()
             if connection is not None:
@@ -255,8 +258,12 @@ class MqttPublisher:
                     connection.hang_up()
                     self._after(connection)
                 # A connection that ends at once is a fight over the name, or a broker in trouble.
+                short += 1
                 if time.monotonic() - began_s > STABLE_S:
                     delay_s = self._back_off_s[0]
+                    short = 0
+                if short == MOST_SHORT_CONNECTIONS:
+                    self._tell_of_short_connections()
                 if _taken_over(connection):
                     delay_s = self._back_off_s[1]
             # ±50 %, so that the stations of a plant do not all come back at once.
@@ -338,6 +345,15 @@ class MqttPublisher:
             self._on_event(Event("session_taken_over", Severity.ALARM, text))
         elif not self._stopping.is_set():
             log.warning("the broker is gone (%s); verdicts wait", connection.reason or "no answer")
+
+    def _tell_of_short_connections(self) -> None:
+        text = (
+            f"The broker accepted {self._topic.client_id} and ended the connection at once, "
+            f"{MOST_SHORT_CONNECTIONS} times in a row. If another station has the same "
+            "mqtt.station, change one of them; else see the broker's log."
+        )
+        log.warning("%s", text)
+        self._on_event(Event("connection_unstable", Severity.WARNING, text))
 
     def _announce(self, connection: Connection) -> None:
         """Say what is due: meta, state, then what waits, then what is said from time to time."""

@@ -200,7 +200,7 @@ class Relay:
         if reason is not None and reason.value == PACKET_TOO_LARGE and self._in_flight:
             oldest = next(iter(self._in_flight.values()))
             if oldest.resending is None:
-                self._note_refusal(oldest.row, reason, now_ns, alone=len(self._in_flight) == 1)
+                self._note_refusal(oldest.row, reason, now_ns, len(self._in_flight) == 1)
 
     def look_again(self) -> None:
         """Read the table again: there may be new rows."""
@@ -257,7 +257,8 @@ class Relay:
             self._answer_ended()
         elif refused:
             assert reason is not None
-            self._note_refusal(sent.row, reason, now_ns, alone=self.refusing)
+            alone = self.refusing and not self._go_back
+            self._note_refusal(sent.row, reason, now_ns, alone)
         else:
             if sent.row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
@@ -364,9 +365,10 @@ class Relay:
                 Event("refused_by_broker", Severity.ALARM, text, {"reason": str(reason)})
             )
             self._pause_ns = self._refused_pause_ns[0]
+        if not self._go_back:  # the first of those that were in flight together
+            self._paused_until_ns = now_ns + self._pause_ns
+            self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
         self.refusing = self._go_back = True
-        self._paused_until_ns = now_ns + self._pause_ns
-        self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
         self._refusals = self._refusals + 1 if alone else 0
         if self._refusals >= MOST_REFUSALS and reason.value in ROW_AT_FAULT:
             self._bury(row, f"refused {self._refusals} times ({reason})")

@@ -87,7 +87,8 @@ class PartIdentity:
         recipe: None where none was asked for.
         triggered_ns: monotonic time of the trigger.
         triggered_utc_ns: wall-clock time of the trigger.
-        deadline_ms: from the trigger to the decision; None takes the station's own.
+        deadline_ms: from the trigger to the decision; None takes the station's own, which counts
+            from the picture.
     """
 
     part_id: str | None
@@ -118,6 +119,7 @@ class Verdict:
         decided_ns: monotonic time of the decision.
         decided_utc_ns: wall-clock time of the decision.
         inspection_started_ns: monotonic time at which the frame left the mailbox.
+        identity: what the verdict says of model and settings; None where nobody records it.
         part: None for a part that nobody announced.
         pictures: None where no snapshot is kept.
     """
@@ -128,6 +130,7 @@ class Verdict:
     decided_ns: int
     decided_utc_ns: int
     inspection_started_ns: int
+    identity: StationIdentity | None = None
     part: PartIdentity | None = None
     pictures: PictureAddresses | None = None
 
@@ -153,10 +156,7 @@ def payload(
     score = _rounded_down(inspection.normalized_score)
     durations = inspection.durations
     began_ns = part.triggered_ns if part else frame.captured_ns
-    total_ms = _ms(verdict.decided_ns - began_ns)
-    deadline_ms = identity.deadline_ms
-    if part and part.deadline_ms is not None:
-        deadline_ms = part.deadline_ms
+    deadline_ms, deadline_met = _deadline(verdict, identity)
     record = {
         "schema": SCHEMA,
         "id": verdict.id,
@@ -211,10 +211,10 @@ def payload(
             "preprocess": _ms_or_none(durations.preprocess_ns),
             "inference": _ms_or_none(durations.inference_ns),
             "postprocess": _ms_or_none(durations.postprocess_ns),
-            "total": total_ms,
+            "total": _ms(verdict.decided_ns - began_ns),
         },
         "deadline_ms": deadline_ms,
-        "deadline_met": None if deadline_ms is None else total_ms <= deadline_ms,
+        "deadline_met": deadline_met,
         "model": {
             "name": identity.model_name,
             "version": identity.model_version,
@@ -242,6 +242,17 @@ def _shorten(record: dict[str, Any]) -> None:
         too_many = min(-(-excess // longest_region_bytes), len(record["regions"]))
         record["regions"] = record["regions"][:-too_many]
         record["regions_truncated"] = True
+
+
+def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None, bool | None]:
+    """Return the deadline and whether it was met: the trigger's own, else the station's."""
+    part = verdict.part
+    deadline_ms, from_ns = identity.deadline_ms, verdict.frame.captured_ns
+    if part and part.deadline_ms is not None:
+        deadline_ms, from_ns = part.deadline_ms, part.triggered_ns
+    if deadline_ms is None:
+        return None, None
+    return deadline_ms, _ms(verdict.decided_ns - from_ns) <= deadline_ms
 
 
 def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -13,17 +14,31 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.edge.payloads import check_payload
+
 GENEROUS_S = 30.0
 
 Messages = list[dict[str, Any]]
 
 
 class Broker:
-    """One mosquitto on a free port of 127.0.0.1 with its files in ``folder``."""
+    """One mosquitto on a free port of 127.0.0.1 with its files in ``folder``.
 
-    def __init__(self, folder: Path, access: str = "allow_anonymous true") -> None:
+    What its subscriber sees is checked against the published schemas, when the broker is closed at
+    the latest.
+    """
+
+    def __init__(
+        self, folder: Path, access: str = "allow_anonymous true", tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Args:
+        access: lines of the configuration, of the listener or general.
+        tls: of the subscriber, where ``access`` asks for TLS.
+        """
         self.port = free_port()
-        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.url = f"{'mqtts' if tls else 'mqtt'}://127.0.0.1:{self.port}"
+        self._tls = tls
+        self._checked = 0
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._subscriber: paho.Client | None = None
@@ -35,6 +50,8 @@ class Broker:
             f"listener {self.port} 127.0.0.1\n"
             f"{access}\n"
             "persistence true\n"
+            # Not 0: mosquitto 2.0 then ends connections of which it denies a message.
+            "max_queued_messages 200000\n"
             f"persistence_location {folder}/\n"
             "user root\n"
         )
@@ -60,6 +77,8 @@ class Broker:
             CallbackAPIVersion.VERSION2, client_id="test-subscriber", clean_session=False
         )
         self._subscriber.username_pw_set(username, password)
+        if self._tls is not None:
+            self._subscriber.tls_set_context(self._tls)
         self._subscriber.reconnect_delay_set(1, 1)
         self._subscriber.on_connect = lambda client, *_: client.subscribe("vi/#", 1)
         self._subscriber.on_subscribe = lambda *_: self._subscribed.set()
@@ -77,6 +96,11 @@ class Broker:
         deadline = time.monotonic() + GENEROUS_S
         while not database.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def reload(self) -> None:
+        """Let it read passwords and access rules again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -96,8 +120,21 @@ class Broker:
         if self._subscriber is not None:
             self._subscriber.disconnect()
             self._subscriber.loop_stop()
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             self.kill()
+        self.check_payloads()
+
+    def check_payloads(self) -> None:
+        """Check what was received since the last time against the published schemas."""
+        with self._arrived:
+            new, self._checked = self._messages[self._checked :], len(self._messages)
+        for topic, content in new:
+            check_payload(topic, content)
+
+    def messages(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return topic and content of everything received so far, in order."""
+        with self._arrived:
+            return list(self._messages)
 
     def _received(self, suffix: str) -> Messages:
         return [content for topic, content in self._messages if topic.endswith(suffix)]

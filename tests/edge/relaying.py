@@ -1,8 +1,11 @@
 """A journal with its writer and the publisher that relays it, each in its real thread."""
 
+import logging
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from edge.messaging.publisher import Intervals, MqttPublisher
 from edge.messaging.state import Condition, State
 from edge.messaging.verdict import StationIdentity, Verdict, new_id, payload
 from edge.station.worker import Failures, Worker
-from tests.edge.broker import GENEROUS_S
+from tests.edge.broker import GENEROUS_S, Messages
 
 STATION = "site/line/cell/top"
 IDENTITY = StationIdentity(
@@ -47,6 +50,36 @@ GOOD = Inspection(
 )
 
 
+class Told(logging.Handler):
+    """What the runtime logged, for tests that wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: list[str] = []
+        self._changed = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self._messages.append(record.getMessage())
+            self._changed.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._changed:
+            told = self._changed.wait_for(
+                lambda: any(text in message for message in self._messages), GENEROUS_S
+            )
+        assert told, self._messages
+
+
+def numbers(messages: Messages) -> list[int]:
+    """Return sequence numbers in the order of their first arrival."""
+    return list(dict.fromkeys(message["seq"] for message in messages))
+
+
+def has_all(count: int) -> Callable[[Messages], bool]:
+    return lambda messages: len(numbers(messages)) == count
+
+
 class RelayedJournal:
     """What records and publishes; ``record`` stands for the inspection."""
 
@@ -66,6 +99,7 @@ class RelayedJournal:
         self.writer = JournalWriter(self.journal, on_commit=lambda: self.publisher.wake())
         self.control = ControlMessages()
         self.events: list[Event] = []
+        self._closed = False
         self.publisher = MqttPublisher(
             MqttSettings(url=url, **{"station": STATION, **settings}),
             State(Condition.STARTING, "2026-01-01T00:00:00.000000Z", model="part"),
@@ -104,11 +138,25 @@ class RelayedJournal:
         content = event_payload(event, time.time_ns())
         self.writer.submit(Entry(RecordKind.EVENT, content))
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + GENEROUS_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # polls what has no way to tell
+
+    def reopened_backlog(self) -> int:
+        """Return how many rows the next process would find unacknowledged; after ``close``."""
+        with closing(Outbox(self.journal.path)) as outbox:
+            return outbox.backlog().count
+
     def delivered(self) -> bool:
         """Wait until the broker has everything."""
         return self.publisher.wait_until_delivered(GENEROUS_S).complete
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self.publisher.stop()
         ended = self._publishing.join(GENEROUS_S)
         self.writer.close()
@@ -128,6 +176,32 @@ def _verdict() -> dict[str, Any]:
 
 
 VERDICT = _verdict()
+
+
+Relaying = Callable[..., RelayedJournal]
+
+
+@contextmanager
+def relayed_journals(folder: Path) -> Iterator[Relaying]:
+    """Start stations below ``folder``; end them all, and fail if a thread of one died."""
+    started: list[RelayedJournal] = []
+
+    def begin(url: str, name: str = "journal", start: bool = True, **how: Any) -> RelayedJournal:
+        station = RelayedJournal(folder / name, url, **how)
+        started.append(station)
+        return station.start() if start else station
+
+    yield begin
+    for station in started:
+        station.close()
+
+
+@contextmanager
+def listening_to_logs() -> Iterator[Told]:
+    handler = Told()
+    logging.getLogger("edge").addHandler(handler)
+    yield handler
+    logging.getLogger("edge").removeHandler(handler)
 
 
 def main(folder: str, url: str, parts: str, per_second: str) -> None:

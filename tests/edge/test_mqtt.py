@@ -1,5 +1,6 @@
-"""The MQTT publisher against a real mosquitto."""
+"""The MQTT publisher against a real mosquitto: what is said, in which order, and as whom."""
 
+import json
 import logging
 import socket
 import subprocess
@@ -9,193 +10,227 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.config import MqttSettings
-from edge.messaging.mqtt import MqttPublisher
-from edge.messaging.state import Condition, State
-from edge.station.worker import Failures, Worker
-from tests.edge.broker import GENEROUS_S, Broker, Messages, free_port
+from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
+from edge.messaging.clock_sync import ClockSource
+from edge.messaging.publisher import Intervals
+from edge.messaging.state import Condition, JournalReport, StationReport
+from tests.edge.broker import Broker, Messages, free_port
+from tests.edge.relaying import (
+    Relaying,
+    Told,
+    has_all,
+    listening_to_logs,
+    numbers,
+    relayed_journals,
+)
 
-Publishing = Callable[..., MqttPublisher]
+ROOT = "vi/v1/site/line/cell/top"
 
 
 @pytest.fixture
-def publishing() -> Iterator[Publishing]:
-    """Start publishers with short pauses; end them all, and fail if one died."""
-    started: list[tuple[MqttPublisher, Worker]] = []
-    failures = Failures()
-
-    def start(
-        url: str, password: str | None = None, interval_s: float = 30.0, **settings: Any
-    ) -> MqttPublisher:
-        publisher = MqttPublisher(
-            MqttSettings(url=url, station="site/line/cell/top", **settings),
-            State(Condition.STARTING, "2026-01-01T00:00:00.000000Z", model="part"),
-            password,
-            back_off_s=(0.05, 0.2),
-            state_interval_s=interval_s,
-        )
-        worker = Worker("mqtt", publisher.run, failures)
-        worker.start()
-        started.append((publisher, worker))
-        return publisher
-
-    yield start
-    for publisher, worker in started:
-        publisher.stop()
-        assert worker.join(GENEROUS_S)
-    failures.raise_first()
-
-
-class Told(logging.Handler):
-    """What the runtime logged, for tests that wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._messages: list[str] = []
-        self._changed = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with self._changed:
-            self._messages.append(record.getMessage())
-            self._changed.notify_all()
-
-    def wait_for(self, text: str) -> None:
-        with self._changed:
-            told = self._changed.wait_for(
-                lambda: any(text in message for message in self._messages), GENEROUS_S
-            )
-        assert told, self._messages
+def relaying(tmp_path: Path) -> Iterator[Relaying]:
+    with relayed_journals(tmp_path) as begin:
+        yield begin
 
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    handler = Told()
-    logging.getLogger("edge").addHandler(handler)
-    yield handler
-    logging.getLogger("edge").removeHandler(handler)
-
-
-def publish(publisher: MqttPublisher, first: int, last: int) -> None:
-    for number in range(first, last + 1):
-        publisher.publish({"schema": "verdict/1", "number": number, "replayed": False})
-
-
-def numbers(messages: Messages) -> list[int]:
-    return list(dict.fromkeys(message["number"] for message in messages))
-
-
-def has_all(count: int) -> Callable[[Messages], bool]:
-    return lambda messages: len(numbers(messages)) == count
+    with listening_to_logs() as handler:
+        yield handler
 
 
 def has_state(*wanted: str) -> Callable[[Messages], bool]:
     return lambda messages: [m["state"] for m in messages][-len(wanted) :] == list(wanted)
 
 
-def test_verdicts_arrive_in_order_and_are_acknowledged(
-    running_broker: Broker, publishing: Publishing
-) -> None:
-    publisher = publishing(running_broker.url)
-    publish(publisher, 1, 200)
-
-    received = running_broker.collect("/verdict", has_all(200))
-
-    assert [message["number"] for message in received] == list(range(1, 201))
-    assert not any(message["_retained"] or message["replayed"] for message in received)
-    delivery = publisher.wait_until_delivered(GENEROUS_S)
-    assert (delivery.acknowledged, delivery.missing) == (200, 0)
+def has_reason(reason: str) -> Callable[[Messages], bool]:
+    return lambda messages: bool(messages) and reason in messages[-1]["reasons"]
 
 
-def test_the_state_comes_before_the_verdicts_and_ends_with_stopped(
-    running_broker: Broker, publishing: Publishing
-) -> None:
-    publisher = publishing(running_broker.url)
-    running_broker.collect("/state", has_state("starting"))
-    publisher.set_state(Condition.ONLINE)
-    publish(publisher, 1, 1)
-    (verdict,) = running_broker.collect("/verdict", has_all(1))
-    publisher.stop("operator")
-
-    states = running_broker.collect("/state", has_state("starting", "online", "stopped"))
-
-    assert {state["session"] for state in states} == {verdict["session"]}
-    assert states[-1]["reasons"] == ["operator"]
-
-
-def test_the_last_state_is_retained(running_broker: Broker, publishing: Publishing) -> None:
-    publishing(running_broker.url).set_state(Condition.ONLINE)
-    running_broker.collect("/state", has_state("online"))
-
-    latest = subprocess.run(
-        ["mosquitto_sub", "-p", str(running_broker.port), "-t", "vi/#", "-C", "1", "-W", "30"],
+def first_retained(broker: Broker, topic: str) -> dict[str, Any]:
+    found = subprocess.run(
+        ["mosquitto_sub", "-p", str(broker.port), "-t", topic, "-C", "1", "-W", "30"],
         capture_output=True,
         text=True,
         check=True,
     )
+    content: dict[str, Any] = json.loads(found.stdout)
+    return content
 
-    assert '"state":"online"' in latest.stdout
+
+def test_verdicts_arrive_in_order_and_are_acknowledged(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    station = relaying(running_broker.url)
+    station.record(200)
+
+    received = running_broker.collect("/verdict", has_all(200))
+
+    assert [message["seq"] for message in received] == list(range(1, 201))
+    assert {message["journal"] for message in received} == {station.journal.journal}
+    assert not any(message["_retained"] or message["replayed"] for message in received)
+    assert station.delivered()
+    station.close()
+    assert station.reopened_backlog() == 0
+
+
+def test_meta_and_state_come_before_the_verdicts_and_stopped_is_last(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    station = relaying(running_broker.url, start=False)
+    station.record(3)
+    station.start()
+    running_broker.collect("/verdict", has_all(3))
+    station.publisher.set_state(Condition.ONLINE)
+    running_broker.collect("/state", has_state("starting", "online"))
+    station.publisher.stop("operator")
+    states = running_broker.collect("/state", has_state("starting", "online", "stopped"))
+
+    order = [topic.removeprefix(ROOT + "/") for topic, _ in running_broker.messages()]
+    assert order[:2] == ["meta", "state"]
+    assert order.index("verdict") > 1
+    assert order[-1] == "state"
+    assert states[-1]["reasons"] == ["operator"]
+    sessions = {content["session"] for _, content in running_broker.messages()}
+    assert sessions == {states[0]["session"]}
+
+
+def test_state_meta_and_last_are_retained_and_nothing_else(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    station = relaying(running_broker.url, intervals=Intervals(metrics_s=0.1, last_s=0.01))
+    station.publisher.set_state(Condition.ONLINE)
+    station.record(1)
+    for suffix in ("/verdict", "/metrics", "/last"):
+        running_broker.collect(suffix, lambda messages: len(messages) >= 1)
+
+    retained = subprocess.run(
+        [
+            *("mosquitto_sub", "-p", str(running_broker.port), "-t", "vi/#"),
+            *("--retained-only", "-F", "%t", "-W", "2"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(retained.stdout.split()) == {f"{ROOT}/{name}" for name in ("state", "meta", "last")}
+
+
+def test_the_state_tells_what_the_station_measures(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    journal = JournalReport("7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11", 7, 2, 1.5, 4096)
+    report = StationReport(
+        "open", "acA2440", 41.5, "1", "c" * 64, journal, 10**9, 1, ClockSource.NTP
+    )
+    relaying(running_broker.url, publisher={"report": lambda: report})
+
+    (state,) = running_broker.collect("/state", has_state("starting"))
+
+    assert state["camera"] == {"state": "open", "id": None, "model": "acA2440", "temp_c": 41.5}
+    assert state["journal"]["backlog"] == 2
+    assert (state["disk_free_bytes"], state["restarts_1h"]) == (10**9, 1)
+    assert state["clock_sync"] == "ntp"
+
+
+def test_metrics_and_meta_are_said_with_what_the_connection_counts(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    measured = Metrics({"parts": 3}, {"backlog": None}, {"total": {"p50": 1.5, "p99": None}})
+    station = relaying(
+        running_broker.url,
+        intervals=Intervals(metrics_s=0.05),
+        publisher={"metrics": lambda: measured},
+    )
+    station.publisher.set_meta(Meta(model_name="other", trigger_mode="software"))
+    station.record(2)
+
+    running_broker.collect(
+        "/metrics", lambda got: bool(got) and got[-1]["counters"]["mqtt_acknowledged"] == 2
+    )
+    running_broker.collect("/meta", lambda got: bool(got) and got[-1]["model"]["name"] == "other")
+    meta = first_retained(running_broker, f"{ROOT}/meta")
+    assert meta["capabilities"] == {"trigger_mode": "software", "commands": ["resend"]}
+    assert meta["topics"]["cmd/resend"]["schema"] == "cmd-resend/1"
 
 
 def test_the_state_is_said_again_from_time_to_time(
-    running_broker: Broker, publishing: Publishing
+    running_broker: Broker, relaying: Relaying
 ) -> None:
-    publishing(running_broker.url, interval_s=0.1)
+    relaying(running_broker.url, intervals=Intervals(state_s=0.1))
 
     running_broker.collect("/state", has_state("starting", "starting", "starting"))
 
 
+def test_a_handshake_is_told_at_once_or_never(broker: Broker, relaying: Relaying) -> None:
+    told = Handshake(Phase.ACCEPTED, "4711", "B-1", 0)
+    station = relaying(broker.url)
+    station.publisher.handshake(Handshake(Phase.ACCEPTED, "nobody-hears", None, 0))
+    broker.start()
+    broker.subscribe()
+    station.wait_until(lambda: station.publisher.delivery().connected)
+
+    station.publisher.handshake(told)
+
+    (heard,) = broker.collect("/handshake", lambda messages: len(messages) == 1)
+    assert (heard["phase"], heard["trigger_id"], heard["part_id"]) == ("accepted", "4711", "B-1")
+
+
 def test_the_line_does_not_wait_for_a_broker_that_comes_late(
-    broker: Broker, publishing: Publishing
+    broker: Broker, relaying: Relaying
 ) -> None:
-    publisher = publishing(broker.url)
-    publish(publisher, 1, 50)
-    assert publisher.delivery().waiting == 50
+    station = relaying(broker.url)
+    station.record(50)
+    assert not station.publisher.delivery().complete
 
     broker.start()
     broker.subscribe()
-    publish(publisher, 51, 60)
+    station.record(10)
 
     # What was published before the subscriber came is gone for it, but the broker had it.
-    assert publisher.wait_until_delivered(GENEROUS_S).acknowledged == 60
+    assert station.delivered()
+    assert station.publisher.delivery().acknowledged == 60
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_verdicts_survive_a_broker_restart_in_order(
-    running_broker: Broker, publishing: Publishing, how: str
+    running_broker: Broker, relaying: Relaying, how: str
 ) -> None:
-    publisher = publishing(running_broker.url)
-    publisher.set_state(Condition.ONLINE)
-    publish(publisher, 1, 20)
+    station = relaying(running_broker.url)
+    station.publisher.set_state(Condition.ONLINE)
+    station.record(20)
     running_broker.collect("/verdict", has_all(20))
-    assert publisher.wait_until_delivered(GENEROUS_S).missing == 0
+    assert station.delivered()
     running_broker.save()
 
     getattr(running_broker, how)()
-    publish(publisher, 21, 60)
+    station.record(40)
     running_broker.start()
 
     received = running_broker.collect("/verdict", has_all(60))
     assert numbers(received) == list(range(1, 61))
     sessions = [m["session"] for m in running_broker.collect("/state", has_state("online"))]
     assert received[-1]["session"] == sessions[-1] != sessions[0]
-    assert publisher.wait_until_delivered(GENEROUS_S).missing == 0
+    assert station.delivered()
 
 
-def test_a_full_queue_drops_the_newest_counts_and_says_degraded(
-    broker: Broker, publishing: Publishing
+def test_a_connection_that_breaks_leaves_the_will_of_its_own_session(
+    running_broker: Broker, relaying: Relaying, tmp_path: Path
 ) -> None:
-    publisher = publishing(broker.url, queue_bound=10)
-    publish(publisher, 1, 25)
-    assert publisher.delivery().dropped == 15
+    relaying(running_broker.url)
+    (born,) = running_broker.collect("/state", has_state("starting"))
+    kicker = paho.Client(CallbackAPIVersion.VERSION2, client_id="vi-site-line-cell-top")
+    kicker.connect("127.0.0.1", running_broker.port)
 
-    broker.start()
-    broker.subscribe()
+    states = running_broker.collect("/state", lambda got: any(m["will"] for m in got))
+    kicker.disconnect()
 
-    states = broker.collect("/state", has_state("degraded"))
-    assert states[-1]["reasons"] == ["verdicts_dropped"]
-    assert publisher.wait_until_delivered(GENEROUS_S).acknowledged == 10
+    (will,) = [state for state in states if state["will"]]
+    assert (will["state"], will["session"]) == ("offline", born["session"])
 
 
 @pytest.fixture
@@ -209,7 +244,7 @@ def refusing_broker(tmp_path: Path) -> Iterator[Broker]:
         subprocess.run(["mosquitto_passwd", "-b", passwords, user, "geheim"], check=True)
     access.write_text(
         "user edge\ntopic readwrite vi/#\nuser observer\ntopic read vi/#\n"
-        "user reader\ntopic readwrite vi/v1/site/line/cell/top/state\n"
+        f"user reader\ntopic readwrite {ROOT}/state\n"
     )
     one = Broker(folder, f"password_file {passwords}\nacl_file {access}\nallow_anonymous false")
     one.start()
@@ -221,77 +256,108 @@ def refusing_broker(tmp_path: Path) -> Iterator[Broker]:
 @pytest.mark.parametrize("password", [None, "falsch-falsch"])
 def test_a_refused_connection_is_told_once_and_is_no_connection(
     refusing_broker: Broker,
-    publishing: Publishing,
+    relaying: Relaying,
     caplog: pytest.LogCaptureFixture,
     password: str | None,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    publisher = publishing(refusing_broker.url, password, username="edge")
-    publish(publisher, 1, 3)
-    delivery = publisher.wait_until_delivered(1.0)
+    station = relaying(refusing_broker.url, password=password, username="edge")
+    station.record(3)
+    delivery = station.publisher.wait_until_delivered(1.0)
 
-    assert (delivery.acknowledged, delivery.waiting) == (0, 3)
+    assert (delivery.acknowledged, delivery.complete, delivery.connected) == (0, False, False)
     told = [record.getMessage() for record in caplog.records]
     assert sum("refuses this station" in message for message in told) == 1
     assert not any("connected to" in message for message in told)
     assert "falsch-falsch" not in caplog.text
 
 
-def test_the_right_password_is_accepted(refusing_broker: Broker, publishing: Publishing) -> None:
-    publish(publishing(refusing_broker.url, "geheim", username="edge"), 1, 3)
+def test_the_right_password_is_accepted(refusing_broker: Broker, relaying: Relaying) -> None:
+    relaying(refusing_broker.url, password="geheim", username="edge").record(3)
 
     refusing_broker.collect("/verdict", has_all(3))
 
 
-def test_a_verdict_that_the_broker_does_not_take_is_counted(
-    refusing_broker: Broker, publishing: Publishing, caplog: pytest.LogCaptureFixture
+def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
+    refusing_broker: Broker, relaying: Relaying, tmp_path: Path, told: Told
 ) -> None:
-    publisher = publishing(refusing_broker.url, "geheim", username="reader")
-    publish(publisher, 1, 3)
+    station = relaying(refusing_broker.url, password="geheim", username="reader")
+    station.record(30)
+    told.wait_for("does not take a verdict")
+    states = refusing_broker.collect("/state", has_reason("refused_by_broker"))
+    assert states[-1]["state"] == "starting"
+    assert station.publisher.delivery().acknowledged == 0
 
-    delivery = publisher.wait_until_delivered(GENEROUS_S)
+    access = tmp_path / "refusing" / "access"
+    access.write_text(access.read_text() + "topic readwrite vi/#\n")
+    refusing_broker.reload()
 
-    assert (delivery.acknowledged, delivery.refused) == (0, 3)
-    assert caplog.text.count("does not take verdicts") == 1
+    received = refusing_broker.collect("/verdict", has_all(30))
+    assert [message["seq"] for message in received] == list(range(1, 31))
+    assert station.delivered()
+    (event,) = refusing_broker.collect("/event", lambda messages: len(messages) == 1)
+    assert (event["kind"], event["severity"]) == ("refused_by_broker", "alarm")
+    refusing_broker.collect("/state", lambda got: got[-1]["reasons"] == [])
 
 
 def test_a_broker_that_speaks_only_3_1_1_gets_it(
-    running_broker: Broker, publishing: Publishing, caplog: pytest.LogCaptureFixture
+    running_broker: Broker, relaying: Relaying, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     with OldBroker(running_broker.port) as old:
-        publisher = publishing(f"mqtt://127.0.0.1:{old.port}")
-        publish(publisher, 1, 3)
+        station = relaying(f"mqtt://127.0.0.1:{old.port}")
+        station.record(3)
         running_broker.collect("/verdict", has_all(3))
-        assert publisher.wait_until_delivered(GENEROUS_S).missing == 0
-        publisher.stop()
+        assert station.delivered()
+        station.publisher.stop()
         running_broker.collect("/state", has_state("stopped"))
 
     assert "with MQTT 3.1.1" in caplog.text
 
 
-def test_a_server_that_never_answers_holds_nobody_up(publishing: Publishing) -> None:
+def test_a_server_that_never_answers_holds_nobody_up(relaying: Relaying) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        publisher = publishing(f"mqtt://127.0.0.1:{silent.getsockname()[1]}")
-        publish(publisher, 1, 1000)
+        station = relaying(f"mqtt://127.0.0.1:{silent.getsockname()[1]}")
+        station.record(500)
 
-        assert publisher.delivery().waiting == 1000
-        publisher.stop()  # the fixture asserts that the thread ends
+        assert station.publisher.delivery().acknowledged == 0
+        station.close()  # asserts that the threads end
 
 
 def test_a_closed_port_is_told_with_cause_and_next_step(
-    publishing: Publishing, caplog: pytest.LogCaptureFixture
+    relaying: Relaying, caplog: pytest.LogCaptureFixture
 ) -> None:
-    publisher = publishing(f"mqtt://127.0.0.1:{free_port()}")
-    publish(publisher, 1, 1)
-    publisher.wait_until_delivered(0.5)
+    station = relaying(f"mqtt://127.0.0.1:{free_port()}")
+    station.record(1)
+    station.publisher.wait_until_delivered(0.5)
 
     assert caplog.text.count("cannot be reached (Connection refused)") == 1
 
 
-def test_a_second_station_of_the_same_name_is_told(publishing: Publishing, told: Told) -> None:
+def test_bytes_that_are_no_mqtt_do_not_end_the_publisher(relaying: Relaying) -> None:
+    welcome = b"\x20\x03\x00\x00\x00"
+    with socket.create_server(("127.0.0.1", 0)) as liar:
+        station = relaying(f"mqtt://127.0.0.1:{liar.getsockname()[1]}")
+        for answer in (
+            b"\xff" * 8,
+            b"\x20\x00",
+            welcome + b"\x30\x02\xff\xff",
+            welcome + b"\x40\x00",
+        ):
+            connection, _ = liar.accept()
+            with connection:
+                connection.settimeout(30)
+                connection.recv(4096)
+                connection.sendall(answer)
+                with suppress(ConnectionError):
+                    while connection.recv(4096):
+                        pass
+        station.close()  # asserts that its thread has not died
+
+
+def test_a_second_station_of_the_same_name_is_told(relaying: Relaying, told: Told) -> None:
     with socket.create_server(("127.0.0.1", 0)) as modern:
-        publishing(f"mqtt://127.0.0.1:{modern.getsockname()[1]}")
+        station = relaying(f"mqtt://127.0.0.1:{modern.getsockname()[1]}")
         connection, _ = modern.accept()
         with connection:
             connection.recv(4096)
@@ -299,7 +365,25 @@ def test_a_second_station_of_the_same_name_is_told(publishing: Publishing, told:
             connection.recv(4096)
             connection.sendall(b"\xe0\x01\x8e")  # DISCONNECT: session taken over
 
-            told.wait_for("Two stations have the same name")
+            told.wait_for("two stations have the same name")
+            station.wait_until(lambda: bool(station.events))
+    assert [event.kind for event in station.events] == ["session_taken_over"]
+
+
+def test_a_fight_over_the_name_is_told_where_the_broker_does_not_say_so(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    first = relaying(running_broker.url)
+    second = relaying(running_broker.url, name="twin")
+    first.wait_until(lambda: any(e.kind == "connection_unstable" for e in first.events))
+    second.close()
+
+    first.record(5)
+
+    running_broker.collect(
+        "/event", lambda got: any(e["kind"] == "connection_unstable" for e in got)
+    )
+    assert first.delivered()
 
 
 class OldBroker:
