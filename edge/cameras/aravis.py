@@ -144,6 +144,8 @@ class AravisCamera:
         try:
             return self._frame(buffer)
         finally:
+            # A picture whose first packet is lost keeps what the buffer held before.
+            buffer.set_frame_id(0)
             self._stream.push_buffer(buffer)
 
     def check(self) -> None:
@@ -192,8 +194,8 @@ class AravisCamera:
     def close(self) -> None:
         """Stop the camera and give up control over it.
 
-        Of a camera that does not answer this takes some seconds: Aravis says good-bye more than
-        once, and joins its threads.
+        Of a camera that does not answer this takes up to eight seconds: Aravis says good-bye
+        three times and waits for an answer to each.
         """
         if self._camera is None:
             return
@@ -265,35 +267,35 @@ class AravisCamera:
 
     def _frame(self, buffer: Any) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
-        # How long it waited for us. The wall clock may have been set meanwhile, but it cannot have
-        # waited since before the queue was last seen empty.
-        waited_ns = now_utc_ns - buffer.get_system_timestamp()
-        waited_ns = max(0, min(waited_ns, now_ns - self._empty_ns))
+        pixels, fault = self._picture(buffer)
+        self._number = next_number(self._number, buffer.get_frame_id(), self._short_ids)
+        waited_ns = 0 if fault else self._waited_ns(buffer, now_ns, now_utc_ns)
         if self._stream.get_n_buffers()[1] == 0:
             self._empty_ns = now_ns
-        frame_id = buffer.get_frame_id()
-        pixels, fault = self._picture(buffer, frame_id)
-        complete = not fault
-        # Only then are the header's values of this picture and not of the buffer's last one.
-        if frame_id or not self._short_ids:
-            self._number = next_number(self._number, frame_id, self._short_ids)
         return Frame(
             pixels,
             self._number,
             now_ns - waited_ns,
             now_utc_ns - waited_ns,
-            FrameStatus.COMPLETE if complete else FrameStatus.INCOMPLETE,
+            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
             detail=fault,
-            telemetry=self._telemetry(buffer) if complete else Telemetry(),
+            telemetry=Telemetry() if fault else self._telemetry(buffer),
         )
 
-    def _picture(self, buffer: Any, frame_id: int) -> tuple[Pixels, str]:
+    def _waited_ns(self, buffer: Any, now_ns: int, now_utc_ns: int) -> int:
+        """Return for how long the picture was here when it was read."""
+        # The wall clock may have been set meanwhile, but the picture cannot have waited since
+        # before the queue was last seen empty.
+        waited_ns = now_utc_ns - buffer.get_system_timestamp()
+        return int(max(0, min(waited_ns, now_ns - self._empty_ns)))
+
+    def _picture(self, buffer: Any) -> tuple[Pixels, str]:
         """Return the picture, or an empty one and what is wrong with it."""
         nothing = np.empty((0, 0), np.uint8)
         status = buffer.get_status()
         if status != self._aravis.api.BufferStatus.SUCCESS:
             return nothing, INCOMPLETE.get(status.value_nick, f"Aravis says: {status.value_nick}")
-        if self._short_ids and frame_id == 0:
+        if self._short_ids and buffer.get_frame_id() == 0:
             return nothing, "the picture has no frame id"
         if buffer.get_n_parts() != 1:
             return nothing, f"{buffer.get_n_parts()} pictures came in one, only one is understood"
@@ -306,7 +308,7 @@ class AravisCamera:
             return nothing, f"the picture is {width}×{height} pixels, the camera was set to {asked}"
         if buffer.get_image_padding() != (0, 0):
             return nothing, "rows of the picture are padded; choose a width that is a multiple of 8"
-        sent = np.frombuffer(self._aravis.received(buffer), np.uint8)
+        sent = np.ctypeslib.as_array(self._aravis.received(buffer))
         if buffer.has_chunks():
             sent = sent[: form.bytes_of(width, height)]
         try:

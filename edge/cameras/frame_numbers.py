@@ -5,19 +5,20 @@ SHORT_IDS = 65535
 
 
 def next_number(number: int, frame_id: int, short: bool) -> int:
-    """Return the number of a frame from that of the frame before it.
+    """Return the number of a picture from that of the picture before it.
 
     Args:
-        number: of the frame before; 0 for none.
-        frame_id: as the camera sent it; of short ids not 0.
+        number: of the picture before; 0 for none.
+        frame_id: as the camera sent it; 0 where it was lost with the first packet.
         short: the camera counts in 16 bits; otherwise its ids are numbers already.
 
     Returns:
-        Of short ids the smallest number not below ``number`` that stands for this id: each lost
-        frame leaves its gap, and a repeated id repeats its number.
+        Of short ids the smallest number not below ``number`` that stands for the id, so a lost
+        picture leaves its gap and a repeated id its number. Without an id the next number: the
+        true one is no smaller, and if it is larger, the gap shows at the picture that follows.
     """
-    if not short:
-        return frame_id
-    if number == 0:
+    if frame_id == 0:
+        return number + 1
+    if not short or number == 0:
         return frame_id
     return number + (frame_id - number) % SHORT_IDS
