@@ -8,9 +8,11 @@ masks/<name>.png      optional, same name as the defective picture; also masks/<
 from collections import Counter
 from pathlib import Path
 
-from training.data.samples import GOOD, Sample, pictures_in, subfolders
+from training.data.adapting import VALIDATION_SHARE
+from training.data.samples import GOOD, Sample, Splits, pictures_in, split_off, subfolders
 from training.errors import DataError
 
+_TEST_SHARE = 0.15
 _DEFECT = "defect"
 _MASKS = "masks"
 
@@ -18,7 +20,9 @@ _MASKS = "masks"
 class Folder:
     """Good pictures, perhaps some defective ones, perhaps with masks."""
 
-    def __init__(self, root: Path) -> None:
+    held_out_share = VALIDATION_SHARE / (1.0 - _TEST_SHARE)
+
+    def __init__(self, root: Path, category: str | None = None) -> None:
         """Read the file lists.
 
         Raises:
@@ -35,6 +39,21 @@ class Folder:
                 "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
             )
         self.defective = _defective(root)
+        used = {sample.mask for sample in self.defective}
+        folders = [root / _MASKS, *subfolders(root / _MASKS)]
+        self.stray_masks = [p for f in folders for p in pictures_in(f) if p not in used]
+
+    @staticmethod
+    def matches(root: Path) -> bool:
+        return True
+
+    def split(self, seed: int) -> Splits:
+        rest, test_good = split_off(self.good, _TEST_SHARE, seed, "test")
+        validation_defects, test_defects = split_off(self.defective, 0.5, seed, "test")
+        return Splits(self.name, rest, validation_defects, test_good + test_defects)
+
+    def new_pictures(self) -> tuple[Sample, ...]:
+        return (*self.good, *self.defective)
 
 
 def _defective(root: Path) -> list[Sample]:

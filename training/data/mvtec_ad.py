@@ -9,19 +9,23 @@ validation/good, validation/<defect>   ours, optional: pictures to calibrate on
 
 from pathlib import Path
 
-from training.data.samples import GOOD, Sample, pictures_in, subfolders
+from training.data.adapting import VALIDATION_SHARE, category_folder
+from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
 from training.errors import DataError
 
 
 class MVTecAD:
     """One category."""
 
-    def __init__(self, root: Path) -> None:
+    held_out_share = VALIDATION_SHARE
+
+    def __init__(self, root: Path, category: str | None = None) -> None:
         """Read the file lists.
 
         Raises:
             DataError: ``train/good`` has no pictures, or defects lie in ``train``.
         """
+        root = category_folder(root, category, self.matches)
         self.name = root.resolve().name
         self.train = [Sample(path, GOOD) for path in pictures_in(root / "train" / GOOD)]
         if not self.train:
@@ -47,10 +51,22 @@ class MVTecAD:
                     f"{sample.mask}: belongs to {masks[sample.mask]} and to {sample.path}. "
                     "Give the pictures different names."
                 )
+        self.stray_masks = [
+            mask
+            for folder in subfolders(root / "ground_truth")
+            for mask in pictures_in(folder)
+            if mask not in masks
+        ]
 
     @staticmethod
     def matches(root: Path) -> bool:
         return (root / "train").is_dir()
+
+    def split(self, seed: int) -> Splits:
+        return Splits(self.name, tuple(self.train), tuple(self.validation), tuple(self.test))
+
+    def new_pictures(self) -> tuple[Sample, ...]:
+        return (*self.train, *self.validation)
 
 
 def _labelled(root: Path, split: str) -> list[Sample]:

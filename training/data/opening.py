@@ -1,19 +1,54 @@
 """From a folder on disk to splits that never share a picture."""
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
+from training.data.btad import BTAD
+from training.data.cifar10 import CIFAR10
 from training.data.folder import Folder
+from training.data.kolektor import KolektorSDD, KolektorSDD2
+from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD
-from training.data.samples import GOOD, Splits, split_off
+from training.data.samples import GOOD, DataSet, Sample, Splits, fingerprint, split_off
+from training.data.settings import DataSettings, Layout, as_settings
+from training.data.shanghaitech import ShanghaiTech
+from training.data.sharing import named, without_shared
+from training.data.synthetic_defects import KINDS, Flaw
+from training.data.visa import VisA
 from training.errors import DataError
-
-# Share of the good pictures kept out of the fit where a set brings no validation pictures.
-_VALIDATION_SHARE = 0.15
-_TEST_SHARE = 0.15
+from training.transforms import View, parse_transforms
 
 # One picture has no variation to learn from.
 FEWEST_TO_FIT = 2
+
+
+class Adapter(Protocol):
+    """The class of a data set."""
+
+    def __call__(self, root: Path, category: str | None) -> DataSet: ...
+
+    def matches(self, root: Path) -> bool:
+        """Tell whether a folder is laid out like this."""
+
+
+# In the order in which a layout is looked for; the plain folder takes what no other does.
+ADAPTERS: dict[Layout, Adapter] = {
+    Layout.BTAD: BTAD,
+    Layout.KOLEKTOR_SDD2: KolektorSDD2,
+    Layout.KOLEKTOR_SDD: KolektorSDD,
+    Layout.VISA: VisA,
+    Layout.CIFAR10: CIFAR10,
+    Layout.SHANGHAITECH: ShanghaiTech,
+    Layout.MVTEC_AD: MVTecAD,
+    Layout.FOLDER: Folder,
+}
+_WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
+
+log = logging.getLogger(__name__)
 
 
 class ValidateOn(StrEnum):
@@ -27,25 +62,32 @@ class ValidateOn(StrEnum):
     TEST = "test"
 
 
-def open_splits(root: Path, validate_on: ValidateOn = ValidateOn.HELD_OUT, seed: int = 0) -> Splits:
-    """Open a data set in the MVTec layout or a plain folder, to fit on.
+def open_splits(
+    source: Path | DataSettings, validate_on: ValidateOn = ValidateOn.HELD_OUT, seed: int = 0
+) -> Splits:
+    """Open a data set to fit on.
 
     Raises:
         DataError: nothing usable there, or too few pictures; the message says what is missing
             where.
+        SettingError: a transform that does not exist or refuses its arguments.
     """
-    splits = _splits(root, validate_on, seed)
+    settings = as_settings(source)
+    splits = _splits(settings, open_data_set(settings), validate_on, seed)
     good = sum(not sample.is_defective for sample in splits.validation)
     if len(splits.fit) < FEWEST_TO_FIT or good == 0:
         raise DataError(
-            f"{root}: too few good pictures, {len(splits.fit)} to fit on and {good} to calibrate "
-            f"on; at least {FEWEST_TO_FIT} and 1 are needed. Add pictures of good parts; 50 or "
-            "more are usual."
+            f"{settings.path}: too few good pictures, {len(splits.fit)} to fit on and {good} to "
+            f"calibrate on; at least {FEWEST_TO_FIT} and 1 are needed. Add pictures of good parts; "
+            "50 or more are usual."
         )
-    return splits
+    validation = with_synthetic(splits.validation, settings.synthetic_defects, seed)
+    if validation != splits.validation:
+        splits = replace(splits, name=f"{splits.name} (synthetic defects)", validation=validation)
+    return replace(splits, fit=_viewed(splits.fit, settings, seed))
 
 
-def open_test(root: Path, seed: int = 0) -> Splits:
+def open_test(source: Path | DataSettings, seed: int = 0) -> Splits:
     """Open the same splits to test on; only its test pictures are needed.
 
     Args:
@@ -54,41 +96,144 @@ def open_test(root: Path, seed: int = 0) -> Splits:
     Raises:
         DataError: there are no test pictures.
     """
-    splits = _splits(root, ValidateOn.HELD_OUT, seed)
-    if not splits.test:
+    settings = as_settings(source)
+    splits = _splits(settings, open_data_set(settings), ValidateOn.HELD_OUT, seed)
+    test = splits.test
+    if not test:
         raise DataError(
-            f"{root}: no test pictures. The MVTec layout has them in {root / 'test' / GOOD} and "
-            f"{root / 'test'}/<defect>."
+            f"{settings.path}: no test pictures. The MVTec layout has them in "
+            f"{settings.path / 'test' / GOOD} and {settings.path / 'test'}/<defect>."
         )
-    return splits
+    with_flaws = with_synthetic(test, settings.synthetic_defects, seed)
+    name = splits.name if with_flaws == test else f"{splits.name} (synthetic defects)"
+    return replace(splits, name=name, test=with_flaws)
 
 
-def _splits(root: Path, validate_on: ValidateOn, seed: int) -> Splits:
+def open_new(
+    source: Path | DataSettings, fitted_on: str, validate_on: ValidateOn, seed: int
+) -> tuple[str, tuple[Sample, ...]]:
+    """Open pictures to calibrate a fitted model on.
+
+    Of the very set that the model was fitted on these are its validation pictures; of another set
+    all but published test pictures, which are used only where ``validate_on`` says so.
+
+    Args:
+        fitted_on: fingerprint of the pictures that the model was fitted and calibrated on.
+        seed: of the fit.
+
+    Returns:
+        The set's name and the pictures.
+
+    Raises:
+        DataError: nothing usable there, or no good picture.
+    """
+    settings = as_settings(source)
+    data = open_data_set(settings)
+    splits = _splits(settings, data, validate_on, seed)
+    pictures = splits.validation
+    if validate_on is ValidateOn.HELD_OUT and fitted_on not in _fingerprints(splits):
+        pictures = _readable(data.new_pictures(), settings)
+    if all(sample.is_defective for sample in pictures):
+        raise DataError(
+            f"{settings.path}: no good pictures to calibrate on; at least one is needed, 20 or "
+            "more are usual."
+        )
+    with_flaws = with_synthetic(pictures, settings.synthetic_defects, seed)
+    name = data.name if with_flaws == pictures else f"{data.name} (synthetic defects)"
+    return name, with_flaws
+
+
+def open_data_set(settings: DataSettings) -> DataSet:
+    """Find out the layout and read the file lists.
+
+    Raises:
+        DataError: names the file that is missing, or the masks that belong to no picture.
+    """
+    root = settings.path
     try:
-        if MVTecAD.matches(root):
-            return _mvtec_splits(MVTecAD(root), validate_on, seed)
-        return _folder_splits(Folder(root), validate_on, seed)
+        if not root.is_dir():
+            raise DataError(f"{root}: not a folder. Check --data.")
+        layout = settings.layout or _layout_of(root, settings.category)
+        if settings.category is not None and layout in _WITHOUT_CATEGORIES:
+            raise DataError(f"{root}: the layout {layout} has no categories. Leave out --category.")
+        data = ADAPTERS[layout](root, settings.category)
     except OSError as error:
         raise DataError(
             f"{error.filename or root}: cannot be read ({error.strerror}). Check its permissions."
         ) from error
+    if data.stray_masks:
+        sentence = f"{named(data.stray_masks)}: no picture belongs to this mask"
+        if not settings.skip_unreadable:
+            raise DataError(
+                f"{sentence}. Add the picture, name the mask after it, or remove the mask; "
+                "--skip-unreadable goes on without it."
+            )
+        log.warning("%s; left out", sentence)
+    return data
 
 
-def _mvtec_splits(data: MVTecAD, validate_on: ValidateOn, seed: int) -> Splits:
-    fit, validation, test = tuple(data.train), tuple(data.validation), tuple(data.test)
+def with_synthetic(samples: tuple[Sample, ...], count: int, seed: int) -> tuple[Sample, ...]:
+    """Add synthetic defects to good pictures, unless real defects are among the samples.
+
+    Args:
+        count: of defects, spread over the pictures and the kinds of flaws.
+    """
+    good = [sample for sample in samples if not sample.is_defective]
+    if count == 0 or len(good) < len(samples):
+        return samples
+    kinds = sorted(KINDS)
+    synthetic = []
+    for number in range(count):
+        base = good[number * len(good) // count if count < len(good) else number % len(good)]
+        kind = kinds[number % len(kinds)]
+        name = f"{base.name or base.path.name}~{number}"
+        flaw = Flaw(kind, seed * 100_003 + number)
+        synthetic.append(replace(base, kind=kind, name=name, flaw=flaw))
+    return (*samples, *synthetic)
+
+
+def _layout_of(root: Path, category: str | None) -> Layout:
+    places = [root] if category is None else [root, root / category]
+    for layout, adapter in ADAPTERS.items():
+        if any(place.is_dir() and adapter.matches(place) for place in places):
+            return layout
+    return Layout.FOLDER
+
+
+def _splits(settings: DataSettings, data: DataSet, validate_on: ValidateOn, seed: int) -> Splits:
+    found = data.split(seed)
+    parts = (_readable(part, settings) for part in (found.fit, found.validation, found.test))
+    splits = Splits(found.name, *parts)
     if validate_on is ValidateOn.TEST:
-        validation = test
-    elif not validation:
-        fit, validation = split_off(fit, _VALIDATION_SHARE, seed, "validation")
-    return Splits(data.name, fit, validation, test)
+        splits = replace(splits, validation=splits.test)
+    elif all(sample.is_defective for sample in splits.validation):
+        fit, held_out = split_off(splits.fit, data.held_out_share, seed, "validation")
+        splits = replace(splits, fit=fit, validation=held_out + splits.validation)
+    return without_shared(splits)
 
 
-def _folder_splits(data: Folder, validate_on: ValidateOn, seed: int) -> Splits:
-    rest, test_good = split_off(data.good, _TEST_SHARE, seed, "test")
-    validation_defects, test_defects = split_off(data.defective, 0.5, seed, "test")
-    test = test_good + test_defects
-    if validate_on is ValidateOn.TEST:
-        return Splits(data.name, rest, test, test)
-    share = _VALIDATION_SHARE / (1.0 - _TEST_SHARE)
-    fit, held_out = split_off(rest, share, seed, "validation")
-    return Splits(data.name, fit, held_out + validation_defects, test)
+def _fingerprints(splits: Splits) -> set[str]:
+    """Return what a fit on these splits would call them."""
+    on_test = fingerprint([*splits.fit, *splits.test])
+    return {fingerprint([*splits.fit, *splits.validation]), on_test}
+
+
+def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[Sample, ...]:
+    """Leave out what cannot be read, where that was asked for."""
+    if not settings.skip_unreadable:
+        return tuple(samples)
+    faults = check_readable(samples)
+    for fault in list(faults.values())[:10]:
+        log.warning("left out: %s", fault)
+    if len(faults) > 10:
+        log.warning("left out: %d more pictures that cannot be read", len(faults) - 10)
+    return tuple(sample for sample in samples if sample not in faults)
+
+
+def _viewed(samples: tuple[Sample, ...], settings: DataSettings, seed: int) -> tuple[Sample, ...]:
+    if not settings.transforms:
+        return samples
+    transforms = parse_transforms(settings.transforms, seed)
+    copies = range(1, settings.transform_copies + 1)
+    views = [replace(s, view=View(transforms, number)) for number in copies for s in samples]
+    return (*samples, *views)

@@ -1,0 +1,115 @@
+"""Kolektor surface defects: SDD (Tabernik et al., 2020) and SDD2 (Božič et al., 2021).
+
+SDD    kos01/Part0.jpg, kos01/Part0_label.bmp      50 items of about 8 pictures
+SDD2   train/10000.png, train/10000_GT.png, test/…
+
+A picture is defective where its mask is not empty.
+"""
+
+from pathlib import Path
+
+from edge.errors import PictureUnreadable
+from edge.pictures import read_picture
+from training.data.adapting import VALIDATION_SHARE, demanded
+from training.data.samples import GOOD, Sample, Splits, split_off, subfolders
+from training.errors import DataError
+
+_DEFECT = "defect"
+_TEST_SHARE = 0.3
+
+
+class KolektorSDD:
+    """Commutators; published without fixed splits: ours keep the pictures of an item together."""
+
+    held_out_share = VALIDATION_SHARE / (1.0 - _TEST_SHARE)
+
+    def __init__(self, root: Path, category: str | None) -> None:
+        """Read file lists and masks.
+
+        Raises:
+            DataError: no item, or a picture without its label; names the file.
+        """
+        items = [folder for folder in subfolders(root) if folder.name.startswith("kos")]
+        if not items:
+            raise DataError(f"{root}: no folders kos01, kos02, …; check --data.")
+        self.name = root.resolve().name
+        self.samples: list[Sample] = []
+        self.stray_masks: list[Path] = []
+        for item in items:
+            pictures, masks = _apart(demanded(item, "Part0.jpg, Part0_label.bmp, …"), "_label")
+            self.samples += [
+                _labelled(path, masks.pop(path.stem, None), f"{item.name}/{path.name}", item.name)
+                for path in pictures
+            ]
+            self.stray_masks += masks.values()
+
+    @staticmethod
+    def matches(root: Path) -> bool:
+        return any(root.glob("kos*/*_label.bmp"))
+
+    def split(self, seed: int) -> Splits:
+        rest, test = split_off(self.samples, _TEST_SHARE, seed, "test")
+        return _splits(self.name, rest, test)
+
+    def new_pictures(self) -> tuple[Sample, ...]:
+        return tuple(self.samples)
+
+
+class KolektorSDD2:
+    """Surfaces with the published splits; defective pictures to fit on serve validation."""
+
+    held_out_share = VALIDATION_SHARE
+
+    def __init__(self, root: Path, category: str | None) -> None:
+        """Read file lists and masks.
+
+        Raises:
+            DataError: a split is missing, or a picture has no mask; names the file.
+        """
+        self.name = root.resolve().name
+        self.stray_masks: list[Path] = []
+        found = {}
+        for split in ("train", "test"):
+            files = demanded(root / split, "10000.png, 10000_GT.png, …")
+            pictures, masks = _apart(files, "_GT")
+            found[split] = [
+                _labelled(path, masks.pop(path.stem, None), f"{split}/{path.name}", "")
+                for path in pictures
+            ]
+            self.stray_masks += masks.values()
+        self.train, self.test = found["train"], found["test"]
+
+    @staticmethod
+    def matches(root: Path) -> bool:
+        return any(root.glob("train/*_GT.png"))
+
+    def split(self, seed: int) -> Splits:
+        return _splits(self.name, tuple(self.train), tuple(self.test))
+
+    def new_pictures(self) -> tuple[Sample, ...]:
+        return tuple(self.train)
+
+
+def _splits(name: str, rest: tuple[Sample, ...], test: tuple[Sample, ...]) -> Splits:
+    good = tuple(sample for sample in rest if not sample.is_defective)
+    defective = tuple(sample for sample in rest if sample.is_defective)
+    return Splits(name, good, defective, test)
+
+
+def _apart(files: list[Path], ending: str) -> tuple[list[Path], dict[str, Path]]:
+    """Tell pictures from masks, which are named after their picture."""
+    masks = {f.stem.removesuffix(ending): f for f in files if f.stem.endswith(ending)}
+    return [f for f in files if not f.stem.endswith(ending)], masks
+
+
+def _labelled(picture: Path, mask: Path | None, name: str, group: str) -> Sample:
+    if mask is None:
+        raise DataError(
+            f"{picture}: its mask is missing, so nobody knows whether it is defective. "
+            "Unpack the data set again."
+        )
+    try:
+        defective = bool(read_picture(mask).any())
+    except PictureUnreadable as error:
+        raise DataError(str(error)) from error
+    return Sample(picture, _DEFECT if defective else GOOD, mask if defective else None, name, group)
