@@ -3,7 +3,6 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +17,7 @@ LOCK_NAME = "journal.lock"
 SCHEMA_VERSION = 1
 # "edgj": another program's database is not taken for a journal.
 APPLICATION_ID = 0x6564676A
-BUSY_LIMIT_S = 5.0
+BUSY_LIMIT_S = 1.0
 # The write-ahead log is cut back to this after a burst; a checkpoint keeps it near 4 MiB.
 WAL_LIMIT_BYTES = 16 * 2**20
 
@@ -221,12 +220,6 @@ def sync_folder(folder: Path) -> None:
 def files_of(path: Path) -> list[Path]:
     """Return the names of a database and of what SQLite keeps beside it."""
     return [path, _beside(path, "-wal"), _beside(path, "-shm")]
-
-
-def interrupt_after(limit_ns: int, clock_ns: Callable[[], int]) -> Callable[[], int]:
-    """Return a progress handler that ends a statement once its time is over."""
-    deadline = clock_ns() + limit_ns
-    return lambda: int(clock_ns() >= deadline)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -1,10 +1,11 @@
 """Opening the journal: sound, or set aside and begun anew, and said so."""
 
 import sqlite3
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +13,14 @@ from pathlib import Path
 from edge.journal import database
 from edge.journal.chain import first_link, link
 from edge.journal.database import FolderLock, Synchronous
-from edge.journal.records import JournalUnavailable
+from edge.journal.ledger import read_tally
+from edge.journal.records import JournalUnavailable, RecordKind
 from edge.journal.trouble import is_damage
+from edge.journal.witness import Testimony, Witness, read_witness
 
-# A station must be back within seconds, and this reads some gigabytes on a line's SSD; a larger
-# journal is checked as far as this reaches, and its newest rows always.
-CHECK_LIMIT_NS = 2_000_000_000
+# A station must be back within seconds. What is larger than the disk reads in this time is checked
+# as far as it reaches, and its newest rows always; damage met later is noted for the next start.
+CHECK_LIMIT_S = 2.0
 NEWEST_ROWS = 256
 # Left by a writer that met damage while running.
 DAMAGE_NOTE = "journal.damaged"
@@ -32,18 +35,23 @@ class Journal:
         journal: its UUID, which consumers know the records by.
         quarantined: where a damaged predecessor was put; None when there was none.
         damage: what was wrong with it.
+        lost: numbers of records that were committed and are gone from a journal that is otherwise
+            sound; they are not given again, so that consumers find the gap.
     """
 
     path: Path
     journal: str
     connection: sqlite3.Connection
     lock: FolderLock
+    witness: Witness
     quarantined: Path | None = None
     damage: str | None = None
+    lost: Mapping[RecordKind, tuple[int, int]] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close the database and let others have the folder."""
         self.connection.close()
+        self.witness.close()
         self.lock.release()
 
 
@@ -51,7 +59,7 @@ def open_journal(
     folder: Path,
     synchronous: Synchronous = Synchronous.FULL,
     utc_ns: Callable[[], int] = time.time_ns,
-    clock_ns: Callable[[], int] = time.monotonic_ns,
+    check_limit_s: float = CHECK_LIMIT_S,
 ) -> Journal:
     """Open the journal of a folder, or begin one.
 
@@ -66,11 +74,13 @@ def open_journal(
     lock = database.lock_folder(folder)
     path = folder / database.FILE_NAME
     try:
-        damage = _damage(path, clock_ns)
+        damage = _damage(path, check_limit_s)
         quarantined = _set_aside(path, utc_ns()) if damage else None
         connection = _connected(path, synchronous, utc_ns)
         (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
-    except sqlite3.Error as error:
+        lost = _skip_lost(connection, journal, read_witness(folder))
+        witness = Witness(folder, journal)
+    except (sqlite3.Error, OSError) as error:
         lock.release()
         raise JournalUnavailable(
             f"{path}: the journal cannot be opened ({error}). Check the disk and its free space."
@@ -78,7 +88,7 @@ def open_journal(
     except BaseException:
         lock.release()
         raise
-    return Journal(path, journal, connection, lock, quarantined, damage)
+    return Journal(path, journal, connection, lock, witness, quarantined, damage, lost)
 
 
 def note_damage(path: Path, what: str) -> None:
@@ -101,7 +111,24 @@ def _connected(
     return connection
 
 
-def _damage(path: Path, clock_ns: Callable[[], int]) -> str | None:
+def _skip_lost(
+    connection: sqlite3.Connection, journal: str, seen: Testimony | None
+) -> dict[RecordKind, tuple[int, int]]:
+    """Go on behind the numbers that were given, where the rows of the last ones are gone."""
+    tally = read_tally(connection)
+    if seen is None or seen.journal != journal or seen.position <= tally.position:
+        return {}
+    given = {RecordKind.VERDICT: seen.verdict_seq, RecordKind.EVENT: seen.event_seq}
+    connection.execute(
+        "UPDATE tally SET position = ?, verdict_seq = ?, event_seq = ?",
+        (seen.position, seen.verdict_seq, seen.event_seq),
+    )
+    return {
+        kind: (tally.seq(kind) + 1, last) for kind, last in given.items() if last > tally.seq(kind)
+    }
+
+
+def _damage(path: Path, check_limit_s: float) -> str | None:
     """Tell what is wrong with the file, or None when it is sound or not there."""
     note = path.with_name(DAMAGE_NOTE)
     if note.exists():
@@ -116,15 +143,17 @@ def _damage(path: Path, clock_ns: Callable[[], int]) -> str | None:
             if database.is_new(connection):  # a start ended before there were tables
                 return None
             database.check_origin(connection, path)
-            return _first_fault(connection, clock_ns)
+            return _first_fault(connection, check_limit_s)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         return str(error)
 
 
-def _first_fault(connection: sqlite3.Connection, clock_ns: Callable[[], int]) -> str | None:
-    connection.set_progress_handler(database.interrupt_after(CHECK_LIMIT_NS, clock_ns), 100_000)
+def _first_fault(connection: sqlite3.Connection, limit_s: float) -> str | None:
+    # A progress handler is not asked inside this check; an interrupt is heard.
+    alarm = threading.Timer(limit_s, connection.interrupt)
+    alarm.start()
     try:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -132,7 +161,8 @@ def _first_fault(connection: sqlite3.Connection, clock_ns: Callable[[], int]) ->
             raise
         found = "ok"
     finally:
-        connection.set_progress_handler(None, 0)
+        alarm.cancel()
+        alarm.join()
     return found if found != "ok" else _newest_fault(connection)
 
 
@@ -154,17 +184,18 @@ def _newest_fault(connection: sqlite3.Connection) -> str | None:
     return None
 
 
-def _set_aside(path: Path, utc_ns: int) -> Path:
-    """Rename the database and what lies beside it; return the new name of the database."""
+def _set_aside(path: Path, utc_ns: int) -> Path | None:
+    """Rename the database and what lies beside it; return its new name, where it was there."""
     moment = datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
     names = [
         f"journal.corrupt-{moment}",
         *(f"journal.corrupt-{moment}-{n}" for n in range(2, 1000)),
     ]
     target = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    was_there = path.exists()
     for file in database.files_of(path):
         if file.exists():
             file.rename(target.with_name(target.name + file.name.removeprefix(path.name)))
     path.with_name(DAMAGE_NOTE).unlink(missing_ok=True)
     database.sync_folder(path.parent)
-    return target
+    return target if was_there else None

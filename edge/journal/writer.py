@@ -190,6 +190,7 @@ class JournalWriter:
                 break
         self._keep_house(busy=bool(group.entries))
         ledger.commit()
+        self._journal.witness.note(ledger.tally)
         return committed
 
     def _append(self, fresh: list[Queued]) -> list[Committed]:

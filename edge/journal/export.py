@@ -1,0 +1,106 @@
+"""Journal rows as CSV, with columns that stay."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from edge.errors import OutputNotWritable
+from edge.journal.records import Row
+from edge.messaging.text import utc_text
+
+
+def _at(*names: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Return how a value is found in a payload; None where there is none."""
+
+    def find(content: Mapping[str, Any]) -> Any:
+        found: Any = content
+        for name in names:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+    return find
+
+
+# Columns may be added at the end, never moved or renamed. Those of the other kind are empty.
+_FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "journal": _at("journal"),
+    "id": _at("id"),
+    "decided_utc": _at("time", "decided_utc"),
+    "result": _at("result"),
+    "reason": _at("reason"),
+    "detail": _at("detail"),
+    "part_id": _at("part_id"),
+    "trigger_id": _at("trigger_id"),
+    "simulated": _at("simulated"),
+    "anomaly_score": _at("anomaly_score"),
+    "threshold": _at("threshold"),
+    "raw_score": _at("raw_score"),
+    "raw_threshold": _at("raw_threshold"),
+    "deadline_met": _at("deadline_met"),
+    "total_ms": _at("duration_ms", "total"),
+    "frame_id": _at("frame", "id"),
+    "image_sha256": _at("image", "sha256"),
+    "model_name": _at("model", "name"),
+    "model_version": _at("model", "version"),
+    "model_sha256": _at("model", "sha256"),
+    "config_sha256": _at("config_sha256"),
+    "event_kind": _at("kind"),
+    "event_severity": _at("severity"),
+    "event_data": _at("data"),
+}
+COLUMNS = ("kind", "seq", "recorded_utc", "delivery", *_FROM_PAYLOAD)
+
+
+def write_csv(rows: Iterable[Row], file: TextIO) -> int:
+    """Write a heading and a line for each row; return how many rows."""
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(COLUMNS)
+    count = 0
+    for row in rows:
+        content = json.loads(row.payload)
+        values = [_text(find(content)) for find in _FROM_PAYLOAD.values()]
+        table.writerow(
+            [row.kind.value, row.seq, utc_text(row.created_utc_ns), delivery(row), *values]
+        )
+        count += 1
+    return count
+
+
+def export_csv(rows: Iterable[Row], path: Path) -> int:
+    """Write a CSV file that is there whole or not at all; return how many rows.
+
+    Raises:
+        OutputNotWritable: folder or disk refused it; an older file of that name is untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            count = write_csv(rows, file)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{path}: cannot be written ({error.strerror}). "
+            "Check the folder, free space and permissions."
+        ) from error
+    finally:  # also when interrupted: nothing half-written stays behind
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return count
+
+
+def delivery(row: Row) -> str:
+    """Tell in a word where a row is: ``acknowledged``, ``waiting``, or ``dead: why``."""
+    if row.dead is not None:
+        return f"dead: {row.dead}"
+    return "acknowledged" if row.acknowledged else "waiting"
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return value

@@ -1,0 +1,148 @@
+"""Following the hash chain through a whole journal."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.journal import database
+from edge.journal.chain import first_link, link
+from edge.journal.ledger import read_tally
+from edge.journal.records import RecordKind
+
+ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFault:
+    """Where the chain breaks.
+
+    Attributes:
+        position: of the first row that is altered or missing.
+        kind, seq: of the row at or behind it; None at the end of the journal.
+        what: for people.
+    """
+
+    position: int
+    kind: RecordKind | None
+    seq: int | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What following the chain showed.
+
+    Attributes:
+        rows: that were followed.
+        removed: rows that retention or the overflow policy removed, and wrote down.
+        fault: None when every row is as it was written and none is missing.
+    """
+
+    journal: str
+    rows: int
+    removed: int
+    fault: ChainFault | None
+
+
+def verify_chain(path: Path) -> ChainReport:
+    """Find the first row that was altered or taken away, also while the station runs.
+
+    The chain has no secret: it shows damage and careless changes, not a forger who computes every
+    later value anew.
+
+    Raises:
+        JournalUnavailable: there is no journal, or it cannot be read.
+        JournalUnsuitable: another program's database, or a newer version's.
+    """
+    with closing(database.connect_reading(path)) as connection:
+        try:
+            (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
+        except sqlite3.Error as error:
+            raise database.unreadable(path, error) from error
+        walk = _Walk(connection, journal)
+        try:
+            while walk.fault is None and walk.step():
+                pass
+        except sqlite3.Error as error:
+            walk.fault = ChainFault(
+                walk.position + 1, None, None, f"the database cannot be read here ({error})"
+            )
+        return ChainReport(journal, walk.rows, walk.removed, walk.fault)
+
+
+class _Walk:
+    """The way through the rows, in steps, so that the writer's log can shrink between them."""
+
+    def __init__(self, connection: sqlite3.Connection, journal: str) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._chain = first_link(journal)
+        self.position = self.rows = self.removed = 0
+        self.fault: ChainFault | None = None
+
+    def step(self) -> bool:
+        """Follow some rows; tell whether there may be more."""
+        self._connection.execute("BEGIN")  # rows, bridges and books of the same moment
+        try:
+            found = self._connection.execute(
+                "SELECT position, kind, seq, result, part_id, chain, payload FROM record"
+                " WHERE position > ? ORDER BY position LIMIT ?",
+                (self.position, ROWS_AT_ONCE),
+            ).fetchall()
+            for row in found:
+                self.fault = self._follow(row)
+                if self.fault is not None:
+                    return False
+            if len(found) < ROWS_AT_ONCE:
+                self.fault = self._end()
+                return False
+            return True
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _follow(self, row: tuple) -> ChainFault | None:
+        position, kind, seq, _, _, chain, payload = row
+        if position != self.position + 1 and not self._cross(position - 1):
+            what = f"rows {self.position + 1} to {position - 1} are missing"
+            return ChainFault(self.position + 1, kind, seq, what)
+        if link(self._chain, payload) != chain:
+            what = "the row is not as it was written"
+            return ChainFault(position, kind, seq, what)
+        if differs := self._difference(row):
+            what = f"{differs} is not as in the row's payload"
+            return ChainFault(position, kind, seq, what)
+        self.position, self._chain = position, chain
+        self.rows += 1
+        return None
+
+    def _difference(self, row: tuple) -> str | None:
+        """Name a column that does not agree with the payload, which the chain protects."""
+        _, _, seq, result, part_id, _, payload = row
+        content = json.loads(payload)
+        columns = {"seq": seq, "journal": self._journal, "result": result, "part_id": part_id}
+        for name, value in columns.items():
+            if content.get(name, value) != value:
+                return name
+        return None
+
+    def _end(self) -> ChainFault | None:
+        tally = read_tally(self._connection)
+        if tally.position != self.position and not self._cross(tally.position):
+            what = f"rows {self.position + 1} to {tally.position} are missing"
+            return ChainFault(self.position + 1, None, None, what)
+        if tally.chain != self._chain:
+            return ChainFault(self.position, None, None, "the books do not end with this row")
+        return None
+
+    def _cross(self, position: int) -> bool:
+        """Go to the end of a removed run; False when its removal was not written down."""
+        found = self._connection.execute(
+            "SELECT chain FROM bridge WHERE position = ?", (position,)
+        ).fetchone()
+        if found is None:
+            return False
+        self.removed += position - self.position
+        self.position, self._chain = position, found[0]
+        return True
