@@ -31,7 +31,7 @@ from edge.messaging.control import (
     answer_payload,
 )
 from edge.messaging.event import Event, Severity
-from edge.messaging.relay import Marks, Outbox, Relay
+from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
 from edge.messaging.state import Condition, State, StationReport, state_payload, will_payload
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.tls import tls_context
@@ -120,6 +120,7 @@ class MqttPublisher:
         password: str | None = None,
         intervals: Intervals = Intervals(),
         back_off_s: tuple[float, float] = BACK_OFF_S,
+        refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
         jitter: Callable[[], float] = random.random,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
@@ -172,7 +173,7 @@ class MqttPublisher:
         self._delivery = Delivery(False, False, 0, 0, False, False)
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
-        self._relay = Relay(outbox, marks, self._topic, on_event, self.answer)
+        self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
         self._version = MQTTProtocolVersion.MQTTv5
         self._session = ""
         self._complaint = ""
@@ -395,6 +396,8 @@ class MqttPublisher:
         now_s = time.monotonic()
         with self._changed:
             came, self._rows_came = self._rows_came, False
+            if came:
+                self._delivery = replace(self._delivery, complete=False)
         if came or now_s >= self._due_s["look"]:
             self._due_s["look"] = now_s + LOOK_INTERVAL_S
             self._relay.look_again()

@@ -36,10 +36,18 @@ class StandardOutput:
         Raises:
             OutputNotWritable: the file behind the output cannot take it.
         """
+        self.publish_text(to_json(record).encode())
+
+    def publish_text(self, line: bytes) -> None:
+        """Write one record that is JSON already.
+
+        Raises:
+            OutputNotWritable: the file behind the output cannot take it.
+        """
         if self._gone:
             return
         try:
-            self._stream.write(to_json(record) + "\n")
+            self._stream.write(line.decode() + "\n")
             self._stream.flush()
         except BrokenPipeError:
             self._gone = True

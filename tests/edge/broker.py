@@ -141,8 +141,9 @@ class Broker:
 
     def _record(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         content = json.loads(message.payload)
+        of_test = {"_retained": message.retain, "_arrived_s": time.monotonic()}
         with self._arrived:
-            self._messages.append((message.topic, {**content, "_retained": message.retain}))
+            self._messages.append((message.topic, {**content, **of_test}))
             self._arrived.notify_all()
 
     def _end(self, how: signal.Signals) -> None:

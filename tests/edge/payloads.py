@@ -21,7 +21,7 @@ def check_payload(topic: str, content: dict[str, Any]) -> None:
     Raises:
         ValidationError: it breaks its schema.
     """
-    sent = {name: value for name, value in content.items() if name != "_retained"}
+    sent = {name: value for name, value in content.items() if not name.startswith("_")}
     suffix = "/".join(topic.removeprefix(ROOT).split("/")[5:])
     expected = "response/1" if suffix.endswith("/res") else f"{suffix.replace('/', '-')}/1"
     expected = expected.replace("_", "-")

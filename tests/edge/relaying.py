@@ -17,7 +17,7 @@ from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
-from edge.journal.records import Entry, RecordKind
+from edge.journal.records import Backlog, Entry, RecordKind, Row
 from edge.journal.writer import JournalWriter
 from edge.messaging.announcements import Meta
 from edge.messaging.control import ControlMessages
@@ -80,6 +80,22 @@ def has_all(count: int) -> Callable[[Messages], bool]:
     return lambda messages: len(numbers(messages)) == count
 
 
+class WatchedOutbox(Outbox):
+    """Counts how often it is looked at, and the rows it hands out."""
+
+    looks = 0
+    handed_out = 0
+
+    def backlog(self) -> Backlog:
+        self.looks += 1
+        return super().backlog()
+
+    def pending(self, after_position: int, most: int) -> list[Row]:
+        rows = super().pending(after_position, most)
+        self.handed_out += len(rows)
+        return rows
+
+
 class RelayedJournal:
     """What records and publishes; ``record`` stands for the inspection."""
 
@@ -95,7 +111,7 @@ class RelayedJournal:
         self.failures = Failures()
         folder.mkdir(parents=True, exist_ok=True)
         self.journal = open_journal(folder)
-        self.outbox = Outbox(self.journal.path)
+        self.outbox = WatchedOutbox(self.journal.path)
         self.writer = JournalWriter(self.journal, on_commit=lambda: self.publisher.wake())
         self.control = ControlMessages()
         self.events: list[Event] = []
@@ -148,6 +164,11 @@ class RelayedJournal:
         """Return how many rows the next process would find unacknowledged; after ``close``."""
         with closing(Outbox(self.journal.path)) as outbox:
             return outbox.backlog().count
+
+    @property
+    def rows_in_memory(self) -> int:
+        """Rows that were read and are not acknowledged, at most."""
+        return self.outbox.handed_out - self.publisher.delivery().acknowledged
 
     def delivered(self) -> bool:
         """Wait until the broker has everything."""
