@@ -1,0 +1,248 @@
+"""GigE Vision over the real protocol: pictures, losses, triggers, and cameras that go away."""
+
+import time
+
+import numpy as np
+import pytest
+
+from edge.camera_settings import TriggerSettings
+from edge.cameras.aravis import AravisCamera, open_aravis
+from edge.errors import CameraError, CameraLost, CameraNotOpened
+from edge.frame import Frame, FrameStatus, Telemetry
+from tests.edge.aravis_fixtures import (
+    AS_IT_IS,
+    FREE_RUN,
+    GENEROUS_S,
+    demo_picture,
+    first_that,
+    next_frame,
+    next_picture,
+    numbered_pictures,
+    opened,
+)
+from tests.edge.gige_camera import FIRST_FRAME_ID, GigECamera
+
+SOFTWARE = TriggerSettings(mode="software")
+HARDWARE = TriggerSettings(mode="hardware", source="Line1")
+
+
+def read_until_lost(camera: AravisCamera) -> CameraLost:
+    deadline = time.monotonic() + GENEROUS_S
+    with pytest.raises(CameraLost) as raised:
+        while time.monotonic() < deadline:
+            camera.read(0.1)
+    return raised.value
+
+
+def test_good_and_defective_pictures_arrive_bit_by_bit() -> None:
+    sent = [demo_picture("00_good.jpg"), demo_picture("02_scratch.jpg")]
+
+    with GigECamera(sent) as device, opened(device.uri) as camera:
+        frames = [next_picture(camera) for _ in range(4)]
+
+    for frame in frames:
+        assert np.array_equal(frame.pixels, sent[(frame.number - FIRST_FRAME_ID) % 2])
+    assert not camera.simulated and not camera.can_wait
+
+
+def test_a_frame_tells_when_it_came_and_keeps_its_pixels() -> None:
+    with GigECamera(numbered_pictures(200)) as device, opened(device.uri, buffers=2) as camera:
+        before_ns = time.monotonic_ns()
+        first = next_picture(camera)
+        kept = first.pixels.copy()
+        later = [next_picture(camera) for _ in range(6)]
+        after_ns = time.monotonic_ns()
+
+    assert np.array_equal(first.pixels, kept)
+    arrivals = [frame.captured_ns for frame in (first, *later)]
+    assert arrivals == sorted(arrivals)
+    assert before_ns - 1_000_000_000 < arrivals[0] < arrivals[-1] <= after_ns
+    clocks = [frame.telemetry.device_ns for frame in (first, *later)]
+    assert all(clock is not None for clock in clocks) and len(set(clocks)) == 7
+    assert first.telemetry.missing_packets == 0 and first.telemetry.exposure_us is None
+
+
+def test_a_frame_that_waited_for_its_reader_is_as_old_as_it_is() -> None:
+    with GigECamera(numbered_pictures(3), rate_fps=50) as device, opened(device.uri) as camera:
+        next_picture(camera)
+        time.sleep(0.5)  # the reader is busy: the subject of this test
+
+        frame = next_picture(camera)
+        age_ms = (time.monotonic_ns() - frame.captured_ns) / 1e6
+
+    assert age_ms > 100
+
+
+@pytest.mark.parametrize("loss", [0.001, 0.02])
+def test_a_picture_with_lost_packets_is_never_complete(loss: float) -> None:
+    # 219 packets a picture: 80 % of them arrive whole at 0.1 %, one in a hundred at 2 %.
+    sent = [demo_picture("00_good.jpg")[:, :, 0], demo_picture("02_scratch.jpg")[:, :, 0]]
+    with GigECamera(sent, rate_fps=100, loss=loss) as device, opened(device.uri) as camera:
+        frames = [first_that(camera, lambda f: f.status is not FrameStatus.COMPLETE)]
+        frames += [next_frame(camera) for _ in range(60)]
+        counters = dict(camera.report().counters)
+
+    for frame in frames:
+        if frame.status is FrameStatus.COMPLETE:
+            assert np.array_equal(frame.pixels, sent[(frame.number - FIRST_FRAME_ID) % 2])
+        else:
+            assert frame.status is FrameStatus.INCOMPLETE
+            assert frame.pixels.size == 0 and "packets" in frame.detail
+            assert frame.telemetry == Telemetry()
+    assert counters["n_missing_packets"] > 0 and counters["n_failures"] > 0
+
+
+def test_the_number_goes_on_where_the_16_bits_end() -> None:
+    sent = numbered_pictures(200, height=16, width=16)
+
+    with GigECamera(sent, rate_fps=200) as device, opened(device.uri, buffers=64) as camera:
+        frames = [next_picture(camera)]
+        while frames[-1].number < 65_545:
+            frames.append(next_picture(camera))
+
+    numbers = [frame.number for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert any(number > 65_535 for number in numbers)
+    for frame in frames:
+        assert np.array_equal(frame.pixels, sent[(frame.number - FIRST_FRAME_ID) % 200])
+
+
+def test_five_megapixels_keep_up_with_a_gigabit_link() -> None:
+    sent = [np.full((2048, 2448), value, np.uint8) for value in (10, 200)]
+
+    with GigECamera(sent, rate_fps=10) as device, opened(device.uri) as camera:
+        first = next_picture(camera)
+        frames = [next_frame(camera) for _ in range(20)]
+
+    complete = [frame for frame in frames if frame.status is FrameStatus.COMPLETE]
+    assert len(complete) >= 15  # a busy machine may drop packets, the camera waits for nobody
+    assert frames[-1].number - first.number <= 24
+    assert all(frame.pixels.shape == (2048, 2448) for frame in complete)
+    assert {int(frame.pixels[-1, -1]) for frame in complete} == {10, 200}
+
+
+def test_a_software_trigger_gives_exactly_one_frame() -> None:
+    with (
+        GigECamera(numbered_pictures(10)) as device,
+        opened(device.uri, SOFTWARE) as camera,
+    ):
+        assert camera.read(0.3) is None
+        for part in range(3):
+            camera.trigger()
+            frame = next_frame(camera)
+            assert frame.number == FIRST_FRAME_ID + part
+            assert int(frame.pixels[0, 0]) == part
+            assert camera.read(0.3) is None
+
+
+def test_an_edge_on_the_line_gives_exactly_one_frame() -> None:
+    with (
+        GigECamera(numbered_pictures(10)) as device,
+        opened(device.uri, HARDWARE) as camera,
+    ):
+        assert camera.read(0.3) is None
+        camera.check()  # no picture, yet the camera is there
+        with pytest.raises(CameraError, match="takes no software trigger"):
+            camera.trigger()
+
+        device.edge()
+        assert int(next_frame(camera).pixels[0, 0]) == 0
+        assert camera.read(0.3) is None
+
+
+def test_an_exposure_that_never_left_the_camera_shows_in_the_numbers() -> None:
+    with (
+        GigECamera(numbered_pictures(10)) as device,
+        opened(device.uri, HARDWARE) as camera,
+    ):
+        device.edge()
+        first = next_frame(camera)
+        device.lose_exposure()
+        device.edge()
+        second = next_frame(camera)
+
+    assert second.number - first.number == 2
+
+
+def test_a_second_program_is_told_that_the_camera_is_taken() -> None:
+    with GigECamera(numbered_pictures(2)) as device:
+        with opened(device.uri) as camera:
+            with pytest.raises(CameraNotOpened, match="another program controls") as raised:
+                open_aravis(device.uri, AS_IT_IS, FREE_RUN)
+            assert raised.value.exit_code == 69
+            next_picture(camera)
+
+        # Whoever still holds that error does not hold the camera.
+        with opened(device.uri) as camera:
+            next_picture(camera)
+
+
+def test_a_frozen_camera_is_missed_within_a_second_and_may_come_back() -> None:
+    with GigECamera(numbered_pictures(2)) as device, opened(device.uri) as camera:
+        next_picture(camera)
+        camera.check()
+
+        device.stop()
+        start_s = time.monotonic()
+        with pytest.raises(CameraLost, match="does not answer"):
+            camera.check()
+        took_s = time.monotonic() - start_s
+
+        device.go_on()
+        camera.check()
+        next_picture(camera)
+    assert took_s < 1.0
+
+
+def test_a_camera_without_power_is_missed_and_is_opened_anew_when_it_returns() -> None:
+    with GigECamera(numbered_pictures(2)) as device:
+        with opened(device.uri, exposure_us=5000) as camera:
+            next_picture(camera)
+            device.kill()
+            with pytest.raises(CameraLost):
+                camera.check()
+            device.start()
+
+        with opened(device.uri, exposure_us=5000) as camera:
+            assert ("camera.sensor.exposure_us", "5000") in camera.settings
+            assert next_picture(camera).number >= FIRST_FRAME_ID
+
+
+def test_a_camera_that_was_switched_off_and_on_again_is_lost_to_who_had_it() -> None:
+    with GigECamera(numbered_pictures(2)) as device, opened(device.uri) as camera:
+        next_picture(camera)
+        device.kill()
+        device.start()
+
+        assert "control over it was lost" in str(read_until_lost(camera))
+        with pytest.raises(CameraLost):
+            camera.check()
+        report = camera.report()
+        assert report.temperature_c is None and report.counters
+
+
+def test_a_closed_camera_is_free_for_the_next_program() -> None:
+    with GigECamera(numbered_pictures(2)) as device:
+        for _ in range(3):
+            with opened(device.uri) as camera:
+                next_picture(camera)
+            camera.close()
+            with pytest.raises(CameraLost, match="closed"):
+                camera.read(0.1)
+
+
+def test_the_camera_is_found_by_its_serial_number_and_its_pictures_arrive() -> None:
+    with GigECamera(numbered_pictures(2)) as device:
+        with opened(f"gige://{device.serial}") as camera:
+            assert camera.interface_address == "127.0.0.1"
+            frame: Frame = next_picture(camera)
+        assert frame.status is FrameStatus.COMPLETE
+
+
+def test_the_simulated_camera_of_aravis_is_simulated() -> None:
+    with opened("aravis://fake") as camera:
+        frame = next_picture(camera)
+        camera.check()
+
+    assert camera.simulated
+    assert frame.pixels.shape == (512, 512)
