@@ -13,6 +13,10 @@ log = logging.getLogger(__name__)
 IDLE_AFTER_S = 10.0
 # So many pictures in a row that are not new: whatever gives them is no camera.
 MOST_UNFRESH = 5
+# Both threads look several times a second; when nobody did, the whole process stood still, and what
+# came meanwhile is given this long to be seen before its absence is judged.
+STOOD_STILL_S = 0.5
+GRACE_NS = 200_000_000
 # Causes that are logged of one outage.
 MOST_CAUSES = 16
 
@@ -94,6 +98,7 @@ class Supervision:
         self._opened_ns = now_ns
         self._proven_ns = now_ns  # that the camera works, by what is asked of one of its kind
         self._pictured_ns = now_ns
+        self._looked_ns = self._judge_from_ns = now_ns
         self._awaits_first = False
         self._unfresh = 0
         self._last_fault = ""
@@ -176,6 +181,11 @@ class Supervision:
 
     def tick(self, now_ns: int) -> CameraStatus | None:
         """Do what is due by time: give up an opening or a camera that is silent for too long."""
+        if (now_ns - self._looked_ns) / 1e9 > STOOD_STILL_S:
+            self._judge_from_ns = now_ns + GRACE_NS
+        self._looked_ns = now_ns
+        if now_ns < self._judge_from_ns:
+            return None
         if not self.open:
             began_ns = self._opening_ns
             if began_ns is None or (now_ns - began_ns) / 1e9 <= self._opening_limit_s:

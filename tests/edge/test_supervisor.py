@@ -1,0 +1,384 @@
+"""A camera that is pulled, stalls, repeats itself and comes back, over a real socket."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.camera_settings import SupervisionSettings
+from edge.cameras.supervision import CameraState, CameraStatus
+from edge.cameras.supervisor import SupervisedCamera
+from edge.errors import CameraError, CameraLost, CameraSettingRefused, CameraStuck
+from edge.frame import Frame, FrameStatus
+from tests.edge.socket_camera import Behaviour, SocketCamera, SocketDriver
+from tests.edge.stalls import Stalls
+
+GENEROUS_S = 30.0
+LOST, STREAMING = CameraState.LOST, CameraState.STREAMING
+WAITING = CameraState.WAITING_TRIGGER
+COMPLETE = FrameStatus.COMPLETE
+
+
+@pytest.fixture
+def device() -> Iterator[SocketCamera]:
+    with closing(SocketCamera()) as one:
+        yield one
+
+
+@pytest.fixture
+def triggered_device() -> Iterator[SocketCamera]:
+    with closing(SocketCamera(triggered=True)) as one:
+        yield one
+
+
+@pytest.fixture
+def stalls() -> Iterator[Stalls]:
+    with closing(Stalls()) as meter:
+        yield meter
+
+
+class Line:
+    """A supervised camera and what its reader saw, in order."""
+
+    def __init__(
+        self,
+        device: SocketCamera,
+        triggered: bool = False,
+        blocking: bool = False,
+        **settings: float,
+    ) -> None:
+        self.seen: list[Frame | CameraStatus] = []
+        self.camera = SupervisedCamera(
+            lambda: SocketDriver(device.port, blocking),
+            SupervisionSettings(**settings),  # type: ignore[arg-type]
+            triggered,
+            self.seen.append,
+            identity="socket",
+        )
+
+    def close(self) -> None:
+        self.camera.close()
+
+    def read_until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + GENEROUS_S
+        while not reached():
+            assert time.monotonic() < deadline, self.seen[-5:]
+            frame = self.camera.read(0.1)
+            if frame is not None:
+                self.seen.append(frame)
+
+    def read_until_state(self, state: CameraState) -> CameraStatus:
+        begun = len(self.changes)
+        self.read_until(lambda: any(c.state is state for c in self.changes[begun:]))
+        return self.changes[-1]
+
+    def read_frames(self, count: int) -> list[Frame]:
+        begun = len(self.frames)
+        self.read_until(lambda: len(self.frames) >= begun + count)
+        return self.frames[begun:]
+
+    @property
+    def changes(self) -> list[CameraStatus]:
+        return [one for one in self.seen if isinstance(one, CameraStatus)]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [one for one in self.seen if isinstance(one, Frame)]
+
+
+def threads_and_files() -> tuple[int, int]:
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_frames_come_with_the_number_of_their_opening(device: SocketCamera) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        first = line.read_frames(3)
+        device.stop()
+        line.read_until_state(LOST)
+        device.start()
+        line.read_until_state(STREAMING)
+        again = line.read_frames(3)
+
+    assert {frame.epoch for frame in first} == {1}
+    assert {frame.epoch for frame in again} == {line.camera.epoch}
+    assert again[0].number < 100 and again[0].epoch > 1  # the camera counts anew, and it shows
+
+
+def test_a_loss_is_told_after_the_last_frame_and_a_recovery_before_the_next(
+    device: SocketCamera,
+) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        device.stop()
+        line.read_until_state(LOST)
+        device.start()
+        line.read_frames(3)
+
+    epochs = [one.epoch if isinstance(one, Frame) else one.state for one in line.seen]
+    lost, back = epochs.index(LOST), epochs.index(STREAMING, 1)
+    assert epochs[0] is STREAMING and set(epochs[1:lost]) == {1}
+    assert back == lost + 1
+    assert all(epoch not in (1, LOST) for epoch in epochs[back + 1 :])
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["timeouts", "blocked in the driver"])
+def test_a_silent_camera_is_lost_within_two_seconds(
+    device: SocketCamera, blocking: bool, stalls: Stalls
+) -> None:
+    with closing(Line(device, blocking=blocking)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        device.behaviour = Behaviour.SILENT
+
+        lost = line.read_until_state(LOST)
+
+        silent_s = (lost.since_ns - line.frames[-1].captured_ns) / 1e9
+        device.behaviour = Behaviour.SOUND
+    assert 1.5 <= silent_s < 2.0 + stalls.lasted_s
+    assert lost.detail == ("socket: no picture for 1.5 s. Check cable and power of the camera.")
+
+
+def test_a_camera_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
+    device: SocketCamera, stalls: Stalls
+) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        device.behaviour = Behaviour.FROZEN
+
+        lost = line.read_until_state(LOST)
+
+        frozen = [f for f in line.frames if f.status is not COMPLETE]
+        assert len(frozen) >= 3 and {f.status for f in frozen} == {FrameStatus.FROZEN}
+        fresh = [f for f in line.frames if f.status is COMPLETE]
+        assert (lost.since_ns - fresh[-1].captured_ns) / 1e9 < 2.0 + stalls.lasted_s
+        assert "none that is new" in lost.detail and "in a row" in lost.detail
+        line.read_until(lambda: device.connections >= 3)  # opening it anew makes it no better
+        assert [change.state for change in line.changes] == [STREAMING, LOST]
+
+        device.behaviour = Behaviour.SOUND
+        line.read_until_state(STREAMING)
+
+
+def test_a_camera_that_returns_streams_within_three_seconds(
+    device: SocketCamera, stalls: Stalls
+) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        device.stop()
+        line.read_until_state(LOST)
+        line.read_until(lambda: "refused" in line.camera.status.detail)
+
+        device.start()
+        returned_ns = time.monotonic_ns()
+        back = line.read_until_state(STREAMING)
+
+    assert (back.since_ns - returned_ns) / 1e9 < 3.0 + stalls.lasted_s
+    assert (back.losses, back.recoveries, back.detail) == (1, 1, "")
+
+
+def test_five_restarts_are_five_recoveries_and_leave_nothing_behind(device: SocketCamera) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        before = threads_and_files()
+        for _ in range(5):
+            device.stop()
+            line.read_until_state(LOST)
+            device.start()
+            line.read_until_state(STREAMING)
+            line.read_frames(3)
+
+        line.read_until(lambda: threads_and_files() == before)
+        assert (line.camera.status.losses, line.camera.status.recoveries) == (5, 5)
+        assert [change.state for change in line.changes] == [STREAMING, *[LOST, STREAMING] * 5]
+
+
+def test_a_driver_that_does_not_return_ends_the_process(device: SocketCamera) -> None:
+    line = Line(device, blocking=True, stuck_after_s=2.0)
+    line.camera.start()
+    line.read_frames(3)
+    device.behaviour = Behaviour.SILENT
+
+    with pytest.raises(CameraStuck) as raised:
+        line.read_until(lambda: False)
+
+    assert raised.value.exit_code == 69
+    assert "reading a picture has been blocked in the driver for 2 s" in str(raised.value)
+    assert [change.state for change in line.changes] == [STREAMING, LOST]
+    with pytest.raises(CameraStuck):
+        line.camera.read(0.5)
+    device.stop()
+    line.close()
+
+
+def test_an_absent_camera_is_waited_for(
+    device: SocketCamera, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.stop()
+    with closing(Line(device)) as line:
+        line.camera.start()
+        lost = line.read_until_state(LOST)
+        until = time.monotonic() + 1.0
+        line.read_until(lambda: time.monotonic() > until)
+        assert line.changes == [lost] and "refused" in lost.detail
+        device.start()
+        back = line.read_until_state(STREAMING)
+
+    assert (back.losses, back.recoveries) == (1, 1)
+    told = [record.getMessage() for record in caplog.records]
+    assert len([text for text in told if "refused" in text]) == 1
+
+
+def test_settings_that_the_first_camera_refuses_are_a_configuration_error(
+    device: SocketCamera,
+) -> None:
+    device.behaviour = Behaviour.REFUSING
+    with closing(Line(device)) as line:
+        with pytest.raises(CameraSettingRefused) as raised:
+            line.camera.start()
+        with pytest.raises(CameraSettingRefused):
+            line.camera.read(0.1)
+
+    assert raised.value.exit_code == 78
+
+
+def test_a_camera_that_was_absent_at_first_may_still_refuse_its_settings(
+    device: SocketCamera,
+) -> None:
+    device.stop()
+    with closing(Line(device)) as line:
+        line.camera.start()
+        device.behaviour = Behaviour.REFUSING
+        device.start()
+
+        with pytest.raises(CameraSettingRefused):
+            line.read_until(lambda: False)
+
+
+def test_a_camera_that_was_replaced_and_refuses_has_failed_until_it_is_cured(
+    device: SocketCamera,
+) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        device.stop()
+        device.behaviour = Behaviour.REFUSING
+        device.start()
+        failed = line.read_until_state(CameraState.FAILED)
+        assert "does not take its exposure" in failed.detail
+        device.behaviour = Behaviour.SOUND
+        back = line.read_until_state(STREAMING)
+
+    assert (back.losses, back.recoveries) == (1, 1)
+
+
+def test_a_triggered_camera_gives_a_picture_for_each_trigger(
+    triggered_device: SocketCamera,
+) -> None:
+    with closing(Line(triggered_device, triggered=True)) as line:
+        line.camera.start()
+        line.read_until_state(WAITING)
+        for _ in range(3):
+            line.camera.trigger()
+            line.read_frames(1)
+
+        assert [frame.number for frame in line.frames] == [1, 2, 3]
+        assert [change.state for change in line.changes] == [WAITING, STREAMING]
+        assert line.camera.status.report and line.camera.status.report.model == "socket"
+
+
+def test_a_triggered_camera_that_answers_is_not_lost_and_one_that_does_not_is(
+    triggered_device: SocketCamera, stalls: Stalls
+) -> None:
+    with closing(Line(triggered_device, triggered=True)) as line:
+        line.camera.start()
+        line.read_until_state(WAITING)
+        quiet_until = time.monotonic() + 2.5
+        line.read_until(lambda: time.monotonic() > quiet_until)
+        assert [change.state for change in line.changes] == [WAITING]
+
+        triggered_device.behaviour = Behaviour.SILENT
+        silent_ns = time.monotonic_ns()
+        lost = line.read_until_state(LOST)
+        assert (lost.since_ns - silent_ns) / 1e9 < 2.0 + stalls.lasted_s
+        assert "does not answer" in lost.detail
+
+        with pytest.raises(CameraLost, match="Check cable"):
+            line.camera.trigger()
+
+
+def test_a_trigger_that_the_camera_does_not_take_in_time_is_withdrawn(
+    triggered_device: SocketCamera,
+) -> None:
+    with closing(Line(triggered_device, triggered=True, blocking=True)) as line:
+        line.camera.start()
+        line.read_until_state(WAITING)
+
+        with pytest.raises(CameraError, match="did not take the trigger within 1 s"):
+            line.camera.trigger()  # the driver waits for a picture and nothing else
+
+        triggered_device.stop()
+        line.read_until_state(LOST)
+        triggered_device.start()
+        line.read_until_state(WAITING)
+        assert not line.frames
+
+
+def test_a_reader_that_falls_behind_gets_the_newest_frames(device: SocketCamera) -> None:
+    with closing(Line(device)) as line:
+        line.camera.start()
+        deadline = time.monotonic() + GENEROUS_S
+        while line.camera.dropped < 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        frame = line.read_frames(1)[0]
+
+        assert frame.number > 10
+
+
+def test_a_frame_that_waited_for_the_reader_is_stale(device: SocketCamera) -> None:
+    with closing(Line(device, max_age_ms=1.0)) as line:
+        line.camera.start()
+        deadline = time.monotonic() + GENEROUS_S
+        while line.camera.dropped < 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        frame = line.read_frames(1)[0]
+
+        assert frame.status is FrameStatus.STALE and "it waited" in frame.detail
+
+
+def test_closing_releases_the_camera_and_its_thread(device: SocketCamera) -> None:
+    before = threading.active_count()
+    line = Line(device)
+    line.camera.start()
+    line.read_frames(1)
+
+    line.close()
+
+    assert "camera" not in [thread.name for thread in threading.enumerate()]
+    assert line.camera.read(0.0) is None or line.frames
+    line.close()
+    assert threading.active_count() <= before + 1  # the device's own, until it sees the end
+
+
+def test_a_defect_of_the_driver_reaches_the_reader() -> None:
+    def defective() -> SocketDriver:
+        raise ZeroDivisionError
+
+    camera = SupervisedCamera(
+        defective, SupervisionSettings(), False, lambda _: None, identity="socket"
+    )
+
+    with pytest.raises(ZeroDivisionError):
+        camera.start()
+    with pytest.raises(ZeroDivisionError):
+        camera.read(0.1)
+    camera.close()
