@@ -1,0 +1,85 @@
+#!/bin/sh
+# Installs the service, its user, folders and camera rules. Safe to run twice: what a site has
+# changed stays. DESTDIR=/somewhere installs there for a package and touches nothing else.
+#
+#     sudo systemd/install.sh             on the inspection PC
+#     sudo systemd/install.sh --broker    on the PC of the MQTT broker
+set -eu
+
+root=${DESTDIR:-}
+here=$(cd "$(dirname "$0")" && pwd)
+vendor=$root/usr/local/lib
+
+usage() {
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+}
+
+# Ours: replaced, so that a newer version reaches the PC.
+put() {
+    install -D -m 0644 "$here/$1" "$2"
+    echo "installed  $2"
+}
+
+# The site's from the first day: never overwritten.
+offer() {
+    if [ -e "$3" ]; then
+        echo "kept       $3"
+    else
+        install -D -m "$1" "$2" "$3"
+        echo "installed  $3"
+    fi
+}
+
+install_station() {
+    put edge-run@.service "$vendor/systemd/system/edge-run@.service"
+    put sysusers.d/edge.conf "$vendor/sysusers.d/edge.conf"
+    put tmpfiles.d/edge.conf "$vendor/tmpfiles.d/edge.conf"
+    put udev/70-edge-cameras.rules "$root/etc/udev/rules.d/70-edge-cameras.rules"
+    if [ -z "$root" ]; then
+        systemd-sysusers edge.conf
+        systemd-tmpfiles --create edge.conf
+    else
+        install -d -m 0750 "$root/etc/edge"
+        install -d -m 0755 "$root/var/lib/edge/models"
+        install -d -m 0700 "$root/etc/credstore"
+    fi
+    offer 0640 "$here/../configs/station.yaml" "$root/etc/edge/station.yaml.example"
+    if [ -z "$root" ]; then
+        chgrp edge /etc/edge/station.yaml.example
+        # Not in a container or a chroot, where no systemd and no udev run.
+        if [ -d /run/systemd/system ]; then
+            systemctl daemon-reload
+            udevadm control --reload
+            udevadm trigger --subsystem-match=video4linux --subsystem-match=usb
+        fi
+    fi
+    if [ ! -x "$root/opt/edge/bin/edge-run" ]; then
+        echo
+        echo "The software itself is not in /opt/edge yet:"
+        echo "    python3 -m venv /opt/edge"
+        echo "    /opt/edge/bin/pip install --constraint constraints.txt ."
+    fi
+    echo
+    echo "Next, for each camera:"
+    echo "    cp /etc/edge/station.yaml.example /etc/edge/cam1.yaml, and edit it"
+    echo "    /opt/edge/bin/edge-run --check --config /etc/edge/cam1.yaml"
+    echo "    systemctl enable --now edge-run@cam1"
+}
+
+install_broker() {
+    put mosquitto/edge.conf "$root/etc/mosquitto/conf.d/edge.conf"
+    offer 0644 "$here/mosquitto/edge.acl" "$root/etc/mosquitto/edge.acl"
+    echo
+    echo "Next: certificates in /etc/mosquitto/certs, names with mosquitto_passwd in"
+    echo "/etc/mosquitto/edge.passwd, then: systemctl restart mosquitto"
+}
+
+if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
+    echo "Run it as root: sudo $0 $*" >&2
+    exit 77
+fi
+case "${1:-}" in
+    "") install_station ;;
+    --broker) install_broker ;;
+    *) usage >&2; exit 64 ;;
+esac

@@ -1,0 +1,58 @@
+#!/bin/sh
+# Takes away what install.sh brought. Settings, models, journals and pictures stay, and so does the
+# user they belong to.
+#
+#     sudo systemd/uninstall.sh            the software is removed with: rm -r /opt/edge
+#     sudo systemd/uninstall.sh --purge    settings, models, journals and pictures, too
+set -eu
+
+root=${DESTDIR:-}
+vendor=$root/usr/local/lib
+
+usage() {
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+}
+
+take() {
+    if [ -e "$1" ]; then
+        rm -f "$1"
+        echo "removed    $1"
+    fi
+}
+
+if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
+    echo "Run it as root: sudo $0 $*" >&2
+    exit 77
+fi
+purge=no
+case "${1:-}" in
+    "") ;;
+    --purge) purge=yes ;;
+    *) usage >&2; exit 64 ;;
+esac
+
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+    # The stations first: a verdict that is being written is written.
+    systemctl disable 'edge-run@*.service' 2>/dev/null || true
+    systemctl stop 'edge-run@*.service'
+fi
+take "$vendor/systemd/system/edge-run@.service"
+take "$vendor/sysusers.d/edge.conf"
+take "$vendor/tmpfiles.d/edge.conf"
+take "$root/etc/udev/rules.d/70-edge-cameras.rules"
+take "$root/etc/mosquitto/conf.d/edge.conf"
+if [ "$purge" = yes ]; then
+    rm -rf "$root/etc/edge" "$root/var/lib/edge" "$root/var/cache/edge"
+    rm -f "$root"/etc/credstore/edge-*.mqtt-password "$root/etc/mosquitto/edge.acl"
+    echo "removed    settings, models, journals, pictures and passwords"
+else
+    for kept in "$root/etc/edge" "$root/var/lib/edge" "$root/etc/mosquitto/edge.acl"; do
+        if [ -e "$kept" ]; then
+            echo "kept       $kept"
+        fi
+    done
+fi
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    udevadm control --reload
+fi
