@@ -79,6 +79,9 @@ class Recovered:
 
     parts: int
 
+    def __str__(self) -> str:
+        return f"the scores of the last {self.parts} parts are those of good parts again"
+
 
 @dataclass(frozen=True, slots=True)
 class _Cut:

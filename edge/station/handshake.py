@@ -14,13 +14,12 @@ Announcing a part only after ``exposed`` of the one before leaves no room for th
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edge.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Reason
 from edge.station.parts import (
     IN_FLIGHT,
-    MAY_FOLLOW,
     OVER,
     UNDECIDED,
     Accepted,
@@ -29,6 +28,7 @@ from edge.station.parts import (
     Failed,
     Input,
     Late,
+    OpenPart,
     Outcome,
     Pairing,
     Part,
@@ -60,30 +60,12 @@ _PICTURE_FAULTS = {
     FrameStatus.STALE: Reason.FRAME_STALE,
     FrameStatus.FROZEN: Reason.FRAME_FROZEN,
 }
-
-
-class PhaseError(RuntimeError):
-    """An event that the phase of its part does not allow: a defect of the caller."""
-
-
+_SHOWN_BEFORE = "the camera gave a picture with this number before"
 _INPUT_REASONS = {
     Input.CAMERA: Reason.CAMERA_LOST,
     Input.MODEL: Reason.MODEL_ERROR,
     Input.JOURNAL: Reason.INTERNAL,
 }
-
-
-@dataclass(slots=True)
-class _Open:
-    part: Part
-    phase: Phase
-    seq: int | None = None
-    valid_ns: int = 0
-
-    def move(self, phase: Phase) -> None:
-        if phase not in MAY_FOLLOW[self.phase]:
-            raise PhaseError(f"part {self.part.number} cannot go from {self.phase} to {phase}")
-        self.phase = phase
 
 
 class Handshake:
@@ -103,9 +85,9 @@ class Handshake:
         self._missing_inputs = set(Input)
         self._told_ready = False
         self._last_number = 0
-        self._open: dict[int, _Open] = {}  # until cleared, in the order of their numbers
-        self._waiting: deque[_Open] = deque()  # announced, picture not seen, in order
-        self._remembered: OrderedDict[str, _Open] = OrderedDict()
+        self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
+        self._waiting: deque[OpenPart] = deque()  # announced, picture not seen, in order
+        self._remembered: OrderedDict[str, OpenPart] = OrderedDict()
         self._base: int | None = None  # the camera's counter at the last picture
         self._quiet_until_ns: int | None = None
 
@@ -137,11 +119,11 @@ class Handshake:
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            self._remember(_Open(part, Phase.REJECTED))
+            self._remember(OpenPart(part, Phase.REJECTED))
             if self._rules.pairing is Pairing.ANNOUNCED:
                 self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
             return self._told([*done, Rejected(part, *refusal)])
-        one = _Open(part, Phase.ACCEPTED)
+        one = OpenPart(part, Phase.ACCEPTED)
         self._open[part.number] = one
         self._waiting.append(one)
         self._remember(one)
@@ -156,8 +138,7 @@ class Handshake:
         if self._rules.pairing is Pairing.EVERY_FRAME:
             return self._told([*done, *self._part_of_its_own(frame, advance)])
         if advance == 0:
-            repeat = "the camera gave a picture with this number before"
-            return self._told([*done, Unexpected(frame, repeat)])
+            return self._told([*done, Unexpected(frame, _SHOWN_BEFORE)])
         if not self._waiting:
             # A part that is announced after its picture must not take the next one.
             self._pause(now_ns + self._frame_timeout_ns)
@@ -303,13 +284,13 @@ class Handshake:
         self._last_number += 1
         return self._last_number
 
-    def _remember(self, one: _Open) -> None:
+    def _remember(self, one: OpenPart) -> None:
         if len(self._remembered) >= max(FEWEST_REMEMBERED, 4 * self._rules.slots):
             oldest = next(key for key, old in self._remembered.items() if old.phase in OVER)
             del self._remembered[oldest]
         self._remembered[one.part.trigger_id or ""] = one
 
-    def _paired(self, one: _Open, frame: Frame) -> list[Outcome]:
+    def _paired(self, one: OpenPart, frame: Frame) -> list[Outcome]:
         """Give the picture to the part whose turn it is."""
         if one.phase is not Phase.ACCEPTED:
             return [_late(one.part, "picture", frame.captured_ns)]
@@ -337,7 +318,7 @@ class Handshake:
 
     def _part_of_its_own(self, frame: Frame, advance: int) -> list[Outcome]:
         if advance == 0:
-            return [Unexpected(frame, "the camera gave a picture with this number before")]
+            return [Unexpected(frame, _SHOWN_BEFORE)]
         done: list[Outcome] = []
         missing = max(0, advance - 1)
         self.counts["missed_exposures"] += missing
@@ -354,16 +335,16 @@ class Handshake:
         detail = f"{MOST_OPEN} parts have no verdict yet. Slow the line down"
         return [*done, *self._fail(one, Reason.OVERRUN, detail, frame)]
 
-    def _seen(self, frame: Frame) -> _Open:
+    def _seen(self, frame: Frame) -> OpenPart:
         """Return a new part that nobody announced; open unless there are too many."""
         part = Part.seen(self._next_number(), frame, self._recipe)
-        one = _Open(part, Phase.ACCEPTED)
+        one = OpenPart(part, Phase.ACCEPTED)
         if len(self._open) < MOST_OPEN + self._rules.slots:
             self._open[part.number] = one
         return one
 
     def _fail(
-        self, one: _Open, reason: Reason, detail: str, frame: Frame | None = None
+        self, one: OpenPart, reason: Reason, detail: str, frame: Frame | None = None
     ) -> list[Outcome]:
         one.move(Phase.DECIDED)
         return [Failed(one.part, reason, detail, frame)]
@@ -402,7 +383,7 @@ class Handshake:
             self._base = None
         return done
 
-    def _due(self, one: _Open, now_ns: int) -> Iterator[Outcome]:
+    def _due(self, one: OpenPart, now_ns: int) -> Iterator[Outcome]:
         due_ns = one.part.due_ns
         if one.phase in UNDECIDED and due_ns is not None and now_ns >= due_ns:
             missing = "picture" if one.phase is Phase.ACCEPTED else "score"
@@ -411,7 +392,7 @@ class Handshake:
         if one.phase is Phase.VALID and now_ns - one.valid_ns >= hold_ns:
             yield from self._clear(one, ack_missing=True)
 
-    def _clear(self, one: _Open, ack_missing: bool) -> list[Outcome]:
+    def _clear(self, one: OpenPart, ack_missing: bool) -> list[Outcome]:
         one.move(Phase.CLEARED)
         del self._open[one.part.number]
         self.counts["ack_missing"] += ack_missing

@@ -173,6 +173,35 @@ class Part:
         )
 
 
+class PhaseError(RuntimeError):
+    """An event that the phase of its part does not allow: a defect of the caller."""
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part and where it is; the hand-shake's own book-keeping.
+
+    Attributes:
+        seq: of its record; None before it is journalled.
+        valid_ns: monotonic time since which its result stands at the ports.
+    """
+
+    part: Part
+    phase: Phase
+    seq: int | None = None
+    valid_ns: int = 0
+
+    def move(self, phase: Phase) -> None:
+        """Go on to another phase.
+
+        Raises:
+            PhaseError: it does not follow the one the part is in.
+        """
+        if phase not in MAY_FOLLOW[self.phase]:
+            raise PhaseError(f"part {self.part.number} cannot go from {self.phase} to {phase}")
+        self.phase = phase
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """Tell the ports; of a software trigger, expose now."""

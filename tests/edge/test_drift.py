@@ -189,6 +189,7 @@ def test_an_alarm_is_given_once_until_the_line_has_recovered() -> None:
     )
 
     assert [type(outcome) for _, outcome in said] == [Alarm, Recovered, Alarm]
+    assert str(said[1][1]) == "the scores of the last 200 parts are those of good parts again"
     assert said[0][0] == WINDOW
     assert 2000 < said[1][0] <= 4000
     assert 4000 < said[2][0] <= 4000 + WINDOW

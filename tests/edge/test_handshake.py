@@ -10,7 +10,7 @@ import pytest
 
 from edge.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Reason
-from edge.station.handshake import FEWEST_REMEMBERED, MOST_MISSING, Handshake, PhaseError
+from edge.station.handshake import FEWEST_REMEMBERED, MOST_MISSING, Handshake
 from edge.station.parts import (
     Accepted,
     Decided,
@@ -22,6 +22,7 @@ from edge.station.parts import (
     Pairing,
     Part,
     Phase,
+    PhaseError,
     ReadyChanged,
     Recipe,
     Rejected,
