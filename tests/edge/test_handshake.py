@@ -3,10 +3,12 @@
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from itertools import count
+from itertools import accumulate, count
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Reason
@@ -447,6 +449,19 @@ def test_every_picture_is_a_part_and_every_missing_number_an_error() -> None:
     assert isinstance(exposed, Exposed)
     assert (exposed.part.number, exposed.part.trigger_id) == (4, None)
     assert line.decided(exposed.part, 6) == [Decided(exposed.part)]
+
+
+@given(st.lists(st.integers(1, MOST_MISSING + 1), min_size=1, max_size=50))
+def test_without_triggers_every_exposure_has_its_part(gaps: list[int]) -> None:
+    line = Line(Pairing.EVERY_FRAME)
+    line.exposed(100, 0)
+    parts: list[Part] = []
+    for at_ms, number in enumerate(accumulate(gaps, initial=100)):
+        for outcome in line.frame(number, at_ms):
+            if isinstance(outcome, Exposed | Failed):
+                parts.append(outcome.part)
+
+    assert [part.number for part in parts] == list(range(2, 2 + sum(gaps)))
 
 
 def test_a_nonsensical_counter_is_one_error_that_says_how_many() -> None:
