@@ -3,7 +3,7 @@
 # user they belong to.
 #
 #     sudo systemd/uninstall.sh            the software is removed with: rm -r /opt/edge
-#     sudo systemd/uninstall.sh --purge    settings, models, journals and pictures, too
+#     sudo systemd/uninstall.sh --purge    settings with drop-ins, models, journals and pictures, too
 set -eu
 
 root=${DESTDIR:-}
@@ -14,7 +14,7 @@ usage() {
 }
 
 take() {
-    if [ -e "$1" ]; then
+    if [ -e "$1" ] || [ -L "$1" ]; then
         rm -f "$1"
         echo "removed    $1"
     fi
@@ -33,9 +33,11 @@ esac
 
 if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     # The stations first: a verdict that is being written is written.
-    systemctl disable 'edge-run@*.service' 2>/dev/null || true
     systemctl stop 'edge-run@*.service'
 fi
+for enabled in "$root"/etc/systemd/system/multi-user.target.wants/edge-run@*.service; do
+    take "$enabled"
+done
 take "$vendor/systemd/system/edge-run@.service"
 take "$vendor/sysusers.d/edge.conf"
 take "$vendor/tmpfiles.d/edge.conf"
@@ -43,6 +45,7 @@ take "$root/etc/udev/rules.d/70-edge-cameras.rules"
 take "$root/etc/mosquitto/conf.d/edge.conf"
 if [ "$purge" = yes ]; then
     rm -rf "$root/etc/edge" "$root/var/lib/edge" "$root/var/cache/edge"
+    rm -rf "$root"/etc/systemd/system/edge-run@*.service.d
     rm -f "$root"/etc/credstore/edge-*.mqtt-password "$root/etc/mosquitto/edge.acl"
     echo "removed    settings, models, journals, pictures and passwords"
 else

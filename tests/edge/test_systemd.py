@@ -129,6 +129,24 @@ def test_uninstalling_leaves_settings_and_models_only(root: Path) -> None:
     assert f"kept       {root}/var/lib/edge" in done.stdout
 
 
+def test_uninstalling_ends_the_start_at_boot_and_keeps_the_sites_drop_ins(root: Path) -> None:
+    system = root / "etc/systemd/system"
+    enabled = system / "multi-user.target.wants/edge-run@cam1.service"
+    other = enabled.with_name("other.service")
+    drop_in = system / "edge-run@cam1.service.d/override.conf"
+    for folder in (enabled.parent, drop_in.parent):
+        folder.mkdir(parents=True)
+    for link in (enabled, other):
+        link.symlink_to("/usr/local/lib/systemd/system/edge-run@.service")
+    drop_in.write_text("[Service]\nCPUAffinity=0-3\n")
+    assert run(SYSTEMD / "uninstall.sh", DESTDIR=str(root)).returncode == 0
+    assert not enabled.is_symlink()
+    assert other.is_symlink()
+    assert drop_in.exists()
+    assert run(SYSTEMD / "uninstall.sh", "--purge", DESTDIR=str(root)).returncode == 0
+    assert not drop_in.exists()
+
+
 def test_purging_leaves_nothing(root: Path) -> None:
     assert run(SYSTEMD / "install.sh", "--broker", DESTDIR=str(root)).returncode == 0
     assert run(SYSTEMD / "uninstall.sh", "--purge", DESTDIR=str(root)).returncode == 0
@@ -259,7 +277,11 @@ class SecuredBroker:
         (self.folder / "log").unlink()
 
     def client(
-        self, name: str | None, password: str = "secret", persistent: bool = False
+        self,
+        name: str | None,
+        password: str = "secret",
+        persistent: bool = False,
+        certificate: Path | None = None,
     ) -> Client:
         one = Client(
             str(name),
@@ -271,6 +293,8 @@ class SecuredBroker:
         )
         context = ssl.create_default_context(cafile=str(self.folder / "certs/ca.crt"))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate is not None:
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
         one.client.tls_set_context(context)
         if name is not None:
             one.client.username_pw_set(name, password)
@@ -308,8 +332,32 @@ class SecuredBroker:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    """The shipped broker, installed by the script beside Debian's own configuration."""
-    root = tmp_path_factory.mktemp("broker")
+    """The shipped broker, with passwords."""
+    broker = shipped_broker(tmp_path_factory.mktemp("passwords"))
+    for number, name in enumerate((STATION, NEIGHBOUR, "mes", "plc", "operator")):
+        create = ["-c"] if number == 0 else []
+        passwords = broker.folder / "edge.passwd"
+        done = run("mosquitto_passwd", *create, "-b", passwords, name, "secret")
+        assert done.returncode == 0, done.stderr
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[SecuredBroker]:
+    """The shipped broker, with the lines for certificates in force."""
+    broker = shipped_broker(tmp_path)
+    ours = broker.folder / "conf.d/edge.conf"
+    ours.write_text(re.sub(r"^#(?=require_|use_identity_)", "", ours.read_text(), flags=re.M))
+    (broker.folder / "edge.passwd").touch()
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def shipped_broker(root: Path) -> SecuredBroker:
+    """Install the broker by the script, beside a main configuration like Debian's."""
     assert run(SYSTEMD / "install.sh", "--broker", DESTDIR=str(root)).returncode == 0
     folder = root / "etc/mosquitto"
     broker = SecuredBroker(folder)
@@ -320,33 +368,32 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]
         f"persistence true\npersistence_location {folder}/\nuser root\n"
         f"log_dest stderr\ninclude_dir {folder}/conf.d\n"
     )
-    make_certificates(folder / "certs")
-    for number, name in enumerate((STATION, NEIGHBOUR, "mes", "plc", "operator")):
-        create = ["-c"] if number == 0 else []
-        done = run("mosquitto_passwd", *create, "-b", folder / "edge.passwd", name, "secret")
-        assert done.returncode == 0, done.stderr
-    broker.start()
-    yield broker
-    assert broker.process is not None
-    broker.process.kill()
-    broker.process.wait(GENEROUS_S)
+    make_authority(folder / "certs")
+    make_certificate(folder / "certs", "server", "localhost")
+    return broker
 
 
-def make_certificates(folder: Path) -> None:
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def make_authority(folder: Path) -> None:
     folder.mkdir()
-    authority = ("-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=test CA")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for command in (
-        ("req", "-x509", *new, *authority),
-        (
-            *("req", "-x509", *new, "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"),
-            *("-keyout", folder / "server.key", "-out", folder / "server.crt"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        ),
-    ):
-        done = run("openssl", *command)
-        assert done.returncode == 0, done.stderr
+    files = ("-keyout", folder / "ca.key", "-out", folder / "ca.crt")
+    done = run("openssl", "req", "-x509", *NEW_KEY, *files, "-subj", "/CN=test CA")
+    assert done.returncode == 0, done.stderr
+
+
+def make_certificate(folder: Path, file_name: str, common_name: str) -> Path:
+    path = folder / f"{file_name}.crt"
+    done = run(
+        *("openssl", "req", "-x509", *NEW_KEY, "-CA", folder / "ca.crt"),
+        *("-CAkey", folder / "ca.key", "-keyout", path.with_suffix(".key"), "-out", path),
+        *("-subj", "/CN=" + common_name.replace("/", r"\/")),
+        *("-addext", "subjectAltName=DNS:localhost"),
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+    )
+    assert done.returncode == 0, done.stderr
+    return path
 
 
 @pytest.fixture
@@ -416,6 +463,16 @@ def test_a_client_that_does_not_know_the_authority_is_not_fooled(secured: Secure
     client.tls_set_context(context)
     with pytest.raises(ssl.SSLCertVerificationError):
         client.connect("localhost", secured.port)
+
+
+def test_a_station_may_be_known_by_its_certificate_in_place_of_a_password(
+    certified: SecuredBroker,
+) -> None:
+    certificate = make_certificate(certified.folder / "certs", "station", STATION)
+    station = certified.client(None, certificate=certificate)
+    assert station.publish(f"vi/v1/{STATION}/verdict")
+    assert not station.publish(f"vi/v1/{NEIGHBOUR}/verdict")
+    station.close()
 
 
 def test_verdicts_for_a_consumer_that_is_away_survive_a_restart_of_the_broker(
