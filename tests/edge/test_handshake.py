@@ -455,11 +455,9 @@ def test_every_picture_is_a_part_and_every_missing_number_an_error() -> None:
 def test_without_triggers_every_exposure_has_its_part(gaps: list[int]) -> None:
     line = Line(Pairing.EVERY_FRAME)
     line.exposed(100, 0)
-    parts: list[Part] = []
-    for at_ms, number in enumerate(accumulate(gaps, initial=100)):
-        for outcome in line.frame(number, at_ms):
-            if isinstance(outcome, Exposed | Failed):
-                parts.append(outcome.part)
+    numbers = enumerate(accumulate(gaps, initial=100))
+    outcomes = [outcome for at_ms, number in numbers for outcome in line.frame(number, at_ms)]
+    parts = [outcome.part for outcome in outcomes if isinstance(outcome, Exposed | Failed)]
 
     assert [part.number for part in parts] == list(range(2, 2 + sum(gaps)))
 
