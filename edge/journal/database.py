@@ -117,8 +117,8 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         path, timeout=BUSY_LIMIT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        # Asked before anything is written; does nothing to a database that has tables.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if path.stat().st_size == 0:  # later it is too late for this
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous.value}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")

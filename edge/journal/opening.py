@@ -134,12 +134,9 @@ def _damage(path: Path, check_limit_s: float) -> str | None:
     if note.exists():
         return note.read_text(errors="replace").strip() or "damage met while running"
     if not path.exists() or path.stat().st_size == 0:
-        left = [
-            file for file in database.files_of(path)[1:] if file.exists() and file.stat().st_size
-        ]
-        return f"the database is empty beside {left[0].name}" if left else None
+        return _absence(path)
     try:
-        with closing(database.connect(path, Synchronous.FULL)) as connection:
+        with closing(sqlite3.connect(path, timeout=database.BUSY_LIMIT_S)) as connection:
             if database.is_new(connection):  # a start ended before there were tables
                 return None
             database.check_origin(connection, path)
@@ -148,6 +145,14 @@ def _damage(path: Path, check_limit_s: float) -> str | None:
         if not is_damage(error):
             raise
         return str(error)
+
+
+def _absence(path: Path) -> str | None:
+    """Tell why there should be a database, where there is none or an empty one."""
+    log = database.files_of(path)[1]
+    if read_witness(path.parent) is None and not (log.exists() and log.stat().st_size):
+        return None
+    return "the database is empty" if path.exists() else "the database is gone"
 
 
 def _first_fault(connection: sqlite3.Connection, limit_s: float) -> str | None:
@@ -171,7 +176,8 @@ def _newest_fault(connection: sqlite3.Connection) -> str | None:
     (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
     (head,) = connection.execute("SELECT chain FROM tally").fetchone()
     newest = connection.execute(
-        "SELECT position, payload, chain FROM record ORDER BY position DESC LIMIT ?",
+        "SELECT position, CAST(payload AS BLOB), CAST(chain AS BLOB) FROM record"
+        " ORDER BY position DESC LIMIT ?",
         (NEWEST_ROWS,),
     ).fetchall()
     if newest and newest[0][2] != head:

@@ -87,8 +87,8 @@ class _Walk:
         self._connection.execute("BEGIN")  # rows, bridges and books of the same moment
         try:
             found = self._connection.execute(
-                "SELECT position, kind, seq, result, part_id, chain, payload FROM record"
-                " WHERE position > ? ORDER BY position LIMIT ?",
+                "SELECT position, kind, seq, result, part_id, chain, CAST(payload AS BLOB)"
+                " FROM record WHERE position > ? ORDER BY position LIMIT ?",
                 (self.position, ROWS_AT_ONCE),
             ).fetchall()
             for row in found:
