@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.benchmark:
             _benchmark(settings, options.config)
         else:
-            _run(settings, options.once, options.config)
+            _run(settings, options)
     except StationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
@@ -188,7 +188,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     print(f"written to {path}")
 
 
-def _run(settings: "Settings", once: bool, config: Path | None) -> None:
+def _run(settings: "Settings", options: argparse.Namespace) -> None:
     from edge.config import DEFAULT_STATION
     from edge.station.launch import run_station
     from edge.station.tuning import tuning_path
@@ -200,9 +200,10 @@ def _run(settings: "Settings", once: bool, config: Path | None) -> None:
         )
     run_station(
         settings,
-        once,
-        tuning_path(config, Path(settings.model.path)),
+        options.once,
+        tuning_path(options.config, Path(settings.model.path)),
         report=lambda r: print(f"{PROGRAM}: {r}", file=sys.stderr),
+        reread=lambda: _settings(options),
     )
 
 

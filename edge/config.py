@@ -21,6 +21,7 @@ from edge.record_settings import (
     DriftSettings,
     HandshakeSettings,
     JournalSettings,
+    RecipeSettings,
     SnapshotSettings,
     WatchdogSettings,
 )
@@ -126,7 +127,6 @@ class MqttSettings(Section):
     certificate_file: str | None = None
     key_file: str | None = None
     commands_per_minute: int = Field(default=60, ge=1, le=100_000)
-    queue_bound: QueueBound = 10_000
 
     @field_validator("url")
     @classmethod
@@ -197,6 +197,7 @@ class Settings(Section):
     journal: JournalSettings | None = None
     snapshots: SnapshotSettings | None = None
     handshake: HandshakeSettings = HandshakeSettings()
+    recipe: RecipeSettings | None = None
     drift: DriftSettings = DriftSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
 

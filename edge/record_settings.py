@@ -66,6 +66,13 @@ class HandshakeSettings(Section):
     result_hold_ms: float = Field(default=2000.0, gt=0, le=600_000)
 
 
+class RecipeSettings(Section):
+    """What this station is set up to inspect; a trigger that asks for another one is rejected."""
+
+    id: str = Field(min_length=1, max_length=100)
+    version: int | str = 1
+
+
 class DriftSettings(Section):
     """Alarm when the scores of the line leave the band of the good pictures in training.
 

@@ -29,6 +29,7 @@ from edge.station.mailbox import EveryMailbox
 from edge.station.sinks import Sink
 from edge.station.station import Station
 from edge.station.tuning import pc_identity, usable_cores
+from edge.station.work import Exposure, Line
 from edge.station.worker import Failures
 
 Picture = NDArray[np.uint8]
@@ -138,14 +139,14 @@ def throughput_pair(
     detector = Detector(network, streams)
     prepared = prepared_pieces(pictures[0], network.manifest)[0]
     detector.predict_all(4 * streams, lambda _, out: np.copyto(out, prepared))
-    inspectors = [Inspector(Detector(network), network.manifest) for _ in range(streams)]
+    line = Line(tuple(Inspector(Detector(network), network.manifest) for _ in range(streams)))
 
     def run_path() -> None:
         failures = Failures()
         sink = Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)
         camera = MemoryCamera(pictures, count)
-        mailbox: EveryMailbox[Frame] = EveryMailbox(streams + 1, room_limit_s=None)
-        Station(camera, mailbox, inspectors, [sink], failures).run()
+        mailbox: EveryMailbox[Exposure] = EveryMailbox(streams + 1, room_limit_s=None)
+        Station(camera, mailbox, line, [sink], failures).run()
 
     measured = paired(lambda: detector.predict_all(count, _keep), run_path, pairs, warm_up=1)
     return Throughput(
@@ -164,8 +165,8 @@ def steady_latency(
     failures = Failures()
     inspector = Inspector(Detector(network), network.manifest)
     camera = MemoryCamera(pictures, count, Pace(rate_fps))
-    mailbox: EveryMailbox[Frame] = EveryMailbox(2, room_limit_s=None)
-    return Station(camera, mailbox, [inspector], [], failures).run().latency["total"]
+    mailbox: EveryMailbox[Exposure] = EveryMailbox(2, room_limit_s=None)
+    return Station(camera, mailbox, Line((inspector,)), [], failures).run().latency["total"]
 
 
 def _keep(index: int, out: Picture) -> None:

@@ -18,16 +18,12 @@ def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
     return tuning.best(model.objective, tiled)
 
 
-def make_inspectors(settings: Settings, bundle: Bundle, plan: RunPlan) -> list[Inspector]:
-    """Compile the model once and build the inspectors that share it.
+def inspectors_of(network: Network, settings: Settings) -> list[Inspector]:
+    """Build the inspectors that share a compiled network.
 
     Streams work on the tiles of one frame; without tiles, on one frame each.
-
-    Raises:
-        BundleError, ModelError: the model cannot be used here.
     """
-    network = Network(bundle, settings.model.device, plan)
-    manifest, limits = bundle.manifest, station_limits(settings)
+    manifest, limits, plan = network.manifest, station_limits(settings), network.plan
     if manifest.input.tile_plan is not None:
         return [Inspector(Detector(network, plan.streams), manifest, limits)]
     return [Inspector(Detector(network), manifest, limits) for _ in range(plan.streams)]

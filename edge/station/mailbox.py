@@ -56,6 +56,11 @@ class Mailbox(ABC, Generic[T]):
             self._changed.notify_all()
 
     @property
+    def closed(self) -> bool:
+        """Nothing more can be put."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """Items that were put and not yet taken."""
         return len(self._items)

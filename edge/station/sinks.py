@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 class Sink:
     """One consumer of verdicts with a bounded queue.
 
-    When the queue is full: with a source that can wait the station waits until the sink has room
-    or the station is stopped; with a live camera, and then, the newest verdict is dropped for this
-    sink and counted.
+    When the queue is full: a sink that keeps all makes the station wait. Others make a source that
+    can wait do so until the sink has room or the station is stopped; with a live camera, and then,
+    the newest verdict is dropped for this sink and counted.
 
     Attributes:
         dropped: verdicts this sink never saw.
@@ -30,13 +30,15 @@ class Sink:
         bound: int,
         wait_for_room: bool,
         failures: Failures,
+        keeps_all: bool = False,
     ) -> None:
         self.name = name
+        self._keeps_all = keeps_all
         self.dropped = 0
         self._deliver = deliver
-        self._wait_for_room = wait_for_room
+        self._wait_for_room = wait_for_room or keeps_all
         self._verdicts: EveryMailbox[Verdict] = EveryMailbox(
-            bound, room_limit_s=POLL_S if wait_for_room else 0.0
+            bound, room_limit_s=POLL_S if self._wait_for_room else 0.0
         )
         self._worker = Worker(name, self._consume, failures)
 
@@ -47,7 +49,9 @@ class Sink:
         """Queue a verdict; ``ending`` ends a wait for room."""
         try:
             refused = self._verdicts.put(verdict)
-            while refused is not None and self._wait_for_room and not ending():
+            while refused is not None and self._wait_for_room:
+                if ending() and not self._keeps_all:
+                    break
                 refused = self._verdicts.put(verdict)
         except MailboxClosed:  # the sink has failed; the station learns it from the failures
             self.dropped += 1

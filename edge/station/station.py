@@ -1,25 +1,32 @@
 """The station: camera → mailbox → inspection → sinks, and an orderly end of it."""
 
 import logging
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 
 from edge.cameras.camera import Camera, EndOfPictures
-from edge.errors import CameraLost
+from edge.cameras.freshness import aged
+from edge.errors import CameraLost, ConfigurationError
 from edge.frame import Frame, FrameStatus
-from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Reason, Result
-from edge.messaging.verdict import Verdict, new_id
-from edge.station.latency import StageLatencies
+from edge.inspection.inspector import Inspection
+from edge.inspection.thresholding import Reason
+from edge.messaging.verdict import PictureAddresses, Verdict
+from edge.station.books import Books
+from edge.station.handshake import Input
+from edge.station.heartbeat import Heartbeats
+from edge.station.issuing import Issuer
 from edge.station.mailbox import Mailbox, MailboxClosed
+from edge.station.parts import Decided, Exposed, Failed, Rejected, TriggerRequest
 from edge.station.sinks import Sink
 from edge.station.tally import Tally
+from edge.station.triggering import Owed, Triggering
 from edge.station.turns import Turns
+from edge.station.work import Beats, Exposure, Line, StationRules
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -27,81 +34,148 @@ log = logging.getLogger(__name__)
 # How long a thread sleeps before it looks whether the station is to stop.
 POLL_S = 0.1
 CAPTURE_STOP_LIMIT_S = 3.0
-SINK_STOP_LIMIT_S = 10.0
 INSPECTION_LIMIT_S = 30.0
 
 
 class Station:
     """One camera, one model, one verdict per part.
 
+    Attributes:
+        newest: the frame that was taken last, complete or not; None before the first.
+
     The capture thread owns the camera, every inspector has a thread (the first one that of the
-    caller of ``run``), every sink has a thread. Verdicts leave in the order of the frames. Nothing
-    behind the decision is waited for, except by sources that can wait.
+    caller of ``run``), every sink has a thread; triggered, the timer has one. Verdicts leave in the
+    order of the frames. Nothing behind the decision is waited for but the record of it.
     """
 
     def __init__(
         self,
         camera: Camera,
-        mailbox: Mailbox[Frame],
-        inspectors: Sequence[Inspector],
+        mailbox: Mailbox[Exposure],
+        line: Line,
         sinks: Sequence[Sink],
         failures: Failures,
-        deadline_ms: float | None = None,
+        rules: StationRules = StationRules(),
+        *,
+        triggering: Triggering | None = None,
+        beats: Beats | None = None,
+        pictures: Callable[[Verdict], PictureAddresses | None] = lambda _: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """Args:
+        camera: read and closed by the capture thread alone.
+        mailbox: between capture and inspection, with its policy.
+        line: the inspectors, and what their verdicts say of the model.
+        sinks: what happens to verdicts.
+        failures: where threads report what they died of.
+        rules: what every part is held to.
+        triggering: the hand-shake; None where every frame is a part.
+        beats: of its threads; None when nobody watches.
+        pictures: where the pictures of a verdict will be kept.
+        clock_ns, utc_ns: monotonic and wall clock.
+        """
         self._camera = camera
         self._mailbox = mailbox
-        self._inspectors = tuple(inspectors)
-        self._turns = Turns()
-        self._done = 0
-        self._sinks = tuple(sinks)
+        self._line = line
         self._failures = failures
+        self._rules = rules
+        self._triggering = triggering
+        self._beats = beats or Beats.of(Heartbeats(), len(line.inspectors), 60.0, 60.0)
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
-        self._deadline_ms = deadline_ms
-        self._results: Counter[Result] = Counter()
-        self._reasons: Counter[Reason] = Counter()
-        self._deadlines_missed = 0
-        self._latencies = StageLatencies()
-        self._emitting = threading.Lock()
-        self._counting = threading.Lock()  # its own: a sink may count while others wait for it
+        self._turns = Turns()
+        self._done = 0
+        self._issuer = Issuer(
+            sinks, Books(rules.deadline_ms), pictures, self._ending, clock_ns, utc_ns
+        )
         self._stopping = False
         self._lost: CameraLost | None = None
         self._last_number = 0
+        self.newest: Frame | None = None
 
     def stop(self) -> None:
         """Ask for an orderly end. Only sets a flag: signal handlers call this."""
         self._stopping = True
 
-    def run(
-        self, most_parts: int | None = None, on_degraded: Callable[[str], None] = lambda _: None
-    ) -> Tally:
+    def exchange(self, line: Line) -> None:
+        """Inspect with another line from the next part on; those in work finish with theirs.
+
+        Raises:
+            ValueError: it has fewer inspectors than this station has threads.
+        """
+        threads = len(self._line.inspectors)
+        if len(line.inspectors) < threads:
+            raise ValueError(f"{len(line.inspectors)} inspectors for {threads} threads")
+        self._line = line
+
+    def trigger(self, request: TriggerRequest) -> None:
+        """Take a trigger from whoever listens to the PLC.
+
+        Raises:
+            ConfigurationError: this station takes no triggers.
+        """
+        if self._triggering is None:
+            raise ConfigurationError(
+                "this station runs free and takes no triggers. Set camera.trigger.mode."
+            )
+        self._carry_out(self._triggering.trigger(request))
+
+    def camera_lost(self, detail: str) -> None:
+        """Note that the camera is gone: an ERROR for every part that waits for it, or for one."""
+        if self._triggering is None:
+            self._issue_camera_lost(detail)
+            return
+        self._triggering.set_ready(Input.CAMERA, False)
+        self._carry_out(self._triggering.camera_restarted(detail))
+
+    def camera_back(self) -> None:
+        """Note that the camera streams, with a counter of its own."""
+        if self._triggering is not None:
+            self._carry_out(self._triggering.camera_restarted("the camera started anew"))
+            self._triggering.set_ready(Input.CAMERA, True)
+
+    def committed(self, verdict_id: str, seq: int) -> None:
+        """Note that a verdict is in the journal; only now the PLC may see its result."""
+        part = self._issuer.recorded(verdict_id)
+        if self._triggering is not None and part is not None:
+            self._triggering.committed(part, seq)
+
+    def not_recorded(self, verdict_id: str) -> None:
+        """Note that the journal will never have a verdict: its result never becomes valid."""
+        part = self._issuer.recorded(verdict_id)
+        if self._triggering is not None and part is not None:
+            self._triggering.not_recorded(part)
+
+    def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> Tally:
         """Inspect until the pictures end, ``stop`` is called or ``most_parts`` are done.
 
         Args:
-            most_parts: stop after so many; None for no limit.
             on_degraded: called with a reason when the station lost something it needs.
 
         Raises:
-            CameraLost: after its ERROR verdict reached the sinks.
+            CameraLost: of a camera that nobody supervises, after its ERROR verdict.
             Exception: whatever a thread died of.
         """
         capture = Worker("capture", self._capture, self._failures)
-        for sink in self._sinks:
-            sink.start()
+        timer = Worker("timer", self._keep_time, self._failures)
+        self._issuer.start()
         capture.start()
+        if self._triggering is not None:
+            timer.start()
         try:
-            self._inspect_all(most_parts)
+            self._inspect_all()
             self._failures.raise_first()
             if self._lost is not None:
                 on_degraded(Reason.CAMERA_LOST.value)
-                self._emit_camera_lost(str(self._lost))
+                self._issue_camera_lost(str(self._lost))
         finally:
             self._mailbox.close()
             if not capture.join(CAPTURE_STOP_LIMIT_S):
                 log.warning("%s does not let go; ending without it", self._camera.identity)
-            self._finish_sinks()
+            self._fail_open_parts()
+            timer.join(CAPTURE_STOP_LIMIT_S)
+            self._issuer.finish()
         self._failures.raise_first()
         if self._lost is not None:
             raise self._lost
@@ -109,28 +183,79 @@ class Station:
 
     def tally(self) -> Tally:
         """Return the counts so far."""
-        with self._counting:
-            return Tally(
-                results=dict(self._results),
-                reasons=dict(self._reasons),
-                deadlines_missed=self._deadlines_missed,
-                skipped=self._mailbox.skipped,
-                dropped={sink.name: sink.dropped for sink in self._sinks},
-                latency=self._latencies.quantiles(),
-            )
+        books = self._issuer.books
+        return Tally(
+            results=books.results,
+            reasons=books.reasons,
+            deadlines_missed=books.deadlines_missed,
+            skipped=self._mailbox.skipped,
+            dropped=self._issuer.dropped(),
+            latency=books.latency(),
+        )
 
-    def _inspect_all(self, most_parts: int | None) -> None:
-        first, *others = self._inspectors
+    def _capture(self) -> None:
+        try:
+            while not self._ending():
+                self._beats.capture()
+                frame = self._camera.read(POLL_S)
+                if frame is None:
+                    continue
+                self._last_number = frame.number
+                self.newest = frame
+                if self._triggering is None:
+                    self._queue(Exposure(frame))
+                else:
+                    self._carry_out(self._triggering.frame(frame))
+        except (EndOfPictures, MailboxClosed):
+            pass
+        except CameraLost as error:
+            self._lost = error
+        finally:
+            self._mailbox.close()
+            self._camera.close()
+            self._beats.capture.rest()
+
+    def _queue(self, exposure: Exposure) -> None:
+        self._beats.capture.rest()
+        overrun = self._mailbox.put(exposure)
+        if overrun is None:
+            return
+        detail = (
+            "the part came while the queue was full and was not inspected. "
+            "Slow the line down, or raise camera.queue_depth."
+        )
+        self._fail(overrun, Reason.OVERRUN, detail)
+
+    def _keep_time(self) -> None:
+        """Give parts their verdict when their time is over, whatever the others are doing."""
+        triggering = cast(Triggering, self._triggering)
+        while not self._mailbox.closed:
+            triggering.wait_until_due(POLL_S)
+            self._carry_out(triggering.tick())
+
+    def _carry_out(self, owed: Sequence[Owed]) -> None:
+        """Do what the hand-shake asks for."""
+        for one in owed:
+            match one:
+                case Exposed(part, frame):
+                    self._queue(Exposure(frame, part))
+                case Failed(part, reason, detail, frame):
+                    shown = frame or self._no_picture(detail)
+                    self._issue_failure(Exposure(shown, part), reason, detail)
+                case Rejected(part, _, reason, detail):
+                    self._issue_failure(Exposure(self._no_picture(detail), part), reason, detail)
+                case Decided():
+                    pass
+
+    def _inspect_all(self) -> None:
         workers = [
-            Worker(
-                f"inspect {number}", partial(self._inspect_frames, i, most_parts), self._failures
-            )
-            for number, i in enumerate(others, start=2)
+            Worker(f"inspect {index + 1}", partial(self._inspect_frames, index), self._failures)
+            for index in range(1, len(self._line.inspectors))
         ]
         for worker in workers:
             worker.start()
         try:
-            self._inspect_frames(first, most_parts)
+            self._inspect_frames(0)
         except BaseException as error:
             self._failures.report(error)  # the others finish what is queued and end, too
             raise
@@ -142,6 +267,47 @@ class Station:
                     log.error("an inspection does not end; its part has no verdict")
             self._fail_queued()
 
+    def _inspect_frames(self, index: int) -> None:
+        def take() -> Exposure | None:
+            if self._rules.most_parts is not None and self._done == self._rules.most_parts:
+                raise MailboxClosed
+            if self._ending():
+                self._mailbox.close()  # what is queued is finished, nothing more is taken
+            exposure = self._mailbox.take(POLL_S)
+            self._done += exposure is not None
+            return exposure
+
+        try:
+            while True:
+                taken = self._turns.take(take)
+                if taken is not None:
+                    self._inspect(index, *taken)
+        except MailboxClosed:
+            return
+
+    def _inspect(self, index: int, number: int, exposure: Exposure) -> None:
+        line, started_ns = self._line, self._clock_ns()
+        if self._rules.max_age_ms is not None:
+            fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
+            exposure = replace(exposure, frame=fresh)
+        inspector, beat = line.inspectors[index], self._beats.inspect[index]
+        beat()
+        try:
+            inspection = inspector.inspect(exposure.frame)
+        except BaseException as error:
+            # The process ends on it, but the part gets its verdict.
+            failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            with self._turns.turn(number):
+                self._issue_decided(exposure, failure, started_ns, line)
+            raise
+        finally:
+            beat.rest()
+        with self._turns.turn(number):
+            self._issue_decided(exposure, inspection, started_ns, line)
+
+    def _ending(self) -> bool:
+        return self._stopping or self._failures.any()
+
     def _fail_queued(self) -> None:
         """Give the parts that no inspector is left for their verdict."""
         if not self._failures.any():
@@ -149,120 +315,49 @@ class Station:
         self._mailbox.close()
         detail = "the station ended on a defect before this part was inspected. Inspect it again."
         try:
-            while (frame := self._mailbox.take(0.0)) is not None:
-                failure = self._inspectors[0].failure(Reason.INTERNAL, detail)
-                self._emit(frame, failure, self._clock_ns())
+            while (exposure := self._mailbox.take(0.0)) is not None:
+                self._fail(exposure, Reason.INTERNAL, detail)
         except MailboxClosed:
             return
 
-    def _inspect_frames(self, inspector: Inspector, most_parts: int | None) -> None:
-        def take() -> Frame | None:
-            if most_parts is not None and self._done == most_parts:
-                raise MailboxClosed
-            if self._ending():
-                self._mailbox.close()  # what is queued is finished, nothing more is taken
-            frame = self._mailbox.take(POLL_S)
-            self._done += frame is not None
-            return frame
+    def _fail_open_parts(self) -> None:
+        """Give the parts that wait for a picture theirs: the station ends."""
+        if self._triggering is not None:
+            detail = "the station was stopped before the picture came. Inspect the part again."
+            self._triggering.set_ready(Input.CAMERA, False)
+            self._carry_out(self._triggering.camera_restarted(detail))
 
-        try:
-            while True:
-                taken = self._turns.take(take)
-                if taken is not None:
-                    self._inspect(inspector, *taken)
-        except MailboxClosed:
-            return
+    def _fail(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+        """Give a part that will not be inspected its ERROR, unless it has a verdict already."""
+        if self._triggering is None or exposure.part is None:
+            self._issue_failure(exposure, reason, detail)
+        else:
+            self._carry_out(self._triggering.failed(exposure.part, reason, detail))
 
-    def _inspect(self, inspector: Inspector, number: int, frame: Frame) -> None:
-        started_ns = self._clock_ns()
-        try:
-            inspection = inspector.inspect(frame)
-        except BaseException as error:
-            # The process ends on it, but the part gets its verdict.
-            failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
-            with self._turns.turn(number):
-                self._emit(frame, failure, started_ns)
-            raise
-        with self._turns.turn(number):
-            self._emit(frame, inspection, started_ns)
+    def _issue_decided(
+        self, exposure: Exposure, inspection: Inspection, started_ns: int, line: Line
+    ) -> None:
+        """Give out a verdict, unless its part has one already."""
+        if self._triggering is not None and exposure.part is not None:
+            owed = self._triggering.decided(exposure.part, inspection.decision.result)
+            self._carry_out(owed)
+            if Decided(exposure.part) not in owed:
+                return
+        self._issuer.issue(exposure, inspection, started_ns, line)
 
-    def _ending(self) -> bool:
-        return self._stopping or self._failures.any()
+    def _issue_camera_lost(self, detail: str) -> None:
+        self._issue_failure(Exposure(self._no_picture(detail)), Reason.CAMERA_LOST, detail)
 
-    def _capture(self) -> None:
-        try:
-            while not self._ending():
-                frame = self._camera.read(POLL_S)
-                if frame is None:
-                    continue
-                self._last_number = frame.number
-                overrun = self._mailbox.put(frame)
-                if overrun is not None:
-                    self._emit_overrun(overrun)
-        except (EndOfPictures, MailboxClosed):
-            pass
-        except CameraLost as error:
-            self._lost = error
-        finally:
-            self._mailbox.close()
-            self._camera.close()
+    def _issue_failure(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+        self._issuer.issue_failure(exposure, reason, detail, self._line)
 
-    def _emit(self, frame: Frame, inspection: Inspection, started_ns: int) -> None:
-        """Give the verdict to every sink; the only place where parts are counted."""
-        utc_ns = self._utc_ns()
-        with self._emitting:
-            verdict = Verdict(
-                id=new_id(utc_ns),
-                inspection=inspection,
-                frame=frame,
-                decided_ns=self._clock_ns(),
-                decided_utc_ns=utc_ns,
-                inspection_started_ns=started_ns,
-            )
-            self._count(verdict)
-            for sink in self._sinks:
-                sink.put(verdict, self._ending)
-
-    def _count(self, verdict: Verdict) -> None:
-        decision = verdict.inspection.decision
-        total_ms = (verdict.decided_ns - verdict.frame.captured_ns) / 1e6
-        late = self._deadline_ms is not None and total_ms > self._deadline_ms
-        with self._counting:
-            self._results[decision.result] += 1
-            self._reasons[decision.reason] += 1
-            self._latencies.record(verdict)
-            self._deadlines_missed += late
-
-    def _emit_overrun(self, frame: Frame) -> None:
-        detail = (
-            "the part came while the queue was full and was not inspected. "
-            "Slow the line down, or raise camera.queue_depth."
-        )
-        self._emit(frame, self._inspectors[0].failure(Reason.OVERRUN, detail), self._clock_ns())
-
-    def _emit_camera_lost(self, detail: str) -> None:
-        now_ns = self._clock_ns()
-        nothing = Frame(
+    def _no_picture(self, detail: str) -> Frame:
+        """Return what stands in the record of a part that has no picture."""
+        return Frame(
             pixels=np.empty((0, 0), np.uint8),
             number=self._last_number + 1,
-            captured_ns=now_ns,
+            captured_ns=self._clock_ns(),
             captured_utc_ns=self._utc_ns(),
             status=FrameStatus.INCOMPLETE,
             detail=detail,
         )
-        self._emit(nothing, self._inspectors[0].failure(Reason.CAMERA_LOST, detail), now_ns)
-
-    def _finish_sinks(self) -> None:
-        """Let every sink deliver what it has; the limit counts from when the run must end.
-
-        At the end of the pictures nothing presses: a reader of the pipe may take its time.
-        """
-        for sink in self._sinks:
-            sink.close()
-        for sink in self._sinks:
-            while not self._ending() and not sink.join(POLL_S):
-                pass
-        deadline = time.monotonic() + SINK_STOP_LIMIT_S
-        for sink in self._sinks:
-            if not sink.join(max(0.0, deadline - time.monotonic())):
-                log.error("%s did not finish in time; its last verdicts are lost", sink.name)

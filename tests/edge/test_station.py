@@ -19,6 +19,7 @@ from edge.messaging.verdict import Verdict
 from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.sinks import Sink
 from edge.station.station import Station
+from edge.station.work import Exposure, Line, StationRules
 from edge.station.worker import Failures
 from tests.small_bundle import defective_picture, good_picture
 
@@ -154,8 +155,9 @@ def station(
     camera: ScriptedCamera,
     inspectors: Inspector | Sequence[Inspector],
     *consumers: Callable[[Verdict], None],
-    mailbox: Mailbox[Frame] | None = None,
+    mailbox: Mailbox[Exposure] | None = None,
     bound: int = 100,
+    rules: StationRules = StationRules(),
 ) -> Station:
     failures = Failures()
     sinks = [
@@ -166,7 +168,7 @@ def station(
         mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
     if isinstance(inspectors, Inspector):
         inspectors = [inspectors]
-    return Station(camera, mailbox, inspectors, sinks, failures)
+    return Station(camera, mailbox, Line(tuple(inspectors)), sinks, failures, rules)
 
 
 def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
@@ -257,7 +259,7 @@ def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
 def test_most_parts_ends_the_run(inspector: Inspector) -> None:
     seen = Collected()
 
-    station(ScriptedCamera(frames(50)), inspector, seen).run(most_parts=2)
+    station(ScriptedCamera(frames(50)), inspector, seen, rules=StationRules(most_parts=2)).run()
 
     assert seen.numbers == [1, 2]
 
@@ -277,7 +279,7 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
         Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
-    tally = Station(camera, EveryMailbox(100), [inspector], sinks, failures).run()
+    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
 
     assert quick.numbers == list(range(1, 21))
     assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
@@ -296,7 +298,7 @@ def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspe
 def test_a_finished_run_waits_for_a_slow_sink(
     inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.station.station.SINK_STOP_LIMIT_S", 0.0)
+    monkeypatch.setattr("edge.station.issuing.SINK_STOP_LIMIT_S", 0.0)
     slow = Collected()
     slow.gate.clear()
     one = station(ScriptedCamera(frames(5)), inspector, slow)
@@ -428,7 +430,8 @@ def test_most_parts_holds_for_all_inspectors_together(
 ) -> None:
     seen = Collected()
 
-    station(ScriptedCamera(frames(50)), three, seen).run(most_parts=most_parts)
+    rules = StationRules(most_parts=most_parts)
+    station(ScriptedCamera(frames(50)), three, seen, rules=rules).run()
 
     assert seen.numbers == list(range(1, most_parts + 1))
 

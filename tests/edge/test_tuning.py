@@ -13,9 +13,9 @@ from openvino import opset13 as ops
 from edge.config import CameraSettings, ModelSettings, Settings
 from edge.errors import ModelError, OutputNotWritable
 from edge.frame import Frame
-from edge.inspection.detector import RunPlan
+from edge.inspection.detector import Network, RunPlan
 from edge.manifest import Bundle, TileSpec, load_bundle
-from edge.station.inspectors import make_inspectors, run_plan
+from edge.station.inspectors import inspectors_of, run_plan
 from edge.station.tuning import (
     BATCHES_OF_TILES,
     Measured,
@@ -252,7 +252,7 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
     write_tuning(path, tuning(tiled, measured(), best))
 
     plan = run_plan(settings(tiled), tiled, path)
-    (inspector,) = make_inspectors(settings(tiled), tiled, plan)
+    (inspector,) = inspectors_of(Network(tiled, "CPU", plan), settings(tiled))
 
     assert plan == best.plan
     frame = Frame(good_picture(1, 150, 250), 1, 0, 0)
@@ -262,7 +262,7 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
 def test_without_tiles_every_stream_gets_an_inspector(tmp_path: Path, whole: Bundle) -> None:
     chosen = settings(whole, "throughput")
     plan = run_plan(chosen, whole, tmp_path / "none.json")
-    assert len(make_inspectors(chosen, whole, plan)) == plan.streams == 2
+    assert len(inspectors_of(Network(whole, "CPU", plan), chosen)) == plan.streams == 2
 
 
 def test_the_file_lies_beside_the_settings_else_beside_the_model() -> None:

@@ -1,0 +1,133 @@
+"""The camera of a station: files as they are, live ones under supervision, and who is told."""
+
+from collections.abc import Callable
+from typing import cast
+
+from edge.cameras.camera import Camera, LiveCamera
+from edge.cameras.opening import CameraKind, camera_kind, open_camera
+from edge.cameras.supervision import AWAY, CameraState, CameraStatus
+from edge.cameras.supervisor import SupervisedCamera
+from edge.config import CameraSettings
+from edge.errors import CameraError, CameraNotOpened, ConfigurationError
+from edge.messaging.event import Event, Severity
+from edge.redaction import redacted
+from edge.station.health import Health
+
+_FILES = frozenset({CameraKind.PICTURES, CameraKind.VIDEO})
+
+
+class CameraWatch:
+    """Holds the camera, and tells health, journal and station when it goes and comes back.
+
+    Attributes:
+        camera: what the station reads.
+        lost_once: why a run that inspects once has nothing to inspect; empty otherwise.
+    """
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        once: bool,
+        health: Health,
+        record_event: Callable[[Event], None],
+        gone: Callable[[str], None],
+        back: Callable[[], None],
+        give_up: Callable[[], None],
+    ) -> None:
+        """Open a source of files, or prepare the supervision of a live camera.
+
+        Args:
+            once: a camera that is lost is not waited for.
+            gone, back: tell the station, in the thread that reads the camera.
+            give_up: ends the run.
+
+        Raises:
+            CameraUriInvalid: nothing that can ever be opened.
+        """
+        self.lost_once = ""
+        self._once = once
+        self._health = health
+        self._record_event = record_event
+        self._gone = gone
+        self._back = back
+        self._give_up = give_up
+        self._away = False
+        self.camera: Camera | SupervisedCamera = self._made(settings)
+        if settings.trigger.mode != "free_run" and not isinstance(self.camera, SupervisedCamera):
+            raise ConfigurationError(
+                f"{self.camera.identity}: files cannot be triggered. Set camera.trigger.mode: "
+                "free_run, or name a camera."
+            )
+
+    @property
+    def status(self) -> CameraStatus | None:
+        """What is known of a live camera; None for files."""
+        return self.camera.status if isinstance(self.camera, SupervisedCamera) else None
+
+    def start(self) -> None:
+        """Open a live camera for the first time; one that is absent is waited for.
+
+        Raises:
+            ConfigurationError: it does not take its settings.
+            CameraNotOpened: it is absent, and the run inspects once.
+        """
+        if not isinstance(self.camera, SupervisedCamera):
+            self._back()
+            return
+        self.camera.start()
+        status = self.camera.status
+        if self._once and status.state in AWAY:
+            self.camera.close()
+            raise CameraNotOpened(status.detail)
+
+    def trigger(self) -> None:
+        """Expose once.
+
+        Raises:
+            CameraError: the camera does not.
+        """
+        if not isinstance(self.camera, SupervisedCamera):
+            raise CameraError(f"{self.camera.identity}: files cannot be triggered.")
+        self.camera.trigger()
+
+    def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
+        kind = camera_kind(settings.uri)
+        if kind in _FILES:
+            return open_camera(settings.uri, settings)
+        return SupervisedCamera(
+            lambda: cast(LiveCamera, open_camera(settings.uri, settings)),
+            settings.supervision,
+            triggered=settings.trigger.mode != "free_run",
+            on_change=self._changed,
+            identity=redacted(settings.uri),
+            simulated=kind is getattr(CameraKind, "WATCHED_FOLDER", None) or settings.uri == "aravis://fake",
+            can_wait=kind is getattr(CameraKind, "WATCHED_FOLDER", None),
+        )
+
+    def _changed(self, status: CameraStatus) -> None:
+        self._health.set("camera_lost", status.state is CameraState.LOST, status.detail)
+        self._health.set("camera_failed", status.state is CameraState.FAILED, status.detail)
+        if status.state in AWAY:
+            if not self._away:
+                self._away = True
+                self._lost(status)
+        elif status.working:
+            if self._away:
+                self._record_event(
+                    Event("camera_back", Severity.INFO, "the camera is back", _counts(status))
+                )
+            # Also when it waits for its trigger again: its counter goes on.
+            if self._away or status.recoveries == status.losses == 0:
+                self._back()
+            self._away = False
+
+    def _lost(self, status: CameraStatus) -> None:
+        self._record_event(Event("camera_lost", Severity.ALARM, status.detail, _counts(status)))
+        self._gone(status.detail)
+        if self._once:
+            self.lost_once = status.detail
+            self._give_up()
+
+
+def _counts(status: CameraStatus) -> dict[str, int]:
+    return {"losses": status.losses, "recoveries": status.recoveries}

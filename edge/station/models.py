@@ -1,0 +1,160 @@
+"""The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import openvino
+
+from edge.config import Settings
+from edge.errors import ModelError
+from edge.frame import Frame
+from edge.inspection.detector import Detector, Network
+from edge.inspection.self_test import self_test
+from edge.manifest import Bundle
+from edge.messaging.event import Datum, Event
+from edge.messaging.verdict import StationIdentity, Verdict
+from edge.station.inspectors import inspectors_of, run_plan
+from edge.station.model_swap import Model, ModelStore, load_model
+from edge.station.settings_change import check_exchangeable
+from edge.station.work import Line
+
+
+class ModelExchangeFailed(ModelError):
+    """Another model or other settings were not taken over; the station goes on as it was."""
+
+
+class StationModel:
+    """Loads models with the station's settings, and exchanges them on a running station.
+
+    Attributes:
+        settings: as they are in force.
+        store: the current model and the one before it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tuning: Path,
+        simulated: bool,
+        exchange: Callable[[Line], None],
+        trial: Callable[[], Frame | None],
+        reread: Callable[[], Settings],
+        record_event: Callable[[Event], None],
+    ) -> None:
+        """Load the first model.
+
+        Args:
+            tuning: file that may hold a measured run plan.
+            simulated: what verdicts say of the camera.
+            exchange: gives the station another line.
+            trial: the newest frame of the camera.
+            reread: reads the settings again.
+            record_event: keeps what was changed.
+
+        Raises:
+            BundleError, ModelError: the model cannot be used.
+        """
+        self.settings = settings
+        self._wanted = settings  # what the next model is loaded with
+        self._tuning = tuning
+        self._simulated = simulated
+        self._exchange = exchange
+        self._reread = reread
+        self._record_event = record_event
+        first = self._load(Path(settings.model.path))
+        self._made_with = {first: settings}  # of the current model and the one before
+        self.store = ModelStore(first, self._load, self._take_over, trial)
+
+    def line(self) -> Line:
+        """Return what the station begins with."""
+        return self._line(self.store.current, self.settings)
+
+    def reload(self) -> Mapping[str, Datum]:
+        """Read the settings again, and take them and the model over if all is well.
+
+        Raises:
+            ConfigurationError: the settings cannot be used, or need a restart.
+            ModelExchangeFailed: the model cannot be used; nothing was changed.
+        """
+        wanted = self._reread()
+        keys = check_exchangeable(self.settings, wanted)
+        self._wanted = wanted
+        outcome = self.store.exchange(Path(wanted.model.path))
+        self._record_event(outcome.event())
+        if not outcome.changed:
+            self._wanted = self.settings
+            raise ModelExchangeFailed(outcome.detail)
+        return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
+
+    def self_test(self) -> Mapping[str, Datum]:
+        """Inspect the golden pictures with a copy of the current model, beside the line.
+
+        Raises:
+            BundleError, ModelError: it gives other numbers than at its export.
+        """
+        bundle = self.store.current.bundle
+        plan = run_plan(self.settings, bundle, self._tuning)
+        self_test(Detector(Network(bundle, self.settings.model.device, plan)), bundle.manifest)
+        return self.describe()
+
+    def identity(self) -> dict[str, str]:
+        """Return name, version and hash of the current model, as verdicts have them."""
+        made = station_identity(self.settings, self.store.current.bundle, self._simulated)
+        return {
+            "name": made.model_name,
+            "version": made.model_version,
+            "sha256": made.model_sha256,
+        }
+
+    def describe(self) -> dict[str, Datum]:
+        """Return name and hash of the current model."""
+        bundle = self.store.current.bundle
+        return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
+
+    def _load(self, path: Path) -> Model:
+        settings = self._wanted
+        key = settings.model.public_key
+        return load_model(
+            path,
+            lambda network: inspectors_of(network, settings),
+            lambda bundle: run_plan(settings, bundle, self._tuning),
+            settings.model.device,
+            Path(key) if key else None,
+        )
+
+    def part_decided(self, verdict: Verdict) -> None:
+        """Note a verdict; a model that gives no numbers makes way for the one before it."""
+        if verdict.identity is None:
+            return
+        outcome = self.store.part_decided(
+            verdict.identity.model_sha256, verdict.inspection.decision.reason
+        )
+        if outcome is not None:
+            self._record_event(outcome.event())
+
+    def _take_over(self, model: Model) -> None:
+        settings = self._made_with.setdefault(model, self._wanted)
+        self._exchange(self._line(model, settings))
+        self._made_with = {m: self._made_with[m] for m in (self.store.current, model)}
+        self.settings = self._wanted = settings
+
+    def _line(self, model: Model, settings: Settings) -> Line:
+        identity = station_identity(settings, model.bundle, self._simulated)
+        return Line(model.inspectors, identity)
+
+
+def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:
+    """Return what every verdict says of model and settings."""
+    manifest = bundle.manifest
+    return StationIdentity(
+        simulated=simulated,
+        trigger_source="hardware" if settings.camera.trigger.mode == "hardware" else "free_run",
+        model_name=manifest.identity.name,
+        model_version=manifest.identity.created.strftime("%Y%m%dT%H%M%SZ"),
+        model_sha256=bundle.sha256,
+        precision=f"{manifest.precision.weights}/{manifest.precision.inference}",
+        device=settings.model.device,
+        runtime=f"openvino {openvino.__version__.partition('-')[0]}",
+        config_sha256=settings.sha256,
+        deadline_ms=settings.decision.deadline_ms,
+    )

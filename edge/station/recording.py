@@ -1,0 +1,230 @@
+"""What a station records and publishes with: journal, broker or standard output."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.config import Settings
+from edge.journal.database import Synchronous
+from edge.journal.opening import open_journal
+from edge.journal.outbox import Outbox
+from edge.messaging.announcements import Meta, Metrics
+from edge.messaging.control import Answer, ControlMessages
+from edge.messaging.event import Event
+from edge.messaging.publisher import VerdictsUndelivered
+from edge.messaging.standard_output import StandardOutput
+from edge.messaging.state import JournalReport, StationReport
+from edge.messaging.verdict import Verdict
+from edge.record_settings import JournalSettings
+from edge.redaction import redacted
+from edge.station import reports
+from edge.station.health import Health
+from edge.station.heartbeat import Heartbeats
+from edge.station.network import Network
+from edge.station.records import JournalRecords, PlainRecords, Told, journal_folder
+from edge.station.worker import Failures, Worker
+
+log = logging.getLogger(__name__)
+
+JOURNAL_STOP_LIMIT_S = 10.0
+# While the station stops, a journal that takes nothing is waited for no longer than this.
+STOP_RECORDING_LIMIT_S = 5.0
+
+
+class Recording:
+    """The way of verdicts and events out of the station.
+
+    Attributes:
+        messages: what PLC and MES ask for; nothing comes without a broker.
+        keeps_all: verdicts are journalled, and nothing accepted is ever dropped.
+        writable: records are taken now.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        health: Health,
+        heartbeats: Heartbeats,
+        failures: Failures,
+        on_writable: Callable[[bool], None],
+        on_reader_gone: Callable[[], None],
+    ) -> None:
+        """Open the journal if there is one; no thread runs yet.
+
+        Args:
+            on_writable: told whether the journal takes records now.
+            on_reader_gone: the reader of standard output has ended.
+
+        Raises:
+            ConfigurationError: folder, certificates or password cannot be used.
+            JournalError: the disk refuses.
+        """
+        self.messages = ControlMessages()
+        self.writable = True
+        self._settings = settings
+        self._failures = failures
+        self._on_writable = on_writable
+        self._network: Network | None = None
+        self._worker: Worker | None = None
+        self._journal: JournalRecords | None = None
+        self._plain: PlainRecords | None = None
+        folder = journal_folder(settings)
+        if folder is None:
+            self._plain = PlainRecords(StandardOutput(on_reader_gone))
+        else:
+            self._journal = self._opened(folder, health, heartbeats, on_reader_gone)
+        self.keeps_all = self._journal is not None
+        self._folder = folder
+
+    @property
+    def journal(self) -> str | None:
+        """UUID of the journal."""
+        return self._journal.journal if self._journal else None
+
+    @property
+    def network(self) -> Network | None:
+        """The connection to the broker, after ``start``."""
+        return self._network
+
+    def start(
+        self,
+        report: Callable[[JournalReport | None, Path], StationReport],
+        metrics: Callable[[int], Metrics],
+    ) -> None:
+        """Start the journal's thread and the connection to the broker.
+
+        Args:
+            report: what goes with the state, given the journal's and where the disk is.
+            metrics: the numbers, given how many records wait for their commit.
+
+        Raises:
+            ConfigurationError: certificates or password cannot be used.
+        """
+        journal, mqtt = self._journal, self._settings.mqtt
+        if journal is None or self._folder is None:
+            return
+        folder = self._folder
+        self._worker = Worker("journal", journal.writer.run, self._failures)
+        self._worker.start()
+        if mqtt is None:
+            return
+        reading: list[Outbox] = []  # opened by the connection's thread, whose it is
+
+        def reported() -> StationReport:
+            if not reading:
+                reading.append(Outbox(journal.path))
+            now = reports.journal_report(journal.journal, reading[0], journal.path, time.time_ns())
+            return report(now, folder)
+
+        self._network = Network(
+            mqtt,
+            redacted(self._settings.camera.uri),
+            Meta(camera=redacted(self._settings.camera.uri), journal=journal.journal),
+            journal.path,
+            journal.writer,
+            self.messages,
+            self.event,
+            reported,
+            lambda: metrics(journal.writer.waiting),
+        )
+        self._network.start(self._failures)
+
+    def record(self, verdict: Verdict, told: Told, ending: Callable[[], bool]) -> bool:
+        """Hand a verdict over; wait while the journal takes none.
+
+        Args:
+            told: is called with its id and number, once it is durable.
+            ending: the station ends.
+
+        Returns:
+            False when the verdict has no record.
+        """
+        if self._journal is None:
+            assert self._plain is not None
+            self._plain.record(verdict)
+            told(verdict.id, 0)
+            return True
+        asked_s: float | None = None
+
+        def given_up() -> bool:
+            nonlocal asked_s
+            if ending():
+                asked_s = asked_s or time.monotonic()
+            return asked_s is not None and time.monotonic() - asked_s > STOP_RECORDING_LIMIT_S
+
+        return self._journal.record(verdict, told, given_up)
+
+    def event(self, event: Event) -> None:
+        """Record an event; never waits."""
+        (self._journal or self._plain_records).event(event)
+
+    def answer(self, answer: Answer) -> None:
+        """Tell the sender of a command how it ended."""
+        if self._network:
+            self._network.publisher.answer(answer)
+
+    def set_reasons(self, reasons: tuple[str, ...]) -> None:
+        """Say what is wrong with the station that inspects."""
+        if self._network:
+            self._network.set_reasons(reasons)
+
+    def set_meta(self, meta: Meta) -> None:
+        """Say what the station is."""
+        if self._network:
+            self._network.publisher.set_meta(meta)
+
+    def deliver(self, limit_s: float, given_up: Callable[[], bool]) -> VerdictsUndelivered | None:
+        """Wait until all is durable, and the broker has it; return the error if it does not."""
+        if self._journal is None:
+            return None
+        if not self._failures.any() and not self._journal.writer.flush(JOURNAL_STOP_LIMIT_S):
+            log.error("the journal does not take what is left")
+        return self._network.wait_until_delivered(limit_s, given_up) if self._network else None
+
+    def stop(self, reasons: tuple[str, ...]) -> None:
+        """Say ``stopped`` with the reasons, hang up, close the journal."""
+        self.messages.close()
+        if self._network:
+            self._network.stop(*reasons)
+        if self._journal is None:
+            return
+        self._journal.writer.close()
+        if self._worker is None:
+            self._journal.close()
+        elif not self._worker.join(JOURNAL_STOP_LIMIT_S):
+            log.error("the journal was not closed in time; what was committed is safe")
+
+    @property
+    def _plain_records(self) -> PlainRecords:
+        assert self._plain is not None
+        return self._plain
+
+    def _opened(
+        self,
+        folder: Path,
+        health: Health,
+        heartbeats: Heartbeats,
+        on_reader_gone: Callable[[], None],
+    ) -> JournalRecords:
+        settings = self._settings.journal or JournalSettings()
+        output = None if self._settings.mqtt else StandardOutput(on_reader_gone)
+        return JournalRecords(
+            open_journal(folder, Synchronous(settings.synchronous)),
+            settings,
+            relayed=self._settings.mqtt is not None,
+            health=health,
+            heartbeats=heartbeats,
+            silence_limit_s=self._settings.watchdog.journal_s,
+            on_writable=self._note_writable,
+            on_commit=self._wake,
+            output=output,
+        )
+
+    def _note_writable(self, writable: bool) -> None:
+        self.writable = writable
+        self._on_writable(writable)
+
+    def _wake(self) -> None:
+        if self._network:
+            self._network.publisher.wake()

@@ -1,0 +1,234 @@
+"""Where verdicts and events go: into the journal first, then to whoever waits for them."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from edge.config import Settings
+from edge.journal.bounds import Bounds, Fill, Overflow
+from edge.journal.opening import Journal
+from edge.journal.records import Committed, Entry, JournalRefuses, RecordKind, Refusal
+from edge.journal.writer import GroupCommit, JournalWriter
+from edge.messaging.clock_sync import clock_sync
+from edge.messaging.event import Event, Severity, event_payload
+from edge.messaging.standard_output import StandardOutput
+from edge.messaging.verdict import Verdict, payload
+from edge.record_settings import JournalSettings
+from edge.station.health import Health
+from edge.station.heartbeat import Heartbeats
+
+log = logging.getLogger(__name__)
+
+# How long a verdict waits before the journal is asked again to take it.
+ROOM_POLL_S = 0.05
+CLOCK_LOOK_S = 10.0
+
+Told = Callable[[str, int], None]
+
+
+def journal_folder(settings: Settings) -> Path | None:
+    """Return where the journal of a station lies; None for a station that keeps none."""
+    journal = settings.journal
+    if journal is not None and journal.folder is not None:
+        return Path(journal.folder)
+    if settings.mqtt is None and journal is None:
+        return None
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if state:
+        return Path(state) / "journal"
+    name = settings.mqtt.topic.client_id if settings.mqtt else "station"
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "edge" / name
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """Whom to tell of committed verdicts: by id and ``seq``."""
+
+    verdict_id: str
+    told: Told
+
+    def __call__(self, committed: Committed) -> None:
+        self.told(self.verdict_id, committed.seq)
+
+
+class JournalRecords:
+    """The journal of a station and its thread.
+
+    Nothing that was accepted is dropped: while the journal takes no more, ``record`` waits, and
+    with it the station.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: JournalSettings,
+        relayed: bool,
+        health: Health,
+        heartbeats: Heartbeats,
+        silence_limit_s: float,
+        on_writable: Callable[[bool], None],
+        on_commit: Callable[[], None],
+        output: StandardOutput | None = None,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        journal: open; its thread closes it.
+        relayed: a broker is to have the rows.
+        silence_limit_s: how long the disk may hold the writer.
+        on_writable: told whether the journal takes records now.
+        on_commit: there are new rows.
+        output: where committed verdicts are written; None where a broker gets them.
+        """
+        self._opened = journal
+        self.path = journal.path
+        self.journal = journal.journal
+        self._health = health
+        self._on_writable = on_writable
+        self._output = output
+        self._utc_ns = utc_ns
+        self._trouble = False
+        self._fill = Fill.ROOM
+        self._events_lost = 0
+        self._clock, self._clock_read_s = clock_sync(), time.monotonic()
+        self.writer = JournalWriter(
+            journal,
+            Bounds(
+                max_rows=settings.max_rows,
+                max_bytes=settings.max_bytes,
+                retention_days=settings.retention_days,
+                overflow=Overflow(settings.overflow),
+            ),
+            GroupCommit(settings.commit_interval_ms, settings.commit_rows),
+            relayed=relayed,
+            on_commit=on_commit,
+            on_trouble=self._note_trouble,
+            on_fill=self._note_fill,
+            beat=heartbeats.stage("journal", silence_limit_s, critical=True),
+            utc_ns=utc_ns,
+        )
+        self._note_fill(self.writer.fill)
+        if journal.quarantined is not None:
+            self._note_quarantine(journal)
+
+    def record(self, verdict: Verdict, told: Told, given_up: Callable[[], bool]) -> bool:
+        """Hand a verdict to the journal; wait while it takes none.
+
+        Args:
+            told: is called in the journal's thread, once the verdict is durable.
+            given_up: a journal that takes nothing is not waited for any more.
+
+        Returns:
+            False when the station ended first: the verdict has no record.
+        """
+        content = self._content(verdict)
+        decision, part = verdict.inspection.decision, verdict.part
+        entry = Entry(
+            RecordKind.VERDICT, content, decision.result.value, part.part_id if part else None
+        )
+        committed: SimpleQueue[Committed] = SimpleQueue()
+        then = _Recorded(verdict.id, told) if self._output is None else committed.put
+        while True:
+            try:
+                self.writer.submit(entry, then)
+                break
+            except JournalRefuses as refused:
+                if refused.refusal is Refusal.CLOSED or given_up():
+                    log.error("verdict %s has no record: %s", verdict.id, refused)
+                    return False
+            time.sleep(ROOM_POLL_S)
+        return self._output is None or self._written(verdict.id, committed, told, given_up)
+
+    def close(self) -> None:
+        """Let go of a journal whose thread was never started."""
+        self._opened.close()
+
+    def event(self, event: Event) -> None:
+        """Record an event; never waits. One that finds no room is counted and logged."""
+        level = logging.INFO if event.severity is Severity.INFO else logging.WARNING
+        log.log(level, "%s: %s", event.kind, event.detail)
+        try:
+            self.writer.submit(Entry(RecordKind.EVENT, event_payload(event, self._utc_ns())))
+        except JournalRefuses as refused:
+            self._events_lost += 1
+            if self._events_lost == 1:
+                log.error("an event has no record: %s", refused)
+
+    def _content(self, verdict: Verdict) -> dict[str, Any]:
+        assert verdict.identity is not None
+        now_s = time.monotonic()
+        if now_s - self._clock_read_s > CLOCK_LOOK_S:
+            self._clock, self._clock_read_s = clock_sync(), now_s
+        return payload(verdict, verdict.identity, None, self._clock)
+
+    def _written(
+        self,
+        verdict_id: str,
+        committed: "SimpleQueue[Committed]",
+        told: Told,
+        given_up: Callable[[], bool],
+    ) -> bool:
+        """Write a verdict to standard output once it is durable; its reader may be slow."""
+        assert self._output is not None
+        while True:
+            try:
+                record = committed.get(timeout=ROOM_POLL_S)
+            except Empty:
+                if given_up():
+                    return False
+                continue
+            told(verdict_id, record.seq)
+            self._output.publish_text(record.payload)
+            return True
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        self._trouble = trouble is not None
+        self._health.set("journal_unwritable", self._trouble, trouble or "")
+        self._tell_readiness()
+
+    def _note_fill(self, fill: Fill) -> None:
+        self._fill = fill
+        detail = "the broker has not taken the records in the journal. Bring it back."
+        for level in (Fill.NEARLY_FULL, Fill.FULL):
+            self._health.set(level.value, fill is level, detail)
+        self._tell_readiness()
+
+    def _tell_readiness(self) -> None:
+        self._on_writable(not self._trouble and self._fill is not Fill.FULL)
+
+    def _note_quarantine(self, journal: Journal) -> None:
+        text = (
+            f"the journal was damaged ({journal.damage}) and is kept as {journal.quarantined}; "
+            "records count from 1 in a new one. Look at the disk, and keep that file."
+        )
+        self._health.set("journal_quarantined", True, text)
+        self.event(
+            Event(
+                "journal_quarantined",
+                Severity.ALARM,
+                text,
+                {"damage": journal.damage, "kept_as": str(journal.quarantined)},
+            )
+        )
+
+
+class PlainRecords:
+    """Standard output alone: verdicts as JSON lines, without journal and numbers."""
+
+    def __init__(self, output: StandardOutput) -> None:
+        self._output = output
+
+    def record(self, verdict: Verdict) -> None:
+        """Write a verdict."""
+        assert verdict.identity is not None
+        self._output.publish(payload(verdict, verdict.identity, session=None))
+
+    def event(self, event: Event) -> None:
+        """Log an event."""
+        level = logging.INFO if event.severity is Severity.INFO else logging.WARNING
+        log.log(level, "%s: %s", event.kind, event.detail)

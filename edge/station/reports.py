@@ -1,0 +1,118 @@
+"""What a station tells about itself beside its verdicts: state, meta and metrics."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge.cameras.camera import CameraReport
+from edge.cameras.supervision import CameraStatus
+from edge.config import Settings
+from edge.journal.outbox import Outbox
+from edge.journal.records import RecordKind
+from edge.messaging.announcements import Meta, Metrics
+from edge.messaging.clock_sync import clock_sync
+from edge.messaging.state import JournalReport, StationReport
+from edge.redaction import redacted
+from edge.station.latency import Quantiles
+from edge.station.tally import Tally
+
+COMMANDS = ("resend", "reload", "set_recipe", "selftest")
+
+
+def journal_report(journal: str, outbox: Outbox, path: Path, utc_ns: int) -> JournalReport:
+    """Return how full the journal is.
+
+    Args:
+        outbox: a reading connection of the caller's thread.
+        utc_ns: wall-clock time; only for the age, which people read.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    backlog = outbox.backlog()
+    oldest_s = None
+    if backlog.oldest_utc_ns is not None:
+        oldest_s = max(0.0, (utc_ns - backlog.oldest_utc_ns) / 1e9)
+    files = (path, path.with_name(path.name + "-wal"))
+    return JournalReport(
+        journal=journal,
+        last_seq=backlog.last_seq[RecordKind.VERDICT],
+        backlog=backlog.count,
+        oldest_age_s=oldest_s,
+        bytes=sum(file.stat().st_size for file in files if file.exists()),
+    )
+
+
+def station_report(
+    camera: CameraStatus | None,
+    model: Mapping[str, str],
+    journal: JournalReport | None,
+    folder: Path,
+) -> StationReport:
+    """Return what goes with the state.
+
+    Args:
+        camera: None for files.
+        model: ``version`` and ``sha256``; empty before one is loaded.
+        folder: whose disk is looked at.
+    """
+    said = camera.report if camera and camera.report else CameraReport()
+    return StationReport(
+        camera_state=camera.state.value if camera else None,
+        camera_model=said.model,
+        camera_temperature_c=said.temperature_c,
+        model_version=model.get("version"),
+        model_sha256=model.get("sha256"),
+        journal=journal,
+        disk_free_bytes=shutil.disk_usage(folder).free,
+        clock_sync=clock_sync().source,
+    )
+
+
+def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal: str) -> Meta:
+    """Return what consumers configure themselves by."""
+    commands = (*COMMANDS, "snapshot") if settings.snapshots else COMMANDS
+    return Meta(
+        camera=redacted(settings.camera.uri),
+        simulated=simulated,
+        model_name=model.get("name"),
+        model_version=model.get("version"),
+        model_sha256=model.get("sha256"),
+        config_sha256=settings.sha256,
+        journal=journal,
+        trigger_mode=settings.camera.trigger.mode,
+        commands=commands,
+    )
+
+
+def metrics(
+    tally: Tally, camera: CameraStatus | None, handshake: Mapping[str, int], journal_waiting: int
+) -> Metrics:
+    """Return the numbers of a run so far."""
+    counters = {f"parts_{result.value.lower()}": n for result, n in tally.results.items()}
+    counters |= {f"reason_{reason.value}": n for reason, n in tally.reasons.items()}
+    counters |= {f"handshake_{name.lower()}": n for name, n in handshake.items()}
+    counters |= {
+        "frames_skipped": tally.skipped,
+        "deadlines_missed": tally.deadlines_missed,
+        **{f"{name}_dropped": n for name, n in tally.dropped.items()},
+    }
+    if camera is not None:
+        counters |= {"camera_losses": camera.losses, "camera_recoveries": camera.recoveries}
+        if camera.report is not None:
+            counters |= {f"camera_{name}": n for name, n in camera.report.counters}
+    return Metrics(
+        counters=counters,
+        gauges={"journal_waiting": float(journal_waiting)},
+        latency_ms={stage: _quantiles(found) for stage, found in tally.latency.items()},
+    )
+
+
+def _quantiles(found: Quantiles) -> dict[str, float | None]:
+    return {
+        "p50": found.p50_ms,
+        "p95": found.p95_ms,
+        "p99": found.p99_ms,
+        "p999": found.p999_ms,
+        "max": found.most_ms,
+    }

@@ -1,0 +1,403 @@
+"""One run of a station: its parts, built in order, and taken down in reverse."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edge.config import Settings
+from edge.errors import CameraLost, ConfigurationError, StationError
+from edge.frame import Frame
+from edge.messaging.announcements import Metrics
+from edge.messaging.event import Datum, Event, Severity
+from edge.messaging.state import JournalReport, StationReport
+from edge.messaging.verdict import PictureAddresses, Verdict, payload
+from edge.station import reports
+from edge.station.camera_watch import CameraWatch
+from edge.station.control import Control, Deeds
+from edge.station.drift_watch import DriftWatch
+from edge.station.handshake import Handshake
+from edge.station.health import Health
+from edge.station.heartbeat import Heartbeats
+from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
+from edge.station.models import StationModel
+from edge.station.mqtt_port import MqttPort
+from edge.station.network import DELIVERY_LIMIT_S, STOP_DELIVERY_LIMIT_S
+from edge.station.parts import Input, Pairing, Recipe, Rules, Source
+from edge.station.pictures import OverlayWriter
+from edge.station.recording import Recording
+from edge.station.service_manager import ServiceManager
+from edge.station.sinks import Sink
+from edge.station.snapshot_folder import SnapshotFolder
+from edge.station.station import Station
+from edge.station.stopper import Stopper
+from edge.station.tally import Tally
+from edge.station.triggering import Triggering
+from edge.station.watchdog import Watchdog, end_process
+from edge.station.work import Beats, Exposure, Line, StationRules
+from edge.station.worker import Failures, Worker
+
+log = logging.getLogger(__name__)
+
+# Frames that wait for their hash and their payload.
+RECORD_QUEUE_BOUND = 32
+THREAD_STOP_LIMIT_S = 3.0
+
+
+class Running:
+    """A station with everything around it.
+
+    ``start``, ``inspect`` and ``end`` are called once each, in this order and by one thread;
+    ``end`` also after a start that failed.
+
+    Attributes:
+        manager: the service manager, where there is one.
+        overlays: of ``--save``; None without.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        once: bool,
+        tuning: Path,
+        reread: Callable[[], Settings],
+        stopper: Stopper,
+    ) -> None:
+        """Open records and camera; no thread runs yet.
+
+        Raises:
+            StationError: one of them cannot be used.
+        """
+        self.manager = ServiceManager()
+        self.overlays: OverlayWriter | None = None
+        self._settings = settings
+        self._once = once
+        self._tuning = tuning
+        self._reread = reread
+        self._stopper = stopper
+        self._failures = Failures()
+        self._heartbeats = Heartbeats()
+        self._health = Health(self._tell_health)
+        self._inspecting = False
+        self._snapshots: SnapshotFolder | None = None
+        self._triggering: Triggering | None = None
+        self._station: Station | None = None
+        self._model: StationModel | None = None
+        self._recording = Recording(
+            settings,
+            self._health,
+            self._heartbeats,
+            self._failures,
+            self._note_writable,
+            stopper.stop,
+        )
+        self._watch = CameraWatch(
+            settings.camera,
+            once,
+            self._health,
+            self._recording.event,
+            gone=lambda detail: self._built.camera_lost(detail),
+            back=lambda: self._built.camera_back(),
+            give_up=lambda: self._built.stop(),
+        )
+
+    def start(self) -> None:
+        """Start the threads of the records, load the model, open the camera.
+
+        Raises:
+            StationError: something cannot be used.
+        """
+        settings, camera = self._settings, self._watch.camera
+        self._recording.start(self._report, self._metrics)
+        self._model = model = StationModel(
+            settings,
+            self._tuning,
+            camera.simulated,
+            self._exchange,
+            self._newest,
+            self._reread,
+            self._recording.event,
+        )
+        self._tell_meta()
+        self._triggering = self._made_triggering()
+        self._drift = DriftWatch(
+            lambda: model.store.current.bundle,
+            settings.drift,
+            self._health,
+            self._recording.event,
+        )
+        line = model.line()
+        self._station = Station(
+            camera,
+            _mailbox(settings, camera.can_wait, len(line.inspectors)),
+            line,
+            self._sinks(line),
+            self._failures,
+            StationRules(
+                deadline_ms=settings.decision.deadline_ms,
+                max_age_ms=None if camera.can_wait else settings.camera.supervision.max_age_ms,
+                most_parts=1 if self._once and not camera.can_wait else None,
+            ),
+            triggering=self._triggering,
+            beats=Beats.of(
+                self._heartbeats,
+                len(line.inspectors),
+                settings.watchdog.capture_s,
+                settings.watchdog.inspect_s,
+            ),
+            pictures=self._addresses,
+        )
+        self._stopper.stops(self._station.stop)
+        if self._triggering:
+            self._triggering.set_ready(Input.MODEL, True)
+            self._triggering.set_ready(Input.JOURNAL, self._recording.writable)
+        self._watch.start()
+
+    def inspect(self) -> Tally:
+        """Inspect to the end, then see that the broker has everything.
+
+        Raises:
+            StationError: the camera is lost for good, a thread met a defect, or verdicts wait.
+        """
+        watchdog = Watchdog(self._heartbeats, self.manager, end_process)
+        control = self._control()
+        threads = [
+            Worker("watchdog", watchdog.run, self._failures),
+            Worker(
+                "control", lambda: control.run(self._ended, self._reload_if_asked), self._failures
+            ),
+        ]
+        self._inspecting = True
+        log.info("inspecting %s with %s", self._watch.camera.identity, self._loaded.store.current)
+        self._tell_health(tuple(self._health.reasons))
+        self.manager.ready(self._status())
+        for thread in threads:
+            thread.start()
+        try:
+            tally = self._built.run(on_degraded=lambda reason: self._health.set(reason, True))
+        finally:
+            self._inspecting = False
+            self.manager.stopping("delivering what is left")
+            watchdog.end()
+            for thread in threads:
+                thread.join(THREAD_STOP_LIMIT_S)
+            stopped = self._stopper.stopped
+            limit_s = STOP_DELIVERY_LIMIT_S if stopped else DELIVERY_LIMIT_S
+            undelivered = self._recording.deliver(limit_s, self._failures.any)
+        if self._watch.lost_once:
+            raise CameraLost(self._watch.lost_once)
+        if undelivered and not stopped:
+            raise undelivered
+        if undelivered:
+            log.info("%s", undelivered)
+        return tally
+
+    def tally(self) -> Tally | None:
+        """Return the counts so far; None when the run ended before the first part."""
+        return self._station.tally() if self._station else None
+
+    def end(self, reasons: tuple[str, ...]) -> None:
+        """Say ``stopped``, with the reasons of a run that failed, and let go of everything."""
+        self._recording.stop(reasons)
+
+    @property
+    def _built(self) -> Station:
+        assert self._station is not None, "start comes first"
+        return self._station
+
+    @property
+    def _loaded(self) -> StationModel:
+        assert self._model is not None, "start comes first"
+        return self._model
+
+    def _ended(self) -> bool:
+        return not self._inspecting
+
+    def _ending(self) -> bool:
+        return self._stopper.stopped or self._failures.any()
+
+    def _newest(self) -> Frame | None:
+        return self._station.newest if self._station else None
+
+    def _exchange(self, line: Line) -> None:
+        self._built.exchange(line)
+
+    # What happens to verdicts.
+
+    def _sinks(self, line: Line) -> list[Sink]:
+        settings, camera = self._settings, self._watch.camera
+        sinks = [
+            Sink(
+                "verdicts",
+                self._deliver,
+                RECORD_QUEUE_BOUND,
+                camera.can_wait,
+                self._failures,
+                keeps_all=self._recording.keeps_all,
+            )
+        ]
+        if settings.save:
+            folder, bound = Path(settings.save.folder), settings.save.queue_bound
+            self.overlays = OverlayWriter(folder, line.inspectors[0].map_scale)
+            write = self.overlays.write
+            sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
+        if settings.snapshots:
+            bound = settings.snapshots.queue_bound
+            self._snapshots = SnapshotFolder(settings.snapshots, self._note_snapshots)
+            sinks.append(Sink("snapshots", self._keep, bound, camera.can_wait, self._failures))
+        return sinks
+
+    def _deliver(self, verdict: Verdict) -> None:
+        station = self._built
+        if not self._recording.record(verdict, station.committed, self._ending):
+            station.not_recorded(verdict.id)
+        self._loaded.part_decided(verdict)
+        self._drift.observe(verdict)
+
+    def _keep(self, verdict: Verdict) -> None:
+        assert self._snapshots is not None and verdict.identity is not None
+        if verdict.pictures is not None:
+            scale = self._loaded.store.current.inspectors[0].map_scale
+            self._snapshots.write(verdict, scale, payload(verdict, verdict.identity, None))
+
+    def _addresses(self, verdict: Verdict) -> PictureAddresses | None:
+        return self._snapshots.addresses(verdict) if self._snapshots else None
+
+    def _note_snapshots(self, stopped: bool, why: str) -> None:
+        self._health.set("snapshots_stopped", stopped, why)
+        if stopped:
+            self._recording.event(Event("snapshots_stopped", Severity.WARNING, why))
+
+    # Triggers and commands.
+
+    def _made_triggering(self) -> Triggering | None:
+        trigger, network = self._settings.camera.trigger, self._recording.network
+        pairing = _pairing(self._settings)
+        if pairing is None:
+            return None
+        rules = Rules(
+            pairing=pairing,
+            slots=self._settings.handshake.slots,
+            result_hold_ms=self._settings.handshake.result_hold_ms,
+            frame_timeout_ms=trigger.frame_timeout_ms,
+            deadline_ms=self._settings.decision.deadline_ms,
+            recipe=self._recipe(),
+        )
+        ports = [MqttPort(network.publisher.handshake)] if network else []
+        return Triggering(Handshake(rules), ports, self._watch.trigger, self._recording.event)
+
+    def _control(self) -> Control:
+        loaded, triggering = self._loaded, self._triggering
+        source = None
+        if self._settings.camera.trigger.by_message:
+            software = self._settings.camera.trigger.mode == "software"
+            source = Source.SOFTWARE if software else Source.HARDWARE
+        return Control(
+            self._recording.messages,
+            Deeds(
+                trigger=self._built.trigger,
+                acknowledge=triggering.acknowledged if triggering else lambda _: None,
+                reload=self._reload,
+                self_test=loaded.self_test,
+                set_recipe=self._set_recipe,
+                snapshot=self._keep_next if self._snapshots else None,
+            ),
+            source,
+            self._recipe,
+            self._recording.journal,
+            self._recording.answer,
+            self._recording.event,
+        )
+
+    def _recipe(self) -> Recipe | None:
+        recipe = (self._model.settings if self._model else self._settings).recipe
+        return Recipe(recipe.id, recipe.version) if recipe else None
+
+    def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:
+        live = self._recipe()
+        if recipe != live:
+            raise ConfigurationError(
+                f"recipe {recipe.id} version {recipe.version} is not set up here, "
+                f"{live.id + f' version {live.version}' if live else 'none'} is. Change recipe and "
+                "model in the settings, and reload."
+            )
+        return {"recipe": recipe.id, "version": recipe.version}
+
+    def _keep_next(self) -> Mapping[str, Datum]:
+        assert self._snapshots is not None
+        self._snapshots.keep_next()
+        return {"folder": str(self._snapshots.root)}
+
+    def _reload(self) -> Mapping[str, Datum]:
+        self.manager.reloading("reading the settings")
+        try:
+            done = self._loaded.reload()
+        except StationError as error:
+            self._recording.event(Event("reload_refused", Severity.WARNING, str(error)))
+            raise
+        finally:
+            self.manager.ready(self._status())
+        if self._triggering:
+            self._triggering.set_recipe(self._recipe())
+        self._tell_meta()
+        return done
+
+    def _reload_if_asked(self) -> None:
+        if self._stopper.take_reload():
+            try:
+                done = self._reload()
+                log.info("reloaded: %s", done["changed"])
+            except StationError as error:
+                log.error("not reloaded: %s", error)
+
+    # What the station says about itself.
+
+    def _note_writable(self, writable: bool) -> None:
+        if self._triggering:
+            self._triggering.set_ready(Input.JOURNAL, writable)
+
+    def _tell_health(self, reasons: tuple[str, ...]) -> None:
+        if self._inspecting:
+            self._recording.set_reasons(reasons)
+            self.manager.status(self._status())
+
+    def _status(self) -> str:
+        reasons = self._health.reasons
+        return f"degraded: {', '.join(reasons)}" if reasons else "inspecting"
+
+    def _tell_meta(self) -> None:
+        model = self._loaded
+        journal = self._recording.journal
+        if journal is not None:
+            simulated = self._watch.camera.simulated
+            identity = model.identity()
+            self._recording.set_meta(reports.meta(model.settings, simulated, identity, journal))
+
+    def _report(self, journal: JournalReport | None, folder: Path) -> StationReport:
+        identity = self._model.identity() if self._model else {}
+        return reports.station_report(self._watch.status, identity, journal, folder)
+
+    def _metrics(self, journal_waiting: int) -> Metrics:
+        if self._station is None:
+            return Metrics()
+        counts = self._triggering.counts() if self._triggering else {}
+        return reports.metrics(self._station.tally(), self._watch.status, counts, journal_waiting)
+
+
+def _mailbox(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Exposure]:
+    policy = settings.camera.policy
+    triggered = settings.camera.trigger.mode != "free_run"
+    if not triggered and (policy == "latest" or (policy == "auto" and not can_wait)):
+        return LatestMailbox()
+    if can_wait:
+        # One picture for each inspector is enough; more would only wait.
+        return EveryMailbox(inspectors, room_limit_s=None)
+    return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
+
+
+def _pairing(settings: Settings) -> Pairing | None:
+    trigger = settings.camera.trigger
+    if trigger.mode == "software":
+        return Pairing.SOFTWARE
+    if trigger.mode == "hardware":
+        return Pairing.ANNOUNCED if trigger.announced else Pairing.EVERY_FRAME
+    return None

@@ -1,0 +1,46 @@
+"""Which settings a running station can take over, and which need it started again."""
+
+from typing import Any
+
+from edge.config import Settings
+from edge.errors import ConfigurationError
+
+# Everything that only the inspectors rest on; they are exchanged whole, between two parts.
+_EXCHANGEABLE = ("decision.", "model.path", "model.public_key", "camera.crop", "recipe")
+
+
+class RestartNeeded(ConfigurationError):
+    """A setting has changed that a running station cannot take over."""
+
+
+def changed_keys(before: Settings, after: Settings) -> list[str]:
+    """Return the keys whose values differ, as they are written in the YAML, sorted."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def check_exchangeable(before: Settings, after: Settings) -> list[str]:
+    """Return the changed keys if a running station can take all of them over.
+
+    Raises:
+        RestartNeeded: names those that it cannot.
+    """
+    keys = changed_keys(before, after)
+    fixed = [key for key in keys if not key.startswith(_EXCHANGEABLE)]
+    if fixed:
+        raise RestartNeeded(
+            f"{', '.join(fixed)} changed; a running station does not take that over, and nothing "
+            "was changed. Start it again, or take the change back."
+        )
+    return keys
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree by dotted key."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= _flat(value, f"{above}{key}.")
+        else:
+            leaves[f"{above}{key}"] = value
+    return leaves

@@ -1,0 +1,70 @@
+"""What the station works on and with: exposures, the line that inspects them, the rules."""
+
+from dataclasses import dataclass
+
+from edge.frame import Frame
+from edge.inspection.inspector import Inspector
+from edge.messaging.verdict import StationIdentity
+from edge.station.heartbeat import Beat, Heartbeats
+from edge.station.parts import Part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exposure:
+    """A frame on its way to an inspector.
+
+    Attributes:
+        part: what it was exposed for; None where every frame is a part of its own.
+    """
+
+    frame: Frame
+    part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """What inspects, exchanged as one.
+
+    Attributes:
+        inspectors: one for each thread.
+        identity: what the verdicts say of model and settings; None where nobody records them.
+    """
+
+    inspectors: tuple[Inspector, ...]
+    identity: StationIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StationRules:
+    """What a station holds every part to.
+
+    Attributes:
+        deadline_ms: from the arrival of the frame, or from the trigger, to the decision.
+        max_age_ms: a frame that waited longer is not inspected; None for files.
+        most_parts: the run ends after so many; None for no limit.
+    """
+
+    deadline_ms: float | None = None
+    max_age_ms: float | None = None
+    most_parts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """The heartbeats of the station's threads; they rest while somebody else keeps them waiting."""
+
+    capture: Beat
+    inspect: tuple[Beat, ...]
+
+    @classmethod
+    def of(
+        cls, heartbeats: Heartbeats, inspectors: int, capture_s: float, inspect_s: float
+    ) -> "Beats":
+        """Add the stages of a station with so many inspectors."""
+        return cls(
+            heartbeats.stage("capture", capture_s, critical=True),
+            tuple(
+                heartbeats.stage(f"inspect {index + 1}", inspect_s, critical=True)
+                for index in range(inspectors)
+            ),
+        )
