@@ -37,7 +37,8 @@ class SnapshotSettings(Section):
     Attributes:
         every_nth_ok: 0 keeps no OK picture but those near the threshold.
         near_threshold: distance from 0.5 on the normalized scale.
-        max_count, max_age_days, max_bytes: bounds of the folder.
+        max_count, max_age_days, max_bytes: bounds of the folder; NOK pictures go last, by age at
+            four times ``max_age_days``.
         free_space_floor_bytes: below it nothing is written.
         jpeg_quality: of the overlay.
         queue_bound: parts that may wait to be written.
@@ -58,7 +59,7 @@ class HandshakeSettings(Section):
     """Between trigger and acknowledgement.
 
     Attributes:
-        slots: results that may wait for their acknowledgement.
+        slots: parts in flight, and as many results that may stand; the oldest makes room.
         result_hold_ms: so long a result stays valid without one.
     """
 

@@ -32,6 +32,9 @@ from edge.station.ports import Port
 
 log = logging.getLogger(__name__)
 
+# A camera that runs free although it should not would fill the log.
+UNEXPECTED_PER_LINE = 100
+
 # What the station has to do itself; everything else is done here.
 Owed = Exposed | Decided | Failed | Rejected
 
@@ -65,6 +68,8 @@ class Triggering:
         self._clock_ns = clock_ns
         self._changed = threading.Condition()
         self._results: dict[int, Result] = {}
+        self._acknowledging = False
+        self._unexpected = 0
 
     @property
     def ready(self) -> bool:
@@ -116,7 +121,8 @@ class Triggering:
 
     def acknowledged(self, seq: int) -> None:
         """Note that a consumer has a verdict."""
-        self._event(lambda _: self._handshake.acknowledged(seq))
+        _, outcomes = self._event(lambda _: self._handshake.acknowledged(seq))
+        self._acknowledging = self._acknowledging or bool(outcomes)
 
     def set_ready(self, name: Input, good: bool) -> None:
         """Note that camera, model or journal came or went."""
@@ -183,12 +189,20 @@ class Triggering:
                 self._tell(lambda port: port.result_valid(part, valid_seq, result))
             case SlotFreed(part, seq, ack_missing):
                 self._tell(lambda port: port.result_cleared(part))
-                if ack_missing:
+                # Without a consumer that ever acknowledges, none is missing.
+                if ack_missing and self._acknowledging:
                     self._record_event(_ack_missing(part, seq))
             case Late(part, what, late_ns):
                 self._record_event(_late(part, what, late_ns))
             case Unexpected(frame, detail):
-                log.warning("picture %d is no part's: %s", frame.number, detail)
+                self._unexpected += 1
+                if self._unexpected == 1 or self._unexpected % UNEXPECTED_PER_LINE == 0:
+                    log.warning(
+                        "picture %d is no part's: %s (%d so far)",
+                        frame.number,
+                        detail,
+                        self._unexpected,
+                    )
         return None
 
     def _tell(self, told: Callable[[Port], None]) -> None:
