@@ -69,6 +69,9 @@ class Watchdog:
         Beside it a native timer counts, which ends the process when not even this thread runs.
         """
         stream = _stderr()
+        if stream is not None:
+            # The manager ends a process that no longer feeds it with SIGABRT; that tells where.
+            faulthandler.enable(file=stream)
         try:
             while not self._ended.is_set():
                 if stream is not None:

@@ -1,6 +1,7 @@
 """The watchdog: real processes whose stages hang in native calls, each in turn."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Hung]]:
     """One process per stage that hangs, all at the same time; ``alone`` has no service manager."""
     folder = tmp_path_factory.mktemp("hung")
     found = {}
-    for name in (*CRITICAL, *UNCRITICAL, "interpreter", "alone"):
+    for name in (*CRITICAL, *UNCRITICAL, "interpreter", "nothing", "alone"):
         listener = None if name == "alone" else NotifySocket(folder / f"{name}.socket")
         log = folder / f"{name}.log"
         environment = listener.environment(WATCHDOG_S) if listener else {}
@@ -160,6 +161,17 @@ def test_a_native_call_that_keeps_the_interpreter_ends_the_process_too(
 ) -> None:
     assert hung["interpreter"].end() == 1
     assert "Timeout" in hung["interpreter"].log.read_text()
+
+
+def test_the_abort_of_a_service_manager_leaves_where_every_thread_stood(
+    hung: dict[str, Hung],
+) -> None:
+    one = hung["nothing"]
+    one.process.send_signal(signal.SIGABRT)
+    assert one.end() == -signal.SIGABRT
+    log = one.log.read_text()
+    assert "Fatal Python error: Aborted" in log
+    assert "in stage" in log
 
 
 @dataclass
