@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inspection.thresholding import bootstrap_interval, f1_adaptive, quantile
+from edge.inspection.regions import enlarge, region_resolution
+from edge.inspection.thresholding import bootstrap_interval, quantile
 from edge.manifest import (
     Extent,
     InputSpec,
@@ -16,12 +17,21 @@ from edge.manifest import (
     Threshold,
     ThresholdMethod,
 )
-from training.errors import CalibrationError
-from training.evaluation import Scored, maps_and_masks
-from training.metrics import f1_at, f1_reject_all
+from training.errors import CalibrationError, DataError
+from training.figures import Scored, add_pixels
+from training.metrics import PixelTally, f1_at, f1_reject_all
+from training.threshold_choice import ThresholdChoice
 
 _PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _FEW_DEFECTS = 10
+
+# A good picture so many times farther above the median than is usual may show a defect.
+_OUTLYING = 8.0
+_FEWEST_TO_OUTLIE = 8
+_MOST_NAMED = 5
+_SPREAD_OF_MAD = 1.4826  # median deviation to standard deviation, of a normal distribution
+
+AUTOMATIC = ThresholdChoice(None)
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +45,19 @@ class Calibration:
     statistics: ScoreStatistics
 
 
-def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibration:
+def calibrate(
+    scored: Sequence[Scored], spec: InputSpec, seed: int, choice: ThresholdChoice = AUTOMATIC
+) -> Calibration:
     """Calibrate on validation samples.
 
-    With defects among them the image threshold is the mid-gap adaptive F1, without it is a quantile
-    of the good scores with a margin. The pixel threshold is the adaptive F1 over pixels where masks
-    are known, else the same quantile over the peaks of the good maps.
+    Unless chosen otherwise the image threshold is the mid-gap adaptive F1 where defects are among
+    them, and a quantile of the good scores with a margin without. The pixel threshold is the
+    adaptive F1 over pixels where masks are known, else that quantile over the peaks of the good
+    maps.
 
     Raises:
         CalibrationError: no good validation pictures, or a score that is not finite.
+        DataError: the pictures cannot show what the chosen threshold asks for.
     """
     # In the scores' own precision, so that thresholds compare alike as float32 and as float64.
     good = np.array([item.score for item in scored if not item.sample.is_defective], np.float32)
@@ -57,7 +71,12 @@ def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibrati
         raise CalibrationError(
             "the model gives scores that are not finite. Check the weights and the pictures."
         )
-    image, method = _image_threshold(good, defective)
+    method = choice.used(good, defective)
+    try:
+        image = choice.threshold(good, defective)
+    except ValueError as error:
+        raise DataError(f"threshold {choice.text}: {error}.") from error
+    _warn(scored, good, defective, image, method)
     pixel = _pixel_threshold(scored, spec)
     random = np.random.default_rng(seed)
     return Calibration(
@@ -71,7 +90,9 @@ def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibrati
             method=method,
             good_count=len(good),
             defective_count=len(defective),
-            interval=bootstrap_interval(good, defective, random),
+            interval=None
+            if method is ThresholdMethod.MANUAL
+            else bootstrap_interval(good, defective, random, method=choice.threshold),
         ),
         ScoreStatistics(
             probabilities=_PROBABILITIES,
@@ -80,34 +101,70 @@ def calibrate(scored: Sequence[Scored], spec: InputSpec, seed: int) -> Calibrati
     )
 
 
-def _image_threshold(
-    good: NDArray[np.float32], defective: NDArray[np.float32]
-) -> tuple[float, ThresholdMethod]:
+def _warn(
+    scored: Sequence[Scored],
+    good: NDArray[np.float32],
+    defective: NDArray[np.float32],
+    threshold: float,
+    method: ThresholdMethod,
+) -> None:
+    """Say what a user should know before relying on the threshold."""
+    outlying = outlying_good(scored)
+    if outlying:
+        log.warning(
+            "%d good pictures score far above the others; look whether they show a defect: %s",
+            len(outlying),
+            ", ".join(item.sample.label for item in outlying[:_MOST_NAMED]),
+        )
+    if any(item.sample.is_synthetic for item in scored):
+        log.warning(
+            "the threshold rests on synthetic defects; calibrate again once there are real ones"
+        )
     if len(defective) == 0:
         if len(good) < _FEW_DEFECTS:
             log.warning("the threshold rests on %d good pictures only", len(good))
-        return quantile(good), ThresholdMethod.QUANTILE
-    threshold = f1_adaptive(good, defective)
+        return
     if len(defective) < _FEW_DEFECTS:
         log.warning("the threshold rests on %d defective pictures only", len(defective))
     scores = np.concatenate([good, defective])
     labels = np.arange(len(scores)) >= len(good)
-    if f1_at(scores, labels, threshold) <= f1_reject_all(labels):
+    rejects_all = f1_at(scores, labels, threshold) <= f1_reject_all(labels)
+    if method is ThresholdMethod.F1_ADAPTIVE and rejects_all:
         log.warning(
             "the best F1 is that of rejecting every part: the model does not tell these defects "
             "from good parts"
         )
-    return threshold, ThresholdMethod.F1_ADAPTIVE
+
+
+def outlying_good(scored: Sequence[Scored]) -> list[Scored]:
+    """Return good pictures whose score lies far from all others, highest first.
+
+    Far is 8 robust standard deviations above the median; too few pictures have no such thing.
+    """
+    good = [item for item in scored if not item.sample.is_defective]
+    if len(good) < _FEWEST_TO_OUTLIE:
+        return []
+    scores = np.array([item.score for item in good])
+    middle = np.median(scores)
+    spread = _SPREAD_OF_MAD * float(np.median(np.abs(scores - middle)))
+    if spread == 0.0:
+        return []
+    found = [item for item in good if (item.score - middle) / spread > _OUTLYING]
+    return sorted(found, key=lambda item: -item.score)
 
 
 def _pixel_threshold(scored: Sequence[Scored], spec: InputSpec) -> float:
-    maps, masks = maps_and_masks(scored, spec)
-    pixels = np.concatenate([m.ravel() for m in maps])
-    truth = np.concatenate([m.ravel() for m in masks])
-    if truth.any():
-        return f1_adaptive(pixels[~truth], pixels[truth])
+    pixels = PixelTally()
+    for item in scored:
+        add_pixels(pixels, item, spec)
+    threshold = pixels.f1_adaptive()
+    if threshold is not None:
+        return threshold
     # Without masks only good maps are known; at the resolution in which regions are found.
-    return quantile(np.array([m.max() for m in maps], np.float32))
+    good = [item.anomaly_map for item in scored if not item.sample.is_defective]
+    return quantile(
+        np.array([enlarge(m, *region_resolution(m, spec)).max() for m in good], np.float32)
+    )
 
 
 def _extent(values: NDArray[np.float32], threshold: float, defective_count: int) -> Extent:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from edge.manifest import InputSpec, ThresholdMethod
-from tests.small_training import write
-from training.calibration import calibrate
+from tests.small_training import good_picture, write
+from training.calibration import calibrate, outlying_good
 from training.data.loading import first_sight
 from training.data.samples import Sample
-from training.errors import CalibrationError
-from training.evaluation import Scored, split_metrics
+from training.data.synthetic_defects import Flaw
+from training.errors import CalibrationError, DataError, SettingError
+from training.figures import FALSE_REJECTS, Scored, SplitTally, split_metrics
+from training.threshold_choice import parse_threshold
 
 SPEC: InputSpec = first_sight((32, 32))
 GOOD = [1.0, 1.25, 1.5, 1.75, 2.0]
@@ -153,3 +155,104 @@ def test_without_defects_there_are_counts_only() -> None:
     assert metrics.good_count == 1
     assert metrics.image_auroc is None
     assert metrics.f1_reject_all is None
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "threshold"),
+    [
+        ("f1", ThresholdMethod.F1_ADAPTIVE, 4.5),
+        ("recall=1.0", ThresholdMethod.RECALL, 1.55),
+        ("recall=0.6", ThresholdMethod.RECALL, 4.5),
+        ("false-reject-rate=0.2", ThresholdMethod.FALSE_REJECT_RATE, 1.875),
+        ("quantile=0.5,0", ThresholdMethod.QUANTILE, 1.50015),
+        ("quantile", ThresholdMethod.QUANTILE, 2.05),
+        ("manual=1.7", ThresholdMethod.MANUAL, 1.7),
+        ("auto", ThresholdMethod.F1_ADAPTIVE, 4.5),
+    ],
+)
+def test_the_threshold_is_the_one_that_was_chosen(
+    text: str, method: ThresholdMethod, threshold: float
+) -> None:
+    items = [scored(s) for s in GOOD] + [scored(s, "spot") for s in (1.6, 7.0, 8.0)]
+    found = calibrate(items, SPEC, 0, parse_threshold(text)).threshold
+    assert found.method is method
+    assert found.image == pytest.approx(threshold, rel=1e-6)
+    assert (found.interval is None) == (method is ThresholdMethod.MANUAL)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("recall=0.9", "threshold recall=0.9: no scores of defective pictures"),
+        ("f1", "threshold f1-adaptive: no scores of defective pictures"),
+        ("false-reject-rate=0.01", "needs at least 100 good pictures, there are 5"),
+    ],
+)
+def test_a_threshold_that_the_pictures_cannot_show_says_what_is_needed(
+    text: str, named: str
+) -> None:
+    with pytest.raises(DataError, match=named):
+        calibrate([scored(s) for s in GOOD], SPEC, 0, parse_threshold(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("best", "recall", "recall=2", "recall=0.9,1", "false-reject-rate=1", "manual"),
+        *("manual=x", "manual=nan", "quantile=0.9,-1", "quantile=0", "f1=3"),
+    ],
+)
+def test_an_unknown_threshold_lists_those_that_exist(text: str) -> None:
+    with pytest.raises(SettingError, match=f"threshold '{text}'"):
+        parse_threshold(text)
+
+
+def test_a_choice_reads_back_as_it_was_written() -> None:
+    for text in ("recall=0.99", "quantile=0.95,0.1", "manual=-3.5", "auto"):
+        choice = parse_threshold(text)
+        assert choice.text == text
+        assert parse_threshold(choice.text) == choice
+
+
+def test_a_good_picture_that_scores_far_above_the_others_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    items = [scored(1.0 + 0.1 * n) for n in range(9)] + [scored(20.0), scored(30.0)]
+    calibrate(items, SPEC, seed=0)
+    assert "2 good pictures score far above the others" in caplog.text
+    assert caplog.text.index("good-30.0.png") < caplog.text.index("good-20.0.png")
+    assert outlying_good(items[:9]) == []
+    assert outlying_good([scored(1.0), scored(9.0)]) == []
+    assert outlying_good([scored(1.0)] * 9 + [scored(9.0)]) == []
+
+
+def test_a_threshold_on_synthetic_defects_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = write(tmp_path / "a.png", good_picture(0, 32, 32))
+    flawed = Sample(picture, "synthetic-scratch", flaw=Flaw("synthetic-scratch", 1))
+    items = [scored(s) for s in GOOD]
+    without_map = Scored(flawed, (32, 32), 6.0, np.full((8, 8), 0.1, np.float32))
+    calibrate([*items, without_map], first_sight((32, 32)), seed=0)
+    assert "rests on synthetic defects" in caplog.text
+
+
+def test_figures_quote_intervals_verdicts_and_the_baseline(mask: Path) -> None:
+    tally = SplitTally(SPEC)
+    for item in [scored(s, peak=0.1) for s in GOOD] + [scored(5.0, "spot", mask, peak=9.0)] * 2:
+        tally.add(item)
+    tally.add(scored(1.1, "spot", mask, peak=9.0))
+    document = tally.document(threshold=1.9, seed=0)
+
+    assert document["image_auroc"] == pytest.approx(11 / 15)
+    assert document["f1_at_threshold"] == pytest.approx(2 * 2 / (3 + 3))
+    assert (document["false_rejects"], document["missed"]) == (1, 1)
+    assert document["recall_at_1_percent_false_rejects"] == pytest.approx(2 / 3)
+    assert FALSE_REJECTS == 0.01
+    assert document["f1_reject_all"] == pytest.approx(6 / 11)
+    assert document["intervals"]["auroc"]["method"] == "DeLong"
+    assert document["intervals"]["missed"]["method"] == "Wilson"
+    assert document["pixel_auroc_error"] < 1e-3
+    for name in ("auroc", "f1_max", "average_precision"):
+        interval = document["intervals"][name]
+        assert 0 <= interval["low"] <= interval["high"] <= 1

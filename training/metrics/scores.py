@@ -1,11 +1,8 @@
-"""Metrics in plain numbers: exact, by ranks, no clipping and no hidden sigmoid.
+"""Metrics of image scores in plain numbers: exact, by ranks, no clipping and no hidden sigmoid.
 
 Scores are raw, higher is more anomalous. Labels are True for defective.
 """
 
-from collections.abc import Sequence
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,41 +52,37 @@ def f1_reject_all(labels: Labels) -> float:
     return 2.0 * positives / max(len(labels) + positives, 1)
 
 
-def aupro(maps: Sequence[Scores], masks: Sequence[Labels], limit: float = 0.3) -> float | None:
-    """Return the area under the per-region-overlap curve up to a false-positive rate.
-
-    Every connected region of the masks counts the same, however small. Exact: each distinct value
-    is a threshold, the curve is linear between them.
-
-    Args:
-        maps: ``(H, W)`` raw maps.
-        masks: ``(H, W)`` bool, True where defective.
-        limit: highest false-positive rate; the area is divided by it.
-
-    Returns:
-        None without a defective or without a good pixel.
-
-    Source: Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, section 6.1.
-    """
-    shares: list[NDArray[np.float64]] = []
-    regions = 0
-    for mask in masks:
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        sizes = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
-        share = np.divide(1.0, sizes, out=np.zeros(count), where=sizes > 0)
-        share[0] = 0.0  # label 0 is the background
-        shares.append(share[labels.ravel()])
-        regions += count - 1
-    good = np.concatenate([~mask.ravel() for mask in masks]) if regions else np.zeros(0, np.bool_)
-    if not good.any():
+def average_precision(scores: Scores, labels: Labels) -> float | None:
+    """Return the area under the precision-recall curve (AUPR), as steps, without interpolation."""
+    positives = int(labels.sum())
+    if positives == 0:
         return None
-    values = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
-    order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.diff(values[order]) != 0, True)
-    rates = np.cumsum(good[order])[last_of_tie] / good.sum()
-    overlaps = np.cumsum(np.concatenate(shares)[order])[last_of_tie] / regions
-    rates, overlaps = np.insert(rates, 0, 0.0), np.insert(overlaps, 0, 0.0)
-    inside = rates <= limit
-    at_limit = np.interp(limit, rates, overlaps)
-    area = np.trapezoid(np.append(overlaps[inside], at_limit), np.append(rates[inside], limit))
-    return float(min(area / limit, 1.0))
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    found = np.cumsum(labels[order])[last_of_tie]
+    precision = found / np.arange(1, len(order) + 1)[last_of_tie]
+    return float(np.sum(np.diff(found, prepend=0) * precision) / positives)
+
+
+def recall_at_false_rejects(scores: Scores, labels: Labels, rate: float) -> float | None:
+    """Return the highest recall of any threshold that rejects at most ``rate`` of the good."""
+    rates, recalls = roc_curve(scores, labels)
+    if not len(rates):
+        return None
+    return float(recalls[rates <= rate].max())
+
+
+def roc_curve(scores: Scores, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return false-reject rates and recalls of all thresholds, ascending from 0 to 1.
+
+    Both are empty if a class is missing.
+    """
+    positives = int(labels.sum())
+    negatives = len(labels) - positives
+    if positives == 0 or negatives == 0:
+        return np.zeros(0), np.zeros(0)
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    found = np.cumsum(labels[order])[last_of_tie] / positives
+    rejected = np.cumsum(~labels[order])[last_of_tie] / negatives
+    return np.insert(rejected, 0, 0.0), np.insert(found, 0, 0.0)

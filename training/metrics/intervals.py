@@ -1,0 +1,118 @@
+"""95 % confidence intervals for figures of small sets, each with the name of its method."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.metrics.scores import Labels, Scores, auroc
+
+_Z = 1.959963984540054  # of 95 %, two-sided
+_DRAWS = 1000
+_BISECTIONS = 60
+
+
+class Interval(NamedTuple):
+    """Where the figure of many more such pictures would lie."""
+
+    low: float
+    high: float
+    method: str
+
+
+def auroc_interval(scores: Scores, labels: Labels) -> Interval | None:
+    """Return the interval of the AUROC; None if a class is missing.
+
+    DeLong's variance on the logit scale. A perfect separation has no variance, and no small set
+    proves one: there the score interval with Hanley and McNeil's variance is taken.
+
+    Source: DeLong et al., Biometrics 44, 1988; Newcombe, Statistics in Medicine 25, 2006, method 5.
+    """
+    area = auroc(scores, labels)
+    if area is None:
+        return None
+    variance = _delong_variance(scores, labels)
+    if variance == 0.0 or area in (0.0, 1.0):
+        return _newcombe(area, int((~labels).sum()), int(labels.sum()))
+    spread = _Z * math.sqrt(variance) / (area * (1.0 - area))
+    logit = math.log(area / (1.0 - area))
+    return Interval(_logistic(logit - spread), _logistic(logit + spread), "DeLong")
+
+
+def bootstrap_interval(
+    metric: Callable[[Scores, Labels], float | None],
+    scores: Scores,
+    labels: Labels,
+    random: np.random.Generator,
+) -> Interval | None:
+    """Return the percentile bootstrap interval of any metric; None where there is no metric.
+
+    Good and defective pictures are drawn again each by themselves, 1,000 times.
+    """
+    if metric(scores, labels) is None:
+        return None
+    good, defective = np.flatnonzero(~labels), np.flatnonzero(labels)
+    found = []
+    for _ in range(_DRAWS):
+        parts = [random.choice(part, len(part)) for part in (good, defective) if len(part)]
+        drawn = np.concatenate(parts)
+        value = metric(scores[drawn], labels[drawn])
+        if value is not None:
+            found.append(value)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(float(low), float(high), "bootstrap")
+
+
+def share_interval(hits: int, count: int) -> Interval | None:
+    """Return Wilson's interval of a share of parts, such as missed defects; None of no parts."""
+    if count == 0:
+        return None
+    share = hits / count
+    middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
+    half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    half /= 1 + _Z**2 / count
+    return Interval(max(0.0, middle - half), min(1.0, middle + half), "Wilson")
+
+
+def _delong_variance(scores: Scores, labels: Labels) -> float:
+    good, defective = np.sort(scores[~labels]), np.sort(scores[labels])
+    of_defective = _below(good, defective) / len(good)
+    of_good = 1.0 - _below(defective, good) / len(defective)
+    return _variance_of_mean(of_defective) + _variance_of_mean(of_good)
+
+
+def _below(ordered: Scores, values: Scores) -> NDArray[np.float64]:
+    """Return how many of the ordered scores lie below each value; ties count half."""
+    left = np.searchsorted(ordered, values, side="left")
+    right = np.searchsorted(ordered, values, side="right")
+    return (left + right) / 2.0
+
+
+def _variance_of_mean(values: NDArray[np.float64]) -> float:
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def _newcombe(area: float, good: int, defective: int) -> Interval:
+    extra = (good + defective) / 2.0 - 1.0
+
+    def reaches(theta: float) -> bool:
+        weight = 1.0 + extra * (1.0 - theta) / (2.0 - theta) + extra * theta / (1.0 + theta)
+        variance = theta * (1.0 - theta) * weight / (good * defective)
+        return abs(area - theta) <= _Z * math.sqrt(variance)
+
+    low = _edge(area, 0.0, reaches) if area > 0.0 else 0.0
+    high = _edge(area, 1.0, reaches) if area < 1.0 else 1.0
+    return Interval(low, high, "Newcombe")
+
+
+def _edge(inside: float, outside: float, reaches: Callable[[float], bool]) -> float:
+    for _ in range(_BISECTIONS):
+        middle = (inside + outside) / 2.0
+        inside, outside = (middle, outside) if reaches(middle) else (inside, middle)
+    return inside
+
+
+def _logistic(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(-value))

@@ -1,0 +1,110 @@
+"""Which threshold a user asks for, as one word on the command line or in YAML."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.inspection.thresholding import (
+    Scores,
+    f1_adaptive,
+    f1_or_quantile,
+    false_reject_rate,
+    quantile,
+    recall,
+)
+from edge.manifest import ThresholdMethod
+from training.errors import SettingError
+
+AUTOMATIC = "auto"
+FORMS = (
+    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1) or "
+    "manual=SCORE"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdChoice:
+    """A method and its numbers.
+
+    Attributes:
+        method: None is the automatic one: adaptive F1 with defects, quantile without.
+        numbers: of the method, as the user gave them.
+    """
+
+    method: ThresholdMethod | None
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """How a manifest and a report call the choice."""
+        name = AUTOMATIC if self.method is None else self.method.value.replace("_", "-")
+        return f"{name}={','.join(f'{n:g}' for n in self.numbers)}" if self.numbers else name
+
+    def used(self, good: Scores, defective: Scores) -> ThresholdMethod:
+        """Return the method that these scores are treated with."""
+        if self.method is not None:
+            return self.method
+        return ThresholdMethod.F1_ADAPTIVE if len(defective) else ThresholdMethod.QUANTILE
+
+    def threshold(self, good: Scores, defective: Scores) -> float:
+        """Return the raw threshold of good and defective scores.
+
+        Raises:
+            ValueError: the scores cannot show what is asked for; says what is needed.
+        """
+        if self.method is None:
+            return f1_or_quantile(good, defective)
+        if self.method is ThresholdMethod.F1_ADAPTIVE:
+            return f1_adaptive(good, defective)
+        if self.method is ThresholdMethod.RECALL:
+            return recall(good, defective, *self.numbers)
+        if self.method is ThresholdMethod.FALSE_REJECT_RATE:
+            return false_reject_rate(good, *self.numbers)
+        if self.method is ThresholdMethod.QUANTILE:
+            return quantile(good, *self.numbers)
+        # In the precision of the scores, so that it compares alike as float32 and as float64.
+        return float(np.float32(self.numbers[0]))
+
+
+_NUMBERS = {
+    AUTOMATIC: (None, 0, 0),
+    "f1": (ThresholdMethod.F1_ADAPTIVE, 0, 0),
+    "f1-adaptive": (ThresholdMethod.F1_ADAPTIVE, 0, 0),
+    "recall": (ThresholdMethod.RECALL, 1, 1),
+    "false-reject-rate": (ThresholdMethod.FALSE_REJECT_RATE, 1, 1),
+    "quantile": (ThresholdMethod.QUANTILE, 0, 2),
+    "manual": (ThresholdMethod.MANUAL, 1, 1),
+}
+
+
+def parse_threshold(text: str) -> ThresholdChoice:
+    """Read ``recall=0.99`` and the like.
+
+    Raises:
+        SettingError: no such method, or its numbers are missing, too many or out of range.
+    """
+    name, _, rest = text.strip().replace("_", "-").partition("=")
+    if name not in _NUMBERS:
+        raise SettingError(f"threshold {text!r} does not exist. Give {FORMS}.")
+    method, fewest, most = _NUMBERS[name]
+    try:
+        numbers = tuple(float(part) for part in rest.split(",")) if rest else ()
+    except ValueError:
+        raise SettingError(f"threshold {text!r}: {rest!r} is no number. Give {FORMS}.") from None
+    if not fewest <= len(numbers) <= most:
+        raise SettingError(f"threshold {text!r}: {len(numbers)} numbers given. Give {FORMS}.")
+    if not all(math.isfinite(number) for number in numbers):
+        raise SettingError(f"threshold {text!r}: give finite numbers.")
+    _check_range(text, method, numbers)
+    return ThresholdChoice(method, numbers)
+
+
+def _check_range(text: str, method: ThresholdMethod | None, numbers: tuple[float, ...]) -> None:
+    if method is ThresholdMethod.MANUAL or not numbers:
+        return
+    first = numbers[0]
+    if not 0.0 < first <= 1.0 or (method is ThresholdMethod.FALSE_REJECT_RATE and first == 1.0):
+        raise SettingError(f"threshold {text!r}: {first:g} must lie between 0 and 1. Give {FORMS}.")
+    if len(numbers) > 1 and numbers[1] < 0.0:
+        raise SettingError(f"threshold {text!r}: the margin {numbers[1]:g} must not be below 0.")
