@@ -1,0 +1,1 @@
+"""edge-listen: every verdict of every station, once, in a table; for MES people."""

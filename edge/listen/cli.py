@@ -1,0 +1,183 @@
+"""edge-listen: keeps every verdict of every station once, in SQLite or CSV."""
+
+import argparse
+import logging
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge.config import ConfigurationInvalid, MqttSettings, read_password
+from edge.errors import StationError
+from edge.listen.listener import Listener, Wanted
+from edge.listen.store import Store
+
+TEMPORARY_FAILURE = 75
+_PATTERN = re.compile(r"(?:[a-z0-9_-]{1,32}|\+)(?:/(?:[a-z0-9_-]{1,32}|\+)){3}")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``edge-listen``; return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        return _listen(options)
+    except StationError as error:
+        print(f"edge-listen: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _listen(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    password = read_password(options.password_file) if options.password_file else None
+    if not _PATTERN.fullmatch(options.station):
+        raise ConfigurationInvalid(
+            f"--station {options.station!r} is not SITE/LINE/STATION/CAMERA, each a name or +."
+        )
+    if not _CLIENT_ID.fullmatch(options.client_id):
+        raise ConfigurationInvalid("--client-id is 1 to 64 of A-Z a-z 0-9 _ -.")
+    table: Path | None = options.csv
+    database: Path = options.sqlite if table is None else table.with_name(f"{table.name}.state.db")
+    store = Store(database, table, options.from_seq)
+    wanted = Wanted(options.station, options.client_id, not options.no_repair)
+    listener = Listener(settings, wanted, store, password)
+    ended = _Ended(store, options.until_seq, options.timeout)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ended.by_signal)
+    try:
+        listener.run(ended)
+        for line in summary(store):
+            print(line)
+    finally:
+        store.close()
+    if options.until_seq is None or ended.complete():
+        return 0
+    print("edge-listen: not all verdicts came in time", file=sys.stderr)
+    return TEMPORARY_FAILURE
+
+
+class _Ended:
+    """Whether to go on listening."""
+
+    def __init__(self, store: Store, until_seq: int | None, timeout_s: float | None) -> None:
+        self._store = store
+        self._until_seq = until_seq
+        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._signalled = False
+
+    def __call__(self) -> bool:
+        late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
+        return self._signalled or late or self.complete()
+
+    def complete(self) -> bool:
+        """Whether the newest journal of some station is there without a gap up to ``until_seq``."""
+        if self._until_seq is None:
+            return False
+        return any(
+            self._store.numbers(*key).last >= self._until_seq
+            and not self._store.missing(*key, self._until_seq)
+            for key in self._store.journals()
+        )
+
+    def by_signal(self, _number: int, _frame: object) -> None:
+        self._signalled = True
+
+
+def summary(store: Store) -> list[str]:
+    """Return a line for each station and journal."""
+    lines = []
+    for station, journal in sorted(store.journals()):
+        numbers = store.numbers(station, journal)
+        kept = sum(stretch.last - max(stretch.first, 1) + 1 for stretch in numbers)
+        gaps = ", ".join(str(gap) for gap in store.missing(station, journal, 0)) or "none"
+        lost = ", ".join(str(gap) for gap in store.lost(station, journal)) or "none"
+        lines.append(
+            f"{station}: {kept} verdicts, newest {numbers.last}; missing {gaps}; lost {lost} "
+            f"(journal {journal})"
+        )
+    return lines
+
+
+def _settings(options: argparse.Namespace) -> MqttSettings:
+    given = {
+        "url": options.mqtt,
+        "username": options.username,
+        "password_file": options.password_file,
+        "ca_file": options.ca_file,
+        "certificate_file": options.certificate_file,
+        "key_file": options.key_file,
+    }
+    texts = {name: str(value) for name, value in given.items() if value is not None}
+    try:
+        return MqttSettings.model_validate(texts)
+    except ValidationError as error:
+        told = "; ".join(
+            f"--{'-'.join(str(part) for part in fault['loc']).replace('_', '-') or 'mqtt'}: "
+            + fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors()
+        )
+        raise ConfigurationInvalid(told.replace("--url", "--mqtt")) from error
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError("must be above 0")
+        return value
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-listen",
+        description="Keep every verdict of every station once, find gaps and have them filled.",
+    )
+    parser.add_argument("--mqtt", required=True, metavar="URL", help="mqtt[s]://HOST[:PORT]")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--sqlite", type=Path, metavar="FILE", help="table verdict in this database")
+    place.add_argument(
+        "--csv", type=Path, metavar="FILE", help="a line each; FILE.state.db lies beside it"
+    )
+    parser.add_argument(
+        "--station", default="+/+/+/+", metavar="S/L/S/C", help="+ stands for any (default: all)"
+    )
+    parser.add_argument(
+        "--client-id",
+        default="edge-listen",
+        help="names the session that the broker keeps; one for each listener",
+    )
+    parser.add_argument(
+        "--from-seq",
+        type=_positive(int),
+        metavar="N",
+        help="have journals that are new here complete from N on (default: what comes first)",
+    )
+    parser.add_argument("--no-repair", action="store_true", help="do not ask for what is missing")
+    parser.add_argument(
+        "--until-seq",
+        type=_positive(int),
+        metavar="N",
+        help="end when a station's verdicts are there up to N, without a gap",
+    )
+    parser.add_argument(
+        "--timeout", type=_positive(float), metavar="S", help="end after so many seconds"
+    )
+    parser.add_argument("--username")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="mode 0600, one line")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE")
+    parser.add_argument("--certificate-file", type=Path, metavar="FILE")
+    parser.add_argument("--key-file", type=Path, metavar="FILE")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

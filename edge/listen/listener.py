@@ -1,0 +1,255 @@
+"""edge-listen's connection: a session that persists, acknowledged once all is on the disk."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttSettings
+from edge.listen.repair import GiveUp, Repair
+from edge.listen.store import Arrived, Store
+from edge.messaging.text import to_json, utc_text
+from edge.messaging.tls import tls_context
+from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 10
+SESSION_EXPIRY_S = 7 * 86_400
+BACK_OFF_S = (1.0, 30.0)
+REPAIR_INTERVAL_S = 0.5
+LARGEST_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to listen to.
+
+    Attributes:
+        pattern: ``SITE/LINE/STATION/CAMERA``, ``+`` for any in each place.
+        client_id: names the session that the broker keeps while nobody listens.
+        repair: ask stations for what is missing.
+    """
+
+    pattern: str = "+/+/+/+"
+    client_id: str = "edge-listen"
+    repair: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The newest that a station said of its journal."""
+
+    journal: str
+    last_seq: int
+
+
+class Listener:
+    """Receives, keeps, finds gaps, asks; one thread does it all."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        wanted: Wanted,
+        store: Store,
+        password: str | None = None,
+        back_off_s: tuple[float, float] = BACK_OFF_S,
+        repair: Callable[[], Repair] = Repair,
+        clock_s: Callable[[], float] = time.monotonic,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Raises:
+            ConfigurationInvalid: the certificates cannot be loaded.
+        """
+        self._settings = settings
+        self._wanted = wanted
+        self._store = store
+        self._password = password
+        self._tls = None
+        if settings.tls:
+            self._tls = tls_context(settings.ca_file, settings.certificate_file, settings.key_file)
+        self._back_off_s = back_off_s
+        self._new_repair = repair
+        self._clock_s = clock_s
+        self._utc_ns = utc_ns
+        self._version = MQTTProtocolVersion.MQTTv5
+        self._connected = False
+        self._version_refused = False
+        self._complaint = ""
+        self._received: list[paho.MQTTMessage] = []
+        self._told: dict[str, Told] = {}
+        self._repairs: dict[tuple[str, str], Repair] = {}
+        self._repair_due_s = 0.0
+
+    def run(self, done: Callable[[], bool]) -> None:
+        """Listen until ``done``, through every outage of the broker.
+
+        Raises:
+            OutputNotWritable: verdicts cannot be kept.
+        """
+        delay_s = self._back_off_s[0]
+        while not done():
+            client = self._new_client()
+            self._connected = self._version_refused = False
+            try:
+                self._use(client, done)
+            finally:
+                with suppress(OSError, ValueError):
+                    client.disconnect()
+            if self._version_refused and self._version is MQTTProtocolVersion.MQTTv5:
+                self._version = MQTTProtocolVersion.MQTTv311
+                continue
+            if self._connected:
+                delay_s = self._back_off_s[0]
+            until_s = self._clock_s() + delay_s
+            while not done() and self._clock_s() < until_s:
+                time.sleep(0.05)
+            delay_s = min(delay_s * 2, self._back_off_s[1])
+
+    def _use(self, client: paho.Client, done: Callable[[], bool]) -> None:
+        is_5 = self._version is MQTTProtocolVersion.MQTTv5
+        host, port = self._settings.host, self._settings.port
+        address = f"{host}:{port}"
+        try:
+            if is_5:
+                properties = Properties(PacketTypes.CONNECT)
+                properties.SessionExpiryInterval = SESSION_EXPIRY_S
+                # A clean start would drop what waits in the session.
+                client.connect(host, port, KEEP_ALIVE_S, clean_start=False, properties=properties)
+            else:
+                client.connect(host, port, KEEP_ALIVE_S)
+        except (OSError, ValueError) as error:
+            self._complain(f"the broker at {address} cannot be reached ({error}); trying again")
+            return
+        while not done():
+            ended = client.loop(0.2) is not MQTTErrorCode.MQTT_ERR_SUCCESS
+            self._keep(client)
+            if self._connected and not ended and self._wanted.repair:
+                self._repair(client)
+            if ended:
+                if self._connected:
+                    self._complain(f"the broker at {address} is gone; trying again")
+                return
+
+    def _new_client(self) -> paho.Client:
+        is_5 = self._version is MQTTProtocolVersion.MQTTv5
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._wanted.client_id,
+            clean_session=None if is_5 else False,
+            protocol=self._version,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.on_connect = lambda one, _u, _f, reason, _p: self._note_connack(one, reason)
+        client.on_message = lambda _c, _u, message: self._received.append(message)
+        if self._settings.username is not None:
+            client.username_pw_set(self._settings.username, self._password)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        self._received.clear()  # of the session before; unacknowledged, so they come again
+        return client
+
+    def _note_connack(self, client: paho.Client, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            self._version_refused = reason.getName() == "Unsupported protocol version"
+            if not self._version_refused:
+                self._complain(
+                    f"the broker refuses {self._wanted.client_id} ({reason}). Check --username, "
+                    "--password-file and the broker's access rules; trying again"
+                )
+            return
+        self._connected = True
+        self._complaint = ""
+        root = f"{ROOT}/{self._wanted.pattern}"
+        client.subscribe([(f"{root}/verdict", 1), (f"{root}/state", 1)])
+        log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
+
+    def _keep(self, client: paho.Client) -> None:
+        """Keep what arrived with one flush of the disk, then let the broker forget it."""
+        if not self._received:
+            return
+        received, self._received = self._received, []
+        arrived = [one for message in received if (one := self._read(message)) is not None]
+        self._store.keep(arrived)
+        for one in arrived:
+            told = self._told.get(one.station)
+            if told is None or (told.journal != one.journal and not one.content["replayed"]):
+                self._told[one.station] = Told(one.journal, one.seq)
+        for message in received:
+            client.ack(message.mid, message.qos)
+
+    def _read(self, message: paho.MQTTMessage) -> Arrived | None:
+        try:
+            station = StationTopic.of_topic(message.topic).name
+            if len(message.payload) > LARGEST_BYTES:
+                raise ValueError("too large")
+            payload = message.payload.decode()
+            content = json.loads(payload)
+            if message.topic.endswith("/state"):
+                self._note_state(station, content)
+                return None
+            return _arrived(station, content, payload, utc_text(self._utc_ns()))
+        except (ValueError, KeyError, TypeError, RecursionError, StationNameInvalid) as error:
+            log.warning("%s: not a message of the contract (%s); left out", message.topic, error)
+            return None
+
+    def _note_state(self, station: str, content: dict[str, Any]) -> None:
+        """Learn how far a station is, when all of that has been sent."""
+        journal = content.get("journal")
+        if journal and journal["backlog"] == 0 and isinstance(journal["last_seq"], int):
+            self._told[station] = Told(str(journal["journal"]), journal["last_seq"])
+
+    def _repair(self, client: paho.Client) -> None:
+        now_s = self._clock_s()
+        if now_s < self._repair_due_s:
+            return
+        self._repair_due_s = now_s + REPAIR_INTERVAL_S
+        for station, journal in self._store.journals():
+            told = self._told.get(station)
+            if told is None:
+                continue  # not a word from it yet
+            current = told.journal == journal
+            gaps = self._store.missing(station, journal, told.last_seq if current else 0)
+            repair = self._repairs.setdefault((station, journal), self._new_repair())
+            for step in repair.decide(gaps, now_s, current):
+                if isinstance(step, GiveUp):
+                    self._store.give_up(station, journal, step.gap)
+                    log.error(
+                        "%s: verdicts %s of journal %s are LOST: the station does not have them, "
+                        "or does not answer. Look for them with edge-run --journal there.",
+                        *(station, step.gap, journal),
+                    )
+                    continue
+                if step.first_time:
+                    log.warning("%s: verdicts %s are missing; asking again", station, step.gap)
+                topic = StationTopic.parse(station).command("resend")
+                wanted = {"from_seq": step.gap.first, "to_seq": step.gap.last}
+                client.publish(topic, to_json(wanted), 1)
+
+    def _complain(self, message: str) -> None:
+        if message != self._complaint:
+            self._complaint = message
+            log.warning("%s", message)
+
+
+def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arrived | None:
+    if content["schema"] != "verdict/1":
+        raise ValueError(f"schema {content['schema']!r}")
+    seq, journal = content["seq"], content["journal"]
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 1 <= seq < 2**63:
+        raise ValueError("seq is no number of a journal")
+    if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
+        raise ValueError("journal or replayed is missing")
+    return Arrived(station, journal, seq, content, payload, arrived_utc)

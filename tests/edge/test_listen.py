@@ -1,0 +1,284 @@
+"""edge-listen against a real mosquitto and a real station: everything once, gaps filled."""
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.errors import OutputNotWritable
+from edge.listen.cli import main
+from edge.listen.numbers import Numbers, Stretch, without
+from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
+from edge.listen.store import HEADER, Arrived, Store
+from tests.edge.broker import GENEROUS_S, Broker
+from tests.edge.relaying import VERDICT, Relaying, relayed_journals
+
+JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+Listening = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def relaying(tmp_path: Path) -> Iterator[Relaying]:
+    with relayed_journals(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture
+def listening(running_broker: Broker) -> Iterator[Listening]:
+    """Start ``edge-listen`` processes and wait until each listens."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge.listen.cli", "--mqtt", running_broker.url]
+            + [str(argument) for argument in arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stderr is not None
+        while "listening to" not in (line := process.stderr.readline()):
+            assert process.poll() is None, line
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait for the end in order, and return what was said."""
+    out, told = process.communicate(timeout=GENEROUS_S)
+    assert process.returncode == 0, told
+    return out + told
+
+
+def kept(database: Path) -> list[int]:
+    with closing(sqlite3.connect(database)) as connection:
+        return [seq for (seq,) in connection.execute("SELECT seq FROM verdict ORDER BY rowid")]
+
+
+def lines(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@given(st.lists(st.integers(1, 60), max_size=80), st.integers(0, 70))
+def test_numbers_are_a_set_that_knows_its_gaps(added: list[int], up_to: int) -> None:
+    numbers, known = Numbers(), set()
+    for number in added:
+        assert (numbers.add(number) is None) == (number in known)
+        known.add(number)
+
+    assert {n for one in numbers for n in range(one.first, one.last + 1)} == known
+    missing = {n for one in numbers.gaps(up_to) for n in range(one.first, one.last + 1)}
+    end = max([*known, up_to]) if known else 0
+    assert missing == set(range(min(known, default=1), end + 1)) - known
+    assert list(Numbers(list(numbers))) == list(numbers)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=5),
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=5),
+)
+def test_what_was_given_up_is_no_gap_any_more(
+    gaps: list[tuple[int, int]], lost: list[tuple[int, int]]
+) -> None:
+    def numbers(stretches: list[Stretch]) -> set[int]:
+        return {n for one in stretches for n in range(one.first, one.last + 1)}
+
+    missing = [Stretch(first, first + more) for first, more in gaps]
+    given_up = [Stretch(first, first + more) for first, more in lost]
+    assert numbers(without(missing, given_up)) == numbers(missing) - numbers(given_up)
+
+
+def test_a_gap_is_asked_for_after_a_moment_and_given_up_after_a_while() -> None:
+    repair, gap = Repair(grace_s=1.0, again_s=5.0), Stretch(3, 4)
+
+    assert repair.decide([gap], 0.0, True) == []
+    assert repair.decide([gap], 1.0, True) == [Ask(gap, True)]
+    assert repair.decide([gap], 5.9, True) == []
+    asked = 1
+    now_s = 1.0
+    while (steps := repair.decide([gap], now_s := now_s + 1.0, True)) != [GiveUp(gap)]:
+        asked += steps == [Ask(gap, False)]
+        assert now_s < 1000
+    assert asked == MOST_ASKED
+
+
+def test_a_gap_that_is_closing_is_not_given_up() -> None:
+    repair, now_s = Repair(), 0.0
+    for first in range(1, 200_000, 10_000):
+        steps = repair.decide([Stretch(first, 200_000)], now_s := now_s + 6.0, True)
+        assert not any(isinstance(step, GiveUp) for step in steps)
+
+
+def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> None:
+    repair = Repair()
+    repair.decide([Stretch(1, 2)], 0.0, False)
+    assert repair.decide([Stretch(1, 2)], 1.0, False) == [GiveUp(Stretch(1, 2))]
+
+
+def arrived(seq: int) -> Arrived:
+    content = {**VERDICT, "seq": seq, "part_id": 'a "b"\n;'}
+    return Arrived("site/line/cell/top", JOURNAL, seq, content, json.dumps(content), "now")
+
+
+def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
+    store = Store(database, table, None)
+    store.keep([arrived(1), arrived(2), arrived(2)])
+    store.close()
+    with table.open("ab") as file:
+        file.write(b"site/line/cell/top,half a li")
+
+    store = Store(database, table, None)
+    assert store.keep([arrived(2), arrived(3)]) == 1
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1", "2", "3"]
+    assert list(lines(table)[0]) == list(HEADER)
+    assert lines(table)[0]["part_id"] == 'a "b"\n;'
+
+
+def test_a_table_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("precious\n")
+
+    with pytest.raises(OutputNotWritable, match="not written by edge-listen"):
+        Store(tmp_path / "state.db", table, None)
+    assert table.read_text() == "precious\n"
+
+
+def test_verdicts_are_kept_once_each_in_sqlite(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 100)
+    relaying(running_broker.url).record(100)
+
+    said = ended(process)
+
+    assert kept(tmp_path / "mes.db") == list(range(1, 101))
+    assert "site/line/cell/top: 100 verdicts, newest 100; missing none; lost none" in said
+
+
+def test_what_came_while_nobody_listened_is_in_the_table_too(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    station = relaying(running_broker.url)
+    first = listening("--csv", tmp_path / "mes.csv")
+    station.record(20)
+    station.wait_until(lambda: len(lines(tmp_path / "mes.csv")) == 20)
+    first.send_signal(signal.SIGKILL)
+    first.wait(GENEROUS_S)
+    station.record(20)
+
+    second = listening("--csv", tmp_path / "mes.csv")
+    station.wait_until(lambda: len(lines(tmp_path / "mes.csv")) >= 40)
+    second.send_signal(signal.SIGTERM)
+    ended(second)
+
+    assert [int(row["seq"]) for row in lines(tmp_path / "mes.csv")] == list(range(1, 41))
+
+
+def test_a_gap_is_found_asked_for_and_filled(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    station = relaying(running_broker.url)
+    station.record(30)
+    assert station.delivered()  # before anybody listened
+
+    process = listening("--sqlite", tmp_path / "mes.db", "--from-seq", 1, "--until-seq", 32)
+    station.record(2)
+
+    said = ended(process)
+    assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 33))
+    assert "verdicts 1 to 30 are missing; asking again" in said
+
+
+def test_two_stations_and_a_broker_that_restarts(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    one = relaying(running_broker.url)
+    other = relaying(running_broker.url, name="other", station="site/line/cell/side")
+    process = listening("--sqlite", tmp_path / "mes.db", "--station", "site/line/cell/+")
+    for station in (one, other):
+        station.record(10)
+        assert station.delivered()
+    running_broker.save()
+    running_broker.kill()
+    one.record(10)
+    running_broker.start()
+    other.record(10)
+    one.wait_until(lambda: len(kept(tmp_path / "mes.db")) == 40)
+
+    process.send_signal(signal.SIGTERM)
+    said = ended(process)
+    assert "side: 20 verdicts, newest 20; missing none" in said
+    assert "top: 20 verdicts, newest 20; missing none" in said
+
+
+def test_a_message_that_is_no_verdict_is_left_out_and_told(
+    running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 1)
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    topic = "vi/v1/other/line/cell/top/verdict"
+    for wrong in ("{", "[]", '{"schema":"verdict/1","seq":true}', "[" * 5000):
+        sender.publish("vi/v1/a/b/c/d/cmd/x", "{}", 1).wait_for_publish(GENEROUS_S)
+        sender.publish(topic, wrong, 1).wait_for_publish(GENEROUS_S)
+    right = {**VERDICT, "seq": 1, "journal": JOURNAL}
+    sender.publish(topic, json.dumps(right), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    assert ended(process).count("not a message of the contract") == 4
+    running_broker.forget()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--mqtt", "http://here", "--sqlite", "x.db"), "--mqtt"),
+        (("--mqtt", "mqtt://here", "--sqlite", "x.db", "--station", "a/#"), "--station"),
+        (("--mqtt", "mqtt://here", "--sqlite", "no/such/folder/x.db"), "no/such/folder"),
+        (("--mqtt", "mqtt://here", "--sqlite", "x.db", "--ca-file", "ca"), "mqtts"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_ends_with_78(
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 78
+    assert told in capsys.readouterr().err
+
+
+def test_an_end_before_everything_came_is_told(
+    running_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began_s = time.monotonic()
+    arguments = ["--mqtt", running_broker.url, "--sqlite", str(tmp_path / "mes.db")]
+
+    assert main([*arguments, "--until-seq", "1", "--timeout", "0.5"]) == 75
+    assert time.monotonic() - began_s < GENEROUS_S
+    assert "not all verdicts came in time" in capsys.readouterr().err
