@@ -39,7 +39,7 @@ install_station() {
         systemd-sysusers edge.conf
         systemd-tmpfiles --create edge.conf
     else
-        install -d -m 0750 "$root/etc/edge"
+        install -d -m 2750 "$root/etc/edge"
         install -d -m 0755 "$root/var/lib/edge/models"
         install -d -m 0700 "$root/etc/credstore"
     fi

@@ -180,7 +180,7 @@ def test_the_installed_user_and_folders_are_what_systemd_makes_of_them(root: Pat
     shutil.rmtree(root / "etc/edge")
     done = run("systemd-tmpfiles", "--create", f"--root={root}", "edge.conf")
     assert done.returncode == 0, done.stderr
-    assert stat.S_IMODE((root / "etc/edge").stat().st_mode) == 0o750
+    assert stat.S_IMODE((root / "etc/edge").stat().st_mode) == 0o2750
     assert (root / "etc/edge").stat().st_gid == int(user[3])
     assert stat.S_IMODE((root / "etc/credstore").stat().st_mode) == 0o700
     assert (root / "var/lib/edge/models").is_dir()

@@ -18,7 +18,7 @@ from tests.edge.test_heartbeat import Clock
 
 CRITICAL = ("capture", "inspect", "journal")
 UNCRITICAL = ("publish", "snapshots")
-LIMIT_S = 1.5
+LIMIT_S = 3.0
 WATCHDOG_S = 0.8
 
 # A process with the stages of a station, each a thread that beats and does a native call per round.
@@ -31,7 +31,7 @@ from edge.station.watchdog import Watchdog, end_process
 import edge.station.watchdog as module
 
 logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
-module.INTERPRETER_LIMIT_S = {LIMIT_S}
+module.INTERPRETER_LIMIT_S = {2 * LIMIT_S}
 native = ctypes.CDLL(None)           # releases the GIL, as OpenVINO and camera drivers do
 keeping = ctypes.PyDLL(None)         # keeps the GIL: the worst of drivers
 read_end, _ = os.pipe()
