@@ -6,8 +6,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras import gvcp
 from edge.cameras.aravis_devices import (
@@ -26,12 +24,13 @@ from edge.cameras.aravis_library import (
     Library,
     library,
 )
+from edge.cameras.aravis_pictures import ExpectedPicture, picture_in
 from edge.cameras.aravis_settings import apply_settings, ask_for_chunks
 from edge.cameras.camera import CameraReport
 from edge.cameras.frame_numbers import next_number
-from edge.cameras.pixel_formats import BY_CODE, PictureUndecodable
+from edge.cameras.pixel_formats import FORMATS
 from edge.errors import CameraError, CameraLost, CameraNotOpened, StationError
-from edge.frame import Frame, FrameStatus, Pixels, Telemetry
+from edge.frame import Frame, FrameStatus, Telemetry
 
 __all__ = [
     "AravisCamera",
@@ -49,17 +48,6 @@ SOCKET_BUFFER_BYTES = 32 << 20
 
 # Shorter than Aravis' first repetition.
 CHECK_LIMIT_S = 0.45
-
-# Of Aravis' buffer status; any that is not here is as little a picture as these.
-INCOMPLETE = {
-    "cleared": "the buffer holds no picture",
-    "timeout": "packets of the picture did not arrive in time",
-    "missing-packets": "packets of the picture were lost on the network",
-    "wrong-packet-id": "packets of the picture came in a wrong order",
-    "size-mismatch": "the picture is larger than the camera announced",
-    "filling": "the picture was still being received",
-    "aborted": "the transfer was aborted",
-}
 
 
 def open_aravis(uri: str, sensor: SensorSettings, trigger: TriggerSettings) -> "AravisCamera":
@@ -124,10 +112,14 @@ class AravisCamera:
             with suppress(aravis.Error):  # what a crashed program left running
                 camera.stop_acquisition()
             apply_settings(aravis, features, camera, sensor, trigger)
-            self._chunks = ask_for_chunks(aravis, camera, sensor)
+            self._chunks = ask_for_chunks(aravis, features, camera, sensor)
             self.settings = tuple(features.applied.items())
-            self._shape = features.read_integer("Height"), features.read_integer("Width")
-            self._short_ids = self._counts_in_16_bits(features)
+            self._expected = ExpectedPicture(
+                FORMATS[features.applied["camera.sensor.pixel_format"]],
+                features.read_integer("Height"),
+                features.read_integer("Width"),
+                self._counts_in_16_bits(features),
+            )
             self._number = 0
             self._start(features, sensor.buffers)
         except BaseException:
@@ -267,8 +259,8 @@ class AravisCamera:
 
     def _frame(self, buffer: Any) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
-        pixels, fault = self._picture(buffer)
-        self._number = next_number(self._number, buffer.get_frame_id(), self._short_ids)
+        pixels, fault = picture_in(self._aravis, buffer, self._expected)
+        self._number = next_number(self._number, buffer.get_frame_id(), self._expected.short_ids)
         waited_ns = 0 if fault else self._waited_ns(buffer, now_ns, now_utc_ns)
         if self._stream.get_n_buffers()[1] == 0:
             self._empty_ns = now_ns
@@ -288,33 +280,6 @@ class AravisCamera:
         # before the queue was last seen empty.
         waited_ns = now_utc_ns - buffer.get_system_timestamp()
         return int(max(0, min(waited_ns, now_ns - self._empty_ns)))
-
-    def _picture(self, buffer: Any) -> tuple[Pixels, str]:
-        """Return the picture, or an empty one and what is wrong with it."""
-        nothing = np.empty((0, 0), np.uint8)
-        status = buffer.get_status()
-        if status != self._aravis.api.BufferStatus.SUCCESS:
-            return nothing, INCOMPLETE.get(status.value_nick, f"Aravis says: {status.value_nick}")
-        if self._short_ids and buffer.get_frame_id() == 0:
-            return nothing, "the picture has no frame id"
-        if buffer.get_n_parts() != 1:
-            return nothing, f"{buffer.get_n_parts()} pictures came in one, only one is understood"
-        form = BY_CODE.get(buffer.get_image_pixel_format())
-        if form is None:
-            return nothing, f"unknown pixel format {buffer.get_image_pixel_format():#010x}"
-        width, height = buffer.get_image_width(), buffer.get_image_height()
-        if (height, width) != self._shape:
-            asked = f"{self._shape[1]}×{self._shape[0]}"
-            return nothing, f"the picture is {width}×{height} pixels, the camera was set to {asked}"
-        if buffer.get_image_padding() != (0, 0):
-            return nothing, "rows of the picture are padded; choose a width that is a multiple of 8"
-        sent = np.ctypeslib.as_array(self._aravis.received(buffer))
-        if buffer.has_chunks():
-            sent = sent[: form.bytes_of(width, height)]
-        try:
-            return form.decode(sent, width, height), ""
-        except PictureUndecodable as error:
-            return nothing, str(error)
 
     def _telemetry(self, buffer: Any) -> Telemetry:
         return Telemetry(

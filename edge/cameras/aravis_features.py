@@ -35,8 +35,11 @@ class Features:
         self.applied: dict[str, str] = {}
 
     def offers(self, name: str) -> bool:
+        """Tell whether this camera has the feature, and in its present mode."""
         try:
-            return bool(self._device.is_feature_available(name))
+            # Descriptions are made for a family of cameras, so many features are in name only.
+            device = self._device
+            return bool(device.is_feature_implemented(name) and device.is_feature_available(name))
         except self._aravis.Error as error:
             self._raise_if_gone(error)
             return False

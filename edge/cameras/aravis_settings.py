@@ -51,10 +51,10 @@ def apply_settings(
     features.applied["camera.trigger.mode"] = trigger.mode
 
 
-def ask_for_chunks(aravis: Library, camera: Any, sensor: SensorSettings) -> Any:
+def ask_for_chunks(aravis: Library, features: Features, camera: Any, sensor: SensorSettings) -> Any:
     """Ask for exposure and gain with each picture; None where the camera does not offer them."""
     try:
-        if not sensor.chunks or not camera.are_chunks_available():
+        if not sensor.chunks or not features.offers("ChunkModeActive"):
             return None
         offered = camera.dup_available_enumerations_as_strings("ChunkSelector")
         chosen = [name for name in CHUNKS if name in offered]

@@ -7,7 +7,7 @@ do not meet. What it says about itself stands in ``gige_camera.xml``::
         open_aravis(camera.uri, SensorSettings(), TriggerSettings())
 
 It starts with frame id 65401, so the 16-bit counter wraps after 135 exposures. It has no packet
-resend and no chunk data, and takes no packet size test.
+resend and takes no packet size test.
 """
 
 import atexit
@@ -79,6 +79,7 @@ class GigECamera:
         loss: float = 0.0,
         noise: int = 0,
         link_mbps: float = 1000.0,
+        chunks: bool = False,
     ) -> None:
         """Describe the camera; nothing runs before ``start``.
 
@@ -90,6 +91,8 @@ class GigECamera:
             loss: share of packets that never arrive.
             noise: sensor noise of ±this many levels, new in every exposure; 0 repeats the pictures
                 bit by bit.
+            chunks: it offers exposure and gain with each picture. They need 32 bytes of room in a
+                picture's last packet: 64 × 48 pixels of Mono8 in the packets of 1400 have it.
             link_mbps: speed of its network; a picture of 5 MB takes 42 ms on the usual one.
         """
         number = next(_numbers)
@@ -107,6 +110,7 @@ class GigECamera:
             "rate_fps": rate_fps,
             "loss": loss,
             "noise": noise,
+            "chunks": chunks,
         }
         (self._folder / "options.json").write_text(json.dumps(options))
         np.save(self._folder / "pictures.npy", np.stack(pictures))
@@ -244,13 +248,16 @@ FRAME_PERIOD_US, TRIGGER_MODE, TRIGGER_SOFTWARE = 0x138, 0x300, 0x30C
 SIMULATED_SOURCE, SOURCE = 0x304, 0x2040
 EXPOSURE_AUTO, GAIN_AUTO, WHITE_BALANCE_AUTO = 0x2000, 0x114, 0x2020
 RATIO_RED, RATIO_BLUE, TEMPERATURE = 0x2010, 0x2014, 0x2060
+CHUNKS, CHUNKS_OFFERED = 0x2070, 0x2080
 
 
 class Exposures:
     """Fills the simulator's buffers; Aravis calls it from its own thread."""
 
-    def __init__(self, library: ctypes.CDLL, pictures: Picture, noise: int) -> None:
+    def __init__(self, camera: Any, library: ctypes.CDLL, pictures: Picture, noise: int) -> None:
+        self._camera = camera
         self._library = library
+        self._link = ctypes.CDLL(None)
         self._pictures = pictures
         self._noise = noise
         self._count = 0
@@ -261,7 +268,7 @@ class Exposures:
         self._grain = self._random.integers(-noise, noise + 1, (height + 64, *rest), np.int16)
         self._kept: dict[tuple[int, ...], NDArray[np.uint8]] = {}
 
-    def fill(self, buffer: int, _data: int, _exposure: int, _gain: int, pixel_format: int) -> None:
+    def fill(self, buffer: int, _data: int, exposure: int, gain: int, pixel_format: int) -> None:
         x, y, width, height = (
             getattr(self._library, f"arv_buffer_get_image_{name}")(ctypes.c_void_p(buffer))
             for name in ("x", "y", "width", "height")
@@ -283,6 +290,8 @@ class Exposures:
         # The payload is what these four registers make, so it fits.
         target = self._library.arv_buffer_get_data(ctypes.c_void_p(buffer), None)
         ctypes.memmove(target, sent.ctypes.data, sent.nbytes)
+        chunks = self._camera.read_register(CHUNKS)[1]
+        self._link.gige_camera_chunks(sent.nbytes if chunks else 0, exposure, gain)
 
 
 def main(folder: Path) -> None:
@@ -313,6 +322,7 @@ def main(folder: Path) -> None:
         RATIO_RED: 1000,
         RATIO_BLUE: 1000,
         TEMPERATURE: 415,
+        CHUNKS_OFFERED: int(options["chunks"]),
     }
     for address, value in registers.items():
         camera.write_register(address, value)
@@ -323,7 +333,7 @@ def main(folder: Path) -> None:
     # Through ctypes: the binding frees a Python callback before the simulator calls it.
     library = ctypes.CDLL("libaravis-0.8.so.0")
     library.arv_buffer_get_data.restype = ctypes.c_void_p
-    exposures = Exposures(library, pictures, options["noise"])
+    exposures = Exposures(camera, library, pictures, options["noise"])
     callback_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3)
     callback = callback_type(exposures.fill)
     pointer = ctypes.c_void_p(hash(camera))

@@ -4,6 +4,8 @@
  * getifaddrs names, and loopback names one, 127.0.0.1. The kernel accepts all of 127.0.0.0/8, so
  * naming another is enough.
  *
+ * Chunk data: exposure and gain behind each picture, where its last packet has room for them.
+ *
  * A link of some speed: it sends a picture as fast as memory allows, which no receiver's socket
  * buffer holds and no cable carries. */
 #define _GNU_SOURCE
@@ -12,6 +14,7 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -34,6 +37,14 @@ int getifaddrs(struct ifaddrs **list)
     return result;
 }
 
+static int is_control(int socket)
+{
+    struct sockaddr_in local = {0};
+    socklen_t length = sizeof local;
+    return getsockname(socket, (struct sockaddr *)&local, &length) == 0 &&
+           ntohs(local.sin_port) == 3956;
+}
+
 static long long now_ns(void)
 {
     struct timespec now;
@@ -41,7 +52,39 @@ static long long now_ns(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Packets are sent by one thread. Sleeps are long enough to be kept by the kernel's timers. */
+static uint32_t chunk_image_bytes; /* 0: chunks are off */
+static uint32_t chunk_exposure_us, chunk_gain;
+
+/* What the next picture is and was taken with; called before its first packet is sent. */
+void gige_camera_chunks(uint32_t image_bytes, uint32_t exposure_us, uint32_t gain)
+{
+    chunk_image_bytes = image_bytes;
+    chunk_exposure_us = exposure_us;
+    chunk_gain = gain;
+}
+
+/* Returns the length of a picture's packet with its chunks: value, identifier, length, the
+ * picture being the first value. */
+static size_t with_chunks(unsigned char *packet, size_t length)
+{
+    enum { HEADER = 8, CONTENT = 4, LEADER = 1, PAYLOAD = 3, PAYLOAD_TYPE = 10 };
+    static uint32_t left;
+    if (length < HEADER + 4)
+        return length;
+    if (packet[CONTENT] == LEADER) {
+        left = chunk_image_bytes;
+        packet[PAYLOAD_TYPE] |= 0x40;
+    } else if (packet[CONTENT] == PAYLOAD && (left -= length - HEADER) == 0) {
+        uint32_t chunks[] = {htonl(0xE0), htonl(chunk_image_bytes), htonl(chunk_exposure_us),
+                             htonl(0xE1), htonl(4),                 htonl(chunk_gain),
+                             htonl(0xE2), htonl(4)};
+        memcpy(packet + length, chunks, sizeof chunks);
+        length += sizeof chunks;
+    }
+    return length;
+}
+
+/* Called by one thread, with messages of one part. Sleeps are long enough to be kept by the kernel's timers. */
 ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
     static ssize_t (*original)(int, const struct msghdr *, int);
@@ -52,7 +95,12 @@ ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
         original = (ssize_t (*)(int, const struct msghdr *, int))dlsym(RTLD_NEXT, "sendmsg");
         ns_per_byte = mbps ? 8000.0 / atof(mbps) : 0;
     }
-    ssize_t sent = original(socket, message, flags);
+    struct iovec part = message->msg_iov[0];
+    struct msghdr altered = *message;
+    altered.msg_iov = &part;
+    if (chunk_image_bytes && !is_control(socket))
+        part.iov_len = with_chunks(part.iov_base, part.iov_len);
+    ssize_t sent = original(socket, &altered, flags);
     long long now = now_ns();
     if (free_ns < now - 1000000) /* else the last sleep was too long, and is made up for */
         free_ns = now;

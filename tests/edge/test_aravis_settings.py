@@ -9,7 +9,7 @@ import pytest
 from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.aravis import open_aravis
 from edge.errors import CameraSettingRefused
-from tests.edge.aravis_fixtures import FREE_RUN, next_picture, opened
+from tests.edge.aravis_fixtures import FREE_RUN, first_that, next_picture, opened
 from tests.edge.gige_camera import GigECamera, Picture
 
 HEIGHT, WIDTH = 48, 64
@@ -221,3 +221,19 @@ def test_a_camera_that_stands_in_a_format_nobody_reads_is_refused() -> None:
 
 def test_settings_of_a_gige_network_are_refused_without_one() -> None:
     assert "GigE Vision only" in refused("aravis://fake", packet_size_bytes=9000)
+
+
+def test_exposure_and_gain_travel_with_each_picture() -> None:
+    with GigECamera([PICTURE], chunks=True) as device:
+        with opened(device.uri, chunks=False) as camera:
+            silent = next_picture(camera)
+        with opened(device.uri, exposure_us=1234, gain_db=5.5) as camera:
+            told = next_picture(camera)
+            camera._camera.set_float("ExposureTime", 4321.0)
+            later = first_that(camera, lambda frame: frame.telemetry.exposure_us == 4321)
+
+    assert (told.telemetry.exposure_us, told.telemetry.gain_db) == (1234, 5.5)
+    assert later.telemetry.gain_db == 5.5
+    assert (silent.telemetry.exposure_us, silent.telemetry.gain_db) == (None, None)
+    for frame in (told, later, silent):
+        assert np.array_equal(frame.pixels, PICTURE)
