@@ -2,25 +2,41 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from edge.manifest import Crop, Levels
 from edge.settings_file import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
+from training.data.settings import DataSettings
 from training.errors import SettingError
+from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshold
 
 _MOST_FAULTS = 10
+
+# Options of the command line that belong into the section ``data``.
+DATA_OPTIONS = tuple(name for name in DataSettings.model_fields if name != "path")
+
+
+def _as_section(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str | Path) else value
+
+
+def _threshold(text: Any) -> str:
+    try:
+        return parse_threshold(str(text)).text
+    except SettingError as error:
+        raise ValueError(str(error)) from error
 
 
 class FitConfig(BaseModel):
     """One fit.
 
     Attributes:
-        data: folder in the MVTec layout or a plain one.
+        data: the pictures; in YAML the folder alone, or a section with what else is set.
         algorithm, backbone, weights, weights_licence: see ``train-station fit --help``.
         image_size: side of the square model input in pixels.
         tile: side of the square pieces of a frame that are inspected one by one, in frame pixels;
@@ -29,6 +45,9 @@ class FitConfig(BaseModel):
         crop: region of interest, kept as the bundle's default.
         levels: mapping of 16-bit samples.
         validate_on: pictures the threshold rests on.
+        threshold: ``auto``, ``f1``, ``recall=…``, ``false-reject-rate=…``, ``quantile=…`` or
+            ``manual=…``.
+        track: where to log figures: ``csv:FILE``, ``tensorboard:FOLDER``, ``wandb:PROJECT``.
         hyperparameters: changes of the algorithm's defaults.
         seed: of every random choice.
         device: where to fit.
@@ -36,7 +55,7 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    data: Annotated[Path, Field(strict=False)]
+    data: Annotated[DataSettings, BeforeValidator(_as_section)]
     algorithm: str = "patchcore"
     backbone: str = "resnet18"
     weights: str = "cache"
@@ -47,9 +66,18 @@ class FitConfig(BaseModel):
     crop: Crop | None = None
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT
+    threshold: Annotated[str, BeforeValidator(_threshold)] = AUTOMATIC
+    track: tuple[str, ...] = Field(default=(), strict=False)
     hyperparameters: dict[str, bool | int | float | str | list[str]] = {}
     seed: int = Field(default=0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def threshold_choice(self) -> ThresholdChoice:
+        return parse_threshold(self.threshold)
+
+
+SomeConfig = TypeVar("SomeConfig", bound=FitConfig)
 
 
 def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
@@ -57,36 +85,66 @@ def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
 
     Args:
         path: the YAML; None for the command line alone. Paths in it are relative to it.
-        options: values from the command line; None where not given.
+        options: values from the command line; None where not given. Those of ``DATA_OPTIONS`` go
+            into the section ``data``.
 
     Raises:
         ConfigurationError: names file, line and key, what was found and what is allowed.
     """
+    return load_config(FitConfig, path, options)
+
+
+def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, Any]) -> SomeConfig:
+    """Read the configuration of a fit, or of what is made of fits.
+
+    Raises:
+        ConfigurationError: as ``load_fit_config``.
+    """
     file = read_settings_file(path) if path else SettingsFile(Path("command line"), {}, {})
     # A key without a value is one that was left blank.
     values = {key: value for key, value in file.values.items() if value is not None}
-    for key in ("data", "weights"):
-        text = values.get(key)
+    values["data"] = _section(values.get("data"))
+    for section, key in ((values, "weights"), (values["data"], "path")):
+        text = section.get(key)
         if isinstance(text, str) and text not in (CACHE, DOWNLOAD):
-            values[key] = str(file.path.parent / text)
+            section[key] = str(file.path.parent / text)
     chosen = {key: value for key, value in options.items() if value is not None}
+    values["data"] |= {key: chosen[key] for key in DATA_OPTIONS if key in chosen}
+    if "data" in chosen:
+        values["data"]["path"] = chosen["data"]
     assigned = chosen.pop("hyperparameters", {})
-    values |= chosen
+    values |= {k: v for k, v in chosen.items() if k not in DATA_OPTIONS and k != "data"}
     if assigned and isinstance(values.setdefault("hyperparameters", {}), dict):
         values["hyperparameters"] = {**values["hyperparameters"], **assigned}
+    if not values["data"]:
+        del values["data"]
     try:
-        return FitConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         sentences: dict[Location, str] = {}
         for fault in error.errors():
             location = tuple(fault["loc"])
             if location[:1] == ("hyperparameters",):
                 location = location[:2]  # what follows names the kinds that were tried
-            place = (
-                "command line" if location[:1] and location[0] in chosen else file.place(location)
-            )
-            sentences.setdefault(location, f"{place}: {_sentence(location, fault)}")
+            if location[:1] == ("data",):
+                location = location[:2]
+            place = "command line" if _option(location) in chosen else file.place(location)
+            sentences.setdefault(location, f"{place}: {_sentence(kind, location, fault)}")
         raise SettingError("\n".join(list(sentences.values())[:_MOST_FAULTS])) from error
+
+
+def _section(data: Any) -> dict[str, Any]:
+    """Return the section ``data`` to write into, also where a file gave the folder alone."""
+    if data is None:
+        return {}
+    return dict(data) if isinstance(data, dict) else {"path": data}
+
+
+def _option(location: Location) -> str:
+    """Return the option of the command line that sets a place."""
+    if location[:1] == ("data",):
+        return "data" if location[1:] in ((), ("path",)) else str(location[1])
+    return str(location[0]) if location else ""
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -115,15 +173,22 @@ def _value(text: str) -> bool | int | float | str:
     return text
 
 
-def _sentence(location: Location, fault: ErrorDetails) -> str:
+def _sentence(kind: type[BaseModel], location: Location, fault: ErrorDetails) -> str:
     key = ".".join(str(part) for part in location)
     if fault["type"] == "missing":
+        if location == ("data", "path"):
+            return "data.path is missing. Give --data or set it in the YAML."
         if len(location) > 1:
             return f"{key} is missing. Set it beside the others."
         return f"{key} is missing. Give --{key.replace('_', '-')} or set it in the YAML."
     if fault["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"crop": Crop, "levels": Levels}
-        known = list(sections.get(str(location[0]), FitConfig).model_fields)
+        sections: dict[str, type[BaseModel]] = {
+            "crop": Crop,
+            "levels": Levels,
+            "data": DataSettings,
+        }
+        section = sections.get(str(location[0]), kind) if len(location) > 1 else kind
+        known = list(section.model_fields)
         near = difflib.get_close_matches(str(location[-1]), known, 1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         return f"{key} is unknown. {hint}Allowed here: {', '.join(known)}."
