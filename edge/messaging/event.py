@@ -40,7 +40,7 @@ class Event:
 
 
 def event_payload(event: Event, utc_ns: int) -> dict[str, Any]:
-    """Build the ``event/1`` record (``schemas/event-1.json``), at most 8 KiB as JSON.
+    """Build the ``event/1`` record (``schemas/event-1.json``), at most 32 KiB as JSON.
 
     ``seq``, ``journal``, ``session`` and ``replayed`` are of the journal and the connection, and
     not filled in here.

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
 
 from edge.errors import ConfigurationError
 from edge.messaging.topics import StationTopic
@@ -26,7 +27,23 @@ def test_topics_and_client_id_follow_the_contract() -> None:
 
     assert topic.verdict == "vi/v1/plant-1/line-2/cap/top/verdict"
     assert topic.state == "vi/v1/plant-1/line-2/cap/top/state"
+    assert topic.event == "vi/v1/plant-1/line-2/cap/top/event"
+    assert topic.response("reload") == "vi/v1/plant-1/line-2/cap/top/cmd/reload/res"
     assert topic.client_id == "vi-plant-1-line-2-cap-top"
+
+
+def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:
+    topic = StationTopic.parse("plant-1/line-2/cap/top")
+
+    heard = (topic.trigger, topic.ack, topic.command("reload"))
+    said = (topic.verdict, topic.state, topic.event, topic.meta, topic.last, topic.metrics)
+
+    def listens(where: str) -> bool:
+        return any(topic_matches_sub(pattern, where) for pattern in topic.subscriptions)
+
+    assert all(listens(where) for where in heard)
+    assert not any(listens(where) for where in (*said, topic.handshake, topic.response("reload")))
+    assert not listens(StationTopic.parse("plant-1/line-2/cap/side").trigger)
 
 
 @pytest.mark.parametrize(

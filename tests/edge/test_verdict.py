@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from importlib import resources
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from edge.frame import Frame, FrameStatus, Pixels
+from edge.frame import Frame, FrameStatus, Pixels, Telemetry
 from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
 from edge.inspection.thresholding import Decision, Reason, Result
+from edge.messaging.clock_sync import STA_UNSYNC, ClockSource, ClockSync, clock_sync, read_timex
 from edge.messaging.verdict import (
     REASON_CODES,
+    PartIdentity,
+    PictureAddresses,
+    Recipe,
     StationIdentity,
     Verdict,
     new_id,
@@ -196,6 +201,92 @@ def test_the_deadline_counts_from_arrival_to_decision(
     assert (content["deadline_ms"], content["deadline_met"]) == (deadline_ms, met)
 
 
+PART = PartIdentity(
+    part_id="B-1",
+    trigger_id="4711",
+    trigger_source="hardware",
+    recipe=Recipe("bottle", 7),
+    triggered_ns=SECOND_NS - 30_000_000,
+    triggered_utc_ns=1_767_225_600 * SECOND_NS,
+)
+
+
+def test_a_triggered_part_echoes_its_trigger_and_counts_from_it() -> None:
+    content = sent(replace(verdict(), part=PART))
+    expected = {
+        "part_id": "B-1",
+        "trigger_id": "4711",
+        "trigger_source": "hardware",
+        "recipe": {"id": "bottle", "version": 7},
+    }
+    assert content.items() >= expected.items()
+    assert content["time"]["triggered_utc"] == "2026-01-01T00:00:00.000000Z"
+    assert content["duration_ms"]["trigger_to_frame"] == 30.0
+    assert content["duration_ms"]["total"] == 42.0
+
+
+@pytest.mark.parametrize(("deadline_ms", "met"), [(41.999, False), (42.0, True)])
+def test_a_triggers_own_deadline_counts_from_the_trigger(deadline_ms: float, met: bool) -> None:
+    part = replace(PART, deadline_ms=deadline_ms)
+    content = sent(replace(verdict(), part=part), replace(IDENTITY, deadline_ms=1.0))
+    assert (content["deadline_ms"], content["deadline_met"]) == (deadline_ms, met)
+
+
+def test_the_stations_deadline_counts_from_the_picture_also_for_triggered_parts() -> None:
+    content = sent(replace(verdict(), part=PART), replace(IDENTITY, deadline_ms=12.0))
+    assert (content["deadline_ms"], content["deadline_met"]) == (12.0, True)
+
+
+def test_a_part_whose_picture_never_came_has_no_time_from_trigger_to_frame() -> None:
+    missing = frame(np.empty((0, 0), np.uint8), status=FrameStatus.INCOMPLETE)
+    content = sent(replace(verdict(failed(Reason.TIMEOUT), missing), part=PART))
+    assert content["duration_ms"]["trigger_to_frame"] is None
+
+
+def test_what_the_camera_says_about_the_exposure_is_passed_on() -> None:
+    telemetry = Telemetry(123, 0, 2500.5, 6.0)
+    told = sent(verdict(of=frame(telemetry=telemetry)))["frame"]
+    assert (told["device_ts_ns"], told["missing_packets"]) == (123, 0)
+    assert (told["exposure_us"], told["gain_db"]) == (2500.5, 6.0)
+    unsure = sent(verdict(of=frame(telemetry=Telemetry(gain_db=math.nan))))["frame"]
+    assert unsure["gain_db"] is None
+
+
+def test_a_snapshot_is_named_before_the_file_the_picture_came_from() -> None:
+    pictures = PictureAddresses("file:///kept.png", "file:///heat.jpg")
+    image = sent(replace(verdict(of=frame(source="file:///a.png")), pictures=pictures))["image"]
+    assert (image["uri"], image["heatmap_uri"]) == ("file:///kept.png", "file:///heat.jpg")
+
+
+def test_the_clocks_state_is_passed_on() -> None:
+    clock = ClockSync(ClockSource.NTP, 1.5)
+    content = json.loads(to_json(payload(verdict(), IDENTITY, None, clock)))
+    VALIDATOR.validate(content)
+    assert (content["time"]["clock_sync"], content["time"]["clock_error_ms"]) == ("ntp", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "under_ptp", "expected"),
+    [
+        (0, 0, False, ClockSync(ClockSource.NTP, 2.5)),
+        (0, 0, True, ClockSync(ClockSource.PTP, 2.5)),
+        (0, STA_UNSYNC, False, ClockSync(ClockSource.FREE)),
+        (5, 0, False, ClockSync(ClockSource.FREE)),
+        (5, STA_UNSYNC, True, ClockSync(ClockSource.PTP)),
+    ],
+)
+def test_the_kernel_is_believed_about_the_clock(
+    state: int, status: int, under_ptp: bool, expected: ClockSync
+) -> None:
+    assert read_timex(state, status, 2500, under_ptp) == expected
+
+
+def test_this_machines_clock_is_read_without_rights() -> None:
+    now = clock_sync()
+    assert now.source in ClockSource
+    assert now.error_ms is None or 0.0 <= now.error_ms <= 16_500.0
+
+
 def test_regions_are_boxes_in_frame_pixels() -> None:
     content = sent(verdict(replace(GOOD, regions=(REGION,), regions_truncated=True)))
     assert content["regions"] == [{"bbox": [10, 20, 30, 40], "area_px": 900, "peak": 0.75}]
@@ -210,6 +301,23 @@ def test_no_text_makes_a_verdict_longer_than_8_kib(detail: str, source: str, nam
     )
     identity = replace(IDENTITY, model_name=name, runtime=name)
     assert len(sent(verdict(inspection, frame(source=source)), identity)["regions"]) == 32
+
+
+def test_the_weakest_regions_give_way_when_a_verdict_would_be_longer_than_8_kib() -> None:
+    regions = tuple(Region(99999, 99999, 99999, 99999, 10**10 - n, 0.9) for n in range(MAX_REGIONS))
+    inspection = replace(failed(Reason.INTERNAL, "\U0001f600" * 300), regions=regions)
+    part = replace(PART, part_id="\U0001f600" * 64, trigger_id="\U0001f600" * 64)
+    pictures = PictureAddresses("a" * 1000, "b" * 1000)
+    long = replace(verdict(inspection), part=part, pictures=pictures)
+    emoji = "\U0001f600" * 100
+    wordy = replace(IDENTITY, runtime=emoji, model_name=emoji, device=emoji)
+    content = sent(long, wordy, session=str(UUID(int=0)))
+
+    assert content["regions_truncated"] is True
+    kept = [region["area_px"] for region in content["regions"]]
+    assert kept == [10**10 - n for n in range(len(kept))]
+    filled_in = content | {"seq": 2**63, "journal": str(UUID(int=0))}
+    assert EIGHT_KIB - 300 < len(to_json(filled_in).encode()) <= EIGHT_KIB
 
 
 @pytest.mark.parametrize("character", ["\udcff", "\0", "\n", "😀", '"', "\x7f", "\u2028"])

@@ -1,0 +1,106 @@
+"""The published schemas: sound, complete, and what the code produces."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from edge.messaging import announcements as said
+from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
+from edge.messaging.commands import LARGEST_BYTES, MOST_RESENT
+from edge.messaging.control import Answer, Request, Status, answer_payload
+from edge.messaging.event import Event, Severity, event_payload
+from edge.messaging.schemas import read_schema, schema_names
+from edge.messaging.state import Condition, State, StationReport, state_payload, will_payload
+from edge.messaging.text import to_json
+from edge.messaging.topics import StationTopic
+from tests.edge.payloads import check_payload, undocumented, validator
+
+TOPIC = StationTopic.parse("site/line/cell/top")
+SESSION = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+STATE = State(Condition.ONLINE, "2026-01-01T00:00:00.000000Z")
+
+
+@pytest.mark.parametrize("name", schema_names())
+def test_a_schema_is_sound_and_describes_each_of_its_fields(name: str) -> None:
+    schema = read_schema(name)
+    Draft202012Validator.check_schema(schema)
+    assert schema["title"] == name
+    assert schema["$id"].endswith(name.replace("/", "-"))
+    for path, field in fields(schema):
+        assert "description" in field or "const" in field or path.startswith("recipe."), path
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, field in schema.get("properties", {}).items():
+        if path + name in ("duration_ms.trigger_to_frame",) or "$ref" in field:
+            continue  # durations explain themselves together
+        if name in NAMED_BY_ITSELF:
+            continue
+        yield path + name, field
+        yield from fields(field, f"{path}{name}.")
+
+
+# Of verdict/1: the model's name and version, a recipe's id and version.
+NAMED_BY_ITSELF = {"id", "name", "version"}
+
+
+def test_there_is_a_schema_for_every_topic_that_meta_lists() -> None:
+    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"))
+    listed = said.meta_payload(every, TOPIC, SESSION)["topics"]
+    assert {one["schema"] for one in listed.values()} | {"response/1"} == set(schema_names())
+
+
+@pytest.mark.parametrize("condition", [c for c in Condition if c is not Condition.OFFLINE])
+def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: Condition) -> None:
+    content = state_payload(State(condition, STATE.since_utc, ("camera_lost",)), SESSION)
+    check_payload(TOPIC.state, content)
+    assert not validator("state/1").is_valid(content | {"state": "offline"})
+    assert not validator("state/1").is_valid(will_payload(SESSION) | {"state": "online"})
+    check_payload(TOPIC.state, will_payload(SESSION))
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("reason", [None, "busy", "not_ready", "recipe_mismatch", "expired"])
+def test_every_phase_and_rejection_is_in_the_schema(phase: Phase, reason: str | None) -> None:
+    told = Handshake(phase, "1", None, 0, reason, 7)
+    check_payload(TOPIC.handshake, said.handshake_payload(told, SESSION))
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
+    answer = Answer(Request("reload"), status, "Done.", data={"parts": 1})
+    check_payload(TOPIC.response("reload"), answer_payload(answer))
+
+
+@pytest.mark.parametrize("severity", list(Severity))
+def test_an_event_is_at_most_32_kib_whatever_it_tells(severity: Severity) -> None:
+    data = {"\U0001f600" * 9 + str(number): "\U0001f600" * 9999 for number in range(99)}
+    event = event_payload(Event("kind", severity, "x" * 9999, {**data, "n": 1.5}), 0)
+    check_payload(TOPIC.event, event)
+    assert len(to_json(event).encode()) <= 32768
+
+
+def test_metrics_may_not_know() -> None:
+    content = said.metrics_payload(Metrics({"a": 1}, {"b": None}, {"c": {"p50": None}}), SESSION, 0)
+    check_payload(TOPIC.metrics, content)
+
+
+def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:
+    assert f"at most {MOST_RESENT} at once" in read_schema("cmd-resend/1")["description"].lower()
+    for name in ("trigger/1", "ack/1", "cmd-reload/1"):
+        assert f"At most {LARGEST_BYTES} bytes" in read_schema(name)["description"]
+
+
+def test_a_field_that_no_schema_describes_is_found() -> None:
+    content = state_payload(STATE, SESSION, StationReport())
+    schema = read_schema("state/1")
+    assert undocumented(content, schema) == []
+    content["camera"]["colour"] = "red"
+    assert undocumented(content | {"mood": 1}, schema) == ["camera.colour", "mood"]
+
+
+def test_an_unknown_schema_is_named() -> None:
+    with pytest.raises(KeyError, match="verdict/2"):
+        read_schema("verdict/2")
