@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 
 from edge.journal.chain import link
@@ -220,9 +221,13 @@ class Ledger:
     def free_pages(self) -> int:
         return self._pragma("freelist_count")
 
-    def give_back(self, pages: int) -> None:
-        """Shorten the file by so many of its free pages."""
-        self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    def shorten(self, pages: int) -> None:
+        """Shorten the file by so many of its free pages; only between transactions."""
+        with suppress(sqlite3.OperationalError):  # a failing disk; the next commit tells of it
+            # As a script: `execute` would free a single page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+            # The file itself grows shorter only when the log is brought into it.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _settle(self, position: int, change: str, values: tuple[str, ...]) -> None:
         for size, result in self._connection.execute(

@@ -146,6 +146,8 @@ class JournalWriter:
                 group = self._intake.next_group(self._rows)
                 if group or self._clock_ns() >= self._housekeeping_due_ns:
                     self._make_durable(group)
+                    if not group.entries:
+                        self._shorten()
         finally:
             self._intake.end()
             self._journal.close()
@@ -188,7 +190,7 @@ class JournalWriter:
             late = self._clock_ns() - began_ns >= self._interval_ns
             if late or not self._intake.more(group, self._rows):
                 break
-        self._keep_house(busy=bool(group.entries))
+        self._remove_expired()
         ledger.commit()
         self._journal.witness.note(ledger.tally)
         return committed
@@ -203,16 +205,18 @@ class JournalWriter:
             self._dropping += dropped.count
         return [self._ledger.append(queued.entry, queued.body, utc_ns, settled) for queued in fresh]
 
-    def _keep_house(self, busy: bool) -> None:
-        """Remove what is old and shorten the file, a little at a time."""
+    def _remove_expired(self) -> None:
+        """Remove what is old, a little at a time."""
         now_ns = self._clock_ns()
         more = remove_expired(self._ledger, now_ns - self._began_ns, self._bounds)
-        if not busy:
-            pages = pages_to_give_back(self._ledger)
-            if pages:
-                self._ledger.give_back(pages)
-            more = more or pages > 0
         self._housekeeping_due_ns = now_ns if more else now_ns + HOUSEKEEPING_INTERVAL_NS
+
+    def _shorten(self) -> None:
+        """Give free pages back to the disk, a little at a time."""
+        pages = pages_to_give_back(self._ledger)
+        if pages:
+            self._ledger.shorten(pages)
+            self._housekeeping_due_ns = self._clock_ns()
 
     def _announce(self, group: Group, committed: list[Committed]) -> None:
         """Let everybody know of a commit, in this order: state, submitters, readers."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edge.journal.database import Synchronous
 from edge.journal.opening import open_journal
 from edge.journal.query import Query, query
 from edge.journal.records import Entry, RecordKind, Row
@@ -30,8 +31,10 @@ def event(n: int) -> Entry:
 class RunningWriter:
     """A writer in its worker thread, as in the station."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.journal = open_journal(folder)
+    def __init__(
+        self, folder: Path, synchronous: Synchronous = Synchronous.FULL, **options: Any
+    ) -> None:
+        self.journal = open_journal(folder, synchronous)
         self.path = self.journal.path
         self.failures = Failures()
         self.writer = JournalWriter(self.journal, **options)
@@ -53,9 +56,11 @@ class RunningWriter:
 
 
 @contextmanager
-def running_writer(folder: Path, **options: Any) -> Iterator[RunningWriter]:
+def running_writer(
+    folder: Path, synchronous: Synchronous = Synchronous.FULL, **options: Any
+) -> Iterator[RunningWriter]:
     """Run a writer; at the end it must not have failed."""
-    running = RunningWriter(folder, **options)
+    running = RunningWriter(folder, synchronous, **options)
     try:
         yield running
     finally:

@@ -1,0 +1,192 @@
+"""Looking into the journal: query, CSV, the chain, the command."""
+
+import csv
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.errors import OutputNotWritable
+from edge.journal.command import run_journal_command
+from edge.journal.export import COLUMNS, export_csv
+from edge.journal.query import Query, query
+from edge.journal.records import Entry, JournalUnavailable, RecordKind, Row
+from edge.journal.verification import verify_chain
+from edge.messaging.event import Event, Severity, event_payload
+from tests.edge.journaling import rows, running_writer, verdict
+
+UTC_NS = 1_700_000_000_000_000_000
+SECOND_NS = 1_000_000_000
+
+# As the station sends it, shortened.
+FULL_VERDICT = {
+    "schema": "verdict/1",
+    "id": "0198f2",
+    "simulated": False,
+    "part_id": 'B-"4711", left',
+    "trigger_id": "9917",
+    "result": "NOK",
+    "reason": "score_above",
+    "anomaly_score": 0.71,
+    "threshold": 0.5,
+    "image": {"sha256": "ab12"},
+    "frame": {"id": 7},
+    "time": {"decided_utc": "2026-01-02T03:04:05.000006Z"},
+    "duration_ms": {"total": 12.5},
+    "deadline_met": True,
+    "model": {"name": "bottle", "version": "7", "sha256": "cd34"},
+    "config_sha256": "ef56",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal of a full verdict, an event and ten short verdicts, a second apart."""
+    seconds = iter(range(1000))
+    with running_writer(
+        tmp_path / "journal", utc_ns=lambda: UTC_NS + next(seconds) * SECOND_NS
+    ) as running:
+        running.write(Entry(RecordKind.VERDICT, FULL_VERDICT, "NOK", FULL_VERDICT["part_id"]))
+        alarm = Event("camera_lost", Severity.ALARM, "gone", {"camera": "top"})
+        running.write(Entry(RecordKind.EVENT, event_payload(alarm, UTC_NS)))
+        for n in range(10):
+            running.write(verdict(n, "OK" if n % 2 else "ERROR", f"part {n}"))
+        running.writer.acknowledge([1, 2])
+        running.writer.bury(3, "too large")
+        running.flush()
+        yield tmp_path / "journal"
+
+
+def found(folder: Path, **wanted: object) -> list[tuple[str, int]]:
+    return [(row.kind.value, row.seq) for row in query(folder / "journal.db", Query(**wanted))]
+
+
+def test_rows_are_found_by_kind_result_part_number_and_time_while_the_station_runs(
+    folder: Path,
+) -> None:
+    assert found(folder, kind=RecordKind.EVENT) == [("event", 1)]
+    assert found(folder, result="NOK") == [("verdict", 1)]
+    assert found(folder, part_id="part 3") == [("verdict", 5)]
+    assert found(folder, kind=RecordKind.VERDICT, from_seq=4, to_seq=5) == [
+        ("verdict", 4),
+        ("verdict", 5),
+    ]
+    everything = rows(folder / "journal.db")
+    third = everything[2].created_utc_ns
+    assert found(folder, from_utc_ns=third, to_utc_ns=third) == [("verdict", 2)]
+    assert len(found(folder, waiting=True)) == 9
+
+
+def test_many_rows_come_in_order_and_none_twice(tmp_path: Path) -> None:
+    with running_writer(tmp_path) as running:
+        running.write(*(verdict(n) for n in range(1000)))
+
+        assert found(tmp_path) == [("verdict", n) for n in range(1, 1001)]
+
+
+def test_the_csv_has_stable_columns_and_every_value(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rows.csv"
+
+    assert export_csv(query(folder / "journal.db"), target) == 12
+
+    with target.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == COLUMNS
+    first, alarm = lines[0], lines[1]
+    assert {name: first[name] for name in ("kind", "seq", "delivery", "result", "reason")} == {
+        "kind": "verdict",
+        "seq": "1",
+        "delivery": "acknowledged",
+        "result": "NOK",
+        "reason": "score_above",
+    }
+    assert first["part_id"] == FULL_VERDICT["part_id"]
+    assert first["trigger_id"] == "9917"
+    assert first["decided_utc"] == "2026-01-02T03:04:05.000006Z"
+    assert (first["anomaly_score"], first["threshold"]) == ("0.71", "0.5")
+    assert (first["simulated"], first["deadline_met"]) == ("false", "true")
+    assert (first["model_sha256"], first["image_sha256"]) == ("cd34", "ab12")
+    assert (first["frame_id"], first["total_ms"]) == ("7", "12.5")
+    assert first["event_kind"] == ""
+    assert (alarm["event_kind"], alarm["event_severity"]) == ("camera_lost", "alarm")
+    assert alarm["event_data"] == '{"camera":"top"}'
+    assert lines[2]["delivery"] == "dead: too large"
+    assert lines[3]["delivery"] == "waiting"
+
+
+def test_a_csv_that_cannot_be_written_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputNotWritable):
+        export_csv(query(folder / "journal.db"), tmp_path / "missing" / "rows.csv")
+
+    def broken() -> Iterator[Row]:
+        yield from rows(folder / "journal.db")[:1]
+        raise JournalUnavailable("gone")
+
+    (tmp_path / "rows.csv").write_text("older")
+    with pytest.raises(JournalUnavailable):
+        export_csv(broken(), tmp_path / "rows.csv")
+
+    assert (tmp_path / "rows.csv").read_text() == "older"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "rows.csv"]
+
+
+TAMPERINGS = {
+    "altered payload": ("UPDATE record SET payload = replace(payload, 'n', 'm') WHERE seq = 4", 5),
+    "altered result": ("UPDATE record SET result = 'OK' WHERE position = 1", 1),
+    "altered part": ("UPDATE record SET part_id = 'other' WHERE position = 5", 5),
+    "deleted row": ("DELETE FROM record WHERE position = 6", 6),
+    "deleted first row": ("DELETE FROM record WHERE position = 1", 1),
+    "deleted last row": ("DELETE FROM record WHERE position = 12", 12),
+    "deleted everything": ("DELETE FROM record", 1),
+    "swapped rows": (
+        "UPDATE record SET payload = CASE position WHEN 7 THEN (SELECT payload FROM record WHERE"
+        " position = 8) ELSE (SELECT payload FROM record WHERE position = 7) END"
+        " WHERE position IN (7, 8)",
+        7,
+    ),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_the_chain_finds_the_first_row_that_was_tampered_with(tampering: str, folder: Path) -> None:
+    statement, position = TAMPERINGS[tampering]
+    assert verify_chain(folder / "journal.db").fault is None
+    with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
+        connection.execute(statement)
+
+    report = verify_chain(folder / "journal.db")
+
+    assert report.fault is not None
+    assert report.fault.position == position
+
+
+def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    assert run_journal_command(folder, Query(result="NOK"), say=said.append) == 0
+    assert "newest verdict 11, event 1; 9 wait for the broker" in said[0]
+    assert "NOK" in said[1]
+    assert "acknowledged" in said[1]
+    assert len(said) == 2
+
+    said.clear()
+    assert run_journal_command(folder, csv=tmp_path / "all.csv", say=said.append) == 0
+    assert said == [f"{tmp_path / 'all.csv'}: 12 rows"]
+
+    said.clear()
+    assert run_journal_command(folder, verify=True, say=said.append) == 0
+    assert "12 rows" in said[0]
+    assert "none is missing" in said[0]
+
+    with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
+        connection.execute("DELETE FROM record WHERE position = 4")
+    said.clear()
+    assert run_journal_command(folder, verify=True, say=said.append) == 65
+    assert "at row 4 (verdict 4): rows 4 to 4 are missing" in said[0]
+
+
+def test_the_command_names_a_folder_without_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalUnavailable, match="there is no journal"):
+        run_journal_command(tmp_path)
