@@ -3,25 +3,32 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.cameras.camera import Camera, EndOfPictures
+from edge.cameras.camera import Camera, EndOfPictures, LiveCamera
 from edge.cameras.pace import Pace
 from edge.cameras.replay import GLOB_CHARACTERS, ReplayCamera, find_pictures
 from edge.config import CameraSettings
-from edge.errors import CameraLost, CameraUriInvalid
+from edge.errors import CameraLost, CameraSettingRefused, CameraUriInvalid
 from edge.frame import FrameStatus, Pixels
 from edge.pictures import is_picture
 from edge.redaction import redacted
+
+if TYPE_CHECKING:
+    from edge.cameras.supervision import CameraStatus
+    from edge.cameras.supervisor import SupervisedCamera
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpg", ".mpeg", ".webm"})
 STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
+GENICAM_SCHEMES = frozenset({"gige", "usb3", "aravis"})
 KNOWN = (
-    "a folder or glob of pictures, a picture, a video file, 0, /dev/video0, "
-    "/dev/v4l/by-id/NAME, rtsp://… or http://…"
+    "a folder or glob of pictures, a picture, a video file, watch://FOLDER, gige://ADDRESS, "
+    "gige://SERIAL, usb3://SERIAL, 0, /dev/video0, /dev/v4l/by-id/NAME, rtsp://… or http://…"
 )
 
 
@@ -30,8 +37,15 @@ class CameraKind(StrEnum):
 
     PICTURES = "pictures"
     VIDEO = "video file"
+    FOLDER = "watched folder"
     DEVICE = "V4L2 device"
     STREAM = "network stream"
+    GENICAM = "GenICam camera"
+
+    @property
+    def is_live(self) -> bool:
+        """Pictures come when they come; what gives them may go and come back."""
+        return self not in (CameraKind.PICTURES, CameraKind.VIDEO)
 
 
 def camera_kind(uri: str) -> CameraKind:
@@ -44,8 +58,13 @@ def camera_kind(uri: str) -> CameraKind:
         return CameraKind.DEVICE
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme:
-        if scheme[1].lower() in STREAM_SCHEMES:
+        name = scheme[1].lower()
+        if name in STREAM_SCHEMES:
             return CameraKind.STREAM
+        if name in GENICAM_SCHEMES:
+            return CameraKind.GENICAM
+        if name == "watch":
+            return CameraKind.FOLDER
         raise CameraUriInvalid(
             f"{redacted(uri)}: no camera has the scheme {scheme[1]!r}. Known are {KNOWN}."
         )
@@ -62,32 +81,98 @@ def camera_kind(uri: str) -> CameraKind:
 
 
 def open_camera(uri: str, settings: CameraSettings) -> Camera:
-    """Open the camera that a URI names.
+    """Open the camera that a URI names, once and without supervision.
 
     Raises:
         CameraUriInvalid: nothing that can ever be opened.
+        CameraSettingRefused: the camera does not take a setting.
         CameraNotOpened: a device or stream that is absent, busy or not permitted now.
     """
     kind = camera_kind(uri)
+    if kind.is_live:
+        return live_camera_opener(uri, settings)()
     pace = Pace(settings.rate_fps)
     if kind is CameraKind.PICTURES:
         return ReplayCamera(uri, find_pictures(uri), pace, settings.loop)
-    from edge.cameras import opencv
+    from edge.cameras.video_file import VideoFile
 
-    if kind is CameraKind.VIDEO:
-        return opencv.VideoFile(Path(uri), pace, settings.loop)
+    return VideoFile(Path(uri), pace, settings.loop)
+
+
+def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveCamera]:
+    """Return what opens and configures a live camera, the same one at every call.
+
+    Raises:
+        CameraUriInvalid: the URI names no live camera.
+        CameraSettingRefused: triggers for a camera that takes none.
+    """
+    kind = camera_kind(uri)
     if settings.rate_fps is not None:
         log.warning("%s sets its own pace; the rate is for files only", redacted(uri))
+    sensor, supervision = settings.sensor, settings.supervision
+    if kind is CameraKind.GENICAM:
+        from edge.cameras.aravis import open_aravis
+
+        return lambda: open_aravis(uri, sensor, settings.trigger)
+    if settings.trigger.mode != "free_run":
+        raise CameraSettingRefused(
+            f"{redacted(uri)}: camera.trigger.mode {settings.trigger.mode} is for gige:// and "
+            "usb3:// cameras. Set camera.trigger.mode: free_run."
+        )
+    if kind is CameraKind.FOLDER:
+        from edge.cameras.watched_folder import FolderMemory, WatchedFolder, watched_path
+
+        watched_path(uri)
+        memory = FolderMemory()
+        return lambda: WatchedFolder(uri, memory)
     if kind is CameraKind.DEVICE:
-        return opencv.open_v4l2(f"/dev/video{uri}" if uri.isdecimal() else uri)
-    return opencv.open_stream(uri)
+        from edge.cameras.v4l2 import open_v4l2
+
+        return lambda: open_v4l2(_device(uri), sensor)
+    if kind is CameraKind.STREAM:
+        from edge.cameras.stream import open_stream
+
+        return lambda: open_stream(uri, sensor, supervision)
+    raise CameraUriInvalid(f"{uri}: is no live camera; files are replayed.")
+
+
+def supervised_camera(
+    settings: CameraSettings, on_change: "Callable[[CameraStatus], None]"
+) -> "SupervisedCamera":
+    """Return the supervisor of a live camera; it has not been started.
+
+    Args:
+        settings: name a camera whose kind ``is_live``.
+        on_change: see ``SupervisedCamera``.
+
+    Raises:
+        CameraUriInvalid, CameraSettingRefused: see ``live_camera_opener``.
+    """
+    from edge.cameras.supervisor import SupervisedCamera
+
+    folder = camera_kind(settings.uri) is CameraKind.FOLDER
+    return SupervisedCamera(
+        live_camera_opener(settings.uri, settings),
+        settings.supervision,
+        # Nobody says when a picture will appear in a folder.
+        triggered=folder or settings.trigger.mode != "free_run",
+        on_change=on_change,
+        identity=redacted(_device(settings.uri)),
+        simulated=settings.uri.lower().startswith("aravis://fake"),
+        can_wait=folder,
+    )
+
+
+def _device(uri: str) -> str:
+    """Return the device of an index; every other address is its own."""
+    return f"/dev/video{uri}" if uri.isdecimal() else uri
 
 
 def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> list[Pixels]:
     """Take some complete frames of a camera, for measurements.
 
     Raises:
-        CameraUriInvalid, CameraNotOpened: see ``open_camera``.
+        CameraUriInvalid, CameraSettingRefused, CameraNotOpened: see ``open_camera``.
         CameraLost: not one complete frame came within the limit.
     """
     camera = open_camera(settings.uri, settings)

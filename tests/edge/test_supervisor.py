@@ -2,21 +2,21 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edge.camera_settings import SupervisionSettings
-from edge.cameras.supervision import CameraState, CameraStatus
+from edge.cameras.supervision import CameraState
 from edge.cameras.supervisor import SupervisedCamera
 from edge.errors import CameraError, CameraLost, CameraSettingRefused, CameraStuck
 from edge.frame import Frame, FrameStatus
 from tests.edge.socket_camera import Behaviour, SocketCamera, SocketDriver
 from tests.edge.stalls import Stalls
+from tests.edge.supervised_line import GENEROUS_S, SupervisedLine
 
-GENEROUS_S = 30.0
 LOST, STREAMING = CameraState.LOST, CameraState.STREAMING
 WAITING = CameraState.WAITING_TRIGGER
 COMPLETE = FrameStatus.COMPLETE
@@ -40,53 +40,18 @@ def stalls() -> Iterator[Stalls]:
         yield meter
 
 
-class Line:
-    """A supervised camera and what its reader saw, in order."""
-
-    def __init__(
-        self,
-        device: SocketCamera,
-        triggered: bool = False,
-        blocking: bool = False,
-        **settings: float,
-    ) -> None:
-        self.seen: list[Frame | CameraStatus] = []
-        self.camera = SupervisedCamera(
+def supervised(
+    device: SocketCamera, triggered: bool = False, blocking: bool = False, **settings: float
+) -> SupervisedLine:
+    return SupervisedLine(
+        lambda on_change: SupervisedCamera(
             lambda: SocketDriver(device.port, blocking),
-            SupervisionSettings(**settings),  # type: ignore[arg-type]
+            SupervisionSettings.model_validate(settings),
             triggered,
-            self.seen.append,
+            on_change,
             identity="socket",
         )
-
-    def close(self) -> None:
-        self.camera.close()
-
-    def read_until(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + GENEROUS_S
-        while not reached():
-            assert time.monotonic() < deadline, self.seen[-5:]
-            frame = self.camera.read(0.1)
-            if frame is not None:
-                self.seen.append(frame)
-
-    def read_until_state(self, state: CameraState) -> CameraStatus:
-        begun = len(self.changes)
-        self.read_until(lambda: any(c.state is state for c in self.changes[begun:]))
-        return self.changes[-1]
-
-    def read_frames(self, count: int) -> list[Frame]:
-        begun = len(self.frames)
-        self.read_until(lambda: len(self.frames) >= begun + count)
-        return self.frames[begun:]
-
-    @property
-    def changes(self) -> list[CameraStatus]:
-        return [one for one in self.seen if isinstance(one, CameraStatus)]
-
-    @property
-    def frames(self) -> list[Frame]:
-        return [one for one in self.seen if isinstance(one, Frame)]
+    )
 
 
 def threads_and_files() -> tuple[int, int]:
@@ -94,7 +59,7 @@ def threads_and_files() -> tuple[int, int]:
 
 
 def test_frames_come_with_the_number_of_their_opening(device: SocketCamera) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         first = line.read_frames(3)
         device.stop()
@@ -111,7 +76,7 @@ def test_frames_come_with_the_number_of_their_opening(device: SocketCamera) -> N
 def test_a_loss_is_told_after_the_last_frame_and_a_recovery_before_the_next(
     device: SocketCamera,
 ) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         line.read_frames(3)
         device.stop()
@@ -130,7 +95,7 @@ def test_a_loss_is_told_after_the_last_frame_and_a_recovery_before_the_next(
 def test_a_silent_camera_is_lost_within_two_seconds(
     device: SocketCamera, blocking: bool, stalls: Stalls
 ) -> None:
-    with closing(Line(device, blocking=blocking)) as line:
+    with closing(supervised(device, blocking=blocking)) as line:
         line.camera.start()
         line.read_frames(3)
         device.behaviour = Behaviour.SILENT
@@ -146,7 +111,7 @@ def test_a_silent_camera_is_lost_within_two_seconds(
 def test_a_camera_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
     device: SocketCamera, stalls: Stalls
 ) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         line.read_frames(3)
         device.behaviour = Behaviour.FROZEN
@@ -159,7 +124,7 @@ def test_a_camera_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
         assert (lost.since_ns - fresh[-1].captured_ns) / 1e9 < 2.0 + stalls.lasted_s
         assert "none that is new" in lost.detail and "in a row" in lost.detail
         line.read_until(lambda: device.connections >= 3)  # opening it anew makes it no better
-        assert [change.state for change in line.changes] == [STREAMING, LOST]
+        assert line.states == [STREAMING, LOST]
 
         device.behaviour = Behaviour.SOUND
         line.read_until_state(STREAMING)
@@ -168,7 +133,7 @@ def test_a_camera_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
 def test_a_camera_that_returns_streams_within_three_seconds(
     device: SocketCamera, stalls: Stalls
 ) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         line.read_frames(3)
         device.stop()
@@ -184,7 +149,7 @@ def test_a_camera_that_returns_streams_within_three_seconds(
 
 
 def test_five_restarts_are_five_recoveries_and_leave_nothing_behind(device: SocketCamera) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         line.read_frames(3)
         before = threads_and_files()
@@ -197,11 +162,11 @@ def test_five_restarts_are_five_recoveries_and_leave_nothing_behind(device: Sock
 
         line.read_until(lambda: threads_and_files() == before)
         assert (line.camera.status.losses, line.camera.status.recoveries) == (5, 5)
-        assert [change.state for change in line.changes] == [STREAMING, *[LOST, STREAMING] * 5]
+        assert line.states == [STREAMING, *[LOST, STREAMING] * 5]
 
 
 def test_a_driver_that_does_not_return_ends_the_process(device: SocketCamera) -> None:
-    line = Line(device, blocking=True, stuck_after_s=2.0)
+    line = supervised(device, blocking=True, stuck_after_s=2.0)
     line.camera.start()
     line.read_frames(3)
     device.behaviour = Behaviour.SILENT
@@ -211,7 +176,7 @@ def test_a_driver_that_does_not_return_ends_the_process(device: SocketCamera) ->
 
     assert raised.value.exit_code == 69
     assert "reading a picture has been blocked in the driver for 2 s" in str(raised.value)
-    assert [change.state for change in line.changes] == [STREAMING, LOST]
+    assert line.states == [STREAMING, LOST]
     with pytest.raises(CameraStuck):
         line.camera.read(0.5)
     device.stop()
@@ -222,7 +187,7 @@ def test_an_absent_camera_is_waited_for(
     device: SocketCamera, caplog: pytest.LogCaptureFixture
 ) -> None:
     device.stop()
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         lost = line.read_until_state(LOST)
         until = time.monotonic() + 1.0
@@ -240,7 +205,7 @@ def test_settings_that_the_first_camera_refuses_are_a_configuration_error(
     device: SocketCamera,
 ) -> None:
     device.behaviour = Behaviour.REFUSING
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         with pytest.raises(CameraSettingRefused) as raised:
             line.camera.start()
         with pytest.raises(CameraSettingRefused):
@@ -253,7 +218,7 @@ def test_a_camera_that_was_absent_at_first_may_still_refuse_its_settings(
     device: SocketCamera,
 ) -> None:
     device.stop()
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         device.behaviour = Behaviour.REFUSING
         device.start()
@@ -265,7 +230,7 @@ def test_a_camera_that_was_absent_at_first_may_still_refuse_its_settings(
 def test_a_camera_that_was_replaced_and_refuses_has_failed_until_it_is_cured(
     device: SocketCamera,
 ) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         line.read_frames(3)
         device.stop()
@@ -282,7 +247,7 @@ def test_a_camera_that_was_replaced_and_refuses_has_failed_until_it_is_cured(
 def test_a_triggered_camera_gives_a_picture_for_each_trigger(
     triggered_device: SocketCamera,
 ) -> None:
-    with closing(Line(triggered_device, triggered=True)) as line:
+    with closing(supervised(triggered_device, triggered=True)) as line:
         line.camera.start()
         line.read_until_state(WAITING)
         for _ in range(3):
@@ -290,19 +255,19 @@ def test_a_triggered_camera_gives_a_picture_for_each_trigger(
             line.read_frames(1)
 
         assert [frame.number for frame in line.frames] == [1, 2, 3]
-        assert [change.state for change in line.changes] == [WAITING, STREAMING]
+        assert line.states == [WAITING, STREAMING]
         assert line.camera.status.report and line.camera.status.report.model == "socket"
 
 
 def test_a_triggered_camera_that_answers_is_not_lost_and_one_that_does_not_is(
     triggered_device: SocketCamera, stalls: Stalls
 ) -> None:
-    with closing(Line(triggered_device, triggered=True)) as line:
+    with closing(supervised(triggered_device, triggered=True)) as line:
         line.camera.start()
         line.read_until_state(WAITING)
         quiet_until = time.monotonic() + 2.5
         line.read_until(lambda: time.monotonic() > quiet_until)
-        assert [change.state for change in line.changes] == [WAITING]
+        assert line.states == [WAITING]
 
         triggered_device.behaviour = Behaviour.SILENT
         silent_ns = time.monotonic_ns()
@@ -317,7 +282,7 @@ def test_a_triggered_camera_that_answers_is_not_lost_and_one_that_does_not_is(
 def test_a_trigger_that_the_camera_does_not_take_in_time_is_withdrawn(
     triggered_device: SocketCamera,
 ) -> None:
-    with closing(Line(triggered_device, triggered=True, blocking=True)) as line:
+    with closing(supervised(triggered_device, triggered=True, blocking=True)) as line:
         line.camera.start()
         line.read_until_state(WAITING)
 
@@ -332,7 +297,7 @@ def test_a_trigger_that_the_camera_does_not_take_in_time_is_withdrawn(
 
 
 def test_a_reader_that_falls_behind_gets_the_newest_frames(device: SocketCamera) -> None:
-    with closing(Line(device)) as line:
+    with closing(supervised(device)) as line:
         line.camera.start()
         deadline = time.monotonic() + GENEROUS_S
         while line.camera.dropped < 10:
@@ -344,7 +309,7 @@ def test_a_reader_that_falls_behind_gets_the_newest_frames(device: SocketCamera)
 
 
 def test_a_frame_that_waited_for_the_reader_is_stale(device: SocketCamera) -> None:
-    with closing(Line(device, max_age_ms=1.0)) as line:
+    with closing(supervised(device, max_age_ms=1.0)) as line:
         line.camera.start()
         deadline = time.monotonic() + GENEROUS_S
         while line.camera.dropped < 1:
@@ -357,7 +322,7 @@ def test_a_frame_that_waited_for_the_reader_is_stale(device: SocketCamera) -> No
 
 def test_closing_releases_the_camera_and_its_thread(device: SocketCamera) -> None:
     before = threading.active_count()
-    line = Line(device)
+    line = supervised(device)
     line.camera.start()
     line.read_frames(1)
 

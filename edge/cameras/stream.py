@@ -1,0 +1,125 @@
+"""Network cameras: ``rtsp://`` and ``http://`` streams through OpenCV's FFmpeg."""
+
+import os
+import socket
+from urllib.parse import SplitResult, urlsplit
+
+import cv2
+
+from edge.camera_settings import SensorSettings, SupervisionSettings
+from edge.cameras.camera import CameraReport
+from edge.cameras.opencv import OpenCVCamera
+from edge.cameras.stream_login import raise_if_refused
+from edge.errors import CameraNotOpened, CameraSettingRefused, CameraUriInvalid
+from edge.redaction import redacted
+
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+# Repeated by the supervisor; a camera that comes back is not waited for by an old attempt.
+CONNECT_LIMIT_S = 1.0
+# FFmpeg's own limits end before the supervisor's, so that its thread is not abandoned.
+SHARE_OF_LIMIT = 0.9
+
+
+def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettings) -> OpenCVCamera:
+    """Open a stream; credentials appear in no message, nor in what FFmpeg and OpenCV print.
+
+    Raises:
+        CameraUriInvalid: no host, or a port that is none.
+        CameraSettingRefused: settings were given; a stream takes none.
+        CameraLoginRefused: the camera does not accept user and password.
+        CameraNotOpened: refused, not reachable, or no stream.
+    """
+    identity = redacted(uri)
+    address = _address(uri, identity)
+    _refuse_settings(identity, sensor)
+    _connect(address, identity)
+    # FFmpeg and OpenCV print the address with its password when it does not open.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    opening_limit_s = SHARE_OF_LIMIT * supervision.opening_limit_s
+    capture = cv2.VideoCapture(
+        uri,
+        cv2.CAP_FFMPEG,
+        [
+            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(opening_limit_s * 1000)),
+            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, max(1, int(supervision.lost_after_s * 1000))),
+        ],
+    )
+    if not capture.isOpened():
+        capture.release()
+        raise_if_refused(uri, address.scheme, _host(address), _port(address), CONNECT_LIMIT_S)
+        raise CameraNotOpened(
+            f"{identity}: answers, but gives no stream that OpenCV {cv2.__version__} decodes. "
+            "Check the path of the address, and that the camera is not used to its limit."
+        )
+    return OpenCVCamera(
+        identity,
+        capture,
+        CameraReport(settings=_found(capture)),
+        # RTP stamps each exposure; of other streams FFmpeg counts frames and calls it time.
+        has_clock=address.scheme in ("rtsp", "rtsps"),
+        check=lambda: None,  # only pictures tell whether a stream lives
+    )
+
+
+def _address(uri: str, identity: str) -> SplitResult:
+    try:
+        address = urlsplit(uri)
+        valid = bool(address.hostname) and address.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise CameraUriInvalid(
+            f"{identity}: is not SCHEME://HOST[:PORT]/PATH. Write special characters of user and "
+            "password as %40 for @, %2F for /, %3A for :."
+        )
+    return address
+
+
+def _host(address: SplitResult) -> str:
+    return address.hostname or ""
+
+
+def _port(address: SplitResult) -> int:
+    return address.port or PORTS[address.scheme]
+
+
+def _refuse_settings(identity: str, sensor: SensorSettings) -> None:
+    asked = sensor.model_dump(exclude_defaults=True)
+    if asked:
+        raise CameraSettingRefused(
+            f"{identity}: camera.sensor.{next(iter(asked))} cannot be set on a network stream. "
+            "Set it on the camera's own page and remove it here."
+        )
+
+
+def _connect(address: SplitResult, identity: str) -> None:
+    """Knock before FFmpeg does: it cannot say why nobody opens."""
+    place = f"{_host(address)}:{_port(address)}"
+    try:
+        socket.create_connection((_host(address), _port(address)), CONNECT_LIMIT_S).close()
+    except socket.gaierror:
+        raise CameraNotOpened(
+            f"{identity}: the name {_host(address)!r} is not known here. Check the address, or "
+            "use the camera's IP address."
+        ) from None
+    except TimeoutError:
+        raise CameraNotOpened(
+            f"{identity}: no answer from {place}. Check that the camera is switched on and "
+            "reachable from this machine."
+        ) from None
+    except OSError as error:
+        raise CameraNotOpened(
+            f"{identity}: {place}: {error.strerror}. Check the port, and that the camera has "
+            "finished starting."
+        ) from None
+
+
+def _found(capture: cv2.VideoCapture) -> tuple[tuple[str, str], ...]:
+    width, height = (
+        int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    return (
+        ("size", f"{width} x {height}"),
+        ("frame_rate_fps", f"{capture.get(cv2.CAP_PROP_FPS):g}"),
+    )

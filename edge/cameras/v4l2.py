@@ -1,0 +1,130 @@
+"""USB cameras through V4L2: ``/dev/video0``, ``/dev/v4l/by-id/…``."""
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+import cv2
+
+from edge.camera_settings import SensorSettings
+from edge.cameras.camera import CameraReport
+from edge.cameras.opencv import OpenCVCamera
+from edge.cameras.v4l2_settings import apply_settings
+from edge.errors import CameraLost, CameraNotOpened
+
+# linux/videodev2.h
+VIDIOC_REQBUFS = 0xC0145608
+VIDIOC_STREAMON = 0x40045612
+VIDIOC_STREAMOFF = 0x40045613
+VIDEO_CAPTURE = 1
+MEMORY_MAPPED = 1
+PROBED_BUFFERS = 2
+
+
+def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
+    """Open a USB camera, always through V4L2, configure it and take a first picture.
+
+    Raises:
+        CameraNotOpened: absent, not permitted, not a camera, in use, or without bandwidth.
+        CameraSettingRefused: the camera does not take a setting as asked.
+    """
+    _check_device(device)
+    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
+    try:
+        if not capture.isOpened():
+            raise CameraNotOpened(
+                f"{device}: is no camera that V4L2 opens. Choose another device; "
+                "`v4l2-ctl --list-devices` shows them."
+            )
+        # Asks for fresh frames; drivers may ignore it, so nothing rests on it.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        settings = apply_settings(capture, sensor, device)
+        if not capture.grab():
+            capture.release()  # else the question why meets a device in use
+            raise CameraNotOpened(why_no_stream(device, streaming_errno(device)))
+    except BaseException:
+        capture.release()
+        raise
+    return OpenCVCamera(
+        device,
+        capture,
+        CameraReport(model=_name(device), settings=settings),
+        has_clock=True,  # the kernel stamps each buffer
+        check=lambda: check_present(device),
+    )
+
+
+def check_present(device: str) -> None:
+    """Tell whether the device node of an open camera is still there; it goes with the plug.
+
+    Raises:
+        CameraLost: it is not.
+    """
+    if not Path(device).exists():
+        raise CameraLost(f"{device}: was unplugged. Plug it in; it is opened again by itself.")
+
+
+def streaming_errno(device: str) -> int:
+    """Start and stop a stream to learn why one does not start; 0 when it does."""
+    try:
+        file = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        return error.errno or errno.EIO
+    try:
+        request = struct.pack("=5I", PROBED_BUFFERS, VIDEO_CAPTURE, MEMORY_MAPPED, 0, 0)
+        fcntl.ioctl(file, VIDIOC_REQBUFS, request)
+        kind = struct.pack("=i", VIDEO_CAPTURE)
+        fcntl.ioctl(file, VIDIOC_STREAMON, kind)
+        fcntl.ioctl(file, VIDIOC_STREAMOFF, kind)
+    except OSError as error:
+        return error.errno or errno.EIO
+    finally:
+        os.close(file)
+    return 0
+
+
+def why_no_stream(device: str, number: int) -> str:
+    """Return cause and next step for the error with which a stream did not start."""
+    if number == errno.ENOSPC:
+        return (
+            f"{device}: no USB bandwidth is left for this camera (errno 28; no disk is full). "
+            "Set camera.sensor.pixel_format: MJPG or a smaller size or rate, or plug the camera "
+            "into another root hub; `lsusb -t` shows them."
+        )
+    if number == errno.EBUSY:
+        return (
+            f"{device}: another program uses this camera. Close it; `fuser -v {device}` shows it."
+        )
+    cause = os.strerror(number) if number else "the stream starts, but no picture comes"
+    return f"{device}: gives no picture ({cause}). Check cable, hub and the camera's power."
+
+
+def _name(device: str) -> str | None:
+    """Return what the driver calls the camera."""
+    node = Path(device).resolve().name
+    try:
+        return Path(f"/sys/class/video4linux/{node}/name").read_text("utf-8").strip()
+    except OSError:
+        return None
+
+
+def _check_device(device: str) -> None:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK))
+    except FileNotFoundError:
+        found = [str(p) for p in sorted(Path("/dev").glob("v4l/by-id/*"))]
+        found = found or [str(p) for p in sorted(Path("/dev").glob("video*"))]
+        choice = f" or choose one of {', '.join(found)}" if found else ""
+        raise CameraNotOpened(
+            f"{device}: no such camera on this machine. Plug it in{choice}."
+        ) from None
+    except PermissionError:
+        raise CameraNotOpened(
+            f"{device}: not permitted. Add the user to the group 'video' and log in again."
+        ) from None
+    except OSError as error:
+        raise CameraNotOpened(
+            f"{device}: cannot be opened ({error.strerror}). Check that no other program uses it."
+        ) from None

@@ -1,0 +1,66 @@
+"""Video files as a camera."""
+
+import logging
+import time
+from pathlib import Path
+
+import cv2
+
+from edge.cameras.camera import EndOfPictures
+from edge.cameras.pace import Pace
+from edge.errors import CameraUriInvalid
+from edge.frame import Frame
+
+log = logging.getLogger(__name__)
+
+
+class VideoFile:
+    """A video file: finite, waits for its reader."""
+
+    simulated = True
+    can_wait = True
+
+    def __init__(self, path: Path, pace: Pace, loop: bool = False) -> None:
+        """Open the file.
+
+        Raises:
+            CameraUriInvalid: not a video that this OpenCV decodes.
+        """
+        self.identity = str(path)
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise CameraUriInvalid(
+                f"{path}: OpenCV {cv2.__version__} cannot decode this video. Check that it is "
+                "complete, or convert it: ffmpeg -i IN -c:v mjpeg OUT.avi"
+            )
+        self._source = path.absolute().as_uri()
+        self._pace = pace
+        self._loop = loop
+        self._number = 0
+
+    def read(self, timeout_s: float) -> Frame | None:
+        if not self._pace.due(timeout_s):
+            return None
+        done, pixels = self._capture.read()
+        if not done and self._loop and self._number:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            done, pixels = self._capture.read()
+        if not done:
+            self._warn_if_cut_short()
+            raise EndOfPictures
+        self._number += 1
+        return Frame(pixels, self._number, time.monotonic_ns(), time.time_ns(), source=self._source)
+
+    def close(self) -> None:
+        self._pace.close()
+        self._capture.release()
+
+    def _warn_if_cut_short(self) -> None:
+        declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if self._number < declared:
+            log.warning(
+                "%s: ended after %d of %d declared frames; the file may be cut short",
+                self.identity,
+                self._number,
+                declared,
+            )

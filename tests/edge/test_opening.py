@@ -1,0 +1,73 @@
+"""What a camera address means, and how it is shown."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.camera_settings import TriggerSettings
+from edge.cameras.opening import CameraKind, camera_kind, supervised_camera
+from edge.config import CameraSettings
+from edge.errors import CameraSettingRefused, CameraUriInvalid
+from edge.redaction import redacted
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("rtsp://me:secret@camera/1", CameraKind.STREAM),
+        ("HTTP://camera/video", CameraKind.STREAM),
+        ("0", CameraKind.DEVICE),
+        ("/dev/v4l/by-id/usb-none", CameraKind.DEVICE),
+        ("gige://192.0.2.7", CameraKind.GENICAM),
+        ("usb3://SN-7", CameraKind.GENICAM),
+        ("aravis://fake", CameraKind.GENICAM),
+        ("watch:///data/in", CameraKind.FOLDER),
+    ],
+)
+def test_cameras_are_recognized_without_opening_them(uri: str, kind: CameraKind) -> None:
+    assert camera_kind(uri) is kind
+    assert kind.is_live
+
+
+def test_files_are_not_live(tmp_path: Path) -> None:
+    (tmp_path / "line.avi").write_bytes(b"")
+
+    assert not camera_kind(str(tmp_path)).is_live
+    assert not camera_kind(str(tmp_path / "line.avi")).is_live
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtsp://me:secret@cam:554/1?channel=2", "rtsp://***@cam:554/1?channel=2"),
+        ("http://cam/v?user=me&pwd=secret&size=2", "http://cam/v?user=***&pwd=***&size=2"),
+        ("http://me:se@cret@cam/v", "http://***@cam/v"),
+        ("/data/a@b/frames", "/data/a@b/frames"),
+    ],
+)
+def test_addresses_are_shown_without_credentials(uri: str, shown: str) -> None:
+    assert redacted(uri) == shown
+
+
+@pytest.mark.parametrize("uri", ["0", "rtsp://me:secret@camera/1", "watch:///data/in"])
+def test_a_trigger_for_a_camera_that_takes_none_is_a_configuration_error(uri: str) -> None:
+    settings = CameraSettings(uri=uri, trigger=TriggerSettings(mode="hardware"))
+
+    with pytest.raises(CameraSettingRefused, match="free_run") as raised:
+        supervised_camera(settings, lambda _: None)
+
+    assert raised.value.exit_code == 78 and "secret" not in str(raised.value)
+
+
+def test_a_supervised_camera_has_the_traits_of_its_kind(tmp_path: Path) -> None:
+    stream = supervised_camera(CameraSettings(uri="rtsp://me:secret@camera/1"), lambda _: None)
+    device = supervised_camera(CameraSettings(uri="0"), lambda _: None)
+    folder = supervised_camera(CameraSettings(uri=f"watch://{tmp_path}"), lambda _: None)
+    fake = supervised_camera(CameraSettings(uri="aravis://fake"), lambda _: None)
+
+    assert (stream.identity, stream.can_wait) == ("rtsp://***@camera/1", False)
+    assert device.identity == "/dev/video0"
+    assert folder.can_wait and not folder.simulated
+    assert fake.simulated and not stream.simulated
+    with pytest.raises(CameraUriInvalid):
+        supervised_camera(CameraSettings(uri=str(tmp_path)), lambda _: None)

@@ -1,0 +1,224 @@
+"""Network streams: real HTTP, real MJPEG, every fault that a network camera has."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.camera_settings import SensorSettings, SupervisionSettings
+from edge.cameras.opening import open_camera, supervised_camera
+from edge.cameras.stream import open_stream
+from edge.cameras.stream_login import CameraLoginRefused
+from edge.cameras.supervision import CameraState
+from edge.config import CameraSettings
+from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
+from edge.frame import FrameStatus
+from tests.edge.network_camera import PASSWORD, Behaviour, NetworkCamera
+from tests.edge.stalls import Stalls
+from tests.edge.supervised_line import SupervisedLine
+
+LOST, STREAMING = CameraState.LOST, CameraState.STREAMING
+COMPLETE = FrameStatus.COMPLETE
+
+
+@pytest.fixture
+def network_camera() -> Iterator[NetworkCamera]:
+    with closing(NetworkCamera()) as one:
+        yield one
+
+
+@pytest.fixture
+def stalls() -> Iterator[Stalls]:
+    with closing(Stalls()) as meter:
+        yield meter
+
+
+@pytest.fixture(autouse=True)
+def no_password_anywhere(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """Whatever a test does: neither our log nor what FFmpeg and OpenCV print shows it."""
+    yield
+    assert PASSWORD not in "".join(capfd.readouterr()) + caplog.text
+
+
+def line_of(camera: NetworkCamera) -> SupervisedLine:
+    settings = CameraSettings(uri=camera.uri)
+    return SupervisedLine(lambda on_change: supervised_camera(settings, on_change))
+
+
+def test_a_stream_is_read_plainly_and_its_end_is_a_loss() -> None:
+    with closing(NetworkCamera(frames=10)) as network_camera:
+        camera = open_stream(network_camera.uri, SensorSettings(), SupervisionSettings())
+        frame = camera.read(1.0)
+
+        assert frame and frame.pixels.shape == (120, 160, 3) and frame.number == 1
+        assert not camera.simulated and not camera.can_wait
+        assert dict(camera.report().settings)["size"] == "160 x 120"
+        with pytest.raises(CameraLost) as raised:
+            while True:
+                camera.read(1.0)
+        camera.close()
+
+    assert raised.value.exit_code == 69
+    assert "***@127.0.0.1" in str(raised.value) and PASSWORD not in str(raised.value)
+
+
+def test_a_stream_that_falls_silent_is_lost_within_two_seconds_and_comes_back(
+    network_camera: NetworkCamera, stalls: Stalls
+) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(5)
+        network_camera.behaviour = Behaviour.SILENT
+        lost = line.read_until_state(LOST)
+        silent_s = (lost.since_ns - line.frames[-1].captured_ns) / 1e9
+
+        network_camera.behaviour = Behaviour.SOUND
+        returned_ns = time.monotonic_ns()
+        back = line.read_until_state(STREAMING)
+
+    assert silent_s < 2.0 + stalls.lasted_s
+    assert (back.since_ns - returned_ns) / 1e9 < 3.0 + stalls.lasted_s
+    assert (back.losses, back.recoveries) == (1, 1)
+
+
+def test_a_stream_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
+    network_camera: NetworkCamera, stalls: Stalls
+) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(5)
+        network_camera.behaviour = Behaviour.FROZEN
+        lost = line.read_until_state(LOST)
+        sound = [frame for frame in line.frames if frame.status is COMPLETE]
+        frozen = [frame for frame in line.frames if frame.status is FrameStatus.FROZEN]
+        line.read_until(lambda: network_camera.connections >= 3)
+        assert line.states == [STREAMING, LOST]
+        # The first of the frozen ones is a picture; every other one is not.
+        pictures = {frame.pixels.tobytes() for frame in sound}
+        assert len(pictures) == len(sound) and len(frozen) > 5
+
+        network_camera.behaviour = Behaviour.SOUND
+        line.read_until_state(STREAMING)
+
+    assert (lost.since_ns - sound[-1].captured_ns) / 1e9 < 2.0 + stalls.lasted_s
+    assert "none that is new" in lost.detail
+
+
+def test_a_dropped_connection_is_told_and_made_again(network_camera: NetworkCamera) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(5)
+        network_camera.hang_up()
+        lost = line.read_until_state(LOST)
+        line.read_until_state(STREAMING)
+        again = line.read_frames(3)
+
+    assert "stopped giving frames" in lost.detail
+    assert again[-1].epoch == 2
+
+
+def test_garbage_is_no_picture(network_camera: NetworkCamera) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(5)
+        network_camera.behaviour = Behaviour.GARBAGE
+        line.read_until_state(LOST)
+        shown = len([frame for frame in line.frames if frame.status is COMPLETE])
+        line.read_until(lambda: network_camera.connections >= 2)
+        assert len([frame for frame in line.frames if frame.status is COMPLETE]) == shown
+
+        network_camera.behaviour = Behaviour.SOUND
+        line.read_until_state(STREAMING)
+        assert line.states == [STREAMING, LOST, STREAMING]
+
+
+def test_five_restarts_are_five_recoveries_and_leave_nothing_behind(
+    network_camera: NetworkCamera,
+) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(5)
+        before = threads_and_files()
+        for _ in range(5):
+            network_camera.stop()
+            line.read_until_state(LOST)
+            network_camera.start()
+            line.read_until_state(STREAMING)
+
+        line.read_until(lambda: threads_and_files() <= before)
+        assert line.states == [STREAMING, *[LOST, STREAMING] * 5]
+        assert (line.camera.status.losses, line.camera.status.recoveries) == (5, 5)
+
+
+def threads_and_files() -> tuple[int, int]:
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    return threading.active_count(), files
+
+
+def test_a_wrong_password_is_a_configuration_error(network_camera: NetworkCamera) -> None:
+    network_camera.password = "another"
+    with closing(line_of(network_camera)) as line, pytest.raises(CameraLoginRefused) as raised:
+        line.camera.start()
+
+    assert raised.value.exit_code == 78
+    assert "does not accept user and password (401)" in str(raised.value)
+    assert PASSWORD not in str(raised.value)
+
+
+def test_a_password_that_is_changed_while_the_station_runs_is_waited_for(
+    network_camera: NetworkCamera,
+) -> None:
+    with closing(line_of(network_camera)) as line:
+        line.camera.start()
+        line.read_frames(3)
+        network_camera.password = "another"
+        network_camera.hang_up()
+        failed = line.read_until_state(CameraState.FAILED)
+        network_camera.password = PASSWORD
+        back = line.read_until_state(STREAMING)
+
+    assert "does not accept" in failed.detail
+    assert (back.losses, back.recoveries) == (1, 1)
+
+
+def test_a_camera_that_never_answers_is_not_opened() -> None:
+    with (
+        closing(NetworkCamera(frames=0, then_silent=True)) as network_camera,
+        pytest.raises(CameraNotOpened, match="gives no stream") as raised,
+    ):
+        open_stream(network_camera.uri, SensorSettings(), SupervisionSettings(opening_limit_s=0.5))
+
+    assert PASSWORD not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "cause"),
+    [
+        ("http://me:geheim@127.0.0.1:9/video", "Connection refused"),
+        ("rtsp://me:geheim@127.0.0.1:9/1", "Connection refused"),
+        ("http://me:geheim@camera.invalid/video", "'camera.invalid' is not known here"),
+    ],
+)
+def test_a_camera_that_is_not_there_is_told_and_no_password_is_shown(uri: str, cause: str) -> None:
+    with pytest.raises(CameraNotOpened) as raised:
+        open_camera(uri, CameraSettings(uri=uri))
+
+    assert cause in str(raised.value) and PASSWORD not in str(raised.value)
+
+
+@pytest.mark.parametrize("uri", ["http://", "http://me:geheim@camera:99999/v", "rtsp://[::1/1"])
+def test_an_address_that_is_none_is_a_configuration_error(uri: str) -> None:
+    with pytest.raises(CameraUriInvalid) as raised:
+        open_camera(uri, CameraSettings(uri=uri))
+
+    assert PASSWORD not in str(raised.value)
+
+
+def test_a_setting_for_a_stream_is_a_configuration_error(network_camera: NetworkCamera) -> None:
+    with pytest.raises(CameraSettingRefused, match=r"camera\.sensor\.exposure_us cannot be set"):
+        open_stream(network_camera.uri, SensorSettings(exposure_us=50), SupervisionSettings())
