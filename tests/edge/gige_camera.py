@@ -154,8 +154,9 @@ class GigECamera:
         assert answer == "ready\n", (self._folder / "errors.txt").read_text()
 
     def stop(self) -> None:
-        """Freeze it (SIGSTOP): the address exists, nothing answers."""
+        """Freeze it (SIGSTOP): the address exists, nothing answers. It is frozen on return."""
         self._send(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
         """End the freeze (SIGCONT)."""
