@@ -65,6 +65,10 @@ class Arrivals:
         due = [name for name, resting in self._resting.items() if self._is_due(resting, now_ns)]
         return sorted(due, key=lambda name: (self._resting[name].stamp.modified_ns, name))
 
+    def __len__(self) -> int:
+        """Return how many files something is known of."""
+        return len(self._known.keys() | self._resting.keys())
+
     def whole(self, name: str, stamp: Stamp | None) -> bool:
         """Note that a file was read; it is not told again until it is written again.
 
