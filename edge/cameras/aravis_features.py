@@ -17,15 +17,12 @@ class Features:
     """The features of an open camera, by the names of GenICam's SFNC or of older cameras.
 
     Every ``write`` takes the configuration's key and the names under which cameras know the
-    feature; the first that the camera has is used.
+    feature; the first that the camera has is used. Each method may raise ``CameraSettingRefused``
+    (the camera has no such feature, does not allow the value, or holds another one after it was
+    written) and ``CameraNotOpened`` (the camera does not answer any more).
 
     Attributes:
         applied: key and value of what was written, as read back.
-
-    Raises (all of them):
-        CameraSettingRefused: the camera has no such feature, does not allow the value, or holds
-            another one after it was written.
-        CameraNotOpened: the camera does not answer any more.
     """
 
     def __init__(self, aravis: Library, identity: str, device: Any) -> None:
@@ -55,12 +52,15 @@ class Features:
             return float(self.call(name, self._device.get_float_feature_value, name))
         return float(self.read_integer(name))
 
+    def choices(self, key: str, name: str) -> list[str]:
+        """Return the entries of an enumeration that may be chosen now."""
+        listing = self._device.dup_available_enumeration_feature_values_as_strings
+        return list(self.call(key, listing, name))
+
     def write_choice(self, key: str, names: Sequence[str], asked: str) -> None:
         """Write an entry of an enumeration."""
         name = self._first(key, names)
-        choices = self.call(
-            key, self._device.dup_available_enumeration_feature_values_as_strings, name
-        )
+        choices = self.choices(key, name)
         if asked not in choices:
             raise self.refusal(key, asked, f"it offers {', '.join(choices)}")
         self.call(key, self._device.set_string_feature_value, name, asked)

@@ -38,7 +38,7 @@ def apply_settings(
         CameraSettingRefused, CameraNotOpened: see ``Features``.
     """
     # While a trigger is armed, some cameras lock the rest.
-    _clear_triggers(features, camera)
+    _clear_triggers(features)
     features.switch("camera.trigger.mode", "AcquisitionMode", "Continuous")
     _write_format(features, sensor)
     _write_region(features, sensor)
@@ -66,9 +66,16 @@ def ask_for_chunks(aravis: Library, features: Features, camera: Any, sensor: Sen
         return None  # an extra that the inspection does not rest on
 
 
-def _clear_triggers(features: Features, camera: Any) -> None:
-    if features.offers("TriggerMode"):
-        features.call("camera.trigger", camera.clear_triggers)
+def _clear_triggers(features: Features) -> None:
+    key = "camera.trigger.mode"
+    if not features.offers("TriggerMode"):
+        return
+    if not features.offers("TriggerSelector"):
+        features.switch(key, "TriggerMode", "Off")
+        return
+    for selector in features.choices(key, "TriggerSelector"):
+        features.write_choice(key, ["TriggerSelector"], selector)
+        features.switch(key, "TriggerMode", "Off")
 
 
 def _write_format(features: Features, sensor: SensorSettings) -> None:
@@ -77,7 +84,9 @@ def _write_format(features: Features, sensor: SensorSettings) -> None:
     asked = sensor.pixel_format or features.read_text("PixelFormat")
     if asked not in FORMATS:
         raise features.refusal(key, asked, known)
-    features.write_choice(key, ["PixelFormat"], asked)
+    if sensor.pixel_format is not None:
+        features.write_choice(key, ["PixelFormat"], asked)
+    features.applied[key] = asked
 
 
 def _write_region(features: Features, sensor: SensorSettings) -> None:

@@ -9,6 +9,7 @@ import pytest
 from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.aravis import open_aravis
 from edge.errors import CameraSettingRefused
+from edge.frame import FrameStatus
 from tests.edge.aravis_fixtures import FREE_RUN, first_that, next_picture, opened
 from tests.edge.gige_camera import GigECamera, Picture
 
@@ -237,3 +238,14 @@ def test_exposure_and_gain_travel_with_each_picture() -> None:
     assert (silent.telemetry.exposure_us, silent.telemetry.gain_db) == (None, None)
     for frame in (told, later, silent):
         assert np.array_equal(frame.pixels, PICTURE)
+
+
+def test_a_picture_that_is_not_as_the_camera_was_set_is_not_complete(device: GigECamera) -> None:
+    with opened(device.uri, pixel_format="Mono8") as camera:
+        next_picture(camera)
+        # As if another program had reached the camera: the same bytes now mean something else.
+        camera._camera.set_string("PixelFormat", "BayerRG8")
+        coloured = first_that(camera, lambda frame: frame.status is FrameStatus.INCOMPLETE)
+
+    assert coloured.pixels.size == 0
+    assert coloured.detail == "the pixel format is BayerRG8, the camera was set to Mono8"
