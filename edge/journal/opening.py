@@ -80,6 +80,7 @@ def open_journal(
         (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
         lost = _skip_lost(connection, journal, read_witness(folder))
         witness = Witness(folder, journal)
+        witness.note(read_tally(connection))  # takes its room on the disk now
     except (sqlite3.Error, OSError) as error:
         lock.release()
         raise JournalUnavailable(

@@ -8,6 +8,7 @@ power loss it is at worst older than the journal.
 
 import os
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,8 @@ class Witness:
         """Note what is committed. It replaces bytes in place and so needs no room on the disk."""
         text = f"{self._journal} {tally.position} {tally.verdict_seq} {tally.event_seq}"
         line = f"{text} {zlib.crc32(text.encode())}".ljust(_LENGTH - 1) + "\n"
-        os.pwrite(self._descriptor, line.encode(), 0)
+        with suppress(OSError):  # one that fell behind says less, never anything wrong
+            os.pwrite(self._descriptor, line.encode(), 0)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -22,11 +22,13 @@ from edge.journal.ledger import Ledger
 from edge.journal.opening import Journal, note_damage
 from edge.journal.records import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
 from edge.journal.trouble import is_damage, passes
+from edge.messaging.text import bounded
 
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING_INTERVAL_NS = 60_000_000_000
 BACK_OFF_S = (0.05, 0.5)
+LONGEST_REASON = 300
 # A disk that refuses when the station stops gets so long to change its mind.
 CLOSING_LIMIT_NS = 5_000_000_000
 
@@ -45,6 +47,10 @@ class JournalWriter:
     ``run`` is the body of the one thread that writes; everything else may be called by any thread
     and never waits for the disk. What was accepted is never given up while the process lives: a
     full or failing disk makes it wait, and ``on_trouble`` says so.
+
+    Attributes:
+        fill: how full the journal is.
+        dropped: OK verdicts that this run deleted unsent.
     """
 
     def __init__(
@@ -89,10 +95,11 @@ class JournalWriter:
         self._began_ns = clock_ns() - self._ledger.tally.station_ns
         self._housekeeping_due_ns = clock_ns()
         self._trouble: str | None = None
+        self._dropping = 0
         self.dropped = 0
-        used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
-        self.fill = level(used, Fill.ROOM, bounds)
-        self._intake = Intake(bounds, queue_bound, used, self.fill)
+        self._used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
+        self.fill = level(self._used, Fill.ROOM, bounds)
+        self._intake = Intake(bounds, queue_bound, self._used, self.fill)
 
     @property
     def refusal(self) -> Refusal | None:
@@ -123,7 +130,7 @@ class JournalWriter:
 
     def bury(self, position: int, reason: str) -> bool:
         """Make a row a dead letter, with one of the next commits; False as of ``acknowledge``."""
-        return self._intake.bury(position, reason)
+        return self._intake.bury(position, bounded(reason, LONGEST_REASON))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything accepted is durable and told; tell whether that came."""
@@ -191,6 +198,7 @@ class JournalWriter:
             if late or not self._intake.more(group, self._rows):
                 break
         self._remove_expired()
+        self._used = usage(ledger.tally, ledger.used_bytes(), self._bounds)
         ledger.commit()
         self._journal.witness.note(ledger.tally)
         return committed
@@ -224,9 +232,8 @@ class JournalWriter:
             self._trouble = None
             log.info("the journal can be written again")
             self._on_trouble(None)
-        used = usage(self._ledger.tally, self._ledger.used_bytes(), self._bounds)
-        fill = level(used, self.fill, self._bounds)
-        self._intake.done(group, used, fill)
+        fill = level(self._used, self.fill, self._bounds)
+        self._intake.done(group, self._used, fill)
         if self._dropping:
             log.error("the journal is full; %d OK verdicts were deleted unsent", self._dropping)
             self.dropped += self._dropping

@@ -42,7 +42,7 @@ FULL_VERDICT = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     """A journal of a full verdict, an event and ten short verdicts, a second apart."""
     seconds = iter(range(1000))
     with running_writer(

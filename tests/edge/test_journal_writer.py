@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.journal.database import Synchronous
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.records import (
@@ -223,3 +224,27 @@ def test_without_a_relay_rows_are_settled_at_once(tmp_path: Path) -> None:
         with closing(Outbox(running.path)) as outbox:
             assert outbox.backlog().count == 0
             assert outbox.rows(RecordKind.VERDICT, 1, 1, 1)[0].acknowledged
+
+
+@pytest.mark.parametrize(("asked", "level"), [(Synchronous.FULL, 2), (Synchronous.NORMAL, 1)])
+def test_power_loss_is_what_synchronous_full_is_for(
+    asked: Synchronous, level: int, tmp_path: Path
+) -> None:
+    journal = open_journal(tmp_path, asked)
+
+    assert journal.connection.execute("PRAGMA synchronous").fetchone() == (level,)
+    assert journal.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    journal.close()
+
+
+def test_a_backlog_is_read_in_small_steps_through_its_index(tmp_path: Path) -> None:
+    with running_writer(tmp_path) as running:
+        running.write(*(verdict(n) for n in range(100)))
+        with closing(sqlite3.connect(running.path)) as connection:
+            plan = connection.execute(
+                "EXPLAIN QUERY PLAN SELECT payload FROM record INDEXED BY record_waiting WHERE"
+                " acknowledged = 0 AND dead IS NULL AND position > 5 ORDER BY position LIMIT 9"
+            ).fetchall()
+
+    assert len(plan) == 1
+    assert "record_waiting (position>?)" in plan[0][3]
