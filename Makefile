@@ -7,7 +7,7 @@ DEMO := build/demo-bundle
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle test bench lint packages clean
+.PHONY: demo demo-bundle test soak bench lint packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 demo: $(EDGE)/installed
@@ -30,6 +30,10 @@ demo-bundle: $(DEV)/installed
 test: packages $(DEV)/installed lint
 	$(DEV)/bin/python -m pytest
 
+# The same promises for longer: faults that are rare, kill and restart for hours if you like.
+soak: packages $(DEV)/installed
+	EDGE_SOAK=1 $(DEV)/bin/python -m pytest tests/edge
+
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.bench
@@ -43,6 +47,9 @@ lint: $(DEV)/installed
 packages:
 	@command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| PATH="$$PATH:/usr/sbin" tests/install-packages mosquitto mosquitto-clients
+	@command -v systemd-analyze >/dev/null && command -v openssl >/dev/null \
+		&& command -v shellcheck >/dev/null \
+		|| tests/install-packages systemd openssl shellcheck
 	@ls /usr/lib/*/girepository-1.0/Aravis-0.8.typelib >/dev/null 2>&1 \
 		&& command -v gcc >/dev/null && pkg-config --exists gobject-introspection-1.0 cairo \
 		&& $(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \

@@ -258,9 +258,10 @@ def read_password(path: Path) -> str:
     Raises:
         ConfigurationInvalid: missing, empty, or open to others.
     """
+    path, guarded = granted_path(path)
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
+        if mode & 0o077 and not guarded:
             raise ConfigurationInvalid(
                 f"{path}: the password file is open to others (mode {mode:04o}). "
                 f"Run: chmod 600 {path}"
@@ -278,6 +279,25 @@ def read_password(path: Path) -> str:
     return password
 
 
+def granted_path(path: Path) -> tuple[Path, bool]:
+    """Return where a secret lies, and whether systemd guards it (``LoadCredential=``).
+
+    Raises:
+        ConfigurationInvalid: it names systemd's folder of credentials, and there is none.
+    """
+    granted = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    name = str(path)
+    if name.startswith(_CREDENTIALS):
+        if not granted:
+            raise ConfigurationInvalid(
+                f"{path}: no systemd credentials here. Start the station as edge-run@NAME, or "
+                "name a file."
+            )
+        path = Path(granted) / name.removeprefix(_CREDENTIALS)
+    return path, bool(granted) and path.is_relative_to(granted)
+
+
+_CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 _PATHS = (
     ("camera", "uri"),
     ("model", "path"),
@@ -300,9 +320,13 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(keys, dict):
             continue
         text = keys.get(key)
-        if isinstance(text, str) and text and "://" not in text and not text.isdecimal():
+        if isinstance(text, str) and text and not text.startswith(_CREDENTIALS) and _is_path(text):
             moved[section] = {**keys, key: os.path.normpath(file.absolute().parent / text)}
     return moved
+
+
+def _is_path(text: str) -> bool:
+    return "://" not in text and not text.isdecimal()
 
 
 def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> str:

@@ -1,19 +1,15 @@
 """The camera of a station: files as they are, live ones under supervision, and who is told."""
 
 from collections.abc import Callable
-from typing import cast
 
-from edge.cameras.camera import Camera, LiveCamera
-from edge.cameras.opening import CameraKind, camera_kind, open_camera
+from edge.cameras.camera import Camera
+from edge.cameras.opening import camera_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraState, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
 from edge.errors import CameraError, CameraNotOpened, ConfigurationError
 from edge.messaging.event import Event, Severity
-from edge.redaction import redacted
 from edge.station.health import Health
-
-_FILES = frozenset({CameraKind.PICTURES, CameraKind.VIDEO})
 
 
 class CameraWatch:
@@ -52,6 +48,7 @@ class CameraWatch:
         self._back = back
         self._give_up = give_up
         self._away = False
+        self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
         if settings.trigger.mode != "free_run" and not isinstance(self.camera, SupervisedCamera):
             raise ConfigurationError(
@@ -91,35 +88,24 @@ class CameraWatch:
         self.camera.trigger()
 
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
-        kind = camera_kind(settings.uri)
-        if kind in _FILES:
-            return open_camera(settings.uri, settings)
-        return SupervisedCamera(
-            lambda: cast(LiveCamera, open_camera(settings.uri, settings)),
-            settings.supervision,
-            triggered=settings.trigger.mode != "free_run",
-            on_change=self._changed,
-            identity=redacted(settings.uri),
-            simulated=kind is getattr(CameraKind, "WATCHED_FOLDER", None) or settings.uri == "aravis://fake",
-            can_wait=kind is getattr(CameraKind, "WATCHED_FOLDER", None),
-        )
+        if camera_kind(settings.uri).is_live:
+            return supervised_camera(settings, self._changed)
+        return open_camera(settings.uri, settings)
 
     def _changed(self, status: CameraStatus) -> None:
         self._health.set("camera_lost", status.state is CameraState.LOST, status.detail)
         self._health.set("camera_failed", status.state is CameraState.FAILED, status.detail)
-        if status.state in AWAY:
-            if not self._away:
-                self._away = True
-                self._lost(status)
-        elif status.working:
+        if status.state in AWAY and not self._away:
+            self._away = True
+            self._lost(status)
+        elif status.working and not self._works:
+            self._back()
             if self._away:
                 self._record_event(
                     Event("camera_back", Severity.INFO, "the camera is back", _counts(status))
                 )
-            # Also when it waits for its trigger again: its counter goes on.
-            if self._away or status.recoveries == status.losses == 0:
-                self._back()
             self._away = False
+        self._works = status.working
 
     def _lost(self, status: CameraStatus) -> None:
         self._record_event(Event("camera_lost", Severity.ALARM, status.detail, _counts(status)))

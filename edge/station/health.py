@@ -13,7 +13,7 @@ class Health:
 
     def __init__(self, on_change: Callable[[tuple[str, ...]], None] = lambda _: None) -> None:
         self._on_change = on_change
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # who is told may ask for the reasons
         self._reasons: dict[str, str] = {}
 
     def set(self, reason: str, wrong: bool, detail: str = "") -> None:

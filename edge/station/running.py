@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # Frames that wait for their hash and their payload.
 RECORD_QUEUE_BOUND = 32
 THREAD_STOP_LIMIT_S = 3.0
+# A model that takes longer to compile and test will not come.
+RELOAD_LIMIT_S = 600.0
 
 
 class Running:
@@ -330,7 +332,8 @@ class Running:
     def _reload(self) -> Mapping[str, Datum]:
         self.manager.reloading("reading the settings")
         try:
-            done = self._loaded.reload()
+            with self.manager.more_time(RELOAD_LIMIT_S):
+                done = self._loaded.reload()
         except StationError as error:
             self._recording.event(Event("reload_refused", Severity.WARNING, str(error)))
             raise

@@ -61,10 +61,11 @@ class Beats:
         cls, heartbeats: Heartbeats, inspectors: int, capture_s: float, inspect_s: float
     ) -> "Beats":
         """Add the stages of a station with so many inspectors."""
-        return cls(
-            heartbeats.stage("capture", capture_s, critical=True),
-            tuple(
-                heartbeats.stage(f"inspect {index + 1}", inspect_s, critical=True)
-                for index in range(inspectors)
-            ),
+        capture = heartbeats.stage("capture", capture_s, critical=True)
+        inspect = tuple(
+            heartbeats.stage(f"inspect {index + 1}", inspect_s, critical=True)
+            for index in range(inspectors)
         )
+        for beat in (capture, *inspect):
+            beat.rest()  # until there is something to do
+        return cls(capture, inspect)

@@ -1,0 +1,266 @@
+"""The whole line: camera, station, journal and broker, each real and in a process of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.edge.broker import Broker
+from tests.edge.gige_camera import GigECamera
+from tests.edge.station_process import StationProcess, until
+from tests.small_bundle import defective_picture, good_picture
+from tests.soak import times
+
+NOISE = 2
+
+
+@pytest.fixture
+def camera() -> Iterator[GigECamera]:
+    """A camera that shows a good part and a defective one in turn."""
+    with GigECamera([good_picture(1), defective_picture(2)], rate_fps=20, noise=NOISE) as one:
+        yield one
+
+
+@pytest.fixture
+def line(
+    tmp_path: Path, bundle: Path, running_broker: Broker, camera: GigECamera
+) -> Iterator[StationProcess]:
+    """A station that is not started yet."""
+    settings = {"camera": {"uri": camera.uri}, "model": {"path": str(bundle)}}
+    station = StationProcess(tmp_path, running_broker, settings)
+    yield station
+    station.close()
+
+
+def results(verdicts: list[dict[str, Any]]) -> list[str]:
+    return [verdict["result"] for verdict in verdicts]
+
+
+def triggered(line: StationProcess, **trigger: Any) -> None:
+    line.settings["camera"]["trigger"] = trigger
+    # One picture for each exposure: identical ones would be frozen.
+    line.settings["camera"]["supervision"] = {"frozen_after": 0}
+
+
+def test_good_and_defective_parts_travel_through_gige_vision_into_verdicts(
+    line: StationProcess,
+) -> None:
+    with line:
+        line.states("online")
+        verdicts = line.verdicts(20)
+
+        assert line.stop() == 0
+
+    assert {"OK", "NOK"} == set(results(verdicts))
+    by_picture = {verdict["frame"]["id"] % 2: verdict["result"] for verdict in verdicts}
+    assert all(by_picture[v["frame"]["id"] % 2] == v["result"] for v in verdicts)
+    assert all(v["frame"]["missing_packets"] == 0 for v in verdicts)
+    assert not any(v["simulated"] for v in verdicts)
+    assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
+
+
+def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_itself(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    rounds = times(5, 50)
+    with line:
+        line.states("online")
+        process = psutil.Process(line.pid)
+        before: list[tuple[int, int]] = []
+        for number in range(1, rounds + 1):
+            line.verdicts(1)
+            last = [v for v in line.verdicts(1) if v["reason"] != "camera_lost"][-1]
+            camera.kill()
+            lost = line.events("camera_lost", number)[-1]
+            states = line.states("degraded", number)
+            assert "camera_lost" in states[-1]["reasons"]
+            # The last picture may be as young as the kill; the broker's clock is ours.
+            assert lost["_arrived_s"] - last["_arrived_s"] < 4.0
+            camera.start()
+            line.events("camera_back", number)
+            line.states("online", number + 1)
+            before.append((process.num_threads(), process.num_fds()))
+        verdicts = line.verdicts(1)
+
+    told = [v for v in verdicts if v["reason"] == "camera_lost"]
+    assert len(told) == rounds
+    assert results(told) == ["ERROR"] * rounds
+    threads, descriptors = zip(*before, strict=True)
+    assert max(threads) - threads[0] <= 1
+    assert max(descriptors) - descriptors[0] <= 2
+
+
+def test_a_camera_that_is_absent_at_the_start_is_waited_for(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    camera.kill()
+    with line:
+        state = line.states("degraded")[-1]
+        assert state["reasons"] == ["camera_lost"]
+        camera.start()
+        line.states("online")
+        line.verdicts(3)
+
+        assert line.stop() == 0
+
+
+def test_each_triggered_part_gets_its_own_picture_and_one_verdict(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="software")
+    count = times(8, 100)
+    with line:
+        line.states("online")
+        for number in range(count):
+            line.trigger(f"t{number}", f"part-{number}")
+            line.phases("exposed", number + 1)
+        verdicts = line.verdicts(count)
+
+    assert [v["part_id"] for v in verdicts] == [f"part-{n}" for n in range(count)]
+    assert results(verdicts) == ["OK", "NOK"] * (count // 2)
+    assert {v["trigger_source"] for v in verdicts} == {"software"}
+    assert all(v["duration_ms"]["trigger_to_frame"] > 0 for v in verdicts)
+
+
+def test_the_same_trigger_again_is_answered_and_exposes_nothing(line: StationProcess) -> None:
+    triggered(line, mode="software")
+    with line:
+        line.states("online")
+        for _ in range(3):
+            line.trigger("t1", "part-1")
+        line.phases("exposed", 1)
+        line.trigger("t2", "part-2")
+        verdicts = line.verdicts(2)
+
+    assert [v["trigger_id"] for v in verdicts] == ["t1", "t2"]
+    assert results(verdicts) == ["OK", "NOK"]
+
+
+def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="hardware", frame_timeout_ms=1000)
+    with line:
+        line.states("online")
+        line.trigger("t1", "first")
+        line.phases("accepted", 1)
+        camera.edge()
+        line.verdicts(1)
+        line.trigger("t2", "missed")
+        line.trigger("t3", "behind it")
+        line.phases("accepted", 3)
+        camera.lose_exposure()
+        camera.edge()
+        verdicts = line.verdicts(3)
+
+    by_part = {v["part_id"]: (v["result"], v["reason"]) for v in verdicts}
+    assert by_part["first"] == ("OK", "score_below")
+    assert by_part["missed"] == by_part["behind it"] == ("ERROR", "overrun")
+
+
+def test_a_part_whose_picture_never_comes_is_an_error_by_its_deadline(
+    line: StationProcess,
+) -> None:
+    triggered(line, mode="hardware", frame_timeout_ms=60_000)
+    with line:
+        line.states("online")
+        line.trigger("t1", "never", deadline_ms=300)
+        (verdict,) = line.verdicts(1)
+
+    assert (verdict["result"], verdict["reason"]) == ("ERROR", "timeout")
+    assert verdict["part_id"] == "never"
+    assert verdict["deadline_ms"] == 300
+
+
+def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rejected(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="hardware", frame_timeout_ms=60_000)
+    with line:
+        line.states("online")
+        line.trigger("t1", "waits")
+        line.phases("accepted", 1)
+        camera.kill()
+        line.states("degraded")
+        line.trigger("t2", "comes later")
+        line.phases("rejected", 1)
+        verdicts = line.verdicts(2)
+
+    assert {v["part_id"]: v["reason"] for v in verdicts} == {
+        "waits": "camera_lost",
+        "comes later": "camera_lost",
+    }
+    assert results(verdicts) == ["ERROR", "ERROR"]
+
+
+@pytest.mark.parametrize("loss", [0.001, 0.02])
+def test_pictures_with_lost_packets_are_never_ok(
+    line: StationProcess, camera: GigECamera, loss: float
+) -> None:
+    camera.set_loss(loss)
+    line.settings["camera"]["supervision"] = {"lost_after_s": 30.0}
+    with line:
+        verdicts = line.verdicts(30)
+        camera.set_loss(0.5)
+        last = verdicts[-1]["seq"]
+        verdicts += line.verdicts(last + 10)
+
+    assert any(v["reason"] == "frame_incomplete" for v in verdicts)
+    assert all(v["result"] == "ERROR" for v in verdicts if v["frame"]["missing_packets"])
+    assert all(v["frame"]["missing_packets"] == 0 for v in verdicts if v["result"] == "OK")
+
+
+def test_a_picture_that_is_repeated_bit_by_bit_is_never_ok_again(
+    tmp_path: Path, bundle: Path, running_broker: Broker
+) -> None:
+    settings: dict[str, Any] = {"model": {"path": str(bundle)}}
+    with GigECamera([good_picture()], rate_fps=20) as frozen:
+        settings["camera"] = {"uri": frozen.uri, "supervision": {"lost_after_s": 30.0}}
+        with StationProcess(tmp_path, running_broker, settings) as line:
+            verdicts = line.verdicts(10)
+
+    assert results(verdicts).count("OK") <= 1
+    assert {v["reason"] for v in verdicts if v["result"] != "OK"} == {"frame_frozen"}
+
+
+def test_a_reload_takes_new_limits_over_between_two_parts(line: StationProcess) -> None:
+    with line:
+        line.verdicts(4)
+        line.settings["decision"] = {"image_threshold": 1000.0}
+        line.reload()
+        line.events("model_exchanged")
+        seen = line.verdicts(1)
+        after = line.verdicts(seen[-1]["seq"] + 6)[-4:]
+
+    assert set(results(after)) == {"OK"}
+    assert {v["raw_threshold"] for v in after} == {1000.0}
+    assert after[-1]["config_sha256"] != seen[0]["config_sha256"]
+
+
+@pytest.mark.parametrize("wrong", ["unknown key", "needs a restart", "damaged bundle"])
+def test_a_reload_that_cannot_be_done_changes_nothing(
+    line: StationProcess, tmp_path: Path, bundle: Path, wrong: str
+) -> None:
+    with line:
+        line.verdicts(2)
+        if wrong == "unknown key":
+            line.settings["decision"] = {"treshold": 3}
+        elif wrong == "needs a restart":
+            line.settings["camera"]["queue_depth"] = 3
+        else:
+            copy = tmp_path / "part.xml"
+            for suffix in (".xml", ".bin", ".json"):
+                copy.with_suffix(suffix).write_bytes(bundle.with_suffix(suffix).read_bytes())
+            copy.with_suffix(".bin").write_bytes(b"\0")
+            line.settings["model"]["path"] = str(copy)
+        line.reload()
+        until(lambda: "not reloaded" in line.log, "the reload is refused")
+        seen = line.verdicts(1)
+        after = line.verdicts(seen[-1]["seq"] + 4)
+
+        assert line.stop() == 0
+
+    assert len({v["config_sha256"] for v in after}) == 1
+    assert {"OK", "NOK"} == set(results(after))
