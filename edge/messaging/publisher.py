@@ -325,6 +325,9 @@ class MqttPublisher:
             self._note_delivery(connection)
             connection.turn(self._wait_s())
             self._take(connection)
+            if self._relay.forgotten(self._clock_ns()):
+                self._complain("the broker does not acknowledge what it was sent; reconnecting")
+                break
         if self._stopping.is_set():
             self._say_goodbye(connection)
 

@@ -28,6 +28,10 @@ WINDOW = 20
 RESEND_SHARE = 5
 ROWS_PER_READ = 256
 MOST_RESENDS = 8
+# A resend that is cut off more often is given up; its sender may ask again.
+MOST_INTERRUPTIONS = 5
+# A broker that lives and does not acknowledge for so long has forgotten: a new connection helps.
+ACK_LIMIT_NS = 30_000_000_000
 # While the journal's disk stands still, so many rows are sent and no more.
 MOST_UNMARKED = 1000
 # A row that is older than this when it is sent is marked as replayed.
@@ -103,9 +107,11 @@ class _Resending:
     rows: deque[Row] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
     delivered: int = 0
+    interrupted: int = 0
 
     def start_over(self) -> None:
         """Go back to the oldest row that is not acknowledged."""
+        self.interrupted += 1
         self.next_seq = min((*self.in_flight, *(row.seq for row in self.rows), self.next_seq))
         self.rows.clear()
         self.in_flight.clear()
@@ -119,6 +125,7 @@ class _Resending:
 class _Sent:
     row: Row
     resending: _Resending | None
+    sent_ns: int
 
 
 class Relay:
@@ -191,8 +198,11 @@ class Relay:
         """Start over from the table, for a new connection."""
         self._session = session
         self._in_flight.clear()
-        for resending in self._resends:
+        for resending in list(self._resends):
             resending.start_over()
+            if resending.interrupted > MOST_INTERRUPTIONS:  # perhaps by what it sends
+                self._resends.remove(resending)
+                self._answer(resending, Status.FAILED, "connection_lost")
         self._go_back_to_oldest()
 
     def end(self, reason: ReasonCode | None, now_ns: int) -> None:
@@ -201,6 +211,11 @@ class Relay:
             oldest = next(iter(self._in_flight.values()))
             if oldest.resending is None:
                 self._note_refusal(oldest.row, reason, now_ns, len(self._in_flight) == 1)
+
+    def forgotten(self, now_ns: int) -> bool:
+        """Tell whether the broker owes an acknowledgement for longer than it should."""
+        oldest = next(iter(self._in_flight.values()), None)
+        return oldest is not None and now_ns - oldest.sent_ns > ACK_LIMIT_NS
 
     def look_again(self) -> None:
         """Read the table again: there may be new rows."""
@@ -240,8 +255,9 @@ class Relay:
             if len(self._in_flight) - resent < window - share and (row := self._next_row()):
                 self._send_new(row, connection, now_ns)
             elif resent < share and (again := self._next_resent()):
-                self._resends[0].in_flight.add(again.seq)
-                self._send(again, True, self._resends[0], connection)
+                if self._too_large(again, connection) is None:
+                    self._resends[0].in_flight.add(again.seq)
+                    self._send(again, True, self._resends[0], connection, now_ns)
             else:
                 return
 
@@ -300,24 +316,35 @@ class Relay:
             self._advance()  # acknowledged, and not marked yet when it was read
 
     def _send_new(self, row: Row, connection: Connection, now_ns: int) -> None:
-        topic, largest = self._topics[row.kind], connection.largest_bytes
+        fault = self._too_large(row, connection)
+        if fault is not None:
+            self._bury(row, fault)
+            return
         replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
-        if largest is not None:
-            content = for_sending(row.payload, self._session, replayed)
-            size = connection.packet_bytes(topic, content, SCHEMAS[row.kind])
-            if size > largest:
-                self._bury(row, f"{size} bytes; the broker takes packets of {largest}")
-                return
         self._sent_through = row.position
         self._may_have_been_sent[row.kind] = max(self._may_have_been_sent[row.kind], row.seq)
-        self._send(row, replayed, None, connection)
+        self._send(row, replayed, None, connection, now_ns)
+
+    def _too_large(self, row: Row, connection: Connection) -> str | None:
+        if connection.largest_bytes is None:
+            return None
+        content = for_sending(row.payload, self._session, replayed=False)
+        size = connection.packet_bytes(self._topics[row.kind], content, SCHEMAS[row.kind])
+        if size <= connection.largest_bytes:
+            return None
+        return f"{size} bytes; the broker takes packets of {connection.largest_bytes}"
 
     def _send(
-        self, row: Row, replayed: bool, resending: _Resending | None, connection: Connection
+        self,
+        row: Row,
+        replayed: bool,
+        resending: _Resending | None,
+        connection: Connection,
+        now_ns: int,
     ) -> None:
         content = for_sending(row.payload, self._session, replayed)
         mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
-        self._in_flight[mid] = _Sent(row, resending)
+        self._in_flight[mid] = _Sent(row, resending, now_ns)
         if row.kind is RecordKind.VERDICT and resending is None:
             self.newest_verdict = content
 
@@ -330,8 +357,11 @@ class Relay:
             )
             resending.next_seq = rows[-1].seq + 1 if rows else order.to_seq + 1
             # What was never sent comes by itself, in its turn.
+            sent_through = max(self._done_through, self._sent_through)
             resending.rows.extend(
-                row for row in rows if row.position <= max(self._done_through, self._sent_through)
+                row
+                for row in rows
+                if row.acknowledged or row.dead is not None or row.position <= sent_through
             )
         if resending.rows:
             return resending.rows.popleft()
@@ -340,18 +370,21 @@ class Relay:
 
     def _answer_ended(self) -> None:
         while self._resends and self._resends[0].ended:
-            resending = self._resends.popleft()
-            order = resending.order
-            wanted = order.to_seq - order.from_seq + 1
-            self._on_answer(
-                Answer(
-                    order.request,
-                    Status.DONE,
-                    f"{resending.delivered} of {wanted} records sent again. The journal keeps "
-                    "records for journal.retention_days.",
-                    data={"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
-                )
+            self._answer(self._resends.popleft(), Status.DONE, None)
+
+    def _answer(self, resending: _Resending, status: Status, reason: str | None) -> None:
+        order = resending.order
+        wanted = order.to_seq - order.from_seq + 1
+        self._on_answer(
+            Answer(
+                order.request,
+                status,
+                f"{resending.delivered} of {wanted} records sent again. The journal keeps records "
+                "for journal.retention_days.",
+                reason,
+                {"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
             )
+        )
 
     def _note_refusal(self, row: Row, reason: ReasonCode, now_ns: int, alone: bool) -> None:
         """Keep the row, pause, and send it alone; give it up if it is the row's own fault."""

@@ -97,6 +97,16 @@ class Broker:
         while not database.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def reconfigure(self, line: str) -> None:
+        """Change the line of the configuration that begins so, and start anew."""
+        self.save()
+        self.stop()
+        key = line.split()[0]
+        old = self._config.read_text().splitlines()
+        kept = [line if one.split()[:1] == [key] else one for one in old]
+        self._config.write_text("\n".join(kept) + "\n")
+        self.start()
+
     def reload(self) -> None:
         """Let it read passwords and access rules again."""
         assert self._process is not None
