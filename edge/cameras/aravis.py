@@ -1,6 +1,5 @@
 """GigE Vision and USB3 Vision cameras, through Aravis."""
 
-import logging
 import threading
 import time
 from contextlib import suppress
@@ -40,8 +39,6 @@ __all__ = [
     "open_aravis",
     "parse_uri",
 ]
-
-log = logging.getLogger(__name__)
 
 # What the kernel grants of it is bounded by net.core.rmem_max.
 SOCKET_BUFFER_BYTES = 32 << 20
