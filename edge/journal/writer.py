@@ -234,9 +234,9 @@ class JournalWriter:
             self._on_trouble(None)
         fill = level(self._used, self.fill, self._bounds)
         self._intake.done(group, self._used, fill)
-        if self._dropping:
-            log.error("the journal is full; %d OK verdicts were deleted unsent", self._dropping)
-            self.dropped += self._dropping
+        if self._dropping and not self.dropped:  # once; the events in the journal name them all
+            log.error("the journal is full; OK verdicts are deleted unsent, oldest first")
+        self.dropped += self._dropping
         if fill is not self.fill:
             self.fill = fill
             self._on_fill(fill)

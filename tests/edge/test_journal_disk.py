@@ -128,7 +128,7 @@ def test_an_input_output_error_makes_entries_wait_and_loses_none(tmp_path: Path)
     process = start(tmp_path, 1, 150_000, 400)
     assert process.stdin is not None
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
     while not lines or not lines[-1].startswith("trouble:"):
         lines.append(process.stdout.readline())
     assert "disk I/O error" in lines[-1]

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ UTC_NS = 1_700_000_000_000_000_000
 SECOND_NS = 1_000_000_000
 
 # As the station sends it, shortened.
-FULL_VERDICT = {
+FULL_VERDICT: dict[str, Any] = {
     "schema": "verdict/1",
     "id": "0198f2",
     "simulated": False,
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "journal"
 
 
-def found(folder: Path, **wanted: object) -> list[tuple[str, int]]:
+def found(folder: Path, **wanted: Any) -> list[tuple[str, int]]:
     return [(row.kind.value, row.seq) for row in query(folder / "journal.db", Query(**wanted))]
 
 
