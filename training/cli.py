@@ -1,14 +1,23 @@
-"""``train-station``: fit, test and predict on a workstation."""
+"""``train-station``: from pictures to a calibrated model, on a workstation."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import edge
 from training.command_line import run_command
 
 DEVICES = ("cpu", "cuda")
+LAYOUTS = (
+    *("mvtec-ad", "btad", "visa", "kolektor-sdd", "kolektor-sdd2", "cifar10", "shanghaitech"),
+    "folder",
+)
+_THRESHOLDS = (
+    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (and its margin: 0.95,0.1) "
+    "or manual=SCORE"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
-    from training.commands import fit, predict, test
-
-    return {"fit": fit, "test": test, "predict": predict}[parsed.verb](parsed)
+    return int(import_module(f"training.commands.{parsed.verb}").run(parsed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,13 +41,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(verbs.add_parser("fit", help="fit and calibrate a model"))
     _add_test(verbs.add_parser("test", help="metrics of a checkpoint on a data set"))
     _add_predict(verbs.add_parser("predict", help="scores and heat maps of pictures"))
+    _add_calibrate(verbs.add_parser("calibrate", help="thresholds from new pictures, no new fit"))
+    _add_benchmark(verbs.add_parser("benchmark", help="a table of algorithms and data sets"))
+    _add_sweep(verbs.add_parser("sweep", help="search for good hyperparameters"))
     return parser
 
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
+    _add_fit_options(fit)
+    fit.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
+    fit.add_argument(
+        "--report", type=Path, metavar="HTML", help="report (default: beside the checkpoint)"
+    )
+    fit.add_argument("--no-report", action="store_true", help="write no report")
+
+
+def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--config", type=Path, help="YAML with any of the options below")
-    fit.add_argument("--data", type=Path, help="folder: MVTec layout, or good/ and defect/")
-    fit.add_argument("--algorithm", help="patchcore or padim (default patchcore)")
+    fit.add_argument("--data", type=Path, help="folder of the data set")
+    _add_data_options(fit)
+    fit.add_argument("--algorithm", help="for example patchcore or padim (default patchcore)")
     fit.add_argument(
         "--backbone", help="a torchvision classification network, or small (default resnet18)"
     )
@@ -66,6 +86,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         choices=["held-out", "test"],
         help="what the threshold rests on (default held-out: never the test pictures)",
     )
+    fit.add_argument("--threshold", metavar="METHOD", help=f"{_THRESHOLDS} (default auto)")
     fit.add_argument(
         "--set",
         action="append",
@@ -75,14 +96,38 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     )
     fit.add_argument("--seed", type=int, help="for every random choice (default 0)")
     fit.add_argument("--device", choices=DEVICES, help="where to fit (default cpu)")
-    fit.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
+    fit.add_argument(
+        "--track",
+        action="append",
+        metavar="WHERE",
+        default=[],
+        help="log figures to csv:FILE, tensorboard:FOLDER or wandb:PROJECT (offline)",
+    )
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layout", choices=LAYOUTS, help="of the data set (default: found out)")
+    parser.add_argument("--category", help="of a data set that holds many")
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out pictures that cannot be read, instead of ending with an error",
+    )
+    parser.add_argument(
+        "--synthetic-defects",
+        type=int,
+        metavar="N",
+        help="paste so many defects into good pictures where there are no defective ones",
+    )
 
 
 def _add_test(test: argparse.ArgumentParser) -> None:
     test.add_argument("checkpoint", type=Path)
     test.add_argument("--data", type=Path, required=True)
+    _add_data_options(test)
     test.add_argument("--scores", type=Path, metavar="CSV", help="write every picture's score")
     test.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
+    test.add_argument("--report", type=Path, metavar="HTML", help="write the report")
     test.add_argument("--device", choices=DEVICES, default="cpu")
 
 
@@ -91,6 +136,89 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("pictures", type=Path, nargs="+", help="picture files or folders")
     predict.add_argument("-o", "--output", type=Path, metavar="DIR", help="write heat maps")
     predict.add_argument("--device", choices=DEVICES, default="cpu")
+
+
+def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument("checkpoint", type=Path)
+    calibrate.add_argument("--data", type=Path, required=True, help="folder of new pictures")
+    _add_data_options(calibrate)
+    calibrate.add_argument(
+        "--threshold", metavar="METHOD", default="auto", help=f"{_THRESHOLDS} (default auto)"
+    )
+    calibrate.add_argument(
+        "--validate-on",
+        choices=["held-out", "test"],
+        default="held-out",
+        help="test: use the test pictures of the data set; figures on them are then optimistic",
+    )
+    calibrate.add_argument(
+        "--all-pictures",
+        action="store_true",
+        help="the folder holds other pictures although it has the name of the fit's data set",
+    )
+    calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
+    calibrate.add_argument("--histogram", type=Path, metavar="SVG", help="draw the scores")
+    calibrate.add_argument("--report", type=Path, metavar="HTML", help="write the report")
+    calibrate.add_argument("--device", choices=DEVICES, default="cpu")
+
+
+def _add_study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--study",
+        metavar="URL",
+        help="database that workstations share, for example postgresql://host/name "
+        "(default: an SQLite file beside the table)",
+    )
+    parser.add_argument("--name", help="of the study (default: of the table)")
+
+
+def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    benchmark.add_argument("--config", type=Path, help="YAML with options of the fits")
+    benchmark.add_argument(
+        "--data", type=Path, action="append", default=[], help="data set; may be given again"
+    )
+    _add_data_options(benchmark)
+    benchmark.add_argument(
+        "--algorithms", metavar="NAMES", default="patchcore", help="with commas between them"
+    )
+    benchmark.add_argument("--backbones", metavar="NAMES", default="resnet18")
+    benchmark.add_argument("--weights", help="FILE, cache, or download (default cache)")
+    benchmark.add_argument("--image-size", type=int, metavar="PX")
+    benchmark.add_argument(
+        "--seeds", metavar="NUMBERS", default="0", help="one fit each (default 0)"
+    )
+    benchmark.add_argument("--validate-on", choices=["held-out", "test"])
+    benchmark.add_argument(
+        "--set", action="append", metavar="ALGORITHM.NAME=VALUE", default=[], help="hyperparameter"
+    )
+    benchmark.add_argument("--device", choices=DEVICES)
+    benchmark.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="CSV",
+        default=Path("build/benchmark.csv"),
+        help="table to write, with a .md and an .svg beside it (default build/benchmark.csv)",
+    )
+    _add_study_options(benchmark)
+
+
+def _add_sweep(sweep: argparse.ArgumentParser) -> None:
+    _add_fit_options(sweep)
+    sweep.add_argument("--trials", type=int, help="fits to make in all (default 20)")
+    sweep.add_argument(
+        "--objective",
+        help="figure of the validation pictures to raise (default image_auroc)",
+    )
+    sweep.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="CSV",
+        default=Path("build/sweep.csv"),
+        help="table to write, with a .md and an .svg beside it (default build/sweep.csv)",
+    )
+    _add_study_options(sweep)
 
 
 if __name__ == "__main__":

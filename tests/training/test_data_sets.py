@@ -15,6 +15,7 @@ from training.data.cifar10 import CATEGORIES, read_record
 from training.data.loading import check_readable, read_frame_mask, read_sample
 from training.data.opening import (
     ADAPTERS,
+    FittedOn,
     ValidateOn,
     open_data_set,
     open_new,
@@ -406,19 +407,33 @@ def test_two_empty_files_are_unreadable_and_no_contradiction(tmp_path: Path) -> 
         open_splits(root)
 
 
+def known(name: str = "another", fingerprint: str = "", seed: int = 0) -> FittedOn:
+    return FittedOn(name, fingerprint, seed)
+
+
 def test_new_pictures_are_used_whole_but_for_published_test_pictures(tmp_path: Path) -> None:
     folder, mvtec = write_folder(tmp_path / "a", 12, 6), write_mvtec(tmp_path / "b", train=8)
-    assert len(open_new(folder, "another", ValidateOn.HELD_OUT, 0)[1]) == 18
-    assert len(open_new(mvtec, "another", ValidateOn.HELD_OUT, 0)[1]) == 8
-    assert len(open_new(mvtec, "another", ValidateOn.TEST, 0)[1]) == 8
-    assert any(s.is_defective for s in open_new(mvtec, "another", ValidateOn.TEST, 0)[1])
+    assert len(open_new(folder, known(), ValidateOn.HELD_OUT)[1]) == 18
+    assert len(open_new(mvtec, known(), ValidateOn.HELD_OUT)[1]) == 8
+    assert len(open_new(mvtec, known(), ValidateOn.TEST)[1]) == 8
+    assert any(s.is_defective for s in open_new(mvtec, known(), ValidateOn.TEST)[1])
 
 
 def test_of_the_set_that_was_fitted_only_what_was_kept_out_is_calibrated_on(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", 20, 6)
     splits = open_splits(root, seed=4)
-    known = fingerprint([*splits.fit, *splits.validation])
-    assert open_new(root, known, ValidateOn.HELD_OUT, 4)[1] == splits.validation
+    content = fingerprint([*splits.fit, *splits.validation])
+    fitted = known("elsewhere", content, 4)
+    assert open_new(root, fitted, ValidateOn.HELD_OUT, True)[1] == splits.validation
+
+
+def test_a_set_that_grew_since_the_fit_gives_none_of_its_pictures_away(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", 20, 6)
+    splits = open_splits(root, seed=4)
+    write(root / "good" / "new.png", good_picture(77))
+    found = open_new(root, known("set", "", 4), ValidateOn.HELD_OUT)[1]
+    assert not labels(found) & labels(splits.fit)
+    assert len(open_new(root, known("set", "", 4), ValidateOn.HELD_OUT, True)[1]) == 27
 
 
 def test_calibration_without_good_pictures_is_refused(tmp_path: Path) -> None:
@@ -426,7 +441,7 @@ def test_calibration_without_good_pictures_is_refused(tmp_path: Path) -> None:
     for path in (root / "good").iterdir():
         path.write_bytes(b"")
     with pytest.raises(DataError, match="no good pictures to calibrate on"):
-        open_new(DataSettings(path=root, skip_unreadable=True), "", ValidateOn.HELD_OUT, 0)
+        open_new(DataSettings(path=root, skip_unreadable=True), known(), ValidateOn.HELD_OUT)
 
 
 def test_a_cifar_picture_has_no_mask(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,9 @@ from training.transforms import View, parse_transforms
 
 # One picture has no variation to learn from.
 FEWEST_TO_FIT = 2
+
+# Behind the name of a set, wherever it is named.
+SYNTHETIC = " (synthetic defects)"
 
 
 class Adapter(Protocol):
@@ -62,6 +65,16 @@ class ValidateOn(StrEnum):
     TEST = "test"
 
 
+@dataclass(frozen=True, slots=True)
+class FittedOn:
+    """What a checkpoint knows of the pictures it was fitted and calibrated on."""
+
+    name: str
+    fingerprint: str
+    seed: int
+    synthetic_defects: int = 0
+
+
 def open_splits(
     source: Path | DataSettings, validate_on: ValidateOn = ValidateOn.HELD_OUT, seed: int = 0
 ) -> Splits:
@@ -83,7 +96,7 @@ def open_splits(
         )
     validation = with_synthetic(splits.validation, settings.synthetic_defects, seed)
     if validation != splits.validation:
-        splits = replace(splits, name=f"{splits.name} (synthetic defects)", validation=validation)
+        splits = replace(splits, name=splits.name + SYNTHETIC, validation=validation)
     return replace(splits, fit=_viewed(splits.fit, settings, seed))
 
 
@@ -105,21 +118,20 @@ def open_test(source: Path | DataSettings, seed: int = 0) -> Splits:
             f"{settings.path / 'test' / GOOD} and {settings.path / 'test'}/<defect>."
         )
     with_flaws = with_synthetic(test, settings.synthetic_defects, seed)
-    name = splits.name if with_flaws == test else f"{splits.name} (synthetic defects)"
+    name = splits.name + (SYNTHETIC if with_flaws != test else "")
     return replace(splits, name=name, test=with_flaws)
 
 
 def open_new(
-    source: Path | DataSettings, fitted_on: str, validate_on: ValidateOn, seed: int
+    source: Path | DataSettings, fitted: FittedOn, validate_on: ValidateOn, everything: bool = False
 ) -> tuple[str, tuple[Sample, ...]]:
     """Open pictures to calibrate a fitted model on.
 
-    Of the very set that the model was fitted on these are its validation pictures; of another set
-    all but published test pictures, which are used only where ``validate_on`` says so.
+    Of the set that the model was fitted on these are the pictures that were kept out of the fit; of
+    another set all but published test pictures, which are used only where ``validate_on`` says so.
 
     Args:
-        fitted_on: fingerprint of the pictures that the model was fitted and calibrated on.
-        seed: of the fit.
+        everything: use another set's pictures whole although it has the name of the fit's.
 
     Returns:
         The set's name and the pictures.
@@ -129,18 +141,27 @@ def open_new(
     """
     settings = as_settings(source)
     data = open_data_set(settings)
-    splits = _splits(settings, data, validate_on, seed)
+    splits = _splits(settings, data, validate_on, fitted.seed)
     pictures = splits.validation
-    if validate_on is ValidateOn.HELD_OUT and fitted_on not in _fingerprints(splits):
-        pictures = _readable(data.new_pictures(), settings)
+    if validate_on is ValidateOn.HELD_OUT:
+        synthetic = with_synthetic(pictures, fitted.synthetic_defects, fitted.seed)
+        same = fitted.fingerprint == fingerprint([*splits.fit, *synthetic])
+        if same or (data.name == fitted.name.removesuffix(SYNTHETIC) and not everything):
+            log.info(
+                "%s is the set that the model was fitted on: only the %d pictures that were kept "
+                "out of the fit are used",
+                data.name,
+                len(pictures),
+            )
+        else:
+            pictures = _readable(data.new_pictures(), settings)
     if all(sample.is_defective for sample in pictures):
         raise DataError(
             f"{settings.path}: no good pictures to calibrate on; at least one is needed, 20 or "
             "more are usual."
         )
-    with_flaws = with_synthetic(pictures, settings.synthetic_defects, seed)
-    name = data.name if with_flaws == pictures else f"{data.name} (synthetic defects)"
-    return name, with_flaws
+    with_flaws = with_synthetic(pictures, settings.synthetic_defects, fitted.seed)
+    return data.name + (SYNTHETIC if with_flaws != pictures else ""), with_flaws
 
 
 def open_data_set(settings: DataSettings) -> DataSet:
@@ -210,12 +231,6 @@ def _splits(settings: DataSettings, data: DataSet, validate_on: ValidateOn, seed
         fit, held_out = split_off(splits.fit, data.held_out_share, seed, "validation")
         splits = replace(splits, fit=fit, validation=held_out + splits.validation)
     return without_shared(splits)
-
-
-def _fingerprints(splits: Splits) -> set[str]:
-    """Return what a fit on these splits would call them."""
-    on_test = fingerprint([*splits.fit, *splits.test])
-    return {fingerprint([*splits.fit, *splits.validation]), on_test}
 
 
 def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[Sample, ...]:

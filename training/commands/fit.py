@@ -1,0 +1,69 @@
+"""``train-station fit``: fit, calibrate, write a checkpoint and its report."""
+
+import argparse
+from pathlib import Path
+
+from edge.files import check_writable
+from training.checkpoint import Checkpoint, save_checkpoint
+from training.commands.options import fit_options
+from training.commands.reporting import figures_of, write_report
+from training.config import FitConfig, load_fit_config
+from training.data.opening import ValidateOn, open_splits, open_test
+from training.data.samples import Sample
+from training.errors import DataError
+from training.fitted import fitted
+from training.tracking import numbers_of, open_trackers
+from training.trained_fitting import is_first_process
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit, calibrate and write a checkpoint."""
+    output: Path = arguments.output
+    report: Path | None = None
+    if not arguments.no_report:
+        report = arguments.report or output.with_suffix(".html")
+    for path in filter(None, (output, report)):
+        check_writable(path)
+    config = load_fit_config(arguments.config, fit_options(arguments))
+    state = output.with_name(f".{output.name}.state")
+    with open_trackers(config.track if is_first_process() else ()) as trackers:
+        trackers.start({"command": "fit", **_settings(config)})
+        checkpoint = fitted(config, state)
+        if not is_first_process():
+            return 0
+        save_checkpoint(output, checkpoint)
+        state.unlink(missing_ok=True)
+        if report is not None:
+            samples, name = _judged(config)
+            evidence = write_report(
+                report, output, checkpoint, samples, name, config.device, "report"
+            )
+            trackers.log(0, numbers_of(figures_of(checkpoint, evidence)))
+    print(_told(output, checkpoint))
+    if report is not None:
+        print(f"{report}: the report, to be read and signed")
+    return 0
+
+
+def _judged(config: FitConfig) -> tuple[tuple[Sample, ...], str]:
+    """Return the pictures that the report judges: the test pictures, else the validation's."""
+    try:
+        return open_test(config.data, config.seed).test, "the test pictures"
+    except DataError:
+        splits = open_splits(config.data, ValidateOn.HELD_OUT, config.seed)
+        name = "the validation pictures, which the threshold was chosen on: there are no others"
+        return splits.validation, name
+
+
+def _settings(config: FitConfig) -> dict[str, object]:
+    document = config.model_dump(mode="json", exclude={"track", "hyperparameters"})
+    return {**document, **config.hyperparameters}
+
+
+def _told(output: Path, checkpoint: Checkpoint) -> str:
+    threshold = checkpoint.description.threshold
+    return (
+        f"{output}: {checkpoint.description.algorithm}, threshold "
+        f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good and "
+        f"{threshold.defective_count} defective pictures)"
+    )

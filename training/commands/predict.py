@@ -1,0 +1,73 @@
+"""``train-station predict``: scores, decisions and heat maps of pictures."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.errors import OutputNotWritable
+from edge.files import check_writable
+from edge.inspection.inspector import Inspector
+from edge.inspection.overlay import draw_overlay
+from edge.inspection.thresholding import Result
+from edge.pictures import write_picture
+from training.checkpoint import load_checkpoint
+from training.data.samples import Sample, pictures_in
+from training.errors import DataError
+from training.evaluation import Inspected, TorchPredictor, inspect_samples
+from training.making import find_device
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print score and decision of pictures, write their heat maps."""
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    predictor = TorchPredictor(
+        checkpoint.model, checkpoint.description.input, find_device(arguments.device)
+    )
+    samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
+    overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
+    map_scale = Inspector(predictor, checkpoint.description).map_scale
+    for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
+        print(_prediction_line(inspected), flush=True)
+        if overlays:
+            overlay = draw_overlay(inspected.pixels, inspected.inspection, map_scale)
+            write_picture(overlays[inspected.sample], overlay)
+    return 0
+
+
+def _picture_paths(places: list[Path]) -> list[Path]:
+    paths = [path for place in places for path in (pictures_in(place) or [place])]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]}: no such picture, or a folder without pictures.")
+    return list(dict.fromkeys(paths))
+
+
+def _overlay_paths(folder: Path, samples: Sequence[Sample]) -> dict[Sample, Path]:
+    """Name an overlay after each picture, with a number where names meet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{folder}: cannot be made ({error.strerror}). Check its parent and permissions."
+        ) from error
+    paths: dict[Sample, Path] = {}
+    taken: set[str] = set()
+    for sample in samples:
+        name, number = sample.path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{sample.path.stem}-{number}"
+        taken.add(name)
+        paths[sample] = folder / f"{name}.png"
+    check_writable(folder / "overlay.png")
+    return paths
+
+
+def _prediction_line(inspected: Inspected) -> str:
+    sample, _, inspection = inspected
+    result = inspection.decision.result
+    if result is Result.ERROR:
+        return f"{sample.path}\t{result.value}\t{inspection.detail}"
+    return (
+        f"{sample.path}\t{result.value}\t{inspection.normalized_score:.4f}\t{inspection.score:.6f}"
+    )

@@ -1,0 +1,69 @@
+"""From a checkpoint and samples to the signed page."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import edge
+from edge.files import write_whole
+from training.checkpoint import Checkpoint
+from training.data.samples import Sample
+from training.evaluation import TorchPredictor
+from training.making import find_device
+from training.report.evidence import Evidence, gather
+from training.report.page import Subject, report_page
+
+
+def write_report(
+    path: Path,
+    checkpoint_path: Path,
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    name: str,
+    device: str,
+    purpose: str,
+) -> Evidence:
+    """Inspect samples and write the report, whole or not at all.
+
+    Args:
+        name: of the split, for the report.
+        purpose: in front of the progress bar.
+
+    Returns:
+        What was inspected.
+    """
+    spec = checkpoint.description.input
+    predictor = TorchPredictor(checkpoint.model, spec, find_device(device))
+    evidence = gather(checkpoint, predictor, samples, name, purpose)
+    save_page(path, checkpoint_path, checkpoint, evidence)
+    return evidence
+
+
+def save_page(
+    path: Path, checkpoint_path: Path, checkpoint: Checkpoint, evidence: Evidence
+) -> None:
+    """Write the report of what was inspected."""
+    with checkpoint_path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    subject = Subject(
+        file=checkpoint_path.name,
+        sha256=sha256,
+        made_at=datetime.now(UTC),
+        made_with={
+            "inspection-station": edge.__version__,
+            "torch": torch.__version__,
+            "torchvision": version("torchvision"),
+        },
+    )
+    write_whole(path, report_page(subject, checkpoint.description, evidence).encode("utf-8"))
+
+
+def figures_of(checkpoint: Checkpoint, evidence: Evidence) -> dict[str, Any]:
+    """Return the figures of what was inspected, as one flat document."""
+    description = checkpoint.description
+    return evidence.tally.document(description.threshold.image, description.seed)

@@ -1,0 +1,94 @@
+"""``train-station test``: metrics of a checkpoint on the test pictures of a data set."""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from edge.files import check_writable, write_whole
+from training.checkpoint import load_checkpoint
+from training.commands.options import data_settings
+from training.commands.reporting import figures_of, save_page
+from training.data.opening import open_test
+from training.evaluation import TorchPredictor
+from training.making import find_device
+from training.report.evidence import Evidence, Row, gather
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the metrics of a checkpoint on the test pictures of a data set."""
+    for output in filter(None, (arguments.scores, arguments.json, arguments.report)):
+        check_writable(output)
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    description = checkpoint.description
+    settings = data_settings(arguments, description.training.hyperparameters)
+    splits = open_test(settings, description.seed)
+    predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
+    evidence = gather(checkpoint, predictor, splits.test, "the test pictures", "test")
+    figures = figures_of(checkpoint, evidence)
+    if arguments.scores:
+        write_whole(arguments.scores, scores_table(evidence.rows).encode())
+    if arguments.json:
+        write_whole(arguments.json, json.dumps(figures, indent=2).encode() + b"\n")
+    if arguments.report:
+        save_page(arguments.report, arguments.checkpoint, checkpoint, evidence)
+    print(f"{description.algorithm} {description.backbone} on {splits.name}")
+    for line in _told(figures, evidence):
+        print(line)
+    return 0
+
+
+def scores_table(rows: Sequence[Row]) -> str:
+    """Return a CSV of raw and normalized scores, one picture a line."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["picture", "kind", "raw_score", "anomaly_score", "result", "reason"])
+    writer.writerows(
+        [row.label, row.kind, row.score, row.normalized, row.result.value, row.reason]
+        for row in rows
+    )
+    return text.getvalue()
+
+
+def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
+    good, defective = figures["good_count"], figures["defective_count"]
+    synthetic = figures["synthetic_count"]
+    mark = f" ({synthetic} of them synthetic)" if synthetic else ""
+    lines = [f"  pictures        {good} good, {defective} defective{mark}"]
+    for title, key, interval in (
+        ("image AUROC", "image_auroc", "auroc"),
+        ("image AUPR", "image_aupr", "average_precision"),
+        ("pixel AUROC", "pixel_auroc", None),
+        ("pixel AUPR", "pixel_aupr", None),
+        ("AUPRO", "aupro", None),
+        ("image F1-max", "image_f1_max", "f1_max"),
+        ("pixel F1-max", "pixel_f1_max", None),
+        ("recall at 1% FR", "recall_at_1_percent_false_rejects", "recall_at_false_rejects"),
+    ):
+        value = figures[key]
+        text = "–" if value is None else f"{value:.4f}"
+        lines.append(f"  {title:<15} {text}{_between(figures, interval)}")
+    if figures["f1_at_threshold"] is not None:
+        lines.append(
+            f"  F1 at threshold {figures['f1_at_threshold']:.4f}"
+            f"   (rejecting everything: {figures['f1_reject_all']:.4f})"
+        )
+    rejects, missed = figures["false_rejects"], figures["missed"]
+    lines.append(f"  false rejects   {rejects} of {good}{_between(figures, 'false_rejects')}")
+    lines.append(f"  missed defects  {missed} of {defective}{_between(figures, 'missed')}")
+    if evidence.errors:
+        first = evidence.errors[0]
+        lines.append(
+            f"  not inspected   {len(evidence.errors)}, in no figure above; {first.label}:"
+        )
+        lines.append(f"                  {first.detail}")
+    return lines
+
+
+def _between(figures: dict[str, Any], name: str | None) -> str:
+    interval = figures["intervals"].get(name) if name else None
+    if interval is None:
+        return ""
+    return f"   95 %: {interval['low']:.4f} to {interval['high']:.4f} ({interval['method']})"

@@ -1,0 +1,143 @@
+"""A fit with everything around it: the chosen threshold, and notes on how the data were used."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.manifest import ThresholdMethod
+from training.calibration import calibrate
+from training.checkpoint import Checkpoint, Description
+from training.config import FitConfig
+from training.data.opening import open_splits
+from training.data.samples import Sample
+from training.data.settings import DataSettings
+from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
+from training.making import find_device, fit_checkpoint, validation_pictures
+from training.threshold_choice import ThresholdChoice
+
+
+def fitted(config: FitConfig, state_path: Path | None = None) -> Checkpoint:
+    """Fit and calibrate a model, with the threshold that was asked for.
+
+    Args:
+        state_path: where a long training keeps what a killed fit goes on from.
+
+    Raises:
+        StationError: a setting, the weights or the data cannot be used.
+    """
+    checkpoint = fit_checkpoint(config, state_path)
+    choice = config.threshold_choice
+    if not _has(checkpoint.description, choice):
+        splits = open_splits(config.data, config.validate_on, config.seed)
+        checkpoint = recalibrated(
+            checkpoint, splits.validation, choice, config.device, splits.name, config.seed
+        )
+    return _noted(checkpoint, {"threshold": choice.text, **data_notes(config.data)}, config)
+
+
+def recalibrated(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    choice: ThresholdChoice,
+    device: str,
+    name: str,
+    seed: int,
+) -> Checkpoint:
+    """Return the same model with thresholds, ranges and statistics from other pictures.
+
+    Args:
+        name: of the data set that the samples come from.
+
+    Raises:
+        DataError: a picture cannot be used, or they cannot show what the threshold asks for.
+        CalibrationError: a score is not finite.
+    """
+    return calibrated_on(checkpoint, scores(checkpoint, samples, device), choice, name, seed)
+
+
+def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> list[Scored]:
+    """Score samples to calibrate on.
+
+    Raises:
+        DataError: a picture cannot be used; names the file.
+    """
+    spec = checkpoint.description.input
+    predictor = TorchPredictor(checkpoint.model, spec, find_device(device))
+    scored = score_samples(predictor, samples, spec, "calibrate")
+    checkpoint.model.cpu()
+    return scored
+
+
+def calibrated_on(
+    checkpoint: Checkpoint,
+    scored: Sequence[Scored],
+    choice: ThresholdChoice,
+    name: str,
+    seed: int,
+) -> Checkpoint:
+    """Return the same model, calibrated on scores."""
+    description = checkpoint.description
+    spec = description.input
+    calibration = calibrate(scored, spec, seed, choice)
+    defective = sum(item.sample.is_defective for item in scored)
+    training = description.training.model_copy(
+        update={
+            "validation_good_count": len(scored) - defective,
+            "validation_defective_count": defective,
+            "metrics": {**description.training.metrics, "validation": split_metrics(scored, spec)},
+            "hyperparameters": {
+                **description.training.hyperparameters,
+                "threshold": choice.text,
+                "calibrated_on": name,
+            },
+        }
+    )
+    updated = description.model_copy(
+        update={
+            "normalization": calibration.normalization,
+            "threshold": calibration.threshold,
+            "statistics": calibration.statistics,
+            "training": training,
+        }
+    )
+    return Checkpoint(checkpoint.model, updated, validation_pictures(scored, spec))
+
+
+def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
+    """Return what a manifest says about how the pictures were used, beyond the defaults."""
+    notes: dict[str, str | int | bool] = {}
+    if data.layout is not None:
+        notes["layout"] = data.layout.value
+    if data.category is not None:
+        notes["category"] = data.category
+    if data.skip_unreadable:
+        notes["skip_unreadable"] = True
+    if data.synthetic_defects:
+        notes["synthetic_defects"] = data.synthetic_defects
+    if data.transforms:
+        notes["transforms"] = ", ".join(str(step) for step in data.transforms)
+        notes["transform_copies"] = data.transform_copies
+    return notes
+
+
+def _has(description: Description, choice: ThresholdChoice) -> bool:
+    """Tell whether a fit already chose the threshold like this."""
+    if choice.method is None:
+        return True
+    same = description.threshold.method is choice.method
+    return same and choice.method is ThresholdMethod.F1_ADAPTIVE
+
+
+def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> Checkpoint:
+    description = checkpoint.description
+    training = description.training
+    # Views are the same pictures again.
+    views = 1 + config.data.transform_copies if config.data.transforms else 1
+    updated = training.model_copy(
+        update={
+            "hyperparameters": {**training.hyperparameters, **notes},
+            "fit_count": training.fit_count // views,
+        }
+    )
+    described = description.model_copy(update={"training": updated})
+    return Checkpoint(checkpoint.model, described, checkpoint.validation)

@@ -1,0 +1,1 @@
+"""The report of a model: one HTML file that a quality engineer signs."""

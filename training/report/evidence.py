@@ -1,0 +1,180 @@
+"""What a report shows of a split: every picture's verdict, and a bounded choice of pictures."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from edge.frame import Pixels
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.normalization import ScoreScale
+from edge.inspection.overlay import Picture, draw_overlay
+from edge.inspection.thresholding import Result
+from training.checkpoint import Checkpoint
+from training.data.samples import Sample
+from training.evaluation import TorchPredictor, inspect_samples
+from training.figures import Scored, SplitTally
+
+# Of each group of pictures in a report.
+_MOST_SHOWN = 6
+_SHOWN_WIDTH_PX = 300
+_QUALITY = 82
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture's verdict.
+
+    Attributes:
+        score, normalized: None where the picture could not be inspected.
+    """
+
+    label: str
+    kind: str
+    defective: bool
+    synthetic: bool
+    score: float | None
+    normalized: float | None
+    result: Result
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shown:
+    """A picture beside its heat map, as JPEG; ordered by how much it belongs into its group."""
+
+    weight: float
+    number: int
+    row: Row = field(compare=False)
+    jpeg: bytes = field(compare=False, repr=False)
+
+
+class Gallery:
+    """The pictures worth looking at, at most six of each group, whatever is offered."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, list[Shown]] = {}
+        self._number = 0
+
+    def offer(self, row: Row, pixels: Pixels, inspection: Inspection, scale: ScoreScale) -> None:
+        """Keep a picture where it is among the most telling ones of a group."""
+        if row.score is None:
+            return
+        self._number += 1
+        jpeg: bytes | None = None
+        for group, weight in _groups_of(row):
+            kept = self._groups.setdefault(group, [])
+            if len(kept) == _MOST_SHOWN and weight <= kept[0].weight:
+                continue
+            if jpeg is None:
+                jpeg = _side_by_side(pixels, draw_overlay(pixels, inspection, scale))
+            heapq.heappush(kept, Shown(weight, -self._number, row, jpeg))
+            if len(kept) > _MOST_SHOWN:
+                heapq.heappop(kept)
+
+    def group(self, name: str) -> list[Shown]:
+        """Return the pictures of a group, the most telling first."""
+        return sorted(self._groups.get(name, ()), reverse=True)
+
+    def kinds(self) -> list[str]:
+        """Return the groups of single kinds of defects."""
+        return sorted(name for name in self._groups if name.startswith(_KIND))
+
+
+MISSED, FALSELY_REJECTED, NEAREST_GOOD = "missed", "falsely rejected", "nearest good"
+_KIND = "kind "
+
+
+def _groups_of(row: Row) -> Iterator[tuple[str, float]]:
+    assert row.score is not None
+    if not row.defective:
+        rejected = row.result is not Result.OK
+        yield (FALSELY_REJECTED if rejected else NEAREST_GOOD), row.score
+        return
+    if row.result is Result.OK:
+        yield MISSED, -row.score
+    yield f"{_KIND}{row.kind}", -row.score
+
+
+@dataclass(slots=True)
+class Evidence:
+    """A split as the line would have inspected it."""
+
+    name: str
+    tally: SplitTally
+    rows: list[Row]
+    gallery: Gallery
+
+    @property
+    def errors(self) -> list[Row]:
+        return [row for row in self.rows if row.result is Result.ERROR]
+
+
+def gather(
+    checkpoint: Checkpoint,
+    predictor: TorchPredictor,
+    samples: Sequence[Sample],
+    name: str,
+    purpose: str,
+) -> Evidence:
+    """Inspect samples exactly as the line does.
+
+    Args:
+        name: of the split, for the report.
+        purpose: in front of the progress bar.
+
+    Raises:
+        DataError: a picture cannot be read; names the file.
+    """
+    description = checkpoint.description
+    scale = Inspector(predictor, description).map_scale
+    evidence = Evidence(name, SplitTally(description.input), [], Gallery())
+    for sample, pixels, inspection in inspect_samples(predictor, samples, description, purpose):
+        row = _row(sample, inspection)
+        evidence.rows.append(row)
+        if inspection.score is not None and inspection.anomaly_map is not None:
+            frame = (pixels.shape[0], pixels.shape[1])
+            evidence.tally.add(Scored(sample, frame, inspection.score, inspection.anomaly_map))
+            evidence.gallery.offer(row, pixels, inspection, scale)
+    return evidence
+
+
+def _row(sample: Sample, inspection: Inspection) -> Row:
+    return Row(
+        label=sample.label,
+        kind=sample.kind,
+        defective=sample.is_defective,
+        synthetic=sample.is_synthetic,
+        score=inspection.score,
+        normalized=inspection.normalized_score,
+        result=inspection.decision.result,
+        reason=inspection.decision.reason.value,
+        detail=inspection.detail,
+    )
+
+
+def _side_by_side(pixels: Pixels, overlay: Picture) -> bytes:
+    plain = _small(_as_bgr(pixels))
+    beside = cv2.resize(overlay, plain.shape[1::-1], interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(
+        ".jpg", np.hstack([plain, beside]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    assert done
+    return encoded.tobytes()
+
+
+def _small(picture: Picture) -> Picture:
+    height = max(1, round(picture.shape[0] * _SHOWN_WIDTH_PX / picture.shape[1]))
+    return cv2.resize(picture, (_SHOWN_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
+
+
+def _as_bgr(pixels: Pixels) -> Picture:
+    if pixels.dtype != np.uint8:  # as in the overlay: 16 bits are stretched to what is there
+        pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    picture = np.ascontiguousarray(pixels, np.uint8)
+    if picture.ndim == 2:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(picture[:, :, :3])
