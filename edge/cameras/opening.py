@@ -151,6 +151,7 @@ def supervised_camera(
     from edge.cameras.supervisor import SupervisedCamera
 
     folder = camera_kind(settings.uri) is CameraKind.FOLDER
+    _refuse_a_limit_below_the_period(settings)
     return SupervisedCamera(
         live_camera_opener(settings.uri, settings),
         settings.supervision,
@@ -161,6 +162,16 @@ def supervised_camera(
         simulated=settings.uri.lower().startswith("aravis://fake"),
         can_wait=folder,
     )
+
+
+def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:
+    rate_fps, limit_s = settings.sensor.frame_rate_fps, settings.supervision.lost_after_s
+    if settings.trigger.mode == "free_run" and rate_fps and 1 / rate_fps >= limit_s:
+        raise CameraSettingRefused(
+            f"{redacted(settings.uri)}: at camera.sensor.frame_rate_fps {rate_fps:g} a picture "
+            f"comes every {1 / rate_fps:g} s, and camera.supervision.lost_after_s is {limit_s:g}. "
+            "Set it to more than twice the time between two pictures."
+        )
 
 
 def _device(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from urllib.parse import SplitResult, urlsplit
 
 import cv2
@@ -16,6 +17,9 @@ from edge.redaction import redacted
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 # Repeated by the supervisor; a camera that comes back is not waited for by an old attempt.
 CONNECT_LIMIT_S = 1.0
+# To learn what a stream is FFmpeg may gather pictures for seconds, and gives them all at once then.
+QUICK_OPENING_S = 0.2
+MOST_GATHERED = 500
 # FFmpeg's own limits end before the supervisor's, so that its thread is not abandoned.
 SHARE_OF_LIMIT = 0.9
 
@@ -37,6 +41,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     opening_limit_s = SHARE_OF_LIMIT * supervision.opening_limit_s
+    began_s = time.monotonic()
     capture = cv2.VideoCapture(
         uri,
         cv2.CAP_FFMPEG,
@@ -52,6 +57,8 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
             f"{identity}: answers, but gives no stream that OpenCV {cv2.__version__} decodes. "
             "Check the path of the address, and that the camera is not used to its limit."
         )
+    if time.monotonic() - began_s > QUICK_OPENING_S:
+        _skip_gathered(capture)
     return OpenCVCamera(
         identity,
         capture,
@@ -113,6 +120,15 @@ def _connect(address: SplitResult, identity: str) -> None:
             f"{identity}: {place}: {error.strerror}. Check the port, and that the camera has "
             "finished starting."
         ) from None
+
+
+def _skip_gathered(capture: cv2.VideoCapture) -> None:
+    """Skip the pictures that are older than the opening: those that need not be waited for."""
+    rate_fps = min(max(capture.get(cv2.CAP_PROP_FPS), 10.0), 100.0)
+    for _ in range(MOST_GATHERED):
+        began_s = time.monotonic()
+        if not capture.grab() or time.monotonic() - began_s > 0.25 / rate_fps:
+            return
 
 
 def _found(capture: cv2.VideoCapture) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from edge.camera_settings import SupervisionSettings
 from edge.cameras.camera import LiveCamera
 from edge.cameras.freshness import Freshness, aged
 from edge.cameras.handover import Handover, Item
-from edge.cameras.supervision import CameraStatus, Supervision, delay_s
+from edge.cameras.supervision import AWAY, CameraStatus, Supervision, delay_s
 from edge.errors import CameraError, CameraLost, CameraStuck, ConfigurationError
 from edge.frame import Frame, FrameStatus
 
@@ -30,7 +30,7 @@ READ_SLICE_TRIGGERED_S = 0.01
 CHECK_PERIOD_S = 0.5
 REPORT_PERIOD_S = 30.0
 TRIGGER_LIMIT_S = 1.0
-CLOSE_LIMIT_S = 3.0
+CLOSE_LIMIT_S = 2.0
 
 NOT_NEW = frozenset({FrameStatus.STALE, FrameStatus.FROZEN})
 
@@ -131,7 +131,9 @@ class SupervisedCamera:
         """
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._attempted, self._settings.opening_limit_s)
+            while not self._attempted and self._supervision.status.state not in AWAY:
+                self._changed.wait(READ_SLICE_S)
+                self._tell(self._supervision.tick(self._clock_ns()))
             self._raise_defect()
 
     def read(self, timeout_s: float) -> Frame | None:

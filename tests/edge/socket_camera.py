@@ -32,6 +32,7 @@ class Behaviour(Enum):
     SOUND = auto()
     SILENT = auto()  # its connection stays, nothing comes
     FROZEN = auto()  # it counts on, and gives one picture for ever
+    MUTE = auto()  # it takes a connection and says nothing at all
     REFUSING = auto()  # it does not take its settings
 
 
@@ -87,6 +88,8 @@ class SocketCamera:
     def _talk(self, connection: socket.socket, ended: threading.Event) -> None:
         number = 0
         with suppress(OSError):
+            while self.behaviour is Behaviour.MUTE and not ended.wait(PERIOD_S):
+                pass
             connection.sendall(REFUSES if self.behaviour is Behaviour.REFUSING else TAKES)
             while not ended.is_set():
                 asked, _, _ = select.select([connection], [], [], PERIOD_S)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.camera_settings import TriggerSettings
+from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.opening import CameraKind, camera_kind, supervised_camera
 from edge.config import CameraSettings
 from edge.errors import CameraSettingRefused, CameraUriInvalid
@@ -71,3 +71,10 @@ def test_a_supervised_camera_has_the_traits_of_its_kind(tmp_path: Path) -> None:
     assert fake.simulated and not stream.simulated
     with pytest.raises(CameraUriInvalid):
         supervised_camera(CameraSettings(uri=str(tmp_path)), lambda _: None)
+
+
+def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error() -> None:
+    slow = CameraSettings(uri="0", sensor=SensorSettings(frame_rate_fps=0.5))
+
+    with pytest.raises(CameraSettingRefused, match=r"every 2 s, .*lost_after_s is 1\.5"):
+        supervised_camera(slow, lambda _: None)

@@ -17,8 +17,9 @@ from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.frame import FrameStatus
 from tests.edge.network_camera import PASSWORD, Behaviour, NetworkCamera
+from tests.edge.rtsp_camera import RtspCamera
 from tests.edge.stalls import Stalls
-from tests.edge.supervised_line import SupervisedLine
+from tests.edge.supervised_line import GENEROUS_S, SupervisedLine
 
 LOST, STREAMING = CameraState.LOST, CameraState.STREAMING
 COMPLETE = FrameStatus.COMPLETE
@@ -194,6 +195,54 @@ def test_a_camera_that_never_answers_is_not_opened() -> None:
         open_stream(network_camera.uri, SensorSettings(), SupervisionSettings(opening_limit_s=0.5))
 
     assert PASSWORD not in str(raised.value)
+
+
+def test_rtsp_pictures_are_new_and_those_that_the_network_held_back_are_stale() -> None:
+    with closing(RtspCamera()) as rtsp:
+        supervision = SupervisionSettings(max_age_ms=300, lost_after_s=GENEROUS_S)
+        settings = CameraSettings(uri=rtsp.uri, supervision=supervision)
+        line = SupervisedLine(lambda on_change: supervised_camera(settings, on_change))
+        with closing(line):
+            line.camera.start()
+            first = line.read_frames(10)
+            rtsp.hold()
+            until = time.monotonic() + 1.0
+            line.read_until(lambda: time.monotonic() > until)
+            rtsp.release()
+            line.read_until(lambda: any(f.status is FrameStatus.STALE for f in line.frames))
+            line.read_until(lambda: line.frames[-1].status is COMPLETE)
+
+    assert first[0].pixels.shape == (120, 160, 3)
+    stale = next(frame for frame in line.frames if frame.status is FrameStatus.STALE)
+    assert "on its way from the camera" in stale.detail
+    lags_ms = [
+        (frame.captured_ns - frame.telemetry.device_ns) / 1e6
+        for frame in line.frames
+        if frame.status is COMPLETE and frame.telemetry.device_ns is not None
+    ]
+    assert len(lags_ms) > 8
+    assert all(lag - min(lags_ms[: n + 1]) <= 301 for n, lag in enumerate(lags_ms))
+
+
+def test_pictures_that_were_gathered_while_a_stream_opened_are_not_given(stalls: Stalls) -> None:
+    with closing(RtspCamera()) as rtsp:
+        camera = open_stream(rtsp.uri, SensorSettings(), SupervisionSettings())
+        frames = [camera.read(1.0) for _ in range(5)]
+        camera.close()
+
+    clocks_ns = [f.captured_ns - (f.telemetry.device_ns or 0) for f in frames if f]
+    # The whole opening takes three times as long.
+    assert max(clocks_ns) - min(clocks_ns) < 300e6 + stalls.lasted_s * 1e9
+
+
+def test_a_wrong_rtsp_password_is_a_configuration_error() -> None:
+    with closing(RtspCamera()) as rtsp:
+        rtsp.password = "another"
+        with pytest.raises(CameraLoginRefused, match="does not accept user and password"):
+            open_camera(rtsp.uri, CameraSettings(uri=rtsp.uri))
+        bare = rtsp.uri.replace(f"me:{PASSWORD}@", "")
+        with pytest.raises(CameraLoginRefused, match="asks for a login"):
+            open_camera(bare, CameraSettings(uri=bare))
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,20 @@ def test_an_absent_camera_is_waited_for(
     assert len([text for text in told if "refused" in text]) == 1
 
 
+def test_a_camera_that_does_not_finish_opening_is_lost_and_the_start_goes_on(
+    device: SocketCamera,
+) -> None:
+    device.behaviour = Behaviour.MUTE
+    with closing(supervised(device, opening_limit_s=0.5)) as line:
+        line.camera.start()
+        assert line.camera.status.state is LOST
+        device.behaviour = Behaviour.SOUND
+        line.read_until_state(LOST)
+        line.read_until_state(STREAMING)
+
+    assert "no answer within 0.5 s" in line.changes[0].detail
+
+
 def test_settings_that_the_first_camera_refuses_are_a_configuration_error(
     device: SocketCamera,
 ) -> None:
