@@ -6,8 +6,8 @@ the table at the next connection; there is no other memory of it.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from paho.mqtt.reasoncodes import ReasonCode
@@ -15,9 +15,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.journal.records import Backlog, RecordKind, Row, for_sending
 from edge.messaging import event as events
 from edge.messaging import verdict as verdicts
+from edge.messaging.ages import Ages
 from edge.messaging.connection import Connection
 from edge.messaging.control import Answer, Resend, Status
 from edge.messaging.event import Event, Severity
+from edge.messaging.resending import Resending
 from edge.messaging.topics import StationTopic
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,6 @@ MOST_INTERRUPTIONS = 5
 ACK_LIMIT_NS = 30_000_000_000
 # While the journal's disk stands still, so many rows are sent and no more.
 MOST_UNMARKED = 1000
-# A row that is older than this when it is sent is marked as replayed.
-FRESH_NS = 10_000_000_000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
 MOST_REFUSALS = 5
 
@@ -74,57 +74,10 @@ class Marks(Protocol):
         """The broker will never take this row."""
 
 
-class Ages:
-    """Tells whether a row is older than a limit by the monotonic clock, in bounded memory."""
-
-    def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
-        self._fresh_ns = fresh_ns
-        self._step_ns = 2 * fresh_ns // most
-        self._seen: deque[tuple[int, Mapping[RecordKind, int]]] = deque(maxlen=most)
-
-    def due(self, now_ns: int) -> bool:
-        """Tell whether a new look at the journal is worth keeping."""
-        return not self._seen or now_ns - self._seen[-1][0] >= self._step_ns
-
-    def note(self, newest: Mapping[RecordKind, int], now_ns: int) -> None:
-        """Note the newest ``seq`` of each kind at monotonic ``now_ns``."""
-        self._seen.append((now_ns, newest))
-
-    def is_old(self, row: Row, now_ns: int) -> bool:
-        """Tell whether the row was there already at a moment that is over the limit ago."""
-        return any(
-            now_ns - at_ns > self._fresh_ns and row.seq <= newest[row.kind]
-            for at_ns, newest in self._seen
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Resending:
-    """A resend on its way: rows read and not sent, ``seq`` of rows sent and not acknowledged."""
-
-    order: Resend
-    next_seq: int
-    rows: deque[Row] = field(default_factory=deque)
-    in_flight: set[int] = field(default_factory=set)
-    delivered: int = 0
-    interrupted: int = 0
-
-    def start_over(self) -> None:
-        """Go back to the oldest row that is not acknowledged."""
-        self.interrupted += 1
-        self.next_seq = min((*self.in_flight, *(row.seq for row in self.rows), self.next_seq))
-        self.rows.clear()
-        self.in_flight.clear()
-
-    @property
-    def ended(self) -> bool:
-        return self.next_seq > self.order.to_seq and not self.rows and not self.in_flight
-
-
 @dataclass(frozen=True, slots=True)
 class _Sent:
     row: Row
-    resending: _Resending | None
+    resending: Resending | None
     sent_ns: int
 
 
@@ -176,7 +129,7 @@ class Relay:
         self._ahead: deque[Row] = deque()
         self._all_read = False
         self._in_flight: dict[int, _Sent] = {}
-        self._resends: deque[_Resending] = deque()
+        self._resends: deque[Resending] = deque()
         self._to_mark: list[int] = []
         self._to_bury: dict[int, str] = {}
         self._refusals = 0
@@ -234,7 +187,7 @@ class Relay:
         """Take the order for a resend; False when too many are waiting."""
         if len(self._resends) >= MOST_RESENDS:
             return False
-        self._resends.append(_Resending(order, order.from_seq))
+        self._resends.append(Resending(order, order.from_seq))
         return True
 
     def fill(self, connection: Connection, now_ns: int) -> None:
@@ -338,7 +291,7 @@ class Relay:
         self,
         row: Row,
         replayed: bool,
-        resending: _Resending | None,
+        resending: Resending | None,
         connection: Connection,
         now_ns: int,
     ) -> None:
@@ -372,7 +325,7 @@ class Relay:
         while self._resends and self._resends[0].ended:
             self._answer(self._resends.popleft(), Status.DONE, None)
 
-    def _answer(self, resending: _Resending, status: Status, reason: str | None) -> None:
+    def _answer(self, resending: Resending, status: Status, reason: str | None) -> None:
         order = resending.order
         wanted = order.to_seq - order.from_seq + 1
         self._on_answer(

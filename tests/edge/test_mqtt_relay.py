@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from edge.journal.outbox import Outbox
 from edge.journal.records import RecordKind, Row
 from edge.messaging import connection, relay
-from edge.messaging.relay import FRESH_NS, Ages
+from edge.messaging.ages import FRESH_NS, Ages
 from tests.edge.broken_network import BrokenNetwork, Mood
 from tests.edge.broker import GENEROUS_S, Broker
 from tests.edge.relaying import Relaying, has_all, numbers, relayed_journals
