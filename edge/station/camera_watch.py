@@ -17,6 +17,7 @@ class CameraWatch:
 
     Attributes:
         camera: what the station reads.
+        known: whether the camera is there or not has been told; of files, always.
         lost_once: why a run that inspects once has nothing to inspect; empty otherwise.
     """
 
@@ -29,6 +30,7 @@ class CameraWatch:
         gone: Callable[[str], None],
         back: Callable[[], None],
         give_up: Callable[[], None],
+        on_known: Callable[[], None],
     ) -> None:
         """Open a source of files, or prepare the supervision of a live camera.
 
@@ -36,6 +38,7 @@ class CameraWatch:
             once: a camera that is lost is not waited for.
             gone, back: tell the station, in the thread that reads the camera.
             give_up: ends the run.
+            on_known: called once, when ``known`` has become true.
 
         Raises:
             CameraUriInvalid: nothing that can ever be opened.
@@ -47,9 +50,11 @@ class CameraWatch:
         self._gone = gone
         self._back = back
         self._give_up = give_up
+        self._on_known = on_known
         self._away = False
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
+        self.known = not isinstance(self.camera, SupervisedCamera)
         if settings.trigger.mode != "free_run" and not isinstance(self.camera, SupervisedCamera):
             raise ConfigurationError(
                 f"{self.camera.identity}: files cannot be triggered. Set camera.trigger.mode: "
@@ -106,6 +111,9 @@ class CameraWatch:
                 )
             self._away = False
         self._works = status.working
+        if not self.known:
+            self.known = True
+            self._on_known()
 
     def _lost(self, status: CameraStatus) -> None:
         self._record_event(Event("camera_lost", Severity.ALARM, status.detail, _counts(status)))

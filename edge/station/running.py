@@ -100,6 +100,7 @@ class Running:
             gone=lambda detail: self._built.camera_lost(detail),
             back=lambda: self._built.camera_back(),
             give_up=lambda: self._built.stop(),
+            on_known=lambda: self._tell_health(tuple(self._health.reasons)),
         )
 
     def start(self) -> None:
@@ -359,7 +360,7 @@ class Running:
             self._triggering.set_ready(Input.JOURNAL, writable)
 
     def _tell_health(self, reasons: tuple[str, ...]) -> None:
-        if self._inspecting:
+        if self._inspecting and self._watch.known:  # until then the station is starting
             self._recording.set_reasons(reasons)
             self.manager.status(self._status())
 

@@ -94,6 +94,15 @@ class StationProcess:
             "/state", lambda seen: sum(one["state"] == state for one in seen) >= count
         )
 
+    def degraded(self, reason: str, count: int = 1) -> Messages:
+        """Return the degraded states with this reason, each once, once there are so many."""
+
+        def found(seen: Messages) -> Messages:
+            degraded = [one for one in seen if reason in one["reasons"]]
+            return list({one["since_utc"]: one for one in degraded}.values())
+
+        return found(self._broker.collect("/state", lambda seen: len(found(seen)) >= count))
+
     def verdicts(self, count: int) -> Messages:
         """Return the verdicts so far in the order of their arrival, once there are so many."""
         return self._broker.collect(

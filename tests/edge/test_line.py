@@ -1,6 +1,7 @@
 """The whole line: camera, station, journal and broker, each real and in a process of its own."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ def results(verdicts: list[dict[str, Any]]) -> list[str]:
     return [verdict["result"] for verdict in verdicts]
 
 
+def moment(verdict: dict[str, Any], name: str) -> float:
+    return datetime.fromisoformat(verdict["time"][name]).timestamp()
+
+
 def triggered(line: StationProcess, **trigger: Any) -> None:
     line.settings["camera"]["trigger"] = trigger
     # One picture for each exposure: identical ones would be frozen.
@@ -65,29 +70,31 @@ def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_it
     line: StationProcess, camera: GigECamera
 ) -> None:
     rounds = times(5, 50)
+    seen: list[tuple[int, int]] = []
     with line:
         line.states("online")
         process = psutil.Process(line.pid)
-        before: list[tuple[int, int]] = []
         for number in range(1, rounds + 1):
-            line.verdicts(1)
-            last = [v for v in line.verdicts(1) if v["reason"] != "camera_lost"][-1]
+            until(lambda: line.verdicts(1)[-1]["reason"] != "camera_lost", "pictures come")
             camera.kill()
-            lost = line.events("camera_lost", number)[-1]
-            states = line.states("degraded", number)
-            assert "camera_lost" in states[-1]["reasons"]
-            # The last picture may be as young as the kill; the broker's clock is ours.
-            assert lost["_arrived_s"] - last["_arrived_s"] < 4.0
+            line.degraded("camera_lost", number)
+            line.events("camera_lost", number)
             camera.start()
             line.events("camera_back", number)
             line.states("online", number + 1)
-            before.append((process.num_threads(), process.num_fds()))
+            seen.append((process.num_threads(), process.num_fds()))
         verdicts = line.verdicts(1)
 
-    told = [v for v in verdicts if v["reason"] == "camera_lost"]
-    assert len(told) == rounds
-    assert results(told) == ["ERROR"] * rounds
-    threads, descriptors = zip(*before, strict=True)
+    told = [index for index, v in enumerate(verdicts) if v["reason"] == "camera_lost"]
+    assert results([verdicts[index] for index in told]) == ["ERROR"] * rounds
+    silences_s = [
+        moment(verdicts[index], "decided_utc") - moment(verdicts[index - 1], "exposed_utc")
+        for index in told
+    ]
+    # A machine that stalls may delay some; the limit of the settings is 1.5 s.
+    assert 1.4 < min(silences_s) < 2.0
+    assert max(silences_s) < 5.0
+    threads, descriptors = zip(*seen, strict=True)
     assert max(threads) - threads[0] <= 1
     assert max(descriptors) - descriptors[0] <= 2
 
@@ -97,8 +104,7 @@ def test_a_camera_that_is_absent_at_the_start_is_waited_for(
 ) -> None:
     camera.kill()
     with line:
-        state = line.states("degraded")[-1]
-        assert state["reasons"] == ["camera_lost"]
+        line.degraded("camera_lost")
         camera.start()
         line.states("online")
         line.verdicts(3)
@@ -183,7 +189,7 @@ def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rej
         line.trigger("t1", "waits")
         line.phases("accepted", 1)
         camera.kill()
-        line.states("degraded")
+        line.degraded("camera_lost")
         line.trigger("t2", "comes later")
         line.phases("rejected", 1)
         verdicts = line.verdicts(2)
