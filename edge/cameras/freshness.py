@@ -119,7 +119,7 @@ class Freshness:
         self._identical += 1
         if self._identical < self._frozen_after:
             return None
-        return FrameStatus.FROZEN, f"the same picture {self._identical} times in a row"
+        return FrameStatus.FROZEN, f"the same picture at least {self._frozen_after} times in a row"
 
 
 def aged(frame: Frame, now_ns: int, max_age_ms: float) -> Frame:

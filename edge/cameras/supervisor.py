@@ -20,13 +20,13 @@ from edge.frame import Frame, FrameStatus
 log = logging.getLogger(__name__)
 
 # The reader does nothing but read, so these are spare.
-HANDOVER_FRAMES = 4
+HANDOVER_FRAMES = 8
 HANDOVER_FRAMES_TRIGGERED = 16
 MOST_TRIGGERS = 16
 
 READ_SLICE_S = 0.1
 # A software trigger waits for the end of a slice.
-READ_SLICE_TRIGGERED_S = 0.01
+READ_SLICE_TRIGGERED_S = 0.005
 CHECK_PERIOD_S = 0.5
 REPORT_PERIOD_S = 30.0
 TRIGGER_LIMIT_S = 1.0
@@ -241,7 +241,9 @@ class SupervisedCamera:
                             camera.close()
                     # A camera that comes and goes in a moment is not asked for in a hurry.
                     attempt = 0 if held_s > self._settings.longest_delay_s else attempt
-                self._pause(delay_s(attempt, self._settings, self._chance()))
+                pause_s = delay_s(attempt, self._settings, self._chance())
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, pause_s)
                 attempt += 1
         except BaseException as error:
             with self._changed:
@@ -292,7 +294,8 @@ class SupervisedCamera:
                 if frame is not None:
                     self._take(frame)
                 now_ns = self._clock_ns()
-                self._look(now_ns)
+                with self._changed:
+                    self._tell(self._supervision.tick(now_ns))
                 if self._check_is_due(now_ns, checked_ns):
                     checked_ns = now_ns
                     self._check(camera)
@@ -323,10 +326,6 @@ class SupervisedCamera:
             self.dropped += 1
             if self.dropped == 1:  # the counter tells of the others
                 log.warning("%s: frame %d was not read in time", self.identity, dropped.number)
-
-    def _look(self, now_ns: int) -> None:
-        with self._changed:
-            self._tell(self._supervision.tick(now_ns))
 
     def _check_is_due(self, now_ns: int, checked_ns: int) -> bool:
         supervision = self._supervision
@@ -382,10 +381,6 @@ class SupervisedCamera:
                 request.error = CameraLost(f"{cause} Inspect the part again.")
                 request.done = True
             self._changed.notify_all()
-
-    def _pause(self, duration_s: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing, duration_s)
 
     def _tell(self, change: CameraStatus | None) -> bool:
         """Hand a change of state over, in its place among the frames; tell whether there is one."""

@@ -31,6 +31,8 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         CameraSettingRefused: the camera does not take a setting as asked.
     """
     _check_device(device)
+    # Whole seconds; its 10 would keep a silent camera from being opened again.
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
     capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
     try:
         if not capture.isOpened():
@@ -40,6 +42,7 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
             )
         # Asks for fresh frames; drivers may ignore it, so nothing rests on it.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        capture.set(cv2.CAP_PROP_MODE, 0)  # controls in the driver's own units
         settings = apply_settings(capture, sensor, device)
         if not capture.grab():
             capture.release()  # else the question why meets a device in use

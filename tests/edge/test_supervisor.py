@@ -183,6 +183,15 @@ def test_a_driver_that_does_not_return_ends_the_process(device: SocketCamera) ->
     line.close()
 
 
+def test_an_opening_that_does_not_return_ends_the_process(device: SocketCamera) -> None:
+    device.behaviour = Behaviour.MUTE
+    with closing(supervised(device, opening_limit_s=0.5, stuck_after_s=1.0)) as line:
+        line.camera.start()
+        with pytest.raises(CameraStuck, match="opening it has been blocked in the driver for 1 s"):
+            line.read_until(lambda: False)
+        device.behaviour = Behaviour.SOUND
+
+
 def test_an_absent_camera_is_waited_for(
     device: SocketCamera, caplog: pytest.LogCaptureFixture
 ) -> None:

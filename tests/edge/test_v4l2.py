@@ -57,7 +57,7 @@ class Registers:
         if automatic.get(property_id):
             return False
         low, high = self.ranges[property_id]
-        self.values[property_id] = float(min(high, max(low, int(value))))
+        self.values[property_id] = float(min(high, max(low, round(value))))
         return True
 
     def get(self, property_id: int) -> float:
@@ -104,19 +104,19 @@ def test_what_a_capture_does_not_take_is_refused_by_name(
 
 def test_exposure_is_written_in_steps_with_automatics_off_and_told_in_microseconds() -> None:
     registers = Registers()
-    sensor = SensorSettings(exposure_us=1230, gain_db=0, white_balance_k=5000)
+    sensor = SensorSettings(exposure_us=1230, gain_db=3.7, white_balance_k=5000)
 
     told = apply_settings(registers, sensor, CAM)
 
     assert registers.values[cv2.CAP_PROP_EXPOSURE] == 12
-    assert told == (("exposure_us", "1200"), ("gain_db", "0"), ("white_balance_k", "5000"))
+    assert told == (("exposure_us", "1200"), ("gain_db", "4"), ("white_balance_k", "5000"))
 
 
 def test_a_value_that_the_driver_clamps_is_refused() -> None:
     with pytest.raises(CameraSettingRefused, match="asked for 70000, the camera has 50000"):
         apply_settings(Registers(), SensorSettings(exposure_us=70_000), CAM)
-    with pytest.raises(CameraSettingRefused, match=r"asked for 3\.7, the camera has 3"):
-        apply_settings(Registers(), SensorSettings(gain_db=3.7), CAM)
+    with pytest.raises(CameraSettingRefused, match="asked for 101, the camera has 100"):
+        apply_settings(Registers(), SensorSettings(gain_db=101), CAM)
 
 
 def test_what_is_not_set_is_not_touched() -> None:

@@ -1,6 +1,7 @@
 """A folder into which another system writes pictures."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_a_burst_larger_than_every_queue_is_given_whole(folder: Path, line: Supe
     assert sorted(names(line.frames)) == [f"burst_{number:02}.png" for number in range(60)]
     assert line.camera.dropped == 0
     assert {frame.status for frame in line.frames} == {FrameStatus.COMPLETE}
+
+
+def test_a_station_that_takes_its_time_loses_neither_pictures_nor_the_folder(
+    folder: Path, line: SupervisedLine
+) -> None:
+    for number in range(30):
+        (folder / f"part_{number:02}.png").write_bytes(encoded(number))
+    line.read_frames(1)
+    time.sleep(2.0)  # longer than the folder may be silent; its thread waits for room meanwhile
+    line.read_frames(29)
+
+    assert line.states == [WAITING, STREAMING] and line.camera.dropped == 0
+    assert {frame.status for frame in line.frames} == {FrameStatus.COMPLETE}
+    assert len(set(names(line.frames))) == 30
 
 
 def test_a_picture_that_is_copied_in_slowly_is_read_when_it_is_whole(
