@@ -102,7 +102,6 @@ class SupervisedCamera:
         # Used by the camera's thread only.
         self._freshness = Freshness(settings.max_age_ms, settings.frozen_after, live=not can_wait)
         self._handover = Handover(HANDOVER_FRAMES_TRIGGERED if triggered else HANDOVER_FRAMES)
-        self._waits_for_room = False
         self._requests: deque[_TriggerRequest] = deque()
         self._call: _Call | None = None
         self._epoch = 0
@@ -206,8 +205,7 @@ class SupervisedCamera:
                 if self._closing or now_ns >= until_ns:
                     return None
                 self._raise_if_stuck(now_ns)
-                told = not self._waits_for_room and self._tell(self._supervision.tick(now_ns))
-                if not told:
+                if not self._tell(self._supervision.tick(now_ns)):
                     self._changed.wait(min(READ_SLICE_S, (until_ns - now_ns) / 1e9))
 
     def _raise_defect(self) -> None:
@@ -316,10 +314,7 @@ class SupervisedCamera:
                 return  # it came after the loss was told, and may be of before
             self._tell(self._supervision.pictured(self._clock_ns(), fresh, frame.detail))
             if self.can_wait:
-                self._waits_for_room = True
                 self._changed.wait_for(lambda: self._handover.has_room or self._closing)
-                self._waits_for_room = False
-                self._supervision.answered(self._clock_ns())  # the reader's pause is no silence
             dropped = self._handover.put_frame(frame)
             self._changed.notify_all()
         if dropped is not None:
