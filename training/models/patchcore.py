@@ -14,6 +14,10 @@ from training.models.anomaly_model import Prediction, StatisticalModel
 # Bank vectors whose neighbours are sought together: bounds the memory of their distances.
 _ROWS = 1024
 
+# Bank vectors that share a lowest value while the nearest is sought: one pass over all distances
+# finds the group, and what is left is small.
+_GROUP = 64
+
 
 @dataclass(frozen=True, slots=True)
 class PatchCoreSettings:
@@ -54,6 +58,7 @@ class PatchCore(StatisticalModel):
         self.width = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.smoothing = GaussianSmoothing(self.grid, picture)
+        self.search = NearestVector()
         self.register_buffer("bank", torch.empty(0, self.width))
         self.register_buffer("bank_centre", torch.zeros(self.width))
         self.register_buffer("bank_neighbours", torch.empty(0, 1, dtype=torch.int64))
@@ -74,8 +79,9 @@ class PatchCore(StatisticalModel):
 
     def forward(self, pictures: Tensor) -> Prediction:
         patches = self.embed(pictures) - self.bank_centre
-        distances = self.distances(patches)
-        score = self.image_score(patches, distances)
+        nearest = self.search(patches, self.bank)
+        distances = self.distances(patches, nearest)
+        score = self.image_score(patches, distances, nearest)
         grid = distances.unflatten(1, self.grid)
         return Prediction(score, self.smoothing.at_grid(grid))
 
@@ -88,22 +94,22 @@ class PatchCore(StatisticalModel):
         ]
         return torch.cat(joined, 1).flatten(2).transpose(1, 2)
 
-    def distances(self, patches: Tensor) -> Tensor:
-        """Return the distance of each patch to the bank, ``(N, P)`` (equation 6).
+    def distances(self, patches: Tensor, nearest: Tensor) -> Tensor:
+        """Return the distance of each patch to its bank vector, ``(N, P)`` (equation 6).
 
-        ‖a − m‖² = ‖a‖² + min(‖m‖² − 2 a·m): one matrix product, no (N, P, K, C) broadcast.
+        From the difference itself, not from the norms of the search: so it is exact where patch and
+        vector nearly agree, and stays so when the search is done in eight bits. A vector that is
+        wrongly found nearest is about as near.
         """
-        nearest = (self.bank.square().sum(1) - 2.0 * (patches @ self.bank.T)).amin(2)
-        return (patches.square().sum(2) + nearest).clamp(min=0.0).sqrt()
+        return (patches - self.bank[nearest]).square().sum(2).sqrt()
 
-    def image_score(self, patches: Tensor, distances: Tensor) -> Tensor:
+    def image_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
         """Return the re-weighted distance of the most distant patch, ``(N,)`` (equation 7)."""
-        worst = distances.argmax(1)
-        index = worst[:, None, None].expand(-1, 1, patches.shape[2])
-        patch = patches.gather(1, index).squeeze(1)
-        to_bank = self.bank.square().sum(1) - 2.0 * (patch @ self.bank.T)
-        neighbours = self.bank[self.bank_neighbours[to_bank.argmin(1)]]
-        from_neighbours = (patch[:, None, :] - neighbours).square().sum(2).sqrt()
+        worst = distances.argmax(1, keepdim=True)
+        index = worst[:, :, None].expand(-1, -1, patches.shape[2])
+        patch = patches.gather(1, index)
+        neighbours = self.bank[self.bank_neighbours[nearest.gather(1, worst).squeeze(1)]]
+        from_neighbours = (patch - neighbours).square().sum(2).sqrt()
         # The first neighbour of a bank vector is itself.
         distance = from_neighbours[:, 0]
         if self.bank_neighbours.shape[1] == 1:
@@ -122,3 +128,29 @@ class PatchCore(StatisticalModel):
             distances.diagonal(first).fill_(-1.0)
             nearest.append(distances.topk(count, dim=1, largest=False).indices)
         return torch.cat(nearest)
+
+
+class NearestVector(nn.Module):
+    """Finds the nearest vector of a bank: the one part of the head that bears eight bits."""
+
+    def forward(self, patches: Tensor, bank: Tensor) -> Tensor:
+        """Return the index of the nearest bank vector, ``(N, P) int64``.
+
+        ‖a − m‖² − ‖a‖² = ‖m‖² − 2 a·m: one matrix product with the norms as its bias, no
+        (N, P, K, C) broadcast. The lowest of K values is sought in two small steps, because
+        OpenVINO's own takes three times as long as the product.
+
+        Args:
+            patches: ``(N, P, C)``.
+            bank: ``(K, C)``.
+        """
+        group = min(_GROUP, len(bank))
+        # A vector twice changes nothing: the first of equals is found.
+        missing = -len(bank) % group
+        padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
+        values = patches @ (-2.0 * padded).T + padded.square().sum(1)
+        grouped = values.unflatten(2, (-1, group))
+        best_group = grouped.amin(3).argmin(2)
+        place = best_group[:, :, None, None].expand(-1, -1, 1, group)
+        best = grouped.gather(2, place).squeeze(2).argmin(2)
+        return (best_group * group + best).clamp(max=len(bank) - 1)
