@@ -51,9 +51,13 @@ class FeatureExtractor(nn.Module):
         Returns:
             One ``(N, C, h, w) float32`` map per layer, in the order of ``layers``.
         """
-        rgb = pictures.flip(3).permute(0, 3, 1, 2).to(torch.float32)
-        features = self.body((rgb - self.mean) / self.std)
+        features = self.body(self.normalized(pictures))
         return [features[layer] for layer in self.layers]
+
+    def normalized(self, pictures: Tensor) -> Tensor:
+        """Return what the backbone itself reads: ``(N, 3, H, W) float32`` RGB around zero."""
+        rgb = pictures.flip(3).permute(0, 3, 1, 2).to(torch.float32)
+        return (rgb - self.mean) / self.std
 
     def feature_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Return ``(C, h, w)`` of each layer for pictures of this size.

@@ -42,6 +42,39 @@ class RunningGaussian:
         return centred / max(self.count - 1, 1)
 
 
+class RunningDiagonalGaussian:
+    """Mean and variances of a stream of ``(N, P, D)`` vectors; channels count as independent.
+
+    As ``RunningGaussian``, in a D-th of its memory.
+    """
+
+    def __init__(self, positions: int, width: int) -> None:
+        self.count = 0
+        self._shift: Tensor | None = None
+        self._sum = torch.zeros(positions, width, dtype=torch.float64)
+        self._squares = torch.zeros(positions, width, dtype=torch.float64)
+
+    def add(self, vectors: Tensor) -> None:
+        """Add ``(N, P, D) float32`` vectors."""
+        vectors = vectors.cpu()
+        if self._shift is None:
+            self._shift = vectors.mean(0)
+        shifted = (vectors - self._shift).double()
+        self.count += vectors.shape[0]
+        self._sum += shifted.sum(0)
+        self._squares += shifted.square().sum(0)
+
+    def mean(self) -> Tensor:
+        """Return the ``(P, D) float64`` means."""
+        assert self._shift is not None
+        return self._shift + self._sum / self.count
+
+    def variance(self) -> Tensor:
+        """Return the unbiased ``(P, D) float64`` variances; zero for a single vector."""
+        centred = self._squares - self._sum.square() / self.count
+        return centred.clamp(min=0.0) / max(self.count - 1, 1)
+
+
 def whitening_factor(covariance: Tensor) -> Tensor:
     """Return W with Σ⁻¹ = Wᵀ W, so that the Mahalanobis distance is ‖W (x − μ)‖.
 
