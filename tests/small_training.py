@@ -1,5 +1,6 @@
 """Tiny data sets, weights and fitted models, made in a moment and always the same."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,54 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.components.backbones import Weights, build_backbone
-from training.models.anomaly_model import StatisticalModel
+from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
+from training.models.trained_model import TrainedModel
+from training.trained_fitting import fit_trained
+from training.training_pictures import TrainingPictures
 
 SIDE = 64
 ALGORITHMS = ("padim", "patchcore")
-FEW = {"padim": {"feature_count": 12}, "patchcore": {"bank_size": 48}}
+
+# Every algorithm, small enough for a test and just large enough to tell the spot apart.
+FEW: dict[str, dict[str, Any]] = {
+    "cflow": {
+        "layers": ("layer2", "layer3"),
+        "couplings": 2,
+        "condition_width": 16,
+        "epochs": 8,
+        "learning_rate": 5e-3,
+    },
+    "dfkde": {"layers": ("layer3",)},
+    "dfm": {"pooling": 1},
+    "efficientad": {
+        "patents_cleared": True,
+        "channels": 16,
+        "epochs": 12,
+        "batch_size": 4,
+        "learning_rate": 3e-3,
+    },
+    "fastflow": {"layers": ("layer2", "layer3"), "flow_steps": 2, "epochs": 12},
+    "ganomaly": {
+        "channels": 4,
+        "latent": 20,
+        "epochs": 200,
+        "patience": 200,
+        "learning_rate": 4e-3,
+    },
+    "padim": {"feature_count": 12},
+    "patchcore": {"bank_size": 48},
+    "reverse_distillation": {"layers": ("layer1", "layer2"), "epochs": 25},
+    "stfpm": {"epochs": 12},
+    "supersimplenet": {
+        "hidden": 32,
+        "epochs": 12,
+        "learning_rate": 1e-2,
+        "adaptor_rate": 3e-3,
+    },
+}
+TRAINED = tuple(name for name, settings in FEW.items() if "epochs" in settings)
+STATISTICAL = tuple(name for name in FEW if name not in TRAINED)
 
 
 def good_picture(number: int = 0, height: int = 80, width: int = 112) -> NDArray[np.uint8]:
@@ -97,7 +140,7 @@ def spotted(count: int, side: int = SIDE) -> Tensor:
     return torch.from_numpy(np.stack(pictures))
 
 
-def unfitted(algorithm: str, **settings: Any) -> StatisticalModel:
+def unfitted(algorithm: str, **settings: Any) -> AnomalyModel:
     return build_model(
         algorithm,
         "small",
@@ -108,11 +151,28 @@ def unfitted(algorithm: str, **settings: Any) -> StatisticalModel:
     )
 
 
-def fitted(algorithm: str, pictures: Tensor | None = None, **settings: Any) -> StatisticalModel:
-    """Return a small model fitted to pictures, in batches of three."""
+def fitted(algorithm: str, pictures: Tensor | None = None, **settings: Any) -> AnomalyModel:
+    """Return a small model fitted to pictures; statistical ones in batches of three."""
     model = unfitted(algorithm, **settings)
+    pictures = batch(7) if pictures is None else pictures
+    if isinstance(model, TrainedModel):
+        fit_trained(
+            model,
+            TrainingPictures.prepared(pictures),
+            TrainingPictures.prepared(batch(2, first=50)),
+            torch.device("cpu"),
+            seed=3,
+        )
+        return model
+    assert isinstance(model, StatisticalModel)
     with torch.inference_mode():
-        for part in (batch(7) if pictures is None else pictures).split(3):
+        for part in pictures.split(3):
             model.accumulate(part)
         model.finish()
     return model
+
+
+@cache
+def fitted_once(algorithm: str) -> AnomalyModel:
+    """Return ``fitted(algorithm)``, for tests that only read it."""
+    return fitted(algorithm)

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from edge.files import write_whole
 from edge.manifest import InputSpec, Normalization, ScoreStatistics, Threshold, Training
 from training.errors import CheckpointError, SettingError
-from training.models.anomaly_model import StatisticalModel
+from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, make_settings
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
@@ -74,7 +74,7 @@ class ValidationPictures:
 class Checkpoint:
     """A fitted, calibrated model, its description and its evidence."""
 
-    model: StatisticalModel
+    model: AnomalyModel
     description: Description
     validation: ValidationPictures
 

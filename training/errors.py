@@ -21,3 +21,11 @@ class CheckpointError(ConfigurationError):
 
 class CalibrationError(StationError):
     """The validation scores give no usable threshold."""
+
+
+class TrainingDiverged(StationError):
+    """A loss is not finite any more; the message names the setting to lower."""
+
+
+class OutOfMemory(StationError):
+    """The fit needs more memory than there is; the message names the setting to lower."""

@@ -10,6 +10,7 @@ from edge.frame import PixelFormat
 from edge.manifest import InputSpec
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
+from training.memory import naming_settings
 from training.models.anomaly_model import StatisticalModel
 
 BATCH_SIZE = 16
@@ -31,6 +32,7 @@ def fit_statistical(
 
     Raises:
         DataError: a picture cannot be used; names the file.
+        OutOfMemory: names the settings to lower.
     """
     log.info(
         "fitting %s on %d pictures; needs about %d MiB beside the network",
@@ -42,11 +44,12 @@ def fit_statistical(
     model.to(device)
     pictures = len(samples) if spec.tile_plan is None else None
     unit = "pic" if spec.tile_plan is None else "tile"
-    with torch.inference_mode(), tqdm(total=pictures, desc="features", unit=unit) as bar:
-        for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
-            model.accumulate(batch.to(device))
-            bar.update(len(batch))
-    steps = model.finish_steps()
-    with torch.inference_mode(), tqdm(total=steps, desc="finish", disable=steps == 0) as bar:
-        model.finish(bar.update)
+    with torch.inference_mode(), naming_settings(model.memory_settings):
+        with tqdm(total=pictures, desc="features", unit=unit) as bar:
+            for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
+                model.accumulate(batch.to(device))
+                bar.update(len(batch))
+        steps = model.finish_steps()
+        with tqdm(total=steps, desc="finish", disable=steps == 0) as bar:
+            model.finish(bar.update)
     return tuple(sorted(formats))

@@ -1,34 +1,48 @@
 """From a configuration to a fitted, calibrated checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from edge.frame import PixelFormat
 from edge.manifest import InputSpec, TileSpec, Training
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
-from training.components.backbones import find_weights
+from training.components.backbones import Weights, find_weights
 from training.config import FitConfig
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
-from training.data.opening import open_splits
-from training.data.samples import Splits, fingerprint
+from training.data.opening import ValidateOn, open_splits
+from training.data.samples import Splits, fingerprint, split_off
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
 from training.models import find_algorithm
+from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
+from training.state_file import StateFile
 
 # Validation pictures that travel with a checkpoint: at most so many, and fewer large ones.
 _KEPT = 64
 _FEWEST_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
 
+# Of the pictures to fit on: they tell when to stop where nothing else may.
+_STOPPING_SHARE = 0.1
 
-def fit_checkpoint(config: FitConfig) -> Checkpoint:
+# What a checkpoint names as the backbone of an algorithm that has none.
+NO_BACKBONE = "none"
+
+
+def fit_checkpoint(config: FitConfig, state_path: Path | None = None) -> Checkpoint:
     """Fit and calibrate a model as configured.
+
+    Args:
+        state_path: where a training that takes long keeps what a killed fit goes on from; the
+            caller removes it when the checkpoint is written.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used; found before the fit
@@ -37,21 +51,32 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
     device = find_device(config.device)
     settings = make_settings(config.algorithm, config.hyperparameters)
     splits = open_splits(config.data, config.validate_on, config.seed)
-    weights = find_weights(config.backbone, config.weights, config.weights_licence)
+    model_class = find_algorithm(config.algorithm).model_class()
+    backbone, weights = (
+        NO_BACKBONE,
+        Weights({}, "none needed: trained on the user's pictures alone"),
+    )
+    if model_class.needs_backbone:
+        backbone = config.backbone
+        weights = find_weights(backbone, config.weights, config.weights_licence)
     picture = (config.image_size, config.image_size)
-    if config.tile is not None and find_algorithm(config.algorithm).model_class().per_position:
+    if config.tile is not None and model_class.per_position:
         raise SettingError(
             f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
             "shows another position in every frame size. Use patchcore, or leave out --tile."
         )
-    model = build_model(config.algorithm, config.backbone, weights, picture, settings, config.seed)
+    model = build_model(config.algorithm, backbone, weights, picture, settings, config.seed)
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
     spec = first_sight(picture, config.levels, config.crop, tiles)
     check_samples(splits.validation, spec)
     dataset = fingerprint([*splits.fit, *splits.validation])
-    formats = fit_statistical(model, splits.fit, spec, device)
+    if isinstance(model, StatisticalModel):
+        formats = fit_statistical(model, splits.fit, spec, device)
+    else:
+        state_file = StateFile(state_path, f"{dataset} {spec}") if state_path else None
+        formats = _train(model, splits, spec, config, device, state_file)
     spec = spec.model_copy(update={"pixel_formats": formats})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
@@ -59,7 +84,7 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
     calibration = calibrate(scored, spec, config.seed)
     description = Description(
         algorithm=config.algorithm,
-        backbone=config.backbone,
+        backbone=backbone,
         weights_licence=weights.licence,
         settings=asdict(settings),
         seed=config.seed,
@@ -72,6 +97,38 @@ def fit_checkpoint(config: FitConfig) -> Checkpoint:
         training=_training(config, splits, dataset, settings, scored, spec),
     )
     return Checkpoint(model.cpu(), description, validation_pictures(scored, spec))
+
+
+def _train(
+    model: AnomalyModel,
+    splits: Splits,
+    spec: InputSpec,
+    config: FitConfig,
+    device: torch.device,
+    state_file: StateFile | None,
+) -> tuple[PixelFormat, ...]:
+    """Train; good validation pictures tell when to stop, and where these are test pictures, others.
+
+    Raises:
+        SettingError: the algorithm is of neither kind.
+    """
+    # Imported here: statistical models do without Lightning.
+    from training.models.trained_model import TrainedModel
+    from training.trained_fitting import fit_trained
+    from training.training_pictures import TrainingPictures
+
+    if not isinstance(model, TrainedModel):
+        raise SettingError(
+            f"{config.algorithm}: {type(model).__name__} is neither a StatisticalModel nor a "
+            "TrainedModel. Derive it from one of them."
+        )
+    fit, held_out = splits.fit, tuple(s for s in splits.validation if not s.is_defective)
+    if config.validate_on is ValidateOn.TEST or not held_out:
+        fit, held_out = split_off(splits.fit, _STOPPING_SHARE, config.seed, "early stopping")
+        held_out = tuple(replace(sample, view=None) for sample in held_out or fit)
+    pictures = TrainingPictures(fit, spec)
+    fit_trained(model, pictures, TrainingPictures(held_out, spec), device, config.seed, state_file)
+    return tuple(sorted(pictures.formats))
 
 
 def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> ValidationPictures:

@@ -1,5 +1,6 @@
-"""Promises of every registered algorithm, and each against its formulas written out."""
+"""Promises of every registered algorithm, and some against their formulas written out."""
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -8,104 +9,170 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from export.engines import onnx_engine, openvino_engine, torch_engine
+from export.gate import Budget, Validation, parity
+from export.ir import ir_bytes, to_onnx, to_openvino
 from tests.small_training import (
-    ALGORITHMS,
+    FEW,
     SIDE,
+    STATISTICAL,
+    TRAINED,
     batch,
     fitted,
+    fitted_once,
     small_weights,
     spotted,
     unfitted,
+    write_mvtec,
+    write_weights,
 )
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.components.backbones import build_backbone
 from training.components.gaussian_smoothing import GaussianSmoothing
+from training.config import FitConfig
+from training.data.loading import first_sight
 from training.errors import SettingError
+from training.making import NO_BACKBONE, fit_checkpoint
 from training.models import ALGORITHMS as REGISTERED
-from training.models import find_algorithm
-from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models import Algorithm, find_algorithm, plug_ins
+from training.models.anomaly_model import AnomalyModel, Prediction, StatisticalModel
 from training.models.building import make_settings
+from training.models.dfm import DFM
 from training.models.padim import PaDiM
 from training.models.patchcore import PatchCore
 
+EVERY = tuple(sorted(FEW))
+TILEABLE = tuple(n for n in EVERY if not find_algorithm(n).model_class().per_position)
 
-@pytest.fixture(scope="module", params=ALGORITHMS)
-def model(request: pytest.FixtureRequest) -> StatisticalModel:
-    return fitted(request.param)
+# One epoch is enough where only the shape of things matters.
+ONE_EPOCH = {name: {"epochs": 1} if name in TRAINED else {} for name in EVERY}
 
 
-def predict(model: StatisticalModel, pictures: Tensor) -> Prediction:
+@pytest.fixture(scope="module", params=EVERY)
+def model(request: pytest.FixtureRequest) -> AnomalyModel:
+    return fitted_once(request.param)
+
+
+def predict(model: AnomalyModel, pictures: Tensor) -> Prediction:
     with torch.inference_mode():
         return model(pictures)
 
 
 def test_the_tests_run_over_every_registered_algorithm() -> None:
-    assert set(ALGORITHMS) == set(REGISTERED)
+    assert set(EVERY) == set(REGISTERED)
 
 
-def test_a_picture_alone_scores_as_in_a_batch(model: StatisticalModel) -> None:
+def test_a_picture_alone_scores_as_in_a_batch(model: AnomalyModel) -> None:
     pictures = torch.cat([batch(3, first=90), spotted(2)])
     together = predict(model, pictures)
     alone = [predict(model, picture[None]) for picture in pictures]
 
-    assert torch.allclose(torch.cat([p.score for p in alone]), together.score, rtol=1e-5)
+    assert torch.allclose(torch.cat([p.score for p in alone]), together.score, rtol=1e-4, atol=1e-5)
     assert torch.allclose(
-        torch.cat([p.anomaly_map for p in alone]), together.anomaly_map, atol=1e-4
+        torch.cat([p.anomaly_map for p in alone]), together.anomaly_map, rtol=1e-4, atol=1e-4
     )
 
 
-def test_the_order_of_calls_changes_nothing(model: StatisticalModel) -> None:
+def test_the_order_of_calls_changes_nothing(model: AnomalyModel) -> None:
     pictures = torch.cat([batch(2, first=90), spotted(2)])
     forward = [predict(model, p[None]).score.item() for p in pictures]
     backward = [predict(model, p[None]).score.item() for p in pictures.flip(0)]
     assert forward == backward[::-1]
 
 
-def test_pictures_are_not_changed(model: StatisticalModel) -> None:
+def test_pictures_are_not_changed(model: AnomalyModel) -> None:
     pictures = spotted(2)
     predict(model, pictures)
     assert torch.equal(pictures, spotted(2))
 
 
-def test_defects_score_above_good_pictures(model: StatisticalModel) -> None:
+def test_defects_score_above_good_pictures(model: AnomalyModel) -> None:
     good, defective = predict(model, batch(6, first=90)), predict(model, spotted(6))
     assert defective.score.min() > good.score.max()
 
 
-def test_the_map_is_highest_where_the_defect_is(model: StatisticalModel) -> None:
+def test_the_map_is_highest_where_the_defect_is(model: AnomalyModel) -> None:
     anomaly_map = predict(model, spotted(1)).anomaly_map[0]
     rows, columns = anomaly_map.shape
     row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
 
     assert (rows, columns) == model.grid
-    assert row * SIDE / rows == pytest.approx(SIDE / 2, abs=10)
-    assert column * SIDE / columns == pytest.approx(20, abs=10)
+    if model.localizes:
+        assert (row + 0.5) * SIDE / rows == pytest.approx(SIDE / 2, abs=12)
+        assert (column + 0.5) * SIDE / columns == pytest.approx(20, abs=12)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Path) -> None:
+    pictures = torch.cat([batch(3, first=90), spotted(3)])
+    scores = predict(model, pictures).score
+    middle, spread = float(scores.mean()), float(scores.max() - scores.min())
+    to_onnx(model, SIDE, SIDE, tmp_path / "model.onnx")
+    xml, weights = ir_bytes(to_openvino(tmp_path / "model.onnx"), SIDE, SIDE)
+    engines = {
+        "ONNX Runtime": onnx_engine(tmp_path / "model.onnx"),
+        "OpenVINO": openvino_engine(xml, weights, "f32"),
+    }
+    validation = Validation(pictures.numpy(), np.arange(6) >= 3)
+
+    report = parity(
+        torch_engine(model),
+        engines,
+        "OpenVINO",
+        first_sight((SIDE, SIDE)),
+        validation,
+        middle,
+        spread,
+        Budget(),
+    )
+    assert report.auroc_before == report.auroc_after == 1.0
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
 def test_two_fits_give_the_same_numbers_to_the_last_bit(algorithm: str) -> None:
-    first, second = fitted(algorithm).state_dict(), fitted(algorithm).state_dict()
+    first, second = fitted_once(algorithm).state_dict(), fitted(algorithm).state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_fitting_changes_neither_the_backbone_nor_the_global_random_state(
+    algorithm: str,
+) -> None:
+    before = torch.random.get_rng_state()
+    model = fitted(algorithm, batch(2), **ONE_EPOCH[algorithm])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    if model.extractor is not None:
+        weights = small_weights()
+        found = model.extractor.body.state_dict()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_few_pictures_are_enough_to_fit_on(algorithm: str, count: int) -> None:
-    prediction = predict(fitted(algorithm, batch(count)), spotted(2))
+    prediction = predict(fitted(algorithm, batch(count), **ONE_EPOCH[algorithm]), spotted(2))
     assert prediction.score.isfinite().all()
-    assert (prediction.score > 0).all()
+    assert prediction.anomaly_map.isfinite().all()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+# Without any variance DFKDE has no component to put a density on.
+@pytest.mark.parametrize("algorithm", [name for name in STATISTICAL if name != "dfkde"])
 def test_equal_pictures_are_no_reason_to_fail(algorithm: str) -> None:
+    model = fitted(algorithm, batch(1).repeat(5, 1, 1, 1))
+    assert predict(model, spotted(1)).score.item() > predict(model, batch(1)).score.item()
+
+
+@pytest.mark.parametrize("algorithm", ["padim", "patchcore"])
+def test_a_picture_that_was_learned_has_no_distance(algorithm: str) -> None:
     model = fitted(algorithm, batch(1).repeat(5, 1, 1, 1))
     assert predict(model, batch(1)).score.item() == pytest.approx(0.0, abs=0.05)
     assert predict(model, spotted(1)).score.item() > 0.2
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", STATISTICAL)
 def test_memory_is_stated_before_the_fit_and_finish_steps_add_up(algorithm: str) -> None:
     model = unfitted(algorithm)
+    assert isinstance(model, StatisticalModel)
     assert model.fit_memory_bytes() > 0
     with torch.inference_mode():
         model.accumulate(batch(3))
@@ -115,16 +182,77 @@ def test_memory_is_stated_before_the_fit_and_finish_steps_add_up(algorithm: str)
     assert sum(steps) == expected
 
 
-def test_the_fit_does_not_depend_on_the_batching_of_padim() -> None:
-    one, three = unfitted("padim"), unfitted("padim")
+@pytest.mark.parametrize("algorithm", ["dfkde", "dfm", "padim"])
+def test_the_fit_does_not_depend_on_the_batching(algorithm: str) -> None:
+    one, six = unfitted(algorithm), unfitted(algorithm)
+    assert isinstance(one, StatisticalModel)
+    assert isinstance(six, StatisticalModel)
     with torch.inference_mode():
         for picture in batch(6).split(1):
             one.accumulate(picture)
-        three.accumulate(batch(6))
+        six.accumulate(batch(6))
         one.finish()
-        three.finish()
+        six.finish()
     scores = predict(one, spotted(3)).score
-    assert torch.allclose(scores, predict(three, spotted(3)).score, rtol=1e-4)
+    assert torch.allclose(scores, predict(six, spotted(3)).score, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_mvtec(folder / "parts", train=6, good=2, defective=2)
+    write_weights(folder / "weights.safetensors")
+    return folder
+
+
+def fit_config(parts: Path, algorithm: str, **changes: object) -> FitConfig:
+    return FitConfig.model_validate(
+        {
+            "data": parts / "parts",
+            "algorithm": algorithm,
+            "backbone": "small",
+            "weights": str(parts / "weights.safetensors"),
+            "image_size": SIDE,
+            "hyperparameters": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in {**FEW[algorithm], **ONE_EPOCH[algorithm]}.items()
+            },
+            **changes,
+        }
+    )
+
+
+def assert_it_comes_back(checkpoint: Checkpoint, path: Path) -> None:
+    save_checkpoint(path, checkpoint)
+    loaded = load_checkpoint(path)
+    again = predict(loaded.model, spotted(3))
+    expected = predict(checkpoint.model, spotted(3))
+    assert torch.equal(again.score, expected.score)
+    assert torch.equal(again.anomaly_map, expected.anomaly_map)
+    assert loaded.description == checkpoint.description
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_a_checkpoint_comes_back_as_it_was(parts: Path, tmp_path: Path, algorithm: str) -> None:
+    checkpoint = fit_checkpoint(fit_config(parts, algorithm))
+    assert checkpoint.description.map_height == checkpoint.model.grid[0]
+    needs_backbone = checkpoint.model.needs_backbone
+    assert checkpoint.description.backbone == ("small" if needs_backbone else NO_BACKBONE)
+    assert_it_comes_back(checkpoint, tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_tiles_are_learned_where_positions_do_not_matter_and_refused_elsewhere(
+    parts: Path, tmp_path: Path, algorithm: str
+) -> None:
+    config = fit_config(parts, algorithm, tile=64)
+    if algorithm in TILEABLE:
+        checkpoint = fit_checkpoint(config)
+        assert checkpoint.description.input.tile_plan is not None
+        assert_it_comes_back(checkpoint, tmp_path / "part.safetensors")
+    else:
+        with pytest.raises(SettingError, match=rf"{algorithm} .* cannot be tiled"):
+            fit_checkpoint(config)
 
 
 def stage_features(pictures: Tensor) -> dict[str, Tensor]:
@@ -173,6 +301,47 @@ def test_padim_computes_its_formulas() -> None:
 
     assert found.score.numpy() == pytest.approx(smooth(grid).amax((1, 2)).numpy(), rel=1e-3)
     assert found.anomaly_map.numpy() == pytest.approx(smooth.at_grid(grid).numpy(), rel=1e-3)
+
+
+def test_diagonal_padim_computes_its_formulas() -> None:
+    model = fitted("padim", covariance="diagonal")
+    assert isinstance(model, PaDiM)
+    good, probe = padim_vectors(batch(7), model), padim_vectors(spotted(2), model)
+    variance = good.var(0, ddof=1) + 0.01 + 1e-5
+    distances = np.sqrt(((probe - good.mean(0)) ** 2 / variance).sum(1))
+    grid = torch.from_numpy(distances.reshape(2, *model.grid)).float()
+    smooth = GaussianSmoothing(model.grid, (SIDE, SIDE))
+    found = predict(model, spotted(2))
+
+    assert found.score.numpy() == pytest.approx(smooth(grid).amax((1, 2)).numpy(), rel=1e-3)
+    full = fitted_once("padim")
+    assert isinstance(full, PaDiM)
+    assert model.whitening.numel() * model.width == full.whitening.numel()
+
+
+def dfm_vectors(pictures: Tensor) -> np.ndarray:
+    return stage_features(pictures)["layer3"].flatten(1).double().numpy()
+
+
+def test_dfm_computes_its_formulas() -> None:
+    good, probe = dfm_vectors(batch(7)), dfm_vectors(spotted(2))
+    _, lengths, axes = np.linalg.svd(good - good.mean(0), full_matrices=False)
+    shares = np.cumsum(lengths**2) / np.sum(lengths**2)
+    kept = int(np.searchsorted(shares, 0.97)) + 1
+    coordinates = (probe - good.mean(0)) @ axes[:kept].T
+    residual = probe - good.mean(0) - coordinates @ axes[:kept]
+    deviations = lengths[:kept] / np.sqrt(6)
+    likelihood = ((coordinates / deviations) ** 2).sum(1) + 2 * np.log(deviations).sum()
+
+    model = fitted_once("dfm")
+    assert isinstance(model, DFM)
+    assert model.axes.shape == (kept, good.shape[1])
+    found = predict(model, spotted(2))
+    assert found.score.numpy() == pytest.approx((residual**2).mean(1), rel=1e-3)
+    by_cell = (residual**2).reshape(2, -1, *model.grid).mean(1)
+    assert found.anomaly_map.numpy() == pytest.approx(by_cell, rel=1e-3)
+    found = predict(fitted("dfm", score="nll"), spotted(2))
+    assert found.score.numpy() == pytest.approx(likelihood, rel=1e-3)
 
 
 def test_padim_keeps_a_fixed_random_choice_of_channels() -> None:
@@ -251,8 +420,37 @@ def test_each_bank_vector_is_its_own_first_neighbour_also_among_duplicates() -> 
 
 
 def test_an_unknown_algorithm_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(SettingError, match=r"'patchcor' does not exist\. There are: padim, patch"):
+    with pytest.raises(SettingError, match=r"'patchcor' does not exist\. .*padim, patchcore"):
         find_algorithm("patchcor")
+
+
+def test_an_entry_point_adds_an_algorithm_that_is_imported_when_it_is_used() -> None:
+    point = EntryPoint("mine", "not_there.my_model:MyModel", "inspection_station.algorithms")
+    (added,) = plug_ins([point]).values()
+    assert added == Algorithm("mine", "not_there.my_model", "MyModel", point.value)
+    with pytest.raises(SettingError, match=r"'mine' .*No module named 'not_there'.*Install what"):
+        added.model_class()
+
+
+def test_a_name_that_two_packages_give_is_refused() -> None:
+    point = EntryPoint("padim", "my_package.my_model:MyModel", "inspection_station.algorithms")
+    with pytest.raises(SettingError, match=r"'padim' comes both with inspection-station and with"):
+        plug_ins([point])
+
+
+def test_efficientad_waits_for_the_word_that_its_patents_are_cleared() -> None:
+    with pytest.raises(SettingError, match=r"patents of MVTec .*patents_cleared=true"):
+        unfitted("efficientad", patents_cleared=False)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name"), [("padim", "covariance"), ("dfm", "score"), ("dfkde", "normalization")]
+)
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(
+    algorithm: str, name: str
+) -> None:
+    with pytest.raises(SettingError, match=rf"{algorithm}\.{name}: found 'other'. There are: \w+,"):
+        unfitted(algorithm, **{name: "other"})
 
 
 def test_an_unknown_hyperparameter_is_refused_with_those_that_exist() -> None:

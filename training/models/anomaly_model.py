@@ -21,14 +21,43 @@ class Prediction(NamedTuple):
     anomaly_map: Tensor
 
 
-class StatisticalModel(nn.Module, ABC):
-    """A model that is fitted in one pass over good pictures, without gradients."""
+class AnomalyModel(nn.Module, ABC):
+    """A network from pictures to raw numbers; the same ``forward`` tests and exports.
+
+    Built as ``Model(extractor, picture, settings, seed)``: what is random follows from the seed,
+    and no score depends on other pictures or on earlier calls.
+
+    Attributes:
+        extractor: the frozen backbone; None for a model without one.
+        grid: rows and columns of the anomaly map.
+    """
+
+    # Whether it reads features of a backbone; else it is built with None for an extractor.
+    needs_backbone: ClassVar[bool] = True
 
     # Whether each position is compared with itself only, which tiles would mix up.
     per_position: ClassVar[bool] = False
 
-    extractor: FeatureExtractor
+    # Whether the map tells where a defect lies; else it repeats the image score.
+    localizes: ClassVar[bool] = True
+
+    extractor: FeatureExtractor | None
     grid: tuple[int, int]
+
+    @abstractmethod
+    def forward(self, pictures: Tensor) -> Prediction:
+        """Score ``(N, H, W, 3) uint8`` pictures, each on its own."""
+
+    @abstractmethod
+    def fit_memory_bytes(self) -> int:
+        """Return the most memory that fitting takes beside the network itself."""
+
+
+class StatisticalModel(AnomalyModel):
+    """A model that is fitted in one pass over good pictures, without gradients."""
+
+    # What a fit that ran out of memory is told to lower.
+    memory_settings: ClassVar[str] = "--image-size"
 
     @abstractmethod
     def accumulate(self, pictures: Tensor) -> None:
@@ -45,11 +74,3 @@ class StatisticalModel(nn.Module, ABC):
     def finish_steps(self) -> int:
         """Return how many steps ``finish`` reports; 0 where it takes no time worth showing."""
         return 0
-
-    @abstractmethod
-    def forward(self, pictures: Tensor) -> Prediction:
-        """Score ``(N, H, W, 3) uint8`` pictures, each on its own."""
-
-    @abstractmethod
-    def fit_memory_bytes(self) -> int:
-        """Return the most memory that fitting takes beside the network itself."""

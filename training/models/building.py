@@ -4,13 +4,14 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
 from training.errors import CheckpointError, SettingError
 from training.models import find_algorithm
-from training.models.anomaly_model import StatisticalModel
+from training.models.anomaly_model import AnomalyModel
 
 # Of a whole-number hyperparameter: far above any use, far below what memory sizes overflow at.
 _LARGEST = 100_000_000
@@ -62,25 +63,30 @@ def build_model(
     picture: tuple[int, int],
     settings: Any,
     seed: int,
-) -> StatisticalModel:
+) -> AnomalyModel:
     """Build an unfitted model.
 
     Args:
+        backbone: its name; of no account for an algorithm that needs none.
         weights: of the backbone; None when a checkpoint will bring them.
         picture: height and width of the model input.
     """
-    network = build_backbone(backbone)
-    extractor = FeatureExtractor(network, settings.layers)
-    if weights is not None:
-        # The extractor shares the network's tensors, and has only those that its layers need.
-        load_weights(network, weights, extractor.body.state_dict().keys())
-    model: StatisticalModel = find_algorithm(algorithm).model_class()(
-        extractor, picture, settings, seed
-    )
+    model_class = find_algorithm(algorithm).model_class()
+    # Every network draws first weights; the caller's random numbers stay as they were.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        extractor = None
+        if model_class.needs_backbone:
+            network = build_backbone(backbone)
+            extractor = FeatureExtractor(network, settings.layers)
+            if weights is not None:
+                # The extractor shares the network's tensors, and has only those its layers need.
+                load_weights(network, weights, extractor.body.state_dict().keys())
+        model: AnomalyModel = model_class(extractor, picture, settings, seed)
     return model.eval().requires_grad_(False)
 
 
-def adopt_tensors(model: StatisticalModel, tensors: dict[str, Tensor]) -> None:
+def adopt_tensors(model: AnomalyModel, tensors: dict[str, Tensor]) -> None:
     """Fill a model from a checkpoint's tensors; fitted buffers take the checkpoint's shapes.
 
     Raises:
@@ -99,9 +105,10 @@ def adopt_tensors(model: StatisticalModel, tensors: dict[str, Tensor]) -> None:
                 f"its tensor {name!r}, {tensor.dtype} {tuple(tensor.shape)}, does not fit "
                 f"{type(model).__name__}. Fit again."
             )
-        owner, _, buffer = name.rpartition(".")
-        if not owner:
-            model.register_buffer(buffer, tensor)
+        owner, _, last = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if last in module._buffers and own[name].numel() == 0:
+            module.register_buffer(last, tensor)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

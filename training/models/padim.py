@@ -10,14 +10,21 @@ from torch.nn import functional as F
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import Progress, ignore
-from training.components.running_gaussian import RunningGaussian, whitening_factor
+from training.components.running_gaussian import (
+    RunningDiagonalGaussian,
+    RunningGaussian,
+    whitening_factor,
+)
 from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models.settings_checks import require_choice
 
 # Added to the covariance's diagonal: the paper's 0.01, and what keeps the inversion stable.
 _RIDGE = 0.01 + 1e-5
 
 # Positions whose covariances are inverted together: bounds the memory of that.
 _POSITIONS = 256
+
+FULL, DIAGONAL = "full", "diagonal"
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +36,22 @@ class PaDiMSettings:
     Attributes:
         layers: layers of the backbone whose features are joined.
         feature_count: randomly chosen channels that are kept, the same for every position.
+        covariance: ``full``, or ``diagonal`` for a model a hundredth as large and a little coarser.
     """
 
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
     feature_count: int = 100
+    covariance: str = FULL
 
 
 class PaDiM(StatisticalModel):
     """Compares each position with itself, so the part must always lie the same way."""
 
     per_position = True
+    memory_settings = (
+        "--set feature_count or --image-size; --set covariance=diagonal needs a hundredth"
+    )
+    extractor: FeatureExtractor
 
     channels: Tensor
     whitening: Tensor
@@ -51,7 +64,13 @@ class PaDiM(StatisticalModel):
         settings: PaDiMSettings,
         seed: int = 0,
     ) -> None:
+        """Build the model.
+
+        Raises:
+            SettingError: no such covariance.
+        """
         super().__init__()
+        require_choice("padim", "covariance", settings.covariance, (FULL, DIAGONAL))
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*picture)
@@ -62,38 +81,30 @@ class PaDiM(StatisticalModel):
         self.smoothing = GaussianSmoothing(self.grid, picture)
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
-        self.register_buffer("whitening", torch.empty(0, self.width, self.width))
-        self.register_buffer("whitened_mean", torch.empty(0, self.width, 1))
-        self._gaussian: RunningGaussian | None = None
+        self.diagonal = settings.covariance == DIAGONAL
+        square, column = ((), ()) if self.diagonal else ((self.width,), (1,))
+        self.register_buffer("whitening", torch.empty(0, self.width, *square))
+        self.register_buffer("whitened_mean", torch.empty(0, self.width, *column))
+        self._gaussian: RunningGaussian | RunningDiagonalGaussian | None = None
 
     def accumulate(self, pictures: Tensor) -> None:
         if self._gaussian is None:
-            self._gaussian = RunningGaussian(self.positions, self.width)
+            kind = RunningDiagonalGaussian if self.diagonal else RunningGaussian
+            self._gaussian = kind(self.positions, self.width)
         self._gaussian.add(self.embed(pictures))
 
     def finish(self, progress: Progress = ignore) -> None:
         """Turn sums into mean and whitening factor (equation 1)."""
         assert self._gaussian is not None, "accumulate comes first"
-        if self._gaussian.count <= self.width:
-            log.warning(
-                "%d good pictures for %d channels: the covariances rest on their ridge. Take more "
-                "pictures, or a smaller feature_count.",
-                self._gaussian.count,
-                self.width,
-            )
-        mean = self._gaussian.mean()[:, :, None]
-        whitening = torch.empty(self.positions, self.width, self.width)
-        whitened_mean = torch.empty(self.positions, self.width, 1)
-        for first in range(0, self.positions, _POSITIONS):
-            few = slice(first, min(first + _POSITIONS, self.positions))
-            covariance = self._gaussian.covariance(few)
-            covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-            factor = whitening_factor(covariance)
-            whitening[few] = factor.float()
-            whitened_mean[few] = (factor @ mean[few]).float()
-            progress(few.stop - few.start)
-        self.whitening = whitening.to(self.channels.device)
-        self.whitened_mean = whitened_mean.to(self.channels.device)
+        if isinstance(self._gaussian, RunningDiagonalGaussian):
+            mean = self._gaussian.mean()
+            whitening = (self._gaussian.variance() + _RIDGE).rsqrt()
+            whitened_mean = whitening * mean
+            progress(self.positions)
+        else:
+            whitening, whitened_mean = self._full_whitening(self._gaussian, progress)
+        self.whitening = whitening.float().to(self.channels.device)
+        self.whitened_mean = whitened_mean.float().to(self.channels.device)
         self._gaussian = None
 
     def finish_steps(self) -> int:
@@ -113,10 +124,37 @@ class PaDiM(StatisticalModel):
 
     def distances(self, vectors: Tensor) -> Tensor:
         """Return the Mahalanobis distances ‖W (e − μ)‖, ``(N, P)`` (equation 2)."""
+        if self.diagonal:
+            return (vectors * self.whitening - self.whitened_mean).square().sum(2).sqrt()
         whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
         return whitened.square().sum(1).sqrt().T
 
     def fit_memory_bytes(self) -> int:
+        if self.diagonal:
+            return 4 * 8 * self.positions * self.width
         sums = 8 * self.positions * self.width * (self.width + 1)
         # The products of one batch while accumulating, the whitening factors while finishing.
         return sums + 4 * self.positions * self.width * (self.width + 1)
+
+    def _full_whitening(
+        self, gaussian: RunningGaussian, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        if gaussian.count <= self.width:
+            log.warning(
+                "%d good pictures for %d channels: the covariances rest on their ridge. Take more "
+                "pictures, or a smaller feature_count.",
+                gaussian.count,
+                self.width,
+            )
+        mean = gaussian.mean()[:, :, None]
+        whitening = torch.empty(self.positions, self.width, self.width)
+        whitened_mean = torch.empty(self.positions, self.width, 1)
+        for first in range(0, self.positions, _POSITIONS):
+            few = slice(first, min(first + _POSITIONS, self.positions))
+            covariance = gaussian.covariance(few)
+            covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+            factor = whitening_factor(covariance)
+            whitening[few] = factor.float()
+            whitened_mean[few] = (factor @ mean[few]).float()
+            progress(few.stop - few.start)
+        return whitening, whitened_mean

@@ -39,6 +39,9 @@ class PatchCoreSettings:
 class PatchCore(StatisticalModel):
     """One memory bank for all positions, so a part may move in the picture."""
 
+    memory_settings = "--set buffer_size, --set bank_size or --image-size"
+    extractor: FeatureExtractor
+
     bank: Tensor
     bank_centre: Tensor
     bank_neighbours: Tensor

@@ -1,0 +1,120 @@
+"""DFKDE: kernel density estimate of deep features (Akcay et al., Anomalib, 2022)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.components.feature_extractor import FeatureExtractor
+from training.components.gaussian_kde import GaussianKDE
+from training.components.incremental_pca import PCA
+from training.components.k_center_greedy import Progress, ignore
+from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models.settings_checks import require_choice
+
+WHOLE_SET, EACH = "scale", "norm"
+
+
+@dataclass(frozen=True, slots=True)
+class DFKDESettings:
+    """Hyperparameters.
+
+    Attributes:
+        layers: layers of the backbone whose averages are joined.
+        components: principal components that are kept at most.
+        normalization: ``scale`` divides by the largest length met in the fit, ``norm`` each vector
+            by its own.
+        most_pictures: pictures whose points the estimate rests on; of more a random choice.
+    """
+
+    layers: tuple[str, ...] = ("layer4",)
+    components: int = 16
+    normalization: str = WHOLE_SET
+    most_pictures: int = 40_000
+
+
+class DFKDE(StatisticalModel):
+    """Tells unusual pictures from usual ones; where in the picture it does not say.
+
+    For reference: of the models here it is the weakest. The score is −log p, which orders pictures
+    as the original's logistic of it does, but still tells very unusual ones apart.
+    """
+
+    localizes = False
+    memory_settings = "--set most_pictures or --image-size"
+    extractor: FeatureExtractor
+
+    mean: Tensor
+    axes: Tensor
+    length: Tensor
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        picture: tuple[int, int],
+        settings: DFKDESettings,
+        seed: int = 0,
+    ) -> None:
+        """Build the model.
+
+        Raises:
+            SettingError: no such normalization.
+        """
+        super().__init__()
+        choices = (WHOLE_SET, EACH)
+        require_choice("dfkde", "normalization", settings.normalization, choices)
+        self.extractor = extractor
+        self.settings = settings
+        self.grid = (1, 1)
+        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*picture))
+        self.density = GaussianKDE()
+        self.register_buffer("mean", torch.zeros(self.channels))
+        self.register_buffer("axes", torch.empty(0, self.channels))
+        self.register_buffer("length", torch.ones(()))
+        self._seen = 0
+        self._vectors: list[Tensor] = []
+        self._random = torch.Generator().manual_seed(seed)
+
+    def accumulate(self, pictures: Tensor) -> None:
+        """Keep a vector of each picture, beyond the bound a fair random choice of them."""
+        for vector in self.embed(pictures).cpu():
+            self._seen += 1
+            if len(self._vectors) < self.settings.most_pictures:
+                self._vectors.append(vector)
+                continue
+            place = int(torch.randint(self._seen, (1,), generator=self._random))
+            if place < len(self._vectors):
+                self._vectors[place] = vector
+
+    def finish(self, progress: Progress = ignore) -> None:
+        """Reduce to the principal components, scale, and put a kernel on each point."""
+        vectors = torch.stack(self._vectors)
+        analysis = PCA(self.channels)
+        analysis.add(vectors)
+        found = analysis.finish(most=self.settings.components)
+        device = self.mean.device
+        self.mean, self.axes = found.mean.to(device), found.axes.to(device)
+        points = found.project(vectors)
+        largest = points.norm(dim=1).max()
+        self.length = (largest if float(largest) > 0 else torch.ones(())).to(device)
+        self.density.fit(self.scaled(points.to(device)))
+        self._vectors, self._seen = [], 0
+
+    def forward(self, pictures: Tensor) -> Prediction:
+        points = (self.embed(pictures) - self.mean) @ self.axes.T
+        score = -self.density(self.scaled(points))
+        return Prediction(score, score[:, None, None])
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Average each layer over the picture and join them: ``(N, C)``."""
+        return torch.cat([feature.mean((2, 3)) for feature in self.extractor(pictures)], 1)
+
+    def scaled(self, points: Tensor) -> Tensor:
+        """Bring points to lengths around one."""
+        if self.settings.normalization == WHOLE_SET:
+            return points / self.length
+        return points / points.square().sum(1, keepdim=True).clamp(min=1e-12).sqrt()
+
+    def fit_memory_bytes(self) -> int:
+        vectors = 2 * 4 * self.settings.most_pictures * self.channels
+        return vectors + PCA(self.channels).memory_bytes(self.channels)

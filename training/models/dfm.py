@@ -1,0 +1,118 @@
+"""DFM: deep feature modeling by principal components (Ahuja et al., 2019)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, cat, empty, ones_like
+from torch.nn import functional as F
+
+from training.components.feature_extractor import FeatureExtractor
+from training.components.incremental_pca import PCA
+from training.components.k_center_greedy import Progress, ignore
+from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models.settings_checks import require_choice
+
+# Smallest deviation that a component counts with, as a share of the largest: fewer pictures than
+# components would else divide by nothing.
+_FLOOR = 1e-3
+
+RESIDUAL, LIKELIHOOD = "fre", "nll"
+
+
+@dataclass(frozen=True, slots=True)
+class DFMSettings:
+    """Hyperparameters.
+
+    Attributes:
+        layers: the layers whose features are modelled, side by side.
+        pooling: side of the cells over which features are averaged.
+        variance: share of the features' variance that the components hold.
+        most_components: components held at most, whatever the number of pictures.
+        score: ``fre``, the feature reconstruction error, or ``nll``, the negative log-likelihood.
+    """
+
+    layers: tuple[str, ...] = ("layer3",)
+    pooling: int = 2
+    variance: float = 0.97
+    most_components: int = 512
+    score: str = RESIDUAL
+
+
+class DFM(StatisticalModel):
+    """The features of a good picture lie near a plane; a defect leads away from it.
+
+    The map shows the reconstruction error whatever the score: the likelihood has no place.
+    """
+
+    per_position = True
+    memory_settings = "--set most_components or --image-size"
+    extractor: FeatureExtractor
+
+    mean: Tensor
+    axes: Tensor
+    deviations: Tensor
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        picture: tuple[int, int],
+        settings: DFMSettings,
+        seed: int = 0,
+    ) -> None:
+        """Build the model; nothing of it is random.
+
+        Raises:
+            SettingError: no such score.
+        """
+        super().__init__()
+        require_choice("dfm", "score", settings.score, (RESIDUAL, LIKELIHOOD))
+        self.extractor = extractor
+        self.settings = settings
+        shapes = extractor.feature_shapes(*picture)
+        rows, columns = shapes[0][1], shapes[0][2]
+        self.pooling = min(settings.pooling, rows, columns)
+        self.grid = (rows // self.pooling, columns // self.pooling)
+        self.channels = sum(channels for channels, _, _ in shapes)
+        self.width = self.channels * self.grid[0] * self.grid[1]
+        self.register_buffer("mean", empty(0))
+        self.register_buffer("axes", empty(0, self.width))
+        self.register_buffer("deviations", empty(0))
+        self._components = PCA(settings.most_components)
+
+    def accumulate(self, pictures: Tensor) -> None:
+        self._components.add(self.embed(pictures))
+
+    def finish(self, progress: Progress = ignore) -> None:
+        """Keep the components that hold the share of variance (section 2.1)."""
+        found = self._components.finish(self.settings.variance)
+        device = self.mean.device
+        self.mean, self.axes = found.mean.to(device), found.axes.to(device)
+        largest = float(found.deviations.max())
+        # Without any variance every direction is as good as another.
+        deviations = found.deviations.clamp(min=_FLOOR * largest)
+        self.deviations = (deviations if largest > 0 else ones_like(deviations)).to(device)
+        self._components = PCA(self.settings.most_components)
+
+    def forward(self, pictures: Tensor) -> Prediction:
+        centred = self.embed(pictures) - self.mean
+        coordinates = centred @ self.axes.T
+        residual = (centred - coordinates @ self.axes).square()
+        # The mean, where the paper sums: a score then does not grow with the picture.
+        error = residual.unflatten(1, (self.channels, *self.grid)).mean(1)
+        if self.settings.score == RESIDUAL:
+            return Prediction(error.mean((1, 2)), error)
+        return Prediction(self.negative_log_likelihood(coordinates), error)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Average the features over cells, all layers at the first one's: ``(N, C·h·w)``."""
+        first, *deeper = self.extractor(pictures)
+        joined = [first] + [
+            F.interpolate(feature, size=first.shape[2:], mode="nearest") for feature in deeper
+        ]
+        return F.avg_pool2d(cat(joined, 1), self.pooling).flatten(1)
+
+    def negative_log_likelihood(self, coordinates: Tensor) -> Tensor:
+        """Return Σ (zᵢ/sᵢ)² + 2 Σ log sᵢ, ``(N,)``: twice −log p but for a constant (2.2)."""
+        return (coordinates / self.deviations).square().sum(1) + 2.0 * self.deviations.log().sum()
+
+    def fit_memory_bytes(self) -> int:
+        return self._components.memory_bytes(self.width)

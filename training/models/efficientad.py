@@ -1,0 +1,285 @@
+"""EfficientAD: a student and an auto-encoder against a teacher (Batzner et al., 2024).
+
+Patents: MVTec Software GmbH holds patents on this method (EP, JP and pending others), and the
+teacher's published weights carry no clear licence. It is off by default; who switches it on with
+``patents_cleared`` states that the use is cleared, be it research or with a licence. This project
+brings no weights for it: the teacher is the backbone that the user gives.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam, Optimizer
+
+from training.components.feature_extractor import FeatureExtractor
+from training.components.perlin import perlin_noise
+from training.errors import SettingError
+from training.models.anomaly_model import Prediction
+from training.models.trained_model import Loss, TrainedModel, TrainedSettings
+
+# What a patch description network loses at its borders, in cells on each side.
+_BORDER = 4
+
+# Share of the positions with the largest error that the student learns from.
+_HARD = 0.001
+
+# Share of their range by which brightness, contrast and saturation are changed.
+_JITTER = 0.2
+
+# Of a channel of the teacher, in shares of the channels' mean.
+_LEAST_DEVIATION = 0.1
+
+_LOW, _HIGH = 0.9, 0.995
+
+# Pictures on whose maps the quantiles rest at most, evenly over all of them.
+_QUANTILE_PICTURES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientADSettings(TrainedSettings):
+    """Hyperparameters.
+
+    Attributes:
+        patents_cleared: the user's word that the use is cleared with the patents' holder.
+        layers: layers of the backbone that together are the teacher.
+        channels: of the student's last hidden layer; the others follow.
+        weight_decay: of Adam.
+    """
+
+    patents_cleared: bool = False
+    layers: tuple[str, ...] = ("layer2", "layer3")
+    channels: int = 256
+    weight_decay: float = 1e-5
+    epochs: int = 300
+    batch_size: int = 1
+    learning_rate: float = 1e-4
+    patience: int = 40
+
+
+class EfficientAD(TrainedModel):
+    """Student against teacher finds local defects, student against auto-encoder logical ones."""
+
+    extractor: FeatureExtractor
+    settings: EfficientADSettings
+
+    taught_mean: Tensor
+    taught_deviation: Tensor
+    quantiles: Tensor
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        picture: tuple[int, int],
+        settings: EfficientADSettings,
+        seed: int = 0,
+    ) -> None:
+        """Build the model.
+
+        Raises:
+            SettingError: the patents were not cleared, or the picture is too small.
+        """
+        super().__init__()
+        if not settings.patents_cleared:
+            raise SettingError(
+                "efficientad is covered by patents of MVTec Software GmbH (EP, JP). Clear the use "
+                "with them, then pass --set patents_cleared=true; or take supersimplenet or "
+                "patchcore, which are free of them."
+            )
+        self.extractor = extractor
+        self.settings = settings
+        self.picture = picture
+        self.inner = tuple(_described(side) for side in picture)
+        if min(self.inner) < 1:
+            raise SettingError(
+                "efficientad needs pictures of 40 pixels at least. Set --image-size."
+            )
+        self.grid = (self.inner[0] + 2 * _BORDER, self.inner[1] + 2 * _BORDER)
+        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*picture))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.student = patch_description(settings.channels, 2 * self.channels)
+            self.encoder = _encoder(picture)
+            self.decoder = _Decoder(picture, self.inner, self.channels)
+        self.register_buffer("taught_mean", torch.zeros(1, self.channels, 1, 1))
+        self.register_buffer("taught_deviation", torch.ones(1, self.channels, 1, 1))
+        # Rows: student, auto-encoder; columns: low and high quantile of their maps.
+        self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+    def begin(self, pictures: Iterable[Tensor]) -> None:
+        """Measure mean and deviation of the teacher's channels."""
+        count, total = 0, torch.zeros(2, self.channels, dtype=torch.float64)
+        for batch in pictures:
+            taught = self.teacher(self.extractor(batch)).double().cpu()
+            total += torch.stack([taught.sum((0, 2, 3)), taught.square().sum((0, 2, 3))])
+            count += taught[:, 0].numel()
+        mean, squares = total / count
+        deviation = (squares - mean.square()).clamp(min=0.0).sqrt()
+        # A channel that is as good as dead on good pictures must not outweigh all others.
+        deviation = deviation.clamp(min=_LEAST_DEVIATION * float(deviation.mean()) + 1e-6)
+        self.taught_mean.copy_(mean.float()[None, :, None, None])
+        self.taught_deviation.copy_(deviation.float()[None, :, None, None])
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        return [Adam(self.trainable(), rate, weight_decay=decay)]
+
+    def rate_factor(self, progress: float) -> float:
+        """Fall to a tenth at 95 % of the epochs."""
+        return 0.1 if progress >= 0.95 else 1.0
+
+    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+        """Yield the sum of the student's, the penalty's and the auto-encoder's losses."""
+        taught, by_teacher, _ = self.answers(pictures)
+        distance = (taught - by_teacher).square()
+        hardest = distance.flatten().topk(max(1, math.ceil(_HARD * distance.numel()))).values
+        # The paper keeps the student from imitating the teacher elsewhere with ImageNet pictures;
+        # noise fields need no download.
+        strange = self.extractor.normalized(_strange_like(pictures, random))
+        imitated = self.student(strange)[:, : self.channels]
+        changed = _jittered(pictures, random)
+        taught, _, by_encoder = self.answers(changed)
+        coded = self.autoencoded(changed)
+        yield Loss(
+            hardest.mean()
+            + imitated.square().mean()
+            + (taught - coded).square().mean()
+            + (coded - by_encoder).square().mean()
+        )
+
+    def finish(self, pictures: Iterable[Tensor]) -> None:
+        """Measure the quantiles of both maps, so that they can be added (section 3.4)."""
+        kept: list[Tensor] = [m for batch in pictures for m in self.maps(batch).cpu()]
+        few = kept[:: max(1, math.ceil(len(kept) / _QUANTILE_PICTURES))]
+        values = torch.stack(few, 1).flatten(1).double()
+        probabilities = torch.tensor([_LOW, _HIGH], dtype=torch.float64)
+        ordered = values.sort(1).values
+        places = (probabilities * (ordered.shape[1] - 1)).round().long()
+        found = ordered[:, places]
+        found[:, 1] = torch.maximum(found[:, 1], found[:, 0] + 1e-6)
+        self.quantiles.copy_(found.float())
+
+    def forward(self, pictures: Tensor) -> Prediction:
+        """Add both maps, each brought to 0 at its low and 0.1 at its high quantile."""
+        maps = self.maps(pictures)
+        low, high = self.quantiles[:, 0], self.quantiles[:, 1]
+        scaled = 0.1 * (maps - low[:, None, None]) / (high - low)[:, None, None]
+        grid = F.pad(scaled.mean(1), (_BORDER, _BORDER, _BORDER, _BORDER))
+        return Prediction(grid.amax((1, 2)), grid)
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Return student against teacher and against auto-encoder, ``(N, 2, h, w)`` (3.3)."""
+        taught, by_teacher, by_encoder = self.answers(pictures)
+        coded = self.autoencoded(pictures)
+        return torch.stack(
+            [(taught - by_teacher).square().mean(1), (coded - by_encoder).square().mean(1)], 1
+        )
+
+    def answers(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the teacher's normalized features and both halves of the student's."""
+        taught = (self.teacher(self.extractor(pictures)) - self.taught_mean) / self.taught_deviation
+        answer = self.student(self.extractor.normalized(pictures))
+        return taught, answer[:, : self.channels], answer[:, self.channels :]
+
+    def teacher(self, features: list[Tensor]) -> Tensor:
+        """Join the layers at the student's grid, ``(N, C, h, w)``."""
+        joined = [
+            F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
+            for feature in features
+        ]
+        # The student sees less than the picture: its border is cut off the teacher's too.
+        return torch.cat(joined, 1)[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER]
+
+    def autoencoded(self, pictures: Tensor) -> Tensor:
+        """Return the teacher's features as the auto-encoder imagines them."""
+        return self.decoder(self.encoder(self.extractor.normalized(pictures)))
+
+
+class _Decoder(nn.Module):
+    """From one vector back to the teacher's features, in stages of growing size."""
+
+    def __init__(self, picture: tuple[int, int], inner: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        stages = list(zip(*(_stage_sizes(side) for side in picture), strict=True))
+        self.sizes: list[tuple[int, ...]] = [*stages, inner]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(0.2))
+            for _ in stages
+        )
+        self.last = nn.Sequential(
+            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, channels, 3, padding=1)
+        )
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Map ``(N, 64, 1, 1)`` to ``(N, channels, h, w)``."""
+        for stage, size in zip(self.stages, self.sizes[:-1], strict=True):
+            code = stage(_enlarged(code, size))
+        return self.last(_enlarged(code, self.sizes[-1]))
+
+
+def _stage_sizes(side: int) -> list[int]:
+    """Return the decoder's rows or columns; of 256: 3, 8, 15, 32, 63, 127."""
+    sizes = [side // 64 - 1, side // 32, side // 16 - 1, side // 8, side // 4 - 1, side // 2 - 1]
+    return [max(1, size) for size in sizes]
+
+
+def patch_description(channels: int, target: int) -> nn.Sequential:
+    """Return the small patch description network, without padding (table 6 of the paper)."""
+    return nn.Sequential(
+        nn.Conv2d(3, channels // 2, 4),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(channels // 2, channels, 4),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(channels, channels, 3),
+        nn.ReLU(),
+        nn.Conv2d(channels, target, 4),
+    )
+
+
+def _described(side: int) -> int:
+    """Return what the patch description network leaves of a side."""
+    return ((side - 3) // 2 - 3) // 2 - 5
+
+
+def _encoder(picture: tuple[int, int]) -> nn.Sequential:
+    """Return the network from a picture to one vector of 64 numbers."""
+    layers: list[nn.Module] = []
+    channels, (rows, columns) = 3, picture
+    for wider in (32, 32, 64, 64, 64):
+        if min(rows, columns) >= 4:
+            layers += [nn.Conv2d(channels, wider, 4, 2, 1), nn.ReLU()]
+            channels, rows, columns = wider, rows // 2, columns // 2
+    return nn.Sequential(*layers, nn.Conv2d(channels, 64, (rows, columns)))
+
+
+def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _jittered(pictures: Tensor, random: Generator) -> Tensor:
+    """Change brightness, contrast or saturation of each picture by up to a fifth."""
+    changed = pictures.to(torch.float32)
+    factors = 1.0 + _JITTER * (2.0 * torch.rand(len(pictures), generator=random) - 1.0)
+    kinds = torch.randint(0, 3, (len(pictures),), generator=random)
+    grey = changed.mean(3, keepdim=True)
+    origins = [torch.zeros_like(grey), grey.mean((1, 2, 3), keepdim=True).expand_as(grey), grey]
+    origin = torch.stack([origins[int(kind)][place] for place, kind in enumerate(kinds)])
+    factor = factors.to(pictures.device)[:, None, None, None]
+    return (origin + (changed - origin) * factor).clamp(0.0, 255.0)
+
+
+def _strange_like(pictures: Tensor, random: Generator) -> Tensor:
+    """Draw coloured noise fields of the pictures' shape: nothing a good part looks like."""
+    count, rows, columns, _ = pictures.shape
+    planes = []
+    for _ in range(3 * count):
+        cells = int(2 ** torch.randint(1, 6, (), generator=random))
+        cells = min(cells, rows, columns)
+        planes.append(perlin_noise((rows, columns), (cells, cells), random))
+    fields = torch.stack(planes).view(count, 3, rows, columns).permute(0, 2, 3, 1)
+    return (127.5 + 127.5 * fields).clamp(0.0, 255.0).to(pictures.device)

@@ -1,0 +1,115 @@
+"""What trained models have in common: losses in their own file, the loop elsewhere."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from training.models.anomaly_model import AnomalyModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedSettings:
+    """Hyperparameters of every trained model.
+
+    Attributes:
+        epochs: passes over the pictures at most.
+        batch_size: pictures of one step; together, when several processes train.
+        learning_rate: at the start.
+        patience: epochs without a better validation loss after which training stops.
+        precision: of the arithmetic: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    """
+
+    epochs: int = 100
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    patience: int = 10
+    precision: str = "32-true"
+
+
+class Loss(NamedTuple):
+    """One step to take.
+
+    Attributes:
+        value: scalar to minimise.
+        optimizer: which of the model's ``optimizers()`` takes the step.
+    """
+
+    value: Tensor
+    optimizer: int = 0
+
+
+class TrainedModel(AnomalyModel):
+    """A model that learns by gradients; everything but its backbone is trained.
+
+    The loop calls ``begin`` once, ``losses`` for every batch, ``finish`` once at the end.
+    """
+
+    settings: TrainedSettings
+
+    def begin(self, pictures: Iterable[Tensor]) -> None:
+        """Measure once, before training, what it needs to know of the good pictures.
+
+        Args:
+            pictures: batches of ``(N, H, W, 3) uint8``; read only as far as they are needed.
+        """
+
+    @abstractmethod
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Return the optimizers of all that is trained."""
+
+    @abstractmethod
+    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+        """Yield the steps of one batch.
+
+        Each loss is stepped on before the next one is asked for. In evaluation mode the same
+        losses, without steps, are what validation adds up.
+
+        Args:
+            pictures: ``(N, H, W, 3) uint8`` good pictures.
+            random: on the CPU; every random choice is drawn from it.
+        """
+
+    def validation_loss(self, pictures: Tensor, random: Generator) -> Tensor:
+        """Return what must fall on pictures that were not trained on, a scalar.
+
+        Args:
+            pictures: ``(N, H, W, 3) uint8`` good pictures.
+            random: as in ``losses``.
+        """
+        return torch.stack([loss.value for loss in self.losses(pictures, random)]).mean()
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the share of the learning rate that is left.
+
+        Args:
+            progress: share of all epochs that is done, from 0 to 1.
+        """
+        return 1.0
+
+    def finish(self, pictures: Iterable[Tensor]) -> None:
+        """Measure the constants of inference, which no picture's own neighbours may change.
+
+        Args:
+            pictures: batches of good pictures that were not trained on.
+        """
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Return all parameters but the backbone's."""
+        frozen = set() if self.extractor is None else {id(p) for p in self.extractor.parameters()}
+        return [p for p in self.parameters() if id(p) not in frozen]
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of all but the backbone, whose statistics stay as they are."""
+        super().train(mode)
+        if self.extractor is not None:
+            self.extractor.eval()
+        return self
+
+    def fit_memory_bytes(self) -> int:
+        """Return gradients, Adam's two moments and the best state so far."""
+        return 4 * 4 * sum(parameter.numel() for parameter in self.trainable())

@@ -1,0 +1,338 @@
+"""Fit of trained models: one loop on Lightning Fabric for one processor, one GPU or many machines.
+
+Started by itself it runs on one device; started by ``torchrun`` it uses all of its processes.
+Everything random follows from the seed and the number of the epoch, so that a fit that was killed
+goes on from the end of an epoch to the very same weights.
+"""
+
+import io
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from edge.files import write_whole
+from training.errors import SettingError, TrainingDiverged
+from training.memory import naming_settings
+from training.models.trained_model import TrainedModel
+from training.state_file import StateFile
+from training.training_pictures import TrainingPictures
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+# Random numbers of validation come from here: every epoch is judged by the same draw.
+_VALIDATION_SEED = 7
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _State:
+    """What an epoch begins with."""
+
+    epoch: int = 0
+    best_loss: float = float("inf")
+    since_best: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def fit_trained(
+    model: TrainedModel,
+    pictures: TrainingPictures,
+    held_out: TrainingPictures,
+    device: torch.device,
+    seed: int,
+    state_file: StateFile | None = None,
+) -> None:
+    """Train a model and keep the weights of the epoch with the lowest validation loss.
+
+    Args:
+        pictures: good ones to learn from.
+        held_out: good pictures that tell when to stop; never test pictures.
+        state_file: where to keep what a killed fit can go on from.
+
+    Raises:
+        DataError: a picture cannot be used; names the file.
+        TrainingDiverged: a loss is not finite.
+        OutOfMemory: names the settings to lower.
+        SettingError: no such precision.
+    """
+    settings = model.settings
+    fabric = _launch(device, settings.precision)
+    log.info(
+        "training %s on %d pictures, %d more tell when to stop; needs about %d MiB beside the "
+        "network and its activations",
+        type(model).__name__,
+        len(pictures),
+        len(held_out),
+        model.fit_memory_bytes() / 2**20,
+    )
+    model.to(fabric.device)
+    for parameter in model.trainable():
+        parameter.requires_grad_(True)
+    with naming_settings(
+        f"--set batch_size={max(1, settings.batch_size // 2)} (now {settings.batch_size}) or "
+        "--image-size; on a GPU --set precision=bf16-mixed also helps"
+    ):
+        _Training(fabric, model, pictures, held_out, seed, state_file).run()
+    model.eval().requires_grad_(False)
+
+
+class _Training:
+    """One training from its first or latest epoch to the finished model."""
+
+    def __init__(
+        self,
+        fabric: "Fabric",
+        model: TrainedModel,
+        pictures: TrainingPictures,
+        validation: TrainingPictures,
+        seed: int,
+        state_file: StateFile | None,
+    ) -> None:
+        self.fabric, self.model, self.seed = fabric, model, seed
+        self.pictures, self.validation = pictures, validation
+        self.settings = model.settings
+        # Batches are shared out, so that more processes mean less time and not another result.
+        self.batch_size = max(1, self.settings.batch_size // fabric.world_size)
+        self.optimizers = list(model.optimizers())
+        self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.wrapped: list[Any] = [fabric.setup_optimizers(o) for o in self.optimizers]
+        self.state_file = state_file
+        self.state = _State()
+        self.written = time.monotonic()
+
+    def run(self) -> None:
+        """Train to the end, then measure the constants of inference."""
+        resumed = self._resume()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            if not resumed:
+                self.model.eval().begin(self._on_device(self.pictures))
+        done = self.state.epoch
+        with tqdm(total=self.settings.epochs, initial=done, desc="train", unit="epoch") as bar:
+            while not self._over():
+                loss = self._epoch(self.state.epoch)
+                held_out = self._judge(loss)
+                self._keep()
+                bar.set_postfix(loss=f"{loss:.4g}", validation=f"{held_out:.4g}", refresh=False)
+                bar.update()
+        if self.state.best:
+            self.model.load_state_dict(self.state.best)
+        with torch.no_grad():
+            self.model.eval().finish(self._on_device(self.validation))
+
+    def _over(self) -> bool:
+        stopped = self.state.since_best >= self.settings.patience
+        return stopped or self.state.epoch >= self.settings.epochs
+
+    def _epoch(self, epoch: int) -> float:
+        """Take one pass over the pictures; returns the mean loss."""
+        fabric, model = self.fabric, self.model
+        self._set_rates(epoch)
+        model.train()
+        total, steps = 0.0, 0
+        with torch.random.fork_rng(devices=[]):
+            # Of a process of its own: dropout and noise must not repeat what the others draw.
+            own_seed = ((self.seed << 20) + epoch) * 1_000 + fabric.global_rank
+            torch.manual_seed(own_seed)
+            random = torch.Generator().manual_seed(own_seed)
+            share = (fabric.global_rank, fabric.world_size)
+            batches = self.pictures.shuffled(epoch, self.batch_size, self.seed, share)
+            for batch in self._in_step(batches):
+                losses = model.losses(batch.to(fabric.device), random)
+                while True:
+                    with fabric.autocast():
+                        loss = next(losses, None)
+                    if loss is None:
+                        break
+                    total += self._step(loss.value, loss.optimizer, epoch)
+                    steps += 1
+        self._average_statistics()
+        return total / max(steps, 1)
+
+    def _step(self, value: Tensor, optimizer: int, epoch: int) -> float:
+        loss = float(value.detach())
+        if not torch.isfinite(value.detach()):
+            raise TrainingDiverged(
+                f"the loss is {loss} in epoch {epoch + 1}: training diverged. Lower "
+                f"--set learning_rate={self.settings.learning_rate / 10:g} "
+                f"(now {self.settings.learning_rate:g})"
+                + (
+                    f", or take --set precision=32-true (now {self.settings.precision})."
+                    if self.settings.precision != "32-true"
+                    else ", and look for broken pictures."
+                )
+            )
+        for each in self.optimizers:
+            each.zero_grad(set_to_none=True)
+        self.fabric.backward(value)
+        average_gradients(self.fabric, self.optimizers[optimizer])
+        self.wrapped[optimizer].step()
+        return loss
+
+    def _judge(self, loss: float) -> float:
+        """Compare with the best epoch by the validation loss, alike in every process."""
+        model, state = self.model.eval(), self.state
+        total, count = 0.0, 0
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_VALIDATION_SEED)
+            random = torch.Generator().manual_seed(_VALIDATION_SEED)
+            for batch in self._on_device(self.validation):
+                total += float(model.validation_loss(batch, random)) * len(batch)
+                count += len(batch)
+        held_out = float(self.fabric.broadcast(total / max(count, 1)))
+        state.epoch += 1
+        state.since_best += 1
+        if held_out < state.best_loss:
+            state.best_loss, state.since_best = held_out, 0
+            state.best = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        return held_out
+
+    def _set_rates(self, epoch: int) -> None:
+        factor = self.model.rate_factor(epoch / self.settings.epochs)
+        for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _on_device(self, pictures: TrainingPictures) -> Iterator[Tensor]:
+        for batch in pictures.in_order(self.batch_size):
+            yield batch.to(self.fabric.device)
+
+    def _in_step(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """End with the process that ends first: the others would wait for its gradients."""
+        while True:
+            batch = next(batches, None)
+            if self.fabric.world_size > 1:
+                going = torch.tensor(float(batch is not None), device=self.fabric.device)
+                if float(_reduced(self.fabric, going, "sum")) < self.fabric.world_size:
+                    return
+            if batch is None:
+                return
+            yield batch
+
+    def _average_statistics(self) -> None:
+        """Give batch norm the same running statistics in every process."""
+        if self.fabric.world_size > 1:
+            for buffer in self.model.buffers():
+                if buffer.is_floating_point() and buffer.numel():
+                    buffer.copy_(_reduced(self.fabric, buffer, "mean"))
+
+    def _identity(self) -> str:
+        assert self.state_file is not None
+        return (
+            f"{type(self.model).__name__} {self.settings} seed {self.seed} "
+            f"processes {self.fabric.world_size} {self.state_file.identity}"
+        )
+
+    def _keep(self) -> None:
+        """Write the state, so that a killed fit can go on from here."""
+        if self.state_file is None or not self.fabric.is_global_zero:
+            return
+        if time.monotonic() - self.written < self.state_file.between_s and not self._over():
+            return
+        state = {
+            "identity": self._identity(),
+            "epoch": self.state.epoch,
+            "best_loss": self.state.best_loss,
+            "since_best": self.state.since_best,
+            "best": self.state.best,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(self.state_file.path, content.getvalue())
+        self.written = time.monotonic()
+
+    def _resume(self) -> bool:
+        """Take up the state of a killed fit; False where there is none that belongs to this one."""
+        found = self._read_state() if self.fabric.is_global_zero else None
+        found = self.fabric.broadcast(found)
+        if found is None:
+            return False
+        self.model.load_state_dict(found["model"])
+        for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.state = _State(
+            found["epoch"], found["best_loss"], found["since_best"], dict(found["best"])
+        )
+        for _ in self._on_device(self.pictures):
+            pass  # names the formats, and what cannot be read any more
+        log.info("going on after epoch %d of %d", self.state.epoch, self.settings.epochs)
+        return True
+
+    def _read_state(self) -> dict[str, Any] | None:
+        if self.state_file is None or not self.state_file.path.is_file():
+            return None
+        path = self.state_file.path
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            belongs = found["identity"] == self._identity()
+        except Exception as error:  # a damaged file fails in any way it likes
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            log.warning("%s: damaged (%s), training starts anew", path, first_line)
+            return None
+        if not belongs:
+            log.warning("%s: belongs to a fit of other data or settings; starting anew", path)
+            return None
+        return dict(found)
+
+
+def average_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer) -> None:
+    """Give every process the mean gradient of all, in one message.
+
+    By hand and not by a wrapper around the model: a model may then compute several losses in one
+    step, and each of them as it likes.
+    """
+    if fabric.world_size == 1:
+        return
+    gradients = [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    joined = _reduced(fabric, torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, mean in zip(gradients, joined.split(sizes), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def is_first_process() -> bool:
+    """Tell whether this process, of those that ``torchrun`` started, is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _reduced(fabric: "Fabric", tensor: Tensor, operation: str) -> Tensor:
+    reduced = fabric.all_reduce(tensor.clone(), reduce_op=operation)
+    assert isinstance(reduced, Tensor)
+    return reduced
+
+
+def _launch(device: torch.device, precision: str) -> "Fabric":
+    """Start Fabric on one device, or on those that ``torchrun`` gave to its processes."""
+    if precision not in _PRECISIONS:
+        raise SettingError(f"precision: found {precision!r}. There are: {', '.join(_PRECISIONS)}.")
+    # Imported here: it takes a second, and statistical models do without.
+    from lightning_fabric import Fabric
+
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=local,
+        num_nodes=max(1, world // local),
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
