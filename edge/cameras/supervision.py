@@ -109,7 +109,7 @@ class Supervision:
         """Note that the camera is being opened and configured."""
         self._opening_ns = now_ns
 
-    def opened(self, now_ns: int, report: CameraReport) -> CameraStatus | None:
+    def opened(self, now_ns: int) -> CameraStatus | None:
         """Note that the camera is open with its settings; a triggered one needs no more proof."""
         self._opening_ns = None
         self.open = True
@@ -117,7 +117,6 @@ class Supervision:
         self._unfresh = 0
         self._last_fault = self._unanswered = ""
         self._awaits_first = not self._triggered
-        self.reported(report)
         return self._works(CameraState.WAITING_TRIGGER, now_ns) if self._triggered else None
 
     def not_opened(self, now_ns: int, cause: str) -> CameraStatus | None:

@@ -202,11 +202,12 @@ class SupervisedCamera:
                     return item
                 self._raise_defect()
                 now_ns = self._clock_ns()
+                self._raise_if_stuck(now_ns)
+                if self._tell(self._supervision.tick(now_ns)):
+                    continue
                 if self._closing or now_ns >= until_ns:
                     return None
-                self._raise_if_stuck(now_ns)
-                if not self._tell(self._supervision.tick(now_ns)):
-                    self._changed.wait(min(READ_SLICE_S, (until_ns - now_ns) / 1e9))
+                self._changed.wait(min(READ_SLICE_S, (until_ns - now_ns) / 1e9))
 
     def _raise_defect(self) -> None:
         if self._defect is not None:
@@ -231,12 +232,14 @@ class SupervisedCamera:
             attempt = 0
             while not self._closing:
                 camera = self._opened()
+                with self._changed:
+                    self._attempted = True
+                    self._changed.notify_all()
                 if camera is not None:
                     try:
                         held_s = self._serve(camera)
                     finally:
-                        with self._driver("closing it"):
-                            camera.close()
+                        self._release(camera)
                     # A camera that comes and goes in a moment is not asked for in a hurry.
                     attempt = 0 if held_s > self._settings.longest_delay_s else attempt
                 pause_s = delay_s(attempt, self._settings, self._chance())
@@ -246,6 +249,7 @@ class SupervisedCamera:
         except BaseException as error:
             with self._changed:
                 self._defect = error
+                self._attempted = True
                 self._changed.notify_all()
         finally:
             self._refuse_requests(f"{self.identity}: is closed.")
@@ -257,34 +261,35 @@ class SupervisedCamera:
         try:
             with self._driver("opening it", limit_s):
                 camera = self._open_camera()
-            with self._driver("asking what it is"):
-                report = camera.report()
         except ConfigurationError as error:
             if self._epoch == 0:
                 raise  # nobody has seen these settings work: they are not tried for ever
             with self._changed:
                 self._tell(self._supervision.refused(self._clock_ns(), str(error)))
-            camera = None
+            return None
         except CameraError as error:
             with self._changed:
                 self._tell(self._supervision.not_opened(self._clock_ns(), str(error)))
-            camera = None
-        else:
-            with self._changed:
-                self._epoch += 1
-                self._freshness.reopened()
-                self._tell(self._supervision.opened(self._clock_ns(), report))
-        finally:
-            with self._changed:
-                self._attempted = True
-                self._changed.notify_all()
+            return None
+        with self._changed:
+            self._epoch += 1
+            self._freshness.reopened()
+            self._tell(self._supervision.opened(self._clock_ns()))
         return camera
+
+    def _release(self, camera: LiveCamera) -> None:
+        try:
+            with self._driver("closing it"):
+                camera.close()
+        except CameraError as error:
+            log.debug("%s", error)  # it was lost, and is released all the same
 
     def _serve(self, camera: LiveCamera) -> float:
         """Read, check and trigger until the camera is lost; return for how long it gave frames."""
         began_ns = reported_ns = checked_ns = self._clock_ns()
         slice_s = READ_SLICE_TRIGGERED_S if self._triggered else READ_SLICE_S
         try:
+            self._report(camera)
             while not self._closing and self._supervision.open:
                 self._serve_requests(camera)
                 with self._driver("reading a picture"):
@@ -300,7 +305,7 @@ class SupervisedCamera:
                 if (now_ns - reported_ns) / 1e9 > REPORT_PERIOD_S:
                     reported_ns = now_ns
                     self._report(camera)
-        except CameraLost as error:
+        except (CameraError, ConfigurationError) as error:
             with self._changed:
                 self._tell(self._supervision.lost(self._clock_ns(), str(error)))
         self._refuse_requests(f"{self.identity}: was lost before it took the trigger.")

@@ -38,7 +38,7 @@ def looked(one: Supervision, from_s: float, to_s: float) -> CameraStatus | None:
 def streaming(now_s: float = 0.0) -> Supervision:
     one = supervision()
     one.opening(ns(now_s))
-    one.opened(ns(now_s), REPORT)
+    one.opened(ns(now_s))
     one.pictured(ns(now_s), fresh=True, detail="")
     assert one.status.state is CameraState.STREAMING
     return one
@@ -47,7 +47,7 @@ def streaming(now_s: float = 0.0) -> Supervision:
 def waiting(now_s: float = 0.0) -> Supervision:
     one = supervision(triggered=True)
     one.opening(ns(now_s))
-    one.opened(ns(now_s), REPORT)
+    one.opened(ns(now_s))
     assert one.status.state is CameraState.WAITING_TRIGGER
     return one
 
@@ -56,8 +56,9 @@ def test_a_free_running_camera_works_from_its_first_picture() -> None:
     one = supervision()
     one.opening(0)
 
-    assert one.opened(ns(1), REPORT) is None
+    assert one.opened(ns(1)) is None
     assert one.status.state is CameraState.CONNECTING
+    one.reported(REPORT)
     changed = one.pictured(ns(2), fresh=True, detail="")
 
     assert changed == CameraStatus(CameraState.STREAMING, ns(2), report=REPORT)
@@ -162,7 +163,7 @@ def test_an_opening_that_takes_too_long_is_told_once_and_may_still_succeed() -> 
     changed = one.tick(ns(10.1))
     assert changed and changed.state is CameraState.LOST and "within 10 s" in changed.detail
     assert looked(one, 10.2, 20) is None
-    one.opened(ns(21), REPORT)
+    one.opened(ns(21))
     back = one.pictured(ns(22), fresh=True, detail="")
 
     assert back and back.state is CameraState.STREAMING and back.recoveries == 1
@@ -171,7 +172,7 @@ def test_an_opening_that_takes_too_long_is_told_once_and_may_still_succeed() -> 
 def test_a_camera_that_opens_and_gives_no_picture_is_given_up() -> None:
     one = supervision()
     one.opening(0)
-    one.opened(ns(1), REPORT)
+    one.opened(ns(1))
     for second in range(1, 11):
         assert looked(one, second, second + 0.9) is None
         one.answered(ns(second + 0.9))
@@ -191,7 +192,7 @@ def test_an_outage_is_one_loss_however_many_attempts_it_takes(
         one.opening(ns(attempt))
         changes.append(one.not_opened(ns(attempt), "cam: connection refused. Plug it in."))
     one.opening(ns(100))
-    changes += [one.opened(ns(100), REPORT), one.pictured(ns(100), fresh=True, detail="")]
+    changes += [one.opened(ns(100)), one.pictured(ns(100), fresh=True, detail="")]
 
     states = [change.state for change in changes if change]
     assert states == [CameraState.LOST, CameraState.STREAMING]
@@ -262,7 +263,7 @@ def test_whatever_happens_states_follow_the_table_and_every_outage_counts_once(
                 one.opening(now_ns)
                 changed = None
             case "opened":
-                changed = one.opened(now_ns, REPORT)
+                changed = one.opened(now_ns)
             case "not_opened" | "lost" | "refused":
                 changed = getattr(one, event)(now_ns, event)
             case "new" | "old":

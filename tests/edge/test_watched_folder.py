@@ -166,6 +166,20 @@ def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_bac
     assert [frame.number for frame in line.frames] == [1, 2]
 
 
+def test_a_folder_that_is_replaced_by_a_file_has_failed_until_it_is_back(
+    folder: Path, line: SupervisedLine
+) -> None:
+    elsewhere = folder.with_name("elsewhere")
+    folder.rename(elsewhere)
+    folder.touch()
+    failed = line.read_until_state(CameraState.FAILED)
+    folder.unlink()
+    elsewhere.rename(folder)
+    line.read_until_state(WAITING)
+
+    assert "is not a folder" in failed.detail and failed.losses == 1
+
+
 def test_a_watched_folder_that_is_removed_says_so_to_a_plain_reader(folder: Path) -> None:
     camera = open_camera(f"watch://{folder}", CameraSettings(uri=f"watch://{folder}"))
     camera.close()
