@@ -1,0 +1,242 @@
+"""The training loop: it stops, resumes, diverges and shares out as promised."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from tests.small_training import batch, predict_scores, spotted, unfitted
+from training.errors import OutOfMemory, SettingError, TrainingDiverged
+from training.memory import naming_settings
+from training.models.anomaly_model import Prediction
+from training.models.trained_model import Loss, TrainedModel, TrainedSettings
+from training.state_file import StateFile
+from training.trained_fitting import fit_trained
+from training.training_pictures import TrainingPictures
+
+# With dropout, with statistics of batches, and with two optimizers.
+RESUMABLE = ("efficientad", "stfpm", "ganomaly")
+
+
+class Killed(Exception):
+    """Stands for the power going off."""
+
+
+def train(model: TrainedModel, state_file: StateFile | None = None, count: int = 5) -> TrainedModel:
+    fit_trained(
+        model,
+        TrainingPictures.prepared(batch(count)),
+        TrainingPictures.prepared(batch(2, first=50)),
+        torch.device("cpu"),
+        seed=3,
+        state_file=state_file,
+    )
+    return model
+
+
+def trained(algorithm: str, **settings: Any) -> TrainedModel:
+    model = unfitted(algorithm, **settings)
+    assert isinstance(model, TrainedModel)
+    return model
+
+
+def kill_in_epoch(model: TrainedModel, number: int) -> None:
+    """Let the power go off in the middle of an epoch."""
+    original, epochs = model.train, 0
+
+    def counted(mode: bool = True) -> TrainedModel:
+        nonlocal epochs
+        epochs += mode
+        if epochs == number:
+            raise Killed
+        return original(mode)
+
+    model.train = counted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("algorithm", RESUMABLE)
+def test_a_killed_fit_goes_on_to_the_very_same_weights(algorithm: str, tmp_path: Path) -> None:
+    expected = train(trained(algorithm, epochs=4)).state_dict()
+    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=0.0)
+    killed = trained(algorithm, epochs=4)
+    kill_in_epoch(killed, 3)
+    with pytest.raises(Killed):
+        train(killed, state_file)
+
+    resumed = trained(algorithm, epochs=4)
+    kill_in_epoch(resumed, 3)  # it has only two epochs to go
+    found = train(resumed, state_file).state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_finished_fit_is_not_trained_again(tmp_path: Path) -> None:
+    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=1e9)
+    train(trained("stfpm", epochs=2), state_file)
+    again = trained("stfpm", epochs=2)
+    kill_in_epoch(again, 1)
+    train(again, state_file)
+
+
+@pytest.mark.parametrize("change", ["other data", "other settings", "damaged"])
+def test_a_state_of_another_fit_starts_anew_and_says_so(
+    change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=0.0)
+    train(trained("stfpm", epochs=1), state_file)
+    rate = 0.3 if change == "other settings" else 0.4
+    if change == "other data":
+        state_file = replace(state_file, identity="other pictures")
+    if change == "damaged":
+        state_file.path.write_bytes(state_file.path.read_bytes()[:1000])
+    expected = train(trained("stfpm", epochs=1, learning_rate=rate)).state_dict()
+    found = train(trained("stfpm", epochs=1, learning_rate=rate), state_file).state_dict()
+
+    assert ("starts anew" if change == "damaged" else "starting anew") in caplog.text
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainSettings(TrainedSettings):
+    epochs: int = 10
+    batch_size: int = 2
+    learning_rate: float = 1.0
+
+
+class Plain(TrainedModel):
+    """One number that follows the validation losses it is given, one for each epoch."""
+
+    extractor = None
+    needs_backbone = False
+
+    def __init__(self, validation: Sequence[float], settings: PlainSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.grid = (1, 1)
+        self.validation = list(validation)
+        self.epoch = nn.Parameter(torch.zeros(()))
+        self.seen: list[Tensor] = []
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        return [SGD([self.epoch], self.settings.learning_rate)]
+
+    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+        self.seen.append(pictures)
+        yield Loss(-self.epoch)
+
+    def validation_loss(self, pictures: Tensor, random: Generator) -> Tensor:
+        return torch.tensor(self.validation.pop(0))
+
+    def forward(self, pictures: Tensor) -> Prediction:
+        raise NotImplementedError
+
+
+def train_plain(model: Plain, count: int = 2) -> None:
+    one = TrainingPictures.prepared(batch(1, first=50))
+    fit_trained(model, TrainingPictures.prepared(batch(count)), one, torch.device("cpu"), seed=0)
+
+
+def test_training_stops_when_validation_does_not_improve_and_keeps_the_best_epoch() -> None:
+    model = Plain([3.0, 1.0, 2.0, 2.0, 2.0, 0.0], PlainSettings(patience=3))
+    train_plain(model)
+    assert model.epoch.item() == 2.0  # one step in each epoch; the second was the best
+    assert model.validation == [0.0]
+
+
+def test_every_picture_is_seen_once_in_an_epoch_and_in_another_order_in_the_next() -> None:
+    model = Plain([2.0, 1.0], PlainSettings(epochs=2, batch_size=4))
+    train_plain(model, count=8)
+    epochs = [torch.cat(model.seen[:2]), torch.cat(model.seen[2:])]
+    brightness = [[int(p.sum()) for p in pictures.long()] for pictures in epochs]
+    assert (
+        sorted(brightness[0])
+        == sorted(brightness[1])
+        == sorted(int(p.sum()) for p in batch(8).long())
+    )
+    assert brightness[0] != brightness[1]
+
+
+class Diverging(Plain):
+    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+        yield Loss(self.epoch * float("nan"))
+
+
+class Greedy(Plain):
+    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+        yield Loss(torch.zeros(2**50) @ self.epoch)
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_and_names_the_learning_rate() -> None:
+    with pytest.raises(TrainingDiverged, match=r"loss is nan in epoch 1.*learning_rate=0\.1 \(now"):
+        train_plain(Diverging([], PlainSettings()))
+
+
+def test_running_out_of_memory_names_the_settings_to_lower() -> None:
+    with pytest.raises(OutOfMemory, match=r"batch_size=1 \(now 2\) or --image-size"):
+        train_plain(Greedy([], PlainSettings()))
+
+
+def test_other_errors_keep_their_names() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), naming_settings("nothing"):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_an_unknown_precision_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(SettingError, match=r"'half'. There are: 32-true, bf16-mixed, 16-mixed"):
+        train(trained("stfpm", precision="half"))
+
+
+@pytest.mark.parametrize("algorithm", ["stfpm", "supersimplenet"])
+def test_mixed_precision_learns_about_the_same(algorithm: str) -> None:
+    exact = train(trained(algorithm, epochs=3), count=7)
+    mixed = train(trained(algorithm, epochs=3, precision="bf16-mixed"), count=7)
+    scores = [predict_scores(model, torch.cat([batch(2), spotted(2)])) for model in (exact, mixed)]
+    assert not torch.equal(*scores)
+    assert torch.allclose(*scores, rtol=0.3, atol=0.1)
+
+
+TWO_PROCESSES = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.small_training import batch, unfitted
+from training.trained_fitting import fit_trained, is_first_process
+from training.training_pictures import TrainingPictures
+torch.set_num_threads(1)
+model = unfitted("supersimplenet", epochs=2, batch_size=4)
+fit_trained(model, TrainingPictures.prepared(batch(8)), TrainingPictures.prepared(batch(2, 50)),
+            torch.device("cpu"), seed=3)
+name = "first" if is_first_process() else "second"
+save_file(model.state_dict(), Path(sys.argv[1]) / f"{name}.safetensors")
+"""
+
+
+def test_torchrun_trains_one_model_with_two_processes(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [*torchrun, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    untrained = unfitted("supersimplenet").state_dict()
+    moved = [name for name in first if not torch.equal(first[name], untrained[name])]
+    assert any(name.startswith("adaptor") for name in moved)
+    assert not any(name.startswith("extractor") for name in moved)
