@@ -1,6 +1,5 @@
 """GigE Vision and USB3 Vision cameras, through Aravis."""
 
-import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -95,7 +94,6 @@ class AravisCamera:
         self._chunks: Any = None
         self._trigger = trigger
         self._address = ""
-        self._gone = threading.Event()
         self._camera = camera = self._opened(name)
         self._device = camera.get_device()
         try:
@@ -104,8 +102,6 @@ class AravisCamera:
                 self.interface_address = _ip(self._device.get_interface_address())
                 self._take_control()
             features = Features(aravis, uri, self._device)
-            # From a thread of Aravis: nothing may happen there but this.
-            self._device.connect("control-lost", _teller(self._gone))
             with suppress(aravis.Error):  # what a crashed program left running
                 camera.stop_acquisition()
             apply_settings(aravis, features, camera, sensor, trigger)
@@ -295,7 +291,7 @@ class AravisCamera:
             return None
 
     def _said(self, question: Any, *arguments: object) -> Any:
-        if self._camera is None or self._gone.is_set():
+        if self._camera is None or self._gone:
             return None
         try:
             return question(*arguments)
@@ -303,7 +299,7 @@ class AravisCamera:
             return None
 
     def _answers(self) -> bool:
-        if self._gone.is_set():
+        if self._gone:
             return False
         if self._address:
             asked = gvcp.discover(self._address, CHECK_LIMIT_S, self.interface_address)
@@ -314,22 +310,23 @@ class AravisCamera:
             return False
         return True
 
+    @property
+    def _gone(self) -> bool:
+        """Whether control over a GigE camera was lost.
+
+        Asked and not listened for: while Aravis' thread tells of it, that thread holds the device,
+        and if we let go of it at that moment it would have to wait for its own end (GLib aborts).
+        """
+        return bool(self._address) and not self._device.is_controller()
+
     def _raise_if_gone(self) -> None:
         if self._stream is None:
             raise self._lost("it was closed")
-        if self._gone.is_set():
+        if self._gone:
             raise self._lost("control over it was lost")
 
     def _lost(self, cause: str) -> CameraLost:
         return CameraLost(f"{self.identity}: {cause}. Check cable, power and network.")
-
-
-def _teller(gone: threading.Event) -> Any:
-    # Holds the event and not the camera, which could otherwise never be freed.
-    def control_lost(_device: object) -> None:
-        gone.set()
-
-    return control_lost
 
 
 def _ip(socket_address: Any) -> str:
