@@ -26,6 +26,7 @@ SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
 _PICTURES = "validation.pictures"
 _DEFECTIVE = "validation.defective"
+_CALIBRATION = "calibration.pictures"
 
 
 class Description(BaseModel):
@@ -70,13 +71,19 @@ class ValidationPictures:
     defective: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A fitted, calibrated model, its description and its evidence."""
+    """A fitted, calibrated model, its description and its evidence.
+
+    Attributes:
+        calibration: ``(N, H, W, 3) uint8`` prepared good pictures of the fit, N at most 64, for
+            quantization; None in checkpoints of earlier versions.
+    """
 
     model: AnomalyModel
     description: Description
     validation: ValidationPictures
+    calibration: NDArray[np.uint8] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -88,6 +95,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
     tensors[_PICTURES] = torch.from_numpy(checkpoint.validation.pictures)
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
+    if checkpoint.calibration is not None:
+        tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
     document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
     write_whole(path, save(tensors, {"checkpoint": document.model_dump_json()}))
 
@@ -116,6 +125,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     description = document.description
     validation = ValidationPictures(tensors.pop(_PICTURES).numpy(), tensors.pop(_DEFECTIVE).numpy())
+    calibration = tensors.pop(_CALIBRATION).numpy() if _CALIBRATION in tensors else None
     picture = (description.input.height, description.input.width)
     try:
         settings = make_settings(description.algorithm, dict(description.settings))
@@ -125,7 +135,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         adopt_tensors(model, tensors)
     except (SettingError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return Checkpoint(model, description, validation)
+    return Checkpoint(model, description, validation, calibration)
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
