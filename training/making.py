@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edge.frame import PixelFormat
 from edge.manifest import InputSpec, TileSpec, Training
@@ -16,7 +17,7 @@ from training.components.backbones import Weights, find_weights
 from training.config import FitConfig
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import ValidateOn, open_splits
-from training.data.samples import Splits, fingerprint, split_off
+from training.data.samples import Sample, Splits, fingerprint, split_off
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
@@ -25,7 +26,9 @@ from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
 from training.state_file import StateFile
 
-# Validation pictures that travel with a checkpoint: at most so many, and fewer large ones.
+_Item = TypeVar("_Item")
+
+# Pictures of each kind that travel with a checkpoint: at most so many, and fewer large ones.
 _KEPT = 64
 _FEWEST_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
@@ -96,7 +99,12 @@ def fit_checkpoint(config: FitConfig, state_path: Path | None = None) -> Checkpo
         statistics=calibration.statistics,
         training=_training(config, splits, dataset, settings, scored, spec),
     )
-    return Checkpoint(model.cpu(), description, validation_pictures(scored, spec))
+    return Checkpoint(
+        model.cpu(),
+        description,
+        validation_pictures(scored, spec),
+        calibration_pictures(splits.fit, spec),
+    )
 
 
 def _train(
@@ -136,8 +144,7 @@ def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> Validation
 
     Of a tiled picture the tile that gave its score is enough: the gate compares scores.
     """
-    room = _KEPT_BYTES // (3 * spec.height * spec.width)
-    most = min(_KEPT, max(_FEWEST_KEPT, room))
+    most = _most_kept(spec)
     defective = [item for item in scored if item.sample.is_defective]
     good = [item for item in scored if not item.sample.is_defective]
     few = min(len(defective), most // 2)
@@ -150,11 +157,26 @@ def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> Validation
     )
 
 
-def _spread(scored: list[Scored], count: int) -> list[Scored]:
+def calibration_pictures(fit: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
+    """Prepare up to 64 good pictures of the fit, which quantization takes its ranges from.
+
+    Of a tiled picture one tile, another place in each.
+    """
+    kept = _spread([sample for sample in fit if sample.view is None], _most_kept(spec))
+    prepared = (prepare_sample(sample, read_sample(sample), spec) for sample in kept)
+    return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
+
+
+def _most_kept(spec: InputSpec) -> int:
+    room = _KEPT_BYTES // (3 * spec.height * spec.width)
+    return min(_KEPT, max(_FEWEST_KEPT, room))
+
+
+def _spread(items: list[_Item], count: int) -> list[_Item]:
     """Return at most ``count`` of them, evenly over the list."""
-    if len(scored) <= count:
-        return scored
-    return [scored[index * len(scored) // count] for index in range(count)]
+    if len(items) <= count:
+        return items
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def find_device(name: str) -> torch.device:
