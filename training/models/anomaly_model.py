@@ -41,6 +41,10 @@ class AnomalyModel(nn.Module, ABC):
     # Whether the map tells where a defect lies; else it repeats the image score.
     localizes: ClassVar[bool] = True
 
+    # Sub-modules whose maths keeps its digits when the others are quantized; what ``forward`` does
+    # outside its sub-modules always does.
+    floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)
+
     extractor: FeatureExtractor | None
     grid: tuple[int, int]
 
