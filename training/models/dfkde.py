@@ -41,6 +41,7 @@ class DFKDE(StatisticalModel):
     """
 
     localizes = False
+    floating_point = ("density",)
     memory_settings = "--set most_pictures or --image-size"
     extractor: FeatureExtractor
 
