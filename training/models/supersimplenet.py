@@ -59,6 +59,7 @@ class SuperSimpleNetSettings(TrainedSettings):
 class SuperSimpleNet(TrainedModel):
     """Two small heads tell disturbed features from good ones: per position and per picture."""
 
+    floating_point = ("smoothing", "verdict")
     extractor: FeatureExtractor
     settings: SuperSimpleNetSettings
 
