@@ -80,7 +80,7 @@ class PCA:
         # Sums lose a last digit: a share of all of it is reached within that.
         enough = int((held < share * (1.0 - 1e-9)).sum()) + 1
         if enough > len(lengths):
-            if self._count > self.limit:
+            if self._count > self.limit and self._scatter > 0:
                 log.warning(
                     "%d components hold %.1f %% of the variance, %.1f %% were asked for. "
                     "Allow more of them, or ask for less.",
@@ -88,7 +88,7 @@ class PCA:
                     100.0 * float(held[-1]),
                     100.0 * share,
                 )
-            enough = len(lengths)
+            enough = len(lengths) if self._scatter > 0 else 1
         kept = min(enough, most or enough)
         lengths = lengths[:kept]
         axes = self._axes[:kept] / lengths.clamp(min=1e-300)[:, None]
