@@ -24,7 +24,10 @@ from training.fitting import fit_statistical
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
+from training.models.trained_model import TrainedModel
 from training.state_file import StateFile
+from training.trained_fitting import OnEpoch, fit_trained
+from training.training_pictures import TrainingPictures
 
 _Item = TypeVar("_Item")
 
@@ -40,12 +43,15 @@ _STOPPING_SHARE = 0.1
 NO_BACKBONE = "none"
 
 
-def fit_checkpoint(config: FitConfig, state_path: Path | None = None) -> Checkpoint:
+def fit_checkpoint(
+    config: FitConfig, state_path: Path | None = None, on_epoch: OnEpoch | None = None
+) -> Checkpoint:
     """Fit and calibrate a model as configured.
 
     Args:
         state_path: where a training that takes long keeps what a killed fit goes on from; the
             caller removes it when the checkpoint is written.
+        on_epoch: called with the number of each epoch of a training and its figures.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used; found before the fit
@@ -79,7 +85,7 @@ def fit_checkpoint(config: FitConfig, state_path: Path | None = None) -> Checkpo
         formats = fit_statistical(model, splits.fit, spec, device)
     else:
         state_file = StateFile(state_path, f"{dataset} {spec}") if state_path else None
-        formats = _train(model, splits, spec, config, device, state_file)
+        formats = _train(model, splits, spec, config, state_file, on_epoch)
     spec = spec.model_copy(update={"pixel_formats": formats})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
@@ -112,19 +118,14 @@ def _train(
     splits: Splits,
     spec: InputSpec,
     config: FitConfig,
-    device: torch.device,
     state_file: StateFile | None,
+    on_epoch: OnEpoch | None,
 ) -> tuple[PixelFormat, ...]:
     """Train; good validation pictures tell when to stop, and where these are test pictures, others.
 
     Raises:
         SettingError: the algorithm is of neither kind.
     """
-    # Imported here: statistical models do without Lightning.
-    from training.models.trained_model import TrainedModel
-    from training.trained_fitting import fit_trained
-    from training.training_pictures import TrainingPictures
-
     if not isinstance(model, TrainedModel):
         raise SettingError(
             f"{config.algorithm}: {type(model).__name__} is neither a StatisticalModel nor a "
@@ -134,8 +135,9 @@ def _train(
     if config.validate_on is ValidateOn.TEST or not held_out:
         fit, held_out = split_off(splits.fit, _STOPPING_SHARE, config.seed, "early stopping")
         held_out = tuple(replace(sample, view=None) for sample in held_out or fit)
-    pictures = TrainingPictures(fit, spec)
-    fit_trained(model, pictures, TrainingPictures(held_out, spec), device, config.seed, state_file)
+    pictures, stopping = TrainingPictures(fit, spec), TrainingPictures(held_out, spec)
+    device = find_device(config.device)
+    fit_trained(model, pictures, stopping, device, config.seed, state_file, on_epoch)
     return tuple(sorted(pictures.formats))
 
 

@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # Random numbers of validation come from here: every epoch is judged by the same draw.
 _VALIDATION_SEED = 7
 
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +54,7 @@ def fit_trained(
     device: torch.device,
     seed: int,
     state_file: StateFile | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train a model and keep the weights of the epoch with the lowest validation loss.
 
@@ -59,6 +62,7 @@ def fit_trained(
         pictures: good ones to learn from.
         held_out: good pictures that tell when to stop; never test pictures.
         state_file: where to keep what a killed fit can go on from.
+        on_epoch: called with the number of each finished epoch and its figures.
 
     Raises:
         DataError: a picture cannot be used; names the file.
@@ -83,7 +87,7 @@ def fit_trained(
         f"--set batch_size={max(1, settings.batch_size // 2)} (now {settings.batch_size}) or "
         "--image-size; on a GPU --set precision=bf16-mixed also helps"
     ):
-        _Training(fabric, model, pictures, held_out, seed, state_file).run()
+        _Training(fabric, model, pictures, held_out, seed, state_file, on_epoch).run()
     model.eval().requires_grad_(False)
 
 
@@ -98,6 +102,7 @@ class _Training:
         validation: TrainingPictures,
         seed: int,
         state_file: StateFile | None,
+        on_epoch: OnEpoch | None,
     ) -> None:
         self.fabric, self.model, self.seed = fabric, model, seed
         self.pictures, self.validation = pictures, validation
@@ -107,7 +112,7 @@ class _Training:
         self.optimizers = list(model.optimizers())
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.wrapped: list[Any] = [fabric.setup_optimizers(o) for o in self.optimizers]
-        self.state_file = state_file
+        self.state_file, self.on_epoch = state_file, on_epoch
         self.state = _State()
         self.written = time.monotonic()
 
@@ -121,8 +126,11 @@ class _Training:
         with tqdm(total=self.settings.epochs, initial=done, desc="train", unit="epoch") as bar:
             while not self._over():
                 loss = self._epoch(self.state.epoch)
-                held_out = self._judge(loss)
+                held_out = self._judge()
                 self._keep()
+                if self.on_epoch is not None:
+                    figures = {"loss/train": loss, "loss/validation": held_out}
+                    self.on_epoch(self.state.epoch, figures)
                 bar.set_postfix(loss=f"{loss:.4g}", validation=f"{held_out:.4g}", refresh=False)
                 bar.update()
         if self.state.best:
@@ -179,7 +187,7 @@ class _Training:
         self.wrapped[optimizer].step()
         return loss
 
-    def _judge(self, loss: float) -> float:
+    def _judge(self) -> float:
         """Compare with the best epoch by the validation loss, alike in every process."""
         model, state = self.model.eval(), self.state
         total, count = 0.0, 0

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from training.memory import naming_settings
 from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 from training.state_file import StateFile
-from training.trained_fitting import fit_trained
+from training.trained_fitting import OnEpoch, fit_trained
 from training.training_pictures import TrainingPictures
 
 # With dropout, with statistics of batches, and with two optimizers.
@@ -138,9 +138,10 @@ class Plain(TrainedModel):
         raise NotImplementedError
 
 
-def train_plain(model: Plain, count: int = 2) -> None:
+def train_plain(model: Plain, count: int = 2, on_epoch: OnEpoch | None = None) -> None:
+    pictures = TrainingPictures.prepared(batch(count))
     one = TrainingPictures.prepared(batch(1, first=50))
-    fit_trained(model, TrainingPictures.prepared(batch(count)), one, torch.device("cpu"), seed=0)
+    fit_trained(model, pictures, one, torch.device("cpu"), seed=0, on_epoch=on_epoch)
 
 
 def test_training_stops_when_validation_does_not_improve_and_keeps_the_best_epoch() -> None:
@@ -148,6 +149,17 @@ def test_training_stops_when_validation_does_not_improve_and_keeps_the_best_epoc
     train_plain(model)
     assert model.epoch.item() == 2.0  # one step in each epoch; the second was the best
     assert model.validation == [0.0]
+
+
+def test_every_epoch_is_reported_with_both_losses() -> None:
+    told: list[tuple[int, Mapping[str, float]]] = []
+    train_plain(
+        Plain([3.0, 1.0], PlainSettings(epochs=2)), on_epoch=lambda *news: told.append(news)
+    )
+    assert told == [
+        (1, {"loss/train": 0.0, "loss/validation": 3.0}),
+        (2, {"loss/train": -1.0, "loss/validation": 1.0}),
+    ]
 
 
 def test_every_picture_is_seen_once_in_an_epoch_and_in_another_order_in_the_next() -> None:
