@@ -170,6 +170,14 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
         "(default: an SQLite file beside the table)",
     )
     parser.add_argument("--name", help="of the study (default: of the table)")
+    parser.add_argument(
+        "--heartbeat",
+        type=int,
+        metavar="SECONDS",
+        default=10,
+        help="between signs of life of a worker (default 10); a fit whose worker is silent three "
+        "times as long is taken up by another one",
+    )
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
@@ -205,6 +213,13 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
 
 def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     _add_fit_options(sweep)
+    sweep.add_argument(
+        "--search",
+        action="append",
+        metavar="NAME=WHERE",
+        default=[],
+        help="what to search, for example bank_size=256..4096:log or image_size=128|256",
+    )
     sweep.add_argument("--trials", type=int, help="fits to make in all (default 20)")
     sweep.add_argument(
         "--objective",

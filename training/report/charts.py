@@ -24,14 +24,15 @@ class _Plane:
     low_x: float
     high_x: float
     high_y: float
-    width: int = _WIDTH
+    low_y: float = 0.0
 
     def x(self, value: float) -> float:
         share = (value - self.low_x) / (self.high_x - self.low_x)
-        return _LEFT + share * (self.width - _LEFT - _RIGHT)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
-        return _HEIGHT - _BOTTOM - value / self.high_y * (_HEIGHT - _TOP - _BOTTOM)
+        share = (value - self.low_y) / (self.high_y - self.low_y)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
 def score_histogram(
@@ -55,7 +56,7 @@ def score_histogram(
     good, _ = np.histogram(scores[~labels], edges)
     defective, _ = np.histogram(scores[labels], edges)
     plane = _Plane(float(edges[0]), float(edges[-1]), _nice_top(int((good + defective).max())))
-    parts = [_axes(plane, "raw image score", "pictures", whole=True)]
+    parts = [_axes(plane, "raw image score", "pictures")]
     if interval is not None:
         left, right = plane.x(interval[0]), plane.x(interval[1])
         parts.append(
@@ -118,12 +119,11 @@ def points_chart(
     """Draw named points, for example accuracy over time of algorithms.
 
     Args:
-        points: ``(x, y, name)``; not empty, x and y not below 0.
+        points: ``(x, y, name)``; not empty.
     """
-    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    low, high = min(xs), max(xs)
-    margin = (high - low) * 0.08 or max(abs(high) * 0.1, 1.0)
-    plane = _Plane(max(0.0, low - margin), high + margin, _nice_top(max(ys)))
+    left, right = _around([x for x, _, _ in points])
+    low, high = _around([y for _, y, _ in points])
+    plane = _Plane(left, right, high, low)
     parts = [_axes(plane, across, up)]
     for x, y, name in points:
         cx, cy = plane.x(x), plane.y(y)
@@ -134,6 +134,23 @@ def points_chart(
     return _svg(title, parts)
 
 
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """Return round limits with some room about the values."""
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.1 or max(abs(high) * 0.1, 0.01)
+    ticks = _ticks(low - margin, high + margin)
+    step = ticks[1] - ticks[0]
+    return ticks[0] - step * (ticks[0] > low), ticks[-1] + step * (ticks[-1] < high)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return three to seven round numbers between two."""
+    power = 10.0 ** np.floor(np.log10((high - low) / 4))
+    step = next(power * s for s in (1, 2, 5, 10, 20) if (high - low) / (power * s) <= 6)
+    first = int(np.ceil(low / step - 1e-9))
+    return [round(n * step, 12) for n in range(first, int(np.floor(high / step + 1e-9)) + 1)]
+
+
 def _steps(
     rates: NDArray[np.float64], recalls: NDArray[np.float64], most: int = 400
 ) -> list[tuple[float, float]]:
@@ -142,21 +159,19 @@ def _steps(
     return [(float(rates[i]), float(recalls[i])) for i in kept]
 
 
-def _axes(plane: _Plane, across: str, up: str, whole: bool = False, share: bool = False) -> str:
+def _axes(plane: _Plane, across: str, up: str, share: bool = False) -> str:
     bottom = _HEIGHT - _BOTTOM
     parts = []
-    for step in range(5):
-        value = plane.high_y * step / 4
+    for value in _ticks(plane.low_y, plane.high_y):
         y = plane.y(value)
-        label = f"{value:.0%}" if share else _label(value, whole)
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
-            f'stroke="{FAINT}"/>' + _text(_LEFT - 6, y + 4, label, "end")
+            f'stroke="{FAINT}"/>' + _text(_LEFT - 6, y + 4, _label(value, share), "end")
         )
-        value = plane.low_x + (plane.high_x - plane.low_x) * step / 4
-        label = f"{value:.0%}" if share else f"{value:.4g}"
-        anchor = "middle" if step < 4 else "end"
-        parts.append(_text(plane.x(value), bottom + 17, label, anchor))
+    for value in _ticks(plane.low_x, plane.high_x):
+        x = plane.x(value)
+        anchor = "end" if x > _WIDTH - _RIGHT - 12 else "middle"
+        parts.append(_text(x, bottom + 17, _label(value, share), anchor))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(_text(middle, _HEIGHT - 8, across, "middle"))
     parts.append(
@@ -166,16 +181,13 @@ def _axes(plane: _Plane, across: str, up: str, whole: bool = False, share: bool 
     return "".join(parts)
 
 
-def _label(value: float, whole: bool) -> str:
-    return f"{value:.0f}" if whole and value == int(value) else f"{value:.3g}"
+def _label(value: float, share: bool) -> str:
+    return f"{value:.0%}" if share else f"{value:.6g}"
 
 
-def _nice_top(highest: float) -> float:
-    """Return the next round number above: 1, 2, 4 or 8 times a power of ten, or a unit share."""
-    if highest <= 0:
-        return 1.0
-    power = 10.0 ** np.floor(np.log10(highest))
-    return float(next(power * step for step in (1, 2, 4, 8, 10) if power * step >= highest))
+def _nice_top(highest: int) -> int:
+    """Return a round number of pictures, at or above the highest column, that four divides."""
+    return max(4, -(-highest // 4) * 4)
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:

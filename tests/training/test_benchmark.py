@@ -1,0 +1,261 @@
+"""Benchmarks as real processes on one study: shared, killed, taken up again."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from training.benchmark import COLUMNS, plan
+from training.cli import main
+from training.config import FitConfig
+from training.errors import SettingError
+from training.trial import TrialFailed, run_trial
+
+USAGE, UNAVAILABLE, FAILED = 78, 69, 70
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def arguments(data: Path, weights: Path, output: Path, *more: str) -> list[str]:
+    options = ["--data", data, "--backbones", "small", "--weights", weights, "--image-size", 64]
+    options += ["--heartbeat", 1, "-o", output, *more]
+    return ["benchmark", *map(str, options)]
+
+
+def start(*options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "training.cli", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def run(*options: str) -> tuple[int, str, str]:
+    process = start(*options)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def trials(database: Path, name: str = "table") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{database}").get_trials()
+
+
+def states(database: Path) -> Counter[TrialState]:
+    return Counter(trial.state for trial in trials(database))
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+            time.sleep(0.1)
+        except Exception:  # the database is still being made
+            time.sleep(0.1)
+    pytest.fail(f"no {what} within 120 s")
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, data: Path, weights: Path
+) -> tuple[Path, list[str], str]:
+    table = tmp_path_factory.mktemp("benchmark") / "new" / "table.csv"
+    options = arguments(data, weights, table, "--algorithms", "patchcore,padim")
+    options += ["--set", "patchcore.bank_size=40"]
+    code, out, err = run(*options)
+    assert code == 0, err
+    return table, options, out
+
+
+def test_the_table_has_accuracy_times_size_and_memory(
+    finished: tuple[Path, list[str], str],
+) -> None:
+    table, _, out = finished
+    with table.open() as file:
+        assert file.readline().strip() == (
+            "algorithm,backbone,category,image_auroc,pixel_auroc,aupro,"
+            "fit_s,infer_ms,model_mib,peak_mib"
+        )
+    found = {row["algorithm"]: row for row in rows(table)}
+    assert set(found) == {"patchcore", "padim"}
+    for row in found.values():
+        assert tuple(row) == COLUMNS
+        assert (row["backbone"], row["category"]) == ("small", "slopes")
+        assert float(row["image_auroc"]) == 1.0
+        assert 0.5 < float(row["aupro"]) <= 1.0
+        assert 0 < float(row["fit_s"]) < 120
+        assert 0 < float(row["infer_ms"]) < 5000
+        assert 50 < float(row["peak_mib"]) < 4000
+        assert 0 < float(row["model_mib"]) < 20
+    assert "table.csv" in out
+    assert "Made by `train-station benchmark --data" in table.with_suffix(".md").read_text()
+    assert table.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_started_again_a_finished_benchmark_makes_no_fit(
+    finished: tuple[Path, list[str], str],
+) -> None:
+    table, options, _ = finished
+    before = table.read_bytes()
+    table.unlink()
+    code, _, err = run(*options)
+    assert code == 0, err
+    assert table.read_bytes() == before
+    assert states(table.with_suffix(".db")) == {TrialState.COMPLETE: 2}
+
+
+def test_two_processes_share_the_work_and_write_the_same_table(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    workers = [
+        start(
+            *arguments(data, weights, tmp_path / name / "table.csv", "--study", url),
+            *("--algorithms", "padim", "--seeds", "0,1,2", "--name", "table"),
+        )
+        for name in ("one", "two")
+    ]
+    for worker in workers:
+        _, err = worker.communicate(timeout=240)
+        assert worker.returncode == 0, err
+    done = [t for t in trials(tmp_path / "shared.db") if t.state is TrialState.COMPLETE]
+    assert len({t.user_attrs["fit"] for t in done}) == len(done) == 3
+    tables = [(tmp_path / name / "table.csv").read_bytes() for name in ("one", "two")]
+    assert tables[0] == tables[1]
+    assert "±" in (tmp_path / "one" / "table.md").read_text()
+
+
+def test_the_fit_of_a_killed_worker_is_taken_up_again(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    database = table.with_suffix(".db")
+    options = arguments(data, weights, table, "--algorithms", "padim")
+    killed = start(*options)
+    wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")
+    wait_for(lambda: bool(children_of(killed.pid)), "process that fits")
+    children = children_of(killed.pid)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "end of the fit")
+
+    assert children
+    assert not table.exists()
+    code, _, err = run(*options)
+    assert code == 0, err
+    assert len(rows(table)) == 1
+    assert states(database) == {TrialState.FAIL: 1, TrialState.COMPLETE: 1}
+
+
+def children_of(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{parent}\n" in text:
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_a_fit_that_fails_leaves_the_others_their_rows(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    options = arguments(data, weights, table, "--algorithms", "padim,patchcore")
+    code, _, err = run(*options, "--set", "patchcore.layers=layer9")
+    assert code == FAILED
+    assert "1 of 2 rows are not complete, first patchcore on slopes: layer 'layer9'" in err
+    assert "Traceback" not in err
+    assert [row["algorithm"] for row in rows(table)] == ["padim"]
+    assert "layer 'layer9' does not exist" in table.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "named"),
+    [
+        ("sqlite:////nowhere/at/all.db", UNAVAILABLE, "cannot be used as the study's database"),
+        ("sqlite:///{here}/text.db", UNAVAILABLE, "file is not a database"),
+        ("oddsql://me:secret@host/x", UNAVAILABLE, "oddsql://me:***@host/x: no driver"),
+        ("host/name", USAGE, "--study: not a database URL"),
+    ],
+)
+def test_a_study_that_cannot_be_reached_is_named_without_its_password(
+    tmp_path: Path,
+    data: Path,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    code: int,
+    named: str,
+) -> None:
+    (tmp_path / "text.db").write_text("no database\n" * 200)
+    options = arguments(data, weights, tmp_path / "t.csv", "--algorithms", "padim")
+    assert main([*options, "--study", url.replace("{here}", str(tmp_path))]) == code
+    err = capsys.readouterr().err
+    assert named in err
+    assert "secret" not in err
+    assert "internal error" not in err
+
+
+def test_the_peak_memory_is_that_of_the_fit_and_not_of_who_started_it(
+    data: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ballast = np.ones(1300 * 2**20, np.uint8)
+    config = FitConfig(
+        data=data,  # type: ignore[arg-type]
+        algorithm="padim",
+        backbone="small",
+        weights=str(weights),
+        image_size=64,
+    )
+    result = run_trial(config, on_test=True)
+    assert result["peak_mib"] < ballast.nbytes / 2**20
+    assert result["good_count"] == 4
+
+
+def test_a_fit_that_cannot_start_tells_why(tmp_path: Path, weights: Path) -> None:
+    config = FitConfig(data=tmp_path / "none", weights=str(weights))  # type: ignore[arg-type]
+    with pytest.raises(TrialFailed, match="none: not a folder"):
+        run_trial(config, on_test=True)
+
+
+def test_a_plan_has_every_fit_once_with_its_own_hyperparameters(tmp_path: Path) -> None:
+    base = FitConfig(
+        data=tmp_path,  # type: ignore[arg-type]
+        hyperparameters={"layers": "layer2", "patchcore.bank_size": 9},
+    )
+    fits = plan(base, "patchcore,padim,padim", "resnet18,small", "0,1")
+    assert len(fits) == 8
+    own = {fit.algorithm: fit.hyperparameters for fit in fits}
+    assert own == {
+        "patchcore": {"layers": "layer2", "bank_size": 9},
+        "padim": {"layers": "layer2"},
+    }
+    for algorithms, seeds, named in (
+        ("nearest", "0", "does not exist"),
+        ("padim", "0", "'patchcore' is not among the algorithms"),
+        ("patchcore", "x", "give whole numbers"),
+        ("", "0", "give names"),
+    ):
+        with pytest.raises(SettingError, match=named):
+            plan(base, algorithms, "small", seeds)

@@ -1,0 +1,101 @@
+"""Sweeps: what is searched, judged by validation pictures only, shared like a benchmark."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.small_training import write_folder
+from tests.training.test_benchmark import run
+from training.cli import main
+from training.errors import SettingError
+from training.sweep import Choice, Span, SweepConfig, parse_search, with_parameters
+from training.trial import TrialFailed
+
+USAGE = 78
+
+
+def options(root: Path, weights: Path, output: Path, *more: str) -> list[str]:
+    given = ["--data", root, "--backbone", "small", "--weights", weights, "--image-size", 64]
+    return ["sweep", *map(str, [*given, "--algorithm", "patchcore", "-o", output, *more])]
+
+
+def test_a_sweep_finds_what_it_was_told_to_look_for(tmp_path: Path, weights: Path) -> None:
+    root = write_folder(tmp_path / "parts", good=20, defective=0)
+    table = tmp_path / "out" / "sweep.csv"
+    log = tmp_path / "log.csv"
+    search = ["--search", "bank_size=16..64:log", "--search", "image_size=48|64"]
+    more = [*search, "--trials", "2", "--synthetic-defects", "6", "--track", f"csv:{log}"]
+    code, out, err = run(*options(root, weights, table, *more))
+    assert code == 0, err
+    with table.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 2
+    assert all(16 <= int(row["bank_size"]) <= 64 for row in found)
+    assert {row["image_size"] for row in found} <= {"48", "64"}
+    accuracy = [float(row["image_auroc"]) for row in found]
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert "best of 2: trial" in out
+    assert "Judged by the validation pictures" in table.with_suffix(".md").read_text()
+    assert table.with_suffix(".svg").exists()
+    assert "bank_size" in log.read_text()
+    # Started again, with more asked for, only what is missing is made.
+    more[more.index("2")] = "3"
+    code, out, err = run(*options(root, weights, table, *more))
+    assert code == 0, err
+    assert "best of 3: trial" in out
+
+
+def test_a_sweep_without_defects_to_judge_by_says_what_to_add(
+    tmp_path: Path, weights: Path
+) -> None:
+    root = write_folder(tmp_path / "parts", good=20, defective=0)
+    given = options(root, weights, tmp_path / "s.csv", "--search", "bank_size=16|32")
+    code, _, err = run(*given, "--trials", "1")
+    assert code == USAGE
+    assert "the validation pictures hold no defects. Add validation/<defect>" in err
+
+
+def test_search_options_are_spans_or_choices() -> None:
+    assert parse_search(["a=1..8", "b=0.5..2:log", "c=x|y", "d=1|2.5|true", "e=layer3"]) == {
+        "a": {"low": 1, "high": 8, "log": False},
+        "b": {"low": 0.5, "high": 2, "log": True},
+        "c": {"values": ["x", "y"]},
+        "d": {"values": [1, 2.5, True]},
+        "e": {"values": ["layer3"]},
+    }
+    with pytest.raises(SettingError, match="write NAME=VALUE"):
+        parse_search(["bank_size"])
+
+
+def test_spans_are_checked() -> None:
+    for wrong in ({"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}):
+        with pytest.raises(ValueError, match="low must not lie above high"):
+            Span.model_validate(wrong)
+
+
+def config(root: Path, **changes: object) -> SweepConfig:
+    search = {"bank_size": {"low": 1, "high": 9}, "algorithm": {"values": ["padim"]}}
+    return SweepConfig.model_validate({"data": root, "search": search, **changes})
+
+
+def test_parameters_go_where_they_belong(tmp_path: Path) -> None:
+    fit = with_parameters(config(tmp_path), {"bank_size": 7, "algorithm": "padim"})
+    assert (fit.algorithm, fit.hyperparameters) == ("padim", {"bank_size": 7})
+    with pytest.raises(TrialFailed, match="image_size"):
+        with_parameters(config(tmp_path), {"image_size": 3})
+
+
+def test_a_search_of_other_places_is_another_study_and_more_trials_are_not(tmp_path: Path) -> None:
+    first = config(tmp_path)
+    assert isinstance(first.search["bank_size"], Span)
+    assert isinstance(first.search["algorithm"], Choice)
+    assert config(tmp_path, trials=99).digest == first.digest
+    assert config(tmp_path, seed=1).digest != first.digest
+
+
+def test_a_sweep_needs_something_to_search(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(tmp_path, weights, tmp_path / "s.csv")) == USAGE
+    assert "search is missing" in capsys.readouterr().err

@@ -1,0 +1,193 @@
+"""``train-station benchmark``: every algorithm on every data set, one row each.
+
+Every fit is a trial of a study, so that workstations share the work and a killed benchmark goes on.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from optuna import TrialPruned
+from optuna.trial import Trial, TrialState
+
+import edge
+from training.components.backbones import CACHE, DOWNLOAD
+from training.config import FitConfig
+from training.errors import SettingError
+from training.models import all_algorithms, find_algorithm
+from training.studies import ERROR, OpenStudy, enqueue, work_off
+from training.trial import run_trial
+
+FIGURES = (
+    *("image_auroc", "pixel_auroc", "aupro"),
+    *("fit_s", "infer_ms", "model_mib", "peak_mib"),
+)
+COLUMNS = ("algorithm", "backbone", "category", *FIGURES)
+
+_KEY = "fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One algorithm on one data set.
+
+    Attributes:
+        values: of every figure, one for each seed; empty where the figure does not exist.
+        error: of the seeds that failed.
+    """
+
+    algorithm: str
+    backbone: str
+    category: str
+    values: dict[str, list[float]]
+    error: str | None = None
+
+    def mean(self, figure: str) -> float | None:
+        values = self.values.get(figure)
+        return fmean(values) if values else None
+
+    def spread(self, figure: str) -> float | None:
+        values = self.values.get(figure, [])
+        return stdev(values) if len(values) > 1 else None
+
+
+def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[FitConfig]:
+    """Return the fits of a benchmark of one data set.
+
+    Args:
+        base: what all fits have in common. Hyperparameters called ``ALGORITHM.NAME`` are this
+            algorithm's only.
+        algorithms, backbones, seeds: with commas between them; ``all`` for every algorithm.
+
+    Raises:
+        SettingError: an algorithm, a hyperparameter or a seed that does not exist.
+    """
+    names = sorted(all_algorithms()) if algorithms == "all" else _names(algorithms)
+    base = _absolute(base)
+    fits: dict[str, FitConfig] = {}
+    for name in names:
+        needs_backbone = find_algorithm(name).model_class().needs_backbone
+        for backbone in _names(backbones) if needs_backbone else [base.backbone]:
+            for seed in _seeds(seeds):
+                changes = {
+                    "algorithm": name,
+                    "backbone": backbone,
+                    "seed": seed,
+                    "hyperparameters": _own(base.hyperparameters, name, names),
+                }
+                fit = base.model_copy(update=changes)
+                fits[key_of(fit)] = fit
+    return list(fits.values())
+
+
+def key_of(fit: FitConfig) -> str:
+    """Return what tells a fit from all others, another version of this software's included."""
+    document = fit.model_dump(mode="json", exclude={"track"})
+    return json.dumps({**document, "version": edge.__version__}, sort_keys=True)
+
+
+def run_benchmark(opened: OpenStudy, fits: Sequence[FitConfig]) -> list[Row]:
+    """Make the fits that nobody has made yet, and return all rows.
+
+    Raises:
+        StudyUnreachable: the study's database was lost.
+    """
+    by_key = {key_of(fit): fit for fit in fits}
+    under_way = {
+        trial.user_attrs.get(_KEY)
+        for trial in opened.trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+    }
+    for key in by_key:
+        if key not in under_way:
+            enqueue(opened, {_KEY: key})
+
+    def fit_one(trial: Trial) -> float:
+        key = trial.user_attrs.get(_KEY)
+        if key is None or _is_done(opened, key, trial.number):
+            # Two workers asked for the last one in line, or put the same fit in line.
+            raise TrialPruned
+        result = run_trial(_fit_of(key), on_test=True)
+        for name, value in result.items():
+            trial.set_user_attr(name, value)
+        return float(result["image_auroc"] or 0.0)
+
+    work_off(opened, lambda study: bool(study.trials(TrialState.WAITING)), fit_one)
+    return rows_of(opened, by_key)
+
+
+def rows_of(opened: OpenStudy, fits: dict[str, FitConfig]) -> list[Row]:
+    """Return one row for each algorithm, backbone and data set, its seeds together."""
+    done: dict[str, dict[str, Any]] = {}
+    errors: dict[str, str] = {}
+    for trial in opened.trials(TrialState.COMPLETE, TrialState.FAIL):
+        key = trial.user_attrs.get(_KEY)
+        if key in fits and trial.state is TrialState.COMPLETE:
+            done[key] = trial.user_attrs
+        elif key in fits and ERROR in trial.user_attrs:
+            errors[key] = trial.user_attrs[ERROR]
+    values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    failed: dict[tuple[str, str, str], str] = {}
+    for key, fit in fits.items():
+        result = done.get(key)
+        category = fit.data.category or fit.data.path.resolve().name
+        row = (fit.algorithm, result["backbone"] if result else fit.backbone, category)
+        figures = values.setdefault(row, defaultdict(list))
+        if result is None:
+            failed[row] = errors.get(key, "was not made")
+            continue
+        for figure in FIGURES:
+            if result.get(figure) is not None:
+                figures[figure].append(float(result[figure]))
+    return [Row(*row, figures, failed.get(row)) for row, figures in values.items()]
+
+
+def _is_done(opened: OpenStudy, key: str, number: int) -> bool:
+    """Tell whether an earlier trial made this fit, or is at it."""
+    others = opened.trials(TrialState.COMPLETE, TrialState.RUNNING)
+    return any(t.user_attrs.get(_KEY) == key and t.number < number for t in others)
+
+
+def _fit_of(key: str) -> FitConfig:
+    document = json.loads(key)
+    del document["version"]
+    return FitConfig.model_validate_json(json.dumps(document))
+
+
+def _absolute(fit: FitConfig) -> FitConfig:
+    """Return the same fit for whichever folder a worker was started in."""
+    data = fit.data.model_copy(update={"path": fit.data.path.resolve()})
+    weights = fit.weights
+    if weights not in (CACHE, DOWNLOAD):
+        weights = str(Path(weights).resolve())
+    return fit.model_copy(update={"data": data, "weights": weights})
+
+
+def _own(hyperparameters: dict[str, Any], name: str, names: Iterable[str]) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    for key, value in hyperparameters.items():
+        algorithm, dot, parameter = key.partition(".")
+        if dot and algorithm not in names:
+            raise SettingError(f"--set {key}: {algorithm!r} is not among the algorithms.")
+        if not dot:
+            own.setdefault(key, value)
+        elif algorithm == name:
+            own[parameter] = value
+    return own
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise SettingError(f"{text!r}: give names with commas between them.")
+    return names
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in _names(text)]
+    except ValueError:
+        raise SettingError(f"--seeds {text}: give whole numbers, for example 0,1,2.") from None

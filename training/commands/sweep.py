@@ -1,0 +1,44 @@
+"""``train-station sweep``: a search for good hyperparameters."""
+
+import argparse
+
+from training.commands.benchmark import command_line, prepare_output, study_place
+from training.commands.options import fit_options
+from training.config import load_config
+from training.errors import SettingError
+from training.report.tables import write_sweep
+from training.studies import ERROR, OpenStudy, open_study
+from training.sweep import SweepConfig, parse_search, run_sweep, sampler
+from training.tracking import numbers_of, open_trackers
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, and write the table of what was found."""
+    prepare_output(arguments.output)
+    options = fit_options(arguments) | {
+        "trials": arguments.trials,
+        "objective": arguments.objective,
+        "search": parse_search(arguments.search) or None,
+    }
+    config = load_config(SweepConfig, arguments.config, options)
+    place = study_place(arguments, f"{arguments.output.stem}-{config.digest}")
+    opened = open_study(place, sampler(config))
+    trials = run_sweep(opened, config)
+    if not trials:
+        raise SettingError(f"no trial of the sweep succeeded. The last one: {_last_error(opened)}")
+    with open_trackers(config.track) as trackers:
+        trackers.start({"command": "sweep", "objective": config.objective})
+        for trial in sorted(trials, key=lambda trial: trial.number):
+            trackers.log(trial.number, numbers_of({**trial.user_attrs, **trial.params}))
+    written = write_sweep(arguments.output, trials, config.objective, command_line())
+    best = trials[0]
+    print(f"best of {len(trials)}: trial {best.number}, {config.objective} {best.value:.4f}")
+    for name, value in best.params.items():
+        print(f"  {name} = {value}")
+    print(", ".join(str(path) for path in written))
+    return 0
+
+
+def _last_error(opened: OpenStudy) -> str:
+    errors = [t.user_attrs[ERROR] for t in opened.trials() if ERROR in t.user_attrs]
+    return errors[-1] if errors else "none was made."

@@ -1,0 +1,182 @@
+"""One fit in a process of its own, measured: accuracy, times, model size and peak memory.
+
+A process of its own, because the peak of a process cannot be taken back: only so it is the fit's.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.errors import StationError
+from edge.manifest import SplitMetrics
+from training.config import FitConfig
+from training.errors import OutOfMemory
+
+_TIMED_PICTURES = 20
+_WARM_UPS = 2
+_MIB = 2**20
+
+
+class TrialFailed(StationError):
+    """A fit of a study failed; the message is that of the fit."""
+
+
+def run_trial(config: FitConfig, on_test: bool) -> dict[str, Any]:
+    """Fit in a child process and return its figures.
+
+    Args:
+        on_test: judge by the test pictures; else by the validation pictures, as a search must.
+
+    Returns:
+        ``SplitMetrics`` of the pictures judged by, and backbone, fit_s, infer_ms, model_mib,
+        peak_mib.
+
+    Raises:
+        TrialFailed: the fit ended with an error, or was killed.
+    """
+    request = {"config": config.model_dump(mode="json"), "on_test": on_test}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training.trial"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        # What stays open after it is the child's life line: it ends when this process ends.
+        child.stdin.write(json.dumps(request) + "\n")
+        child.stdin.flush()
+        answer = child.stdout.read()
+        child.wait()
+    except BrokenPipeError:
+        answer = ""
+        child.wait()
+    finally:
+        child.stdin.close()
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        child.stdout.close()
+    if child.returncode < 0:
+        raise TrialFailed(
+            f"the fit was killed (signal {-child.returncode}); most often the memory is full. "
+            "Lower image_size, or the limits of the algorithm with --set."
+        )
+    try:
+        result = json.loads(answer)
+    except json.JSONDecodeError:
+        raise TrialFailed(
+            f"the fit ended with code {child.returncode} and said nothing. Try it alone with "
+            "train-station fit."
+        ) from None
+    if "error" in result:
+        raise TrialFailed(result["error"])
+    return dict(result)
+
+
+def measure(config: FitConfig, on_test: bool) -> dict[str, Any]:
+    """Fit in this process and return its figures.
+
+    Raises:
+        StationError: a setting, the weights or the data cannot be used.
+    """
+    from training.data.opening import open_splits, open_test
+    from training.evaluation import TorchPredictor
+    from training.fitted import fitted
+    from training.making import find_device
+    from training.report.evidence import gather
+
+    if on_test:
+        open_test(config.data, config.seed)  # before the fit: there must be some
+    started = time.perf_counter()
+    checkpoint = fitted(config)
+    fit_s = time.perf_counter() - started
+    peak_mib = peak_bytes() / _MIB
+    description, model = checkpoint.description, checkpoint.model
+    device = find_device(config.device)
+    predictor = TorchPredictor(model, description.input, device)
+    if on_test:
+        samples = open_test(config.data, config.seed).test
+        metrics = gather(checkpoint, predictor, samples, "test", "test").tally.metrics()
+    else:
+        samples = open_splits(config.data, config.validate_on, config.seed).validation
+        metrics = description.training.metrics["validation"]
+    infer_ms = _median_ms(predictor, samples, description.input)
+    tensors = model.state_dict().values()
+    return {
+        **metrics.model_dump(),
+        "backbone": description.backbone,
+        "dataset": description.training.dataset,
+        "fit_s": fit_s,
+        "infer_ms": infer_ms,
+        "model_mib": sum(t.numel() * t.element_size() for t in tensors) / _MIB,
+        "peak_mib": peak_mib,
+    }
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has held at once.
+
+    Of its own address space: ``ru_maxrss`` would begin with that of the parent before the exec.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
+def accuracy_names() -> list[str]:
+    """Return the figures that a search can raise."""
+    return [name for name in SplitMetrics.model_fields if not name.endswith(("_count", "_all"))]
+
+
+def _median_ms(predictor: Any, samples: Sequence[Any], spec: Any) -> float:
+    """Return the median time from a frame in memory to its raw numbers."""
+    from edge.inspection.frame_prediction import predict_frame
+    from training.data.loading import read_sample
+
+    times = []
+    for sample in samples[: _TIMED_PICTURES + _WARM_UPS]:
+        pixels = read_sample(sample)
+        started = time.perf_counter()
+        predict_frame(predictor, pixels, spec)
+        times.append(time.perf_counter() - started)
+    kept = sorted(times[_WARM_UPS:] or times)
+    return 1e3 * kept[len(kept) // 2]
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(StationError.exit_code)
+
+
+def main() -> int:
+    """Answer one request from standard input on standard output, in JSON."""
+    answer = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may slip in between
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        config = FitConfig.model_validate_json(json.dumps(request["config"]))
+        result = measure(config, request["on_test"])
+    except StationError as error:
+        result = {"error": str(error)}
+    except MemoryError:
+        result = {"error": str(OutOfMemory("out of memory. Lower image_size, or bank_size."))}
+    except Exception as error:
+        result = {"error": f"internal error: {type(error).__name__}: {error}. Please report it."}
+    answer.write(json.dumps(result))
+    answer.flush()
+    # Not by returning: torch's threads may still hold standard input.
+    os._exit(1 if "error" in result else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
