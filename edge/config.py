@@ -297,6 +297,7 @@ def granted_path(path: Path) -> tuple[Path, bool]:
     return path, bool(granted) and path.is_relative_to(granted)
 
 
+_WATCH = "watch://"
 _CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 _PATHS = (
     ("camera", "uri"),
@@ -320,8 +321,14 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(keys, dict):
             continue
         text = keys.get(key)
-        if isinstance(text, str) and text and not text.startswith(_CREDENTIALS) and _is_path(text):
-            moved[section] = {**keys, key: os.path.normpath(file.absolute().parent / text)}
+        if not isinstance(text, str) or not text or text.startswith(_CREDENTIALS):
+            continue
+        scheme, path = (
+            (_WATCH, text.removeprefix(_WATCH)) if text.startswith(_WATCH) else ("", text)
+        )
+        if _is_path(path):
+            absolute = os.path.normpath(file.absolute().parent / path)
+            moved[section] = {**keys, key: scheme + absolute}
     return moved
 
 

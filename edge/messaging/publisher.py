@@ -8,12 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge.config import MqttSettings
+from edge.config import MqttSettings, granted_path
 from edge.errors import StationError
 from edge.journal.records import JournalError
 from edge.messaging import announcements as said
@@ -142,7 +143,8 @@ class MqttPublisher:
         self._topic = settings.topic
         tls = None
         if settings.tls:
-            tls = tls_context(settings.ca_file, settings.certificate_file, settings.key_file)
+            key = settings.key_file and str(granted_path(Path(settings.key_file))[0])
+            tls = tls_context(settings.ca_file, settings.certificate_file, key)
         self._broker = Broker(
             host=settings.host,
             port=settings.port,
@@ -167,6 +169,7 @@ class MqttPublisher:
         self._state = state
         self._meta = meta
         self._meta_due = True
+        self._report_changed = False
         self._outgoing: deque[_Outgoing] = deque()
         self._not_said = 0
         self._rows_came = True
@@ -192,6 +195,12 @@ class MqttPublisher:
         """Publish a state as soon as there is a connection, and again after every reconnect."""
         with self._changed:
             self._become(condition, reasons)
+        self._wake_up.wake()
+
+    def state_changed(self) -> None:
+        """Say the state again: what is reported with it has changed."""
+        with self._changed:
+            self._report_changed = True
         self._wake_up.wake()
 
     def set_meta(self, meta: Meta) -> None:
@@ -364,12 +373,13 @@ class MqttPublisher:
         now_s = time.monotonic()
         with self._changed:
             meta_due, self._meta_due = self._meta_due, False
+            report_changed, self._report_changed = self._report_changed, False
             state = self._effective_state(now_s)
         if meta_due:
             content = said.meta_payload(self._meta, self._topic, self._session)
             self._publish(connection, self._topic.meta, content, said.META_SCHEMA, retain=True)
         key = (state.condition, state.reasons, state.since_utc)
-        if key != self._state_said or now_s >= self._due_s["state"]:
+        if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
             self._publish_state(connection, state)
             self._state_said = key
             self._due_s["state"] = now_s + self._intervals.state_s

@@ -67,6 +67,7 @@ class StationReport:
         disk_free_bytes: where the journal lies.
         restarts_1h: starts of this station within the last hour, this one left out.
         clock_sync: what keeps the clock of this PC right.
+        trigger_ready: a trigger would be accepted; None for a station that takes none.
     """
 
     camera_state: str | None = None
@@ -78,6 +79,7 @@ class StationReport:
     disk_free_bytes: int | None = None
     restarts_1h: int | None = None
     clock_sync: ClockSource = ClockSource.UNKNOWN
+    trigger_ready: bool | None = None
 
 
 def state_payload(
@@ -95,6 +97,7 @@ def state_payload(
         "will": False,
         "since_utc": state.since_utc,
         "reasons": list(state.reasons),
+        "trigger_ready": report.trigger_ready,
         "camera": {
             "state": report.camera_state,
             "id": state.camera,

@@ -66,6 +66,11 @@ class CameraWatch:
         """What is known of a live camera; None for files."""
         return self.camera.status if isinstance(self.camera, SupervisedCamera) else None
 
+    @property
+    def dropped(self) -> int:
+        """Pictures of a live camera that nobody took in time."""
+        return self.camera.dropped if isinstance(self.camera, SupervisedCamera) else 0
+
     def start(self) -> None:
         """Open a live camera for the first time; one that is absent is waited for.
 

@@ -16,13 +16,21 @@ class MqttPort:
     """
 
     def __init__(
-        self, tell: Callable[[Handshake], None], utc_ns: Callable[[], int] = time.time_ns
+        self,
+        tell: Callable[[Handshake], None],
+        state_changed: Callable[[], None],
+        utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """Args:
+        tell: publishes a phase.
+        state_changed: publishes the state, which says whether a trigger would be accepted.
+        """
         self._tell = tell
+        self._state_changed = state_changed
         self._utc_ns = utc_ns
 
     def ready(self, ready: bool) -> None:
-        """Readiness is part of the retained state."""
+        self._state_changed()
 
     def accepted(self, part: Part) -> None:
         self._say(Told.ACCEPTED, part)

@@ -115,6 +115,8 @@ class JournalRecords:
         self._note_fill(self.writer.fill)
         if journal.quarantined is not None:
             self._note_quarantine(journal)
+        if journal.lost:
+            self._note_lost(journal)
 
     def record(self, verdict: Verdict, told: Told, given_up: Callable[[], bool]) -> bool:
         """Hand a verdict to the journal; wait while it takes none.
@@ -215,6 +217,15 @@ class JournalRecords:
                 {"damage": journal.damage, "kept_as": str(journal.quarantined)},
             )
         )
+
+    def _note_lost(self, journal: Journal) -> None:
+        runs = ", ".join(f"{kind} {a} to {b}" for kind, (a, b) in journal.lost.items())
+        text = (
+            f"the disk lost records that were written: {runs}. Their numbers are not used again. "
+            "Look at the disk; consumers that have them keep them."
+        )
+        self._health.set("journal_lost_records", True, text)
+        self.event(Event("journal_lost_records", Severity.ALARM, text, {"records": runs}))
 
 
 class PlainRecords:

@@ -48,6 +48,7 @@ def station_report(
     model: Mapping[str, str],
     journal: JournalReport | None,
     folder: Path,
+    trigger_ready: bool | None,
 ) -> StationReport:
     """Return what goes with the state.
 
@@ -55,6 +56,7 @@ def station_report(
         camera: None for files.
         model: ``version`` and ``sha256``; empty before one is loaded.
         folder: whose disk is looked at.
+        trigger_ready: None for a station that takes no triggers.
     """
     said = camera.report if camera and camera.report else CameraReport()
     return StationReport(
@@ -66,6 +68,7 @@ def station_report(
         journal=journal,
         disk_free_bytes=shutil.disk_usage(folder).free,
         clock_sync=clock_sync().source,
+        trigger_ready=trigger_ready,
     )
 
 
@@ -86,7 +89,11 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
 
 
 def metrics(
-    tally: Tally, camera: CameraStatus | None, handshake: Mapping[str, int], journal_waiting: int
+    tally: Tally,
+    camera: CameraStatus | None,
+    camera_dropped: int,
+    handshake: Mapping[str, int],
+    journal_waiting: int,
 ) -> Metrics:
     """Return the numbers of a run so far."""
     counters = {f"parts_{result.value.lower()}": n for result, n in tally.results.items()}
@@ -98,7 +105,11 @@ def metrics(
         **{f"{name}_dropped": n for name, n in tally.dropped.items()},
     }
     if camera is not None:
-        counters |= {"camera_losses": camera.losses, "camera_recoveries": camera.recoveries}
+        counters |= {
+            "camera_losses": camera.losses,
+            "camera_recoveries": camera.recoveries,
+            "camera_dropped": camera_dropped,
+        }
         if camera.report is not None:
             counters |= {f"camera_{name}": n for name, n in camera.report.counters}
     return Metrics(

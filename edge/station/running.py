@@ -285,7 +285,9 @@ class Running:
             deadline_ms=self._settings.decision.deadline_ms,
             recipe=self._recipe(),
         )
-        ports = [MqttPort(network.publisher.handshake)] if network else []
+        ports = []
+        if network:
+            ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
         return Triggering(Handshake(rules), ports, self._watch.trigger, self._recording.event)
 
     def _control(self) -> Control:
@@ -378,13 +380,17 @@ class Running:
 
     def _report(self, journal: JournalReport | None, folder: Path) -> StationReport:
         identity = self._model.identity() if self._model else {}
-        return reports.station_report(self._watch.status, identity, journal, folder)
+        ready = self._triggering.ready if self._triggering else None
+        return reports.station_report(self._watch.status, identity, journal, folder, ready)
 
     def _metrics(self, journal_waiting: int) -> Metrics:
         if self._station is None:
             return Metrics()
         counts = self._triggering.counts() if self._triggering else {}
-        return reports.metrics(self._station.tally(), self._watch.status, counts, journal_waiting)
+        watch = self._watch
+        return reports.metrics(
+            self._station.tally(), watch.status, watch.dropped, counts, journal_waiting
+        )
 
 
 def _mailbox(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Exposure]:

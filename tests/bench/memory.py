@@ -13,6 +13,7 @@ from edge.station.benchmark import MemoryCamera
 from edge.station.mailbox import EveryMailbox
 from edge.station.sinks import Sink
 from edge.station.station import Station
+from edge.station.work import Line
 from edge.station.worker import Failures
 from tests.small_bundle import defective_picture, good_picture, write_bundle
 
@@ -37,7 +38,7 @@ def main() -> None:
     Station(
         MemoryCamera(pictures, CHECKPOINTS[-1]),
         EveryMailbox(4, room_limit_s=None),
-        [Inspector(Detector(Network(bundle)), bundle.manifest)],
+        Line((Inspector(Detector(Network(bundle)), bundle.manifest),)),
         [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
         failures,
     ).run()

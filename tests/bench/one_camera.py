@@ -17,6 +17,7 @@ from edge.station.benchmark import MemoryCamera
 from edge.station.mailbox import EveryMailbox
 from edge.station.sinks import Sink
 from edge.station.station import Station
+from edge.station.work import Line
 from edge.station.worker import Failures
 from training.data.rendered import render_part
 
@@ -34,7 +35,7 @@ def main() -> None:
     station = Station(
         MemoryCamera([render_part(np.random.default_rng(0)).pixels], count=1_000_000),
         EveryMailbox(1, room_limit_s=None),
-        [inspector],
+        Line((inspector,)),
         [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
         failures,
     )

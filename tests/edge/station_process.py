@@ -94,6 +94,12 @@ class StationProcess:
             "/state", lambda seen: sum(one["state"] == state for one in seen) >= count
         )
 
+    def ready(self) -> None:
+        """Wait until a trigger would be accepted."""
+        self._broker.collect(
+            "/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True
+        )
+
     def degraded(self, reason: str, count: int = 1) -> Messages:
         """Return the degraded states with this reason, each once, once there are so many."""
 

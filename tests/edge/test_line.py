@@ -118,7 +118,7 @@ def test_each_triggered_part_gets_its_own_picture_and_one_verdict(
     triggered(line, mode="software")
     count = times(8, 100)
     with line:
-        line.states("online")
+        line.ready()
         for number in range(count):
             line.trigger(f"t{number}", f"part-{number}")
             line.phases("exposed", number + 1)
@@ -133,7 +133,7 @@ def test_each_triggered_part_gets_its_own_picture_and_one_verdict(
 def test_the_same_trigger_again_is_answered_and_exposes_nothing(line: StationProcess) -> None:
     triggered(line, mode="software")
     with line:
-        line.states("online")
+        line.ready()
         for _ in range(3):
             line.trigger("t1", "part-1")
         line.phases("exposed", 1)
@@ -149,7 +149,7 @@ def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
 ) -> None:
     triggered(line, mode="hardware", frame_timeout_ms=1000)
     with line:
-        line.states("online")
+        line.ready()
         line.trigger("t1", "first")
         line.phases("accepted", 1)
         camera.edge()
@@ -171,7 +171,7 @@ def test_a_part_whose_picture_never_comes_is_an_error_by_its_deadline(
 ) -> None:
     triggered(line, mode="hardware", frame_timeout_ms=60_000)
     with line:
-        line.states("online")
+        line.ready()
         line.trigger("t1", "never", deadline_ms=300)
         (verdict,) = line.verdicts(1)
 
@@ -185,7 +185,7 @@ def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rej
 ) -> None:
     triggered(line, mode="hardware", frame_timeout_ms=60_000)
     with line:
-        line.states("online")
+        line.ready()
         line.trigger("t1", "waits")
         line.phases("accepted", 1)
         camera.kill()
