@@ -4,6 +4,8 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 PROGRAM = "edge-run"
 _BENCHMARK_FRAMES = 16
 _BENCHMARK_PAIRS = 60
+_CAPTURED = 50
+_ROWS = 20
+_INTERRUPTED = 130
+# What stands for a section that an action does not use.
+_PLACEHOLDERS = {
+    "camera": ("uri", "0"),
+    "model": ("path", "none.xml"),
+    "mqtt": ("url", "mqtt://localhost"),
+}
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -24,21 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.log_level)
     try:
-        settings = _settings(options)
-        if options.check:
-            print(_check(settings))
-        elif options.tune:
-            _tune(settings, options.config)
-        elif options.benchmark:
-            _benchmark(settings, options.config)
-        else:
-            _run(settings, options)
+        return _act(options)
     except StationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted before the first part", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except Exception as error:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
         print(
@@ -48,6 +51,26 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return StationError.exit_code
+
+
+def _act(options: argparse.Namespace) -> int:
+    if options.list_cameras:
+        _list_cameras()
+    elif options.doctor:
+        return _doctor(options)
+    elif options.capture:
+        return _capture(options)
+    elif options.journal is not None:
+        return _journal(options)
+    elif options.check:
+        print(_check(_settings(options)))
+    elif options.tune:
+        # Tuning opens no camera, so it asks for none.
+        _tune(_settings(options, ("camera",)), options.config)
+    elif options.benchmark:
+        _benchmark(_settings(options), options.config)
+    else:
+        _run(_settings(options), options)
     return 0
 
 
@@ -61,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--camera",
         metavar="URI",
-        help="folder, glob, picture or video file; 0, /dev/v4l/by-id/NAME; rtsp://…, http://…",
+        help="folder, glob, picture or video file; watch://FOLDER; gige://…, usb3://…; 0, "
+        "/dev/v4l/by-id/NAME; rtsp://…, http://…",
     )
     parser.add_argument("--model", metavar="BUNDLE.xml", help="model made by export-model")
     parser.add_argument(
@@ -78,42 +102,204 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="inspect each picture once and end; of a live camera, one",
     )
-    parser.add_argument(
-        "--check", action="store_true", help="validate settings and model, print them, open nothing"
-    )
-    parser.add_argument(
-        "--tune",
-        action="store_true",
-        help="measure how this PC runs the model best, and keep it beside the settings",
-    )
-    parser.add_argument(
-        "--benchmark",
-        action="store_true",
-        help="measure the frame path beside the bare network, on this model and camera",
-    )
+    _add_actions(parser.add_mutually_exclusive_group())
+    _add_action_options(parser)
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {edge.__version__}")
     return parser
 
 
-def _settings(options: argparse.Namespace) -> "Settings":
+def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
+    """What to do instead of inspecting."""
+    group.add_argument(
+        "--check", action="store_true", help="validate settings and model, print them, open nothing"
+    )
+    group.add_argument(
+        "--doctor",
+        action="store_true",
+        help="look at camera, network, disks, broker, model and this PC; each line says good, or "
+        "what to do; changes nothing",
+    )
+    group.add_argument(
+        "--list-cameras", action="store_true", help="show the cameras there are, with their URIs"
+    )
+    group.add_argument(
+        "--capture",
+        metavar="DIR",
+        type=Path,
+        help="write training pictures into DIR/good, with exactly the station's settings",
+    )
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="show the newest records of the journal; DIR, or the one of the settings",
+    )
+    group.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure how this PC runs the model best, and keep it beside the settings",
+    )
+    group.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="measure the frame path beside the bare network, on this model and camera",
+    )
+
+
+def _add_action_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-n",
+        dest="count",
+        metavar="COUNT",
+        type=_positive,
+        help=f"pictures to capture (default {_CAPTURED}), or records of the journal to show "
+        f"(default {_ROWS})",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0.0,
+        help="with --capture: least time between two pictures",
+    )
+    journal = parser.add_argument_group("with --journal")
+    journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")
+    journal.add_argument("--verify", action="store_true", help="follow the hash chain")
+    journal.add_argument("--kind", choices=("verdict", "event"))
+    journal.add_argument("--result", choices=("OK", "NOK", "NOT_DECIDABLE", "ERROR"))
+    journal.add_argument("--part", metavar="ID", help="of this part only")
+    journal.add_argument("--from-seq", metavar="SEQ", type=int)
+    journal.add_argument("--to-seq", metavar="SEQ", type=int)
+    journal.add_argument("--since", metavar="UTC", type=_utc_ns, help="2026-01-31T23:59 or a day")
+    journal.add_argument("--until", metavar="UTC", type=_utc_ns)
+    journal.add_argument("--waiting", action="store_true", help="not at the broker yet")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.0 <= seconds <= 86_400.0:
+        raise ValueError
+    return seconds
+
+
+def _utc_ns(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6) * 1000
+
+
+def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "Settings":
+    """Read the settings.
+
+    Args:
+        unneeded: sections that stand empty for this action; what is named is used all the same.
+    """
     from edge.config import load_settings
 
-    # Tuning opens no camera, so it asks for none.
-    unused = "0" if options.tune and not options.config else None
-    return load_settings(
-        options.config,
-        {
-            "camera": {
-                "uri": options.camera or unused,
-                "rate_fps": options.rate,
-                "loop": False if options.once else None,
-            },
-            "model": {"path": options.model},
-            "mqtt": {"url": options.mqtt, "station": options.station},
-            "save": {"folder": options.save},
+    chosen: dict[str, dict[str, object]] = {
+        "camera": {
+            "uri": options.camera,
+            "rate_fps": options.rate,
+            "loop": False if options.once else None,
         },
+        "model": {"path": options.model},
+        "mqtt": {"url": options.mqtt, "station": options.station},
+        "save": {"folder": options.save},
+    }
+    for section in set(unneeded) - _named(options):
+        key, value = _PLACEHOLDERS[section]
+        chosen[section] |= {key: value}
+    return load_settings(options.config, chosen)
+
+
+def _named(options: argparse.Namespace) -> set[str]:
+    """Return which of camera, model and broker the command line or the file names."""
+    from edge.settings_file import read_settings_file
+
+    named = {name for name in ("camera", "model", "mqtt") if getattr(options, name)}
+    if options.config:
+        values = read_settings_file(options.config).values
+        named |= {name for name, value in values.items() if value is not None}
+    return named
+
+
+def _list_cameras() -> None:
+    from edge.doctor.camera_list import camera_lines
+
+    for line in camera_lines():
+        print(line, flush=True)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge.doctor.examination import run_doctor
+    from edge.station.tuning import tuning_path
+
+    named = _named(options)
+    settings = _settings(options, ("camera", "model")) if named else None
+    return run_doctor(
+        settings,
+        options.config,
+        tuning_path(options.config, Path(settings.model.path)) if settings else None,
+        camera="camera" in named,
+        model="model" in named,
+        say=lambda line: print(line, flush=True),
     )
+
+
+def _capture(options: argparse.Namespace) -> int:
+    from edge.capture import capture_pictures
+    from edge.station.stopper import Stopper
+
+    # Before there are pictures there is no model, and no broker is told of them.
+    settings = _settings(options, ("model", "mqtt"))
+    with Stopper() as stopper:
+        wanted = options.count or _CAPTURED
+        capture_pictures(
+            settings.camera,
+            options.capture,
+            wanted,
+            options.every,
+            say=lambda line: print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True),
+            stopping=lambda: stopper.stopped,
+        )
+        return _INTERRUPTED if stopper.stopped else 0
+
+
+def _journal(options: argparse.Namespace) -> int:
+    from edge.errors import ConfigurationError
+    from edge.journal.command import run_journal_command
+    from edge.journal.query import Query
+    from edge.journal.records import RecordKind
+    from edge.station.records import journal_folder
+
+    folder = Path(options.journal) if options.journal else None
+    if folder is None:
+        folder = journal_folder(_settings(options, ("camera", "model")))
+    if folder is None:
+        raise ConfigurationError(
+            "this station keeps no journal. Name its folder: --journal DIR, or its settings: "
+            "--config STATION.yaml."
+        )
+    wanted = Query(
+        kind=RecordKind(options.kind) if options.kind else None,
+        result=options.result,
+        part_id=options.part,
+        from_seq=options.from_seq,
+        to_seq=options.to_seq,
+        from_utc_ns=options.since,
+        to_utc_ns=options.until,
+        waiting=options.waiting,
+    )
+    return run_journal_command(folder, wanted, options.count or _ROWS, options.csv, options.verify)
 
 
 def _check(settings: "Settings") -> str:

@@ -1,0 +1,334 @@
+"""What the doctor says about the camera that the settings name.
+
+A camera that another program has is not touched, above all not that of a station that runs.
+"""
+
+import errno
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.camera_settings import TriggerSettings
+from edge.cameras import gvcp
+from edge.cameras.camera import CameraReport, LiveCamera
+from edge.cameras.freshness import Freshness
+from edge.cameras.opening import CameraKind, camera_kind, live_camera_opener, open_camera
+from edge.config import CameraSettings
+from edge.doctor.finding import Finding, advice, fault, good, not_seen
+from edge.doctor.machine import (
+    interface_findings,
+    network_interface,
+    receive_buffer_finding,
+    shared_subnet_finding,
+    usb_memory_finding,
+)
+from edge.doctor.picture_tests import LossTest, TriggerTest, loss_test, trigger_test, wait_for_edge
+from edge.doctor.programs import holders, named
+from edge.errors import CameraError, StationError
+from edge.frame import Frame
+
+PICTURES = 200
+LOSS_LIMIT_S = 10.0
+TRIGGERS = 5
+EDGE_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 0.5
+# Below it a picture needs so many packets that a small loss spoils most of them.
+LEAST_PACKET_BYTES = 8000
+# Of the pictures; one that is lost is a part that has no verdict but ERROR.
+MOST_LOST = 0.01
+
+Findings = Generator[Finding, None, Frame | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How thorough the tests are; smaller ones make a shorter visit."""
+
+    pictures: int = PICTURES
+    loss_s: float = LOSS_LIMIT_S
+    triggers: int = TRIGGERS
+    edge_s: float = EDGE_LIMIT_S
+
+
+def camera_findings(
+    settings: CameraSettings, stations: list[int], limits: Limits = Limits()
+) -> Findings:
+    """Look at a camera; returns its last complete picture, None where there is none.
+
+    Args:
+        stations: process ids of the stations that run on this PC.
+    """
+    try:
+        kind = camera_kind(settings.uri)
+    except StationError as error:
+        yield fault("camera", str(error), "")
+        return None
+    if kind is CameraKind.GENICAM:
+        return (yield from _genicam(settings, stations, limits))
+    if kind is CameraKind.DEVICE:
+        return (yield from _device(settings, stations, limits))
+    if kind is CameraKind.STREAM:
+        return (yield from _live(settings, limits))
+    return (yield from _files(settings))
+
+
+def _files(settings: CameraSettings) -> Findings:
+    try:
+        camera = open_camera(settings.uri, settings)
+    except StationError as error:
+        yield fault("camera", str(error), "")
+        return None
+    try:
+        if not camera.simulated:
+            yield good("camera", f"{camera.identity} is there, and is read when a picture comes")
+            return None
+        frame = camera.read(ANSWER_LIMIT_S)
+        while frame is None:  # at the pace of the settings
+            frame = camera.read(ANSWER_LIMIT_S)
+    except StationError as error:
+        yield fault("camera", str(error), "")
+        return None
+    finally:
+        camera.close()
+    if frame.detail:
+        yield fault("camera", frame.detail, "")
+        return None
+    yield good("camera", f"{camera.identity}, pictures of {_size(frame)}")
+    return frame
+
+
+def _device(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
+    from edge.cameras.v4l2 import streaming_errno
+
+    device = f"/dev/video{settings.uri}" if settings.uri.isdecimal() else settings.uri
+    if Path(device).exists():
+        if not device.startswith("/dev/v4l/"):
+            yield advice(
+                "name of the camera",
+                f"{device} may be another camera after the next start",
+                "use its name in /dev/v4l/by-id; `edge-run --list-cameras` shows it",
+            )
+        if streaming_errno(device) == errno.EBUSY:
+            processes = holders(device)
+            yield from _taken(named(processes), bool(set(processes) & set(stations)))
+            return None
+        yield good("access", f"no other program uses {device}")
+    return (yield from _live(settings, limits))
+
+
+def _genicam(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
+    from edge.cameras.aravis_devices import Transport, list_cameras, parse_uri
+    from edge.doctor.camera_list import genicam_text
+
+    try:
+        name = parse_uri(settings.uri)
+        seen = list_cameras()
+    except StationError as error:
+        yield fault("camera", str(error), "")
+        return None
+    answered = f"{len(seen)}: {', '.join(one.uri for one in seen)}" if seen else "none"
+    yield good("cameras that answer", answered)
+    address = name.address
+    for one in seen:
+        if one.uri.lower() == settings.uri.lower():
+            yield good("camera found", genicam_text(one))
+            address = one.address
+    if name.transport is Transport.USB3:
+        yield usb_memory_finding()
+    if name.transport is Transport.GIGE and address:
+        yield from _network(address)
+        control = gvcp.control(address, ANSWER_LIMIT_S)
+        if control is not None and control.taken:
+            interface = network_interface(address)
+            here = control.by is None or (interface is not None and interface[1] == control.by)
+            owner = control.by or "a program that the camera does not name"
+            if here and stations:
+                owner = f"{owner}, this PC: {named(stations)}"
+            yield from _taken(owner, here and bool(stations))
+            return None
+        if control is not None:
+            yield good("access", "no program controls it")
+    frame = yield from _live(settings, limits)
+    yield from _triggers(settings, limits)
+    return frame
+
+
+def _network(address: str) -> Iterator[Finding]:
+    yield from interface_findings(address)
+    yield receive_buffer_finding()
+    shared = shared_subnet_finding()
+    if shared is not None:
+        yield shared
+
+
+def _taken(owner: str, by_station: bool) -> Iterator[Finding]:
+    if by_station:
+        yield good("access", f"edge-run itself uses it: {owner}")
+        yield not_seen(
+            "loss and trigger test",
+            "left out, not to disturb the station",
+            "stop the station to make them; its metrics tell of lost pictures, too",
+        )
+        return
+    yield fault(
+        "access",
+        f"another program uses it: {owner or 'one of another user'}",
+        "close that program, or wait 10 s for its heartbeat to expire",
+    )
+
+
+def _live(settings: CameraSettings, limits: Limits) -> Findings:
+    """Open a camera as the station does, but running free, and count what it loses."""
+    running_free = settings.model_copy(update={"trigger": TriggerSettings()})
+    supervision = settings.supervision
+    with_camera = _Opened(live_camera_opener(settings.uri, running_free))
+    try:
+        with with_camera as camera:
+            # Cameras know their counters only after they have given something.
+            test = loss_test(
+                camera,
+                Freshness(supervision.max_age_ms, supervision.frozen_after),
+                limits.pictures,
+                limits.loss_s,
+            )
+            report = camera.report()
+    except StationError as error:
+        yield fault("camera", str(error), "")
+        return None
+    yield from _described(camera.identity, report)
+    yield loss_finding(test, limits)
+    yield from _counted(report)
+    return test.newest
+
+
+class _Opened:
+    """Opens a camera and closes it again, whatever happens between."""
+
+    def __init__(self, opener: Callable[[], LiveCamera]) -> None:
+        self._opener = opener
+
+    def __enter__(self) -> LiveCamera:
+        self._camera = self._opener()
+        return self._camera
+
+    def __exit__(self, *_: object) -> None:
+        self._camera.close()
+
+
+def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
+    words = [identity, report.model or "", f"serial {report.serial}" if report.serial else ""]
+    if report.temperature_c is not None:
+        words.append(f"{report.temperature_c:g} °C")
+    yield good("camera", ", ".join(word for word in words if word))
+    settings = dict(report.settings)
+    size = settings.pop("camera.sensor.packet_size_bytes", None)
+    if settings:
+        taken = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
+        yield good("settings it took", taken)
+    if size is not None and int(size) < LEAST_PACKET_BYTES:
+        yield advice(
+            "packet size",
+            f"{size} bytes; each picture takes {9000 // int(size)} times the packets it could",
+            "let MTU of interface, switch and camera be 9000, or set camera.sensor."
+            "packet_size_bytes",
+        )
+    elif size is not None:
+        yield good("packet size", f"{size} bytes")
+
+
+def _counted(report: CameraReport) -> Iterator[Finding]:
+    counters = dict(report.counters)
+    if counters.get("n_underruns"):
+        yield advice(
+            "receiving",
+            f"{counters['n_underruns']} pictures found no buffer on this PC",
+            "raise camera.sensor.buffers, and take load off this PC",
+        )
+    if counters.get("n_resent_packets"):
+        yield advice(
+            "resent packets",
+            f"{counters['n_resent_packets']}; the network loses some, and the camera repeats them",
+            "check cable and switch, or set camera.sensor.packet_delay_ns",
+        )
+
+
+def loss_finding(test: LossTest, limits: Limits) -> Finding:
+    """Say what a loss test means."""
+    subject = "loss test"
+    gave = f"{test.pictures} pictures in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
+    if test.lost:
+        return fault(subject, f"after {test.pictures} pictures: {test.lost}", "")
+    if not test.pictures:
+        return fault(
+            subject,
+            f"no picture within {limits.loss_s:g} s",
+            "check exposure time and frame rate, and that no firewall drops UDP from the camera",
+        )
+    spoilt = test.incomplete + test.missing
+    if spoilt:
+        found = f"{gave}: {test.incomplete} incomplete, {test.missing} missing ({test.fault})"
+        todo = (
+            "check cable, switch and MTU; set camera.sensor.packet_delay_ns, or a smaller "
+            "picture or rate"
+        )
+        bad = spoilt > MOST_LOST * (test.pictures + test.missing)
+        return (fault if bad else advice)(subject, found, todo)
+    if test.not_new:
+        found = f"{gave}: {test.not_new} not new ({test.fault})"
+        todo = (
+            "look whether the camera shows a live picture; a scene without any noise needs "
+            "camera.supervision.frozen_after: 0"
+        )
+        return (advice if test.complete > test.not_new else fault)(subject, found, todo)
+    return good(subject, f"{gave}, none lost")
+
+
+def _triggers(settings: CameraSettings, limits: Limits) -> Iterator[Finding]:
+    trigger = settings.trigger
+    if trigger.mode == "free_run":
+        return
+    try:
+        with _Opened(live_camera_opener(settings.uri, settings)) as camera:
+            if trigger.mode == "software":
+                yield trigger_finding(
+                    trigger_test(camera, limits.triggers, trigger.frame_timeout_ms),
+                    trigger.frame_timeout_ms,
+                )
+            elif wait_for_edge(camera, limits.edge_s):
+                yield good("trigger test", f"an edge on {trigger.source} exposed a picture")
+            else:
+                yield not_seen(
+                    "trigger test",
+                    f"no edge on {trigger.source} within {limits.edge_s:g} s",
+                    "let a part pass while the doctor looks; check wiring and camera.trigger",
+                )
+    except CameraError as error:
+        yield fault("trigger test", str(error), "")
+
+
+def trigger_finding(test: TriggerTest, frame_timeout_ms: float) -> Finding:
+    """Say what a trigger test means."""
+    subject = "trigger test"
+    if test.refused:
+        return fault(subject, test.refused, "")
+    if test.untriggered:
+        return fault(
+            subject,
+            f"{test.untriggered} pictures came without a trigger",
+            "check that camera.trigger.selector is what this camera waits for",
+        )
+    answered = len(test.answered_ms)
+    if answered < test.fired:
+        return fault(
+            subject,
+            f"{test.fired - answered} of {test.fired} triggers gave no picture within "
+            f"{frame_timeout_ms:g} ms",
+            "raise camera.trigger.frame_timeout_ms, or shorten the exposure",
+        )
+    fastest, slowest = min(test.answered_ms), max(test.answered_ms)
+    return good(subject, f"{answered} of {answered} answered in {fastest:.0f} to {slowest:.0f} ms")
+
+
+def _size(frame: Frame) -> str:
+    height, width = frame.pixels.shape[:2]
+    return f"{width} x {height} pixels"

@@ -1,0 +1,127 @@
+"""The whole examination, in the order in which a person would look."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge.config import Settings
+from edge.doctor.camera import Limits, camera_findings
+from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
+from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
+from edge.doctor.programs import named, running_stations
+from edge.doctor.station import broker_finding, clock_finding, disk_findings, model_findings
+from edge.frame import Frame
+
+# A driver that has not returned by then will not: opening, two tests, two closings.
+CAMERA_LIMIT_S = 90.0
+# Beside a station that runs, the doctor takes what is left of the processor.
+POLITE = 19
+
+
+def run_doctor(
+    settings: Settings | None,
+    config: Path | None,
+    tuning: Path | None,
+    camera: bool,
+    model: bool,
+    say: Callable[[str], None],
+    limits: Limits = Limits(),
+) -> int:
+    """Look at everything, say it line by line; reads only.
+
+    Args:
+        settings: None where none were given: the machine alone is looked at.
+        config: the settings' file.
+        tuning: file that may hold a measured run plan.
+        camera, model: whether the settings name one.
+        say: prints a line.
+
+    Returns:
+        The exit code: 0, or 1 when something keeps the station from working.
+    """
+    findings = []
+    for finding in examination(settings, config, tuning, camera, model, limits):
+        findings.append(finding)
+        say(finding_line(finding))
+    say(summary(findings))
+    return int(any(finding.grade is Grade.FAULT for finding in findings))
+
+
+def examination(
+    settings: Settings | None,
+    config: Path | None,
+    tuning: Path | None,
+    camera: bool,
+    model: bool,
+    limits: Limits = Limits(),
+) -> Iterator[Finding]:
+    """Yield one finding after the other, each as soon as it is known; see ``run_doctor``."""
+    stations = running_stations()
+    if stations:
+        os.nice(POLITE)
+        yield good("stations", f"running on this PC: {named(stations)}")
+    if settings is not None and config is not None:
+        yield good("settings", f"{config}, sha256 {settings.sha256[:12]}")
+    yield governor_finding()
+    yield clock_finding()
+    if settings is not None:
+        yield from disk_findings(settings)
+    frame = None
+    if settings is not None and camera:
+        seen: list[Frame] = []
+        yield from _bounded(_camera(settings, stations, limits, seen), CAMERA_LIMIT_S)
+        frame = seen[0] if seen else None
+    else:
+        yield receive_buffer_finding()
+        yield usb_memory_finding()
+        yield not_seen("camera", "none was named", "give --camera URI or --config STATION.yaml")
+    if settings is not None and model and tuning is not None:
+        yield from model_findings(settings, tuning, frame)
+    else:
+        yield not_seen("model", "none was named", "give --model BUNDLE.xml")
+    if settings is not None and settings.mqtt is not None:
+        yield broker_finding(settings.mqtt)
+    else:
+        yield not_seen("broker", "none was named; verdicts go to standard output")
+
+
+def _camera(
+    settings: Settings, stations: list[int], limits: Limits, seen: list[Frame]
+) -> Iterator[Finding]:
+    frame = yield from camera_findings(settings.camera, stations, limits)
+    if frame is not None:
+        seen.append(frame)
+
+
+def _bounded(findings: Iterator[Finding], limit_s: float) -> Iterator[Finding]:
+    """Yield findings that are made in a thread: a driver may never return."""
+    made: queue.SimpleQueue[Finding | BaseException | None] = queue.SimpleQueue()
+
+    def make() -> None:
+        try:
+            for finding in findings:
+                made.put(finding)
+            made.put(None)
+        except BaseException as error:
+            made.put(error)
+
+    threading.Thread(target=make, name="camera", daemon=True).start()
+    until_s = time.monotonic() + limit_s
+    while True:
+        try:
+            one = made.get(timeout=max(0.0, until_s - time.monotonic()))
+        except queue.Empty:
+            yield fault(
+                "camera",
+                f"its driver has not returned for {limit_s:g} s",
+                "unplug the camera and plug it in again; if it comes back, check hub and driver",
+            )
+            return
+        if one is None:
+            return
+        if isinstance(one, BaseException):
+            raise one
+        yield one

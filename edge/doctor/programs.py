@@ -1,0 +1,78 @@
+"""Which programs of this PC use a camera, as /proc tells; some of it only to their own user."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+STATION = "edge-run"
+# An edge-run that was asked to look at something is no station.
+LOOKS_ONLY = frozenset(
+    {"--doctor", "--check", "--list-cameras", "--journal", "--tune", "--help", "--version"}
+)
+
+
+def running_stations(root: Path = Path("/"), own: int | None = None) -> list[int]:
+    """Return the process ids of the stations on this PC.
+
+    Args:
+        own: a process that is none; this one by default.
+    """
+    own = os.getpid() if own is None else own
+    return [
+        process for process in _processes(root) if process != own and _is_station(root, process)
+    ]
+
+
+def holders(device: str, root: Path = Path("/")) -> list[int]:
+    """Return the processes that have a device open, as far as this user may see them."""
+    wanted = os.path.realpath(device)
+    found = []
+    for process in _processes(root):
+        try:
+            files = list((root / "proc" / str(process) / "fd").iterdir())
+        except OSError:  # another user's, or ended
+            continue
+        if any(_target(file) == wanted for file in files):
+            found.append(process)
+    return found
+
+
+def named(processes: list[int], root: Path = Path("/")) -> str:
+    """Return processes in words: ``cheese (process 12), process 13``."""
+    return ", ".join(_name(process, root) for process in processes)
+
+
+def _is_station(root: Path, process: int) -> bool:
+    words = _words(root, process)
+    # An interpreter stands before a script's name.
+    called = [Path(word).name for word in words[:2]]
+    return (STATION in called or "edge.cli" in words[1:3]) and not LOOKS_ONLY & set(words)
+
+
+def _name(process: int, root: Path) -> str:
+    try:
+        called = (root / "proc" / str(process) / "comm").read_text().strip()
+    except OSError:
+        return f"process {process}"
+    return f"{called} (process {process})"
+
+
+def _processes(root: Path) -> Iterator[int]:
+    for folder in sorted((root / "proc").glob("[0-9]*")):
+        if folder.name.isdecimal():
+            yield int(folder.name)
+
+
+def _words(root: Path, process: int) -> list[str]:
+    try:
+        line = (root / "proc" / str(process) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return line.decode(errors="replace").split("\0")
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
