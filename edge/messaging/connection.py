@@ -121,13 +121,17 @@ class Connection:
         self,
         broker: Broker,
         version: MQTTProtocolVersion,
-        will_topic: str,
+        will_topic: str | None,
         will: str,
         wake_up: WakeUp,
         stopping: Callable[[], bool],
         subscriptions: Sequence[str] = (),
     ) -> None:
         """Connect, wait for the CONNACK and subscribe; a refused one is not a connection.
+
+        Args:
+            will_topic: where the broker says ``will`` when this ends without a word; None for a
+                connection whose end is nobody's business.
 
         Raises:
             ConnectionRefused: not reachable, no answer, or refused.
@@ -144,7 +148,8 @@ class Connection:
         self._by_schema: dict[str, tuple[Properties, int]] = {}
         self._wake_up = wake_up
         self._client = self._new_client(broker, version)
-        self._client.will_set(will_topic, will, qos=1, retain=True)
+        if will_topic is not None:
+            self._client.will_set(will_topic, will, qos=1, retain=True)
         address = f"{broker.host}:{broker.port}"
         try:
             self._client.connect(
