@@ -1,0 +1,118 @@
+"""A user's own algorithm, installed beside ours, with every verb."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.small_training import write_mvtec
+
+MODEL = '''
+"""Brightness: how far a cell is from the brightness it has in good pictures."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from training.models.anomaly_model import Prediction, StatisticalModel
+
+
+@dataclass(frozen=True, slots=True)
+class BrightnessSettings:
+    cell_px: int = 8
+
+
+class Brightness(StatisticalModel):
+    needs_backbone = False
+    per_position = True
+    extractor = None
+
+    def __init__(self, extractor, picture, settings, seed=0):
+        super().__init__()
+        self.cell = settings.cell_px
+        self.grid = (picture[0] // self.cell, picture[1] // self.cell)
+        self.register_buffer("usual", torch.zeros(*self.grid))
+        self.sum, self.count = torch.zeros(*self.grid), 0
+
+    def accumulate(self, pictures):
+        self.sum += self.cells(pictures).sum(0).cpu()
+        self.count += len(pictures)
+
+    def finish(self, progress=lambda steps: None):
+        self.usual.copy_(self.sum / self.count)
+
+    def forward(self, pictures):
+        grid = (self.cells(pictures) - self.usual).abs()
+        return Prediction(grid.amax((1, 2)), grid)
+
+    def cells(self, pictures):
+        grey = pictures.to(torch.float32).mean(3)[:, None]
+        return F.avg_pool2d(grey, self.cell).squeeze(1)
+
+    def fit_memory_bytes(self):
+        return 4 * self.sum.numel()
+'''
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay a package out as pip does, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("plug_in")
+    (folder / "bright_model.py").write_text(MODEL)
+    about = folder / "bright_model-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: bright-model\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[inspection_station.algorithms]\nbrightness = bright_model:Brightness\n"
+    )
+    return folder
+
+
+def run(installed: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(installed), str(root)])
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_fit_test_predict_and_export_take_an_installed_algorithm(
+    installed: Path, tmp_path: Path
+) -> None:
+    data = write_mvtec(tmp_path / "parts")
+    checkpoint = tmp_path / "part.safetensors"
+    fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
+    for words in (
+        ["training.cli", *fit, "--set", "cell_px=16", "-o", checkpoint],
+        ["training.cli", "test", checkpoint, "--data", data, "--json", tmp_path / "figures.json"],
+        ["training.cli", "predict", checkpoint, data / "test" / "spot"],
+        ["export.cli", checkpoint, "-o", tmp_path / "part.xml"],
+    ):
+        done = run(installed, *words)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "figures.json").read_text())["image_auroc"] == 1.0
+    manifest = json.loads((tmp_path / "part.json").read_text())
+    assert manifest["identity"]["algorithm"] == "brightness"
+    assert (manifest["output"]["map_height"], manifest["output"]["map_width"]) == (4, 4)
+
+
+def test_without_the_package_its_checkpoint_says_what_is_missing(
+    installed: Path, tmp_path: Path
+) -> None:
+    data = write_mvtec(tmp_path / "parts")
+    checkpoint = tmp_path / "part.safetensors"
+    fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
+    assert run(installed, "training.cli", *fit, "-o", checkpoint).returncode == 0
+
+    done = run(tmp_path, "export.cli", checkpoint, "-o", tmp_path / "part.xml")
+    assert done.returncode == 78
+    assert "algorithm 'brightness' does not exist. There are: cflow" in done.stderr
