@@ -1,6 +1,7 @@
 """A station as the service manager runs it: ``edge-run --config`` in a process of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -25,10 +26,17 @@ class StationProcess:
         settings: what the YAML holds; ``write`` writes it.
     """
 
-    def __init__(self, folder: Path, broker: Broker, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker,
+        settings: dict[str, Any],
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """Args:
         folder: for YAML, journal and log.
         settings: ``camera`` and ``model`` at least; broker and journal are added.
+        environment: variables beside those of the test.
         """
         self.settings: dict[str, Any] = {
             "mqtt": {"url": broker.url, "station": STATION},
@@ -38,7 +46,8 @@ class StationProcess:
         self.config = folder / "station.yaml"
         self.journal = folder / "journal"
         self._log = folder / "edge-run.log"
-        self._broker = broker
+        self.broker = broker
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._sender: paho.Client | None = None
 
@@ -65,7 +74,10 @@ class StationProcess:
         self.write()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                edge_run_command("--config", self.config), stdout=log, stderr=log
+                edge_run_command("--config", self.config),
+                stdout=log,
+                stderr=log,
+                env=self._environment,
             )
 
     def kill(self) -> None:
@@ -90,15 +102,13 @@ class StationProcess:
 
     def states(self, state: str, count: int = 1) -> Messages:
         """Return all states said so far, once this one was said so often."""
-        return self._broker.collect(
+        return self.broker.collect(
             "/state", lambda seen: sum(one["state"] == state for one in seen) >= count
         )
 
     def ready(self) -> None:
         """Wait until a trigger would be accepted."""
-        self._broker.collect(
-            "/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True
-        )
+        self.broker.collect("/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True)
 
     def degraded(self, reason: str, count: int = 1) -> Messages:
         """Return the degraded states with this reason, each once, once there are so many."""
@@ -107,24 +117,24 @@ class StationProcess:
             degraded = [one for one in seen if reason in one["reasons"]]
             return list({one["since_utc"]: one for one in degraded}.values())
 
-        return found(self._broker.collect("/state", lambda seen: len(found(seen)) >= count))
+        return found(self.broker.collect("/state", lambda seen: len(found(seen)) >= count))
 
     def verdicts(self, count: int) -> Messages:
         """Return the verdicts so far in the order of their arrival, once there are so many."""
-        return self._broker.collect(
+        return self.broker.collect(
             "/verdict", lambda seen: len({(one["journal"], one["seq"]) for one in seen}) >= count
         )
 
     def events(self, kind: str, count: int = 1) -> Messages:
         """Return the events of a kind, once there are so many."""
-        seen = self._broker.collect(
+        seen = self.broker.collect(
             "/event", lambda seen: sum(one["kind"] == kind for one in seen) >= count
         )
         return [one for one in seen if one["kind"] == kind]
 
     def phases(self, phase: str, count: int) -> Messages:
         """Return the hand-shakes so far, once this phase was said so often."""
-        return self._broker.collect(
+        return self.broker.collect(
             "/handshake", lambda seen: sum(one["phase"] == phase for one in seen) >= count
         )
 
@@ -136,7 +146,7 @@ class StationProcess:
         """Send a message to the station and wait until the broker has it."""
         if self._sender is None:
             self._sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="test-plc")
-            self._sender.connect("127.0.0.1", self._broker.port)
+            self._sender.connect("127.0.0.1", self.broker.port)
             self._sender.loop_start()
         sent = self._sender.publish(f"{ROOT}/{suffix}", json.dumps(content), qos=1)
         sent.wait_for_publish(GENEROUS_S)

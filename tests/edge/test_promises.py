@@ -1,0 +1,179 @@
+"""What a station promises when the world around it fails, on ``edge-run`` itself."""
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.pictures import write_picture
+from tests.edge.broken_network import BrokenNetwork, Mood
+from tests.edge.broker import Broker
+from tests.edge.service_manager import NotifySocket
+from tests.edge.station_process import StationProcess, until
+from tests.hanging_model import hanging_model
+from tests.small_bundle import good_picture, write_bundle, write_pictures
+
+RATE_FPS = 50.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bundle: Path) -> dict[str, Any]:
+    """Of a station that inspects the same few pictures again and again."""
+    frames = write_pictures(tmp_path / "frames", good=3, defective=1)
+    return {
+        "camera": {"uri": str(frames), "rate_fps": RATE_FPS, "loop": True},
+        "model": {"path": str(bundle)},
+    }
+
+
+@pytest.fixture
+def line(
+    tmp_path: Path, running_broker: Broker, settings: dict[str, Any]
+) -> Iterator[StationProcess]:
+    """A station that is not started yet."""
+    station = StationProcess(tmp_path, running_broker, settings)
+    yield station
+    station.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def journalled(line: StationProcess) -> list[dict[str, Any]]:
+    with sqlite3.connect(f"file:{line.journal / 'journal.db'}?mode=ro", uri=True) as database:
+        rows = database.execute(
+            "SELECT payload FROM record WHERE kind = 'verdict' ORDER BY seq"
+        ).fetchall()
+    return [json.loads(payload) for (payload,) in rows]
+
+
+def test_a_hung_inference_ends_the_process_and_its_service_manager_is_no_longer_fed(
+    tmp_path: Path, running_broker: Broker, settings: dict[str, Any]
+) -> None:
+    white = good_picture()
+    white[30:90, 40:120] = 255
+    write_picture(tmp_path / "frames" / "white.png", white)
+    settings["model"] = {"path": str(write_bundle(tmp_path, "hanging", model=hanging_model()))}
+    settings["watchdog"] = {"inspect_s": 2.0}
+    manager = NotifySocket(tmp_path / "notify")
+    line = StationProcess(tmp_path, running_broker, settings, manager.environment(watchdog_s=2.0))
+    with line:
+        assert line.wait() == 70
+
+    said = manager.received
+    manager.close()
+    assert any(message.startswith("READY=1") for message in said)
+    given_up = next(i for i, message in enumerate(said) if "given up" in message)
+    assert not any("WATCHDOG=1" in message for message in said[given_up:])
+    assert "inspect 1 silent" in line.log
+    assert "inspector.py" in line.log  # where it hung
+
+
+def test_a_killed_station_goes_on_where_its_journal_ends(line: StationProcess) -> None:
+    line.start()
+    line.verdicts(5)
+    line.kill()
+    before = journalled(line)
+    line.start()
+    verdicts = line.verdicts(len(before) + 5)
+
+    assert line.stop() == 0
+    assert len({verdict["journal"] for verdict in verdicts}) == 1
+    assert journalled(line)[: len(before)] == before
+    assert [v["seq"] for v in journalled(line)] == list(range(1, len(journalled(line)) + 1))
+
+
+@pytest.mark.parametrize("mood", [Mood.STALLED, Mood.SWALLOWING])
+def test_a_broker_that_stalls_holds_up_no_inspection(
+    tmp_path: Path, running_broker: Broker, settings: dict[str, Any], mood: Mood
+) -> None:
+    network = BrokenNetwork(running_broker.port)
+    settings["mqtt"] = {"url": f"mqtt://127.0.0.1:{network.port}", "station": "site/line/cell/top"}
+    with StationProcess(tmp_path, running_broker, settings) as line:
+        line.verdicts(10)
+        network.mood = mood
+        count = len(journalled(line))
+        until(lambda: len(journalled(line)) > count + 100, "inspection goes on")
+        network.mood = Mood.FINE
+        network.reset()
+        verdicts = line.verdicts(count + 100)
+
+        assert line.stop() == 0
+    network.close()
+
+    totals = sorted(verdict["duration_ms"]["total"] for verdict in verdicts)
+    assert totals[len(totals) // 2] < 1e3 / RATE_FPS
+
+
+def test_a_journal_that_cannot_be_written_is_waited_for_and_nothing_is_lost(
+    line: StationProcess,
+) -> None:
+    line.start()
+    line.verdicts(5)
+    other = sqlite3.connect(line.journal / "journal.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    line.degraded("journal_unwritable")
+    until(lambda: "cannot be written" in line.log, "the cause is told")
+    other.execute("ROLLBACK")
+    other.close()
+    verdicts = line.verdicts(len(journalled(line)) + 20)
+
+    assert line.stop() == 0
+    assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
+
+
+def test_a_full_disk_stops_the_snapshots_first_and_the_journal_goes_on(
+    line: StationProcess, small_disk: Path
+) -> None:
+    line.settings["journal"]["folder"] = str(small_disk / "journal")
+    line.journal = small_disk / "journal"
+    line.settings["snapshots"] = {
+        "folder": str(small_disk / "snapshots"),
+        "every_nth_ok": 1,
+        "free_space_floor_bytes": 2 * 2**20,
+    }
+    line.start()
+    line.degraded("snapshots_stopped")
+    stopped_at = len(journalled(line))
+    verdicts = line.verdicts(stopped_at + 50)
+
+    assert line.stop() == 0
+    assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
+    kept = [v for v in verdicts if v["image"]["heatmap_uri"]]
+    assert kept and len(kept) < len(verdicts)
+    assert not any(v["image"]["heatmap_uri"] for v in verdicts[-20:])
+
+
+def test_two_stations_cannot_write_one_journal(line: StationProcess, tmp_path: Path) -> None:
+    line.start()
+    line.verdicts(1)
+    second = StationProcess(tmp_path, line.broker, line.settings)
+    second.start()
+
+    assert second.wait() == 78
+    assert "another station writes this journal" in second.log
+    assert line.stop() == 0
+
+
+def test_a_station_without_its_broker_ends_in_order_and_says_where_the_verdicts_are(
+    line: StationProcess, running_broker: Broker
+) -> None:
+    line.start()
+    line.verdicts(5)
+    running_broker.stop()
+
+    assert line.stop() == 0
+    assert "Nothing is lost" in line.log
