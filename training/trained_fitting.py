@@ -22,7 +22,7 @@ from training.errors import SettingError, TrainingDiverged
 from training.memory import naming_settings
 from training.models.trained_model import TrainedModel
 from training.state_file import StateFile
-from training.training_pictures import TrainingPictures
+from training.training_pictures import TrainingPictures, stream_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -150,7 +150,7 @@ class _Training:
         total, steps = 0.0, 0
         with torch.random.fork_rng(devices=[]):
             # Of a process of its own: dropout and noise must not repeat what the others draw.
-            own_seed = ((self.seed << 20) + epoch) * 1_000 + fabric.global_rank
+            own_seed = stream_seed(self.seed, epoch, fabric.global_rank)
             torch.manual_seed(own_seed)
             random = torch.Generator().manual_seed(own_seed)
             share = (fabric.global_rank, fabric.world_size)

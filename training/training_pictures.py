@@ -1,5 +1,6 @@
 """Prepared pictures for training: in batches, in an order that a seed decides."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -85,7 +86,7 @@ class TrainingPictures:
             for _ in self.in_order(batch_size):
                 pass
         total = len(self._samples) if self._kept is None else len(self._kept)
-        random = torch.Generator().manual_seed((seed << 20) + epoch)
+        random = torch.Generator().manual_seed(stream_seed(seed, epoch))
         order = torch.randperm(total, generator=random)
         rank, world = share
         # Every process gets as many; what is left over has its turn in another epoch.
@@ -102,3 +103,9 @@ class TrainingPictures:
             for s in samples
         ]
         yield from prepared_batches(views, self._spec, batch_size, self.formats)
+
+
+def stream_seed(*numbers: int) -> int:
+    """Return a seed for a stream of random numbers of its own, whatever the numbers' size."""
+    text = " ".join(map(str, numbers))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])

@@ -1,0 +1,100 @@
+"""Pictures in batches: the same ones, in the order the seed says, in bounded memory."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from edge.frame import PixelFormat
+from edge.manifest import TileSpec
+from tests.small_training import batch, write_mvtec
+from training.data.loading import first_sight
+from training.data.opening import open_splits
+from training.data.samples import Sample
+from training.errors import DataError
+from training.training_pictures import TrainingPictures
+from training.transforms import View, parse_transforms
+
+SPEC = first_sight((48, 48))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
+    folder = write_mvtec(tmp_path_factory.mktemp("pictures") / "parts", train=12)
+    return open_splits(folder).fit
+
+
+def epoch(pictures: TrainingPictures, number: int = 0, size: int = 4, seed: int = 0) -> Tensor:
+    return torch.cat(list(pictures.shuffled(number, size, seed)))
+
+
+def fingerprints(pictures: Tensor) -> list[int]:
+    return [int(value) for value in pictures.long().flatten(1).sum(1)]
+
+
+def test_pictures_that_fit_into_memory_are_read_once(samples: tuple[Sample, ...]) -> None:
+    pictures = TrainingPictures(samples, SPEC)
+    first = torch.cat(list(pictures.in_order(4)))
+    pictures._samples = ()
+    assert torch.equal(torch.cat(list(pictures.in_order(5))), first)
+    assert sorted(fingerprints(epoch(pictures))) == sorted(fingerprints(first))
+    assert pictures.formats == {PixelFormat.BGR8}
+
+
+def test_more_pictures_than_memory_are_read_anew_in_the_same_batches(
+    samples: tuple[Sample, ...],
+) -> None:
+    kept, read = TrainingPictures(samples, SPEC), TrainingPictures(samples, SPEC, kept_bytes=10_000)
+    for number in (0, 1, 7):
+        assert torch.equal(epoch(kept, number), epoch(read, number))
+    assert read._kept is None
+
+
+def test_seed_and_epoch_decide_the_order(samples: tuple[Sample, ...]) -> None:
+    pictures = TrainingPictures(samples, SPEC)
+    first = epoch(pictures, 0, seed=1)
+    assert torch.equal(first, epoch(TrainingPictures(samples, SPEC), 0, seed=1))
+    assert not torch.equal(first, epoch(pictures, 1, seed=1))
+    assert not torch.equal(first, epoch(pictures, 0, seed=2))
+    assert epoch(pictures, 0, seed=10**30).shape == first.shape
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_pictures_out_evenly(world: int) -> None:
+    pictures = TrainingPictures.prepared(batch(8))
+    shares = [
+        fingerprints(torch.cat(list(pictures.shuffled(0, 2, 0, (rank, world)))))
+        for rank in range(world)
+    ]
+    together = [value for share in shares for value in share]
+    assert {len(share) for share in shares} == {8 // world}
+    assert len(set(together)) == len(together)
+
+
+def test_fewer_pictures_than_processes_go_to_each_of_them() -> None:
+    pictures = TrainingPictures.prepared(batch(1))
+    assert all(len(list(pictures.shuffled(0, 2, 0, (rank, 3)))) == 1 for rank in range(3))
+
+
+def test_random_transforms_look_different_in_every_epoch(samples: tuple[Sample, ...]) -> None:
+    transforms = parse_transforms([{"ColorJitter": {"brightness": 0.5}}], seed=0)
+    views = [replace(sample, view=View(transforms, 0)) for sample in samples[:3]]
+    pictures = TrainingPictures(views, SPEC)
+    first, again, other = epoch(pictures, 0), epoch(pictures, 0), epoch(pictures, 1)
+    assert torch.equal(first, again)
+    assert not set(fingerprints(first)) & set(fingerprints(other))
+
+
+def test_tiles_are_shuffled_like_pictures(samples: tuple[Sample, ...]) -> None:
+    tiled = first_sight((48, 48), tile_plan=TileSpec(height=48, width=48, overlap=0.25))
+    pictures = TrainingPictures(samples[:2], tiled)
+    assert len(epoch(pictures)) > len(pictures)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        epoch(TrainingPictures([Sample(path, "good")], SPEC))
