@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from edge.config import Settings
@@ -11,7 +13,7 @@ from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.messaging.announcements import Meta, Metrics
 from edge.messaging.control import Answer, ControlMessages
-from edge.messaging.event import Event
+from edge.messaging.event import Event, Severity
 from edge.messaging.publisher import VerdictsUndelivered
 from edge.messaging.standard_output import StandardOutput
 from edge.messaging.state import JournalReport, StationReport
@@ -76,6 +78,7 @@ class Recording:
             self._journal = self._opened(folder, health, heartbeats, on_reader_gone)
         self.keeps_all = self._journal is not None
         self._folder = folder
+        self._starts_ns: tuple[int, ...] = ()
 
     @property
     def journal(self) -> str | None:
@@ -105,6 +108,8 @@ class Recording:
         if journal is None or self._folder is None:
             return
         folder = self._folder
+        with closing(Outbox(journal.path)) as before:
+            self._starts_ns = reports.starts(before)
         self._worker = Worker("journal", journal.writer.run, self._failures)
         self._worker.start()
         if mqtt is None:
@@ -114,8 +119,10 @@ class Recording:
         def reported() -> StationReport:
             if not reading:
                 reading.append(Outbox(journal.path))
-            now = reports.journal_report(journal.journal, reading[0], journal.path, time.time_ns())
-            return report(now, folder)
+            now_ns = time.time_ns()
+            now = reports.journal_report(journal.journal, reading[0], journal.path, now_ns)
+            recent = reports.within_an_hour(self._starts_ns, now_ns)
+            return replace(report(now, folder), restarts_1h=recent)
 
         self._network = Network(
             mqtt,
@@ -129,6 +136,7 @@ class Recording:
             lambda: metrics(journal.writer.waiting),
         )
         self._network.start(self._failures)
+        self.event(Event(reports.STARTED, Severity.INFO, "the station starts"))
 
     def record(self, verdict: Verdict, told: Told, ending: Callable[[], bool]) -> bool:
         """Hand a verdict over; wait while the journal takes none.

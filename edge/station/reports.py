@@ -1,7 +1,8 @@
 """What a station tells about itself beside its verdicts: state, meta and metrics."""
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edge.cameras.camera import CameraReport
@@ -17,6 +18,10 @@ from edge.station.latency import Quantiles
 from edge.station.tally import Tally
 
 COMMANDS = ("resend", "reload", "set_recipe", "selftest")
+# The event of every start, by which restarts are counted.
+STARTED = "station_started"
+_EVENTS_READ = 200
+_HOUR_NS = 3_600_000_000_000
 
 
 def journal_report(journal: str, outbox: Outbox, path: Path, utc_ns: int) -> JournalReport:
@@ -41,6 +46,22 @@ def journal_report(journal: str, outbox: Outbox, path: Path, utc_ns: int) -> Jou
         oldest_age_s=oldest_s,
         bytes=sum(file.stat().st_size for file in files if file.exists()),
     )
+
+
+def starts(outbox: Outbox) -> tuple[int, ...]:
+    """Return the wall-clock times of the last starts that the journal knows.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    last = outbox.backlog().last_seq[RecordKind.EVENT]
+    rows = outbox.rows(RecordKind.EVENT, last - _EVENTS_READ + 1, last, _EVENTS_READ)
+    return tuple(row.created_utc_ns for row in rows if json.loads(row.payload)["kind"] == STARTED)
+
+
+def within_an_hour(starts_ns: Iterable[int], now_ns: int) -> int:
+    """Count the starts of the last hour; times are the wall clock's, for people."""
+    return sum(0 <= now_ns - start_ns <= _HOUR_NS for start_ns in starts_ns)
 
 
 def station_report(
