@@ -141,9 +141,9 @@ def _genicam(settings: CameraSettings, stations: list[int], limits: Limits) -> F
         if control is not None and control.taken:
             interface = network_interface(address)
             here = control.by is None or (interface is not None and interface[1] == control.by)
-            owner = control.by or "a program that the camera does not name"
+            owner = control.by or "the camera does not say which"
             if here and stations:
-                owner = f"{owner}, this PC: {named(stations)}"
+                owner = named(stations)
             yield from _taken(owner, here and bool(stations))
             return None
         if control is not None:
@@ -172,7 +172,7 @@ def _taken(owner: str, by_station: bool) -> Iterator[Finding]:
         return
     yield fault(
         "access",
-        f"another program uses it: {owner or 'one of another user'}",
+        f"another program uses it: {owner or 'of another user'}",
         "close that program, or wait 10 s for its heartbeat to expire",
     )
 

@@ -106,7 +106,7 @@ def genicam_text(camera: SeenCamera) -> str:
     if camera.address:
         words.append(f"at {camera.address} (uri gige://{camera.address} is the same)")
     if camera.controlled:
-        words.append(f"in use by {camera.controller or 'a program that it does not name'}")
+        words.append(f"in use by {camera.controller}" if camera.controller else "in use")
     elif camera.controlled is not None:
         words.append("free")
     return ", ".join(words)
