@@ -1,6 +1,7 @@
 """A fit with everything around it: the chosen threshold, and notes on how the data were used."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.making import find_device, fit_checkpoint, validation_pictures
 from training.threshold_choice import ThresholdChoice
+from training.trained_fitting import OnEpoch
 
 
-def fitted(config: FitConfig, state_path: Path | None = None) -> Checkpoint:
+def fitted(
+    config: FitConfig, state_path: Path | None = None, on_epoch: OnEpoch | None = None
+) -> Checkpoint:
     """Fit and calibrate a model, with the threshold that was asked for.
 
     Args:
         state_path: where a long training keeps what a killed fit goes on from.
+        on_epoch: called with the number of each epoch of a training and its figures.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used.
     """
-    checkpoint = fit_checkpoint(config, state_path)
+    checkpoint = fit_checkpoint(config, state_path, on_epoch)
     choice = config.threshold_choice
     if not _has(checkpoint.description, choice):
         splits = open_splits(config.data, config.validate_on, config.seed)
@@ -100,7 +105,8 @@ def calibrated_on(
             "training": training,
         }
     )
-    return Checkpoint(checkpoint.model, updated, validation_pictures(scored, spec))
+    validation = validation_pictures(scored, spec)
+    return replace(checkpoint, description=updated, validation=validation)
 
 
 def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
@@ -140,4 +146,4 @@ def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> 
         }
     )
     described = description.model_copy(update={"training": updated})
-    return Checkpoint(checkpoint.model, described, checkpoint.validation)
+    return replace(checkpoint, description=described)

@@ -121,14 +121,20 @@ class Trackers:
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = trackers
+        self._step = 0
 
     def start(self, settings: Mapping[str, Any]) -> None:
         for tracker in self._trackers:
             tracker.start(settings)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._step = step
         for tracker in self._trackers:
             tracker.log(step, values)
+
+    def log_result(self, values: Mapping[str, float]) -> None:
+        """Take in figures of the end, at the latest step: a step never goes back."""
+        self.log(self._step, values)
 
     def close(self) -> None:
         for tracker in self._trackers:

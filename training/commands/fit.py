@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     state = output.with_name(f".{output.name}.state")
     with open_trackers(config.track if is_first_process() else ()) as trackers:
         trackers.start({"command": "fit", **_settings(config)})
-        checkpoint = fitted(config, state)
+        checkpoint = fitted(config, state, trackers.log)
         if not is_first_process():
             return 0
         save_checkpoint(output, checkpoint)
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             evidence = write_report(
                 report, output, checkpoint, samples, name, config.device, "report"
             )
-            trackers.log(0, numbers_of(figures_of(checkpoint, evidence)))
+            trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
     print(_told(output, checkpoint))
     if report is not None:
         print(f"{report}: the report, to be read and signed")

@@ -12,10 +12,11 @@ import torch
 import edge
 from edge.files import write_whole
 from training.checkpoint import Checkpoint
+from training.data.loading import check_readable
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor
 from training.making import find_device
-from training.report.evidence import Evidence, gather
+from training.report.evidence import Evidence, gather, unreadable_row
 from training.report.page import Subject, report_page
 
 
@@ -30,6 +31,8 @@ def write_report(
 ) -> Evidence:
     """Inspect samples and write the report, whole or not at all.
 
+    A picture that cannot be read is listed there: a finished fit must not fail because of it.
+
     Args:
         name: of the split, for the report.
         purpose: in front of the progress bar.
@@ -39,7 +42,10 @@ def write_report(
     """
     spec = checkpoint.description.input
     predictor = TorchPredictor(checkpoint.model, spec, find_device(device))
-    evidence = gather(checkpoint, predictor, samples, name, purpose)
+    faults = check_readable(samples)
+    readable = [sample for sample in samples if sample not in faults]
+    evidence = gather(checkpoint, predictor, readable, name, purpose)
+    evidence.rows.extend(unreadable_row(sample, fault) for sample, fault in faults.items())
     save_page(path, checkpoint_path, checkpoint, evidence)
     return evidence
 

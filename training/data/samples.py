@@ -52,7 +52,9 @@ class Sample:
     @property
     def label(self) -> str:
         """What tables and messages call the picture."""
-        return str(self.path) if self.index is None else f"{self.path}#{self.index}"
+        number = "" if self.index is None else f"#{self.index}"
+        synthetic = f"~{self.flaw.kind}-{self.flaw.seed}" if self.flaw else ""
+        return f"{self.path}{number}{synthetic}"
 
     @property
     def identity(self) -> str:

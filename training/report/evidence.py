@@ -142,6 +142,21 @@ def gather(
     return evidence
 
 
+def unreadable_row(sample: Sample, fault: str) -> Row:
+    """Return the row of a picture that cannot be read."""
+    return Row(
+        label=sample.label,
+        kind=sample.kind,
+        defective=sample.is_defective,
+        synthetic=sample.is_synthetic,
+        score=None,
+        normalized=None,
+        result=Result.ERROR,
+        reason="unreadable",
+        detail=fault,
+    )
+
+
 def _row(sample: Sample, inspection: Inspection) -> Row:
     return Row(
         label=sample.label,

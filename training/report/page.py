@@ -320,7 +320,8 @@ def _data(description: Description, evidence: Evidence) -> str:
 
 
 def _error(row: Row) -> str:
-    return f"{row.label}: {row.detail or row.reason}"
+    detail = row.detail or row.reason
+    return detail if row.label in detail else f"{row.label}: {detail}"
 
 
 def _input(description: Description) -> str:
