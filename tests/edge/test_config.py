@@ -1,11 +1,15 @@
 """Settings: what a site writes, and how a mistake is told."""
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from edge.config import (
+    CameraSettings,
     ConfigurationInvalid,
+    ModelSettings,
     MqttSettings,
     Settings,
     load_settings,
@@ -206,3 +210,25 @@ def test_a_password_file_that_cannot_be_used_is_refused(
         read_password(path)
 
     assert "geheim" not in str(raised.value)
+
+
+def test_every_key_is_in_the_annotated_settings_and_its_values_are_the_defaults() -> None:
+    path = Path(__file__).parents[2] / "configs" / "station.yaml"
+    text = path.read_text()
+    settings = load_settings(path)
+    plain = Settings(camera=CameraSettings(uri="x"), model=ModelSettings(path="x"))
+
+    def keys(section: type[BaseModel]) -> list[str]:
+        found = []
+        for name, field in section.model_fields.items():
+            found.append(name)
+            for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    found += keys(kind)
+        return found
+
+    assert [key for key in keys(Settings) if not re.search(rf"\b{key}:", text)] == []
+    for name in ("handshake", "drift", "watchdog"):
+        assert getattr(settings, name) == getattr(plain, name)
+    for name in ("sensor", "trigger", "supervision"):
+        assert getattr(settings.camera, name) == getattr(plain.camera, name)

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.edge.journal_process import check_kills
+from tests.soak import seeds
 
-SEEDS = range(4)
 
-
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", seeds(4, 20))
 def test_what_was_told_of_survives_kills_at_random_moments(seed: int, tmp_path: Path) -> None:
     assert check_kills(tmp_path, seed) > 0

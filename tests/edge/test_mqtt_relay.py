@@ -28,6 +28,7 @@ from edge.messaging.ages import FRESH_NS, Ages
 from tests.edge.broken_network import BrokenNetwork, Mood
 from tests.edge.broker import GENEROUS_S, Broker
 from tests.edge.relaying import Relaying, has_all, numbers, relayed_journals
+from tests.soak import seeds
 
 ROOT = "vi/v1/site/line/cell/top"
 SECOND_NS = 1_000_000_000
@@ -403,7 +404,7 @@ def numbers_told(process: subprocess.Popen[str], count: int) -> list[int]:
     return [int(process.stdout.readline()) for _ in range(count)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4, 20))
 def test_committed_verdicts_survive_kills_of_station_and_broker(
     running_broker: Broker, relaying: Relaying, asker: paho.Client, tmp_path: Path, seed: int
 ) -> None:
