@@ -102,21 +102,6 @@ def test_a_defect_among_the_good_validation_pictures_is_warned_of(
     assert "validation/good/wrong.png" in caplog.text
 
 
-def test_too_little_memory_names_the_settings_to_lower(
-    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = write_folder(tmp_path / "few", good=4, defective=0)
-    output = tmp_path / "m.safetensors"
-    more = ["--algorithm", "padim", "--image-size", "4096", "--set", "feature_count=200"]
-    arguments = [a for a in fit_arguments(data, weights, output) if a != "bank_size=40"]
-    arguments.remove("--set")
-    error = failed([*arguments, *more], capsys, FAILED)
-    assert "out of memory" in error
-    assert "Lower" in error
-    assert "--image-size" in error
-    assert not output.exists()
-
-
 def start(arguments: list[str], prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "training.cli", *arguments],
@@ -126,6 +111,25 @@ def start(arguments: list[str], prepare: Callable[[], None] | None = None) -> su
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=prepare,
     )
+
+
+def test_too_little_memory_names_the_settings_to_lower(tmp_path: Path, weights: Path) -> None:
+    data = write_folder(tmp_path / "few", good=4, defective=0)
+    output = tmp_path / "m.safetensors"
+    arguments = ["fit", "--algorithm", "padim", "--data", data, "--backbone", "small"]
+    arguments += ["--weights", weights, "--set", "feature_count=200", "--image-size", 1024]
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))
+
+    process = start([*map(str, arguments), "-o", str(output)], little_memory)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == FAILED, error
+    assert "out of memory" in error
+    assert "Lower" in error
+    assert "--image-size" in error
+    assert "Traceback" not in error
+    assert not output.exists()
 
 
 def test_a_disk_that_takes_no_more_leaves_the_older_checkpoint(
