@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
 from edge.errors import ConfigurationError
+from edge.hmi_settings import HmiSettings
 from edge.manifest import Crop
 from edge.messaging.topics import StationTopic
 from edge.record_settings import (
@@ -184,7 +185,7 @@ class SaveSettings(Section):
 
 
 class Settings(Section):
-    """The whole tree; ``mqtt``, ``save`` and ``snapshots`` None are off.
+    """The whole tree; ``mqtt``, ``save``, ``snapshots`` and ``hmi`` None are off.
 
     ``journal`` None is on with its defaults where there is a broker, and off without.
     """
@@ -200,6 +201,7 @@ class Settings(Section):
     recipe: RecipeSettings | None = None
     drift: DriftSettings = DriftSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    hmi: HmiSettings | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -208,6 +210,8 @@ class Settings(Section):
                 "camera.trigger waits for messages, and there is no broker. Set mqtt.url, "
                 "or camera.trigger.announced: false for a hardware line without messages"
             )
+        if self.hmi is not None and self.journal is None and self.mqtt is None:
+            raise ValueError("hmi shows what the journal holds. Set journal.folder")
         return self
 
     @property
@@ -310,6 +314,7 @@ _PATHS = (
     ("journal", "folder"),
     ("snapshots", "folder"),
     ("save", "folder"),
+    ("hmi", "token_file"),
 )
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from edge.config import Settings
 from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.frame import Frame
+from edge.hmi.page import Page
+from edge.hmi.status import Sources
+from edge.hmi.wiring import made_page, with_overrides
 from edge.messaging.announcements import Metrics
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.state import JournalReport, StationReport
@@ -71,6 +74,8 @@ class Running:
         """
         self.manager = ServiceManager()
         self.overlays: OverlayWriter | None = None
+        self._page: Page | None = None
+        settings, reread = with_overrides(settings, reread)
         self._settings = settings
         self._once = once
         self._tuning = tuning
@@ -129,9 +134,10 @@ class Running:
             self._recording.event,
         )
         line = model.line()
+        self._mailbox = _mailbox(settings, camera.can_wait, len(line.inspectors))
         self._station = Station(
             camera,
-            _mailbox(settings, camera.can_wait, len(line.inspectors)),
+            self._mailbox,
             line,
             self._sinks(line),
             self._failures,
@@ -149,6 +155,9 @@ class Running:
             ),
             pictures=self._addresses,
         )
+        self._page = made_page(self._sources(), self._reread, self._reload)
+        if self._page:
+            self._page.start()
         self._stopper.stops(self._station.stop)
         if self._triggering:
             self._triggering.set_ready(Input.MODEL, True)
@@ -200,6 +209,8 @@ class Running:
 
     def end(self, reasons: tuple[str, ...]) -> None:
         """Say ``stopped``, with the reasons of a run that failed, and let go of everything."""
+        if self._page:
+            self._page.stop()
         self._recording.stop(reasons)
 
     @property
@@ -255,6 +266,8 @@ class Running:
             station.not_recorded(verdict.id)
         self._loaded.part_decided(verdict)
         self._drift.observe(verdict)
+        if self._page:
+            self._page.told(verdict)
 
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None
@@ -377,6 +390,28 @@ class Running:
             simulated = self._watch.camera.simulated
             identity = model.identity()
             self._recording.set_meta(reports.meta(model.settings, simulated, identity, journal))
+
+    def _sources(self) -> Sources:
+        triggering = self._triggering
+        return Sources(
+            model=self._loaded,
+            simulated=self._watch.camera.simulated,
+            recording=self._recording,
+            health=self._health,
+            condition=self._condition,
+            camera=lambda: self._watch.status,
+            tally=self.tally,
+            queues=lambda: {"frames": self._mailbox.waiting},
+            handshake=triggering.counts if triggering else dict,
+            snapshots=lambda: self._snapshots,
+        )
+
+    def _condition(self) -> str:
+        if self._stopper.stopped:
+            return "stopped"
+        if not (self._inspecting and self._watch.known):
+            return "starting"
+        return "degraded" if self._health.reasons else "online"
 
     def _report(self, journal: JournalReport | None, folder: Path) -> StationReport:
         identity = self._model.identity() if self._model else {}

@@ -1,0 +1,229 @@
+"""What can be done from the page, carried out in the station's process and recorded as events."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.config import Settings
+from edge.errors import ConfigurationError, StationError
+from edge.messaging.event import Datum, Event, Severity
+from edge.messaging.text import bounded, utc_text
+from edge.overrides import Override, Overrides, manifest_sha256
+from edge.station.health import Health
+from edge.station.model_swap import Change
+from edge.station.models import StationModel
+from edge.station.settings_change import changed_keys
+from edge.station.snapshot_folder import SnapshotFolder
+
+MOST_CAPTURED = 500
+# Not reasons of the moment, but news that stays until somebody has read it.
+ENDED_BY_ACKNOWLEDGEMENT = ("journal_quarantined",)
+
+
+class DeedRefused(ConfigurationError):
+    """The station does not do what the page asks for; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """Who asks.
+
+    Attributes:
+        name: the user a reverse proxy names, or ``token``.
+        address: of the browser or proxy.
+    """
+
+    name: str
+    address: str
+
+    def data(self) -> dict[str, Datum]:
+        return {"by": self.name, "address": self.address}
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What the deeds work on.
+
+    Attributes:
+        model: loaded, and exchanged by ``reload``.
+        reread: the settings as files and options have them now, with overrides.
+        reload: takes them over between two parts.
+        overrides: None for a station without a journal.
+        snapshots: None where none are kept.
+        health: whose reasons can be acknowledged.
+        record_event: keeps who did what.
+    """
+
+    model: StationModel
+    reread: Callable[[], Settings]
+    reload: Callable[[], Mapping[str, Datum]]
+    overrides: Overrides | None
+    snapshots: Callable[[], SnapshotFolder | None]
+    health: Health
+    record_event: Callable[[Event], None]
+
+
+class Deeds:
+    """Carries out one deed after another.
+
+    ``part_decided`` may be called by another thread.
+    """
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._capturing = threading.Lock()
+        self._to_capture = 0
+        self._acknowledged: dict[str, str] = {}
+        self._deeds: dict[str, Callable[[Mapping[str, Any], Doer], dict[str, Datum]]] = {
+            "threshold": self._set_threshold,
+            "feedback": self._note_feedback,
+            "capture": self._capture,
+            "rollback": self._roll_back,
+            "acknowledge": self._acknowledge,
+            "note_refused": self._note_refused,
+        }
+
+    def do(self, name: str, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        """Carry out a deed; return what came of it.
+
+        Raises:
+            StationError: it was not done; cause and next step.
+        """
+        return self._deeds[name](asked, doer)
+
+    def part_decided(self) -> None:
+        """Ask for one more picture after each part, as long as some are wanted."""
+        if self._to_capture == 0:
+            return
+        snapshots = self._hands.snapshots()
+        with self._capturing:
+            if snapshots is not None and self._to_capture:
+                self._to_capture -= 1
+                snapshots.keep_next()
+
+    @property
+    def to_capture(self) -> int:
+        """Training pictures that are still wanted."""
+        return self._to_capture
+
+    def acknowledged(self) -> dict[str, str]:
+        """Return by reason who has acknowledged it, of those that hold now."""
+        reasons = self._hands.health.reasons
+        self._acknowledged = {r: who for r, who in self._acknowledged.items() if r in reasons}
+        return dict(self._acknowledged)
+
+    def _set_threshold(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        hands, wanted = self._hands, asked["image_threshold"]
+        overrides = hands.overrides
+        if overrides is None:
+            raise DeedRefused("this station keeps no journal to lay a threshold beside.")
+        if wanted is not None and not math.isfinite(wanted):
+            raise DeedRefused("the threshold must be a finite raw score.")
+        current, settings = hands.model.store.current, hands.reread()
+        changed = changed_keys(hands.model.settings, settings)
+        if changed := [key for key in changed if key != "decision.image_threshold"]:
+            raise DeedRefused(
+                f"the settings file has changes that are not in force ({', '.join(changed)}). "
+                "Reload or restart the station first, so that only the threshold changes here."
+            )
+        if current.bundle.sha256 != manifest_sha256(current.bundle.path):
+            raise DeedRefused(
+                "the files of the model have changed since it was loaded. Reload first."
+            )
+        before = overrides.read()
+        before_value = current.inspectors[0].threshold
+        self._keep(overrides, wanted, doer)
+        try:
+            hands.reload()
+        except StationError:
+            overrides.write(before)
+            raise
+        now = hands.model.store.current.inspectors[0].threshold
+        done: dict[str, Datum] = {"before": before_value, "now": now}
+        self._record(
+            "threshold_changed",
+            f"{doer.name} set the threshold from {before_value:.6g} to {now:.6g}",
+            {**done, "model_sha256": current.bundle.sha256, "comment": asked.get("comment")},
+            doer,
+        )
+        return done
+
+    def _keep(self, overrides: Overrides, threshold: float | None, doer: Doer) -> None:
+        """Write down the threshold that every start begins with from now on."""
+        if threshold is None:
+            overrides.write(None)
+            return
+        said, kept = self._hands.reread().decision.image_threshold, overrides.read()
+        laid_over = kept is not None and kept.image_threshold == said
+        overrides.write(
+            Override(
+                image_threshold=threshold,
+                model_sha256=self._hands.model.store.current.bundle.sha256,
+                instead_of=kept.instead_of if kept is not None and laid_over else said,
+                by=bounded(doer.name, 200),
+                utc=utc_text(time.time_ns()),
+            )
+        )
+
+    def _note_feedback(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        names = ("seq", "verdict_id", "part_id", "result", "raw_score", "mark", "comment")
+        data = {name: asked.get(name) for name in names}
+        self._record("feedback", f"{doer.name}: part {data['seq']} is {data['mark']}", data, doer)
+        return {"seq": data["seq"], "mark": data["mark"]}
+
+    def _capture(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        snapshots = self._hands.snapshots()
+        if snapshots is None:
+            raise DeedRefused(
+                "this station keeps no pictures. Set snapshots.folder, and start it again."
+            )
+        with self._capturing:
+            self._to_capture = count = min(int(asked["count"]), MOST_CAPTURED)
+        data: dict[str, Datum] = {"count": count, "folder": str(snapshots.root)}
+        self._record("capture_asked", f"{doer.name} asked for {count} pictures", data, doer)
+        if count:
+            self.part_decided()
+        return data
+
+    def _roll_back(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        outcome = self._hands.model.store.rollback(f"{doer.name} asked for the model before")
+        self._hands.record_event(outcome.event())
+        if outcome.change is Change.NOTHING_BEFORE:
+            raise DeedRefused(outcome.detail)
+        evidence, overrides = outcome.evidence, self._hands.overrides
+        same = evidence.get("before_sha256") == evidence.get("now_sha256")
+        threshold = evidence.get("now_threshold")
+        if same and overrides is not None and isinstance(threshold, float):
+            self._keep(overrides, threshold, doer)  # the same model with the threshold before
+        data: dict[str, Datum] = {
+            "model": outcome.evidence.get("now_name"),
+            "model_sha256": outcome.evidence.get("now_sha256"),
+            "threshold": outcome.evidence.get("now_threshold"),
+        }
+        detail = f"{doer.name} switched back to {data['model']}, until the next reload or restart"
+        self._record("rollback_asked", detail, {**data, "comment": asked.get("comment")}, doer)
+        return data
+
+    def _acknowledge(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        reason = str(asked["reason"])
+        if reason not in self._hands.health.reasons:
+            raise DeedRefused(f"{reason} does not hold now; there is nothing to acknowledge.")
+        detail = self._hands.health.reasons[reason]
+        self._acknowledged[reason] = doer.name
+        data: dict[str, Datum] = {"reason": reason, "said": detail}
+        self._record("alarm_acknowledged", f"{doer.name} has seen {reason}", data, doer)
+        if reason in ENDED_BY_ACKNOWLEDGEMENT:
+            self._hands.health.set(reason, False)
+        return {"reason": reason}
+
+    def _note_refused(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
+        detail = f"the page refused {asked['action']}: {asked['why']}"
+        data = {"action": asked["action"], "why": asked["why"], **doer.data()}
+        self._hands.record_event(Event("page_refused", Severity.WARNING, detail, data))
+        return {}
+
+    def _record(self, kind: str, detail: str, data: Mapping[str, Datum], doer: Doer) -> None:
+        self._hands.record_event(Event(kind, Severity.INFO, detail, {**data, **doer.data()}))

@@ -1,0 +1,316 @@
+"""The station's end of its page: starts the process that serves it, and tells it what happens.
+
+Nothing here is waited for. A verdict is counted and left where the page's thread finds it, which
+looks ten times a second; what it finds is the newest, and what came between was counted. When the
+other process is slow, hangs or dies, that thread waits or starts it again, and the line goes on.
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any
+
+from edge.errors import StationError
+from edge.hmi.counts import Counts
+from edge.hmi.deeds import Deeds, Doer
+from edge.hmi.link import Link, LinkBroken, Message
+from edge.hmi.status import Sources
+from edge.hmi.thinning import thinned
+from edge.hmi_settings import HmiSettings
+from edge.inspection.thresholding import Result
+from edge.journal.database import FILE_NAME
+from edge.messaging.text import utc_text
+from edge.messaging.verdict import Verdict
+from edge.station.health import Health
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+STATUS_S = 1.0
+# Rejected parts whose pictures wait for the page's thread; more within one look keep their record.
+MOST_REJECTED = 8
+MOST_DEEDS = 8
+THUMBNAIL_PX = 360
+FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
+# A process that served so long had a good start; the next one may come at once.
+GOOD_START_S = 60.0
+END_LIMIT_S = 3.0
+# A process that has read nothing for so long will not.
+STUCK_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """One process that serves the page."""
+
+    process: "subprocess.Popen[bytes]"
+    link: Link
+
+
+class Page:
+    """The page of one station.
+
+    ``told`` is called by one thread, behind the record of each verdict.
+
+    Attributes:
+        address: where it is served; None as long as it is not.
+    """
+
+    def __init__(
+        self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: Deeds
+    ) -> None:
+        self.address: str | None = None
+        self._journal_folder = journal_folder
+        self._settings = settings
+        self._sources = sources
+        self._deeds = deeds
+        self._health: Health = sources.health
+        self._counts = Counts()
+        self._latest: Verdict | None = None
+        self._rejected: deque[Verdict] = deque(maxlen=MOST_REJECTED)
+        self._watched = False
+        self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
+        self._ending = threading.Event()
+        self._serving: _Serving | None = None
+        self._ears: threading.Thread | None = None
+        self._fed_s = 0.0
+        self._threads = [
+            threading.Thread(target=self._kept_alive, name="page", daemon=True),
+            threading.Thread(target=self._do_deeds, name="page deeds", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start the page; returns at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def told(self, verdict: Verdict) -> None:
+        """Note a verdict; some microseconds."""
+        self._counts.enter(verdict)
+        self._latest = verdict
+        if verdict.inspection.decision.result is not Result.OK:
+            self._rejected.append(verdict)
+        self._deeds.part_decided()
+
+    def stop(self) -> None:
+        """End the page and its process."""
+        self._ending.set()
+        serving = self._serving
+        if serving is not None:
+            _end(serving)
+        if self._threads[0].ident is not None:
+            self._threads[0].join(END_LIMIT_S)
+
+    # The page's thread.
+
+    def _kept_alive(self) -> None:
+        delay_s = FIRST_DELAY_S
+        while not self._ending.is_set():
+            began_s = time.monotonic()
+            try:
+                self._serve()
+                why = "its process ended"
+            except LinkBroken:
+                why = "its process ended"
+            except Exception as error:  # a defect of the page is no reason to stop the line
+                log.exception("the page has met a defect")
+                why = f"{type(error).__name__}: {error}"
+            self._let_go()
+            if self._ending.is_set():
+                return
+            self._health.set("page_down", True, self._trouble(why))
+            if time.monotonic() - began_s > GOOD_START_S:
+                delay_s = FIRST_DELAY_S
+            self._ending.wait(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+    def _trouble(self, why: str) -> str:
+        return (
+            f"the page is not served ({why}); the line goes on. The log says more; it is tried "
+            "again by itself."
+        )
+
+    def _serve(self) -> None:
+        self._fed_s = time.monotonic()
+        self._serving = serving = self._spawned()
+        link = serving.link
+        link.send("hello", self._hello())
+        self._ears = threading.Thread(
+            target=self._hear, args=(link,), name="page ears", daemon=True
+        )
+        self._ears.start()
+        status_s = shown_s = 0.0
+        shown: Verdict | None = None
+        with_picture = False
+        while not self._ending.wait(LOOK_S):
+            self._fed_s = now_s = time.monotonic()
+            latest = self._latest
+            if now_s - status_s >= STATUS_S:
+                status_s = now_s
+                link.send("status", self._status())
+            while self._rejected:
+                self._tell_rejected(link, self._rejected.popleft())
+            if latest is None:
+                continue
+            due = now_s - shown_s >= 1.0 / self._settings.pictures_per_second
+            watched = self._watched and due
+            if latest is not shown or (watched and not with_picture):
+                self._tell_part(link, latest, watched)
+                shown, with_picture = latest, watched
+                shown_s = now_s if watched else shown_s
+
+    def _hello(self) -> dict[str, Any]:
+        sources = self._sources
+        snapshots = sources.snapshots()
+        named = sources.settings.mqtt.station if sources.settings.mqtt else None
+        return {
+            "settings": self._settings.model_dump(mode="json"),
+            "title": self._settings.title or named or "Inspection station",
+            "journal": str(self._journal_folder / FILE_NAME),
+            "snapshots": str(snapshots.root) if snapshots else None,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            **self._sources.content(self._journal_folder),
+            "counts": self._counts.content(),
+            "acknowledged": self._deeds.acknowledged(),
+            "to_capture": self._deeds.to_capture,
+        }
+
+    def _tell_part(self, link: Link, verdict: Verdict, with_picture: bool) -> None:
+        scale = self._sources.model.store.current.inspectors[0].map_scale
+        width_px = self._settings.picture_width_px
+        found = thinned(verdict, width_px, scale) if with_picture else None
+        content = {**_summary(verdict), "picture": found.content if found else None}
+        link.send("part", content, found.blobs if found else ())
+
+    def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
+        scale = self._sources.model.store.current.inspectors[0].map_scale
+        found = thinned(verdict, THUMBNAIL_PX, scale)
+        if found is not None:
+            link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
+
+    # What the other process says.
+
+    def _hear(self, link: Link) -> None:
+        try:
+            while True:
+                self._take(link.receive(), link)
+        except LinkBroken:
+            return
+
+    def _take(self, message: Message, link: Link) -> None:
+        content = message.content
+        if message.kind == "watched":
+            self._watched = bool(content["watched"])
+        elif message.kind == "serving":
+            self.address = content["address"]
+            self._health.set("page_down", False)
+            log.info("the page is at %s", self.address)
+        elif message.kind == "deed":
+            try:
+                self._asked.put_nowait(content)
+            except Full:
+                _answer(link, content["number"], {"error": "the station is busy. Try again."})
+
+    def _do_deeds(self) -> None:
+        while not self._ending.is_set():
+            self._end_if_stuck()
+            try:
+                asked = self._asked.get(timeout=LOOK_S * 5)
+            except Empty:
+                continue
+            doer = Doer(asked["by"], asked["address"])
+            answer: dict[str, Any]
+            try:
+                answer = {"done": self._deeds.do(asked["name"], asked["asked"], doer)}
+            except StationError as error:
+                answer = {"error": str(error)}
+            except Exception as error:  # told to who asked, and no reason to stop the line
+                log.exception("a deed of the page has met a defect")
+                answer = {"error": f"{type(error).__name__}: {error}", "defect": True}
+            serving = self._serving
+            if serving is not None:
+                _answer(serving.link, asked["number"], answer)
+
+    # The other process.
+
+    def _end_if_stuck(self) -> None:
+        """End a process that reads nothing any more; the page's thread starts the next."""
+        serving = self._serving
+        if serving is not None and time.monotonic() - self._fed_s > STUCK_S:
+            log.warning("the process of the page hangs; starting it again")
+            self._fed_s = time.monotonic()
+            serving.process.kill()
+
+    def _spawned(self) -> _Serving:
+        ours, theirs = socket.socketpair()
+        environment = dict(os.environ)
+        environment.pop("NOTIFY_SOCKET", None)  # only the station speaks to the service manager
+        environment.pop("WATCHDOG_USEC", None)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "edge.hmi.process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # ours is for verdicts alone
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the station, which ends it in order
+            )
+        finally:
+            theirs.close()
+        return _Serving(process, Link(Connection(ours.detach())))
+
+    def _let_go(self) -> None:
+        serving, self._serving = self._serving, None
+        self.address, self._watched = None, False
+        if serving is not None:
+            _end(serving)
+            if self._ears is not None:
+                self._ears.join(END_LIMIT_S)
+            serving.link.close()
+
+
+def _end(serving: _Serving) -> None:
+    """End a process, by force if it does not go."""
+    serving.process.terminate()
+    try:
+        serving.process.wait(END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        serving.process.kill()
+        serving.process.wait()
+
+
+def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
+    try:
+        link.send("answer", {"number": number, **answer})
+    except LinkBroken:
+        return  # who asked is gone
+
+
+def _summary(verdict: Verdict) -> dict[str, Any]:
+    inspection, part = verdict.inspection, verdict.part
+    return {
+        "id": verdict.id,
+        "part_id": part.part_id if part else None,
+        "result": inspection.decision.result.value,
+        "reason": inspection.decision.reason.value,
+        "detail": inspection.detail,
+        "score": inspection.normalized_score,
+        "raw_score": inspection.score,
+        "raw_threshold": inspection.threshold,
+        "decided_utc": utc_text(verdict.decided_utc_ns),
+        "total_ms": (verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
+        "frame": verdict.frame.number,
+    }

@@ -1,0 +1,235 @@
+"""Single parts: found in the journal, shown with what is kept of them, exported."""
+
+import io
+import json
+import re
+import sqlite3
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from edge.errors import StationError
+from edge.journal import database
+from edge.journal.export import write_csv
+from edge.journal.outbox import COLUMNS, as_row
+from edge.journal.query import Query, query
+from edge.journal.records import Row
+from edge.messaging.text import utc_text
+from edge.station.snapshots import SnapshotName, Why
+
+MOST_FOUND = 100
+SEARCH_LIMIT_S = 5.0
+MOST_FEEDBACK = 2000
+_OPERATIONS_PER_LOOK = 20_000
+_CSV_ROWS = 500
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+PICTURES = {
+    "picture": (SnapshotName.PICTURE, "image/png"),
+    "overlay": (SnapshotName.OVERLAY, "image/jpeg"),
+}
+
+
+class SearchTooLong(StationError):
+    """The journal is too long to be searched whole for this; a narrower question helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of a search, newest first.
+
+    Attributes:
+        before: position to go on from; None when there is nothing older.
+    """
+
+    rows: list[Row]
+    before: int | None
+
+
+class Parts:
+    """Reads one journal and one folder of snapshots. Any thread may call anything."""
+
+    def __init__(self, journal: Path, snapshots: Path | None) -> None:
+        self.journal = journal
+        self._snapshots = snapshots
+
+    def search(self, wanted: Query, before: int | None, most: int) -> Found:
+        """Return the newest rows that are wanted, in front of a position.
+
+        Raises:
+            JournalError: it cannot be read.
+            SearchTooLong: it takes longer than somebody who waits for it should.
+        """
+        condition, values = wanted.condition()
+        statement = f"SELECT {COLUMNS} FROM record WHERE {condition}"
+        if before is not None:
+            statement, values = statement + " AND position < ?", [*values, before]
+        rows = self._rows(f"{statement} ORDER BY position DESC LIMIT ?", [*values, most + 1])
+        more = len(rows) > most
+        return Found(rows[:most], rows[most - 1].position if more else None)
+
+    def verdict(self, seq: int) -> Row | None:
+        """Return a verdict by its number.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        rows = self._rows(f"SELECT {COLUMNS} FROM record WHERE kind = 'verdict' AND seq = ?", [seq])
+        return rows[0] if rows else None
+
+    def feedback(self, most: int = MOST_FEEDBACK) -> dict[int, dict[str, Any]]:
+        """Return what people said of parts by ``seq``, the newest word of each.
+
+        Raises:
+            JournalError: it cannot be read.
+            SearchTooLong: as ``search``.
+        """
+        rows = self._rows(
+            f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
+            " WHERE kind = 'event' AND instr(payload, ?) ORDER BY seq DESC LIMIT ?",
+            [b'"kind":"feedback"', most],
+        )
+        said: dict[int, dict[str, Any]] = {}
+        for row in rows:
+            content = json.loads(row.payload)
+            data = content["data"]
+            if content["kind"] == "feedback" and isinstance(data.get("seq"), int):
+                said.setdefault(data["seq"], {**data, "utc": content["utc"]})
+        return {seq: data for seq, data in said.items() if data["mark"] != "none"}
+
+    def csv(self, wanted: Query) -> Iterator[bytes]:
+        """Yield rows as CSV in pieces, oldest first, in bounded memory.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        rows = query(self.journal, wanted)
+        first = True
+        while True:
+            some = list(islice(rows, _CSV_ROWS))
+            if not some and not first:
+                return
+            text = io.StringIO()
+            write_csv(some, text)
+            piece = text.getvalue()
+            yield (piece if first else piece.partition("\n")[2]).encode()
+            first = False
+
+    def feedback_tar(self) -> Iterator[bytes]:
+        """Yield a tar with ``good/`` and ``defect/`` pictures and ``feedback.csv``.
+
+        Unpacked it is a folder for ``train-station calibrate --data``.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        said = self.feedback()
+        buffer = io.BytesIO()
+        lines = ["seq,verdict_id,mark,by,utc,picture"]
+        with tarfile.open(fileobj=buffer, mode="w|") as tar:
+            for seq, data in sorted(said.items()):
+                name = ""
+                path = self.snapshot(str(data.get("verdict_id")), "picture")
+                if path is not None:
+                    folder = "good" if data["mark"] == "false_reject" else "defect"
+                    name = f"{folder}/{path.name}"
+                    tar.add(path, name, recursive=False)
+                    yield _emptied(buffer)
+                by = str(data.get("by", "")).replace('"', "'")
+                lines.append(
+                    f'{seq},{data.get("verdict_id")},{data["mark"]},"{by}",{data["utc"]},{name}'
+                )
+            table = "\n".join(lines).encode() + b"\n"
+            entry = tarfile.TarInfo("feedback.csv")
+            entry.size, entry.mtime = len(table), int(time.time())
+            tar.addfile(entry, io.BytesIO(table))
+        yield _emptied(buffer)
+
+    def snapshot(self, verdict_id: str, which: str) -> Path | None:
+        """Return a file of the snapshot folder, by the id of its verdict; None where none is kept.
+
+        The path is made of a checked id and of names of ours, never of what a browser sent.
+        """
+        if self._snapshots is None or not _ID.fullmatch(verdict_id):
+            return None
+        suffix, _ = PICTURES[which]
+        for why in Why:
+            path = SnapshotName(verdict_id, why).path(self._snapshots, suffix)
+            if path.is_file() and not path.is_symlink():
+                return path
+        return None
+
+    def content(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a row for a list."""
+        payload = json.loads(row.payload)
+        return {
+            "seq": row.seq,
+            "id": payload["id"],
+            "utc": payload["time"]["decided_utc"],
+            "part_id": row.part_id,
+            "result": row.result,
+            "reason": payload["reason"],
+            "score": payload["anomaly_score"],
+            "raw_score": payload["raw_score"],
+            "raw_threshold": payload["raw_threshold"],
+            "total_ms": payload["duration_ms"]["total"],
+            "simulated": payload["simulated"],
+            "mark": feedback.get(row.seq, {}).get("mark"),
+            "picture": self.snapshot(payload["id"], "overlay") is not None,
+        }
+
+    def detail(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return everything that is known of a part."""
+        payload = json.loads(row.payload)
+        said = feedback.get(row.seq)
+        return {
+            "seq": row.seq,
+            "recorded_utc": utc_text(row.created_utc_ns),
+            "acknowledged": row.acknowledged,
+            "dead": row.dead,
+            "verdict": payload,
+            "feedback": dict(said) if said else None,
+            "pictures": [w for w in PICTURES if self.snapshot(payload["id"], w) is not None],
+        }
+
+    def last_decided(self, model_sha256: str, most: int) -> list[Row]:
+        """Return the newest verdicts of a model, newest first.
+
+        Raises:
+            JournalError: it cannot be read.
+            SearchTooLong: as ``search``.
+        """
+        return self._rows(
+            f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
+            " WHERE kind = 'verdict' AND instr(payload, ?) ORDER BY seq DESC LIMIT ?",
+            [model_sha256.encode(), most],
+        )
+
+    def _rows(self, statement: str, values: list[Any]) -> list[Row]:
+        deadline = time.monotonic() + SEARCH_LIMIT_S
+        with closing(database.connect_reading(self.journal)) as connection:
+            connection.set_progress_handler(
+                lambda: time.monotonic() > deadline, _OPERATIONS_PER_LOOK
+            )
+            try:
+                return [as_row(found) for found in connection.execute(statement, values)]
+            except sqlite3.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise SearchTooLong(
+                        f"the search took longer than {SEARCH_LIMIT_S:g} s. Name a span of time, "
+                        "or use `edge-run --journal` on this PC."
+                    ) from error
+                raise database.unreadable(self.journal, error) from error
+            except sqlite3.Error as error:
+                raise database.unreadable(self.journal, error) from error
+
+
+def _emptied(buffer: io.BytesIO) -> bytes:
+    content = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return content

@@ -1,0 +1,237 @@
+"""The process that serves the page; the station starts it and speaks to it over a link.
+
+It ends when the link does, so it never outlives its station.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edge.config import read_password
+from edge.errors import StationError
+from edge.hmi.app import Application, application
+from edge.hmi.guard import Actor, Guard, Refused
+from edge.hmi.link import Link, LinkBroken, Message
+from edge.hmi.numbers import Numbers
+from edge.hmi.parts import Parts
+from edge.hmi.view import Picture, View
+from edge.hmi_settings import HmiSettings
+
+log = logging.getLogger(__name__)
+
+# The line goes first, whoever looks at it.
+NICENESS = 10
+# Who connects and asks nothing is let go; the kernel does so with who does not read the answer.
+SILENCE_LIMIT_S = 10.0
+UNREAD_LIMIT_MS = 20_000
+SEND_BUFFER_BYTES = 256 * 1024
+DEED_LIMIT_S = 600.0
+END_LIMIT_S = 2.0
+
+
+class StationLink:
+    """The station as the page's process knows it: asked for deeds, told who watches."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._numbers = 0
+        self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+
+    def watched(self, watched: bool) -> None:
+        """Tell whether anybody looks at pictures."""
+        self._tell("watched", {"watched": watched})
+
+    def serving(self, address: str) -> None:
+        """Tell where the page is."""
+        self._tell("serving", {"address": address})
+
+    async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]:
+        """Have a deed done; return what came of it.
+
+        Raises:
+            Refused: the station does not do it, with its reason.
+        """
+        self._numbers += 1
+        number = self._numbers
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        request = {"number": number, "name": name, "asked": dict(asked)}
+        try:
+            self._tell("deed", {**request, "by": actor.name, "address": actor.address})
+            found = await asyncio.wait_for(answer, DEED_LIMIT_S)
+        except TimeoutError as error:
+            raise Refused(504, "the station has not answered; see its log.") from error
+        finally:
+            del self._asked[number]
+        if "error" in found:
+            raise Refused(500 if found.get("defect") else 409, found["error"])
+        return found["done"]
+
+    def answered(self, content: Mapping[str, Any]) -> None:
+        """Take the answer to a deed; one that nobody waits for any more is dropped."""
+        waiting = self._asked.get(content["number"])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(content)
+
+    def _tell(self, kind: str, content: Mapping[str, Any]) -> None:
+        try:
+            self._link.send(kind, content)
+        except LinkBroken:
+            log.debug("the station is gone")
+
+
+class _PatientProtocol(H11Protocol):
+    """HTTP that lets go of who connects and asks nothing."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(SILENCE_LIMIT_S, self._end_if_silent)
+
+    def _end_if_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+def main() -> int:
+    """Serve until the link to the station ends; return the exit code of the process."""
+    logging.basicConfig(
+        level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.Formatter.converter = time.gmtime
+    os.nice(NICENESS)
+    cv2.setNumThreads(1)
+    link = Link(Connection(int(sys.argv[1])))
+    try:
+        hello = link.receive().content
+        settings = HmiSettings.model_validate(hello["settings"])
+        listening = _listening(settings)
+    except LinkBroken:
+        return 0
+    except OSError as error:
+        log.error(
+            "%s:%d: the page cannot be served there (%s). Choose another hmi.port, or end the "
+            "other program.",
+            settings.host,
+            settings.port,
+            error.strerror,
+        )
+        return 69
+    try:
+        asyncio.run(_serve(link, hello, settings, listening))
+    except StationError as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+async def _serve(
+    link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
+) -> None:
+    token = read_password(Path(settings.token_file)) if settings.token_file else None
+    station = StationLink(link)
+    view = View(settings.thumbnails, station.watched)
+    journal, snapshots = hello["journal"], hello["snapshots"]
+    app = application(
+        Application(
+            title=hello["title"],
+            language=settings.language,
+            view=view,
+            station=station,
+            guard=Guard(
+                token, settings.user_header, settings.trusted_proxies, settings.allowed_hosts
+            ),
+            parts=Parts(Path(journal), Path(snapshots) if snapshots else None),
+            numbers=Numbers(Path(journal), settings.shifts),
+        )
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=_PatientProtocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=settings.viewers,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    ears = threading.Thread(
+        target=_hear, args=(link, loop, view, station, server), name="ears", daemon=True
+    )
+    ears.start()
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    station.serving(f"http://{shown}:{port}")
+    await server.serve(sockets=[listening])
+
+
+def _hear(
+    link: Link,
+    loop: asyncio.AbstractEventLoop,
+    view: View,
+    station: StationLink,
+    server: uvicorn.Server,
+) -> None:
+    try:
+        while True:
+            message = link.receive()
+            loop.call_soon_threadsafe(_take, message, view, station)
+    except (LinkBroken, RuntimeError):  # the station, or our own loop, has ended
+        server.should_exit = True
+        time.sleep(END_LIMIT_S)
+        os._exit(0)  # a request that does not end is no reason to stay
+
+
+def _take(message: Message, view: View, station: StationLink) -> None:
+    content = message.content
+    if message.kind == "status":
+        view.take_status(content, time.monotonic())
+    elif message.kind == "part":
+        found = content["picture"]
+        view.take_part(content, Picture(found, message.blobs) if found else None)
+    elif message.kind == "rejected":
+        view.take_rejected(content["id"], Picture(content["picture"], message.blobs))
+    elif message.kind == "answer":
+        station.answered(content)
+
+
+def _listening(settings: HmiSettings) -> socket.socket:
+    """Return a bound socket; what it accepts inherits its limits.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
+        bound.bind((settings.host, settings.port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+if __name__ == "__main__":
+    sys.exit(main())
