@@ -4,6 +4,7 @@ Every fit is a trial of a study, so that workstations share the work and a kille
 """
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ FIGURES = (
 COLUMNS = ("algorithm", "backbone", "category", *FIGURES)
 
 _KEY = "fit"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ def key_of(fit: FitConfig) -> str:
     return json.dumps({**document, "version": edge.__version__}, sort_keys=True)
 
 
+def category_of(fit: FitConfig) -> str:
+    """Return what a table calls the pictures of a fit."""
+    return fit.data.category or fit.data.path.resolve().name
+
+
 def run_benchmark(opened: OpenStudy, fits: Sequence[FitConfig]) -> list[Row]:
     """Make the fits that nobody has made yet, and return all rows.
 
@@ -110,7 +118,13 @@ def run_benchmark(opened: OpenStudy, fits: Sequence[FitConfig]) -> list[Row]:
         if key is None or _is_done(opened, key, trial.number):
             # Two workers asked for the last one in line, or put the same fit in line.
             raise TrialPruned
-        result = run_trial(_fit_of(key), on_test=True)
+        fit = _fit_of(key)
+        log.info(
+            "fit %d of %d: %s %s on %s",
+            *(len(opened.trials(TrialState.COMPLETE)) + 1, len(by_key)),
+            *(fit.algorithm, fit.backbone, category_of(fit)),
+        )
+        result = run_trial(fit, on_test=True)
         for name, value in result.items():
             trial.set_user_attr(name, value)
         return float(result["image_auroc"] or 0.0)
@@ -133,8 +147,11 @@ def rows_of(opened: OpenStudy, fits: dict[str, FitConfig]) -> list[Row]:
     failed: dict[tuple[str, str, str], str] = {}
     for key, fit in fits.items():
         result = done.get(key)
-        category = fit.data.category or fit.data.path.resolve().name
-        row = (fit.algorithm, result["backbone"] if result else fit.backbone, category)
+        row = (
+            fit.algorithm,
+            result["backbone"] if result else fit.backbone,
+            category_of(fit),
+        )
         figures = values.setdefault(row, defaultdict(list))
         if result is None:
             failed[row] = errors.get(key, "was not made")

@@ -107,7 +107,9 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=LAYOUTS, help="of the data set (default: found out)")
-    parser.add_argument("--category", help="of a data set that holds many")
+    parser.add_argument(
+        "--category", help="of a data set that holds many; of a benchmark several, with commas"
+    )
     parser.add_argument(
         "--skip-unreadable",
         action="store_true",

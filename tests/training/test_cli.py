@@ -294,7 +294,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("verb", [[], ["fit"], ["test"], ["predict"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["fit"], ["test"], ["predict"], ["calibrate"], ["benchmark"], ["sweep"]]
+)
 def test_help_loads_no_torch_and_answers_at_once(verb: list[str]) -> None:
     code = (
         "import sys\n"

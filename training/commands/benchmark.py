@@ -82,9 +82,11 @@ def _bases(arguments: argparse.Namespace) -> list[FitConfig]:
     }
     if not arguments.data and arguments.config is None:
         raise SettingError("--data is missing. Give a data set, or several.")
+    categories = arguments.category.split(",") if arguments.category else [None]
     return [
-        load_fit_config(arguments.config, {"data": data, **options})
+        load_fit_config(arguments.config, {"data": data, **options, "category": category})
         for data in arguments.data or [None]
+        for category in categories
     ]
 
 
