@@ -1,6 +1,7 @@
 """PaDiM: one Gaussian per position (Defard et al., 2021)."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ _RIDGE = 0.01 + 1e-5
 # Positions whose covariances are inverted together: bounds the memory of that.
 _POSITIONS = 256
 
-FULL, DIAGONAL = "full", "diagonal"
+FULL, LOW_RANK, DIAGONAL = "full", "low_rank", "diagonal"
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,16 @@ class PaDiMSettings:
     Attributes:
         layers: layers of the backbone whose features are joined.
         feature_count: randomly chosen channels that are kept, the same for every position.
-        covariance: ``full``, or ``diagonal`` for a model a hundredth as large and a little coarser.
+        covariance: ``low_rank`` keeps the variance of each channel and their strongest relations,
+            in a seventh of the room of ``full``, at the same accuracy; ``diagonal`` keeps the
+            variances alone, in a hundredth of the room, and is coarser.
+        rank: relations that ``low_rank`` keeps.
     """
 
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
     feature_count: int = 100
-    covariance: str = FULL
+    covariance: str = LOW_RANK
+    rank: int = 14
 
 
 class PaDiM(StatisticalModel):
@@ -56,6 +61,7 @@ class PaDiM(StatisticalModel):
     channels: Tensor
     whitening: Tensor
     whitened_mean: Tensor
+    subspace: Tensor
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class PaDiM(StatisticalModel):
             SettingError: no such covariance.
         """
         super().__init__()
-        require_choice("padim", "covariance", settings.covariance, (FULL, DIAGONAL))
+        require_choice("padim", "covariance", settings.covariance, (LOW_RANK, FULL, DIAGONAL))
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*picture)
@@ -81,15 +87,19 @@ class PaDiM(StatisticalModel):
         self.smoothing = GaussianSmoothing(self.grid, picture)
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
-        self.diagonal = settings.covariance == DIAGONAL
-        square, column = ((), ()) if self.diagonal else ((self.width,), (1,))
+        self.covariance = settings.covariance
+        square = (self.width,) if self.covariance == FULL else ()
         self.register_buffer("whitening", torch.empty(0, self.width, *square))
-        self.register_buffer("whitened_mean", torch.empty(0, self.width, *column))
+        self.register_buffer("whitened_mean", torch.empty(0, self.width))
+        self.rank = min(settings.rank, max(self.width - 1, 1))
+        if self.covariance == LOW_RANK:
+            self.register_buffer("subspace", torch.empty(0, self.rank, self.width))
         self._gaussian: RunningGaussian | RunningDiagonalGaussian | None = None
 
     def accumulate(self, pictures: Tensor) -> None:
         if self._gaussian is None:
-            kind = RunningDiagonalGaussian if self.diagonal else RunningGaussian
+            diagonal = self.covariance == DIAGONAL
+            kind = RunningDiagonalGaussian if diagonal else RunningGaussian
             self._gaussian = kind(self.positions, self.width)
         self._gaussian.add(self.embed(pictures))
 
@@ -101,6 +111,9 @@ class PaDiM(StatisticalModel):
             whitening = (self._gaussian.variance() + _RIDGE).rsqrt()
             whitened_mean = whitening * mean
             progress(self.positions)
+        elif self.covariance == LOW_RANK:
+            whitening, whitened_mean, subspace = self._low_rank(self._gaussian, progress)
+            self.subspace = subspace.float().to(self.channels.device)
         else:
             whitening, whitened_mean = self._full_whitening(self._gaussian, progress)
         self.whitening = whitening.float().to(self.channels.device)
@@ -124,21 +137,57 @@ class PaDiM(StatisticalModel):
 
     def distances(self, vectors: Tensor) -> Tensor:
         """Return the Mahalanobis distances ‖W (e − μ)‖, ``(N, P)`` (equation 2)."""
-        if self.diagonal:
+        if self.covariance == DIAGONAL:
             return (vectors * self.whitening - self.whitened_mean).square().sum(2).sqrt()
+        if self.covariance == LOW_RANK:
+            scaled = vectors * self.whitening - self.whitened_mean
+            explained = (self.subspace @ scaled.permute(1, 2, 0)).square().sum(1).T
+            return (scaled.square().sum(2) - explained).clamp(min=0.0).sqrt()
         whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
         return whitened.square().sum(1).sqrt().T
 
     def fit_memory_bytes(self) -> int:
-        if self.diagonal:
+        if self.covariance == DIAGONAL:
             return 4 * 8 * self.positions * self.width
         sums = 8 * self.positions * self.width * (self.width + 1)
         # The products of one batch while accumulating, the whitening factors while finishing.
         return sums + 4 * self.positions * self.width * (self.width + 1)
 
-    def _full_whitening(
+    def _low_rank(
         self, gaussian: RunningGaussian, progress: Progress
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Approximate each correlation matrix by its strongest directions and an even rest.
+
+        With R ≈ U Λ Uᵀ + δ (I − U Uᵀ) the squared distance of a scaled vector z = D^(−½)(e − μ) is
+        (‖z‖² − ‖(I − δ Λ⁻¹)^½ Uᵀ z‖²) / δ: a thin product in place of a square one.
+
+        Returns:
+            Scale and scaled mean ``(P, D)``, both with 1/√δ in them, and (I − δ Λ⁻¹)^½ Uᵀ
+            ``(P, r, D)``.
+        """
+        self._warn_of_few(gaussian)
+        rest = max(self.width - self.rank, 1)
+        scales, subspaces = [], []
+        for few in self._parts():
+            covariance = gaussian.covariance(few)
+            covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+            deviation = covariance.diagonal(dim1=1, dim2=2).sqrt()
+            correlation = covariance / (deviation[:, :, None] * deviation[:, None, :])
+            values, directions = torch.linalg.eigh(correlation)
+            even = values[:, :rest].mean(1, keepdim=True)
+            strength = (1.0 - even / values[:, -self.rank :]).clamp(min=0.0).sqrt()
+            subspaces.append(strength[:, :, None] * directions[:, :, -self.rank :].transpose(1, 2))
+            scales.append(1.0 / (deviation * even.sqrt()))
+            progress(few.stop - few.start)
+        scale = torch.cat(scales)
+        return scale, scale * gaussian.mean(), torch.cat(subspaces)
+
+    def _parts(self) -> Iterator[slice]:
+        """Return the positions in parts that are worked on together."""
+        for first in range(0, self.positions, _POSITIONS):
+            yield slice(first, min(first + _POSITIONS, self.positions))
+
+    def _warn_of_few(self, gaussian: RunningGaussian) -> None:
         if gaussian.count <= self.width:
             log.warning(
                 "%d good pictures for %d channels: the covariances rest on their ridge. Take more "
@@ -146,11 +195,15 @@ class PaDiM(StatisticalModel):
                 gaussian.count,
                 self.width,
             )
+
+    def _full_whitening(
+        self, gaussian: RunningGaussian, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        self._warn_of_few(gaussian)
         mean = gaussian.mean()[:, :, None]
         whitening = torch.empty(self.positions, self.width, self.width)
         whitened_mean = torch.empty(self.positions, self.width, 1)
-        for first in range(0, self.positions, _POSITIONS):
-            few = slice(first, min(first + _POSITIONS, self.positions))
+        for few in self._parts():
             covariance = gaussian.covariance(few)
             covariance.diagonal(dim1=1, dim2=2).add_(_RIDGE)
             factor = whitening_factor(covariance)
