@@ -137,20 +137,24 @@ def _warn(
 
 
 def outlying_good(scored: Sequence[Scored]) -> list[Scored]:
-    """Return good pictures whose score lies far from all others, highest first.
-
-    Far is 8 robust standard deviations above the median; too few pictures have no such thing.
-    """
+    """Return good pictures whose score lies far above the others', highest first."""
     good = [item for item in scored if not item.sample.is_defective]
-    if len(good) < _FEWEST_TO_OUTLIE:
+    return [good[index] for index in far_above(np.array([item.score for item in good]))]
+
+
+def far_above(scores: NDArray[np.floating]) -> list[int]:
+    """Return which scores lie more than 8 robust standard deviations above the median.
+
+    Highest first; none of fewer than 8 scores, or where most of them are equal.
+    """
+    if len(scores) < _FEWEST_TO_OUTLIE:
         return []
-    scores = np.array([item.score for item in good])
     middle = np.median(scores)
     spread = _SPREAD_OF_MAD * float(np.median(np.abs(scores - middle)))
     if spread == 0.0:
         return []
-    found = [item for item in good if (item.score - middle) / spread > _OUTLYING]
-    return sorted(found, key=lambda item: -item.score)
+    found = np.flatnonzero((scores - middle) / spread > _OUTLYING)
+    return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
 
 
 def _pixel_threshold(scored: Sequence[Scored], spec: InputSpec) -> float:

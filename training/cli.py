@@ -54,6 +54,11 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="HTML", help="report (default: beside the checkpoint)"
     )
     fit.add_argument("--no-report", action="store_true", help="write no report")
+    fit.add_argument(
+        "--no-check-good",
+        action="store_true",
+        help="do not look for defects among the good pictures; saves one pass over them",
+    )
 
 
 def _add_fit_options(fit: argparse.ArgumentParser) -> None:

@@ -1,6 +1,8 @@
 """``train-station fit``: fit, calibrate, write a checkpoint and its report."""
 
 import argparse
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.files import check_writable
@@ -10,10 +12,15 @@ from training.commands.reporting import figures_of, write_report
 from training.config import FitConfig, load_fit_config
 from training.data.opening import ValidateOn, open_splits, open_test
 from training.data.samples import Sample
+from training.data.sharing import named
 from training.errors import DataError
 from training.fitted import fitted
+from training.leave_one_out import suspicious_good
+from training.making import find_device
 from training.tracking import numbers_of, open_trackers
 from training.trained_fitting import is_first_process
+
+log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,16 +40,36 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         save_checkpoint(output, checkpoint)
         state.unlink(missing_ok=True)
+        suspicious = () if arguments.no_check_good else _suspicious(config, checkpoint)
         if report is not None:
             samples, name = _judged(config)
             evidence = write_report(
-                report, output, checkpoint, samples, name, config.device, "report"
+                *(report, output, checkpoint, samples, name, config.device, "report"),
+                suspicious=suspicious,
             )
             trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
     print(_told(output, checkpoint))
     if report is not None:
         print(f"{report}: the report, to be read and signed")
     return 0
+
+
+def _suspicious(config: FitConfig, checkpoint: Checkpoint) -> Sequence[Sample]:
+    """Return, and warn of, good pictures of the fit that may show a defect."""
+    extractor, spec = checkpoint.model.extractor, checkpoint.description.input
+    if extractor is None or spec.tile_plan is not None:
+        return ()
+    fit = open_splits(config.data, config.validate_on, config.seed).fit
+    found = suspicious_good(extractor, fit, spec, find_device(config.device))
+    checkpoint.model.cpu()
+    if found:
+        log.warning(
+            "%d good pictures that were learned from look unlike all others; make sure that they "
+            "show no defect: %s",
+            len(found),
+            named([Path(sample.label) for sample in found]),
+        )
+    return found
 
 
 def _judged(config: FitConfig) -> tuple[tuple[Sample, ...], str]:

@@ -93,6 +93,12 @@ def _notices(description: Description, evidence: Evidence) -> str:
             "<b>The threshold rests on synthetic defects.</b> Calibrate again once there are "
             "real ones: train-station calibrate."
         )
+    if evidence.suspicious:
+        listed = ", ".join(sample.label for sample in evidence.suspicious[:_MOST_ERRORS])
+        notices.append(
+            f"<b>{len(evidence.suspicious)} good pictures of the fit look unlike all others.</b> "
+            f"Make sure that they show no defect: {escape(listed)}"
+        )
     if description.training.hyperparameters.get("validate_on") == "test":
         notices.append(
             "<b>The threshold was chosen on the test pictures.</b> Figures at the threshold are "

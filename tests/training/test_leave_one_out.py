@@ -1,0 +1,76 @@
+"""Defects among the good pictures of the fit: found by comparing each with all others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.small_training import defective_picture, good_picture, small_weights, write, write_mvtec
+from tests.training.conftest import fit_arguments
+from training.cli import main
+from training.components.backbones import Weights, build_backbone, load_weights
+from training.components.feature_extractor import FeatureExtractor
+from training.data.loading import first_sight
+from training.data.samples import GOOD, Sample
+from training.leave_one_out import leave_one_out_scores, suspicious_good
+
+CPU = torch.device("cpu")
+SPEC = first_sight((64, 64))
+
+
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    network = build_backbone("small")
+    found = FeatureExtractor(network, ("layer2", "layer3"))
+    load_weights(network, Weights(small_weights(), "none"), found.body.state_dict().keys())
+    return found
+
+
+def good_samples(folder: Path, count: int) -> list[Sample]:
+    return [
+        Sample(write(folder / f"{number:02d}.png", good_picture(number)), GOOD)
+        for number in range(count)
+    ]
+
+
+def test_a_defect_among_good_pictures_is_the_strangest(
+    tmp_path: Path, extractor: FeatureExtractor
+) -> None:
+    samples = good_samples(tmp_path, 20)
+    wrong = Sample(write(tmp_path / "wrong.png", defective_picture(3)[0]), GOOD)
+    scores = leave_one_out_scores(extractor, [*samples[:9], wrong, *samples[9:]], SPEC, CPU)
+    assert int(np.argmax(scores)) == 9
+    assert suspicious_good(extractor, [*samples, wrong], SPEC, CPU) == [wrong]
+
+
+def test_good_pictures_alone_raise_no_alarm(tmp_path: Path, extractor: FeatureExtractor) -> None:
+    assert suspicious_good(extractor, good_samples(tmp_path, 20), SPEC, CPU) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_few_pictures_cannot_be_compared(
+    tmp_path: Path, extractor: FeatureExtractor, count: int
+) -> None:
+    assert suspicious_good(extractor, good_samples(tmp_path, count), SPEC, CPU) == []
+
+
+def test_equal_pictures_can_be_compared(tmp_path: Path, extractor: FeatureExtractor) -> None:
+    sample = Sample(write(tmp_path / "same.png", good_picture(1)), GOOD)
+    assert np.isfinite(leave_one_out_scores(extractor, [sample] * 12, SPEC, CPU)).all()
+
+
+def test_a_fit_warns_of_the_file_and_its_report_too(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_mvtec(tmp_path / "set", train=24)
+    write(root / "validation" / "good" / "0.png", good_picture(400))
+    write(root / "train" / "good" / "wrong.png", defective_picture(50)[0])
+    output = tmp_path / "m.safetensors"
+    assert main(fit_arguments(root, weights, output)) == 0
+    assert "1 good pictures that were learned from look unlike all others" in caplog.text
+    assert "train/good/wrong.png" in caplog.text
+    assert "train/good/wrong.png" in output.with_suffix(".html").read_text()
+    caplog.clear()
+    assert main(fit_arguments(root, weights, output, "--no-check-good")) == 0
+    assert "look unlike" not in caplog.text

@@ -1,0 +1,103 @@
+"""Which of the good pictures look least like the others: defects that slipped in among them.
+
+Every picture is compared with all others, place by place. A fitted model cannot tell: it has
+learned the defect, too.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from edge.manifest import InputSpec
+from training.calibration import far_above
+from training.components.feature_extractor import FeatureExtractor
+from training.components.random_projection import SparseRandomProjection
+from training.data.loading import prepared_batches
+from training.data.samples import Sample
+
+# Rows and columns that features are compared at, or as many as they have.
+_GRID = 16
+_WIDTH = 48
+_BATCH_SIZE = 16
+
+# More pictures are compared in parts of this size, which bounds memory at 100 MB.
+MOST_TOGETHER = 2_000
+# Comparing says nothing among fewer.
+FEWEST = 8
+
+# A picture's places that are averaged: one odd value is noise, a defect covers a few.
+_PLACES = 4
+
+
+def suspicious_good(
+    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+) -> list[Sample]:
+    """Return the good pictures that lie far from all others, the strangest first.
+
+    Raises:
+        DataError: a picture cannot be used; names the file.
+    """
+    plain = [sample for sample in samples if sample.view is None]
+    scores = leave_one_out_scores(extractor, plain, spec, device)
+    return [plain[index] for index in far_above(scores)]
+
+
+def leave_one_out_scores(
+    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+) -> NDArray[np.float32]:
+    """Return how far each picture lies from its nearest other one, at the places farthest off.
+
+    Args:
+        extractor: of the fitted model.
+        samples: ``(N,)`` good pictures; not in tiles.
+
+    Returns:
+        ``(N,)``, relative to what is usual at each place; 1 is usual, higher is stranger.
+
+    Raises:
+        DataError: a picture cannot be used; names the file.
+    """
+    extractor = extractor.to(device)
+    parts = [
+        samples[start : start + MOST_TOGETHER] for start in range(0, len(samples), MOST_TOGETHER)
+    ]
+    found = [_of_part(_features(extractor, part, spec, device)) for part in parts]
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def _features(
+    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+) -> Tensor:
+    """Return ``(N, P, 48) float16`` features of the deepest layer at P places."""
+    projection: SparseRandomProjection | None = None
+    found = []
+    batches = prepared_batches(samples, spec, _BATCH_SIZE, set())
+    with torch.inference_mode(), tqdm(total=len(samples), desc="compare", unit="pic") as bar:
+        for batch in batches:
+            features = extractor(batch.to(device))[-1]
+            side = tuple(min(_GRID, length) for length in features.shape[2:])
+            places = F.adaptive_avg_pool2d(features, side).flatten(2).transpose(1, 2)
+            if projection is None:
+                projection = SparseRandomProjection(places.shape[2], _WIDTH)
+            found.append(projection.project(places).to("cpu", torch.float16))
+            bar.update(len(batch))
+    return torch.cat(found)
+
+
+def _of_part(features: Tensor) -> NDArray[np.float32]:
+    count, places, _ = features.shape
+    if count < FEWEST:
+        return np.ones(count, np.float32)
+    nearest = torch.empty(count, places)
+    for place in range(places):
+        values = features[:, place].float()
+        distances = torch.cdist(values, values)
+        nearest[:, place] = distances.fill_diagonal_(float("inf")).amin(1)
+    usual = nearest.median(0).values.clamp_min(1e-6)
+    strangest = (nearest / usual).topk(min(_PLACES, places), dim=1).values
+    return strangest.mean(1).numpy()
