@@ -20,7 +20,7 @@ from edge.station.snapshot_folder import SnapshotFolder
 
 MOST_CAPTURED = 500
 # Not reasons of the moment, but news that stays until somebody has read it.
-ENDED_BY_ACKNOWLEDGEMENT = ("journal_quarantined",)
+ENDED_BY_ACKNOWLEDGEMENT = ("journal_quarantined", "journal_lost_records")
 
 
 class DeedRefused(ConfigurationError):

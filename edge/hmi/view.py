@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -133,14 +134,16 @@ class View:
         """Return what has changed since a version, as server-sent events.
 
         Nothing queues: who comes late gets the newest of each kind. Without any change within the
-        limit, a comment that keeps the connection alive.
+        limit it is told for how long the station has said nothing.
         """
         if self._version <= seen:
             changed = self._changed
             try:
                 await asyncio.wait_for(changed.wait(), limit_s)
             except TimeoutError:
-                return seen, b": nothing new\n\n"
+                silent_s = time.monotonic() - self.status_at_s if self.status else None
+                text = json.dumps({"silent_s": silent_s})
+                return seen, f"event: alive\ndata: {text}\n\n".encode()
         events = [text for version, text in sorted(self._events.values()) if version > seen]
         return self._version, b"".join(events)
 

@@ -1,0 +1,137 @@
+// What can be done: threshold, model, training pictures; and what was done.
+
+import { $, act, badge, get, hasToken, make, moment, number, raw, setToken, toast } from "./dom.js";
+import { histogram } from "./charts.js";
+import { t } from "./texts.js";
+
+let mayAct = false, who = null, status = null, numbers = null, tried = null, waiting = null;
+
+export function start(allowed, onUnlocked) {
+  mayAct = allowed;
+  $("unlock").hidden = !allowed;
+  $("unlock").addEventListener("click", () => (who ? lock(onUnlocked) : $("ask").showModal()));
+  $("ask-cancel").addEventListener("click", () => $("ask").close());
+  $("ask").addEventListener("close", () => { $("token").value = ""; $("ask-error").textContent = ""; });
+  $("ask").querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); unlock(onUnlocked); });
+  $("threshold-slider").addEventListener("input", (event) => attempt(Number(event.target.value)));
+  $("threshold-value").addEventListener("input", (event) => { if (event.target.value !== "") attempt(Number(event.target.value)); });
+  $("threshold").addEventListener("submit", (event) => { event.preventDefault(); apply(Number($("threshold-value").value)); });
+  $("threshold-bundle").addEventListener("click", () => apply(null));
+  $("rollback").addEventListener("click", () => carryOut("rollback", {}, (done) => t("rollback_done", done)));
+  $("capture").addEventListener("submit", (event) => { event.preventDefault(); carryOut("capture", { count: Number(event.target.elements.count.value) }, (done) => t("capture_done", done)); });
+  relabel();
+}
+
+export function relabel() {
+  $("locked").className = who ? "note open" : "note";
+  $("locked").textContent = !mayAct ? t("read_only") : who ? t("unlocked", { by: who }) : t("locked");
+  for (const button of document.querySelectorAll("[data-acts]")) button.disabled = !who;
+  $("unlock").setAttribute("aria-label", t(who ? "locked_tool" : "unlock"));
+  $("unlock").classList.toggle("open", Boolean(who));
+  if (status) showModel();
+  if (tried !== null) preview();
+}
+
+export function takeStatus(found) {
+  const changed = found.model.threshold !== status?.model.threshold;
+  status = found;
+  $("capturing").textContent = found.to_capture ? t("capturing", { n: found.to_capture }) : "";
+  showModel();
+  if (changed) attempt(found.model.threshold);
+}
+
+export function takeNumbers(found) {
+  numbers = found;
+  if ($("view-control").hidden) return;
+  if (tried !== null && document.activeElement !== $("threshold-slider")) range($("threshold-slider"), tried);
+  chart();
+  $("events").replaceChildren(...(found.events.length ? found.events.map(event) : [make("li", { class: "empty" }, t("no_events"))]));
+}
+
+async function unlock(onUnlocked) {
+  setToken($("token").value);
+  try {
+    who = (await act("unlock")).by;
+    $("ask").close();
+  } catch (error) {
+    setToken(null);
+    who = null;
+    $("ask-error").textContent = error.message;
+  }
+  relabel();
+  onUnlocked();
+}
+
+function lock(onLocked) { setToken(null); who = null; relabel(); onLocked(); }
+
+function attempt(value) {
+  if (!Number.isFinite(value)) return;
+  tried = value;
+  const slider = $("threshold-slider"), field = $("threshold-value");
+  if (document.activeElement !== field) field.value = Number(value.toPrecision(7));
+  if (document.activeElement !== slider) range(slider, value);
+  chart();
+  clearTimeout(waiting);
+  waiting = setTimeout(preview, 150);
+}
+
+function range(slider, value) {
+  const room = Math.abs(value) * 0.5 || 1, found = numbers?.histogram;
+  const low = Math.min(found?.low ?? value - room, value), high = Math.max(found?.high ?? value + room, value);
+  Object.assign(slider, { min: low, max: high, step: (high - low) / 1000 });
+  slider.value = value;
+}
+
+function chart() {
+  if ($("view-control").hidden || !numbers) return;
+  histogram($("threshold-chart"), numbers.histogram, status?.model, tried === status?.model.threshold ? null : tried);
+}
+
+async function preview() {
+  if ($("view-control").hidden || tried === null) return;
+  const wanted = tried;
+  try {
+    const found = await get(`/api/threshold/preview?image_threshold=${wanted}`);
+    if (wanted === tried) showPreview(found);
+  } catch (error) { $("preview").textContent = error.message; }
+}
+
+function showPreview(found) {
+  const results = ["OK", "NOK", "NOT_DECIDABLE"].filter((r) => found.before[r] || found.after[r]);
+  const marked = Object.entries(found.marks).filter(([, m]) => m.marked);
+  $("preview").replaceChildren(
+    make("div", {}, make("b", {}, number(found.parts)), make("small", {}, t("parts_tried"))),
+    ...results.map((r) => make("div", { "data-result": r }, make("b", {}, `${number(found.before[r] ?? 0)} → ${number(found.after[r] ?? 0)}`), make("small", {}, badge(r)))),
+    make("div", { id: "changed" }, make("b", {}, number(found.changed)), make("small", {}, t("change_count"))),
+    ...marked.map(([mark, m]) => make("div", {}, make("b", {}, number(m.put_right)), make("small", {}, t("put_right", { n: m.marked, mark: t(mark) })))));
+  $("flips").replaceChildren(...found.flips.map((flip) => make("li", {}, make("a", { href: `#parts/${flip.seq}` }, `${t("number")} ${number(flip.seq)}`, badge(flip.before), "→", badge(flip.after), raw(flip.raw_score)))));
+}
+
+function apply(value) {
+  const comment = $("threshold").elements.comment.value;
+  toast(t("loading"));
+  return carryOut("threshold", { image_threshold: value, comment }, (done) => t("threshold_done", { now: raw(done.now), before: raw(done.before) }));
+}
+
+async function carryOut(name, asked, said) {
+  const buttons = [...document.querySelectorAll("[data-acts]")];
+  buttons.forEach((button) => { button.disabled = true; });
+  try {
+    toast(said(await act(name, asked)));
+  } catch (error) {
+    toast(t("failed", { why: error.message }), true);
+  } finally {
+    buttons.forEach((button) => { button.disabled = !hasToken() && !who; });
+  }
+}
+
+function showModel() {
+  const m = status.model;
+  const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
+  $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+}
+
+function event(found) {
+  const by = found.data?.by ? ` (${found.data.by})` : "";
+  return make("li", { class: found.severity }, make("time", {}, moment(found.utc)), make("b", {}, found.kind.replaceAll("_", " ")), make("p", {}, `${found.detail}${by}`));
+}

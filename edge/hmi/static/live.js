@@ -1,0 +1,169 @@
+// The line as it is now: the verdict, the live picture, the station's state.
+
+import { $, act, ago, badge, bytes, clock, draw, hasToken, kept, make, number, raw, toast, use } from "./dom.js";
+import { known, t } from "./texts.js";
+
+// Reasons for which no part is inspected now, whatever the last verdict was.
+const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full"];
+// The journal's own reasons stand with the journal, the camera's with the camera.
+const LOW_DISK_SHARE = 0.05;
+
+const layers = { heat: true, contours: true, regions: true };
+let part = null, status = null, numbers = null, shown = null, loading = false, next = null, old = false;
+
+export function start() {
+  for (const button of document.querySelectorAll("[data-layer]")) {
+    const name = button.dataset.layer;
+    layers[name] = kept.get(`layer-${name}`) !== "off";
+    button.addEventListener("click", () => { layers[name] = !layers[name]; kept.set(`layer-${name}`, layers[name] ? "on" : "off"); showLayers(); });
+  }
+  showLayers();
+  addEventListener("resize", place);
+  setInterval(showAge, 1000);
+}
+
+export const currentStatus = () => status;
+
+export function takeStatus(found) { status = found; showVerdict(); showState(); }
+export function takeNumbers(found) { numbers = found; showState(); }
+export function setOld(isOld) { if (old !== isOld) { old = isOld; showVerdict(); } }
+
+export function takePart(found) {
+  part = found;
+  showVerdict();
+  if (found.picture) { next = found; load(); }
+}
+
+export function relabel() { showVerdict(); if (status) showState(); if (shown) caption(); }
+
+function showVerdict() {
+  const hindrance = status && HINDERING.find((reason) => reason in status.reasons);
+  let result = part?.result ?? "WAIT", reason = part ? t(part.reason) : t("waiting");
+  if (status?.condition === "starting") { result = "WAIT"; reason = t("condition_starting"); }
+  if (status?.condition === "stopped") { result = "WAIT"; reason = t("condition_stopped"); }
+  if (hindrance) { result = "ERROR"; reason = t(`reason_${hindrance}`); }
+  const box = $("verdict"), word = t(result);
+  box.className = `verdict ${result}${old ? " old" : ""}`;
+  box.dataset.result = result;
+  $("shape").setAttribute("href", `#shape-${result}`);
+  if ($("word").textContent !== word) $("word").textContent = word;
+  $("word").classList.toggle("long", word.length > 5);
+  $("reason").textContent = reason;
+  $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
+  $("part").textContent = part ? part.part_id ?? `#${part.frame}` : "–";
+  $("part").title = part?.id ?? "";
+  $("decided").textContent = clock(part?.decided_utc);
+  $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;
+}
+
+// One picture at a time; what comes meanwhile waits as the newest only.
+function load() {
+  if (loading || !next) return;
+  const wanted = next, image = new Image();
+  next = null;
+  loading = true;
+  image.onload = () => { loading = false; shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); load(); };
+  image.onerror = () => { loading = false; load(); };
+  image.src = `/live/${wanted.id}.jpg`;
+}
+
+function showOverlay() {
+  const { picture } = shown, lines = $("lines");
+  if (picture.heat) $("heat").src = picture.heat;
+  lines.setAttribute("viewBox", `0 0 ${picture.width_px} ${picture.height_px}`);
+  lines.replaceChildren(
+    ...(layers.contours ? picture.contours.map((line) => draw("polygon", { class: "contour", points: line.join(" ") })) : []),
+    ...(layers.regions ? picture.regions.map(([x, y, width, height]) => draw("rect", { class: "region", x: x - 4, y: y - 4, width: width + 8, height: height + 8, rx: 3 })) : []),
+  );
+  place();
+  caption();
+}
+
+function caption() { $("caption").replaceChildren(badge(shown.result), clock(shown.decided_utc)); }
+
+function place() {
+  if (!shown) return;
+  const { picture } = shown, frame = $("frame");
+  const scale = Math.min(frame.clientWidth / picture.width_px, frame.clientHeight / picture.height_px);
+  const width = picture.width_px * scale, height = picture.height_px * scale;
+  const left = (frame.clientWidth - width) / 2, top = (frame.clientHeight - height) / 2;
+  for (const node of [$("picture"), $("lines")]) put(node, left, top, width, height);
+  $("heat").hidden = !(layers.heat && picture.heat);
+  if (picture.heat) { const [x, y, w, h] = picture.placement; put($("heat"), left + x * scale, top + y * scale, w * scale, h * scale); }
+}
+
+function put(node, left, top, width, height) { Object.assign(node.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` }); }
+
+function showLayers() {
+  for (const button of document.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", layers[button.dataset.layer]);
+  if (shown) showOverlay();
+}
+
+function showAge() { if (part) $("rate-more").textContent = t("last_part", { ago: ago(part.decided_utc) }); }
+
+// The station's state in plain words, each with what to do about it.
+function showState() {
+  if (!status) return;
+  const open = status.condition === "online" ? "good" : status.condition === "degraded" ? "warn" : "bad";
+  $("condition").className = `chip ${open}`;
+  $("condition").textContent = t(`condition_${status.condition}`);
+  $("simulated").hidden = !status.simulated;
+  const rows = [camera(), broker(), journal(), disk(), model(), speed()];
+  const told = new Set(["camera_lost", "camera_failed", "journal_unwritable"]);
+  for (const [reason, detail] of Object.entries(status.reasons)) {
+    if (!told.has(reason)) rows.push({ icon: reason.startsWith("journal") ? "journal" : reason === "drift" ? "model" : "disk", kind: "warn", title: known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason), more: detail, reason });
+  }
+  $("state").replaceChildren(...rows.map(row));
+}
+
+function row({ icon, kind, title, more, reason }) {
+  const body = make("div", {}, make("strong", {}, title), make("p", {}, more));
+  if (reason && status.acknowledged[reason]) body.append(make("span", { class: "seen" }, t("acknowledged_by", { by: status.acknowledged[reason] })));
+  else if (reason && hasToken()) body.append(make("button", { type: "button", onclick: () => acknowledge(reason) }, t("acknowledge")));
+  return make("li", { class: kind }, use(`i-${icon}`), body);
+}
+
+async function acknowledge(reason) {
+  try { await act("acknowledge", { reason }); toast(t("ack_done")); } catch (error) { toast(t("failed", { why: error.message }), true); }
+}
+
+function camera() {
+  const { state, id, detail, model: name, temperature_c } = status.camera;
+  if (state === "files") return { icon: "camera", kind: "off", title: t("camera_files"), more: t("camera_files_more") };
+  if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`camera_state_${state}`), more: detail || t("camera_next"), reason: `camera_${state}` };
+  const kind = state === "connecting" ? "warn" : "good";
+  return { icon: "camera", kind, title: t(`camera_${state}`), more: [name ?? id, temperature_c === null ? null : `${number(temperature_c)} °C`].filter(Boolean).join(", ") };
+}
+
+function broker() {
+  const found = status.broker;
+  if (!found) return { icon: "broker", kind: "off", title: t("broker_none"), more: t("broker_none_more") };
+  if (!found.connected) return { icon: "broker", kind: "warn", title: t("broker_away"), more: t("broker_away_more") };
+  if (found.refusing) return { icon: "broker", kind: "warn", title: t("broker_refusing"), more: t("broker_away_more") };
+  return { icon: "broker", kind: "good", title: found.nobody_listens ? t("broker_nobody") : t("broker_connected"), more: found.url };
+}
+
+function journal() {
+  if (!status.journal.writable) return { icon: "journal", kind: "bad", title: t("journal_bad"), more: status.reasons.journal_unwritable || t("journal_next"), reason: "journal_unwritable" in status.reasons ? "journal_unwritable" : null };
+  const last = numbers?.trend.at(-1)?.[0];
+  return { icon: "journal", kind: "good", title: t("journal_fine"), more: last ? `${t("number")} ${number(last)}` : "" };
+}
+
+function disk() {
+  const { free_bytes, total_bytes } = status.disk, share = free_bytes / total_bytes;
+  const free = t("disk_free", { free: bytes(free_bytes), share: number(100 * share) });
+  if (share < LOW_DISK_SHARE) return { icon: "disk", kind: "warn", title: t("disk_low"), more: `${free}. ${t("disk_next")}` };
+  return { icon: "disk", kind: "good", title: t("disk_fine"), more: free };
+}
+
+function model() {
+  const { name, algorithm, backbone, threshold, bundle_threshold } = status.model;
+  const own = threshold === bundle_threshold ? t("bundle_own") : t("own_threshold");
+  return { icon: "model", kind: "good", title: t("model_fine", { name }), more: t("model_more", { algorithm: `${algorithm} (${backbone})`, threshold: raw(threshold), own }) };
+}
+
+function speed() {
+  const late = numbers?.run?.deadlines_missed ?? 0, skipped = numbers?.run?.skipped ?? 0;
+  const more = [numbers?.latency ? t("speed_more", { p99: number(numbers.latency.p99, 1) }) : null, late ? t("speed_late", { late: number(late) }) : null, skipped ? t("speed_skipped", { skipped: number(skipped) }) : null];
+  return { icon: "speed", kind: late ? "warn" : "good", title: t("speed_fine"), more: more.filter(Boolean).join(", ") };
+}

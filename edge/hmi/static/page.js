@@ -1,0 +1,131 @@
+// Puts the page together: language, theme, views, the stream of news, and the numbers once a second.
+
+import * as charts from "./charts.js";
+import * as control from "./control.js";
+import { $, get, kept, number, percent } from "./dom.js";
+import * as live from "./live.js";
+import * as parts from "./parts.js";
+import { language, setLanguage, t } from "./texts.js";
+
+const NUMBERS_MS = 1000;
+// The station speaks every second, the page's process at least every five.
+const SILENCE_MS = 9000;
+const STATION_SILENCE_S = 6;
+
+let stream = null, heard = performance.now(), trouble = null, numbers = null, busy = false;
+
+async function main() {
+  let about = { title: "", language: "en", may_act: false, status: null, part: null };
+  try { about = await get("/api/status"); } catch { trouble = "no_contact"; }
+  setLanguage(kept.get("language") ?? about.language);
+  document.documentElement.dataset.theme = kept.get("theme") ?? "dark";
+  $("title").textContent = document.title = about.title || document.title;
+  live.start();
+  parts.start();
+  control.start(about.may_act, () => { live.relabel(); parts.relabel(); });
+  $("theme").addEventListener("click", switchTheme);
+  $("language").addEventListener("click", switchLanguage);
+  addEventListener("hashchange", show);
+  document.addEventListener("visibilitychange", () => (document.hidden ? hangUp() : listen()));
+  labelLanguage();
+  show();
+  listen();
+  setInterval(look, NUMBERS_MS);
+  look();
+}
+
+function listen() {
+  hangUp();
+  heard = performance.now();
+  stream = new EventSource("/api/stream");
+  stream.addEventListener("status", (event) => { news(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
+  stream.addEventListener("part", (event) => { news(); live.takePart(JSON.parse(event.data)); });
+  stream.addEventListener("alive", (event) => { heard = performance.now(); say(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
+  stream.onerror = () => { say("no_contact"); if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 2000); };
+}
+
+// Who does not look costs the station nothing.
+function hangUp() { stream?.close(); stream = null; }
+
+function news() { heard = performance.now(); say(null); }
+
+function say(what) {
+  if (what === trouble) return;
+  trouble = what;
+  $("contact").hidden = what === null;
+  $("contact").textContent = what ? t(what) : "";
+  live.setOld(what !== null);
+}
+
+async function look() {
+  if (document.hidden || busy) return;
+  if (performance.now() - heard > SILENCE_MS) say("no_contact");
+  busy = true;
+  try { numbers = await get("/api/numbers"); showNumbers(); } catch { /* the stream tells of lost contact */ } finally { busy = false; }
+}
+
+function showNumbers() {
+  if (!numbers) return;
+  live.takeNumbers(numbers);
+  control.takeNumbers(numbers);
+  if ($("view-line").hidden) return;
+  const { shift, hours, shift_before: past, latency } = numbers, hour = hours.at(-1), model = live.currentStatus()?.model;
+  $("yield-shift").textContent = percent(shift.yield);
+  $("yield-shift-more").textContent = `${t("of_parts", { ok: number(shift.counts.OK ?? 0), total: number(shift.total) })}${past.yield === null ? "" : `, ${t("before", { yield: percent(past.yield) })}`}`;
+  $("yield-hour").textContent = percent(hour.yield);
+  $("yield-hour-more").textContent = t("of_parts", { ok: number(hour.counts.OK ?? 0), total: number(hour.total) });
+  $("rate").textContent = number(numbers.rate_per_minute);
+  $("latency").textContent = latency ? `${number(latency.p50, 1)} ms` : "–";
+  $("latency-more").textContent = latency ? t("p99", { p95: number(latency.p95, 1), p99: number(latency.p99, 1) }) : "";
+  $("rejected-more").textContent = numbers.complete ? "" : t("since", { since: numbers.since?.slice(11, 16) });
+  parts.strip($("strip"), numbers.strip);
+  charts.trend($("trend"), numbers.trend, model);
+  charts.histogram($("histogram"), numbers.histogram, model);
+  charts.hours($("hours"), hours);
+  charts.causes($("causes"), numbers.reasons);
+}
+
+function subtitle(status) {
+  $("subtitle").textContent = [status.station, status.recipe && `${status.recipe.id} ${status.recipe.version}`, status.camera.id].filter(Boolean).join(" · ");
+  $("foot").textContent = t("trace", { config: status.config_sha256.slice(0, 12), model: status.model.sha256.slice(0, 12), software: status.software });
+}
+
+function show() {
+  const [view, seq] = (location.hash.slice(1) || "line").split("/");
+  const name = ["line", "parts", "control"].includes(view) ? view : "line";
+  for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== `view-${name}`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  if (name === "parts") parts.open(/^\d+$/.test(seq ?? "") ? Number(seq) : null);
+  if (name === "control") control.relabel();
+  dispatchEvent(new Event("resize"));
+  showNumbers();
+}
+
+function switchTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  kept.set("theme", root.dataset.theme);
+}
+
+function switchLanguage() {
+  setLanguage(language() === "en" ? "ko" : "en");
+  kept.set("language", language());
+  labelLanguage();
+  $("strip").replaceChildren();
+  live.relabel();
+  parts.relabel();
+  control.relabel();
+  if (live.currentStatus()) subtitle(live.currentStatus());
+  if (trouble) $("contact").textContent = t(trouble);
+  showNumbers();
+}
+
+function labelLanguage() {
+  const other = language() === "en" ? "ko" : "en";
+  $("language").textContent = other === "ko" ? "한국어" : "English";
+  $("language").lang = other;
+}
+
+main();

@@ -1,0 +1,135 @@
+// Single parts: search, detail, marks, export.
+
+import { $, act, badge, get, hasToken, make, moment, number, raw, toast, use } from "./dom.js";
+import { t } from "./texts.js";
+
+let before = null, selected = null, asked = null;
+
+export function start() {
+  $("search").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+  $("search").addEventListener("change", showExport);
+  $("older").addEventListener("click", () => search(true));
+}
+
+export function open(seq) {
+  if (!asked) search();
+  if (seq) show(seq);
+}
+
+export function relabel() { if (asked) search(); if (selected) show(selected); }
+
+function parameters() {
+  const found = new URLSearchParams();
+  for (const [name, value] of new FormData($("search"))) if (value) found.set(name, value.trim());
+  return found;
+}
+
+function showExport() { $("export").href = `/api/parts.csv?${parameters()}`; }
+
+async function search(more = false) {
+  const wanted = parameters();
+  showExport();
+  if (more && before) wanted.set("before", before);
+  asked = wanted;
+  try {
+    const found = await get(`/api/parts?${wanted}`);
+    if (asked !== wanted) return; // a newer question is on its way
+    before = found.before;
+    const rows = found.parts.map(line);
+    if (more) $("found").append(...rows); else $("found").replaceChildren(...rows);
+    $("older").hidden = before === null;
+    $("found-more").textContent = $("found").childElementCount ? "" : t("nothing_found");
+  } catch (error) {
+    $("found-more").textContent = error.message;
+  }
+}
+
+function line(part) {
+  return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
+    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, moment(part.utc)), make("td", {}, badge(part.result)),
+    make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
+}
+
+async function show(seq) {
+  selected = seq;
+  for (const row of $("found").children) row.setAttribute("aria-selected", Number(row.dataset.seq) === seq);
+  try {
+    const found = await get(`/api/parts/${seq}`);
+    if (selected === seq) detail(found);
+  } catch (error) {
+    $("detail").replaceChildren(make("p", { class: "empty" }, error.message));
+  }
+}
+
+function detail(found) {
+  const { verdict, pictures, feedback } = found;
+  $("detail").replaceChildren(
+    make("div", { class: "head" }, badge(verdict.result), make("strong", {}, `${t("number")} ${number(found.seq)}`), make("span", {}, moment(verdict.time.decided_utc))),
+    picture(verdict, pictures), marks(found, feedback), facts(found, verdict),
+    make("details", {}, make("summary", {}, t("everything")), make("pre", { tabindex: 0 }, JSON.stringify(found, null, 1))));
+}
+
+function picture(verdict, kinds) {
+  if (!kinds.length) return make("p", { class: "empty" }, t("no_snapshot"));
+  const words = { overlay: "overlay", picture: "plain", thumbnail: "thumbnail" };
+  const image = make("img", { alt: `${t("part")} ${verdict.seq}: ${t(verdict.result)}` });
+  const buttons = kinds.map((kind) => make("button", { type: "button", onclick: () => choose(kind) }, t(words[kind])));
+  function choose(kind) {
+    image.src = `/pictures/${verdict.id}/${kind}`;
+    kinds.forEach((other, i) => buttons[i].setAttribute("aria-pressed", other === kind));
+  }
+  choose(kinds.includes("overlay") ? "overlay" : kinds[0]);
+  return make("div", {}, image, make("div", { class: "row layers" }, ...buttons));
+}
+
+function marks(found, feedback) {
+  const box = make("div", { class: "row" });
+  if (feedback) box.append(make("strong", {}, t("marked", { mark: t(feedback.mark), by: feedback.by })));
+  if (!hasToken()) return box;
+  const { result } = found.verdict;
+  const offered = feedback ? ["none"] : result === "OK" ? ["missed_defect"] : result === "ERROR" ? [] : ["false_reject"];
+  for (const mark of offered) box.append(make("button", { type: "button", onclick: () => note(found.seq, mark) }, t(`mark_${mark}`)));
+  return box;
+}
+
+async function note(seq, mark) {
+  try {
+    await act("feedback", { seq, mark });
+    toast(t("mark_done"));
+    // The journal has it within a commit; then it is read again.
+    setTimeout(() => { show(seq); search(); }, 200);
+  } catch (error) { toast(t("failed", { why: error.message }), true); }
+}
+
+function facts(found, verdict) {
+  const { duration_ms: d } = verdict;
+  const stages = ["trigger_to_frame", "queue", "preprocess", "inference", "postprocess"].filter((s) => d[s] !== null).map((s) => `${s} ${d[s]} ms`).join(", ");
+  const kept = verdict.deadline_ms === null ? null : `${verdict.deadline_ms} ms, ${t(verdict.deadline_met ? "deadline_met" : "deadline_missed")}`;
+  const pairs = [
+    ["reason", t(verdict.reason) + (verdict.detail ? `: ${verdict.detail}` : "")],
+    ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
+    ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
+    ["part_id", verdict.part_id ?? "–"], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
+    ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
+    ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],
+    ["model", `${verdict.model.name} ${verdict.model.version}, ${verdict.model.precision}`],
+    ["image_hash", verdict.image.sha256], ["model_hash", verdict.model.sha256], ["config_hash", verdict.config_sha256],
+  ];
+  return make("dl", { class: "pairs" }, ...pairs.filter(([, value]) => value).flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+}
+
+export function strip(host, parts) {
+  if (!parts.length) return host.replaceChildren(make("li", {}, make("p", { class: "empty" }, t("none_rejected"))));
+  const have = new Map([...host.children].map((node) => [node.dataset.id, node]));
+  host.replaceChildren(...parts.map((part) => have.get(part.id) ?? card(part)));
+}
+
+function card(part) {
+  const thumb = make("div", { class: "thumb" });
+  const image = make("img", { src: `/pictures/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: () => thumb.replaceChildren(use(`shape-${part.result}`, { class: `t-${part.result}` })) });
+  thumb.append(image);
+  const label = `${t("number")} ${part.seq}: ${t(part.result)}, ${t(part.reason)}`;
+  return make("li", { "data-id": part.id }, make("a", { href: `#parts/${part.seq}`, "aria-label": label, title: label }, thumb,
+    make("div", { class: "line" }, badge(part.result), make("span", {}, part.score === null ? "" : number(part.score, 2)), make("time", {}, part.utc.slice(11, 19)))));
+}
