@@ -42,9 +42,10 @@ FEW: dict[str, dict[str, Any]] = {
     "fastflow": {"layers": ("layer2", "layer3"), "flow_steps": 2, "epochs": 12},
     "ganomaly": {
         "channels": 4,
-        "latent": 20,
-        "epochs": 200,
-        "patience": 200,
+        "latent": 10,
+        "epochs": 150,
+        "patience": 150,
+        "batch_size": 4,
         "learning_rate": 4e-3,
     },
     "padim": {"feature_count": 12},
@@ -52,9 +53,11 @@ FEW: dict[str, dict[str, Any]] = {
     "reverse_distillation": {"layers": ("layer1", "layer2"), "epochs": 25},
     "stfpm": {"epochs": 12},
     "supersimplenet": {
-        "hidden": 32,
-        "epochs": 12,
-        "learning_rate": 1e-2,
+        "layers": ("layer2",),
+        "hidden": 64,
+        "noise": 1.0,
+        "epochs": 50,
+        "learning_rate": 5e-3,
         "adaptor_rate": 3e-3,
     },
 }

@@ -90,7 +90,8 @@ class PaDiM(StatisticalModel):
         self.covariance = settings.covariance
         square = (self.width,) if self.covariance == FULL else ()
         self.register_buffer("whitening", torch.empty(0, self.width, *square))
-        self.register_buffer("whitened_mean", torch.empty(0, self.width))
+        column = (1,) if self.covariance == FULL else ()
+        self.register_buffer("whitened_mean", torch.empty(0, self.width, *column))
         self.rank = min(settings.rank, max(self.width - 1, 1))
         if self.covariance == LOW_RANK:
             self.register_buffer("subspace", torch.empty(0, self.rank, self.width))

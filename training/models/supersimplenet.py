@@ -39,7 +39,7 @@ class SuperSimpleNetSettings(TrainedSettings):
 
     Attributes:
         layers: layers of the backbone whose features are joined.
-        noise: deviation of the noise, in deviations of the features: of any backbone the same.
+        noise: deviation of the noise, in shares of the features' own.
         adaptor_rate: learning rate of the adaptor; ``learning_rate`` is that of the heads.
         weight_decay: of the heads.
         hidden: channels of the segmentation head.
@@ -94,18 +94,18 @@ class SuperSimpleNet(TrainedModel):
                 nn.Conv2d(self.channels + 1, 128, 5, padding=2), nn.BatchNorm2d(128), nn.ReLU()
             )
             self.verdict = nn.Linear(2 * 128 + 2, 1)
-        self.register_buffer("deviation", torch.ones(1, self.channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(()))
 
     def begin(self, pictures: Iterable[Tensor]) -> None:
-        """Measure the deviation of every channel, on all pictures."""
+        """Measure the deviation of the features, so that noise and heads suit any backbone."""
+        self.deviation.fill_(1.0)
         count, total = 0, torch.zeros(2, self.channels, dtype=torch.float64)
         for batch in pictures:
             features = self.embed(batch).double().cpu()
             total += torch.stack([features.sum((0, 2, 3)), features.square().sum((0, 2, 3))])
             count += features[:, 0].numel()
         mean, squares = total / count
-        variance = (squares - mean.square()).clamp(min=1e-12)
-        self.deviation.copy_(variance.sqrt().float()[None, :, None, None])
+        self.deviation.fill_(float((squares - mean.square()).mean().clamp(min=1e-12).sqrt()))
 
     def optimizers(self) -> Sequence[Optimizer]:
         heads = [self.segmentation, self.classification, self.verdict]
@@ -130,7 +130,7 @@ class SuperSimpleNet(TrainedModel):
         adapted = self.adaptor(raw)
         masks = self.masks(2 * len(raw), random).to(raw.device)
         noise = torch.randn(2 * len(raw), *raw.shape[1:], generator=random).to(raw.device)
-        noise = noise * self.settings.noise * self.deviation * masks
+        noise = noise * self.settings.noise * masks
         raw, adapted = raw.repeat(2, 1, 1, 1) + noise, adapted.repeat(2, 1, 1, 1) + noise
         logits, scores = self.heads(raw, adapted)
         labels = masks.flatten(1).amax(1)
@@ -147,12 +147,15 @@ class SuperSimpleNet(TrainedModel):
         return Prediction(score, self.smoothing.at_grid(logits.squeeze(1)))
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """Join the layers at twice the first one's resolution, averaged over 3×3 (III-A)."""
+        """Join the layers at twice the first one's resolution, averaged over 3×3 (III-A).
+
+        In shares of their mean deviation, where the original takes them as the backbone gives them.
+        """
         joined = [
             F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
             for feature in self.extractor(pictures)
         ]
-        return self.pool(torch.cat(joined, 1))
+        return self.pool(torch.cat(joined, 1)) / self.deviation
 
     def heads(self, raw: Tensor, adapted: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits per position, ``(N, 1, h, w)``, and per picture, ``(N,)`` (III-C)."""
