@@ -300,6 +300,11 @@ def test_a_perfect_separation_of_few_pictures_is_no_proof() -> None:
     assert few.method == "Newcombe"
 
 
+def test_drawing_again_shows_no_certainty_of_a_perfect_separation() -> None:
+    scores, labels = np.arange(8.0), np.arange(8) >= 4
+    assert bootstrap_interval(f1_max, scores, labels, np.random.default_rng(0)) is None
+
+
 def test_every_interval_names_its_method_and_holds_its_figure() -> None:
     scores, labels = scores_of(np.random.default_rng(1), 30, 20, 1.0)
     found = auroc_interval(scores, labels)

@@ -19,6 +19,7 @@ Field = NDArray[np.float32]
 PREFIX = "synthetic-"
 
 _ATTEMPTS = 12
+_FINEST = 256  # rows or columns that noise is drawn with
 _LEAST_CHANGE = 8.0  # mean of 255 levels; less could not be told from noise by anybody
 
 
@@ -69,11 +70,14 @@ def paste_defect(pixels: Pixels, flaw: Flaw) -> tuple[Pixels, NDArray[np.uint8]]
 def _perlin(colour: Field, random: np.random.Generator) -> tuple[Field, Field]:
     """Uneven patches of another texture (Zavrtanik et al., DRAEM, 2021)."""
     height, width = colour.shape[:2]
-    noise = _noise(height, width, random)
+    # The noise has no finer structure than this; large pictures would take seconds.
+    shrink = max(1.0, max(height, width) / _FINEST)
+    rows, columns = max(8, round(height / shrink)), max(8, round(width / shrink))
     share = random.uniform(0.004, 0.04)
-    window = _window(height, width, random, 0.12, 0.3)
-    level = np.quantile(noise * window, 1.0 - share)
-    cover = np.clip((noise * window - level) * 12.0, 0.0, 1.0).astype(np.float32)
+    hill = _noise(rows, columns, random) * _window(rows, columns, random, 0.12, 0.3)
+    level = np.quantile(hill, 1.0 - share)
+    enlarged = cv2.resize(hill, (width, height), interpolation=cv2.INTER_CUBIC)
+    cover = np.clip((enlarged - np.float32(level)) * np.float32(12.0), 0.0, 1.0)
     return cover * np.float32(random.uniform(0.5, 1.0)), _elsewhere(colour, random)
 
 

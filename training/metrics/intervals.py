@@ -47,9 +47,11 @@ def bootstrap_interval(
     labels: Labels,
     random: np.random.Generator,
 ) -> Interval | None:
-    """Return the percentile bootstrap interval of any metric; None where there is no metric.
+    """Return the percentile bootstrap interval of any metric.
 
-    Good and defective pictures are drawn again each by themselves, 1,000 times.
+    Good and defective pictures are drawn again each by themselves, 1,000 times. None where there is
+    no metric, or where every draw gives the same: a perfect separation of few pictures is no
+    certainty, and drawing them again cannot show it.
     """
     if metric(scores, labels) is None:
         return None
@@ -62,7 +64,7 @@ def bootstrap_interval(
         if value is not None:
             found.append(value)
     low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(float(low), float(high), "bootstrap")
+    return Interval(float(low), float(high), "bootstrap") if low < high else None
 
 
 def share_interval(hits: int, count: int) -> Interval | None:
