@@ -10,18 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
-
-from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.config import MqttSettings, granted_path
-from edge.errors import StationError
 from edge.journal.records import JournalError
 from edge.messaging import announcements as said
 from edge.messaging import state as states
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.commands import Accepted, CommandGate, Refused
-from edge.messaging.connection import Broker, Connection, ConnectionRefused, Incoming, WakeUp
+from edge.messaging.connection import Broker, Connection, Incoming, WakeUp
 from edge.messaging.control import (
     RESPONSE_SCHEMA,
     Answer,
@@ -31,9 +27,11 @@ from edge.messaging.control import (
     Trigger,
     answer_payload,
 )
+from edge.messaging.delivery import Delivery, Intervals
+from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Dialer, Patience
 from edge.messaging.event import Event, Severity
 from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
-from edge.messaging.state import Condition, State, StationReport, state_payload, will_payload
+from edge.messaging.state import Condition, State, StationReport, state_payload
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.tls import tls_context
 
@@ -41,52 +39,12 @@ log = logging.getLogger(__name__)
 
 STOPPED_LIMIT_S = 2.0
 BACK_OFF_S = (1.0, 60.0)
-# A connection that lasted so long starts the back-off over.
-STABLE_S = 10.0
-# So many shorter ones in a row are told: a fight over the name, with brokers that do not say so.
-MOST_SHORT_CONNECTIONS = 3
 SESSION_TAKEN_OVER = 0x8E
 TAKEN_OVER_SHOWN_S = 600.0
 # Hand-shakes and answers that may wait for the broker to take them.
 MOST_WAITING = 256
 # Should a wake-up be missed, the journal is looked at so often all the same.
 LOOK_INTERVAL_S = 1.0
-
-
-class VerdictsUndelivered(StationError):
-    """The broker did not acknowledge every verdict; they wait in the journal (EX_TEMPFAIL)."""
-
-    exit_code = 75
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """How often what is said, in seconds."""
-
-    state_s: float = 30.0
-    metrics_s: float = 10.0
-    last_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Where the records are.
-
-    Attributes:
-        connected: there is a connection to the broker.
-        complete: the broker has every record, but for dead letters.
-        acknowledged: records the broker took in this run.
-        dead_letters: records given up in this run; each is an event.
-        nobody_listens: the broker had nobody to give the newest verdict to.
-        refusing: the broker does not take records at present.
-    """
-
-    connected: bool
-    complete: bool
-    acknowledged: int
-    dead_letters: int
-    nobody_listens: bool
-    refusing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +97,12 @@ class MqttPublisher:
             ConfigurationInvalid: the certificates cannot be loaded.
             JournalError: the outbox cannot be read.
         """
-        self._settings = settings
         self._topic = settings.topic
         tls = None
         if settings.tls:
             key = settings.key_file and str(granted_path(Path(settings.key_file))[0])
             tls = tls_context(settings.ca_file, settings.certificate_file, key)
-        self._broker = Broker(
+        broker = Broker(
             host=settings.host,
             port=settings.port,
             client_id=self._topic.client_id,
@@ -158,8 +115,7 @@ class MqttPublisher:
         self._report = report
         self._metrics = metrics
         self._intervals = intervals
-        self._back_off_s = back_off_s
-        self._jitter = jitter
+        self._patience = Patience(back_off_s, jitter)
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._stopping = threading.Event()
@@ -176,10 +132,10 @@ class MqttPublisher:
         self._delivery = Delivery(False, False, 0, 0, False, False)
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
+        self._dialer = Dialer(
+            broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
+        )
         self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
-        self._version = MQTTProtocolVersion.MQTTv5
-        self._session = ""
-        self._complaint = ""
         self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
         self._last_said: bytes | None = None
         self._taken_over_s = float("-inf")
@@ -256,10 +212,8 @@ class MqttPublisher:
 
     def run(self) -> None:
         """Connect, serve, reconnect until ``stop``; the body of the network thread."""
-        delay_s = self._back_off_s[0]
-        short = 0
         while not self._stopping.is_set():
-            connection = self._connect()
+            connection = self._dialer.connect()
             if connection is not None:
                 began_s = time.monotonic()
                 try:
@@ -267,18 +221,10 @@ class MqttPublisher:
                 finally:
                     connection.hang_up()
                     self._after(connection)
-                # A connection that ends at once is a fight over the name, or a broker in trouble.
-                short += 1
-                if time.monotonic() - began_s > STABLE_S:
-                    delay_s = self._back_off_s[0]
-                    short = 0
-                if short == MOST_SHORT_CONNECTIONS:
+                lasted_s = time.monotonic() - began_s
+                if self._patience.ended(lasted_s, _taken_over(connection)):
                     self._tell_of_short_connections()
-                if _taken_over(connection):
-                    delay_s = self._back_off_s[1]
-            # ±50 %, so that the stations of a plant do not all come back at once.
-            self._rest(delay_s * (0.5 + self._jitter()))
-            delay_s = min(delay_s * 2, self._back_off_s[1])
+            self._rest(self._patience.delay_s())
 
     def _rest(self, delay_s: float) -> None:
         """Wait before the next attempt, and watch how old the rows become."""
@@ -291,39 +237,11 @@ class MqttPublisher:
         try:
             self._relay.observe(self._clock_ns())
         except JournalError as error:
-            self._complain(f"{error} Verdicts wait; reading again.")
-
-    def _connect(self) -> Connection | None:
-        for version in dict.fromkeys((self._version, MQTTProtocolVersion.MQTTv311)):
-            self._session = str(uuid4())
-            try:
-                connection = Connection(
-                    self._broker,
-                    version,
-                    self._topic.state,
-                    to_json(will_payload(self._session)),
-                    self._wake_up,
-                    self._stopping.is_set,
-                    self._topic.subscriptions,
-                )
-            except ConnectionRefused as error:
-                may_fall_back = version is MQTTProtocolVersion.MQTTv5
-                if may_fall_back and error.version_refused:
-                    log.info("%s does not speak MQTT 5; using 3.1.1", self._settings.url)
-                    self._version = MQTTProtocolVersion.MQTTv311
-                elif not (may_fall_back and error.unanswered) or self._stopping.is_set():
-                    self._complain(f"{error} Inspection goes on, verdicts wait; trying again.")
-                    return None
-            else:
-                name = "5" if version is MQTTProtocolVersion.MQTTv5 else "3.1.1"
-                log.info("connected to %s with MQTT %s", self._settings.url, name)
-                self._complaint = ""
-                return connection
-        return None
+            self._dialer.complain(f"{error} Verdicts wait; reading again.")
 
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it ends or ``stop``."""
-        self._relay.begin(self._session)
+        self._relay.begin(self._dialer.session)
         self._due_s = dict.fromkeys(self._due_s, 0.0)
         with self._changed:
             self._meta_due = True
@@ -335,7 +253,9 @@ class MqttPublisher:
             connection.turn(self._wait_s())
             self._take(connection)
             if self._relay.forgotten(self._clock_ns()):
-                self._complain("the broker does not acknowledge what it was sent; reconnecting")
+                self._dialer.complain(
+                    "the broker does not acknowledge what it was sent; reconnecting"
+                )
                 break
         if self._stopping.is_set():
             self._say_goodbye(connection)
@@ -376,7 +296,7 @@ class MqttPublisher:
             report_changed, self._report_changed = self._report_changed, False
             state = self._effective_state(now_s)
         if meta_due:
-            content = said.meta_payload(self._meta, self._topic, self._session)
+            content = said.meta_payload(self._meta, self._topic, self._dialer.session)
             self._publish(connection, self._topic.meta, content, said.META_SCHEMA, retain=True)
         key = (state.condition, state.reasons, state.since_utc)
         if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
@@ -400,7 +320,7 @@ class MqttPublisher:
                 if not self._outgoing:
                     return
                 message = self._outgoing.popleft()
-            content = to_json(message.payload(self._session)).encode()
+            content = to_json(message.payload(self._dialer.session)).encode()
             connection.publish(
                 message.topic, content, message.schema, correlation=message.correlation
             )
@@ -418,7 +338,7 @@ class MqttPublisher:
         try:
             self._relay.fill(connection, self._clock_ns())
         except JournalError as error:
-            self._complain(f"{error} Verdicts wait; reading again.")
+            self._dialer.complain(f"{error} Verdicts wait; reading again.")
             self._relay.pause(self._clock_ns())
 
     def _take(self, connection: Connection) -> None:
@@ -460,7 +380,7 @@ class MqttPublisher:
         return min(self._relay.wait_limit_s(self._clock_ns()), max(due_s - time.monotonic(), 0.0))
 
     def _publish_state(self, connection: Connection, state: State) -> int:
-        content = state_payload(state, self._session, self._report())
+        content = state_payload(state, self._dialer.session, self._report())
         return self._publish(connection, self._topic.state, content, states.SCHEMA, retain=True)
 
     def _publish_metrics(self, connection: Connection) -> None:
@@ -479,7 +399,7 @@ class MqttPublisher:
             counters={**metrics.counters, **counters},
             gauges={**metrics.gauges, **gauges},
         )
-        content = said.metrics_payload(whole, self._session, self._utc_ns())
+        content = said.metrics_payload(whole, self._dialer.session, self._utc_ns())
         self._publish(connection, self._topic.metrics, content, said.METRICS_SCHEMA, qos=0)
 
     def _publish(
@@ -550,12 +470,6 @@ class MqttPublisher:
     def _become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
         since = utc_text(self._utc_ns())
         self._state = replace(self._state, condition=condition, reasons=reasons, since_utc=since)
-
-    def _complain(self, message: str) -> None:
-        """Log a fault once, not at every attempt."""
-        if message != self._complaint:
-            self._complaint = message
-            log.warning("%s", message)
 
 
 def _taken_over(connection: Connection) -> bool:

@@ -10,8 +10,9 @@ from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.messaging.announcements import Meta, Metrics
 from edge.messaging.control import ControlMessages
+from edge.messaging.delivery import VerdictsUndelivered
 from edge.messaging.event import Event
-from edge.messaging.publisher import MqttPublisher, VerdictsUndelivered
+from edge.messaging.publisher import MqttPublisher
 from edge.messaging.state import Condition, State, StationReport
 from edge.messaging.text import utc_text
 from edge.station.worker import Failures, Worker

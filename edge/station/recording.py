@@ -13,8 +13,8 @@ from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.messaging.announcements import Meta, Metrics
 from edge.messaging.control import Answer, ControlMessages
+from edge.messaging.delivery import VerdictsUndelivered
 from edge.messaging.event import Event, Severity
-from edge.messaging.publisher import VerdictsUndelivered
 from edge.messaging.standard_output import StandardOutput
 from edge.messaging.state import JournalReport, StationReport
 from edge.messaging.verdict import Verdict

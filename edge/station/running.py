@@ -144,7 +144,7 @@ class Running:
             StationRules(
                 deadline_ms=settings.decision.deadline_ms,
                 max_age_ms=None if camera.can_wait else settings.camera.supervision.max_age_ms,
-                most_parts=1 if self._once and not camera.can_wait else None,
+                most_parts=1 if self._once and self._watch.status is not None else None,
             ),
             triggering=self._triggering,
             beats=Beats.of(

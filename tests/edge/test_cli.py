@@ -17,7 +17,6 @@ import pytest
 from edge.cli import main
 from tests.edge.broker import GENEROUS_S, Broker, free_port
 from tests.edge.conftest import EdgeRun, edge_run_command
-from tests.edge.network_camera import NetworkCamera
 from tests.small_bundle import defective_picture, good_picture, write_bundle, write_pictures
 
 
@@ -115,7 +114,7 @@ def test_strange_pictures_are_errors_and_the_run_goes_on(
         (["--camera", "{d}/none", "--model", "{b}"], 78, "no such file or folder"),
         (["--camera", "{d}/empty", "--model", "{b}"], 78, "holds no pictures"),
         (["--camera", "ftp://x", "--model", "{b}"], 78, "no camera has the scheme"),
-        (["--camera", "/dev/video77", "--model", "{b}"], 69, "no such camera"),
+        (["--camera", "/dev/video77", "--model", "{b}", "--once"], 69, "no such camera"),
         (["--camera", "{f}", "--model", "{d}/none.xml"], 78, "cannot be read"),
         (["--camera", "{f}"], 78, "--model BUNDLE.xml"),
         (["--model", "{b}"], 78, "--camera URI"),
@@ -225,24 +224,6 @@ def test_undelivered_verdicts_are_told_and_the_run_does_not_succeed(
     assert run.returncode == 75
     assert "Nothing is lost: they wait in" in run.stderr
     assert "5 parts: 3 OK, 2 NOK" in run.stderr
-
-
-def test_a_lost_camera_is_a_verdict_a_state_and_an_exit_code(
-    edge_run: EdgeRun, bundle: Path, running_broker: Broker
-) -> None:
-    camera = NetworkCamera(frames=3, then_silent=False)
-
-    run = edge_run("--camera", camera.uri, "--model", bundle, "--mqtt", running_broker.url)
-
-    camera.close()
-    assert run.returncode == 69
-    assert "the camera stopped giving frames" in run.stderr
-    assert "geheim" not in run.stderr
-    received = running_broker.collect("/verdict", lambda got: len(got) >= 1)
-    assert (received[-1]["result"], received[-1]["reason"]) == ("ERROR", "camera_lost")
-    states = running_broker.collect("/state", lambda got: got[-1]["state"] == "stopped")
-    assert [state["state"] for state in states][-3:] == ["online", "degraded", "stopped"]
-    assert states[-1]["reasons"] == ["camera_lost"]
 
 
 def test_a_killed_station_is_offline_for_everybody(

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.clock_sync import ClockSource
-from edge.messaging.publisher import Intervals
+from edge.messaging.delivery import Intervals
 from edge.messaging.state import Condition, JournalReport, StationReport
 from tests.edge.broker import Broker, Messages, free_port
 from tests.edge.relaying import (

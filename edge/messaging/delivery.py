@@ -1,0 +1,41 @@
+"""Where the records of a station are on their way to the broker."""
+
+from dataclasses import dataclass
+
+from edge.errors import StationError
+
+
+class VerdictsUndelivered(StationError):
+    """The broker did not acknowledge every verdict; they wait in the journal (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often what is said, in seconds."""
+
+    state_s: float = 30.0
+    metrics_s: float = 10.0
+    last_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where the records are.
+
+    Attributes:
+        connected: there is a connection to the broker.
+        complete: the broker has every record, but for dead letters.
+        acknowledged: records the broker took in this run.
+        dead_letters: records given up in this run; each is an event.
+        nobody_listens: the broker had nobody to give the newest verdict to.
+        refusing: the broker does not take records at present.
+    """
+
+    connected: bool
+    complete: bool
+    acknowledged: int
+    dead_letters: int
+    nobody_listens: bool
+    refusing: bool
