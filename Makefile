@@ -28,11 +28,11 @@ demo-bundle: $(DEV)/installed
 	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors -o configs/demo/bottle.xml
 
 test: packages $(DEV)/installed lint
-	$(DEV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadfile
 
 # The same promises for longer: faults that are rare, kill and restart for hours if you like.
 soak: packages $(DEV)/installed
-	EDGE_SOAK=1 $(DEV)/bin/python -m pytest tests/edge
+	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed
