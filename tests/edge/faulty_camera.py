@@ -147,9 +147,11 @@ class FaultyCamera:
             case Fault.WAITED_IN_CAMERA | Fault.WAITED_IN_DRIVER:
                 frame = self._exposed(good_picture(self._count), part)
                 then_ns = frame.captured_ns - LONG_AGO_NS
-                if fault is Fault.WAITED_IN_DRIVER:
-                    frame = replace(frame, captured_ns=then_ns)
-                self._give(replace(frame, telemetry=Telemetry(device_ns=then_ns - OWN_ZERO_NS)))
+                if fault is Fault.WAITED_IN_CAMERA:
+                    of_camera = Telemetry(device_ns=then_ns - OWN_ZERO_NS)
+                    self._give(replace(frame, telemetry=of_camera))
+                else:  # of which the camera says no time
+                    self._give(replace(frame, captured_ns=then_ns, telemetry=Telemetry()))
             case Fault.INCOMPLETE:
                 frame = self._exposed(good_picture(self._count), part)
                 self._give(replace(frame, status=FrameStatus.INCOMPLETE, detail="lost packets"))
