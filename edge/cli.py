@@ -194,7 +194,10 @@ def _seconds(text: str) -> float:
 def _utc_ns(text: str) -> int:
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6) * 1000
+    nanoseconds = round(moment.timestamp() * 1e6) * 1000
+    if not 0 <= nanoseconds < 2**63:  # what the journal holds: until the year 2262
+        raise ValueError
+    return nanoseconds
 
 
 def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "Settings":

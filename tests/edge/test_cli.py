@@ -378,5 +378,51 @@ def test_help_names_every_option(edge_run: EdgeRun) -> None:
     run = edge_run("--help")
 
     assert run.returncode == 0
-    for option in ("--camera", "--model", "--config", "--mqtt", "--station", "--save", "--once"):
-        assert option in run.stdout
+    inspecting = ("--camera", "--model", "--config", "--mqtt", "--station", "--save", "--once")
+    looking = ("--check", "--doctor", "--list-cameras", "--capture", "--journal", "--tune")
+    assert all(option in run.stdout for option in (*inspecting, *looking))
+
+
+def test_the_journal_is_shown_written_as_csv_and_verified(
+    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+) -> None:
+    journal, config, table = tmp_path / "journal", tmp_path / "station.yaml", tmp_path / "nok.csv"
+    config.write_text(f"camera: {{uri: {pictures}}}\njournal: {{folder: {journal}}}\n")
+    edge_run("--config", config, "--model", bundle, "--once")
+
+    shown = edge_run("--journal", "--config", config, "-n", "2", "--kind", "verdict")
+    written = edge_run("--journal", journal, "--csv", table, "--result", "NOK")
+    later = edge_run("--journal", journal, "--since", "2200-01-01", "--csv", tmp_path / "none.csv")
+    verified = edge_run("--journal", journal, "--verify")
+
+    assert shown.returncode == written.returncode == later.returncode == verified.returncode == 0
+    assert len(shown.stdout.splitlines()) == 3
+    assert f"{table}: 2 rows" in written.stdout and "none.csv: 0 rows" in later.stdout
+    assert "none is missing" in verified.stdout
+
+
+def test_a_journal_that_is_nowhere_is_told(edge_run: EdgeRun, tmp_path: Path) -> None:
+    nowhere = edge_run("--journal")
+    empty = edge_run("--journal", tmp_path)
+
+    assert nowhere.returncode == 78 and "--journal DIR" in nowhere.stderr
+    assert empty.returncode != 0 and "there is no journal" in empty.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--doctor", "--check"],
+        ["-n", "0"],
+        ["--every", "-1"],
+        ["--since", "yesterday"],
+        ["--since", "2999-01-01"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused_with_the_usage(
+    edge_run: EdgeRun, wrong: list[str]
+) -> None:
+    run = edge_run(*wrong)
+
+    assert run.returncode == 2
+    assert "usage: edge-run" in run.stderr
