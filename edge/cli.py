@@ -5,21 +5,17 @@ import logging
 import sys
 import time
 from collections.abc import Collection
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import edge
+from edge.command_line import CAPTURED, PROGRAM, ROWS, parser
 from edge.errors import StationError
 
 if TYPE_CHECKING:
     from edge.config import Settings
 
-PROGRAM = "edge-run"
 _BENCHMARK_FRAMES = 16
 _BENCHMARK_PAIRS = 60
-_CAPTURED = 50
-_ROWS = 20
 _INTERRUPTED = 130
 # What stands for a section that an action does not use.
 _PLACEHOLDERS = {
@@ -27,12 +23,11 @@ _PLACEHOLDERS = {
     "model": ("path", "none.xml"),
     "mqtt": ("url", "mqtt://localhost"),
 }
-LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return the exit code of the process."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     _log_to_stderr(options.log_level)
     try:
         return _act(options)
@@ -72,132 +67,6 @@ def _act(options: argparse.Namespace) -> int:
     else:
         _run(_settings(options), options)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        PROGRAM,
-        description="Inspect every part that a camera sees, and say OK or not.",
-        epilog="Verdicts go to the broker of --mqtt, or to standard output as JSON lines. "
-        "Logs go to standard error.",
-    )
-    parser.add_argument(
-        "--camera",
-        metavar="URI",
-        help="folder, glob, picture or video file; watch://FOLDER; gige://…, usb3://…; 0, "
-        "/dev/v4l/by-id/NAME; rtsp://…, http://…",
-    )
-    parser.add_argument("--model", metavar="BUNDLE.xml", help="model made by export-model")
-    parser.add_argument(
-        "--config", metavar="STATION.yaml", type=Path, help="settings; the options here go first"
-    )
-    parser.add_argument("--mqtt", metavar="mqtt://HOST:PORT", help="publish to this broker")
-    parser.add_argument(
-        "--station", metavar="SITE/LINE/STATION/CAMERA", help="name of this station in topics"
-    )
-    parser.add_argument("--save", metavar="DIR", help="write an overlay picture of every part")
-    parser.add_argument("--rate", metavar="FPS", type=float, help="pace of pictures from files")
-    parser.add_argument(
-        "--once",
-        action="store_true",
-        help="inspect each picture once and end; of a live camera, one",
-    )
-    _add_actions(parser.add_mutually_exclusive_group())
-    _add_action_options(parser)
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {edge.__version__}")
-    return parser
-
-
-def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
-    """What to do instead of inspecting."""
-    group.add_argument(
-        "--check", action="store_true", help="validate settings and model, print them, open nothing"
-    )
-    group.add_argument(
-        "--doctor",
-        action="store_true",
-        help="look at camera, network, disks, broker, model and this PC; each line says good, or "
-        "what to do; changes nothing",
-    )
-    group.add_argument(
-        "--list-cameras", action="store_true", help="show the cameras there are, with their URIs"
-    )
-    group.add_argument(
-        "--capture",
-        metavar="DIR",
-        type=Path,
-        help="write training pictures into DIR/good, with exactly the station's settings",
-    )
-    group.add_argument(
-        "--journal",
-        metavar="DIR",
-        nargs="?",
-        const="",
-        help="show the newest records of the journal; DIR, or the one of the settings",
-    )
-    group.add_argument(
-        "--tune",
-        action="store_true",
-        help="measure how this PC runs the model best, and keep it beside the settings",
-    )
-    group.add_argument(
-        "--benchmark",
-        action="store_true",
-        help="measure the frame path beside the bare network, on this model and camera",
-    )
-
-
-def _add_action_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-n",
-        dest="count",
-        metavar="COUNT",
-        type=_positive,
-        help=f"pictures to capture (default {_CAPTURED}), or records of the journal to show "
-        f"(default {_ROWS})",
-    )
-    parser.add_argument(
-        "--every",
-        metavar="SECONDS",
-        type=_seconds,
-        default=0.0,
-        help="with --capture: least time between two pictures",
-    )
-    journal = parser.add_argument_group("with --journal")
-    journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")
-    journal.add_argument("--verify", action="store_true", help="follow the hash chain")
-    journal.add_argument("--kind", choices=("verdict", "event"))
-    journal.add_argument("--result", choices=("OK", "NOK", "NOT_DECIDABLE", "ERROR"))
-    journal.add_argument("--part", metavar="ID", help="of this part only")
-    journal.add_argument("--from-seq", metavar="SEQ", type=int)
-    journal.add_argument("--to-seq", metavar="SEQ", type=int)
-    journal.add_argument("--since", metavar="UTC", type=_utc_ns, help="2026-01-31T23:59 or a day")
-    journal.add_argument("--until", metavar="UTC", type=_utc_ns)
-    journal.add_argument("--waiting", action="store_true", help="not at the broker yet")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.0 <= seconds <= 86_400.0:
-        raise ValueError
-    return seconds
-
-
-def _utc_ns(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    nanoseconds = round(moment.timestamp() * 1e6) * 1000
-    if not 0 <= nanoseconds < 2**63:  # what the journal holds: until the year 2262
-        raise ValueError
-    return nanoseconds
 
 
 def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "Settings":
@@ -265,7 +134,7 @@ def _capture(options: argparse.Namespace) -> int:
     # Before there are pictures there is no model, and no broker is told of them.
     settings = _settings(options, ("model", "mqtt"))
     with Stopper() as stopper:
-        wanted = options.count or _CAPTURED
+        wanted = options.count or CAPTURED
         capture_pictures(
             settings.camera,
             options.capture,
@@ -302,7 +171,7 @@ def _journal(options: argparse.Namespace) -> int:
         to_utc_ns=options.until,
         waiting=options.waiting,
     )
-    return run_journal_command(folder, wanted, options.count or _ROWS, options.csv, options.verify)
+    return run_journal_command(folder, wanted, options.count or ROWS, options.csv, options.verify)
 
 
 def _check(settings: "Settings") -> str:
