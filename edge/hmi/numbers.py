@@ -144,8 +144,8 @@ class Numbers:
     def _made(self, now: datetime) -> dict[str, Any]:
         recent = list(self._recent)
         this_hour = now.replace(minute=0, second=0, microsecond=0)
-        shift = self._shift_begin(now)
-        before = self._shift_begin(shift - timedelta(seconds=1))
+        shift = self.shift_begin(now)
+        before = self.shift_begin(shift - timedelta(seconds=1))
         shift_ns = _ns(shift)
         return {
             "now": now.isoformat(timespec="seconds"),
@@ -184,7 +184,7 @@ class Numbers:
             "yield": counts["OK"] / total if total else None,
         }
 
-    def _shift_begin(self, moment: datetime) -> datetime:
+    def shift_begin(self, moment: datetime) -> datetime:
         """Return when the shift of a moment began."""
         midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
         begun = [midnight + shift for shift in self._shifts if midnight + shift <= moment]

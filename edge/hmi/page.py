@@ -45,8 +45,9 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
 # A process that served so long had a good start; the next one may come at once.
 GOOD_START_S = 60.0
 END_LIMIT_S = 3.0
-# A process that has read nothing for so long will not.
-STUCK_S = 15.0
+# A process that gives no sign of life for so long will not; it gives one every other second.
+STUCK_S = 8.0
+STARTING_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Page:
         self._ending = threading.Event()
         self._serving: _Serving | None = None
         self._ears: threading.Thread | None = None
-        self._fed_s = 0.0
+        self._heard_s = 0.0
         self._threads = [
             threading.Thread(target=self._kept_alive, name="page", daemon=True),
             threading.Thread(target=self._do_deeds, name="page deeds", daemon=True),
@@ -141,7 +142,7 @@ class Page:
         )
 
     def _serve(self) -> None:
-        self._fed_s = time.monotonic()
+        self._heard_s = time.monotonic()
         self._serving = serving = self._spawned()
         link = serving.link
         link.send("hello", self._hello())
@@ -153,8 +154,7 @@ class Page:
         shown: Verdict | None = None
         with_picture = False
         while not self._ending.wait(LOOK_S):
-            self._fed_s = now_s = time.monotonic()
-            latest = self._latest
+            now_s, latest = time.monotonic(), self._latest
             if now_s - status_s >= STATUS_S:
                 status_s = now_s
                 link.send("status", self._status())
@@ -212,6 +212,7 @@ class Page:
 
     def _take(self, message: Message, link: Link) -> None:
         content = message.content
+        self._heard_s = time.monotonic()
         if message.kind == "watched":
             self._watched = bool(content["watched"])
         elif message.kind == "serving":
@@ -247,11 +248,12 @@ class Page:
     # The other process.
 
     def _end_if_stuck(self) -> None:
-        """End a process that reads nothing any more; the page's thread starts the next."""
+        """End a process that is alive and does nothing; the page's thread starts the next."""
         serving = self._serving
-        if serving is not None and time.monotonic() - self._fed_s > STUCK_S:
+        limit_s = STUCK_S if self.address else STARTING_LIMIT_S
+        if serving is not None and time.monotonic() - self._heard_s > limit_s:
             log.warning("the process of the page hangs; starting it again")
-            self._fed_s = time.monotonic()
+            self._heard_s = time.monotonic()
             serving.process.kill()
 
     def _spawned(self) -> _Serving:

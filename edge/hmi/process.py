@@ -37,6 +37,7 @@ NICENESS = 10
 SILENCE_LIMIT_S = 10.0
 UNREAD_LIMIT_MS = 20_000
 SEND_BUFFER_BYTES = 256 * 1024
+LIFE_S = 2.0
 DEED_LIMIT_S = 600.0
 END_LIMIT_S = 2.0
 
@@ -52,6 +53,12 @@ class StationLink:
     def watched(self, watched: bool) -> None:
         """Tell whether anybody looks at pictures."""
         self._tell("watched", {"watched": watched})
+
+    async def live(self) -> None:
+        """Give a sign of life, again and again."""
+        while True:
+            await asyncio.sleep(LIFE_S)
+            self._tell("alive", {})
 
     def serving(self, address: str) -> None:
         """Tell where the page is."""
@@ -181,7 +188,9 @@ async def _serve(
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     station.serving(f"http://{shown}:{port}")
+    life = asyncio.create_task(station.live())
     await server.serve(sockets=[listening])
+    life.cancel()
 
 
 def _hear(

@@ -1,0 +1,342 @@
+"""The rules behind the page, without a station: who may act, what is shown, what is kept."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+from edge.config import load_settings
+from edge.errors import ConfigurationError
+from edge.frame import Frame
+from edge.hmi.guard import ACTIONS_PER_MINUTE, WRONG_TOKENS_PER_MINUTE, Guard, Refused
+from edge.hmi.numbers import Numbers, Seen, histogram, rate_per_minute
+from edge.hmi.preview import preview
+from edge.hmi.thinning import MOST_CELLS, thinned
+from edge.hmi.view import Picture, View
+from edge.inspection.inspector import Inspection
+from edge.inspection.normalization import ScoreScale
+from edge.inspection.thresholding import Decision, Reason, Result
+from edge.journal.records import RecordKind, Row
+from edge.messaging.verdict import Verdict
+from edge.overrides import Override, Overrides, manifest_sha256
+from tests.small_bundle import defective_picture
+
+
+def request(address: str = "192.0.2.7", **headers: str) -> Request:
+    """An action as the page sends it, from an address."""
+    given = {
+        "host": "station:8080",
+        "content-type": "application/json",
+        "x-edge-request": "1",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    return Request({"type": "http", "method": "POST", "headers": raw, "client": (address, 1)})
+
+
+def refusal(guard: Guard, asked: Request) -> int:
+    with pytest.raises(Refused) as raised:
+        guard.actor(asked)
+    return raised.value.status
+
+
+def test_without_token_and_proxy_nobody_may_act() -> None:
+    guard = Guard(None, None, [], [])
+
+    assert not guard.may_act
+    assert refusal(guard, request(authorization="Bearer ")) == 403
+
+
+def test_only_a_trusted_proxy_can_name_a_user() -> None:
+    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+
+    assert guard.actor(request("192.0.2.1", x_forwarded_user="kim")).name == "kim"
+    assert refusal(guard, request("192.0.2.7", x_forwarded_user="kim")) == 401
+    assert refusal(guard, request("192.0.2.1", x_forwarded_user=" ")) == 401
+
+
+def test_guessing_a_token_is_slow_and_keeps_nobody_else_out() -> None:
+    now_s = 0.0
+    guard = Guard("secret", None, [], [], lambda: now_s)
+    right = {"authorization": "Bearer secret"}
+
+    for _ in range(WRONG_TOKENS_PER_MINUTE):
+        assert refusal(guard, request(authorization="Bearer guess")) == 401
+    assert refusal(guard, request(**right)) == 429
+    assert guard.actor(request("192.0.2.8", **right)).name == "token"
+    now_s = 60.0
+    assert guard.actor(request(**right)).name == "token"
+
+
+def test_actions_are_limited_for_each_sender() -> None:
+    guard = Guard("secret", None, [], [], lambda: 0.0)
+    asked = request(authorization="Bearer secret")
+
+    for _ in range(ACTIONS_PER_MINUTE):
+        guard.actor(asked)
+    assert refusal(guard, asked) == 429
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("192.0.2.1:8080", True),
+        ("[::1]:8080", True),
+        ("localhost", True),
+        ("cell7.example", True),
+        ("evil.example", False),
+        ("192.0.2.1.evil.example", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_only_our_own_names_are_answered(host: str, ours: bool) -> None:
+    guard = Guard(None, None, [], ["Cell7.example"])
+    if ours:
+        guard.check_host(request(host=host))
+        return
+    with pytest.raises(Refused):
+        guard.check_host(request(host=host))
+
+
+# Pictures.
+
+
+def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
+    anomaly_map = np.zeros((cells, cells), np.float32)
+    anomaly_map[0, cells - 1] = 9.0
+    inspection = Inspection(
+        Decision(Result.NOK, Reason.SCORE_ABOVE),
+        threshold=5.0,
+        pixel_threshold=5.0,
+        score=9.0,
+        normalized_score=0.9,
+        anomaly_map=anomaly_map,
+    )
+    return Verdict("id", inspection, Frame(pixels, 1, 0, 0), 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        defective_picture(height=480, width=640),
+        np.zeros((480, 640), np.uint8),
+        np.full((480, 640), 40_000, np.uint16),
+        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((1, 5000, 3), np.uint8),
+    ],
+)
+def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarray) -> None:
+    found = thinned(verdict(pixels), 320, ScoreScale(5.0, 10.0))
+    assert found is not None
+    picture = Picture(found.content, found.blobs)
+
+    assert found.content["shape"][1] <= 320
+    assert picture.jpeg().startswith(b"\xff\xd8") and picture.jpeg() is picture.jpeg()
+    assert picture.drawn().startswith(b"\xff\xd8")
+
+
+def test_thinning_a_large_map_keeps_its_peak() -> None:
+    found = thinned(verdict(np.zeros((480, 640), np.uint8), 1001), 320, ScoreScale(5.0, 10.0))
+    assert found is not None
+    levels = np.frombuffer(found.blobs[1], np.uint8).reshape(found.content["map_shape"])
+
+    assert max(levels.shape) <= MOST_CELLS
+    assert levels[0, -1] == levels.max() >= 128
+    assert (levels >= 128).sum() == 1
+
+
+def test_a_part_without_picture_has_none() -> None:
+    assert thinned(verdict(np.empty((0, 0), np.uint8)), 320, ScoreScale(5.0, 10.0)) is None
+
+
+# The stream.
+
+
+def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
+    async def seen() -> tuple[int, bytes]:
+        view = View(4, lambda _: None)
+        for number in range(100):
+            view.take_status({"number": number, "counts": {}, "run": {}}, 0.0)
+            view.take_part({"id": str(number), "picture": None}, None)
+        return await view.newer(0, 1.0)
+
+    version, events = asyncio.run(seen())
+
+    assert version == 200
+    assert [
+        json.loads(line[6:]) for line in events.decode().splitlines() if line[:5] == "data:"
+    ] == [
+        {"number": 99},
+        {"id": "99", "picture": None},
+    ]
+
+
+def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() -> None:
+    told: list[bool] = []
+
+    async def watch() -> None:
+        view = View(4, told.append)
+        view.viewer_came()
+        view.viewer_came()
+        view.viewer_left()
+        view.viewer_left()
+
+    asyncio.run(watch())
+    assert told == [True, False]
+
+
+def test_small_pictures_are_bounded() -> None:
+    async def kept() -> list[bool]:
+        view = View(2, lambda _: None)
+        for name in "abc":
+            view.take_rejected(name, Picture({}, ()))
+        return [view.thumbnail(name) is not None for name in "abc"]
+
+    assert asyncio.run(kept()) == [False, True, True]
+
+
+# Numbers.
+
+
+def seen(seq: int, score: float | None, utc_ns: int = 0, model: str = "a") -> Seen:
+    return Seen(seq, "id", None, utc_ns, "OK", "score_below", score, 5.0, 0.1, 1.0, model)
+
+
+def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
+    found = histogram([seen(1, 99.0, model="b"), seen(2, 1.0), seen(3, None), seen(4, 3.0)])
+
+    assert found is not None
+    assert (sum(found["counts"]), found["parts"]) == (2, 2)
+    assert found["low"] < 1.0 and found["high"] > 5.0  # the threshold is on it
+    assert histogram([]) is None
+
+
+def test_the_rate_counts_the_last_minute() -> None:
+    now_ns = 10**18
+    parts = [seen(n, 1.0, now_ns - int(age_s * 1e9)) for n, age_s in enumerate((90, 61, 59, 1))]
+
+    assert rate_per_minute(parts, now_ns) == 2
+
+
+def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
+    def row(seq: int, score: float | None, result: str) -> Row:
+        payload = {"id": str(seq), "part_id": None, "raw_score": score, "result": result}
+        text = json.dumps(payload).encode()
+        return Row(seq, RecordKind.VERDICT, seq, result, None, text, 0, True, None)
+
+    rows = [row(4, None, "ERROR"), row(3, 5.0, "NOK"), row(2, 4.0, "OK"), row(1, 9.0, "NOK")]
+    marks = {3: {"mark": "false_reject"}, 2: {"mark": "missed_defect"}}
+
+    same = preview(rows, 5.0, 0.0, marks)
+    higher = preview(rows, 5.5, 0.0, marks)
+    unsure = preview(rows, 5.0, 0.5, marks)
+
+    assert (same["before"], same["after"], same["changed"]) == ({"NOK": 2, "OK": 1},) * 2 + (0,)
+    assert higher["after"] == {"OK": 2, "NOK": 1}
+    assert [(flip["seq"], flip["before"], flip["after"]) for flip in higher["flips"]] == [
+        (3, "NOK", "OK")
+    ]
+    assert higher["marks"]["false_reject"] == {"marked": 1, "put_right": 1}
+    assert higher["marks"]["missed_defect"] == {"marked": 1, "put_right": 0}
+    assert unsure["after"] == {"NOT_DECIDABLE": 1, "OK": 1, "NOK": 1}
+
+
+def test_shifts_begin_where_the_settings_say_also_before_the_first_of_a_day(
+    tmp_path: Path,
+) -> None:
+    numbers = Numbers(tmp_path / "journal.db", ["06:00", "14:00", "22:00"])
+    midnight = datetime(2026, 11, 23).astimezone()
+
+    def begin(hour: int) -> timedelta:
+        return numbers.shift_begin(midnight + timedelta(hours=hour)) - midnight
+
+    assert [begin(h) for h in (3, 6, 13, 14, 23)] == [
+        timedelta(hours=h) for h in (-2, 6, 6, 14, 22)
+    ]
+
+
+# A threshold that was set at the page.
+
+
+@pytest.fixture
+def override(bundle: Path) -> Override:
+    sha256 = manifest_sha256(bundle)
+    assert sha256 is not None
+    return Override(image_threshold=7.5, model_sha256=sha256, by="kim", utc="2026-11-23T00:00:00Z")
+
+
+def test_a_threshold_of_the_page_counts_for_its_model_and_until_the_settings_say_otherwise(
+    tmp_path: Path, bundle: Path, override: Override
+) -> None:
+    overrides = Overrides.beside(tmp_path)
+    settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
+    own = load_settings(
+        None,
+        {
+            "camera": {"uri": "0"},
+            "model": {"path": str(bundle)},
+            "decision": {"image_threshold": 3.0},
+        },
+    )
+    assert overrides.laid_over(settings) == settings
+
+    overrides.write(override)
+
+    assert overrides.laid_over(settings).decision.image_threshold == 7.5
+    assert overrides.laid_over(settings).sha256 != settings.sha256
+    assert overrides.laid_over(own).decision.image_threshold == 3.0
+    overrides.write(override.model_copy(update={"model_sha256": "0" * 64}))
+    assert overrides.laid_over(settings) == settings
+    overrides.write(None)
+    assert overrides.read() is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"image_threshold": NaN}', b"[]", b"x" * 1_000_000]
+)
+def test_a_damaged_file_of_the_page_is_left_out(
+    tmp_path: Path, bundle: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
+    (tmp_path / "overrides.json").write_bytes(content)
+
+    assert Overrides.beside(tmp_path).laid_over(settings) == settings
+    assert "not used" in caplog.text
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("hmi", "cause"),
+    [
+        ("{shifts: ['14:00', '06:00']}", "must ascend"),
+        ("{shifts: ['6:00']}", "quarters"),
+        ("{shifts: ['06:05']}", "quarters"),
+        ("{user_header: X-User}", "need each other"),
+        ("{user_header: 'X User', trusted_proxies: [192.0.2.1]}", "name of a header"),
+        ("{trusted_proxies: [nobody], user_header: X-User}", "nobody"),
+        ("{port: 70000}", "65535"),
+    ],
+)
+def test_a_page_that_cannot_be_served_so_is_told_with_its_key(
+    tmp_path: Path, hmi: str, cause: str
+) -> None:
+    path = tmp_path / "station.yaml"
+    path.write_text(f"camera: {{uri: '0'}}\nmodel: {{path: x.xml}}\njournal: {{}}\nhmi: {hmi}\n")
+
+    with pytest.raises(ConfigurationError, match=cause):
+        load_settings(path)
+
+
+def test_a_page_needs_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "station.yaml"
+    path.write_text("camera: {uri: '0'}\nmodel: {path: x.xml}\nhmi: {port: 0}\n")
+
+    with pytest.raises(ConfigurationError, match=r"Set journal\.folder"):
+        load_settings(path)
