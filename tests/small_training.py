@@ -43,8 +43,8 @@ FEW: dict[str, dict[str, Any]] = {
     "ganomaly": {
         "channels": 4,
         "latent": 10,
-        "epochs": 150,
-        "patience": 150,
+        "epochs": 40,
+        "patience": 40,
         "batch_size": 4,
         "learning_rate": 4e-3,
     },

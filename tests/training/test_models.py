@@ -38,7 +38,6 @@ from training.models import Algorithm, find_algorithm, plug_ins
 from training.models.anomaly_model import AnomalyModel, Prediction, StatisticalModel
 from training.models.building import make_settings
 from training.models.dfm import DFM
-from training.models.ganomaly import GANomaly
 from training.models.padim import PaDiM
 from training.models.patchcore import PatchCore
 
@@ -89,9 +88,7 @@ def test_pictures_are_not_changed(model: AnomalyModel) -> None:
 
 def test_defects_score_above_good_pictures(model: AnomalyModel) -> None:
     good, defective = predict(model, batch(6, first=90)), predict(model, spotted(6))
-    found = int((defective.score > good.score.max()).sum())
-    # Two networks that play against each other end differently on every kind of processor.
-    assert found >= (4 if isinstance(model, GANomaly) else 6)
+    assert defective.score.min() > good.score.max()
 
 
 def test_the_map_is_highest_where_the_defect_is(model: AnomalyModel) -> None:
@@ -464,7 +461,8 @@ def test_efficientad_waits_for_the_word_that_its_patents_are_cleared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "name"), [("padim", "covariance"), ("dfm", "score"), ("dfkde", "normalization")]
+    ("algorithm", "name"),
+    [("padim", "covariance"), ("dfm", "score"), ("dfkde", "normalization"), ("ganomaly", "score")],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(
     algorithm: str, name: str

@@ -134,8 +134,9 @@ def test_the_highest_likelihood_of_cflow_is_a_constant_of_the_fit() -> None:
     assert torch.equal(model.highest, before)
 
 
-def test_ganomaly_compares_codes_of_pictures_in_the_generators_own_range() -> None:
-    model = fitted_once("ganomaly")
+@pytest.mark.parametrize("score", ["reconstruction", "latent"])
+def test_ganomaly_compares_pictures_or_codes_in_the_generators_own_range(score: str) -> None:
+    model = fitted("ganomaly", epochs=2, score=score)
     assert isinstance(model, GANomaly)
     real = model.padded(spotted(2))
     assert real.min() >= -1.0
@@ -143,9 +144,16 @@ def test_ganomaly_compares_codes_of_pictures_in_the_generators_own_range() -> No
     assert real[0, 2, 0, 0].item() == pytest.approx(spotted(2)[0, 0, 0, 0].item() / 127.5 - 1)
     with torch.inference_mode():
         z, fake, z_again = model.reconstructed(real)
+        held_out = model.padded(batch(2, first=50))
+        usual, _, usual_again = model.reconstructed(held_out)
     assert fake.shape == real.shape
-    expected = (z - z_again).square().mean((1, 2, 3))
-    assert torch.allclose(predict(model, spotted(2)).score, expected)
+    assert torch.allclose(model.usual, (usual - usual_again).flatten(1).mean(0), atol=1e-5)
+    cells = (real - fake).abs().mean(1).unfold(1, 8, 8).unfold(2, 8, 8).mean((3, 4))
+    codes = ((z - z_again).flatten(1) - model.usual) / model.deviation
+    found = predict(model, spotted(2))
+    assert torch.allclose(found.anomaly_map, cells, atol=1e-5)
+    expected = cells.amax((1, 2)) if score == "reconstruction" else codes.square().mean(1)
+    assert torch.allclose(found.score, expected, rtol=1e-4)
 
 
 def test_the_generator_and_the_discriminator_take_turns() -> None:

@@ -1,6 +1,6 @@
 """GANomaly: a generator that cannot give back what it never saw (Akcay et al., 2018)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from training.models.anomaly_model import Prediction
+from training.models.settings_checks import require_choice
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 
 # Side of the narrowest feature map: what is left of it becomes the latent vector.
@@ -17,6 +18,11 @@ _NARROWEST = 4
 
 # Channels grow up to this multiple of the first layer's: wider ones only add weights.
 _WIDEST = 8
+
+# Of a code's difference on good pictures, in shares of all codes' differences.
+_LEAST_DEVIATION = 0.1
+
+RECONSTRUCTION, LATENT = "reconstruction", "latent"
 
 # Pixels of a picture that one cell of the map stands for, per side.
 _CELL_PX = 8
@@ -30,6 +36,8 @@ class GANomalySettings(TrainedSettings):
         channels: of the first layer; they double with every halving of the size.
         latent: numbers that a picture is squeezed into.
         weight_features, weight_pixels, weight_latent: of the generator's three losses.
+        score: ``reconstruction``, the largest difference of the pictures, or ``latent``, that of
+            the codes, as the paper has it.
     """
 
     channels: int = 64
@@ -37,22 +45,28 @@ class GANomalySettings(TrainedSettings):
     weight_features: float = 1.0
     weight_pixels: float = 50.0
     weight_latent: float = 1.0
+    score: str = RECONSTRUCTION
     epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 2e-4
 
 
 class GANomaly(TrainedModel):
-    """Compares a picture's code with the code of its reconstruction.
+    """Compares a picture with its reconstruction, and the code of the one with the other's.
 
-    For reference: weak on fine defects. Unlike the original, pictures are brought to the [−1, 1]
+    For reference: weak on fine defects. Unlike the usual code, pictures are brought to the [−1, 1]
     that the generator can give, the generator learns by the discriminator's features as the paper
-    says, and no score is scaled by the scores of other pictures.
+    says, and no score is scaled by the scores of other pictures. The paper's own score, of the
+    codes, hardly tells defects that are small in the picture; its pixels do, so they are the
+    default. Each code's difference counts in deviations that it has on good pictures.
     """
 
     needs_backbone = False
     extractor = None
     settings: GANomalySettings
+
+    usual: Tensor
+    deviation: Tensor
 
     def __init__(
         self,
@@ -61,7 +75,13 @@ class GANomaly(TrainedModel):
         settings: GANomalySettings,
         seed: int = 0,
     ) -> None:
+        """Build the model.
+
+        Raises:
+            SettingError: no such score.
+        """
         super().__init__()
+        require_choice("ganomaly", "score", settings.score, (RECONSTRUCTION, LATENT))
         self.settings = settings
         # The network halves sizes down to the narrowest; what is missing to that is padded.
         self.halvings = max(1, (min(picture) // _NARROWEST).bit_length() - 1)
@@ -84,6 +104,8 @@ class GANomaly(TrainedModel):
             self.features = _encoder(widths)
             self.judgement = nn.Conv2d(widths[-1], 1, narrow, bias=False)
             self.apply(_initialize)
+        self.register_buffer("usual", torch.zeros(settings.latent))
+        self.register_buffer("deviation", torch.ones(settings.latent))
 
     def optimizers(self) -> Sequence[Optimizer]:
         """Return the generator's and the discriminator's."""
@@ -126,14 +148,31 @@ class GANomaly(TrainedModel):
             + settings.weight_latent * F.smooth_l1_loss(z_again, z)
         )
 
+    def finish(self, pictures: Iterable[Tensor]) -> None:
+        """Measure mean and deviation of the codes' difference on good pictures."""
+        found = []
+        for batch in pictures:
+            z, _, z_again = self.reconstructed(self.padded(batch))
+            found.append((z - z_again).flatten(1))
+        differences = torch.cat(found)
+        self.usual.copy_(differences.mean(0))
+        deviation = differences.std(0, correction=0)
+        # Of few pictures a deviation is a guess; none may count for more than all others.
+        least = _LEAST_DEVIATION * differences.square().mean().sqrt() + 1e-6
+        self.deviation.copy_(deviation.clamp(min=float(least)))
+
     def forward(self, pictures: Tensor) -> Prediction:
-        """Return the mean squared difference of the codes (equation 5); the map is of pixels."""
+        """Return the difference of the pictures by cell, and its peak or that of the codes."""
         real = self.padded(pictures)
         z, fake, z_again = self.reconstructed(real)
-        score = (z - z_again).square().flatten(1).mean(1)
         difference = (real - fake).abs().mean(1, keepdim=True)
         shown = difference[:, :, : self.picture[0], : self.picture[1]]
-        return Prediction(score, F.avg_pool2d(shown, _CELL_PX).squeeze(1))
+        grid = F.avg_pool2d(shown, _CELL_PX).squeeze(1)
+        if self.settings.score == RECONSTRUCTION:
+            return Prediction(grid.amax((1, 2)), grid)
+        # The paper's A(x) (equation 5), with each code in its own deviation.
+        codes = ((z - z_again).flatten(1) - self.usual) / self.deviation
+        return Prediction(codes.square().mean(1), grid)
 
     def padded(self, pictures: Tensor) -> Tensor:
         """Return ``(N, 3, H, W) float32`` RGB in [−1, 1], padded to what can be halved."""
