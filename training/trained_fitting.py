@@ -68,7 +68,7 @@ def fit_trained(
         DataError: a picture cannot be used; names the file.
         TrainingDiverged: a loss is not finite.
         OutOfMemory: names the settings to lower.
-        SettingError: no such precision.
+        SettingError: no such precision, or a rate that no optimizer takes.
     """
     settings = model.settings
     fabric = _launch(device, settings.precision)
@@ -109,7 +109,10 @@ class _Training:
         self.settings = model.settings
         # Batches are shared out, so that more processes mean less time and not another result.
         self.batch_size = max(1, self.settings.batch_size // fabric.world_size)
-        self.optimizers = list(model.optimizers())
+        try:
+            self.optimizers = list(model.optimizers())
+        except ValueError as error:
+            raise SettingError(f"{error}. Correct it with --set.") from error
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.wrapped: list[Any] = [fabric.setup_optimizers(o) for o in self.optimizers]
         self.state_file, self.on_epoch = state_file, on_epoch

@@ -205,6 +205,11 @@ def test_an_unknown_precision_is_refused_with_those_that_exist() -> None:
         train(trained("stfpm", precision="half"))
 
 
+def test_a_rate_that_no_optimizer_takes_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"Invalid learning rate: -1\.0\. Correct it with --set"):
+        train(trained("stfpm", learning_rate=-1.0))
+
+
 @pytest.mark.parametrize("algorithm", ["stfpm", "supersimplenet"])
 def test_mixed_precision_learns_about_the_same(algorithm: str) -> None:
     exact = train(trained(algorithm, epochs=3), count=7)
