@@ -192,6 +192,20 @@ def test_both_maps_of_efficientad_are_brought_to_one_scale() -> None:
     assert not found[:, :4].any()
 
 
+def test_the_quantiles_of_a_long_stream_rest_on_a_bounded_even_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = unfitted("efficientad")
+    assert isinstance(model, EfficientAD)
+    monkeypatch.setattr("training.models.efficientad._QUANTILE_PICTURES", 4)
+    pictures = batch(11)
+    with torch.inference_mode():
+        model.finish(pictures.split(3))
+        chosen = model.maps(pictures[::4]).transpose(0, 1).flatten(1).sort(1).values
+    place = round(0.9 * (chosen.shape[1] - 1))
+    assert model.quantiles[:, 0].tolist() == pytest.approx(chosen[:, place].tolist(), rel=1e-4)
+
+
 def test_the_teacher_of_efficientad_is_normalized_on_the_pictures_of_the_fit() -> None:
     model = fitted_once("efficientad")
     assert isinstance(model, EfficientAD)

@@ -36,7 +36,7 @@ _LEAST_DEVIATION = 0.1
 _LOW, _HIGH = 0.9, 0.995
 
 # Pictures on whose maps the quantiles rest at most, evenly over all of them.
-_QUANTILE_PICTURES = 256
+_QUANTILE_PICTURES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,9 +152,14 @@ class EfficientAD(TrainedModel):
 
     def finish(self, pictures: Iterable[Tensor]) -> None:
         """Measure the quantiles of both maps, so that they can be added (section 3.4)."""
-        kept: list[Tensor] = [m for batch in pictures for m in self.maps(batch).cpu()]
-        few = kept[:: max(1, math.ceil(len(kept) / _QUANTILE_PICTURES))]
-        values = torch.stack(few, 1).flatten(1).double()
+        kept: list[Tensor] = []
+        every = 1
+        for number, maps in enumerate(m for batch in pictures for m in self.maps(batch).cpu()):
+            if number % every == 0:
+                kept.append(maps)
+            if len(kept) > _QUANTILE_PICTURES:
+                kept, every = kept[::2], 2 * every
+        values = torch.stack(kept, 1).flatten(1).double()
         probabilities = torch.tensor([_LOW, _HIGH], dtype=torch.float64)
         ordered = values.sort(1).values
         places = (probabilities * (ordered.shape[1] - 1)).round().long()
