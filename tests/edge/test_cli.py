@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,20 @@ def start(processes: list[subprocess.Popen[str]], *arguments: object) -> subproc
     )
     processes.append(process)
     return process
+
+
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return what a process says until it ends.
+
+    ``communicate`` would not give the lines that ``readline`` has read ahead.
+    """
+    assert process.stdout is not None and process.stderr is not None
+    limit = threading.Timer(GENEROUS_S, process.kill)
+    limit.start()
+    rest, said = process.stdout.read(), process.stderr.read()
+    process.wait(GENEROUS_S)
+    limit.cancel()
+    return rest, said
 
 
 def verdicts(output: str) -> list[dict[str, Any]]:
@@ -262,7 +277,7 @@ def test_a_signal_ends_in_order_with_every_verdict_told(
     assert process.stdout is not None
     first = process.stdout.readline()
     process.send_signal(how)
-    rest, said = process.communicate(timeout=GENEROUS_S)
+    rest, said = rest_of(process)
 
     assert process.returncode == 0
     count = len(verdicts(first + rest))
@@ -314,7 +329,7 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
     assert process.stdout is not None
     first = process.stdout.readline()
     out.rename(tmp_path / "moved away")
-    rest, said = process.communicate(timeout=GENEROUS_S)
+    rest, said = rest_of(process)
 
     assert process.returncode == 0
     assert len(verdicts(first + rest)) == 200
