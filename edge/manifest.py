@@ -214,11 +214,18 @@ class GateReport(_Part):
 
 
 class Precision(_Part):
-    """Number format of the weights and of the arithmetic the thresholds were validated with."""
+    """Number format of the weights and of the arithmetic the thresholds were validated with.
 
-    weights: Literal["fp32", "fp16", "int8"]
+    Attributes:
+        weights: ``int8`` computes in integers too, ``int8-weights`` only stores them.
+        inference: of what is not integer.
+        floating: layers of an ``int8`` graph that stay in floating point to keep its verdicts.
+    """
+
+    weights: Literal["fp32", "fp16", "int8-weights", "int8"]
     inference: Literal["f32", "f16", "bf16"]
     gate: GateReport
+    floating: tuple[str, ...] = ()
 
 
 class SplitMetrics(_Part):

@@ -3,11 +3,14 @@
 import hashlib
 import logging
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+
+import numpy as np
 
 import edge
 from edge.errors import ConfigurationError
@@ -15,11 +18,24 @@ from edge.files import check_writable, write_all
 from edge.inspection.detector import Detector, Network
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
-from edge.manifest import Bundle, GateReport, Identity, Manifest, OutputSpec, Precision
-from export.engines import onnx_engine, openvino_engine, torch_engine
-from export.gate import Budget, Validation, parity
-from export.ir import ir_bytes, to_onnx, to_openvino
-from training.checkpoint import Checkpoint
+from edge.manifest import Bundle, GateReport, Identity, Manifest, OutputSpec
+from edge.manifest import Precision as ManifestPrecision
+from export.accuracy import AccuracyBudget, Scale
+from export.calibration_pictures import (
+    read_calibration_folder,
+    usable_pictures,
+    with_patches,
+)
+from export.engines import onnx_engine, openvino_engine, require_inference, torch_engine
+from export.errors import CalibrationUnusable
+from export.gate import Budget, Pictures, Validation, parity, probe_pictures
+from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
+from export.judging import read_judging_pictures
+from export.latency import measure_latency
+from export.quantization import Quantizable
+from export.report import Report, report_files
+from export.variants import Evidence, Precision, Variant, Workshop, make_all, reference_graph
+from training.checkpoint import Checkpoint, Description
 
 # What the manifest allows.
 LONGEST_NAME = 100
@@ -29,47 +45,154 @@ _MAKERS = ("torch", "onnx", "onnxruntime", "openvino")
 log = logging.getLogger(__name__)
 
 
-def export_bundle(checkpoint: Checkpoint, output: Path, budget: Budget = Budget()) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an export.
+
+    Attributes:
+        precision: of the bundle.
+        inference: arithmetic of what is not integer: ``f32``, or ``bf16`` where this PC has it.
+        parity: what torch, ONNX Runtime and OpenVINO may differ by in FP32.
+        accuracy: what the precision may change.
+        calibrate_on: folder of good pictures for quantization; None takes the checkpoint's own.
+        judge_on: data set whose test pictures judge the precision beside the validation pictures.
+        onnx: write ``NAME.onnx`` too.
+        report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
+    """
+
+    precision: Precision = Precision.FP32
+    inference: str = "f32"
+    parity: Budget = field(default_factory=Budget)
+    accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
+    calibrate_on: Path | None = None
+    judge_on: Path | None = None
+    onnx: bool = False
+    report: bool = False
+
+
+def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Request()) -> Manifest:
     """Convert, pass the gate, write ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
 
     Args:
         output: path of the ``.xml``.
 
     Raises:
-        ConfigurationError: not the name of a bundle.
+        ConfigurationError: not the name of a bundle, or pictures that cannot be used.
         GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
+        QuantizationRefused: no INT8 graph keeps the verdicts; nothing is written.
         ConversionFailed: an operation cannot be exported.
         OutputNotWritable: folder or disk refused a file.
     """
     files = bundle_files(output)
-    for path in files:
+    beside = [output.with_suffix(suffix) for suffix in _beside(request)]
+    for path in (*files, *beside):
         check_writable(path)
-    description = checkpoint.description
-    height, width = description.input.height, description.input.width
+    require_inference(request.inference)
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
-        log.info("converting %s", description.algorithm)
-        to_onnx(checkpoint.model, height, width, onnx)
-        xml, weights = ir_bytes(to_openvino(onnx), height, width)
-        log.info("parity gate: torch, ONNX Runtime, OpenVINO")
-        started = time.monotonic()
-        report = parity(
-            torch_engine(checkpoint.model),
-            {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino_engine(xml, weights, "f32")},
-            "OpenVINO",
-            description.input,
-            Validation(checkpoint.validation.pictures, checkpoint.validation.defective),
-            description.threshold.image,
-            score_scale(description.threshold.image, description.normalization.image).range,
-            budget,
-        )
-    log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
+        workshop, report = _workshop(checkpoint, onnx, request)
+        log.info("making %s", request.precision.value)
+        variant = workshop.make(request.precision)
+        extra = [stripped_onnx(onnx)] if request.onnx else []
+        if request.report:
+            extra += report_files(_full_report(checkpoint, output.stem, workshop, variant, report))
+    if request.precision is not Precision.FP32 or request.inference != "f32":
+        report = _gate_report(variant)
     manifest = with_self_test(
-        _manifest(checkpoint, output.stem, xml, weights, "fp32", report), xml, weights
+        _manifest(checkpoint.description, output.stem, variant, report),
+        variant.xml,
+        variant.weights,
     )
+    contents = (variant.xml, variant.weights, *extra, manifest_text(manifest))
     # The manifest last: until it is there, the hashes of the others match nothing.
-    write_all(list(zip(files, (xml, weights, manifest_text(manifest)), strict=True)))
+    write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
     return manifest
+
+
+def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Workshop, GateReport]:
+    """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
+    description = checkpoint.description
+    size = (description.input.height, description.input.width)
+    log.info("converting %s", description.algorithm)
+    to_onnx(checkpoint.model, *size, onnx)
+    xml, weights, graph = reference_graph(to_openvino(onnx), size)
+    log.info("parity gate: torch, ONNX Runtime, OpenVINO")
+    started = time.monotonic()
+    spread = score_scale(description.threshold.image, description.normalization.image).range
+    openvino = openvino_engine(xml, weights, "f32")
+    report = parity(
+        torch_engine(checkpoint.model),
+        {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino},
+        "OpenVINO",
+        description.input,
+        Validation(checkpoint.validation.pictures, checkpoint.validation.defective),
+        description.threshold.image,
+        spread,
+        request.parity,
+    )
+    log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
+    pictures, defective = checkpoint.validation.pictures, checkpoint.validation.defective
+    if request.judge_on is not None:
+        judging = read_judging_pictures(request.judge_on, description, openvino)
+        pictures = np.concatenate([pictures, judging.pictures])
+        defective = np.concatenate([defective, judging.defective])
+    everything = np.concatenate([pictures, probe_pictures(description.input)])
+    evidence = Evidence(
+        everything,
+        [openvino(picture[None])[0] for picture in everything],
+        Scale(defective, description.threshold.image, spread),
+    )
+
+    @cache
+    def calibration() -> Pictures:
+        found, names = _calibration(checkpoint, request.calibrate_on)
+        good = usable_pictures(found, names, openvino, description.threshold.image)
+        return with_patches(good, description.input)
+
+    layers = Quantizable(graph, layers_of(onnx), checkpoint.model.floating_point)
+    return (
+        Workshop(layers, size, calibration, evidence, request.accuracy, request.inference),
+        report,
+    )
+
+
+def _calibration(checkpoint: Checkpoint, folder: Path | None) -> tuple[Pictures, list[str]]:
+    if folder is not None:
+        return read_calibration_folder(folder, checkpoint.description.input)
+    if checkpoint.calibration is None:
+        raise CalibrationUnusable(
+            "the checkpoint, of an earlier version, carries no pictures to calibrate on. Give a "
+            "folder of good pictures that were trained on with --calibrate-on, fit again, or "
+            "export with --precision fp16."
+        )
+    count = len(checkpoint.calibration)
+    return checkpoint.calibration, [f"training picture {n + 1} of {count}" for n in range(count)]
+
+
+def _full_report(
+    checkpoint: Checkpoint, name: str, workshop: Workshop, variant: Variant, parity: GateReport
+) -> Report:
+    log.info("report: every precision, and how long each takes on this PC")
+    everything = list(Precision)
+    made = make_all(workshop, everything, variant)
+    graphs = {
+        precision: (each.xml, each.weights)
+        for precision, each in made.items()
+        if isinstance(each, Variant)
+    }
+    latencies = measure_latency(graphs, workshop.inference, workshop.evidence.pictures[0])
+    return Report(
+        name,
+        checkpoint.description,
+        variant,
+        made,
+        latencies,
+        parity,
+        workshop.subject.groups(),
+        workshop.subject.floating,
+        workshop.budget,
+        workshop.evidence.scale,
+    )
 
 
 def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
@@ -106,29 +229,44 @@ def bundle_files(output: Path) -> tuple[Path, Path, Path]:
 
 def summary(manifest: Manifest, output: Path) -> str:
     """Return what a user wants to know after an export."""
-    gate = manifest.precision.gate
-    size = sum(path.stat().st_size for path in bundle_files(output)) / 2**20
+    precision = manifest.precision
+    gate = precision.gate
+    xml, weights = (path.stat().st_size / 1e6 for path in bundle_files(output)[:2])
     lines = [
         f"{output}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
-        f"{manifest.precision.weights}, {size:.1f} MiB",
+        f"{precision.weights}, IR {xml + weights:.1f} MB",
         f"  gate: {gate.pictures} pictures, largest score difference "
         f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
         f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}",
     ]
     if gate.auroc_before is not None and gate.auroc_after is not None:
-        lines.append(f"  validation AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+        lines.append(f"  AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+    if precision.floating:
+        lines.append(f"  kept in floating point: {', '.join(precision.floating)}")
     return "\n".join(lines)
 
 
+def _beside(request: Request) -> list[str]:
+    """Return the suffixes of what is written beside the bundle."""
+    return [".onnx"] * request.onnx + [".report.md", ".report.json"] * request.report
+
+
+def _gate_report(variant: Variant) -> GateReport:
+    accuracy = variant.accuracy
+    return GateReport(
+        pictures=accuracy.pictures,
+        largest_score_difference=accuracy.largest_difference,
+        smallest_map_correlation=accuracy.smallest_map_correlation,
+        verdict_flips=accuracy.verdict_flips,
+        auroc_before=accuracy.auroc_before,
+        auroc_after=accuracy.auroc_after,
+    )
+
+
 def _manifest(
-    checkpoint: Checkpoint,
-    name: str,
-    xml: bytes,
-    weights: bytes,
-    precision: Literal["fp32", "fp16", "int8"],
-    report: GateReport,
+    description: Description, name: str, variant: Variant, report: GateReport
 ) -> Manifest:
-    description = checkpoint.description
+    makers = (*_MAKERS, *(("nncf",) * variant.precision.value.startswith("int8")))
     return Manifest(
         identity=Identity(
             name=name,
@@ -137,9 +275,9 @@ def _manifest(
             weights_licence=description.weights_licence,
             created=datetime.now(UTC).replace(microsecond=0),
             made_with={"inspection-station": edge.__version__}
-            | {maker: version(maker) for maker in _MAKERS},
-            xml_sha256=hashlib.sha256(xml).hexdigest(),
-            bin_sha256=hashlib.sha256(weights).hexdigest(),
+            | {maker: version(maker) for maker in makers},
+            xml_sha256=hashlib.sha256(variant.xml).hexdigest(),
+            bin_sha256=hashlib.sha256(variant.weights).hexdigest(),
         ),
         input=description.input,
         output=OutputSpec(
@@ -150,6 +288,13 @@ def _manifest(
         normalization=description.normalization,
         threshold=description.threshold,
         statistics=description.statistics,
-        precision=Precision(weights=precision, inference="f32", gate=report),
+        precision=ManifestPrecision.model_validate(
+            {
+                "weights": variant.precision.value,
+                "inference": variant.inference,
+                "gate": report,
+                "floating": variant.floating,
+            }
+        ),
         training=description.training,
     )

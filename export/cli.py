@@ -8,33 +8,137 @@ from pathlib import Path
 import edge
 from training.command_line import run_command
 
+_PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export one checkpoint; returns the exit code."""
+    """Export, import or verify one model; returns the exit code."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    sources = [parsed.checkpoint, parsed.from_anomalib, parsed.verify]
+    if sum(source is not None for source in sources) != 1:
+        parser.error("give a checkpoint, or --from-anomalib MODEL, or --verify BUNDLE.xml")
+    if parsed.verify is not None:
+        return run_command("export-model", "export", lambda: _verify(parsed.verify))
+    if parsed.output is None:
+        parser.error("-o NAME.xml is missing: where to write the bundle")
+    if parsed.from_anomalib is not None:
+        return run_command("export-model", "export", lambda: _import(parsed))
+    return run_command("export-model", "export", lambda: _export(parsed))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="export-model",
-        description="Turn a checkpoint of train-station into an OpenVINO model bundle, "
-        "checked against torch and ONNX Runtime.",
-    )
-    parser.add_argument("checkpoint", type=Path, help=".safetensors of train-station fit")
-    parser.add_argument(
-        "--precision", choices=["fp32"], default="fp32", help="of the weights (default fp32)"
+        description="Turn a checkpoint of train-station into an OpenVINO model bundle, checked "
+        "against torch and ONNX Runtime, and in INT8 against its own verdicts in FP32.",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="NAME.xml", help="bundle to write"
+        "checkpoint", type=Path, nargs="?", help=".safetensors of train-station fit"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="NAME.xml", help="bundle to write; its folder exists"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=_PRECISIONS,
+        default="int8",
+        help="int8 computes in integers; int8-weights and fp16 are only smaller (default int8)",
+    )
+    parser.add_argument(
+        "--inference",
+        choices=["f32", "bf16"],
+        default="f32",
+        help="arithmetic of what is not integer; the gate runs in it (default f32)",
+    )
+    parser.add_argument(
+        "--max-auroc-drop",
+        type=float,
+        default=0.005,
+        metavar="SHARE",
+        help="of the image AUROC, by the precision (default 0.005)",
+    )
+    parser.add_argument(
+        "--max-verdict-flips",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the pictures, by the precision (default 0.01)",
+    )
+    parser.add_argument(
+        "--calibrate-on",
+        type=Path,
+        metavar="FOLDER",
+        help="good pictures that INT8 takes its ranges from (default: training pictures that the "
+        "checkpoint carries)",
+    )
+    parser.add_argument(
+        "--judge-on",
+        type=Path,
+        metavar="DATA",
+        help="data set whose test pictures judge the precision beside the validation pictures "
+        "that the checkpoint carries",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write NAME.report.md and .json: every precision side by side, timed on this PC",
+    )
+    parser.add_argument(
+        "--onnx", action="store_true", help="write NAME.onnx too: same pictures in, same numbers"
+    )
+    parser.add_argument(
+        "--from-anomalib",
+        type=Path,
+        metavar="MODEL",
+        help="wrap the .xml or .onnx that Anomalib exported instead of a checkpoint",
+    )
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        metavar="BUNDLE.xml",
+        help="check hashes, self-test and parity of a bundle on this PC; needs no torch",
     )
     parser.add_argument("--version", action="version", version=f"export-model {edge.__version__}")
-    parsed = parser.parse_args(arguments)
-    return run_command("export-model", "export", lambda: _export(parsed.checkpoint, parsed.output))
+    return parser
 
 
-def _export(checkpoint_path: Path, output: Path) -> int:
+def _export(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
-    from export.bundle import export_bundle, summary
+    from export.accuracy import AccuracyBudget
+    from export.bundle import Request, export_bundle, summary
+    from export.variants import Precision
     from training.checkpoint import load_checkpoint
 
-    manifest = export_bundle(load_checkpoint(checkpoint_path), output)
-    print(summary(manifest, output))
+    request = Request(
+        precision=Precision(parsed.precision),
+        inference=parsed.inference,
+        accuracy=AccuracyBudget(
+            auroc_drop=parsed.max_auroc_drop, verdict_flips=parsed.max_verdict_flips
+        ),
+        calibrate_on=parsed.calibrate_on,
+        judge_on=parsed.judge_on,
+        onnx=parsed.onnx,
+        report=parsed.report,
+    )
+    manifest = export_bundle(load_checkpoint(parsed.checkpoint), parsed.output, request)
+    print(summary(manifest, parsed.output))
+    return 0
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from export.anomalib import import_model
+
+    for line in import_model(parsed.from_anomalib, parsed.output):
+        print(line)
+    return 0
+
+
+def _verify(bundle: Path) -> int:
+    from export.verification import verify
+
+    for line in verify(bundle):
+        print(line)
     return 0
 
 

@@ -9,6 +9,7 @@ import openvino as ov
 import torch
 from torch import nn
 
+from edge.errors import ConfigurationError
 from edge.inspection.prediction import RawPrediction
 from export.gate import Engine, Pictures
 from export.ir import INPUT, OUTPUTS
@@ -51,6 +52,20 @@ def openvino_engine(xml: bytes, weights: bytes, precision: str, device: str = "C
         return _split(*(outputs[name] for name in OUTPUTS))
 
     return run
+
+
+def require_inference(precision: str) -> None:
+    """Demand that this PC computes in a precision: no gate, no bundle.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in able:
+        raise ConfigurationError(
+            "--inference bf16: this processor does not compute in bfloat16, so the gate cannot run "
+            "in it. Export on a processor with AVX512-BF16 or AMX, or leave the option out."
+        )
 
 
 def _split(scores: Any, maps: Any) -> list[RawPrediction]:

@@ -13,6 +13,7 @@ from edge.frame import PixelFormat
 from edge.inspection.prediction import RawPrediction
 from edge.manifest import GateReport, InputSpec
 from edge.preparation import prepare
+from export.accuracy import map_correlation
 from export.errors import GateFailed
 from training.metrics import auroc
 
@@ -78,14 +79,8 @@ def parity(
     first_validation = len(pictures) - len(validation.pictures)
     found = {name: _one_by_one(engine, pictures) for name, engine in others.items()}
     for name, engine in others.items():
-        agreement = _agreement(expected, found[name], spread)
-        agreement.demand(name, "", budget)
-        in_batch = engine(pictures[:_INVARIANCE])
-        _agreement(found[name][:_INVARIANCE], in_batch, spread).demand(name, " in a batch", budget)
-        again = _one_by_one(engine, pictures[:_INVARIANCE][::-1])[::-1]
-        _agreement(found[name][:_INVARIANCE], again, spread).demand(
-            name, " after other calls", budget
-        )
+        _agreement(expected, found[name], spread).demand(name, "", budget)
+        _demand_invariance(name, engine, pictures, found[name], spread, budget)
     measured = _agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
     after = np.array([p.score for p in found[exported][first_validation:]])
@@ -104,6 +99,37 @@ def parity(
         auroc_before=auroc_before,
         auroc_after=auroc_after,
     )
+
+
+def invariance(
+    name: str, engine: Engine, pictures: Pictures, spread: float, budget: Budget
+) -> list[RawPrediction]:
+    """Demand that an engine gives a picture's numbers whatever else it is asked.
+
+    Returns:
+        The predictions of the pictures, each run on its own.
+
+    Raises:
+        GateFailed: numbers depend on the batch or on earlier calls.
+    """
+    found = _one_by_one(engine, pictures)
+    _demand_invariance(name, engine, pictures, found, spread, budget)
+    return found
+
+
+def _demand_invariance(
+    name: str,
+    engine: Engine,
+    pictures: Pictures,
+    found: list[RawPrediction],
+    spread: float,
+    budget: Budget,
+) -> None:
+    few = pictures[:_INVARIANCE]
+    expected = found[: len(few)]
+    _agreement(expected, engine(few), spread).demand(name, " in a batch", budget)
+    again = _one_by_one(engine, few[::-1])[::-1]
+    _agreement(expected, again, spread).demand(name, " after other calls", budget)
 
 
 def probe_pictures(spec: InputSpec) -> Pictures:
@@ -177,7 +203,7 @@ def _agreement(
     # Of numpy, because min and max of Python lose NaN.
     return _Agreement(
         float(np.max([_score_difference(a.score, b.score, spread) for a, b in pairs])),
-        float(np.min([_correlation(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
+        float(np.min([map_correlation(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
         float(np.max([_map_difference(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
     )
 
@@ -194,18 +220,6 @@ def _score_difference(a: float, b: float, spread: float) -> float:
 def _map_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     scale = max(float(np.abs(a).max()), 1e-12)
     return float(np.abs(a.astype(np.float64) - b).max()) / scale
-
-
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return Pearson's r; of two flat maps 1 if they agree."""
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    scale = max(float(np.abs(x).max()), 1e-12)
-    x_spread, y_spread = float(x.std()), float(y.std())
-    if max(x_spread, y_spread) < 1e-4 * scale:
-        return 1.0 if float(np.abs(x - y).max()) < 1e-3 * scale else 0.0
-    if min(x_spread, y_spread) == 0.0:
-        return 0.0
-    return float(np.mean((x - x.mean()) * (y - y.mean())) / (x_spread * y_spread))
 
 
 def _demand(holds: bool, engine: str, check: str, value: float, limit: float) -> None:

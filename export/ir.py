@@ -1,19 +1,25 @@
 """From torch to ONNX to OpenVINO IR: uint8 NHWC pictures in, raw score and raw map out."""
 
+import ast
 import logging
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx as onnx_format
 import openvino as ov
 import torch
 from openvino.frontend import OpConversionFailure
+from openvino.passes import ConstantFolding, Manager
 from torch import nn
 
 from export.errors import ConversionFailed
 
 INPUT = "pictures"
 OUTPUTS = ("score", "anomaly_map")
+
+# Where the exporter notes from which module of the model an operation came.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 # Room for every tile of a frame; the runtime fixes the batch when it compiles.
 _LARGEST_BATCH = 1024
@@ -51,30 +57,75 @@ def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
     program.save(str(path))
 
 
+def layers_of(onnx: Path) -> dict[str, str]:
+    """Return the module path of every operation, such as ``extractor.body.layer1.0.conv1``.
+
+    An operation that the model's own ``forward`` does, outside its modules, has an empty path.
+
+    Args:
+        onnx: what ``to_onnx`` wrote; operations keep their names in ``to_openvino``.
+    """
+    graph = onnx_format.load(str(onnx), load_external_data=False).graph
+    layers = {}
+    for node in graph.node:
+        noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "['']")
+        *modules, _ = ast.literal_eval(noted)
+        weight = next((name for name in node.input if name.endswith(".weight")), None)
+        # Of fused operations the weight says more than the module they were fused from.
+        path = modules[-1] if modules else ""
+        layers[node.name] = weight.removesuffix(".weight") if weight else path
+    return layers
+
+
+def stripped_onnx(onnx: Path) -> bytes:
+    """Return an ONNX file without notes of where on this disk the model's source lies."""
+    model = onnx_format.load(str(onnx))
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def to_openvino(onnx: Path) -> ov.Model:
-    """Convert an ONNX file; the batch stays free.
+    """Convert an ONNX file; the batch stays free and constant parts are folded.
 
     Raises:
-        ConversionFailed: an operation is unknown to OpenVINO.
+        ConversionFailed: an operation is unknown to OpenVINO; it is named.
     """
     try:
         # Not ov.convert_model: it reports its use over the network.
-        return ov.Core().read_model(onnx)
+        model = ov.Core().read_model(onnx)
     except (RuntimeError, OpConversionFailure) as error:
         raise ConversionFailed(f"OpenVINO {ov.__version__} cannot convert it: {error}") from error
+    # Biases and weights are recognised as such only when they are plain constants.
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+    return model
 
 
-def ir_bytes(model: ov.Model, height: int, width: int) -> tuple[bytes, bytes]:
+def ir_bytes(
+    model: ov.Model, height: int, width: int, half_weights: bool = False
+) -> tuple[bytes, bytes]:
     """Fix the input to one picture and serialise: the ``.xml`` and the ``.bin``.
 
-    Weights stay in float32: rounding them belongs to quantization, where its cost is measured.
     The same model gives the same bytes.
+
+    Args:
+        half_weights: store floating-point weights in 16 bits; the arithmetic stays as it is.
     """
+    # What a quantizer notes about itself may name times and places.
+    for note in ("nncf", "conversion_parameters", "optimization"):
+        if model.has_rt_info([note]):
+            del model.rt_info[note]
     model.reshape([1, height, width, 3])
     # Automatic names count up through the process, whatever it converted before.
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     with TemporaryDirectory() as folder:
         xml = Path(folder) / "model.xml"
-        ov.save_model(model, xml, compress_to_fp16=False)
+        ov.save_model(model, xml, compress_to_fp16=half_weights)
         return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()

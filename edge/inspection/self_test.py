@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 # Shares of a score, or of the score's spread where that is more. Processors differ in the last
 # digits of float32; arithmetic in bfloat16 is off by more than this. Int8 rounds at steps that
 # the processor's instructions move.
-_TOLERANCE = {"fp32": 1e-3, "fp16": 1e-3, "int8": 3e-2}
+_TOLERANCE = {"fp32": 1e-3, "fp16": 1e-3, "int8-weights": 1e-3, "int8": 3e-2}
 
 
 class SelfTestFailed(BundleError):

@@ -49,7 +49,7 @@ def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
         for module, arguments in (
             ("training.cli", ["fit", *fit]),
             ("training.cli", ["test", *test]),
-            ("export.cli", [checkpoint, "-o", bundle]),
+            ("export.cli", [checkpoint, "--precision", "fp32", "-o", bundle]),
         ):
             command = [sys.executable, "-m", module, *map(str, arguments)]
             done = subprocess.run(

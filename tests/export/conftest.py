@@ -44,5 +44,5 @@ def checkpoint(
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "slopes.xml"
-    assert export_model([str(checkpoint), "-o", str(path)]) == 0
+    assert export_model([str(checkpoint), "--precision", "fp32", "-o", str(path)]) == 0
     return path

@@ -12,7 +12,7 @@ from torch import nn
 from edge.inspection.prediction import RawPrediction
 from edge.manifest import GateReport
 from export import bundle as bundles
-from export.bundle import export_bundle
+from export.bundle import Request, export_bundle
 from export.engines import torch_engine
 from export.errors import ConversionFailed, GateFailed
 from export.gate import Budget, Engine, Pictures, Validation, parity, probe_pictures
@@ -180,6 +180,8 @@ def test_the_probe_pictures_are_prepared_dark_constant_and_textured_ones() -> No
 class Perturbed(nn.Module):
     """A model whose scores are a little higher than those of the fit."""
 
+    floating_point = ()
+
     def __init__(self, model: nn.Module, shift: float) -> None:
         super().__init__()
         self.model, self.shift = model, shift
@@ -213,7 +215,9 @@ def test_a_model_changed_between_fit_and_export_is_refused_and_the_old_bundle_st
 def test_a_failed_gate_writes_nothing(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(GateFailed):
         export_bundle(
-            load_checkpoint(checkpoint), tmp_path / "part.xml", Budget(score_difference=-1.0)
+            load_checkpoint(checkpoint),
+            tmp_path / "part.xml",
+            Request(parity=Budget(score_difference=-1.0)),
         )
     assert list(tmp_path.iterdir()) == []
 

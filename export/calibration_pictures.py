@@ -1,0 +1,115 @@
+"""The pictures that quantization takes its ranges from: good ones, never those that judge it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from edge.manifest import InputSpec
+from export.errors import CalibrationUnusable
+from export.gate import Engine, Pictures
+from training.data.loading import prepare_sample, read_sample
+from training.data.samples import GOOD, Sample, pictures_in
+from training.errors import DataError
+
+# Fewer tell nothing about the range of a layer's values.
+FEWEST = 8
+_ADVISED = 32
+_MOST = 128
+
+# Of good pictures a few score above any threshold; more than this share is something else.
+_MOST_DEFECTIVE = 0.2
+_MOST_NAMED = 5
+
+# A patch has this part of a picture's side, and about so many pictures have one.
+_PATCH = 6
+_PATCHED = 16
+_EXTREMES = ((0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 0), (255, 0, 0))
+_EXTREMES += ((0, 255, 255), (255, 0, 255), (255, 255, 0))
+
+log = logging.getLogger(__name__)
+
+
+def usable_pictures(
+    pictures: Pictures, names: list[str], reference: Engine, threshold: float
+) -> Pictures:
+    """Return the pictures that look good to the floating-point model.
+
+    A defect among them would widen ranges, and make every step of the integers coarser.
+
+    Args:
+        names: of the pictures, for messages.
+        reference: the model in floating point.
+
+    Raises:
+        CalibrationUnusable: too few, or too many look defective.
+    """
+    scores = np.array([reference(picture[None])[0].score for picture in pictures])
+    doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
+    good = pictures[scores < threshold]
+    if len(doubtful) > _MOST_DEFECTIVE * len(pictures):
+        raise CalibrationUnusable(
+            f"{len(doubtful)} of {len(pictures)} calibration pictures look defective: "
+            f"{', '.join(doubtful[:_MOST_NAMED])}. Give pictures of good parts with "
+            "--calibrate-on."
+        )
+    if doubtful:
+        log.warning(
+            "left out %d calibration pictures that look defective: %s",
+            len(doubtful),
+            ", ".join(doubtful[:_MOST_NAMED]),
+        )
+    if len(good) < FEWEST:
+        raise CalibrationUnusable(
+            f"{len(good)} good calibration pictures, at least {FEWEST} are needed and {_ADVISED} "
+            "or more are usual. Give a folder of good pictures with --calibrate-on."
+        )
+    if len(good) < _ADVISED:
+        log.warning("quantization rests on %d calibration pictures only", len(good))
+    return good
+
+
+def with_patches(pictures: Pictures, spec: InputSpec) -> Pictures:
+    """Return the pictures, some with a patch of black, white or, in colour, a pure colour.
+
+    Ranges taken from good pictures alone cut off what a defect does to the values, the very thing
+    that is to be seen: a red spot on a grey part is no red any more. Patches of every extreme
+    keep the ranges open for any contrast, while most of the pictures stay what they are.
+    """
+    random = np.random.default_rng(0)
+    patched = pictures.copy()
+    rows, columns = pictures.shape[1:3]
+    height, width = max(rows // _PATCH, 1), max(columns // _PATCH, 1)
+    colours = _EXTREMES if any(f.is_colour for f in spec.pixel_formats) else _EXTREMES[:2]
+    for number, picture in enumerate(patched[:: max(len(pictures) // _PATCHED, 1)]):
+        row = int(random.integers(0, rows - height + 1))
+        column = int(random.integers(0, columns - width + 1))
+        picture[row : row + height, column : column + width] = colours[number % len(colours)]
+    return patched
+
+
+def read_calibration_folder(folder: Path, spec: InputSpec) -> tuple[Pictures, list[str]]:
+    """Read a folder of good pictures through the shared preparation; of many, 128 spread evenly.
+
+    Returns:
+        ``(N, H, W, 3) uint8`` and their file names. Of tiled pictures one tile each.
+
+    Raises:
+        CalibrationUnusable: no pictures there, or one cannot be read or does not suit the model.
+    """
+    paths = pictures_in(folder)
+    if not paths:
+        raise CalibrationUnusable(
+            f"{folder}: no pictures. Give a folder of good pictures with --calibrate-on."
+        )
+    if len(paths) > _MOST:
+        paths = [paths[index * len(paths) // _MOST] for index in range(_MOST)]
+    prepared = []
+    for number, path in enumerate(paths):
+        sample = Sample(path, GOOD)
+        try:
+            pieces = prepare_sample(sample, read_sample(sample), spec)
+        except DataError as error:
+            raise CalibrationUnusable(str(error)) from error
+        prepared.append(pieces[number % len(pieces)])
+    return np.stack(prepared), [path.name for path in paths]

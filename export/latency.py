@@ -1,0 +1,71 @@
+"""How long one inference takes in each precision, on this PC."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from export.ir import INPUT
+from export.variants import Precision
+
+_ROUNDS = 30
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Medians of one precision.
+
+    Attributes:
+        milliseconds: of one inference.
+        relative: to FP32, of pairs measured one after the other: other load cancels out.
+    """
+
+    milliseconds: float
+    relative: float
+
+
+def measure_latency(
+    graphs: Mapping[Precision, tuple[bytes, bytes]], inference: str, picture: NDArray[np.uint8]
+) -> dict[Precision, Latency]:
+    """Time every graph in turn, again and again, as the runtime compiles it.
+
+    Args:
+        graphs: the IR of each precision; FP32 must be among them.
+        inference: arithmetic of what is not integer.
+        picture: ``(H, W, 3) uint8``, prepared.
+    """
+    requests = {
+        precision: _request(xml, weights, inference, picture)
+        for precision, (xml, weights) in graphs.items()
+    }
+    taken: dict[Precision, list[float]] = {precision: [] for precision in requests}
+    for turn in range(_WARM_UP + _ROUNDS):
+        for precision, request in requests.items():
+            started = time.perf_counter()
+            request.infer()
+            if turn >= _WARM_UP:
+                taken[precision].append(1e3 * (time.perf_counter() - started))
+    base = np.array(taken[Precision.FP32])
+    return {
+        precision: Latency(float(np.median(times)), float(np.median(np.array(times) / base)))
+        for precision, times in taken.items()
+    }
+
+
+def _request(xml: bytes, weights: bytes, inference: str, picture: NDArray[np.uint8]) -> Any:
+    core = ov.Core()
+    model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
+    settings = {
+        "INFERENCE_PRECISION_HINT": inference,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    request.get_tensor(INPUT).data[:] = picture
+    return request

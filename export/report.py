@@ -1,0 +1,175 @@
+"""The export report: every precision side by side, in Markdown and JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import edge
+from edge.manifest import GateReport
+from export.accuracy import Accuracy, AccuracyBudget, Scale
+from export.latency import Latency
+from export.search import Attempt
+from export.variants import Precision, Variant
+from training.checkpoint import Description
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """All that a sceptical reader may ask about an export.
+
+    Attributes:
+        chosen: what is in the bundle.
+        made: every precision; of one that was refused, why.
+        parity: FP32 against the checkpoint.
+        groups: layer groups that INT8 may take.
+        declared: sub-modules that the model itself keeps in floating point.
+    """
+
+    name: str
+    description: Description
+    chosen: Variant
+    made: Mapping[Precision, Variant | str]
+    latencies: Mapping[Precision, Latency]
+    parity: GateReport
+    groups: list[str]
+    declared: tuple[str, ...]
+    budget: AccuracyBudget
+    scale: Scale
+
+
+def report_files(report: Report) -> list[bytes]:
+    """Return the Markdown and the JSON."""
+    document = json.dumps(_document(report), indent=2, ensure_ascii=False, allow_nan=False)
+    return [_markdown(report).encode(), document.encode() + b"\n"]
+
+
+def _document(report: Report) -> dict[str, Any]:
+    precisions: dict[str, Any] = {}
+    for precision, made in report.made.items():
+        if isinstance(made, str):
+            precisions[precision.value] = {"refused": made}
+            continue
+        precisions[precision.value] = {
+            "xml_bytes": len(made.xml),
+            "bin_bytes": len(made.weights),
+            "latency_ms": report.latencies[precision].milliseconds,
+            "latency_relative_to_fp32": report.latencies[precision].relative,
+            "accuracy": asdict(made.accuracy),
+            "floating": list(made.floating),
+            "attempts": [
+                {
+                    "recipe": str(row.recipe),
+                    "accuracy": asdict(row.accuracy),
+                    "faults": list(row.faults),
+                }
+                for row in made.attempts
+            ],
+            "other_devices": {name: list(faults) for name, faults in made.devices.items()},
+        }
+    description = report.description
+    return {
+        "schema_version": "export-report/1",
+        "name": report.name,
+        "inspection_station": edge.__version__,
+        "algorithm": description.algorithm,
+        "backbone": description.backbone,
+        "precision": report.chosen.precision.value,
+        "inference": report.chosen.inference,
+        "threshold": description.threshold.image,
+        "spread": report.scale.spread,
+        "pictures": {
+            "good": int((~report.scale.defective).sum()),
+            "defective": int(report.scale.defective.sum()),
+        },
+        "parity": report.parity.model_dump(),
+        "budget": asdict(report.budget),
+        "quantizable": report.groups,
+        "declared_floating_point": list(report.declared),
+        "precisions": precisions,
+    }
+
+
+def _markdown(report: Report) -> str:
+    description, chosen = report.description, report.chosen
+    good = int((~report.scale.defective).sum())
+    defective = int(report.scale.defective.sum())
+    lines = [
+        f"# Export of {report.name}: {description.algorithm} {description.backbone}, "
+        f"{chosen.precision.value}",
+        "",
+        f"Threshold {description.threshold.image:.6g}, from the checkpoint: it is the same in "
+        "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
+        f"{good} good and {defective} defective pictures that nothing was fitted or quantized "
+        f"with. Allowed: verdict flips {report.budget.verdict_flips:.1%}, AUROC drop "
+        f"{report.budget.auroc_drop:.4f}, good scores shifted by {report.budget.good_shift:.2f} of "
+        f"the spread, median map correlation {report.budget.map_correlation:.2f}.",
+        "",
+        f"FP32 against the checkpoint in torch and against ONNX Runtime: {report.parity.pictures} "
+        f"pictures, largest score difference {report.parity.largest_score_difference:.1e} of the "
+        f"spread, verdict flips {report.parity.verdict_flips:.1%}.",
+        "",
+        "## Precisions",
+        "",
+        f"Latency of one inference on this PC, computed in {chosen.inference} where not in "
+        "integers; relative to FP32 measured in pairs. Differences are shares of the spread "
+        f"({report.scale.spread:.4g} raw); near the threshold is within half a spread.",
+        "",
+        "| precision | IR | latency | × FP32 | AUROC | verdict flips | near difference | "
+        "good shift | map correlation |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for precision, made in report.made.items():
+        if isinstance(made, str):
+            lines.append(f"| {precision.value} | refused | | | | | | | |")
+            continue
+        latency = report.latencies[precision]
+        size = (len(made.xml) + len(made.weights)) / 1e6
+        lines.append(
+            f"| {precision.value} | {size:.1f} MB | {latency.milliseconds:.1f} ms | "
+            f"{latency.relative:.2f} | {_figures(made.accuracy)} |"
+        )
+    for precision, made in report.made.items():
+        if isinstance(made, str):
+            lines += ["", f"{precision.value} was refused: {made}"]
+    int8 = report.made[Precision.INT8]
+    lines += ["", "## INT8", "", f"May become integers: {', '.join(report.groups) or 'nothing'}."]
+    kept = [f"{name} (declared by the model)" for name in report.declared]
+    kept += list(int8.floating) if isinstance(int8, Variant) else []
+    lines += [
+        "",
+        f"Stay in floating point: {', '.join(kept)}, and all arithmetic outside sub-modules.",
+    ]
+    if isinstance(int8, Variant):
+        lines += ["", "What was tried, in this order:", "", *_attempts(int8.attempts)]
+    devices = {
+        f"{made.precision.value} on {name}": faults
+        for made in report.made.values()
+        if isinstance(made, Variant)
+        for name, faults in made.devices.items()
+    }
+    lines += ["", "## Other devices of this PC", ""]
+    lines += [
+        f"- {name}: {'; '.join(faults) or 'within budget'}" for name, faults in devices.items()
+    ] or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:
+    lines = [
+        "| recipe | AUROC | verdict flips | near difference | good shift | map correlation | "
+        "result |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row.recipe} | {_figures(row.accuracy)} | {'; '.join(row.faults) or 'taken'} |"
+        for row in attempts
+    ]
+
+
+def _figures(accuracy: Accuracy) -> str:
+    auroc = "–" if accuracy.auroc_after is None else f"{accuracy.auroc_after:.4f}"
+    return (
+        f"{auroc} | {accuracy.verdict_flips:.2%} | {accuracy.near_difference:.4f} | "
+        f"{accuracy.good_shift:+.4f} | {accuracy.map_correlation:.4f}"
+    )

@@ -1,0 +1,115 @@
+"""The search for the fastest INT8 model within budget: which layers stay in floating point."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import openvino as ov
+
+from export.accuracy import Accuracy, AccuracyBudget
+from export.errors import QuantizationRefused
+from export.quantization import Pictures, Quantizable, Recipe, group_of, quantize
+
+# Quantizing and judging once takes seconds; the whole export may take minutes.
+_MOST_ATTEMPTS = 12
+
+Judge = Callable[[ov.Model], Accuracy]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row of the table of what was tried."""
+
+    recipe: Recipe
+    accuracy: Accuracy
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The quantized model, how it was made, and everything that was tried on the way."""
+
+    model: ov.Model
+    recipe: Recipe
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def accuracy(self) -> Accuracy:
+        return self.attempts[-1].accuracy
+
+
+def search(
+    subject: Quantizable, calibration: Pictures, judge: Judge, budget: AccuracyBudget
+) -> Found:
+    """Return the first candidate within budget; those that are likely faster are tried first.
+
+    All layers, then all but one group, the cheapest group first; then all but those that helped
+    most, one more each time.
+
+    Raises:
+        QuantizationRefused: none is; names the layers to blame and what was tried.
+        ConversionFailed: NNCF cannot quantize the graph.
+    """
+    attempts: list[Attempt] = []
+
+    def attempt(recipe: Recipe) -> ov.Model | None:
+        model = quantize(subject, calibration, recipe)
+        accuracy = judge(model)
+        faults = tuple(accuracy.faults(budget))
+        attempts.append(Attempt(recipe, accuracy, faults))
+        log.info("%s: %s", recipe, "; ".join(faults) or "within budget")
+        return None if faults else model
+
+    def excess(row: Attempt) -> float:
+        return row.accuracy.excess(budget)
+
+    for corrected in (True, False):
+        model = attempt(Recipe(corrected))
+        if model is not None:
+            return Found(model, attempts[-1].recipe, tuple(attempts))
+    whole = min(attempts, key=excess)
+    corrected = whole.recipe.bias_correction
+    groups = groups_by_cost(subject)
+    alone: list[Attempt] = []
+    for group in groups[: _MOST_ATTEMPTS - 4] if len(groups) > 1 else []:
+        model = attempt(Recipe(corrected, (group,)))
+        if model is not None:
+            return Found(model, attempts[-1].recipe, tuple(attempts))
+        alone.append(attempts[-1])
+    helping = [row.recipe.floating[0] for row in sorted(alone, key=excess)]
+    for count in range(2, len(groups)):
+        if len(attempts) == _MOST_ATTEMPTS:
+            break
+        model = attempt(Recipe(corrected, tuple(sorted(helping[:count]))))
+        if model is not None:
+            return Found(model, attempts[-1].recipe, tuple(attempts))
+    blamed = [row for row in alone if excess(row) < excess(whole)] or alone
+    names = [row.recipe.floating[0] for row in sorted(blamed, key=excess)][:3] or groups
+    raise QuantizationRefused(
+        f"INT8 is not good enough: {'; '.join(whole.faults)}. To blame are foremost the layers "
+        f"{', '.join(names)}; {len(attempts)} ways were tried:\n"
+        + "\n".join(f"  {row.recipe}: {'; '.join(row.faults)}" for row in attempts)
+        + "\nNothing was written. Export with --precision fp16, calibrate on more pictures with "
+        "--calibrate-on, or allow more with --max-auroc-drop and --max-verdict-flips."
+    )
+
+
+def groups_by_cost(subject: Quantizable) -> list[str]:
+    """Return the layer groups, the one with the fewest multiplications first."""
+    cost = dict.fromkeys(subject.groups(), 0)
+    for operation in subject.model.get_ordered_ops():
+        if subject.is_weighty(operation):
+            group = group_of(subject.layer(operation))
+            cost[group] += _multiplications(operation)
+    return sorted(cost, key=lambda group: cost[group])
+
+
+def _multiplications(operation: ov.Node) -> int:
+    outputs = int(np.prod([int(size) for size in operation.get_output_shape(0)]))
+    weights = [int(size) for size in operation.get_input_shape(1)]
+    if operation.get_type_name() == "MatMul":
+        return outputs * int(operation.get_input_shape(0)[-1])
+    return outputs * int(np.prod(weights[1:]))

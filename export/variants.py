@@ -1,0 +1,174 @@
+"""One fitted model in each precision: graph, bytes, and what the precision changed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import openvino as ov
+
+from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
+from export.engines import openvino_engine
+from export.errors import ConversionFailed, GateFailed, QuantizationRefused
+from export.gate import Budget, Pictures, invariance
+from export.ir import ir_bytes
+from export.quantization import Quantizable, compress_weights
+from export.search import Attempt, search
+
+# The kernels of a batch may round differently; a step of the integers may then tip over.
+_INVARIANCE = Budget(score_difference=0.02, map_correlation=0.999, map_difference=0.02)
+
+log = logging.getLogger(__name__)
+
+
+class Precision(StrEnum):
+    """What an export can give.
+
+    ``FP32``: as fitted. ``FP16``: half the size. ``INT8_WEIGHTS``: a quarter of the size of the
+    layers. All three compute in floating point. ``INT8``: computes in integers, several times as
+    fast.
+    """
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8_WEIGHTS = "int8-weights"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What variants are judged on: pictures that nothing was made with, and what FP32 says of them.
+
+    Attributes:
+        pictures: ``(N, H, W, 3) uint8``; those beyond ``scale.defective`` are probes.
+        reference: predictions of the exported FP32 graph.
+    """
+
+    pictures: Pictures
+    reference: Predictions
+    scale: Scale
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """A model in one precision.
+
+    Attributes:
+        accuracy: against FP32; of FP32 itself too, where it says that nothing changed.
+        floating: layer groups that stay in floating point beside those the model declares.
+        attempts: what was tried on the way.
+        devices: faults by the name of each other OpenVINO device of this PC; empty: it may be used.
+    """
+
+    precision: Precision
+    inference: str
+    xml: bytes
+    weights: bytes
+    accuracy: Accuracy
+    floating: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workshop:
+    """Everything that variants of one model are made from.
+
+    Attributes:
+        size: height and width of the input.
+        calibration: gives the pictures for quantization when they are needed.
+        inference: arithmetic of what is not integer, ``f32`` or ``bf16``.
+    """
+
+    subject: Quantizable
+    size: tuple[int, int]
+    calibration: Callable[[], Pictures]
+    evidence: Evidence
+    budget: AccuracyBudget
+    inference: str = "f32"
+
+    def make(self, precision: Precision) -> Variant:
+        """Make a variant and let it pass the gate.
+
+        Raises:
+            GateFailed, QuantizationRefused: it changes more than the budget allows.
+            ConversionFailed: the graph cannot be quantized.
+            CalibrationUnusable: the pictures for quantization cannot be used.
+        """
+        floating: tuple[str, ...] = ()
+        attempts: tuple[Attempt, ...] = ()
+        model = self.subject.model.clone()
+        if precision is Precision.INT8_WEIGHTS:
+            model = compress_weights(model)
+        elif precision is Precision.INT8:
+            found = search(self.subject, self.calibration(), self.judge, self.budget)
+            model, floating, attempts = found.model, found.recipe.floating, found.attempts
+        half = precision in (Precision.FP16, Precision.INT8_WEIGHTS)
+        xml, weights = ir_bytes(model, *self.size, half_weights=half)
+        name = f"OpenVINO {precision.value}"
+        engine = openvino_engine(xml, weights, self.inference)
+        found_now = invariance(
+            name, engine, self.evidence.pictures, self.evidence.scale.spread, _INVARIANCE
+        )
+        accuracy = self.measure(found_now)
+        faults = accuracy.faults(self.budget)
+        if faults:
+            raise GateFailed(
+                f"gate: {name}, computed in {self.inference}, is not good enough: "
+                f"{'; '.join(faults)}. Nothing was written. Export with another --precision, or "
+                "allow more with --max-auroc-drop and --max-verdict-flips."
+            )
+        devices = self._other_devices(xml, weights)
+        return Variant(
+            precision, self.inference, xml, weights, accuracy, floating, attempts, devices
+        )
+
+    def judge(self, model: ov.Model) -> Accuracy:
+        """Measure a candidate as the runtime would run it."""
+        engine = openvino_engine(*ir_bytes(model.clone(), *self.size), self.inference)
+        return self.measure([engine(picture[None])[0] for picture in self.evidence.pictures])
+
+    def measure(self, predictions: Predictions) -> Accuracy:
+        return compare(self.evidence.reference, predictions, self.evidence.scale)
+
+    def _other_devices(self, xml: bytes, weights: bytes) -> dict[str, tuple[str, ...]]:
+        """Judge the bytes on every other device here; a bad one is named, not refused."""
+        found = {}
+        for device in ov.Core().available_devices:
+            if device == "CPU":
+                continue
+            try:
+                engine = openvino_engine(xml, weights, self.inference, device)
+                predictions = [engine(picture[None])[0] for picture in self.evidence.pictures]
+                faults = tuple(self.measure(predictions).faults(self.budget))
+            except RuntimeError as error:
+                faults = (f"cannot run it ({str(error).splitlines()[-1]})",)
+            found[device] = faults
+            if faults:
+                log.warning("do not run it on %s: %s", device, "; ".join(faults))
+        return found
+
+
+def make_all(
+    workshop: Workshop, precisions: Sequence[Precision], wanted: Variant
+) -> dict[Precision, Variant | str]:
+    """Make the other precisions for comparison; of one that is refused, the reason."""
+    made: dict[Precision, Variant | str] = {}
+    for precision in precisions:
+        if precision is wanted.precision:
+            made[precision] = wanted
+            continue
+        try:
+            made[precision] = workshop.make(precision)
+        except (GateFailed, QuantizationRefused, ConversionFailed) as error:
+            made[precision] = str(error)
+    return made
+
+
+def reference_graph(model: ov.Model, size: tuple[int, int]) -> tuple[bytes, bytes, ov.Model]:
+    """Return the FP32 bytes and the graph that other precisions start from.
+
+    The graph keeps its operations' names, which the bytes do not.
+    """
+    model.reshape([1, *size, 3])
+    return *ir_bytes(model.clone(), *size), model

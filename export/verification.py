@@ -1,0 +1,102 @@
+"""``export-model --verify``: is this bundle, on this PC, the model that was validated?
+
+Needs what the inspection PC has, OpenVINO and ``edge``, and neither torch nor the checkpoint.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.prediction import RawPredictions
+from edge.inspection.self_test import golden_pictures, self_test
+from edge.manifest import Bundle, Manifest, load_bundle
+from export.errors import VerificationFailed
+
+# Pictures of one request, to compare with each on its own.
+_BATCH = 4
+
+# Shares of the score's spread, or of the score where that is more. In integers a step may tip over.
+_TOLERANCE = {"int8": 0.02}
+_FLOAT_TOLERANCE = 1e-3
+
+
+def verify(path: Path) -> Iterator[str]:
+    """Check a bundle; yields a sentence for each thing that holds.
+
+    Hashes; the scores that its export noted for the golden pictures; that a picture's numbers
+    depend neither on its batch, nor on earlier calls, nor on the number of threads; and the other
+    OpenVINO devices of this PC, of which one that gives other numbers is named.
+
+    Raises:
+        BundleError: the files are missing, damaged, or give other numbers than at the export.
+        VerificationFailed: numbers depend on what else is asked.
+        ModelError: the network cannot be compiled or run here.
+    """
+    bundle = load_bundle(path)
+    manifest = bundle.manifest
+    yield f"hashes       {path}: xml and bin are those of the manifest"
+    network = Network(bundle)
+    self_test(Detector(network), manifest)
+    count = len(manifest.self_test)
+    yield (
+        f"self-test    {count} golden pictures as at the export"
+        if count
+        else "self-test    numbers are finite; this bundle carries no golden scores"
+    )
+    pictures = list(golden_pictures(manifest.input.height, manifest.input.width).values())
+    detector = Detector(network)
+    alone = _predict(detector, pictures)
+    backwards = _predict(detector, pictures[::-1])
+    again = RawPredictions(backwards.scores[::-1], backwards.anomaly_maps[::-1])
+    _demand("after other calls", alone, again, manifest)
+    for what, plan in (
+        (f"in a batch of {_BATCH}", RunPlan(batch=_BATCH)),
+        ("with one thread", RunPlan(threads=1)),
+    ):
+        found = _predict(Detector(Network(bundle, plan=plan)), pictures)
+        _demand(what, alone, found, manifest)
+    yield "parity       alone, in a batch, in another order and with one thread alike"
+    core = ov.Core()
+    yield f"device       CPU, {core.get_property('CPU', 'FULL_DEVICE_NAME')}: verified"
+    for device in core.available_devices:
+        if device != "CPU":
+            yield f"device       {device}: {_other_device(bundle, device)}"
+
+
+def _other_device(bundle: Bundle, device: str) -> str:
+    from edge.errors import StationError
+
+    try:
+        self_test(Detector(Network(bundle, device)), bundle.manifest)
+    except StationError as error:
+        return f"do not use it ({error})"
+    return "verified"
+
+
+def _predict(detector: Detector, pictures: list[np.ndarray]) -> RawPredictions:
+    return detector.predict_all(len(pictures), lambda index, out: np.copyto(out, pictures[index]))
+
+
+def _demand(what: str, expected: RawPredictions, found: RawPredictions, manifest: Manifest) -> None:
+    """Demand equal numbers.
+
+    Raises:
+        VerificationFailed: names the circumstance and the difference.
+    """
+    extent = manifest.normalization.image
+    share = _TOLERANCE.get(manifest.precision.weights, _FLOAT_TOLERANCE)
+    for kind, a, b, unit in (
+        ("score", expected.scores, found.scores, extent.max - extent.min),
+        ("map value", expected.anomaly_maps, found.anomaly_maps, 0.0),
+    ):
+        scale = max(unit, float(np.abs(a).max()), 1e-6)
+        difference = float(np.abs(a.astype(np.float64) - b).max())
+        if not difference <= share * scale:
+            raise VerificationFailed(
+                f"{manifest.identity.name}: a picture's {kind} {what} differs by {difference:.3g}, "
+                f"allowed {share * scale:.3g}. Do not run this bundle here; export the model again "
+                "with this version."
+            )

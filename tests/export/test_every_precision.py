@@ -1,0 +1,74 @@
+"""Every registered model, in every precision, passes the gate or is refused with its reasons."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.accuracy import AccuracyBudget, Scale
+from export.calibration_pictures import with_patches
+from export.engines import openvino_engine
+from export.errors import QuantizationRefused
+from export.gate import probe_pictures
+from export.ir import layers_of, to_onnx, to_openvino
+from export.quantization import Quantizable
+from export.variants import Evidence, Precision, Workshop, reference_graph
+from tests.small_training import FEW, SIDE, batch, fitted_once, spotted
+from training.data.loading import first_sight
+
+ALGORITHMS = tuple(sorted(FEW))
+
+# Of a few random channels INT8 takes away more than of a real backbone's.
+BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
+
+
+@cache
+def workshop(algorithm: str, folder: Path) -> Workshop:
+    model = fitted_once(algorithm)
+    onnx = folder / f"{algorithm}.onnx"
+    to_onnx(model, SIDE, SIDE, onnx)
+    xml, weights, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
+    engine = openvino_engine(xml, weights, "f32")
+    good, defective = batch(8, first=90).numpy(), spotted(8).numpy()
+    pictures = np.concatenate([good, defective, probe_pictures(first_sight((SIDE, SIDE)))])
+    reference = [engine(picture[None])[0] for picture in pictures]
+    scores = np.array([prediction.score for prediction in reference[:16]])
+    threshold = float(np.sort(scores[:8])[-1] + np.sort(scores[8:])[3]) / 2.0
+    scale = Scale(np.arange(16) >= 8, threshold, float(np.ptp(scores)))
+    calibration = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
+    return Workshop(
+        Quantizable(graph, layers_of(onnx), model.floating_point),
+        (SIDE, SIDE),
+        lambda: calibration,
+        Evidence(pictures, reference, scale),
+        BUDGET,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8_WEIGHTS])
+def test_smaller_weights_keep_the_verdicts(
+    algorithm: str, precision: Precision, folder: Path
+) -> None:
+    made = workshop(algorithm, folder).make(precision)
+    assert made.accuracy.faults(BUDGET) == []
+    assert made.accuracy.verdict_flips == 0.0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_int8_keeps_the_verdicts_or_is_refused_with_the_layers_to_blame(
+    algorithm: str, folder: Path
+) -> None:
+    shop = workshop(algorithm, folder)
+    try:
+        made = shop.make(Precision.INT8)
+    except QuantizationRefused as refusal:
+        assert any(group in str(refusal) for group in shop.subject.groups())
+    else:
+        assert made.accuracy.faults(BUDGET) == []

@@ -1,0 +1,206 @@
+"""INT8 by default: a checked, reproducible bundle, or a refusal that leaves nothing behind."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.inspection.detector import Detector, Network
+from edge.inspection.prediction import RawPrediction
+from edge.inspection.self_test import self_test
+from edge.manifest import load_bundle
+from export import bundle as bundles
+from export.bundle import Request, export_bundle
+from export.calibration_pictures import usable_pictures, with_patches
+from export.cli import main
+from export.engines import onnx_engine, openvino_engine
+from export.errors import CalibrationUnusable
+from export.gate import Pictures
+from export.variants import Precision
+from tests.small_training import defective_picture, good_picture
+from training.checkpoint import load_checkpoint
+from training.data.loading import first_sight
+
+USAGE = 78
+REFUSED = 65
+
+# Of a few random channels rounding takes away more than of a real backbone's.
+LENIENT = ["--max-auroc-drop", "0.1", "--max-verdict-flips", "0.3"]
+
+
+@pytest.fixture(scope="session")
+def int8(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "slopes.xml"
+    arguments = [str(checkpoint), "-o", str(path), "--report", "--onnx", *LENIENT]
+    assert main(arguments) == 0
+    return path
+
+
+def test_int8_is_the_default_and_the_manifest_says_what_it_changed(int8: Path) -> None:
+    precision = load_bundle(int8).manifest.precision
+    assert precision.weights == "int8"
+    assert precision.inference == "f32"
+    assert precision.gate.pictures == 8
+    assert precision.gate.auroc_after is not None
+    assert "nncf" in load_bundle(int8).manifest.identity.made_with
+
+
+def test_an_int8_bundle_is_smaller_and_passes_its_self_test(int8: Path, bundle: Path) -> None:
+    loaded = load_bundle(int8)
+    self_test(Detector(Network(loaded)), loaded.manifest)
+    assert len(loaded.weights) < 0.6 * len(load_bundle(bundle).weights)
+    assert 'element_type="i8"' in int8.read_text()
+
+
+def test_thresholds_are_those_of_the_checkpoint_in_every_precision(
+    int8: Path, checkpoint: Path
+) -> None:
+    assert load_bundle(int8).manifest.threshold == load_checkpoint(checkpoint).description.threshold
+
+
+def test_exporting_int8_twice_gives_the_same_bytes(
+    int8: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "slopes.xml"
+    assert main([str(checkpoint), "-o", str(again), "--onnx", *LENIENT]) == 0
+    for suffix in (".xml", ".bin", ".onnx"):
+        assert again.with_suffix(suffix).read_bytes() == int8.with_suffix(suffix).read_bytes()
+
+
+def test_the_report_sets_every_precision_side_by_side(int8: Path) -> None:
+    report = json.loads(int8.with_name("slopes.report.json").read_text())
+    assert list(report["precisions"]) == ["fp32", "fp16", "int8-weights", "int8"]
+    for made in report["precisions"].values():
+        assert made["latency_ms"] > 0
+        assert made["bin_bytes"] > 0
+        assert made["accuracy"]["pictures"] == 8
+    assert (
+        report["precisions"]["fp16"]["bin_bytes"] < 0.6 * report["precisions"]["fp32"]["bin_bytes"]
+    )
+    assert report["precisions"]["int8"]["attempts"][-1]["faults"] == []
+    text = int8.with_name("slopes.report.md").read_text()
+    assert "Stay in floating point: smoothing (declared by the model)" in text
+
+
+def test_the_onnx_file_gives_the_numbers_of_the_fp32_bundle_and_names_no_place(
+    int8: Path, bundle: Path, checkpoint: Path
+) -> None:
+    onnx = int8.with_suffix(".onnx")
+    pictures = load_checkpoint(checkpoint).validation.pictures[:2]
+    loaded = load_bundle(bundle)
+    expected = openvino_engine(loaded.xml, loaded.weights, "f32")(pictures)
+    found = onnx_engine(onnx)(pictures)
+    assert [p.score for p in found] == pytest.approx([p.score for p in expected], rel=1e-4)
+    assert str(Path.cwd()).encode() not in onnx.read_bytes()
+
+
+def test_int8_over_budget_is_refused_with_the_layers_to_blame_and_writes_nothing(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(checkpoint), "-o", str(tmp_path / "a.xml"), "--max-verdict-flips", "-1"]
+    assert main(arguments) == REFUSED
+    error = capsys.readouterr().err
+    assert "To blame are foremost the layers extractor.body." in error
+    assert "ways were tried" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_without_pictures_to_calibrate_on_is_told_what_to_do(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    older = replace(load_checkpoint(checkpoint), calibration=None)
+    with pytest.raises(CalibrationUnusable, match="--calibrate-on"):
+        export_bundle(older, tmp_path / "a.xml", Request(precision=Precision.INT8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
+    folder.mkdir()
+    for number, pixels in enumerate(pictures):
+        cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        ([], "no pictures"),
+        ([good_picture(n) for n in range(3)], "at least 8 are needed"),
+        ([defective_picture(n)[0] for n in range(9)], "9 of 9 calibration pictures look defective"),
+    ],
+)
+def test_calibration_pictures_that_are_too_few_or_defective_are_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    pictures: list[np.ndarray],
+    sentence: str,
+) -> None:
+    folder = write_pictures(tmp_path / "calibration", pictures)
+    output = tmp_path / "a.xml"
+    arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder)]
+    assert main(arguments) == USAGE
+    assert sentence in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_one_calibration_picture_that_looks_defective_is_left_out_by_name(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
+
+    def brightness(pictures: Pictures) -> list[RawPrediction]:
+        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in pictures]
+
+    names = [f"{number}.png" for number in range(10)]
+    assert len(usable_pictures(pictures, names, brightness, 9.0)) == 9
+    assert "9.png" in caplog.text
+
+
+def test_patches_of_extreme_colours_hold_the_ranges_open() -> None:
+    grey = np.full((16, 32, 32, 3), 128, np.uint8)
+    patched = with_patches(grey, first_sight((32, 32)))
+    seen = {tuple(int(v) for v in colour) for colour in patched.reshape(-1, 3)}
+    assert len(seen) == 9
+    assert float((patched == 128).mean()) > 0.9
+    assert (grey == 128).all()
+
+
+class Interrupted(Exception):
+    """Ctrl-C at the worst moment."""
+
+
+def test_an_interruption_before_the_end_leaves_nothing_and_the_older_bundle(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "a.xml"
+    loaded = load_checkpoint(checkpoint)
+    export_bundle(loaded, output)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(*_: object) -> Iterator[None]:
+        raise Interrupted
+
+    monkeypatch.setattr(bundles, "write_all", interrupted)
+    with pytest.raises(Interrupted):
+        export_bundle(loaded, output, Request(precision=Precision.FP16))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_bfloat16_is_only_given_where_the_gate_ran_in_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import engines
+
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(engines.ov, "Core", Core)
+    arguments = [str(checkpoint), "-o", str(tmp_path / "a.xml"), "--inference", "bf16"]
+    assert main(arguments) == USAGE
+    assert list(tmp_path.iterdir()) == []
