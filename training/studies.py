@@ -27,6 +27,7 @@ ERROR = "error"
 _MOST_RETRIES = 3
 _SILENT_BEATS = 3
 _SQLITE_WAIT_S = 60
+_MOST_ATTEMPTS = 6
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def open_study(place: StudyPlace, sampler: Callable[[bool], Any] | None = None) 
     # Its warnings are tracebacks of failed trials, which are told in words here.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _reaching(place):
-        storage = _storage(place)
+        storage = _storage_made_once(place)
         try:
             study = optuna.create_study(
                 storage=storage, study_name=place.name, direction="maximize"
@@ -159,7 +160,26 @@ def _one_trial(study: optuna.Study, objective: Callable[[Trial], float]) -> None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.optimize(noted, n_trials=1, catch=(TrialFailed,))
+        try:
+            study.optimize(noted, n_trials=1, catch=(TrialFailed,))
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError) as error:
+            if isinstance(error, ValueError) and "Cannot tell a" not in str(error):
+                raise
+            # As after a night's sleep of a notebook: the other worker's result counts.
+            log.warning("this worker was silent for so long that another one took its trial up")
+
+
+def _storage_made_once(place: StudyPlace) -> RDBStorage:
+    """Open the database; workers that start together may all try to make its tables."""
+    for attempt in range(_MOST_ATTEMPTS):
+        try:
+            return _storage(place)
+        except sqlalchemy.exc.DBAPIError as error:
+            lost = isinstance(error, sqlalchemy.exc.IntegrityError)
+            if not lost and "already exists" not in str(error):
+                raise
+            time.sleep(0.1 * 2**attempt)
+    return _storage(place)
 
 
 def _storage(place: StudyPlace) -> RDBStorage:

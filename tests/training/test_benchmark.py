@@ -19,6 +19,7 @@ from training.benchmark import COLUMNS, plan
 from training.cli import main
 from training.config import FitConfig
 from training.errors import SettingError
+from training.studies import StudyPlace, open_study, work_off
 from training.trial import TrialFailed, run_trial
 
 USAGE, UNAVAILABLE, FAILED = 78, 69, 70
@@ -27,7 +28,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def arguments(data: Path, weights: Path, output: Path, *more: str) -> list[str]:
     options = ["--data", data, "--backbones", "small", "--weights", weights, "--image-size", 64]
-    options += ["--heartbeat", 1, "-o", output, *more]
+    options += ["-o", output, *more]
     return ["benchmark", *map(str, options)]
 
 
@@ -142,12 +143,48 @@ def test_two_processes_share_the_work_and_write_the_same_table(
     assert "±" in (tmp_path / "one" / "table.md").read_text()
 
 
+def test_processes_that_start_together_open_one_database(tmp_path: Path) -> None:
+    """As fast as they can: none of them may meet a database that is half made."""
+    code = (
+        "import sys\n"
+        "from training.studies import StudyPlace, open_study\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        f"opened = open_study(StudyPlace('sqlite:///{tmp_path / 'new.db'}', 'table'))\n"
+        "print(opened.is_new)\n"
+    )
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    told = []
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        out, err = worker.communicate(timeout=120)
+        assert worker.returncode == 0, err
+        told.append(out.strip())
+    assert sorted(told) == ["False", "False", "True"]
+
+
 def test_the_fit_of_a_killed_worker_is_taken_up_again(
     tmp_path: Path, data: Path, weights: Path
 ) -> None:
     table = tmp_path / "table.csv"
     database = table.with_suffix(".db")
-    options = arguments(data, weights, table, "--algorithms", "padim")
+    options = arguments(data, weights, table, "--algorithms", "padim", "--heartbeat", "1")
     killed = start(*options)
     wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")
     wait_for(lambda: bool(children_of(killed.pid)), "process that fits")
@@ -162,6 +199,24 @@ def test_the_fit_of_a_killed_worker_is_taken_up_again(
     assert code == 0, err
     assert len(rows(table)) == 1
     assert states(database) == {TrialState.FAIL: 1, TrialState.COMPLETE: 1}
+
+
+def test_a_worker_that_was_silent_too_long_leaves_its_trial_to_the_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = open_study(StudyPlace(f"sqlite:///{tmp_path / 'study.db'}", "table"))
+    begun: list[int] = []
+
+    def fit(trial: optuna.Trial) -> float:
+        begun.append(trial.number)
+        if trial.number == 0:  # what the other worker does when signs of life stay away
+            opened.study.tell(0, state=TrialState.FAIL)
+        trial.set_user_attr("image_auroc", 1.0)
+        return 1.0
+
+    work_off(opened, lambda study: len(begun) < 2, fit)
+    assert [trial.state for trial in opened.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert "another one took its trial up" in caplog.text
 
 
 def children_of(parent: int) -> list[int]:

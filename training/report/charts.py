@@ -12,7 +12,7 @@ from training.metrics.scores import Labels, Scores
 
 GOOD, DEFECTIVE, LINE, INK, FAINT = "#2f7d4f", "#b3261e", "#1f4e8c", "#1d2733", "#d5dbe3"
 _WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 18, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 18, 44
 _BINS = 40
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
