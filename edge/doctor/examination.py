@@ -72,7 +72,7 @@ def examination(
     frame = None
     if settings is not None and camera:
         seen: list[Frame] = []
-        yield from _bounded(_camera(settings, stations, limits, seen), CAMERA_LIMIT_S)
+        yield from bounded(_camera(settings, stations, limits, seen), CAMERA_LIMIT_S)
         frame = seen[0] if seen else None
     else:
         yield receive_buffer_finding()
@@ -96,8 +96,12 @@ def _camera(
         seen.append(frame)
 
 
-def _bounded(findings: Iterator[Finding], limit_s: float) -> Iterator[Finding]:
-    """Yield findings that are made in a thread: a driver may never return."""
+def bounded(findings: Iterator[Finding], limit_s: float) -> Iterator[Finding]:
+    """Yield findings as they are made in a thread: a driver may never return.
+
+    Args:
+        limit_s: for all of them; what is missing then is a fault.
+    """
     made: queue.SimpleQueue[Finding | BaseException | None] = queue.SimpleQueue()
 
     def make() -> None:

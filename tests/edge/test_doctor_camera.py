@@ -1,5 +1,7 @@
 """What the doctor says about cameras, over real GigE Vision."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from edge.cameras import gvcp
 from edge.config import CameraSettings
 from edge.doctor.camera import Limits, camera_findings, loss_finding, trigger_finding
-from edge.doctor.finding import Finding, Grade
+from edge.doctor.examination import bounded
+from edge.doctor.finding import Finding, Grade, good
 from edge.doctor.picture_tests import LossTest, TriggerTest
 from edge.doctor.programs import holders, running_stations
 from edge.frame import Frame
@@ -171,6 +174,20 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
     assert {v["result"] for v in after[len(before) :]} <= {"OK", "NOK"}
     assert [state["state"] for state in said] == ["starting", "online"]
     assert len({state["session"] for state in said}) == 1
+
+
+def test_a_driver_that_never_returns_is_a_fault_and_keeps_nobody_waiting() -> None:
+    released = threading.Event()
+
+    def blocked() -> Iterator[Finding]:
+        yield good("camera found", "one")
+        released.wait(60.0)
+
+    found = list(bounded(blocked(), limit_s=0.2))
+    released.set()
+
+    assert [finding.grade for finding in found] == [Grade.GOOD, Grade.FAULT]
+    assert "has not returned for 0.2 s" in found[1].found
 
 
 def test_stations_are_known_by_how_they_were_called(tmp_path: Path) -> None:
