@@ -28,6 +28,7 @@ export function relabel() {
   for (const button of document.querySelectorAll("[data-acts]")) button.disabled = !who;
   $("unlock").setAttribute("aria-label", t(who ? "locked_tool" : "unlock"));
   $("unlock").classList.toggle("open", Boolean(who));
+  $("unlock").querySelector("use").setAttribute("href", who ? "#i-unlocked" : "#i-lock");
   if (status) showModel();
   if (tried !== null) preview();
 }

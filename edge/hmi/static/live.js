@@ -41,10 +41,11 @@ function showVerdict() {
   let result = part?.result ?? "WAIT", reason = part ? t(part.reason) : t("waiting");
   if (status?.condition === "starting") { result = "WAIT"; reason = t("condition_starting"); }
   if (status?.condition === "stopped") { result = "WAIT"; reason = t("condition_stopped"); }
-  if (hindrance) { result = "ERROR"; reason = t(`reason_${hindrance}`); }
-  const box = $("verdict"), word = t(result);
-  box.className = `verdict ${result}${old ? " old" : ""}`;
-  box.dataset.result = result;
+  if (old) { result = "WAIT"; reason = t("contact_lost"); }
+  else if (hindrance) { result = "ERROR"; reason = t(`reason_${hindrance}`); }
+  const box = $("verdict"), word = old ? "?" : t(result);
+  box.className = `verdict ${result}`;
+  Object.assign(box.dataset, { result, id: part?.id ?? "", decided: part?.decided_utc ?? "" });
   $("shape").setAttribute("href", `#shape-${result}`);
   if ($("word").textContent !== word) $("word").textContent = word;
   $("word").classList.toggle("long", word.length > 5);

@@ -1,0 +1,338 @@
+"""The page in a real browser, on the demo: what an operator and a process engineer see and do.
+
+Screenshots are kept in ``build/screenshots``.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.edge.broker import GENEROUS_S
+from tests.edge.page_station import TOKEN, PageStation, wait_until
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo"
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+CHROMIUM = "/usr/bin/chromium"
+# Debian's Chromium without a user's session, and without looking for its maker's servers.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SIZES = {"desktop": (1440, 900), "panel": (1024, 768), "phone": (390, 844)}
+# Luminance of two colours whose words can be read (WCAG 2.2, level AA).
+CONTRAST = 4.5
+
+expect.set_options(timeout=GENEROUS_S * 1000)
+
+Opened = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
+    camera = {"uri": str(DEMO / "frames"), "rate_fps": 3, "loop": True}
+    with PageStation(tmp_path_factory.mktemp("demo"), camera, DEMO / "bottle.xml") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
+    """Open the page in a window of some size; at the end nothing may stand in its console."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(view: str = "line", size: str = "desktop") -> Page:
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(GENEROUS_S * 1000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{station.address}/#{view}")
+        expect(page.locator("#condition")).not_to_be_empty()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    # A picture that has left the few newest while it was asked for, and a token that is wrong.
+    assert [text for text in said if "404" not in text and "401" not in text] == []
+    assert all(url.startswith((station.address, "data:")) for url in asked)
+
+
+def shot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def unlock(page: Page, token: str = TOKEN) -> None:
+    page.locator("#unlock").click()
+    page.locator("#token").fill(token)
+    page.locator("#ask-ok").click()
+
+
+def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
+    opened: Opened,
+) -> None:
+    page = opened()
+
+    seen = page.evaluate(
+        """() => new Promise((resolve) => {
+            const seen = [], box = document.getElementById("verdict");
+            new MutationObserver(() => {
+                if (seen.at(-1)?.id === box.dataset.id) return;
+                seen.push({id: box.dataset.id, result: box.dataset.result,
+                    late_ms: Date.now() - Date.parse(box.dataset.decided),
+                    word: document.getElementById("word").textContent,
+                    shape: document.getElementById("shape").getAttribute("href"),
+                    colour: getComputedStyle(box).backgroundColor});
+                if (seen.length === 16) resolve(seen);
+            }).observe(box, {attributes: true});
+        })"""
+    )
+
+    late_ms = sorted(one["late_ms"] for one in seen[1:])
+    assert late_ms[len(late_ms) // 2] < 1000  # the median: machines that stall delay some
+    looks = {one["result"]: (one["word"], one["shape"], one["colour"]) for one in seen}
+    assert looks["OK"][:2] == ("OK", "#shape-OK")
+    assert looks["NOK"][:2] == ("NOK", "#shape-NOK")
+    assert looks["OK"][2] != looks["NOK"][2]
+
+
+def test_what_lies_over_the_picture_can_be_switched_and_is_remembered(opened: Opened) -> None:
+    page = opened()
+    expect(page.locator("#lines .region").first).to_be_attached()
+    expect(page.locator("#lines .contour").first).to_be_attached()
+    expect(page.locator("#heat")).to_be_visible()
+
+    for layer in ("heat", "contours", "regions"):
+        button = page.locator(f"[data-layer={layer}]")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "false")
+
+    for _ in range(3):  # also over the next pictures
+        caption = page.locator("#caption").inner_text()
+        expect(page.locator("#caption")).not_to_have_text(caption)
+        expect(page.locator("#lines *")).to_have_count(0)
+        expect(page.locator("#heat")).to_be_hidden()
+    page.reload()
+    expect(page.locator("[data-layer=heat]")).to_have_attribute("aria-pressed", "false")
+
+
+def test_every_number_of_the_line_is_that_of_the_interface(
+    opened: Opened, station: PageStation
+) -> None:
+    page = opened()
+    expect(page.locator("#strip li img").first).to_be_visible()
+
+    shown = int(page.locator("#yield-shift-more").inner_text().split(" of ")[1].split()[0])
+    counted = station.json("/api/numbers")["shift"]["total"]
+
+    assert counted - 30 <= shown <= counted
+    expect(page.locator("#state li")).to_have_count(6)
+    for chart in ("trend", "histogram", "hours"):
+        expect(page.locator(f"#{chart} svg")).to_be_visible()
+
+
+def test_a_part_is_found_by_its_number_and_shows_all_that_is_known(
+    opened: Opened, station: PageStation
+) -> None:
+    wait_until(lambda: any(p["picture"] for p in station.parts(result="NOK")), "a snapshot")
+    part = next(p for p in station.parts(result="NOK") if p["picture"])
+    page = opened("parts")
+
+    page.locator("#search [name=result]").select_option("NOK")
+    page.locator("#search button").click()
+    expect(page.locator("#found tr").first).to_contain_text("NOK")
+    assert page.locator("#found tr:not(:has-text('NOK'))").count() == 0
+    page.goto(f"{station.address}/#parts/{part['seq']}")
+
+    detail = page.locator("#detail")
+    verdict = station.json(f"/api/parts/{part['seq']}")["verdict"]
+    expect(detail).to_contain_text(verdict["image"]["sha256"])
+    expect(detail).to_contain_text(verdict["config_sha256"])
+    expect(detail.locator("img")).to_have_js_property("naturalWidth", 640)
+    shot(page, "part")
+
+    page.locator("#search [name=part_id]").fill("no such part")
+    page.locator("#search button").click()
+    expect(page.locator("#found-more")).to_have_text("Nothing found.")
+
+
+def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
+    opened: Opened, station: PageStation
+) -> None:
+    page = opened("control")
+    own = station.status()["status"]["model"]["threshold"]
+    apply = page.locator("#threshold button.primary")
+    expect(apply).to_be_disabled()
+    wait_until(lambda: len(station.parts(most=16)) == 16, "every sample frame once")
+
+    page.locator("#threshold-value").fill("0.6")
+    expect(page.locator("#changed b")).not_to_have_text("0")
+    expect(page.locator("#flips a").first).to_contain_text("NOK")
+    assert station.status()["status"]["model"]["threshold"] == own
+
+    unlock(page, "a wrong one")
+    expect(page.locator("#ask-error")).to_have_text("the token is wrong.")
+    page.locator("#ask-cancel").click()
+    expect(apply).to_be_disabled()
+
+    unlock(page)
+    expect(page.locator("#locked")).to_contain_text("token")
+    page.locator("#threshold-value").fill("0.6")
+    page.locator("#threshold [name=comment]").fill("trial of the browser")
+    shot(page, "control")
+    apply.click()
+    expect(page.locator("#toast")).to_contain_text("0.6")
+    expect(page.locator("#model")).to_contain_text("0.6")
+    assert station.status()["status"]["model"]["threshold"] == 0.6
+    expect(page.locator("#events")).to_contain_text("threshold changed")
+
+    page.locator("#threshold-bundle").click()
+    wait_until(lambda: station.status()["status"]["model"]["threshold"] == own, "taken back")
+
+
+def test_a_false_reject_is_marked_where_the_part_is_shown(
+    opened: Opened, station: PageStation
+) -> None:
+    part = station.parts(most=1, result="NOK")[0]
+    page = opened(f"parts/{part['seq']}")
+    expect(page.locator("#detail .pairs")).to_be_visible()
+    assert page.get_by_text("False reject").count() == 0
+
+    unlock(page)
+    page.get_by_text("False reject: it was good").click()
+
+    expect(page.locator("#detail")).to_contain_text("Marked: false reject by token")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
+    opened: Opened, size: str
+) -> None:
+    page = opened(size=size)
+    expect(page.locator("#picture")).to_have_js_property("naturalWidth", 640)
+    expect(page.locator("#strip img").first).to_have_js_property("complete", True)
+    shot(page, f"{size}-en")
+
+    page.locator("#language").click()
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    expect(page.locator("nav a").first).to_have_text("라인")
+    expect(page.locator("#condition")).to_have_text("검사 중")
+    untranslated = page.evaluate(
+        """() => [...document.querySelectorAll("[data-text]")]
+            .map((node) => node.textContent).filter((text) => !/[가-힣]|^OK$|CSV/.test(text))"""
+    )
+    assert untranslated == []
+    shot(page, f"{size}-ko")
+
+    wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    for view in ("line", "parts", "control"):
+        page.goto(page.url.partition("#")[0] + f"#{view}")
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+        assert page.evaluate(wider) <= 0
+    page.goto(page.url.partition("#")[0] + "#line")
+    word = page.locator("#word").bounding_box()
+    assert word is not None
+    assert word["y"] + word["height"] < SIZES[size][1]  # without scrolling
+    assert word["height"] > (60 if size == "phone" else 70)
+
+
+def test_everything_can_be_reached_by_keyboard_and_has_a_name(opened: Opened) -> None:
+    page = opened()
+    nameless = """() => [...document.querySelectorAll("button, a, input, select, img, [role=img]")]
+        .filter((node) => !(node.getAttribute("aria-label") || node.textContent.trim() ||
+            node.closest("label")?.textContent.trim() || node.hasAttribute("alt")))
+        .map((node) => node.outerHTML)"""
+    for view in ("line", "parts", "control"):
+        page.goto(page.url.partition("#")[0] + f"#{view}")
+        assert page.evaluate(nameless) == []
+
+    page.goto(page.url.partition("#")[0] + "#line")
+    page.locator("[data-layer=contours]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-layer=contours]")).to_have_attribute("aria-pressed", "false")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.locator("nav a").nth(1).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-parts")).to_be_visible()
+    page.locator("#unlock").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#token")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#ask")).to_be_hidden()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_words_stand_out_from_what_they_stand_on(opened: Opened, theme: str) -> None:
+    page = opened()
+    if theme == "light":
+        page.locator("#theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
+
+    weak = page.evaluate(
+        """(least) => {
+            const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+            const light = ([r, g, b]) => {
+                const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92
+                    : ((v + 0.055) / 1.055) ** 2.4);
+                return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+            };
+            const behind = (node) => {
+                for (; node; node = node.parentElement) {
+                    const colour = parse(getComputedStyle(node).backgroundColor);
+                    if ((colour[3] ?? 1) > 0.6) return colour;
+                }
+                return [255, 255, 255];
+            };
+            const found = [], verdict = document.getElementById("verdict"), was = verdict.className;
+            for (const result of ["OK", "NOK", "NOT_DECIDABLE", "ERROR", "WAIT"]) {
+                verdict.className = `verdict ${result}`;
+                for (const node of document.querySelectorAll("#view-line *, header *")) {
+                    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+                    if (!own || !node.offsetParent || node.closest("svg") || node.closest("figure"))
+                        continue;
+                    const a = light(parse(getComputedStyle(node).color)), b = light(behind(node));
+                    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                    if (ratio < least) found.push([result, node.textContent, ratio]);
+                }
+            }
+            verdict.className = was;
+            return found;
+        }""",
+        CONTRAST,
+    )
+
+    assert weak == []
+    shot(page, f"desktop-{theme}")
+
+
+def test_a_station_that_goes_away_leaves_no_ok_on_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    camera = {"uri": str(DEMO / "frames" / "00_good.jpg"), "rate_fps": 10, "loop": True}
+    with PageStation(tmp_path, camera, DEMO / "bottle.xml") as other:
+        page = browser.new_page()
+        page.goto(f"{other.address}/#line")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
+
+        other.close()
+
+        expect(page.locator("#contact")).to_contain_text("What you see is old")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
+        expect(page.locator("#word")).to_have_text("?")
+        page.close()
