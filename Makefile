@@ -10,9 +10,14 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 .PHONY: demo demo-bundle test soak bench lint packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
+# With KEEP=1 it goes on with them, and serves the page until Ctrl-C.
 demo: $(EDGE)/installed
 	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
 		--save build/demo
+	@echo 'The page at the station: http://127.0.0.1:8080 $(if $(KEEP),(Ctrl-C ends it),with make demo KEEP=1)'
+ifdef KEEP
+	@$(EDGE)/bin/edge-run --config configs/demo/station.yaml >/dev/null
+endif
 
 # Makes the sample bundle and the sample frames anew: render, train the backbone, fit, export.
 demo-bundle: $(DEV)/installed
@@ -43,19 +48,22 @@ lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 
-# The real services that tests speak to, Aravis, and what pip compiles its binding with.
+# The real services and the browser that tests speak to, Aravis, and what pip compiles its binding
+# with.
 packages:
 	@command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| PATH="$$PATH:/usr/sbin" tests/install-packages mosquitto mosquitto-clients
 	@command -v systemd-analyze >/dev/null && command -v openssl >/dev/null \
 		&& command -v shellcheck >/dev/null \
 		|| tests/install-packages systemd openssl shellcheck
+	@test -x /usr/bin/chromium && command -v promtool >/dev/null \
+		|| tests/install-packages chromium prometheus fonts-nanum
 	@ls /usr/lib/*/girepository-1.0/Aravis-0.8.typelib >/dev/null 2>&1 \
 		&& command -v gcc >/dev/null && pkg-config --exists gobject-introspection-1.0 cairo \
 		&& $(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \
 		|| tests/install-packages $(ARAVIS)
 
-$(EDGE)/installed: setup.cfg pyproject.toml constraints.txt $(shell find edge -name '*.py' -o -name '*.json')
+$(EDGE)/installed: setup.cfg pyproject.toml constraints.txt $(shell find edge -type f -not -name '*.pyc')
 	$(PYTHON) -m venv $(EDGE)
 	$(EDGE)/bin/pip install $(PIP_FLAGS) .
 	touch $@
