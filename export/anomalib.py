@@ -213,6 +213,10 @@ def _wrapped(path: Path, graph: ov.Model, source: _Source) -> tuple[ov.Model, tu
         for target in list(entry.get_target_inputs()):
             target.replace_source_output(scaled.output(0))
         anomaly_map, score = _outputs(path, graph)
+        # Before there is a model: its results take the names over.
+        pictures.output(0).set_names({"pictures"})
+        score.set_names({"score"})
+        anomaly_map.set_names({"anomaly_map"})
         model = ov.Model([ops.result(score), ops.result(anomaly_map)], [pictures], "imported")
         model.validate_nodes_and_infer_types()
     except RuntimeError as error:
@@ -221,9 +225,6 @@ def _wrapped(path: Path, graph: ov.Model, source: _Source) -> tuple[ov.Model, tu
             f"{path}: does not take pictures of {width}×{height} ({reason}). Export it again for a "
             "fixed input size."
         ) from error
-    pictures.output(0).set_names({"pictures"})
-    score.set_names({"score"})
-    anomaly_map.set_names({"anomaly_map"})
     size = anomaly_map.get_partial_shape()
     return model, (size[1].get_length(), size[2].get_length())
 
@@ -241,6 +242,7 @@ def _outputs(path: Path, graph: ov.Model) -> tuple[Any, Any]:
             "classify cannot be imported; fit dfkde, or one that finds where a defect lies."
         )
     source = found.get_node().input_value(0)
+    source.get_tensor().set_names(set())  # ours will have its name
     sides = [int(side) for side in found.partial_shape.to_shape()][-2:]
     anomaly_map = ops.convert(
         ops.reshape(source, ops.constant([-1, *sides]), special_zero=False), np.float32
