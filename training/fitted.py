@@ -5,11 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.manifest import ThresholdMethod
 from training.calibration import calibrate
-from training.checkpoint import Checkpoint, Description
+from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.opening import open_splits
 from training.data.samples import Sample
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
@@ -31,13 +29,8 @@ def fitted(
         StationError: a setting, the weights or the data cannot be used.
     """
     checkpoint = fit_checkpoint(config, state_path, on_epoch)
-    choice = config.threshold_choice
-    if not _has(checkpoint.description, choice):
-        splits = open_splits(config.data, config.validate_on, config.seed)
-        checkpoint = recalibrated(
-            checkpoint, splits.validation, choice, config.device, splits.name, config.seed
-        )
-    return _noted(checkpoint, {"threshold": choice.text, **data_notes(config.data)}, config)
+    threshold = config.threshold_choice.text
+    return _noted(checkpoint, {"threshold": threshold, **data_notes(config.data)}, config)
 
 
 def recalibrated(
@@ -124,14 +117,6 @@ def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
         notes["transforms"] = ", ".join(str(step) for step in data.transforms)
         notes["transform_copies"] = data.transform_copies
     return notes
-
-
-def _has(description: Description, choice: ThresholdChoice) -> bool:
-    """Tell whether a fit already chose the threshold like this."""
-    if choice.method is None:
-        return True
-    same = description.threshold.method is choice.method
-    return same and choice.method is ThresholdMethod.F1_ADAPTIVE
 
 
 def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> Checkpoint:

@@ -90,7 +90,7 @@ def fit_checkpoint(
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
     )
-    calibration = calibrate(scored, spec, config.seed)
+    calibration = calibrate(scored, spec, config.seed, config.threshold_choice)
     description = Description(
         algorithm=config.algorithm,
         backbone=backbone,

@@ -143,6 +143,11 @@ class Handshake:
             # A part that is announced after its picture must not take the next one.
             self._pause(now_ns + self._frame_timeout_ns)
             return self._told([*done, Unexpected(frame, "no part waits for a picture")])
+        if frame.captured_ns < self._waiting[0].part.announced_ns:
+            # Announced too late, or exposed by nobody: whose the next picture is, is not known.
+            detail = "a picture came before the part that waits was announced"
+            lost = self._doubt(Reason.OVERRUN, detail)
+            return self._told([*done, *lost, Unexpected(frame, detail)])
         if before is None and self._quiet_until_ns is not None:
             detail = "a refused trigger may have exposed, too, and no earlier picture says which"
             return self._told(

@@ -108,9 +108,8 @@ class RunningLine:
         return self.triggering is not None and self.triggering.ready
 
     def stray(self) -> None:
-        """Expose what nobody announced; returns when the station has met the picture."""
+        """Expose what nobody announced; the station may meet the picture after the next trigger."""
         self.device.play(Fault.GOOD)
-        self.until_met()
 
     def until_met(self) -> None:
         """Wait until the station has the picture that was shown last."""
