@@ -30,7 +30,8 @@ demo-bundle: $(DEV)/installed
 		--weights $(DEMO)/small.safetensors --weights-licence Apache-2.0 \
 		--set bank_size=2048 -o $(DEMO)/bottle.safetensors
 	$(DEV)/bin/train-station test $(DEMO)/bottle.safetensors --data $(DEMO)/flange
-	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors -o configs/demo/bottle.xml
+	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors --precision fp32 \
+		-o configs/demo/bottle.xml
 
 test: packages $(DEV)/installed lint
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadfile
