@@ -95,7 +95,7 @@ def test_fit_test_predict_and_export_take_an_installed_algorithm(
         ["training.cli", *fit, "--set", "cell_px=16", "-o", checkpoint],
         ["training.cli", "test", checkpoint, "--data", data, "--json", tmp_path / "figures.json"],
         ["training.cli", "predict", checkpoint, data / "test" / "spot"],
-        ["export.cli", checkpoint, "-o", tmp_path / "part.xml"],
+        ["export.cli", checkpoint, "--precision", "fp32", "-o", tmp_path / "part.xml"],
     ):
         done = run(installed, *words)
         assert done.returncode == 0, done.stderr
