@@ -134,7 +134,7 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
         activations_range_estimator_params=_SPAN,
         disable_bias_correction=not recipe.bias_correction,
     )
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):  # its progress bars
             return nncf.quantize(
@@ -158,7 +158,7 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
 
 def compress_weights(model: ov.Model) -> ov.Model:
     """Store the weights of layers in eight bits with a scale per channel; arithmetic stays."""
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     with redirect_stdout(StringIO()):
         return nncf.compress_weights(model.clone(), mode=nncf.CompressWeightsMode.INT8_SYM)
 

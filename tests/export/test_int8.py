@@ -158,19 +158,6 @@ def test_one_calibration_picture_that_looks_defective_is_left_out_by_name(
 
     names = [f"{number}.png" for number in range(10)]
     assert len(usable_pictures(pictures, names, brightness, 9.0)) == 9
-    import logging
-
-    lg = logging.getLogger("export.calibration_pictures")
-    print(
-        "DBG",
-        lg.disabled,
-        lg.level,
-        lg.propagate,
-        logging.root.level,
-        logging.root.manager.disable,
-        logging.getLogger("export").disabled,
-        logging.root.handlers,
-    )
     assert "9.png" in caplog.text
 
 
