@@ -24,7 +24,8 @@ _MOST_NAMED = 5
 # A patch has this part of a picture's side, and about so many pictures have one.
 _PATCH = 6
 _PATCHED = 16
-_EXTREMES = ((0, 0, 0), (255, 255, 255), (0, 0, 255), (0, 255, 0), (255, 0, 0))
+_EXTREMES: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (255, 255, 255))
+_EXTREMES += ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 _EXTREMES += ((0, 255, 255), (255, 0, 255), (255, 255, 0))
 
 log = logging.getLogger(__name__)
