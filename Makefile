@@ -58,7 +58,8 @@ packages:
 		&& command -v shellcheck >/dev/null \
 		|| tests/install-packages systemd openssl shellcheck
 	@test -x /usr/bin/chromium && command -v promtool >/dev/null \
-		|| tests/install-packages chromium prometheus fonts-nanum
+		&& command -v Xvfb >/dev/null && command -v xwininfo >/dev/null \
+		|| tests/install-packages chromium prometheus fonts-nanum xvfb x11-utils
 	@ls /usr/lib/*/girepository-1.0/Aravis-0.8.typelib >/dev/null 2>&1 \
 		&& command -v gcc >/dev/null && pkg-config --exists gobject-introspection-1.0 cairo \
 		&& $(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
 from edge.errors import ConfigurationError
-from edge.hmi_settings import HmiSettings
+from edge.hmi_settings import HmiSettings, ShowSettings
 from edge.manifest import Crop
 from edge.messaging.topics import StationTopic
 from edge.record_settings import (
@@ -185,7 +185,7 @@ class SaveSettings(Section):
 
 
 class Settings(Section):
-    """The whole tree; ``mqtt``, ``save``, ``snapshots`` and ``hmi`` None are off.
+    """The whole tree; ``mqtt``, ``save``, ``snapshots``, ``hmi`` and ``show`` None are off.
 
     ``journal`` None is on with its defaults where there is a broker, and off without.
     """
@@ -202,6 +202,7 @@ class Settings(Section):
     drift: DriftSettings = DriftSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     hmi: HmiSettings | None = None
+    show: ShowSettings | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

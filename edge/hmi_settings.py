@@ -12,6 +12,18 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
+class ShowSettings(Section):
+    """A window on this PC's own screen.
+
+    Attributes:
+        window: open it.
+        width_px: wider frames are thinned out.
+    """
+
+    window: bool = True
+    width_px: int = Field(default=1280, ge=160, le=4096)
+
+
 class HmiSettings(Section):
     """The page, its numbers and its actions.
 

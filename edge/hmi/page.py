@@ -6,21 +6,16 @@ other process is slow, hangs or dies, that thread waits or starts it again, and 
 """
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any
 
 from edge.errors import StationError
+from edge.hmi.companion import END_LIMIT_S, Companion, spawned
 from edge.hmi.counts import Counts
 from edge.hmi.deeds import Deeds, Doer
 from edge.hmi.link import Link, LinkBroken, Message
@@ -44,18 +39,9 @@ THUMBNAIL_PX = 360
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
 # A process that served so long had a good start; the next one may come at once.
 GOOD_START_S = 60.0
-END_LIMIT_S = 3.0
 # A process that gives no sign of life for so long will not; it gives one every other second.
 STUCK_S = 8.0
 STARTING_LIMIT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Serving:
-    """One process that serves the page."""
-
-    process: "subprocess.Popen[bytes]"
-    link: Link
 
 
 class Page:
@@ -82,7 +68,7 @@ class Page:
         self._watched = False
         self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
         self._ending = threading.Event()
-        self._serving: _Serving | None = None
+        self._serving: Companion | None = None
         self._ears: threading.Thread | None = None
         self._heard_s = 0.0
         self._threads = [
@@ -108,7 +94,7 @@ class Page:
         self._ending.set()
         serving = self._serving
         if serving is not None:
-            _end(serving)
+            serving.end()
         if self._threads[0].ident is not None:
             self._threads[0].join(END_LIMIT_S)
 
@@ -143,7 +129,7 @@ class Page:
 
     def _serve(self) -> None:
         self._heard_s = time.monotonic()
-        self._serving = serving = self._spawned()
+        self._serving = serving = spawned("edge.hmi.process")
         link = serving.link
         link.send("hello", self._hello())
         self._ears = threading.Thread(
@@ -192,7 +178,7 @@ class Page:
         scale = self._sources.model.store.current.inspectors[0].map_scale
         width_px = self._settings.picture_width_px
         found = thinned(verdict, width_px, scale) if with_picture else None
-        content = {**_summary(verdict), "picture": found.content if found else None}
+        content = {**summary(verdict), "picture": found.content if found else None}
         link.send("part", content, found.blobs if found else ())
 
     def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
@@ -256,42 +242,14 @@ class Page:
             self._heard_s = time.monotonic()
             serving.process.kill()
 
-    def _spawned(self) -> _Serving:
-        ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
-        environment.pop("NOTIFY_SOCKET", None)  # only the station speaks to the service manager
-        environment.pop("WATCHDOG_USEC", None)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "edge.hmi.process", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # ours is for verdicts alone
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the station, which ends it in order
-            )
-        finally:
-            theirs.close()
-        return _Serving(process, Link(Connection(ours.detach())))
-
     def _let_go(self) -> None:
         serving, self._serving = self._serving, None
         self.address, self._watched = None, False
         if serving is not None:
-            _end(serving)
+            serving.end()
             if self._ears is not None:
                 self._ears.join(END_LIMIT_S)
             serving.link.close()
-
-
-def _end(serving: _Serving) -> None:
-    """End a process, by force if it does not go."""
-    serving.process.terminate()
-    try:
-        serving.process.wait(END_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        serving.process.kill()
-        serving.process.wait()
 
 
 def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
@@ -301,7 +259,8 @@ def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
         return  # who asked is gone
 
 
-def _summary(verdict: Verdict) -> dict[str, Any]:
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """Return what is told of a part beside its picture."""
     inspection, part = verdict.inspection, verdict.part
     return {
         "id": verdict.id,

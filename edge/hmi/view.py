@@ -39,8 +39,12 @@ class Picture:
         """Return the picture with heat map and regions drawn into it."""
         with self._encoding:
             if self._drawn is None:
-                self._drawn = _jpeg(_drawn(self.content, self.blobs))
+                self._drawn = _jpeg(self.canvas())
             return self._drawn
+
+    def canvas(self) -> NDArray[np.uint8]:
+        """Return a copy with heat map and regions drawn into it, ``(H, W, 3) uint8`` BGR."""
+        return _drawn(self.content, self.blobs)
 
     def jpeg(self) -> bytes:
         """Return the picture without anything drawn into it."""

@@ -1,12 +1,15 @@
-"""How a station gets its page."""
+"""How a station gets its page and its window."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from edge.config import Settings
 from edge.hmi.deeds import Deeds, Hands
 from edge.hmi.page import Page
 from edge.hmi.status import Sources
+from edge.hmi.window import Window
 from edge.messaging.event import Datum
+from edge.messaging.verdict import Verdict
 from edge.overrides import Overrides
 from edge.station.records import journal_folder
 
@@ -22,27 +25,41 @@ def with_overrides(
     return overrides.laid_over(settings), lambda: overrides.laid_over(reread())
 
 
-def made_page(
+class Onlooker(Protocol):
+    """Somebody who shows what is decided; nothing of it is waited for."""
+
+    def start(self) -> None: ...
+    def told(self, verdict: Verdict) -> None: ...
+    def stop(self) -> None: ...
+
+
+def onlookers(
     sources: Sources,
     reread: Callable[[], Settings],
     reload: Callable[[], Mapping[str, Datum]],
-) -> Page | None:
-    """Build the page of a station; None where the settings ask for none.
+) -> list[Onlooker]:
+    """Build the page and the window that the settings ask for.
 
     Args:
         reread: reads the settings again, with overrides.
         reload: takes them over between two parts.
+
+    Raises:
+        NoDesktop: there is nothing to open a window on.
     """
     settings, folder = sources.settings, journal_folder(sources.settings)
-    if settings.hmi is None or not settings.hmi.enabled or folder is None:
-        return None
-    hands = Hands(
-        model=sources.model,
-        reread=reread,
-        reload=reload,
-        overrides=Overrides.beside(folder),
-        snapshots=sources.snapshots,
-        health=sources.health,
-        record_event=sources.recording.event,
-    )
-    return Page(settings.hmi, folder, sources, Deeds(hands))
+    found: list[Onlooker] = []
+    if settings.show is not None and settings.show.window:
+        found.append(Window(sources.model, settings.show.width_px))
+    if settings.hmi is not None and settings.hmi.enabled and folder is not None:
+        hands = Hands(
+            model=sources.model,
+            reread=reread,
+            reload=reload,
+            overrides=Overrides.beside(folder),
+            snapshots=sources.snapshots,
+            health=sources.health,
+            record_event=sources.recording.event,
+        )
+        found.append(Page(settings.hmi, folder, sources, Deeds(hands)))
+    return found

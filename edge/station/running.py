@@ -7,9 +7,8 @@ from pathlib import Path
 from edge.config import Settings
 from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.frame import Frame
-from edge.hmi.page import Page
 from edge.hmi.status import Sources
-from edge.hmi.wiring import made_page, with_overrides
+from edge.hmi.wiring import Onlooker, onlookers, with_overrides
 from edge.messaging.announcements import Metrics
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.state import JournalReport, StationReport
@@ -74,7 +73,7 @@ class Running:
         """
         self.manager = ServiceManager()
         self.overlays: OverlayWriter | None = None
-        self._page: Page | None = None
+        self._onlookers: list[Onlooker] = []
         settings, reread = with_overrides(settings, reread)
         self._settings = settings
         self._once = once
@@ -155,9 +154,9 @@ class Running:
             ),
             pictures=self._addresses,
         )
-        self._page = made_page(self._sources(), self._reread, self._reload)
-        if self._page:
-            self._page.start()
+        self._onlookers = onlookers(self._sources(), self._reread, self._reload)
+        for one in self._onlookers:
+            one.start()
         self._stopper.stops(self._station.stop)
         if self._triggering:
             self._triggering.set_ready(Input.MODEL, True)
@@ -209,8 +208,8 @@ class Running:
 
     def end(self, reasons: tuple[str, ...]) -> None:
         """Say ``stopped``, with the reasons of a run that failed, and let go of everything."""
-        if self._page:
-            self._page.stop()
+        for one in self._onlookers:
+            one.stop()
         self._recording.stop(reasons)
 
     @property
@@ -266,8 +265,8 @@ class Running:
             station.not_recorded(verdict.id)
         self._loaded.part_decided(verdict)
         self._drift.observe(verdict)
-        if self._page:
-            self._page.told(verdict)
+        for one in self._onlookers:
+            one.told(verdict)
 
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None

@@ -107,6 +107,11 @@ class PageStation:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(GENEROUS_S)
 
+    def wait(self) -> int:
+        """Wait for its end; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(GENEROUS_S)
+
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
