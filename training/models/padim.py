@@ -87,6 +87,9 @@ class PaDiM(StatisticalModel):
         self.smoothing = GaussianSmoothing(self.grid, picture)
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
+        self._totals = [channels for channels, _, _ in shapes]
+        self._count_channels()
+        self.register_load_state_dict_post_hook(lambda model, _: model._count_channels())
         self.covariance = settings.covariance
         square = (self.width,) if self.covariance == FULL else ()
         self.register_buffer("whitening", torch.empty(0, self.width, *square))
@@ -130,11 +133,16 @@ class PaDiM(StatisticalModel):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Join the layers at the first one's resolution and keep the chosen channels: (N, P, D)."""
-        first, *deeper = self.extractor(pictures)
-        joined = [first] + [
-            F.interpolate(feature, size=self.grid, mode="nearest") for feature in deeper
-        ]
-        return torch.cat(joined, 1)[:, self.channels].flatten(2).transpose(1, 2)
+        kept = []
+        place = offset = 0
+        for feature, count, total in zip(
+            self.extractor(pictures), self._counts, self._totals, strict=True
+        ):
+            # Chosen before they are enlarged: most channels never leave their layer.
+            chosen = feature[:, self.channels[place : place + count] - offset]
+            kept.append(F.interpolate(chosen, size=self.grid, mode="nearest"))
+            place, offset = place + count, offset + total
+        return torch.cat(kept, 1).flatten(2).transpose(1, 2)
 
     def distances(self, vectors: Tensor) -> Tensor:
         """Return the Mahalanobis distances ‖W (e − μ)‖, ``(N, P)`` (equation 2)."""
@@ -142,10 +150,16 @@ class PaDiM(StatisticalModel):
             return (vectors * self.whitening - self.whitened_mean).square().sum(2).sqrt()
         if self.covariance == LOW_RANK:
             scaled = vectors * self.whitening - self.whitened_mean
-            explained = (self.subspace @ scaled.permute(1, 2, 0)).square().sum(1).T
+            explained = (self.subspace @ scaled[:, :, :, None]).square().sum((2, 3))
             return (scaled.square().sum(2) - explained).clamp(min=0.0).sqrt()
         whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
         return whitened.square().sum(1).sqrt().T
+
+    def _count_channels(self) -> None:
+        """Count the chosen channels of each layer: the graph must know them as constants."""
+        ends = torch.tensor(self._totals).cumsum(0)
+        layers = torch.bucketize(self.channels.cpu(), ends, right=True)
+        self._counts: list[int] = torch.bincount(layers, minlength=len(ends)).tolist()
 
     def fit_memory_bytes(self) -> int:
         if self.covariance == DIAGONAL:
