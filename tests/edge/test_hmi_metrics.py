@@ -27,15 +27,21 @@ _LABEL = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPED = re.compile(r"\bby \(([^)]*)\)")
 
 
-@pytest.fixture
-def station(tmp_path: Path, bundle: Path, running_broker: Broker) -> Iterator[PageStation]:
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     """A station on a broker, so that nothing is missing from its metrics."""
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    folder = tmp_path_factory.mktemp("station")
+    pictures = write_pictures(folder / "pictures", good=1, defective=1)
     camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
-    one = PageStation(tmp_path, camera, bundle)
-    one.settings["mqtt"] = {"url": running_broker.url, "station": "site/line/cell/top"}
-    with one:
-        yield one
+    one = PageStation(folder, camera, bundle)
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    broker.start()
+    one.settings["mqtt"] = {"url": broker.url, "station": "site/line/cell/top"}
+    try:
+        with one:
+            yield one
+    finally:
+        broker.close()
 
 
 def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
