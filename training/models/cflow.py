@@ -48,6 +48,8 @@ class CFLOW(TrainedModel):
     """
 
     per_position = True
+    # A likelihood multiplies up what rounding loses in every coupling.
+    floating_point = ("decoders",)
     extractor: FeatureExtractor
     settings: CFLOWSettings
 

@@ -44,6 +44,8 @@ class FastFlow(TrainedModel):
     """
 
     per_position = True
+    # A likelihood multiplies up what rounding loses in every coupling.
+    floating_point = ("norms", "flows")
     extractor: FeatureExtractor
     settings: FastFlowSettings
 
