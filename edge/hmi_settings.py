@@ -41,7 +41,7 @@ class HmiSettings(Section):
         pictures_per_second: of the live view, at most, whoever watches.
         picture_width_px: wider frames are thinned out for the live view.
         thumbnails: rejected parts whose small picture is kept in memory.
-        viewers: connections at a time; more are turned away.
+        connections: at a time; more are turned away. A browser takes up to six.
     """
 
     enabled: bool = True
@@ -57,7 +57,7 @@ class HmiSettings(Section):
     pictures_per_second: float = Field(default=5.0, gt=0, le=30)
     picture_width_px: int = Field(default=1280, ge=160, le=4096)
     thumbnails: int = Field(default=24, ge=1, le=200)
-    viewers: int = Field(default=64, ge=1, le=1000)
+    connections: int = Field(default=200, ge=10, le=1000)
 
     @field_validator("shifts")
     @classmethod

@@ -31,6 +31,7 @@ from edge.inspection.thresholding import Result
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query
 from edge.journal.records import RecordKind
+from edge.messaging.text import to_json
 from edge.station.reports import journal_report
 
 STATIC = Path(__file__).with_name("static")
@@ -46,6 +47,8 @@ STREAM_SILENCE_S = 5.0
 # A viewer is told of changes no more often.
 STREAM_PAUSE_S = 0.1
 BODY_LIMIT_S = 10.0
+NUMBERS_S = 1.0
+MOST_EXPORTS = 2
 # A station that has said nothing for so long does not live.
 LIVE_WITHIN_S = 5.0
 # Reasons for which no part is inspected; others degrade the station, which goes on.
@@ -178,6 +181,9 @@ class _Answers:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._acting = asyncio.Lock()
+        self._counting = asyncio.Lock()
+        self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
+        self._exports = 0
         self._static = {
             path.name: (path.read_bytes(), _KINDS[path.suffix])
             for path in STATIC.iterdir()
@@ -219,9 +225,16 @@ class _Answers:
         )
 
     async def numbers(self, request: Request) -> Response:
-        now = datetime.now().astimezone()
-        found = await run_in_threadpool(self._app.numbers.content, now, time.monotonic())
-        return _json(found)
+        async with self._counting:  # once for all viewers; who waits takes no thread
+            now_s = time.monotonic()
+            if now_s - self._counted[0] >= NUMBERS_S:
+                content = await run_in_threadpool(self._counted_now)
+                self._counted = now_s, content
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        return Response(self._counted[1], headers=headers)
+
+    def _counted_now(self) -> bytes:
+        return to_json(self._app.numbers.content(datetime.now().astimezone())).encode()
 
     async def live(self, request: Request) -> Response:
         picture = self._app.view.picture(request.path_params["id"].removesuffix(".jpg"))
@@ -265,7 +278,26 @@ class _Answers:
     async def csv(self, request: Request) -> Response:
         app = self._app
         app.guard.check_rate(request)
-        return _download(app.parts.csv(_wanted(request)), "parts.csv", "text/csv; charset=utf-8")
+        pieces = self._export(app.parts.csv(_wanted(request)))
+        return _download(pieces, "parts.csv", "text/csv; charset=utf-8")
+
+    def _export(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Let only a few read the whole journal at a time.
+
+        Raises:
+            Refused: with 503 when so many do.
+        """
+        if self._exports >= MOST_EXPORTS:
+            raise Refused(503, "other exports are running. Try again when they are done.")
+
+        def counted() -> Iterator[bytes]:
+            self._exports += 1
+            try:
+                yield from pieces
+            finally:
+                self._exports -= 1
+
+        return counted()
 
     async def detail(self, request: Request) -> Response:
         app, seq = self._app, request.path_params["seq"]
@@ -302,7 +334,8 @@ class _Answers:
 
     async def feedback_tar(self, request: Request) -> Response:
         self._app.guard.check_rate(request)
-        return _download(self._app.parts.feedback_tar(), "feedback.tar", "application/x-tar")
+        pieces = self._export(self._app.parts.feedback_tar())
+        return _download(pieces, "feedback.tar", "application/x-tar")
 
     # What it does.
 

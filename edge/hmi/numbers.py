@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,7 +22,6 @@ TREND = 400
 RECENT = 1000
 STRIP = 16
 BINS = 48
-FRESH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class Seen:
 
 
 class Numbers:
-    """Reads the journal behind the line. One thread at a time refreshes; results are shared."""
+    """Reads the journal behind the line; one thread at a time."""
 
     def __init__(self, journal: Path, shifts: Sequence[str]) -> None:
         """Args:
@@ -53,7 +51,6 @@ class Numbers:
         """
         self._journal = journal
         self._shifts = [timedelta(hours=int(s[:2]), minutes=int(s[3:])) for s in shifts]
-        self._refreshing = threading.Lock()
         self._position = 0
         self._first = True
         self._since_ns: int | None = None
@@ -63,25 +60,18 @@ class Numbers:
         self._recent: deque[Seen] = deque(maxlen=RECENT)
         self._strip: deque[Seen] = deque(maxlen=STRIP)
         self._events: deque[dict[str, Any]] = deque(maxlen=30)
-        self._content: dict[str, Any] = {}
-        self._content_at_s = -FRESH_S
 
-    def content(self, now: datetime, now_s: float) -> dict[str, Any]:
-        """Return the numbers, at most a second old.
+    def content(self, now: datetime) -> dict[str, Any]:
+        """Return the numbers.
 
         Args:
             now: local time with its zone.
-            now_s: monotonic.
 
         Raises:
             JournalError: it cannot be read.
         """
-        with self._refreshing:
-            if now_s - self._content_at_s >= FRESH_S:
-                self._read_on(int(now.timestamp() * 1e9))
-                self._content = self._made(now)
-                self._content_at_s = now_s
-            return self._content
+        self._read_on(int(now.timestamp() * 1e9))
+        return self._made(now)
 
     def _read_on(self, now_ns: int) -> None:
         try:

@@ -175,7 +175,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=settings.viewers,
+            limit_concurrency=settings.connections,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=1,
         )
