@@ -224,8 +224,9 @@ def histogram(parts: Sequence[Seen]) -> dict[str, Any] | None:
 
 
 def latency(parts: Sequence[Seen]) -> dict[str, float] | None:
-    """Return quantiles from the picture to the decision."""
-    times = [part.total_ms for part in parts if part.total_ms is not None]
+    """Return quantiles from the picture to the decision, of parts that were inspected."""
+    decided = [part for part in parts if part.raw_score is not None]
+    times = [part.total_ms for part in decided if part.total_ms is not None]
     if not times:
         return None
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99])

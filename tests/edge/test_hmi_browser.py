@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.edge.broker import GENEROUS_S
+from tests.edge.broker import GENEROUS_S, free_port
 from tests.edge.page_station import TOKEN, PageStation, wait_until
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
@@ -231,6 +231,24 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
     page.locator("#language").click()
     expect(page.locator("html")).to_have_attribute("lang", "ko")
     expect(page.locator("nav a").first).to_have_text("라인")
+    cut = page.evaluate(
+        """async () => {
+            const { setLanguage, t } = await import("/static/texts.js");
+            const word = document.getElementById("word"), found = [];
+            const width = (text) => [...text].reduce((n, c) => n + (c > "\u1100" ? 1.7 : 1), 0);
+            for (const language of ["en", "ko"]) {
+                setLanguage(language);
+                for (const result of ["OK", "NOK", "NOT_DECIDABLE", "ERROR", "WAIT"]) {
+                    const text = t(result), wide = width(text);
+                    word.textContent = text;
+                    word.className = `word${wide > 5 ? " long" : wide > 3 ? " five" : ""}`;
+                    if (word.scrollWidth > word.clientWidth) found.push([language, text]);
+                }
+            }
+            return found;
+        }"""
+    )
+    assert cut == []
     expect(page.locator("#condition")).to_have_text("검사 중")
     untranslated = page.evaluate(
         """() => [...document.querySelectorAll("[data-text]")]
@@ -335,4 +353,28 @@ def test_a_station_that_goes_away_leaves_no_ok_on_the_page(
         expect(page.locator("#contact")).to_contain_text("What you see is old")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
         expect(page.locator("#word")).to_have_text("?")
+        page.close()
+
+
+def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
+    browser: Browser, tmp_path: Path
+) -> None:
+    nowhere = {"uri": f"rtsp://127.0.0.1:{free_port()}/line"}
+    station = PageStation(tmp_path, nowhere, DEMO / "bottle.xml")
+    station.settings["mqtt"] = {"url": f"mqtt://127.0.0.1:{free_port()}", "station": "a/b/c/d"}
+    with station:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"{station.address}/#line")
+
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
+        expect(page.locator("#reason")).to_have_text("Camera lost")
+        expect(page.locator("#condition")).to_have_text("Degraded")
+        expect(page.locator("#state")).to_contain_text("Broker away")
+        assert station.get("/readyz").status_code == 503
+
+        unlock(page)
+        page.locator("#state li.bad button").click()
+        expect(page.locator("#state li.bad")).to_contain_text("Seen by token")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
+        shot(page, "camera-lost")
         page.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge.config import load_settings
 from edge.errors import ConfigurationError
 from edge.frame import Frame
 from edge.hmi.guard import ACTIONS_PER_MINUTE, WRONG_TOKENS_PER_MINUTE, Guard, Refused
-from edge.hmi.numbers import Numbers, Seen, histogram, rate_per_minute
+from edge.hmi.numbers import Numbers, Seen, histogram, latency, rate_per_minute
 from edge.hmi.preview import preview
 from edge.hmi.thinning import MOST_CELLS, thinned
 from edge.hmi.view import Picture, View
@@ -214,6 +215,13 @@ def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
     assert (sum(found["counts"]), found["parts"]) == (2, 2)
     assert found["low"] < 1.0 and found["high"] > 5.0  # the threshold is on it
     assert histogram([]) is None
+
+
+def test_parts_that_were_not_inspected_make_the_line_look_no_faster() -> None:
+    found = latency([replace(seen(1, None), total_ms=0.1), seen(2, 1.0)])
+
+    assert found is not None and (found["p50"], found["parts"]) == (1.0, 1)
+    assert latency([seen(1, None)]) is None
 
 
 def test_the_rate_counts_the_last_minute() -> None:

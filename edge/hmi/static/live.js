@@ -48,7 +48,9 @@ function showVerdict() {
   Object.assign(box.dataset, { result, id: part?.id ?? "", decided: part?.decided_utc ?? "" });
   $("shape").setAttribute("href", `#shape-${result}`);
   if ($("word").textContent !== word) $("word").textContent = word;
-  $("word").classList.toggle("long", word.length > 5);
+  // A Korean letter is about as wide as two others.
+  const width = [...word].reduce((sum, letter) => sum + (letter > "\u1100" ? 1.7 : 1), 0);
+  $("word").className = `word${width > 5 ? " long" : width > 3 ? " five" : ""}`;
   $("reason").textContent = reason;
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
   $("part").textContent = part ? part.part_id ?? `#${part.frame}` : "–";
