@@ -36,7 +36,10 @@ def tiles(run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chai
         (few / folder).mkdir(parents=True)
         for picture in sorted((source / folder).iterdir())[:count]:
             shutil.copy(picture, few / folder)
-    shutil.copytree(source / "ground_truth" / "crack", few / "ground_truth" / "crack")
+    (few / "ground_truth" / "crack").mkdir(parents=True)
+    for picture in (few / "test" / "crack").iterdir():
+        mask = source / "ground_truth" / "crack" / f"{picture.stem}_mask.png"
+        shutil.copy(mask, few / "ground_truth" / "crack")
     return run_chain(few, "patchcore", "--set", "bank_size=512")
 
 

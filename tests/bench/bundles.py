@@ -31,7 +31,7 @@ def make_bundles(folder: Path) -> tuple[Path, Path]:
         _run(
             "training.cli", "fit", "--data", parts, "--weights", weights, *options, "-o", checkpoint
         )
-        _run("export.cli", checkpoint, "-o", bundle)
+        _run("export.cli", checkpoint, "--precision", "fp32", "-o", bundle)
     return whole, tiled
 
 

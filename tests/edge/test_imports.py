@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 HEAVY = {
+    "lightning_fabric",
     "torch",
     "torchvision",
     "lightning",
