@@ -86,6 +86,7 @@ def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "S
         "model": {"path": options.model},
         "mqtt": {"url": options.mqtt, "station": options.station},
         "save": {"folder": options.save},
+        "show": {"window": options.show or None},
     }
     for section in set(unneeded) - _named(options):
         key, value = _PLACEHOLDERS[section]

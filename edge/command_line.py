@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
         "--station", metavar="SITE/LINE/STATION/CAMERA", help="name of this station in topics"
     )
     made.add_argument("--save", metavar="DIR", help="write an overlay picture of every part")
+    made.add_argument(
+        "--show", action="store_true", help="open a window with the overlay of every part"
+    )
     made.add_argument("--rate", metavar="FPS", type=float, help="pace of pictures from files")
     made.add_argument(
         "--once",

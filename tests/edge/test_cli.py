@@ -393,7 +393,7 @@ def test_help_names_every_option(edge_run: EdgeRun) -> None:
     run = edge_run("--help")
 
     assert run.returncode == 0
-    inspecting = ("--camera", "--model", "--config", "--mqtt", "--station", "--save", "--once")
+    inspecting = ("--camera", "--model", "--config", "--mqtt", "--station", "--save", "--show")
     looking = ("--check", "--doctor", "--list-cameras", "--capture", "--journal", "--tune")
     assert all(option in run.stdout for option in (*inspecting, *looking))
 
