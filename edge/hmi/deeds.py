@@ -11,6 +11,7 @@ from edge.config import Settings
 from edge.errors import ConfigurationError, StationError
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.text import bounded, utc_text
+from edge.messaging.verdict import Verdict
 from edge.overrides import Override, Overrides, manifest_sha256
 from edge.station.health import Health
 from edge.station.model_swap import Change
@@ -76,6 +77,7 @@ class Deeds:
         self._hands = hands
         self._capturing = threading.Lock()
         self._to_capture = 0
+        self._asked_ns = 0
         self._acknowledged: dict[str, str] = {}
         self._deeds: dict[str, Callable[[Mapping[str, Any], Doer], dict[str, Datum]]] = {
             "threshold": self._set_threshold,
@@ -94,15 +96,23 @@ class Deeds:
         """
         return self._deeds[name](asked, doer)
 
-    def part_decided(self) -> None:
-        """Ask for one more picture after each part, as long as some are wanted."""
+    def part_decided(self, verdict: Verdict) -> None:
+        """Ask for one picture after the other, as long as some are wanted.
+
+        Only a part that was decided after the asking tells what became of it.
+        """
         if self._to_capture == 0:
             return
-        snapshots = self._hands.snapshots()
         with self._capturing:
-            if snapshots is not None and self._to_capture:
-                self._to_capture -= 1
-                snapshots.keep_next()
+            if self._to_capture and verdict.decided_ns > self._asked_ns:
+                self._to_capture -= verdict.pictures is not None
+                self._ask_for_picture()
+
+    def _ask_for_picture(self) -> None:
+        snapshots = self._hands.snapshots()
+        if snapshots is not None and self._to_capture:
+            self._asked_ns = time.monotonic_ns()
+            snapshots.keep_next()
 
     @property
     def to_capture(self) -> int:
@@ -182,10 +192,9 @@ class Deeds:
             )
         with self._capturing:
             self._to_capture = count = min(int(asked["count"]), MOST_CAPTURED)
+            self._ask_for_picture()
         data: dict[str, Datum] = {"count": count, "folder": str(snapshots.root)}
         self._record("capture_asked", f"{doer.name} asked for {count} pictures", data, doer)
-        if count:
-            self.part_decided()
         return data
 
     def _roll_back(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:

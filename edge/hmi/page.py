@@ -87,7 +87,7 @@ class Page:
         self._latest = verdict
         if verdict.inspection.decision.result is not Result.OK:
             self._rejected.append(verdict)
-        self._deeds.part_decided()
+        self._deeds.part_decided(verdict)
 
     def stop(self) -> None:
         """End the page and its process."""

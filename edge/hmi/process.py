@@ -21,7 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge.config import read_password
 from edge.errors import StationError
-from edge.hmi.app import Application, application
+from edge.hmi.answers import Application
+from edge.hmi.app import application
 from edge.hmi.guard import Actor, Guard, Refused
 from edge.hmi.link import Link, LinkBroken, Message
 from edge.hmi.numbers import Numbers

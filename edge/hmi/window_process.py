@@ -46,7 +46,7 @@ def main() -> int:
     cv2.namedWindow(NAME, cv2.WINDOW_NORMAL)
     ears = threading.Thread(target=_hear, args=(link, newest), daemon=True)
     ears.start()
-    shown = None
+    shown, opened = None, False
     while ears.is_alive():
         message = newest[0]
         if message is not None and message is not shown:
@@ -56,8 +56,10 @@ def main() -> int:
             cv2.imshow(NAME, drawn(content, picture))
             shown = message
         cv2.waitKey(WAIT_MS)
-        if cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) < 1.0:
-            return 0
+        visible = cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1.0
+        if opened and not visible:
+            return 0  # closed by whoever looked
+        opened = opened or visible  # a slow desktop shows it some turns later
     return 0
 
 

@@ -1,0 +1,323 @@
+"""Who answers what the page can be asked."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge.errors import StationError
+from edge.hmi.asked import ACTIONS, number, validated, wanted, whole
+from edge.hmi.guard import Actor, Guard, Refused, bounded_body
+from edge.hmi.metrics import CONTENT_TYPE, metrics_text
+from edge.hmi.numbers import Numbers
+from edge.hmi.parts import MOST_FOUND, PICTURES, Parts
+from edge.hmi.preview import PARTS, preview
+from edge.hmi.replies import download_reply, json_reply, picture_reply
+from edge.hmi.stream import Stream
+from edge.hmi.view import View
+from edge.journal.outbox import Outbox
+from edge.messaging.text import to_json
+from edge.station.reports import journal_report
+
+STATIC = Path(__file__).with_name("static")
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+}
+BODY_LIMIT_S = 10.0
+NUMBERS_S = 1.0
+MOST_EXPORTS = 2
+# A station that has said nothing for so long does not live.
+LIVE_WITHIN_S = 5.0
+# Reasons for which no part is inspected; others degrade the station, which goes on.
+_NOT_READY = (
+    "camera_lost", "camera_failed", "journal_unwritable", "journal_full", "model_error",
+)  # fmt: skip
+
+
+class DoesDeeds(Protocol):
+    """The station, as far as the page can ask it for something."""
+
+    async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the answers are made of."""
+
+    title: str
+    language: str
+    view: View
+    station: DoesDeeds
+    guard: Guard
+    parts: Parts
+    numbers: Numbers
+
+
+class Answers:
+    """One method for each thing that can be asked."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._acting = asyncio.Lock()
+        self._counting = asyncio.Lock()
+        self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
+        self._exports = 0
+        self._static = {
+            path.name: (path.read_bytes(), _KINDS[path.suffix])
+            for path in STATIC.iterdir()
+            if path.suffix in _KINDS
+        }
+
+    # The page itself.
+
+    async def index(self, request: Request) -> Response:
+        return self._file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        return self._file(request.path_params["name"])
+
+    async def openapi(self, request: Request) -> Response:
+        return self._file("openapi.json")
+
+    def _file(self, name: str) -> Response:
+        if name not in self._static:
+            raise Refused(404, "there is no such file.")
+        content, kind = self._static[name]
+        return Response(content, headers={"content-type": kind, "cache-control": "no-cache"})
+
+    # What it shows.
+
+    async def stream(self, request: Request) -> Stream:
+        return Stream(self._app.view)
+
+    async def status(self, request: Request) -> Response:
+        app = self._app
+        return json_reply(
+            {
+                "title": app.title,
+                "language": app.language,
+                "may_act": app.guard.may_act,
+                "status": app.view.status,
+                "part": app.view.part,
+            }
+        )
+
+    async def numbers(self, request: Request) -> Response:
+        async with self._counting:  # once for all viewers; who waits takes no thread
+            now_s = time.monotonic()
+            if now_s - self._counted[0] >= NUMBERS_S:
+                content = await run_in_threadpool(self._counted_now)
+                self._counted = now_s, content
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        return Response(self._counted[1], headers=headers)
+
+    def _counted_now(self) -> bytes:
+        return to_json(self._app.numbers.content(datetime.now().astimezone())).encode()
+
+    async def live(self, request: Request) -> Response:
+        picture = self._app.view.picture(request.path_params["id"].removesuffix(".jpg"))
+        if picture is None:
+            raise Refused(404, "this picture is not among the newest any more.")
+        jpeg = await run_in_threadpool(picture.jpeg)
+        return picture_reply(jpeg, "image/jpeg")
+
+    async def picture(self, request: Request) -> Response:
+        verdict_id, which = request.path_params["id"], request.path_params["which"]
+        if which == "thumbnail":
+            thumbnail = self._app.view.thumbnail(verdict_id)
+            if thumbnail is not None:
+                return picture_reply(await run_in_threadpool(thumbnail.drawn), "image/jpeg")
+            which = "overlay"
+        if which not in PICTURES:
+            raise Refused(404, "there are picture, overlay and thumbnail.")
+        path = await run_in_threadpool(self._app.parts.snapshot, verdict_id, which)
+        try:
+            content = await run_in_threadpool(path.read_bytes) if path else None
+        except OSError:  # deleted by the bounds of the folder since
+            content = None
+        if content is None:
+            raise Refused(404, "no picture of this part is kept.")
+        return picture_reply(content, PICTURES[which][1])
+
+    async def search(self, request: Request) -> Response:
+        app = self._app
+        app.guard.check_rate(request)
+        given, question = request.query_params, wanted(request)
+        most = min(whole(given.get("limit"), 50) or 50, MOST_FOUND)
+        before = whole(given.get("before"), None)
+
+        def found() -> dict[str, Any]:
+            page, said = app.parts.search(question, before, most), app.parts.feedback()
+            rows = [app.parts.content(row, said) for row in page.rows]
+            return {"parts": rows, "before": page.before}
+
+        return json_reply(await run_in_threadpool(found))
+
+    async def csv(self, request: Request) -> Response:
+        app = self._app
+        app.guard.check_rate(request)
+        pieces = self._export(app.parts.csv(wanted(request)))
+        return download_reply(pieces, "parts.csv", "text/csv; charset=utf-8")
+
+    def _export(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Let only a few read the whole journal at a time.
+
+        Raises:
+            Refused: with 503 when so many do.
+        """
+        if self._exports >= MOST_EXPORTS:
+            raise Refused(503, "other exports are running. Try again when they are done.")
+
+        def counted() -> Iterator[bytes]:
+            self._exports += 1
+            try:
+                yield from pieces
+            finally:
+                self._exports -= 1
+
+        return counted()
+
+    async def detail(self, request: Request) -> Response:
+        app, seq = self._app, request.path_params["seq"]
+
+        def found() -> dict[str, Any] | None:
+            row = app.parts.verdict(min(seq, 2**62))
+            return app.parts.detail(row, app.parts.feedback()) if row else None
+
+        content = await run_in_threadpool(found)
+        if content is None:
+            raise Refused(404, "the journal has no part of this number.")
+        thumbnail = app.view.thumbnail(content["verdict"]["id"])
+        if thumbnail is not None and not content["pictures"]:
+            content["pictures"] = ["thumbnail"]
+        return json_reply(content)
+
+    async def preview(self, request: Request) -> Response:
+        app = self._app
+        app.guard.check_rate(request)
+        threshold = number(request.query_params.get("image_threshold"))
+        if app.view.status is None:
+            raise Refused(503, "the station has not said anything yet.")
+        model = app.view.status["model"]
+
+        def tried() -> dict[str, Any]:
+            rows = app.parts.last_decided(model["sha256"], PARTS)
+            return preview(rows, threshold, model["guard_band"], app.parts.feedback())
+
+        return json_reply(await run_in_threadpool(tried))
+
+    async def feedback(self, request: Request) -> Response:
+        said = await run_in_threadpool(self._app.parts.feedback)
+        return json_reply({"feedback": [said[seq] for seq in sorted(said, reverse=True)]})
+
+    async def feedback_tar(self, request: Request) -> Response:
+        self._app.guard.check_rate(request)
+        pieces = self._export(self._app.parts.feedback_tar())
+        return download_reply(pieces, "feedback.tar", "application/x-tar")
+
+    # What it does.
+
+    async def act(self, request: Request) -> Response:
+        app, name = self._app, request.path_params["name"]
+        if name not in ACTIONS:
+            raise Refused(404, f"there is no such action; there are {', '.join(ACTIONS)}.")
+        try:
+            actor = app.guard.actor(request)
+        except Refused as refused:
+            await self._note_refused(request, name, refused)
+            raise
+        try:
+            body = await asyncio.wait_for(bounded_body(request), BODY_LIMIT_S)
+        except TimeoutError as error:
+            raise Refused(408, "the body of the request did not come.") from error
+        asked = validated(ACTIONS[name], body)
+        if name == "unlock":
+            return json_reply({"done": {"by": actor.name}})
+        if name == "feedback":
+            asked = await run_in_threadpool(self._with_verdict, asked)
+        if self._acting.locked():
+            raise Refused(409, "another action is being carried out. Try again when it is done.")
+        async with self._acting:
+            return json_reply({"done": dict(await app.station.do(name, asked, actor))})
+
+    async def _note_refused(self, request: Request, name: str, refused: Refused) -> None:
+        """Have it recorded that somebody tried; what comes in masses is recorded once a while."""
+        address = request.client.host if request.client else "unknown"
+        if refused.status in (401, 403) and self._app.guard.worth_noting(address):
+            asked = {"action": name, "why": refused.why}
+            await self._app.station.do("note_refused", asked, Actor("nobody", address))
+
+    def _with_verdict(self, asked: dict[str, Any]) -> dict[str, Any]:
+        row = self._app.parts.verdict(asked["seq"])
+        if row is None:
+            raise Refused(404, "the journal has no part of this number.")
+        allowed = {"false_reject": ("NOK", "NOT_DECIDABLE"), "missed_defect": ("OK",)}
+        if row.result not in allowed.get(asked["mark"], (row.result,)):
+            raise Refused(409, f"a part that is {row.result} is no {asked['mark']}.")
+        content = json.loads(row.payload)
+        return {
+            **asked,
+            "verdict_id": content["id"],
+            "part_id": row.part_id,
+            "result": row.result,
+            "raw_score": content["raw_score"],
+        }
+
+    # For machines.
+
+    async def metrics(self, request: Request) -> Response:
+        app = self._app
+        if app.view.status is None:
+            raise Refused(503, "the station has not said anything yet.")
+        status, viewers = app.view.status, app.view.viewers
+        journal = await run_in_threadpool(self._journal)
+        return Response(
+            metrics_text(status, journal, viewers), headers={"content-type": CONTENT_TYPE}
+        )
+
+    def _journal(self) -> dict[str, Any] | None:
+        path = self._app.parts.journal
+        try:
+            outbox = Outbox(path)
+            try:
+                found = journal_report("", outbox, path, time.time_ns())
+            finally:
+                outbox.close()
+        except StationError:
+            return None
+        return {
+            "backlog": found.backlog,
+            "oldest_age_s": found.oldest_age_s,
+            "bytes": found.bytes,
+            "last_seq": found.last_seq,
+        }
+
+    async def livez(self, request: Request) -> Response:
+        silent_s = time.monotonic() - self._app.view.status_at_s
+        live = self._app.view.status is not None and silent_s < LIVE_WITHIN_S
+        return json_reply({"live": live, "silent_s": round(silent_s, 1)}, 200 if live else 503)
+
+    async def readyz(self, request: Request) -> Response:
+        view = self._app.view
+        silent = time.monotonic() - view.status_at_s >= LIVE_WITHIN_S
+        if view.status is None or silent:
+            return json_reply(
+                {"ready": False, "reasons": {"silent": "the station says nothing"}}, 503
+            )
+        reasons, condition = view.status["reasons"], view.status["condition"]
+        hindering = [reason for reason in reasons if reason in _NOT_READY]
+        ready = condition in ("online", "degraded") and not hindering
+        content = {"ready": ready, "condition": condition, "reasons": reasons}
+        return json_reply(content, 200 if ready else 503)
