@@ -34,7 +34,7 @@ demo-bundle: $(DEV)/installed
 		-o configs/demo/bottle.xml
 
 test: packages $(DEV)/installed lint
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same promises for longer: faults that are rare, kill and restart for hours if you like.
 soak: packages $(DEV)/installed
