@@ -135,7 +135,8 @@ class Plain(TrainedModel):
         return torch.tensor(self.validation.pop(0))
 
     def forward(self, pictures: Tensor) -> Prediction:
-        raise NotImplementedError
+        score = self.epoch.expand(len(pictures))
+        return Prediction(score, score[:, None, None])
 
 
 def train_plain(model: Plain, count: int = 2, on_epoch: OnEpoch | None = None) -> None:
