@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 from edge.journal.database import FILE_NAME
 from edge.journal.export import delivery, export_csv
 from edge.journal.outbox import Outbox
-from edge.journal.query import Query, query
+from edge.journal.query import Query, newest, query
 from edge.journal.records import RecordKind, Row
 from edge.journal.verification import ChainReport, verify_chain
 from edge.messaging.text import utc_text
@@ -29,7 +28,7 @@ def run_journal_command(
 
     Args:
         wanted: which rows to print or write.
-        most: rows to print; a CSV file gets all.
+        most: newest rows to print; a CSV file gets all.
         csv: file to write instead of printing rows.
         verify: follow the hash chain.
 
@@ -50,7 +49,7 @@ def run_journal_command(
         say(f"{csv}: {export_csv(query(path, wanted), csv)} rows")
         return 0
     say(_overview(path))
-    for row in islice(query(path, wanted), most):
+    for row in newest(path, wanted, most):
         say(_line(row))
     return 0
 

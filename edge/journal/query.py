@@ -76,3 +76,19 @@ def query(path: Path, wanted: Query = Query()) -> Iterator[Row]:
             if len(found) < ROWS_AT_ONCE:
                 return
             position = found[-1][0]
+
+
+def newest(path: Path, wanted: Query, most: int) -> list[Row]:
+    """Return the newest rows, in the order they were written; the others are not read.
+
+    Raises:
+        JournalUnavailable, JournalUnsuitable: as ``query``.
+    """
+    condition, values = wanted.condition()
+    statement = f"SELECT {COLUMNS} FROM record WHERE {condition} ORDER BY position DESC LIMIT ?"
+    with closing(database.connect_reading(path)) as connection:
+        try:
+            found = connection.execute(statement, (*values, most)).fetchall()
+        except sqlite3.Error as error:
+            raise database.unreadable(path, error) from error
+    return [as_row(one) for one in reversed(found)]

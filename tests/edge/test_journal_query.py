@@ -163,6 +163,13 @@ def test_the_chain_finds_the_first_row_that_was_tampered_with(tampering: str, fo
     assert report.fault.position == position
 
 
+def test_the_command_shows_the_newest_records_in_order(folder: Path) -> None:
+    said: list[str] = []
+
+    assert run_journal_command(folder, Query(kind=RecordKind.VERDICT), 2, say=said.append) == 0
+    assert [line.split()[2] for line in said[1:]] == ["10", "11"]
+
+
 def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
