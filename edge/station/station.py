@@ -122,7 +122,11 @@ class Station:
         self._carry_out(self._triggering.trigger(request))
 
     def camera_lost(self, detail: str) -> None:
-        """Note that the camera is gone: an ERROR for every part that waits for it, or for one."""
+        """Note that the camera is gone: an ERROR for every part that waits for it, or for one.
+
+        Called, as ``camera_back`` is, by the thread that reads the camera.
+        """
+        self._beats.capture.rest()
         if self._triggering is None:
             self._issue_camera_lost(detail)
             return
@@ -131,6 +135,7 @@ class Station:
 
     def camera_back(self) -> None:
         """Note that the camera streams, with a counter of its own."""
+        self._beats.capture.rest()
         if self._triggering is not None:
             self._carry_out(self._triggering.camera_restarted("the camera started anew"))
             self._triggering.set_ready(Input.CAMERA, True)
@@ -195,11 +200,12 @@ class Station:
 
     def _capture(self) -> None:
         try:
-            while not self._ending():
+            while not (self._ending() or self._mailbox.closed):
                 self._beats.capture()
                 frame = self._camera.read(POLL_S)
                 if frame is None:
                     continue
+                self._beats.capture.rest()  # from here on the station may make it wait
                 self._last_number = frame.number
                 self.newest = frame
                 if self._triggering is None:
@@ -216,7 +222,6 @@ class Station:
             self._beats.capture.rest()
 
     def _queue(self, exposure: Exposure) -> None:
-        self._beats.capture.rest()
         overrun = self._mailbox.put(exposure)
         if overrun is None:
             return
@@ -225,6 +230,14 @@ class Station:
             "Slow the line down, or raise camera.queue_depth."
         )
         self._fail(overrun, Reason.OVERRUN, detail)
+
+    def _queue_part(self, exposure: Exposure) -> None:
+        """Queue the picture of a part, which is owed its verdict even while the station ends."""
+        try:
+            self._queue(exposure)
+        except MailboxClosed:
+            detail = "the station was stopped before this part was inspected. Inspect it again."
+            self._fail(exposure, Reason.INTERNAL, detail)
 
     def _keep_time(self) -> None:
         """Give parts their verdict when their time is over, whatever the others are doing."""
@@ -238,7 +251,7 @@ class Station:
         for one in owed:
             match one:
                 case Exposed(part, frame):
-                    self._queue(Exposure(frame, part))
+                    self._queue_part(Exposure(frame, part))
                 case Failed(part, reason, detail, frame):
                     shown = frame or self._no_picture(detail)
                     self._issue_failure(Exposure(shown, part), reason, detail)

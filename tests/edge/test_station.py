@@ -2,7 +2,9 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,14 @@ from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
 from edge.manifest import load_bundle
 from edge.messaging.verdict import Verdict
+from edge.station.handshake import Handshake
+from edge.station.heartbeat import Heartbeats
 from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
+from edge.station.parts import Pairing, Rules
 from edge.station.sinks import Sink
 from edge.station.station import Station
-from edge.station.work import Exposure, Line, StationRules
+from edge.station.triggering import Triggering
+from edge.station.work import Beats, Exposure, Line, StationRules
 from edge.station.worker import Failures
 from tests.small_bundle import defective_picture, good_picture
 
@@ -158,17 +164,29 @@ def station(
     mailbox: Mailbox[Exposure] | None = None,
     bound: int = 100,
     rules: StationRules = StationRules(),
+    triggering: Triggering | None = None,
+    beats: Beats | None = None,
 ) -> Station:
     failures = Failures()
     sinks = [
-        Sink(f"sink {i}", consumer, bound, camera.can_wait, failures)
+        Sink(f"sink {i}", consumer, bound, camera.can_wait, failures, keeps_all=beats is not None)
         for i, consumer in enumerate(consumers)
     ]
     if mailbox is None:
         mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
     if isinstance(inspectors, Inspector):
         inspectors = [inspectors]
-    return Station(camera, mailbox, Line(tuple(inspectors)), sinks, failures, rules)
+    return Station(
+        *(camera, mailbox, Line(tuple(inspectors)), sinks, failures, rules),
+        triggering=triggering,
+        beats=beats,
+    )
+
+
+def every_picture_a_part() -> Triggering:
+    """The hand-shake of a hardware line without announcements."""
+    handshake = Handshake(Rules(Pairing.EVERY_FRAME))
+    return Triggering(handshake, [], expose=lambda: None, record_event=lambda _: None)
 
 
 def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
@@ -254,6 +272,40 @@ def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
 
     assert not runner.is_alive()
     assert seen.numbers == [1, 2, 3]
+
+
+def test_a_part_exposed_while_the_station_stops_has_its_verdict(inspector: Inspector) -> None:
+    seen = Collected()
+    mailbox: EveryMailbox[Exposure] = EveryMailbox(4)
+    camera = ScriptedCamera([mailbox.close, *frames(1)], can_wait=False)
+
+    station(camera, inspector, seen, mailbox=mailbox, triggering=every_picture_a_part()).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Inspector) -> None:
+    seen = Collected()
+    seen.gate.clear()
+    heartbeats = Heartbeats()
+    unreadable = [replace(one, status=FrameStatus.INCOMPLETE) for one in frames(4)]
+    run = station(
+        *(ScriptedCamera(unreadable, can_wait=False), inspector, seen),
+        bound=1,
+        triggering=every_picture_a_part(),
+        beats=Beats.of(heartbeats, 1, capture_s=0.2, inspect_s=GENEROUS_S),
+    )
+    running = threading.Thread(target=run.run)
+    running.start()
+    assert seen.reached.wait(GENEROUS_S)
+
+    time.sleep(0.5)
+    silent = heartbeats.stale(time.monotonic_ns())
+
+    seen.gate.set()
+    running.join(GENEROUS_S)
+    assert silent == []
+    assert seen.decisions == [(Result.ERROR, Reason.FRAME_INCOMPLETE)] * 4
 
 
 def test_most_parts_ends_the_run(inspector: Inspector) -> None:
