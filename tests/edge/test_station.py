@@ -277,7 +277,13 @@ def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
 def test_a_part_exposed_while_the_station_stops_has_its_verdict(inspector: Inspector) -> None:
     seen = Collected()
     mailbox: EveryMailbox[Exposure] = EveryMailbox(4)
-    camera = ScriptedCamera([mailbox.close, *frames(1)], can_wait=False)
+
+    class StoppedMeanwhile(ScriptedCamera):
+        def read(self, timeout_s: float) -> Frame | None:
+            mailbox.close()
+            return super().read(timeout_s)
+
+    camera = StoppedMeanwhile(frames(1), can_wait=False)
 
     station(camera, inspector, seen, mailbox=mailbox, triggering=every_picture_a_part()).run()
 
