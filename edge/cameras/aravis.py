@@ -113,7 +113,7 @@ class AravisCamera:
                 features.read_integer("Width"),
                 self._counts_in_16_bits(features),
             )
-            self._number = 0
+            self._number: int | None = None
             self._start(features, sensor.buffers)
         except BaseException:
             self.close()
@@ -253,13 +253,14 @@ class AravisCamera:
     def _frame(self, buffer: Any) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
         pixels, fault = picture_in(self._aravis, buffer, self._expected)
-        self._number = next_number(self._number, buffer.get_frame_id(), self._expected.short_ids)
+        frame_id, short = buffer.get_frame_id(), self._expected.short_ids
+        self._number = number = next_number(self._number, frame_id, short)
         waited_ns = 0 if fault else self._waited_ns(buffer, now_ns, now_utc_ns)
         if self._stream.get_n_buffers()[1] == 0:
             self._empty_ns = now_ns
         return Frame(
             pixels,
-            self._number,
+            number,
             now_ns - waited_ns,
             now_utc_ns - waited_ns,
             FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
@@ -276,7 +277,7 @@ class AravisCamera:
 
     def _telemetry(self, buffer: Any) -> Telemetry:
         return Telemetry(
-            device_ns=buffer.get_timestamp(),
+            device_ns=buffer.get_timestamp() or None,  # 0 of a camera that has no clock
             missing_packets=0,
             exposure_us=self._chunk(buffer, "ChunkExposureTime"),
             gain_db=self._chunk(buffer, "ChunkGain"),

@@ -155,7 +155,7 @@ class Features:
         return step if step > 1e-12 else 0.0
 
     def _raise_if_gone(self, error: Any) -> None:
-        if self._aravis.unreachable(error):
+        if self._aravis.unreachable(error) or self._aravis.busy(error):
             raise CameraNotOpened(
                 f"{self._identity}: the camera stopped answering while it was set up "
                 f"({self._aravis.words(error)}). Check cable and power."

@@ -16,7 +16,6 @@ _UNREACHABLE = (
     "TIMEOUT",
     "NOT_FOUND",
     "NOT_CONTROLLER",
-    "PROTOCOL_ERROR_BUSY",
 )
 
 
@@ -59,6 +58,7 @@ class Library:
             native.arv_get_minor_version(),
             native.arv_get_micro_version(),
         )
+        self._busy = int(api.DeviceError.PROTOCOL_ERROR_BUSY)
         self._unreachable = {int(getattr(api.DeviceError, name)) for name in _UNREACHABLE}
         native.arv_buffer_get_data.restype = ctypes.c_void_p
         native.arv_buffer_get_data.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -77,6 +77,10 @@ class Library:
         """Tell whether a call failed for want of the camera, not of what was asked."""
         domain = self.api.device_error_quark()
         return any(error.matches(domain, code) for code in self._unreachable)
+
+    def busy(self, error: Any) -> bool:
+        """Tell whether the camera is there and could not do now what was asked."""
+        return bool(error.matches(self.api.device_error_quark(), self._busy))
 
     def words(self, error: Any) -> str:
         return str(error.message).strip().rstrip(".")

@@ -80,6 +80,7 @@ class GigECamera:
         noise: int = 0,
         link_mbps: float = 1000.0,
         chunks: bool = False,
+        clock: bool = True,
     ) -> None:
         """Describe the camera; nothing runs before ``start``.
 
@@ -93,6 +94,7 @@ class GigECamera:
                 bit by bit.
             chunks: it offers exposure and gain with each picture. They need 32 bytes of room in a
                 picture's last packet: 64 × 48 pixels of Mono8 in the packets of 1400 have it.
+            clock: its pictures say when they were exposed; 0 otherwise, as the standard allows.
             link_mbps: speed of its network; a picture of 5 MB takes 42 ms on the usual one.
         """
         number = next(_numbers)
@@ -100,7 +102,9 @@ class GigECamera:
         self.address = f"127.{16 + number % 200}.{pid >> 8 & 255}.{1 + pid % 254}"
         self.serial = f"T{pid:x}-{number}"
         self.uri = f"gige://{self.address}"
-        self._link_mbps = link_mbps
+        self._link = {"GIGE_CAMERA_LINK_MBPS": str(link_mbps)}
+        if not clock:
+            self._link["GIGE_CAMERA_NO_CLOCK"] = "1"
         self._folder = Path(tempfile.mkdtemp(prefix="gige-camera-"))
         colour = pictures[0].ndim == 3
         options = {
@@ -141,7 +145,7 @@ class GigECamera:
             env={
                 **os.environ,
                 "GIGE_CAMERA_ADDRESS": self.address,
-                "GIGE_CAMERA_LINK_MBPS": str(self._link_mbps),
+                **self._link,
                 "LD_PRELOAD": str(_link_library(self._folder)),
             },
         )
@@ -179,6 +183,10 @@ class GigECamera:
     def lose_exposure(self) -> None:
         """Expose one picture that never leaves the camera: its frame id is missing afterwards."""
         self._tell("lose")
+
+    def be_busy(self) -> None:
+        """Answer the next register that is written with: busy. What was written counts."""
+        self._tell("busy")
 
     def set_loss(self, share: float) -> None:
         """Change the share of packets that never arrive."""
@@ -349,6 +357,8 @@ def main(folder: Path) -> None:
                 camera.write_register(TRIGGER_SOFTWARE, 1)
         elif command == "lose":
             camera.fill_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
+        elif command == "busy":
+            ctypes.CDLL(None).gige_camera_busy()
         elif command == "loss":
             simulator.set_property("gvsp-lost-ratio", float(value))
 

@@ -6,6 +6,8 @@
  *
  * Chunk data: exposure and gain behind each picture, where its last packet has room for them.
  *
+ * Cameras without a clock, whose pictures have time 0; and answers that say: busy.
+ *
  * A link of some speed: it sends a picture as fast as memory allows, which no receiver's socket
  * buffer holds and no cable carries. */
 #define _GNU_SOURCE
@@ -63,11 +65,37 @@ void gige_camera_chunks(uint32_t image_bytes, uint32_t exposure_us, uint32_t gai
     chunk_gain = gain;
 }
 
+enum { HEADER = 8, CONTENT = 4, LEADER = 1, TIMESTAMP = 12, TIMESTAMP_BYTES = 8 };
+
+static void without_clock(unsigned char *packet, size_t length)
+{
+    if (length >= TIMESTAMP + TIMESTAMP_BYTES && packet[CONTENT] == LEADER)
+        memset(packet + TIMESTAMP, 0, TIMESTAMP_BYTES);
+}
+
+static int busy_answers;
+
+/* Answers the next register that is written with: busy. */
+void gige_camera_busy(void)
+{
+    busy_answers = 1;
+}
+
+static void refused_when_busy(unsigned char *packet, size_t length)
+{
+    enum { WRITE_REGISTER_ACK = 0x83, BUSY = 0x8007 };
+    if (busy_answers && length >= HEADER && packet[2] == 0 && packet[3] == WRITE_REGISTER_ACK) {
+        packet[0] = BUSY >> 8;
+        packet[1] = BUSY & 255;
+        busy_answers = 0;
+    }
+}
+
 /* Returns the length of a picture's packet with its chunks: value, identifier, length, the
  * picture being the first value. */
 static size_t with_chunks(unsigned char *packet, size_t length)
 {
-    enum { HEADER = 8, CONTENT = 4, LEADER = 1, PAYLOAD = 3, PAYLOAD_TYPE = 10 };
+    enum { PAYLOAD = 3, PAYLOAD_TYPE = 10 };
     static uint32_t left;
     if (length < HEADER + 4)
         return length;
@@ -84,7 +112,7 @@ static size_t with_chunks(unsigned char *packet, size_t length)
     return length;
 }
 
-/* Called by one thread, with messages of one part. Sleeps are long enough to be kept by the kernel's timers. */
+/* Pictures are sent by one thread, answers by another, in messages of one part. Sleeps are long enough to be kept by the kernel's timers. */
 ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
     static ssize_t (*original)(int, const struct msghdr *, int);
@@ -98,8 +126,14 @@ ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
     struct iovec part = message->msg_iov[0];
     struct msghdr altered = *message;
     altered.msg_iov = &part;
-    if (chunk_image_bytes && !is_control(socket))
-        part.iov_len = with_chunks(part.iov_base, part.iov_len);
+    if (is_control(socket)) {
+        refused_when_busy(part.iov_base, part.iov_len);
+    } else {
+        if (getenv("GIGE_CAMERA_NO_CLOCK"))
+            without_clock(part.iov_base, part.iov_len);
+        if (chunk_image_bytes)
+            part.iov_len = with_chunks(part.iov_base, part.iov_len);
+    }
     ssize_t sent = original(socket, &altered, flags);
     long long now = now_ns();
     if (free_ns < now - 1000000) /* else the last sleep was too long, and is made up for */

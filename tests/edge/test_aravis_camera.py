@@ -10,6 +10,7 @@ import pytest
 
 from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.aravis import AravisCamera, open_aravis
+from edge.cameras.freshness import Freshness
 from edge.errors import CameraError, CameraLost, CameraNotOpened, CameraSettingRefused
 from edge.frame import Frame, FrameStatus, Telemetry
 from tests.edge.aravis_fixtures import (
@@ -76,6 +77,18 @@ def test_a_frame_that_waited_for_its_reader_is_as_old_as_it_is() -> None:
     assert age_ms > 100
 
 
+def test_the_pictures_of_a_camera_without_a_clock_are_new() -> None:
+    with (
+        GigECamera(numbered_pictures(10), clock=False) as device,
+        opened(device.uri) as camera,
+    ):
+        frames = [next_picture(camera) for _ in range(3)]
+    freshness = Freshness(max_age_ms=GENEROUS_S * 1e3, frozen_after=2)
+
+    assert {frame.telemetry.device_ns for frame in frames} == {None}
+    assert {freshness.judged(frame).status for frame in frames} == {FrameStatus.COMPLETE}
+
+
 @pytest.mark.parametrize("loss", [0.001, 0.02])
 def test_a_picture_with_lost_packets_is_never_complete(loss: float) -> None:
     # 219 packets a picture: 80 % of them arrive whole at 0.1 %, one in a hundred at 2 %.
@@ -136,6 +149,22 @@ def test_a_software_trigger_gives_exactly_one_frame() -> None:
             assert frame.number == FIRST_FRAME_ID + part
             assert int(frame.pixels[0, 0]) == part
             assert camera.read(0.3) is None
+
+
+def test_a_camera_that_is_too_busy_for_a_trigger_is_not_lost() -> None:
+    with (
+        GigECamera(numbered_pictures(10)) as device,
+        opened(device.uri, SOFTWARE) as camera,
+    ):
+        device.be_busy()
+        with pytest.raises(CameraError, match="faster than it exposes") as refused:
+            for _ in range(100):  # until the word has reached it
+                camera.trigger()
+                time.sleep(0.01)
+        camera.trigger()
+        next_frame(camera)
+
+    assert not isinstance(refused.value, CameraLost)
 
 
 def test_an_edge_on_the_line_gives_exactly_one_frame() -> None:

@@ -179,3 +179,23 @@ def test_a_picture_whose_id_was_lost_leaves_no_false_gap() -> None:
 def test_long_ids_are_numbers_already() -> None:
     assert next_number(70_000, 70_001, short=False) == 70_001
     assert next_number(0, 5, short=False) == 5
+    assert next_number(None, 5, short=False) == 5
+
+
+@pytest.mark.parametrize(
+    ("ids", "short", "numbers"),
+    [
+        ((0, 1, 2), False, [0, 1, 2]),  # USB3 Vision begins with 0
+        ((1, 2, 3), True, [1, 2, 3]),
+        ((0, 2, 3), True, [1, 2, 3]),  # the first one of GigE Vision was lost
+    ],
+)
+def test_each_picture_after_the_opening_has_a_number_of_its_own(
+    ids: tuple[int, ...], short: bool, numbers: list[int]
+) -> None:
+    number, given = None, []
+    for frame_id in ids:
+        number = next_number(number, frame_id, short)
+        given.append(number)
+
+    assert given == numbers
