@@ -2,9 +2,12 @@
 
 import re
 
-_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+# Up to the last @ where there is a colon before the path: a password may hold / ? # and @ that
+# nobody wrote as %2F, and then the address is refused with a message that shows it.
+_USER_INFO = re.compile(r"(?<=://)(?:[^/?#\s]*[:@]\S*@|[^/?#]*@)")
+# Some cameras take the login as a part of the path: /user=admin_password=…
 _SECRET_QUERY = re.compile(
-    r"(?i)(?<=[?&])((?:user|usr|login|pass|pwd|token|auth|key|secret|sig)[^=&]*)=[^&#]*"
+    r"(?i)(?<=[?&/;_])((?:user|usr|login|pass|pwd|token|auth|key|secret|sig)[^=&/]*)=[^&#]*"
 )
 
 

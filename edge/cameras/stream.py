@@ -73,6 +73,8 @@ def _address(uri: str, identity: str) -> SplitResult:
     try:
         address = urlsplit(uri)
         valid = bool(address.hostname) and address.port != 0
+        # As the name is looked up: without empty labels, and none that is too long.
+        (address.hostname or "").encode("idna")
     except ValueError:
         valid = False
     if not valid:

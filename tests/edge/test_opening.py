@@ -42,6 +42,15 @@ def test_files_are_not_live(tmp_path: Path) -> None:
         ("rtsp://me:secret@cam:554/1?channel=2", "rtsp://***@cam:554/1?channel=2"),
         ("http://cam/v?user=me&pwd=secret&size=2", "http://cam/v?user=***&pwd=***&size=2"),
         ("http://me:se@cret@cam/v", "http://***@cam/v"),
+        ("rtsp://me:se/cret@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://me:12/se?cr#et@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://me:s@e/cret@cam:554/1", "rtsp://***@cam:554/1"),
+        ("rtsp://cam/user=me_password=secret_channel=1.sdp", "rtsp://cam/user=***"),
+        (
+            "rtsp://cam/user=me&password=secret&channel=1",
+            "rtsp://cam/user=***&password=***&channel=1",
+        ),
+        ("http://cam/parts@left?size=2", "http://cam/parts@left?size=2"),
         ("/data/a@b/frames", "/data/a@b/frames"),
     ],
 )

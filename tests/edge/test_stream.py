@@ -260,7 +260,16 @@ def test_a_camera_that_is_not_there_is_told_and_no_password_is_shown(uri: str, c
     assert cause in str(raised.value) and PASSWORD not in str(raised.value)
 
 
-@pytest.mark.parametrize("uri", ["http://", "http://me:geheim@camera:99999/v", "rtsp://[::1/1"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://",
+        "http://me:geheim@camera:99999/v",
+        "rtsp://[::1/1",
+        "http://me:geheim@camera..local/v",
+        "rtsp://me:ge/geheim@camera/1",
+    ],
+)
 def test_an_address_that_is_none_is_a_configuration_error(uri: str) -> None:
     with pytest.raises(CameraUriInvalid) as raised:
         open_camera(uri, CameraSettings(uri=uri))
