@@ -5,6 +5,7 @@ import re
 import socket
 import urllib.request
 from base64 import b64encode
+from collections.abc import Mapping
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPException
@@ -69,9 +70,10 @@ def _rtsp_status(uri: str, host: str, port: int, limit_s: float) -> int:
     with socket.create_connection((host, port), limit_s) as connection:
         connection.settimeout(limit_s)
         answer = _described(connection, bare, 1)
-        challenge = re.search(r"(?im)^WWW-Authenticate: *(Basic|Digest) *(.*?)\r?$", answer)
-        if _status(answer) == HTTPStatus.UNAUTHORIZED and user and challenge:
-            login = _login(challenge[1], challenge[2], user, password, bare)
+        if _status(answer) == HTTPStatus.UNAUTHORIZED and user:
+            login = _login(answer, user, password, bare)
+            if login is None:
+                return 0  # it may well accept them, in a way that is not spoken here
             answer = _described(connection, bare, 2, f"Authorization: {login}\r\n")
     return _status(answer)
 
@@ -93,18 +95,34 @@ def _status(answer: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _login(scheme: str, challenge: str, user: str, password: str, uri: str) -> str:
-    """Answer a challenge: RFC 7617, or RFC 2069, the digest that RTSP cameras speak."""
-    if scheme.lower() == "basic":
-        return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-    values = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+def _login(answer: str, user: str, password: str, uri: str) -> str | None:
+    """Answer the first challenge that can be answered, None where none can.
+
+    RFC 7617, and RFC 2617 or 2069, the digests that RTSP cameras speak; newer ones offer SHA-256
+    before them.
+    """
+    for scheme, challenge in re.findall(r"(?im)^WWW-Authenticate: *(Basic|Digest)\b(.*)$", answer):
+        if scheme.lower() == "basic":
+            return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+        values = {
+            name.lower(): quoted or bare
+            for name, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)
+        }
+        qops = {one.strip() for one in values.get("qop", "").split(",")}
+        if values.get("algorithm", "MD5").upper() == "MD5" and qops & {"", "auth"}:
+            return _digest(values, "auth" in qops, user, password, uri)
+    return None
+
+
+def _digest(values: Mapping[str, str], counted: bool, user: str, password: str, uri: str) -> str:
     realm, nonce = values.get("realm", ""), values.get("nonce", "")
-    secret = _md5(f"{user}:{realm}:{password}")
-    response = _md5(f"{secret}:{nonce}:{_md5(f'DESCRIBE:{uri}')}")
-    return (
-        f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", '
-        f'response="{response}"'
-    )
+    secret, request = _md5(f"{user}:{realm}:{password}"), _md5(f"DESCRIBE:{uri}")
+    # This asks once, so the nonce's count is 1, and its own nonce protects nothing.
+    between = f"{nonce}:00000001:0:auth" if counted else nonce
+    login = f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}"'
+    if counted:
+        login += ', qop=auth, nc=00000001, cnonce="0"'
+    return f'{login}, response="{_md5(f"{secret}:{between}:{request}")}"'
 
 
 def _md5(text: str) -> str:

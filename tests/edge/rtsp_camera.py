@@ -21,13 +21,26 @@ SDP = (
     "m=video 0 RTP/AVP 26\r\nc=IN IP4 0.0.0.0\r\na=control:track\r\n"
 )
 CHALLENGE = 'WWW-Authenticate: Digest realm="camera", nonce="n0nce"\r\n'
+# As newer cameras do: what few clients speak first, and what RFC 2617 has added.
+NEWER_CHALLENGES = (
+    'WWW-Authenticate: Digest realm="camera", nonce="long", algorithm="SHA-256"\r\n'
+    'WWW-Authenticate: Digest realm="camera", nonce="n0nce", algorithm=MD5, qop="auth"\r\n'
+)
 
 
 class RtspCamera:
-    """The camera; ``hold`` keeps exposures back, as a network does, and ``release`` sends them."""
+    """The camera; ``hold`` keeps exposures back, as a network does, and ``release`` sends them.
+
+    Attributes:
+        password: that it lets in.
+        challenges: what it says to who has not logged in.
+        busy: it lets nobody have its pictures, after the login.
+    """
 
     def __init__(self) -> None:
         self.password = PASSWORD
+        self.challenges = CHALLENGE
+        self.busy = False
         self._holding = False
         self._ended = threading.Event()
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
@@ -79,7 +92,9 @@ class RtspCamera:
         if method == "OPTIONS":
             return f"RTSP/1.0 200 OK\r\n{head}Public: DESCRIBE, SETUP, PLAY\r\n\r\n"
         if not self._lets_in(method, request):
-            return f"RTSP/1.0 401 Unauthorized\r\n{head}{CHALLENGE}\r\n"
+            return f"RTSP/1.0 401 Unauthorized\r\n{head}{self.challenges}\r\n"
+        if self.busy:
+            return f"RTSP/1.0 453 Not Enough Bandwidth\r\n{head}\r\n"
         if method == "DESCRIBE":
             head += f"Content-Type: application/sdp\r\nContent-Length: {len(SDP)}\r\n"
             return f"RTSP/1.0 200 OK\r\n{head}\r\n{SDP}"
@@ -90,7 +105,11 @@ class RtspCamera:
     def _lets_in(self, method: str, request: str) -> bool:
         given = dict(re.findall(r'(\w+)="([^"]*)"', request))
         secret = _md5(f"{USER}:camera:{self.password}")
-        expected = _md5(f"{secret}:n0nce:{_md5(f'{method}:' + given.get('uri', ''))}")
+        nonce = "n0nce"
+        if "qop" in self.challenges:
+            count = re.search(r"nc=(\w+)", request)
+            nonce += f":{count[1] if count else ''}:{given.get('cnonce')}:auth"
+        expected = _md5(f"{secret}:{nonce}:{_md5(f'{method}:' + given.get('uri', ''))}")
         return given.get("response") == expected
 
     def _play(self, connection: socket.socket) -> None:

@@ -17,7 +17,7 @@ from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.frame import FrameStatus
 from tests.edge.network_camera import PASSWORD, Behaviour, NetworkCamera
-from tests.edge.rtsp_camera import RtspCamera
+from tests.edge.rtsp_camera import CHALLENGE, NEWER_CHALLENGES, RtspCamera
 from tests.edge.stalls import Stalls
 from tests.edge.supervised_line import GENEROUS_S, SupervisedLine
 
@@ -243,6 +243,18 @@ def test_a_wrong_rtsp_password_is_a_configuration_error() -> None:
         bare = rtsp.uri.replace(f"me:{PASSWORD}@", "")
         with pytest.raises(CameraLoginRefused, match="asks for a login"):
             open_camera(bare, CameraSettings(uri=bare))
+
+
+@pytest.mark.parametrize("challenges", [CHALLENGE, NEWER_CHALLENGES], ids=["RFC 2069", "newer"])
+def test_a_camera_that_is_used_to_its_limit_is_not_blamed_on_the_password(challenges: str) -> None:
+    with closing(RtspCamera()) as rtsp:
+        rtsp.challenges = challenges
+        rtsp.busy = True
+        with pytest.raises(CameraNotOpened, match="not used to its limit"):
+            open_camera(rtsp.uri, CameraSettings(uri=rtsp.uri))
+        rtsp.password = "another"
+        with pytest.raises(CameraLoginRefused, match="does not accept user and password"):
+            open_camera(rtsp.uri, CameraSettings(uri=rtsp.uri))
 
 
 @pytest.mark.parametrize(
