@@ -5,7 +5,8 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +34,33 @@ LOOK_PERIOD_S = 0.05
 # A look at a large folder takes its time; the station has other work.
 LARGEST_SHARE = 0.1
 MOST_PICTURES = 100_000
+MOST_FILE_SYSTEMS = 4
 
 
 class FolderMemory:
     """What is known of a folder for as long as the station runs, however often it vanishes.
 
     Attributes:
-        arrivals: which pictures were told.
-        number: of the last one.
+        number: of the last picture that was told.
     """
 
     def __init__(self) -> None:
-        self.arrivals = Arrivals(round(REST_S * 1e9), round(PATIENCE_S * 1e9))
         self.number = 0
+        self._arrivals: dict[int, Arrivals] = {}
+
+    def arrivals(self, device: int) -> Arrivals:
+        """Return which pictures of a file system were told; of a new one, none is to be told.
+
+        While a network folder is not mounted an empty one stands in its place, and when it comes
+        back, what it holds is not new.
+        """
+        known = self._arrivals.pop(device, None)
+        if known is None:
+            known = Arrivals(round(REST_S * 1e9), round(PATIENCE_S * 1e9))
+        if len(self._arrivals) >= MOST_FILE_SYSTEMS:
+            del self._arrivals[next(iter(self._arrivals))]
+        self._arrivals[device] = known
+        return known
 
 
 class WatchedFolder:
@@ -86,6 +101,8 @@ class WatchedFolder:
         self._due: deque[str] = deque()
         self._next_look_ns = clock_ns()
         try:
+            self._device = self._mounted()
+            self._arrivals = memory.arrivals(self._device)
             self._look()
         except CameraLost as error:
             raise CameraNotOpened(str(error)) from None
@@ -121,23 +138,36 @@ class WatchedFolder:
 
     def _look(self) -> None:
         began_ns = self._clock_ns()
-        self._due.extend(self._memory.arrivals.listed(self._files(), began_ns))
+        files = self._files()
+        if self._mounted() != self._device:
+            raise self._lost("is another one since something was mounted or unmounted there")
+        self._due.extend(self._arrivals.listed(files, began_ns))
         now_ns = self._clock_ns()
         pause_ns = max(round(LOOK_PERIOD_S * 1e9), round((now_ns - began_ns) / LARGEST_SHARE))
         self._next_look_ns = now_ns + pause_ns
 
+    def _mounted(self) -> int:
+        """Return the file system that the folder is on."""
+        with self._told_if_gone():
+            return self._folder.stat().st_dev
+
     def _files(self) -> dict[str, Stamp]:
         found: dict[str, Stamp] = {}
+        with self._told_if_gone(), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if not is_picture(Path(entry.name)):
+                    continue
+                stamp = _stamp(entry)
+                if stamp is not None:
+                    found[entry.name] = stamp
+                if len(found) > MOST_PICTURES:
+                    raise self._lost(f"holds more than {MOST_PICTURES} pictures")
+        return found
+
+    @contextmanager
+    def _told_if_gone(self) -> Iterator[None]:
         try:
-            with os.scandir(self._folder) as entries:
-                for entry in entries:
-                    if not is_picture(Path(entry.name)):
-                        continue
-                    stamp = _stamp(entry)
-                    if stamp is not None:
-                        found[entry.name] = stamp
-                    if len(found) > MOST_PICTURES:
-                        raise self._lost(f"holds more than {MOST_PICTURES} pictures")
+            yield
         except NotADirectoryError:
             raise CameraUriInvalid(
                 f"{self.identity}: is not a folder. Name the folder that is to be watched."
@@ -146,11 +176,10 @@ class WatchedFolder:
             raise self._lost("is gone") from None
         except OSError as error:
             raise self._lost(f"cannot be read ({error.strerror})") from None
-        return found
 
     def _read(self, name: str) -> Frame | None:
         path = self._folder / name
-        arrivals = self._memory.arrivals
+        arrivals = self._arrivals
         pixels: Pixels = np.empty((0, 0), np.uint8)
         status, detail = FrameStatus.COMPLETE, ""
         try:

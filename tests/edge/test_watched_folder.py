@@ -1,6 +1,7 @@
 """A folder into which another system writes pictures."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -164,6 +165,50 @@ def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_bac
     assert "the folder is gone" in lost.detail
     assert names(line.frames) == ["before.png", "meanwhile.png"]
     assert [frame.number for frame in line.frames] == [1, 2]
+
+
+@pytest.fixture
+def network_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        folder = write_pictures(Path(name) / "in", good=3)
+        if folder.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("this machine has one file system")
+        yield folder
+
+
+def switched(mount_point: Path, to: Path) -> None:
+    """Let the place show another folder, as mounting and unmounting do."""
+    link = mount_point.with_name("next")
+    link.symlink_to(to)
+    link.replace(mount_point)
+
+
+def test_what_a_network_folder_holds_is_not_new_when_it_is_mounted_again(
+    tmp_path: Path, network_folder: Path
+) -> None:
+    empty, mount_point = tmp_path / "empty", tmp_path / "mount point"
+    empty.mkdir()
+    mount_point.symlink_to(empty)  # the station is started first
+    settings = CameraSettings(uri=f"watch://{mount_point}")
+    with closing(SupervisedLine(lambda changed: supervised_camera(settings, changed))) as line:
+        line.camera.start()
+        for number in range(2):
+            switched(mount_point, to=network_folder)
+            lost = line.read_until_state(LOST)
+            line.read_until_state(WAITING)
+            (network_folder / f"new_{number}.png").write_bytes(encoded(number + 10))
+            line.read_frames(1)
+            switched(mount_point, to=empty)
+            line.read_until_state(LOST)
+            line.read_until_state(WAITING)
+            (network_folder / f"meanwhile_{number}.png").write_bytes(encoded(number + 20))
+        switched(mount_point, to=network_folder)
+        line.read_until_state(WAITING)
+        line.read_frames(1)
+
+    assert names(line.frames) == ["new_0.png", "meanwhile_0.png", "new_1.png", "meanwhile_1.png"]
+    assert "mounted or unmounted" in lost.detail
 
 
 def test_a_folder_that_is_replaced_by_a_file_has_failed_until_it_is_back(
