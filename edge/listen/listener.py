@@ -2,8 +2,9 @@
 
 import json
 import logging
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.config import MqttSettings
 from edge.listen.repair import GiveUp, Repair
 from edge.listen.store import Arrived, Store
+from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
+from edge.messaging.publisher import SESSION_TAKEN_OVER
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.tls import tls_context
 from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
@@ -79,13 +82,14 @@ class Listener:
         self._tls = None
         if settings.tls:
             self._tls = tls_context(settings.ca_file, settings.certificate_file, settings.key_file)
-        self._back_off_s = back_off_s
+        self._patience = Patience(back_off_s, random.random)
         self._new_repair = repair
         self._clock_s = clock_s
         self._utc_ns = utc_ns
         self._version = MQTTProtocolVersion.MQTTv5
         self._connected = False
         self._version_refused = False
+        self._taken_over = False
         self._complaint = ""
         self._received: list[paho.MQTTMessage] = []
         self._told: dict[str, Told] = {}
@@ -98,10 +102,10 @@ class Listener:
         Raises:
             OutputNotWritable: verdicts cannot be kept.
         """
-        delay_s = self._back_off_s[0]
         while not done():
             client = self._new_client()
-            self._connected = self._version_refused = False
+            began_s = self._clock_s()
+            self._connected = self._version_refused = self._taken_over = False
             try:
                 self._use(client, done)
             finally:
@@ -110,12 +114,17 @@ class Listener:
             if self._version_refused and self._version is MQTTProtocolVersion.MQTTv5:
                 self._version = MQTTProtocolVersion.MQTTv311
                 continue
-            if self._connected:
-                delay_s = self._back_off_s[0]
-            until_s = self._clock_s() + delay_s
+            lasted_s = self._clock_s() - began_s
+            if self._connected and self._patience.ended(lasted_s, self._taken_over):
+                log.warning(
+                    "the broker accepted %s and ended the connection at once, %d times in a row. "
+                    "If another edge-listen has the same --client-id, give it one of its own; "
+                    "else see the broker's log",
+                    *(self._wanted.client_id, MOST_SHORT_CONNECTIONS),
+                )
+            until_s = self._clock_s() + self._patience.delay_s()
             while not done() and self._clock_s() < until_s:
                 time.sleep(0.05)
-            delay_s = min(delay_s * 2, self._back_off_s[1])
 
     def _use(self, client: paho.Client, done: Callable[[], bool]) -> None:
         is_5 = self._version is MQTTProtocolVersion.MQTTv5
@@ -138,7 +147,12 @@ class Listener:
             if self._connected and not ended and self._wanted.repair:
                 self._repair(client)
             if ended:
-                if self._connected:
+                if self._taken_over:
+                    self._complain(
+                        f"another edge-listen listens as {self._wanted.client_id} and takes its "
+                        "messages. Give one of them another --client-id; trying again"
+                    )
+                elif self._connected:
                     self._complain(f"the broker at {address} is gone; trying again")
                 return
 
@@ -153,6 +167,8 @@ class Listener:
             manual_ack=True,
         )
         client.on_connect = lambda one, _u, _f, reason, _p: self._note_connack(one, reason)
+        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._note_suback(reasons)
+        client.on_disconnect = lambda _c, _u, _f, reason, _p: self._note_end(reason)
         client.on_message = lambda _c, _u, message: self._received.append(message)
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, self._password)
@@ -174,7 +190,18 @@ class Listener:
         self._complaint = ""
         root = f"{ROOT}/{self._wanted.pattern}"
         client.subscribe([(f"{root}/verdict", 1), (f"{root}/state", 1)])
+
+    def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._complain(
+                f"the broker does not let {self._wanted.client_id} listen to "
+                f"{self._wanted.pattern}. Check --username and the broker's access rules"
+            )
+            return
         log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
+
+    def _note_end(self, reason: ReasonCode) -> None:
+        self._taken_over = self._taken_over or reason.value == SESSION_TAKEN_OVER
 
     def _keep(self, client: paho.Client) -> None:
         """Keep what arrived with one flush of the disk, then let the broker forget it."""
@@ -205,11 +232,18 @@ class Listener:
             log.warning("%s: not a message of the contract (%s); left out", message.topic, error)
             return None
 
-    def _note_state(self, station: str, content: dict[str, Any]) -> None:
+    def _note_state(self, station: str, content: Any) -> None:
         """Learn how far a station is, when all of that has been sent."""
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
         journal = content.get("journal")
-        if journal and journal["backlog"] == 0 and isinstance(journal["last_seq"], int):
-            self._told[station] = Told(str(journal["journal"]), journal["last_seq"])
+        if journal is None:  # not opened yet, or a will
+            return
+        name, last_seq = journal["journal"], journal["last_seq"]
+        if not isinstance(name, str) or not (last_seq == 0 or _is_seq(last_seq)):
+            raise ValueError("journal or last_seq is none")
+        if journal["backlog"] == 0:
+            self._told[station] = Told(name, last_seq)
 
     def _repair(self, client: paho.Client) -> None:
         now_s = self._clock_s()
@@ -248,8 +282,12 @@ def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arri
     if content["schema"] != "verdict/1":
         raise ValueError(f"schema {content['schema']!r}")
     seq, journal = content["seq"], content["journal"]
-    if not isinstance(seq, int) or isinstance(seq, bool) or not 1 <= seq < 2**63:
+    if not _is_seq(seq):
         raise ValueError("seq is no number of a journal")
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
     return Arrived(station, journal, seq, content, payload, arrived_utc)
+
+
+def _is_seq(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63

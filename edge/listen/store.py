@@ -76,6 +76,8 @@ class Store:
             self._database.executescript(_TABLES)
             self._load()
             self._table = _open_table(table, self._table_bytes()) if table else None
+            if self._table is not None:
+                self._note_length(self._table)
         except (OSError, sqlite3.Error) as error:
             raise OutputNotWritable(
                 f"{table or database}: cannot be written ({error}). "
@@ -183,8 +185,11 @@ class Store:
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())
+        self._note_length(self._table)
+
+    def _note_length(self, table: io.BufferedRandom) -> None:
         self._database.execute("DELETE FROM csv")
-        self._database.execute("INSERT INTO csv VALUES (?)", (self._table.tell(),))
+        self._database.execute("INSERT INTO csv VALUES (?)", (table.tell(),))
 
     def _table_bytes(self) -> int:
         found = self._database.execute("SELECT bytes FROM csv").fetchone()

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import logging
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,8 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.config import MqttSettings
 from edge.errors import OutputNotWritable
 from edge.listen.cli import main
+from edge.listen.listener import Listener, Wanted
 from edge.listen.numbers import Numbers, Stretch, without
 from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
 from edge.listen.store import HEADER, Arrived, Store
@@ -155,6 +160,17 @@ def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> 
     assert lines(table)[0]["part_id"] == 'a "b"\n;'
 
 
+def test_a_listener_that_heard_nothing_yet_can_be_started_again(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
+    Store(database, table, None).close()
+
+    store = Store(database, table, None)
+    store.keep([arrived(1)])
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1"]
+
+
 def test_a_table_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text("precious\n")
@@ -250,6 +266,80 @@ def test_a_message_that_is_no_verdict_is_left_out_and_told(
 
     assert ended(process).count("not a message of the contract") == 4
     running_broker.forget()
+
+
+def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
+    running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 2)
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    root = "vi/v1/other/line/cell/top"
+    first, second = ({**VERDICT, "seq": seq, "journal": JOURNAL} for seq in (1, 2))
+    sender.publish(f"{root}/verdict", json.dumps(first), 1).wait_for_publish(GENEROUS_S)
+    far = {"journal": JOURNAL, "backlog": 0, "last_seq": 10**30}
+    for wrong in ("[]", "5", '{"journal": [1]}', json.dumps({"journal": far})):
+        sender.publish(f"{root}/state", wrong, 1).wait_for_publish(GENEROUS_S)
+    sender.publish(f"{root}/verdict", json.dumps(second), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    assert ended(process).count("not a message of the contract") == 4
+    running_broker.forget()
+
+
+def test_two_listeners_of_one_name_are_told_what_is_wrong(
+    running_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> bool:
+        return "another edge-listen has the same --client-id" in caplog.text
+
+    def listen(number: int) -> None:
+        store = Store(tmp_path / f"{number}.db", None, None)
+        settings = MqttSettings(url=running_broker.url)
+        Listener(settings, Wanted(), store, back_off_s=(0.05, 0.2)).run(lambda: ended.is_set())
+        store.close()
+
+    ended = threading.Event()
+    both = [threading.Thread(target=listen, args=(number,)) for number in (1, 2)]
+    for one in both:
+        one.start()
+    deadline_s = time.monotonic() + GENEROUS_S
+    while not told() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    ended.set()
+    for one in both:
+        one.join(GENEROUS_S)
+
+    assert told()
+
+
+def test_a_broker_that_lets_nobody_listen_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with socket.create_server(("127.0.0.1", 0)) as strict:
+        settings = MqttSettings(url=f"mqtt://127.0.0.1:{strict.getsockname()[1]}")
+        store = Store(tmp_path / "mes.db", None, None)
+        ended = threading.Event()
+        listener = Listener(settings, Wanted(), store)
+        listening = threading.Thread(target=listener.run, args=(ended.is_set,))
+        listening.start()
+        connection, _ = strict.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK: welcome
+            connection.recv(4096)
+            connection.sendall(b"\x90\x05\x00\x01\x00\x87\x87")  # SUBACK: not authorized
+            deadline_s = time.monotonic() + GENEROUS_S
+            while "access rules" not in caplog.text and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            ended.set()
+            listening.join(GENEROUS_S)
+
+    assert "does not let edge-listen listen to +/+/+/+" in caplog.text
+    assert "listening to" not in caplog.text
 
 
 @pytest.mark.parametrize(
