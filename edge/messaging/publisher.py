@@ -1,38 +1,25 @@
 """The MQTT publisher: one thread, one connection after another, everything a station says."""
 
-import json
 import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edge.config import MqttSettings, granted_path
 from edge.journal.records import JournalError
-from edge.messaging import announcements as said
-from edge.messaging import state as states
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
+from edge.messaging.announcer import Announcer, Seen
 from edge.messaging.commands import Accepted, CommandGate, Refused
 from edge.messaging.connection import Broker, Connection, Incoming, WakeUp
-from edge.messaging.control import (
-    RESPONSE_SCHEMA,
-    Answer,
-    ControlMessage,
-    ControlMessages,
-    Resend,
-    Trigger,
-    answer_payload,
-)
+from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend, Trigger
 from edge.messaging.delivery import Delivery, Intervals
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Dialer, Patience
 from edge.messaging.event import Event, Severity
 from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
-from edge.messaging.state import Condition, State, StationReport, state_payload
-from edge.messaging.text import to_json, utc_text
+from edge.messaging.state import Condition, State, StationReport
 from edge.messaging.tls import tls_context
 
 log = logging.getLogger(__name__)
@@ -41,20 +28,8 @@ STOPPED_LIMIT_S = 2.0
 BACK_OFF_S = (1.0, 60.0)
 SESSION_TAKEN_OVER = 0x8E
 TAKEN_OVER_SHOWN_S = 600.0
-# Hand-shakes and answers that may wait for the broker to take them.
-MOST_WAITING = 256
 # Should a wake-up be missed, the journal is looked at so often all the same.
 LOOK_INTERVAL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    """A message that waits for the connection; its payload needs the session."""
-
-    topic: str
-    schema: str
-    payload: Callable[[str], dict[str, Any]]
-    correlation: bytes | None = None
 
 
 class MqttPublisher:
@@ -112,22 +87,14 @@ class MqttPublisher:
         )
         self._control = control
         self._on_event = on_event
-        self._report = report
-        self._metrics = metrics
-        self._intervals = intervals
         self._patience = Patience(back_off_s, jitter)
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
+        self._announcer = Announcer(self._topic, state, meta, report, metrics, intervals, utc_ns)
         self._stopping = threading.Event()
         self._wake_up = WakeUp()
         # The lock guards what threads share; it is never held around paho.
         self._changed = threading.Condition()
-        self._state = state
-        self._meta = meta
-        self._meta_due = True
-        self._report_changed = False
-        self._outgoing: deque[_Outgoing] = deque()
-        self._not_said = 0
         self._rows_came = True
         self._delivery = Delivery(False, False, 0, 0, False, False)
         # From here on the network thread alone:
@@ -136,10 +103,8 @@ class MqttPublisher:
             broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
         )
         self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
-        self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
-        self._last_said: bytes | None = None
         self._taken_over_s = float("-inf")
-        self._due_s = {"state": 0.0, "metrics": 0.0, "last": 0.0, "look": 0.0}
+        self._look_due_s = 0.0
 
     def wake(self) -> None:
         """Say that there are new rows in the journal."""
@@ -149,42 +114,28 @@ class MqttPublisher:
 
     def set_state(self, condition: Condition, *reasons: str) -> None:
         """Publish a state as soon as there is a connection, and again after every reconnect."""
-        with self._changed:
-            self._become(condition, reasons)
+        self._announcer.become(condition, reasons)
         self._wake_up.wake()
 
     def state_changed(self) -> None:
         """Say the state again: what is reported with it has changed."""
-        with self._changed:
-            self._report_changed = True
+        self._announcer.state_changed()
         self._wake_up.wake()
 
     def set_meta(self, meta: Meta) -> None:
         """Publish what the station is, when that has changed."""
-        with self._changed:
-            self._meta_due = self._meta_due or meta != self._meta
-            self._meta = meta
+        self._announcer.set_meta(meta)
         self._wake_up.wake()
 
     def handshake(self, handshake: Handshake) -> None:
         """Tell what became of a trigger; without a connection nobody is told, and it is counted."""
-        self._say(
-            _Outgoing(
-                self._topic.handshake,
-                said.HANDSHAKE_SCHEMA,
-                lambda session: said.handshake_payload(handshake, session),
-            )
-        )
+        self._announcer.handshake(handshake)
+        self._wake_up.wake()
 
     def answer(self, answer: Answer) -> None:
         """Answer a command, where its sender wants the answer."""
-        request = answer.request
-        topic = request.response_topic or self._topic.response(request.name)
-        self._say(
-            _Outgoing(
-                topic, RESPONSE_SCHEMA, lambda _session: answer_payload(answer), request.correlation
-            )
-        )
+        self._announcer.answer(answer)
+        self._wake_up.wake()
 
     def delivery(self) -> Delivery:
         """Return where the records are now."""
@@ -205,9 +156,8 @@ class MqttPublisher:
 
     def stop(self, *reasons: str) -> None:
         """Ask ``run`` to say ``stopped``, disconnect and return."""
-        with self._changed:
-            self._become(Condition.STOPPED, reasons)
-            self._stopping.set()
+        self._announcer.become(Condition.STOPPED, reasons)
+        self._stopping.set()
         self._wake_up.wake()
 
     def run(self) -> None:
@@ -242,12 +192,10 @@ class MqttPublisher:
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it ends or ``stop``."""
         self._relay.begin(self._dialer.session)
-        self._due_s = dict.fromkeys(self._due_s, 0.0)
-        with self._changed:
-            self._meta_due = True
-        self._state_said = None
+        self._announcer.begin(self._dialer.session)
+        self._look_due_s = 0.0
         while not connection.closed and not self._stopping.is_set():
-            self._announce(connection)
+            self._announcer.announce(connection, self._seen())
             self._relay_rows(connection)
             self._note_delivery(connection)
             connection.turn(self._wait_s())
@@ -264,9 +212,7 @@ class MqttPublisher:
         now_ns = self._clock_ns()
         self._relay.end(connection.reason, now_ns)
         self._relay.mark()
-        with self._changed:
-            self._not_said += len(self._outgoing)
-            self._outgoing.clear()  # a hand-shake that comes later than its part misleads
+        self._announcer.end()
         self._note_delivery(connection)
         if _taken_over(connection):
             self._taken_over_s = time.monotonic()
@@ -288,51 +234,14 @@ class MqttPublisher:
         log.warning("%s", text)
         self._on_event(Event("connection_unstable", Severity.WARNING, text))
 
-    def _announce(self, connection: Connection) -> None:
-        """Say what is due: meta, state, then what waits, then what is said from time to time."""
-        now_s = time.monotonic()
-        with self._changed:
-            meta_due, self._meta_due = self._meta_due, False
-            report_changed, self._report_changed = self._report_changed, False
-            state = self._effective_state(now_s)
-        if meta_due:
-            content = said.meta_payload(self._meta, self._topic, self._dialer.session)
-            self._publish(connection, self._topic.meta, content, said.META_SCHEMA, retain=True)
-        key = (state.condition, state.reasons, state.since_utc)
-        if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
-            self._publish_state(connection, state)
-            self._state_said = key
-            self._due_s["state"] = now_s + self._intervals.state_s
-        self._say_waiting(connection)
-        if now_s >= self._due_s["metrics"]:
-            self._due_s["metrics"] = now_s + self._intervals.metrics_s
-            self._publish_metrics(connection)
-        newest = self._relay.newest_verdict
-        if newest is not None and newest is not self._last_said and now_s >= self._due_s["last"]:
-            self._due_s["last"] = now_s + self._intervals.last_s
-            self._last_said = newest
-            content = said.last_payload(json.loads(newest))
-            self._publish(connection, self._topic.last, content, said.LAST_SCHEMA, 0, True)
-
-    def _say_waiting(self, connection: Connection) -> None:
-        while connection.room > 0 and not connection.closed:
-            with self._changed:
-                if not self._outgoing:
-                    return
-                message = self._outgoing.popleft()
-            content = to_json(message.payload(self._dialer.session)).encode()
-            connection.publish(
-                message.topic, content, message.schema, correlation=message.correlation
-            )
-
     def _relay_rows(self, connection: Connection) -> None:
         now_s = time.monotonic()
         with self._changed:
             came, self._rows_came = self._rows_came, False
             if came:
                 self._delivery = replace(self._delivery, complete=False)
-        if came or now_s >= self._due_s["look"]:
-            self._due_s["look"] = now_s + LOOK_INTERVAL_S
+        if came or now_s >= self._look_due_s:
+            self._look_due_s = now_s + LOOK_INTERVAL_S
             self._relay.look_again()
             self._observe()
         try:
@@ -376,47 +285,10 @@ class MqttPublisher:
         return self._control.put(message)
 
     def _wait_s(self) -> float:
-        due_s = min(self._due_s["state"], self._due_s["metrics"])
-        return min(self._relay.wait_limit_s(self._clock_ns()), max(due_s - time.monotonic(), 0.0))
-
-    def _publish_state(self, connection: Connection, state: State) -> int:
-        content = state_payload(state, self._dialer.session, self._report())
-        return self._publish(connection, self._topic.state, content, states.SCHEMA, retain=True)
-
-    def _publish_metrics(self, connection: Connection) -> None:
-        metrics = self._metrics()
-        counters = {
-            "mqtt_acknowledged": self._relay.acknowledged,
-            "mqtt_dead_letters": self._relay.buried,
-            "mqtt_not_said": self._not_said,
-        }
-        gauges = {
-            "mqtt_in_flight": float(self._relay.in_flight),
-            "mqtt_nobody_listens": float(self._relay.nobody_listens),
-        }
-        whole = replace(
-            metrics,
-            counters={**metrics.counters, **counters},
-            gauges={**metrics.gauges, **gauges},
-        )
-        content = said.metrics_payload(whole, self._dialer.session, self._utc_ns())
-        self._publish(connection, self._topic.metrics, content, said.METRICS_SCHEMA, qos=0)
-
-    def _publish(
-        self,
-        connection: Connection,
-        topic: str,
-        content: dict[str, Any],
-        schema: str,
-        qos: int = 1,
-        retain: bool = False,
-    ) -> int:
-        return connection.publish(topic, to_json(content).encode(), schema, qos, retain)
+        return min(self._relay.wait_limit_s(self._clock_ns()), self._announcer.wait_s())
 
     def _say_goodbye(self, connection: Connection) -> None:
-        with self._changed:
-            state = self._state
-        last = self._publish_state(connection, state)
+        last = self._announcer.say_goodbye(connection)
         deadline = time.monotonic() + STOPPED_LIMIT_S
         acknowledged = False
         while not acknowledged and not connection.closed and time.monotonic() < deadline:
@@ -426,22 +298,23 @@ class MqttPublisher:
         if not connection.closed:
             connection.disconnect()
 
-    def _effective_state(self, now_s: float) -> State:
-        """Return the station's state with what only the connection knows."""
-        hints = []
-        if self._relay.refusing:
-            hints.append("refused_by_broker")
-        if self._relay.nobody_listens:
-            hints.append("nobody_listens")
-        if now_s - self._taken_over_s < TAKEN_OVER_SHOWN_S:
-            hints.append("session_taken_over")
-        if not hints:
-            return self._state
-        online = self._state.condition is Condition.ONLINE
-        return replace(
-            self._state,
-            condition=Condition.DEGRADED if online else self._state.condition,
-            reasons=(*self._state.reasons, *hints),
+    def _seen(self) -> Seen:
+        """Return what the station says of its connection and its relay."""
+        relay = self._relay
+        taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
+        hints = {
+            "refused_by_broker": relay.refusing,
+            "nobody_listens": relay.nobody_listens,
+            "session_taken_over": taken_over,
+        }
+        return Seen(
+            tuple(hint for hint, holds in hints.items() if holds),
+            relay.newest_verdict,
+            {"mqtt_acknowledged": relay.acknowledged, "mqtt_dead_letters": relay.buried},
+            {
+                "mqtt_in_flight": float(relay.in_flight),
+                "mqtt_nobody_listens": float(relay.nobody_listens),
+            },
         )
 
     def _note_delivery(self, connection: Connection) -> None:
@@ -458,18 +331,6 @@ class MqttPublisher:
             if now != self._delivery:
                 self._delivery = now
                 self._changed.notify_all()
-
-    def _say(self, message: _Outgoing) -> None:
-        with self._changed:
-            if not self._delivery.connected or len(self._outgoing) >= MOST_WAITING:
-                self._not_said += 1
-                return
-            self._outgoing.append(message)
-        self._wake_up.wake()
-
-    def _become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
-        since = utc_text(self._utc_ns())
-        self._state = replace(self._state, condition=condition, reasons=reasons, since_utc=since)
 
 
 def _taken_over(connection: Connection) -> bool:

@@ -14,6 +14,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.journal.records import JournalUnavailable
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.clock_sync import ClockSource
 from edge.messaging.delivery import Intervals
@@ -135,6 +136,21 @@ def test_the_state_tells_what_the_station_measures(
     assert state["journal"]["backlog"] == 2
     assert (state["disk_free_bytes"], state["restarts_1h"]) == (10**9, 1)
     assert state["clock_sync"] == "ntp"
+
+
+def test_a_disk_that_does_not_let_it_look_ends_no_station(
+    running_broker: Broker, relaying: Relaying, told: Told
+) -> None:
+    def report() -> StationReport:
+        raise JournalUnavailable("the journal cannot be read (disk I/O error)")
+
+    station = relaying(running_broker.url, publisher={"report": report})
+    station.record(3)
+
+    (state,) = running_broker.collect("/state", has_state("starting"))
+    assert state["journal"] is None
+    assert numbers(running_broker.collect("/verdict", has_all(3))) == [1, 2, 3]
+    told.wait_for("the state is said without its numbers")
 
 
 def test_metrics_and_meta_are_said_with_what_the_connection_counts(
