@@ -1,6 +1,7 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
 from contextlib import suppress
+from os import SEEK_END
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,9 @@ from edge.errors import OutputNotWritable, PictureUnreadable
 from edge.frame import Pixels, pixel_format
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+# What says itself where it ends.
+_MARK_THEIR_END = frozenset({".png", ".jpg", ".jpeg"})
+_LAST_BYTES = 64
 
 
 def is_picture(path: Path) -> bool:
@@ -59,6 +63,23 @@ def _has_its_end(encoded: bytes) -> bool:
     if encoded.startswith(b"\x89PNG"):
         return b"IEND" in encoded[-4096:]
     return len(encoded) > 0
+
+
+def may_be_filled_yet(path: Path) -> bool:
+    """Tell a picture that may still be written although it can be read.
+
+    Copying over a network often makes the file in its full size first; what has not come yet is
+    zeros, and a BMP shows them as black. A whole picture that is black at its end is told as one,
+    too.
+    """
+    if path.suffix.lower() in _MARK_THEIR_END:
+        return False
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(_LAST_BYTES, file.seek(0, SEEK_END)), SEEK_END)
+            return not any(file.read())
+    except OSError:
+        return True
 
 
 def write_picture(path: Path, pixels: Pixels) -> None:

@@ -21,7 +21,7 @@ from edge.errors import (
     PictureUnreadable,
 )
 from edge.frame import Frame, FrameStatus, Pixels
-from edge.pictures import is_picture, read_picture
+from edge.pictures import is_picture, may_be_filled_yet, read_picture
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,11 @@ class WatchedFolder:
                 return None
             status, detail = FrameStatus.INCOMPLETE, str(error)
         else:
-            if not arrivals.whole(name, _stamp(path)):
+            if may_be_filled_yet(path):
+                # Waited for like one that cannot be read, then taken as it is.
+                if not arrivals.not_whole(name, self._clock_ns()):
+                    return None
+            elif not arrivals.whole(name, _stamp(path)):
                 return None  # written again while it was read
         self._memory.number += 1
         return Frame(

@@ -105,6 +105,36 @@ def test_a_picture_that_is_copied_in_slowly_is_read_when_it_is_whole(
     assert np.array_equal(line.frames[1].pixels, good_picture(7))
 
 
+def test_a_picture_that_has_its_size_before_its_pixels_is_read_when_it_is_whole(
+    folder: Path, line: SupervisedLine
+) -> None:
+    content = encoded(7, ".bmp")
+    with (folder / "slow.bmp").open("wb") as file:
+        file.truncate(len(content))  # as copying over a network does
+        file.write(content[: len(content) // 2])
+        file.flush()
+        time.sleep(0.3)  # the network stalls: the subject of this test
+        (folder / "quick.bmp").write_bytes(encoded(8, ".bmp"))
+        line.read_frames(1)
+        file.write(content[len(content) // 2 :])
+    line.read_frames(1)
+
+    assert names(line.frames) == ["quick.bmp", "slow.bmp"]
+    assert np.array_equal(line.frames[1].pixels, good_picture(7))
+
+
+def test_a_picture_that_is_black_at_its_end_is_given_as_it_is(
+    folder: Path, line: SupervisedLine
+) -> None:
+    pixels = good_picture(7).copy()
+    pixels[0] = 0  # a BMP begins with the lowest row
+    (folder / "dark.bmp").write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
+
+    frame = line.read_frames(1)[0]
+
+    assert frame.status is FrameStatus.COMPLETE and np.array_equal(frame.pixels, pixels)
+
+
 def test_a_picture_that_is_renamed_in_is_read_and_what_is_no_picture_is_not(
     folder: Path, line: SupervisedLine
 ) -> None:
