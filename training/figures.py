@@ -209,7 +209,12 @@ def split_metrics(scored: Iterable[Scored], spec: InputSpec) -> SplitMetrics:
 
 
 def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
-    """Count the pixels of a picture whose defective area is known."""
+    """Count the pixels of a picture whose defective area is known.
+
+    A map of one cell says nothing about places; enlarged, its rounding would seem to.
+    """
+    if item.anomaly_map.size == 1:
+        return
     sample = item.sample
     if sample.is_defective and sample.mask is None and sample.flaw is None:
         return

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.manifest import InputSpec, ThresholdMethod
 from tests.small_training import good_picture, write
@@ -256,3 +257,20 @@ def test_figures_quote_intervals_verdicts_and_the_baseline(mask: Path) -> None:
     for name in ("auroc", "f1_max", "average_precision"):
         interval = document["intervals"][name]
         assert 0 <= interval["low"] <= interval["high"] <= 1
+
+
+def test_a_score_of_the_whole_picture_has_no_pixel_metrics(mask: Path) -> None:
+    items = [
+        Scored(Sample(Path(f"{score}.png"), kind, where), (32, 32), score, whole(score))
+        for score, kind, where in ((0.1, "good", None), (0.7, "good", None), (0.9, "spot", mask))
+    ]
+
+    metrics = split_metrics(items, SPEC)
+
+    assert metrics.image_auroc == 1.0
+    assert metrics.pixel_auroc is None
+    assert metrics.aupro is None
+
+
+def whole(score: float) -> NDArray[np.float32]:
+    return np.full((1, 1), score, np.float32)
