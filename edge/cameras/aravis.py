@@ -23,7 +23,7 @@ from edge.cameras.aravis_library import (
     library,
 )
 from edge.cameras.aravis_pictures import ExpectedPicture, picture_in
-from edge.cameras.aravis_settings import apply_settings, ask_for_chunks
+from edge.cameras.aravis_settings import apply_settings, ask_for_chunks, given_keys
 from edge.cameras.camera import CameraReport
 from edge.cameras.frame_numbers import next_number
 from edge.cameras.pixel_formats import FORMATS
@@ -101,7 +101,7 @@ class AravisCamera:
                 self._address = _ip(self._device.get_device_address())
                 self.interface_address = _ip(self._device.get_interface_address())
                 self._take_control()
-            features = Features(aravis, uri, self._device)
+            features = Features(aravis, uri, self._device, given_keys(sensor, trigger))
             with suppress(aravis.Error):  # what a crashed program left running
                 camera.stop_acquisition()
             apply_settings(aravis, features, camera, sensor, trigger)

@@ -1,7 +1,7 @@
 """One feature of a GenICam camera at a time: written, read back, and refused in words."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from edge.cameras.aravis_library import Library
@@ -25,8 +25,16 @@ class Features:
         applied: key and value of what was written, as read back.
     """
 
-    def __init__(self, aravis: Library, identity: str, device: Any) -> None:
+    def __init__(
+        self, aravis: Library, identity: str, device: Any, given: Collection[str] = ()
+    ) -> None:
+        """Nothing is written yet.
+
+        Args:
+            given: keys that the site has set; what is refused of others, it cannot remove.
+        """
         self._aravis = aravis
+        self._given = frozenset(given)
         self._identity = identity
         self._device = device
         self.applied: dict[str, str] = {}
@@ -129,9 +137,9 @@ class Features:
 
     def refusal(self, key: str, asked: object, reason: str) -> CameraSettingRefused:
         shown = f"{asked:g}" if isinstance(asked, float) else asked
+        todo = f"Change or remove {key}" if key in self._given else f"Set {key} to what it takes"
         return CameraSettingRefused(
-            f"{self._identity}: {key}: the camera does not take {shown}; {reason}. "
-            f"Change or remove {key}."
+            f"{self._identity}: {key}: the camera does not take {shown}; {reason}. {todo}."
         )
 
     def _first(self, key: str, names: Sequence[str]) -> str:

@@ -25,6 +25,14 @@ GAIN_STEP_DB = 0.1
 CHUNKS = ("ExposureTime", "Gain")
 
 
+def given_keys(sensor: SensorSettings, trigger: TriggerSettings) -> frozenset[str]:
+    """Return the configuration's keys that the site has set itself."""
+    sections = {"camera.sensor": sensor, "camera.trigger": trigger}
+    return frozenset(
+        f"{name}.{key}" for name, section in sections.items() for key in section.model_fields_set
+    )
+
+
 def apply_settings(
     aravis: Library,
     features: Features,

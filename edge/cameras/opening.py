@@ -54,7 +54,7 @@ def camera_kind(uri: str) -> CameraKind:
     Raises:
         CameraUriInvalid: an unknown scheme, or a path that does not exist or is of no use.
     """
-    if uri.isdecimal() or uri.startswith("/dev/"):
+    if uri.isdecimal() or re.match(r"/dev/(?!shm(/|$))", uri):  # there, files are in memory
         return CameraKind.DEVICE
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme:
@@ -91,6 +91,7 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     kind = camera_kind(uri)
     if kind.is_live:
         return live_camera_opener(uri, settings)()
+    _warn_of_unused(uri, settings)
     pace = Pace(settings.rate_fps)
     if kind is CameraKind.PICTURES:
         return ReplayCamera(uri, find_pictures(uri), pace, settings.loop)
@@ -123,6 +124,7 @@ def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveC
         from edge.cameras.watched_folder import FolderMemory, WatchedFolder, watched_path
 
         watched_path(uri)
+        _warn_of_unused(uri, settings)
         memory = FolderMemory()
         return lambda: WatchedFolder(uri, memory)
     if kind is CameraKind.DEVICE:
@@ -134,6 +136,15 @@ def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveC
 
         return lambda: open_stream(uri, sensor, supervision)
     raise CameraUriInvalid(f"{uri}: is no live camera; files are replayed.")
+
+
+def _warn_of_unused(uri: str, settings: CameraSettings) -> None:
+    """Tell of settings that a sensor would take; the same file may name a camera tomorrow."""
+    unused = settings.sensor.model_dump(exclude_defaults=True)
+    if unused:
+        log.warning(
+            "%s: files are as they are; camera.sensor.%s is not used", uri, next(iter(unused))
+        )
 
 
 def supervised_camera(

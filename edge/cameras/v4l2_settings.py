@@ -27,6 +27,7 @@ _NOT_OF_USB = {
     "white_balance_blue": "use camera.sensor.white_balance_k",
     "packet_size_bytes": "it is for GigE Vision",
     "packet_delay_ns": "it is for GigE Vision",
+    "buffers": "it is for GigE and USB3 Vision",
 }
 
 
@@ -70,8 +71,9 @@ def apply_settings(
     Raises:
         CameraSettingRefused: names key, what was asked for and what the camera has.
     """
+    asked = sensor.model_dump(exclude_defaults=True)
     for key, instead in _NOT_OF_USB.items():
-        if getattr(sensor, key) is not None:
+        if key in asked:
             raise CameraSettingRefused(
                 f"{identity}: camera.sensor.{key} is not a setting of USB cameras; {instead}."
             )

@@ -125,6 +125,7 @@ def test_a_setting_that_the_camera_does_not_take_is_refused(
     message = refused(device.uri, **sensor)
 
     assert all(word in message for word in words), message
+    assert "Change or remove camera.sensor." in message
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,7 @@ def test_an_offset_that_was_not_given_is_kept(device: GigECamera) -> None:
 
     assert np.array_equal(pixels, PICTURE[:, 16:36])
     assert "offset_x_px" in message and "allows 0 to 0" in message
+    assert message.endswith("Set camera.sensor.offset_x_px to what it takes.")
     assert np.array_equal(whole, PICTURE)
 
 
@@ -218,6 +220,7 @@ def test_a_camera_that_stands_in_a_format_nobody_reads_is_refused() -> None:
         message = refused(device.uri)
 
     assert "pixel_format" in message and "YUV422_8" in message and "Mono8" in message
+    assert message.endswith("Set camera.sensor.pixel_format to what it takes.")
 
 
 def test_settings_of_a_gige_network_are_refused_without_one() -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from edge.camera_settings import SensorSettings, TriggerSettings
-from edge.cameras.opening import CameraKind, camera_kind, supervised_camera
+from edge.cameras.opening import CameraKind, camera_kind, open_camera, supervised_camera
 from edge.config import CameraSettings
 from edge.errors import CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
+from tests.small_bundle import write_pictures
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_files_are_not_live(tmp_path: Path) -> None:
     (tmp_path / "line.avi").write_bytes(b"")
 
     assert not camera_kind(str(tmp_path)).is_live
+    assert not camera_kind("/dev/shm").is_live
     assert not camera_kind(str(tmp_path / "line.avi")).is_live
 
 
@@ -80,6 +82,18 @@ def test_a_supervised_camera_has_the_traits_of_its_kind(tmp_path: Path) -> None:
     assert fake.simulated and not stream.simulated
     with pytest.raises(CameraUriInvalid):
         supervised_camera(CameraSettings(uri=str(tmp_path)), lambda _: None)
+
+
+@pytest.mark.parametrize("scheme", ["", "watch://"])
+def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scheme: str
+) -> None:
+    folder = write_pictures(tmp_path / "in", good=1)
+    settings = CameraSettings(uri=f"{scheme}{folder}", sensor=SensorSettings(exposure_us=500))
+
+    open_camera(settings.uri, settings).close()
+
+    assert "camera.sensor.exposure_us is not used" in caplog.text
 
 
 def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error() -> None:

@@ -89,6 +89,7 @@ def test_what_a_capture_has_is_taken_and_told(capture: cv2.VideoCapture) -> None
         (SensorSettings(pixel_format="Mono8"), "name formats by four letters"),
         (SensorSettings(offset_x_px=8), "offset_x_px is not a setting of USB cameras; use camera."),
         (SensorSettings(packet_delay_ns=1), "it is for GigE Vision"),
+        (SensorSettings(buffers=4), "buffers is not a setting of USB cameras; it is for GigE and"),
     ],
     ids=lambda value: next(iter(value.model_fields_set)) if not isinstance(value, str) else "",
 )
