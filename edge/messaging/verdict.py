@@ -71,10 +71,13 @@ class StationIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to inspect for (OPC UA externalRecipeId)."""
+    """What to inspect for: a set of model and limits (OPC UA externalRecipeId)."""
 
     id: str
     version: int | str
+
+    def __str__(self) -> str:
+        return f"recipe {self.id} version {self.version}"
 
 
 @dataclass(frozen=True, slots=True)

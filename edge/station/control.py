@@ -21,7 +21,8 @@ from edge.messaging.control import (
     Trigger,
 )
 from edge.messaging.event import Datum, Event, Severity
-from edge.station.parts import Recipe, Source, TriggerRequest
+from edge.messaging.verdict import Recipe
+from edge.station.parts import Source, TriggerRequest
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class Control:
             case SelfTest():
                 return self._deeds.self_test()
             case SetRecipe(_, recipe):
-                return self._deeds.set_recipe(Recipe(recipe.id, recipe.version))
+                return self._deeds.set_recipe(recipe)
             case Snapshot():
                 return None if self._deeds.snapshot is None else self._deeds.snapshot()
         raise AssertionError(f"{type(command).__name__} is no command of this thread")

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from edge.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Reason
+from edge.messaging.verdict import Recipe
 from edge.station.parts import (
     IN_FLIGHT,
     OVER,
@@ -34,7 +35,6 @@ from edge.station.parts import (
     Part,
     Phase,
     ReadyChanged,
-    Recipe,
     Rejected,
     Rejection,
     Repeated,
@@ -268,7 +268,7 @@ class Handshake:
             detail = "the trigger's deadline had passed when it was read"
             return Rejection.EXPIRED, Reason.TIMEOUT, detail
         if recipe is not None and recipe != self._recipe:
-            detail = f"recipe {recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
+            detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
             return Rejection.RECIPE_MISMATCH, Reason.INTERNAL, detail
         if self._rules.pairing is Pairing.EVERY_FRAME:
             detail = "this station takes no triggers: every picture is a part"

@@ -10,7 +10,6 @@ from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Reason
 from edge.messaging.text import new_id
 from edge.messaging.verdict import PartIdentity, PictureAddresses, Verdict
-from edge.messaging.verdict import Recipe as RecipeIdentity
 from edge.station.books import Books
 from edge.station.parts import Part
 from edge.station.sinks import Sink
@@ -114,12 +113,11 @@ class Issuer:
 
 def part_identity(part: Part) -> PartIdentity:
     """Return what the record of a part says of its trigger."""
-    recipe = part.recipe
     return PartIdentity(
         part_id=part.part_id,
         trigger_id=part.trigger_id,
         trigger_source=part.source.value,
-        recipe=RecipeIdentity(recipe.id, recipe.version) if recipe else None,
+        recipe=part.recipe,
         triggered_ns=part.announced_ns,
         triggered_utc_ns=part.announced_utc_ns,
         deadline_ms=None if part.due_ns is None else (part.due_ns - part.announced_ns) / 1e6,

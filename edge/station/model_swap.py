@@ -126,6 +126,7 @@ class ModelStore:
         load: Callable[[Path], Model],
         on_change: Callable[[Model], object] = lambda _: None,
         trial: Callable[[], Frame | None] = lambda: None,
+        on_changed: Callable[[], None] = lambda: None,
         failures_in_a_row: int = FAILURES_IN_A_ROW,
     ) -> None:
         """Begin with a loaded model.
@@ -134,6 +135,7 @@ class ModelStore:
             load: ``load_model`` with the station's settings.
             on_change: is given the model that takes over; what it raises refuses it.
             trial: the newest frame of the camera, or None; a new model must be able to take it.
+            on_changed: another model is current now, whatever brought it there.
             failures_in_a_row: parts with ``model_error`` that bring the model before back.
         """
         self.current = first
@@ -141,6 +143,7 @@ class ModelStore:
         self._load = load
         self._on_change = on_change
         self._trial = trial
+        self._on_changed = on_changed
         self._failures_allowed = failures_in_a_row
         self._failures = 0
         self._loading = threading.Lock()
@@ -215,6 +218,7 @@ class ModelStore:
             )
         self._on_change(model)
         self.current = model
+        self._on_changed()
 
     def _try(self, model: Model) -> None:
         """Inspect a frame of this camera; the verdict goes nowhere.

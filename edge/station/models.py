@@ -1,6 +1,8 @@
 """The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
 
+import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import openvino
@@ -12,7 +14,7 @@ from edge.inspection.detector import Detector, Network
 from edge.inspection.self_test import self_test
 from edge.manifest import Bundle
 from edge.messaging.event import Datum, Event
-from edge.messaging.verdict import StationIdentity, Verdict
+from edge.messaging.verdict import Recipe, StationIdentity, Verdict
 from edge.station.inspectors import inspectors_of, run_plan
 from edge.station.model_swap import Model, ModelStore, load_model
 from edge.station.settings_change import check_exchangeable
@@ -21,6 +23,13 @@ from edge.station.work import Line
 
 class ModelExchangeFailed(ModelError):
     """Another model or other settings were not taken over; the station goes on as it was."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StationsModel(Model):
+    """A model, and the settings that its inspectors were made with."""
+
+    settings: Settings
 
 
 class StationModel:
@@ -40,6 +49,7 @@ class StationModel:
         trial: Callable[[], Frame | None],
         reread: Callable[[], Settings],
         record_event: Callable[[Event], None],
+        on_changed: Callable[[], None],
     ) -> None:
         """Load the first model.
 
@@ -50,39 +60,55 @@ class StationModel:
             trial: the newest frame of the camera.
             reread: reads the settings again.
             record_event: keeps what was changed.
+            on_changed: another model inspects now, or the same with other settings.
 
         Raises:
             BundleError, ModelError: the model cannot be used.
         """
         self.settings = settings
-        self._wanted = settings  # what the next model is loaded with
+        self._wanted = settings  # what the next model is loaded with; ``_reloading`` guards it
+        self._reloading = threading.Lock()
         self._tuning = tuning
         self._simulated = simulated
         self._exchange = exchange
         self._reread = reread
         self._record_event = record_event
         first = self._load(Path(settings.model.path))
-        self._made_with = {first: settings}  # of the current model and the one before
-        self.store = ModelStore(first, self._load, self._take_over, trial)
+        self.store = ModelStore(first, self._load, self._take_over, trial, on_changed)
 
     def line(self) -> Line:
         """Return what the station begins with."""
         return self._line(self.store.current, self.settings)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What is inspected for."""
+        return recipe_of(self.settings)
 
     def reload(self) -> Mapping[str, Datum]:
         """Read the settings again, and take them and the model over if all is well.
 
         Raises:
             ConfigurationError: the settings cannot be used, or need a restart.
-            ModelExchangeFailed: the model cannot be used; nothing was changed.
+            ModelExchangeFailed: the model cannot be used, or another reload is under way; nothing
+                was changed.
         """
+        if not self._reloading.acquire(blocking=False):
+            raise ModelExchangeFailed(
+                "the settings are being taken over already. Ask again when that is done."
+            )
+        try:
+            return self._reload()
+        finally:
+            self._reloading.release()
+
+    def _reload(self) -> Mapping[str, Datum]:
         wanted = self._reread()
         keys = check_exchangeable(self.settings, wanted)
         self._wanted = wanted
         outcome = self.store.exchange(Path(wanted.model.path))
         self._record_event(outcome.event())
         if not outcome.changed:
-            self._wanted = self.settings
             raise ModelExchangeFailed(outcome.detail)
         return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
 
@@ -111,16 +137,17 @@ class StationModel:
         bundle = self.store.current.bundle
         return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
 
-    def _load(self, path: Path) -> Model:
+    def _load(self, path: Path) -> StationsModel:
         settings = self._wanted
         key = settings.model.public_key
-        return load_model(
+        loaded = load_model(
             path,
             lambda network: inspectors_of(network, settings),
             lambda bundle: run_plan(settings, bundle, self._tuning),
             settings.model.device,
             Path(key) if key else None,
         )
+        return StationsModel(loaded.bundle, loaded.inspectors, settings)
 
     def part_decided(self, verdict: Verdict) -> None:
         """Note a verdict; a model that gives no numbers makes way for the one before it."""
@@ -133,14 +160,19 @@ class StationModel:
             self._record_event(outcome.event())
 
     def _take_over(self, model: Model) -> None:
-        settings = self._made_with.setdefault(model, self._wanted)
-        self._exchange(self._line(model, settings))
-        self._made_with = {m: self._made_with[m] for m in (self.store.current, model)}
-        self.settings = self._wanted = settings
+        assert isinstance(model, StationsModel)  # ``_load`` makes all of them
+        self._exchange(self._line(model, model.settings))
+        self.settings = model.settings
 
     def _line(self, model: Model, settings: Settings) -> Line:
         identity = station_identity(settings, model.bundle, self._simulated)
-        return Line(model.inspectors, identity)
+        return Line(model.inspectors, identity, recipe_of(settings))
+
+
+def recipe_of(settings: Settings) -> Recipe | None:
+    """Return what a site has set up to inspect for."""
+    recipe = settings.recipe
+    return Recipe(recipe.id, recipe.version) if recipe else None
 
 
 def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from edge.frame import Frame
 from edge.inspection.thresholding import Reason
+from edge.messaging.verdict import Recipe
 
 
 class Source(StrEnum):
@@ -49,14 +50,6 @@ class Rejection(StrEnum):
     NOT_READY = "not_ready"
     RECIPE_MISMATCH = "recipe_mismatch"
     EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Which set of model and limits a part is to be inspected with."""
-
-    id: str
-    version: int | str
 
 
 class Pairing(StrEnum):

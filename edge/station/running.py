@@ -12,7 +12,7 @@ from edge.hmi.wiring import Onlooker, onlookers, with_overrides
 from edge.messaging.announcements import Metrics
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.state import JournalReport, StationReport
-from edge.messaging.verdict import PictureAddresses, Verdict, payload
+from edge.messaging.verdict import PictureAddresses, Recipe, Verdict, payload
 from edge.station import reports
 from edge.station.camera_watch import CameraWatch
 from edge.station.control import Control, Deeds
@@ -24,7 +24,7 @@ from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.models import StationModel
 from edge.station.mqtt_port import MqttPort
 from edge.station.network import DELIVERY_LIMIT_S, STOP_DELIVERY_LIMIT_S
-from edge.station.parts import Input, Pairing, Recipe, Rules, Source
+from edge.station.parts import Input, Pairing, Rules, Source
 from edge.station.pictures import OverlayWriter
 from edge.station.recording import Recording
 from edge.station.service_manager import ServiceManager
@@ -123,6 +123,7 @@ class Running:
             self._newest,
             self._reread,
             self._recording.event,
+            on_changed=self._tell_meta,
         )
         self._tell_meta()
         self._triggering = self._made_triggering()
@@ -295,7 +296,7 @@ class Running:
             result_hold_ms=self._settings.handshake.result_hold_ms,
             frame_timeout_ms=trigger.frame_timeout_ms,
             deadline_ms=self._settings.decision.deadline_ms,
-            recipe=self._recipe(),
+            recipe=self._loaded.recipe,
         )
         ports = []
         if network:
@@ -319,23 +320,18 @@ class Running:
                 snapshot=self._keep_next if self._snapshots else None,
             ),
             source,
-            self._recipe,
+            lambda: loaded.recipe,
             self._recording.journal,
             self._recording.answer,
             self._recording.event,
         )
 
-    def _recipe(self) -> Recipe | None:
-        recipe = (self._model.settings if self._model else self._settings).recipe
-        return Recipe(recipe.id, recipe.version) if recipe else None
-
     def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:
-        live = self._recipe()
+        live = self._loaded.recipe
         if recipe != live:
             raise ConfigurationError(
-                f"recipe {recipe.id} version {recipe.version} is not set up here, "
-                f"{live.id + f' version {live.version}' if live else 'none'} is. Change recipe and "
-                "model in the settings, and reload."
+                f"{recipe} is not set up here, {live or 'none'} is. Change recipe and model in the "
+                "settings, and reload."
             )
         return {"recipe": recipe.id, "version": recipe.version}
 
@@ -354,9 +350,6 @@ class Running:
             raise
         finally:
             self.manager.ready(self._status())
-        if self._triggering:
-            self._triggering.set_recipe(self._recipe())
-        self._tell_meta()
         return done
 
     def _reload_if_asked(self) -> None:

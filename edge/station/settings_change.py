@@ -6,7 +6,10 @@ from edge.config import Settings
 from edge.errors import ConfigurationError
 
 # Everything that only the inspectors rest on; they are exchanged whole, between two parts.
-_EXCHANGEABLE = ("decision.", "model.path", "model.public_key", "camera.crop", "recipe")
+_EXCHANGEABLE = (
+    *("decision.image_threshold", "decision.pixel_threshold", "decision.guard_band"),
+    *("decision.smallest_region_px", "model.path", "model.public_key", "camera.crop", "recipe"),
+)
 
 
 class RestartNeeded(ConfigurationError):

@@ -101,6 +101,8 @@ class Station:
     def exchange(self, line: Line) -> None:
         """Inspect with another line from the next part on; those in work finish with theirs.
 
+        Parts that were announced for another recipe, and are not in work yet, become ERROR.
+
         Raises:
             ValueError: it has fewer inspectors than this station has threads.
         """
@@ -108,6 +110,8 @@ class Station:
         if len(line.inspectors) < threads:
             raise ValueError(f"{len(line.inspectors)} inspectors for {threads} threads")
         self._line = line
+        if self._triggering is not None:
+            self._triggering.set_recipe(line.recipe)
 
     def trigger(self, request: TriggerRequest) -> None:
         """Take a trigger from whoever listens to the PLC.
@@ -306,7 +310,11 @@ class Station:
         inspector, beat = line.inspectors[index], self._beats.inspect[index]
         beat()
         try:
-            inspection = inspector.inspect(exposure.frame)
+            refusal = line.refusal(exposure.part)
+            if refusal is None:
+                inspection = inspector.inspect(exposure.frame)
+            else:
+                inspection = inspector.failure(Reason.INTERNAL, refusal)
         except BaseException as error:
             # The process ends on it, but the part gets its verdict.
             failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from edge.errors import CameraError
 from edge.frame import Frame
 from edge.inspection.thresholding import Reason, Result
 from edge.messaging.event import Event, Severity
+from edge.messaging.verdict import Recipe
 from edge.station.handshake import Handshake, Input, Outcomes
 from edge.station.parts import (
     Accepted,
@@ -19,7 +20,6 @@ from edge.station.parts import (
     Outcome,
     Part,
     ReadyChanged,
-    Recipe,
     Rejected,
     Repeated,
     ResultValid,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edge.frame import Frame
 from edge.inspection.inspector import Inspector
-from edge.messaging.verdict import StationIdentity
+from edge.messaging.verdict import Recipe, StationIdentity
 from edge.station.heartbeat import Beat, Heartbeats
 from edge.station.parts import Part
 
@@ -28,10 +28,21 @@ class Line:
     Attributes:
         inspectors: one for each thread.
         identity: what the verdicts say of model and settings; None where nobody records them.
+        recipe: what it inspects for; None where the site names none.
     """
 
     inspectors: tuple[Inspector, ...]
     identity: StationIdentity | None = None
+    recipe: Recipe | None = None
+
+    def refusal(self, part: Part | None) -> str | None:
+        """Return why it must not inspect a part; None when it may."""
+        if part is None or part.recipe is None or part.recipe == self.recipe:
+            return None
+        return (
+            f"the part was announced for {part.recipe}, and {self.recipe or 'no recipe'} took over "
+            "before it was inspected. Inspect it again."
+        )
 
 
 @dataclass(frozen=True, slots=True)

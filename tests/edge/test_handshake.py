@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Reason
+from edge.messaging.verdict import Recipe
 from edge.station.handshake import FEWEST_REMEMBERED, MOST_MISSING, Handshake
 from edge.station.parts import (
     Accepted,
@@ -26,7 +27,6 @@ from edge.station.parts import (
     Phase,
     PhaseError,
     ReadyChanged,
-    Recipe,
     Rejected,
     Rejection,
     Repeated,

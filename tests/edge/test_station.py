@@ -17,7 +17,7 @@ from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
 from edge.manifest import load_bundle
-from edge.messaging.verdict import Verdict
+from edge.messaging.verdict import Recipe, Verdict
 from edge.station.handshake import Handshake
 from edge.station.heartbeat import Heartbeats
 from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
@@ -166,6 +166,7 @@ def station(
     rules: StationRules = StationRules(),
     triggering: Triggering | None = None,
     beats: Beats | None = None,
+    recipe: Recipe | None = None,
 ) -> Station:
     failures = Failures()
     sinks = [
@@ -177,15 +178,15 @@ def station(
     if isinstance(inspectors, Inspector):
         inspectors = [inspectors]
     return Station(
-        *(camera, mailbox, Line(tuple(inspectors)), sinks, failures, rules),
+        *(camera, mailbox, Line(tuple(inspectors), recipe=recipe), sinks, failures, rules),
         triggering=triggering,
         beats=beats,
     )
 
 
-def every_picture_a_part() -> Triggering:
+def every_picture_a_part(recipe: Recipe | None = None) -> Triggering:
     """The hand-shake of a hardware line without announcements."""
-    handshake = Handshake(Rules(Pairing.EVERY_FRAME))
+    handshake = Handshake(Rules(Pairing.EVERY_FRAME, recipe=recipe))
     return Triggering(handshake, [], expose=lambda: None, record_event=lambda _: None)
 
 
@@ -312,6 +313,34 @@ def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Insp
     running.join(GENEROUS_S)
     assert silent == []
     assert seen.decisions == [(Result.ERROR, Reason.FRAME_INCOMPLETE)] * 4
+
+
+def test_no_part_is_inspected_for_another_recipe_than_its_own(
+    inspector: Inspector, gated: GatedInspector
+) -> None:
+    seen = Collected()
+    bottle, can = Recipe("bottle", 1), Recipe("can", 1)
+    first, second, third = frames(3)
+    exchanged = threading.Event()
+    steps: list[Step] = [first, second, waiting_for(exchanged), third]
+    triggering = every_picture_a_part(bottle)
+    run = station(ScriptedCamera(steps), gated, seen, triggering=triggering, recipe=bottle)
+    running = threading.Thread(target=run.run)
+    running.start()
+    assert gated.entered.wait(GENEROUS_S)
+    while len(triggering.counts()) == 0 or triggering.counts()["Exposed"] < 2:
+        time.sleep(0.01)
+
+    run.exchange(Line((inspector,), recipe=can))
+    exchanged.set()
+    gated.gate.set()
+    running.join(GENEROUS_S)
+
+    results = [result for result, _ in seen.decisions]
+    assert results == [Result.OK, Result.ERROR, Result.OK]
+    assert "announced for recipe bottle version 1" in seen.verdicts[1].inspection.detail
+    told = [verdict.part.recipe for verdict in seen.verdicts if verdict.part]
+    assert told == [bottle, bottle, can]
 
 
 def test_most_parts_ends_the_run(inspector: Inspector) -> None:

@@ -1,0 +1,137 @@
+"""The model of a running station and its settings: taken over together, or not at all."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config import Settings
+from edge.inspection.thresholding import Reason
+from edge.messaging.event import Event
+from edge.station.models import ModelExchangeFailed, StationModel
+from edge.station.settings_change import RestartNeeded
+from edge.station.work import Line
+from tests.edge.test_model_swap import fresh, rewrite, with_self_test
+from tests.small_bundle import write_bundle
+
+GENEROUS_S = 30.0
+
+
+class Site:
+    """A station's model, the settings its site has written, and what the station was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.first = with_self_test(write_bundle(fresh(folder / "1")))
+        self.second = with_self_test(write_bundle(fresh(folder / "2")))
+        threshold = json.loads(self.second.with_suffix(".json").read_bytes())["threshold"]
+        other = threshold | {"image": 30.0, "interval": None}
+        with_self_test(rewrite(self.second, threshold=other))
+        self.lines: list[Line] = []
+        self.events: list[Event] = []
+        self.told = 0
+        self.on_trial: Callable[[], object] = lambda: None
+        self.written = self.settings(self.first, recipe={"id": "bottle", "version": 1})
+        self.model = StationModel(
+            self.written,
+            folder / "tuning.json",
+            simulated=True,
+            exchange=self.lines.append,
+            trial=self._trial,
+            reread=lambda: self.written,
+            record_event=self.events.append,
+            on_changed=self._changed,
+        )
+
+    def settings(self, model: Path, **sections: Any) -> Settings:
+        return Settings.model_validate(
+            {"camera": {"uri": "0"}, "model": {"path": str(model)}, **sections}
+        )
+
+    def _trial(self) -> None:
+        self.on_trial()
+
+    def _changed(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_rollback_brings_recipe_and_settings_of_the_model_before_back(site: Site) -> None:
+    before = site.written
+    site.written = site.settings(site.second, recipe={"id": "can", "version": 2})
+    site.model.reload()
+    assert [line.recipe and line.recipe.id for line in site.lines] == ["can"]
+
+    outcome = site.model.store.rollback("the operator asked")
+
+    assert outcome.changed
+    assert [line.recipe and line.recipe.id for line in site.lines] == ["can", "bottle"]
+    assert site.model.settings == before
+    assert site.told == 2
+
+
+def test_a_model_that_gives_no_numbers_takes_its_recipe_with_it(site: Site) -> None:
+    site.written = site.settings(site.second, recipe={"id": "can", "version": 2})
+    site.model.reload()
+    sha256 = site.model.store.current.bundle.sha256
+
+    for _ in range(3):
+        site.model.store.part_decided(sha256, Reason.MODEL_ERROR)
+
+    assert site.lines[-1].recipe is not None
+    assert site.lines[-1].recipe.id == "bottle"
+    assert site.told == 2
+
+
+def test_a_reload_in_the_middle_of_another_is_refused_and_changes_nothing_of_it(
+    site: Site,
+) -> None:
+    loaded, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        loaded.set()
+        assert go_on.wait(GENEROUS_S)
+
+    site.on_trial = hold
+    wanted = site.written = site.settings(site.second, decision={"guard_band": 0.1})
+    first = threading.Thread(target=site.model.reload)
+    first.start()
+    assert loaded.wait(GENEROUS_S)
+
+    site.written = site.settings(site.second, decision={"guard_band": 0.3})
+    with pytest.raises(ModelExchangeFailed, match="again"):
+        site.model.reload()
+    go_on.set()
+    first.join(GENEROUS_S)
+
+    assert site.model.settings == wanted
+    assert site.lines[-1].identity is not None
+    assert site.lines[-1].identity.config_sha256 == wanted.sha256
+
+
+def test_a_rollback_in_the_middle_of_a_reload_leaves_it_its_settings(site: Site) -> None:
+    site.written = site.settings(site.first, decision={"guard_band": 0.05})
+    site.model.reload()
+    site.on_trial = lambda: site.model.store.rollback("the operator asked")
+    wanted = site.written = site.settings(site.second, decision={"guard_band": 0.1})
+
+    site.model.reload()
+
+    assert site.model.settings == wanted
+    assert site.lines[-1].identity is not None
+    assert site.lines[-1].identity.config_sha256 == wanted.sha256
+
+
+def test_a_deadline_is_no_limit_that_a_running_station_takes_over(site: Site) -> None:
+    site.written = site.settings(
+        site.first, recipe={"id": "bottle", "version": 1}, decision={"deadline_ms": 50}
+    )
+
+    with pytest.raises(RestartNeeded, match=r"decision\.deadline_ms changed"):
+        site.model.reload()
