@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.camera_settings import TriggerSettings
 from edge.cameras.camera import Camera, EndOfPictures, LiveCamera
 from edge.cameras.pace import Pace
 from edge.cameras.replay import GLOB_CHARACTERS, ReplayCamera, find_pictures
@@ -176,12 +177,19 @@ def supervised_camera(
 
 
 def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:
-    rate_fps, limit_s = settings.sensor.frame_rate_fps, settings.supervision.lost_after_s
-    if settings.trigger.mode == "free_run" and rate_fps and 1 / rate_fps >= limit_s:
+    sensor, limit_s = settings.sensor, settings.supervision.lost_after_s
+    if settings.trigger.mode != "free_run":
+        return
+    periods_s = {
+        "frame_rate_fps": 1 / sensor.frame_rate_fps if sensor.frame_rate_fps else 0.0,
+        "exposure_us": (sensor.exposure_us or 0.0) / 1e6,
+    }
+    key = max(periods_s, key=lambda one: periods_s[one])
+    if periods_s[key] >= limit_s:
         raise CameraSettingRefused(
-            f"{redacted(settings.uri)}: at camera.sensor.frame_rate_fps {rate_fps:g} a picture "
-            f"comes every {1 / rate_fps:g} s, and camera.supervision.lost_after_s is {limit_s:g}. "
-            "Set it to more than twice the time between two pictures."
+            f"{redacted(settings.uri)}: at camera.sensor.{key} {getattr(sensor, key):g} a picture "
+            f"comes every {periods_s[key]:g} s, and camera.supervision.lost_after_s is "
+            f"{limit_s:g}. Set it to more than twice the time between two pictures."
         )
 
 
@@ -191,13 +199,14 @@ def _device(uri: str) -> str:
 
 
 def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> list[Pixels]:
-    """Take some complete frames of a camera, for measurements.
+    """Take some complete frames of a camera, for measurements; one with a trigger runs free.
 
     Raises:
         CameraUriInvalid, CameraSettingRefused, CameraNotOpened: see ``open_camera``.
         CameraLost: not one complete frame came within the limit.
     """
-    camera = open_camera(settings.uri, settings)
+    running_free = settings.model_copy(update={"trigger": TriggerSettings()})
+    camera = open_camera(settings.uri, running_free)
     deadline = time.monotonic() + limit_s
     frames: list[Pixels] = []
     try:

@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 
 from edge.camera_settings import SensorSettings, TriggerSettings
-from edge.cameras.opening import CameraKind, camera_kind, open_camera, supervised_camera
+from edge.cameras.opening import (
+    CameraKind,
+    camera_kind,
+    open_camera,
+    some_frames,
+    supervised_camera,
+)
 from edge.config import CameraSettings
 from edge.errors import CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
+from tests.edge.aravis_fixtures import numbered_pictures
+from tests.edge.gige_camera import GigECamera
 from tests.small_bundle import write_pictures
 
 
@@ -96,8 +104,21 @@ def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
     assert "camera.sensor.exposure_us is not used" in caplog.text
 
 
-def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error() -> None:
-    slow = CameraSettings(uri="0", sensor=SensorSettings(frame_rate_fps=0.5))
+@pytest.mark.parametrize(
+    ("sensor", "told"),
+    [
+        (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 a picture comes every 2 s"),
+        (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 a picture comes every 3 s"),
+    ],
+)
+def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error(
+    sensor: SensorSettings, told: str
+) -> None:
+    with pytest.raises(CameraSettingRefused, match=rf"{told}, .*lost_after_s is 1\.5"):
+        supervised_camera(CameraSettings(uri="0", sensor=sensor), lambda _: None)
 
-    with pytest.raises(CameraSettingRefused, match=r"every 2 s, .*lost_after_s is 1\.5"):
-        supervised_camera(slow, lambda _: None)
+
+def test_a_camera_with_a_trigger_gives_its_pictures_for_a_measurement() -> None:
+    trigger = TriggerSettings(mode="hardware")
+    with GigECamera(numbered_pictures(8), rate_fps=50) as device:
+        assert len(some_frames(CameraSettings(uri=device.uri, trigger=trigger), most=4)) == 4
