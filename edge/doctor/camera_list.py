@@ -57,6 +57,8 @@ def video_devices(
             if error.errno in (errno.ENOTTY, errno.ENODEV, errno.ENXIO):
                 continue  # no device of V4L2, or one that has just gone
             card = f"cannot be asked ({error.strerror})"
+            if error.errno in (errno.EACCES, errno.EPERM):
+                card += "; add this user to the group 'video' and log in again"
         else:
             if not _gives_pictures(answer):
                 continue

@@ -101,7 +101,7 @@ def governor_finding(root: Path = Path("/")) -> Finding:
     """Look at how the processor clock is governed; slow clocks make late verdicts."""
     subject = "processor clock"
     paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
-    governors = {path.read_text().strip() for path in paths}
+    governors = {text for path in paths if (text := _text(path))}
     if not governors:
         return not_seen(subject, "this machine does not let it be governed")
     if governors != {"performance"}:
@@ -175,7 +175,13 @@ def _interface_address(name: str) -> str | None:
 
 
 def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def _text(path: Path) -> str:
+    """Return what a file of the kernel says; nothing where it cannot be read."""
     try:
-        return int(path.read_text())
+        return path.read_text().strip()
     except (OSError, ValueError):
-        return None
+        return ""

@@ -94,6 +94,15 @@ def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:
     assert "no edge on Line1" in waited["trigger test"].found
 
 
+def test_a_trigger_that_the_camera_does_not_have_is_a_fault_and_the_examination_goes_on() -> None:
+    with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
+        found, frame = looked_at(device.uri, trigger={"mode": "hardware", "source": "Line7"})
+
+    assert found["trigger test"].grade is Grade.FAULT
+    assert "camera.trigger.source" in found["trigger test"].found
+    assert found["loss test"].grade is Grade.GOOD and frame is not None
+
+
 def test_a_camera_that_another_program_has_is_left_alone() -> None:
     with GigECamera(numbered_pictures(8)) as device, opened(device.uri) as camera:
         found, _ = looked_at(device.uri)

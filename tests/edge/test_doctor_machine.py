@@ -69,6 +69,8 @@ def test_one_slow_core_is_enough_for_advice(tmp_path: Path) -> None:
     assert governor_finding(tmp_path).grade is Grade.ADVICE
     write(tmp_path, "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n")
     assert governor_finding(tmp_path).grade is Grade.GOOD
+    (tmp_path / "sys/devices/system/cpu/cpu2/cpufreq/scaling_governor").mkdir(parents=True)
+    assert governor_finding(tmp_path).grade is Grade.GOOD  # a core that is off cannot be read
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet_is_looked_at(tmp_path: Path) -> None:
