@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import StationError
-from edge.hmi.asked import ACTIONS, number, validated, wanted, whole
+from edge.hmi.asked import ACTIONS, number, seq_of, validated, wanted, whole
 from edge.hmi.guard import Actor, Guard, Refused, bounded_body
 from edge.hmi.metrics import CONTENT_TYPE, metrics_text
 from edge.hmi.numbers import Numbers
 from edge.hmi.parts import MOST_FOUND, PICTURES, Parts
 from edge.hmi.preview import PARTS, preview
-from edge.hmi.replies import download_reply, json_reply, picture_reply
+from edge.hmi.replies import Download, json_reply, picture_reply
 from edge.hmi.stream import Stream
 from edge.hmi.view import View
 from edge.journal.outbox import Outbox
@@ -42,7 +43,7 @@ MOST_EXPORTS = 2
 LIVE_WITHIN_S = 5.0
 # Reasons for which no part is inspected; others degrade the station, which goes on.
 _NOT_READY = (
-    "camera_lost", "camera_failed", "journal_unwritable", "journal_full", "model_error",
+    "camera_lost", "camera_failed", "journal_unwritable", "journal_full",
 )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ class Answers:
         self._acting = asyncio.Lock()
         self._counting = asyncio.Lock()
         self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
-        self._exports = 0
+        self._exports = asyncio.Semaphore(MOST_EXPORTS)
         self._static = {
             path.name: (path.read_bytes(), _KINDS[path.suffix])
             for path in STATIC.iterdir()
@@ -103,12 +104,13 @@ class Answers:
         return Stream(self._app.view)
 
     async def status(self, request: Request) -> Response:
-        app = self._app
+        app, user = self._app, self._app.guard.user(request)
         return json_reply(
             {
                 "title": app.title,
                 "language": app.language,
-                "may_act": app.guard.may_act,
+                "may_act": app.guard.has_token or user is not None,
+                "user": user,
                 "status": app.view.status,
                 "part": app.view.part,
             }
@@ -168,32 +170,14 @@ class Answers:
     async def csv(self, request: Request) -> Response:
         app = self._app
         app.guard.check_rate(request)
-        pieces = self._export(app.parts.csv(wanted(request)))
-        return download_reply(pieces, "parts.csv", "text/csv; charset=utf-8")
-
-    def _export(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Let only a few read the whole journal at a time.
-
-        Raises:
-            Refused: with 503 when so many do.
-        """
-        if self._exports >= MOST_EXPORTS:
-            raise Refused(503, "other exports are running. Try again when they are done.")
-
-        def counted() -> Iterator[bytes]:
-            self._exports += 1
-            try:
-                yield from pieces
-            finally:
-                self._exports -= 1
-
-        return counted()
+        pieces = app.parts.csv(wanted(request))
+        return Download(pieces, "parts.csv", "text/csv; charset=utf-8", self._exports)
 
     async def detail(self, request: Request) -> Response:
-        app, seq = self._app, request.path_params["seq"]
+        app, seq = self._app, seq_of(request.path_params["seq"])
 
         def found() -> dict[str, Any] | None:
-            row = app.parts.verdict(min(seq, 2**62))
+            row = app.parts.verdict(seq) if seq is not None else None
             return app.parts.detail(row, app.parts.feedback()) if row else None
 
         content = await run_in_threadpool(found)
@@ -224,8 +208,8 @@ class Answers:
 
     async def feedback_tar(self, request: Request) -> Response:
         self._app.guard.check_rate(request)
-        pieces = self._export(self._app.parts.feedback_tar())
-        return download_reply(pieces, "feedback.tar", "application/x-tar")
+        pieces = self._app.parts.feedback_tar()
+        return Download(pieces, "feedback.tar", "application/x-tar", self._exports)
 
     # What it does.
 
@@ -257,7 +241,8 @@ class Answers:
         address = request.client.host if request.client else "unknown"
         if refused.status in (401, 403) and self._app.guard.worth_noting(address):
             asked = {"action": name, "why": refused.why}
-            await self._app.station.do("note_refused", asked, Actor("nobody", address))
+            with suppress(Refused):  # a station that is busy changes nothing about the answer
+                await self._app.station.do("note_refused", asked, Actor("nobody", address))
 
     def _with_verdict(self, asked: dict[str, Any]) -> dict[str, Any]:
         row = self._app.parts.verdict(asked["seq"])
@@ -279,9 +264,10 @@ class Answers:
 
     async def metrics(self, request: Request) -> Response:
         app = self._app
-        if app.view.status is None:
-            raise Refused(503, "the station has not said anything yet.")
+        # Numbers of a station that has stopped talking would look as if all were well.
         status, viewers = app.view.status, app.view.viewers
+        if status is None or not self._live:
+            raise Refused(503, "the station says nothing. Look at its log, or restart the service.")
         journal = await run_in_threadpool(self._journal)
         return Response(
             metrics_text(status, journal, viewers), headers={"content-type": CONTENT_TYPE}
@@ -304,15 +290,24 @@ class Answers:
             "last_seq": found.last_seq,
         }
 
+    def _silent_s(self) -> float | None:
+        """Return for how long the station has said nothing; None before its first word."""
+        view = self._app.view
+        return None if view.status is None else time.monotonic() - view.status_at_s
+
     async def livez(self, request: Request) -> Response:
-        silent_s = time.monotonic() - self._app.view.status_at_s
-        live = self._app.view.status is not None and silent_s < LIVE_WITHIN_S
-        return json_reply({"live": live, "silent_s": round(silent_s, 1)}, 200 if live else 503)
+        silent_s, live = self._silent_s(), self._live
+        content = {"live": live, "silent_s": None if silent_s is None else round(silent_s, 1)}
+        return json_reply(content, 200 if live else 503)
+
+    @property
+    def _live(self) -> bool:
+        silent_s = self._silent_s()
+        return silent_s is not None and silent_s < LIVE_WITHIN_S
 
     async def readyz(self, request: Request) -> Response:
         view = self._app.view
-        silent = time.monotonic() - view.status_at_s >= LIVE_WITHIN_S
-        if view.status is None or silent:
+        if view.status is None or not self._live:
             return json_reply(
                 {"ready": False, "reasons": {"silent": "the station says nothing"}}, 503
             )

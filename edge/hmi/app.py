@@ -36,7 +36,7 @@ def application(parts: Application) -> ASGIApp:
         Route("/api/numbers", answers.numbers),
         Route("/api/parts", answers.search),
         Route("/api/parts.csv", answers.csv),
-        Route("/api/parts/{seq:int}", answers.detail),
+        Route("/api/parts/{seq}", answers.detail),
         Route("/api/threshold/preview", answers.preview),
         Route("/api/feedback", answers.feedback),
         Route("/api/feedback.tar", answers.feedback_tar),

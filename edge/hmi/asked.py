@@ -94,6 +94,11 @@ def whole(text: str | None, default: int | None) -> int | None:
     return int(text)
 
 
+def seq_of(text: str) -> int | None:
+    """Return the number of a part in a path; None for what is none."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
 def number(text: str | None) -> float:
     """Return a finite number of a query."""
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.config import Settings
-from edge.errors import ConfigurationError, StationError
+from edge.errors import ConfigurationError
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.text import bounded, utc_text
 from edge.messaging.verdict import Verdict
@@ -70,7 +70,7 @@ class Hands:
 class Deeds:
     """Carries out one deed after another.
 
-    ``part_decided`` may be called by another thread.
+    ``part_decided`` and what only tells something may be called by other threads.
     """
 
     def __init__(self, hands: Hands) -> None:
@@ -78,6 +78,7 @@ class Deeds:
         self._capturing = threading.Lock()
         self._to_capture = 0
         self._asked_ns = 0
+        self._acknowledging = threading.Lock()
         self._acknowledged: dict[str, str] = {}
         self._deeds: dict[str, Callable[[Mapping[str, Any], Doer], dict[str, Datum]]] = {
             "threshold": self._set_threshold,
@@ -121,9 +122,10 @@ class Deeds:
 
     def acknowledged(self) -> dict[str, str]:
         """Return by reason who has acknowledged it, of those that hold now."""
-        reasons = self._hands.health.reasons
-        self._acknowledged = {r: who for r, who in self._acknowledged.items() if r in reasons}
-        return dict(self._acknowledged)
+        with self._acknowledging:
+            reasons = self._hands.health.reasons
+            self._acknowledged = {r: who for r, who in self._acknowledged.items() if r in reasons}
+            return dict(self._acknowledged)
 
     def _set_threshold(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
         hands, wanted = self._hands, asked["image_threshold"]
@@ -148,7 +150,7 @@ class Deeds:
         self._keep(overrides, wanted, doer)
         try:
             hands.reload()
-        except StationError:
+        except Exception:  # whatever it was: what is not in force is not kept either
             overrides.write(before)
             raise
         now = hands.model.store.current.inspectors[0].threshold
@@ -221,7 +223,8 @@ class Deeds:
         if reason not in self._hands.health.reasons:
             raise DeedRefused(f"{reason} does not hold now; there is nothing to acknowledge.")
         detail = self._hands.health.reasons[reason]
-        self._acknowledged[reason] = doer.name
+        with self._acknowledging:
+            self._acknowledged[reason] = doer.name
         data: dict[str, Datum] = {"reason": reason, "said": detail}
         self._record("alarm_acknowledged", f"{doer.name} has seen {reason}", data, doer)
         if reason in ENDED_BY_ACKNOWLEDGEMENT:

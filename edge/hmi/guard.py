@@ -99,7 +99,12 @@ class Guard:
     @property
     def may_act(self) -> bool:
         """Somebody may act at all; else the page is read-only."""
-        return self._token is not None or self._user_header is not None
+        return self.has_token or self._user_header is not None
+
+    @property
+    def has_token(self) -> bool:
+        """Whoever has the token may act."""
+        return self._token is not None
 
     def check_host(self, request: Request) -> None:
         """Refuse names that are not ours: a foreign site may point its own name at this PC.
@@ -141,7 +146,7 @@ class Guard:
             )
         if self._wrong.exhausted(address):
             raise Refused(429, "too many wrong tokens from your address. Wait a minute.")
-        user = self._user(request, address)
+        user = self.user(request)
         if user is None:
             self._check_token(request, address)
         if not self._actions.take(address):
@@ -159,17 +164,20 @@ class Guard:
         if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
             raise Refused(403, "this comes from a foreign site.")
 
-    def _user(self, request: Request, address: str) -> str | None:
-        if self._user_header is None or address not in self._proxies:
+    def user(self, request: Request) -> str | None:
+        """Return whom a trusted proxy names; None for everybody else."""
+        if self._user_header is None or _address(request) not in self._proxies:
             return None
-        name = request.headers.get(self._user_header, "").strip()
-        return name[:100] or None
+        raw = request.headers.get(self._user_header, "").encode("latin-1", "replace")
+        return raw.decode("utf-8", "replace").strip()[:100] or None  # names need not be ASCII
 
     def _check_token(self, request: Request, address: str) -> None:
+        if self._token is None:
+            raise Refused(401, "the reverse proxy names nobody. Log in there.")
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not given:
             raise Refused(401, "this needs the station's token. Unlock the page first.")
-        if self._token is None or not hmac.compare_digest(given.strip().encode(), self._token):
+        if not hmac.compare_digest(given.strip().encode(), self._token):
             self._wrong.take(address)
             raise Refused(401, "the token is wrong.")
 

@@ -39,6 +39,7 @@ class Seen:
     score: float | None
     total_ms: float | None
     model_sha256: str
+    deadline_met: bool | None = None
 
 
 class Numbers:
@@ -55,8 +56,9 @@ class Numbers:
         self._first = True
         self._since_ns: int | None = None
         self._complete = True
-        self._slots: Counter[tuple[int, str]] = Counter()  # quarter of an hour, result
-        self._reasons: deque[tuple[int, str]] = deque(maxlen=20_000)
+        # By quarter of an hour: results, and reasons of the parts that were rejected.
+        self._slots: Counter[tuple[int, str]] = Counter()
+        self._causes: Counter[tuple[int, str]] = Counter()
         self._recent: deque[Seen] = deque(maxlen=RECENT)
         self._strip: deque[Seen] = deque(maxlen=STRIP)
         self._events: deque[dict[str, Any]] = deque(maxlen=30)
@@ -70,30 +72,31 @@ class Numbers:
         Raises:
             JournalError: it cannot be read.
         """
-        self._read_on(int(now.timestamp() * 1e9))
+        self._read_on(now)
         return self._made(now)
 
-    def _read_on(self, now_ns: int) -> None:
+    def _read_on(self, now: datetime) -> None:
+        day_before, shift_before = now - timedelta(hours=HOURS), self._shift_before(now)
         try:
             with closing(database.connect_reading(self._journal)) as connection:
                 if self._first:
-                    self._begin(connection, now_ns)
+                    self._begin(connection, _ns(min(day_before, shift_before)))
+                    self._first = False
                 while self._read_some(connection) == ROWS_AT_ONCE:
                     pass
         except sqlite3.Error as error:
             raise database.unreadable(self._journal, error) from error
-        oldest = (now_ns - 2 * HOURS * _HOUR_NS) // _SLOT_NS
-        for key in [key for key in self._slots if key[0] < oldest]:
-            del self._slots[key]
+        oldest = _ns(min(day_before, shift_before)) // _SLOT_NS
+        for counts in (self._slots, self._causes):
+            for key in [key for key in counts if key[0] < oldest]:
+                del counts[key]
 
-    def _begin(self, connection: sqlite3.Connection, now_ns: int) -> None:
-        """Find where the last 24 hours begin; positions and times ascend together."""
-        self._first = False
+    def _begin(self, connection: sqlite3.Connection, begin_ns: int) -> None:
+        """Find where the counted time begins; positions and times ascend together."""
         oldest, high = connection.execute(
             "SELECT coalesce(min(position), 1), coalesce(max(position), 0) + 1 FROM record"
         ).fetchone()
         low = first = max(oldest, high - MOST_HISTORY)
-        begin_ns = now_ns - HOURS * _HOUR_NS
         while low < high:
             middle = (low + high) // 2
             found = connection.execute(
@@ -129,14 +132,16 @@ class Numbers:
         self._recent.append(part)
         if part.result != "OK":
             self._strip.append(part)
-            self._reasons.append((part.utc_ns, part.reason))
+            self._causes[part.utc_ns // _SLOT_NS, part.reason] += 1
 
     def _made(self, now: datetime) -> dict[str, Any]:
         recent = list(self._recent)
         this_hour = now.replace(minute=0, second=0, microsecond=0)
-        shift = self.shift_begin(now)
-        before = self.shift_begin(shift - timedelta(seconds=1))
-        shift_ns = _ns(shift)
+        shift, before = self.shift_begin(now), self._shift_before(now)
+        causes: Counter[str] = Counter()
+        for (slot, reason), count in self._causes.items():
+            if slot >= _ns(shift) // _SLOT_NS:
+                causes[reason] += count
         return {
             "now": now.isoformat(timespec="seconds"),
             "since": _text(self._since_ns),
@@ -147,13 +152,14 @@ class Numbers:
             ],
             "shift": self._between(shift, now - shift + timedelta(hours=1)),
             "shift_before": self._between(before, shift - before),
-            "reasons": Counter(r for at_ns, r in self._reasons if at_ns >= shift_ns).most_common(6),
+            "reasons": causes.most_common(6),
             "trend": [
                 [part.seq, part.score, part.result, part.raw_score, part.raw_threshold]
                 for part in recent[-TREND:]
             ],
             "histogram": histogram(recent),
             "latency": latency(recent),
+            "deadlines": deadlines(recent),
             "rate_per_minute": rate_per_minute(recent, _ns(now)),
             "strip": [_strip_content(part) for part in reversed(self._strip)],
             "events": list(reversed(self._events)),
@@ -180,6 +186,9 @@ class Numbers:
         begun = [midnight + shift for shift in self._shifts if midnight + shift <= moment]
         return begun[-1] if begun else midnight - timedelta(days=1) + self._shifts[-1]
 
+    def _shift_before(self, moment: datetime) -> datetime:
+        return self.shift_begin(self.shift_begin(moment) - timedelta(seconds=1))
+
 
 _HOUR_NS = 3_600_000_000_000
 _SLOT_NS = _HOUR_NS // 4  # also where the local time is half an hour or a quarter off
@@ -199,6 +208,7 @@ def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> Seen:
         content["anomaly_score"],
         content["duration_ms"]["total"],
         content["model"]["sha256"],
+        content["deadline_met"],
     )
 
 
@@ -231,6 +241,12 @@ def latency(parts: Sequence[Seen]) -> dict[str, float] | None:
         return None
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99])
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "parts": len(times)}
+
+
+def deadlines(parts: Sequence[Seen]) -> dict[str, int]:
+    """Return how many parts had a deadline, and how many of them were late."""
+    met = [part.deadline_met for part in parts if part.deadline_met is not None]
+    return {"parts": len(met), "late": met.count(False)}
 
 
 def rate_per_minute(parts: Sequence[Seen], now_ns: int) -> float:

@@ -1,5 +1,6 @@
 """Single parts: found in the journal, shown with what is kept of them, exported."""
 
+import csv
 import io
 import json
 import re
@@ -25,6 +26,8 @@ from edge.station.snapshots import SnapshotName, Why
 MOST_FOUND = 100
 SEARCH_LIMIT_S = 5.0
 MOST_FEEDBACK = 2000
+# So many verdicts are looked at for those of one model.
+MOST_LOOKED_AT = 20_000
 _OPERATIONS_PER_LOOK = 20_000
 _CSV_ROWS = 500
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -129,26 +132,28 @@ class Parts:
             JournalError: it cannot be read.
         """
         said = self.feedback()
-        buffer = io.BytesIO()
-        lines = ["seq,verdict_id,mark,by,utc,picture"]
+        buffer, text = io.BytesIO(), io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("seq", "verdict_id", "mark", "by", "utc", "picture"))
         with tarfile.open(fileobj=buffer, mode="w|") as tar:
             for seq, data in sorted(said.items()):
-                name = ""
-                path = self.snapshot(str(data.get("verdict_id")), "picture")
-                if path is not None:
-                    folder = "good" if data["mark"] == "false_reject" else "defect"
-                    name = f"{folder}/{path.name}"
-                    tar.add(path, name, recursive=False)
+                verdict_id, mark = str(data.get("verdict_id")), data["mark"]
+                name, picture = self._picture(verdict_id)
+                if picture is not None:
+                    name = f"{'good' if mark == 'false_reject' else 'defect'}/{name}"
+                    _add(tar, name, picture)
                     yield _emptied(buffer)
-                by = str(data.get("by", "")).replace('"', "'")
-                lines.append(
-                    f'{seq},{data.get("verdict_id")},{data["mark"]},"{by}",{data["utc"]},{name}'
-                )
-            table = "\n".join(lines).encode() + b"\n"
-            entry = tarfile.TarInfo("feedback.csv")
-            entry.size, entry.mtime = len(table), int(time.time())
-            tar.addfile(entry, io.BytesIO(table))
+                table.writerow((seq, verdict_id, mark, data.get("by"), data["utc"], name))
+            _add(tar, "feedback.csv", text.getvalue().encode())
         yield _emptied(buffer)
+
+    def _picture(self, verdict_id: str) -> tuple[str, bytes | None]:
+        """Return name and content of a kept picture; nothing if the bounds have deleted it."""
+        path = self.snapshot(verdict_id, "picture")
+        try:
+            return ("", None) if path is None else (path.name, path.read_bytes())
+        except OSError:
+            return "", None
 
     def snapshot(self, verdict_id: str, which: str) -> Path | None:
         """Return a file of the snapshot folder, by the id of its verdict; None where none is kept.
@@ -198,15 +203,18 @@ class Parts:
         }
 
     def last_decided(self, model_sha256: str, most: int) -> list[Row]:
-        """Return the newest verdicts of a model, newest first.
+        """Return the newest verdicts of a model, newest first; others are not looked for for long.
 
         Raises:
             JournalError: it cannot be read.
             SearchTooLong: as ``search``.
         """
+        newest = (
+            "SELECT * FROM record INDEXED BY record_by_seq"
+            f" WHERE kind = 'verdict' ORDER BY seq DESC LIMIT {MOST_LOOKED_AT}"
+        )
         return self._rows(
-            f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
-            " WHERE kind = 'verdict' AND instr(payload, ?) ORDER BY seq DESC LIMIT ?",
+            f"SELECT {COLUMNS} FROM ({newest}) WHERE instr(payload, ?) ORDER BY seq DESC LIMIT ?",
             [model_sha256.encode(), most],
         )
 
@@ -227,6 +235,12 @@ class Parts:
                 raise database.unreadable(self.journal, error) from error
             except sqlite3.Error as error:
                 raise database.unreadable(self.journal, error) from error
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime = len(content), int(time.time())
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def _emptied(buffer: io.BytesIO) -> bytes:

@@ -1,9 +1,13 @@
 """How answers look."""
 
+import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 
 def json_reply(content: Any, status: int = 200) -> Response:
@@ -21,12 +25,28 @@ def picture_reply(content: bytes, kind: str) -> Response:
     return Response(content, headers=headers)
 
 
-def download_reply(pieces: Iterator[bytes], name: str, kind: str) -> Response:
-    return StreamingResponse(
-        pieces,
-        headers={
+class Download(Response):
+    """A file that is made while it is sent; each reads the journal, so only a few take turns."""
+
+    def __init__(
+        self, pieces: Iterator[bytes], name: str, kind: str, turns: asyncio.Semaphore
+    ) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._turns = turns
+        self._given = {
             "content-type": kind,
             "content-disposition": f'attachment; filename="{name}"',
             "cache-control": "no-store",
-        },
-    )
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._turns.locked():
+            why = "other exports are running. Try again when they are done."
+            await error_reply(503, why)(scope, receive, send)
+            return
+        async with self._turns:
+            # What cannot be read is told as an error, not as a file that ends at once.
+            first = await run_in_threadpool(next, self._pieces, b"")
+            pieces = chain([first], self._pieces)
+            await StreamingResponse(pieces, headers=self._given)(scope, receive, send)

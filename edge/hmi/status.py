@@ -68,7 +68,8 @@ class Sources:
             "disk": _disk(journal_folder),
             "snapshots": _snapshots(self.snapshots()),
             "model": _model(self.model),
-            "run": _run(self.tally()),
+            "run": _run(tally := self.tally()),
+            "skipped": tally.skipped if tally else 0,
             "queues": dict(self.queues()),
             "handshake": dict(self.handshake()),
         }

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from edge.hmi.view import View
 
 # So long nothing new may come before a viewer is told that the page still lives.
-STREAM_SILENCE_S = 5.0
+STREAM_SILENCE_S = 2.0
 # A viewer is told of changes no more often.
 STREAM_PAUSE_S = 0.1
 

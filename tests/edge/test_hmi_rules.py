@@ -60,6 +60,12 @@ def test_only_a_trusted_proxy_can_name_a_user() -> None:
     assert refusal(guard, request("192.0.2.1", x_forwarded_user=" ")) == 401
 
 
+def test_a_user_may_have_a_name_in_any_script() -> None:
+    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+
+    assert guard.actor(request("192.0.2.1", x_forwarded_user="김철수")).name == "김철수"
+
+
 def test_guessing_a_token_is_slow_and_keeps_nobody_else_out() -> None:
     now_s = 0.0
     guard = Guard("secret", None, [], [], lambda: now_s)
