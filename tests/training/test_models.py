@@ -430,6 +430,24 @@ def test_fewer_patches_than_the_bank_may_hold_are_all_kept() -> None:
     assert predict(model, batch(2)).score.numpy() == pytest.approx(0.0, abs=0.01)
 
 
+def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_components() -> None:
+    whole, model = fitted("patchcore"), fitted("patchcore", variance=0.99)
+    assert isinstance(whole, PatchCore)
+    assert isinstance(model, PatchCore)
+    axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
+
+    assert bank.shape[1] < 0.6 * whole.bank.shape[1]
+    assert axes.T @ axes == pytest.approx(np.eye(axes.shape[1]), abs=1e-5)
+    assert 0.99 <= float(model.bank.square().sum() / whole.bank.square().sum()) < 1.0
+    found = predict(model, spotted(2))
+    for picture, patches in enumerate(patchcore_vectors(spotted(2))):
+        along = (patches - model.bank_centre.double().numpy()) @ axes
+        nearest = np.linalg.norm(along[:, None] - bank[None], axis=2).min(1)
+        grid = torch.from_numpy(nearest.reshape(1, *model.grid)).float()
+        smooth = GaussianSmoothing(model.grid, (SIDE, SIDE)).at_grid(grid)[0]
+        assert found.anomaly_map[picture].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
+
+
 def test_each_bank_vector_is_its_own_first_neighbour_also_among_duplicates() -> None:
     model = fitted("patchcore", batch(1).repeat(4, 1, 1, 1), bank_size=100)
     assert isinstance(model, PatchCore)

@@ -176,7 +176,7 @@ class GANomaly(TrainedModel):
 
     def padded(self, pictures: Tensor) -> Tensor:
         """Return ``(N, 3, H, W) float32`` RGB in [−1, 1], padded to what can be halved."""
-        rgb = pictures.flip(3).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        rgb = pictures.permute(0, 3, 1, 2).to(torch.float32).flip(1) / 127.5 - 1.0
         return F.pad(rgb, (0, self.padding[1], 0, self.padding[0]))
 
     def reconstructed(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -97,7 +97,7 @@ class PaDiM(StatisticalModel):
         self.register_buffer("whitened_mean", torch.empty(0, self.width, *column))
         self.rank = min(settings.rank, max(self.width - 1, 1))
         if self.covariance == LOW_RANK:
-            self.register_buffer("subspace", torch.empty(0, self.rank, self.width))
+            self.register_buffer("subspace", torch.empty(0, self.width, self.rank))
         self._gaussian: RunningGaussian | RunningDiagonalGaussian | None = None
 
     def accumulate(self, pictures: Tensor) -> None:
@@ -139,7 +139,7 @@ class PaDiM(StatisticalModel):
             self.extractor(pictures), self._counts, self._totals, strict=True
         ):
             # Chosen before they are enlarged: most channels never leave their layer.
-            chosen = feature[:, self.channels[place : place + count] - offset]
+            chosen = feature.index_select(1, self.channels[place : place + count] - offset)
             kept.append(F.interpolate(chosen, size=self.grid, mode="nearest"))
             place, offset = place + count, offset + total
         return torch.cat(kept, 1).flatten(2).transpose(1, 2)
@@ -150,7 +150,7 @@ class PaDiM(StatisticalModel):
             return (vectors * self.whitening - self.whitened_mean).square().sum(2).sqrt()
         if self.covariance == LOW_RANK:
             scaled = vectors * self.whitening - self.whitened_mean
-            explained = (self.subspace @ scaled[:, :, :, None]).square().sum((2, 3))
+            explained = (scaled[:, :, None] @ self.subspace).square().sum((2, 3))
             return (scaled.square().sum(2) - explained).clamp(min=0.0).sqrt()
         whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
         return whitened.square().sum(1).sqrt().T
@@ -177,8 +177,8 @@ class PaDiM(StatisticalModel):
         (‖z‖² − ‖(I − δ Λ⁻¹)^½ Uᵀ z‖²) / δ: a thin product in place of a square one.
 
         Returns:
-            Scale and scaled mean ``(P, D)``, both with 1/√δ in them, and (I − δ Λ⁻¹)^½ Uᵀ
-            ``(P, r, D)``.
+            Scale and scaled mean ``(P, D)``, both with 1/√δ in them, and U (I − δ Λ⁻¹)^½
+            ``(P, D, r)``.
         """
         self._warn_of_few(gaussian)
         rest = max(self.width - self.rank, 1)
@@ -191,7 +191,7 @@ class PaDiM(StatisticalModel):
             values, directions = torch.linalg.eigh(correlation)
             even = values[:, :rest].mean(1, keepdim=True)
             strength = (1.0 - even / values[:, -self.rank :]).clamp(min=0.0).sqrt()
-            subspaces.append(strength[:, :, None] * directions[:, :, -self.rank :].transpose(1, 2))
+            subspaces.append(directions[:, :, -self.rank :] * strength[:, None, :])
             scales.append(1.0 / (deviation * even.sqrt()))
             progress(few.stop - few.start)
         scale = torch.cat(scales)

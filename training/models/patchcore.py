@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
+from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
 
@@ -26,12 +27,15 @@ class PatchCoreSettings:
     Attributes:
         layers: layers of the backbone whose features are joined.
         bank_size: vectors of the memory bank at most; the bank is most of the model's time.
+        variance: share of the bank's variance that its vectors keep, as principal components; 1
+            keeps all their numbers. With 0.99 they are about half as long.
         neighbours: b of the score's re-weighting; 1 switches it off.
         buffer_size: patch vectors held while fitting at most.
     """
 
     layers: tuple[str, ...] = ("layer2", "layer3")
     bank_size: int = 4096
+    variance: float = 1.0
     neighbours: int = 9
     buffer_size: int = 262_144
 
@@ -45,6 +49,7 @@ class PatchCore(StatisticalModel):
     bank: Tensor
     bank_centre: Tensor
     bank_neighbours: Tensor
+    axes: Tensor
 
     def __init__(
         self,
@@ -62,7 +67,10 @@ class PatchCore(StatisticalModel):
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.smoothing = GaussianSmoothing(self.grid, picture)
         self.search = NearestVector()
-        self.register_buffer("bank", torch.empty(0, self.width))
+        self.reduces = settings.variance < 1.0
+        if self.reduces:
+            self.register_buffer("axes", torch.empty(0, 0))
+        self.register_buffer("bank", torch.empty(0, 0 if self.reduces else self.width))
         self.register_buffer("bank_centre", torch.zeros(self.width))
         self.register_buffer("bank_neighbours", torch.empty(0, 1, dtype=torch.int64))
         self._core_set = KCenterGreedy(settings.bank_size, settings.buffer_size, seed)
@@ -74,14 +82,18 @@ class PatchCore(StatisticalModel):
         """Pick the core-set; centre it, so that distances by norms keep their digits."""
         bank = self._core_set.finish(progress).to(self.bank_centre.device)
         self.bank_centre = bank.mean(0)
-        self.bank = bank - self.bank_centre
+        if self.reduces:
+            components = PCA(self.width)
+            components.add(bank)
+            self.axes = components.finish(self.settings.variance).axes.T.to(bank.device)
+        self.bank = self.reduced(bank)
         self.bank_neighbours = self._nearest_in_bank(min(self.settings.neighbours, len(bank)))
 
     def finish_steps(self) -> int:
         return self._core_set.picks
 
     def forward(self, pictures: Tensor) -> Prediction:
-        patches = self.embed(pictures) - self.bank_centre
+        patches = self.reduced(self.embed(pictures))
         nearest = self.search(patches, self.bank)
         distances = self.distances(patches, nearest)
         score = self.image_score(patches, distances, nearest)
@@ -96,6 +108,11 @@ class PatchCore(StatisticalModel):
             for feature in deeper
         ]
         return torch.cat(joined, 1).flatten(2).transpose(1, 2)
+
+    def reduced(self, vectors: Tensor) -> Tensor:
+        """Return vectors around the bank's centre, along its principal components if so set."""
+        centred = vectors - self.bank_centre
+        return centred @ self.axes if self.reduces else centred
 
     def distances(self, patches: Tensor, nearest: Tensor) -> Tensor:
         """Return the distance of each patch to its bank vector, ``(N, P)`` (equation 6).
