@@ -3,11 +3,14 @@
 Screenshots are kept in ``build/screenshots``.
 """
 
+import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.edge.broker import GENEROUS_S, free_port
 from tests.edge.page_station import TOKEN, PageStation, wait_until
@@ -137,7 +140,8 @@ def test_every_number_of_the_line_is_that_of_the_interface(
     page = opened()
     expect(page.locator("#strip li img").first).to_be_visible()
 
-    shown = int(page.locator("#yield-shift-more").inner_text().split(" of ")[1].split()[0])
+    of = page.locator("#yield-shift-more").inner_text().split(" of ")[1]
+    shown = int(of.split()[0].replace(",", ""))
     counted = station.json("/api/numbers")["shift"]["total"]
 
     assert counted - 30 <= shown <= counted
@@ -191,7 +195,7 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     expect(apply).to_be_disabled()
 
     unlock(page)
-    expect(page.locator("#locked")).to_contain_text("token")
+    expect(page.locator("#locked")).to_contain_text("Unlocked with the token")
     page.locator("#threshold-value").fill("0.6")
     page.locator("#threshold [name=comment]").fill("trial of the browser")
     shot(page, "control")
@@ -217,6 +221,63 @@ def test_a_false_reject_is_marked_where_the_part_is_shown(
     page.get_by_text("False reject: it was good").click()
 
     expect(page.locator("#detail")).to_contain_text("Marked: false reject by token")
+
+
+def test_a_mark_is_shown_also_when_the_journal_takes_its_time(
+    opened: Opened, station: PageStation
+) -> None:
+    part = station.parts(most=2, result="NOK")[1]
+    page = opened(f"parts/{part['seq']}")
+    unlock(page)
+    button = page.get_by_text("False reject: it was good")
+    expect(button).to_be_visible()
+    before, asked = json.dumps(station.json(f"/api/parts/{part['seq']}")), []
+
+    def late(route: Route) -> None:
+        asked.append(route)
+        if len(asked) <= 3:
+            route.fulfill(body=before, content_type="application/json")
+        else:
+            route.continue_()
+
+    page.route(f"**/api/parts/{part['seq']}", late)
+    button.click()
+
+    expect(page.locator("#detail")).to_contain_text("Marked: false reject by token")
+
+
+def test_a_picture_that_comes_after_its_record_is_shown(opened: Opened) -> None:
+    page, refused = opened("control"), set()
+
+    def first_not_found(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+        else:
+            refused.add(route.request.url)
+            route.fulfill(status=404)
+
+    page.route("**/pictures/*/thumbnail", first_not_found)
+    page.goto(page.url.partition("#")[0] + "#line")
+
+    expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
+    assert refused
+
+
+def test_what_has_the_focus_or_a_finger_on_it_is_not_replaced(opened: Opened) -> None:
+    page = opened()
+    expect(page.locator("#strip li").nth(3)).to_be_visible()
+    page.locator("#strip li a").first.focus()
+    link = page.locator("#strip li a:focus")
+    expect(link).to_have_count(1)
+    newest = page.locator("#state li:has(use[href='#i-journal']) p")
+    before = newest.inner_text()
+
+    expect(newest).not_to_have_text(before)  # the numbers were renewed, and newer parts came
+    expect(link).to_have_count(1)
+    page.evaluate("document.querySelector('#state li').dataset.same = 'yes'")
+    before = newest.inner_text()
+    expect(newest).not_to_have_text(before)
+    expect(page.locator("#state li").first).to_have_attribute("data-same", "yes")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -356,6 +417,63 @@ def test_a_station_that_goes_away_leaves_no_ok_on_the_page(
         page.close()
 
 
+def test_a_station_that_does_not_answer_any_more_leaves_no_ok_on_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    camera = {"uri": str(DEMO / "frames" / "00_good.jpg"), "rate_fps": 10, "loop": True}
+    with PageStation(tmp_path, camera, DEMO / "bottle.xml") as other:
+        page = browser.new_page()
+        page.goto(f"{other.address}/#line")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
+        serving, deciding = other.page_process, psutil.Process(other.pid)
+
+        deciding.send_signal(signal.SIGSTOP)
+        expect(page.locator("#contact")).to_contain_text("The station says nothing")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
+        wait_until(lambda: other.get("/metrics").status_code == 503, "no numbers of then")
+        deciding.send_signal(signal.SIGCONT)
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
+
+        # As with a cable that is pulled: connections stay, and nothing comes.
+        for process in (deciding, serving):
+            process.send_signal(signal.SIGSTOP)
+        try:
+            expect(page.locator("#contact")).to_contain_text("No contact with the station")
+            expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
+        finally:
+            serving.kill()
+        page.close()
+
+
+def test_whom_a_proxy_names_acts_without_a_token_and_sees_parts_that_were_late(
+    browser: Browser, tmp_path: Path
+) -> None:
+    camera = {"uri": str(DEMO / "frames"), "rate_fps": 5, "loop": True}
+    station = PageStation(tmp_path, camera, DEMO / "bottle.xml")
+    del station.settings["hmi"]["token_file"]
+    station.settings["hmi"] |= {"user_header": "X-User", "trusted_proxies": ["127.0.0.1"]}
+    station.settings["decision"] = {"deadline_ms": 0.1}
+    with station:
+        kim = browser.new_page(extra_http_headers={"X-User": "kim"})
+        kim.goto(f"{station.address}/#line")
+        expect(kim.locator("#state")).to_contain_text("missed their deadline")
+        kim.goto(f"{station.address}/#control")
+        expect(kim.locator("#locked")).to_contain_text("Unlocked for kim")
+        kim.locator("#capture button").click()
+        expect(kim.locator("#events")).to_contain_text("(kim)")
+        kim.locator("#unlock").click()
+        expect(kim.locator("#capture button")).to_be_disabled()
+        kim.locator("#unlock").click()
+        expect(kim.locator("#capture button")).to_be_enabled()
+        kim.close()
+
+        nobody = browser.new_page()
+        nobody.goto(f"{station.address}/#control")
+        expect(nobody.locator("#locked")).to_contain_text("Read-only")
+        expect(nobody.locator("#unlock")).to_be_hidden()
+        nobody.close()
+
+
 def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -377,4 +495,8 @@ def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
         expect(page.locator("#state li.bad")).to_contain_text("Seen by token")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
         shot(page, "camera-lost")
+
+        page.locator("#language").click()
+        expect(page.locator("#state li.bad")).to_contain_text("케이블, 전원, 네트워크를")
+        expect(page.locator("#state li.bad [lang=en]")).not_to_be_empty()
         page.close()

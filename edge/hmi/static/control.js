@@ -1,15 +1,21 @@
 // What can be done: threshold, model, training pictures; and what was done.
 
-import { $, act, badge, get, hasToken, make, moment, number, raw, setToken, toast } from "./dom.js";
+import { $, act, actor, badge, get, make, moment, number, raw, renew, setActor, toast } from "./dom.js";
 import { histogram } from "./charts.js";
 import { t } from "./texts.js";
 
-let mayAct = false, who = null, status = null, numbers = null, tried = null, waiting = null;
+let mayAct = false, user = null, status = null, numbers = null, tried = null, waiting = null;
 
-export function start(allowed, onUnlocked) {
-  mayAct = allowed;
-  $("unlock").hidden = !allowed;
-  $("unlock").addEventListener("click", () => (who ? lock(onUnlocked) : $("ask").showModal()));
+export function start(about, onUnlocked) {
+  mayAct = about.may_act;
+  user = about.user;
+  setActor(user);
+  $("unlock").hidden = !mayAct;
+  $("unlock").addEventListener("click", () => {
+    if (actor()) become(null, null, onUnlocked);
+    else if (user) become(user, null, onUnlocked);
+    else $("ask").showModal();
+  });
   $("ask-cancel").addEventListener("click", () => $("ask").close());
   $("ask").addEventListener("close", () => { $("token").value = ""; $("ask-error").textContent = ""; });
   $("ask").querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); unlock(onUnlocked); });
@@ -23,8 +29,9 @@ export function start(allowed, onUnlocked) {
 }
 
 export function relabel() {
+  const who = actor();
   $("locked").className = who ? "note open" : "note";
-  $("locked").textContent = !mayAct ? t("read_only") : who ? t("unlocked", { by: who }) : t("locked");
+  $("locked").textContent = !mayAct ? t("read_only") : !who ? t("locked") : who === "token" ? t("unlocked_token") : t("unlocked", { by: who });
   for (const button of document.querySelectorAll("[data-acts]")) button.disabled = !who;
   $("unlock").setAttribute("aria-label", t(who ? "locked_tool" : "unlock"));
   $("unlock").classList.toggle("open", Boolean(who));
@@ -46,24 +53,20 @@ export function takeNumbers(found) {
   if ($("view-control").hidden) return;
   if (tried !== null && document.activeElement !== $("threshold-slider")) range($("threshold-slider"), tried);
   chart();
-  $("events").replaceChildren(...(found.events.length ? found.events.map(event) : [make("li", { class: "empty" }, t("no_events"))]));
+  if (found.events.length) renew($("events"), found.events, (one) => String(one.seq), event);
+  else $("events").replaceChildren(make("li", { class: "empty" }, t("no_events")));
 }
 
 async function unlock(onUnlocked) {
-  setToken($("token").value);
+  const token = $("token").value;
   try {
-    who = (await act("unlock")).by;
+    const { by } = await act("unlock", {}, token);
     $("ask").close();
-  } catch (error) {
-    setToken(null);
-    who = null;
-    $("ask-error").textContent = error.message;
-  }
-  relabel();
-  onUnlocked();
+    become(by, token, onUnlocked);
+  } catch (error) { $("ask-error").textContent = error.message; }
 }
 
-function lock(onLocked) { setToken(null); who = null; relabel(); onLocked(); }
+function become(name, token, then) { setActor(name, token); relabel(); then(); }
 
 function attempt(value) {
   if (!Number.isFinite(value)) return;
@@ -103,7 +106,7 @@ function showPreview(found) {
   $("preview").replaceChildren(
     make("div", {}, make("b", {}, number(found.parts)), make("small", {}, t("parts_tried"))),
     ...results.map((r) => make("div", { "data-result": r }, make("b", {}, `${number(found.before[r] ?? 0)} → ${number(found.after[r] ?? 0)}`), make("small", {}, badge(r)))),
-    make("div", { id: "changed" }, make("b", {}, number(found.changed)), make("small", {}, t("change_count"))),
+    make("div", { id: "changed" }, make("b", {}, number(found.changed)), make("small", {}, t(found.changed > found.flips.length ? "change_newest" : "change_count", { n: found.flips.length }))),
     ...marked.map(([mark, m]) => make("div", {}, make("b", {}, number(m.put_right)), make("small", {}, t("put_right", { n: m.marked, mark: t(mark) })))));
   $("flips").replaceChildren(...found.flips.map((flip) => make("li", {}, make("a", { href: `#parts/${flip.seq}` }, `${t("number")} ${number(flip.seq)}`, badge(flip.before), "→", badge(flip.after), raw(flip.raw_score)))));
 }
@@ -122,7 +125,7 @@ async function carryOut(name, asked, said) {
   } catch (error) {
     toast(t("failed", { why: error.message }), true);
   } finally {
-    buttons.forEach((button) => { button.disabled = !hasToken() && !who; });
+    buttons.forEach((button) => { button.disabled = !actor(); });
   }
 }
 

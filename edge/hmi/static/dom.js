@@ -24,10 +24,19 @@ function filled(node, attributes, children) {
   return node;
 }
 
+// Change only what differs: what a finger is on, or what has the focus, stays where it is.
+export function renew(host, items, key, build) {
+  const have = new Map([...host.children].map((node) => [node.dataset.key, node]));
+  const wanted = items.map((item) => have.get(key(item)) ?? build(item));
+  wanted.forEach((node, i) => { node.dataset.key = key(items[i]); });
+  for (const node of [...host.children]) if (!wanted.includes(node)) node.remove();
+  wanted.forEach((node, i) => { if (host.children[i] !== node) host.insertBefore(node, host.children[i] ?? null); });
+}
+
 export const use = (symbol, attributes = {}) => draw("svg", { "aria-hidden": "true", ...attributes }, draw("use", { href: `#${symbol}` }));
 
 // Shape and word, so that nothing hangs on colour alone.
-export const badge = (result) => make("span", { class: `badge t-${result}` }, use(`shape-${result}`), result === "NOT_DECIDABLE" ? t("NOT_DECIDABLE") : t(result));
+export const badge = (result) => make("span", { class: `badge t-${result}` }, use(`shape-${result}`), t(result));
 
 export const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString(language(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -64,21 +73,25 @@ export function ago(utc) {
   return t("ago_h", { n: Math.round(seconds / 3600) });
 }
 
+// A station that has gone without a word must not be waited for.
+const PATIENCE_MS = 15000;
+
 export async function get(path) {
-  const answer = await fetch(path, { headers: { accept: "application/json" } });
+  const answer = await fetch(path, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
   const content = await answer.json();
   if (!answer.ok) throw new Error(content.error ?? answer.statusText);
   return content;
 }
 
-let token = null;
-export const hasToken = () => token !== null;
-export function setToken(value) { token = value; }
+// Who acts: named by the reverse proxy, or by whoever has the token; nobody while the page is locked.
+let who = null, token = null;
+export const actor = () => who;
+export function setActor(name, secret = null) { who = name; token = secret; }
 
 // No cookie: the token travels in a header that no foreign site can make a browser send.
-export async function act(name, asked = {}) {
+export async function act(name, asked = {}, secret = token) {
   const headers = { "content-type": "application/json", "x-edge-request": "1" };
-  if (token) headers.authorization = `Bearer ${token}`;
+  if (secret) headers.authorization = `Bearer ${secret}`;
   const answer = await fetch(`/api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
   const content = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(content.error ?? answer.statusText), { status: answer.status });

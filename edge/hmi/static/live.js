@@ -1,11 +1,14 @@
 // The line as it is now: the verdict, the live picture, the station's state.
 
-import { $, act, ago, badge, bytes, clock, draw, hasToken, kept, make, number, raw, toast, use } from "./dom.js";
-import { known, t } from "./texts.js";
+import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use } from "./dom.js";
+import { known, language, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
 const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full"];
-// The journal's own reasons stand with the journal, the camera's with the camera.
+// Shown where camera and journal are.
+const TOLD = ["camera_lost", "camera_failed", "journal_unwritable"];
+// A picture that has not come by then is given up for a newer one.
+const PICTURE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
 
 const layers = { heat: true, contours: true, regions: true };
@@ -53,7 +56,9 @@ function showVerdict() {
   $("word").className = `word${width > 5 ? " long" : width > 3 ? " five" : ""}`;
   $("reason").textContent = reason;
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
-  $("part").textContent = part ? part.part_id ?? `#${part.frame}` : "–";
+  // A part without an id goes by the number of its picture, which its record has, too.
+  $("part-word").textContent = t(part && part.part_id === null ? "frame" : "part");
+  $("part").textContent = part ? part.part_id ?? number(part.frame) : "–";
   $("part").title = part?.id ?? "";
   $("decided").textContent = clock(part?.decided_utc);
   $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;
@@ -65,8 +70,10 @@ function load() {
   const wanted = next, image = new Image();
   next = null;
   loading = true;
-  image.onload = () => { loading = false; shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); load(); };
-  image.onerror = () => { loading = false; load(); };
+  const end = () => { clearTimeout(waiting); image.onload = image.onerror = null; loading = false; load(); };
+  const waiting = setTimeout(() => { image.src = ""; end(); }, PICTURE_MS);
+  image.onload = () => { shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); end(); };
+  image.onerror = end;
   image.src = `/live/${wanted.id}.jpg`;
 }
 
@@ -109,20 +116,37 @@ function showState() {
   if (!status) return;
   const open = status.condition === "online" ? "good" : status.condition === "degraded" ? "warn" : "bad";
   $("condition").className = `chip ${open}`;
-  $("condition").textContent = t(`condition_${status.condition}`);
+  const word = t(`condition_${status.condition}`);
+  if ($("condition").textContent !== word) $("condition").textContent = word;
   $("simulated").hidden = !status.simulated;
-  const rows = [camera(), broker(), journal(), disk(), model(), speed()];
-  const told = new Set(["camera_lost", "camera_failed", "journal_unwritable"]);
-  for (const [reason, detail] of Object.entries(status.reasons)) {
-    if (!told.has(reason)) rows.push({ icon: reason.startsWith("journal") ? "journal" : reason === "drift" ? "model" : "disk", kind: "warn", title: known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason), more: detail, reason });
+  const others = Object.keys(status.reasons).filter((reason) => !TOLD.includes(reason));
+  const rows = [camera(), broker(), journal(), disk(), model(), speed(), ...others.map(trouble)];
+  for (const row of rows) {
+    row.seen = row.reason ? status.acknowledged[row.reason] ?? null : null;
+    row.offered = Boolean(row.reason && !row.seen && actor());
   }
-  $("state").replaceChildren(...rows.map(row));
+  renew($("state"), rows, (row) => JSON.stringify([language(), row]), line);
 }
 
-function row({ icon, kind, title, more, reason }) {
+function trouble(reason) {
+  const icon = reason.startsWith("journal") ? "journal" : reason === "drift" ? "model" : "disk";
+  const title = known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason);
+  return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title, reason, ...said(reason, status.reasons[reason]) };
+}
+
+// What the station says of a reason is English; whoever reads another language gets the next step
+// in that one, and below it what was said.
+function said(reason, detail) {
+  const next = known(`next_${reason}`) ? t(`next_${reason}`) : "";
+  if (language() === "en") return { more: detail || next };
+  return next ? { more: next, detail } : { more: detail };
+}
+
+function line({ icon, kind, title, more, detail, reason, seen, offered }) {
   const body = make("div", {}, make("strong", {}, title), make("p", {}, more));
-  if (reason && status.acknowledged[reason]) body.append(make("span", { class: "seen" }, t("acknowledged_by", { by: status.acknowledged[reason] })));
-  else if (reason && hasToken()) body.append(make("button", { type: "button", onclick: () => acknowledge(reason) }, t("acknowledge")));
+  if (detail) body.append(make("p", { lang: "en" }, detail));
+  if (seen) body.append(make("span", { class: "seen" }, t("acknowledged_by", { by: seen })));
+  if (offered) body.append(make("button", { type: "button", onclick: () => acknowledge(reason) }, t("acknowledge")));
   return make("li", { class: kind }, use(`i-${icon}`), body);
 }
 
@@ -133,7 +157,7 @@ async function acknowledge(reason) {
 function camera() {
   const { state, id, detail, model: name, temperature_c } = status.camera;
   if (state === "files") return { icon: "camera", kind: "off", title: t("camera_files"), more: t("camera_files_more") };
-  if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`camera_state_${state}`), more: detail || t("camera_next"), reason: `camera_${state}` };
+  if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`reason_camera_${state}`), reason: `camera_${state}`, ...said(`camera_${state}`, detail) };
   const kind = state === "connecting" ? "warn" : "good";
   return { icon: "camera", kind, title: t(`camera_${state}`), more: [name ?? id, temperature_c === null ? null : `${number(temperature_c)} °C`].filter(Boolean).join(", ") };
 }
@@ -143,11 +167,12 @@ function broker() {
   if (!found) return { icon: "broker", kind: "off", title: t("broker_none"), more: t("broker_none_more") };
   if (!found.connected) return { icon: "broker", kind: "warn", title: t("broker_away"), more: t("broker_away_more") };
   if (found.refusing) return { icon: "broker", kind: "warn", title: t("broker_refusing"), more: t("broker_away_more") };
-  return { icon: "broker", kind: "good", title: found.nobody_listens ? t("broker_nobody") : t("broker_connected"), more: found.url };
+  if (found.nobody_listens) return { icon: "broker", kind: "warn", title: t("broker_nobody"), more: t("broker_nobody_more") };
+  return { icon: "broker", kind: "good", title: t("broker_connected"), more: found.url };
 }
 
 function journal() {
-  if (!status.journal.writable) return { icon: "journal", kind: "bad", title: t("journal_bad"), more: status.reasons.journal_unwritable || t("journal_next"), reason: "journal_unwritable" in status.reasons ? "journal_unwritable" : null };
+  if (!status.journal.writable) return { icon: "journal", kind: "bad", title: t("journal_bad"), reason: "journal_unwritable" in status.reasons ? "journal_unwritable" : null, ...said("journal_unwritable", status.reasons.journal_unwritable) };
   const last = numbers?.trend.at(-1)?.[0];
   return { icon: "journal", kind: "good", title: t("journal_fine"), more: last ? `${t("number")} ${number(last)}` : "" };
 }
@@ -166,7 +191,9 @@ function model() {
 }
 
 function speed() {
-  const late = numbers?.run?.deadlines_missed ?? 0, skipped = numbers?.run?.skipped ?? 0;
-  const more = [numbers?.latency ? t("speed_more", { p99: number(numbers.latency.p99, 1) }) : null, late ? t("speed_late", { late: number(late) }) : null, skipped ? t("speed_skipped", { skipped: number(skipped) }) : null];
-  return { icon: "speed", kind: late ? "warn" : "good", title: t("speed_fine"), more: more.filter(Boolean).join(", ") };
+  const { late, parts } = numbers?.deadlines ?? { late: 0 }, p99 = numbers?.latency?.p99, skipped = status.skipped;
+  const more = late ? [t("speed_late", { late: number(late), parts: number(parts) }), t("speed_next")] : [];
+  if (skipped) more.push(t("speed_skipped", { skipped: number(skipped) }));
+  if (p99 !== undefined) more.push(t("speed_more", { p99: number(p99, 1) }));
+  return { icon: "speed", kind: late ? "warn" : "good", title: t(late ? "speed_bad" : "speed_fine"), more: more.join(" ") };
 }

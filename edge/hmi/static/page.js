@@ -2,40 +2,42 @@
 
 import * as charts from "./charts.js";
 import * as control from "./control.js";
-import { $, get, kept, number, percent } from "./dom.js";
+import { $, badge, get, kept, number, percent } from "./dom.js";
 import * as live from "./live.js";
 import * as parts from "./parts.js";
 import { language, setLanguage, t } from "./texts.js";
 
 const NUMBERS_MS = 1000;
-// The station speaks every second, the page's process at least every five.
-const SILENCE_MS = 9000;
-const STATION_SILENCE_S = 6;
+// The station speaks every second, the page's process at least every other.
+const SILENCE_MS = 6000;
+const STATION_SILENCE_S = 4;
 
 let stream = null, heard = performance.now(), trouble = null, numbers = null, busy = false;
 
 async function main() {
-  let about = { title: "", language: "en", may_act: false, status: null, part: null };
-  try { about = await get("/api/status"); } catch { trouble = "no_contact"; }
+  let about = { title: "", language: "en", may_act: false, user: null }, reached = true;
+  try { about = await get("/api/status"); } catch { reached = false; }
   setLanguage(kept.get("language") ?? about.language);
   document.documentElement.dataset.theme = kept.get("theme") ?? "dark";
   $("title").textContent = document.title = about.title || document.title;
   live.start();
   parts.start();
-  control.start(about.may_act, () => { live.relabel(); parts.relabel(); });
+  control.start(about, () => { live.relabel(); parts.relabel(); });
   $("theme").addEventListener("click", switchTheme);
   $("language").addEventListener("click", switchLanguage);
   addEventListener("hashchange", show);
-  document.addEventListener("visibilitychange", () => (document.hidden ? hangUp() : listen()));
+  document.addEventListener("visibilitychange", () => (document.hidden ? lookAway() : listen()));
   labelLanguage();
   show();
+  if (!reached) say("no_contact");
   listen();
-  setInterval(look, NUMBERS_MS);
-  look();
+  setInterval(watch, NUMBERS_MS);
+  watch();
 }
 
 function listen() {
   hangUp();
+  if (document.hidden) return;
   heard = performance.now();
   stream = new EventSource("/api/stream");
   stream.addEventListener("status", (event) => { news(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
@@ -47,19 +49,29 @@ function listen() {
 // Who does not look costs the station nothing.
 function hangUp() { stream?.close(); stream = null; }
 
+// Whoever comes back sees no verdict of then.
+function lookAway() { hangUp(); live.setOld(true); }
+
 function news() { heard = performance.now(); say(null); }
 
 function say(what) {
+  live.setOld(what !== null);
   if (what === trouble) return;
   trouble = what;
   $("contact").hidden = what === null;
   $("contact").textContent = what ? t(what) : "";
-  live.setOld(what !== null);
+}
+
+// Whether there is contact is looked at also while an answer is waited for: a cable that is pulled
+// ends nothing, it only makes everything wait.
+function watch() {
+  if (document.hidden) return;
+  if (performance.now() - heard > SILENCE_MS) say("no_contact");
+  look();
 }
 
 async function look() {
-  if (document.hidden || busy) return;
-  if (performance.now() - heard > SILENCE_MS) say("no_contact");
+  if (busy) return;
   busy = true;
   try { numbers = await get("/api/numbers"); showNumbers(); } catch { /* the stream tells of lost contact */ } finally { busy = false; }
 }
@@ -126,6 +138,7 @@ function labelLanguage() {
   const other = language() === "en" ? "ko" : "en";
   $("language").textContent = other === "ko" ? "한국어" : "English";
   $("language").lang = other;
+  $("hours-legend").replaceChildren(...["OK", "NOK", "NOT_DECIDABLE", "ERROR"].map(badge));
 }
 
 main();

@@ -1,6 +1,6 @@
 // Single parts: search, detail, marks, export.
 
-import { $, act, badge, get, hasToken, make, moment, number, raw, toast, use } from "./dom.js";
+import { $, act, actor, badge, get, make, moment, number, raw, renew, toast, use } from "./dom.js";
 import { t } from "./texts.js";
 
 let before = null, selected = null, asked = null;
@@ -45,8 +45,9 @@ async function search(more = false) {
 }
 
 function line(part) {
+  const [day, clock] = moment(part.utc).split(" ");
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
-    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, moment(part.utc)), make("td", {}, badge(part.result)),
+    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, make("span", { class: "day" }, day), ` ${clock}`), make("td", {}, badge(part.result)),
     make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
 }
 
@@ -85,7 +86,7 @@ function picture(verdict, kinds) {
 function marks(found, feedback) {
   const box = make("div", { class: "row" });
   if (feedback) box.append(make("strong", {}, t("marked", { mark: t(feedback.mark), by: feedback.by })));
-  if (!hasToken()) return box;
+  if (!actor()) return box;
   const { result } = found.verdict;
   const offered = feedback ? ["none"] : result === "OK" ? ["missed_defect"] : result === "ERROR" ? [] : ["false_reject"];
   for (const mark of offered) box.append(make("button", { type: "button", onclick: () => note(found.seq, mark) }, t(`mark_${mark}`)));
@@ -96,9 +97,19 @@ async function note(seq, mark) {
   try {
     await act("feedback", { seq, mark });
     toast(t("mark_done"));
-    // The journal has it within a commit; then it is read again.
-    setTimeout(() => { show(seq); search(); }, 200);
+    await recorded(seq, mark);
+    if (selected === seq) show(seq);
+    search();
   } catch (error) { toast(t("failed", { why: error.message }), true); }
+}
+
+// The mark is shown from the journal, which has it after its next commit.
+async function recorded(seq, mark) {
+  for (let looks = 0; looks < 20; looks += 1) {
+    await new Promise((done) => setTimeout(done, 150));
+    const { feedback } = await get(`/api/parts/${seq}`);
+    if ((feedback?.mark ?? "none") === mark) return;
+  }
 }
 
 function facts(found, verdict) {
@@ -121,15 +132,27 @@ function facts(found, verdict) {
 
 export function strip(host, parts) {
   if (!parts.length) return host.replaceChildren(make("li", {}, make("p", { class: "empty" }, t("none_rejected"))));
-  const have = new Map([...host.children].map((node) => [node.dataset.id, node]));
-  host.replaceChildren(...parts.map((part) => have.get(part.id) ?? card(part)));
+  renew(host, parts, (part) => part.id, card);
 }
+
+// The record of a part may be seen before its picture has come, so it is asked for more than once.
+const TRIES = 3, TRY_AGAIN_MS = 1500;
 
 function card(part) {
   const thumb = make("div", { class: "thumb" });
-  const image = make("img", { src: `/pictures/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: () => thumb.replaceChildren(use(`shape-${part.result}`, { class: `t-${part.result}` })) });
-  thumb.append(image);
+  const shape = use(`shape-${part.result}`, { class: `t-${part.result}` });
+  let tries = 0;
+  const failed = () => {
+    thumb.replaceChildren(shape);
+    if ((tries += 1) < TRIES) setTimeout(ask, TRY_AGAIN_MS);
+  };
+  const ask = () => {
+    const image = make("img", { alt: "", onerror: failed, onload: () => thumb.replaceChildren(image) });
+    if (!tries) thumb.append(image);
+    image.src = `/pictures/${part.id}/thumbnail`;
+  };
+  ask();
   const label = `${t("number")} ${part.seq}: ${t(part.result)}, ${t(part.reason)}`;
-  return make("li", { "data-id": part.id }, make("a", { href: `#parts/${part.seq}`, "aria-label": label, title: label }, thumb,
+  return make("li", {}, make("a", { href: `#parts/${part.seq}`, "aria-label": label, title: label }, thumb,
     make("div", { class: "line" }, badge(part.result), make("span", {}, part.score === null ? "" : number(part.score, 2)), make("time", {}, part.utc.slice(11, 19)))));
 }
