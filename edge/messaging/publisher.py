@@ -55,6 +55,7 @@ class MqttPublisher:
         intervals: Intervals = Intervals(),
         back_off_s: tuple[float, float] = BACK_OFF_S,
         refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
+        beat: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
@@ -67,6 +68,7 @@ class MqttPublisher:
             control: where triggers, acks and commands go; resends are served here.
             on_event: records an event; is called in the thread of ``run`` and returns at once.
             report, metrics: what the station measures; are called in the thread of ``run``.
+            beat: the thread of ``run`` is alive; connecting may hold it for half a minute.
 
         Raises:
             ConfigurationInvalid: the certificates cannot be loaded.
@@ -88,6 +90,7 @@ class MqttPublisher:
         self._control = control
         self._on_event = on_event
         self._patience = Patience(back_off_s, jitter)
+        self._beat = beat
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._announcer = Announcer(self._topic, state, meta, report, metrics, intervals, utc_ns)
@@ -163,6 +166,7 @@ class MqttPublisher:
     def run(self) -> None:
         """Connect, serve, reconnect until ``stop``; the body of the network thread."""
         while not self._stopping.is_set():
+            self._beat()
             connection = self._dialer.connect()
             if connection is not None:
                 began_s = time.monotonic()
@@ -180,6 +184,7 @@ class MqttPublisher:
         """Wait before the next attempt, and watch how old the rows become."""
         until = time.monotonic() + delay_s
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._beat()
             self._observe()
             self._stopping.wait(min(left_s, LOOK_INTERVAL_S))
 
@@ -195,6 +200,7 @@ class MqttPublisher:
         self._announcer.begin(self._dialer.session)
         self._look_due_s = 0.0
         while not connection.closed and not self._stopping.is_set():
+            self._beat()
             self._announcer.announce(connection, self._seen())
             self._relay_rows(connection)
             self._note_delivery(connection)

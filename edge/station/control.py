@@ -1,4 +1,4 @@
-"""The control thread: carries out what PLC and MES ask for, one message after the other."""
+"""The control threads: carry out what PLC and MES ask for, triggers never behind commands."""
 
 import logging
 import time
@@ -27,6 +27,8 @@ from edge.station.parts import Source, TriggerRequest
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+# Commands that may wait for the one that is carried out.
+MOST_COMMANDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,11 @@ class Deeds:
 
 
 class Control:
-    """Takes messages from the connection and does what they say.
+    """Takes messages from the connection and does what they say, in two threads of its own.
 
-    Runs in a thread of its own, so that a slow deed (a model that compiles) holds up neither the
-    connection nor the line; triggers wait behind it, which is why ready is low meanwhile.
+    One takes triggers and acknowledgements as they come: one that waited would expose whatever
+    stands before the camera by then. The other carries out commands, which may take long (a model
+    that compiles), one after the other.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Control:
         journal: str | None,
         answer: Callable[[Answer], None],
         record_event: Callable[[Event], None],
+        beat: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -70,8 +74,11 @@ class Control:
         journal: UUID; acknowledgements for another one are not ours.
         answer: tells the sender of a command how it ended.
         record_event: keeps what was done.
+        beat: the thread of the triggers is alive.
         """
         self._messages = messages
+        self._commands = ControlMessages(MOST_COMMANDS)
+        self._beat = beat
         self._deeds = deeds
         self._source = source
         self._recipe = recipe
@@ -81,20 +88,28 @@ class Control:
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
 
-    def run(self, ending: Callable[[], bool], between: Callable[[], None]) -> None:
-        """Carry out messages until the station ends; the body of the control thread.
+    def run(self, ending: Callable[[], bool]) -> None:
+        """Take messages until the station ends; the body of the thread of the triggers."""
+        while not ending():
+            self._beat()
+            message = self._messages.take(POLL_S)
+            if message is not None:
+                self._take(message)
+
+    def run_commands(self, ending: Callable[[], bool], between: Callable[[], None]) -> None:
+        """Carry out commands until the station ends; the body of their thread.
 
         Args:
             between: called in every round, for what signals ask for.
         """
         while not ending():
-            message = self._messages.take(POLL_S)
+            message = self._commands.take(POLL_S)
             if message is not None:
-                self.carry_out(message)
+                assert not isinstance(message, Trigger | Ack)
+                self._command(message)
             between()
 
-    def carry_out(self, message: ControlMessage) -> None:
-        """Do what one message asks for, and answer if it is a command."""
+    def _take(self, message: ControlMessage) -> None:
         match message:
             case Trigger():
                 self._trigger(message)
@@ -104,7 +119,9 @@ class Control:
             case Resend():
                 raise AssertionError("the connection serves resends itself")
             case _:
-                self._command(message)
+                if not self._commands.put(message):
+                    text = "The station has too many commands waiting. Ask again later."
+                    self._tell(Answer(message.request, Status.REFUSED, text, "busy"))
 
     def _trigger(self, trigger: Trigger) -> None:
         if self._source is None:
@@ -147,6 +164,11 @@ class Control:
                 answer = Answer(request, Status.REFUSED, text, "not_configured")
             else:
                 answer = Answer(request, Status.DONE, data=done)
+        self._tell(answer)
+
+    def _tell(self, answer: Answer) -> None:
+        """Answer, and keep it."""
+        request = answer.request
         self._answer(answer)
         self._record_event(
             Event(

@@ -42,6 +42,7 @@ class Network:
         on_event: Callable[[Event], None],
         report: Callable[[], StationReport],
         metrics: Callable[[], Metrics],
+        beat: Callable[[], None],
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -67,6 +68,7 @@ class Network:
             report,
             metrics,
             password,
+            beat=beat,
         )
         self._journal = journal
         self._address = mqtt.url

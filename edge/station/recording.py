@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 JOURNAL_STOP_LIMIT_S = 10.0
 # While the station stops, a journal that takes nothing is waited for no longer than this.
 STOP_RECORDING_LIMIT_S = 5.0
+# A broker that is away is no fault of the station: its thread's silence is told, and that is all.
+PUBLISH_SILENCE_S = 60.0
 
 
 class Recording:
@@ -66,6 +68,7 @@ class Recording:
         self.writable = True
         self._settings = settings
         self._failures = failures
+        self._heartbeats = heartbeats
         self._on_writable = on_writable
         self._network: Network | None = None
         self._worker: Worker | None = None
@@ -79,6 +82,7 @@ class Recording:
         self.keeps_all = self._journal is not None
         self._folder = folder
         self._starts_ns: tuple[int, ...] = ()
+        self._ending_s: float | None = None  # monotonic, since the station ends
 
     @property
     def journal(self) -> str | None:
@@ -134,6 +138,7 @@ class Recording:
             self.event,
             reported,
             lambda: metrics(journal.writer.waiting),
+            self._heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),
         )
         self._network.start(self._failures)
         self.event(Event(reports.STARTED, Severity.INFO, "the station starts"))
@@ -153,13 +158,12 @@ class Recording:
             self._plain.record(verdict)
             told(verdict.id, 0)
             return True
-        asked_s: float | None = None
 
         def given_up() -> bool:
-            nonlocal asked_s
-            if ending():
-                asked_s = asked_s or time.monotonic()
-            return asked_s is not None and time.monotonic() - asked_s > STOP_RECORDING_LIMIT_S
+            if ending():  # from its first time on, however many verdicts still wait
+                self._ending_s = self._ending_s or time.monotonic()
+            ending_s = self._ending_s
+            return ending_s is not None and time.monotonic() - ending_s > STOP_RECORDING_LIMIT_S
 
         return self._journal.record(verdict, told, given_up)
 

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 # Frames that wait for their hash and their payload.
 RECORD_QUEUE_BOUND = 32
 THREAD_STOP_LIMIT_S = 3.0
+# Triggers that wait so long are told; what they wait for has limits of its own.
+CONTROL_SILENCE_S = 10.0
 # A model that takes longer to compile and test will not come.
 RELOAD_LIMIT_S = 600.0
 
@@ -174,8 +176,11 @@ class Running:
         control = self._control()
         threads = [
             Worker("watchdog", watchdog.run, self._failures),
+            Worker("control", lambda: control.run(self._ended), self._failures),
             Worker(
-                "control", lambda: control.run(self._ended, self._reload_if_asked), self._failures
+                "commands",
+                lambda: control.run_commands(self._ended, self._reload_if_asked),
+                self._failures,
             ),
         ]
         self._inspecting = True
@@ -324,6 +329,7 @@ class Running:
             self._recording.journal,
             self._recording.answer,
             self._recording.event,
+            self._heartbeats.stage("control", CONTROL_SILENCE_S, critical=False),
         )
 
     def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,13 @@ def test_a_killed_station_goes_on_where_its_journal_ends(line: StationProcess) -
     assert [v["seq"] for v in journalled(line)] == list(range(1, len(journalled(line)) + 1))
 
 
+def waiting(line: StationProcess) -> int:
+    """Return how many records the broker does not have."""
+    with sqlite3.connect(f"file:{line.journal / 'journal.db'}?mode=ro", uri=True) as database:
+        (count,) = database.execute("SELECT count(*) FROM record WHERE NOT acknowledged").fetchone()
+    return int(count)
+
+
 @pytest.mark.parametrize("mood", [Mood.STALLED, Mood.SWALLOWING])
 def test_a_broker_that_stalls_holds_up_no_inspection(
     tmp_path: Path, running_broker: Broker, settings: dict[str, Any], mood: Mood
@@ -157,6 +165,22 @@ def test_a_full_disk_stops_the_snapshots_first_and_the_journal_goes_on(
     kept = [v for v in verdicts if v["image"]["heatmap_uri"]]
     assert kept and len(kept) < len(verdicts)
     assert not any(v["image"]["heatmap_uri"] for v in verdicts[-20:])
+
+
+def test_a_station_whose_journal_is_full_ends_before_it_is_killed(
+    line: StationProcess, running_broker: Broker
+) -> None:
+    line.settings["journal"]["max_rows"] = 100
+    line.start()
+    line.verdicts(1)
+    running_broker.stop()
+    until(lambda: waiting(line) >= 99, "the journal is full")
+    time.sleep(2.0)  # the queues behind it fill, too
+    began_s = time.monotonic()
+
+    assert line.stop() == 0
+    assert time.monotonic() - began_s < 25.0  # the unit's TimeoutStopSec is 30 s
+    assert "has no record" in line.log
 
 
 def test_two_stations_cannot_write_one_journal(line: StationProcess, tmp_path: Path) -> None:
