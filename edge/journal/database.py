@@ -82,19 +82,18 @@ def lock_folder(folder: Path) -> FolderLock:
     """Make the folder and become its only writer.
 
     Raises:
-        OutputNotWritable: the folder cannot be made or written.
+        OutputNotWritable: the folder cannot be made, written or locked.
         JournalUnsuitable: another process has it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise OutputNotWritable(
-            f"{folder}: no journal can be kept there ({error.strerror}). Set journal.folder to a "
-            "folder that this user may write."
-        ) from error
+        raise _not_writable(folder, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
     except BlockingIOError:
         owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
@@ -102,8 +101,9 @@ def lock_folder(folder: Path) -> FolderLock:
             f"{folder}: another station writes this journal (process {owner}). Stop it, or give "
             "each station a journal.folder of its own."
         ) from None
-    os.truncate(descriptor, 0)
-    os.write(descriptor, b"%d\n" % os.getpid())
+    except OSError as error:  # a full disk, or a network folder without locks
+        os.close(descriptor)
+        raise _not_writable(folder, error) from error
     return FolderLock(descriptor)
 
 
@@ -205,6 +205,13 @@ def unreadable(path: Path, error: sqlite3.Error) -> JournalUnavailable:
     """Return the error to raise when reading the journal failed."""
     return JournalUnavailable(
         f"{path}: the journal cannot be read ({error}). Check the disk and the file's permissions."
+    )
+
+
+def _not_writable(folder: Path, error: OSError) -> OutputNotWritable:
+    return OutputNotWritable(
+        f"{folder}: no journal can be kept there ({error.strerror}). Make room on that disk, or set "
+        "journal.folder to a local folder that this user may write."
     )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import OutputNotWritable
 from edge.journal.bounds import Bounds
+from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.records import JournalRefuses, JournalUnavailable, Refusal
 from edge.journal.verification import verify_chain
@@ -47,6 +49,15 @@ def fill(folder: Path) -> Path:
                 file.write(bytes(4096))
         except OSError:
             return ballast
+
+
+def test_a_first_start_on_a_full_disk_names_cause_and_next_step(small_disk: Path) -> None:
+    (small_disk / "journal").mkdir()
+    (small_disk / "journal" / "journal.lock").touch()
+    fill(small_disk)
+
+    with pytest.raises(OutputNotWritable, match="No space left on device.*Make room"):
+        open_journal(small_disk / "journal")
 
 
 def test_a_full_disk_makes_entries_wait_and_loses_none(small_disk: Path) -> None:
