@@ -210,8 +210,8 @@ def unreadable(path: Path, error: sqlite3.Error) -> JournalUnavailable:
 
 def _not_writable(folder: Path, error: OSError) -> OutputNotWritable:
     return OutputNotWritable(
-        f"{folder}: no journal can be kept there ({error.strerror}). Make room on that disk, or set "
-        "journal.folder to a local folder that this user may write."
+        f"{folder}: no journal can be kept there ({error.strerror}). Make room on that disk, or "
+        "set journal.folder to a local folder that this user may write."
     )
 
 

@@ -56,7 +56,7 @@ def test_a_first_start_on_a_full_disk_names_cause_and_next_step(small_disk: Path
     (small_disk / "journal" / "journal.lock").touch()
     fill(small_disk)
 
-    with pytest.raises(OutputNotWritable, match="No space left on device.*Make room"):
+    with pytest.raises(OutputNotWritable, match=r"No space left on device.*Make room"):
         open_journal(small_disk / "journal")
 
 
