@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
 from edge.errors import OutputNotWritable
+from edge.frame import pixel_format
 from edge.inspection.normalization import ScoreScale
 from edge.messaging.verdict import Verdict
 from edge.pictures import write_picture
@@ -49,7 +52,10 @@ class OverlayWriter:
         """Write the overlay of one verdict."""
         from edge.inspection.overlay import draw_overlay
 
-        picture = draw_overlay(verdict.frame.pixels, verdict.inspection, self._map_scale)
+        pixels = verdict.frame.pixels
+        if pixel_format(pixels) is None:  # nothing that could be drawn; the card says why
+            pixels = np.empty((0, 0), np.uint8)
+        picture = draw_overlay(pixels, verdict.inspection, self._map_scale)
         try:
             write_picture(self.folder / file_name(verdict), picture)
             self.written += 1

@@ -26,6 +26,7 @@ from typing import Any
 
 from edge.errors import OutputNotWritable
 from edge.files import check_writable, write_all
+from edge.frame import pixel_format
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Result
 from edge.messaging.verdict import PictureAddresses, Verdict
@@ -141,7 +142,8 @@ class SnapshotFolder:
         """Decide whether a part is kept; return where its pictures will lie, if room is left."""
         inspection = verdict.inspection
         self._ok_count += inspection.decision.result is Result.OK
-        if verdict.frame.pixels.size == 0 or self._pausing:
+        pixels = verdict.frame.pixels
+        if pixels.size == 0 or pixel_format(pixels) is None or self._pausing:
             return None
         why = wanted(inspection, self._ok_count, self._settings)
         if self._keep_next:

@@ -21,6 +21,7 @@ from edge.inspection.thresholding import Decision, Reason, Result
 from edge.messaging.verdict import PictureAddresses, Verdict, new_id
 from edge.pictures import read_picture
 from edge.record_settings import SnapshotSettings
+from edge.station.pictures import OverlayWriter
 from edge.station.snapshot_folder import FEWEST_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder
 from edge.station.snapshots import SnapshotName, Why, wanted
 
@@ -162,6 +163,21 @@ def test_an_error_without_a_picture_is_not_kept(disk: Disk) -> None:
     lost = verdict(Result.ERROR, None, np.empty((0, 0), np.uint8))
 
     assert disk.folder.addresses(lost) is None
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((9, 9, 2), np.uint8), np.zeros((9, 9, 5), np.uint8), np.zeros(9, np.uint8)]
+)
+def test_what_is_no_picture_is_not_kept_and_ends_no_station(
+    disk: Disk, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    odd = verdict(Result.ERROR, None, pixels)
+    overlays = OverlayWriter(tmp_path / "overlays", SCALE)
+
+    overlays.write(odd)
+
+    assert disk.folder.addresses(odd) is None
+    assert overlays.written == 1
 
 
 def test_the_next_picture_is_kept_when_somebody_asks(disk: Disk) -> None:
