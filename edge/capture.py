@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 
 from edge.cameras.camera import Camera, CameraReport, EndOfPictures
-from edge.cameras.opening import camera_kind, open_camera, supervised_camera
+from edge.cameras.opening import checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
@@ -163,7 +163,7 @@ def _triggered(
 
 
 def _opened(settings: CameraSettings) -> Camera | SupervisedCamera:
-    if not camera_kind(settings.uri).is_live:
+    if not checked_kind(settings).is_live:
         return open_camera(settings.uri, settings)
     camera = supervised_camera(settings, _ignored)
     camera.start()

@@ -176,13 +176,13 @@ def _journal(options: argparse.Namespace) -> int:
 
 
 def _check(settings: "Settings") -> str:
-    from edge.cameras.opening import camera_kind
+    from edge.cameras.opening import checked_kind
     from edge.config import read_password
     from edge.manifest import load_bundle
     from edge.redaction import redacted
 
     manifest = load_bundle(Path(settings.model.path)).manifest
-    kind = camera_kind(settings.camera.uri)
+    kind = checked_kind(settings.camera)
     own = settings.decision.image_threshold
     lines = [
         f"camera   {redacted(settings.camera.uri)} ({kind})",

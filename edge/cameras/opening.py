@@ -81,6 +81,29 @@ def camera_kind(uri: str) -> CameraKind:
     raise CameraUriInvalid(f"{uri}: no such file or folder. Known are {KNOWN}.")
 
 
+def checked_kind(settings: CameraSettings) -> CameraKind:
+    """Tell what the settings name, and refuse what no camera of that kind does; opens nothing.
+
+    Raises:
+        CameraUriInvalid: see ``camera_kind``; also a form that the kind does not have.
+        CameraSettingRefused: triggers, or settings, that do not go with it.
+    """
+    uri = settings.uri
+    kind = camera_kind(uri)
+    _refuse_triggers(uri, kind, settings)
+    if kind is CameraKind.GENICAM:
+        from edge.cameras.aravis_devices import parse_uri
+
+        parse_uri(uri)
+    if kind is CameraKind.STREAM:
+        from edge.cameras.stream import check_stream
+
+        check_stream(uri, settings.sensor)
+    if kind.is_live and kind is not CameraKind.FOLDER:
+        _refuse_a_limit_below_the_period(settings)
+    return kind
+
+
 def open_camera(uri: str, settings: CameraSettings) -> Camera:
     """Open the camera that a URI names, once and without supervision.
 
@@ -116,11 +139,7 @@ def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveC
         from edge.cameras.aravis import open_aravis
 
         return lambda: open_aravis(uri, sensor, settings.trigger)
-    if settings.trigger.mode != "free_run":
-        raise CameraSettingRefused(
-            f"{redacted(uri)}: camera.trigger.mode {settings.trigger.mode} is for gige:// and "
-            "usb3:// cameras. Set camera.trigger.mode: free_run."
-        )
+    _refuse_triggers(uri, kind, settings)
     if kind is CameraKind.FOLDER:
         from edge.cameras.watched_folder import FolderMemory, WatchedFolder, watched_path
 
@@ -158,12 +177,11 @@ def supervised_camera(
         on_change: see ``SupervisedCamera``.
 
     Raises:
-        CameraUriInvalid, CameraSettingRefused: see ``live_camera_opener``.
+        CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
     """
     from edge.cameras.supervisor import SupervisedCamera
 
-    folder = camera_kind(settings.uri) is CameraKind.FOLDER
-    _refuse_a_limit_below_the_period(settings)
+    folder = checked_kind(settings) is CameraKind.FOLDER
     return SupervisedCamera(
         live_camera_opener(settings.uri, settings),
         settings.supervision,
@@ -174,6 +192,15 @@ def supervised_camera(
         simulated=settings.uri.lower().startswith("aravis://fake"),
         can_wait=folder,
     )
+
+
+def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> None:
+    mode = settings.trigger.mode
+    if mode != "free_run" and kind is not CameraKind.GENICAM:
+        raise CameraSettingRefused(
+            f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is for gige:// and usb3:// "
+            "cameras. Set camera.trigger.mode: free_run."
+        )
 
 
 def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:

@@ -34,8 +34,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
         CameraNotOpened: refused, not reachable, or no stream.
     """
     identity = redacted(uri)
-    address = _address(uri, identity)
-    _refuse_settings(identity, sensor)
+    address = check_stream(uri, sensor)
     _connect(address, identity)
     # FFmpeg and OpenCV print the address with its password when it does not open.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -69,7 +68,14 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
     )
 
 
-def _address(uri: str, identity: str) -> SplitResult:
+def check_stream(uri: str, sensor: SensorSettings) -> SplitResult:
+    """Take an address apart, and refuse what a stream has not.
+
+    Raises:
+        CameraUriInvalid: no host, or a port that is none.
+        CameraSettingRefused: settings were given; a stream takes none.
+    """
+    identity = redacted(uri)
     try:
         address = urlsplit(uri)
         valid = bool(address.hostname) and address.port != 0
@@ -82,6 +88,12 @@ def _address(uri: str, identity: str) -> SplitResult:
             f"{identity}: is not SCHEME://HOST[:PORT]/PATH. Write special characters of user and "
             "password as %40 for @, %2F for /, %3A for :."
         )
+    asked = sensor.model_dump(exclude_defaults=True)
+    if asked:
+        raise CameraSettingRefused(
+            f"{identity}: camera.sensor.{next(iter(asked))} cannot be set on a network stream. "
+            "Set it on the camera's own page and remove it here."
+        )
     return address
 
 
@@ -91,15 +103,6 @@ def _host(address: SplitResult) -> str:
 
 def _port(address: SplitResult) -> int:
     return address.port or PORTS[address.scheme]
-
-
-def _refuse_settings(identity: str, sensor: SensorSettings) -> None:
-    asked = sensor.model_dump(exclude_defaults=True)
-    if asked:
-        raise CameraSettingRefused(
-            f"{identity}: camera.sensor.{next(iter(asked))} cannot be set on a network stream. "
-            "Set it on the camera's own page and remove it here."
-        )
 
 
 def _connect(address: SplitResult, identity: str) -> None:

@@ -12,7 +12,7 @@ from edge.camera_settings import TriggerSettings
 from edge.cameras import gvcp
 from edge.cameras.camera import CameraReport, EndOfPictures, LiveCamera
 from edge.cameras.freshness import Freshness
-from edge.cameras.opening import CameraKind, camera_kind, live_camera_opener, open_camera
+from edge.cameras.opening import CameraKind, checked_kind, live_camera_opener, open_camera
 from edge.config import CameraSettings
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import (
@@ -60,7 +60,7 @@ def camera_findings(
         stations: process ids of the stations that run on this PC.
     """
     try:
-        kind = camera_kind(settings.uri)
+        kind = checked_kind(settings)
     except StationError as error:
         yield fault("camera", str(error), "")
         return None

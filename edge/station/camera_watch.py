@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from edge.cameras.camera import Camera
-from edge.cameras.opening import camera_kind, open_camera, supervised_camera
+from edge.cameras.opening import checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraState, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
-from edge.errors import CameraError, CameraNotOpened, ConfigurationError
+from edge.errors import CameraError, CameraNotOpened
 from edge.messaging.event import Event, Severity
 from edge.station.health import Health
 
@@ -42,6 +42,7 @@ class CameraWatch:
 
         Raises:
             CameraUriInvalid: nothing that can ever be opened.
+            CameraSettingRefused: it can, but never as the settings say.
         """
         self.lost_once = ""
         self._once = once
@@ -55,11 +56,6 @@ class CameraWatch:
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
         self.known = not isinstance(self.camera, SupervisedCamera)
-        if settings.trigger.mode != "free_run" and not isinstance(self.camera, SupervisedCamera):
-            raise ConfigurationError(
-                f"{self.camera.identity}: files cannot be triggered. Set camera.trigger.mode: "
-                "free_run, or name a camera."
-            )
 
     @property
     def status(self) -> CameraStatus | None:
@@ -98,7 +94,7 @@ class CameraWatch:
         self.camera.trigger()
 
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
-        if camera_kind(settings.uri).is_live:
+        if checked_kind(settings).is_live:
             return supervised_camera(settings, self._changed)
         return open_camera(settings.uri, settings)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from edge.cameras.opening import camera_kind
+from edge.cameras.opening import checked_kind
 from edge.config import Settings
 from edge.errors import CameraLost, StationError
 from edge.station.running import Running
@@ -55,7 +55,7 @@ def run_station(
     Raises:
         StationError: cause and next step, with the exit code of the process.
     """
-    camera_kind(settings.camera.uri)  # a wrong address is told before anything is opened
+    checked_kind(settings.camera)  # a wrong address is told before anything is opened
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
     reasons: tuple[str, ...] = ("internal",)
     with Stopper() as stopper:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.edge.aravis_fixtures import numbered_pictures, opened
 from tests.edge.broker import Broker
@@ -16,6 +17,8 @@ from tests.edge.gige_camera import GigECamera
 from tests.edge.network_camera import NetworkCamera
 from tests.edge.station_process import StationProcess, until
 from tests.small_bundle import defective_picture, good_picture, write_pictures
+
+UNANNOUNCED = {"mode": "hardware", "announced": False}
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def refused(line: StationProcess, **camera: Any) -> str:
 @pytest.mark.parametrize(
     ("sensor", "told"),
     [
-        ({"exposure_us": 59e6}, "camera.sensor.exposure_us: the camera does not take"),
+        ({"exposure_us": 5.0}, "camera.sensor.exposure_us: the camera does not take"),
         ({"width_px": 161}, "camera.sensor.width_px: the camera does not take 161; it allows"),
         ({"pixel_format": "YUV422_8"}, "this software reads Mono8"),
     ],
@@ -73,6 +76,33 @@ def test_an_address_that_names_no_camera_ends_the_start(
 
     assert run.returncode == 78
     assert told in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("camera", "told"),
+    [
+        (
+            {"uri": "{folder}", "trigger": UNANNOUNCED},
+            "(pictures): camera.trigger.mode hardware",
+        ),
+        ({"uri": "0", "trigger": UNANNOUNCED}, "(V4L2 device): camera.trigger"),
+        ({"uri": "gige://10.0.0.256"}, "not an IP address"),
+        ({"uri": "rtsp://camera:0/1"}, "is not SCHEME://HOST"),
+        ({"uri": "rtsp://camera/1", "sensor": {"gain_db": 1}}, "camera.sensor.gain_db cannot be"),
+        ({"uri": "0", "sensor": {"frame_rate_fps": 0.5}}, "a picture comes every 2 s"),
+    ],
+)
+def test_settings_that_no_camera_of_their_kind_takes_are_found_by_the_check(
+    edge_run: EdgeRun, bundle: Path, tmp_path: Path, camera: dict[str, Any], told: str
+) -> None:
+    camera["uri"] = camera["uri"].format(folder=write_pictures(tmp_path / "in", good=1))
+    config = tmp_path / "station.yaml"
+    config.write_text(yaml.safe_dump({"camera": camera, "model": {"path": str(bundle)}}))
+
+    run = edge_run("--config", config, "--check")
+
+    assert run.returncode == 78
+    assert told in run.stderr
 
 
 def test_a_wrong_password_ends_the_start_and_is_not_shown(line: StationProcess) -> None:
@@ -158,7 +188,7 @@ def test_a_camera_that_is_switched_off_while_another_setting_is_wrong_is_told_wh
     line: StationProcess,
 ) -> None:
     device = GigECamera(numbered_pictures(4))
-    line.settings["camera"] = {"uri": device.uri, "sensor": {"exposure_us": 59e6}}
+    line.settings["camera"] = {"uri": device.uri, "sensor": {"exposure_us": 5.0}}
     line.start()
     line.degraded("camera_lost")
     device.start()

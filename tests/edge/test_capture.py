@@ -169,7 +169,7 @@ def test_a_refused_setting_and_an_unwritable_folder_are_configuration_errors(
         GigECamera(numbered_pictures(2)) as device,
         pytest.raises(CameraSettingRefused, match="exposure_us"),
     ):
-        captured(device.uri, tmp_path, 5, sensor={"exposure_us": 59e6})
+        captured(device.uri, tmp_path, 5, sensor={"exposure_us": 5.0})
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritable):
         captured(str(write_pictures(tmp_path / "frames")), tmp_path / "file", 5)

@@ -119,7 +119,7 @@ def test_a_camera_that_another_program_has_is_left_alone() -> None:
 
 def test_a_setting_that_the_camera_does_not_take_and_an_absent_camera_are_faults() -> None:
     with GigECamera(numbered_pictures(2)) as device:
-        refused, _ = looked_at(device.uri, sensor={"exposure_us": 59e6})
+        refused, _ = looked_at(device.uri, sensor={"exposure_us": 5.0})
     absent, frame = looked_at(device.uri)
 
     assert "camera.sensor.exposure_us: the camera does not take" in refused["camera"].found
@@ -145,6 +145,16 @@ def test_whatever_the_camera_is_its_fault_is_one_finding(
 
     assert found["camera"].grade is Grade.FAULT
     assert words in found["camera"].found
+
+
+@pytest.mark.parametrize("uri", ["{folder}", "watch://{folder}", "rtsp://camera/1", "/dev/video77"])
+def test_a_trigger_that_no_camera_of_its_kind_takes_is_a_fault(tmp_path: Path, uri: str) -> None:
+    pictures = write_pictures(tmp_path / "frames")
+
+    found, _ = looked_at(uri.format(folder=pictures), trigger={"mode": "hardware"})
+
+    assert found["camera"].grade is Grade.FAULT
+    assert "camera.trigger.mode hardware is for gige://" in found["camera"].found
 
 
 def test_files_folders_and_streams_are_looked_at_too(tmp_path: Path) -> None:
