@@ -58,7 +58,7 @@ def _act(options: argparse.Namespace) -> int:
     elif options.journal is not None:
         return _journal(options)
     elif options.check:
-        print(_check(_settings(options)))
+        print(_check(_settings(options), options.config))
     elif options.tune:
         # Tuning opens no camera, so it asks for none.
         _tune(_settings(options, ("camera",)), options.config)
@@ -152,11 +152,11 @@ def _journal(options: argparse.Namespace) -> int:
     from edge.journal.command import run_journal_command
     from edge.journal.query import Query
     from edge.journal.records import RecordKind
-    from edge.station.records import journal_folder
+    from edge.station.records import journal_folder_seen_from
 
     folder = Path(options.journal) if options.journal else None
     if folder is None:
-        folder = journal_folder(_settings(options, ("camera", "model")))
+        folder = journal_folder_seen_from(options.config, _settings(options, ("camera", "model")))
     if folder is None:
         raise ConfigurationError(
             "this station keeps no journal. Name its folder: --journal DIR, or its settings: "
@@ -175,25 +175,42 @@ def _journal(options: argparse.Namespace) -> int:
     return run_journal_command(folder, wanted, options.count or ROWS, options.csv, options.verify)
 
 
-def _check(settings: "Settings") -> str:
-    from edge.cameras.opening import checked_kind
-    from edge.config import read_password
+def _check(settings: "Settings", config: Path | None) -> str:
+    from edge.cameras.opening import camera_kind
+    from edge.config import CREDENTIALS, granted, read_password
     from edge.manifest import load_bundle
+    from edge.messaging.tls import tls_of
+    from edge.overrides import Overrides
     from edge.redaction import redacted
+    from edge.station.records import journal_folder_seen_from
 
-    manifest = load_bundle(Path(settings.model.path)).manifest
-    kind = checked_kind(settings.camera)
+    key = settings.model.public_key
+    manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
+    kind = camera_kind(settings.camera.uri)
     own = settings.decision.image_threshold
+    threshold, source = (manifest.threshold.image, "bundle") if own is None else (own, "station")
+    folder = journal_folder_seen_from(config, settings)
+    if folder is not None:
+        overrides = Overrides.beside(folder)
+        in_force, override = overrides.laid_over(settings), overrides.read()
+        if override is not None and in_force != settings:
+            source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
+            threshold = override.image_threshold
+            settings = in_force
     lines = [
         f"camera   {redacted(settings.camera.uri)} ({kind})",
         f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
         f"{manifest.input.width}×{manifest.input.height}, {settings.model.device}",
-        f"decision threshold {manifest.threshold.image if own is None else own:g} "
-        f"({'bundle' if own is None else 'station'}), guard band {settings.decision.guard_band:g}",
+        f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",
     ]
     if settings.mqtt:
-        if settings.mqtt.password_file:
-            read_password(Path(settings.mqtt.password_file))
+        secrets = (settings.mqtt.password_file, settings.mqtt.key_file)
+        if any(str(name).startswith(CREDENTIALS) for name in secrets) and not granted():
+            lines.append("secrets  given by systemd when the station starts; not checked here")
+        else:
+            if settings.mqtt.password_file:
+                read_password(Path(settings.mqtt.password_file))
+            tls_of(settings.mqtt)
         lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
     else:
         lines.append("verdicts standard output")

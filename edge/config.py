@@ -290,20 +290,25 @@ def granted_path(path: Path) -> tuple[Path, bool]:
     Raises:
         ConfigurationInvalid: it names systemd's folder of credentials, and there is none.
     """
-    granted = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    folder = granted()
     name = str(path)
-    if name.startswith(_CREDENTIALS):
-        if not granted:
+    if name.startswith(CREDENTIALS):
+        if not folder:
             raise ConfigurationInvalid(
                 f"{path}: no systemd credentials here. Start the station as edge-run@NAME, or "
                 "name a file."
             )
-        path = Path(granted) / name.removeprefix(_CREDENTIALS)
-    return path, bool(granted) and path.is_relative_to(granted)
+        path = Path(folder) / name.removeprefix(CREDENTIALS)
+    return path, bool(folder) and path.is_relative_to(folder)
+
+
+def granted() -> str:
+    """Return systemd's folder of credentials; empty outside of a service that has some."""
+    return os.environ.get("CREDENTIALS_DIRECTORY", "")
 
 
 _WATCH = "watch://"
-_CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
+CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 _PATHS = (
     ("camera", "uri"),
     ("model", "path"),
@@ -327,7 +332,7 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(keys, dict):
             continue
         text = keys.get(key)
-        if not isinstance(text, str) or not text or text.startswith(_CREDENTIALS):
+        if not isinstance(text, str) or not text or text.startswith(CREDENTIALS):
             continue
         scheme, path = (
             (_WATCH, text.removeprefix(_WATCH)) if text.startswith(_WATCH) else ("", text)

@@ -134,7 +134,14 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     Raises:
         JournalUnavailable: there is no journal, or it cannot be read.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise JournalUnavailable(
+            f"{path}: the journal cannot be read ({error.strerror}). Look at it with sudo, or as a "
+            "member of the group that its folder belongs to."
+        ) from error
+    if not there:
         raise JournalUnavailable(f"{path}: there is no journal. Check the folder.")
     # Without a log beside it nobody writes, and a folder that we may not write needs this word.
     left_in_order = not _beside(path, "-wal").exists() and not os.access(path.parent, os.W_OK)

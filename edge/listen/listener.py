@@ -21,7 +21,7 @@ from edge.listen.store import Arrived, Store
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
 from edge.messaging.publisher import SESSION_TAKEN_OVER
 from edge.messaging.text import to_json, utc_text
-from edge.messaging.tls import tls_context
+from edge.messaging.tls import tls_of
 from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,7 @@ class Listener:
         self._wanted = wanted
         self._store = store
         self._password = password
-        self._tls = None
-        if settings.tls:
-            self._tls = tls_context(settings.ca_file, settings.certificate_file, settings.key_file)
+        self._tls = tls_of(settings)
         self._patience = Patience(back_off_s, random.random)
         self._new_repair = repair
         self._clock_s = clock_s

@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from edge.config import MqttSettings, granted_path
+from edge.config import MqttSettings
 from edge.journal.records import JournalError
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.announcer import Announcer, Seen
@@ -20,7 +19,7 @@ from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Dialer, Patience
 from edge.messaging.event import Event, Severity
 from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
 from edge.messaging.state import Condition, State, StationReport
-from edge.messaging.tls import tls_context
+from edge.messaging.tls import tls_of
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +74,13 @@ class MqttPublisher:
             JournalError: the outbox cannot be read.
         """
         self._topic = settings.topic
-        tls = None
-        if settings.tls:
-            key = settings.key_file and str(granted_path(Path(settings.key_file))[0])
-            tls = tls_context(settings.ca_file, settings.certificate_file, key)
         broker = Broker(
             host=settings.host,
             port=settings.port,
             client_id=self._topic.client_id,
             username=settings.username,
             password=lambda: password,
-            tls=tls,
+            tls=tls_of(settings),
         )
         self._control = control
         self._on_event = on_event

@@ -1,8 +1,21 @@
 """TLS towards the broker: 1.2 at least, the broker's name checked, a certificate of our own."""
 
 import ssl
+from pathlib import Path
 
-from edge.config import ConfigurationInvalid
+from edge.config import ConfigurationInvalid, MqttSettings, granted_path
+
+
+def tls_of(settings: MqttSettings) -> ssl.SSLContext | None:
+    """Make the context that the settings ask for; None for a broker without TLS.
+
+    Raises:
+        ConfigurationInvalid: as ``tls_context``.
+    """
+    if not settings.tls:
+        return None
+    key = str(granted_path(Path(settings.key_file))[0]) if settings.key_file else None
+    return tls_context(settings.ca_file, settings.certificate_file, key)
 
 
 def tls_context(

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 # How long a verdict waits before the journal is asked again to take it.
 ROOM_POLL_S = 0.05
 CLOCK_LOOK_S = 10.0
+# Of systemd/edge-run@.service.
+SERVICE_SETTINGS = Path("/etc/edge")
+SERVICE_STATE = Path("/var/lib/edge")
 
 Told = Callable[[str, int], None]
 
@@ -44,6 +47,25 @@ def journal_folder(settings: Settings) -> Path | None:
     name = settings.mqtt.topic.client_id if settings.mqtt else "station"
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "edge" / name
+
+
+def journal_folder_seen_from(config: Path | None, settings: Settings) -> Path | None:
+    """Return where the journal lies for somebody who looks at it from a shell.
+
+    A service has a state folder of its own, ``edge-run@cam1`` that of ``/etc/edge/cam1.yaml``,
+    which only its own process is told of.
+
+    Args:
+        config: the settings' file; None for the command line alone.
+    """
+    named = settings.journal is not None and settings.journal.folder is not None
+    kept = journal_folder(settings)
+    if kept is None or named or config is None or "STATE_DIRECTORY" in os.environ:
+        return kept
+    if config.absolute().parent != SERVICE_SETTINGS:
+        return kept
+    state = SERVICE_STATE / config.stem
+    return state / "journal" if state.is_dir() else kept
 
 
 @dataclass(frozen=True, slots=True)

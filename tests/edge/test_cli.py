@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge.cli import main
+from edge.overrides import Override, Overrides, manifest_sha256
 from tests.edge.broker import GENEROUS_S, Broker, free_port
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.small_bundle import defective_picture, good_picture, write_bundle, write_pictures
@@ -194,6 +195,65 @@ def test_check_validates_and_opens_nothing(
     assert run.returncode == 0
     assert "vi/v1/a/b/c/d/verdict" in run.stdout
     assert not out.exists()
+
+
+def test_check_tells_the_threshold_that_was_set_at_the_page(
+    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\njournal: {{folder: journal}}\n"
+    )
+    before = edge_run("--config", config, "--check")
+    sha256 = manifest_sha256(bundle)
+    assert sha256 is not None
+    (tmp_path / "journal").mkdir()
+    Overrides.beside(tmp_path / "journal").write(
+        Override(image_threshold=7.5, model_sha256=sha256, by="kim", utc="2026-11-23T00:00:00Z")
+    )
+
+    run = edge_run("--config", config, "--check")
+
+    assert run.returncode == 0
+    assert "threshold 7.5 (set at the page by kim at 2026-11-23T00:00:00Z; bundle's" in run.stdout
+    # What the verdicts say, so that one can be compared with the other.
+    assert run.stdout.splitlines()[-1] != before.stdout.splitlines()[-1]
+
+
+def test_check_refuses_a_model_that_the_station_would_refuse(
+    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+) -> None:
+    public = tmp_path / "release.pub.pem"
+    subprocess.run(
+        f"openssl genpkey -algorithm ed25519 | openssl pkey -pubout -out {public}",
+        shell=True,
+        check=True,
+    )
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}, public_key: {public.name}}}\n"
+    )
+
+    run = edge_run("--config", config, "--check")
+
+    assert run.returncode == 78
+    assert "asks for signed bundles" in run.stderr
+
+
+def test_check_leaves_to_systemd_what_systemd_gives(
+    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        'mqtt: {url: "mqtt://broker", station: a/b/c/d, username: a/b/c/d,\n'
+        '  password_file: "${CREDENTIALS_DIRECTORY}/mqtt-password"}\n'
+    )
+
+    run = edge_run("--config", config, "--check")
+
+    assert run.returncode == 0, run.stderr
+    assert "given by systemd" in run.stdout
 
 
 def test_settings_of_the_file_decide(

@@ -1,6 +1,7 @@
 """Looking into the journal: query, CSV, the chain, the command."""
 
 import csv
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edge.config import Settings
 from edge.errors import OutputNotWritable
 from edge.journal.command import run_journal_command
 from edge.journal.export import COLUMNS, export_csv
@@ -16,6 +18,8 @@ from edge.journal.query import Query, query
 from edge.journal.records import Entry, JournalUnavailable, RecordKind, Row
 from edge.journal.verification import verify_chain
 from edge.messaging.event import Event, Severity, event_payload
+from edge.station import records
+from edge.station.records import journal_folder, journal_folder_seen_from
 from tests.edge.journaling import rows, running_writer, verdict
 
 UTC_NS = 1_700_000_000_000_000_000
@@ -193,6 +197,44 @@ def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) ->
     said.clear()
     assert run_journal_command(folder, verify=True, say=said.append) == 65
     assert "at row 4 (verdict 4): rows 4 to 4 are missing" in said[0]
+
+
+def test_a_journal_of_another_user_is_told_as_that(folder: Path) -> None:
+    superuser = os.geteuid() == 0
+    folder.chmod(0)
+    if superuser:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(JournalUnavailable, match=r"Permission denied.*sudo"):
+            run_journal_command(folder)
+    finally:
+        if superuser:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_the_journal_of_a_service_is_found_from_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "SERVICE_SETTINGS", tmp_path / "etc")
+    monkeypatch.setattr(records, "SERVICE_STATE", tmp_path / "lib")
+    (tmp_path / "lib" / "cam1").mkdir(parents=True)
+    content: dict[str, Any] = {
+        "camera": {"uri": "0"},
+        "model": {"path": "a.xml"},
+        "mqtt": {"url": "mqtt://broker"},
+    }
+    settings = Settings.model_validate(content)
+    named = Settings.model_validate({**content, "journal": {"folder": "/own"}})
+    own = journal_folder(settings)
+
+    assert journal_folder_seen_from(tmp_path / "etc/cam1.yaml", settings) == (
+        tmp_path / "lib/cam1/journal"
+    )
+    assert journal_folder_seen_from(tmp_path / "etc/cam1.yaml", named) == Path("/own")
+    assert journal_folder_seen_from(tmp_path / "etc/cam2.yaml", settings) == own
+    assert journal_folder_seen_from(tmp_path / "cam1.yaml", settings) == own
+    assert journal_folder_seen_from(None, settings) == own
 
 
 def test_the_command_names_a_folder_without_a_journal(tmp_path: Path) -> None:
