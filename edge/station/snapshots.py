@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
 
 from edge.frame import Pixels
-from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import THRESHOLD, ScoreScale
 from edge.inspection.thresholding import Result
 from edge.record_settings import SnapshotSettings
+
+if TYPE_CHECKING:  # names alone need no inspector: the page's process has none
+    from edge.inspection.inspector import Inspection
 
 
 class Why(StrEnum):
@@ -34,7 +36,7 @@ class Why(StrEnum):
         return self is Why.NOK
 
 
-def wanted(inspection: Inspection, ok_count: int, settings: SnapshotSettings) -> Why | None:
+def wanted(inspection: "Inspection", ok_count: int, settings: SnapshotSettings) -> Why | None:
     """Tell whether and why the picture of a part is kept; it has to have one.
 
     Args:
@@ -110,7 +112,7 @@ _FILE = re.compile(
 
 def rendered(
     pixels: Pixels,
-    inspection: Inspection,
+    inspection: "Inspection",
     map_scale: ScoreScale,
     record: Mapping[str, Any],
     jpeg_quality: int,

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -321,6 +323,18 @@ def test_a_damaged_file_of_the_page_is_left_out(
 
     assert Overrides.beside(tmp_path).laid_over(settings) == settings
     assert "not used" in caplog.text
+
+
+# What the page's process needs.
+
+
+def test_the_process_of_the_page_loads_nothing_that_inspects() -> None:
+    heavy = "numba", "openvino", "scipy", "paho"
+    code = f"import sys, edge.hmi.process; print([m for m in {heavy} if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
 
 
 # Settings.
