@@ -12,6 +12,7 @@ from edge.config import Settings
 from edge.redaction import redacted
 from edge.station.health import Health
 from edge.station.latency import Quantiles
+from edge.station.model_swap import Model
 from edge.station.models import StationModel
 from edge.station.recording import Recording
 from edge.station.snapshot_folder import SnapshotFolder
@@ -133,7 +134,7 @@ def _snapshots(folder: SnapshotFolder | None) -> dict[str, Any] | None:
 
 
 def _model(loaded: StationModel) -> dict[str, Any]:
-    current = loaded.store.current
+    current, before = loaded.store.current, loaded.store.before
     manifest, inspector = current.bundle.manifest, current.inspectors[0]
     return {
         **loaded.identity(),
@@ -146,10 +147,19 @@ def _model(loaded: StationModel) -> dict[str, Any]:
         "threshold_method": manifest.threshold.method.value,
         "guard_band": loaded.settings.decision.guard_band * inspector.image_scale.range,
         "range": inspector.image_scale.range,
+        "before": None if before is None else _named(before),
         "good": {
             "probabilities": list(manifest.statistics.probabilities),
             "scores": list(manifest.statistics.scores),
         },
+    }
+
+
+def _named(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.bundle.manifest.identity.name,
+        "sha256": model.bundle.sha256,
+        "threshold": model.inspectors[0].threshold,
     }
 
 

@@ -149,6 +149,11 @@ class ModelStore:
         self._loading = threading.Lock()
         self._exchanging = threading.Lock()
 
+    @property
+    def before(self) -> Model | None:
+        """The model that ``rollback`` would bring back."""
+        return self._before
+
     def exchange(self, path: Path) -> Outcome:
         """Load another model aside, and let it take over if nothing speaks against it.
 

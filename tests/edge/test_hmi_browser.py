@@ -199,11 +199,13 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     page.locator("#threshold-value").fill("0.6")
     page.locator("#threshold [name=comment]").fill("trial of the browser")
     shot(page, "control")
+    expect(page.locator("#rollback")).to_be_disabled()
     apply.click()
     expect(page.locator("#toast")).to_contain_text("0.6")
     expect(page.locator("#model")).to_contain_text("0.6")
     assert station.status()["status"]["model"]["threshold"] == 0.6
     expect(page.locator("#events")).to_contain_text("threshold changed")
+    expect(page.locator("#before")).to_contain_text(f"threshold {own:.5}")
 
     page.locator("#threshold-bundle").click()
     wait_until(lambda: station.status()["status"]["model"]["threshold"] == own, "taken back")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client.metrics_core import Metric
@@ -44,6 +45,18 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
         broker.close()
 
 
+def metrics_of(station: PageStation) -> str:
+    """Return what Prometheus is told; a busy machine may starve a station into silence."""
+    answers: list[httpx.Response] = []
+
+    def told() -> bool:
+        answers.append(station.get("/metrics"))
+        return answers[-1].status_code == 200
+
+    wait_until(told, "metrics")
+    return answers[-1].text
+
+
 def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
@@ -64,7 +77,7 @@ def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_f
     station: PageStation,
 ) -> None:
     def told() -> dict[str, list[tuple[dict[str, str], float]]]:
-        return samples(station.get("/metrics").text)
+        return samples(metrics_of(station))
 
     wait_until(lambda: sum(v for _, v in told().get("edge_parts_total", [])) > 20, "parts")
     wait_until(lambda: told()["edge_broker_connected"][0][1] == 1.0, "the broker")
@@ -79,7 +92,7 @@ def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_f
     ((model, _),) = found["edge_model_info"]
     assert model["sha256"] == station.status()["status"]["model"]["sha256"]
 
-    text = station.get("/metrics").text
+    text = metrics_of(station)
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for expression in expressions():
         check(expression, found, families)
@@ -133,7 +146,7 @@ def test_prometheus_itself_takes_alerts_and_metrics(station: PageStation, tmp_pa
     ):
         done = subprocess.run(
             [promtool, *arguments],
-            input=station.get("/metrics").text,
+            input=metrics_of(station),
             capture_output=True,
             text=True,
             timeout=60,

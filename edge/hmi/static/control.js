@@ -4,7 +4,7 @@ import { $, act, actor, badge, get, make, moment, number, raw, renew, setActor, 
 import { histogram } from "./charts.js";
 import { t } from "./texts.js";
 
-let mayAct = false, user = null, status = null, numbers = null, tried = null, waiting = null;
+let mayAct = false, acting = false, user = null, status = null, numbers = null, tried = null, waiting = null;
 
 export function start(about, onUnlocked) {
   mayAct = about.may_act;
@@ -32,12 +32,18 @@ export function relabel() {
   const who = actor();
   $("locked").className = who ? "note open" : "note";
   $("locked").textContent = !mayAct ? t("read_only") : !who ? t("locked") : who === "token" ? t("unlocked_token") : t("unlocked", { by: who });
-  for (const button of document.querySelectorAll("[data-acts]")) button.disabled = !who;
+  allow();
   $("unlock").setAttribute("aria-label", t(who ? "locked_tool" : "unlock"));
   $("unlock").classList.toggle("open", Boolean(who));
   $("unlock").querySelector("use").setAttribute("href", who ? "#i-unlocked" : "#i-lock");
   if (status) showModel();
   if (tried !== null) preview();
+}
+
+// What can be done now by whoever looks, as long as nothing else is being done.
+function allow() {
+  for (const button of document.querySelectorAll("[data-acts]")) button.disabled = acting || !actor();
+  if (!status?.model.before) $("rollback").disabled = true;
 }
 
 export function takeStatus(found) {
@@ -118,19 +124,22 @@ function apply(value) {
 }
 
 async function carryOut(name, asked, said) {
-  const buttons = [...document.querySelectorAll("[data-acts]")];
-  buttons.forEach((button) => { button.disabled = true; });
+  acting = true;
+  allow();
   try {
     toast(said(await act(name, asked)));
   } catch (error) {
     toast(t("failed", { why: error.message }), true);
   } finally {
-    buttons.forEach((button) => { button.disabled = !actor(); });
+    acting = false;
+    allow();
   }
 }
 
 function showModel() {
-  const m = status.model;
+  const m = status.model, before = m.before;
+  $("before").textContent = before ? t("before_is", { name: before.name, hash: before.sha256.slice(0, 12), threshold: raw(before.threshold) }) : t("before_none");
+  allow();
   const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }

@@ -96,19 +96,22 @@ function marks(found, feedback) {
 async function note(seq, mark) {
   try {
     await act("feedback", { seq, mark });
-    toast(t("mark_done"));
-    await recorded(seq, mark);
-    if (selected === seq) show(seq);
-    search();
-  } catch (error) { toast(t("failed", { why: error.message }), true); }
+  } catch (error) {
+    toast(t("failed", { why: error.message }), true);
+    return;
+  }
+  toast(t("mark_done"));
+  await recorded(seq, mark);
+  if (selected === seq) show(seq);
+  search();
 }
 
-// The mark is shown from the journal, which has it after its next commit.
+// The mark is shown from the journal, which has it after its next commit; a busy disk takes longer.
 async function recorded(seq, mark) {
-  for (let looks = 0; looks < 20; looks += 1) {
-    await new Promise((done) => setTimeout(done, 150));
-    const { feedback } = await get(`/api/parts/${seq}`);
-    if ((feedback?.mark ?? "none") === mark) return;
+  for (let pause_ms = 100; selected === seq && pause_ms < 10000; pause_ms *= 1.3) {
+    await new Promise((done) => setTimeout(done, pause_ms));
+    const found = await get(`/api/parts/${seq}`).catch(() => null);
+    if (found && (found.feedback?.mark ?? "none") === mark) return;
   }
 }
 
