@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from edge.listen.numbers import Numbers, Stretch
 from tests.edge.broker import GENEROUS_S, Broker
 from tests.edge.station_process import StationProcess
 from tests.small_bundle import write_pictures
 from tests.soak import seeds, times
 
 ROUNDS = times(3, 8)
+# Less than the commands that a station takes in a minute.
+MOST_ROUNDS_OF_REPAIR, ASKED_AT_ONCE = 14, 4
 RATE_FPS = 100.0
 # Filled in at sending.
 OF_CONNECTION = ("session", "replayed")
@@ -85,13 +88,18 @@ def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
 
 
 def repair(station: StationProcess, broker: Broker) -> None:
-    """Do a consumer's duty: ask for what a killed broker had taken and not delivered."""
-    time.sleep(0.5)  # what is on its way arrives
-    _, committed = journalled(station)
-    missing = set(committed) - {one["seq"] for one in arrived(broker)}
-    for seq in sorted(missing):
-        if any(one["seq"] > seq for one in arrived(broker)):
-            station.publish("cmd/resend", {"kind": "verdict", "from_seq": seq, "to_seq": seq})
+    """Do a consumer's duty: ask for what a killed broker had taken and not delivered, in stretches,
+    and ask again where the station was busy."""
+    for _ in range(MOST_ROUNDS_OF_REPAIR):
+        time.sleep(0.5)  # what is on its way arrives
+        received = Numbers([Stretch(0, 0)])
+        for one in arrived(broker):
+            received.add(one["seq"])
+        gaps = received.gaps()
+        if not gaps:
+            return
+        for gap in gaps[:ASKED_AT_ONCE]:
+            station.publish("cmd/resend", {"from_seq": gap.first, "to_seq": gap.last})
 
 
 def without_gaps(station: StationProcess, broker: Broker) -> tuple[str, dict[int, dict[str, Any]]]:
