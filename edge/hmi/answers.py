@@ -21,7 +21,7 @@ from edge.hmi.metrics import CONTENT_TYPE, metrics_text
 from edge.hmi.numbers import Numbers
 from edge.hmi.parts import MOST_FOUND, PICTURES, Parts
 from edge.hmi.preview import PARTS, preview
-from edge.hmi.replies import Download, json_reply, picture_reply
+from edge.hmi.replies import Download, file_reply, json_reply, picture_reply
 from edge.hmi.stream import Stream
 from edge.hmi.view import View
 from edge.journal.outbox import Outbox
@@ -144,14 +144,10 @@ class Answers:
             which = "overlay"
         if which not in PICTURES:
             raise Refused(404, "there are picture, overlay and thumbnail.")
-        path = await run_in_threadpool(self._app.parts.snapshot, verdict_id, which)
-        try:
-            content = await run_in_threadpool(path.read_bytes) if path else None
-        except OSError:  # deleted by the bounds of the folder since
-            content = None
-        if content is None:
+        file = await run_in_threadpool(self._app.parts.opened, verdict_id, which)
+        if file is None:
             raise Refused(404, "no picture of this part is kept.")
-        return picture_reply(content, PICTURES[which][1])
+        return file_reply(file, PICTURES[which][1])
 
     async def search(self, request: Request) -> Response:
         app = self._app

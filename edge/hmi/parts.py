@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sqlite3
 import tarfile
@@ -12,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edge.errors import StationError
 from edge.journal import database
@@ -150,10 +151,11 @@ class Parts:
     def _picture(self, verdict_id: str) -> tuple[str, bytes | None]:
         """Return name and content of a kept picture; nothing if the bounds have deleted it."""
         path = self.snapshot(verdict_id, "picture")
-        try:
-            return ("", None) if path is None else (path.name, path.read_bytes())
-        except OSError:
+        file = self.opened(verdict_id, "picture")
+        if path is None or file is None:
             return "", None
+        with file:
+            return path.name, file.read()
 
     def snapshot(self, verdict_id: str, which: str) -> Path | None:
         """Return a file of the snapshot folder, by the id of its verdict; None where none is kept.
@@ -168,6 +170,14 @@ class Parts:
             if path.is_file() and not path.is_symlink():
                 return path
         return None
+
+    def opened(self, verdict_id: str, which: str) -> BinaryIO | None:
+        """Return a file as ``snapshot``, open; a link is not followed."""
+        path = self.snapshot(verdict_id, which)
+        try:
+            return None if path is None else open(path, "rb", opener=_no_link)
+        except OSError:  # deleted by the bounds of the folder since
+            return None
 
     def content(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         """Return a row for a list."""
@@ -235,6 +245,10 @@ class Parts:
                 raise database.unreadable(self.journal, error) from error
             except sqlite3.Error as error:
                 raise database.unreadable(self.journal, error) from error
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from edge.station.snapshots import SnapshotName, Why
 from tests.edge.page_station import TOKEN, PageStation, wait_until
 from tests.small_bundle import write_pictures
 
@@ -417,6 +419,30 @@ def test_a_viewer_that_never_reads_and_one_that_never_asks_change_nothing(
 
         assert station.page_process.memory_info().rss < memory + 64 * 2**20
         assert station.status()["status"]["condition"] == "online"
+
+
+def test_viewers_that_take_no_large_picture_take_no_memory(station: PageStation) -> None:
+    verdict_id = "01a20a8b-e623-7a43-9125-03f2af0aacac"
+    name = SnapshotName(verdict_id, Why.NOK)
+    path = name.path(station.folder / "snapshots", SnapshotName.PICTURE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(32 * 2**20)
+    before = station.page_process.memory_info().rss
+    port = int(station.address.rpartition(":")[2])
+    with ExitStack() as stack:
+        for _ in range(10):
+            viewer = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            viewer.sendall(
+                f"GET /pictures/{verdict_id}/picture HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+            assert viewer.recv(12) == b"HTTP/1.1 200"
+
+        assert station.page_process.memory_info().rss < before + 64 * 2**20
+
+    whole = station.get(f"/pictures/{verdict_id}/picture")
+    assert (len(whole.content), whole.headers["content-length"]) == (32 * 2**20, str(32 * 2**20))
+    path.unlink()
 
 
 def test_pictures_are_only_drawn_while_somebody_watches(station: PageStation) -> None:
