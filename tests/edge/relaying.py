@@ -9,12 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.config import MqttSettings
-from edge.frame import Frame
-from edge.inspection.inspector import Durations, Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.records import Backlog, Entry, RecordKind, Row
@@ -24,30 +19,12 @@ from edge.messaging.control import ControlMessages
 from edge.messaging.event import Event, event_payload
 from edge.messaging.publisher import Intervals, MqttPublisher
 from edge.messaging.state import Condition, State
-from edge.messaging.verdict import StationIdentity, Verdict, new_id, payload
+from edge.messaging.verdict import new_id, payload
 from edge.station.worker import Failures, Worker
 from tests.edge.broker import GENEROUS_S, Messages
+from tests.edge.sample_verdict import IDENTITY, sample_verdict
 
 STATION = "site/line/cell/top"
-IDENTITY = StationIdentity(
-    simulated=True,
-    trigger_source="free_run",
-    model_name="part",
-    model_version="20260101T000000Z",
-    model_sha256="a" * 64,
-    precision="fp32/f32",
-    device="CPU",
-    runtime="openvino 2026.1.0",
-    config_sha256="b" * 64,
-)
-GOOD = Inspection(
-    Decision(Result.OK, Reason.SCORE_BELOW),
-    threshold=20.0,
-    pixel_threshold=20.0,
-    score=2.0,
-    normalized_score=0.32,
-    durations=Durations(1_000_000, 2_500_000, 300_000),
-)
 
 
 class Told(logging.Handler):
@@ -187,16 +164,7 @@ class RelayedJournal:
         self.failures.raise_first()
 
 
-def _verdict() -> dict[str, Any]:
-    frame = Frame(np.full((120, 160, 3), 90, np.uint8), 7, 1_000_000_000, 0)
-    verdict = Verdict(
-        new_id(0), GOOD, frame, frame.captured_ns + 12_000_000, 1_767_225_600 * 10**9,
-        frame.captured_ns + 5_000_000,
-    )  # fmt: skip
-    return payload(verdict, IDENTITY, session=None)
-
-
-VERDICT = _verdict()
+VERDICT = payload(sample_verdict(), IDENTITY, session=None)
 
 
 Relaying = Callable[..., RelayedJournal]

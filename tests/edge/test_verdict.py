@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from edge.frame import Frame, FrameStatus, Pixels, Telemetry
-from edge.inspection.inspector import Durations, Inspection
+from edge.inspection.inspector import Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.messaging.clock_sync import STA_UNSYNC, ClockSource, ClockSync, clock_sync, read_timex
@@ -30,50 +30,20 @@ from edge.messaging.verdict import (
     payload,
     to_json,
 )
+from tests.edge.sample_verdict import GOOD, IDENTITY, SECOND_NS
+from tests.edge.sample_verdict import sample_verdict as verdict
 
 EIGHT_KIB = 8192
 SCHEMA = json.loads(
     resources.files("edge.messaging").joinpath("schemas/verdict-1.json").read_text("utf-8")
 )
 VALIDATOR = Draft202012Validator(SCHEMA)
-SECOND_NS = 1_000_000_000
-
-IDENTITY = StationIdentity(
-    simulated=True,
-    trigger_source="free_run",
-    model_name="bottle",
-    model_version="2026-01-01T00:00:00Z",
-    model_sha256="a" * 64,
-    precision="fp32/f32",
-    device="CPU",
-    runtime="openvino 2026.1.0",
-    config_sha256="b" * 64,
-)
-GOOD = Inspection(
-    Decision(Result.OK, Reason.SCORE_BELOW),
-    threshold=20.0,
-    pixel_threshold=20.0,
-    score=2.0,
-    normalized_score=0.32,
-    durations=Durations(1_000_000, 2_500_000, 300_000),
-)
 REGION = Region(x=10, y=20, width=30, height=40, area_px=900, peak=0.75)
 
 
 def frame(pixels: Pixels | None = None, source: str | None = None, **changes: Any) -> Frame:
     grey = np.full((120, 160, 3), 90, np.uint8)
     return Frame(grey if pixels is None else pixels, 7, SECOND_NS, 0, source=source, **changes)
-
-
-def verdict(inspection: Inspection = GOOD, of: Frame | None = None) -> Verdict:
-    return Verdict(
-        id=new_id(1_767_225_600 * SECOND_NS),
-        inspection=inspection,
-        frame=of or frame(),
-        decided_ns=SECOND_NS + 12_000_000,
-        decided_utc_ns=1_767_225_600 * SECOND_NS + 123_456_789,
-        inspection_started_ns=SECOND_NS + 5_000_000,
-    )
 
 
 def failed(reason: Reason, detail: str = "Check the lamp.") -> Inspection:
