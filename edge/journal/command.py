@@ -1,5 +1,6 @@
 """``edge-run --journal``: look into a journal, export it, verify it."""
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -65,9 +66,13 @@ def _overview(path: Path) -> str:
 
 
 def _line(row: Row) -> str:
+    what, of, detail = row.result or "", row.part_id or "", ""
+    if row.kind is RecordKind.EVENT:
+        event = json.loads(row.payload)
+        what, of, detail = event["severity"], event["kind"], f"  {event['detail']}"
     return (
         f"{utc_text(row.created_utc_ns)}  {row.kind.value:<7} {row.seq:>8}  "
-        f"{row.result or '':<13} {row.part_id or '':<20} {delivery(row)}"
+        f"{what:<13} {of:<20} {delivery(row)}{detail}"
     )
 
 

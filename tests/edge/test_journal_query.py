@@ -174,6 +174,14 @@ def test_the_command_shows_the_newest_records_in_order(folder: Path) -> None:
     assert [line.split()[2] for line in said[1:]] == ["10", "11"]
 
 
+def test_the_command_says_what_an_event_is_about(folder: Path) -> None:
+    said: list[str] = []
+
+    run_journal_command(folder, Query(kind=RecordKind.EVENT), say=said.append)
+
+    assert said[1].split()[1:] == ["event", "1", "alarm", "camera_lost", "acknowledged", "gone"]
+
+
 def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
