@@ -315,8 +315,9 @@ class SupervisedCamera:
         frame = replace(self._freshness.judged(frame), epoch=self._epoch)
         fresh = frame.status not in NOT_NEW
         with self._changed:
-            if not self._supervision.open:
-                return  # it came after the loss was told, and may be of before
+            # After the loss was told it may be of before; a source that waits gives none twice.
+            if not self._supervision.open and not self.can_wait:
+                return
             self._tell(self._supervision.pictured(self._clock_ns(), fresh, frame.detail))
             if self.can_wait:
                 self._changed.wait_for(lambda: self._handover.has_room or self._closing)

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.cameras import watched_folder
 from edge.cameras.arrivals import Arrivals, Stamp
 from edge.cameras.opening import open_camera, supervised_camera
 from edge.cameras.supervision import CameraState
 from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraUriInvalid
-from edge.frame import Frame, FrameStatus
+from edge.frame import Frame, FrameStatus, Pixels
+from edge.pictures import read_picture
 from tests.edge.supervised_line import SupervisedLine
 from tests.small_bundle import good_picture, write_pictures
 
@@ -177,6 +179,23 @@ def test_a_picture_that_never_becomes_whole_is_incomplete(
 
     assert frame.status is FrameStatus.INCOMPLETE and frame.pixels.size == 0
     assert "not a complete picture" in frame.detail
+
+
+def test_a_picture_that_takes_longer_to_read_than_the_folder_may_be_silent_is_given_all_the_same(
+    folder: Path, line: SupervisedLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def over_a_slow_network(path: Path) -> Pixels:
+        time.sleep(2.0 if path.name == "slow.png" else 0.0)  # longer than lost_after_s
+        return read_picture(path)
+
+    monkeypatch.setattr(watched_folder, "read_picture", over_a_slow_network)
+    (folder / "slow.png").write_bytes(encoded(1))
+    line.read_until_state(LOST)
+    line.read_frames(1)
+    (folder / "next.png").write_bytes(encoded(2))
+    line.read_frames(1)
+
+    assert names(line.frames) == ["slow.png", "next.png"]
 
 
 def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_back(
