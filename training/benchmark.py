@@ -98,8 +98,20 @@ def category_of(fit: FitConfig) -> str:
     return fit.data.category or fit.data.path.resolve().name
 
 
-def run_benchmark(opened: OpenStudy, fits: Sequence[FitConfig]) -> list[Row]:
+def checkpoint_name(fit: FitConfig) -> str:
+    """Return the file name of a fit's checkpoint, such as ``padim-resnet18-bottle-0``."""
+    needs_backbone = find_algorithm(fit.algorithm).model_class().needs_backbone
+    parts = [fit.algorithm, *([fit.backbone] if needs_backbone else []), category_of(fit)]
+    return f"{'-'.join(parts)}-{fit.seed}.safetensors"
+
+
+def run_benchmark(
+    opened: OpenStudy, fits: Sequence[FitConfig], keep: Path | None = None
+) -> list[Row]:
     """Make the fits that nobody has made yet, and return all rows.
+
+    Args:
+        keep: folder for the checkpoints of the fits made here; None forgets them.
 
     Raises:
         StudyUnreachable: the study's database was lost.
@@ -124,7 +136,7 @@ def run_benchmark(opened: OpenStudy, fits: Sequence[FitConfig]) -> list[Row]:
             *(len(opened.trials(TrialState.COMPLETE)) + 1, len(by_key)),
             *(fit.algorithm, fit.backbone, category_of(fit)),
         )
-        result = run_trial(fit, on_test=True)
+        result = run_trial(fit, True, None if keep is None else keep / checkpoint_name(fit))
         for name, value in result.items():
             trial.set_user_attr(name, value)
         return float(result["image_auroc"] or 0.0)

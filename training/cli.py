@@ -208,6 +208,9 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     )
     benchmark.add_argument("--device", choices=DEVICES)
     benchmark.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the checkpoint of every fit made here"
+    )
+    benchmark.add_argument(
         "-o",
         "--output",
         type=Path,

@@ -27,11 +27,12 @@ class TrialFailed(StationError):
     """A fit of a study failed; the message is that of the fit."""
 
 
-def run_trial(config: FitConfig, on_test: bool) -> dict[str, Any]:
+def run_trial(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[str, Any]:
     """Fit in a child process and return its figures.
 
     Args:
         on_test: judge by the test pictures; else by the validation pictures, as a search must.
+        keep: checkpoint to write; None forgets the model.
 
     Returns:
         ``SplitMetrics`` of the pictures judged by, and backbone, fit_s, infer_ms, model_mib,
@@ -40,7 +41,11 @@ def run_trial(config: FitConfig, on_test: bool) -> dict[str, Any]:
     Raises:
         TrialFailed: the fit ended with an error, or was killed.
     """
-    request = {"config": config.model_dump(mode="json"), "on_test": on_test}
+    request = {
+        "config": config.model_dump(mode="json"),
+        "on_test": on_test,
+        "keep": None if keep is None else str(keep.resolve()),
+    }
     child = subprocess.Popen(
         [sys.executable, "-m", "training.trial"],
         stdin=subprocess.PIPE,
@@ -81,12 +86,14 @@ def run_trial(config: FitConfig, on_test: bool) -> dict[str, Any]:
     return dict(result)
 
 
-def measure(config: FitConfig, on_test: bool) -> dict[str, Any]:
+def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[str, Any]:
     """Fit in this process and return its figures.
 
     Raises:
-        StationError: a setting, the weights or the data cannot be used.
+        StationError: a setting, the weights or the data cannot be used, or the disk refuses the
+            checkpoint to keep.
     """
+    from training.checkpoint import save_checkpoint
     from training.data.opening import open_splits, open_test
     from training.evaluation import TorchPredictor
     from training.fitted import fitted
@@ -99,6 +106,8 @@ def measure(config: FitConfig, on_test: bool) -> dict[str, Any]:
     checkpoint = fitted(config)
     fit_s = time.perf_counter() - started
     peak_mib = peak_bytes() / _MIB
+    if keep is not None:
+        save_checkpoint(keep, checkpoint)
     description, model = checkpoint.description, checkpoint.model
     device = find_device(config.device)
     predictor = TorchPredictor(model, description.input, device)
@@ -165,7 +174,8 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         config = FitConfig.model_validate_json(json.dumps(request["config"]))
-        result = measure(config, request["on_test"])
+        keep = request["keep"] and Path(request["keep"])
+        result = measure(config, request["on_test"], keep)
     except StationError as error:
         result = {"error": str(error)}
     except MemoryError:

@@ -16,6 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from training.benchmark import COLUMNS, plan
+from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
 from training.errors import SettingError
@@ -79,10 +80,21 @@ def finished(
 ) -> tuple[Path, list[str], str]:
     table = tmp_path_factory.mktemp("benchmark") / "new" / "table.csv"
     options = arguments(data, weights, table, "--algorithms", "patchcore,padim")
-    options += ["--set", "patchcore.bank_size=40"]
+    options += ["--set", "patchcore.bank_size=40", "--keep", str(table.parent / "kept")]
     code, out, err = run(*options)
     assert code == 0, err
     return table, options, out
+
+
+def test_checkpoints_are_kept_under_names_that_tell_them_apart(
+    finished: tuple[Path, list[str], str],
+) -> None:
+    kept = finished[0].parent / "kept"
+    names = sorted(path.name for path in kept.iterdir())
+    assert names == ["padim-small-slopes-0.safetensors", "patchcore-small-slopes-0.safetensors"]
+    loaded = load_checkpoint(kept / names[1])
+    assert loaded.description.algorithm == "patchcore"
+    assert loaded.description.training.hyperparameters["bank_size"] == 40
 
 
 def test_the_table_has_accuracy_times_size_and_memory(

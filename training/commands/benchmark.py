@@ -18,13 +18,15 @@ from training.studies import StudyPlace, open_study
 def run(arguments: argparse.Namespace) -> int:
     """Make the fits that are missing, and write the table."""
     prepare_output(arguments.output)
+    if arguments.keep is not None:
+        prepare_output(arguments.keep / "any.safetensors")
     fits = [
         fit
         for base in _bases(arguments)
         for fit in plan(base, arguments.algorithms, arguments.backbones, arguments.seeds)
     ]
     opened = open_study(study_place(arguments, arguments.output.stem))
-    rows = run_benchmark(opened, fits)
+    rows = run_benchmark(opened, fits, arguments.keep)
     written = write_benchmark(arguments.output, rows, command_line())
     for row in rows:
         print(_told(row))
