@@ -1,7 +1,6 @@
 """``make bench``: the frame path in figures, as a table and as ``build/bench.json``.
 
-Everything is measured on this machine, alone and in interleaved pairs. A figure that cannot be
-measured yet is null, with the reason beside it.
+Everything is measured on this machine, alone and in interleaved pairs.
 """
 
 import json
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from edge.station.benchmark import (
 )
 from edge.station.tuning import candidate_plans, measure, pc_identity, usable_cores
 from tests.bench.bundles import make_bundles
+from tests.bench.core_set import core_set_times
 from tests.edge.broker import Broker
 from tests.edge.relaying import RelayedJournal
 from training.data.rendered import render_part
@@ -46,11 +47,11 @@ FRAMES = BUILD / "bench" / "frames"
 
 def main() -> int:
     cv2.setNumThreads(1)
-    whole_path, tiled_path = make_bundles(BUILD / "bench")
+    whole_path, tiled_path, int8_path = make_bundles(BUILD / "bench")
     whole, tiled = load_bundle(whole_path), load_bundle(tiled_path)
     details: dict[str, Any] = {"pc": pc_identity(), "pairs": PAIRS}
-    say(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, FP32, 256×256; {PAIRS} pairs")
-    figures: dict[str, float | None] = {}
+    say(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, 256×256; {PAIRS} pairs")
+    figures: dict[str, float] = {}
 
     network = Network(whole, "CPU", RunPlan())
     for width, height in ((640, 480), (1600, 1200), (2448, 2048)):
@@ -63,8 +64,9 @@ def main() -> int:
             f"(least {pair.extra_min_ms:.2f})"
         )
     figures["untiled_fp32_p50_ratio"] = details["untiled_640x480"]["ratio_median"]
-    figures["untiled_int8_p50_extra_ms"] = None
-    details["untiled_int8_p50_extra_ms"] = "INT8 bundles are not exported yet"
+    quick = Network(load_bundle(int8_path), "CPU", RunPlan())
+    figures["untiled_int8_p50_extra_ms"] = int8_extra(quick, details)
+    figures["int8_over_fp32"] = int8_ratio(quick, network, details)
     figures["untiled_1600x1200_extra_ms"] = details["untiled_1600x1200"]["extra_median_ms"]
 
     figures["tiled_2448x2048_ratio"] = tiles(tiled, details)
@@ -74,12 +76,42 @@ def main() -> int:
     several_cameras(whole_path, details)
     figures["rss_growth_100k"] = memory_growth(details)
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
+    figures["core_set_speedup"] = core_set(whole_path, details)
 
     result = {**figures, "details": details}
     BUILD.mkdir(exist_ok=True)
     (BUILD / "bench.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     say(f"written to {BUILD / 'bench.json'}")
     return 0
+
+
+def int8_extra(network: Network, details: dict[str, Any]) -> float:
+    """Return what the path adds to the bare INT8 network, in milliseconds."""
+    pair = latency_pair(network, part(640, 480), PAIRS)
+    details["untiled_640x480_int8"] = pair.as_json()
+    say(
+        f"untiled 640×480, INT8: bare {pair.bare_p50_ms:.2f} ms, frame to verdict "
+        f"{pair.path_p50_ms:.2f} ms, extra {pair.extra_median_ms:.2f} ms"
+    )
+    return round(pair.extra_median_ms, 4)
+
+
+def int8_ratio(int8: Network, fp32: Network, details: dict[str, Any]) -> float:
+    """Return the time of the bare INT8 network / that of the FP32 one."""
+    prepared = prepared_pieces(part(640, 480), fp32.manifest)[0]
+    requests = [network.new_request() for network in (fp32, int8)]
+    for request in requests:
+        np.copyto(request.get_tensor("pictures").data[0], prepared)
+    pair = paired(requests[0].infer, requests[1].infer, PAIRS)
+    details["int8_over_fp32"] = {
+        "fp32_ms": round(pair.bare_p50_ms, 3),
+        "int8_ms": round(pair.path_p50_ms, 3),
+    }
+    say(
+        f"bare network: FP32 {pair.bare_p50_ms:.2f} ms, INT8 {pair.path_p50_ms:.2f} ms, "
+        f"ratio {pair.ratio_median:.3f}"
+    )
+    return round(pair.ratio_median, 4)
 
 
 def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
@@ -255,6 +287,18 @@ def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
     details["ready_s"] = [round(value, 3) for value in seconds]
     say(f"ready after {ready_s:.2f} s, resident {rss_mib:.0f} MiB")
     return round(ready_s, 3), round(rss_mib, 1)
+
+
+def core_set(bundle: Path, details: dict[str, Any]) -> float:
+    """Return how many times faster the core-set is picked than by the textbook's loop."""
+    result = core_set_times(bundle.with_suffix(".safetensors"), BUILD / "bench" / "parts")
+    details["core_set"] = asdict(result)
+    say(
+        f"core-set of {result.picks} from {result.vectors} patch vectors: {result.ours_s:.1f} s, "
+        f"one by one {result.textbook_s:.1f} s, {result.speedup:.1f} times faster, "
+        f"{result.same} picks the same"
+    )
+    return round(result.speedup, 4)
 
 
 def wait_for(holds: Callable[[str], bool], lines: Any) -> None:
