@@ -97,7 +97,10 @@ class PageStation:
 
     def wait_for_page(self, count: int = 1) -> None:
         """Wait until the page was served for the ``count``-th time, and answers."""
-        wait_until(lambda: len(ADDRESS.findall(self.log)) >= count, f"the page\n{self.log}")
+        try:
+            wait_until(lambda: len(ADDRESS.findall(self.log)) >= count, "the page")
+        except AssertionError as error:
+            raise AssertionError(self.log) from error
         self.address = ADDRESS.findall(self.log)[-1]
         wait_until(lambda: self.get("/livez").status_code == 200, "the page answers")
 

@@ -1,6 +1,6 @@
 // Small helpers: elements, numbers and times as people read them, requests.
 
-import { language, t } from "./texts.js";
+import { language, own, t } from "./texts.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -79,8 +79,13 @@ const PATIENCE_MS = 15000;
 export async function get(path) {
   const answer = await fetch(path, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
   const content = await answer.json();
-  if (!answer.ok) throw new Error(content.error ?? answer.statusText);
+  if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
   return content;
+}
+
+// What the station says is English; in another language what it means comes first.
+function refusal(status, why) {
+  return new Error(own(`answer_${status}`) ? `${t(`answer_${status}`)} (${why})` : why);
 }
 
 // Who acts: named by the reverse proxy, or by whoever has the token; nobody while the page is locked.
@@ -94,7 +99,7 @@ export async function act(name, asked = {}, secret = token) {
   if (secret) headers.authorization = `Bearer ${secret}`;
   const answer = await fetch(`/api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
   const content = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(content.error ?? answer.statusText), { status: answer.status });
+  if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
   return content.done;
 }
 

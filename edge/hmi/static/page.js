@@ -26,6 +26,7 @@ async function main() {
   $("theme").addEventListener("click", switchTheme);
   $("language").addEventListener("click", switchLanguage);
   addEventListener("hashchange", show);
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
   document.addEventListener("visibilitychange", () => (document.hidden ? lookAway() : listen()));
   labelLanguage();
   show();

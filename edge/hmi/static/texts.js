@@ -21,7 +21,7 @@ const en = {
   events: "Events", token: "Token", unlock_explain: "Actions need the station's token (hmi.token_file). It stays in this page until you close it.",
   cancel: "Cancel", unlock_ok: "Unlock", threshold_explain: "Parts at or above the line are rejected. Move it to see how the last 1,000 parts of this model would have been decided; nothing changes before you apply it.",
   OK: "OK", NOK: "NOK", NOT_DECIDABLE: "UNSURE", ERROR: "ERROR", WAIT: "WAIT",
-  score_below: "Good: score below the threshold", score_above: "Reject: anomaly found", near_threshold: "Too close to the threshold",
+  score_below: "Good: below threshold", score_above: "Reject: anomaly found", near_threshold: "Too close to the threshold",
   frame_incomplete: "Picture incomplete", frame_stale: "Picture too old", frame_frozen: "Camera repeats a picture", frame_late: "Picture came too late",
   exposure_out_of_range: "Exposure out of range", blur_or_dark: "Picture dark or blurred", camera_lost: "Camera lost", model_error: "Model gave no number",
   timeout: "Picture never came", overrun: "Parts come too fast", internal: "Defect of the software",
@@ -85,7 +85,9 @@ const ko = {
   events: "이벤트", token: "토큰", unlock_explain: "조작에는 스테이션의 토큰(hmi.token_file)이 필요합니다. 이 페이지를 닫을 때까지만 보관됩니다.",
   cancel: "취소", unlock_ok: "잠금 해제", threshold_explain: "선 이상인 부품은 불합격입니다. 선을 움직이면 이 모델의 최근 1,000개 부품이 어떻게 판정되었을지 보여 줍니다. 적용하기 전에는 아무것도 바뀌지 않습니다.",
   OK: "OK", NOK: "NOK", NOT_DECIDABLE: "판정 보류", ERROR: "오류", WAIT: "대기",
-  score_below: "양품: 점수가 임계값 미만", score_above: "불량: 이상 발견", near_threshold: "임계값에 너무 가까움",
+  answer_401: "토큰이 없거나 맞지 않습니다.", answer_403: "여기서는 조작할 수 없습니다.", answer_404: "찾을 수 없습니다.", answer_409: "지금은 할 수 없습니다.",
+  answer_422: "입력이 맞지 않거나 검색 범위가 너무 넓습니다.", answer_429: "요청이 너무 많습니다. 1분 후 다시 시도하십시오.", answer_503: "지금은 응답할 수 없습니다.", answer_504: "스테이션이 응답하지 않았습니다.",
+  score_below: "양품: 임계값 미만", score_above: "불량: 이상 발견", near_threshold: "임계값에 너무 가까움",
   frame_incomplete: "영상이 불완전함", frame_stale: "영상이 오래됨", frame_frozen: "카메라가 같은 영상을 반복함", frame_late: "영상이 늦게 도착함",
   exposure_out_of_range: "노출이 범위를 벗어남", blur_or_dark: "영상이 어둡거나 흐림", camera_lost: "카메라 연결 끊김", model_error: "모델이 값을 내지 못함",
   timeout: "영상이 오지 않음", overrun: "부품이 너무 빨리 들어옴", internal: "소프트웨어 결함",
@@ -147,3 +149,6 @@ export function t(key, values = {}) {
 }
 
 export const known = (key) => key in en;
+
+// Whether the language that is shown has a word of its own.
+export const own = (key) => key in languages[current];
