@@ -58,7 +58,7 @@ class SupervisedCamera:
     Frames and changes of state reach the reader in one order: ``on_change`` of a loss is called
     after the last frame before it, and of a recovery before the first frame after it. When the
     reader falls behind, the oldest frames are dropped and counted, and the numbers of the others
-    show it; of a source that can wait none is dropped, it waits.
+    show it; of a source that can wait none is dropped, not even one that comes after its loss.
 
     Attributes:
         dropped: frames that the reader did not take in time.
@@ -315,9 +315,8 @@ class SupervisedCamera:
         frame = replace(self._freshness.judged(frame), epoch=self._epoch)
         fresh = frame.status not in NOT_NEW
         with self._changed:
-            # After the loss was told it may be of before; a source that waits gives none twice.
             if not self._supervision.open and not self.can_wait:
-                return
+                return  # it came after the loss was told, and may be of before
             self._tell(self._supervision.pictured(self._clock_ns(), fresh, frame.detail))
             if self.can_wait:
                 self._changed.wait_for(lambda: self._handover.has_room or self._closing)

@@ -4,13 +4,14 @@ A camera that another program has is not touched, above all not that of a statio
 """
 
 import errno
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.camera_settings import TriggerSettings
 from edge.cameras import gvcp
-from edge.cameras.camera import CameraReport, EndOfPictures, LiveCamera
+from edge.cameras.camera import CameraReport, EndOfPictures
 from edge.cameras.freshness import Freshness
 from edge.cameras.opening import CameraKind, checked_kind, live_camera_opener, open_camera
 from edge.config import CameraSettings
@@ -188,9 +189,8 @@ def _live(settings: CameraSettings, limits: Limits) -> Findings:
     """Open a camera as the station does, but running free, and count what it loses."""
     running_free = settings.model_copy(update={"trigger": TriggerSettings()})
     supervision = settings.supervision
-    with_camera = _Opened(live_camera_opener(settings.uri, running_free))
     try:
-        with with_camera as camera:
+        with closing(live_camera_opener(settings.uri, running_free)()) as camera:
             # Cameras know their counters only after they have given something.
             test = loss_test(
                 camera,
@@ -206,20 +206,6 @@ def _live(settings: CameraSettings, limits: Limits) -> Findings:
     yield loss_finding(test, limits)
     yield from _counted(report)
     return test.newest
-
-
-class _Opened:
-    """Opens a camera and closes it again, whatever happens between."""
-
-    def __init__(self, opener: Callable[[], LiveCamera]) -> None:
-        self._opener = opener
-
-    def __enter__(self) -> LiveCamera:
-        self._camera = self._opener()
-        return self._camera
-
-    def __exit__(self, *_: object) -> None:
-        self._camera.close()
 
 
 def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
@@ -296,7 +282,7 @@ def _triggers(settings: CameraSettings, limits: Limits) -> Iterator[Finding]:
     if trigger.mode == "free_run":
         return
     try:
-        with _Opened(live_camera_opener(settings.uri, settings)) as camera:
+        with closing(live_camera_opener(settings.uri, settings)()) as camera:
             if trigger.mode == "software":
                 yield trigger_finding(
                     trigger_test(camera, limits.triggers, trigger.frame_timeout_ms),
