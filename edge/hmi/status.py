@@ -28,7 +28,7 @@ class Sources:
         simulated: the pictures come from files or a fake camera.
         condition: ``starting``, ``online``, ``degraded`` or ``stopped``.
         camera: None for files.
-        queues: items that wait, by queue.
+        queues: items that wait, by queue; the journal's comes from ``recording``.
         handshake: counts of the hand-shake.
     """
 
@@ -71,7 +71,7 @@ class Sources:
             "model": _model(self.model),
             "run": _run(tally := self.tally()),
             "skipped": tally.skipped if tally else 0,
-            "queues": dict(self.queues()),
+            "queues": {**self.queues(), "journal": self.recording.waiting},
             "handshake": dict(self.handshake()),
         }
 

@@ -90,6 +90,11 @@ class Recording:
         return self._journal.journal if self._journal else None
 
     @property
+    def waiting(self) -> int:
+        """Records that were accepted and are not committed yet."""
+        return self._journal.writer.waiting if self._journal else 0
+
+    @property
     def network(self) -> Network | None:
         """The connection to the broker, after ``start``."""
         return self._network
