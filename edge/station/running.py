@@ -6,7 +6,6 @@ from pathlib import Path
 
 from edge.config import Settings
 from edge.errors import CameraLost, ConfigurationError, StationError
-from edge.frame import Frame
 from edge.hmi.status import Sources
 from edge.hmi.wiring import Onlooker, onlookers, with_overrides
 from edge.messaging.announcements import Metrics
@@ -14,17 +13,15 @@ from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.state import JournalReport, StationReport
 from edge.messaging.verdict import PictureAddresses, Recipe, Verdict, payload
 from edge.station import reports
+from edge.station.assembly import mailbox_of, rules_of, source_of, triggering_of
 from edge.station.camera_watch import CameraWatch
 from edge.station.control import Control, Deeds
 from edge.station.drift_watch import DriftWatch
-from edge.station.handshake import Handshake
 from edge.station.health import Health
 from edge.station.heartbeat import Heartbeats
-from edge.station.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.models import StationModel
-from edge.station.mqtt_port import MqttPort
 from edge.station.network import DELIVERY_LIMIT_S, STOP_DELIVERY_LIMIT_S
-from edge.station.parts import Input, Pairing, Rules, Source
+from edge.station.parts import Input
 from edge.station.pictures import OverlayWriter
 from edge.station.recording import Recording
 from edge.station.service_manager import ServiceManager
@@ -35,7 +32,7 @@ from edge.station.stopper import Stopper
 from edge.station.tally import Tally
 from edge.station.triggering import Triggering
 from edge.station.watchdog import Watchdog, end_process
-from edge.station.work import Beats, Exposure, Line, StationRules
+from edge.station.work import Beats, Line
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -121,14 +118,20 @@ class Running:
             settings,
             self._tuning,
             camera.simulated,
-            self._exchange,
-            self._newest,
-            self._reread,
-            self._recording.event,
+            exchange=lambda line: self._built.exchange(line),
+            trial=lambda: self._station.newest if self._station else None,
+            reread=self._reread,
+            record_event=self._recording.event,
             on_changed=self._tell_meta,
         )
         self._tell_meta()
-        self._triggering = self._made_triggering()
+        self._triggering = triggering_of(
+            settings,
+            model.recipe,
+            self._recording.network,
+            self._watch.trigger,
+            self._recording.event,
+        )
         self._drift = DriftWatch(
             lambda: model.store.current.bundle,
             settings.drift,
@@ -136,18 +139,15 @@ class Running:
             self._recording.event,
         )
         line = model.line()
-        self._mailbox = _mailbox(settings, camera.can_wait, len(line.inspectors))
+        most_parts = 1 if self._once and self._watch.status is not None else None
+        self._mailbox = mailbox_of(settings, camera.can_wait, len(line.inspectors))
         self._station = Station(
             camera,
             self._mailbox,
             line,
             self._sinks(line),
             self._failures,
-            StationRules(
-                deadline_ms=settings.decision.deadline_ms,
-                max_age_ms=None if camera.can_wait else settings.camera.supervision.max_age_ms,
-                most_parts=1 if self._once and self._watch.status is not None else None,
-            ),
+            rules_of(settings, camera.can_wait, most_parts),
             triggering=self._triggering,
             beats=Beats.of(
                 self._heartbeats,
@@ -234,12 +234,6 @@ class Running:
     def _ending(self) -> bool:
         return self._stopper.stopped or self._failures.any()
 
-    def _newest(self) -> Frame | None:
-        return self._station.newest if self._station else None
-
-    def _exchange(self, line: Line) -> None:
-        self._built.exchange(line)
-
     # What happens to verdicts.
 
     def _sinks(self, line: Line) -> list[Sink]:
@@ -290,30 +284,8 @@ class Running:
 
     # Triggers and commands.
 
-    def _made_triggering(self) -> Triggering | None:
-        trigger, network = self._settings.camera.trigger, self._recording.network
-        pairing = _pairing(self._settings)
-        if pairing is None:
-            return None
-        rules = Rules(
-            pairing=pairing,
-            slots=self._settings.handshake.slots,
-            result_hold_ms=self._settings.handshake.result_hold_ms,
-            frame_timeout_ms=trigger.frame_timeout_ms,
-            deadline_ms=self._settings.decision.deadline_ms,
-            recipe=self._loaded.recipe,
-        )
-        ports = []
-        if network:
-            ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
-        return Triggering(Handshake(rules), ports, self._watch.trigger, self._recording.event)
-
     def _control(self) -> Control:
         loaded, triggering = self._loaded, self._triggering
-        source = None
-        if self._settings.camera.trigger.by_message:
-            software = self._settings.camera.trigger.mode == "software"
-            source = Source.SOFTWARE if software else Source.HARDWARE
         return Control(
             self._recording.messages,
             Deeds(
@@ -324,7 +296,7 @@ class Running:
                 set_recipe=self._set_recipe,
                 snapshot=self._keep_next if self._snapshots else None,
             ),
-            source,
+            source_of(self._settings),
             lambda: loaded.recipe,
             self._recording.journal,
             self._recording.answer,
@@ -424,23 +396,3 @@ class Running:
         return reports.metrics(
             self._station.tally(), watch.status, watch.dropped, counts, journal_waiting
         )
-
-
-def _mailbox(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Exposure]:
-    policy = settings.camera.policy
-    triggered = settings.camera.trigger.mode != "free_run"
-    if not triggered and (policy == "latest" or (policy == "auto" and not can_wait)):
-        return LatestMailbox()
-    if can_wait:
-        # One picture for each inspector is enough; more would only wait.
-        return EveryMailbox(inspectors, room_limit_s=None)
-    return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
-
-
-def _pairing(settings: Settings) -> Pairing | None:
-    trigger = settings.camera.trigger
-    if trigger.mode == "software":
-        return Pairing.SOFTWARE
-    if trigger.mode == "hardware":
-        return Pairing.ANNOUNCED if trigger.announced else Pairing.EVERY_FRAME
-    return None
