@@ -176,7 +176,7 @@ def _journal(options: argparse.Namespace) -> int:
 
 
 def _check(settings: "Settings", config: Path | None) -> str:
-    from edge.cameras.opening import camera_kind
+    from edge.cameras.opening import checked_kind
     from edge.config import CREDENTIALS, granted, read_password
     from edge.manifest import load_bundle
     from edge.messaging.tls import tls_of
@@ -186,7 +186,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
 
     key = settings.model.public_key
     manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
-    kind = camera_kind(settings.camera.uri)
+    kind = checked_kind(settings.camera)
     own = settings.decision.image_threshold
     threshold, source = (manifest.threshold.image, "bundle") if own is None else (own, "station")
     folder = journal_folder_seen_from(config, settings)
