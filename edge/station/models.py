@@ -16,13 +16,16 @@ from edge.manifest import Bundle
 from edge.messaging.event import Datum, Event
 from edge.messaging.verdict import Recipe, StationIdentity, Verdict
 from edge.station.inspectors import inspectors_of, run_plan
-from edge.station.model_swap import Model, ModelStore, load_model
+from edge.station.model_swap import Change, Model, ModelStore, Outcome, load_model
 from edge.station.settings_change import check_exchangeable
 from edge.station.work import Line
 
 
 class ModelExchangeFailed(ModelError):
-    """Another model or other settings were not taken over; the station goes on as it was."""
+    """Another model or other settings were not taken over; the station goes on as it was.
+
+    The journal has it as an event already.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +97,9 @@ class StationModel:
                 was changed.
         """
         if not self._reloading.acquire(blocking=False):
-            raise ModelExchangeFailed(
-                "the settings are being taken over already. Ask again when that is done."
-            )
+            detail = "the settings are being taken over already. Ask again when that is done."
+            self._record_event(Outcome(Change.BUSY, detail).event())
+            raise ModelExchangeFailed(detail)
         try:
             return self._reload()
         finally:

@@ -19,7 +19,7 @@ from edge.station.control import Control, Deeds
 from edge.station.drift_watch import DriftWatch
 from edge.station.health import Health
 from edge.station.heartbeat import Heartbeats
-from edge.station.models import StationModel
+from edge.station.models import ModelExchangeFailed, StationModel
 from edge.station.network import DELIVERY_LIMIT_S, STOP_DELIVERY_LIMIT_S
 from edge.station.parts import Input
 from edge.station.pictures import OverlayWriter
@@ -104,6 +104,7 @@ class Running:
             back=lambda: self._built.camera_back(),
             give_up=lambda: self._built.stop(),
             on_known=lambda: self._tell_health(tuple(self._health.reasons)),
+            state_changed=self._recording.state_changed,
         )
 
     def start(self) -> None:
@@ -323,6 +324,8 @@ class Running:
         try:
             with self.manager.more_time(RELOAD_LIMIT_S):
                 done = self._loaded.reload()
+        except ModelExchangeFailed:
+            raise
         except StationError as error:
             self._recording.event(Event("reload_refused", Severity.WARNING, str(error)))
             raise
@@ -335,8 +338,8 @@ class Running:
             try:
                 done = self._reload()
                 log.info("reloaded: %s", done["changed"])
-            except StationError as error:
-                log.error("not reloaded: %s", error)
+            except StationError:  # the event before says why
+                log.error("not reloaded; the station goes on as it was")
 
     # What the station says about itself.
 

@@ -110,6 +110,7 @@ def test_a_reload_in_the_middle_of_another_is_refused_and_changes_nothing_of_it(
     go_on.set()
     first.join(GENEROUS_S)
 
+    assert [event.kind for event in site.events] == ["model_busy", "model_exchanged"]
     assert site.model.settings == wanted
     assert site.lines[-1].identity is not None
     assert site.lines[-1].identity.config_sha256 == wanted.sha256
