@@ -31,6 +31,7 @@ class CameraWatch:
         back: Callable[[], None],
         give_up: Callable[[], None],
         on_known: Callable[[], None],
+        state_changed: Callable[[], None],
     ) -> None:
         """Open a source of files, or prepare the supervision of a live camera.
 
@@ -39,6 +40,8 @@ class CameraWatch:
             gone, back: tell the station, in the thread that reads the camera.
             give_up: ends the run.
             on_known: called once, when ``known`` has become true.
+            state_changed: called when it went from one working state to another; of all other
+                changes ``health`` tells.
 
         Raises:
             CameraUriInvalid: nothing that can ever be opened.
@@ -52,6 +55,7 @@ class CameraWatch:
         self._back = back
         self._give_up = give_up
         self._on_known = on_known
+        self._state_changed = state_changed
         self._away = False
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
@@ -111,6 +115,8 @@ class CameraWatch:
                     Event("camera_back", Severity.INFO, "the camera is back", _counts(status))
                 )
             self._away = False
+        elif status.working:
+            self._state_changed()
         self._works = status.working
         if not self.known:
             self.known = True

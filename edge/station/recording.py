@@ -186,6 +186,11 @@ class Recording:
         if self._network:
             self._network.set_reasons(reasons)
 
+    def state_changed(self) -> None:
+        """Say the state again: what is reported with it has changed."""
+        if self._network:
+            self._network.publisher.state_changed()
+
     def set_meta(self, meta: Meta) -> None:
         """Say what the station is."""
         if self._network:

@@ -15,6 +15,7 @@ from tests.small_bundle import defective_picture, good_picture
 from tests.soak import times
 
 NOISE = 2
+STATE_PERIOD_S = 30.0  # in which a state is said again although nothing has changed
 
 
 @pytest.fixture
@@ -146,6 +147,23 @@ def test_the_same_trigger_again_is_answered_and_exposes_nothing(line: StationPro
 
     assert [v["trigger_id"] for v in verdicts] == ["t1", "t2"]
     assert results(verdicts) == ["OK", "NOK"]
+
+
+def test_the_state_says_at_once_that_a_triggered_camera_streams(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="hardware", announced=False)
+    with line:
+        (*_, waiting) = line.states("online")
+        camera.edge()
+        line.verdicts(1)
+        told = line.broker.collect(
+            "/state", lambda seen: seen[-1]["camera"]["state"] == "streaming"
+        )
+
+    assert waiting["camera"]["state"] == "waiting_trigger"
+    assert told[-1]["_arrived_s"] - waiting["_arrived_s"] < STATE_PERIOD_S / 2
+    assert told[-1]["since_utc"] == waiting["since_utc"]  # the station was and is online
 
 
 def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
