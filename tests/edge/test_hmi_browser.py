@@ -6,6 +6,7 @@ Screenshots are kept in ``build/screenshots``.
 import json
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -173,6 +174,31 @@ def test_a_part_is_found_by_its_number_and_shows_all_that_is_known(
     page.locator("#search [name=part_id]").fill("no such part")
     page.locator("#search button").click()
     expect(page.locator("#found-more")).to_have_text("Nothing found.")
+
+
+def test_times_are_those_of_who_looks_wherever_the_station_is(
+    browser: Browser, station: PageStation
+) -> None:
+    page = browser.new_page(timezone_id="Pacific/Kiritimati")  # 14 hours before UTC
+    page.goto(f"{station.address}/#line")
+    newest = page.locator("#strip li time").first
+    expect(newest).not_to_be_empty()
+    there = """() => [0, 60000].map((ago) => new Date(Date.now() - ago)).map((at) =>
+        [at.getHours(), at.getMinutes()].map((n) => String(n).padStart(2, "0")).join(":"))"""
+    assert newest.inner_text()[:5] in page.evaluate(there)
+
+    a_minute_ago = """() => { const at = new Date(Date.now() - 60000);
+        return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19)}"""
+    page.goto(f"{station.address}/#parts")
+    page.locator("#search [name=from]").fill(page.evaluate(a_minute_ago))
+    with page.expect_response("**/api/parts?*from=*") as answered:
+        page.locator("#search button").click()
+
+    found = answered.value.json()["parts"]
+    now = datetime.now(UTC)
+    assert found
+    assert all(now - datetime.fromisoformat(one["utc"]) < timedelta(minutes=3) for one in found)
+    page.close()
 
 
 def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(

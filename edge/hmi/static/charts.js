@@ -1,6 +1,6 @@
 // Charts as plain SVG: trend, histogram, hours, causes.
 
-import { draw, make, number, percent, raw } from "./dom.js";
+import { clock, draw, make, number, percent, raw } from "./dom.js";
 import { t } from "./texts.js";
 
 const PAD = { left: 44, right: 10, top: 8, bottom: 20 };
@@ -88,7 +88,7 @@ export function hours(host, found) {
   const wide = (right - PAD.left) / found.length;
   found.forEach((hour, i) => {
     let top = bottom;
-    const begin = hour.begin.slice(11, 16);
+    const begin = clock(hour.begin).slice(0, 5);
     const bars = draw("g", {}, draw("title", {}, `${begin}  ${RESULTS.map((r) => `${t(r)} ${hour.counts[r] ?? 0}`).join("  ")}  ${percent(hour.yield)}`));
     for (const result of RESULTS) {
       const tall = ((bottom - PAD.top) * (hour.counts[result] ?? 0)) / most;

@@ -2,7 +2,7 @@
 
 import * as charts from "./charts.js";
 import * as control from "./control.js";
-import { $, badge, get, kept, number, percent } from "./dom.js";
+import { $, badge, get, kept, moment, number, percent } from "./dom.js";
 import * as live from "./live.js";
 import * as parts from "./parts.js";
 import { language, setLanguage, t } from "./texts.js";
@@ -90,7 +90,7 @@ function showNumbers() {
   $("rate").textContent = number(numbers.rate_per_minute);
   $("latency").textContent = latency ? `${number(latency.p50, 1)} ms` : "–";
   $("latency-more").textContent = latency ? t("p99", { p95: number(latency.p95, 1), p99: number(latency.p99, 1) }) : "";
-  $("rejected-more").textContent = numbers.complete ? "" : t("since", { since: numbers.since?.slice(11, 16) });
+  $("rejected-more").textContent = numbers.complete ? "" : t("since", { since: moment(numbers.since) });
   parts.strip($("strip"), numbers.strip);
   charts.trend($("trend"), numbers.trend, model);
   charts.histogram($("histogram"), numbers.histogram, model);

@@ -1,6 +1,6 @@
 // Single parts: search, detail, marks, export.
 
-import { $, act, actor, badge, get, make, moment, number, raw, renew, toast, use } from "./dom.js";
+import { $, act, actor, badge, clock, get, make, moment, number, raw, renew, toast, use } from "./dom.js";
 import { t } from "./texts.js";
 
 let before = null, selected = null, asked = null;
@@ -21,6 +21,8 @@ export function relabel() { if (asked) search(); if (selected) show(selected); }
 function parameters() {
   const found = new URLSearchParams();
   for (const [name, value] of new FormData($("search"))) if (value) found.set(name, value.trim());
+  // The station's clock may be set to another zone than that of who looks.
+  for (const name of ["from", "to"]) if (found.has(name)) found.set(name, new Date(found.get(name)).toISOString());
   return found;
 }
 
@@ -45,9 +47,9 @@ async function search(more = false) {
 }
 
 function line(part) {
-  const [day, clock] = moment(part.utc).split(" ");
+  const [day, time] = moment(part.utc).split(" ");
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
-    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, make("span", { class: "day" }, day), ` ${clock}`), make("td", {}, badge(part.result)),
+    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, make("span", { class: "day" }, day), ` ${time}`), make("td", {}, badge(part.result)),
     make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
 }
 
@@ -157,5 +159,5 @@ function card(part) {
   ask();
   const label = `${t("number")} ${part.seq}: ${t(part.result)}, ${t(part.reason)}`;
   return make("li", {}, make("a", { href: `#parts/${part.seq}`, "aria-label": label, title: label }, thumb,
-    make("div", { class: "line" }, badge(part.result), make("span", {}, part.score === null ? "" : number(part.score, 2)), make("time", {}, part.utc.slice(11, 19)))));
+    make("div", { class: "line" }, badge(part.result), make("span", {}, part.score === null ? "" : number(part.score, 2)), make("time", {}, clock(part.utc)))));
 }
