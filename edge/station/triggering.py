@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from edge.errors import CameraError
+from edge.errors import CameraError, CameraLost
 from edge.frame import Frame
 from edge.inspection.thresholding import Reason, Result
 from edge.messaging.event import Event, Severity
@@ -161,7 +161,8 @@ class Triggering:
         try:
             self._expose()
         except CameraError as error:
-            return self.failed(part, Reason.CAMERA_LOST, str(error))
+            lost = isinstance(error, CameraLost)  # else it is there, and was asked too fast
+            return self.failed(part, Reason.CAMERA_LOST if lost else Reason.OVERRUN, str(error))
         return []
 
     def _carry_out(self, outcome: Outcome) -> Owed | None:

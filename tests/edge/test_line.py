@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,30 @@ def test_the_same_trigger_again_is_answered_and_exposes_nothing(line: StationPro
 
     assert [v["trigger_id"] for v in verdicts] == ["t1", "t2"]
     assert results(verdicts) == ["OK", "NOK"]
+
+
+def test_a_part_that_comes_too_fast_for_the_camera_is_an_overrun_and_the_camera_is_not_lost(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="software", frame_timeout_ms=300)
+    numbers = count(1)
+
+    def inspected() -> dict[str, Any]:
+        number = next(numbers)
+        line.trigger(f"t{number}", f"part-{number}")
+        return line.verdicts(number)[-1]
+
+    with line:
+        line.ready()
+        camera.be_busy()
+        refused = next(v for _ in range(200) if (v := inspected())["result"] == "ERROR")
+        # The camera may have exposed all the same: for a moment nothing is taken.
+        taken = next(v for _ in range(200) if (v := inspected())["result"] != "ERROR")
+        said = line.states("online")
+
+    assert refused["reason"] == "overrun" and "(busy)" in refused["detail"]
+    assert taken["reason"] in ("score_below", "score_above")
+    assert {state["state"] for state in said} == {"starting", "online"}
 
 
 def test_the_state_says_at_once_that_a_triggered_camera_streams(
