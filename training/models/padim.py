@@ -138,8 +138,11 @@ class PaDiM(StatisticalModel):
         for feature, count, total in zip(
             self.extractor(pictures), self._counts, self._totals, strict=True
         ):
-            # Chosen before they are enlarged: most channels never leave their layer.
-            chosen = feature.index_select(1, self.channels[place : place + count] - offset)
+            # Chosen before they are enlarged: most channels never leave their layer. By a product
+            # with ones and zeros: to gather them OpenVINO would lay all maps out anew.
+            numbers = self.channels[place : place + count, None] - offset
+            choice = (numbers == torch.arange(total, device=numbers.device)).to(feature.dtype)
+            chosen = F.conv2d(feature, choice[:, :, None, None]).contiguous()
             kept.append(F.interpolate(chosen, size=self.grid, mode="nearest"))
             place, offset = place + count, offset + total
         return torch.cat(kept, 1).flatten(2).transpose(1, 2)
