@@ -1,7 +1,7 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
+import os
 from contextlib import suppress
-from os import SEEK_END
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,6 @@ from edge.frame import Pixels, pixel_format
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # What says itself where it ends.
 _MARK_THEIR_END = frozenset({".png", ".jpg", ".jpeg"})
-_LAST_BYTES = 64
 
 
 def is_picture(path: Path) -> bool:
@@ -66,18 +65,18 @@ def _has_its_end(encoded: bytes) -> bool:
 
 
 def may_be_filled_yet(path: Path) -> bool:
-    """Tell a picture that may still be written although it can be read.
+    """Tell a picture that is still being written although it can be read.
 
-    Copying over a network often makes the file in its full size first; what has not come yet is
-    zeros, and a BMP shows them as black. A whole picture that is black at its end is told as one,
-    too.
+    Copying over a network often makes the file in its full size first. What has not come yet is a
+    hole in the file, and reads as zeros, which a BMP shows as black.
     """
     if path.suffix.lower() in _MARK_THEIR_END:
         return False
     try:
         with path.open("rb") as file:
-            file.seek(-min(_LAST_BYTES, file.seek(0, SEEK_END)), SEEK_END)
-            return not any(file.read())
+            size = file.seek(0, os.SEEK_END)
+            # Where a file system knows nothing of holes, the only one is behind the end.
+            return size > 0 and os.lseek(file.fileno(), 0, os.SEEK_HOLE) < size
     except OSError:
         return True
 

@@ -20,7 +20,7 @@ from edge.cameras.supervision import CameraState
 from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraUriInvalid
 from edge.frame import Frame, FrameStatus, Pixels
-from edge.pictures import read_picture
+from edge.pictures import may_be_filled_yet, read_picture
 from tests.edge.supervised_line import SupervisedLine
 from tests.small_bundle import good_picture, write_pictures
 
@@ -125,16 +125,17 @@ def test_a_picture_that_has_its_size_before_its_pixels_is_read_when_it_is_whole(
     assert np.array_equal(line.frames[1].pixels, good_picture(7))
 
 
-def test_a_picture_that_is_black_at_its_end_is_given_as_it_is(
-    folder: Path, line: SupervisedLine
+def test_a_picture_with_a_black_border_is_not_taken_for_one_that_is_being_filled(
+    tmp_path: Path,
 ) -> None:
-    pixels = good_picture(7).copy()
-    pixels[0] = 0  # a BMP begins with the lowest row
-    (folder / "dark.bmp").write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
+    content = cv2.imencode(".bmp", np.zeros((100, 100, 3), np.uint8))[1].tobytes()
+    whole, begun = tmp_path / "whole.bmp", tmp_path / "begun.bmp"
+    whole.write_bytes(content)
+    with begun.open("wb") as file:
+        file.truncate(len(content))
+        file.write(content[: len(content) // 2])
 
-    frame = line.read_frames(1)[0]
-
-    assert frame.status is FrameStatus.COMPLETE and np.array_equal(frame.pixels, pixels)
+    assert not may_be_filled_yet(whole) and may_be_filled_yet(begun)
 
 
 def test_a_picture_that_is_renamed_in_is_read_and_what_is_no_picture_is_not(
