@@ -4,6 +4,8 @@ import json
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +48,29 @@ def without_connection(verdict: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("seed", seeds(4, 20))
-def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
-    tmp_path: Path, bundle: Path, broker: Broker, seed: int
-) -> None:
-    chance = random.Random(seed)
-    frames = write_pictures(tmp_path / "frames", good=7, defective=3)
+@pytest.fixture
+def station(tmp_path: Path, bundle: Path, broker: Broker) -> Iterator[StationProcess]:
+    """A station that is not started yet, and does not outlive its test."""
     settings = {
-        "camera": {"uri": str(frames), "rate_fps": RATE_FPS, "loop": True},
+        "camera": {
+            "uri": str(write_pictures(tmp_path / "frames", good=7, defective=3)),
+            "rate_fps": RATE_FPS,
+            "loop": True,
+        },
         "model": {"path": str(bundle)},
     }
+    with closing(StationProcess(tmp_path, broker, settings)) as one:
+        yield one
+
+
+@pytest.mark.parametrize("seed", seeds(4, 20))
+def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
+    station: StationProcess, broker: Broker, seed: int
+) -> None:
+    chance = random.Random(seed)
     broker.start()
     broker.subscribe()
     broker.save()
-    station = StationProcess(tmp_path, broker, settings)
     for number in range(ROUNDS):
         station.start()
         station.states("online", number + 1)
@@ -84,7 +95,6 @@ def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
     assert set(by_seq) == set(committed)
     for seq, verdict in committed.items():
         assert without_connection(by_seq[seq]) == verdict
-    station.close()
 
 
 def repair(station: StationProcess, broker: Broker) -> None:
@@ -115,14 +125,8 @@ def without_gaps(station: StationProcess, broker: Broker) -> tuple[str, dict[int
 
 
 def test_first_arrivals_are_in_order_across_kills_of_the_station(
-    tmp_path: Path, bundle: Path, running_broker: Broker
+    station: StationProcess, running_broker: Broker
 ) -> None:
-    frames = write_pictures(tmp_path / "frames", good=4)
-    settings = {
-        "camera": {"uri": str(frames), "rate_fps": RATE_FPS, "loop": True},
-        "model": {"path": str(bundle)},
-    }
-    station = StationProcess(tmp_path, running_broker, settings)
     for number in range(ROUNDS):
         station.start()
         station.states("online", number + 1)
