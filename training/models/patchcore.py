@@ -28,7 +28,7 @@ class PatchCoreSettings:
         layers: layers of the backbone whose features are joined.
         bank_size: vectors of the memory bank at most; the bank is most of the model's time.
         variance: share of the bank's variance that its vectors keep, as principal components; 1
-            keeps all their numbers. With 0.99 they are about half as long.
+            keeps all their numbers. With 0.99 they are half to three quarters as long.
         neighbours: b of the score's re-weighting; 1 switches it off.
         buffer_size: patch vectors held while fitting at most.
     """
