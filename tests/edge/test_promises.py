@@ -186,10 +186,8 @@ def test_a_station_whose_journal_is_full_ends_before_it_is_killed(
 def test_two_stations_cannot_write_one_journal(line: StationProcess, tmp_path: Path) -> None:
     line.start()
     line.verdicts(1)
-    second = StationProcess(tmp_path, line.broker, line.settings)
-    second.start()
-
-    assert second.wait() == 78
+    with StationProcess(tmp_path, line.broker, line.settings) as second:
+        assert second.wait() == 78
     assert "another station writes this journal" in second.log
     assert line.stop() == 0
 
