@@ -177,7 +177,7 @@ def _journal(options: argparse.Namespace) -> int:
 
 def _check(settings: "Settings", config: Path | None) -> str:
     from edge.cameras.opening import checked_kind
-    from edge.config import CREDENTIALS, granted, read_password
+    from edge.config import read_password, waits_for_credentials
     from edge.manifest import load_bundle
     from edge.messaging.tls import tls_of
     from edge.overrides import Overrides
@@ -204,8 +204,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
         f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",
     ]
     if settings.mqtt:
-        secrets = (settings.mqtt.password_file, settings.mqtt.key_file)
-        if any(str(name).startswith(CREDENTIALS) for name in secrets) and not granted():
+        if waits_for_credentials(settings.mqtt):
             lines.append("secrets  given by systemd when the station starts; not checked here")
         else:
             if settings.mqtt.password_file:

@@ -302,6 +302,12 @@ def granted_path(path: Path) -> tuple[Path, bool]:
     return path, bool(folder) and path.is_relative_to(folder)
 
 
+def waits_for_credentials(mqtt: "MqttSettings") -> bool:
+    """Tell whether password or key are what systemd gives to the service alone, not to us."""
+    secrets = (mqtt.password_file, mqtt.key_file)
+    return not granted() and any(str(name).startswith(CREDENTIALS) for name in secrets)
+
+
 def granted() -> str:
     """Return systemd's folder of credentials; empty outside of a service that has some."""
     return os.environ.get("CREDENTIALS_DIRECTORY", "")

@@ -68,7 +68,7 @@ def examination(
     yield governor_finding()
     yield clock_finding()
     if settings is not None:
-        yield from disk_findings(settings)
+        yield from disk_findings(settings, config)
     frame = None
     if settings is not None and camera:
         seen: list[Frame] = []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge.config import MqttSettings, Settings, read_password
+from edge.config import MqttSettings, Settings, read_password, waits_for_credentials
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
@@ -20,9 +20,9 @@ from edge.inspection.thresholding import Reason
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.clock_sync import ClockSource, ClockSync, clock_sync
 from edge.messaging.connection import Broker, Connection, ConnectionRefused, WakeUp
-from edge.messaging.tls import tls_context
+from edge.messaging.tls import tls_of
 from edge.station.inspectors import inspectors_of, run_plan
-from edge.station.records import journal_folder
+from edge.station.records import journal_folder_seen_from
 
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0
@@ -48,9 +48,9 @@ def clock_finding(sync: ClockSync | None = None) -> Finding:
     return good(subject, found)
 
 
-def disk_findings(settings: Settings) -> Iterator[Finding]:
-    """Look where the station writes."""
-    journal = journal_folder(settings)
+def disk_findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
+    """Look where the station writes, or the service of these settings."""
+    journal = journal_folder_seen_from(config, settings)
     if journal is not None:
         yield disk_finding("journal's disk", journal)
     if settings.snapshots is not None:
@@ -67,12 +67,13 @@ def broker_finding(mqtt: MqttSettings) -> Finding:
     The station's own name would end the station's connection.
     """
     subject = "broker"
+    if waits_for_credentials(mqtt):
+        found = f"{mqtt.url}: systemd gives its password or key to the service alone"
+        return not_seen(subject, found, "systemctl status edge-run@NAME")
     wake_up = WakeUp()
     try:
         password = read_password(Path(mqtt.password_file)) if mqtt.password_file else None
-        tls = None
-        if mqtt.tls:
-            tls = tls_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file)
+        tls = tls_of(mqtt)
         broker = Broker(
             host=mqtt.host,
             port=mqtt.port,

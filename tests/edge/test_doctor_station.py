@@ -151,6 +151,21 @@ def test_a_broker_that_wants_a_password_gets_the_one_of_the_settings(
     assert not any("geheim" in text or "falsch" in text for text in told)
 
 
+def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
+    running_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    asked = {"url": running_broker.url, "station": STATION}
+    secret = "${CREDENTIALS_DIRECTORY}/mqtt.password"
+    mqtt = MqttSettings.model_validate({**asked, "username": "edge", "password_file": secret})
+
+    found = broker_finding(mqtt)
+
+    assert found.grade is Grade.NOT_SEEN
+    assert "to the service alone" in found.found
+    assert "systemctl status" in found.advice
+
+
 @pytest.mark.parametrize(
     ("sync", "grade", "words"),
     [
