@@ -37,10 +37,13 @@ from edge.station.tuning import candidate_plans, measure, pc_identity, usable_co
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
 from tests.edge.broker import Broker
+from tests.edge.page_load import VIEWERS, demo_station, measured, viewers
 from tests.edge.relaying import RelayedJournal
 from training.data.rendered import render_part
 
 PAIRS = 60
+PAGE_ROUNDS = 9
+PAGE_PARTS = 160
 BUILD = Path("build")
 FRAMES = BUILD / "bench" / "frames"
 
@@ -76,6 +79,7 @@ def main() -> int:
     several_cameras(whole_path, details)
     figures["rss_growth_100k"] = memory_growth(details)
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
+    figures["page_p99_ratio"] = watched_page(details)
     figures["core_set_speedup"] = core_set(whole_path, details)
 
     result = {**figures, "details": details}
@@ -287,6 +291,32 @@ def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
     details["ready_s"] = [round(value, 3) for value in seconds]
     say(f"ready after {ready_s:.2f} s, resident {rss_mib:.0f} MiB")
     return round(ready_s, 3), round(rss_mib, 1)
+
+
+def watched_page(details: dict[str, Any]) -> float:
+    """Return p99 of the verdict path with twenty viewers and a scrape a second / without."""
+    folder = BUILD / "bench" / "page"
+    shutil.rmtree(folder, ignore_errors=True)
+    rounds = []
+    with demo_station(folder) as station:
+        measured(station, 40)
+        for _ in range(PAGE_ROUNDS):
+            alone, _ = measured(station, PAGE_PARTS)
+            with viewers(station):
+                watched, _ = measured(station, PAGE_PARTS)
+            rounds.append((alone, watched))
+    ratio = statistics.median(watched / alone for alone, watched in rounds)
+    details["page"] = {
+        "parts_per_block": PAGE_PARTS,
+        "alone_p99_ms": [round(alone, 2) for alone, _ in rounds],
+        "watched_p99_ms": [round(watched, 2) for _, watched in rounds],
+    }
+    say(
+        f"page with {VIEWERS} viewers, p99 of {PAGE_PARTS} parts at 20/s: "
+        f"{statistics.median(a for a, _ in rounds):.1f} ms alone, "
+        f"{statistics.median(w for _, w in rounds):.1f} ms watched, ratio {ratio:.3f}"
+    )
+    return round(ratio, 4)
 
 
 def core_set(bundle: Path, details: dict[str, Any]) -> float:
