@@ -51,6 +51,10 @@ _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "event_severity": _at("severity"),
     "event_data": _at("data"),
 }
+# What a spreadsheet would compute; part ids come from others over MQTT. Behind an apostrophe it is
+# shown as it is.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 COLUMNS = ("kind", "seq", "recorded_utc", "delivery", *_FROM_PAYLOAD)
 
 
@@ -101,6 +105,8 @@ def delivery(row: Row) -> str:
 def _text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
     if isinstance(value, Mapping):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return value

@@ -1,10 +1,12 @@
 """Looking into the journal: query, CSV, the chain, the command."""
 
 import csv
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,20 @@ def test_the_csv_has_stable_columns_and_every_value(folder: Path, tmp_path: Path
     assert alarm["event_data"] == '{"camera":"top"}'
     assert lines[2]["delivery"] == "dead: too large"
     assert lines[3]["delivery"] == "waiting"
+
+
+@pytest.mark.parametrize("part_id", ["=HYPERLINK(1)", "+1", "-1", "@a", "\tx"])
+def test_no_part_number_is_a_formula_to_a_spreadsheet(
+    part_id: str, folder: Path, tmp_path: Path
+) -> None:
+    row = next(iter(query(folder / "journal.db")))
+    payload = json.dumps({**json.loads(row.payload), "part_id": part_id, "anomaly_score": -1.5})
+    export_csv([replace(row, payload=payload)], tmp_path / "rows.csv")
+
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        line = next(csv.DictReader(file))
+    assert line["part_id"] == f"'{part_id}"
+    assert line["anomaly_score"] == "-1.5"
 
 
 def test_a_csv_that_cannot_be_written_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
