@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -85,6 +86,12 @@ def unlock(page: Page, token: str = TOKEN) -> None:
     page.locator("#unlock").click()
     page.locator("#token").fill(token)
     page.locator("#ask-ok").click()
+
+
+def unmarked(station: PageStation) -> dict[str, Any]:
+    """Return a rejected part that no other test has marked."""
+    wait_until(lambda: any(not p["mark"] for p in station.parts(result="NOK")), "a rejected part")
+    return next(p for p in station.parts(result="NOK") if not p["mark"])
 
 
 def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
@@ -240,7 +247,7 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
 def test_a_false_reject_is_marked_where_the_part_is_shown(
     opened: Opened, station: PageStation
 ) -> None:
-    part = station.parts(most=1, result="NOK")[0]
+    part = unmarked(station)
     page = opened(f"parts/{part['seq']}")
     expect(page.locator("#detail .pairs")).to_be_visible()
     assert page.get_by_text("False reject").count() == 0
@@ -254,7 +261,7 @@ def test_a_false_reject_is_marked_where_the_part_is_shown(
 def test_a_mark_is_shown_also_when_the_journal_takes_its_time(
     opened: Opened, station: PageStation
 ) -> None:
-    part = station.parts(most=2, result="NOK")[1]
+    part = unmarked(station)
     page = opened(f"parts/{part['seq']}")
     unlock(page)
     button = page.get_by_text("False reject: it was good")
