@@ -101,10 +101,15 @@ class StationProcess:
         return self._process.wait(GENEROUS_S)
 
     def states(self, state: str, count: int = 1) -> Messages:
-        """Return all states said so far, once this one was said so often."""
-        return self.broker.collect(
-            "/state", lambda seen: sum(one["state"] == state for one in seen) >= count
-        )
+        """Return all states said so far, once this one was entered so often.
+
+        A state is said again whenever something of it changes, and kept by the broker.
+        """
+
+        def entered(seen: Messages) -> set[str]:
+            return {one["since_utc"] for one in seen if one["state"] == state}
+
+        return self.broker.collect("/state", lambda seen: len(entered(seen)) >= count)
 
     def ready(self) -> None:
         """Wait until a trigger would be accepted."""
