@@ -189,7 +189,9 @@ def test_both_maps_of_efficientad_are_brought_to_one_scale() -> None:
     inner = (0.1 * (maps - low) / (high - low)).mean(1)
     found = predict(model, batch(2, first=50)).anomaly_map
     assert torch.allclose(found[:, 4:-4, 4:-4], inner, rtol=1e-4, atol=1e-5)
-    assert not found[:, :4].any()
+    # No error at the border is less than any error inside: a good part's border is no anomaly.
+    border = torch.cat([found[:, :4].flatten(), found[:, :, -4:].flatten()])
+    assert border.max() <= found[:, 4:-4, 4:-4].min()
 
 
 def test_the_quantiles_of_a_long_stream_rest_on_a_bounded_even_choice(
