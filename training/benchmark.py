@@ -130,6 +130,9 @@ def run_benchmark(
         if key is None or _is_done(opened, key, trial.number):
             # Two workers asked for the last one in line, or put the same fit in line.
             raise TrialPruned
+        if key not in by_key:
+            enqueue(opened, {_KEY: key})  # of another command, which will come back to it
+            raise TrialPruned
         fit = _fit_of(key)
         log.info(
             "fit %d of %d: %s %s on %s",
@@ -141,7 +144,10 @@ def run_benchmark(
             trial.set_user_attr(name, value)
         return float(result["image_auroc"] or 0.0)
 
-    work_off(opened, lambda study: bool(study.trials(TrialState.WAITING)), fit_one)
+    def wanted(study: OpenStudy) -> bool:
+        return any(t.user_attrs.get(_KEY) in by_key for t in study.trials(TrialState.WAITING))
+
+    work_off(opened, wanted, fit_one)
     return rows_of(opened, by_key)
 
 

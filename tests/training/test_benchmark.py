@@ -1,7 +1,9 @@
 """Benchmarks as real processes on one study: shared, killed, taken up again."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
 from training.errors import SettingError
-from training.studies import StudyPlace, open_study, work_off
+from training.studies import StudyPlace, enqueue, open_study, work_off
 from training.trial import TrialFailed, run_trial
 
 USAGE, UNAVAILABLE, FAILED = 78, 69, 70
@@ -84,6 +86,29 @@ def finished(
     code, out, err = run(*options)
     assert code == 0, err
     return table, options, out
+
+
+def test_fits_that_another_command_left_in_line_stay_there(
+    finished: tuple[Path, list[str], str], tmp_path: Path
+) -> None:
+    table, options, _ = finished
+    shared = tmp_path / "table.csv"
+    shutil.copy(table.with_suffix(".db"), shared.with_suffix(".db"))
+    place = StudyPlace(f"sqlite:///{shared.with_suffix('.db')}", "table", 10)
+    (done, *_) = [t.user_attrs["fit"] for t in trials(shared.with_suffix(".db"))]
+    enqueue(open_study(place), {"fit": done.replace('"seed": 0', '"seed": 7')})
+    again = [option.replace(str(table.parent), str(tmp_path)) for option in options]
+
+    code, _, err = run(*again, "--seeds", "0,1")
+
+    assert code == 0, err
+    seeds = {
+        (json.loads(t.user_attrs["fit"])["seed"], t.state)
+        for t in trials(shared.with_suffix(".db"))
+    }
+    assert (1, TrialState.COMPLETE) in seeds
+    assert (7, TrialState.WAITING) in seeds
+    assert (7, TrialState.COMPLETE) not in seeds
 
 
 def test_checkpoints_are_kept_under_names_that_tell_them_apart(
