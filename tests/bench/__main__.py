@@ -295,7 +295,7 @@ def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
 
 def watched_page(details: dict[str, Any]) -> float:
     """Return p99 of the verdict path with twenty viewers and a scrape a second / without."""
-    folder = BUILD / "bench" / "page"
+    folder = (BUILD / "bench" / "page").absolute()
     shutil.rmtree(folder, ignore_errors=True)
     rounds = []
     with demo_station(folder) as station:
