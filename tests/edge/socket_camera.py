@@ -32,7 +32,7 @@ class Behaviour(Enum):
     SOUND = auto()
     SILENT = auto()  # its connection stays, nothing comes
     FROZEN = auto()  # it counts on, and gives one picture for ever
-    MUTE = auto()  # it takes a connection and says nothing at all
+    MUTE = auto()  # and it takes a connection and says nothing at all: it cannot be opened
     REFUSING = auto()  # it does not take its settings
 
 
@@ -96,7 +96,7 @@ class SocketCamera:
                 request = connection.recv(1) if asked else b""
                 if asked and not request:
                     return
-                if self.behaviour is Behaviour.SILENT:
+                if self.behaviour in (Behaviour.SILENT, Behaviour.MUTE):
                     continue
                 if request == CHECK:
                     connection.sendall(HEADER.pack(ANSWER, 0, 0))

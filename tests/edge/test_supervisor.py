@@ -292,13 +292,13 @@ def test_a_triggered_camera_that_answers_is_not_lost_and_one_that_does_not_is(
         line.read_until(lambda: time.monotonic() > quiet_until)
         assert line.states == [WAITING]
 
-        triggered_device.behaviour = Behaviour.SILENT
+        triggered_device.behaviour = Behaviour.MUTE  # one that opens again would be back at once
         silent_ns = time.monotonic_ns()
         lost = line.read_until_state(LOST)
         assert (lost.since_ns - silent_ns) / 1e9 < 2.0 + stalls.lasted_s
         assert "does not answer" in lost.detail
 
-        with pytest.raises(CameraLost, match="Check cable"):
+        with pytest.raises(CameraLost):
             line.camera.trigger()
 
 
