@@ -46,14 +46,17 @@ class SocketCamera:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
-        self.port = 0
+        # Held, so that while it is unplugged nobody else gets its address.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self.port: int = self._place.getsockname()[1]
         self.start()
 
     def start(self) -> None:
         """Plug it in, at the address it had before."""
         self._ended = threading.Event()
         listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self.port = listener.getsockname()[1]
         self._sockets = [listener]
         self._run(self._accept, listener)
 
@@ -69,6 +72,7 @@ class SocketCamera:
 
     def close(self) -> None:
         self.stop()
+        self._place.close()
 
     def _run(self, body: object, *arguments: object) -> None:
         thread = threading.Thread(target=body, args=arguments, daemon=True)  # type: ignore[arg-type]
@@ -87,7 +91,7 @@ class SocketCamera:
 
     def _talk(self, connection: socket.socket, ended: threading.Event) -> None:
         number = 0
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # its plug was pulled
             while self.behaviour is Behaviour.MUTE and not ended.wait(PERIOD_S):
                 pass
             connection.sendall(REFUSES if self.behaviour is Behaviour.REFUSING else TAKES)
@@ -116,9 +120,17 @@ class SocketDriver:
     simulated = False
     can_wait = False
 
-    def __init__(self, port: int, blocking: bool = False) -> None:
-        """Open the camera; ``blocking`` reads until something comes, whatever the timeout."""
+    def __init__(
+        self, port: int, blocking: bool = False, reading: threading.Event | None = None
+    ) -> None:
+        """Open the camera.
+
+        Args:
+            blocking: reads until something comes, whatever the timeout.
+            reading: set by every read.
+        """
         self.identity = f"socket://127.0.0.1:{port}"
+        self._reading = reading or threading.Event()
         self._blocking = blocking
         self._pictures: deque[Frame] = deque()
         try:
@@ -131,6 +143,7 @@ class SocketDriver:
             raise CameraSettingRefused(f"{self.identity}: does not take its exposure. Change it.")
 
     def read(self, timeout_s: float) -> Frame | None:
+        self._reading.set()
         if not self._pictures:
             self._receive(None if self._blocking else timeout_s)
         return self._pictures.popleft() if self._pictures else None

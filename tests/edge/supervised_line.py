@@ -7,7 +7,7 @@ from edge.cameras.supervision import CameraState, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.frame import Frame
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 
 class SupervisedLine:
