@@ -143,7 +143,7 @@ class FaultyCamera:
                 old = last if fault is Fault.REPEATED else self._given[0]
                 pixels = old.pixels.copy()
                 self._keep(pixels, part, good=False)
-                self._due.append(replace(old, pixels=pixels))
+                self._give(replace(old, pixels=pixels))
             case Fault.WAITED_IN_CAMERA | Fault.WAITED_IN_DRIVER:
                 frame = self._exposed(good_picture(self._count), part)
                 then_ns = frame.captured_ns - LONG_AGO_NS
