@@ -149,9 +149,10 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         good = usable_pictures(found, names, openvino, description.threshold.image)
         return with_patches(good, description.input)
 
-    layers = Quantizable(graph, layers_of(onnx), checkpoint.model.floating_point)
+    model = checkpoint.model
+    subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.centred_by)
     return (
-        Workshop(layers, size, calibration, evidence, request.accuracy, request.inference),
+        Workshop(subject, size, calibration, evidence, request.accuracy, request.inference),
         report,
     )
 

@@ -18,6 +18,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from export.errors import ConversionFailed
+from export.mean_correction import take_mean_anew
 
 # NNCF reports its use over the network, unless it is told before its import that nobody watches.
 os.environ.setdefault("NNCF_CI", "1")
@@ -74,11 +75,13 @@ class Quantizable:
         model: floating-point graph with a batch of one.
         layers: layer path of each operation, by name, from ``export.ir.layers_of``.
         floating: sub-modules whose maths stays in floating point, as the model declares.
+        centred_by: sub-modules that subtract a mean over good pictures.
     """
 
     model: ov.Model
     layers: dict[str, str]
     floating: tuple[str, ...]
+    centred_by: tuple[str, ...] = ()
 
     def layer(self, operation: Any) -> str:
         """Return the layer path of an operation; empty for the model's own arithmetic."""
@@ -100,6 +103,15 @@ class Quantizable:
             if self.is_weighty(operation)
         ]
         return list(dict.fromkeys(found))
+
+    def centrings(self) -> list[str]:
+        """Return the names of the operations that subtract a mean over good pictures."""
+        return [
+            operation.get_friendly_name()
+            for operation in self.model.get_ordered_ops()
+            if operation.get_type_name() == "Subtract"
+            and within(self.layer(operation), self.centred_by)
+        ]
 
     def ignored(self, floating: Collection[str]) -> list[str]:
         """Return the names of all operations that stay in floating point."""
@@ -137,7 +149,7 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):  # its progress bars
-            return nncf.quantize(
+            quantized = nncf.quantize(
                 subject.model.clone(),
                 nncf.Dataset([picture[None] for picture in calibration]),
                 preset=nncf.QuantizationPreset.MIXED,
@@ -154,6 +166,9 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
             f"NNCF {nncf.__version__} cannot quantize it ({error}). Export with --precision fp16, "
             "or declare the sub-module it names as floating_point in the model."
         ) from error
+    for name in subject.centrings():
+        take_mean_anew(quantized, subject.model, name, calibration)
+    return quantized
 
 
 def compress_weights(model: ov.Model) -> ov.Model:

@@ -45,6 +45,9 @@ class AnomalyModel(nn.Module, ABC):
     # outside its sub-modules always does.
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)
 
+    # Sub-modules that subtract a mean over good pictures; a quantized model takes it anew.
+    centred_by: ClassVar[tuple[str, ...]] = ()
+
     extractor: FeatureExtractor | None
     grid: tuple[int, int]
 
