@@ -90,6 +90,7 @@ class MqttPublisher:
         self._utc_ns = utc_ns
         self._announcer = Announcer(self._topic, state, meta, report, metrics, intervals, utc_ns)
         self._stopping = threading.Event()
+        self._stop_reasons: tuple[str, ...] = ()
         self._wake_up = WakeUp()
         # The lock guards what threads share; it is never held around paho.
         self._changed = threading.Condition()
@@ -154,7 +155,7 @@ class MqttPublisher:
 
     def stop(self, *reasons: str) -> None:
         """Ask ``run`` to say ``stopped``, disconnect and return."""
-        self._announcer.become(Condition.STOPPED, reasons)
+        self._stop_reasons = reasons
         self._stopping.set()
         self._wake_up.wake()
 
@@ -289,6 +290,8 @@ class MqttPublisher:
         return min(self._relay.wait_limit_s(self._clock_ns()), self._announcer.wait_s())
 
     def _say_goodbye(self, connection: Connection) -> None:
+        # Not in ``stop``: the state could be said before the goodbye, and then once more.
+        self._announcer.become(Condition.STOPPED, self._stop_reasons)
         last = self._announcer.say_goodbye(connection)
         deadline = time.monotonic() + STOPPED_LIMIT_S
         acknowledged = False
