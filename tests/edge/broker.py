@@ -1,6 +1,7 @@
 """A real mosquitto, and a subscriber that outlives its restarts."""
 
 import json
+import random
 import signal
 import socket
 import ssl
@@ -8,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.edge.payloads import check_payload
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
+# Below those that the kernel gives to connections: none of them takes a port before its server.
+PORTS = range(10_000, 32_000)
 
 Messages = list[dict[str, Any]]
 
@@ -57,22 +61,22 @@ class Broker:
         )
 
     def start(self) -> None:
-        log = (self._folder / "mosquitto.log").open("ab")
-        self._process = subprocess.Popen(
-            ["mosquitto", "-c", str(self._config)], stdout=log, stderr=log
-        )
+        path = self._folder / "mosquitto.log"
+        with path.open("ab") as log:
+            before = log.tell()
+            self._process = subprocess.Popen(
+                ["mosquitto", "-c", str(self._config)], stdout=log, stderr=log
+            )
         deadline = time.monotonic() + GENEROUS_S
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
-                time.sleep(0.02)  # polls a process that has no other way to say it is ready
-        raise AssertionError("mosquitto did not start")
+        # It listens before it catches signals, and would die of one of ours.
+        while b" running\n" not in path.read_bytes()[before:]:
+            assert self._process.poll() is None, path.read_text()
+            assert time.monotonic() < deadline, "mosquitto did not start"
+            time.sleep(0.02)
 
     def subscribe(self, username: str | None = None, password: str | None = None) -> None:
-        """Record everything below ``vi/``, through restarts of the broker too."""
+        """Record everything below ``vi/``, through restarts of the broker too; once a broker."""
+        assert self._subscriber is None, "two of one name would take each other's messages"
         self._subscriber = paho.Client(
             CallbackAPIVersion.VERSION2, client_id="test-subscriber", clean_session=False
         )
@@ -94,7 +98,8 @@ class Broker:
         database.unlink(missing_ok=True)
         self._process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + GENEROUS_S
-        while not database.exists() and time.monotonic() < deadline:
+        while not database.exists():
+            assert time.monotonic() < deadline, "mosquitto did not save"
             time.sleep(0.02)
 
     def reconfigure(self, line: str) -> None:
@@ -173,7 +178,10 @@ class Broker:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody has, nor gets by chance."""
+    chance = random.SystemRandom()  # the other one is seeded alike in every process of pytest
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
