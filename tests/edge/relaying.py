@@ -58,19 +58,35 @@ def has_all(count: int) -> Callable[[Messages], bool]:
 
 
 class WatchedOutbox(Outbox):
-    """Counts how often it is looked at, and the rows it hands out."""
+    """An outbox of which a test knows what was read.
 
-    looks = 0
-    handed_out = 0
+    Attributes:
+        seen: what the newest look at the backlog gave.
+        handed_out: rows of the backlog that were read.
+        after_pending, before_rows: called in the reader's thread, when the backlog has been read
+            and before rows are read again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.seen: Backlog | None = None
+        self.handed_out = 0
+        self.after_pending: Callable[[], None] = lambda: None
+        self.before_rows: Callable[[], None] = lambda: None
 
     def backlog(self) -> Backlog:
-        self.looks += 1
-        return super().backlog()
+        self.seen = super().backlog()
+        return self.seen
 
     def pending(self, after_position: int, most: int) -> list[Row]:
         rows = super().pending(after_position, most)
         self.handed_out += len(rows)
+        self.after_pending()
         return rows
+
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[Row]:
+        self.before_rows()
+        return super().rows(kind, from_seq, to_seq, most)
 
 
 class RelayedJournal:
@@ -199,6 +215,8 @@ def main(folder: str, url: str, parts: str, per_second: str) -> None:
     interval_s = 1.0 / float(per_second)
     due_s = time.monotonic()
     for _ in range(int(parts)):
+        # A disk that stands still makes the line wait, as it does in a station.
+        station.wait_until(lambda: station.writer.refusal is None)
         station.submit(lambda seq: print(seq, flush=True))
         due_s += interval_s
         time.sleep(max(due_s - time.monotonic(), 0.0))  # the pace of a line

@@ -19,7 +19,7 @@ from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.clock_sync import ClockSource
 from edge.messaging.delivery import Intervals
 from edge.messaging.state import Condition, JournalReport, StationReport
-from tests.edge.broker import Broker, Messages, free_port
+from tests.edge.broker import GENEROUS_S, Broker, Messages
 from tests.edge.relaying import (
     Relaying,
     Told,
@@ -54,13 +54,37 @@ def has_reason(reason: str) -> Callable[[Messages], bool]:
 
 def first_retained(broker: Broker, topic: str) -> dict[str, Any]:
     found = subprocess.run(
-        ["mosquitto_sub", "-p", str(broker.port), "-t", topic, "-C", "1", "-W", "30"],
+        ["mosquitto_sub", "-p", str(broker.port), "-t", topic, "-C", "1", "-W", "60"],
         capture_output=True,
         text=True,
         check=True,
     )
     content: dict[str, Any] = json.loads(found.stdout)
     return content
+
+
+def retained(broker: Broker) -> set[str]:
+    """Return the topics on which the broker keeps a message."""
+    topics: list[str] = []
+    all_came = threading.Event()
+
+    def note(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if message.topic == "end":
+            all_came.set()
+        elif message.retain:
+            topics.append(message.topic)
+
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="newcomer")
+    client.on_message = note
+    # What is kept comes with the subscription, and so before what is published after it.
+    client.on_subscribe = lambda *_: client.publish("end", b"", 1)
+    client.connect("127.0.0.1", broker.port)
+    client.subscribe([("vi/#", 1), ("end", 1)])
+    client.loop_start()
+    assert all_came.wait(GENEROUS_S)
+    client.disconnect()
+    client.loop_stop()
+    return set(topics)
 
 
 def test_verdicts_arrive_in_order_and_are_acknowledged(
@@ -109,16 +133,7 @@ def test_state_meta_and_last_are_retained_and_nothing_else(
     for suffix in ("/verdict", "/metrics", "/last"):
         running_broker.collect(suffix, lambda messages: len(messages) >= 1)
 
-    retained = subprocess.run(
-        [
-            *("mosquitto_sub", "-p", str(running_broker.port), "-t", "vi/#"),
-            *("--retained-only", "-F", "%t", "-W", "2"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert set(retained.stdout.split()) == {f"{ROOT}/{name}" for name in ("state", "meta", "last")}
+    assert retained(running_broker) == {f"{ROOT}/{name}" for name in ("state", "meta", "last")}
 
 
 def test_the_state_tells_what_the_station_measures(
@@ -269,6 +284,16 @@ def refusing_broker(tmp_path: Path) -> Iterator[Broker]:
     one.close()
 
 
+def counted(attempts: list[None]) -> dict[str, Any]:
+    """Count attempts to connect: after each of them the station asks how long to rest."""
+
+    def jitter() -> float:
+        attempts.append(None)
+        return 0.0
+
+    return {"jitter": jitter}
+
+
 @pytest.mark.parametrize("password", [None, "falsch-falsch"])
 def test_a_refused_connection_is_told_once_and_is_no_connection(
     refusing_broker: Broker,
@@ -277,9 +302,13 @@ def test_a_refused_connection_is_told_once_and_is_no_connection(
     password: str | None,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    station = relaying(refusing_broker.url, password=password, username="edge")
+    attempts: list[None] = []
+    station = relaying(
+        refusing_broker.url, password=password, username="edge", publisher=counted(attempts)
+    )
     station.record(3)
-    delivery = station.publisher.wait_until_delivered(1.0)
+    station.wait_until(lambda: len(attempts) >= 3)
+    delivery = station.publisher.delivery()
 
     assert (delivery.acknowledged, delivery.complete, delivery.connected) == (0, False, False)
     told = [record.getMessage() for record in caplog.records]
@@ -343,9 +372,13 @@ def test_a_server_that_never_answers_holds_nobody_up(relaying: Relaying) -> None
 def test_a_closed_port_is_told_with_cause_and_next_step(
     relaying: Relaying, caplog: pytest.LogCaptureFixture
 ) -> None:
-    station = relaying(f"mqtt://127.0.0.1:{free_port()}")
-    station.record(1)
-    station.publisher.wait_until_delivered(0.5)
+    attempts: list[None] = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        port = closed.getsockname()[1]
+        station = relaying(f"mqtt://127.0.0.1:{port}", publisher=counted(attempts))
+        station.record(1)
+        station.wait_until(lambda: len(attempts) >= 3)
 
     assert caplog.text.count("cannot be reached (Connection refused)") == 1
 

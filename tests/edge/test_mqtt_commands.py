@@ -83,7 +83,7 @@ def test_triggers_acks_and_commands_arrive_typed_and_in_order(
     running_broker: Broker, relaying: Relaying, plc: paho.Client
 ) -> None:
     station = connected(relaying(running_broker.url))
-    send(plc, "trigger", {"trigger_id": "1", "deadline_ms": 80.5}, expiry_s=3)
+    send(plc, "trigger", {"trigger_id": "1", "deadline_ms": 80.5}, expiry_s=100)
     send(plc, "ack", {"seq": 4})
     send(plc, "cmd/reload", b"")
 
@@ -92,7 +92,7 @@ def test_triggers_acks_and_commands_arrive_typed_and_in_order(
     assert isinstance(trigger, Trigger)
     assert (trigger.trigger_id, trigger.deadline_ms) == ("1", 80.5)
     assert trigger.expires_ns is not None
-    assert 0 < trigger.expires_ns - trigger.received_ns <= 3_000_000_000
+    assert 30 < (trigger.expires_ns - trigger.received_ns) / 1e9 <= 100
     assert ack == Ack(4, None)
     assert isinstance(reload, Reload)
     (event,) = running_broker.collect("/event", many(1))
