@@ -56,7 +56,7 @@ def edge_run() -> EdgeRun:
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            edge_run_command(*arguments), capture_output=True, text=True, timeout=60, check=False
+            edge_run_command(*arguments), capture_output=True, text=True, timeout=120, check=False
         )
 
     return run

@@ -17,7 +17,7 @@ from edge.journal.opening import open_journal
 from edge.journal.records import Committed, JournalRefuses, RecordKind
 from edge.journal.verification import verify_chain
 from edge.journal.writer import JournalWriter
-from tests.edge.journaling import event, rows, verdict
+from tests.edge.journaling import PATIENCE_S, event, rows, verdict
 
 KILLS_PER_SEED = 3
 EVERY_NTH_AN_EVENT = 7
@@ -102,7 +102,7 @@ def main(folder: str, first: str, limit: str = "0", count: str = "0") -> None:
             writer.flush(0.01)
     sys.stdin.readline()
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    say.write(f"flushed: {writer.flush(30.0)}\n")
+    say.write(f"flushed: {writer.flush(PATIENCE_S)}\n")
 
 
 if __name__ == "__main__":

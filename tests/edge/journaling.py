@@ -14,7 +14,7 @@ from edge.journal.records import Entry, RecordKind, Row
 from edge.journal.writer import JournalWriter
 from edge.station.worker import Failures, Worker
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 FILLING = "x" * 1200  # makes a payload as long as a verdict's
 
 
@@ -34,7 +34,7 @@ class RunningWriter:
     def __init__(
         self, folder: Path, synchronous: Synchronous = Synchronous.FULL, **options: Any
     ) -> None:
-        self.journal = open_journal(folder, synchronous)
+        self.journal = open_journal(folder, synchronous, check_limit_s=PATIENCE_S)
         self.path = self.journal.path
         self.failures = Failures()
         self.writer = JournalWriter(self.journal, **options)

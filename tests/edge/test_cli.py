@@ -366,7 +366,7 @@ def test_a_full_disk_behind_standard_output_is_told(pictures: Path, bundle: Path
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
@@ -401,7 +401,7 @@ def test_a_closed_standard_output_is_told(pictures: Path, bundle: Path) -> None:
         ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", pictures, "--model", bundle)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

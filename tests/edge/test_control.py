@@ -22,7 +22,7 @@ from edge.messaging.event import Datum, Event
 from edge.station.control import MOST_COMMANDS, Control, Deeds
 from edge.station.parts import Source, TriggerRequest
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 
 class Asked:

@@ -14,6 +14,7 @@ from edge.journal.records import JournalRefuses, JournalUnavailable, Refusal
 from edge.journal.verification import verify_chain
 from tests.edge.journal_process import start
 from tests.edge.journaling import (
+    PATIENCE_S,
     RunningWriter,
     numbers,
     running_writer,
@@ -148,7 +149,7 @@ def test_an_input_output_error_makes_entries_wait_and_loses_none(tmp_path: Path)
     process.stdin.close()
     lines += process.stdout.readlines()
 
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert "trouble: None\n" in lines
     assert lines[-1] == "flushed: True\n"
     told = [int(line.split()[2]) for line in lines if line.split()[0] in ("verdict", "event")]

@@ -20,7 +20,15 @@ from edge.journal.records import (
     for_sending,
 )
 from edge.journal.writer import JournalWriter
-from tests.edge.journaling import RunningWriter, event, numbers, running_writer, verdict, wait_until
+from tests.edge.journaling import (
+    PATIENCE_S,
+    RunningWriter,
+    event,
+    numbers,
+    running_writer,
+    verdict,
+    wait_until,
+)
 
 
 def test_each_kind_counts_for_itself_and_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -102,11 +110,11 @@ def test_many_entries_share_a_commit(tmp_path: Path) -> None:
 
     def hold(committed: Committed) -> None:
         held.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE_S)
 
     with running_writer(tmp_path, on_commit=lambda: commits.append(None)) as running:
         running.writer.submit(verdict(0), hold)
-        assert held.wait(30)
+        assert held.wait(PATIENCE_S)
         for n in range(1, 129):
             running.writer.submit(verdict(n), lambda committed: told.append(committed.seq))
         go_on.set()
@@ -157,7 +165,7 @@ def test_an_error_of_a_listener_ends_the_station_and_not_the_record(tmp_path: Pa
 
     running = RunningWriter(tmp_path)
     running.writer.submit(verdict(1), fail)
-    running.writer.flush(30)
+    running.writer.flush(PATIENCE_S)
     running.end()
 
     with pytest.raises(RuntimeError, match="listener"):

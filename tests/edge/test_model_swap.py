@@ -31,7 +31,7 @@ from tests.small_bundle import (
     write_bundle,
 )
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 
 def one_inspector(network: Network) -> Sequence[Inspector]:

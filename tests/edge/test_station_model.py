@@ -17,7 +17,7 @@ from edge.station.work import Line
 from tests.edge.test_model_swap import fresh, rewrite, with_self_test
 from tests.small_bundle import write_bundle
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 
 class Site:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge.station.turns import Turns
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 
 class Threads:
