@@ -29,7 +29,7 @@ from edge.station.work import Beats, Exposure, Line, StationRules
 from edge.station.worker import Failures
 from tests.small_bundle import defective_picture, good_picture
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 Step = Frame | Exception | Callable[[], None]
 
 
@@ -155,6 +155,13 @@ def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callab
         event.wait(timeout_s)
 
     return wait
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GENEROUS_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def station(
@@ -305,6 +312,8 @@ def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Insp
     running = threading.Thread(target=run.run)
     running.start()
     assert seen.reached.wait(GENEROUS_S)
+    # The first is with the journal, the second in its queue; the camera's thread has the third.
+    wait_until(lambda: run.tally().parts == 3)
 
     time.sleep(0.5)
     silent = heartbeats.stale(time.monotonic_ns())
@@ -328,8 +337,7 @@ def test_no_part_is_inspected_for_another_recipe_than_its_own(
     running = threading.Thread(target=run.run)
     running.start()
     assert gated.entered.wait(GENEROUS_S)
-    while len(triggering.counts()) == 0 or triggering.counts()["Exposed"] < 2:
-        time.sleep(0.01)
+    wait_until(lambda: triggering.counts().get("Exposed") == 2)
 
     run.exchange(Line((inspector,), recipe=can))
     exchanged.set()
