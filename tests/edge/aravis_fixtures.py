@@ -4,22 +4,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
 from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.aravis import AravisCamera, open_aravis
+from edge.errors import CameraLost, CameraNotOpened
 from edge.frame import Frame, FrameStatus
 from tests.edge.gige_camera import Picture
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 
 DEMO_FRAMES = Path(__file__).parents[2] / "configs" / "demo" / "frames"
 
 FREE_RUN = TriggerSettings()
 AS_IT_IS = SensorSettings()
+
+NO_ANSWER = ("no camera answers", "no camera of this serial number answers")
+
+Opened = TypeVar("Opened")
 
 
 def numbered_pictures(count: int, height: int = 48, width: int = 64) -> list[Picture]:
@@ -33,10 +38,37 @@ def demo_picture(name: str) -> Picture:
     return pixels
 
 
+def patiently(opening: Callable[[], Opened]) -> Opened:
+    """Open a camera that is there: it is asked again, as the supervisor does.
+
+    A machine that stands still for half a second has missed the camera's answer.
+    """
+    deadline = time.monotonic() + GENEROUS_S
+    while True:
+        try:
+            return opening()
+        except CameraNotOpened as error:
+            if not any(words in str(error) for words in NO_ANSWER):
+                raise
+            assert time.monotonic() < deadline, error
+
+
+def answers(camera: AravisCamera) -> None:
+    """Wait until a camera that is there answers."""
+    deadline = time.monotonic() + GENEROUS_S
+    while True:
+        try:
+            return camera.check()
+        except CameraLost as error:
+            if "does not answer" not in str(error):
+                raise
+            assert time.monotonic() < deadline, error
+
+
 @contextmanager
 def opened(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> Iterator[AravisCamera]:
     """Open a camera with these settings of its sensor, and close it."""
-    camera = open_aravis(uri, SensorSettings(**sensor), trigger)
+    camera = patiently(lambda: open_aravis(uri, SensorSettings(**sensor), trigger))
     try:
         yield camera
     finally:

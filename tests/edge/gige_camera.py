@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 FIRST_FRAME_ID = 65401
 HEARTBEAT_S = 3.0
 
@@ -155,6 +155,7 @@ class GigECamera:
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         watch.cancel()
+        watch.join()
         assert answer == "ready\n", (self._folder / "errors.txt").read_text()
 
     def stop(self) -> None:

@@ -10,7 +10,14 @@ from edge.camera_settings import SensorSettings, TriggerSettings
 from edge.cameras.aravis import open_aravis
 from edge.errors import CameraSettingRefused
 from edge.frame import FrameStatus
-from tests.edge.aravis_fixtures import FREE_RUN, first_that, next_picture, opened
+from tests.edge.aravis_fixtures import (
+    FREE_RUN,
+    answers,
+    first_that,
+    next_picture,
+    opened,
+    patiently,
+)
 from tests.edge.gige_camera import GigECamera, Picture
 
 HEIGHT, WIDTH = 48, 64
@@ -27,7 +34,7 @@ def device() -> Iterator[GigECamera]:
 
 def refused(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> str:
     with pytest.raises(CameraSettingRefused) as raised:
-        open_aravis(uri, SensorSettings(**sensor), trigger)
+        patiently(lambda: open_aravis(uri, SensorSettings(**sensor), trigger))
     assert raised.value.exit_code == 78
     assert uri in str(raised.value) and "camera." in str(raised.value)
     return str(raised.value)
@@ -35,7 +42,7 @@ def refused(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> str
 
 def settings_of(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> dict[str, str]:
     with opened(uri, trigger, **sensor) as camera:
-        next_picture(camera) if trigger.mode == "free_run" else camera.check()
+        next_picture(camera) if trigger.mode == "free_run" else answers(camera)
         return {key.removeprefix("camera."): value for key, value in camera.report().settings}
 
 
@@ -248,7 +255,8 @@ def test_a_picture_that_is_not_as_the_camera_was_set_is_not_complete(device: Gig
         next_picture(camera)
         # As if another program had reached the camera: the same bytes now mean something else.
         camera._camera.set_string("PixelFormat", "BayerRG8")
-        coloured = first_that(camera, lambda frame: frame.status is FrameStatus.INCOMPLETE)
+        coloured = first_that(camera, lambda frame: "pixel format" in frame.detail)
 
+    assert coloured.status is FrameStatus.INCOMPLETE
     assert coloured.pixels.size == 0
     assert coloured.detail == "the pixel format is BayerRG8, the camera was set to Mono8"

@@ -15,7 +15,7 @@ from edge.cameras.opening import (
 from edge.config import CameraSettings
 from edge.errors import CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
-from tests.edge.aravis_fixtures import numbered_pictures
+from tests.edge.aravis_fixtures import GENEROUS_S, numbered_pictures, patiently
 from tests.edge.gige_camera import GigECamera
 from tests.small_bundle import write_pictures
 
@@ -119,6 +119,8 @@ def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_e
 
 
 def test_a_camera_with_a_trigger_gives_its_pictures_for_a_measurement() -> None:
-    trigger = TriggerSettings(mode="hardware")
     with GigECamera(numbered_pictures(8), rate_fps=50) as device:
-        assert len(some_frames(CameraSettings(uri=device.uri, trigger=trigger), most=4)) == 4
+        settings = CameraSettings(uri=device.uri, trigger=TriggerSettings(mode="hardware"))
+        frames = patiently(lambda: some_frames(settings, most=4, limit_s=GENEROUS_S))
+
+    assert len(frames) == 4
