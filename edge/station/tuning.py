@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -95,38 +95,49 @@ def candidate_plans(cores: int, tiled: bool) -> list[RunPlan]:
 
 
 def tune(
-    bundle: Bundle, device: str, threads: int, limit_s: float = TOTAL_LIMIT_S
+    bundle: Bundle,
+    device: str,
+    threads: int,
+    limit_s: float = TOTAL_LIMIT_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Measured]:
     """Measure plan after plan; yields each as it is done.
 
     Args:
         threads: the station's thread budget; 0 takes all cores this process may use.
         limit_s: for all plans together; a PC too slow for them leaves the last ones out.
+        clock: what the limit is measured by.
 
     Raises:
         ModelError: the model cannot be used here, not even picture by picture.
     """
     cores = threads or usable_cores()
     plans = candidate_plans(cores, bundle.manifest.input.tile_plan is not None)
-    end = time.monotonic() + limit_s
+    end = clock() + limit_s
     for number, plan in enumerate(plans):
-        left_s = end - time.monotonic()
+        left_s = end - clock()
         if number > 0 and left_s <= 0.0:
             log.warning(
                 "time is up: %d of %d plans were not measured", len(plans) - number, len(plans)
             )
             return
         try:
-            yield measure(bundle, device, plan, left_s / (len(plans) - number))
+            yield measure(bundle, device, plan, left_s / (len(plans) - number), clock)
         except ModelError as error:
             if plan.batch == 1:
                 raise
             log.info("batches of %d are left out: %s", plan.batch, error)
 
 
-def measure(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> Measured:
+def measure(
+    bundle: Bundle,
+    device: str,
+    plan: RunPlan,
+    limit_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Measured:
     """Measure one plan on prepared noise for at most ``limit_s``, compilation included."""
-    deadline = time.monotonic() + limit_s
+    deadline = clock() + limit_s
     size = bundle.manifest.input
     network = Network(bundle, device, plan)
     random = np.random.default_rng(0)
@@ -142,7 +153,7 @@ def measure(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> Measu
     single = Detector(network)
     latencies: list[float] = []
     rates: list[float] = []
-    while not rates or time.monotonic() < deadline:
+    while not rates or clock() < deadline:
         started = time.perf_counter()
         single.predict_all(plan.batch, fill)
         latencies.append(time.perf_counter() - started)
