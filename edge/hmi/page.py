@@ -42,6 +42,9 @@ GOOD_START_S = 60.0
 # A process that gives no sign of life for so long will not; it gives one every other second.
 STUCK_S = 8.0
 STARTING_LIMIT_S = 60.0
+# Who has not looked for so long was stopped or starved, or long at a deed, and may not have heard
+# signs of life that have come.
+NOT_LOOKED_S = 2.0
 
 
 class Page:
@@ -70,7 +73,7 @@ class Page:
         self._ending = threading.Event()
         self._serving: Companion | None = None
         self._ears: threading.Thread | None = None
-        self._heard_s = 0.0
+        self._heard_s = self._looked_s = 0.0
         self._threads = [
             threading.Thread(target=self._kept_alive, name="page", daemon=True),
             threading.Thread(target=self._do_deeds, name="page deeds", daemon=True),
@@ -235,11 +238,14 @@ class Page:
 
     def _end_if_stuck(self) -> None:
         """End a process that is alive and does nothing; the page's thread starts the next."""
-        serving = self._serving
+        serving, now_s = self._serving, time.monotonic()
+        not_looked_s, self._looked_s = now_s - self._looked_s, now_s
+        if not_looked_s > NOT_LOOKED_S:
+            self._heard_s = now_s
         limit_s = STUCK_S if self.address else STARTING_LIMIT_S
-        if serving is not None and time.monotonic() - self._heard_s > limit_s:
+        if serving is not None and now_s - self._heard_s > limit_s:
             log.warning("the process of the page hangs; starting it again")
-            self._heard_s = time.monotonic()
+            self._heard_s = now_s
             serving.process.kill()
 
     def _let_go(self) -> None:

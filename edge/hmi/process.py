@@ -225,7 +225,9 @@ def _take(message: Message, view: View, station: StationLink) -> None:
 
 
 def _listening(settings: HmiSettings) -> socket.socket:
-    """Return a bound socket; what it accepts inherits its limits.
+    """Return a socket that listens; what it accepts inherits its limits.
+
+    Who is told the address may connect at once, and waits until the server accepts.
 
     Raises:
         OSError: the address is taken or not ours.
@@ -237,6 +239,7 @@ def _listening(settings: HmiSettings) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
         bound.bind((settings.host, settings.port))
+        bound.listen()
     except OSError:
         bound.close()
         raise
