@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from edge.station.snapshots import SnapshotName, Why
-from tests.edge.page_station import TOKEN, PageStation, wait_until
+from tests.edge.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
 from tests.small_bundle import write_pictures
 
 
@@ -28,6 +28,7 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
     pictures = write_pictures(folder / "pictures", good=3, defective=2)
     camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
     with PageStation(folder, camera, bundle) as one:
+        wait_until(lambda: bool(one.parts(result="NOK")), "good and defective parts")
         yield one
 
 
@@ -101,18 +102,26 @@ def test_a_rejected_part_has_its_picture_and_overlay(station: PageStation) -> No
 
     assert station.get(f"/pictures/{part['id']}/picture").content.startswith(b"\x89PNG")
     assert station.get(f"/pictures/{part['id']}/overlay").content.startswith(b"\xff\xd8")
-    newest = station.json("/api/numbers")["strip"][0]["id"]
-    # Its record may be there a moment before its picture.
-    wait_until(
-        lambda: station.get(f"/pictures/{newest}/thumbnail").content.startswith(b"\xff\xd8"),
-        "the small picture",
-    )
+
+    def thumbnail_of_the_newest() -> bytes:
+        newest = station.json("/api/numbers")["strip"][0]["id"]
+        return station.get(f"/pictures/{newest}/thumbnail").content
+
+    # Its record may be there a moment before its picture, which a busy station may leave out.
+    wait_until(lambda: thumbnail_of_the_newest().startswith(b"\xff\xd8"), "the small picture")
 
 
 def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
-    assert station.json("/livez")["live"]
-    ready = station.json("/readyz")
-    assert ready["ready"] and ready["condition"] in ("online", "degraded")
+    for path, said in (("/livez", "live"), ("/readyz", "ready")):
+        answers: list[httpx.Response] = []
+
+        def answered(path: str = path, answers: list[httpx.Response] = answers) -> bool:
+            answers.append(station.get(path))
+            return answers[-1].status_code == 200
+
+        wait_until(answered, "200")  # a busy machine may starve a station into silence
+        assert answers[-1].json()[said]
+    assert answers[-1].json()["condition"] in ("online", "degraded")
 
 
 def test_the_description_of_the_interface_names_every_path(station: PageStation) -> None:
@@ -129,7 +138,7 @@ def test_the_description_of_the_interface_names_every_path(station: PageStation)
                 method,
                 station.address + path.format(**values),
                 params={"image_threshold": 3} if "preview" in path else None,
-                timeout=30,
+                timeout=GENEROUS_S,
             )
             assert str(answer.status_code) in operation["responses"], (method, path, answer)
 
@@ -153,9 +162,13 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
 
         done = station.act("threshold", {"image_threshold": 100_000.0, "comment": "a trial"})
         assert done.json()["done"] == {"before": own, "now": 100_000.0}
+        # What was decided before may be journalled only now; every other part is defective.
+        wait_until(lambda: {p["result"] for p in station.parts(most=3)} == {"OK"}, "parts with it")
         first = station.parts(most=1)[0]["seq"]
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 4, "parts with it")
-        assert {part["result"] for part in station.parts(most=3)} == {"OK"}
+        wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 4, "more of them")
+        after = [part["result"] for part in station.parts(most=50) if part["seq"] >= first]
+        assert set(after) == {"OK"}
+        wait_until(lambda: bool(station.events("threshold_changed")), "it is recorded")
         (event,) = station.events("threshold_changed")
         assert event["data"]["comment"] == "a trial" and event["data"]["by"] == "token"
         assert station.stop() == 0
@@ -216,6 +229,7 @@ def test_training_pictures_are_kept_of_the_next_parts_and_no_more(
         first = station.parts(most=1)[0]["seq"]
         wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 8, "more parts")
         assert kept() == 4
+        wait_until(lambda: bool(station.events("capture_asked")), "it is recorded")
         assert station.events("capture_asked")[0]["data"]["count"] == 4
 
 
@@ -311,6 +325,7 @@ def test_malformed_and_huge_bodies_get_a_clear_answer(
             "x-edge-request": "1",
             "authorization": f"Bearer {TOKEN}",
         },
+        timeout=GENEROUS_S,
     )
 
     assert answer.status_code in ((status,) if isinstance(status, int) else status)
@@ -450,7 +465,7 @@ def test_pictures_are_only_drawn_while_somebody_watches(station: PageStation) ->
         return station.get(f"/live/{station.status()['part']['id']}.jpg").status_code
 
     wait_until(lambda: live() == 404, "nobody watches")
-    with httpx.stream("GET", station.address + "/api/stream", timeout=30) as stream:
+    with httpx.stream("GET", station.address + "/api/stream", timeout=GENEROUS_S) as stream:
         parts = (json.loads(line[6:]) for line in stream.iter_lines() if line[:11] == 'data: {"id"')
         for part in parts:
             if part["picture"] is None:
@@ -461,6 +476,14 @@ def test_pictures_are_only_drawn_while_somebody_watches(station: PageStation) ->
                 break
         assert picture.content.startswith(b"\xff\xd8")
     wait_until(lambda: live() == 404, "nobody watches any more")
+
+
+def ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended, whoever is to be told of it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_page_that_hangs_is_ended_and_comes_back_and_the_line_goes_on(
@@ -479,10 +502,7 @@ def test_a_page_that_hangs_is_ended_and_comes_back_and_the_line_goes_on(
         assert not dead.is_running()
         page = station.page_process
         psutil.Process(station.pid).kill()
-        wait_until(
-            lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE,
-            "the page ends with its station",
-        )
+        wait_until(lambda: ended(page), "the page ends with its station")
 
 
 def test_a_port_that_is_taken_degrades_the_station_and_stops_nothing(

@@ -5,6 +5,7 @@ Screenshots are kept in ``build/screenshots``.
 
 import json
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from tests.edge.broker import GENEROUS_S, free_port
-from tests.edge.page_station import TOKEN, PageStation, wait_until
+from tests.edge.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
+from tests.edge.stalls import Stalls
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -44,7 +45,9 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=GENEROUS_S * 1000
+        )
         yield running
         running.close()
 
@@ -88,6 +91,21 @@ def unlock(page: Page, token: str = TOKEN) -> None:
     page.locator("#ask-ok").click()
 
 
+def go_to(page: Page, view: str) -> None:
+    """Follow a link within the page, as by its address; the page shows the view a moment later."""
+    page.goto(f"{page.url.partition('#')[0]}#{view}")
+    expect(page.locator(f"#view-{view}")).to_be_visible()
+
+
+@pytest.fixture
+def dead_ports() -> Iterator[tuple[int, int]]:
+    """Two ports at which nobody answers, and which no other program can get meanwhile."""
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        yield first.getsockname()[1], second.getsockname()[1]
+
+
 def unmarked(station: PageStation) -> dict[str, Any]:
     """Return a rejected part that no other test has marked."""
     wait_until(lambda: any(not p["mark"] for p in station.parts(result="NOK")), "a rejected part")
@@ -97,7 +115,7 @@ def unmarked(station: PageStation) -> dict[str, Any]:
 def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
     opened: Opened,
 ) -> None:
-    page = opened()
+    page, stalls = opened(), Stalls()
 
     seen = page.evaluate(
         """() => new Promise((resolve) => {
@@ -114,8 +132,10 @@ def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
         })"""
     )
 
+    stalls.close()
     late_ms = sorted(one["late_ms"] for one in seen[1:])
-    assert late_ms[len(late_ms) // 2] < 1000  # the median: machines that stall delay some
+    # The median: machines that stall delay some.
+    assert late_ms[len(late_ms) // 2] < 1000 * (1 + stalls.lasted_s)
     looks = {one["result"]: (one["word"], one["shape"], one["colour"]) for one in seen}
     assert looks["OK"][:2] == ("OK", "#shape-OK")
     assert looks["NOK"][:2] == ("NOK", "#shape-NOK")
@@ -292,7 +312,7 @@ def test_a_picture_that_comes_after_its_record_is_shown(opened: Opened) -> None:
             route.fulfill(status=404)
 
     page.route("**/pictures/*/thumbnail", first_not_found)
-    page.goto(page.url.partition("#")[0] + "#line")
+    go_to(page, "line")
 
     expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
     assert refused
@@ -355,10 +375,9 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
 
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     for view in ("line", "parts", "control"):
-        page.goto(page.url.partition("#")[0] + f"#{view}")
-        expect(page.locator(f"#view-{view}")).to_be_visible()
+        go_to(page, view)
         assert page.evaluate(wider) <= 0
-    page.goto(page.url.partition("#")[0] + "#line")
+    go_to(page, "line")
     word = page.locator("#word").bounding_box()
     assert word is not None
     assert word["y"] + word["height"] < SIZES[size][1]  # without scrolling
@@ -372,10 +391,10 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(opened: Opened) ->
             node.closest("label")?.textContent.trim() || node.hasAttribute("alt")))
         .map((node) => node.outerHTML)"""
     for view in ("line", "parts", "control"):
-        page.goto(page.url.partition("#")[0] + f"#{view}")
+        go_to(page, view)
         assert page.evaluate(nameless) == []
 
-    page.goto(page.url.partition("#")[0] + "#line")
+    go_to(page, "line")
     page.locator("[data-layer=contours]").focus()
     page.keyboard.press("Enter")
     expect(page.locator("[data-layer=contours]")).to_have_attribute("aria-pressed", "false")
@@ -472,6 +491,7 @@ def test_a_station_that_does_not_answer_any_more_leaves_no_ok_on_the_page(
         wait_until(lambda: other.get("/metrics").status_code == 503, "no numbers of then")
         deciding.send_signal(signal.SIGCONT)
         expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
+        assert other.page_process == serving  # it is not taken for one that hangs
 
         # As with a cable that is pulled: connections stay, and nothing comes.
         for process in (deciding, serving):
@@ -514,11 +534,12 @@ def test_whom_a_proxy_names_acts_without_a_token_and_sees_parts_that_were_late(
 
 
 def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
-    browser: Browser, tmp_path: Path
+    browser: Browser, tmp_path: Path, dead_ports: tuple[int, int]
 ) -> None:
-    nowhere = {"uri": f"rtsp://127.0.0.1:{free_port()}/line"}
+    camera_port, broker_port = dead_ports
+    nowhere = {"uri": f"rtsp://127.0.0.1:{camera_port}/line"}
     station = PageStation(tmp_path, nowhere, DEMO / "bottle.xml")
-    station.settings["mqtt"] = {"url": f"mqtt://127.0.0.1:{free_port()}", "station": "a/b/c/d"}
+    station.settings["mqtt"] = {"url": f"mqtt://127.0.0.1:{broker_port}", "station": "a/b/c/d"}
     with station:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(f"{station.address}/#line")

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -42,8 +43,11 @@ def station(tmp_path: Path, bundle: Path) -> PageStation:
 
 
 def window_of(station: PageStation) -> psutil.Process | None:
-    children = psutil.Process(station.pid).children()
-    return next((c for c in children if "edge.hmi.window_process" in c.cmdline()), None)
+    for child in psutil.Process(station.pid).children():
+        with suppress(psutil.NoSuchProcess):  # others may have ended
+            if "edge.hmi.window_process" in child.cmdline():
+                return child
+    return None
 
 
 def test_a_window_opens_and_whoever_closes_it_does_not_stop_the_line(
