@@ -29,7 +29,7 @@ from edge.hmi.view import View
 from edge.journal.records import Entry, RecordKind
 from edge.overrides import Overrides, manifest_sha256
 from edge.station.health import Health
-from tests.edge.journaling import running_writer, wait_until
+from tests.edge.journaling import PATIENCE_S, running_writer, wait_until
 
 SCORE = {"raw_score": 1.0, "raw_threshold": 5.0, "anomaly_score": 0.1}
 
@@ -120,12 +120,15 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
     making: list[int] = []
     most: list[int] = []
     statuses: list[int] = []
+    as_many_as_may = threading.Event()
 
     def pieces() -> Iterator[bytes]:
         making.append(1)
+        if len(making) == MOST_EXPORTS:
+            as_many_as_may.set()
+        assert as_many_as_may.wait(PATIENCE_S)
         for _ in range(3):
             most.append(len(making))
-            time.sleep(0.02)
             yield b"piece"
         making.pop()
 
