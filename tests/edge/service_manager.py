@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 _MARK = "the test's own mark"
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.station.service_manager import ServiceManager
+from tests.edge.journaling import wait_until
 from tests.edge.service_manager import NotifySocket
 
 
@@ -58,6 +60,9 @@ def test_the_start_is_extended_as_long_as_the_block_runs_and_no_longer(
     with manager.more_time(longest_s=60.0, every_s=0.01, by_s=20.0):
         for _ in range(3):
             assert listener.next() == "EXTEND_TIMEOUT_USEC=20000000"
+    for thread in threading.enumerate():  # it is not waited for without end when a block ends
+        if thread.name == "more time":
+            thread.join()
     listener.waiting()
     manager.status("done")
     assert listener.next() == "STATUS=done"
@@ -71,8 +76,8 @@ def test_a_start_that_hangs_is_extended_up_to_its_limit_only(
     with manager.more_time(longest_s=2.0, every_s=0.001):
         listener.next()
         listener.next()
+        wait_until(lambda: "no end after 2 s" in caplog.text, "it is told")
         assert listener.next(0.2) is None
-    assert "no end after 2 s" in caplog.text
 
 
 def test_without_a_service_manager_nothing_is_sent_and_nothing_fails() -> None:
