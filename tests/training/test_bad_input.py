@@ -155,12 +155,13 @@ def test_a_killed_fit_leaves_nothing_half_written(tmp_path: Path, weights: Path)
     output = tmp_path / "out" / "m.safetensors"
     output.parent.mkdir()
     output.write_bytes(b"the older one")
-    process = start(fit_arguments(root, weights, output, "--image-size", "256"))
+    # Pictures so large that the fit takes far longer than it takes to kill it.
+    process = start(fit_arguments(root, weights, output, "--image-size", "1024"))
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 120
     while "features" not in seen:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline and process.poll() is None, seen
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -221,12 +221,19 @@ def test_the_fit_of_a_killed_worker_is_taken_up_again(
 ) -> None:
     table = tmp_path / "table.csv"
     database = table.with_suffix(".db")
-    options = arguments(data, weights, table, "--algorithms", "padim", "--heartbeat", "1")
+    more = "--algorithms", "padim", "--heartbeat", "1"
+    # Large pictures, so that the fit is not over before it is seen.
+    options = arguments(data, weights, table, *more, "--image-size", "256")
     killed = start(*options)
     wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")
     wait_for(lambda: bool(children_of(killed.pid)), "process that fits")
     children = children_of(killed.pid)
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
     killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    for child in children:
+        os.kill(child, signal.SIGCONT)
     killed.communicate()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "end of the fit")
 
