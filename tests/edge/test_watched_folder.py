@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,7 +22,7 @@ from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraUriInvalid
 from edge.frame import Frame, FrameStatus, Pixels
 from edge.pictures import may_be_filled_yet, read_picture
-from tests.edge.supervised_line import SupervisedLine
+from tests.edge.supervised_line import GENEROUS_S, SupervisedLine
 from tests.small_bundle import good_picture, write_pictures
 
 WAITING, STREAMING, LOST = CameraState.WAITING_TRIGGER, CameraState.STREAMING, CameraState.LOST
@@ -185,13 +186,17 @@ def test_a_picture_that_never_becomes_whole_is_incomplete(
 def test_a_picture_that_takes_longer_to_read_than_the_folder_may_be_silent_is_given_all_the_same(
     folder: Path, line: SupervisedLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lost = threading.Event()
+
     def over_a_slow_network(path: Path) -> Pixels:
-        time.sleep(2.0 if path.name == "slow.png" else 0.0)  # longer than lost_after_s
+        if path.name == "slow.png":
+            lost.wait(GENEROUS_S)
         return read_picture(path)
 
     monkeypatch.setattr(watched_folder, "read_picture", over_a_slow_network)
     (folder / "slow.png").write_bytes(encoded(1))
     line.read_until_state(LOST)
+    lost.set()
     line.read_frames(1)
     (folder / "next.png").write_bytes(encoded(2))
     line.read_frames(1)
@@ -210,7 +215,7 @@ def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_bac
     (elsewhere / "meanwhile.png").write_bytes(encoded(2))
     elsewhere.rename(folder)
     line.read_until_state(WAITING)
-    line.read_frames(1)
+    line.read_until(lambda: len(line.frames) > 1)
 
     assert "the folder is gone" in lost.detail
     assert names(line.frames) == ["before.png", "meanwhile.png"]
@@ -248,14 +253,14 @@ def test_what_a_network_folder_holds_is_not_new_when_it_is_mounted_again(
             lost = line.read_until_state(LOST)
             line.read_until_state(WAITING)
             (network_folder / f"new_{number}.png").write_bytes(encoded(number + 10))
-            line.read_frames(1)
+            line.read_until(lambda new=f"new_{number}.png": new in names(line.frames))
             switched(mount_point, to=empty)
             line.read_until_state(LOST)
             line.read_until_state(WAITING)
             (network_folder / f"meanwhile_{number}.png").write_bytes(encoded(number + 20))
         switched(mount_point, to=network_folder)
         line.read_until_state(WAITING)
-        line.read_frames(1)
+        line.read_until(lambda: "meanwhile_1.png" in names(line.frames))
 
     assert names(line.frames) == ["new_0.png", "meanwhile_0.png", "new_1.png", "meanwhile_1.png"]
     assert "mounted or unmounted" in lost.detail
