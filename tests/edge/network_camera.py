@@ -12,7 +12,7 @@ import cv2
 
 from tests.small_bundle import good_picture
 
-GENEROUS_S = 30.0
+GENEROUS_S = 60.0
 USER, PASSWORD = "me", "geheim"
 DIFFERENT_PICTURES = 64
 

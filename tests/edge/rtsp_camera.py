@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 
 import cv2
@@ -29,9 +30,10 @@ NEWER_CHALLENGES = (
 
 
 class RtspCamera:
-    """The camera; ``hold`` keeps exposures back, as a network does, and ``release`` sends them.
+    """The camera.
 
     Attributes:
+        delay_s: for so long a network holds each exposure back; may be changed while it runs.
         password: that it lets in.
         challenges: what it says to who has not logged in.
         busy: it lets nobody have its pictures, after the login.
@@ -41,7 +43,7 @@ class RtspCamera:
         self.password = PASSWORD
         self.challenges = CHALLENGE
         self.busy = False
-        self._holding = False
+        self.delay_s = 0.0
         self._ended = threading.Event()
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port = self._sockets[0].getsockname()[1]
@@ -50,12 +52,6 @@ class RtspCamera:
             cv2.imencode(".jpg", good_picture(number))[1].tobytes() for number in range(64)
         ]
         threading.Thread(target=self._accept, daemon=True).start()
-
-    def hold(self) -> None:
-        self._holding = True
-
-    def release(self) -> None:
-        self._holding = False
 
     def close(self) -> None:
         self._ended.set()
@@ -114,16 +110,15 @@ class RtspCamera:
 
     def _play(self, connection: socket.socket) -> None:
         sequence = 0
-        held: list[bytes] = []
+        held: deque[tuple[float, bytes]] = deque()
         for number in range(1_000_000):
             if self._ended.wait(PERIOD_S):
                 return
             packets = _packets(self._jpegs[number % 64], sequence, _timestamp())
             sequence += len(packets)
-            held += packets
-            if not self._holding:
-                connection.sendall(b"".join(held))
-                held = []
+            held.append((time.monotonic(), b"".join(packets)))
+            while held and held[0][0] <= time.monotonic() - self.delay_s:
+                connection.sendall(held.popleft()[1])
 
 
 def _timestamp() -> int:
