@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,37 @@ from tests.edge.broker import Broker
 from tests.edge.conftest import EdgeRun
 from tests.edge.gige_camera import GigECamera
 from tests.edge.network_camera import NetworkCamera
+from tests.edge.stalls import Stalls
 from tests.edge.station_process import StationProcess
 from tests.small_bundle import defective_picture, good_picture, write_pictures
 
+# All pictures of a test fit: one that meets a busy machine loses none.
+ROOMY = {"buffers": 64}
 QUICK = Limits(pictures=40, loss_s=10.0, triggers=3, edge_s=0.3)
 FAST_FPS = 100.0
+# The doctor waits for so long for an answer.
+LONGEST_STALL_S = 0.4
 
 
 def looked_at(
     uri: str, stations: list[int] | None = None, **settings: Any
 ) -> tuple[dict[str, Finding], Frame | None]:
-    """Return the findings by their subject, and the picture that is left over."""
+    """Return the findings by their subject, and the picture that is left over.
+
+    A machine that stood still for longer than a camera may is looked at anew.
+    """
     camera = CameraSettings.model_validate({"uri": uri, **settings})
+    for _ in range(4):
+        with closing(Stalls()) as stalls:
+            seen = _looked_at(camera, stations)
+        if stalls.lasted_s < LONGEST_STALL_S:
+            break
+    return seen
+
+
+def _looked_at(
+    camera: CameraSettings, stations: list[int] | None
+) -> tuple[dict[str, Finding], Frame | None]:
     findings = camera_findings(camera, stations or [], QUICK)
     found = {}
     while True:
@@ -76,7 +96,7 @@ def test_lost_packets_are_counted_and_told() -> None:
 
 def test_a_camera_that_repeats_one_picture_is_at_fault() -> None:
     with GigECamera(numbered_pictures(1), rate_fps=FAST_FPS) as device:
-        found, _ = looked_at(device.uri)
+        found, _ = looked_at(device.uri, sensor=ROOMY)
 
     assert found["loss test"].grade is Grade.FAULT
     assert "39 not new (the same picture" in found["loss test"].found
@@ -84,8 +104,8 @@ def test_a_camera_that_repeats_one_picture_is_at_fault() -> None:
 
 def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:
     with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
-        fired, _ = looked_at(device.uri, trigger={"mode": "software"})
-        waited, _ = looked_at(device.uri, trigger={"mode": "hardware"})
+        fired, _ = looked_at(device.uri, sensor=ROOMY, trigger={"mode": "software"})
+        waited, _ = looked_at(device.uri, sensor=ROOMY, trigger={"mode": "hardware"})
 
     assert fired["trigger test"].grade is Grade.GOOD
     assert fired["trigger test"].found.startswith("3 of 3 answered in ")
@@ -96,7 +116,8 @@ def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:
 
 def test_a_trigger_that_the_camera_does_not_have_is_a_fault_and_the_examination_goes_on() -> None:
     with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
-        found, frame = looked_at(device.uri, trigger={"mode": "hardware", "source": "Line7"})
+        trigger = {"mode": "hardware", "source": "Line7"}
+        found, frame = looked_at(device.uri, sensor=ROOMY, trigger=trigger)
 
     assert found["trigger test"].grade is Grade.FAULT
     assert "camera.trigger.source" in found["trigger test"].found
@@ -176,7 +197,12 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
     tmp_path: Path, bundle: Path, running_broker: Broker, edge_run: EdgeRun
 ) -> None:
     with GigECamera([good_picture(1), defective_picture(2)], rate_fps=10, noise=2) as camera:
-        settings = {"camera": {"uri": camera.uri}, "model": {"path": str(bundle)}}
+        # What a busy machine does to the station is not the doctor's doing.
+        supervision = {"lost_after_s": 30.0, "max_age_ms": 60_000.0}
+        settings = {
+            "camera": {"uri": camera.uri, "supervision": supervision},
+            "model": {"path": str(bundle)},
+        }
         with StationProcess(tmp_path, running_broker, settings) as station:
             before = station.verdicts(5)
             run = edge_run("--doctor", "--config", station.config)
@@ -191,7 +217,8 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
     assert run.returncode == 0, run.stdout
     assert "Traceback" not in run.stderr
     assert {v["result"] for v in after[len(before) :]} <= {"OK", "NOK"}
-    assert [state["state"] for state in said] == ["starting", "online"]
+    entered = {state["since_utc"]: state["state"] for state in said}  # each is said again and again
+    assert list(entered.values()) == ["starting", "online"]
     assert len({state["session"] for state in said}) == 1
 
 
@@ -202,11 +229,11 @@ def test_a_driver_that_never_returns_is_a_fault_and_keeps_nobody_waiting() -> No
         yield good("camera found", "one")
         released.wait(60.0)
 
-    found = list(bounded(blocked(), limit_s=0.2))
+    found = list(bounded(blocked(), limit_s=1.0))
     released.set()
 
     assert [finding.grade for finding in found] == [Grade.GOOD, Grade.FAULT]
-    assert "has not returned for 0.2 s" in found[1].found
+    assert "has not returned for 1 s" in found[1].found
 
 
 def test_stations_are_known_by_how_they_were_called(tmp_path: Path) -> None:
