@@ -44,6 +44,8 @@ class BrokenNetwork:
             self._pairs.clear()
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         self._server.close()
         self.reset()
 
@@ -70,7 +72,7 @@ class BrokenNetwork:
             while True:
                 if self.mood is Mood.STALLED:
                     pause.wait(LOOK_S)
-                elif select.select([source], [], [], LOOK_S)[0]:
+                elif select.select([source], [], [], LOOK_S)[0] and self.mood is not Mood.STALLED:
                     content = source.recv(CHUNK_BYTES)
                     if not content:
                         break
