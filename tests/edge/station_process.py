@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -109,11 +110,11 @@ class StationProcess:
         def entered(seen: Messages) -> set[str]:
             return {one["since_utc"] for one in seen if one["state"] == state}
 
-        return self.broker.collect("/state", lambda seen: len(entered(seen)) >= count)
+        return self._collect("/state", lambda seen: len(entered(seen)) >= count)
 
     def ready(self) -> None:
         """Wait until a trigger would be accepted."""
-        self.broker.collect("/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True)
+        self._collect("/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True)
 
     def degraded(self, reason: str, count: int = 1) -> Messages:
         """Return the degraded states with this reason, each once, once there are so many."""
@@ -122,24 +123,24 @@ class StationProcess:
             degraded = [one for one in seen if reason in one["reasons"]]
             return list({one["since_utc"]: one for one in degraded}.values())
 
-        return found(self.broker.collect("/state", lambda seen: len(found(seen)) >= count))
+        return found(self._collect("/state", lambda seen: len(found(seen)) >= count))
 
     def verdicts(self, count: int) -> Messages:
         """Return the verdicts so far in the order of their arrival, once there are so many."""
-        return self.broker.collect(
+        return self._collect(
             "/verdict", lambda seen: len({(one["journal"], one["seq"]) for one in seen}) >= count
         )
 
     def events(self, kind: str, count: int = 1) -> Messages:
         """Return the events of a kind, once there are so many."""
-        seen = self.broker.collect(
+        seen = self._collect(
             "/event", lambda seen: sum(one["kind"] == kind for one in seen) >= count
         )
         return [one for one in seen if one["kind"] == kind]
 
     def phases(self, phase: str, count: int) -> Messages:
         """Return the hand-shakes so far, once this phase was said so often."""
-        return self.broker.collect(
+        return self._collect(
             "/handshake", lambda seen: sum(one["phase"] == phase for one in seen) >= count
         )
 
@@ -163,6 +164,13 @@ class StationProcess:
             self._sender.loop_stop()
         if self._process is not None and self._process.poll() is None:
             self.kill()
+
+    def _collect(self, suffix: str, until: Callable[[Messages], bool]) -> Messages:
+        try:
+            return self.broker.collect(suffix, until)
+        except AssertionError as error:
+            error.add_note(f"the station's log ends so:\n{self.log[-3000:]}")
+            raise
 
     def _send(self, number: signal.Signals) -> None:
         assert self._process is not None
