@@ -448,6 +448,13 @@ def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_compo
         assert found.anomaly_map[picture].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
 
 
+@pytest.mark.parametrize("algorithm", ["patchcore", "dfm"])
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_is_more_than_nothing_and_no_more_than_all(algorithm: str, share: float) -> None:
+    with pytest.raises(SettingError, match=rf"{algorithm}\.variance: found {share}.*above 0"):
+        unfitted(algorithm, variance=share)
+
+
 def test_each_bank_vector_is_its_own_first_neighbour_also_among_duplicates() -> None:
     model = fitted("patchcore", batch(1).repeat(4, 1, 1, 1), bank_size=100)
     assert isinstance(model, PatchCore)

@@ -10,7 +10,7 @@ from training.components.feature_extractor import FeatureExtractor
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_choice
+from training.models.settings_checks import require_choice, require_share
 
 # Smallest deviation that a component counts with, as a share of the largest: fewer pictures than
 # components would else divide by nothing.
@@ -63,10 +63,11 @@ class DFM(StatisticalModel):
         """Build the model; nothing of it is random.
 
         Raises:
-            SettingError: no such score.
+            SettingError: no such score, or no share of the variance.
         """
         super().__init__()
         require_choice("dfm", "score", settings.score, (RESIDUAL, LIKELIHOOD))
+        require_share("dfm", "variance", settings.variance)
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*picture)

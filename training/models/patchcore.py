@@ -11,6 +11,7 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
+from training.models.settings_checks import require_share
 
 # Bank vectors whose neighbours are sought together: bounds the memory of their distances.
 _ROWS = 1024
@@ -58,7 +59,13 @@ class PatchCore(StatisticalModel):
         settings: PatchCoreSettings,
         seed: int = 0,
     ) -> None:
+        """Build the model.
+
+        Raises:
+            SettingError: no share of the bank's variance.
+        """
         super().__init__()
+        require_share("patchcore", "variance", settings.variance)
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*picture)

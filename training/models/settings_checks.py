@@ -1,4 +1,4 @@
-"""Checks of hyperparameters that are one of a few words."""
+"""Checks of hyperparameters beyond their type."""
 
 from training.errors import SettingError
 
@@ -12,5 +12,18 @@ def require_choice(algorithm: str, name: str, value: str, choices: tuple[str, ..
     if value not in choices:
         raise SettingError(
             f"{algorithm}.{name}: found {value!r}. There are: {', '.join(sorted(choices))}."
+        )
+    return value
+
+
+def require_share(algorithm: str, name: str, value: float) -> float:
+    """Return the value if it is a share that is not nothing.
+
+    Raises:
+        SettingError: it is not above 0, or above 1.
+    """
+    if not 0.0 < value <= 1.0:
+        raise SettingError(
+            f"{algorithm}.{name}: found {value!r}. Give a share above 0 and at most 1."
         )
     return value
