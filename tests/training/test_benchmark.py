@@ -180,6 +180,16 @@ def test_two_processes_share_the_work_and_write_the_same_table(
     assert "±" in (tmp_path / "one" / "table.md").read_text()
 
 
+def test_of_several_data_sets_one_that_is_not_there_is_told_before_the_first_fit(
+    tmp_path: Path, data: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out" / "table.csv"
+    given = arguments(data, weights, output, "--data", str(tmp_path / "none"))
+    assert main([*given, "--algorithms", "padim"]) == USAGE
+    assert "none: not a folder. Check --data." in capsys.readouterr().err
+    assert list(output.parent.iterdir()) == []
+
+
 def test_processes_that_start_together_open_one_database(tmp_path: Path) -> None:
     """As fast as they can: none of them may meet a database that is half made."""
     code = (

@@ -94,6 +94,15 @@ def test_a_search_of_other_places_is_another_study_and_more_trials_are_not(tmp_p
     assert config(tmp_path, seed=1).digest != first.digest
 
 
+def test_a_data_set_that_is_not_there_is_told_before_a_study_is_made(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(tmp_path / "none", weights, tmp_path / "s.csv", "--search", "bank_size=16|32")
+    assert main(given) == USAGE
+    assert "none: not a folder. Check --data." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_sweep_needs_something_to_search(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from edge.files import check_writable
 from training.benchmark import Row, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
+from training.data.opening import open_data_set
 from training.errors import SettingError
 from training.report.tables import write_benchmark
 from training.studies import StudyPlace, open_study
@@ -20,9 +21,12 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_output(arguments.output)
     if arguments.keep is not None:
         prepare_output(arguments.keep / "any.safetensors")
+    bases = _bases(arguments)
+    for base in bases:
+        open_data_set(base.data)  # one that is not there is told now, and not tomorrow morning
     fits = [
         fit
-        for base in _bases(arguments)
+        for base in bases
         for fit in plan(base, arguments.algorithms, arguments.backbones, arguments.seeds)
     ]
     opened = open_study(study_place(arguments, arguments.output.stem))

@@ -5,6 +5,7 @@ import argparse
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config
+from training.data.opening import open_data_set
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study
@@ -21,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         "search": parse_search(arguments.search) or None,
     }
     config = load_config(SweepConfig, arguments.config, options)
+    open_data_set(config.data)
     place = study_place(arguments, f"{arguments.output.stem}-{config.digest}")
     opened = open_study(place, sampler(config))
     trials = run_sweep(opened, config)
