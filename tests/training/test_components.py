@@ -243,10 +243,11 @@ def test_every_position_has_a_code_of_its_own() -> None:
 
 
 PEAK_MEMORY = """
-import resource, sys, torch
+import sys, torch
 from tests.small_training import batch, small_weights
 from training.components.backbones import Weights
 from training.models.building import build_model, make_settings
+from training.trial import peak_bytes
 torch.set_num_threads(1)
 algorithm, count, side = sys.argv[1], int(sys.argv[2]), 128
 few = {
@@ -261,7 +262,7 @@ with torch.inference_mode():
     for number in range(count // 4):
         model.accumulate(pictures + number % 3)
     model.finish()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_bytes() // 2**20)
 """
 
 
