@@ -104,7 +104,8 @@ class PageStation:
         try:
             wait_until(lambda: len(ADDRESS.findall(self.log)) >= count, "the page")
         except AssertionError as error:
-            raise AssertionError(self.log) from error
+            told = [line for line in self.log.splitlines() if not line.startswith("{")]
+            raise AssertionError("\n".join(told[-40:])) from error
         self.address = ADDRESS.findall(self.log)[-1]
         wait_until(lambda: self.get("/livez").status_code == 200, "the page answers")
 
