@@ -150,7 +150,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         return with_patches(good, description.input)
 
     model = checkpoint.model
-    subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.centred_by)
+    subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
     return (
         Workshop(subject, size, calibration, evidence, request.accuracy, request.inference),
         report,

@@ -1,9 +1,11 @@
-"""The means that a model subtracts, taken anew behind rounded layers.
+"""Features brought back to the mean that they have in floating point, place by place.
 
-A model that compares a feature with its mean at the same place sees the rounding of the layers
-before it as an anomaly of every picture: it is the same in all of them, and so small a thing only
-because the mean is told. What NNCF corrects are the biases of channels, not their places.
+What rounding does to a feature depends on its place: on the border, on what a good part shows
+there. It is nearly the same in every picture, so a model that knows good parts takes it for an
+anomaly of them all. NNCF corrects the mean of a channel over all places, not that of each.
 """
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import openvino as ov
@@ -13,30 +15,43 @@ from openvino import opset13
 Pictures = NDArray[np.uint8]
 
 
-def take_mean_anew(quantized: ov.Model, reference: ov.Model, name: str, pictures: Pictures) -> None:
-    """Shift a subtracted constant by what quantizing changed in the mean of what it is taken from.
+def correct_mean(
+    quantized: ov.Model,
+    reference: ov.Model,
+    name: str,
+    pictures: Pictures,
+    is_consumer: Callable[[ov.Node], bool],
+) -> None:
+    """Subtract from an output what quantizing changed in its mean.
 
     Args:
         quantized: changed in place.
         reference: the same graph in floating point.
-        name: of a Subtract in both, whose second input is a constant.
+        name: of an operation of both.
         pictures: ``(N, H, W, 3) uint8`` good pictures.
+        is_consumer: tells which operations get the corrected output; the others, by which the
+            quantized layers go on, get it as it was.
     """
-    subtraction = _operation(quantized, name)
-    constant = subtraction.input_value(1).get_node()
-    mean = constant.get_data().astype(np.float64)
-    change = _mean_minuend(quantized, name, pictures) - _mean_minuend(reference, name, pictures)
-    # A mean that many places share moves by what they have in common.
-    shared = change.size // mean.size
-    moved = mean + change.reshape(shared, *mean.shape).mean(0)
-    again = opset13.constant(moved.astype(np.float32))
-    subtraction.input(1).replace_source_output(again.output(0))
+    change = _mean_output(quantized, name, pictures) - _mean_output(reference, name, pictures)
+    constant = opset13.constant(change.astype(np.float32))
+    for output, consumer in list(_consumers(_operation(quantized, name).output(0))):
+        if is_consumer(consumer.get_node()):
+            consumer.replace_source_output(opset13.subtract(output, constant).output(0))
+    quantized.validate_nodes_and_infer_types()
 
 
-def _mean_minuend(model: ov.Model, name: str, pictures: Pictures) -> NDArray[np.float64]:
+def _consumers(output: ov.Output) -> Iterator[tuple[ov.Output, ov.Input]]:
+    """Return who reads an output, also behind a rounding, and what each of them reads."""
+    for consumer in output.get_target_inputs():
+        if consumer.get_node().get_type_name() == "FakeQuantize":
+            yield from _consumers(consumer.get_node().output(0))
+        else:
+            yield output, consumer
+
+
+def _mean_output(model: ov.Model, name: str, pictures: Pictures) -> NDArray[np.float64]:
     copy = model.clone()
-    minuend = _operation(copy, name).input_value(0)
-    part = ov.Model([minuend], copy.get_parameters())
+    part = ov.Model([_operation(copy, name).output(0)], copy.get_parameters())
     part.reshape([1, *pictures.shape[1:]])
     compiled = ov.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     total = sum(np.asarray(compiled(picture[None])[0], np.float64) for picture in pictures)

@@ -18,7 +18,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from export.errors import ConversionFailed
-from export.mean_correction import take_mean_anew
+from export.mean_correction import correct_mean
 
 # NNCF reports its use over the network, unless it is told before its import that nobody watches.
 os.environ.setdefault("NNCF_CI", "1")
@@ -56,14 +56,17 @@ class Recipe:
 
     Attributes:
         bias_correction: shift each layer's bias by what rounding did to its mean.
+        mean_correction: take off, place by place, what rounding did to the mean of the features.
         floating: layer groups that stay in floating point beside those the model declares.
     """
 
     bias_correction: bool = True
+    mean_correction: bool = True
     floating: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        words = "INT8, biases corrected" if self.bias_correction else "INT8"
+        corrected = ["biases"] * self.bias_correction + ["means"] * self.mean_correction
+        words = f"INT8, {' and '.join(corrected)} corrected" if corrected else "INT8"
         return words + (f", without {', '.join(self.floating)}" if self.floating else "")
 
 
@@ -75,13 +78,13 @@ class Quantizable:
         model: floating-point graph with a batch of one.
         layers: layer path of each operation, by name, from ``export.ir.layers_of``.
         floating: sub-modules whose maths stays in floating point, as the model declares.
-        centred_by: sub-modules that subtract a mean over good pictures.
+        mean_corrected: sub-modules whose outputs may be brought back to their mean.
     """
 
     model: ov.Model
     layers: dict[str, str]
     floating: tuple[str, ...]
-    centred_by: tuple[str, ...] = ()
+    mean_corrected: tuple[str, ...] = ()
 
     def layer(self, operation: Any) -> str:
         """Return the layer path of an operation; empty for the model's own arithmetic."""
@@ -104,13 +107,20 @@ class Quantizable:
         ]
         return list(dict.fromkeys(found))
 
-    def centrings(self) -> list[str]:
-        """Return the names of the operations that subtract a mean over good pictures."""
+    def leaves_corrected(self, operation: Any) -> bool:
+        """Tell whether an operation lies outside the modules whose outputs may be corrected."""
+        return not within(self.layer(operation), self.mean_corrected)
+
+    def corrected_outputs(self) -> list[str]:
+        """Return the names of the operations by which features leave those modules."""
         return [
             operation.get_friendly_name()
             for operation in self.model.get_ordered_ops()
-            if operation.get_type_name() == "Subtract"
-            and within(self.layer(operation), self.centred_by)
+            if not self.leaves_corrected(operation)
+            and any(
+                self.leaves_corrected(consumer.get_node())
+                for consumer in operation.output(0).get_target_inputs()
+            )
         ]
 
     def ignored(self, floating: Collection[str]) -> list[str]:
@@ -166,8 +176,9 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
             f"NNCF {nncf.__version__} cannot quantize it ({error}). Export with --precision fp16, "
             "or declare the sub-module it names as floating_point in the model."
         ) from error
-    for name in subject.centrings():
-        take_mean_anew(quantized, subject.model, name, calibration)
+    if recipe.mean_correction:
+        for name in subject.corrected_outputs():
+            correct_mean(quantized, subject.model, name, calibration, subject.leaves_corrected)
     return quantized
 
 

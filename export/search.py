@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import openvino as ov
@@ -66,16 +66,16 @@ def search(
     def excess(row: Attempt) -> float:
         return row.accuracy.excess(budget)
 
-    for corrected in (True, False):
-        model = attempt(Recipe(corrected))
+    has_means = bool(subject.corrected_outputs())
+    for recipe in [Recipe()] * has_means + [Recipe(True, False), Recipe(False, False)]:
+        model = attempt(recipe)
         if model is not None:
             return Found(model, attempts[-1].recipe, tuple(attempts))
     whole = min(attempts, key=excess)
-    corrected = whole.recipe.bias_correction
     groups = groups_by_cost(subject)
     alone: list[Attempt] = []
-    for group in groups[: _MOST_ATTEMPTS - 4] if len(groups) > 1 else []:
-        model = attempt(Recipe(corrected, (group,)))
+    for group in groups[: _MOST_ATTEMPTS - 5] if len(groups) > 1 else []:
+        model = attempt(replace(whole.recipe, floating=(group,)))
         if model is not None:
             return Found(model, attempts[-1].recipe, tuple(attempts))
         alone.append(attempts[-1])
@@ -83,7 +83,7 @@ def search(
     for count in range(2, len(groups)):
         if len(attempts) == _MOST_ATTEMPTS:
             break
-        model = attempt(Recipe(corrected, tuple(sorted(helping[:count]))))
+        model = attempt(replace(whole.recipe, floating=tuple(sorted(helping[:count]))))
         if model is not None:
             return Found(model, attempts[-1].recipe, tuple(attempts))
     blamed = [row for row in alone if excess(row) < excess(whole)] or alone

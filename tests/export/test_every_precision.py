@@ -38,7 +38,7 @@ def workshop(algorithm: str, folder: Path) -> Workshop:
     scale = Scale(np.arange(16) >= 8, threshold, float(np.ptp(scores)))
     calibration = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
     return Workshop(
-        Quantizable(graph, layers_of(onnx), model.floating_point, model.centred_by),
+        Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected),
         (SIDE, SIDE),
         lambda: calibration,
         Evidence(pictures, reference, scale),

@@ -1,4 +1,4 @@
-"""A quantized model deviates from its means as little as the model it was made from."""
+"""A quantized model gives features of the mean that they have in floating point, place by place."""
 
 from pathlib import Path
 
@@ -7,51 +7,89 @@ import openvino as ov
 import pytest
 from numpy.typing import NDArray
 
+from export.accuracy import map_correlation
 from export.calibration_pictures import with_patches
 from export.ir import layers_of, to_onnx, to_openvino
 from export.quantization import Pictures, Quantizable, Recipe, quantize
 from export.variants import reference_graph
-from tests.small_training import SIDE, batch, fitted
+from tests.small_training import SIDE, batch, fitted_once
 from training.data.loading import first_sight
 
 CALIBRATION = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def subject_of(algorithm: str, folder: Path, **settings: str) -> Quantizable:
-    model = fitted(algorithm, **settings)
+def subject_of(algorithm: str, folder: Path) -> Quantizable:
+    model = fitted_once(algorithm)
     onnx = folder / "model.onnx"
     to_onnx(model, SIDE, SIDE, onnx)
     _, _, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
-    return Quantizable(graph, layers_of(onnx), model.floating_point, model.centred_by)
+    return Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
 
 
-def mean_deviation(model: ov.Model, name: str, pictures: Pictures) -> NDArray[np.float64]:
+def mean_received(model: ov.Model, subject: Quantizable, name: str) -> NDArray[np.float64]:
+    """Return the mean of what the model's own arithmetic receives of an operation."""
     copy = model.clone()
-    deviation = next(one for one in copy.get_ordered_ops() if one.get_friendly_name() == name)
-    part = ov.Model([deviation.output(0)], copy.get_parameters())
+    leaving = next(one for one in copy.get_ordered_ops() if one.get_friendly_name() == name)
+    received = next(
+        consumer.get_node().output(0)
+        if consumer.get_node().get_type_name() == "Subtract"
+        else leaving.output(0)
+        for consumer in leaving.output(0).get_target_inputs()
+        if subject.leaves_corrected(consumer.get_node())
+        and consumer.get_node().get_type_name() != "FakeQuantize"
+    )
+    part = ov.Model([received], copy.get_parameters())
     part.reshape([1, SIDE, SIDE, 3])
-    compiled = ov.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.mean([compiled(picture[None])[0] for picture in pictures], 0, np.float64)
+    compiled = ov.Core().compile_model(part, "CPU", F32)
+    return np.mean([compiled(picture[None])[0] for picture in CALIBRATION], 0, np.float64)
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "settings"),
-    [
-        ("padim", {"covariance": "low_rank"}),
-        ("padim", {"covariance": "full"}),
-        ("padim", {"covariance": "diagonal"}),
-        ("dfm", {}),
-        ("dfkde", {}),
-    ],
-)
-def test_behind_rounded_layers_means_are_taken_anew(
-    algorithm: str, settings: dict[str, str], tmp_path: Path
+def maps(model: ov.Model, pictures: Pictures) -> list[NDArray[np.float32]]:
+    compiled = ov.Core().compile_model(model.clone(), "CPU", F32)
+    return [compiled(picture[None])["anomaly_map"][0] for picture in pictures]
+
+
+@pytest.mark.parametrize("algorithm", ["padim", "patchcore", "supersimplenet", "dfm"])
+def test_features_have_the_mean_that_they_have_in_floating_point(
+    algorithm: str, tmp_path: Path
 ) -> None:
-    subject = subject_of(algorithm, tmp_path, **settings)
-    (name,) = subject.centrings()
-    expected = mean_deviation(subject.model, name, CALIBRATION)
-    found = mean_deviation(quantize(subject, CALIBRATION, Recipe()), name, CALIBRATION)
-    rounded = Quantizable(subject.model, subject.layers, subject.floating)
-    left = mean_deviation(quantize(rounded, CALIBRATION, Recipe()), name, CALIBRATION)
-    assert np.abs(left - expected).max() > 0.01 * np.abs(left).max()
-    np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.abs(left).max()))
+    subject = subject_of(algorithm, tmp_path)
+    names = subject.corrected_outputs()
+    assert {subject.layers[name].split(".")[-1] for name in names} == {"activation"}
+    corrected = quantize(subject, CALIBRATION, Recipe())
+    rounded = quantize(subject, CALIBRATION, Recipe(mean_correction=False))
+    for name in names:
+        expected = mean_received(subject.model, subject, name)
+        found = mean_received(corrected, subject, name)
+        left = mean_received(rounded, subject, name)
+        largest = float(np.abs(expected).max())
+        assert np.abs(left - expected).max() > 0.005 * largest
+        np.testing.assert_allclose(found, expected, atol=1e-4 * largest)
+
+
+def test_layers_go_on_with_what_they_were_quantized_for(tmp_path: Path) -> None:
+    subject = subject_of("patchcore", tmp_path)
+    corrected = quantize(subject, CALIBRATION, Recipe())
+    by_name = {one.get_friendly_name(): one for one in corrected.get_ordered_ops()}
+    for name in subject.corrected_outputs():
+        readers = [one.get_node() for one in by_name[name].output(0).get_target_inputs()]
+        subtracting = [one for one in readers if one.get_type_name() == "Subtract"]
+        assert len(subtracting) == 1
+        inside = [one for one in readers if one not in subtracting]
+        assert all(one.get_type_name() in ("FakeQuantize", "Convolution") for one in inside)
+
+
+def test_a_model_without_features_to_correct_is_quantized_as_it_is(tmp_path: Path) -> None:
+    subject = subject_of("ganomaly", tmp_path)
+    assert subject.corrected_outputs() == []
+    unseen = batch(2, first=300).numpy()
+    with_means = maps(quantize(subject, CALIBRATION, Recipe()), unseen)
+    without = maps(quantize(subject, CALIBRATION, Recipe(mean_correction=False)), unseen)
+    assert [map_correlation(a, b) for a, b in zip(with_means, without, strict=True)] == [1.0, 1.0]
+
+
+def test_a_recipe_says_what_it_corrects() -> None:
+    assert str(Recipe()) == "INT8, biases and means corrected"
+    assert str(Recipe(True, False, ("conv1",))) == "INT8, biases corrected, without conv1"
+    assert str(Recipe(False, False)) == "INT8"

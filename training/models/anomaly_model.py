@@ -45,8 +45,9 @@ class AnomalyModel(nn.Module, ABC):
     # outside its sub-modules always does.
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)
 
-    # Sub-modules that subtract a mean over good pictures; a quantized model takes it anew.
-    centred_by: ClassVar[tuple[str, ...]] = ()
+    # Sub-modules whose outputs a quantized model may bring back to the mean, place by place, that
+    # they have over good pictures.
+    mean_corrected: ClassVar[tuple[str, ...]] = ("extractor",)
 
     extractor: FeatureExtractor | None
     grid: tuple[int, int]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.components.centring import Centring
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_kde import GaussianKDE
 from training.components.incremental_pca import PCA
@@ -43,7 +42,6 @@ class DFKDE(StatisticalModel):
 
     localizes = False
     floating_point = ("density",)
-    centred_by = ("centring",)
     memory_settings = "--set most_pictures or --image-size"
     extractor: FeatureExtractor
 
@@ -70,7 +68,6 @@ class DFKDE(StatisticalModel):
         self.settings = settings
         self.grid = (1, 1)
         self.channels = sum(shape[0] for shape in extractor.feature_shapes(*picture))
-        self.centring = Centring()
         self.density = GaussianKDE()
         self.register_buffer("mean", torch.zeros(self.channels))
         self.register_buffer("axes", torch.empty(0, self.channels))
@@ -105,7 +102,7 @@ class DFKDE(StatisticalModel):
         self._vectors, self._seen = [], 0
 
     def forward(self, pictures: Tensor) -> Prediction:
-        points = self.centring(self.embed(pictures), self.mean) @ self.axes.T
+        points = (self.embed(pictures) - self.mean) @ self.axes.T
         score = -self.density(self.scaled(points))
         return Prediction(score, score[:, None, None])
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import Tensor, cat, empty, ones_like
 from torch.nn import functional as F
 
-from training.components.centring import Centring
 from training.components.feature_extractor import FeatureExtractor
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import Progress, ignore
@@ -45,7 +44,6 @@ class DFM(StatisticalModel):
     """
 
     per_position = True
-    centred_by = ("centring",)
     memory_settings = "--set most_components or --image-size"
     extractor: FeatureExtractor
 
@@ -76,7 +74,6 @@ class DFM(StatisticalModel):
         self.grid = (rows // self.pooling, columns // self.pooling)
         self.channels = sum(channels for channels, _, _ in shapes)
         self.width = self.channels * self.grid[0] * self.grid[1]
-        self.centring = Centring()
         self.register_buffer("mean", empty(0))
         self.register_buffer("axes", empty(0, self.width))
         self.register_buffer("deviations", empty(0))
@@ -97,7 +94,7 @@ class DFM(StatisticalModel):
         self._components = PCA(self.settings.most_components)
 
     def forward(self, pictures: Tensor) -> Prediction:
-        centred = self.centring(self.embed(pictures), self.mean)
+        centred = self.embed(pictures) - self.mean
         coordinates = centred @ self.axes.T
         residual = (centred - coordinates @ self.axes).square()
         # The mean, where the paper sums: a score then does not grow with the picture.
