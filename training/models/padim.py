@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.components.centring import Centring
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import Progress, ignore
@@ -53,6 +54,7 @@ class PaDiM(StatisticalModel):
     """Compares each position with itself, so the part must always lie the same way."""
 
     per_position = True
+    mean_corrected = ("centring",)
     memory_settings = (
         "--set feature_count or --image-size; --set covariance=diagonal needs a hundredth"
     )
@@ -84,6 +86,7 @@ class PaDiM(StatisticalModel):
         self.positions = self.grid[0] * self.grid[1]
         total = sum(channels for channels, _, _ in shapes)
         self.width = min(settings.feature_count, total)
+        self.centring = Centring()
         self.smoothing = GaussianSmoothing(self.grid, picture)
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
@@ -150,12 +153,13 @@ class PaDiM(StatisticalModel):
     def distances(self, vectors: Tensor) -> Tensor:
         """Return the Mahalanobis distances ‖W (e − μ)‖, ``(N, P)`` (equation 2)."""
         if self.covariance == DIAGONAL:
-            return (vectors * self.whitening - self.whitened_mean).square().sum(2).sqrt()
+            scaled = self.centring(vectors * self.whitening, self.whitened_mean)
+            return scaled.square().sum(2).sqrt()
         if self.covariance == LOW_RANK:
-            scaled = vectors * self.whitening - self.whitened_mean
+            scaled = self.centring(vectors * self.whitening, self.whitened_mean)
             explained = (scaled[:, :, None] @ self.subspace).square().sum((2, 3))
             return (scaled.square().sum(2) - explained).clamp(min=0.0).sqrt()
-        whitened = self.whitening @ vectors.permute(1, 2, 0) - self.whitened_mean
+        whitened = self.centring(self.whitening @ vectors.permute(1, 2, 0), self.whitened_mean)
         return whitened.square().sum(1).sqrt().T
 
     def _count_channels(self) -> None:
