@@ -53,6 +53,7 @@ class Accuracy:
 
     Attributes:
         pictures: how many.
+        defective: how many of them show a defect.
         farthest_flip: how far from the threshold a picture lay whose verdict changed, in shares of
             the spread.
         near_difference: largest score difference of pictures near the threshold, in shares of the
@@ -65,6 +66,7 @@ class Accuracy:
     """
 
     pictures: int
+    defective: int
     verdict_flips: float
     farthest_flip: float
     auroc_before: float | None
@@ -117,7 +119,7 @@ class Accuracy:
         return sum(max(0.0, share) for share in over) + self.missed
 
     def _flips_allowed(self, budget: AccuracyBudget) -> float:
-        if self.auroc_before is not None or self.farthest_flip > budget.good_shift:
+        if self.defective or self.farthest_flip > budget.good_shift:
             return budget.verdict_flips
         return math.ceil(budget.verdict_flips * self.pictures - 1e-9) / self.pictures
 
@@ -148,6 +150,7 @@ def compare(before: Predictions, after: Predictions, scale: Scale) -> Accuracy:
     ]
     return Accuracy(
         pictures=count,
+        defective=int(scale.defective.sum()),
         verdict_flips=float(np.mean(flipped)),
         farthest_flip=float(distance[flipped].max()) if flipped.any() else 0.0,
         auroc_before=auroc(was, scale.defective),

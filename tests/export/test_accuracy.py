@@ -58,6 +58,11 @@ def test_where_defective_pictures_judge_the_share_is_exact() -> None:
     assert accuracy.faults(AccuracyBudget()) == ["verdict flips 2.9% (allowed 1.0%)"]
 
 
+def test_of_defective_pictures_alone_the_share_is_exact_too() -> None:
+    accuracy = changed([THRESHOLD + 0.05, 14.0], [THRESHOLD - 0.05, 14.0], defective=2)
+    assert accuracy.faults(AccuracyBudget()) == ["verdict flips 50.0% (allowed 1.0%)"]
+
+
 def test_a_hundred_good_pictures_show_one_percent() -> None:
     before = [*good_scores(99, THRESHOLD - 0.05), THRESHOLD - 0.04]
     two = changed(before, [*before[:-2], THRESHOLD + 0.05, THRESHOLD + 0.06])
