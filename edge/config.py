@@ -8,11 +8,11 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from edge.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
 from edge.errors import ConfigurationError
 from edge.hmi_settings import HmiSettings, ShowSettings
@@ -67,9 +67,11 @@ class CameraSettings(Section):
 
     @field_validator("uri", mode="before")
     @classmethod
-    def _index_as_text(cls, uri: object) -> object:
+    def _as_compared(cls, uri: object) -> object:
         # `uri: 0` is a number in YAML and the first camera to everybody.
-        return str(uri) if isinstance(uri, int) and not isinstance(uri, bool) else uri
+        if isinstance(uri, int) and not isinstance(uri, bool):
+            return str(uri)
+        return with_plain_scheme(uri) if isinstance(uri, str) else uri
 
 
 class ModelSettings(Section):
@@ -89,6 +91,11 @@ class ModelSettings(Section):
     threads: int = Field(default=0, ge=0, le=1024)
     objective: Literal["latency", "throughput"] = "latency"
     public_key: str | None = Field(default=None, min_length=1)
+
+    @field_validator("device")
+    @classmethod
+    def _as_openvino_names_it(cls, device: str) -> str:
+        return device.upper()
 
 
 class DecisionSettings(Section):
@@ -132,18 +139,8 @@ class MqttSettings(Section):
     @field_validator("url")
     @classmethod
     def _broker_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"is not mqtt://HOST:PORT ({error})") from error
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
-            raise ValueError("must be mqtt://HOST:PORT or mqtts://HOST:PORT")
-        if "@" in parts.netloc:
-            raise ValueError("must not hold credentials; use username and password_file")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError("must end after the port; topics come from the station name")
-        return url
+        broker_address(url)
+        return with_plain_scheme(url)
 
     @field_validator("station")
     @classmethod
@@ -162,15 +159,15 @@ class MqttSettings(Section):
 
     @property
     def tls(self) -> bool:
-        return self.url.startswith("mqtts:")
+        return broker_address(self.url).encrypted
 
     @property
     def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
+        return broker_address(self.url).host
 
     @property
     def port(self) -> int:
-        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+        return broker_address(self.url).port
 
     @property
     def topic(self) -> StationTopic:
@@ -313,7 +310,6 @@ def granted() -> str:
     return os.environ.get("CREDENTIALS_DIRECTORY", "")
 
 
-_WATCH = "watch://"
 CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 _PATHS = (
     ("camera", "uri"),
@@ -340,9 +336,10 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
         text = keys.get(key)
         if not isinstance(text, str) or not text or text.startswith(CREDENTIALS):
             continue
-        scheme, path = (
-            (_WATCH, text.removeprefix(_WATCH)) if text.startswith(_WATCH) else ("", text)
-        )
+        scheme, path = "", text
+        if scheme_of(text) == Scheme.WATCH:
+            scheme, _, path = text.partition("//")
+            scheme += "//"
         if _is_path(path):
             absolute = os.path.normpath(file.absolute().parent / path)
             moved[section] = {**keys, key: scheme + absolute}

@@ -78,9 +78,8 @@ class HmiSettings(Section):
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, proxies: list[str]) -> list[str]:
-        for proxy in proxies:
-            ip_address(proxy)  # its ValueError names what is wrong
-        return proxies
+        # As the network names them; its ValueError says what is wrong.
+        return [str(ip_address(proxy)) for proxy in proxies]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

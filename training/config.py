@@ -163,8 +163,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> bool | int | float | str:
-    if text in ("true", "false"):
-        return text == "true"
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)

@@ -73,7 +73,7 @@ def parse_uri(uri: str) -> CameraName:
     if not separator or scheme not in {transport.value for transport in Transport}:
         raise CameraUriInvalid(f"{redacted(uri)}: not a GenICam camera. Known are {FORMS}.")
     if scheme == Transport.FAKE:
-        if name != "fake":
+        if name.lower() != "fake":
             raise CameraUriInvalid(
                 f"{redacted(uri)}: the only camera of aravis:// is aravis://fake."
             )
@@ -122,7 +122,7 @@ def device_id(name: CameraName, aravis: Library) -> str:
     found = _search(aravis)
     scheme = f"{name.transport.value}://"
     for camera, identity in found:
-        if camera.uri == f"{scheme}{name.serial}":
+        if camera.uri.lower() == f"{scheme}{name.serial}".lower():
             return camera.address or identity
     others = ", ".join(camera.uri for camera, _ in found if camera.uri.startswith(scheme))
     raise CameraNotOpened(

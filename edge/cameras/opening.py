@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.addresses import Scheme, scheme_of
 from edge.camera_settings import TriggerSettings
 from edge.cameras.camera import Camera, EndOfPictures, LiveCamera
 from edge.cameras.pace import Pace
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpg", ".mpeg", ".webm"})
-STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
-GENICAM_SCHEMES = frozenset({"gige", "usb3", "aravis"})
+STREAM_SCHEMES = frozenset({Scheme.RTSP, Scheme.RTSPS, Scheme.HTTP, Scheme.HTTPS})
+GENICAM_SCHEMES = frozenset({Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS})
 KNOWN = (
     "a folder or glob of pictures, a picture, a video file, watch://FOLDER, gige://ADDRESS, "
     "gige://SERIAL, usb3://SERIAL, 0, /dev/video0, /dev/v4l/by-id/NAME, rtsp://… or http://…"
@@ -57,17 +58,16 @@ def camera_kind(uri: str) -> CameraKind:
     """
     if uri.isdecimal() or re.match(r"/dev/(?!shm(/|$))", uri):  # there, files are in memory
         return CameraKind.DEVICE
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
-    if scheme:
-        name = scheme[1].lower()
-        if name in STREAM_SCHEMES:
+    scheme = scheme_of(uri)
+    if scheme is not None:
+        if scheme in STREAM_SCHEMES:
             return CameraKind.STREAM
-        if name in GENICAM_SCHEMES:
+        if scheme in GENICAM_SCHEMES:
             return CameraKind.GENICAM
-        if name == "watch":
+        if scheme == Scheme.WATCH:
             return CameraKind.FOLDER
         raise CameraUriInvalid(
-            f"{redacted(uri)}: no camera has the scheme {scheme[1]!r}. Known are {KNOWN}."
+            f"{redacted(uri)}: no camera has the scheme {scheme!r}. Known are {KNOWN}."
         )
     path = Path(uri)
     if path.is_dir() or (path.is_file() and is_picture(path)):
@@ -189,7 +189,7 @@ def supervised_camera(
         triggered=folder or settings.trigger.mode != "free_run",
         on_change=on_change,
         identity=redacted(_device(settings.uri)),
-        simulated=settings.uri.lower().startswith("aravis://fake"),
+        simulated=scheme_of(settings.uri) == Scheme.ARAVIS,
         can_wait=folder,
     )
 

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import cv2
 
+from edge.addresses import Scheme, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.camera import CameraReport
 from edge.cameras.opencv import OpenCVCamera
@@ -14,7 +15,7 @@ from edge.cameras.stream_login import raise_if_refused
 from edge.errors import CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
 
-PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+PORTS = {Scheme.RTSP: 554, Scheme.RTSPS: 322, Scheme.HTTP: 80, Scheme.HTTPS: 443}
 # Repeated by the supervisor; a camera that comes back is not waited for by an old attempt.
 CONNECT_LIMIT_S = 1.0
 # To learn what a stream is FFmpeg may gather pictures for seconds, and gives them all at once then.
@@ -33,6 +34,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
         CameraLoginRefused: the camera does not accept user and password.
         CameraNotOpened: refused, not reachable, or no stream.
     """
+    uri = with_plain_scheme(uri)  # FFmpeg knows no other
     identity = redacted(uri)
     address = check_stream(uri, sensor)
     _connect(address, identity)
@@ -63,7 +65,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
         capture,
         CameraReport(settings=_found(capture)),
         # RTP stamps each exposure; of other streams FFmpeg counts frames and calls it time.
-        has_clock=address.scheme in ("rtsp", "rtsps"),
+        has_clock=address.scheme in (Scheme.RTSP, Scheme.RTSPS),
         check=lambda: None,  # only pictures tell whether a stream lives
     )
 
@@ -102,7 +104,7 @@ def _host(address: SplitResult) -> str:
 
 
 def _port(address: SplitResult) -> int:
-    return address.port or PORTS[address.scheme]
+    return address.port or PORTS[Scheme(address.scheme)]
 
 
 def _connect(address: SplitResult, identity: str) -> None:

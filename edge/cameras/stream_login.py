@@ -91,7 +91,7 @@ def _described(connection: socket.socket, uri: str, number: int, login: str = ""
 
 
 def _status(answer: str) -> int:
-    found = re.match(r"RTSP/\d\.\d (\d{3})", answer)
+    found = re.match(r"(?i)RTSP/\d\.\d (\d{3})", answer)
     return int(found[1]) if found else 0
 
 
@@ -108,7 +108,7 @@ def _login(answer: str, user: str, password: str, uri: str) -> str | None:
             name.lower(): quoted or bare
             for name, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)
         }
-        qops = {one.strip() for one in values.get("qop", "").split(",")}
+        qops = {one.strip().lower() for one in values.get("qop", "").split(",")}
         if values.get("algorithm", "MD5").upper() == "MD5" and qops & {"", "auth"}:
             return _digest(values, "auth" in qops, user, password, uri)
     return None

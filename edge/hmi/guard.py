@@ -154,7 +154,8 @@ class Guard:
         return Actor(user or "token", address)
 
     def _check_origin(self, request: Request) -> None:
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
             raise Refused(415, "actions are application/json.")
         if request.headers.get(MARK) is None:
             raise Refused(403, f"the header {MARK} is missing: no page of ours sent this.")

@@ -20,6 +20,7 @@ from edge.hmi.numbers import Numbers, Seen, histogram, latency, rate_per_minute
 from edge.hmi.preview import preview
 from edge.hmi.thinning import MOST_CELLS, thinned
 from edge.hmi.view import Picture, View
+from edge.hmi_settings import HmiSettings
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
@@ -52,6 +53,19 @@ def test_without_token_and_proxy_nobody_may_act() -> None:
 
     assert not guard.may_act
     assert refusal(guard, request(authorization="Bearer ")) == 403
+
+
+def test_the_kind_of_content_counts_whatever_its_case() -> None:
+    guard = Guard("geheim", None, [], [])
+    asked = request(authorization="BEARER geheim", content_type="Application/JSON; charset=UTF-8")
+
+    assert guard.actor(asked).name == "token"
+
+
+def test_addresses_of_proxies_are_kept_as_the_network_names_them() -> None:
+    settings = HmiSettings(user_header="X-User", trusted_proxies=["FE80::1", "2001:DB8:0::7"])
+
+    assert settings.trusted_proxies == ["fe80::1", "2001:db8::7"]
 
 
 def test_only_a_trusted_proxy_can_name_a_user() -> None:

@@ -98,7 +98,9 @@ def _batch(path: Path) -> tuple[list[int], NDArray[np.uint8]]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    labels, pictures = _binary(content) if path.suffix == ".bin" else _pickled(path, content)
+    labels, pictures = (
+        _binary(content) if path.suffix.lower() == ".bin" else _pickled(path, content)
+    )
     if (
         len(labels) == 0
         or pictures.shape != (len(labels), _PIXELS)

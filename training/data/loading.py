@@ -203,7 +203,7 @@ def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.uint8]
         )
     if sample.mask is None:
         return None
-    if sample.mask.suffix == ".npy":
+    if sample.mask.suffix.lower() == ".npy":
         mask: NDArray[Any] = read_array_mask(sample.mask, sample.mask_index)
     else:
         try:

@@ -48,8 +48,8 @@ class VisA:
             if row["mask"]:
                 mask = demanded_file(root / row["mask"], f"a mask that {table} lists")
                 used.add(mask)
-            kind = GOOD if row["label"] == "normal" else _ANOMALY
-            split = self.train if row["split"] == "train" else self.test
+            kind = GOOD if row["label"].lower() == "normal" else _ANOMALY
+            split = self.train if row["split"].lower() == "train" else self.test
             split.append(Sample(path, kind, mask, f"{path.parent.name}/{path.name}"))
         defects = [sample.label for sample in self.train if sample.is_defective]
         if defects:
