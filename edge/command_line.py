@@ -112,7 +112,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     journal.add_argument("--verify", action="store_true", help="follow the hash chain")
     journal.add_argument("--kind", choices=("verdict", "event"))
     journal.add_argument("--result", choices=("OK", "NOK", "NOT_DECIDABLE", "ERROR"))
-    journal.add_argument("--part", metavar="ID", help="of this part only")
+    journal.add_argument("--part", metavar="ID", help="of this part or image file only")
     journal.add_argument("--from-seq", metavar="SEQ", type=int)
     journal.add_argument("--to-seq", metavar="SEQ", type=int)
     journal.add_argument("--since", metavar="UTC", type=_utc_ns, help="2026-01-31T23:59 or a day")

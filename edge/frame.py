@@ -95,8 +95,8 @@ class Frame:
         captured_ns: monotonic host time of arrival.
         captured_utc_ns: wall-clock time of arrival; written down, never calculated with.
         status: only ``COMPLETE`` frames may be inspected.
-        source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it;
-            None for a live camera.
+        source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it,
+            of a video with ``#frame=N`` for its N-th frame; None for a live camera.
         detail: why the frame is not complete, for people.
         telemetry: what the camera says about the exposure.
         epoch: rises by one whenever the camera was opened again; ``number`` counts within one.

@@ -37,6 +37,7 @@ class VideoFile:
         self._pace = pace
         self._loop = loop
         self._number = 0
+        self._position = 0  # in the file: 1 is its first frame
 
     def read(self, timeout_s: float) -> Frame | None:
         if not self._pace.due(timeout_s):
@@ -44,12 +45,20 @@ class VideoFile:
         done, pixels = self._capture.read()
         if not done and self._loop and self._number:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            self._position = 0
             done, pixels = self._capture.read()
         if not done:
             self._warn_if_cut_short()
             raise EndOfPictures
         self._number += 1
-        return Frame(pixels, self._number, time.monotonic_ns(), time.time_ns(), source=self._source)
+        self._position += 1
+        return Frame(
+            pixels,
+            self._number,
+            time.monotonic_ns(),
+            time.time_ns(),
+            source=f"{self._source}#frame={self._position}",
+        )
 
     def close(self) -> None:
         self._pace.close()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge.journal import database
+from edge.messaging.image_source import image_name
 
 # Older parts are not counted; the page says from when on it counts.
 MOST_HISTORY = 200_000
@@ -40,6 +41,7 @@ class Seen:
     total_ms: float | None
     model_sha256: str
     deadline_met: bool | None = None
+    image_name: str | None = None
 
 
 class Numbers:
@@ -209,6 +211,7 @@ def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> Seen:
         content["duration_ms"]["total"],
         content["model"]["sha256"],
         content["deadline_met"],
+        image_name(content),
     )
 
 
@@ -262,6 +265,7 @@ def _strip_content(part: Seen) -> dict[str, Any]:
         "seq": part.seq,
         "id": part.id,
         "part_id": part.part_id,
+        "image_name": part.image_name,
         "utc": _text(part.utc_ns),
         "result": part.result,
         "reason": part.reason,

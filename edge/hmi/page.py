@@ -24,6 +24,7 @@ from edge.hmi.thinning import thinned
 from edge.hmi_settings import HmiSettings
 from edge.inspection.thresholding import Result
 from edge.journal.database import FILE_NAME
+from edge.messaging.image_source import name_of
 from edge.messaging.text import utc_text
 from edge.messaging.verdict import Verdict
 from edge.station.health import Health
@@ -271,6 +272,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     return {
         "id": verdict.id,
         "part_id": part.part_id if part else None,
+        "image_name": name_of(verdict.frame.source) if verdict.frame.source else None,
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "detail": inspection.detail,

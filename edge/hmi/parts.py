@@ -21,6 +21,7 @@ from edge.journal.export import write_csv
 from edge.journal.outbox import COLUMNS, as_row
 from edge.journal.query import Query, query
 from edge.journal.records import Row
+from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
 from edge.station.snapshots import SnapshotName, Why
 
@@ -187,6 +188,7 @@ class Parts:
             "id": payload["id"],
             "utc": payload["time"]["decided_utc"],
             "part_id": row.part_id,
+            "image_name": image_name(payload),
             "result": row.result,
             "reason": payload["reason"],
             "score": payload["anomaly_score"],
@@ -208,6 +210,7 @@ class Parts:
             "acknowledged": row.acknowledged,
             "dead": row.dead,
             "verdict": payload,
+            "image_name": image_name(payload),
             "feedback": dict(said) if said else None,
             "pictures": [w for w in PICTURES if self.snapshot(payload["id"], w) is not None],
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge.inspection.thresholding import decide
 from edge.journal.records import Row
+from edge.messaging.image_source import image_name
 
 PARTS = 1000
 MOST_FLIPS = 24
@@ -54,6 +55,7 @@ def preview(
                         "seq": row.seq,
                         "id": content["id"],
                         "part_id": row.part_id,
+                        "image_name": image_name(content),
                         "raw_score": score,
                         "before": was,
                         "after": now,

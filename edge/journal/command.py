@@ -11,6 +11,7 @@ from edge.journal.outbox import Outbox
 from edge.journal.query import Query, newest, query
 from edge.journal.records import RecordKind, Row
 from edge.journal.verification import ChainReport, verify_chain
+from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
 
 # Of a data file that is not what it should be (EX_DATAERR).
@@ -66,10 +67,10 @@ def _overview(path: Path) -> str:
 
 
 def _line(row: Row) -> str:
-    what, of, detail = row.result or "", row.part_id or "", ""
+    content = json.loads(row.payload)
+    what, of, detail = row.result or "", row.part_id or image_name(content) or "", ""
     if row.kind is RecordKind.EVENT:
-        event = json.loads(row.payload)
-        what, of, detail = event["severity"], event["kind"], f"  {event['detail']}"
+        what, of, detail = content["severity"], content["kind"], f"  {content['detail']}"
     return (
         f"{utc_text(row.created_utc_ns)}  {row.kind.value:<7} {row.seq:>8}  "
         f"{what:<13} {of:<20} {delivery(row)}{detail}"

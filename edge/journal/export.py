@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from edge.errors import OutputNotWritable
 from edge.journal.records import Row
+from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
 
 
@@ -50,6 +51,9 @@ _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "event_kind": _at("kind"),
     "event_severity": _at("severity"),
     "event_data": _at("data"),
+    "image_uri": _at("image", "uri"),
+    "image_source_uri": _at("image", "source_uri"),
+    "image_name": image_name,
 }
 # What a spreadsheet would compute; part ids come from others over MQTT. Behind an apostrophe it is
 # shown as it is.

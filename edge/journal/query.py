@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.journal import database
 from edge.journal.outbox import COLUMNS, as_row
 from edge.journal.records import RecordKind, Row
+from edge.messaging.image_source import encoded_name
 
 ROWS_AT_ONCE = 512
 
@@ -18,7 +19,8 @@ class Query:
     """Which rows are wanted; None asks for no limit on that side. Both ends are included.
 
     Attributes:
-        kind, result, part_id: exactly these.
+        kind, result: exactly these.
+        part_id: of the part, or the name of the file that its image came from.
         from_seq, to_seq: numbers, of each kind.
         from_utc_ns, to_utc_ns: wall-clock time of the commit, in nanoseconds since 1970.
         waiting: only what the broker does not have yet.
@@ -33,12 +35,11 @@ class Query:
     to_utc_ns: int | None = None
     waiting: bool = False
 
-    def condition(self) -> tuple[str, list[str | int]]:
+    def condition(self) -> tuple[str, list[str | int | bytes]]:
         """Return an SQL condition and its values."""
         limits: list[tuple[str, str | int | None]] = [
             ("kind = ?", self.kind),
             ("result = ?", self.result),
-            ("part_id = ?", self.part_id),
             ("seq >= ?", self.from_seq),
             ("seq <= ?", self.to_seq),
             ("created_utc_ns >= ?", self.from_utc_ns),
@@ -46,9 +47,13 @@ class Query:
         ]
         asked = [(text, value) for text, value in limits if value is not None]
         texts = [text for text, _ in asked]
+        values: list[str | int | bytes] = [value for _, value in asked]
+        if self.part_id is not None:
+            texts.append("(part_id = ? OR instr(payload, ?))")
+            values += [self.part_id, encoded_name(self.part_id) + b'"']
         if self.waiting:
             texts.append("acknowledged = 0 AND dead IS NULL")
-        return " AND ".join(texts) or "1", [value for _, value in asked]
+        return " AND ".join(texts) or "1", values
 
 
 def query(path: Path, wanted: Query = Query()) -> Iterator[Row]:

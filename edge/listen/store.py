@@ -4,13 +4,14 @@ import csv
 import io
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.errors import OutputNotWritable
 from edge.listen.numbers import Numbers, Stretch, without
+from edge.messaging.image_source import image_name
 
 # Column and where its value stands in the payload.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -28,7 +29,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model", "name"),
     "model_version": ("model", "version"),
 }
-HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc")
+# Columns that came later. They stand at the end: a table that was begun without them goes on so.
+LATER_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "image_uri": lambda content: _at(content, ("image", "uri")),
+    "image_source_uri": lambda content: _at(content, ("image", "source_uri")),
+    "image_name": image_name,
+}
+HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *LATER_COLUMNS)
 
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS stretch(station TEXT, journal TEXT, first INTEGER, last INTEGER,
@@ -37,7 +44,8 @@ CREATE TABLE IF NOT EXISTS lost(station TEXT, journal TEXT, first INTEGER, last 
     PRIMARY KEY (station, journal, first)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS csv(bytes INTEGER);
 CREATE TABLE IF NOT EXISTS verdict(station TEXT, journal TEXT, seq INTEGER,
-    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, PRIMARY KEY (station, journal, seq));
+    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, {", ".join(LATER_COLUMNS)},
+    PRIMARY KEY (station, journal, seq));
 """
 
 
@@ -67,6 +75,7 @@ class Store:
             OutputNotWritable: a file cannot be opened, or is of another program.
         """
         self._from_seq = from_seq
+        self._width = len(HEADER)
         self._known: dict[tuple[str, str], Numbers] = {}
         self._lost: dict[tuple[str, str], list[Stretch]] = {}
         try:
@@ -74,10 +83,12 @@ class Store:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_TABLES)
+            self._add_later_columns()
             self._load()
             self._table = _open_table(table, self._table_bytes()) if table else None
             if self._table is not None:
                 self._note_length(self._table)
+                self._width = _width(self._table)
         except (OSError, sqlite3.Error) as error:
             raise OutputNotWritable(
                 f"{table or database}: cannot be written ({error}). "
@@ -139,6 +150,12 @@ class Store:
         if self._table is not None:
             self._table.close()
 
+    def _add_later_columns(self) -> None:
+        found = {name for _, name, *_ in self._database.execute("PRAGMA table_info(verdict)")}
+        for name in LATER_COLUMNS:
+            if name not in found:
+                self._database.execute(f"ALTER TABLE verdict ADD COLUMN {name}")
+
     def _load(self) -> None:
         stretches: dict[tuple[str, str], list[Stretch]] = {}
         for station, journal, first, last in self._database.execute("SELECT * FROM stretch"):
@@ -173,7 +190,7 @@ class Store:
     def _insert(self, fresh: Sequence[Arrived]) -> None:
         marks = ", ".join("?" * (len(HEADER) + 1))
         self._database.executemany(
-            f"INSERT INTO verdict VALUES ({marks})",
+            f"INSERT INTO verdict ({', '.join(HEADER)}, payload) VALUES ({marks})",
             [(*_values(one), one.payload) for one in fresh],
         )
 
@@ -181,7 +198,7 @@ class Store:
         """Write lines first, then how long the file is: what was not counted is cut off again."""
         assert self._table is not None
         lines = io.StringIO(newline="")
-        csv.writer(lines).writerows(_values(one) for one in fresh)
+        csv.writer(lines).writerows(_values(one)[: self._width] for one in fresh)
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())
@@ -214,9 +231,19 @@ def _open_table(path: Path, counted_bytes: int) -> io.BufferedRandom:
     return table
 
 
+def _width(table: io.BufferedRandom) -> int:
+    """Return how many columns a table has: one of an older version has fewer."""
+    end = table.tell()
+    table.seek(0)
+    width = table.readline().count(b",") + 1
+    table.seek(end)
+    return width
+
+
 def _values(one: Arrived) -> tuple[Any, ...]:
     found = (_at(one.content, path) for path in COLUMNS.values())
-    return (one.station, one.journal, one.seq, *found, one.arrived_utc)
+    later = (find(one.content) for find in LATER_COLUMNS.values())
+    return (one.station, one.journal, one.seq, *found, one.arrived_utc, *later)
 
 
 def _at(content: Any, path: tuple[str, ...]) -> Any:

@@ -13,6 +13,7 @@ from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Reason
 from edge.messaging.clock_sync import ClockSync
+from edge.messaging.image_source import MAX_URI, source_uri
 from edge.messaging.text import bounded, utc_text
 from edge.messaging.text import new_id as new_id
 from edge.messaging.text import to_json as to_json
@@ -21,7 +22,6 @@ SCHEMA = "verdict/1"
 
 # Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
 LONGEST_DETAIL = 300
-LONGEST_URI = 1000
 LONGEST_PAYLOAD_BYTES = 8192
 
 # For PLCs without string handling. Numbers are never reused.
@@ -282,12 +282,13 @@ def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:
         "sha256": _sha256(pixels) if readable else None,
         "uri": _uri(kept or frame.source),
         "heatmap_uri": _uri(pictures.heat_map if pictures else None),
+        "source_uri": source_uri(frame.source),
     }
 
 
 def _uri(uri: str | None) -> str | None:
     # Half a URI would name another file, so one that is too long is left out.
-    return uri if uri and uri.isascii() and len(uri) <= LONGEST_URI else None
+    return uri if uri and uri.isascii() and len(uri) <= MAX_URI else None
 
 
 def _finite(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import psutil
@@ -102,6 +103,18 @@ def test_a_rejected_part_has_its_picture_and_overlay(station: PageStation) -> No
 
     assert station.get(f"/pictures/{part['id']}/picture").content.startswith(b"\x89PNG")
     assert station.get(f"/pictures/{part['id']}/overlay").content.startswith(b"\xff\xd8")
+
+    # Whoever has the file finds the part, and whoever has the part the file, also where the verdict
+    # names the snapshot.
+    found = station.json(f"/api/parts/{part['seq']}")
+    name = Path(unquote(found["verdict"]["image"]["source_uri"])).name
+    assert name.startswith("spot_") and name == part["image_name"] == found["image_name"]
+    assert str(station.folder / "snapshots") in unquote(found["verdict"]["image"]["uri"])
+    named = station.parts(part_id=name)
+    assert part["seq"] in [one["seq"] for one in named]
+    assert {one["image_name"] for one in named} == {name}
+    assert name in station.get("/api/parts.csv", params={"part_id": name}).text
+    assert station.parts(part_id=name[1:]) == []
 
     def thumbnail_of_the_newest() -> bytes:
         newest = station.json("/api/numbers")["strip"][0]["id"]

@@ -160,6 +160,55 @@ def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> 
     assert lines(table)[0]["part_id"] == 'a "b"\n;'
 
 
+IMAGE = {
+    "uri": "file:///snapshots/1.png",
+    "source_uri": "file:///in/b%20%C3%A4.png",
+}
+
+
+def test_the_file_of_a_part_is_named(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.db"
+    one = arrived(1)
+    one.content["image"] = IMAGE
+    for store in (Store(tmp_path / "state.db", table, None), Store(database, None, None)):
+        store.keep([one])
+        store.close()
+
+    names = ("image_uri", "image_source_uri", "image_name")
+    values = (IMAGE["uri"], IMAGE["source_uri"], "b ä.png")
+    assert tuple(lines(table)[0][name] for name in names) == values
+    with closing(sqlite3.connect(database)) as connection:
+        kept_names = connection.execute(f"SELECT {', '.join(names)} FROM verdict").fetchone()
+    assert kept_names == values
+
+
+def test_what_an_older_version_began_goes_on(tmp_path: Path) -> None:
+    table, state, database = tmp_path / "v.csv", tmp_path / "v.csv.db", tmp_path / "v.db"
+    for path, beside in ((state, table), (database, None)):
+        store = Store(path, beside, None)
+        store.keep([arrived(1)])
+        store.close()
+    old = HEADER[: HEADER.index("arrived_utc") + 1]
+    with table.open(newline="") as file:
+        rows = [row[: len(old)] for row in csv.reader(file)]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute("UPDATE csv SET bytes = ?", (table.stat().st_size,))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for name in HEADER[len(old) :]:
+            connection.execute(f"ALTER TABLE verdict DROP COLUMN {name}")
+
+    for path, beside in ((state, table), (database, None)):
+        store = Store(path, beside, None)
+        store.keep([arrived(2)])
+        store.close()
+
+    with table.open(newline="") as file:
+        assert {len(row) for row in csv.reader(file)} == {len(old)}
+    assert [row["seq"] for row in lines(table)] == ["1", "2"] and kept(database) == [1, 2]
+
+
 def test_a_listener_that_heard_nothing_yet_can_be_started_again(tmp_path: Path) -> None:
     table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
     Store(database, table, None).close()

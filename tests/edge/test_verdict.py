@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from edge.inspection.inspector import Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.messaging.clock_sync import STA_UNSYNC, ClockSource, ClockSync, clock_sync, read_timex
+from edge.messaging.image_source import encoded_name, image_name
 from edge.messaging.verdict import (
     REASON_CODES,
     PartIdentity,
@@ -71,9 +73,10 @@ def test_the_schema_is_a_schema_that_tells_units() -> None:
 
 def test_every_field_is_in_the_schema_and_every_required_one_is_sent() -> None:
     content = sent(verdict())
-    assert list(content) == SCHEMA["required"] == list(SCHEMA["properties"])
+    assert set(content) == set(SCHEMA["properties"]) >= set(SCHEMA["required"])
     for name in ("image", "frame", "time", "duration_ms", "model"):
-        assert set(content[name]) == set(SCHEMA["properties"][name]["required"])
+        described = SCHEMA["properties"][name]
+        assert set(content[name]) == set(described["properties"]) >= set(described["required"])
 
 
 def test_consumers_accept_fields_that_later_versions_add() -> None:
@@ -226,6 +229,7 @@ def test_a_snapshot_is_named_before_the_file_the_picture_came_from() -> None:
     pictures = PictureAddresses("file:///kept.png", "file:///heat.jpg")
     image = sent(replace(verdict(of=frame(source="file:///a.png")), pictures=pictures))["image"]
     assert (image["uri"], image["heatmap_uri"]) == ("file:///kept.png", "file:///heat.jpg")
+    assert image["source_uri"] == "file:///a.png"
 
 
 def test_the_clocks_state_is_passed_on() -> None:
@@ -305,6 +309,24 @@ def test_a_file_is_named_by_its_uri() -> None:
 @pytest.mark.parametrize("source", ["file:///" + "a" * 1000, "file:///\udcff.png"])
 def test_a_uri_that_cannot_be_sent_whole_is_left_out(source: str) -> None:
     assert sent(verdict(of=frame(source=source)))["image"]["uri"] is None
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("file:///in/bottle%20%C3%A4.png", "bottle ä.png"),
+        ("file:///in/line.mp4#frame=12", "line.mp4#frame=12"),
+        (Path("/in/50%#frame=1.png").as_uri(), "50%#frame=1.png"),
+        (f"file:///{'a' * 1000}/part_7.png", "part_7.png"),
+        (None, None),
+    ],
+)
+def test_a_verdict_names_the_file_of_its_picture(source: str | None, name: str | None) -> None:
+    record = sent(verdict(of=frame(source=source)))
+    assert image_name(record) == name
+    if name is not None:
+        stored = "/" + to_json(record["image"]).partition('"source_uri":"')[2]
+        assert encoded_name(name) + b'"' in stored.encode()
 
 
 def test_the_image_hash_is_of_the_pixels_row_by_row() -> None:

@@ -61,7 +61,12 @@ def test_frames_of_a_video_own_their_pixels(video: Path) -> None:
 def test_a_video_can_be_looped(video: Path) -> None:
     camera = opened(video, loop=True)
 
-    assert [next_frame(camera).number for _ in range(12)] == list(range(1, 13))
+    frames = [next_frame(camera) for _ in range(12)]
+
+    assert [frame.number for frame in frames] == list(range(1, 13))
+    assert [frame.source for frame in frames[:6]] == [
+        f"{video.as_uri()}#frame={number}" for number in (1, 2, 3, 4, 5, 1)
+    ]
 
 
 def test_a_file_that_is_no_video_is_a_configuration_error(tmp_path: Path) -> None:

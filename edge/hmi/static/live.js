@@ -57,8 +57,8 @@ function showVerdict() {
   $("reason").textContent = reason;
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
   // A part without an id goes by the number of its picture, which its record has, too.
-  $("part-word").textContent = t(part && part.part_id === null ? "frame" : "part");
-  $("part").textContent = part ? part.part_id ?? number(part.frame) : "–";
+  $("part-word").textContent = t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part");
+  $("part").textContent = part ? part.part_id ?? part.image_name ?? number(part.frame) : "–";
   $("part").title = part?.id ?? "";
   $("decided").textContent = clock(part?.decided_utc);
   $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;

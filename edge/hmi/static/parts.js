@@ -50,7 +50,7 @@ function line(part) {
   const [day, time] = moment(part.utc).split(" ");
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
     make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, make("span", { class: "day" }, day), ` ${time}`), make("td", {}, badge(part.result)),
-    make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
+    make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? part.image_name ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
 }
 
 async function show(seq) {
@@ -125,7 +125,7 @@ function facts(found, verdict) {
     ["reason", t(verdict.reason) + (verdict.detail ? `: ${verdict.detail}` : "")],
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
-    ["part_id", verdict.part_id ?? "–"], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["part_id", verdict.part_id ?? "–"], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
     ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
     ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],

@@ -1,0 +1,53 @@
+"""From which file the image of a part came: its URI in the verdict, and the name people know."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from edge.messaging.text import bounded
+
+MAX_URI = 1000
+MAX_NAME = 300
+_FRAME = re.compile(r"#frame=[0-9]+$")
+
+
+def source_uri(source: str | None) -> str | None:
+    """Return what ``image.source_uri`` of a verdict says.
+
+    Args:
+        source: URI of the file, percent-encoded; None for a live camera.
+
+    Returns:
+        The URI; of one that is too long the name of the file alone, a relative reference.
+    """
+    if not source or not source.isascii():
+        return None
+    return source if len(source) <= MAX_URI else source.rpartition("/")[2][:MAX_URI]
+
+
+def image_name(verdict: Mapping[str, Any]) -> str | None:
+    """Return the name of the file that a ``verdict/1`` record is about, as people write it.
+
+    ``part_7.png``, or ``line.mp4#frame=12`` for a frame of a video; None for a live camera, and in
+    records that are older than the field.
+    """
+    image = verdict.get("image")
+    uri = image.get("source_uri") if isinstance(image, Mapping) else None
+    return None if not isinstance(uri, str) else name_of(uri)
+
+
+def name_of(uri: str) -> str | None:
+    """Return the decoded last segment of a file's URI, with the number of a video's frame."""
+    parts = urlsplit(uri)
+    name = unquote(parts.path.rpartition("/")[2])
+    if not name:
+        return None
+    return bounded(f"{name}#{parts.fragment}" if parts.fragment else name, MAX_NAME)
+
+
+def encoded_name(name: str) -> bytes:
+    """Return a file's name as it stands at the end of ``image.source_uri`` in a stored record."""
+    frame = _FRAME.search(name)
+    stem, suffix = (name[: frame.start()], frame[0]) if frame else (name, "")
+    return f"/{quote(stem, safe='', errors='replace')}{suffix}".encode()
