@@ -2,14 +2,16 @@
 
 import argparse
 import logging
+import os
 import sys
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.access import why_closed
 from edge.command_line import CAPTURED, PROGRAM, ROWS, parser
-from edge.errors import StationError
+from edge.errors import ConfigurationError, StationError
+from edge.log_output import log_to_stderr, write_line
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -28,22 +30,24 @@ _PLACEHOLDERS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return the exit code of the process."""
     options = parser().parse_args(arguments)
-    _log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level)
     try:
         return _act(options)
     except StationError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        write_line(f"{PROGRAM}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before the first part", file=sys.stderr)
+        write_line(f"{PROGRAM}: interrupted before the first part")
         return _INTERRUPTED
+    except PermissionError as error:
+        write_line(f"{PROGRAM}: {error.filename or error}: {why_closed()}.")
+        return ConfigurationError.exit_code
     except Exception as error:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
-        print(
+        write_line(
             f"{PROGRAM}: internal error: {type(error).__name__}: {error} ({_origin(error)}). "
             "This is a defect of the software, not of its use. Please report it with the output "
-            "of --log-level debug.",
-            file=sys.stderr,
+            "of --log-level debug."
         )
         return StationError.exit_code
 
@@ -141,14 +145,13 @@ def _capture(options: argparse.Namespace) -> int:
             options.capture,
             wanted,
             options.every,
-            say=lambda line: print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True),
+            say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
             stopping=lambda: stopper.stopped,
         )
         return _INTERRUPTED if stopper.stopped else 0
 
 
 def _journal(options: argparse.Namespace) -> int:
-    from edge.errors import ConfigurationError
     from edge.journal.command import run_journal_command
     from edge.journal.query import Query
     from edge.journal.records import RecordKind
@@ -177,12 +180,11 @@ def _journal(options: argparse.Namespace) -> int:
 
 def _check(settings: "Settings", config: Path | None) -> str:
     from edge.cameras.opening import checked_kind
-    from edge.config import read_password, waits_for_credentials
     from edge.manifest import load_bundle
-    from edge.messaging.tls import tls_of
     from edge.overrides import Overrides
     from edge.redaction import redacted
-    from edge.station.records import journal_folder_seen_from
+    from edge.station.records import SERVICE_SETTINGS, journal_folder_seen_from
+    from edge.station.secret_files import check_secrets
 
     key = settings.model.public_key
     manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
@@ -197,19 +199,22 @@ def _check(settings: "Settings", config: Path | None) -> str:
             source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
             threshold = override.image_threshold
             settings = in_force
+    if config is not None and config.absolute().parent == SERVICE_SETTINGS and os.geteuid() == 0:
+        logging.getLogger(__name__).warning(
+            "checked as root, to whom every file is open; the service runs as edge. Check as "
+            "edge: runuser -u edge -- %s --check --config %s",
+            sys.argv[0],
+            config,
+        )
     lines = [
         f"camera   {redacted(settings.camera.uri)} ({kind})",
         f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
         f"{manifest.input.width}×{manifest.input.height}, {settings.model.device}",
         f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",
     ]
+    if not check_secrets(settings):
+        lines.append("secrets  given by systemd when the station starts; not checked here")
     if settings.mqtt:
-        if waits_for_credentials(settings.mqtt):
-            lines.append("secrets  given by systemd when the station starts; not checked here")
-        else:
-            if settings.mqtt.password_file:
-                read_password(Path(settings.mqtt.password_file))
-            tls_of(settings.mqtt)
         lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
     else:
         lines.append("verdicts standard output")
@@ -277,19 +282,9 @@ def _run(settings: "Settings", options: argparse.Namespace) -> None:
         settings,
         options.once,
         tuning_path(options.config, Path(settings.model.path)),
-        report=lambda r: print(f"{PROGRAM}: {r}", file=sys.stderr),
+        report=lambda r: write_line(f"{PROGRAM}: {r}", logging.INFO),
         reread=lambda: _settings(options),
     )
-
-
-def _log_to_stderr(level: str) -> None:
-    formatter = logging.Formatter(
-        "%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"
-    )
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _origin(error: BaseException) -> str:

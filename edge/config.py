@@ -4,7 +4,6 @@ import difflib
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from edge.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
-from edge.errors import ConfigurationError
+from edge.credentials import CREDENTIALS
+from edge.errors import ConfigurationInvalid
 from edge.hmi_settings import HmiSettings, ShowSettings
 from edge.manifest import Crop
 from edge.messaging.topics import StationTopic
@@ -34,10 +34,6 @@ DEFAULT_STATION = "site/line/station/camera"
 MOST_FAULTS = 10
 
 QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class ConfigurationInvalid(ConfigurationError):
-    """A key is unknown, missing, of another type or out of range."""
 
 
 class CameraSettings(Section):
@@ -254,63 +250,6 @@ def load_settings(
         ) from error
 
 
-def read_password(path: Path) -> str:
-    """Read a password file: one line, readable by its owner only.
-
-    Raises:
-        ConfigurationInvalid: missing, empty, or open to others.
-    """
-    path, guarded = granted_path(path)
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077 and not guarded:
-            raise ConfigurationInvalid(
-                f"{path}: the password file is open to others (mode {mode:04o}). "
-                f"Run: chmod 600 {path}"
-            )
-        password = path.read_text("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ConfigurationInvalid(
-            f"{path}: the password file cannot be read ({error.strerror}). "
-            "Check mqtt.password_file and its owner."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationInvalid(f"{path}: the password file is not UTF-8 text.") from error
-    if not password:
-        raise ConfigurationInvalid(f"{path}: the password file is empty.")
-    return password
-
-
-def granted_path(path: Path) -> tuple[Path, bool]:
-    """Return where a secret lies, and whether systemd guards it (``LoadCredential=``).
-
-    Raises:
-        ConfigurationInvalid: it names systemd's folder of credentials, and there is none.
-    """
-    folder = granted()
-    name = str(path)
-    if name.startswith(CREDENTIALS):
-        if not folder:
-            raise ConfigurationInvalid(
-                f"{path}: no systemd credentials here. Start the station as edge-run@NAME, or "
-                "name a file."
-            )
-        path = Path(folder) / name.removeprefix(CREDENTIALS)
-    return path, bool(folder) and path.is_relative_to(folder)
-
-
-def waits_for_credentials(mqtt: "MqttSettings") -> bool:
-    """Tell whether password or key are what systemd gives to the service alone, not to us."""
-    secrets = (mqtt.password_file, mqtt.key_file)
-    return not granted() and any(str(name).startswith(CREDENTIALS) for name in secrets)
-
-
-def granted() -> str:
-    """Return systemd's folder of credentials; empty outside of a service that has some."""
-    return os.environ.get("CREDENTIALS_DIRECTORY", "")
-
-
-CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 _PATHS = (
     ("camera", "uri"),
     ("model", "path"),

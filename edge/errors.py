@@ -13,6 +13,10 @@ class ConfigurationError(StationError):
     exit_code = 78
 
 
+class ConfigurationInvalid(ConfigurationError):
+    """A key is unknown, missing or out of range, or a file that it names is of no use."""
+
+
 class BundleError(ConfigurationError):
     """The model bundle cannot be used."""
 

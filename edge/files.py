@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.access import is_folder
 from edge.errors import OutputNotWritable
 
 
@@ -13,7 +14,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputNotWritable: its folder is missing or refuses files, or the path is a folder itself.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise OutputNotWritable(f"{path}: is a folder. Name a file.")
     probe = _partial(path)
     try:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.access import why_closed
 from edge.errors import BundleDamaged, BundleMissing, BundleVersionUnsupported
 from edge.frame import PixelFormat
 from edge.signature import verify_signature
@@ -386,8 +387,11 @@ def _first_fault(error: ValidationError) -> str:
 
 def _resolved(path: Path) -> Path:
     """Follow symbolic links; one that leads to a file of no bundle's name is left alone."""
-    if not any(part.is_symlink() for part in (path, *path.parents)):
-        return path
+    try:
+        if not any(part.is_symlink() for part in (path, *path.parents)):
+            return path
+    except PermissionError:
+        return path  # reading it says why
     real = Path(os.path.realpath(path))
     return real if real.suffix == ".xml" else Path(os.path.realpath(path.parent)) / path.name
 
@@ -395,6 +399,8 @@ def _resolved(path: Path) -> Path:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except PermissionError as error:
+        raise BundleMissing(f"{path}: {why_closed()}.") from error
     except OSError as error:
         raise BundleMissing(
             f"{path}: cannot be read ({error.strerror}). A bundle is NAME.xml, NAME.bin and "

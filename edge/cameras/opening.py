@@ -1,6 +1,7 @@
 """From a camera URI to a camera."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.access import why_closed
 from edge.addresses import Scheme, scheme_of
 from edge.camera_settings import TriggerSettings
 from edge.cameras.camera import Camera, EndOfPictures, LiveCamera
@@ -69,6 +71,13 @@ def camera_kind(uri: str) -> CameraKind:
         raise CameraUriInvalid(
             f"{redacted(uri)}: no camera has the scheme {scheme!r}. Known are {KNOWN}."
         )
+    try:
+        return _kind_of_file(uri)
+    except PermissionError as error:
+        raise CameraUriInvalid(f"{uri}: {why_closed()}.") from error
+
+
+def _kind_of_file(uri: str) -> CameraKind:
     path = Path(uri)
     if path.is_dir() or (path.is_file() and is_picture(path)):
         return CameraKind.PICTURES
@@ -95,6 +104,8 @@ def checked_kind(settings: CameraSettings) -> CameraKind:
         from edge.cameras.aravis_devices import parse_uri
 
         parse_uri(uri)
+    if kind is CameraKind.FOLDER:
+        _refuse_a_closed_folder(uri)
     if kind is CameraKind.STREAM:
         from edge.cameras.stream import check_stream
 
@@ -201,6 +212,18 @@ def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> No
             f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is for gige:// and usb3:// "
             "cameras. Set camera.trigger.mode: free_run."
         )
+
+
+def _refuse_a_closed_folder(uri: str) -> None:
+    """A folder that is not there may come; one that is closed to us stays so."""
+    from edge.cameras.watched_folder import watched_path
+
+    try:
+        os.scandir(watched_path(uri)).close()
+    except PermissionError as error:
+        raise CameraUriInvalid(f"{uri}: {why_closed()}.") from error
+    except OSError as error:
+        log.debug("%s: not there now (%s)", uri, error)
 
 
 def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge.config import MqttSettings, Settings, read_password, waits_for_credentials
+from edge.config import MqttSettings, Settings
+from edge.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
@@ -67,12 +68,14 @@ def broker_finding(mqtt: MqttSettings) -> Finding:
     The station's own name would end the station's connection.
     """
     subject = "broker"
-    if waits_for_credentials(mqtt):
+    if waits_for_credentials(mqtt.password_file, mqtt.key_file):
         found = f"{mqtt.url}: systemd gives its password or key to the service alone"
         return not_seen(subject, found, "systemctl status edge-run@NAME")
     wake_up = WakeUp()
     try:
-        password = read_password(Path(mqtt.password_file)) if mqtt.password_file else None
+        password = (
+            read_secret(Path(mqtt.password_file), PASSWORD_KEY) if mqtt.password_file else None
+        )
         tls = tls_of(mqtt)
         broker = Broker(
             host=mqtt.host,

@@ -19,7 +19,7 @@ import cv2
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edge.config import read_password
+from edge.credentials import TOKEN_KEY, read_secret
 from edge.errors import StationError
 from edge.hmi.answers import Application
 from edge.hmi.app import application
@@ -29,6 +29,7 @@ from edge.hmi.numbers import Numbers
 from edge.hmi.parts import Parts
 from edge.hmi.view import Picture, View
 from edge.hmi_settings import HmiSettings
+from edge.log_output import log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +115,7 @@ class _PatientProtocol(H11Protocol):
 
 def main() -> int:
     """Serve until the link to the station ends; return the exit code of the process."""
-    logging.basicConfig(
-        level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.Formatter.converter = time.gmtime
+    log_to_stderr()
     os.nice(NICENESS)
     cv2.setNumThreads(1)
     link = Link(Connection(int(sys.argv[1])))
@@ -147,7 +145,7 @@ def main() -> int:
 async def _serve(
     link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
 ) -> None:
-    token = read_password(Path(settings.token_file)) if settings.token_file else None
+    token = read_secret(Path(settings.token_file), TOKEN_KEY) if settings.token_file else None
     station = StationLink(link)
     view = View(settings.thumbnails, station.watched)
     journal, snapshots = hello["journal"], hello["snapshots"]

@@ -1,7 +1,6 @@
 """edge-listen: keeps every verdict of every station once, in SQLite or CSV."""
 
 import argparse
-import logging
 import re
 import signal
 import sys
@@ -11,10 +10,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge.config import ConfigurationInvalid, MqttSettings, read_password
-from edge.errors import StationError
+from edge.config import MqttSettings
+from edge.credentials import read_secret
+from edge.errors import ConfigurationInvalid, StationError
 from edge.listen.listener import Listener, Wanted
 from edge.listen.store import Store
+from edge.log_output import log_to_stderr, write_line
 
 TEMPORARY_FAILURE = 75
 _PATTERN = re.compile(r"(?:[a-z0-9_-]{1,32}|\+)(?:/(?:[a-z0-9_-]{1,32}|\+)){3}")
@@ -24,19 +25,19 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``edge-listen``; return its exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     try:
         return _listen(options)
     except StationError as error:
-        print(f"edge-listen: {error}", file=sys.stderr)
+        write_line(f"edge-listen: {error}")
         return error.exit_code
 
 
 def _listen(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    password = read_password(options.password_file) if options.password_file else None
+    password = (
+        read_secret(options.password_file, "--password-file") if options.password_file else None
+    )
     if not _PATTERN.fullmatch(options.station):
         raise ConfigurationInvalid(
             f"--station {options.station!r} is not SITE/LINE/STATION/CAMERA, each a name or +."
@@ -59,7 +60,7 @@ def _listen(options: argparse.Namespace) -> int:
         store.close()
     if options.until_seq is None or ended.complete():
         return 0
-    print("edge-listen: not all verdicts came in time", file=sys.stderr)
+    write_line("edge-listen: not all verdicts came in time")
     return TEMPORARY_FAILURE
 
 

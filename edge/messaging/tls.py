@@ -3,7 +3,9 @@
 import ssl
 from pathlib import Path
 
-from edge.config import ConfigurationInvalid, MqttSettings, granted_path
+from edge.config import MqttSettings
+from edge.credentials import granted_path
+from edge.errors import ConfigurationInvalid
 
 
 def tls_of(settings: MqttSettings) -> ssl.SSLContext | None:

@@ -10,6 +10,7 @@ from edge.cameras.opening import checked_kind
 from edge.config import Settings
 from edge.errors import CameraLost, StationError
 from edge.station.running import Running
+from edge.station.secret_files import check_secrets
 from edge.station.stopper import Stopper
 from edge.station.tally import Tally
 
@@ -56,6 +57,7 @@ def run_station(
         StationError: cause and next step, with the exit code of the process.
     """
     checked_kind(settings.camera)  # a wrong address is told before anything is opened
+    check_secrets(settings)
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
     reasons: tuple[str, ...] = ("internal",)
     with Stopper() as stopper:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.config import MqttSettings, read_password
+from edge.config import MqttSettings
+from edge.credentials import PASSWORD_KEY, read_secret
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.messaging.announcements import Meta, Metrics
@@ -56,7 +57,9 @@ class Network:
             ConfigurationError: the password file or a certificate cannot be used.
             JournalError: the journal cannot be read.
         """
-        password = read_password(Path(mqtt.password_file)) if mqtt.password_file else None
+        password = (
+            read_secret(Path(mqtt.password_file), PASSWORD_KEY) if mqtt.password_file else None
+        )
         self.publisher = MqttPublisher(
             mqtt,
             State(Condition.STARTING, utc_text(time.time_ns()), (), camera, meta.model_name),

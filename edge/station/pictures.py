@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from edge.access import why_closed
 from edge.errors import OutputNotWritable
 from edge.frame import pixel_format
 from edge.inspection.normalization import ScoreScale
@@ -42,7 +43,11 @@ class OverlayWriter:
             trial.write_bytes(b"")
             trial.unlink()
         except OSError as error:
-            cause = "it is not a folder" if folder.is_file() else error.strerror
+            cause = error.strerror
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                cause = "it is not a folder"
+            elif isinstance(error, PermissionError):
+                cause = why_closed()
             raise OutputNotWritable(
                 f"{folder}: the folder for overlays cannot be written ({cause}). "
                 "Choose another --save folder, or change its permissions."

@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from edge.access import is_folder
 from edge.config import Settings
 from edge.journal.bounds import Bounds, Fill, Overflow
 from edge.journal.opening import Journal
@@ -65,7 +66,7 @@ def journal_folder_seen_from(config: Path | None, settings: Settings) -> Path | 
     if config.absolute().parent != SERVICE_SETTINGS:
         return kept
     state = SERVICE_STATE / config.stem
-    return state / "journal" if state.is_dir() else kept
+    return state / "journal" if is_folder(state) else kept
 
 
 @dataclass(frozen=True, slots=True)

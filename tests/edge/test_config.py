@@ -8,15 +8,15 @@ from pydantic import BaseModel
 
 from edge.config import (
     CameraSettings,
-    ConfigurationInvalid,
     ModelSettings,
     MqttSettings,
     Settings,
     load_settings,
-    read_password,
 )
-from edge.errors import ConfigurationError
+from edge.credentials import read_secret
+from edge.errors import ConfigurationError, ConfigurationInvalid
 from edge.settings_file import ConfigurationUnreadable
+from tests.edge.conftest import EdgeRun
 
 GOOD = """\
 camera:
@@ -192,7 +192,7 @@ def test_a_password_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     path.write_text("geheim \n")
     path.chmod(0o600)
 
-    assert read_password(path) == "geheim "
+    assert read_secret(path, "mqtt.password_file") == "geheim "
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,54 @@ def test_a_password_file_that_cannot_be_used_is_refused(
     path.chmod(mode)
 
     with pytest.raises(ConfigurationError, match=cause) as raised:
-        read_password(path)
+        read_secret(path, "mqtt.password_file")
 
     assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [
+        ("hmi.token_file", "hmi: {{token_file: {}}}"),
+        (
+            "mqtt.password_file",
+            "mqtt: {{url: 'mqtt://localhost', username: me, password_file: {}}}",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_checking_opens_every_secret_and_names_the_key_of_one_that_is_of_no_use(
+    tmp_path: Path, bundle: Path, edge_run: EdgeRun, key: str, section: str, mode: int | None
+) -> None:
+    secret = tmp_path / "secret"
+    if mode is not None:
+        secret.write_text("geheim\n")
+        secret.chmod(mode)
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: 0}}\nmodel: {{path: {bundle}}}\n"
+        f"journal: {{folder: {tmp_path}}}\n{section.format(secret)}\n"
+    )
+
+    done = edge_run("--check", "--config", config)
+
+    assert done.returncode == 78
+    assert f"{secret}: the file of {key} " in done.stderr
+
+
+def test_a_secret_that_systemd_gives_to_the_service_alone_is_not_asked_for_by_a_check(
+    tmp_path: Path, bundle: Path, edge_run: EdgeRun
+) -> None:
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: 0}}\nmodel: {{path: {bundle}}}\njournal: {{folder: {tmp_path}}}\n"
+        'hmi: {token_file: "${CREDENTIALS_DIRECTORY}/page-token"}\n'
+    )
+
+    done = edge_run("--check", "--config", config)
+
+    assert done.returncode == 0, done.stderr
+    assert "secrets  given by systemd" in done.stdout
 
 
 def test_every_key_is_in_the_annotated_settings_and_its_values_are_the_defaults() -> None:

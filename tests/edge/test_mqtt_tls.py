@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import ConfigurationInvalid
+from edge.errors import ConfigurationInvalid
 from edge.messaging.tls import tls_context
 from tests.edge.broker import Broker
 from tests.edge.relaying import Relaying, Told, has_all, listening_to_logs, relayed_journals
