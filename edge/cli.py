@@ -12,6 +12,7 @@ from edge.access import why_closed
 from edge.command_line import CAPTURED, PROGRAM, ROWS, parser
 from edge.errors import ConfigurationError, StationError
 from edge.log_output import log_to_stderr, write_line
+from edge.process_end import exit_process
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -28,7 +29,9 @@ _PLACEHOLDERS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return the exit code of the process."""
+    """Run the command and return its exit code; without arguments, end this process with it."""
+    if arguments is None:
+        exit_process(main(sys.argv[1:]))
     options = parser().parse_args(arguments)
     log_to_stderr(options.log_level)
     try:

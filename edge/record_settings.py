@@ -41,7 +41,8 @@ class SnapshotSettings(Section):
             four times ``max_age_days``.
         free_space_floor_bytes: below it nothing is written.
         jpeg_quality: of the overlay.
-        queue_bound: parts that may wait to be written.
+        queue_bound, queue_max_bytes: parts that may wait to be written, and their pictures in
+            memory; of a live camera what comes then is not kept, and counted.
     """
 
     folder: str = Field(min_length=1)
@@ -53,6 +54,7 @@ class SnapshotSettings(Section):
     free_space_floor_bytes: int = Field(default=_GIB, ge=0)
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     queue_bound: int = Field(default=16, ge=1, le=10_000)
+    queue_max_bytes: int = Field(default=_GIB // 4, ge=2**20)
 
 
 class HandshakeSettings(Section):

@@ -8,7 +8,6 @@ other process is slow, hangs or dies, that thread waits or starts it again, and 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -28,13 +27,15 @@ from edge.messaging.image_source import name_of
 from edge.messaging.text import utc_text
 from edge.messaging.verdict import Verdict
 from edge.station.health import Health
+from edge.station.mailbox import EveryMailbox
+from edge.station.sinks import memory_bytes
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 STATUS_S = 1.0
 # Rejected parts whose pictures wait for the page's thread; more within one look keep their record.
-MOST_REJECTED = 8
+MOST_REJECTED, REJECTED_BYTES = 8, 64 * 2**20
 MOST_DEEDS = 8
 THUMBNAIL_PX = 360
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
@@ -68,7 +69,9 @@ class Page:
         self._health: Health = sources.health
         self._counts = Counts()
         self._latest: Verdict | None = None
-        self._rejected: deque[Verdict] = deque(maxlen=MOST_REJECTED)
+        self._rejected: EveryMailbox[Verdict] = EveryMailbox(
+            MOST_REJECTED, max_bytes=REJECTED_BYTES, size_bytes=memory_bytes
+        )
         self._watched = False
         self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
         self._ending = threading.Event()
@@ -90,7 +93,7 @@ class Page:
         self._counts.enter(verdict)
         self._latest = verdict
         if verdict.inspection.decision.result is not Result.OK:
-            self._rejected.append(verdict)
+            self._rejected.put(verdict)
         self._deeds.part_decided(verdict)
 
     def stop(self) -> None:
@@ -148,8 +151,8 @@ class Page:
             if now_s - status_s >= STATUS_S:
                 status_s = now_s
                 link.send("status", self._status())
-            while self._rejected:
-                self._tell_rejected(link, self._rejected.popleft())
+            while (rejected := self._rejected.take(0.0)) is not None:
+                self._tell_rejected(link, rejected)
             if latest is None:
                 continue
             due = now_s - shown_s >= 1.0 / self._settings.pictures_per_second

@@ -30,6 +30,7 @@ from edge.hmi.parts import Parts
 from edge.hmi.view import Picture, View
 from edge.hmi_settings import HmiSettings
 from edge.log_output import log_to_stderr
+from edge.process_end import exit_process
 
 log = logging.getLogger(__name__)
 
@@ -245,4 +246,4 @@ def _listening(settings: HmiSettings) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

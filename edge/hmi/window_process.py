@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.hmi.link import Link, LinkBroken, Message
 from edge.hmi.view import Picture
+from edge.process_end import exit_process
 
 NICENESS = 10
 NAME = "edge-run"
@@ -72,4 +73,4 @@ def _hear(link: Link, newest: list[Message | None]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

@@ -108,7 +108,13 @@ class Issuer:
         deadline = time.monotonic() + SINK_STOP_LIMIT_S
         for sink in self._sinks:
             if not sink.join(max(0.0, deadline - time.monotonic())):
-                log.error("%s did not finish in time; its last verdicts are lost", sink.name)
+                # One more is in work: it may still be finished while the rest is taken down.
+                count = sink.abandon()
+                log.error(
+                    "%s did not finish in time: %d verdicts that waited are not written there",
+                    sink.name,
+                    count,
+                )
 
 
 def part_identity(part: Part) -> PartIdentity:

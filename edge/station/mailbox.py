@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -55,6 +56,14 @@ class Mailbox(ABC, Generic[T]):
             self._closed = True
             self._changed.notify_all()
 
+    def clear(self) -> int:
+        """Throw away what waits; return how many items that were."""
+        with self._changed:
+            count = len(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+        return count
+
     @property
     def closed(self) -> bool:
         """Nothing more can be put."""
@@ -88,24 +97,41 @@ class EveryMailbox(Mailbox[T]):
     overrun, for which the caller owes a verdict.
     """
 
-    def __init__(self, depth: int, room_limit_s: float | None = 0.0) -> None:
+    def __init__(
+        self,
+        depth: int,
+        room_limit_s: float | None = 0.0,
+        max_bytes: int | None = None,
+        size_bytes: Callable[[T], int] = lambda _: 0,
+    ) -> None:
         """Args:
         depth: items that may wait.
         room_limit_s: how long ``put`` waits for room; None waits until there is room.
+        max_bytes: of all items that wait; one alone may be larger.
+        size_bytes: of an item.
         """
         super().__init__()
         self._depth = depth
         self._room_limit_s = room_limit_s
+        self._max_bytes = max_bytes
+        self._size_bytes = size_bytes
 
     def put(self, item: T) -> T | None:
         with self._changed:
             self._changed.wait_for(
-                lambda: len(self._items) < self._depth or self._closed, self._room_limit_s
+                lambda: self._has_room(item) or self._closed, self._room_limit_s
             )
             if self._closed:
                 raise MailboxClosed
-            if len(self._items) >= self._depth:
+            if not self._has_room(item):
                 return item
             self._items.append(item)
             self._changed.notify_all()
         return None
+
+    def _has_room(self, item: T) -> bool:
+        if len(self._items) >= self._depth:
+            return False
+        if self._max_bytes is None or not self._items:
+            return True
+        return sum(map(self._size_bytes, [*self._items, item])) <= self._max_bytes

@@ -38,7 +38,7 @@ from edge.station.worker import Failures, Worker
 log = logging.getLogger(__name__)
 
 # Frames that wait for their hash and their payload.
-RECORD_QUEUE_BOUND = 32
+RECORD_QUEUE_BOUND, RECORD_QUEUE_BYTES = 32, 512 * 2**20
 THREAD_STOP_LIMIT_S = 3.0
 # Triggers that wait so long are told; what they wait for has limits of its own.
 CONTROL_SILENCE_S = 10.0
@@ -247,6 +247,7 @@ class Running:
                 camera.can_wait,
                 self._failures,
                 keeps_all=self._recording.keeps_all,
+                max_bytes=RECORD_QUEUE_BYTES,
             )
         ]
         if settings.save:
@@ -255,9 +256,18 @@ class Running:
             write = self.overlays.write
             sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
         if settings.snapshots:
-            bound = settings.snapshots.queue_bound
-            self._snapshots = SnapshotFolder(settings.snapshots, self._note_snapshots)
-            sinks.append(Sink("snapshots", self._keep, bound, camera.can_wait, self._failures))
+            kept = settings.snapshots
+            self._snapshots = SnapshotFolder(kept, self._note_snapshots)
+            sinks.append(
+                Sink(
+                    "snapshots",
+                    self._keep,
+                    kept.queue_bound,
+                    camera.can_wait,
+                    self._failures,
+                    max_bytes=kept.queue_max_bytes,
+                )
+            )
         return sinks
 
     def _deliver(self, verdict: Verdict) -> None:

@@ -381,6 +381,44 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
     assert tally.dropped["stuck"] >= 17
 
 
+def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector) -> None:
+    stuck, quick = Collected(), Collected()
+    stuck.gate.clear()
+
+    def after_all_others(verdict: Verdict) -> None:
+        quick(verdict)
+        if verdict.frame.number == 20:
+            stuck.gate.set()
+
+    failures, three_bytes = Failures(), 3 * good_picture(0).nbytes
+    sinks = [
+        Sink("stuck", stuck, 16, False, failures, max_bytes=three_bytes),
+        Sink("quick", after_all_others, 100, False, failures),
+    ]
+    camera = ScriptedCamera(frames(20), can_wait=False)
+
+    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
+
+    # One in work, and two that wait: their anomaly maps count, too.
+    assert 1 <= len(stuck.verdicts) <= 3
+    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
+
+
+def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.station.issuing.SINK_STOP_LIMIT_S", 0.0)
+    stuck = Collected()
+    stuck.gate.clear()
+    one = station(ScriptedCamera([*frames(5), lambda: one.stop()]), inspector, stuck)
+
+    tally = one.run()
+    stuck.gate.set()
+
+    assert tally.dropped["sink 0"] in (4, 5)  # the first may be in work
+    assert f"{tally.dropped['sink 0']} verdicts that waited are not written" in caplog.text
+
+
 def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspector) -> None:
     slow = Collected()
 
