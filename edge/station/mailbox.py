@@ -118,9 +118,7 @@ class EveryMailbox(Mailbox[T]):
 
     def put(self, item: T) -> T | None:
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._has_room(item) or self._closed, self._room_limit_s
-            )
+            self._changed.wait_for(lambda: self._has_room(item) or self._closed, self._room_limit_s)
             if self._closed:
                 raise MailboxClosed
             if not self._has_room(item):
