@@ -22,6 +22,7 @@ import edge
 from edge.errors import ModelError
 from edge.files import check_writable, write_all
 from edge.frame import PixelFormat
+from edge.inspection.openvino_core import openvino_core
 from edge.inspection.self_test import golden_pictures
 from edge.manifest import (
     Extent,
@@ -114,7 +115,7 @@ def _read(path: Path) -> ov.Model:
     if not path.is_file():
         raise ImportRefused(f"{path}: no such file. Give what anomalib export wrote.")
     try:
-        return ov.Core().read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ImportRefused(
@@ -267,7 +268,9 @@ def _parity(path: Path, source: _Source, xml: bytes, weights: bytes) -> float:
     original = _read(path)
     original.reshape([1, 3, height, width])
     try:
-        compiled = ov.Core().compile_model(original, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(
+            original, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
     except RuntimeError as error:
         raise ModelError(f"{path}: OpenVINO {ov.__version__} cannot run it ({error}).") from error
     engine = openvino_engine(xml, weights, "f32")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from edge.errors import ConfigurationError
+from edge.inspection.openvino_core import openvino_core
 from edge.inspection.prediction import RawPrediction
 from export.gate import Engine, Pictures
 from export.ir import INPUT, OUTPUTS
@@ -37,7 +38,7 @@ def onnx_engine(onnx: Path) -> Engine:
 
 def openvino_engine(xml: bytes, weights: bytes, precision: str, device: str = "CPU") -> Engine:
     """Run the IR that goes into the bundle, compiled as the runtime compiles it."""
-    core = ov.Core()
+    core = openvino_core()
     model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
     compiled: dict[int, Any] = {}
 
@@ -60,7 +61,7 @@ def require_inference(precision: str) -> None:
     Raises:
         ConfigurationError: it does not.
     """
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in able:
         raise ConfigurationError(
             "--inference bf16: this processor does not compute in bfloat16, so the gate cannot run "

@@ -13,6 +13,7 @@ from openvino.frontend import OpConversionFailure
 from openvino.passes import ConstantFolding, Manager
 from torch import nn
 
+from edge.inspection.openvino_core import openvino_core
 from export.errors import ConversionFailed
 
 INPUT = "pictures"
@@ -97,7 +98,7 @@ def to_openvino(onnx: Path) -> ov.Model:
     """
     try:
         # Not ov.convert_model: it reports its use over the network.
-        model = ov.Core().read_model(onnx)
+        model = openvino_core().read_model(onnx)
     except (RuntimeError, OpConversionFailure) as error:
         raise ConversionFailed(f"OpenVINO {ov.__version__} cannot convert it: {error}") from error
     # Biases and weights are recognised as such only when they are plain constants.

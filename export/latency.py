@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from edge.inspection.openvino_core import openvino_core
 from export.ir import INPUT
 from export.variants import Precision
 
@@ -58,7 +59,7 @@ def measure_latency(
 
 
 def _request(xml: bytes, weights: bytes, inference: str, picture: NDArray[np.uint8]) -> Any:
-    core = ov.Core()
+    core = openvino_core()
     model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
     settings = {
         "INFERENCE_PRECISION_HINT": inference,

@@ -12,6 +12,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13
 
+from edge.inspection.openvino_core import openvino_core
+
 Pictures = NDArray[np.uint8]
 
 
@@ -53,7 +55,7 @@ def _mean_output(model: ov.Model, name: str, pictures: Pictures) -> NDArray[np.f
     copy = model.clone()
     part = ov.Model([_operation(copy, name).output(0)], copy.get_parameters())
     part.reshape([1, *pictures.shape[1:]])
-    compiled = ov.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     total = sum(np.asarray(compiled(picture[None])[0], np.float64) for picture in pictures)
     return np.asarray(total) / len(pictures)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import openvino as ov
 
+from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import openvino_engine
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
@@ -134,7 +135,7 @@ class Workshop:
     def _other_devices(self, xml: bytes, weights: bytes) -> dict[str, tuple[str, ...]]:
         """Judge the bytes on every other device here; a bad one is named, not refused."""
         found = {}
-        for device in ov.Core().available_devices:
+        for device in openvino_core().available_devices:
             if device == "CPU":
                 continue
             try:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 
 from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.openvino_core import openvino_core
 from edge.inspection.prediction import RawPredictions
 from edge.inspection.self_test import golden_pictures, self_test
 from edge.manifest import Bundle, Manifest, load_bundle
@@ -59,7 +59,7 @@ def verify(path: Path) -> Iterator[str]:
         found = _predict(Detector(Network(bundle, plan=plan)), pictures)
         _demand(what, alone, found, manifest)
     yield "parity       alone, in a batch, in another order and with one thread alike"
-    core = ov.Core()
+    core = openvino_core()
     yield f"device       CPU, {core.get_property('CPU', 'FULL_DEVICE_NAME')}: verified"
     for device in core.available_devices:
         if device != "CPU":

@@ -10,8 +10,9 @@ from torch import nn
 from tqdm import tqdm
 
 from edge.frame import Frame, Pixels
+from edge.inspection.criteria import Calibrated
 from edge.inspection.frame_prediction import predict_frame
-from edge.inspection.inspector import Calibrated, Inspection, Inspector
+from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.prediction import Fill, RawPredictions
 from edge.manifest import InputSpec
 from training.data.loading import prepare_sample, read_sample

@@ -146,14 +146,14 @@ class Deeds:
                 "the files of the model have changed since it was loaded. Reload first."
             )
         before = overrides.read()
-        before_value = current.inspectors[0].threshold
+        before_value = current.criteria.threshold
         self._keep(overrides, wanted, doer)
         try:
             hands.reload()
         except Exception:  # whatever it was: what is not in force is not kept either
             overrides.write(before)
             raise
-        now = hands.model.store.current.inspectors[0].threshold
+        now = hands.model.store.current.criteria.threshold
         done: dict[str, Datum] = {"before": before_value, "now": now}
         self._record(
             "threshold_changed",

@@ -182,14 +182,14 @@ class Page:
         }
 
     def _tell_part(self, link: Link, verdict: Verdict, with_picture: bool) -> None:
-        scale = self._sources.model.store.current.inspectors[0].map_scale
+        scale = self._sources.model.store.current.criteria.map_scale
         width_px = self._settings.picture_width_px
         found = thinned(verdict, width_px, scale) if with_picture else None
         content = {**summary(verdict), "picture": found.content if found else None}
         link.send("part", content, found.blobs if found else ())
 
     def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
-        scale = self._sources.model.store.current.inspectors[0].map_scale
+        scale = self._sources.model.store.current.criteria.map_scale
         found = thinned(verdict, THUMBNAIL_PX, scale)
         if found is not None:
             link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)

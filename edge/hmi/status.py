@@ -135,18 +135,18 @@ def _snapshots(folder: SnapshotFolder | None) -> dict[str, Any] | None:
 
 def _model(loaded: StationModel) -> dict[str, Any]:
     current, before = loaded.store.current, loaded.store.before
-    manifest, inspector = current.bundle.manifest, current.inspectors[0]
+    manifest, criteria = current.bundle.manifest, current.criteria
     return {
         **loaded.identity(),
         "algorithm": manifest.identity.algorithm,
         "backbone": manifest.identity.backbone,
         "precision": f"{manifest.precision.weights}/{manifest.precision.inference}",
         "device": loaded.settings.model.device,
-        "threshold": inspector.threshold,
+        "threshold": criteria.threshold,
         "bundle_threshold": manifest.threshold.image,
         "threshold_method": manifest.threshold.method.value,
-        "guard_band": loaded.settings.decision.guard_band * inspector.image_scale.range,
-        "range": inspector.image_scale.range,
+        "guard_band": criteria.guard_band,
+        "range": criteria.image_scale.range,
         "before": None if before is None else _named(before),
         "good": {
             "probabilities": list(manifest.statistics.probabilities),
@@ -159,7 +159,7 @@ def _named(model: Model) -> dict[str, Any]:
     return {
         "name": model.bundle.manifest.identity.name,
         "sha256": model.bundle.sha256,
-        "threshold": model.inspectors[0].threshold,
+        "threshold": model.criteria.threshold,
     }
 
 

@@ -71,7 +71,7 @@ class Window:
                 latest = self._latest
                 if latest is None or latest is shown:
                     continue
-                scale = self._model.store.current.inspectors[0].map_scale
+                scale = self._model.store.current.criteria.map_scale
                 found = thinned(latest, self._width_px, scale)
                 content = {**summary(latest), "picture": found.content if found else None}
                 companion.link.send("part", content, found.blobs if found else ())

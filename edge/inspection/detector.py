@@ -10,6 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from edge.errors import BundleDamaged, ModelError
+from edge.inspection.openvino_core import openvino_core
 from edge.inspection.prediction import NOT_FINITE, Fill, RawPrediction, RawPredictions
 from edge.manifest import Bundle, Manifest
 
@@ -48,7 +49,7 @@ class Network:
         self.plan = plan
         self.manifest = manifest
         try:
-            core = ov.Core()
+            core = openvino_core()
             weights = np.frombuffer(bundle.weights, np.uint8)
             model = core.read_model(bundle.xml, ov.Tensor(weights))
         except RuntimeError as error:

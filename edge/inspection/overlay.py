@@ -34,7 +34,7 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
         pixels: the frame in any format it may have; empty for one that could not be read.
             Not changed.
         inspection: of this frame.
-        map_scale: normalization of the map (``Inspector.map_scale``).
+        map_scale: normalization of the map (``DecisionCriteria.map_scale``).
 
     Returns:
         ``(H, W, 3) uint8`` BGR of the frame's size; a frame narrower than 240 px is enlarged by a

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from edge.config import Settings
+from edge.inspection.criteria import Limits
 from edge.inspection.detector import Detector, Network, RunPlan
-from edge.inspection.inspector import Inspector, Limits
+from edge.inspection.inspector import Inspector
 from edge.manifest import Bundle
 from edge.station.tuning import default_plan, read_tuning
 

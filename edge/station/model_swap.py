@@ -3,6 +3,9 @@
 Another model is loaded aside: read once into memory, verified, compiled, self-tested, tried on a
 real frame. Only then it takes over, between two parts. Whatever fails before leaves the old model
 untouched; when the new one fails at its first parts, the old one comes back by itself.
+
+What parts are decided by (thresholds, guard band, crop) is apart from the network: it is exchanged
+between two parts as well, and the network is neither read nor compiled for it.
 """
 
 import logging
@@ -12,9 +15,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from edge.errors import ModelError, StationError
-from edge.frame import Frame
+from edge.errors import FrameUnsuitable, ModelError, StationError
+from edge.frame import Frame, FrameStatus
+from edge.inspection.criteria import DecisionCriteria
 from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
@@ -41,6 +46,11 @@ class Model:
 
     bundle: Bundle
     inspectors: tuple[Inspector, ...]
+
+    @property
+    def criteria(self) -> DecisionCriteria:
+        """What its parts are decided by, the same for all threads."""
+        return self.inspectors[0].criteria
 
     def __str__(self) -> str:
         return f"{self.bundle.manifest.identity.name} {self.bundle.sha256[:12]}"
@@ -71,9 +81,10 @@ def load_model(
 
 
 class Change(StrEnum):
-    """How an exchange of the model ended; all but the first two leave the model as it was."""
+    """How an exchange ended; all but the first three leave everything as it was."""
 
     EXCHANGED = "model_exchanged"
+    DECISION = "decision_changed"  # the same network, other criteria
     ROLLED_BACK = "model_rolled_back"
     REFUSED = "model_refused"
     BUSY = "model_busy"
@@ -82,6 +93,7 @@ class Change(StrEnum):
 
 _SEVERITY = {
     Change.EXCHANGED: Severity.INFO,
+    Change.DECISION: Severity.INFO,
     Change.ROLLED_BACK: Severity.ALARM,
     Change.REFUSED: Severity.WARNING,
     Change.BUSY: Severity.WARNING,
@@ -105,8 +117,8 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Another model inspects than before."""
-        return self.change in (Change.EXCHANGED, Change.ROLLED_BACK)
+        """Another model inspects than before, or it decides by other criteria."""
+        return self.change in (Change.EXCHANGED, Change.DECISION, Change.ROLLED_BACK)
 
     def event(self) -> Event:
         """Return what the journal keeps of it."""
@@ -171,13 +183,33 @@ class ModelStore:
                 self._install(model)
                 self._before, self._failures = before, 0
         except StationError as error:
-            return self._refused(path, str(error))
+            return self._refused(str(error), path)
         except Exception as error:  # whatever a foreign file makes happen, the line goes on
             log.exception("%s could not be loaded", path)
-            return self._refused(path, f"{type(error).__name__}: {error}")
+            return self._refused(f"{type(error).__name__}: {error}", path)
         finally:
             self._loading.release()
         return _outcome(Change.EXCHANGED, f"{model} inspects from the next part on", before, model)
+
+    def exchange_decision(self, model: Model, instead_of: Model) -> Outcome:
+        """Let a model of the same network with other criteria take over. Never raises.
+
+        Args:
+            model: made of ``instead_of``; its criteria are tried on the newest frame, without
+                the network, which inspects meanwhile.
+        """
+        try:
+            _check_input(model, self._trial())
+            with self._exchanging:
+                if self.current is not instead_of:
+                    detail = f"{self.current} took over meanwhile. Ask again."
+                    return Outcome(Change.BUSY, detail)
+                self._install(model)
+                self._before, self._failures = instead_of, 0
+        except StationError as error:
+            return self._refused(str(error))
+        detail = f"{model} decides by other criteria from the next part on"
+        return _outcome(Change.DECISION, detail, instead_of, model)
 
     def rollback(self, why: str) -> Outcome:
         """Bring the model before back, once; it needs no loading."""
@@ -199,6 +231,8 @@ class ModelStore:
             self._failures = self._failures + 1 if failed else 0
             if self._failures < self._failures_allowed or self._before is None:
                 return None
+            if self._before.bundle is self.current.bundle:
+                return None  # the same network would fail again, with another threshold at that
             return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
 
     def _roll_back(self, why: str) -> Outcome:
@@ -241,14 +275,30 @@ class ModelStore:
                 "Choose the model that was trained for this camera."
             )
 
-    def _refused(self, path: Path, cause: str) -> Outcome:
-        evidence = _evidence(now=self.current) | {"path": str(path)}
+    def _refused(self, cause: str, path: Path | None = None) -> Outcome:
+        evidence = _evidence(now=self.current)
+        if path is not None:
+            evidence["path"] = str(path)
         return Outcome(Change.REFUSED, f"{cause} {self.current} goes on.", evidence)
+
+
+def _check_input(model: Model, frame: Frame | None) -> None:
+    """Demand that a frame of this camera can be cropped as the criteria say.
+
+    Raises:
+        ModelError: the crop does not lie inside the frame, or what is left is too small.
+    """
+    if frame is None or frame.status is not FrameStatus.COMPLETE:
+        return
+    try:
+        frame_pieces(frame.pixels, model.criteria.input)
+    except FrameUnsuitable as error:
+        raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
 
 
 def _outcome(change: Change, detail: str, before: Model, now: Model) -> Outcome:
     outcome = Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
-    log.log(logging.INFO if change is Change.EXCHANGED else logging.ERROR, "%s", detail)
+    log.log(logging.ERROR if change is Change.ROLLED_BACK else logging.INFO, "%s", detail)
     return outcome
 
 
@@ -260,7 +310,7 @@ def _evidence(**models: Model) -> dict[str, Datum]:
         found[f"{which}_name"] = identity.name
         found[f"{which}_sha256"] = model.bundle.sha256
         found[f"{which}_created"] = identity.created.isoformat()
-        found[f"{which}_threshold"] = model.inspectors[0].threshold
+        found[f"{which}_threshold"] = model.criteria.threshold
         found[f"{which}_bundle_threshold"] = model.bundle.manifest.threshold.image
         found[f"{which}_path"] = str(model.bundle.path)
     return found

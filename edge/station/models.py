@@ -10,14 +10,16 @@ import openvino
 from edge.config import Settings
 from edge.errors import ModelError
 from edge.frame import Frame
+from edge.inspection.criteria import decision_criteria
 from edge.inspection.detector import Detector, Network
 from edge.inspection.self_test import self_test
 from edge.manifest import Bundle
 from edge.messaging.event import Datum, Event
 from edge.messaging.verdict import Recipe, StationIdentity, Verdict
-from edge.station.inspectors import inspectors_of, run_plan
+from edge.overrides import manifest_sha256
+from edge.station.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model_swap import Change, Model, ModelStore, Outcome, load_model
-from edge.station.settings_change import check_exchangeable
+from edge.station.settings_change import check_exchangeable, only_decision
 from edge.station.work import Line
 
 
@@ -33,6 +35,12 @@ class StationsModel(Model):
     """A model, and the settings that its inspectors were made with."""
 
     settings: Settings
+
+    def deciding_by(self, settings: Settings) -> "StationsModel":
+        """Return the same network, to be decided by other settings."""
+        criteria = decision_criteria(self.bundle.manifest, station_limits(settings))
+        inspectors = tuple(one.deciding_by(criteria) for one in self.inspectors)
+        return StationsModel(self.bundle, inspectors, settings)
 
 
 class StationModel:
@@ -108,12 +116,22 @@ class StationModel:
     def _reload(self) -> Mapping[str, Datum]:
         wanted = self._reread()
         keys = check_exchangeable(self.settings, wanted)
-        self._wanted = wanted
-        outcome = self.store.exchange(Path(wanted.model.path))
+        outcome = self._exchanged(wanted, keys)
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
         return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
+
+    def _exchanged(self, wanted: Settings, keys: list[str]) -> Outcome:
+        """Exchange what the changed keys ask for: the decision alone, or the model with it."""
+        current = self.store.current
+        assert isinstance(current, StationsModel)  # ``_load`` makes all of them
+        path = Path(wanted.model.path)
+        same_files = manifest_sha256(path) == current.bundle.sha256
+        if keys and only_decision(keys) and same_files:
+            return self.store.exchange_decision(current.deciding_by(wanted), current)
+        self._wanted = wanted
+        return self.store.exchange(path)
 
     def self_test(self) -> Mapping[str, Datum]:
         """Inspect the golden pictures with a copy of the current model, beside the line.

@@ -252,7 +252,7 @@ class Running:
         ]
         if settings.save:
             folder, bound = Path(settings.save.folder), settings.save.queue_bound
-            self.overlays = OverlayWriter(folder, line.inspectors[0].map_scale)
+            self.overlays = OverlayWriter(folder, line.inspectors[0].criteria.map_scale)
             write = self.overlays.write
             sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
         if settings.snapshots:
@@ -282,7 +282,7 @@ class Running:
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None
         if verdict.pictures is not None:
-            scale = self._loaded.store.current.inspectors[0].map_scale
+            scale = self._loaded.store.current.criteria.map_scale
             self._snapshots.write(verdict, scale, payload(verdict, verdict.identity, None))
 
     def _addresses(self, verdict: Verdict) -> PictureAddresses | None:

@@ -5,11 +5,13 @@ from typing import Any
 from edge.config import Settings
 from edge.errors import ConfigurationError
 
-# Everything that only the inspectors rest on; they are exchanged whole, between two parts.
-_EXCHANGEABLE = (
+# What parts are decided by and for, apart from the network.
+_DECISION = (
     *("decision.image_threshold", "decision.pixel_threshold", "decision.guard_band"),
-    *("decision.smallest_region_px", "model.path", "model.public_key", "camera.crop", "recipe"),
+    *("decision.smallest_region_px", "camera.crop", "recipe"),
 )
+# Everything that only the inspectors rest on; they are exchanged whole, between two parts.
+_EXCHANGEABLE = (*_DECISION, "model.path", "model.public_key")
 
 
 class RestartNeeded(ConfigurationError):
@@ -36,6 +38,11 @@ def check_exchangeable(before: Settings, after: Settings) -> list[str]:
             "was changed. Start it again, or take the change back."
         )
     return keys
+
+
+def only_decision(keys: list[str]) -> bool:
+    """Tell whether changed keys concern the decision alone, and not the network."""
+    return all(key.startswith(_DECISION) for key in keys)
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:

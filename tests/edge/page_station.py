@@ -109,6 +109,12 @@ class PageStation:
         self.address = ADDRESS.findall(self.log)[-1]
         wait_until(lambda: self.get("/livez").status_code == 200, "the page answers")
 
+    def reload(self) -> None:
+        """Let it read its settings again (SIGHUP)."""
+        assert self._process is not None
+        self._config.write_text(yaml.safe_dump(self.settings))
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self) -> int:
         """Ask it to end (SIGTERM); returns its exit code."""
         assert self._process is not None

@@ -9,9 +9,10 @@ import pytest
 
 from edge.errors import FrameUnsuitable, ModelError
 from edge.frame import Box, Frame, PixelFormat
+from edge.inspection.criteria import Limits
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.frame_prediction import FramePrediction, frame_pieces, predict_frame
-from edge.inspection.inspector import Inspector, Limits
+from edge.inspection.inspector import Inspector
 from edge.inspection.plausibility import picture_statistics
 from edge.inspection.prediction import Fill, RawPredictions
 from edge.inspection.thresholding import Decision, Reason, Result

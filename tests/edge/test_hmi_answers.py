@@ -295,7 +295,7 @@ def test_a_threshold_that_a_defect_kept_out_of_force_is_not_there_at_the_next_st
 ) -> None:
     settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
     loaded = SimpleNamespace(path=bundle, sha256=manifest_sha256(bundle))
-    current = SimpleNamespace(bundle=loaded, inspectors=[SimpleNamespace(threshold=5.0)])
+    current = SimpleNamespace(bundle=loaded, criteria=SimpleNamespace(threshold=5.0))
     model = SimpleNamespace(settings=settings, store=SimpleNamespace(current=current))
 
     def fails() -> Mapping[str, Any]:

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from edge.errors import ConfigurationError
 from edge.frame import Box, Frame, FrameStatus, Pixels
+from edge.inspection.criteria import Limits
 from edge.inspection.detector import Detector, Network
-from edge.inspection.inspector import Durations, Inspector, Limits
+from edge.inspection.inspector import Durations, Inspector
 from edge.inspection.plausibility import picture_fault, picture_statistics
 from edge.inspection.prediction import Fill, RawPredictions
 from edge.inspection.regions import MAX_REGIONS

@@ -290,7 +290,7 @@ def test_a_reload_takes_new_limits_over_between_two_parts(line: StationProcess) 
         line.verdicts(4)
         line.settings["decision"] = {"image_threshold": 1000.0}
         line.reload()
-        line.events("model_exchanged")
+        line.events("decision_changed")
         seen = line.verdicts(1)
         after = line.verdicts(seen[-1]["seq"] + 6)[-4:]
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,22 @@ def test_a_whole_model_takes_over_between_two_parts(
     assert event.data["before_sha256"] == first.bundle.sha256
     assert event.data["now_sha256"] == store.current.bundle.sha256
     assert (event.data["before_threshold"], event.data["now_threshold"]) == (20.0, 30.0)
+
+
+def test_thresholds_are_exchanged_between_two_parts_again_and_again(
+    store: ModelStore, line: Line, first: Model
+) -> None:
+    for number in range(1, 11):
+        criteria = replace(store.current.criteria, threshold=20.0 + number)
+        inspectors = tuple(one.deciding_by(criteria) for one in store.current.inspectors)
+        outcome = store.exchange_decision(Model(first.bundle, inspectors), store.current)
+        assert outcome.change is Change.DECISION
+        line.wait_for_parts(2)
+    line.end()
+
+    assert line.wrong == []
+    assert line.thresholds == sorted(line.thresholds)
+    assert set(line.thresholds) == {20.0 + number for number in range(11)}
 
 
 def cut(suffix: str, share: float) -> Callable[[Path], None]:
@@ -470,7 +487,7 @@ def test_the_manifest_of_the_current_model_is_the_one_that_decides(
 ) -> None:
     store.exchange(new)
     manifest: Manifest = store.current.bundle.manifest
-    assert store.current.inspectors[0].threshold == manifest.threshold.image == 30.0
+    assert store.current.criteria.threshold == manifest.threshold.image == 30.0
 
 
 def test_loading_says_what_is_wrong_in_the_terms_of_the_bundle(new: Path) -> None:

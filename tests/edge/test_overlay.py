@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edge.frame import Frame, FrameStatus, Pixels
+from edge.inspection.criteria import Limits
 from edge.inspection.detector import Detector, Network
-from edge.inspection.inspector import Inspector, Limits
+from edge.inspection.inspector import Inspector
 from edge.inspection.overlay import draw_overlay
 from edge.manifest import Crop, load_bundle
 from edge.messaging.verdict import Verdict
@@ -22,7 +23,8 @@ def inspector(bundle: Path) -> Inspector:
 
 
 def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
-    return draw_overlay(pixels, inspector.inspect(Frame(pixels, 1, 0, 0)), inspector.map_scale)
+    inspection = inspector.inspect(Frame(pixels, 1, 0, 0))
+    return draw_overlay(pixels, inspection, inspector.criteria.map_scale)
 
 
 def test_a_defect_is_coloured_where_it_is_and_nowhere_else(inspector: Inspector) -> None:

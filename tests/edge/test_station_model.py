@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from edge.config import Settings
+from edge.frame import Frame
 from edge.inspection.thresholding import Reason
 from edge.messaging.event import Event
 from edge.station.models import ModelExchangeFailed, StationModel
 from edge.station.settings_change import RestartNeeded
 from edge.station.work import Line
 from tests.edge.test_model_swap import fresh, rewrite, with_self_test
-from tests.small_bundle import write_bundle
+from tests.small_bundle import good_picture, write_bundle
 
 GENEROUS_S = 60.0
 
@@ -34,6 +35,7 @@ class Site:
         self.told = 0
         self.on_trial: Callable[[], object] = lambda: None
         self.written = self.settings(self.first, recipe={"id": "bottle", "version": 1})
+        self.frame: Frame | None = None
         self.model = StationModel(
             self.written,
             folder / "tuning.json",
@@ -50,8 +52,9 @@ class Site:
             {"camera": {"uri": "0"}, "model": {"path": str(model)}, **sections}
         )
 
-    def _trial(self) -> None:
+    def _trial(self) -> Frame | None:
         self.on_trial()
+        return self.frame
 
     def _changed(self) -> None:
         self.told += 1
@@ -127,6 +130,97 @@ def test_a_rollback_in_the_middle_of_a_reload_leaves_it_its_settings(site: Site)
     assert site.model.settings == wanted
     assert site.lines[-1].identity is not None
     assert site.lines[-1].identity.config_sha256 == wanted.sha256
+
+
+CROP = {"x": 8, "y": 8, "width": 64, "height": 64}
+DECISIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"decision": {"image_threshold": 33.0}}, {"threshold": 33.0}),
+    ({"decision": {"pixel_threshold": 44.0}}, {"pixel_threshold": 44.0}),
+    ({"decision": {"smallest_region_px": 5}}, {"smallest_region_px": 5}),
+    ({"decision": {"image_threshold": 33.0}, "camera": {"uri": "0", "crop": CROP}}, {}),
+    ({"recipe": {"id": "can", "version": 2}}, {}),
+]
+
+
+@pytest.mark.parametrize(("sections", "expected"), DECISIONS)
+def test_a_decision_is_exchanged_without_the_network(
+    site: Site, sections: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    before = site.model.store.current
+    for suffix in (".xml", ".bin"):
+        site.first.with_suffix(suffix).unlink()  # whoever reads the network, fails
+    site.frame = Frame(good_picture(), 1, 0, 0)
+    site.written = site.settings(site.first, **sections)
+
+    site.model.reload()
+
+    now = site.model.store.current
+    assert now.bundle is before.bundle
+    pairs = zip(now.inspectors, before.inspectors, strict=True)
+    assert all(one._predictor is other._predictor for one, other in pairs)
+    assert {name: getattr(now.criteria, name) for name in expected} == expected
+    assert now.criteria.input.crop == site.written.camera.crop
+    (line,) = site.lines
+    assert line.inspectors == now.inspectors
+    assert line.identity is not None
+    assert line.identity.config_sha256 == site.written.sha256
+    (event,) = site.events
+    assert (event.kind, event.severity) == ("decision_changed", "info")
+    assert event.data["now_threshold"] == now.criteria.threshold
+    assert site.told == 1
+
+    assert site.model.store.rollback("the operator asked").changed
+    assert site.model.store.current is before
+    assert site.model.settings == site.settings(site.first, recipe={"id": "bottle", "version": 1})
+
+
+def test_a_crop_that_does_not_lie_in_the_frame_changes_nothing(site: Site) -> None:
+    site.frame = Frame(good_picture(), 1, 0, 0)
+    before, settings = site.model.store.current, site.model.settings
+    away = CROP | {"x": 10_000}
+    site.written = site.settings(site.first, camera={"uri": "0", "crop": away})
+
+    with pytest.raises(ModelExchangeFailed, match="10000"):
+        site.model.reload()
+
+    assert (site.model.store.current, site.model.settings) == (before, settings)
+    assert [event.kind for event in site.events] == ["model_refused"]
+    assert site.lines == []
+
+
+def test_a_threshold_and_other_files_under_the_same_path_are_a_new_model(site: Site) -> None:
+    for suffix in (".xml", ".bin", ".json"):
+        content = site.second.with_suffix(suffix).read_bytes()
+        site.first.with_suffix(suffix).write_bytes(content)
+    site.written = site.settings(site.first, decision={"guard_band": 0.1})
+
+    site.model.reload()
+
+    assert [event.kind for event in site.events] == ["model_exchanged"]
+    assert site.model.store.current.criteria.threshold == 30.0
+
+
+def test_failures_do_not_take_a_threshold_back(site: Site) -> None:
+    site.written = site.settings(site.first, decision={"image_threshold": 33.0})
+    site.model.reload()
+    sha256 = site.model.store.current.bundle.sha256
+
+    for _ in range(5):
+        assert site.model.store.part_decided(sha256, Reason.MODEL_ERROR) is None
+
+    assert site.model.store.current.criteria.threshold == 33.0
+
+
+def test_a_decision_made_for_a_model_that_is_gone_is_not_taken_over(site: Site) -> None:
+    site.written = site.settings(site.second)
+    site.model.reload()
+    site.on_trial = lambda: site.model.store.rollback("the operator asked")
+    site.written = site.settings(site.second, decision={"guard_band": 0.1})
+
+    with pytest.raises(ModelExchangeFailed, match="took over meanwhile"):
+        site.model.reload()
+
+    assert site.model.store.current.bundle.path == site.first
 
 
 def test_a_deadline_is_no_limit_that_a_running_station_takes_over(site: Site) -> None:

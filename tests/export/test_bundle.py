@@ -17,6 +17,7 @@ import edge
 from edge.frame import Frame
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
+from edge.inspection.openvino_core import openvino_core
 from edge.manifest import load_bundle, parse_manifest
 from edge.pictures import read_picture
 from export.cli import main
@@ -105,7 +106,7 @@ def test_the_graph_names_no_place_on_the_disk(bundle: Path, checkpoint: Path) ->
 
 
 def test_the_graph_takes_one_uint8_picture_and_gives_raw_score_and_map(bundle: Path) -> None:
-    model = ov.Core().read_model(bundle)
+    model = openvino_core().read_model(bundle)
     output = load_bundle(bundle).manifest.output
     ports = {next(iter(port.names)): port for port in [*model.inputs, *model.outputs]}
 

@@ -7,6 +7,7 @@ import openvino as ov
 import pytest
 from numpy.typing import NDArray
 
+from edge.inspection.openvino_core import openvino_core
 from export.accuracy import map_correlation
 from export.calibration_pictures import with_patches
 from export.ir import layers_of, to_onnx, to_openvino
@@ -41,12 +42,12 @@ def mean_received(model: ov.Model, subject: Quantizable, name: str) -> NDArray[n
     )
     part = ov.Model([received], copy.get_parameters())
     part.reshape([1, SIDE, SIDE, 3])
-    compiled = ov.Core().compile_model(part, "CPU", F32)
+    compiled = openvino_core().compile_model(part, "CPU", F32)
     return np.mean([compiled(picture[None])[0] for picture in CALIBRATION], 0, np.float64)
 
 
 def maps(model: ov.Model, pictures: Pictures) -> list[NDArray[np.float32]]:
-    compiled = ov.Core().compile_model(model.clone(), "CPU", F32)
+    compiled = openvino_core().compile_model(model.clone(), "CPU", F32)
     return [compiled(picture[None])["anomaly_map"][0] for picture in pictures]
 
 

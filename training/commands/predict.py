@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge.errors import OutputNotWritable
 from edge.files import check_writable
-from edge.inspection.inspector import Inspector
+from edge.inspection.criteria import decision_criteria
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from edge.pictures import write_picture
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
-    map_scale = Inspector(predictor, checkpoint.description).map_scale
+    map_scale = decision_criteria(checkpoint.description).map_scale
     for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
         print(_prediction_line(inspected), flush=True)
         if overlays:

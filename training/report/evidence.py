@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from edge.frame import Pixels
-from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.criteria import decision_criteria
+from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.overlay import Picture, draw_overlay
 from edge.inspection.thresholding import Result
@@ -135,7 +136,7 @@ def gather(
         DataError: a picture cannot be read; names the file.
     """
     description = checkpoint.description
-    scale = Inspector(predictor, description).map_scale
+    scale = decision_criteria(description).map_scale
     evidence = Evidence(name, SplitTally(description.input), [], Gallery())
     for sample, pixels, inspection in inspect_samples(predictor, samples, description, purpose):
         row = _row(sample, inspection)

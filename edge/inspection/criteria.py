@@ -1,0 +1,103 @@
+"""What a part is decided by, apart from the network, and exchanged without it."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.errors import ConfigurationError
+from edge.inspection.normalization import ScoreScale, score_scale
+from edge.manifest import Crop, InputSpec, Normalization, Threshold
+
+
+class Calibrated(Protocol):
+    """What an inspection rests on: the manifest on the line, the checkpoint in training."""
+
+    @property
+    def input(self) -> InputSpec: ...
+    @property
+    def normalization(self) -> Normalization: ...
+    @property
+    def threshold(self) -> Threshold: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a station may set; None keeps the bundle's value.
+
+    Attributes:
+        image_threshold, pixel_threshold: raw.
+        guard_band: half-width of the undecided band on the normalized scale, 0 to 0.5.
+        smallest_region_px: regions below this area are not reported.
+        crop: region of interest in frame pixels.
+
+    Raises:
+        ConfigurationError: a number that no part could be decided by.
+    """
+
+    image_threshold: float | None = None
+    pixel_threshold: float | None = None
+    guard_band: float = 0.0
+    smallest_region_px: int = 0
+    crop: Crop | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("image_threshold", "pixel_threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigurationError(
+                    f"{name} is {value}. Give a finite raw score, or leave it out to keep the "
+                    "bundle's."
+                )
+        if not 0.0 <= self.guard_band <= 0.5:
+            raise ConfigurationError(
+                f"guard_band is {self.guard_band}. Give a share of the normalized scale from 0 "
+                "(off) to 0.5."
+            )
+        if self.smallest_region_px < 0:
+            raise ConfigurationError(
+                f"smallest_region_px is {self.smallest_region_px}. Give an area in pixels, 0 to "
+                "report every region."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCriteria:
+    """What a part is decided by, exchanged as one.
+
+    Attributes:
+        threshold, pixel_threshold: raw, of the image score and of the regions.
+        guard_band: half-width of the undecided band, raw.
+        image_scale, map_scale: normalization of image score and map.
+        smallest_region_px: regions below this area are not reported.
+        input: how a frame becomes the network's input, with the station's crop.
+    """
+
+    threshold: float
+    pixel_threshold: float
+    guard_band: float
+    image_scale: ScoreScale
+    map_scale: ScoreScale
+    smallest_region_px: int
+    input: InputSpec
+
+
+def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> DecisionCriteria:
+    """Take the bundle's values, and the station's where it has set its own."""
+    threshold, pixel_threshold = limits.image_threshold, limits.pixel_threshold
+    if threshold is None:
+        threshold = calibrated.threshold.image
+    if pixel_threshold is None:
+        pixel_threshold = calibrated.threshold.pixel
+    image_scale = score_scale(threshold, calibrated.normalization.image)
+    spec = calibrated.input
+    if limits.crop is not None:
+        spec = spec.model_copy(update={"crop": limits.crop})
+    return DecisionCriteria(
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        guard_band=limits.guard_band * image_scale.range,
+        image_scale=image_scale,
+        map_scale=score_scale(pixel_threshold, calibrated.normalization.map),
+        smallest_region_px=limits.smallest_region_px,
+        input=spec,
+    )
