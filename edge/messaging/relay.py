@@ -18,7 +18,16 @@ from edge.messaging import verdict as verdicts
 from edge.messaging.ages import Ages
 from edge.messaging.connection import Connection
 from edge.messaging.control import Answer, Resend, Status
-from edge.messaging.event import Event, Severity
+from edge.messaging.event import Datum, Event, Severity
+from edge.messaging.reason_codes import (
+    IMPLEMENTATION_SPECIFIC,
+    NO_MATCHING_SUBSCRIBERS,
+    PACKET_TOO_LARGE,
+    PAYLOAD_FORMAT_INVALID,
+    UNSPECIFIED,
+    Packet,
+    told,
+)
 from edge.messaging.resending import Resending
 from edge.messaging.topics import StationTopic
 
@@ -37,13 +46,17 @@ ACK_LIMIT_NS = 30_000_000_000
 # While the journal's disk stands still, so many rows are sent and no more.
 MOST_UNMARKED = 1000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
+# A row is at fault that was refused so often, while between two refusals so many others were taken.
 MOST_REFUSALS = 5
+WITNESSES = 3
+# How far around a refused row one is looked for that the broker may take.
+WITNESSES_READ = 256
 
-NO_MATCHING_SUBSCRIBERS = 0x10
-PACKET_TOO_LARGE = 0x95
-# Refusals that are about this one row: unspecified, implementation specific, too large, format.
-# Missing rights and quotas pass; a row given up for them would be lost for nothing.
-ROW_AT_FAULT = frozenset({0x80, 0x83, PACKET_TOO_LARGE, 0x99})
+# Refusals that may be about this one row. Missing rights and quotas pass; a row given up for them
+# would be lost for nothing. These too may be the broker's fault: see ``Relay._note_refusal``.
+MAY_CONCERN_THE_ROW = frozenset(
+    {UNSPECIFIED, IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID}
+)
 
 SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
 
@@ -76,9 +89,12 @@ class Marks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    """A row on its way; a witness shows whether the broker takes others than the refused one."""
+
     row: Row
     resending: Resending | None
     sent_ns: int
+    is_witness: bool = False
 
 
 class Relay:
@@ -89,7 +105,7 @@ class Relay:
         buried: rows given up as dead letters in this run.
         newest_verdict: payload of the verdict sent last, for the dashboards' short form.
         nobody_listens: the broker took the newest verdict and had nobody to give it to.
-        refusing: the broker does not take rows at present.
+        refusing: the broker refused rows of late.
     """
 
     def __init__(
@@ -105,7 +121,8 @@ class Relay:
 
         Args:
             on_event, on_answer: are told dead letters, and how resends ended.
-            refused_pause_ns: shortest and longest pause after a refused row.
+            refused_pause_ns: shortest and longest pause after a refused row; the trouble is over
+                when none was refused for as long as the longest.
 
         Raises:
             JournalError: the outbox cannot be read.
@@ -132,11 +149,17 @@ class Relay:
         self._resends: deque[Resending] = deque()
         self._to_mark: list[int] = []
         self._to_bury: dict[int, str] = {}
-        self._refusals = 0
         self._go_back = False
         self._refused_pause_ns = refused_pause_ns
         self._pause_ns = refused_pause_ns[0]
         self._paused_until_ns = 0
+        # Of a trouble with refusals: when it was last seen, and whether rows passed since.
+        self._refused_at_ns = 0
+        self._taken_since = False
+        # The row that may be at fault, and how often in turn it was refused and another taken.
+        self._suspect: Row | None = None
+        self._others_taken = 0
+        self._witness_due = False
 
     @property
     def idle(self) -> bool:
@@ -201,13 +224,15 @@ class Relay:
             if self._in_flight:
                 return
             self._go_back_to_oldest()
+        self._send_witness(connection, now_ns)
+        self._end_refusal(now_ns)
         window = 1 if self.refusing else WINDOW
         while len(self._in_flight) < window and connection.room > 0 and not connection.closed:
             resent = len(self._resends[0].in_flight) if self._resends else 0
             share = min(RESEND_SHARE, window - 1) if self._resends else 0
             if len(self._in_flight) - resent < window - share and (row := self._next_row()):
                 self._send_new(row, connection, now_ns)
-            elif resent < share and (again := self._next_resent()):
+            elif self._resends and resent < max(share, 1) and (again := self._next_resent()):
                 if self._too_large(again, connection) is None:
                     self._resends[0].in_flight.add(again.seq)
                     self._send(again, True, self._resends[0], connection, now_ns)
@@ -219,21 +244,27 @@ class Relay:
         sent = self._in_flight.pop(mid, None)
         if sent is None:
             return
-        refused = reason is not None and reason.is_failure
-        if sent.resending is not None:
+        refused = reason if reason is not None and reason.is_failure else None
+        if sent.is_witness:
+            self._note_witness(refused is None, now_ns)
+        elif sent.resending is not None:
             sent.resending.in_flight.discard(sent.row.seq)
-            sent.resending.delivered += not refused
+            if refused is None:
+                sent.resending.delivered += 1
+                self._note_taken()
+            elif refused.value not in MAY_CONCERN_THE_ROW:
+                sent.resending.rows.appendleft(sent.row)
+                self._note_refusal(sent.row, refused, now_ns, alone=False)
             self._answer_ended()
-        elif refused:
-            assert reason is not None
+        elif refused is not None:
             alone = self.refusing and not self._go_back
-            self._note_refusal(sent.row, reason, now_ns, alone)
+            self._note_refusal(sent.row, refused, now_ns, alone)
         else:
             if sent.row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
             self.acknowledged += 1
-            if not self._go_back:  # an older row is refused; this one does not end the trouble
-                self._end_refusal()
+            if not self._go_back:  # an older row is refused; this one says nothing of it
+                self._note_taken()
             self._settled(sent.row.position)
             self._to_mark.append(sent.row.position)
 
@@ -294,11 +325,12 @@ class Relay:
         resending: Resending | None,
         connection: Connection,
         now_ns: int,
+        is_witness: bool = False,
     ) -> None:
         content = for_sending(row.payload, self._session, replayed)
         mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
-        self._in_flight[mid] = _Sent(row, resending, now_ns)
-        if row.kind is RecordKind.VERDICT and resending is None:
+        self._in_flight[mid] = _Sent(row, resending, now_ns, is_witness)
+        if row.kind is RecordKind.VERDICT and resending is None and not is_witness:
             self.newest_verdict = content
 
     def _next_resent(self) -> Row | None:
@@ -340,29 +372,93 @@ class Relay:
         )
 
     def _note_refusal(self, row: Row, reason: ReasonCode, now_ns: int, alone: bool) -> None:
-        """Keep the row, pause, and send it alone; give it up if it is the row's own fault."""
+        """Keep the row, pause, and send it alone; give it up if it is the row's own fault.
+
+        It is only where the broker, between its refusals of this row, took another of its kind
+        every time: a broker that refuses them all is at fault itself, and passes.
+        """
         if not self.refusing:
+            self.refusing = True
+            self._pause_ns = self._refused_pause_ns[0]
             text = (
-                f"The broker does not take a {row.kind} on {self._topics[row.kind]} ({reason}). "
-                "It is kept and tried again; check the broker's access rules and limits."
+                f"The broker does not take a {row.kind} on {self._topics[row.kind]}: "
+                f"{told(reason, Packet.PUBACK)} It is kept and tried again."
             )
             log.warning("%s", text)
-            self._on_event(
-                Event("refused_by_broker", Severity.ALARM, text, {"reason": str(reason)})
-            )
-            self._pause_ns = self._refused_pause_ns[0]
+            data: dict[str, Datum] = {"reason": str(reason), "code": reason.value}
+            self._on_event(Event("refused_by_broker", Severity.ALARM, text, data))
         if not self._go_back:  # the first of those that were in flight together
-            self._paused_until_ns = now_ns + self._pause_ns
-            self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
-        self.refusing = self._go_back = True
-        self._refusals = self._refusals + 1 if alone else 0
-        if self._refusals >= MOST_REFUSALS and reason.value in ROW_AT_FAULT:
-            self._bury(row, f"refused {self._refusals} times ({reason})")
-            self._end_refusal()
+            self._back_off(now_ns)
+        self._refused_at_ns = now_ns
+        self._taken_since = False
+        self._go_back = True
+        if not alone or reason.value not in MAY_CONCERN_THE_ROW:
+            self._suspect = None
+            return
+        if self._suspect is None or self._suspect.position != row.position:
+            self._suspect, self._others_taken = row, 0
+        if self._others_taken >= (MOST_REFUSALS - 1) * WITNESSES:
+            self._suspect = None
+            self._paused_until_ns = 0  # the others are taken
+            self._pause_ns = self._refused_pause_ns[0]
+            self._taken_since = True
+            self._bury(row, f"refused {MOST_REFUSALS} times ({reason}), unlike others in between")
+        else:
+            self._witness_due = True
 
-    def _end_refusal(self) -> None:
+    def _back_off(self, now_ns: int) -> None:
+        self._paused_until_ns = now_ns + self._pause_ns
+        self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
+
+    def _note_taken(self) -> None:
+        if self.refusing and not self._taken_since:
+            self._taken_since = True
+            self._pause_ns = max(self._pause_ns // 4, self._refused_pause_ns[0])
+
+    def _end_refusal(self, now_ns: int) -> None:
+        """Say that the trouble is over, once nothing was refused for a while."""
+        quiet_ns = now_ns - self._refused_at_ns
+        if not self.refusing or not self._taken_since or quiet_ns < self._refused_pause_ns[1]:
+            return
         self.refusing = False
-        self._refusals = 0
+        text = "The broker takes verdicts and events again."
+        log.info("%s", text)
+        self._on_event(Event("accepted_by_broker", Severity.INFO, text))
+
+    def _send_witness(self, connection: Connection, now_ns: int) -> None:
+        """Send another row of the suspect's kind, where one is due and there is one."""
+        if not self._witness_due or self._suspect is None or self._in_flight:
+            return
+        self._witness_due = False
+        witness = self._witness_for(self._suspect)
+        if witness is not None:
+            self._send(witness, True, None, connection, now_ns, is_witness=True)
+
+    def _witness_for(self, row: Row) -> Row | None:
+        """Return a delivered row of this kind, which harms nobody; else the one behind it."""
+        first = max(row.seq - WITNESSES_READ, 1)
+        before = self._outbox.rows(row.kind, first, row.seq - 1, WITNESSES_READ)
+        delivered = [
+            one
+            for one in before
+            if one.dead is None
+            and one.position not in self._to_bury
+            and (one.acknowledged or one.position <= self._done_through)
+        ]
+        if delivered:
+            return delivered[-1]
+        last = row.seq + WITNESSES_READ
+        behind = self._outbox.rows(row.kind, row.seq + 1, last, WITNESSES_READ)
+        return next((one for one in behind if one.dead is None), None)
+
+    def _note_witness(self, taken: bool, now_ns: int) -> None:
+        if taken:
+            self._others_taken += 1
+            self._witness_due = self._others_taken % WITNESSES != 0
+        else:
+            self._others_taken = 0
+            self._refused_at_ns = now_ns
+            self._back_off(now_ns)
 
     def _bury(self, row: Row, reason: str) -> None:
         log.error("%s %d cannot be delivered: %s", row.kind, row.seq, reason)

@@ -326,7 +326,8 @@ def test_the_right_password_is_accepted(refusing_broker: Broker, relaying: Relay
 def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
     refusing_broker: Broker, relaying: Relaying, tmp_path: Path, told: Told
 ) -> None:
-    station = relaying(refusing_broker.url, password="geheim", username="reader")
+    pauses = {"refused_pause_ns": (100_000_000, 1_000_000_000)}
+    station = relaying(refusing_broker.url, password="geheim", username="reader", publisher=pauses)
     station.record(30)
     told.wait_for("does not take a verdict")
     states = refusing_broker.collect("/state", has_reason("refused_by_broker"))
@@ -340,8 +341,11 @@ def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
     received = refusing_broker.collect("/verdict", has_all(30))
     assert [message["seq"] for message in received] == list(range(1, 31))
     assert station.delivered()
-    (event,) = refusing_broker.collect("/event", lambda messages: len(messages) == 1)
-    assert (event["kind"], event["severity"]) == ("refused_by_broker", "alarm")
+    events = refusing_broker.collect("/event", lambda messages: len(messages) == 2)
+    assert [(event["kind"], event["severity"]) for event in events] == [
+        ("refused_by_broker", "alarm"),
+        ("accepted_by_broker", "info"),
+    ]
     refusing_broker.collect("/state", lambda got: got[-1]["reasons"] == [])
 
 

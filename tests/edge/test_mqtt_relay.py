@@ -2,14 +2,12 @@
 
 import json
 import random
-import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from edge.messaging.ages import FRESH_NS, Ages
 from tests.edge.broken_network import BrokenNetwork, Mood
 from tests.edge.broker import GENEROUS_S, Broker
 from tests.edge.relaying import RelayedJournal, Relaying, has_all, numbers, relayed_journals
+from tests.edge.scripted_broker import Published, ScriptedBroker
 from tests.soak import seeds
 
 ROOT = "vi/v1/site/line/cell/top"
@@ -145,32 +144,24 @@ def test_a_record_larger_than_the_broker_takes_becomes_a_dead_letter_and_the_nex
     outbox.close()
 
 
-def test_a_record_refused_for_its_own_sake_is_given_up_after_a_few_times(
-    relaying: Relaying,
-) -> None:
-    with FussyBroker(poison=b'"seq":2,') as fussy:
-        station = relaying(fussy.url, publisher={"refused_pause_ns": (1_000_000, 10_000_000)})
-        station.record(4)
-        assert station.delivered()
-
-        assert [event.kind for event in station.events] == ["refused_by_broker", "dead_letter"]
-        assert station.publisher.delivery().dead_letters == 1
-        assert fussy.refusals >= 5
-        verdicts = [seq for kind, seq in fussy.accepted if kind == "verdict"]
-        assert list(dict.fromkeys(verdicts)) == [1, 3, 4]
-
-
 def test_a_broker_that_forgets_an_acknowledgement_is_connected_anew(
     relaying: Relaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "ACK_LIMIT_NS", SECOND_NS // 2)
-    with FussyBroker(poison=b"nothing", forget_seq=2) as fussy:
-        station = relaying(fussy.url)
+    forgotten: list[int] = []
+
+    def forget_once(one: Published) -> int | None:
+        if one.kind != "verdict" or one.content["seq"] != 2 or forgotten:
+            return 0
+        forgotten.append(2)
+        return None
+
+    with ScriptedBroker(on_publish=forget_once) as forgetful:
+        station = relaying(forgetful.url)
         station.record(4)
 
         assert station.delivered()
-        verdicts = [seq for kind, seq in fussy.accepted if kind == "verdict"]
-        assert list(dict.fromkeys(verdicts)) == [1, 2, 3, 4]
+        assert sorted(forgetful.seqs()) == [1, 2, 3, 4]
 
 
 def test_nobody_who_listens_is_a_hint_and_not_a_failure(broker: Broker, relaying: Relaying) -> None:
@@ -489,66 +480,3 @@ def station_process(folder: Path, url: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
-
-
-class FussyBroker:
-    """Speaks enough MQTT 5 to refuse records that hold ``poison``: payload format invalid."""
-
-    def __init__(self, poison: bytes, forget_seq: int | None = None) -> None:
-        """Args:
-        forget_seq: verdict that it takes and does not acknowledge, the first time.
-        """
-        self._poison = poison
-        self._forget_seq = forget_seq
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"mqtt://127.0.0.1:{self._server.getsockname()[1]}"
-        self.accepted: list[tuple[str, int]] = []
-        self.refusals = 0
-
-    def __enter__(self) -> "FussyBroker":
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                with suppress(ConnectionError), client, client.makefile("rb") as stream:
-                    self._talk(client, stream)
-
-    def _talk(self, client: socket.socket, stream: Any) -> None:
-        while header := stream.read(1):
-            body = stream.read(_remaining(stream))
-            if header[0] >> 4 == 1:
-                client.sendall(b"\x20\x03\x00\x00\x00")
-            elif header[0] >> 4 == 3 and header[0] & 0x06:
-                client.sendall(self._judge(body))
-            elif header[0] >> 4 == 12:
-                client.sendall(b"\xd0\x00")
-
-    def _judge(self, body: bytes) -> bytes:
-        (length,) = struct.unpack_from("!H", body)
-        topic, mid = body[2 : 2 + length].decode(), body[2 + length : 4 + length]
-        kind = topic.rpartition("/")[2]
-        if self._poison in body and kind == "verdict":
-            self.refusals += 1
-            return b"\x40\x04" + mid + b"\x99\x00"
-        content = json.loads(body[body.index(b"{") :])
-        self.accepted.append((kind, content.get("seq") or 0))
-        if kind == "verdict" and content["seq"] == self._forget_seq:
-            self._forget_seq = None
-            return b""
-        return b"\x40\x02" + mid
-
-
-def _remaining(stream: Any) -> int:
-    total, shift = 0, 0
-    while True:
-        (byte,) = stream.read(1)
-        total |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return total
