@@ -20,13 +20,16 @@ put() {
     echo "installed  $2"
 }
 
-# The site's from the first day: never overwritten.
+# The site's from the first day: never overwritten. A newer one of ours is laid beside it.
 offer() {
-    if [ -e "$3" ]; then
-        echo "kept       $3"
-    else
+    if [ ! -e "$3" ]; then
         install -D -m "$1" "$2" "$3"
         echo "installed  $3"
+    elif cmp -s "$2" "$3"; then
+        echo "kept       $3"
+    else
+        install -m "$1" "$2" "$3.new"
+        echo "kept       $3, which differs from ours; ours lies beside it: $3.new"
     fi
 }
 
@@ -49,29 +52,54 @@ install_station() {
         # Not in a container or a chroot, where no systemd and no udev run.
         if [ -d /run/systemd/system ]; then
             systemctl daemon-reload
+        fi
+        # A virtual machine or a container may run systemd and no udev.
+        if [ -S /run/udev/control ]; then
             udevadm control --reload
             udevadm trigger --subsystem-match=video4linux --subsystem-match=usb
+        else
+            echo "no udev    camera rules count from the next start of this PC on"
         fi
     fi
     if [ ! -x "$root/opt/edge/bin/edge-run" ]; then
         echo
         echo "The software itself is not in /opt/edge yet:"
+        echo "    apt install python3-venv"
         echo "    python3 -m venv /opt/edge"
         echo "    /opt/edge/bin/pip install --constraint constraints.txt ."
     fi
     echo
     echo "Next, for each camera:"
     echo "    cp /etc/edge/station.yaml.example /etc/edge/cam1.yaml, and edit it"
-    echo "    /opt/edge/bin/edge-run --check --config /etc/edge/cam1.yaml"
+    echo "    runuser -u edge -- /opt/edge/bin/edge-run --check --config /etc/edge/cam1.yaml"
     echo "    systemctl enable --now edge-run@cam1"
 }
 
 install_broker() {
-    put mosquitto/edge.conf "$root/etc/mosquitto/conf.d/edge.conf"
-    offer 0644 "$here/mosquitto/edge.acl" "$root/etc/mosquitto/edge.acl"
+    folder=$root/etc/mosquitto
+    offer 0644 "$here/mosquitto/edge.conf" "$folder/conf.d/edge.conf"
+    offer 0640 "$here/mosquitto/edge.acl" "$folder/edge.acl"
+    if [ -n "$root" ]; then
+        return
+    fi
+    if ! getent group mosquitto >/dev/null; then
+        echo "There is no mosquitto here yet: apt install mosquitto, then run this again." >&2
+        exit 69
+    fi
+    chgrp mosquitto "$folder/edge.acl"
+    "$here/mosquitto/make-certificates.sh" "$folder/certs" "$(hostname -f 2>/dev/null || hostname)"
+    chgrp mosquitto "$folder/certs/server.key"
+    if [ ! -e "$folder/edge.passwd" ]; then
+        install -m 0640 -g mosquitto /dev/null "$folder/edge.passwd"
+        echo "installed  $folder/edge.passwd, with nobody in it"
+    fi
     echo
-    echo "Next: certificates in /etc/mosquitto/certs, names with mosquitto_passwd in"
-    echo "/etc/mosquitto/edge.passwd, then: systemctl restart mosquitto"
+    echo "Next:"
+    echo "    mosquitto_passwd $folder/edge.passwd SITE/LINE/STATION/CAMERA    for each station"
+    echo "    mosquitto_passwd $folder/edge.passwd mes                         and each name in edge.acl"
+    echo "    systemctl restart mosquitto"
+    echo "    copy $folder/certs/ca.crt to each station, and name it in mqtt.ca_file"
+    echo "    edge-run --doctor --config STATION.yaml                          on each station"
 }
 
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then

@@ -42,14 +42,18 @@ take "$vendor/systemd/system/edge-run@.service"
 take "$vendor/sysusers.d/edge.conf"
 take "$vendor/tmpfiles.d/edge.conf"
 take "$root/etc/udev/rules.d/70-edge-cameras.rules"
-take "$root/etc/mosquitto/conf.d/edge.conf"
+# The site's: the broker is still needed by others, and its certificates by everybody.
+take "$root/etc/mosquitto/conf.d/edge.conf.new"
+take "$root/etc/mosquitto/edge.acl.new"
 if [ "$purge" = yes ]; then
     rm -rf "$root/etc/edge" "$root/var/lib/edge" "$root/var/cache/edge"
     rm -rf "$root"/etc/systemd/system/edge-run@*.service.d
-    rm -f "$root"/etc/credstore/edge-*.mqtt-password "$root/etc/mosquitto/edge.acl"
+    rm -f "$root"/etc/credstore/edge-*.mqtt-password "$root"/etc/credstore/edge-*.page-token
+    rm -f "$root/etc/mosquitto/edge.acl" "$root/etc/mosquitto/conf.d/edge.conf"
     echo "removed    settings, models, journals, pictures and passwords"
 else
-    for kept in "$root/etc/edge" "$root/var/lib/edge" "$root/etc/mosquitto/edge.acl"; do
+    for kept in "$root/etc/edge" "$root/var/lib/edge" \
+        "$root/etc/mosquitto/conf.d/edge.conf" "$root/etc/mosquitto/edge.acl"; do
         if [ -e "$kept" ]; then
             echo "kept       $kept"
         fi
@@ -57,5 +61,7 @@ else
 fi
 if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    udevadm control --reload
+    if [ -S /run/udev/control ]; then
+        udevadm control --reload
+    fi
 fi

@@ -210,12 +210,83 @@ def test_every_camera_rule_is_written_as_udev_reads_it() -> None:
     assert 'MODE="0666"' not in rules
 
 
-@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
+@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh", "mosquitto/make-certificates.sh"])
 def test_the_scripts_are_sound_for_any_shell(script: str) -> None:
     assert run("sh", "-n", SYSTEMD / script).returncode == 0
     if shutil.which("shellcheck"):
         done = run("shellcheck", SYSTEMD / script)
         assert done.returncode == 0, done.stdout
+
+
+# A PC of its own: this machine's files below, and what the script writes in memory only.
+ON_A_PC_OF_ITS_OWN = """
+set -eu
+mount -t tmpfs memory "$1"
+for folder in etc usr/local var/lib; do
+    mkdir -p "$1/$folder/upper" "$1/$folder/work"
+    layers="lowerdir=/$folder,upperdir=$1/$folder/upper,workdir=$1/$folder/work"
+    mount -t overlay overlay -o "$layers" "/$folder"
+done
+mount -t tmpfs memory /run
+mkdir -p /run/systemd/system
+rm -rf /etc/mosquitto/certs/*.crt /etc/mosquitto/conf.d/edge.conf /etc/mosquitto/edge.*
+printf '#!/bin/sh\\n' >/usr/local/bin/systemctl
+chmod +x /usr/local/bin/systemctl
+PATH=/usr/local/bin:$PATH
+"""
+
+
+def on_a_pc_of_its_own(folder: Path, commands: str) -> str:
+    """Run commands as root of a PC with systemd and without udev; return what they said."""
+    place = folder / "memory"
+    place.mkdir()
+    script = folder / "script"
+    script.write_text(ON_A_PC_OF_ITS_OWN + 'test "${2:-}" = try || { ' + commands + "\n}\n")
+    if run("unshare", "--mount", "sh", script, place, "try").returncode != 0:
+        pytest.skip(
+            "this machine lets nobody mount overlays: it takes root, and a kernel with them"
+        )
+    done = run("unshare", "--mount", "sh", script, place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_station_is_installed_where_systemd_runs_and_udev_does_not(tmp_path: Path) -> None:
+    said = on_a_pc_of_its_own(
+        tmp_path, f"{SYSTEMD}/install.sh; {SYSTEMD}/install.sh; {SYSTEMD}/uninstall.sh"
+    )
+
+    assert "no udev" in said
+    assert "runuser -u edge -- /opt/edge/bin/edge-run --check" in said
+
+
+def test_the_broker_is_installed_with_certificates_and_keeps_what_the_site_changes(
+    tmp_path: Path,
+) -> None:
+    said = on_a_pc_of_its_own(
+        tmp_path,
+        f"""
+        {SYSTEMD}/install.sh --broker
+        echo '# the site' >> /etc/mosquitto/conf.d/edge.conf
+        sed -i 's/^topic read/# &/' /etc/mosquitto/edge.acl
+        cd /etc/mosquitto
+        before=$(cat conf.d/edge.conf edge.acl certs/*.crt)
+        {SYSTEMD}/install.sh --broker
+        after=$(cat conf.d/edge.conf edge.acl certs/*.crt)
+        test "$before" = "$after" && echo 'nothing was written over'
+        openssl verify -CAfile certs/ca.crt certs/server.crt
+        stat -c '%a %G %n' edge.acl edge.passwd certs/server.key certs/ca.key
+        """,
+    )
+
+    assert "nothing was written over" in said
+    assert "ours lies beside it: /etc/mosquitto/conf.d/edge.conf.new" in said
+    assert "certs/server.crt: OK" in said
+    for private in ("edge.acl", "edge.passwd", "certs/server.key"):
+        assert f"640 mosquitto {private}" in said
+    assert "600 root certs/ca.key" in said
+    for step in ("mosquitto_passwd", "systemctl restart mosquitto", "mqtt.ca_file"):
+        assert step in said
 
 
 @dataclass
@@ -368,19 +439,12 @@ def shipped_broker(root: Path) -> SecuredBroker:
         f"persistence true\npersistence_location {folder}/\nuser root\n"
         f"log_dest stderr\ninclude_dir {folder}/conf.d\n"
     )
-    make_authority(folder / "certs")
-    make_certificate(folder / "certs", "server", "localhost")
+    done = run(SYSTEMD / "mosquitto/make-certificates.sh", folder / "certs", "localhost")
+    assert done.returncode == 0, done.stderr
     return broker
 
 
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-
-def make_authority(folder: Path) -> None:
-    folder.mkdir()
-    files = ("-keyout", folder / "ca.key", "-out", folder / "ca.crt")
-    done = run("openssl", "req", "-x509", *NEW_KEY, *files, "-subj", "/CN=test CA")
-    assert done.returncode == 0, done.stderr
 
 
 def make_certificate(folder: Path, file_name: str, common_name: str) -> Path:
