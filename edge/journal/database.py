@@ -59,6 +59,21 @@ CREATE TABLE tally (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+# Added later; an older version reads on without them.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS origin (
+    inode TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    machine TEXT NOT NULL,
+    interfaces TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS former (
+    journal TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    verdict_seq INTEGER NOT NULL,
+    event_seq INTEGER NOT NULL
+);
+"""
 
 
 class Synchronous(StrEnum):
@@ -181,6 +196,12 @@ def create_tables(connection: sqlite3.Connection, created_utc_ns: int) -> None:
         raise
     # Out of the log, so that an empty file beside a log always means damage.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def add_tables(connection: sqlite3.Connection) -> None:
+    """Add what a journal of an older version has not; within the caller's transaction."""
+    for statement in _ADDED.split(";"):
+        connection.execute(statement)
 
 
 def is_new(connection: sqlite3.Connection) -> bool:

@@ -1,5 +1,6 @@
 """Opening the journal: sound, or set aside and begun anew, and said so."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -13,10 +14,19 @@ from pathlib import Path
 from edge.journal import database
 from edge.journal.chain import first_link, link
 from edge.journal.database import FolderLock, Synchronous
+from edge.journal.identity import (
+    Origin,
+    read_formers,
+    read_origin,
+    read_origin_of,
+    take_new_identity,
+    why_copied,
+    write_origin,
+)
 from edge.journal.ledger import read_tally
 from edge.journal.records import JournalUnavailable, RecordKind
 from edge.journal.trouble import is_damage
-from edge.journal.witness import Testimony, Witness, read_witness
+from edge.journal.witness import Testimony, Witness, read_witness, witness_exists
 
 # A station must be back within seconds. What is larger than the disk reads in this time is checked
 # as far as it reaches, and its newest rows always; damage met later is noted for the next start.
@@ -37,6 +47,9 @@ class Journal:
         damage: what was wrong with it.
         lost: numbers of records that were committed and are gone from a journal that is otherwise
             sound; they are not given again, so that consumers find the gap.
+        former: the UUID of what was recorded before, where the file turned out to be a copy and
+            got a new one; None where it is the one that was written here.
+        copied: why it must be a copy.
     """
 
     path: Path
@@ -47,6 +60,8 @@ class Journal:
     quarantined: Path | None = None
     damage: str | None = None
     lost: Mapping[RecordKind, tuple[int, int]] = field(default_factory=dict)
+    former: str | None = None
+    copied: str | None = None
 
     def close(self) -> None:
         """Close the database and let others have the folder."""
@@ -64,7 +79,8 @@ def open_journal(
     """Open the journal of a folder, or begin one.
 
     A file that is damaged is renamed to ``journal.corrupt-<utc>`` and never deleted; a new journal
-    with a new UUID takes its place.
+    with a new UUID takes its place. One that is a copy, from a backup or of another machine, gets
+    a new UUID for what is recorded from now on.
 
     Raises:
         OutputNotWritable: the folder cannot be written.
@@ -76,11 +92,15 @@ def open_journal(
     try:
         damage = _damage(path, check_limit_s)
         quarantined = _set_aside(path, utc_ns()) if damage else None
+        origin = _origin(path)
         connection = _connected(path, synchronous, utc_ns)
-        (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
-        lost = _skip_lost(connection, journal, read_witness(folder))
+        journal, former, copied, lost = _identified(connection, folder, origin)
+        new_witness = not witness_exists(folder)
         witness = Witness(folder, journal)
         witness.note(read_tally(connection))  # takes its room on the disk now
+        if new_witness:
+            witness.make_durable()
+            database.sync_folder(folder)
     except (sqlite3.Error, OSError) as error:
         lock.release()
         raise JournalUnavailable(
@@ -89,7 +109,9 @@ def open_journal(
     except BaseException:
         lock.release()
         raise
-    return Journal(path, journal, connection, lock, witness, quarantined, damage, lost)
+    return Journal(
+        path, journal, connection, lock, witness, quarantined, damage, lost, former, copied
+    )
 
 
 def note_damage(path: Path, what: str) -> None:
@@ -110,6 +132,38 @@ def _connected(
         connection.close()
         raise
     return connection
+
+
+def _origin(path: Path) -> Origin:
+    """Make the file if there is none, and look at it while SQLite has not opened it."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    return read_origin_of(path)
+
+
+def _identified(
+    connection: sqlite3.Connection, folder: Path, origin: Origin
+) -> tuple[str, str | None, str | None, dict[RecordKind, tuple[int, int]]]:
+    """Find out whether the journal is a copy; return its UUID, a former one, why, what is lost."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        database.add_tables(connection)
+        (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
+        seen, written = read_witness(folder), read_origin(connection)
+        tally = read_tally(connection)
+        copied = why_copied(written, origin, seen, witness_exists(folder), journal, tally)
+        lost = _skip_lost(connection, journal, seen)
+        former = None
+        if copied is not None:
+            former = journal
+            journal = take_new_identity(connection, former, read_tally(connection))
+        if written != origin:
+            write_origin(connection, origin)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return journal, former, copied, lost
 
 
 def _skip_lost(
@@ -175,6 +229,8 @@ def _first_fault(connection: sqlite3.Connection, limit_s: float) -> str | None:
 def _newest_fault(connection: sqlite3.Connection) -> str | None:
     """Follow the chain through the newest rows, where an unclean end leaves its marks."""
     (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
+    formers = read_formers(connection)
+    first = formers[0].journal if formers else journal
     (head,) = connection.execute("SELECT chain FROM tally").fetchone()
     newest = connection.execute(
         "SELECT position, CAST(payload AS BLOB), CAST(chain AS BLOB) FROM record"
@@ -186,7 +242,7 @@ def _newest_fault(connection: sqlite3.Connection) -> str | None:
     for (position, payload, chain), (before, _, previous) in pairwise(newest):
         if before == position - 1 and link(previous, payload) != chain:
             return f"row {position} does not follow from the one before it"
-    if newest and newest[-1][0] == 1 and link(first_link(journal), newest[-1][1]) != newest[-1][2]:
+    if newest and newest[-1][0] == 1 and link(first_link(first), newest[-1][1]) != newest[-1][2]:
         return "row 1 was altered"
     return None
 

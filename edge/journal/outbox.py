@@ -4,9 +4,17 @@ import sqlite3
 from pathlib import Path
 
 from edge.journal import database
+from edge.journal.identity import read_formers
 from edge.journal.ledger import read_tally
-from edge.journal.records import Backlog, JournalDamaged, JournalUnavailable, RecordKind, Row
+from edge.journal.records import (
+    Backlog,
+    JournalDamaged,
+    JournalUnavailable,
+    RecordKind,
+    Row,
+)
 from edge.journal.trouble import is_damage
+from edge.messaging.state import ChainHead
 
 COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged <> 0, dead"
 
@@ -65,6 +73,7 @@ class Outbox:
             self._connection.execute("BEGIN")  # both statements see the same moment
             try:
                 tally = read_tally(self._connection)
+                former = next(reversed(read_formers(self._connection)), None)
                 oldest = self._connection.execute(
                     "SELECT created_utc_ns FROM record INDEXED BY record_waiting"
                     " WHERE acknowledged = 0 AND dead IS NULL ORDER BY position LIMIT 1"
@@ -78,6 +87,9 @@ class Outbox:
             tally.waiting_bytes,
             None if oldest is None else oldest[0],
             {kind: tally.seq(kind) for kind in RecordKind},
+            first_seq=former.verdict_seq + 1 if former else 1,
+            follows=former.journal if former else None,
+            head=ChainHead(tally.position, tally.verdict_seq, tally.chain.hex()),
         )
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from edge.errors import ConfigurationError, StationError
+from edge.messaging.state import ChainHead
 
 # What the journal itself adds to a record, and what the relay adds when it sends one.
 ADDED_BY_JOURNAL = ("seq", "journal")
@@ -125,12 +126,18 @@ class Backlog:
         count, bytes: rows that are neither acknowledged nor dead, and their payloads.
         oldest_utc_ns: wall-clock time of the oldest of them; None when there is none.
         last_seq: of each kind, the highest number given; 0 before the first.
+        first_seq: number with which the verdicts of this UUID begin.
+        follows: UUID of what was recorded before; None where there was none.
+        head: the end of the hash chain.
     """
 
     count: int
     bytes: int
     oldest_utc_ns: int | None
     last_seq: Mapping[RecordKind, int]
+    first_seq: int
+    follows: str | None
+    head: ChainHead
 
 
 def body(entry: Entry) -> bytes:

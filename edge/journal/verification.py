@@ -2,12 +2,14 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.journal import database
 from edge.journal.chain import first_link, link
+from edge.journal.identity import FormerJournal, read_formers
 from edge.journal.ledger import read_tally
 from edge.journal.records import RecordKind
 
@@ -61,7 +63,7 @@ def verify_chain(path: Path) -> ChainReport:
             (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
         except sqlite3.Error as error:
             raise database.unreadable(path, error) from error
-        walk = _Walk(connection, journal)
+        walk = _Walk(connection, journal, read_formers(connection))
         try:
             while walk.fault is None and walk.step():
                 pass
@@ -75,10 +77,13 @@ def verify_chain(path: Path) -> ChainReport:
 class _Walk:
     """The way through the rows, in steps, so that the writer's log can shrink between them."""
 
-    def __init__(self, connection: sqlite3.Connection, journal: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, journal: str, formers: Sequence[FormerJournal]
+    ) -> None:
         self._connection = connection
         self._journal = journal
-        self._chain = first_link(journal)
+        self._formers = formers
+        self._chain = first_link(formers[0].journal if formers else journal)
         self.position = self.rows = self.removed = 0
         self.fault: ChainFault | None = None
 
@@ -119,13 +124,19 @@ class _Walk:
 
     def _difference(self, row: tuple) -> str | None:
         """Name a column that does not agree with the payload, which the chain protects."""
-        _, _, seq, result, part_id, _, payload = row
+        position, _, seq, result, part_id, _, payload = row
         content = json.loads(payload)
-        columns = {"seq": seq, "journal": self._journal, "result": result, "part_id": part_id}
+        journal = self._journal_of(position)
+        columns = {"seq": seq, "journal": journal, "result": result, "part_id": part_id}
         for name, value in columns.items():
             if content.get(name, value) != value:
                 return name
         return None
+
+    def _journal_of(self, position: int) -> str:
+        """Return the UUID under which a row was written."""
+        written = (one.journal for one in self._formers if position <= one.position)
+        return next(written, self._journal)
 
     def _end(self) -> ChainFault | None:
         tally = read_tally(self._connection)

@@ -99,10 +99,12 @@ def summary(store: Store) -> list[str]:
         kept = sum(stretch.last - max(stretch.first, 1) + 1 for stretch in numbers)
         gaps = ", ".join(str(gap) for gap in store.missing(station, journal, 0)) or "none"
         lost = ", ".join(str(gap) for gap in store.lost(station, journal)) or "none"
-        lines.append(
-            f"{station}: {kept} verdicts, newest {numbers.last}; missing {gaps}; lost {lost} "
-            f"(journal {journal})"
-        )
+        line = f"{station}: {kept} verdicts, newest {numbers.last}; missing {gaps}; lost {lost} "
+        if conflicts := store.conflicts(station, journal):
+            line += f"; CONFLICT: other verdicts under {', '.join(map(str, conflicts))} "
+        note = store.note(station, journal)
+        head = f", head {note.head} at verdict {note.seq}" if note and note.head else ""
+        lines.append(f"{line}(journal {journal}{head})")
     return lines
 
 

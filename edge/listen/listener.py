@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,8 +17,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSettings
+from edge.listen.numbers import Numbers
 from edge.listen.repair import GiveUp, Repair
-from edge.listen.store import Arrived, Store
+from edge.listen.store import Arrived, JournalNote, Store
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
 from edge.messaging.publisher import SESSION_TAKEN_OVER
 from edge.messaging.text import to_json, utc_text
@@ -26,11 +28,15 @@ from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
 
 log = logging.getLogger(__name__)
 
+_HEAD = re.compile("[0-9a-f]{64}")
+
 KEEP_ALIVE_S = 10
 SESSION_EXPIRY_S = 7 * 86_400
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
 LARGEST_BYTES = 65_536
+# Runs of numbers in one line of the log.
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ class Listener:
         self._complaint = ""
         self._received: list[paho.MQTTMessage] = []
         self._told: dict[str, Told] = {}
+        self._notes: list[JournalNote] = []
+        self._other_heads: set[tuple[str, str]] = set()
         self._repairs: dict[tuple[str, str], Repair] = {}
         self._repair_due_s = 0.0
 
@@ -207,7 +215,10 @@ class Listener:
             return
         received, self._received = self._received, []
         arrived = [one for message in received if (one := self._read(message)) is not None]
-        self._store.keep(arrived)
+        notes, self._notes = self._notes, []
+        kept = self._store.keep(arrived, notes)
+        self._report_conflicts(kept.conflicts)
+        self._report_other_heads(kept.other_heads)
         for one in arrived:
             told = self._told.get(one.station)
             if told is None or (told.journal != one.journal and not one.content["replayed"]):
@@ -240,8 +251,39 @@ class Listener:
         name, last_seq = journal["journal"], journal["last_seq"]
         if not isinstance(name, str) or not (last_seq == 0 or _is_seq(last_seq)):
             raise ValueError("journal or last_seq is none")
+        self._notes.append(_journal_note(station, journal))
         if journal["backlog"] == 0:
             self._told[station] = Told(name, last_seq)
+
+    def _report_conflicts(self, conflicts: Sequence[Arrived]) -> None:
+        """Name the numbers that came with other verdicts than before; one line for a journal."""
+        numbers: dict[tuple[str, str], Numbers] = {}
+        for one in conflicts:
+            numbers.setdefault((one.station, one.journal), Numbers()).add(one.seq)
+        for (station, journal), found in numbers.items():
+            stretches = list(found)
+            named = ", ".join(map(str, stretches[:MOST_NAMED]))
+            more = f" and {len(stretches) - MOST_NAMED} more" * (len(stretches) > MOST_NAMED)
+            log.error(
+                "%s: CONFLICT: verdicts %s%s of journal %s came with other ids than before. Both "
+                "are kept. The station's journal was put back from a backup, or two stations write "
+                "copies of one: stop the station, remove journal.witness from its journal's folder "
+                "and start it again.",
+                *(station, named, more, journal),
+            )
+
+    def _report_other_heads(self, notes: Sequence[JournalNote]) -> None:
+        for note in notes:
+            if (note.station, note.journal) in self._other_heads:
+                continue
+            self._other_heads.add((note.station, note.journal))
+            known = self._store.note(note.station, note.journal)
+            log.error(
+                "%s: CONFLICT: journal %s says %s of row %d, and said %s before. It was put back "
+                "from a backup, or its records were changed. Compare with edge-run --journal "
+                "--verify --head there.",
+                *(note.station, note.journal, note.head, note.position, known and known.head),
+            )
 
     def _repair(self, client: paho.Client) -> None:
         now_s = self._clock_s()
@@ -252,8 +294,9 @@ class Listener:
             told = self._told.get(station)
             if told is None:
                 continue  # not a word from it yet
-            current = told.journal == journal
-            gaps = self._store.missing(station, journal, told.last_seq if current else 0)
+            newest = told.journal == journal
+            current = self._store.goes_on_as(station, journal, told.journal)
+            gaps = self._store.missing(station, journal, told.last_seq if newest else 0)
             repair = self._repairs.setdefault((station, journal), self._new_repair())
             for step in repair.decide(gaps, now_s, current):
                 if isinstance(step, GiveUp):
@@ -285,6 +328,26 @@ def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arri
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
     return Arrived(station, journal, seq, content, payload, arrived_utc)
+
+
+def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
+    """Read what a state says of a journal beyond its numbers; older stations say none of it."""
+    name, first_seq, follows = (
+        journal["journal"],
+        journal.get("first_seq", 1),
+        journal.get("follows"),
+    )
+    if not _is_seq(first_seq) or not (follows is None or isinstance(follows, str)):
+        raise ValueError("first_seq or follows is none")
+    head = journal.get("head")
+    if head is None:
+        return JournalNote(station, name, first_seq, follows)
+    position, seq, value = head["position"], head["seq"], head["sha256"]
+    if not all(number == 0 or _is_seq(number) for number in (position, seq)):
+        raise ValueError("position or seq of the head is none")
+    if not isinstance(value, str) or not _HEAD.fullmatch(value):
+        raise ValueError("the head's sha256 is none")
+    return JournalNote(station, name, first_seq, follows, position, seq, value)
 
 
 def _is_seq(value: Any) -> bool:

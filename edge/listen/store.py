@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from edge.errors import OutputNotWritable
 from edge.listen.numbers import Numbers, Stretch, without
@@ -37,16 +38,27 @@ LATER_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *LATER_COLUMNS)
 
+_VERDICT = f"""(station TEXT, journal TEXT, seq INTEGER,
+    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, {", ".join(LATER_COLUMNS)},
+    PRIMARY KEY (station, journal, seq, id))"""
+# ``given`` is for a CSV file: which verdict has which number; ``journal`` there is the key of one.
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS stretch(station TEXT, journal TEXT, first INTEGER, last INTEGER,
     PRIMARY KEY (station, journal, first)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lost(station TEXT, journal TEXT, first INTEGER, last INTEGER,
     PRIMARY KEY (station, journal, first)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS conflict(station TEXT, journal TEXT, seq INTEGER, id TEXT,
+    PRIMARY KEY (station, journal, seq, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal(key INTEGER PRIMARY KEY, station TEXT, journal TEXT,
+    first_seq INTEGER, follows TEXT, position INTEGER, seq INTEGER, head TEXT,
+    UNIQUE (station, journal));
+CREATE TABLE IF NOT EXISTS given(journal INTEGER, seq INTEGER, id BLOB,
+    PRIMARY KEY (journal, seq, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS csv(bytes INTEGER);
-CREATE TABLE IF NOT EXISTS verdict(station TEXT, journal TEXT, seq INTEGER,
-    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, {", ".join(LATER_COLUMNS)},
-    PRIMARY KEY (station, journal, seq));
+CREATE TABLE IF NOT EXISTS verdict{_VERDICT};
 """
+# 0 compared numbers alone: one verdict for each.
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +73,47 @@ class Arrived:
     arrived_utc: str
 
 
+@dataclass(frozen=True, slots=True)
+class JournalNote:
+    """What a station's state says of its journal.
+
+    Attributes:
+        first_seq: number with which its verdicts begin.
+        follows: the journal that went on as this one; None where there was none.
+        position, seq: of the newest record and the newest verdict; 0 where the state names none.
+        head: the end of the hash chain at that record; empty where the state names none.
+    """
+
+    station: str
+    journal: str
+    first_seq: int = 1
+    follows: str | None = None
+    position: int = 0
+    seq: int = 0
+    head: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a batch brought.
+
+    Attributes:
+        fresh: verdicts that were not there yet; those in conflict are among them.
+        conflicts: verdicts under a number that another one has.
+        other_heads: notes with another head than was told for the same record.
+    """
+
+    fresh: int
+    conflicts: list[Arrived]
+    other_heads: list[JournalNote]
+
+
 class Store:
-    """Keeps each verdict once; what ``keep`` returned from is on the disk."""
+    """Keeps each verdict once; what ``keep`` returned from is on the disk.
+
+    The same number with another id is another verdict: of a journal that was put back or cloned.
+    It is kept, too, and is a conflict.
+    """
 
     def __init__(self, database: Path, table: Path | None, from_seq: int | None) -> None:
         """Args:
@@ -78,25 +129,28 @@ class Store:
         self._width = len(HEADER)
         self._known: dict[tuple[str, str], Numbers] = {}
         self._lost: dict[tuple[str, str], list[Stretch]] = {}
+        self._notes: dict[tuple[str, str], JournalNote] = {}
+        self._table: io.BufferedRandom | None = None
         try:
             self._database = sqlite3.connect(database, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_TABLES)
             self._add_later_columns()
+            self._upgrade(table)
             self._load()
             self._table = _open_table(table, self._table_bytes()) if table else None
             if self._table is not None:
                 self._note_length(self._table)
                 self._width = _width(self._table)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, csv.Error) as error:
             raise OutputNotWritable(
                 f"{table or database}: cannot be written ({error}). "
                 "Check the folder, its owner and that the file is one of edge-listen."
             ) from error
 
-    def keep(self, arrived: Sequence[Arrived]) -> int:
-        """Keep what is new and return how many that were.
+    def keep(self, arrived: Sequence[Arrived], notes: Sequence[JournalNote] = ()) -> Kept:
+        """Keep what is new.
 
         Raises:
             OutputNotWritable: the disk refuses; nothing of these is kept.
@@ -104,11 +158,20 @@ class Store:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                fresh = [one for one in arrived if self._note(one)]
-                if self._table is not None:
+                other_heads = [note for note in notes if not self._note_journal(note)]
+                fresh: list[Arrived] = []
+                conflicts: list[Arrived] = []
+                for one in arrived:
+                    if self._note(one):
+                        fresh.append(one)
+                    elif self._conflicts(one):
+                        conflicts.append(one)
+                        fresh.append(one)
+                    else:
+                        continue
+                    self._keep_one(one)
+                if self._table is not None and fresh:
                     self._write_lines(fresh)
-                else:
-                    self._insert(fresh)
                 self._database.execute("COMMIT")
             except BaseException:
                 self._database.execute("ROLLBACK")
@@ -118,7 +181,7 @@ class Store:
             raise OutputNotWritable(
                 f"verdicts cannot be kept ({error}). Check the disk and its free space."
             ) from error
-        return len(fresh)
+        return Kept(len(fresh), conflicts, other_heads)
 
     def journals(self) -> list[tuple[str, str]]:
         """Return station and journal of everything known."""
@@ -128,9 +191,44 @@ class Store:
         return self._known.get((station, journal), Numbers())
 
     def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]:
-        """Return what is missing between the first number and ``up_to``, but for the given up."""
-        gaps = self.numbers(station, journal).gaps(up_to)
-        return without(gaps, self._lost.get((station, journal), []))
+        """Return what is missing between the first number and ``up_to``, but for the given up.
+
+        Numbers are of this journal from its first one to that with which another follows it.
+        """
+        followers = (
+            one.first_seq - 1
+            for one in self._notes.values()
+            if one.station == station and one.follows == journal
+        )
+        gaps = self.numbers(station, journal).gaps(max(up_to, *followers, 0))
+        note = self._notes.get((station, journal))
+        before = [Stretch(0, note.first_seq - 1)] if note else []
+        return without(gaps, self._lost.get((station, journal), []) + before)
+
+    def conflicts(self, station: str, journal: str) -> list[Stretch]:
+        """Return the numbers that more than one verdict has."""
+        found = Numbers()
+        for (seq,) in self._database.execute(
+            "SELECT DISTINCT seq FROM conflict WHERE station = ? AND journal = ?",
+            (station, journal),
+        ):
+            found.add(seq)
+        return list(found)
+
+    def note(self, station: str, journal: str) -> JournalNote | None:
+        """Return the newest that is known of a journal; None before its station said a word."""
+        return self._notes.get((station, journal))
+
+    def goes_on_as(self, station: str, journal: str, newest: str) -> bool:
+        """Tell whether a station writes a journal still, by that or a later identity."""
+        seen = set()
+        while newest != journal and newest not in seen:
+            seen.add(newest)
+            note = self._notes.get((station, newest))
+            if note is None or note.follows is None:
+                return False
+            newest = note.follows
+        return newest == journal
 
     def lost(self, station: str, journal: str) -> list[Stretch]:
         """Return what was given up and did not come after all."""
@@ -164,6 +262,52 @@ class Store:
         for station, journal, first, last in self._database.execute("SELECT * FROM lost"):
             self._lost.setdefault((station, journal), []).append(Stretch(first, last))
         self._known = {key: Numbers(found) for key, found in stretches.items()}
+        notes = self._database.execute(
+            "SELECT station, journal, first_seq, follows, position, seq, head FROM journal"
+            " WHERE head IS NOT NULL"
+        )
+        self._notes = {(found[0], found[1]): JournalNote(*found) for found in notes}
+
+    def _upgrade(self, table: Path | None) -> None:
+        """Take over what an older version kept, which compared numbers alone."""
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version >= _VERSION:
+            return
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._widen_key()
+            if table is not None and table.exists() and self._table_bytes():
+                self._read_ids(table)
+            self._database.execute(f"PRAGMA user_version = {_VERSION}")
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+
+    def _widen_key(self) -> None:
+        """Let a number have more than one verdict; indices and triggers of the site stay."""
+        execute = self._database.execute
+        columns = execute("PRAGMA table_info(verdict)").fetchall()
+        if any(column[1] == "id" and column[5] for column in columns):
+            return
+        added = execute(
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'verdict' AND sql IS NOT NULL"
+            " AND type IN ('index', 'trigger')"
+        ).fetchall()
+        execute(f"CREATE TABLE verdict_wider{_VERDICT}")
+        names = ", ".join((*HEADER, "payload"))
+        execute(f"INSERT INTO verdict_wider ({names}) SELECT {names} FROM verdict ORDER BY rowid")
+        execute("DROP TABLE verdict")
+        execute("ALTER TABLE verdict_wider RENAME TO verdict")
+        for (sql,) in added:
+            execute(sql)
+
+    def _read_ids(self, table: Path) -> None:
+        """Learn from a CSV file which verdict has which number."""
+        with table.open(newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                if (row.get("seq") or "").isdecimal() and row["arrived_utc"]:
+                    self._give(row["station"], row["journal"], int(row["seq"]), row["id"])
 
     def _note(self, one: Arrived) -> bool:
         key = (one.station, one.journal)
@@ -187,12 +331,70 @@ class Store:
         )
         return True
 
-    def _insert(self, fresh: Sequence[Arrived]) -> None:
-        marks = ", ".join("?" * (len(HEADER) + 1))
-        self._database.executemany(
-            f"INSERT INTO verdict ({', '.join(HEADER)}, payload) VALUES ({marks})",
-            [(*_values(one), one.payload) for one in fresh],
+    def _note_journal(self, note: JournalNote) -> bool:
+        """Remember the newest head; False when another one was told for the same record."""
+        known = self._notes.get((note.station, note.journal))
+        if known is not None and known.position >= note.position:
+            return known.position > note.position or not note.head or known.head == note.head
+        key = self._key(note.station, note.journal)
+        self._database.execute(
+            "UPDATE journal SET first_seq = ?, follows = ?, position = ?, seq = ?, head = ?"
+            " WHERE key = ?",
+            (note.first_seq, note.follows, note.position, note.seq, note.head, key),
         )
+        self._notes[note.station, note.journal] = note
+        return True
+
+    def _conflicts(self, one: Arrived) -> bool:
+        """Tell whether a known number came with an unknown id."""
+        if self._table is None:
+            found = self._database.execute(
+                "SELECT id FROM verdict WHERE station = ? AND journal = ? AND seq = ?",
+                (one.station, one.journal, one.seq),
+            ).fetchall()
+            ids = {identity for (identity,) in found}
+            new = one.content.get("id") not in ids
+        else:
+            key = self._key(one.station, one.journal)
+            found = self._database.execute(
+                "SELECT id FROM given WHERE journal = ? AND seq = ?", (key, one.seq)
+            ).fetchall()
+            new = (_short(one.content.get("id")),) not in found
+        if not found or not new:  # without any: below the number from which verdicts are wanted
+            return False
+        self._database.execute(
+            "INSERT OR IGNORE INTO conflict VALUES (?, ?, ?, ?)",
+            (one.station, one.journal, one.seq, _at(one.content, ("id",))),
+        )
+        return True
+
+    def _keep_one(self, one: Arrived) -> None:
+        if self._table is not None:
+            self._give(one.station, one.journal, one.seq, one.content.get("id"))
+            return
+        marks = ", ".join("?" * (len(HEADER) + 1))
+        self._database.execute(
+            f"INSERT INTO verdict ({', '.join(HEADER)}, payload) VALUES ({marks})",
+            (*_values(one), one.payload),
+        )
+
+    def _give(self, station: str, journal: str, seq: int, identity: Any) -> None:
+        self._database.execute(
+            "INSERT OR IGNORE INTO given VALUES (?, ?, ?)",
+            (self._key(station, journal), seq, _short(identity)),
+        )
+
+    def _key(self, station: str, journal: str) -> int:
+        where = "WHERE station = ? AND journal = ?"
+        found = self._database.execute(f"SELECT key FROM journal {where}", (station, journal))
+        row = found.fetchone()
+        if row is None:
+            made = self._database.execute(
+                "INSERT INTO journal (station, journal) VALUES (?, ?)", (station, journal)
+            )
+            assert made.lastrowid is not None
+            return made.lastrowid
+        return int(row[0])
 
     def _write_lines(self, fresh: Sequence[Arrived]) -> None:
         """Write lines first, then how long the file is: what was not counted is cut off again."""
@@ -244,6 +446,14 @@ def _values(one: Arrived) -> tuple[Any, ...]:
     found = (_at(one.content, path) for path in COLUMNS.values())
     later = (find(one.content) for find in LATER_COLUMNS.values())
     return (one.station, one.journal, one.seq, *found, one.arrived_utc, *later)
+
+
+def _short(identity: Any) -> bytes:
+    """Return the id of a verdict in as few bytes as it takes."""
+    try:
+        return UUID(str(identity)).bytes
+    except ValueError:
+        return str(identity).encode()
 
 
 def _at(content: Any, path: tuple[str, ...]) -> Any:

@@ -38,6 +38,21 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The newest row and its value in the hash chain, which rests on all rows before it.
+
+    Attributes:
+        position: of the row, over all kinds; 0 before the first.
+        seq: of the newest verdict up to it.
+        sha256: the value, in hexadecimal digits.
+    """
+
+    position: int
+    seq: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class JournalReport:
     """How full the journal is.
 
@@ -47,6 +62,9 @@ class JournalReport:
         backlog: rows the broker has not acknowledged.
         oldest_age_s: of the oldest of them; None without backlog.
         bytes: of its files.
+        first_seq: number with which the verdicts of this UUID begin.
+        follows: UUID of what was recorded before, where the journal was put back or cloned.
+        head: the end of its hash chain, for `edge-run --journal --verify --head`.
     """
 
     journal: str
@@ -54,6 +72,9 @@ class JournalReport:
     backlog: int
     oldest_age_s: float | None
     bytes: int
+    first_seq: int = 1
+    follows: str | None = None
+    head: ChainHead | None = None
 
 
 @dataclass(frozen=True, slots=True)

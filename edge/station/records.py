@@ -140,6 +140,8 @@ class JournalRecords:
             self._note_quarantine(journal)
         if journal.lost:
             self._note_lost(journal)
+        if journal.copied is not None:
+            self._note_copy(journal)
 
     def record(self, verdict: Verdict, told: Told, given_up: Callable[[], bool]) -> bool:
         """Hand a verdict to the journal; wait while it takes none.
@@ -249,6 +251,15 @@ class JournalRecords:
         )
         self._health.set("journal_lost_records", True, text)
         self.event(Event("journal_lost_records", Severity.ALARM, text, {"records": runs}))
+
+    def _note_copy(self, journal: Journal) -> None:
+        text = (
+            f"this journal is a copy: {journal.copied}. What is recorded from now on belongs to "
+            f"journal {journal.journal}; what was recorded before keeps {journal.former}. If the "
+            "original runs elsewhere, give one of the two another mqtt.station."
+        )
+        data = {"why": journal.copied, "former": journal.former, "journal": journal.journal}
+        self.event(Event("journal_copied", Severity.WARNING, text, data))
 
 
 class PlainRecords:

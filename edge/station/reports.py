@@ -45,6 +45,9 @@ def journal_report(journal: str, outbox: Outbox, path: Path, utc_ns: int) -> Jou
         backlog=backlog.count,
         oldest_age_s=oldest_s,
         bytes=sum(file.stat().st_size for file in files if file.exists()),
+        first_seq=backlog.first_seq,
+        follows=backlog.follows,
+        head=backlog.head,
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 import signal
 import socket
 import sqlite3
@@ -27,8 +28,11 @@ from edge.listen.listener import Listener, Wanted
 from edge.listen.numbers import Numbers, Stretch, without
 from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
 from edge.listen.store import HEADER, Arrived, Store
+from edge.messaging.text import new_id
 from tests.edge.broker import GENEROUS_S, Broker
 from tests.edge.relaying import VERDICT, Relaying, relayed_journals
+from tests.edge.station_process import StationProcess, until
+from tests.small_bundle import write_pictures
 
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 Listening = Callable[..., subprocess.Popen[str]]
@@ -138,8 +142,8 @@ def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> N
     assert repair.decide([Stretch(1, 2)], 1.0, False) == [GiveUp(Stretch(1, 2))]
 
 
-def arrived(seq: int) -> Arrived:
-    content = {**VERDICT, "seq": seq, "part_id": 'a "b"\n;'}
+def arrived(seq: int, identity: str = VERDICT["id"]) -> Arrived:
+    content = {**VERDICT, "id": identity, "seq": seq, "part_id": 'a "b"\n;'}
     return Arrived("site/line/cell/top", JOURNAL, seq, content, json.dumps(content), "now")
 
 
@@ -152,7 +156,7 @@ def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> 
         file.write(b"site/line/cell/top,half a li")
 
     store = Store(database, table, None)
-    assert store.keep([arrived(2), arrived(3)]) == 1
+    assert store.keep([arrived(2), arrived(3)]).fresh == 1
     store.close()
 
     assert [row["seq"] for row in lines(table)] == ["1", "2", "3"]
@@ -273,6 +277,129 @@ def test_a_gap_is_found_asked_for_and_filled(
     said = ended(process)
     assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 33))
     assert "verdicts 1 to 30 are missing; asking again" in said
+
+
+def put_back(backup: Path, folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(backup, folder)
+
+
+def test_no_verdict_is_missing_after_a_backup_was_put_back(
+    running_broker: Broker, bundle: Path, listening: Listening, tmp_path: Path
+) -> None:
+    frames = write_pictures(tmp_path / "frames", good=3, defective=1)
+    settings = {
+        "camera": {"uri": str(frames), "rate_fps": 50.0, "loop": True},
+        "model": {"path": str(bundle)},
+    }
+    arguments = ("--from-seq", 1, "--client-id")
+    in_csv = listening("--csv", tmp_path / "mes.csv", *arguments, "one")
+    in_sqlite = listening("--sqlite", tmp_path / "mes.db", *arguments, "other")
+    with StationProcess(tmp_path, running_broker, settings) as line:
+        line.verdicts(10)
+        assert line.stop() == 0
+        shutil.copytree(line.journal, tmp_path / "backup")
+        line.start()
+        line.verdicts(2 * len(line.verdicts(1)))
+        assert line.stop() == 0
+        put_back(tmp_path / "backup", line.journal)
+        line.start()
+        (told,) = line.events("journal_copied")
+        line.verdicts(len(line.verdicts(1)) + 20)
+        state = [one for one in line.states("online", 3) if one["journal"]][-1]["journal"]
+        assert line.stop() == 0
+    ids = {one["id"] for one in line.verdicts(1)}
+    until(lambda: len(lines(tmp_path / "mes.csv")) >= len(ids), "all in the CSV file")
+    until(lambda: len(kept(tmp_path / "mes.db")) >= len(ids), "all in the database")
+    for process in (in_csv, in_sqlite):
+        process.send_signal(signal.SIGTERM)
+    said = ended(in_csv) + ended(in_sqlite)
+
+    assert state["journal"] == told["data"]["journal"]
+    assert state["follows"] == told["data"]["former"]
+    assert sorted(row["id"] for row in lines(tmp_path / "mes.csv")) == sorted(ids)
+    assert len(kept(tmp_path / "mes.db")) == len(ids)
+    assert said.count("missing none; lost none (journal") == 4
+    assert "CONFLICT" not in said
+    assert "LOST" not in said
+
+
+@pytest.mark.parametrize("kind", ["csv", "sqlite"])
+def test_another_verdict_under_a_known_number_is_kept_and_named(
+    kind: str, running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    """Of two stations that write copies of one journal, where the copy could not know it."""
+    table = tmp_path / "mes"
+    process = listening(f"--{kind}", table)
+    topic = "vi/v1/other/line/cell/top/verdict"
+    first = [{**VERDICT, "seq": seq, "journal": JOURNAL, "id": new_id(seq)} for seq in (1, 2, 3)]
+    copies = [{**one, "id": new_id(one["seq"] + 10**9), "result": "NOK"} for one in first[1:]]
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    for one in (*first, *copies, *first, *copies):
+        sender.publish(topic, json.dumps(one), 1).wait_for_publish(GENEROUS_S)
+    last = {**VERDICT, "seq": 4, "journal": JOURNAL}
+    sender.publish(topic, json.dumps(last), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    def found() -> list[tuple[int, str]]:
+        if kind == "csv":
+            return [(int(row["seq"]), row["result"]) for row in lines(table)]
+        with closing(sqlite3.connect(table)) as connection:
+            return connection.execute("SELECT seq, result FROM verdict ORDER BY rowid").fetchall()
+
+    until(lambda: (4, "OK") in found(), "the last verdict is kept")
+    process.send_signal(signal.SIGTERM)
+    said = ended(process)
+
+    assert found() == [(1, "OK"), (2, "OK"), (3, "OK"), (2, "NOK"), (3, "NOK"), (4, "OK")]
+    assert "CONFLICT: other verdicts under 2 to 3" in said
+    assert f"of journal {JOURNAL} came with other ids than before. Both are kept." in said
+
+
+def test_a_table_of_a_version_that_compared_numbers_alone_is_taken_over(tmp_path: Path) -> None:
+    database = tmp_path / "mes.db"
+    store = Store(database, None, None)
+    store.keep([arrived(1), arrived(2)])
+    store.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        (made,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'")
+        older = made[0].replace("seq, id)", "seq)").replace("TABLE verdict", "TABLE older")
+        connection.execute(older)
+        connection.execute("INSERT INTO older SELECT * FROM verdict")
+        connection.execute("DROP TABLE verdict")
+        connection.execute("ALTER TABLE older RENAME TO verdict")
+        connection.execute("CREATE INDEX of_the_site ON verdict (result)")
+        connection.execute("PRAGMA user_version = 0")
+
+    store = Store(database, None, None)
+    kept_now = store.keep([arrived(2), arrived(2, new_id(7)), arrived(3)])
+    store.close()
+
+    assert [one.seq for one in kept_now.conflicts] == [2]
+    assert kept(database) == [1, 2, 2, 3]
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute(
+            "SELECT * FROM sqlite_master WHERE name = 'of_the_site'"
+        ).fetchone()
+
+
+def test_a_csv_file_of_a_version_that_kept_no_ids_is_taken_over(tmp_path: Path) -> None:
+    table, database = tmp_path / "mes.csv", tmp_path / "mes.csv.state.db"
+    store = Store(database, table, None)
+    store.keep([arrived(1), arrived(2)])
+    store.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DROP TABLE given")
+        connection.execute("PRAGMA user_version = 0")
+
+    store = Store(database, table, None)
+    assert store.keep([arrived(2), arrived(2, new_id(7))]).fresh == 1
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1", "2", "2"]
 
 
 def test_two_stations_and_a_broker_that_restarts(
