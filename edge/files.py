@@ -34,8 +34,12 @@ def write_whole(path: Path, content: bytes) -> None:
     write_all([(path, content)])
 
 
-def write_all(files: Sequence[tuple[Path, bytes]]) -> None:
+def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None:
     """Write files that belong together: all to temporary files first, then renamed in order.
+
+    Args:
+        files: paths and contents.
+        durable: they survive a power cut from here on; without, the disk takes its time.
 
     Raises:
         OutputNotWritable: folder or disk refused one; older files of these names are untouched.
@@ -45,8 +49,9 @@ def write_all(files: Sequence[tuple[Path, bytes]]) -> None:
         for (temporary, _), (_, content) in zip(partial, files, strict=True):
             with temporary.open("wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
         for temporary, path in partial:
             temporary.replace(path)
     except OSError as error:

@@ -41,6 +41,9 @@ class SnapshotSettings(Section):
             four times ``max_age_days``.
         free_space_floor_bytes: below it nothing is written.
         jpeg_quality: of the overlay.
+        recent_hours: so long the image of every other part is kept as well, as JPEG, so that a
+            missed defect can be marked with its image; 0 keeps none.
+        recent_max_bytes: of those images; what is older than they hold goes first.
         queue_bound, queue_max_bytes: parts that may wait to be written, and their pictures in
             memory; of a live camera what comes then is not kept, and counted.
     """
@@ -55,6 +58,8 @@ class SnapshotSettings(Section):
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     queue_bound: int = Field(default=16, ge=1, le=10_000)
     queue_max_bytes: int = Field(default=_GIB // 4, ge=2**20)
+    recent_hours: float = Field(default=8.0, ge=0, le=8760)
+    recent_max_bytes: int = Field(default=2 * _GIB, ge=2**20)
 
 
 class HandshakeSettings(Section):

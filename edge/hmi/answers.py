@@ -19,7 +19,7 @@ from edge.hmi.asked import ACTIONS, number, seq_of, validated, wanted, whole
 from edge.hmi.guard import Actor, Guard, Refused, bounded_body
 from edge.hmi.metrics import CONTENT_TYPE, metrics_text
 from edge.hmi.numbers import Numbers
-from edge.hmi.parts import MOST_FOUND, PICTURES, Parts
+from edge.hmi.parts import KINDS, MOST_FOUND, PICTURES, Parts
 from edge.hmi.preview import PARTS, preview
 from edge.hmi.replies import Download, file_reply, json_reply, picture_reply
 from edge.hmi.stream import Stream
@@ -147,7 +147,7 @@ class Answers:
         file = await run_in_threadpool(self._app.parts.opened, verdict_id, which)
         if file is None:
             raise Refused(404, "no picture of this part is kept.")
-        return file_reply(file, PICTURES[which][1])
+        return file_reply(file, KINDS[Path(file.name).suffix])
 
     async def search(self, request: Request) -> Response:
         app = self._app
@@ -254,6 +254,8 @@ class Answers:
             "part_id": row.part_id,
             "result": row.result,
             "raw_score": content["raw_score"],
+            "record": content,
+            "has_snapshot": self._app.parts.kept(content["id"], "picture") is not None,
         }
 
     # For machines.

@@ -16,6 +16,7 @@ from edge.overrides import Override, Overrides, manifest_sha256
 from edge.station.health import Health
 from edge.station.model_swap import Change
 from edge.station.models import StationModel
+from edge.station.recent_images import RecentImages
 from edge.station.settings_change import changed_keys
 from edge.station.snapshot_folder import SnapshotFolder
 
@@ -53,7 +54,7 @@ class Hands:
         reread: the settings as files and options have them now, with overrides.
         reload: takes them over between two parts.
         overrides: None for a station without a journal.
-        snapshots: None where none are kept.
+        snapshots, recent: None where none are kept.
         health: whose reasons can be acknowledged.
         record_event: keeps who did what.
     """
@@ -63,6 +64,7 @@ class Hands:
     reload: Callable[[], Mapping[str, Datum]]
     overrides: Overrides | None
     snapshots: Callable[[], SnapshotFolder | None]
+    recent: Callable[[], RecentImages | None]
     health: Health
     record_event: Callable[[Event], None]
 
@@ -184,7 +186,18 @@ class Deeds:
         names = ("seq", "verdict_id", "part_id", "result", "raw_score", "mark", "comment")
         data = {name: asked.get(name) for name in names}
         self._record("feedback", f"{doer.name}: part {data['seq']} is {data['mark']}", data, doer)
-        return {"seq": data["seq"], "mark": data["mark"]}
+        kept = asked["has_snapshot"] or (
+            data["mark"] != "none" and self._keep_image(asked["record"])
+        )
+        return {"seq": data["seq"], "mark": data["mark"], "image_kept": kept}
+
+    def _keep_image(self, record: Mapping[str, Any]) -> bool:
+        """Keep the image of a part that is kept for some hours only; tell whether it is there."""
+        snapshots, recent = self._hands.snapshots(), self._hands.recent()
+        if snapshots is None or recent is None:
+            return False
+        scale = self._hands.model.store.current.inspectors[0].map_scale
+        return recent.promote(record, scale, snapshots)
 
     def _capture(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
         snapshots = self._hands.snapshots()

@@ -161,6 +161,10 @@ def _records(status: Mapping[str, Any], journal: Mapping[str, Any] | None) -> It
     if snapshots is not None:
         yield _counter("edge_snapshots_written", "Of this run.", snapshots["written"])
         yield _counter("edge_snapshots_refused", "No room was left for.", snapshots["refused"])
+    recent = status["recent_images"]
+    if recent is not None:
+        yield _counter("edge_recent_images_written", "Of this run.", recent["written"])
+        yield _counter("edge_recent_images_refused", "No room was left for.", recent["refused"])
 
 
 def _buckets(found: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,7 @@ from edge.journal.query import Query, query
 from edge.journal.records import Row
 from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
-from edge.station.snapshots import SnapshotName, Why
+from edge.station.snapshots import SnapshotName, Why, recent_root
 
 MOST_FOUND = 100
 SEARCH_LIMIT_S = 5.0
@@ -33,10 +33,8 @@ MOST_LOOKED_AT = 20_000
 _OPERATIONS_PER_LOOK = 20_000
 _CSV_ROWS = 500
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-PICTURES = {
-    "picture": (SnapshotName.PICTURE, "image/png"),
-    "overlay": (SnapshotName.OVERLAY, "image/jpeg"),
-}
+PICTURES = {"picture": SnapshotName.PICTURE, "overlay": SnapshotName.OVERLAY}
+KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 class SearchTooLong(StationError):
@@ -158,6 +156,13 @@ class Parts:
         with file:
             return path.name, file.read()
 
+    def kept(self, verdict_id: str, which: str) -> Path | None:
+        """Return a file of the snapshot folder as ``snapshot``, none of the last hours only."""
+        if self._snapshots is None or not _ID.fullmatch(verdict_id):
+            return None
+        names = (SnapshotName(verdict_id, why) for why in Why)
+        return _file(name.path(self._snapshots, PICTURES[which]) for name in names)
+
     def snapshot(self, verdict_id: str, which: str) -> Path | None:
         """Return a file of the snapshot folder, by the id of its verdict; None where none is kept.
 
@@ -165,12 +170,11 @@ class Parts:
         """
         if self._snapshots is None or not _ID.fullmatch(verdict_id):
             return None
-        suffix, _ = PICTURES[which]
-        for why in Why:
-            path = SnapshotName(verdict_id, why).path(self._snapshots, suffix)
-            if path.is_file() and not path.is_symlink():
-                return path
-        return None
+        found = self.kept(verdict_id, which)
+        if found is None and which == "picture":
+            name = SnapshotName(verdict_id, Why.RECENT)
+            found = _file(name.paths(recent_root(self._snapshots)))
+        return found
 
     def opened(self, verdict_id: str, which: str) -> BinaryIO | None:
         """Return a file as ``snapshot``, open; a link is not followed."""
@@ -197,7 +201,7 @@ class Parts:
             "total_ms": payload["duration_ms"]["total"],
             "simulated": payload["simulated"],
             "mark": feedback.get(row.seq, {}).get("mark"),
-            "picture": self.snapshot(payload["id"], "overlay") is not None,
+            "picture": any(self.snapshot(payload["id"], which) for which in PICTURES),
         }
 
     def detail(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -248,6 +252,10 @@ class Parts:
                 raise database.unreadable(self.journal, error) from error
             except sqlite3.Error as error:
                 raise database.unreadable(self.journal, error) from error
+
+
+def _file(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -14,6 +14,7 @@ from edge.station.health import Health
 from edge.station.latency import Quantiles
 from edge.station.model_swap import Model
 from edge.station.models import StationModel
+from edge.station.recent_images import RecentImages
 from edge.station.recording import Recording
 from edge.station.snapshot_folder import SnapshotFolder
 from edge.station.tally import Tally
@@ -42,6 +43,7 @@ class Sources:
     queues: Callable[[], Mapping[str, int]]
     handshake: Callable[[], Mapping[str, int]]
     snapshots: Callable[[], SnapshotFolder | None]
+    recent: Callable[[], RecentImages | None]
 
     @property
     def settings(self) -> Settings:
@@ -68,6 +70,7 @@ class Sources:
             "journal": {"writable": self.recording.writable, "id": self.recording.journal},
             "disk": _disk(journal_folder),
             "snapshots": _snapshots(self.snapshots()),
+            "recent_images": _snapshots(recent.folder if (recent := self.recent()) else None),
             "model": _model(self.model),
             "run": _run(tally := self.tally()),
             "skipped": tally.skipped if tally else 0,

@@ -58,6 +58,7 @@ def onlookers(
             reload=reload,
             overrides=Overrides.beside(folder),
             snapshots=sources.snapshots,
+            recent=sources.recent,
             health=sources.health,
             record_event=sources.recording.event,
         )

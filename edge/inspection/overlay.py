@@ -48,9 +48,9 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
         place = inspection.placement
         place = Box(*(v * factor for v in (place.x, place.y, place.width, place.height)))
         blend_heat_map(canvas, place, inspection.anomaly_map, map_scale)
-        for region in inspection.regions:
-            box = [v * factor for v in (region.x, region.y, region.width, region.height)]
-            _draw_box(canvas, box)
+    for region in inspection.regions:
+        box = [v * factor for v in (region.x, region.y, region.width, region.height)]
+        _draw_box(canvas, box)
     decision, score = inspection.decision, inspection.normalized_score
     text = f"{decision.result.value} {decision.reason.value if score is None else f'{score:.2f}'}"
     return _with_label(canvas, text.replace("_", " "), COLOURS[decision.result])

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from edge.config import Settings
@@ -12,6 +13,7 @@ from edge.messaging.announcements import Metrics
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.state import JournalReport, StationReport
 from edge.messaging.verdict import PictureAddresses, Recipe, Verdict, payload
+from edge.record_settings import SnapshotSettings
 from edge.station import reports
 from edge.station.assembly import mailbox_of, rules_of, source_of, triggering_of
 from edge.station.camera_watch import CameraWatch
@@ -23,6 +25,7 @@ from edge.station.models import ModelExchangeFailed, StationModel
 from edge.station.network import DELIVERY_LIMIT_S, STOP_DELIVERY_LIMIT_S
 from edge.station.parts import Input
 from edge.station.pictures import OverlayWriter
+from edge.station.recent_images import QUEUE_BYTES, QUEUE_IMAGES, RecentImages
 from edge.station.recording import Recording
 from edge.station.service_manager import ServiceManager
 from edge.station.sinks import Sink
@@ -84,6 +87,8 @@ class Running:
         self._health = Health(self._tell_health)
         self._inspecting = False
         self._snapshots: SnapshotFolder | None = None
+        self._recent: RecentImages | None = None
+        self._folders_stopped: dict[str, str] = {}  # why, by folder that takes no images
         self._triggering: Triggering | None = None
         self._station: Station | None = None
         self._model: StationModel | None = None
@@ -257,7 +262,7 @@ class Running:
             sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
         if settings.snapshots:
             kept = settings.snapshots
-            self._snapshots = SnapshotFolder(kept, self._note_snapshots)
+            self._snapshots = SnapshotFolder(kept, partial(self._note_snapshots, "snapshots"))
             sinks.append(
                 Sink(
                     "snapshots",
@@ -268,7 +273,21 @@ class Running:
                     max_bytes=kept.queue_max_bytes,
                 )
             )
+            if kept.recent_hours > 0:
+                sinks.append(self._recent_sink(kept))
         return sinks
+
+    def _recent_sink(self, settings: SnapshotSettings) -> Sink:
+        """Return what keeps the images of the last hours; nothing ever waits for it."""
+        self._recent = RecentImages(settings, partial(self._note_snapshots, "recent images"))
+        return Sink(
+            "recent_images",
+            self._recent.keep,
+            QUEUE_IMAGES,
+            wait_for_room=False,
+            failures=self._failures,
+            max_bytes=QUEUE_BYTES,
+        )
 
     def _deliver(self, verdict: Verdict) -> None:
         station = self._built
@@ -288,8 +307,13 @@ class Running:
     def _addresses(self, verdict: Verdict) -> PictureAddresses | None:
         return self._snapshots.addresses(verdict) if self._snapshots else None
 
-    def _note_snapshots(self, stopped: bool, why: str) -> None:
-        self._health.set("snapshots_stopped", stopped, why)
+    def _note_snapshots(self, folder: str, stopped: bool, why: str) -> None:
+        if stopped:
+            self._folders_stopped[folder] = why
+        else:
+            self._folders_stopped.pop(folder, None)
+        reasons = list(self._folders_stopped.values())
+        self._health.set("snapshots_stopped", bool(reasons), " ".join(reasons))
         if stopped:
             self._recording.event(Event("snapshots_stopped", Severity.WARNING, why))
 
@@ -387,6 +411,7 @@ class Running:
             queues=lambda: {"frames": self._mailbox.waiting},
             handshake=triggering.counts if triggering else dict,
             snapshots=lambda: self._snapshots,
+            recent=lambda: self._recent,
         )
 
     def _condition(self) -> str:

@@ -16,6 +16,7 @@ left is as old as the gaps between the pictures, none of which counts as more th
 import errno
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -87,7 +88,7 @@ class _Index:
 class SnapshotFolder:
     """Chooses, writes and deletes snapshots; never raises for a disk, and never stops the line.
 
-    One thread writes; ``addresses`` and ``keep_next`` may be called by others, one at a time.
+    Any thread may write; ``addresses`` and ``keep_next`` are called by one at a time.
 
     Attributes:
         written, refused: snapshots of this run; refused are those no room was left for.
@@ -100,6 +101,7 @@ class SnapshotFolder:
         on_change: Callable[[bool, str], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,
         free_bytes: Callable[[Path], int] | None = None,
+        durable: bool = True,
     ) -> None:
         """Create the folder and try it.
 
@@ -109,6 +111,7 @@ class SnapshotFolder:
                 it goes on.
             clock_ns: monotonic.
             free_bytes: of the file system of a folder; None asks it.
+            durable: what is written survives a power cut.
 
         Raises:
             OutputNotWritable: it cannot be created, or nothing can be written there.
@@ -121,6 +124,8 @@ class SnapshotFolder:
         self._on_change = on_change
         self._clock_ns = clock_ns
         self._free_bytes = free_bytes or _free_bytes
+        self._durable = durable
+        self._writing = threading.Lock()
         self._index: _Index | None = None
         self._retry_ns = 0
         self._ok_count = 0
@@ -143,7 +148,7 @@ class SnapshotFolder:
         inspection = verdict.inspection
         self._ok_count += inspection.decision.result is Result.OK
         pixels = verdict.frame.pixels
-        if pixels.size == 0 or pixel_format(pixels) is None or self._pausing:
+        if pixels.size == 0 or pixel_format(pixels) is None or self.pausing:
             return None
         why = wanted(inspection, self._ok_count, self._settings)
         if self._keep_next:
@@ -171,7 +176,7 @@ class SnapshotFolder:
         name = SnapshotName.parse(Path(address or "").parent.name, file_name)
         if name is None:
             return False
-        if self._pausing:
+        if self.pausing:
             self.refused += 1
             return False
         pixels, inspection = verdict.frame.pixels, verdict.inspection
@@ -180,6 +185,15 @@ class SnapshotFolder:
 
     def keep(self, name: SnapshotName, files: Mapping[str, bytes]) -> bool:
         """Make room and write the files of a snapshot, by suffix; tell whether it was written."""
+        with self._writing:
+            return self._keep(name, files)
+
+    @property
+    def pausing(self) -> bool:
+        """Nothing is written now; it is tried again some seconds after what went wrong."""
+        return self.stopped and self._clock_ns() < self._retry_ns
+
+    def _keep(self, name: SnapshotName, files: Mapping[str, bytes]) -> bool:
         size_bytes = sum(map(len, files.values()))
         kept = _Kept(name, size_bytes, self._clock_ns())
         try:
@@ -190,7 +204,8 @@ class SnapshotFolder:
                 self.refused += 1
                 return False
             (self.root / name.day).mkdir(exist_ok=True)
-            write_all([(name.path(self.root, suffix), files[suffix]) for suffix in files])
+            paths = [(name.path(self.root, suffix), files[suffix]) for suffix in files]
+            write_all(paths, self._durable)
         except (OSError, OutputNotWritable, _Stop) as error:
             self.refused += 1
             self._stop(error)
@@ -201,10 +216,6 @@ class SnapshotFolder:
             self.stopped = False
             self._on_change(False, "")
         return True
-
-    @property
-    def _pausing(self) -> bool:
-        return self.stopped and self._clock_ns() < self._retry_ns
 
     def _stop(self, error: Exception) -> None:
         self._retry_ns = self._clock_ns() + RETRY_NS

@@ -29,11 +29,13 @@ class Why(StrEnum):
     NEAR = "near"  # close to the threshold, so worth a look
     SAMPLE = "sample"  # every n-th OK
     ASKED = "asked"
+    MARKED = "marked"  # by a person: a defect that was missed, or a part rejected falsely
+    RECENT = "recent"  # for some hours, in case somebody marks the part
 
     @property
     def pinned(self) -> bool:
-        """Whether such a picture goes last: it is the evidence for a part thrown away."""
-        return self is Why.NOK
+        """Whether such a picture goes last: evidence for a part thrown away, or of a wrong one."""
+        return self in (Why.NOK, Why.MARKED)
 
 
 def wanted(inspection: "Inspection", ok_count: int, settings: SnapshotSettings) -> Why | None:
@@ -70,7 +72,7 @@ class SnapshotName:
     verdict_id: str
     why: Why
 
-    PICTURE, OVERLAY, RECORD = ".png", "_overlay.jpg", ".json"
+    PICTURE, OVERLAY, RECORD, RECENT = ".png", "_overlay.jpg", ".json", ".jpg"
 
     @classmethod
     def parse(cls, day: str, file_name: str) -> Self | None:
@@ -100,13 +102,21 @@ class SnapshotName:
 
     def paths(self, root: Path) -> list[Path]:
         """Return where all of its files lie."""
-        return [self.path(root, suffix) for suffix in (self.PICTURE, self.OVERLAY, self.RECORD)]
+        suffixes = [self.PICTURE, self.OVERLAY, self.RECORD]
+        if self.why is Why.RECENT:
+            suffixes = [self.PICTURE, self.RECENT]
+        return [self.path(root, suffix) for suffix in suffixes]
+
+
+def recent_root(snapshots: Path) -> Path:
+    """Return where the images of the last hours lie, beside the snapshots of a folder."""
+    return snapshots / "recent"
 
 
 _HEX = "[0-9a-f]"
 _FILE = re.compile(
     rf"\.?(?P<id>{_HEX}{{8}}-{_HEX}{{4}}-7{_HEX}{{3}}-[89ab]{_HEX}{{3}}-{_HEX}{{12}})"
-    rf"_(?P<why>{'|'.join(Why)})(\.png|_overlay\.jpg|\.json)(\.partial)?"
+    rf"_(?P<why>{'|'.join(Why)})(\.png|_overlay\.jpg|\.jpg|\.json)(\.partial)?"
 )
 
 
@@ -135,12 +145,13 @@ def rendered(
     overlay = draw_overlay(pixels, inspection, map_scale)
     quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     return {
-        SnapshotName.PICTURE: _encoded(SnapshotName.PICTURE, pixels, []),
-        SnapshotName.OVERLAY: _encoded(".jpg", overlay, quality),
+        SnapshotName.PICTURE: encoded(SnapshotName.PICTURE, pixels, []),
+        SnapshotName.OVERLAY: encoded(".jpg", overlay, quality),
         SnapshotName.RECORD: json.dumps(record, allow_nan=False, indent=1).encode() + b"\n",
     }
 
 
-def _encoded(suffix: str, pixels: Pixels, options: list[int]) -> bytes:
-    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels), options)
-    return encoded.tobytes()
+def encoded(suffix: str, pixels: Pixels, options: list[int]) -> bytes:
+    """Return a picture as the bytes of a file of this suffix."""
+    _, content = cv2.imencode(suffix, np.ascontiguousarray(pixels), options)
+    return content.tobytes()

@@ -210,7 +210,8 @@ def test_marked_parts_are_recorded_and_exported_for_calibration(station: PageSta
 
     assert station.act("feedback", {"seq": part["seq"], "mark": "missed_defect"}).status_code == 409
     done = station.act("feedback", {"seq": part["seq"], "mark": "false_reject"})
-    assert done.json()["done"] == {"seq": part["seq"], "mark": "false_reject"}
+    expected = {"seq": part["seq"], "mark": "false_reject", "image_kept": True}
+    assert done.json()["done"] == expected
 
     def said() -> list[int]:
         return [one["seq"] for one in station.json("/api/feedback")["feedback"]]
@@ -224,6 +225,33 @@ def test_marked_parts_are_recorded_and_exported_for_calibration(station: PageSta
 
     assert station.act("feedback", {"seq": part["seq"], "mark": "none"}).status_code == 200
     wait_until(lambda: part["seq"] not in said(), "the mark is taken back")
+
+
+def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
+    tmp_path: Path, bundle: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=2)
+    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    station.settings["snapshots"] |= {"every_nth_ok": 0, "near_threshold": 0.0}
+    with station:
+        wait_until(lambda: len(station.parts()) > 3, "parts that are good")
+        part = station.parts()[-1]
+        assert part["result"] == "OK"
+        wait_until(lambda: station.parts()[-1]["picture"], "its image")
+        shown = station.get(f"/pictures/{part['id']}/picture")
+        assert shown.headers["content-type"] == "image/jpeg"
+
+        done = station.act("feedback", {"seq": part["seq"], "mark": "missed_defect"}).json()
+
+        assert done["done"]["image_kept"] is True
+        day = tmp_path / "snapshots" / SnapshotName(part["id"], Why.MARKED).day
+        files = [day / f"{part['id']}_marked{end}" for end in (".png", "_overlay.jpg", ".json")]
+        assert sorted(day.iterdir()) == sorted(files)
+        assert json.loads(files[2].read_text())["id"] == part["id"]
+        wait_until(lambda: bool(station.json("/api/feedback")["feedback"]), "the mark")
+        with tarfile.open(fileobj=io.BytesIO(station.get("/api/feedback.tar").content)) as tar:
+            assert f"defect/{part['id']}_marked.png" in tar.getnames()
+        assert "edge_recent_images_written_total" in station.get("/metrics").text
 
 
 def test_training_pictures_are_kept_of_the_next_parts_and_no_more(

@@ -256,6 +256,7 @@ def deeds(folder: Path, health: Health, **more: Any) -> Deeds:
         "reload": None,
         "overrides": Overrides.beside(folder),
         "snapshots": lambda: None,
+        "recent": lambda: None,
         "health": health,
         "record_event": lambda _: None,
     }

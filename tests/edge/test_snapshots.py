@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ from edge.messaging.verdict import PictureAddresses, Verdict, new_id
 from edge.pictures import read_picture
 from edge.record_settings import SnapshotSettings
 from edge.station.pictures import OverlayWriter
+from edge.station.recent_images import RecentImages
 from edge.station.snapshot_folder import FEWEST_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder
 from edge.station.snapshots import SnapshotName, Why, wanted
 
@@ -415,3 +416,87 @@ def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) -> No
 
     with pytest.raises(OutputNotWritable, match=r"snapshots\.folder"):
         SnapshotFolder(settings, lambda *_: None)
+
+
+# The images of the last hours.
+
+
+def recent(folder: Path, clock_ns: Callable[[], int] = lambda: 0, **more: object) -> RecentImages:
+    settings = SnapshotSettings(folder=str(folder), free_space_floor_bytes=0, **more)  # type: ignore[arg-type]
+    return RecentImages(settings, lambda *_: None, clock_ns)
+
+
+def recent_ids(folder: Path) -> list[str]:
+    return sorted(path.name[:36] for path in (folder / "recent").rglob("*_recent.*"))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [
+        (PIXELS, ".jpg"),
+        (PIXELS[:, :, 0], ".jpg"),
+        (PIXELS.astype(np.uint16) * 200, ".png"),
+        (np.dstack([PIXELS, PIXELS[:, :, :1]]), ".png"),
+    ],
+)
+def test_images_of_every_format_are_kept_for_some_hours_and_promoted(
+    tmp_path: Path, pixels: np.ndarray, suffix: str
+) -> None:
+    images, disk = recent(tmp_path), Disk(tmp_path)
+    part = verdict(Result.OK, pixels=pixels)
+    images.keep(part)
+    assert [path.suffix for path in (tmp_path / "recent").rglob("*_recent*")] == [suffix]
+
+    assert images.promote(journalled(part), SCALE, disk.folder)
+
+    (name,) = disk.names()
+    assert name == SnapshotName(part.id, Why.MARKED)
+    assert disk.has(name)
+    kept = read_picture(name.path(tmp_path, name.PICTURE))
+    assert (kept.shape, kept.dtype) == (pixels.shape, pixels.dtype)
+    unlike = np.abs(kept.astype(int) - pixels).mean()
+    assert unlike == 0 if suffix == ".png" else unlike < 8  # noise is the hardest there is
+    assert not images.promote({**journalled(part), "id": new_id(1)}, SCALE, disk.folder)
+
+
+def journalled(part: Verdict) -> dict[str, object]:
+    region = {"bbox": [1, 2, 3, 4], "area_px": 5, "peak": 0.7}
+    return {
+        "id": part.id,
+        "result": part.inspection.decision.result.value,
+        "reason": part.inspection.decision.reason.value,
+        "raw_score": 0.1,
+        "raw_threshold": 1.0,
+        "anomaly_score": 0.1,
+        "regions": [region],
+    }
+
+
+def test_recent_images_are_bounded_by_age_and_bytes_and_no_step_of_the_clock_deletes_them(
+    tmp_path: Path,
+) -> None:
+    now_ns = 0
+    images = recent(tmp_path, lambda: now_ns, recent_hours=2.0, recent_max_bytes=2**20)
+    parts = [verdict(Result.OK, utc_ns=START_UTC_NS + step * DAY_NS) for step in (0, 400, -400)]
+    for part in parts:
+        images.keep(part)
+    assert recent_ids(tmp_path) == sorted(part.id for part in parts)
+
+    now_ns += 3 * 3_600_000_000_000
+    newest = verdict(Result.OK)
+    images.keep(newest)
+    assert recent_ids(tmp_path) == [newest.id]
+
+    for step in range(300):
+        images.keep(verdict(Result.OK, utc_ns=START_UTC_NS + step * 1_000_000))
+    stored = sum(path.stat().st_size for path in (tmp_path / "recent").rglob("*.jpg"))
+    assert 2**19 < stored <= 2**20
+
+
+def test_what_is_kept_as_a_snapshot_is_not_kept_twice(tmp_path: Path) -> None:
+    images, disk = recent(tmp_path), Disk(tmp_path)
+    part = verdict(Result.NOK)
+
+    images.keep(replace(part, pictures=disk.folder.addresses(part)))
+
+    assert recent_ids(tmp_path) == []
