@@ -3,6 +3,7 @@
 import re
 from ipaddress import ip_address
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,8 +34,10 @@ class HmiSettings(Section):
         token_file: one line, readable by its owner only; who has it may act. Without it, and
             without ``user_header``, the page is read-only.
         user_header: header in which a reverse proxy names who is logged in; such a user may act.
-        trusted_proxies: addresses whose ``user_header`` is believed; no other sender's is.
+        trusted_proxies: addresses whose ``user_header`` and ``X-Forwarded-…`` are believed; no
+            other sender's are.
         allowed_hosts: names the page is called by, besides IP addresses and this PC's own names.
+        public_urls: addresses at which a reverse proxy shows the page.
         title: above the page; None is the station's name.
         language: of a browser that asks for neither.
         shifts: local times at which shifts begin, quarters of an hour, ascending.
@@ -51,6 +54,7 @@ class HmiSettings(Section):
     user_header: str | None = None
     trusted_proxies: list[str] = Field(default=[])
     allowed_hosts: list[str] = Field(default=[])
+    public_urls: list[str] = Field(default=[])
     title: str | None = Field(default=None, min_length=1, max_length=100)
     language: Literal["en", "ko"] = "en"
     shifts: list[str] = Field(default=["06:00", "14:00", "22:00"], min_length=1, max_length=12)
@@ -81,8 +85,18 @@ class HmiSettings(Section):
         # As the network names them; its ValueError says what is wrong.
         return [str(ip_address(proxy)) for proxy in proxies]
 
+    @field_validator("public_urls")
+    @classmethod
+    def _web_addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} must be like https://plant.example:8443/cell7/")
+            _ = parts.port  # its ValueError says what is wrong
+        return urls
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if (self.user_header is None) == bool(self.trusted_proxies):
-            raise ValueError("user_header and trusted_proxies need each other")
+        if self.user_header is not None and not self.trusted_proxies:
+            raise ValueError("user_header needs trusted_proxies: the addresses that may name users")
         return self

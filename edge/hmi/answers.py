@@ -234,7 +234,7 @@ class Answers:
 
     async def _note_refused(self, request: Request, name: str, refused: Refused) -> None:
         """Have it recorded that somebody tried; what comes in masses is recorded once a while."""
-        address = request.client.host if request.client else "unknown"
+        address = self._app.guard.address(request)
         if refused.status in (401, 403) and self._app.guard.worth_noting(address):
             asked = {"action": name, "why": refused.why}
             with suppress(Refused):  # a station that is busy changes nothing about the answer

@@ -57,6 +57,8 @@ def application(parts: Application) -> ASGIApp:
             StationError: _station_error,
         },
     )
+    # A redirect would name the address that the proxy calls, not the one that people do.
+    app.router.redirect_slashes = False
     return _Guarded(app, parts.guard)
 
 

@@ -3,7 +3,7 @@
 The page knows no cookies, so a foreign site cannot make a browser act for its user. Where a reverse
 proxy says who the user is, that alone would be what a cookie is; therefore every action needs a
 header of its own as well, which no foreign site can send without asking first, and an ``Origin``
-that is ours.
+that is ours. A header that decides counts only where it stands once: of two, one is the client's.
 """
 
 import hmac
@@ -24,6 +24,7 @@ WRONG_TOKENS_PER_MINUTE = 10
 SEARCHES_PER_MINUTE = 600
 NOTES_PER_MINUTE = 2
 MOST_ADDRESSES = 512
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 class Refused(Exception):
@@ -86,11 +87,15 @@ class Guard:
         trusted_proxies: Collection[str],
         allowed_hosts: Collection[str],
         clock_s: Callable[[], float] = time.monotonic,
+        public_urls: Collection[str] = (),
     ) -> None:
         self._token = token.encode() if token else None
         self._user_header = user_header
         self._proxies = frozenset(trusted_proxies)
-        self._hosts = {"localhost", socket.gethostname().lower(), *map(str.lower, allowed_hosts)}
+        self._origins = {_origin(url) for url in public_urls}
+        public = {urlsplit(url).hostname or "" for url in public_urls}
+        named = {*map(str.lower, allowed_hosts), *public}
+        self._hosts = {"localhost", socket.gethostname().lower(), *named}
         self._actions = Rate(ACTIONS_PER_MINUTE, clock_s)
         self._wrong = Rate(WRONG_TOKENS_PER_MINUTE, clock_s)
         self._searches = Rate(SEARCHES_PER_MINUTE, clock_s)
@@ -112,11 +117,23 @@ class Guard:
         Raises:
             Refused: with 421.
         """
-        host = _host(request.headers.get("host", ""))
-        if host is None or not (host in self._hosts or _is_address(host)):
+        if not self._is_ours(_only(request, "host") or ""):
             raise Refused(
-                421, "this name is not ours. Use the address, or add it to hmi.allowed_hosts."
+                421, "Unknown host name. Use the address, or add it to hmi.allowed_hosts."
             )
+
+    def _is_ours(self, authority: str) -> bool:
+        host = _host(authority)
+        return host is not None and (host in self._hosts or _is_address(host))
+
+    def address(self, request: Request) -> str:
+        """Return who asks: the sender, or whom a trusted proxy names as the one before it."""
+        sender = _address(request)
+        if sender not in self._proxies:
+            return sender
+        passed = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+        clients = [one.strip() for one in passed if one.strip() not in self._proxies]
+        return clients[-1] if clients and _is_address(clients[-1]) else sender
 
     def check_rate(self, request: Request) -> None:
         """Refuse an address that searches too much.
@@ -124,7 +141,7 @@ class Guard:
         Raises:
             Refused: with 429.
         """
-        if not self._searches.take(_address(request)):
+        if not self._searches.take(self.address(request)):
             raise Refused(429, "too many searches. Wait a minute.")
 
     def worth_noting(self, address: str) -> bool:
@@ -135,10 +152,10 @@ class Guard:
         """Return who acts.
 
         Raises:
-            Refused: 401 without or with a wrong token, 403 for a foreign site or a page that is
-                read-only, 415 for anything but JSON, 429 for too many.
+            Refused: 400 for a doubled header, 401 without or with a wrong token, 403 for a foreign
+                site or a page that is read-only, 415 for anything but JSON, 429 for too many.
         """
-        address = _address(request)
+        address = self.address(request)
         self._check_origin(request)
         if not self.may_act:
             raise Refused(
@@ -159,23 +176,45 @@ class Guard:
             raise Refused(415, "actions are application/json.")
         if request.headers.get(MARK) is None:
             raise Refused(403, f"the header {MARK} is missing: no page of ours sent this.")
-        origin = request.headers.get("origin")
+        origin = _only(request, "origin")
         if origin is None:
             return  # no browser; a browser names its origin with every POST
-        if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-            raise Refused(403, "this comes from a foreign site.")
+        host = (_only(request, "host") or "").lower()
+        if origin.rpartition("://")[2].lower() == host or _origin(origin) in self._origins:
+            return
+        if _origin(origin) not in self._forwarded(request, host, origin):
+            raise Refused(
+                403,
+                f"this comes from a foreign site ({origin[:100]}, while this page is at "
+                f"{host[:100]}). If it is your reverse proxy's address, add it to hmi.public_urls.",
+            )
+
+    def _forwarded(self, request: Request, host: str, origin: str) -> Collection[str]:
+        """Return the origin that a trusted proxy is called by, if it says so; none of others."""
+        if _address(request) not in self._proxies:
+            return ()
+        names = (f"x-forwarded-{name}" for name in ("host", "proto", "port"))
+        authority, scheme, port = (_only(request, name) for name in names)
+        if authority is None and scheme is None and port is None:
+            return ()
+        authority = authority or host
+        if not self._is_ours(authority):
+            return ()
+        if port is not None and urlsplit(f"//{authority}").port is None:
+            authority = f"{authority}:{port}"
+        return (_origin(f"{scheme or urlsplit(origin).scheme}://{authority}"),)
 
     def user(self, request: Request) -> str | None:
         """Return whom a trusted proxy names; None for everybody else."""
         if self._user_header is None or _address(request) not in self._proxies:
             return None
-        raw = request.headers.get(self._user_header, "").encode("latin-1", "replace")
+        raw = (_only(request, self._user_header) or "").encode("latin-1", "replace")
         return raw.decode("utf-8", "replace").strip()[:100] or None  # names need not be ASCII
 
     def _check_token(self, request: Request, address: str) -> None:
         if self._token is None:
             raise Refused(401, "the reverse proxy names nobody. Log in there.")
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        kind, _, given = (_only(request, "authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not given:
             raise Refused(401, "this needs the station's token. Unlock the page first.")
         if not hmac.compare_digest(given.strip().encode(), self._token):
@@ -204,12 +243,40 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
+def _only(request: Request, name: str) -> str | None:
+    """Return the value of a header.
+
+    Raises:
+        Refused: 400 when it is there more than once; a proxy adds its own to what a client sent.
+    """
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise Refused(
+            400, f"the header {name} is there more than once. Let the reverse proxy replace it."
+        )
+    return values[0] if values else None
+
+
 def _host(header: str) -> str | None:
     """Return the name in a ``Host`` header without its port; None where there is none."""
     try:
-        return urlsplit(f"//{header}").hostname
+        parts = urlsplit(f"//{header}")
+        _ = parts.port
+        return parts.hostname if not parts.path else None
     except ValueError:
         return None
+
+
+def _origin(url: str) -> str:
+    """Return scheme, host and port of a URL as browsers write an origin; empty for what is none."""
+    try:
+        parts = urlsplit(url)
+        scheme, port = parts.scheme.lower(), parts.port
+    except ValueError:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = port is None or port == _USUAL_PORTS.get(scheme)
+    return f"{scheme}://{host}" if usual else f"{scheme}://{host}:{port}"
 
 
 def _is_address(host: str) -> bool:

@@ -157,7 +157,11 @@ async def _serve(
             view=view,
             station=station,
             guard=Guard(
-                token, settings.user_header, settings.trusted_proxies, settings.allowed_hosts
+                token,
+                settings.user_header,
+                settings.trusted_proxies,
+                settings.allowed_hosts,
+                public_urls=settings.public_urls,
             ),
             parts=Parts(Path(journal), Path(snapshots) if snapshots else None),
             numbers=Numbers(Path(journal), settings.shifts),

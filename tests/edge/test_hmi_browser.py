@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.edge.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
+from tests.edge.reverse_proxy import ReverseProxy
 from tests.edge.stalls import Stalls
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
@@ -38,7 +39,9 @@ Opened = Callable[..., Page]
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
     camera = {"uri": str(DEMO / "frames"), "rate_fps": 3, "loop": True}
-    with PageStation(tmp_path_factory.mktemp("demo"), camera, DEMO / "bottle.xml") as one:
+    one = PageStation(tmp_path_factory.mktemp("demo"), camera, DEMO / "bottle.xml")
+    one.settings["hmi"]["trusted_proxies"] = ["127.0.0.1"]
+    with one:
         yield one
 
 
@@ -94,7 +97,7 @@ def unlock(page: Page, token: str = TOKEN) -> None:
 def go_to(page: Page, view: str) -> None:
     """Follow a link within the page, as by its address; the page shows the view a moment later."""
     page.goto(f"{page.url.partition('#')[0]}#{view}")
-    expect(page.locator(f"#view-{view}")).to_be_visible()
+    expect(page.locator(f"#view-{view.partition('/')[0]}")).to_be_visible()
 
 
 @pytest.fixture
@@ -318,6 +321,33 @@ def test_a_picture_that_comes_after_its_record_is_shown(opened: Opened) -> None:
 
     expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
     assert refused
+
+
+def test_a_reverse_proxy_shows_the_whole_page_below_a_path_and_it_acts_there(
+    browser: Browser, station: PageStation
+) -> None:
+    part = unmarked(station)
+    with ReverseProxy(station.address, "/plant/cell7") as proxy:
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(proxy.address)
+        expect(page.locator("#picture")).to_have_js_property("naturalWidth", 640)
+        expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
+        go_to(page, f"parts/{part['seq']}")
+        expect(page.locator("#detail img")).to_have_js_property("naturalWidth", 640)
+        with page.expect_download() as download:
+            page.locator("#export").click()
+        assert download.value.url.startswith(f"{proxy.address}api/parts.csv")
+
+        proxy.forwards = False
+        unlock(page)
+        expect(page.locator("#ask-error")).to_contain_text("foreign site")
+        proxy.forwards = True
+        page.locator("#ask-ok").click()
+        page.get_by_text("False reject: it was good").click()
+        expect(page.locator("#detail")).to_contain_text("Marked: false reject")
+        assert all(url.startswith((proxy.address, "data:")) for url in asked)
+        page.close()
 
 
 def test_what_has_the_focus_or_a_finger_on_it_is_not_replaced(opened: Opened) -> None:

@@ -104,6 +104,91 @@ def test_actions_are_limited_for_each_sender() -> None:
     assert refusal(guard, asked) == 429
 
 
+PROXY = "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "ours"),
+    [
+        # Whoever stands before the page keeps the name and not the port, or neither.
+        (PROXY, {"host": "hmi", "x_forwarded_host": "hmi:8443"}, True),
+        (PROXY, {"host": "10.0.0.2:8080", "x_forwarded_host": "hmi:8443"}, True),
+        (PROXY, {"host": "hmi", "x_forwarded_port": "8443", "x_forwarded_proto": "https"}, True),
+        (
+            PROXY,
+            {"host": "hmi", "x_forwarded_host": "hmi:8443", "x_forwarded_proto": "http"},
+            False,
+        ),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "hmi"}, False),
+        (PROXY, {"host": "hmi"}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "evil.example"}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "["}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_port": "x"}, False),
+        ("192.0.2.7", {"host": "hmi", "x_forwarded_host": "hmi:8443"}, False),
+        ("192.0.2.7", {"host": "hmi:8443"}, True),
+    ],
+)
+def test_a_page_behind_a_proxy_is_where_the_proxy_says_if_it_is_trusted(
+    address: str, headers: dict[str, str], ours: bool
+) -> None:
+    guard = Guard("secret", None, [PROXY], ["hmi"])
+    asked = request(address, origin="https://hmi:8443", authorization="Bearer secret", **headers)
+
+    if ours:
+        assert guard.actor(asked).name == "token"
+    else:
+        assert refusal(guard, asked) == 403
+
+
+def test_a_public_address_of_the_settings_is_ours_whatever_the_proxy_says() -> None:
+    guard = Guard("secret", None, [], [], public_urls=["https://Plant.example/cell7/"])
+    right = {"authorization": "Bearer secret", "host": "10.0.0.2:8080"}
+
+    assert guard.actor(request(origin="https://plant.example", **right)).name == "token"
+    assert refusal(guard, request(origin="http://plant.example", **right)) == 403
+    assert refusal(guard, request(origin="https://plant.example:8443", **right)) == 403
+    guard.check_host(request(host="plant.example"))
+
+
+def test_one_that_is_foreign_also_for_the_proxy_is_refused() -> None:
+    guard = Guard("secret", None, [PROXY], [])
+    evil = {"origin": "http://evil.example", "x_forwarded_host": "evil.example"}
+
+    assert refusal(guard, request(PROXY, authorization="Bearer secret", **evil)) == 403
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-User", "Authorization", "Origin", "Host"])
+def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
+    guard = Guard("secret", "X-Forwarded-User", [PROXY], [])
+    asked = request(PROXY)
+    raw = [
+        (name.lower().encode(), b"kim"),
+        *asked.scope["headers"],
+        (name.lower().encode(), b"lee"),
+    ]
+
+    doubled = Request({**asked.scope, "headers": raw})
+
+    if name == "Host":
+        with pytest.raises(Refused) as raised:
+            guard.check_host(doubled)
+        assert raised.value.status == 400
+    else:
+        assert refusal(guard, doubled) == 400
+
+
+def test_behind_a_proxy_one_who_guesses_keeps_nobody_else_out() -> None:
+    guard = Guard("secret", None, [PROXY], [], lambda: 0.0)
+
+    for _ in range(WRONG_TOKENS_PER_MINUTE):
+        guess = request(PROXY, authorization="Bearer guess", x_forwarded_for="1.2.3.4, 192.0.2.9")
+        assert refusal(guard, guess) == 401
+    right = {"authorization": "Bearer secret"}
+    assert refusal(guard, request(PROXY, x_forwarded_for="192.0.2.9", **right)) == 429
+    actor = guard.actor(request(PROXY, x_forwarded_for="192.0.2.10", **right))
+    assert (actor.name, actor.address) == ("token", "192.0.2.10")
+
+
 @pytest.mark.parametrize(
     ("host", "ours"),
     [
@@ -360,9 +445,10 @@ def test_the_process_of_the_page_loads_nothing_that_inspects() -> None:
         ("{shifts: ['14:00', '06:00']}", "must ascend"),
         ("{shifts: ['6:00']}", "quarters"),
         ("{shifts: ['06:05']}", "quarters"),
-        ("{user_header: X-User}", "need each other"),
+        ("{user_header: X-User}", "needs trusted_proxies"),
         ("{user_header: 'X User', trusted_proxies: [192.0.2.1]}", "name of a header"),
         ("{trusted_proxies: [nobody], user_header: X-User}", "nobody"),
+        ("{public_urls: [plant.example/cell7]}", "must be like https"),
         ("{port: 70000}", "65535"),
     ],
 )

@@ -101,7 +101,7 @@ async function preview() {
   if ($("view-control").hidden || tried === null) return;
   const wanted = tried;
   try {
-    const found = await get(`/api/threshold/preview?image_threshold=${wanted}`);
+    const found = await get(`api/threshold/preview?image_threshold=${wanted}`);
     if (wanted === tried) showPreview(found);
   } catch (error) { $("preview").textContent = error.message; }
 }

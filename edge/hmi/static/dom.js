@@ -97,7 +97,7 @@ export function setActor(name, secret = null) { who = name; token = secret; }
 export async function act(name, asked = {}, secret = token) {
   const headers = { "content-type": "application/json", "x-edge-request": "1" };
   if (secret) headers.authorization = `Bearer ${secret}`;
-  const answer = await fetch(`/api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
+  const answer = await fetch(`api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
   const content = await answer.json();
   if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
   return content.done;

@@ -74,7 +74,7 @@ function load() {
   const waiting = setTimeout(() => { image.src = ""; end(); }, PICTURE_MS);
   image.onload = () => { shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); end(); };
   image.onerror = end;
-  image.src = `/live/${wanted.id}.jpg`;
+  image.src = `live/${wanted.id}.jpg`;
 }
 
 function showOverlay() {

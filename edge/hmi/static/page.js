@@ -16,7 +16,7 @@ let stream = null, heard = performance.now(), trouble = null, numbers = null, bu
 
 async function main() {
   let about = { title: "", language: "en", may_act: false, user: null }, reached = true;
-  try { about = await get("/api/status"); } catch { reached = false; }
+  try { about = await get("api/status"); } catch { reached = false; }
   setLanguage(kept.get("language") ?? about.language);
   document.documentElement.dataset.theme = kept.get("theme") ?? "dark";
   $("title").textContent = document.title = about.title || document.title;
@@ -40,7 +40,7 @@ function listen() {
   hangUp();
   if (document.hidden) return;
   heard = performance.now();
-  stream = new EventSource("/api/stream");
+  stream = new EventSource("api/stream");
   stream.addEventListener("status", (event) => { news(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
   stream.addEventListener("part", (event) => { news(); live.takePart(JSON.parse(event.data)); });
   stream.addEventListener("alive", (event) => { heard = performance.now(); say(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
@@ -74,7 +74,7 @@ function watch() {
 async function look() {
   if (busy) return;
   busy = true;
-  try { numbers = await get("/api/numbers"); showNumbers(); } catch { /* the stream tells of lost contact */ } finally { busy = false; }
+  try { numbers = await get("api/numbers"); showNumbers(); } catch { /* the stream tells of lost contact */ } finally { busy = false; }
 }
 
 function showNumbers() {

@@ -26,7 +26,7 @@ function parameters() {
   return found;
 }
 
-function showExport() { $("export").href = `/api/parts.csv?${parameters()}`; }
+function showExport() { $("export").href = `api/parts.csv?${parameters()}`; }
 
 async function search(more = false) {
   const wanted = parameters();
@@ -34,7 +34,7 @@ async function search(more = false) {
   if (more && before) wanted.set("before", before);
   asked = wanted;
   try {
-    const found = await get(`/api/parts?${wanted}`);
+    const found = await get(`api/parts?${wanted}`);
     if (asked !== wanted) return; // a newer question is on its way
     before = found.before;
     const rows = found.parts.map(line);
@@ -57,7 +57,7 @@ async function show(seq) {
   selected = seq;
   for (const row of $("found").children) row.setAttribute("aria-selected", Number(row.dataset.seq) === seq);
   try {
-    const found = await get(`/api/parts/${seq}`);
+    const found = await get(`api/parts/${seq}`);
     if (selected === seq) detail(found);
   } catch (error) {
     $("detail").replaceChildren(make("p", { class: "empty" }, error.message));
@@ -78,7 +78,7 @@ function picture(verdict, kinds) {
   const image = make("img", { alt: `${t("part")} ${verdict.seq}: ${t(verdict.result)}` });
   const buttons = kinds.map((kind) => make("button", { type: "button", onclick: () => choose(kind) }, t(words[kind])));
   function choose(kind) {
-    image.src = `/pictures/${verdict.id}/${kind}`;
+    image.src = `pictures/${verdict.id}/${kind}`;
     kinds.forEach((other, i) => buttons[i].setAttribute("aria-pressed", other === kind));
   }
   choose(kinds.includes("overlay") ? "overlay" : kinds[0]);
@@ -112,7 +112,7 @@ async function note(seq, mark) {
 async function recorded(seq, mark) {
   for (let pause_ms = 100; selected === seq && pause_ms < 10000; pause_ms *= 1.3) {
     await new Promise((done) => setTimeout(done, pause_ms));
-    const found = await get(`/api/parts/${seq}`).catch(() => null);
+    const found = await get(`api/parts/${seq}`).catch(() => null);
     if (found && (found.feedback?.mark ?? "none") === mark) return;
   }
 }
@@ -154,7 +154,7 @@ function card(part) {
   const ask = () => {
     const image = make("img", { alt: "", onerror: failed, onload: () => thumb.replaceChildren(image) });
     if (!tries) thumb.append(image);
-    image.src = `/pictures/${part.id}/thumbnail`;
+    image.src = `pictures/${part.id}/thumbnail`;
   };
   ask();
   const label = `${t("number")} ${part.seq}: ${t(part.result)}, ${t(part.reason)}`;
