@@ -196,7 +196,7 @@ class Deeds:
         snapshots, recent = self._hands.snapshots(), self._hands.recent()
         if snapshots is None or recent is None:
             return False
-        scale = self._hands.model.store.current.inspectors[0].map_scale
+        scale = self._hands.model.store.current.criteria.map_scale
         return recent.promote(record, scale, snapshots)
 
     def _capture(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
