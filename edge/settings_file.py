@@ -8,9 +8,11 @@ import yaml
 
 from edge.errors import ConfigurationError
 
-# Deeper than any settings tree; stops files that are made to blow up.
-DEEPEST = 8
-LARGEST_BYTES = 1_000_000
+# More than any settings tree has; stops files that are made to blow up.
+MAX_DEPTH = 8
+MAX_BYTES = 1_000_000
+# With every alias written out.
+MAX_NODES = 10_000
 
 Location = tuple[str | int, ...]
 
@@ -46,10 +48,10 @@ def read_settings_file(path: Path) -> SettingsFile:
 
     Raises:
         ConfigurationUnreadable: missing, not UTF-8, broken YAML (with line and column), a key
-            given twice, an alias, or not a mapping.
+            given twice, a tag, more nodes or levels than settings have, or not a mapping.
     """
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise ConfigurationUnreadable(f"{path}: larger than 1 MB, not a station's settings.")
         text = path.read_text("utf-8")
     except OSError as error:
@@ -62,6 +64,7 @@ def read_settings_file(path: Path) -> SettingsFile:
         ) from error
     lines: dict[Location, int] = {}
     try:
+        _check_shape(path, text)
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         values = {} if node is None else _Reader(path, loader, lines).value(node, ())
@@ -92,15 +95,13 @@ class _Reader:
     lines: dict[Location, int]
 
     def value(self, node: yaml.Node, location: Location) -> Any:
-        if len(location) > DEEPEST:
-            raise self._fault(node, "nested too deep (an alias that contains itself?)")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*location, i)) for i, item in enumerate(node.value)]
         try:
             return self.loader.construct_object(node)
-        except ValueError as error:  # for example a date with month 13
+        except (ValueError, OverflowError) as error:  # for example a date with month 13
             raise self._fault(node, str(error)) from error
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
@@ -117,4 +118,61 @@ class _Reader:
         return mapping
 
     def _fault(self, node: yaml.Node, message: str) -> ConfigurationUnreadable:
-        return ConfigurationUnreadable(f"{self.path}, line {node.start_mark.line + 1}: {message}.")
+        return _fault(self.path, node, message)
+
+
+def _fault(path: Path, where: yaml.Node | yaml.Event, message: str) -> ConfigurationUnreadable:
+    return ConfigurationUnreadable(f"{path}, line {where.start_mark.line + 1}: {message}.")
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How much a node holds, itself counted, and how many levels; its anchor where it has one."""
+
+    anchor: str | None = None
+    nodes: int = 1
+    levels: int = 0
+
+    def add(self, child: "_Extent") -> None:
+        self.nodes += child.nodes
+        self.levels = max(self.levels, child.levels + 1)
+
+
+def _check_shape(path: Path, text: str) -> None:
+    """Bound nodes, levels, aliases and tags before anything is built of them.
+
+    Raises:
+        ConfigurationUnreadable: with line and cause.
+        yaml.YAMLError: not YAML.
+    """
+    begun = [_Extent()]
+    anchored: dict[str, _Extent] = {}
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            done = begun.pop()
+            if done.anchor is not None:
+                anchored[done.anchor] = done
+        elif isinstance(event, yaml.AliasEvent):
+            # One of a node that is not closed yet contains itself.
+            if event.anchor not in anchored:
+                raise _fault(path, event, f"nothing before is called &{event.anchor}")
+            done = anchored[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
+            if event.tag is not None:
+                raise _fault(path, event, f"the tag {event.tag!r} is not taken here; leave it out")
+            extent = _Extent(event.anchor)
+            if isinstance(event, yaml.CollectionStartEvent):
+                begun.append(extent)
+                if len(begun) - 1 > MAX_DEPTH:
+                    raise _fault(path, event, f"nested too deep, more than {MAX_DEPTH} levels")
+                continue
+            if event.anchor is not None:
+                anchored[event.anchor] = extent
+            done = extent
+        else:
+            continue
+        begun[-1].add(done)
+        if len(begun) - 1 + done.levels > MAX_DEPTH:
+            raise _fault(path, event, f"nested too deep, more than {MAX_DEPTH} levels")
+        if sum(extent.nodes for extent in begun) > MAX_NODES:
+            raise _fault(path, event, f"more than {MAX_NODES} values, aliases written out")

@@ -363,6 +363,11 @@ class Running:
         except StationError as error:
             self._recording.event(Event("reload_refused", Severity.WARNING, str(error)))
             raise
+        except Exception as error:  # a defect of ours; the station goes on as it was all the same
+            log.exception("the reload met a defect")
+            detail = f"internal error: {type(error).__name__}: {error}"
+            self._recording.event(Event("reload_refused", Severity.ALARM, detail))
+            raise ConfigurationError(detail) from error
         finally:
             self.manager.ready(self._status())
         return done

@@ -109,10 +109,10 @@ class PageStation:
         self.address = ADDRESS.findall(self.log)[-1]
         wait_until(lambda: self.get("/livez").status_code == 200, "the page answers")
 
-    def reload(self) -> None:
-        """Let it read its settings again (SIGHUP)."""
+    def reload(self, content: bytes | None = None) -> None:
+        """Let it read its settings again (SIGHUP), or this content in their place."""
         assert self._process is not None
-        self._config.write_text(yaml.safe_dump(self.settings))
+        self._config.write_bytes(content or yaml.safe_dump(self.settings).encode())
         self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> int:

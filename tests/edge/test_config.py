@@ -116,6 +116,18 @@ def test_a_wrong_key_is_told_with_line_key_and_what_is_allowed(
         assert part in str(raised.value)
 
 
+# 11 kB that would be ten thousand million values, written out.
+ALIAS_BOMB = (
+    b"a: &a ["
+    + b"1," * 100
+    + b"1]\n"
+    + b"".join(
+        b"%c: &%c [" % (name, name) + b",".join([b"*%c" % (name - 1)] * 100) + b"]\n"
+        for name in b"bcdef"
+    )
+)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -124,8 +136,17 @@ def test_a_wrong_key_is_told_with_line_key_and_what_is_allowed(
         (b"- a\n- b\n", "sections"),
         (b"just text\n", "sections"),
         (b"camera: {uri: x}\ncamera: {uri: y}\n", "line 2: 'camera' is given twice"),
-        (b"camera: &a\n  uri: *a\n", "too deep"),
-        (b"camera: {uri: !!python/object:os.system x}\n", "not valid YAML"),
+        (b"camera: &a\n  uri: *a\n", "line 2: nothing before is called &a"),
+        (b"camera: {uri: !!python/object:os.system x}\n", "line 1: the tag .* is not taken"),
+        (b"drift: {enabled: !!bool maybe}\n", "line 1: the tag .* is not taken"),
+        (b"drift:\n  enabled: !!int ''\n", "line 2: the tag .* is not taken"),
+        (b"camera: ! x\n", "line 1: the tag '!' is not taken"),
+        (b"a: " + b"[" * 50_000, "line 1: nested too deep"),
+        (b"{a: " * 50_000, "line 1: nested too deep"),
+        (ALIAS_BOMB, "line 2: more than 10000 values"),
+        (b"a: &a [1]\nb: &b [*a]\nc: &c [*b]\nd: [[[[[[*c]]]]]]\n", "line 4: nested too deep"),
+        (b"a: 2026-13-01\n", "line 1: month must be in 1..12"),
+        (b"a: 2026-11-28T10:00:00+99:00\n", "line 1: "),
         (b"camera: \xff\xfe\n", "UTF-8"),
         (b"camera: \x00\n", "not valid YAML"),
         (b"? [a, b]\n: c\n", "plain word"),

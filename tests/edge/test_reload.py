@@ -5,14 +5,27 @@ from functools import partial
 from pathlib import Path
 
 from tests.edge.page_station import PageStation, wait_until
+from tests.edge.test_config import ALIAS_BOMB
 from tests.small_bundle import write_bundle, write_pictures
 
 TIMES = 20
+BROKEN = (
+    b"drift: {enabled: !!bool maybe}\n",
+    b"drift: {enabled: !!int ''}\n",
+    b"a: " + b"[" * 100_000,
+    ALIAS_BOMB,
+    b"a: 2026-13-01\n",
+    b"\x00\xff",
+)
 PACKAGES = Path(__file__).parents[2]
 
 
 def reloaded(station: PageStation, times: int) -> bool:
     return station.log.count("reloaded: ") == times
+
+
+def refused(station: PageStation, times: int) -> bool:
+    return station.log.count("not reloaded") == times
 
 
 def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_the_page(
@@ -41,6 +54,23 @@ def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_
         assert station.stop() == 0
 
     assert station.log.count("decision_changed: ") == TIMES // 2 + TIMES
+
+
+def test_no_settings_file_ends_a_running_station_however_broken_it_is(
+    tmp_path: Path, bundle: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    with PageStation(tmp_path, camera, bundle) as station:
+        for number, content in enumerate(BROKEN, 1):
+            station.reload(content)
+            wait_until(partial(refused, station, number), repr(content[:30]))
+        seen = station.parts(most=1)[0]["seq"]
+        wait_until(lambda: station.parts(most=1)[0]["seq"] > seen + 2, "it still inspects")
+
+        assert station.stop() == 0
+
+    assert "defect" not in station.log
 
 
 def test_nothing_but_one_function_makes_a_core() -> None:
