@@ -122,7 +122,9 @@ class _Reader:
 
 
 def _fault(path: Path, where: yaml.Node | yaml.Event, message: str) -> ConfigurationUnreadable:
-    return ConfigurationUnreadable(f"{path}, line {where.start_mark.line + 1}: {message}.")
+    mark = where.start_mark
+    place = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
+    return ConfigurationUnreadable(f"{place}: {message}.")
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ def _check_shape(path: Path, text: str) -> None:
             if event.anchor not in anchored:
                 raise _fault(path, event, f"nothing before is called &{event.anchor}")
             done = anchored[event.anchor]
-        elif isinstance(event, yaml.NodeEvent):
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             if event.tag is not None:
                 raise _fault(path, event, f"the tag {event.tag!r} is not taken here; leave it out")
             extent = _Extent(event.anchor)
