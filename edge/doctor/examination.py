@@ -14,6 +14,8 @@ from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_me
 from edge.doctor.programs import named, running_stations
 from edge.doctor.station import broker_finding, clock_finding, disk_findings, model_findings
 from edge.frame import Frame
+from edge.messaging.announcements import Meta
+from edge.station.reports import meta
 
 # A driver that has not returned by then will not: opening, two tests, two closings.
 CAMERA_LIMIT_S = 90.0
@@ -83,9 +85,15 @@ def examination(
     else:
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
     if settings is not None and settings.mqtt is not None:
-        yield broker_finding(settings.mqtt)
+        yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
         yield not_seen("broker", "none was named; verdicts go to standard output")
+
+
+def _meta_like(settings: Settings) -> Meta:
+    """Return what the station will say of itself, but for the model's and the journal's ids."""
+    model = {"name": Path(settings.model.path).stem, "version": "1", "sha256": "0" * 64}
+    return meta(settings, False, model, "0" * 36)
 
 
 def _camera(

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.config import MqttSettings, Settings
 from edge.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
-from edge.doctor.finding import Finding, advice, fault, good, not_seen
+from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
 from edge.frame import Frame
@@ -19,9 +18,21 @@ from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_pictures, self_test
 from edge.inspection.thresholding import Reason
 from edge.manifest import Bundle, load_bundle
+from edge.messaging.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.messaging.clock_sync import ClockSource, ClockSync, clock_sync
 from edge.messaging.connection import Broker, Connection, ConnectionRefused, WakeUp
+from edge.messaging.dialing import Dialer
+from edge.messaging.reason_codes import (
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    Packet,
+    meaning_of,
+    told,
+)
+from edge.messaging.text import to_json
 from edge.messaging.tls import tls_of
+from edge.messaging.topics import StationTopic
+from edge.messaging.verdict import LONGEST_PAYLOAD_BYTES
 from edge.station.inspectors import inspectors_of, run_plan
 from edge.station.records import journal_folder_seen_from
 
@@ -31,6 +42,9 @@ LATENCY_LIMIT_S = 3.0
 MOST_OF_DEADLINE = 0.5
 # Beyond it the order of events on two stations cannot be told any more.
 MOST_CLOCK_ERROR_MS = 500.0
+SUBSCRIBED_LIMIT_S = 5.0
+# With topic and properties around it.
+LARGEST_VERDICT_BYTES = LONGEST_PAYLOAD_BYTES + 512
 UNSUITABLE = (Reason.FRAME_INCOMPLETE, Reason.MODEL_ERROR)
 
 
@@ -62,16 +76,18 @@ def disk_findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         yield disk_finding("overlays' disk", Path(settings.save.folder))
 
 
-def broker_finding(mqtt: MqttSettings) -> Finding:
-    """Connect once and hang up in order, under a name of the doctor's own and without a will.
+def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
+    """Connect as the station does, and hang up in order: the will is not said.
 
-    The station's own name would end the station's connection.
+    Under a name of the doctor's own: the station's would end the station's connection.
+
+    Args:
+        meta: what the station says of itself, whose size is looked at.
     """
     subject = "broker"
     if waits_for_credentials(mqtt.password_file, mqtt.key_file):
         found = f"{mqtt.url}: systemd gives its password or key to the service alone"
         return not_seen(subject, found, "systemctl status edge-run@NAME")
-    wake_up = WakeUp()
     try:
         password = (
             read_secret(Path(mqtt.password_file), PASSWORD_KEY) if mqtt.password_file else None
@@ -85,27 +101,55 @@ def broker_finding(mqtt: MqttSettings) -> Finding:
             password=lambda: password,
             tls=tls,
         )
+        dialer = Dialer(broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
         began_s = time.monotonic()
-        try:
-            version = "5"
-            connection = _connected(broker, MQTTProtocolVersion.MQTTv5, wake_up)
-        except ConnectionRefused as refused:
-            if not (refused.version_refused or refused.unanswered):
-                raise
-            version = "3.1.1"
-            connection = _connected(broker, MQTTProtocolVersion.MQTTv311, wake_up)
+        connection = dialer.reach()
         took_ms = (time.monotonic() - began_s) * 1e3
-        connection.disconnect()
+        until_s = time.monotonic() + SUBSCRIBED_LIMIT_S
+        while connection.subscribed is None and not connection.closed:
+            if time.monotonic() > until_s:
+                break
+            connection.turn(until_s - time.monotonic())
+        lacking = [*_lacking(connection, dialer, mqtt.topic, meta)]
+        if not connection.closed:
+            connection.disconnect()
     except (ConnectionRefused, StationError) as error:
         return fault(subject, str(error), "")
     who = f" as {mqtt.username}" if mqtt.username else ""
     secured = "" if tls else ", not encrypted"
-    found = f"{mqtt.url}{who}: MQTT {version}, accepted after {took_ms:.0f} ms{secured}"
-    return good(subject, found)
+    found = f"{mqtt.url}{who}: MQTT {connection.version}, accepted after {took_ms:.0f} ms{secured}"
+    if not lacking:
+        return good(subject, found)
+    grade = max((one.grade for one in lacking), key=[Grade.ADVICE, Grade.FAULT].index)
+    whole = "; ".join((found, *(one.found for one in lacking)))
+    return Finding(subject, grade, whole, "; ".join(one.advice for one in lacking if one.advice))
 
 
-def _connected(broker: Broker, version: MQTTProtocolVersion, wake_up: WakeUp) -> Connection:
-    return Connection(broker, version, None, "", wake_up, lambda: False)
+def _lacking(
+    connection: Connection, dialer: Dialer, topic: StationTopic, meta: Meta
+) -> Iterator[Finding]:
+    """Yield what this broker does not take of what the station has to say."""
+    if connection.reason is not None:
+        yield fault("", told(connection.reason, Packet.DISCONNECT), "")
+    refused = [reason for reason in connection.subscribed or () if reason.is_failure]
+    if refused:
+        found = f"commands will not arrive: {told(refused[0], Packet.SUBACK)}"
+        yield advice("", found, "")
+    limits = connection.limits
+    if not connection.takes_qos_1 or not dialer.learned.will_qos:
+        yield fault("", str(meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)), "")
+    if not (limits.retain_available and dialer.learned.will_retain):
+        yield advice("", str(meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)), "")
+    largest = limits.largest_packet_bytes
+    if largest is not None and largest < LARGEST_VERDICT_BYTES:
+        content = to_json(meta_payloads(meta, topic, dialer.session)[0]).encode()
+        size = connection.packet_bytes(topic.meta, content, META_SCHEMA)
+        told_short = f" and meta, {size} bytes, is said shortened" if size > largest else ""
+        found = (
+            f"it takes packets of {largest} bytes: verdicts may have {LARGEST_VERDICT_BYTES}, "
+            f"then regions are left out, or they are dead letters{told_short}"
+        )
+        yield advice("", found, f"raise max_packet_size at the broker to {LARGEST_VERDICT_BYTES}")
 
 
 def model_findings(settings: Settings, tuning: Path, frame: Frame | None) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from edge.listen.numbers import Numbers
 from edge.listen.repair import GiveUp, Repair
 from edge.listen.store import Arrived, JournalNote, Store
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
-from edge.messaging.publisher import SESSION_TAKEN_OVER
+from edge.messaging.reason_codes import SESSION_TAKEN_OVER
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.tls import tls_of
 from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic

@@ -88,9 +88,11 @@ class Handshake:
     seq: int | None = None
 
 
-def meta_payload(meta: Meta, topic: StationTopic, session: str) -> dict[str, Any]:
-    """Build the ``meta/1`` payload (``schemas/meta-1.json``)."""
-    return {
+def meta_payloads(
+    meta: Meta, topic: StationTopic, session: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the ``meta/1`` payload (``schemas/meta-1.json``), and the one without lists."""
+    whole = {
         "schema": META_SCHEMA,
         "session": session,
         "station": topic.name,
@@ -111,6 +113,7 @@ def meta_payload(meta: Meta, topic: StationTopic, session: str) -> dict[str, Any
         "schemas": "urn:inspection-station:schema",
         "units": {"_ms": "milliseconds", "_s": "seconds", "_ns": "nanoseconds", "_px": "pixels"},
     }
+    return whole, {**whole, "topics": {}, "units": {}}
 
 
 def last_payload(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,9 +125,11 @@ def last_payload(verdict: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def metrics_payload(metrics: Metrics, session: str, utc_ns: int) -> dict[str, Any]:
-    """Build the ``metrics/1`` payload (``schemas/metrics-1.json``)."""
-    return {
+def metrics_payloads(
+    metrics: Metrics, session: str, utc_ns: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the ``metrics/1`` payload (``schemas/metrics-1.json``), and the one of counters."""
+    whole = {
         "schema": METRICS_SCHEMA,
         "session": session,
         "utc": utc_text(utc_ns),
@@ -132,6 +137,7 @@ def metrics_payload(metrics: Metrics, session: str, utc_ns: int) -> dict[str, An
         "gauges": dict(metrics.gauges),
         "latency_ms": {stage: dict(values) for stage, values in metrics.latency_ms.items()},
     }
+    return whole, {**whole, "gauges": {}, "latency_ms": {}}
 
 
 def handshake_payload(handshake: Handshake, session: str) -> dict[str, Any]:

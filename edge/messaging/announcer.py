@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,9 @@ from edge.messaging import announcements as said
 from edge.messaging import state as states
 from edge.messaging.announcements import Handshake, Meta, Metrics
 from edge.messaging.connection import Connection
-from edge.messaging.control import RESPONSE_SCHEMA, Answer, answer_payload
+from edge.messaging.control import RESPONSE_SCHEMA, Answer, answer_payloads
 from edge.messaging.delivery import Intervals
-from edge.messaging.state import Condition, State, StationReport, state_payload
+from edge.messaging.state import Condition, State, StationReport, state_payloads
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.topics import StationTopic
 
@@ -24,15 +24,17 @@ log = logging.getLogger(__name__)
 
 # Hand-shakes and answers that may wait for the broker to take them.
 MOST_WAITING = 256
+# The state's reason where something is said shortened, or left out, for its size.
+PACKET_LIMIT = "broker_packet_limit"
 
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """A message that waits for the connection; its payload needs the session."""
+    """A message that waits for the connection; its forms, longest first, need the session."""
 
     topic: str
     schema: str
-    payload: Callable[[str], dict[str, Any]]
+    forms: Callable[[str], Sequence[dict[str, Any]]]
     correlation: bytes | None = None
 
 
@@ -90,6 +92,8 @@ class Announcer:
         self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
         self._last_said: bytes | None = None
         self._report_missing = False
+        self._limited: set[str] = set()
+        self._limits_told: set[tuple[str, str]] = set()
         self._due_s = {"state": 0.0, "metrics": 0.0, "last": 0.0}
 
     def become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
@@ -117,7 +121,7 @@ class Announcer:
             _Outgoing(
                 self._topic.handshake,
                 said.HANDSHAKE_SCHEMA,
-                lambda session: said.handshake_payload(handshake, session),
+                lambda session: (said.handshake_payload(handshake, session),),
             )
         )
 
@@ -127,7 +131,7 @@ class Announcer:
         topic = request.response_topic or self._topic.response(request.name)
         self._put(
             _Outgoing(
-                topic, RESPONSE_SCHEMA, lambda _session: answer_payload(answer), request.correlation
+                topic, RESPONSE_SCHEMA, lambda _: answer_payloads(answer), request.correlation
             )
         )
 
@@ -136,6 +140,7 @@ class Announcer:
         self._session = session
         self._due_s = dict.fromkeys(self._due_s, 0.0)
         self._state_said = None
+        self._limited.clear()
         with self._changing:
             self._meta_due = self._connected = True
 
@@ -147,41 +152,55 @@ class Announcer:
             self._waiting.clear()  # a hand-shake that comes later than its part misleads
 
     def announce(self, connection: Connection, seen: Seen) -> None:
-        """Say what is due: meta, state, then what waits, then what is said from time to time."""
+        """Say what is due and the broker has room for: meta, state, what waits, the rest."""
         now_s = time.monotonic()
+        room = connection.room > 0
         with self._changing:
-            meta, meta_due, self._meta_due = self._meta, self._meta_due, False
-            report_changed, self._report_changed = self._report_changed, False
-            state = _with_hints(self._state, seen.hints)
+            meta, meta_due = self._meta, self._meta_due and room
+            self._meta_due = self._meta_due and not meta_due
         if meta_due:
-            content = said.meta_payload(meta, self._topic, self._session)
-            self._publish(connection, self._topic.meta, content, said.META_SCHEMA, retain=True)
+            forms = said.meta_payloads(meta, self._topic, self._session)
+            self._publish(connection, self._topic.meta, forms, said.META_SCHEMA, retain=True)
+        if connection.room > 0:
+            self._say_state_if_due(connection, seen.hints, now_s)
+        self._say_waiting(connection)
+        if now_s >= self._due_s["metrics"] and connection.room > 0:
+            self._due_s["metrics"] = now_s + self._intervals.metrics_s
+            self._publish_metrics(connection, seen)
+        newest = seen.newest_verdict
+        due = newest is not self._last_said and now_s >= self._due_s["last"]
+        if newest is not None and due and connection.room > 0:
+            self._due_s["last"] = now_s + self._intervals.last_s
+            self._last_said = newest
+            forms = (said.last_payload(json.loads(newest)),)
+            self._publish(connection, self._topic.last, forms, said.LAST_SCHEMA, 0, True)
+
+    def say_goodbye(self, connection: Connection) -> int | None:
+        """Say the last state, without hints; return the message's id, None if it is too large."""
+        with self._changing:
+            state = self._state
+        return self._publish_state(connection, state)
+
+    def wait_s(self, connection: Connection) -> float:
+        """Return how long nothing is due by time."""
+        if connection.room <= 0:  # an acknowledgement ends the wait
+            return self._intervals.state_s
+        due_s = min(self._due_s["state"], self._due_s["metrics"])
+        return max(due_s - time.monotonic(), 0.0)
+
+    def _say_state_if_due(
+        self, connection: Connection, hints: tuple[str, ...], now_s: float
+    ) -> None:
+        if self._limited:
+            hints = tuple(dict.fromkeys((*hints, PACKET_LIMIT)))
+        with self._changing:
+            report_changed, self._report_changed = self._report_changed, False
+            state = _with_hints(self._state, hints)
         key = (state.condition, state.reasons, state.since_utc)
         if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
             self._publish_state(connection, state)
             self._state_said = key
             self._due_s["state"] = now_s + self._intervals.state_s
-        self._say_waiting(connection)
-        if now_s >= self._due_s["metrics"]:
-            self._due_s["metrics"] = now_s + self._intervals.metrics_s
-            self._publish_metrics(connection, seen)
-        newest = seen.newest_verdict
-        if newest is not None and newest is not self._last_said and now_s >= self._due_s["last"]:
-            self._due_s["last"] = now_s + self._intervals.last_s
-            self._last_said = newest
-            content = said.last_payload(json.loads(newest))
-            self._publish(connection, self._topic.last, content, said.LAST_SCHEMA, 0, True)
-
-    def say_goodbye(self, connection: Connection) -> int:
-        """Say the last state, without hints; return the message's id."""
-        with self._changing:
-            state = self._state
-        return self._publish_state(connection, state)
-
-    def wait_s(self) -> float:
-        """Return how long nothing is due by time."""
-        due_s = min(self._due_s["state"], self._due_s["metrics"])
-        return max(due_s - time.monotonic(), 0.0)
 
     def _put(self, message: _Outgoing) -> None:
         with self._changing:
@@ -196,14 +215,17 @@ class Announcer:
                 if not self._waiting:
                     return
                 message = self._waiting.popleft()
-            content = to_json(message.payload(self._session)).encode()
-            connection.publish(
-                message.topic, content, message.schema, correlation=message.correlation
+            self._publish(
+                connection,
+                message.topic,
+                message.forms(self._session),
+                message.schema,
+                correlation=message.correlation,
             )
 
-    def _publish_state(self, connection: Connection, state: State) -> int:
-        content = state_payload(state, self._session, self._reported())
-        return self._publish(connection, self._topic.state, content, states.SCHEMA, retain=True)
+    def _publish_state(self, connection: Connection, state: State) -> int | None:
+        forms = state_payloads(state, self._session, self._reported())
+        return self._publish(connection, self._topic.state, forms, states.SCHEMA, retain=True)
 
     def _reported(self) -> StationReport:
         """Return what the station measures; nothing while its disk does not let it look."""
@@ -224,19 +246,44 @@ class Announcer:
             counters={**metrics.counters, **seen.counters, "mqtt_not_said": self._not_said},
             gauges={**metrics.gauges, **seen.gauges},
         )
-        content = said.metrics_payload(whole, self._session, self._utc_ns())
-        self._publish(connection, self._topic.metrics, content, said.METRICS_SCHEMA, qos=0)
+        forms = said.metrics_payloads(whole, self._session, self._utc_ns())
+        self._publish(connection, self._topic.metrics, forms, said.METRICS_SCHEMA, qos=0)
 
     def _publish(
         self,
         connection: Connection,
         topic: str,
-        content: dict[str, Any],
+        forms: Sequence[dict[str, Any]],
         schema: str,
         qos: int = 1,
         retain: bool = False,
-    ) -> int:
-        return connection.publish(topic, to_json(content).encode(), schema, qos, retain)
+        correlation: bytes | None = None,
+    ) -> int | None:
+        """Say the longest form that the broker takes and return its id; None where it takes none.
+
+        Over a careful connection all is acknowledged: what ends it must be found.
+        """
+        for number, form in enumerate(forms):
+            content = to_json(form).encode()
+            if not connection.excess_bytes(topic, content, schema, correlation):
+                if number:
+                    self._note_limited(topic, "said shortened")
+                qos = 1 if connection.careful else qos
+                return connection.publish(topic, content, schema, qos, retain, correlation)
+        self._note_limited(topic, "left out")
+        with self._changing:
+            self._not_said += 1
+        return None
+
+    def _note_limited(self, topic: str, how: str) -> None:
+        self._limited.add(topic)
+        if (topic, how) not in self._limits_told:
+            self._limits_told.add((topic, how))
+            log.warning(
+                "messages on %s are larger than the broker takes and are %s. Raise the broker's "
+                "limit on the size of packets (mosquitto: max_packet_size).",
+                *(topic, how),
+            )
 
 
 def _with_hints(state: State, hints: tuple[str, ...]) -> State:

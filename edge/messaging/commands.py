@@ -309,6 +309,8 @@ _PARSERS: dict[str, Callable[[Request, bytes], Command]] = {
     "selftest": _selftest,
 }
 
+COMMAND_NAMES = tuple(sorted(_PARSERS))
+
 
 def _particulars(command: Command) -> dict[str, Datum]:
     if isinstance(command, Resend):

@@ -5,6 +5,7 @@ No paho callback runs in another thread, so no lock is ever held around paho.
 
 import logging
 import os
+import re
 import select
 import socket
 import ssl
@@ -22,32 +23,46 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import MQTTException, Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.messaging.broker_limits import BrokerLimits, LearnedLimits, announced_limits
+from edge.messaging.reason_codes import (
+    UNSUPPORTED_VERSION,
+    WILDCARDS_NOT_SUPPORTED,
+    Packet,
+    tls_alert_meaning,
+    tls_meaning,
+    told,
+)
+
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10
 CONNACK_LIMIT_S = 10.0
 # Commands are far smaller; what is larger the broker keeps to itself, so it costs no memory here.
 LARGEST_INCOMING_BYTES = 65_536
-MOST_IN_FLIGHT = 65_535  # MQTT's own limit, where the broker names none
+# Of what was sent last and is not known to have arrived, so much is remembered.
+MOST_UNANSWERED = 256
 # User properties in which a sender of commands may say who it is.
 SENDER_PROPERTIES = ("user", "client")
+_TLS_ALERT = re.compile(r"\[SSL: (\w+)\]")
 
 
 class ConnectionRefused(Exception):
     """This attempt to connect failed; the text names cause and next step.
 
     Attributes:
-        version_refused: the broker said that it does not speak this version.
+        code: of the CONNACK, in the numbers of MQTT 5; None without one.
         unanswered: connected, but no CONNACK came; old brokers hang up on versions they do not
             know without a word.
     """
 
-    def __init__(
-        self, message: str, version_refused: bool = False, unanswered: bool = False
-    ) -> None:
+    def __init__(self, message: str, code: int | None = None, unanswered: bool = False) -> None:
         super().__init__(message)
-        self.version_refused = version_refused
+        self.code = code
         self.unanswered = unanswered
+
+    @property
+    def version_refused(self) -> bool:
+        return self.code == UNSUPPORTED_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,31 @@ class Broker:
     username: str | None = None
     password: Callable[[], str | None] = lambda: None
     tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says on ``topic`` when a connection ends without a word."""
+
+    topic: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """What to listen to; ``named`` is the same without a pattern, for brokers that take none."""
+
+    patterns: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A packet that was sent, with no sign yet that the broker took it."""
+
+    mid: int
+    topic: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +154,27 @@ class Connection:
         reason: why the broker ended it, where it said so.
         acks: message id and reason code of each PUBACK, for the owner to take.
         incoming: what arrived, for the owner to take.
-        largest_bytes: the largest packet the broker takes; None where it does not say.
+        limits: what the broker announced that it takes.
+        subscribed: what the broker said to the subscriptions; None before it did.
+        careful: one message at a time, so that it can be told which one ends the connection.
     """
 
     def __init__(
         self,
         broker: Broker,
         version: MQTTProtocolVersion,
-        will_topic: str | None,
-        will: str,
+        will: Will | None,
         wake_up: WakeUp,
         stopping: Callable[[], bool],
-        subscriptions: Sequence[str] = (),
+        subscriptions: Subscriptions = Subscriptions(),
+        learned: LearnedLimits | None = None,
+        careful: bool = False,
     ) -> None:
         """Connect, wait for the CONNACK and subscribe; a refused one is not a connection.
 
         Args:
-            will_topic: where the broker says ``will`` when this ends without a word; None for a
-                connection whose end is nobody's business.
+            will: None for a connection whose end is nobody's business.
+            learned: of earlier connections to this broker; what this one teaches is added.
 
         Raises:
             ConnectionRefused: not reachable, no answer, or refused.
@@ -140,16 +183,24 @@ class Connection:
         self.reason: ReasonCode | None = None
         self.acks: deque[tuple[int, ReasonCode | None]] = deque()
         self.incoming: deque[Incoming] = deque()
-        self.largest_bytes: int | None = None
-        self._most_in_flight = MOST_IN_FLIGHT
+        self.limits = BrokerLimits()
+        self.subscribed: Sequence[ReasonCode] | None = None
+        self.careful = careful
+        self._learned = LearnedLimits() if learned is None else learned
         self._in_flight: set[int] = set()
+        self._unanswered: deque[Unanswered] = deque(maxlen=MOST_UNANSWERED)
         self._connack: ReasonCode | None = None
+        self._protocol_broken = False
+        self._tls_alert = ""
+        self._subscriptions = subscriptions
         self._is_5 = version is MQTTProtocolVersion.MQTTv5
         self._by_schema: dict[str, tuple[Properties, int]] = {}
         self._wake_up = wake_up
         self._client = self._new_client(broker, version)
-        if will_topic is not None:
-            self._client.will_set(will_topic, will, qos=1, retain=True)
+        if will is not None:
+            self._client.will_set(
+                will.topic, will.payload, self._learned.will_qos, self._learned.will_retain
+            )
         address = f"{broker.host}:{broker.port}"
         try:
             self._client.connect(
@@ -157,9 +208,7 @@ class Connection:
             )
         except ssl.SSLError as error:
             raise ConnectionRefused(
-                f"TLS with the broker at {address} failed ({error.reason or error}). "
-                "Check mqtt.ca_file, the name in the broker's certificate, and "
-                "mqtt.certificate_file where the broker asks for one."
+                f"TLS with the broker at {address} failed, {tls_meaning(error)}"
             ) from error
         except (OSError, ValueError) as error:
             raise ConnectionRefused(
@@ -167,24 +216,48 @@ class Connection:
                 "Check that it runs, its address and the firewall."
             ) from error
         self._wait_for_connack(address, stopping)
-        if subscriptions:
-            self._client.subscribe([(topic, 1) for topic in subscriptions])
+        self._client.on_log = None
+        self._subscribe()
+
+    @property
+    def version(self) -> str:
+        return "5" if self._is_5 else "3.1.1"
 
     @property
     def room(self) -> int:
         """Messages at QoS 1 that the broker takes before it acknowledges one."""
-        return self._most_in_flight - len(self._in_flight)
+        most = 1 if self.careful else self.limits.receive_maximum
+        return most - len(self._in_flight)
+
+    @property
+    def takes_qos_1(self) -> bool:
+        return self.limits.maximum_qos > 0
+
+    @property
+    def sole_unanswered(self) -> Unanswered | None:
+        """The one packet of which it is not known that the broker took it; None of many."""
+        return self._unanswered[0] if len(self._unanswered) == 1 else None
+
+    def owes(self, mid: int) -> bool:
+        """Tell whether the broker has not acknowledged this message yet."""
+        return mid in self._in_flight
 
     def publish(
         self,
         topic: str,
-        content: bytes | str,
+        content: bytes,
         schema: str,
         qos: int = 1,
         retain: bool = False,
         correlation: bytes | None = None,
     ) -> int:
-        """Send a message and return its id, which ``acks`` will name when QoS is 1."""
+        """Send a message and return its id, which ``acks`` will name when QoS is 1.
+
+        A broker that takes no QoS 1, or keeps nothing, gets it without.
+        """
+        size = self.packet_bytes(topic, content, schema, correlation)
+        qos = min(qos, self.limits.maximum_qos)
+        retain = retain and self.limits.retain_available
         properties = None
         if self._is_5:
             properties = (
@@ -195,13 +268,27 @@ class Connection:
         mid = self._client.publish(topic, content, qos, retain, properties).mid
         if qos:
             self._in_flight.add(mid)
+        self._unanswered.append(Unanswered(mid, topic, size))
         return mid
 
-    def packet_bytes(self, topic: str, content: bytes, schema: str) -> int:
+    def excess_bytes(
+        self, topic: str, content: bytes, schema: str, correlation: bytes | None = None
+    ) -> int:
+        """Return by how much the packet of ``publish`` is larger than the broker takes, or 0."""
+        known = (self.limits.largest_packet_bytes, self._learned.largest_bytes.get(topic))
+        largest = min((limit for limit in known if limit is not None), default=None)
+        if largest is None:
+            return 0
+        return max(self.packet_bytes(topic, content, schema, correlation) - largest, 0)
+
+    def packet_bytes(
+        self, topic: str, content: bytes, schema: str, correlation: bytes | None = None
+    ) -> int:
         """Return how large the packet of ``publish`` at QoS 1 is."""
         remaining = 2 + len(topic.encode()) + 2 + len(content)
         if self._is_5:
             remaining += self._of_schema(schema)[1]
+            remaining += 0 if correlation is None else 3 + len(correlation)
         return 1 + sum(remaining >= limit for limit in (0, 128, 16_384, 2_097_152)) + remaining
 
     def turn(self, timeout_s: float) -> None:
@@ -266,9 +353,12 @@ class Connection:
         client.on_connect = lambda _c, _u, _f, reason, properties: self._note_connack(
             reason, properties
         )
-        client.on_disconnect = lambda _c, _u, _f, reason, _p: self._note_end(reason)
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._note_end(
+            reason, flags.is_disconnect_packet_from_server
+        )
         client.on_publish = lambda _c, _u, mid, reason, _p: self._note_ack(mid, reason)
-        client.on_subscribe = lambda _c, _u, _m, reasons, _p: _check_subscriptions(reasons)
+        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._note_suback(reasons)
+        client.on_log = lambda _c, _u, _level, text: self._note_log(text)
         client.on_message = lambda _c, _u, message: self._note_message(message)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password())
@@ -291,19 +381,57 @@ class Connection:
             self.turn(deadline - time.monotonic())
         if self._connack is None:
             self.hang_up()
-            raise ConnectionRefused(
-                f"the broker at {address} did not answer the CONNECT. Check that it is an MQTT "
-                "broker, whether mqtt:// or mqtts:// is right, and that it trusts "
-                "mqtt.certificate_file where it asks for one.",
-                unanswered=True,
-            )
+            raise self._unanswered_connect(address)
         if self._connack.is_failure:
             self.hang_up()
             raise ConnectionRefused(
-                f"the broker at {address} refuses this station ({self._connack}). "
-                "Check mqtt.username, mqtt.password_file and the broker's access rules.",
-                version_refused=self._connack.getName() == "Unsupported protocol version",
+                f"the broker at {address} refuses this station. "
+                f"{told(self._connack, Packet.CONNACK)}",
+                self._connack.value,
             )
+
+    def _unanswered_connect(self, address: str) -> ConnectionRefused:
+        if self._tls_alert:
+            meaning = tls_alert_meaning(self._tls_alert)
+            return ConnectionRefused(f"TLS with the broker at {address} failed, {meaning}")
+        if self._protocol_broken and not self._is_5:  # paho keeps return code 1 to itself
+            return ConnectionRefused(
+                f"the broker at {address} refuses this station. "
+                f"{told(UNSUPPORTED_VERSION, Packet.CONNACK)}",
+                UNSUPPORTED_VERSION,
+            )
+        return ConnectionRefused(
+            f"the broker at {address} did not answer the CONNECT. Check that it is an MQTT "
+            "broker, whether mqtt:// or mqtts:// is right, and that it trusts "
+            "mqtt.certificate_file where it asks for one.",
+            unanswered=True,
+        )
+
+    def _subscribe(self) -> None:
+        known = self.limits.wildcards_available and self._learned.wildcards_available
+        topics = self._subscriptions.patterns if known else self._subscriptions.named
+        if topics:
+            self._client.subscribe([(topic, min(1, self.limits.maximum_qos)) for topic in topics])
+
+    def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
+        refused = [reason for reason in reasons if reason.is_failure]
+        self.subscribed = reasons
+        known = self._learned.wildcards_available
+        if known and any(reason.value == WILDCARDS_NOT_SUPPORTED for reason in refused):
+            self._learned.wildcards_available = False
+            self._subscribe()
+        elif refused:
+            log.warning(
+                "the broker does not let this station listen to its own trigger, ack and cmd "
+                "topics; commands will not arrive. %s",
+                told(refused[0], Packet.SUBACK),
+            )
+
+    def _note_log(self, text: str) -> None:
+        """Keep the alert of TLS that paho only logs: the broker refuses our certificate."""
+        found = _TLS_ALERT.search(text)
+        if found:
+            self._tls_alert = found.group(1)
 
     def _of_schema(self, schema: str) -> tuple[Properties, int]:
         if schema not in self._by_schema:
@@ -313,18 +441,27 @@ class Connection:
 
     def _note_connack(self, reason: ReasonCode, properties: Properties | None) -> None:
         self._connack = reason
-        self.largest_bytes = getattr(properties, "MaximumPacketSize", None)
-        self._most_in_flight = getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT)
+        self.limits = announced_limits(properties if self._is_5 else None)
 
-    def _note_end(self, reason: ReasonCode) -> None:
-        if not self.closed:  # paho calls again for the socket after a DISCONNECT
-            self.closed = True
-            self.reason = reason
+    def _note_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
+        if self.closed:  # paho calls again for the socket after a DISCONNECT
+            return
+        self.closed = True
+        if not said_by_broker:
+            self._protocol_broken = reason.getName() == "Protocol error"
+            return
+        self.reason = reason
+        if reason.value == WILDCARDS_NOT_SUPPORTED:
+            self._learned.wildcards_available = False
 
     def _note_ack(self, mid: int, reason: ReasonCode | None) -> None:
-        if mid in self._in_flight:  # paho calls for QoS 0 too
-            self._in_flight.remove(mid)
-            self.acks.append((mid, reason))
+        if mid not in self._in_flight:  # paho calls for QoS 0 too
+            return
+        self._in_flight.remove(mid)
+        self.acks.append((mid, reason))
+        # A broker reads in order: what was sent before this one has arrived, too.
+        while any(one.mid == mid for one in self._unanswered):
+            self._unanswered.popleft()
 
     def _note_message(self, message: paho.MQTTMessage) -> None:
         try:
@@ -363,14 +500,6 @@ def _send_at_once(opened: object) -> None:
     """Switch Nagle's algorithm off: it would hold verdicts back for a round trip."""
     with suppress(OSError):
         cast(Any, opened).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _check_subscriptions(reasons: Sequence[ReasonCode]) -> None:
-    if any(reason.is_failure for reason in reasons):
-        log.warning(
-            "the broker does not let this station listen to its own trigger, ack and cmd topics; "
-            "commands will not arrive. Check the broker's access rules."
-        )
 
 
 def _cause(error: Exception) -> str:

@@ -134,9 +134,9 @@ class Answer:
     data: Mapping[str, Datum] = field(default_factory=dict)
 
 
-def answer_payload(answer: Answer) -> dict[str, Any]:
-    """Build the ``response/1`` payload (``schemas/response-1.json``)."""
-    return {
+def answer_payloads(answer: Answer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the ``response/1`` payload (``schemas/response-1.json``), and the one without words."""
+    whole = {
         "schema": RESPONSE_SCHEMA,
         "command": answer.request.name,
         "status": answer.status.value,
@@ -144,6 +144,7 @@ def answer_payload(answer: Answer) -> dict[str, Any]:
         "detail": answer.detail,
         "data": dict(answer.data),
     }
+    return whole, {**whole, "detail": "", "data": {}}
 
 
 class ControlMessages:

@@ -6,7 +6,17 @@ from uuid import uuid4
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge.messaging.connection import Broker, Connection, ConnectionRefused, WakeUp
+from edge.messaging.broker_limits import LearnedLimits
+from edge.messaging.commands import COMMAND_NAMES
+from edge.messaging.connection import (
+    Broker,
+    Connection,
+    ConnectionRefused,
+    Subscriptions,
+    WakeUp,
+    Will,
+)
+from edge.messaging.reason_codes import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED
 from edge.messaging.state import will_payload
 from edge.messaging.text import to_json
 from edge.messaging.topics import StationTopic
@@ -24,6 +34,8 @@ class Dialer:
 
     Attributes:
         session: of the newest attempt; will and birth of a connection carry it.
+        learned: what the broker turned out to take.
+        careful: the next connection sends one message at a time.
     """
 
     def __init__(
@@ -40,6 +52,8 @@ class Dialer:
         stopping: ends the wait for an answer.
         """
         self.session = ""
+        self.learned = LearnedLimits()
+        self.careful = False
         self._broker = broker
         self._topic = topic
         self._url = url
@@ -47,35 +61,76 @@ class Dialer:
         self._stopping = stopping
         self._version = MQTTProtocolVersion.MQTTv5
         self._complaint = ""
+        self._told: set[str] = set()
 
     def connect(self) -> Connection | None:
         """Return a connection with a session of its own; None when there is none to be had."""
-        for version in dict.fromkeys((self._version, MQTTProtocolVersion.MQTTv311)):
-            self.session = str(uuid4())
+        try:
+            connection = self.reach()
+        except ConnectionRefused as error:
+            self.complain(f"{error} Inspection goes on, verdicts wait; trying again.")
+            return None
+        log.info("connected to %s with MQTT %s", self._url, connection.version)
+        self._complaint = ""
+        return connection
+
+    def reach(self) -> Connection:
+        """Connect with as much as the broker takes: version, will, quality of service.
+
+        Raises:
+            ConnectionRefused: not reachable, no answer, or refused.
+        """
+        while True:
             try:
-                connection = Connection(
-                    self._broker,
-                    version,
-                    self._topic.state,
-                    to_json(will_payload(self.session)),
-                    self._wake_up,
-                    self._stopping,
-                    self._topic.subscriptions,
-                )
+                return self._connect()
             except ConnectionRefused as error:
-                may_fall_back = version is MQTTProtocolVersion.MQTTv5
-                if may_fall_back and error.version_refused:
-                    log.info("%s does not speak MQTT 5; using 3.1.1", self._url)
-                    self._version = MQTTProtocolVersion.MQTTv311
-                elif not (may_fall_back and error.unanswered) or self._stopping():
-                    self.complain(f"{error} Inspection goes on, verdicts wait; trying again.")
-                    return None
-            else:
-                name = "5" if version is MQTTProtocolVersion.MQTTv5 else "3.1.1"
-                log.info("connected to %s with MQTT %s", self._url, name)
-                self._complaint = ""
-                return connection
-        return None
+                if self._stopping() or not self._fall_back(error):
+                    raise
+
+    def _connect(self) -> Connection:
+        self.session = str(uuid4())
+        try:
+            return self._attempt(self._version)
+        except ConnectionRefused as error:
+            # An old broker may hang up without a word, and a new one that is in trouble too.
+            if not error.unanswered or self._version is MQTTProtocolVersion.MQTTv311:
+                raise
+            if self._stopping():
+                raise
+        self.session = str(uuid4())
+        return self._attempt(MQTTProtocolVersion.MQTTv311)
+
+    def _attempt(self, version: MQTTProtocolVersion) -> Connection:
+        return Connection(
+            self._broker,
+            version,
+            Will(self._topic.state, to_json(will_payload(self.session))),
+            self._wake_up,
+            self._stopping,
+            station_subscriptions(self._topic),
+            self.learned,
+            self.careful,
+        )
+
+    def _fall_back(self, error: ConnectionRefused) -> bool:
+        """Give in to what the broker does not take; False where that is nothing of ours."""
+        learned = self.learned
+        if error.version_refused and self._version is MQTTProtocolVersion.MQTTv5:
+            log.info("%s does not speak MQTT 5; using 3.1.1", self._url)
+            self._version = MQTTProtocolVersion.MQTTv311
+        elif error.code == RETAIN_NOT_SUPPORTED and learned.will_retain:
+            learned.will_retain = False
+        elif error.code == QOS_NOT_SUPPORTED and learned.will_qos:
+            learned.will_qos = 0
+        else:
+            return False
+        return True
+
+    def tell_once(self, message: str) -> None:
+        """Log what this broker lacks once in the life of the process."""
+        if message not in self._told:
+            self._told.add(message)
+            log.warning("%s: %s", self._url, message)
 
     def complain(self, message: str) -> None:
         """Log a fault once, not at every attempt."""
@@ -84,10 +139,19 @@ class Dialer:
             log.warning("%s", message)
 
 
+def station_subscriptions(topic: StationTopic) -> Subscriptions:
+    """Return what a station listens to: its own topics alone, and not its own answers."""
+    named = (topic.trigger, topic.ack, *(topic.command(name) for name in COMMAND_NAMES))
+    return Subscriptions((topic.trigger, topic.ack, topic.command("+")), named)
+
+
 class Patience:
     """How long to wait before the next attempt: doubling, ±50 %, back to the start when it holds.
 
     The spread keeps the stations of a plant from coming back all at once.
+
+    Attributes:
+        short: connections in a row that ended soon.
     """
 
     def __init__(self, back_off_s: tuple[float, float], jitter: Callable[[], float]) -> None:
@@ -98,7 +162,7 @@ class Patience:
         self._shortest_s, self._longest_s = back_off_s
         self._jitter = jitter
         self._delay_s = self._shortest_s
-        self._short = 0
+        self.short = 0
 
     def delay_s(self) -> float:
         """Return the delay before the next attempt."""
@@ -114,9 +178,9 @@ class Patience:
         """
         if lasted_s > STABLE_S:
             self._delay_s = self._shortest_s
-            self._short = 0
+            self.short = 0
         else:
-            self._short += 1
+            self.short += 1
         if taken_over:
             self._delay_s = self._longest_s
-        return self._short == MOST_SHORT_CONNECTIONS
+        return self.short == MOST_SHORT_CONNECTIONS

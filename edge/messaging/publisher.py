@@ -4,19 +4,31 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSettings
 from edge.journal.records import JournalError
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
-from edge.messaging.announcer import Announcer, Seen
+from edge.messaging.announcer import PACKET_LIMIT, Announcer, Seen
 from edge.messaging.commands import Accepted, CommandGate, Refused
-from edge.messaging.connection import Broker, Connection, Incoming, WakeUp
+from edge.messaging.connection import Broker, Connection, Incoming, Unanswered, WakeUp
 from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend, Trigger
 from edge.messaging.delivery import Delivery, Intervals
-from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Dialer, Patience
+from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, STABLE_S, Dialer, Patience
 from edge.messaging.event import Event, Severity
+from edge.messaging.reason_codes import (
+    PACKET_TOO_LARGE,
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    SESSION_TAKEN_OVER,
+    Packet,
+    meaning_of,
+    told,
+)
 from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
 from edge.messaging.state import Condition, State, StationReport
 from edge.messaging.tls import tls_of
@@ -25,7 +37,6 @@ log = logging.getLogger(__name__)
 
 STOPPED_LIMIT_S = 2.0
 BACK_OFF_S = (1.0, 60.0)
-SESSION_TAKEN_OVER = 0x8E
 TAKEN_OVER_SHOWN_S = 600.0
 # Should a wake-up be missed, the journal is looked at so often all the same.
 LOOK_INTERVAL_S = 1.0
@@ -103,6 +114,8 @@ class MqttPublisher:
         )
         self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
         self._taken_over_s = float("-inf")
+        self._suspects: deque[Unanswered] = deque(maxlen=MOST_SHORT_CONNECTIONS)
+        self._lacks: tuple[str, ...] = ()
         self._look_due_s = 0.0
 
     def wake(self) -> None:
@@ -170,10 +183,11 @@ class MqttPublisher:
                     self._serve(connection)
                 finally:
                     connection.hang_up()
+                    lasted_s = time.monotonic() - began_s
+                    unstable = self._patience.ended(lasted_s, _taken_over(connection))
                     self._after(connection)
-                lasted_s = time.monotonic() - began_s
-                if self._patience.ended(lasted_s, _taken_over(connection)):
-                    self._tell_of_short_connections()
+                if unstable:
+                    self._tell_of_short_connections(connection.reason)
             self._rest(self._patience.delay_s())
 
     def _rest(self, delay_s: float) -> None:
@@ -195,24 +209,74 @@ class MqttPublisher:
         self._relay.begin(self._dialer.session)
         self._announcer.begin(self._dialer.session)
         self._look_due_s = 0.0
+        self._tell_what_is_missing(connection)
+        began_s = time.monotonic()
         while not connection.closed and not self._stopping.is_set():
             self._beat()
             self._announcer.announce(connection, self._seen())
             self._relay_rows(connection)
             self._note_delivery(connection)
-            connection.turn(self._wait_s())
+            connection.turn(self._wait_s(connection))
             self._take(connection)
+            if self._relay.idle and time.monotonic() - began_s > STABLE_S:
+                connection.careful = self._dialer.careful = False
             if self._relay.forgotten(self._clock_ns()):
                 self._dialer.complain(
                     "the broker does not acknowledge what it was sent; reconnecting"
                 )
-                break
+                connection.hang_up()
+                return
+        if connection.closed:
+            self._learn_from_end(connection)
         if self._stopping.is_set():
             self._say_goodbye(connection)
 
+    def _tell_what_is_missing(self, connection: Connection) -> None:
+        """Say what this broker lacks of what the contract needs."""
+        learned, limits = self._dialer.learned, connection.limits
+        self._lacks = ()
+        if not connection.takes_qos_1:
+            self._lacks += ("broker_without_qos_1",)
+            self._dialer.tell_once(
+                f"{meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
+                "without an acknowledgement nothing is known to be delivered."
+            )
+        if not (limits.retain_available and learned.will_retain):
+            self._lacks += ("broker_without_retain",)
+            self._dialer.tell_once(
+                f"{meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are said all "
+                "the same; who comes later does not get them."
+            )
+
+    def _learn_from_end(self, connection: Connection) -> None:
+        """Find the message that makes the broker end connections; never blame another for it."""
+        code = None if connection.reason is None else connection.reason.value
+        too_large = code == PACKET_TOO_LARGE
+        again_and_again = code is None and self._patience.short + 1 >= MOST_SHORT_CONNECTIONS
+        if not (too_large or again_and_again):
+            return
+        suspect = connection.sole_unanswered
+        if suspect is None:
+            self._dialer.careful = True
+            return
+        self._suspects.append(suspect)
+        cause = "The connection ends whenever it is sent."
+        if too_large:
+            cause = told(PACKET_TOO_LARGE, Packet.DISCONNECT)
+        if self._relay.ended_by(suspect.mid, cause, self._clock_ns()):
+            return
+        same = [(one.topic, one.size) for one in self._suspects]
+        if too_large or same.count(same[-1]) == MOST_SHORT_CONNECTIONS:
+            self._dialer.careful = True
+            # A good deal smaller: it is not always of the same size.
+            self._dialer.learned.largest_bytes[suspect.topic] = suspect.size * 3 // 4
+            log.warning(
+                "the broker ends the connection over %s of %d bytes: it is said shorter from now "
+                "on, or left out. %s",
+                *(suspect.topic, suspect.size, cause),
+            )
+
     def _after(self, connection: Connection) -> None:
-        now_ns = self._clock_ns()
-        self._relay.end(connection.reason, now_ns)
         self._relay.mark()
         self._announcer.end()
         self._note_delivery(connection)
@@ -225,13 +289,19 @@ class MqttPublisher:
             log.error("%s", text)
             self._on_event(Event("session_taken_over", Severity.ALARM, text))
         elif not self._stopping.is_set():
-            log.warning("the broker is gone (%s); verdicts wait", connection.reason or "no answer")
+            why = told(connection.reason, Packet.DISCONNECT) if connection.reason else "no answer"
+            log.warning("the broker is gone (%s); verdicts wait", why)
 
-    def _tell_of_short_connections(self) -> None:
+    def _tell_of_short_connections(self, reason: ReasonCode | None) -> None:
+        known = (
+            "If another station has the same mqtt.station, change one of them; else see the "
+            "broker's log."
+        )
+        if reason is not None:
+            known = told(reason, Packet.DISCONNECT)
         text = (
             f"The broker accepted {self._topic.client_id} and ended the connection at once, "
-            f"{MOST_SHORT_CONNECTIONS} times in a row. If another station has the same "
-            "mqtt.station, change one of them; else see the broker's log."
+            f"{MOST_SHORT_CONNECTIONS} times in a row. {known}"
         )
         log.warning("%s", text)
         self._on_event(Event("connection_unstable", Severity.WARNING, text))
@@ -286,21 +356,27 @@ class MqttPublisher:
             return self._relay.ask(message)
         return self._control.put(message)
 
-    def _wait_s(self) -> float:
-        return min(self._relay.wait_limit_s(self._clock_ns()), self._announcer.wait_s())
+    def _wait_s(self, connection: Connection) -> float:
+        relay_s = self._relay.wait_limit_s(self._clock_ns())
+        return min(relay_s, self._announcer.wait_s(connection))
 
     def _say_goodbye(self, connection: Connection) -> None:
         # Not in ``stop``: the state could be said before the goodbye, and then once more.
         self._announcer.become(Condition.STOPPED, self._stop_reasons)
-        last = self._announcer.say_goodbye(connection)
         deadline = time.monotonic() + STOPPED_LIMIT_S
-        acknowledged = False
-        while not acknowledged and not connection.closed and time.monotonic() < deadline:
-            connection.turn(deadline - time.monotonic())
-            acknowledged = any(mid == last for mid, _ in connection.acks)
-            self._take(connection)
+        self._turn_while(connection, lambda: connection.room <= 0, deadline)
+        last = self._announcer.say_goodbye(connection)
+        if last is not None:
+            self._turn_while(connection, lambda: connection.owes(last), deadline)
         if not connection.closed:
             connection.disconnect()
+
+    def _turn_while(
+        self, connection: Connection, waiting: Callable[[], bool], deadline: float
+    ) -> None:
+        while waiting() and not connection.closed and time.monotonic() < deadline:
+            connection.turn(deadline - time.monotonic())
+            self._take(connection)
 
     def _seen(self) -> Seen:
         """Return what the station says of its connection and its relay."""
@@ -308,11 +384,12 @@ class MqttPublisher:
         taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
         hints = {
             "refused_by_broker": relay.refusing,
+            PACKET_LIMIT: relay.limited,
             "nobody_listens": relay.nobody_listens,
             "session_taken_over": taken_over,
         }
         return Seen(
-            tuple(hint for hint, holds in hints.items() if holds),
+            (*(hint for hint, holds in hints.items() if holds), *self._lacks),
             relay.newest_verdict,
             {"mqtt_acknowledged": relay.acknowledged, "mqtt_dead_letters": relay.buried},
             {

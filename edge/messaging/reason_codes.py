@@ -47,7 +47,10 @@ class Meaning:
 
 _LOG = "See the broker's log for what it met"
 _RIGHTS = "Give this user the right in the broker's access rules"
-_LOGIN = "Check the user's name and the password file, and that the broker knows both"
+_LOGIN = (
+    "Check mqtt.username and mqtt.password_file (edge-listen: --username, --password-file), and "
+    "that the broker knows both"
+)
 _LIMITS = "Raise the limit in the broker's settings, or send less to it"
 _DEFECT = "One of both sides breaks the protocol: keep the broker's log and report it"
 _WAIT = "Nothing is to be done here unless it lasts; then look at the broker"
@@ -155,8 +158,7 @@ _IN_PACKET: dict[tuple[Packet, int], Meaning] = {
     (Packet.CONNACK, 0x87): Meaning(
         "not authorized",
         "the broker does not let this client in, or not with this will",
-        "Check user name, password file or certificate, and that the access rules let it write "
-        "its own topics",
+        f"{_LOGIN}, and that its access rules let this user write below its own topic",
     ),
     (Packet.CONNACK, 0x97): Meaning(
         "quota exceeded", "the broker has as many clients as it may have", _LIMITS

@@ -26,6 +26,7 @@ from edge.messaging.reason_codes import (
     PAYLOAD_FORMAT_INVALID,
     UNSPECIFIED,
     Packet,
+    meaning_of,
     told,
 )
 from edge.messaging.resending import Resending
@@ -106,6 +107,7 @@ class Relay:
         newest_verdict: payload of the verdict sent last, for the dashboards' short form.
         nobody_listens: the broker took the newest verdict and had nobody to give it to.
         refusing: the broker refused rows of late.
+        limited: it takes packets only that are smaller than some rows.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Relay:
         """
         self.acknowledged = self.buried = 0
         self.newest_verdict: bytes | None = None
-        self.nobody_listens = self.refusing = False
+        self.nobody_listens = self.refusing = self.limited = False
         self._outbox = outbox
         self._marks = marks
         self._topics = {RecordKind.VERDICT: topic.verdict, RecordKind.EVENT: topic.event}
@@ -173,6 +175,7 @@ class Relay:
     def begin(self, session: str) -> None:
         """Start over from the table, for a new connection."""
         self._session = session
+        self.limited = False
         self._in_flight.clear()
         for resending in list(self._resends):
             resending.start_over()
@@ -181,12 +184,17 @@ class Relay:
                 self._answer(resending, Status.FAILED, "connection_lost")
         self._go_back_to_oldest()
 
-    def end(self, reason: ReasonCode | None, now_ns: int) -> None:
-        """The connection is over; ``reason`` is the broker's, where it gave one."""
-        if reason is not None and reason.value == PACKET_TOO_LARGE and self._in_flight:
-            oldest = next(iter(self._in_flight.values()))
-            if oldest.resending is None:
-                self._note_refusal(oldest.row, reason, now_ns, len(self._in_flight) == 1)
+    def ended_by(self, mid: int, cause: str, now_ns: int) -> bool:
+        """Take it that this message, and no other, ended the connection; False if it is no row."""
+        sent = self._in_flight.pop(mid, None)
+        if sent is None:
+            return False
+        if sent.is_witness:
+            self._note_witness(False, now_ns)
+        elif sent.resending is None:
+            self._go_back = False  # it was alone
+            self._note_refusal(sent.row, PACKET_TOO_LARGE, cause, now_ns, alone=True)
+        return True
 
     def forgotten(self, now_ns: int) -> bool:
         """Tell whether the broker owes an acknowledgement for longer than it should."""
@@ -217,6 +225,7 @@ class Relay:
         """Send until the window is full or nothing is left."""
         if (
             now_ns < self._paused_until_ns
+            or not connection.takes_qos_1  # nothing would be acknowledged
             or len(self._to_mark) + len(self._to_bury) > MOST_UNMARKED
         ):
             return
@@ -233,9 +242,10 @@ class Relay:
             if len(self._in_flight) - resent < window - share and (row := self._next_row()):
                 self._send_new(row, connection, now_ns)
             elif self._resends and resent < max(share, 1) and (again := self._next_resent()):
-                if self._too_large(again, connection) is None:
+                content, _ = self._content(again, True, connection)
+                if content is not None:
                     self._resends[0].in_flight.add(again.seq)
-                    self._send(again, True, self._resends[0], connection, now_ns)
+                    self._send(again, content, self._resends[0], connection, now_ns)
             else:
                 return
 
@@ -254,11 +264,13 @@ class Relay:
                 self._note_taken()
             elif refused.value not in MAY_CONCERN_THE_ROW:
                 sent.resending.rows.appendleft(sent.row)
-                self._note_refusal(sent.row, refused, now_ns, alone=False)
+                self._note_refusal(
+                    sent.row, refused.value, told(refused, Packet.PUBACK), now_ns, alone=False
+                )
             self._answer_ended()
         elif refused is not None:
             alone = self.refusing and not self._go_back
-            self._note_refusal(sent.row, refused, now_ns, alone)
+            self._note_refusal(sent.row, refused.value, told(refused, Packet.PUBACK), now_ns, alone)
         else:
             if sent.row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
@@ -300,38 +312,54 @@ class Relay:
             self._advance()  # acknowledged, and not marked yet when it was read
 
     def _send_new(self, row: Row, connection: Connection, now_ns: int) -> None:
-        fault = self._too_large(row, connection)
-        if fault is not None:
+        replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
+        content, fault = self._content(row, replayed, connection)
+        if content is None:
             self._bury(row, fault)
             return
-        replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
         self._sent_through = row.position
         self._may_have_been_sent[row.kind] = max(self._may_have_been_sent[row.kind], row.seq)
-        self._send(row, replayed, None, connection, now_ns)
+        self._send(row, content, None, connection, now_ns)
+        if row.kind is RecordKind.VERDICT:
+            self.newest_verdict = content
 
-    def _too_large(self, row: Row, connection: Connection) -> str | None:
-        if connection.largest_bytes is None:
-            return None
-        content = for_sending(row.payload, self._session, replayed=False)
-        size = connection.packet_bytes(self._topics[row.kind], content, SCHEMAS[row.kind])
-        if size <= connection.largest_bytes:
-            return None
-        return f"{size} bytes; the broker takes packets of {connection.largest_bytes}"
+    def _content(
+        self, row: Row, replayed: bool, connection: Connection
+    ) -> tuple[bytes, str] | tuple[None, str]:
+        """Return the row's message, with fewer regions where the broker takes no more.
+
+        None, and why, where it is too large all the same.
+        """
+        content = for_sending(row.payload, self._session, replayed)
+        topic, schema = self._topics[row.kind], SCHEMAS[row.kind]
+        excess = connection.excess_bytes(topic, content, schema)
+        if not excess:
+            return content, ""
+        if not self.limited:
+            self.limited = True
+            log.warning(
+                "the broker takes packets of %s bytes; verdicts are sent with fewer regions, what "
+                "is larger all the same is not sent. The journal has them whole.",
+                connection.limits.largest_packet_bytes,
+            )
+        if row.kind is RecordKind.VERDICT:
+            shorter = verdicts.with_fewer_regions(content, len(content) - excess)
+            if shorter is not None:
+                return shorter, ""
+        size = connection.packet_bytes(topic, content, schema)
+        return None, f"{size} bytes; the broker takes packets of {size - excess}"
 
     def _send(
         self,
         row: Row,
-        replayed: bool,
+        content: bytes,
         resending: Resending | None,
         connection: Connection,
         now_ns: int,
         is_witness: bool = False,
     ) -> None:
-        content = for_sending(row.payload, self._session, replayed)
         mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
         self._in_flight[mid] = _Sent(row, resending, now_ns, is_witness)
-        if row.kind is RecordKind.VERDICT and resending is None and not is_witness:
-            self.newest_verdict = content
 
     def _next_resent(self) -> Row | None:
         resending = self._resends[0]
@@ -371,7 +399,7 @@ class Relay:
             )
         )
 
-    def _note_refusal(self, row: Row, reason: ReasonCode, now_ns: int, alone: bool) -> None:
+    def _note_refusal(self, row: Row, code: int, cause: str, now_ns: int, alone: bool) -> None:
         """Keep the row, pause, and send it alone; give it up if it is the row's own fault.
 
         It is only where the broker, between its refusals of this row, took another of its kind
@@ -382,17 +410,17 @@ class Relay:
             self._pause_ns = self._refused_pause_ns[0]
             text = (
                 f"The broker does not take a {row.kind} on {self._topics[row.kind]}: "
-                f"{told(reason, Packet.PUBACK)} It is kept and tried again."
+                f"{cause} It is kept and tried again."
             )
             log.warning("%s", text)
-            data: dict[str, Datum] = {"reason": str(reason), "code": reason.value}
+            data: dict[str, Datum] = {"reason": meaning_of(code, Packet.PUBACK).name, "code": code}
             self._on_event(Event("refused_by_broker", Severity.ALARM, text, data))
         if not self._go_back:  # the first of those that were in flight together
             self._back_off(now_ns)
         self._refused_at_ns = now_ns
         self._taken_since = False
         self._go_back = True
-        if not alone or reason.value not in MAY_CONCERN_THE_ROW:
+        if not alone or code not in MAY_CONCERN_THE_ROW:
             self._suspect = None
             return
         if self._suspect is None or self._suspect.position != row.position:
@@ -402,7 +430,8 @@ class Relay:
             self._paused_until_ns = 0  # the others are taken
             self._pause_ns = self._refused_pause_ns[0]
             self._taken_since = True
-            self._bury(row, f"refused {MOST_REFUSALS} times ({reason}), unlike others in between")
+            name = meaning_of(code, Packet.PUBACK).name
+            self._bury(row, f"refused {MOST_REFUSALS} times ({name}), unlike others in between")
         else:
             self._witness_due = True
 
@@ -431,8 +460,9 @@ class Relay:
             return
         self._witness_due = False
         witness = self._witness_for(self._suspect)
-        if witness is not None:
-            self._send(witness, True, None, connection, now_ns, is_witness=True)
+        content = None if witness is None else self._content(witness, True, connection)[0]
+        if witness is not None and content is not None:
+            self._send(witness, content, None, connection, now_ns, is_witness=True)
 
     def _witness_for(self, row: Row) -> Row | None:
         """Return a delivered row of this kind, which harms nobody; else the one behind it."""

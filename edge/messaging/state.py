@@ -1,6 +1,6 @@
 """The state of a station: retained record ``state/1``, and the will that replaces it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -103,14 +103,19 @@ class StationReport:
     trigger_ready: bool | None = None
 
 
-def state_payload(
+def state_payloads(
     state: State, session: str, report: StationReport = StationReport()
-) -> dict[str, Any]:
-    """Build the ``state/1`` payload (``schemas/state-1.json``).
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the ``state/1`` payload (``schemas/state-1.json``), and the one that measures nothing.
 
     Args:
         session: identity of this MQTT connection; the will of the same connection carries it too.
     """
+    known = StationReport(trigger_ready=report.trigger_ready)
+    return _payload(state, session, report), _payload(replace(state, camera=None), session, known)
+
+
+def _payload(state: State, session: str, report: StationReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "state": state.condition.value,

@@ -106,10 +106,5 @@ class StationTopic:
         return f"{self.root}/cmd/{name}/res"
 
     @property
-    def subscriptions(self) -> tuple[str, ...]:
-        """What the station listens to: its own topics alone, and not its own answers."""
-        return (self.trigger, self.ack, self.command("+"))
-
-    @property
     def client_id(self) -> str:
         return "-".join(("vi", *astuple(self)))

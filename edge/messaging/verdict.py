@@ -1,6 +1,7 @@
 """The verdict: one record per part, schema ``verdict/1``."""
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -311,3 +312,15 @@ def _ms_or_none(duration_ns: int | None) -> float | None:
 def _rounded_down(value: float | None) -> float | None:
     """Round down to six digits: a score below the threshold must not read as one on it."""
     return None if value is None else math.floor(value * 1e6) / 1e6
+
+
+def with_fewer_regions(message: bytes, most_bytes: int) -> bytes | None:
+    """Leave the weakest regions of a verdict out until it has ``most_bytes``; None if it cannot."""
+    content = json.loads(message)
+    content["regions_truncated"] = True
+    while content["regions"]:
+        content["regions"].pop()
+        shorter = to_json(content).encode()
+        if len(shorter) <= most_bytes:
+            return shorter
+    return None

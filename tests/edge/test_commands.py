@@ -28,7 +28,7 @@ from edge.messaging.control import (
     Snapshot,
     Status,
     Trigger,
-    answer_payload,
+    answer_payloads,
 )
 from edge.messaging.event import event_payload
 from edge.messaging.topics import StationTopic
@@ -60,7 +60,7 @@ def refused(what: Incoming, at: CommandGate | None = None) -> Refused:
     judged = (at or gate()).examine(what, SECOND_NS)
     assert isinstance(judged, Refused), judged
     if judged.answer:
-        check_payload(TOPIC.response("x"), answer_payload(judged.answer))
+        check_payload(TOPIC.response("x"), answer_payloads(judged.answer)[0])
     if judged.audit:
         check_payload(TOPIC.event, event_payload(judged.audit, 0))
     return judged

@@ -145,7 +145,9 @@ def test_a_broker_that_wants_a_password_gets_the_one_of_the_settings(
     open_to_all = broker_finding(settings)
 
     assert right.grade is Grade.GOOD and "as edge: MQTT 5" in right.found
-    assert wrong.grade is Grade.FAULT and "Check mqtt.username" in wrong.found
+    assert (
+        wrong.grade is Grade.FAULT and "Check mqtt.username and mqtt.password_file" in wrong.found
+    )
     assert open_to_all.grade is Grade.FAULT and "chmod 600" in open_to_all.found
     told = (right.found, wrong.found, open_to_all.found)
     assert not any("geheim" in text or "falsch" in text for text in told)

@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 from edge.messaging import announcements as said
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.commands import LARGEST_BYTES, MOST_RESENT
-from edge.messaging.control import Answer, Request, Status, answer_payload
+from edge.messaging.control import Answer, Request, Status, answer_payloads
 from edge.messaging.event import Event, Severity, event_payload
 from edge.messaging.schemas import read_schema, schema_names
-from edge.messaging.state import Condition, State, StationReport, state_payload, will_payload
+from edge.messaging.state import Condition, State, StationReport, state_payloads, will_payload
 from edge.messaging.text import to_json
 from edge.messaging.topics import StationTopic
 from tests.edge.payloads import check_payload, undocumented, validator
@@ -48,14 +48,15 @@ NAMED_BY_ITSELF = {"id", "name", "version"}
 
 def test_there_is_a_schema_for_every_topic_that_meta_lists() -> None:
     every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"))
-    listed = said.meta_payload(every, TOPIC, SESSION)["topics"]
+    listed = said.meta_payloads(every, TOPIC, SESSION)[0]["topics"]
     assert {one["schema"] for one in listed.values()} | {"response/1"} == set(schema_names())
 
 
 @pytest.mark.parametrize("condition", [c for c in Condition if c is not Condition.OFFLINE])
 def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: Condition) -> None:
-    content = state_payload(State(condition, STATE.since_utc, ("camera_lost",)), SESSION)
+    content, short = state_payloads(State(condition, STATE.since_utc, ("camera_lost",)), SESSION)
     check_payload(TOPIC.state, content)
+    check_payload(TOPIC.state, short)
     assert not validator("state/1").is_valid(content | {"state": "offline"})
     assert not validator("state/1").is_valid(will_payload(SESSION) | {"state": "online"})
     check_payload(TOPIC.state, will_payload(SESSION))
@@ -71,7 +72,8 @@ def test_every_phase_and_rejection_is_in_the_schema(phase: Phase, reason: str | 
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
     answer = Answer(Request("reload"), status, "Done.", data={"parts": 1})
-    check_payload(TOPIC.response("reload"), answer_payload(answer))
+    for content in answer_payloads(answer):
+        check_payload(TOPIC.response("reload"), content)
 
 
 @pytest.mark.parametrize("severity", list(Severity))
@@ -83,8 +85,14 @@ def test_an_event_is_at_most_32_kib_whatever_it_tells(severity: Severity) -> Non
 
 
 def test_metrics_may_not_know() -> None:
-    content = said.metrics_payload(Metrics({"a": 1}, {"b": None}, {"c": {"p50": None}}), SESSION, 0)
-    check_payload(TOPIC.metrics, content)
+    told = Metrics({"a": 1}, {"b": None}, {"c": {"p50": None}})
+    for content in said.metrics_payloads(told, SESSION, 0):
+        check_payload(TOPIC.metrics, content)
+
+
+def test_what_is_shortened_for_a_broker_is_in_the_schema() -> None:
+    for content in said.meta_payloads(Meta(), TOPIC, SESSION):
+        check_payload(TOPIC.meta, content)
 
 
 def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:
@@ -94,7 +102,7 @@ def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:
 
 
 def test_a_field_that_no_schema_describes_is_found() -> None:
-    content = state_payload(STATE, SESSION, StationReport())
+    content, _ = state_payloads(STATE, SESSION, StationReport())
     schema = read_schema("state/1")
     assert undocumented(content, schema) == []
     content["camera"]["colour"] = "red"

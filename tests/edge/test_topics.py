@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from edge.errors import ConfigurationError
+from edge.messaging.dialing import station_subscriptions
 from edge.messaging.topics import StationTopic
 
 segments = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
@@ -35,15 +36,18 @@ def test_topics_and_client_id_follow_the_contract() -> None:
 def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:
     topic = StationTopic.parse("plant-1/line-2/cap/top")
 
+    listened = station_subscriptions(topic)
     heard = (topic.trigger, topic.ack, topic.command("reload"))
     said = (topic.verdict, topic.state, topic.event, topic.meta, topic.last, topic.metrics)
 
     def listens(where: str) -> bool:
-        return any(topic_matches_sub(pattern, where) for pattern in topic.subscriptions)
+        return any(topic_matches_sub(pattern, where) for pattern in listened.patterns)
 
     assert all(listens(where) for where in heard)
     assert not any(listens(where) for where in (*said, topic.handshake, topic.response("reload")))
     assert not listens(StationTopic.parse("plant-1/line-2/cap/side").trigger)
+    assert all(listens(where) for where in listened.named)
+    assert set(heard) <= set(listened.named)
 
 
 @pytest.mark.parametrize(

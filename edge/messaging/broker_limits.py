@@ -1,0 +1,58 @@
+"""What a broker takes: announced in its CONNACK, or shown by how earlier connections ended.
+
+The rule for a message that is larger than the broker takes: it is sent shortened where the
+contract has a shorter form (meta, state, metrics; a verdict with fewer regions), else it is left
+out; a verdict or event then is a dead letter and stays in the journal. The others go on.
+"""
+
+from dataclasses import dataclass, field
+
+from paho.mqtt.properties import Properties
+
+MOST_IN_FLIGHT = 65_535  # MQTT's own limit, where the broker names none
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLimits:
+    """What a broker announced.
+
+    Attributes:
+        largest_packet_bytes: None where it does not say.
+        receive_maximum: messages at QoS 1 that it takes before it acknowledges one.
+        maximum_qos: 0 acknowledges nothing.
+        retain_available: it keeps messages for those who come later.
+        wildcards_available: it takes subscriptions with ``+``.
+    """
+
+    largest_packet_bytes: int | None = None
+    receive_maximum: int = MOST_IN_FLIGHT
+    maximum_qos: int = 2
+    retain_available: bool = True
+    wildcards_available: bool = True
+
+
+@dataclass(slots=True)
+class LearnedLimits:
+    """What connections to a broker taught; the next one begins with it.
+
+    Attributes:
+        will_qos, will_retain: with which the broker takes a will.
+        wildcards_available: as announced by ``BrokerLimits``.
+        largest_bytes: by topic; a larger packet ended a connection.
+    """
+
+    will_qos: int = 1
+    will_retain: bool = True
+    wildcards_available: bool = True
+    largest_bytes: dict[str, int] = field(default_factory=dict)
+
+
+def announced_limits(properties: Properties | None) -> BrokerLimits:
+    """Read the limits of a CONNACK; None is one of MQTT 3.1.1, which announces nothing."""
+    return BrokerLimits(
+        getattr(properties, "MaximumPacketSize", None),
+        getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT),
+        getattr(properties, "MaximumQoS", 2),
+        bool(getattr(properties, "RetainAvailable", True)),
+        bool(getattr(properties, "WildcardSubscriptionAvailable", True)),
+    )
