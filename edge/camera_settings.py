@@ -68,6 +68,17 @@ class TriggerSettings(Section):
         return self.mode == "software" or (self.mode == "hardware" and self.announced)
 
 
+class WatchSettings(Section):
+    """Of a watched folder.
+
+    Attributes:
+        existing: images that came while nobody watched, and have no verdict in the journal:
+            ``take`` inspects them, ``skip`` counts and tells them.
+    """
+
+    existing: Literal["take", "skip"] = "skip"
+
+
 class SupervisionSettings(Section):
     """When a camera counts as lost and a picture as not fresh.
 

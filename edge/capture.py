@@ -23,7 +23,7 @@ from edge.cameras.opening import checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
-from edge.errors import CameraError, CameraNotOpened, OutputNotWritable
+from edge.errors import CameraError, CameraNotOpened, CameraUriInvalid, OutputNotWritable
 from edge.files import check_writable, write_whole
 from edge.frame import Frame, FrameStatus
 from edge.messaging.text import utc_text
@@ -79,6 +79,11 @@ def capture_pictures(
         CameraStuck, CameraSilent: it stopped doing what it should.
         OutputNotWritable: folder or disk refuse; every picture that is there is whole.
     """
+    if settings.watches(folder / GOOD):
+        raise CameraUriInvalid(
+            f"{settings.uri}: {folder / GOOD}, where the pictures are to go, is inside the watched "
+            "folder. Name another folder after --capture."
+        )
     good = _made(folder / GOOD)
     begun_utc_ns = time.time_ns()
     captured = Captured()

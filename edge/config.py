@@ -12,7 +12,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 
 from edge.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
-from edge.camera_settings import SensorSettings, SupervisionSettings, TriggerSettings
+from edge.camera_settings import (
+    SensorSettings,
+    SupervisionSettings,
+    TriggerSettings,
+    WatchSettings,
+)
 from edge.credentials import CREDENTIALS
 from edge.errors import ConfigurationInvalid
 from edge.hmi_settings import HmiSettings, ShowSettings
@@ -49,6 +54,7 @@ class CameraSettings(Section):
         queue_depth: frames of a live camera that may wait under ``every``.
         crop: region of interest in frame pixels.
         sensor, trigger, supervision: of a live camera.
+        watch: of a watched folder.
     """
 
     uri: str = Field(min_length=1)
@@ -60,6 +66,7 @@ class CameraSettings(Section):
     sensor: SensorSettings = SensorSettings()
     trigger: TriggerSettings = TriggerSettings()
     supervision: SupervisionSettings = SupervisionSettings()
+    watch: WatchSettings = WatchSettings()
 
     @field_validator("uri", mode="before")
     @classmethod
@@ -68,6 +75,13 @@ class CameraSettings(Section):
         if isinstance(uri, int) and not isinstance(uri, bool):
             return str(uri)
         return with_plain_scheme(uri) if isinstance(uri, str) else uri
+
+    def watches(self, folder: Path) -> bool:
+        """Tell whether a folder is the watched one, or inside of it."""
+        if scheme_of(self.uri) != Scheme.WATCH:
+            return False
+        watched = os.path.realpath(self.uri.partition("://")[2])
+        return Path(os.path.realpath(folder)).is_relative_to(watched)
 
 
 class ModelSettings(Section):
@@ -204,9 +218,24 @@ class Settings(Section):
                 "camera.trigger waits for messages, and there is no broker. Set mqtt.url, "
                 "or camera.trigger.announced: false for a hardware line without messages"
             )
+        self._refuse_output_in_the_watched_folder()
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
         return self
+
+    def _refuse_output_in_the_watched_folder(self) -> None:
+        """What the station writes there would be inspected again, and again."""
+        written = {
+            "save.folder": self.save.folder if self.save else None,
+            "snapshots.folder": self.snapshots.folder if self.snapshots else None,
+            "journal.folder": self.journal.folder if self.journal else None,
+        }
+        for key, folder in written.items():
+            if folder and self.camera.watches(Path(folder)):
+                raise ValueError(
+                    f"{key} {folder} is inside the folder that camera.uri watches. "
+                    "Name a folder outside of it"
+                )
 
     @property
     def sha256(self) -> str:

@@ -97,6 +97,8 @@ class Frame:
         status: only ``COMPLETE`` frames may be inspected.
         source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it,
             of a video with ``#frame=N`` for its N-th frame; None for a live camera.
+        source_modified_utc_ns: when that file was written, by its file system's clock; None where
+            nobody asked.
         detail: why the frame is not complete, for people.
         telemetry: what the camera says about the exposure.
         epoch: rises by one whenever the camera was opened again; ``number`` counts within one.
@@ -111,3 +113,4 @@ class Frame:
     detail: str = ""
     telemetry: Telemetry = Telemetry()
     epoch: int = 0
+    source_modified_utc_ns: int | None = None

@@ -22,8 +22,11 @@ from edge.pictures import is_picture
 from edge.redaction import redacted
 
 if TYPE_CHECKING:
+    from edge.cameras.existing_images import Inventory
     from edge.cameras.supervision import CameraStatus
     from edge.cameras.supervisor import SupervisedCamera
+    from edge.cameras.watched_folder import FolderMemory
+    from edge.journal.judged_images import JudgedImages
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +138,13 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     return VideoFile(Path(uri), pace, settings.loop)
 
 
-def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveCamera]:
+def live_camera_opener(
+    uri: str, settings: CameraSettings, memory: "FolderMemory | None" = None
+) -> Callable[[], LiveCamera]:
     """Return what opens and configures a live camera, the same one at every call.
+
+    Args:
+        memory: of a watched folder; None begins with a new one.
 
     Raises:
         CameraUriInvalid: the URI names no live camera.
@@ -156,8 +164,8 @@ def live_camera_opener(uri: str, settings: CameraSettings) -> Callable[[], LiveC
 
         watched_path(uri)
         _warn_of_unused(uri, settings)
-        memory = FolderMemory()
-        return lambda: WatchedFolder(uri, memory)
+        remembered = memory or FolderMemory(settings.watch.existing == "take")
+        return lambda: WatchedFolder(uri, remembered)
     if kind is CameraKind.DEVICE:
         from edge.cameras.v4l2 import open_v4l2
 
@@ -179,29 +187,37 @@ def _warn_of_unused(uri: str, settings: CameraSettings) -> None:
 
 
 def supervised_camera(
-    settings: CameraSettings, on_change: "Callable[[CameraStatus], None]"
+    settings: CameraSettings,
+    on_change: "Callable[[CameraStatus], None]",
+    judged: "JudgedImages | None" = None,
+    on_inventory: "Callable[[Inventory], None] | None" = None,
 ) -> "SupervisedCamera":
     """Return the supervisor of a live camera; it has not been started.
 
     Args:
         settings: name a camera whose kind ``is_live``.
         on_change: see ``SupervisedCamera``.
+        judged, on_inventory: of a watched folder, see ``FolderMemory``.
 
     Raises:
         CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
     """
     from edge.cameras.supervisor import SupervisedCamera
+    from edge.cameras.watched_folder import FolderMemory
 
-    folder = checked_kind(settings) is CameraKind.FOLDER
+    memory: FolderMemory | None = None
+    if checked_kind(settings) is CameraKind.FOLDER:
+        memory = FolderMemory(settings.watch.existing == "take", judged, on_inventory)
     return SupervisedCamera(
-        live_camera_opener(settings.uri, settings),
+        live_camera_opener(settings.uri, settings, memory),
         settings.supervision,
         # Nobody says when a picture will appear in a folder.
-        triggered=folder or settings.trigger.mode != "free_run",
+        triggered=memory is not None or settings.trigger.mode != "free_run",
         on_change=on_change,
         identity=redacted(_device(settings.uri)),
         simulated=scheme_of(settings.uri) == Scheme.ARAVIS,
-        can_wait=folder,
+        can_wait=memory is not None,
+        busy=None if memory is None else memory.is_busy,
     )
 
 

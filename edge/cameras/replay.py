@@ -102,10 +102,11 @@ def find_pictures(uri: str) -> list[Path]:
 
 def natural_order(paths: Sequence[Path]) -> list[Path]:
     """Sort as people count: ``part_2`` before ``part_10``."""
-    return sorted(paths, key=lambda path: (_natural_key(str(path)), str(path)))
+    return sorted(paths, key=lambda path: (natural_key(str(path)), str(path)))
 
 
-def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names as people count."""
     pieces = [piece for piece in re.split(r"([0-9]+)", name.casefold()) if piece]
     numbers = [int(p) if p[0] in "0123456789" else None for p in pieces]
     return [(n is None, n or 0, piece) for n, piece in zip(numbers, pieces, strict=True)]

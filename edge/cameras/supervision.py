@@ -154,6 +154,11 @@ class Supervision:
             return self._works(CameraState.WAITING_TRIGGER, now_ns)
         return None
 
+    def worked(self, now_ns: int) -> None:
+        """Note that the camera is at work on a picture: it is not silent."""
+        if self.open:
+            self._proven_ns = now_ns
+
     def unanswered(self, now_ns: int, cause: str) -> CameraStatus | None:
         """Note that the device was asked and did not answer; it is asked again until it is late."""
         if not self.open:

@@ -73,6 +73,7 @@ class SupervisedCamera:
         identity: str,
         simulated: bool = False,
         can_wait: bool = False,
+        busy: Callable[[], bool] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -84,6 +85,8 @@ class SupervisedCamera:
             triggered: no picture is no fault while the camera answers.
             on_change: called by ``read`` once for every change of state.
             identity, simulated, can_wait: as of every camera; known before one is open.
+            busy: tells that it has found a picture and is reading it. However long that takes, it
+                is no silence; ``stuck_after_s`` bounds it.
             clock_ns: monotonic.
             chance: in [0, 1), for the delays between attempts.
         """
@@ -95,6 +98,7 @@ class SupervisedCamera:
         self._settings = settings
         self._triggered = triggered
         self._on_change = on_change
+        self._busy = busy
         self._clock_ns = clock_ns
         self._chance = chance
         self._changed = threading.Condition()  # guards everything below
@@ -132,7 +136,7 @@ class SupervisedCamera:
         with self._changed:
             while not self._attempted and self._supervision.status.state not in AWAY:
                 self._changed.wait(READ_SLICE_S)
-                self._tell(self._supervision.tick(self._clock_ns()))
+                self._tick(self._clock_ns())
             self._raise_defect()
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -203,7 +207,7 @@ class SupervisedCamera:
                 self._raise_defect()
                 now_ns = self._clock_ns()
                 self._raise_if_stuck(now_ns)
-                if self._tell(self._supervision.tick(now_ns)):
+                if self._tick(now_ns):
                     continue
                 if self._closing or now_ns >= until_ns:
                     return None
@@ -287,7 +291,9 @@ class SupervisedCamera:
     def _serve(self, camera: LiveCamera) -> float:
         """Read, check and trigger until the camera is lost; return for how long it gave frames."""
         began_ns = reported_ns = checked_ns = self._clock_ns()
-        slice_s = READ_SLICE_TRIGGERED_S if self._triggered else READ_SLICE_S
+        # What can wait has no exposure that a trigger could be late for.
+        hurried = self._triggered and not self.can_wait
+        slice_s = READ_SLICE_TRIGGERED_S if hurried else READ_SLICE_S
         try:
             self._report(camera)
             while not self._closing and self._supervision.open:
@@ -298,7 +304,7 @@ class SupervisedCamera:
                     self._take(frame)
                 now_ns = self._clock_ns()
                 with self._changed:
-                    self._tell(self._supervision.tick(now_ns))
+                    self._tick(now_ns)
                 if self._check_is_due(now_ns, checked_ns):
                     checked_ns = now_ns
                     self._check(camera)
@@ -381,6 +387,12 @@ class SupervisedCamera:
                 request.error = CameraLost(f"{cause} Inspect the part again.")
                 request.done = True
             self._changed.notify_all()
+
+    def _tick(self, now_ns: int) -> bool:
+        """Do what is due by time; tell whether the state has changed."""
+        if self._busy is not None and self._busy():
+            self._supervision.worked(now_ns)
+        return self._tell(self._supervision.tick(now_ns))
 
     def _tell(self, change: CameraStatus | None) -> bool:
         """Hand a change of state over, in its place among the frames; tell whether there is one."""

@@ -284,7 +284,12 @@ def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:
         "uri": _uri(kept or frame.source),
         "heatmap_uri": _uri(pictures.heat_map if pictures else None),
         "source_uri": source_uri(frame.source),
+        "source_modified_utc": _utc_or_none(frame.source_modified_utc_ns),
     }
+
+
+def _utc_or_none(utc_ns: int | None) -> str | None:
+    return None if utc_ns is None else utc_text(utc_ns)
 
 
 def _uri(uri: str | None) -> str | None:

@@ -1,15 +1,22 @@
 """The camera of a station: files as they are, live ones under supervision, and who is told."""
 
+import logging
 from collections.abc import Callable
 
 from edge.cameras.camera import Camera
+from edge.cameras.existing_images import Inventory
 from edge.cameras.opening import checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraState, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
 from edge.errors import CameraError, CameraNotOpened
+from edge.journal.judged_images import JudgedImages
 from edge.messaging.event import Event, Severity
 from edge.station.health import Health
+
+log = logging.getLogger(__name__)
+
+_LOG_LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING}
 
 
 class CameraWatch:
@@ -32,6 +39,7 @@ class CameraWatch:
         give_up: Callable[[], None],
         on_known: Callable[[], None],
         state_changed: Callable[[], None],
+        judged: JudgedImages | None = None,
     ) -> None:
         """Open a source of files, or prepare the supervision of a live camera.
 
@@ -42,6 +50,7 @@ class CameraWatch:
             on_known: called once, when ``known`` has become true.
             state_changed: called when it went from one working state to another; of all other
                 changes ``health`` tells.
+            judged: which images of a watched folder have a verdict; None where none is recorded.
 
         Raises:
             CameraUriInvalid: nothing that can ever be opened.
@@ -56,6 +65,8 @@ class CameraWatch:
         self._give_up = give_up
         self._on_known = on_known
         self._state_changed = state_changed
+        self._judged = judged
+        self._takes_existing = settings.watch.existing == "take"
         self._away = False
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
@@ -99,8 +110,15 @@ class CameraWatch:
 
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
         if checked_kind(settings).is_live:
-            return supervised_camera(settings, self._changed)
+            return supervised_camera(settings, self._changed, self._judged, self._found_existing)
         return open_camera(settings.uri, settings)
+
+    def _found_existing(self, found: Inventory) -> None:
+        """Tell of the images that came while nobody watched."""
+        event = existing_images_event(self.camera.identity, found, self._takes_existing)
+        if event is not None:
+            log.log(_LOG_LEVELS[event.severity], "%s", event.detail)
+            self._record_event(event)
 
     def _changed(self, status: CameraStatus) -> None:
         self._health.set("camera_lost", status.state is CameraState.LOST, status.detail)
@@ -128,6 +146,28 @@ class CameraWatch:
         if self._once:
             self.lost_once = status.detail
             self._give_up()
+
+
+def existing_images_event(identity: str, found: Inventory, takes: bool) -> Event | None:
+    """Return what is told of the images that were in a folder at first; None without any."""
+    unjudged = len(found.unjudged)
+    counts = {"unjudged": unjudged, "judged": found.judged, "not_known": found.forgotten}
+    told: list[str] = []
+    if unjudged and takes:
+        told.append(f"{unjudged} images that came while nobody watched are inspected now")
+    elif unjudged:
+        told.append(
+            f"{unjudged} images came while nobody watched and are not inspected. To inspect such "
+            "images at the next start set camera.watch.existing: take"
+        )
+    if found.forgotten:
+        why = found.fault or "they are older than the journal"
+        told.append(f"of {found.forgotten} images nobody knows whether they were inspected: {why}")
+    if not told:
+        return None
+    kind = "images_taken" if takes and unjudged else "images_skipped"
+    severity = Severity.INFO if takes and not found.forgotten else Severity.WARNING
+    return Event(kind, severity, f"{identity}: {'; '.join(told)}.", counts)
 
 
 def _counts(status: CameraStatus) -> dict[str, int]:

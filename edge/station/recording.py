@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.config import Settings
 from edge.journal.database import Synchronous
+from edge.journal.judged_images import JudgedImages
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.messaging.announcements import Meta, Metrics
@@ -88,6 +89,11 @@ class Recording:
     def journal(self) -> str | None:
         """UUID of the journal."""
         return self._journal.journal if self._journal else None
+
+    @property
+    def judged_images(self) -> JudgedImages | None:
+        """Which image files have a verdict; None without a journal."""
+        return JudgedImages(self._journal.path) if self._journal else None
 
     @property
     def waiting(self) -> int:

@@ -110,6 +110,7 @@ class Running:
             give_up=lambda: self._built.stop(),
             on_known=lambda: self._tell_health(tuple(self._health.reasons)),
             state_changed=self._recording.state_changed,
+            judged=self._recording.judged_images,
         )
 
     def start(self) -> None:

@@ -34,6 +34,7 @@ from edge.station.benchmark import (
     throughput_pair,
 )
 from edge.station.tuning import candidate_plans, measure, pc_identity, usable_cores
+from tests.bench import watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
 from tests.edge.broker import Broker
@@ -81,6 +82,10 @@ def main() -> int:
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
     figures["page_p99_ratio"] = watched_page(details)
     figures["core_set_speedup"] = core_set(whole_path, details)
+    folder = details["watched_folder"] = asdict(watched_folder.measured())
+    say(watched_folder.sentence(folder))
+    figures["watched_folder_latency_ms"] = folder["latency_max_ms"]
+    figures["watched_folder_idle_share"] = folder["idle_share"]
 
     result = {**figures, "details": details}
     BUILD.mkdir(exist_ok=True)

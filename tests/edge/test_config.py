@@ -298,3 +298,33 @@ def test_every_key_is_in_the_annotated_settings_and_its_values_are_the_defaults(
         assert getattr(settings, name) == getattr(plain, name)
     for name in ("sensor", "trigger", "supervision"):
         assert getattr(settings.camera, name) == getattr(plain.camera, name)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("save", "out"), ("snapshots", "in/kept"), ("journal", "in")]
+)
+def test_output_into_the_watched_folder_is_refused(
+    section: str, key: str, tmp_path: Path, edge_run: EdgeRun
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").symlink_to("in")
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: 'watch://in'}}\nmodel: {{path: m.xml}}\n{section}: {{folder: {key}}}\n"
+    )
+
+    told = edge_run("--config", config, "--check")
+
+    assert told.returncode == 78
+    assert f"{section}.folder" in told.stderr and "watches" in told.stderr
+    load(config, config.read_text().replace(f"folder: {key}", "folder: in2"))
+
+
+def test_captured_pictures_do_not_go_where_they_are_taken_from(
+    tmp_path: Path, edge_run: EdgeRun
+) -> None:
+    (tmp_path / "set" / "good").mkdir(parents=True)
+
+    told = edge_run("--capture", tmp_path / "set", "--camera", f"watch://{tmp_path}/set/good")
+
+    assert told.returncode == 78 and "--capture" in told.stderr
