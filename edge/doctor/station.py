@@ -101,7 +101,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             password=lambda: password,
             tls=tls,
         )
-        dialer = Dialer(broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
+        dialer = Dialer(lambda: broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
         began_s = time.monotonic()
         connection = dialer.reach()
         took_ms = (time.monotonic() - began_s) * 1e3

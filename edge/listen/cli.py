@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge.config import MqttSettings
-from edge.credentials import read_secret
 from edge.errors import ConfigurationInvalid, StationError
-from edge.listen.listener import Listener, Wanted
+from edge.listen.listener import PASSWORD_OPTION, Listener, Wanted
 from edge.listen.store import Store
 from edge.log_output import log_to_stderr, write_line
+from edge.messaging.broker_login import read_broker_login
 
 TEMPORARY_FAILURE = 75
 _PATTERN = re.compile(r"(?:[a-z0-9_-]{1,32}|\+)(?:/(?:[a-z0-9_-]{1,32}|\+)){3}")
@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _listen(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    password = (
-        read_secret(options.password_file, "--password-file") if options.password_file else None
-    )
+    read_broker_login(settings, PASSWORD_OPTION)  # told before anything is opened
     if not _PATTERN.fullmatch(options.station):
         raise ConfigurationInvalid(
             f"--station {options.station!r} is not SITE/LINE/STATION/CAMERA, each a name or +."
@@ -48,10 +46,11 @@ def _listen(options: argparse.Namespace) -> int:
     database: Path = options.sqlite if table is None else table.with_name(f"{table.name}.state.db")
     store = Store(database, table, options.from_seq)
     wanted = Wanted(options.station, options.client_id, not options.no_repair)
-    listener = Listener(settings, wanted, store, password)
+    listener = Listener(settings, wanted, store)
     ended = _Ended(store, options.until_seq, options.timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended.by_signal)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: listener.reload())
     try:
         listener.run(ended)
         for line in summary(store):

@@ -17,13 +17,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSettings
+from edge.errors import ConfigurationError
 from edge.listen.numbers import Numbers
 from edge.listen.repair import GiveUp, Repair
 from edge.listen.store import Arrived, JournalNote, Store
+from edge.messaging.broker_login import read_broker_login
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
 from edge.messaging.reason_codes import SESSION_TAKEN_OVER
 from edge.messaging.text import to_json, utc_text
-from edge.messaging.tls import tls_of
 from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ SESSION_EXPIRY_S = 7 * 86_400
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
 LARGEST_BYTES = 65_536
+PASSWORD_OPTION = "--password-file"
 # Runs of numbers in one line of the log.
 MOST_NAMED = 20
 
@@ -70,7 +72,6 @@ class Listener:
         settings: MqttSettings,
         wanted: Wanted,
         store: Store,
-        password: str | None = None,
         back_off_s: tuple[float, float] = BACK_OFF_S,
         repair: Callable[[], Repair] = Repair,
         clock_s: Callable[[], float] = time.monotonic,
@@ -79,13 +80,14 @@ class Listener:
         """Prepare; nothing is opened yet.
 
         Raises:
-            ConfigurationInvalid: the certificates cannot be loaded.
+            ConfigurationInvalid: the password file or the certificates cannot be used.
         """
         self._settings = settings
         self._wanted = wanted
         self._store = store
-        self._password = password
-        self._tls = tls_of(settings)
+        self._login = read_broker_login(settings, PASSWORD_OPTION)
+        self._reload_asked = False
+        self._renewing = False
         self._patience = Patience(back_off_s, random.random)
         self._new_repair = repair
         self._clock_s = clock_s
@@ -109,14 +111,23 @@ class Listener:
             OutputNotWritable: verdicts cannot be kept.
         """
         while not done():
+            try:
+                self._login = read_broker_login(self._settings, PASSWORD_OPTION)
+            except ConfigurationError as error:
+                self._complain(f"{error} Trying again.")
+                self._rest(done)
+                continue
             client = self._new_client()
             began_s = self._clock_s()
             self._connected = self._version_refused = self._taken_over = False
+            self._renewing = False
             try:
                 self._use(client, done)
             finally:
                 with suppress(OSError, ValueError):
                     client.disconnect()
+            if self._renewing:
+                continue
             if self._version_refused and self._version is MQTTProtocolVersion.MQTTv5:
                 self._version = MQTTProtocolVersion.MQTTv311
                 continue
@@ -128,9 +139,35 @@ class Listener:
                     "else see the broker's log",
                     *(self._wanted.client_id, MOST_SHORT_CONNECTIONS),
                 )
-            until_s = self._clock_s() + self._patience.delay_s()
-            while not done() and self._clock_s() < until_s:
-                time.sleep(0.05)
+            self._rest(done)
+
+    def reload(self) -> None:
+        """Read password and certificates again, soon; may be called by a signal's handler."""
+        self._reload_asked = True
+
+    def _rest(self, done: Callable[[], bool]) -> None:
+        until_s = self._clock_s() + self._patience.delay_s()
+        while not done() and self._clock_s() < until_s and not self._reload_asked:
+            time.sleep(0.05)
+        self._reload_asked = False  # what comes next reads all of it
+
+    def _renewed(self) -> bool:
+        """Tell whether the connection has to be made anew for what a reload found."""
+        if not self._reload_asked:
+            return False
+        self._reload_asked = False
+        try:
+            changed = (
+                read_broker_login(self._settings, PASSWORD_OPTION).sha256 != self._login.sha256
+            )
+        except ConfigurationError as error:
+            log.error("not reloaded; going on as before: %s", error)
+            return False
+        if not changed:
+            log.info("reloaded: password and certificates are as they were")
+            return False
+        log.info("reloaded: connecting anew with the password and certificates as they are now")
+        return True
 
     def _use(self, client: paho.Client, done: Callable[[], bool]) -> None:
         is_5 = self._version is MQTTProtocolVersion.MQTTv5
@@ -150,6 +187,9 @@ class Listener:
         while not done():
             ended = client.loop(0.2) is not MQTTErrorCode.MQTT_ERR_SUCCESS
             self._keep(client)
+            if not ended and self._renewed():
+                self._renewing = True
+                return
             if self._connected and not ended and self._wanted.repair:
                 self._repair(client)
             if ended:
@@ -177,9 +217,9 @@ class Listener:
         client.on_disconnect = lambda _c, _u, _f, reason, _p: self._note_end(reason)
         client.on_message = lambda _c, _u, message: self._received.append(message)
         if self._settings.username is not None:
-            client.username_pw_set(self._settings.username, self._password)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+            client.username_pw_set(self._settings.username, self._login.password)
+        if self._login.tls is not None:
+            client.tls_set_context(self._login.tls)
         self._received.clear()  # of the session before; unacknowledged, so they come again
         return client
 

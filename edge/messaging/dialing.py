@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from edge.errors import ConfigurationError
 from edge.messaging.broker_limits import LearnedLimits
 from edge.messaging.commands import COMMAND_NAMES
 from edge.messaging.connection import (
@@ -40,13 +41,14 @@ class Dialer:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: Callable[[], Broker],
         topic: StationTopic,
         url: str,
         wake_up: WakeUp,
         stopping: Callable[[], bool],
     ) -> None:
         """Args:
+        broker: reads password and certificates anew; is called for each attempt.
         url: of the broker, for people.
         wake_up: ends a connection's wait for the network.
         stopping: ends the wait for an answer.
@@ -67,7 +69,7 @@ class Dialer:
         """Return a connection with a session of its own; None when there is none to be had."""
         try:
             connection = self.reach()
-        except ConnectionRefused as error:
+        except (ConnectionRefused, ConfigurationError) as error:
             self.complain(f"{error} Inspection goes on, verdicts wait; trying again.")
             return None
         log.info("connected to %s with MQTT %s", self._url, connection.version)
@@ -79,6 +81,7 @@ class Dialer:
 
         Raises:
             ConnectionRefused: not reachable, no answer, or refused.
+            ConfigurationError: password or certificates cannot be read.
         """
         while True:
             try:
@@ -102,7 +105,7 @@ class Dialer:
 
     def _attempt(self, version: MQTTProtocolVersion) -> Connection:
         return Connection(
-            self._broker,
+            self._broker(),
             version,
             Will(self._topic.state, to_json(will_payload(self.session))),
             self._wake_up,

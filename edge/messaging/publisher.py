@@ -1,6 +1,7 @@
 """The MQTT publisher: one thread, one connection after another, everything a station says."""
 
 import logging
+import math
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from edge.config import MqttSettings
 from edge.journal.records import JournalError
 from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.announcer import PACKET_LIMIT, Announcer, Seen
+from edge.messaging.broker_login import read_broker_login
 from edge.messaging.commands import Accepted, CommandGate, Refused
 from edge.messaging.connection import Broker, Connection, Incoming, Unanswered, WakeUp
 from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend, Trigger
@@ -31,7 +33,6 @@ from edge.messaging.reason_codes import (
 )
 from edge.messaging.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
 from edge.messaging.state import Condition, State, StationReport
-from edge.messaging.tls import tls_of
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ BACK_OFF_S = (1.0, 60.0)
 TAKEN_OVER_SHOWN_S = 600.0
 # Should a wake-up be missed, the journal is looked at so often all the same.
 LOOK_INTERVAL_S = 1.0
+# Between a reload with other credentials and the new connection; the answer goes out first.
+RENEWAL_DELAY_S = 0.5
 
 
 class MqttPublisher:
@@ -61,7 +64,6 @@ class MqttPublisher:
         on_event: Callable[[Event], None],
         report: Callable[[], StationReport] = StationReport,
         metrics: Callable[[], Metrics] = Metrics,
-        password: str | None = None,
         intervals: Intervals = Intervals(),
         back_off_s: tuple[float, float] = BACK_OFF_S,
         refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
@@ -81,18 +83,13 @@ class MqttPublisher:
             beat: the thread of ``run`` is alive; connecting may hold it for half a minute.
 
         Raises:
-            ConfigurationInvalid: the certificates cannot be loaded.
+            ConfigurationInvalid: the password file or the certificates cannot be used.
             JournalError: the outbox cannot be read.
         """
+        self._settings = settings
         self._topic = settings.topic
-        broker = Broker(
-            host=settings.host,
-            port=settings.port,
-            client_id=self._topic.client_id,
-            username=settings.username,
-            password=lambda: password,
-            tls=tls_of(settings),
-        )
+        self._files_sha256 = read_broker_login(settings).sha256
+        self._renewal_due_s = math.inf  # when to connect anew, with other credentials
         self._control = control
         self._on_event = on_event
         self._patience = Patience(back_off_s, jitter)
@@ -110,7 +107,7 @@ class MqttPublisher:
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
         self._dialer = Dialer(
-            broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
+            self._broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
         )
         self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
         self._taken_over_s = float("-inf")
@@ -149,6 +146,19 @@ class MqttPublisher:
         self._announcer.answer(answer)
         self._wake_up.wake()
 
+    def login_changed(self) -> bool:
+        """Tell whether the files of password and certificates differ from those in use.
+
+        Raises:
+            ConfigurationInvalid: one of them cannot be used.
+        """
+        return read_broker_login(self._settings).sha256 != self._files_sha256
+
+    def renew(self) -> None:
+        """Connect anew in a moment: first whoever asked for it gets an answer."""
+        self._renewal_due_s = time.monotonic() + RENEWAL_DELAY_S
+        self._wake_up.wake()
+
     def delivery(self) -> Delivery:
         """Return where the records are now."""
         with self._changed:
@@ -176,6 +186,7 @@ class MqttPublisher:
         """Connect, serve, reconnect until ``stop``; the body of the network thread."""
         while not self._stopping.is_set():
             self._beat()
+            self._renewal_due_s = math.inf
             connection = self._dialer.connect()
             if connection is not None:
                 began_s = time.monotonic()
@@ -188,12 +199,30 @@ class MqttPublisher:
                     self._after(connection)
                 if unstable:
                     self._tell_of_short_connections(connection.reason)
-            self._rest(self._patience.delay_s())
+            if not self._renewing():
+                self._rest(self._patience.delay_s())
+
+    def _broker(self) -> Broker:
+        login = read_broker_login(self._settings)
+        self._files_sha256 = login.sha256
+        return Broker(
+            host=self._settings.host,
+            port=self._settings.port,
+            client_id=self._topic.client_id,
+            username=self._settings.username,
+            password=lambda: login.password,
+            tls=login.tls,
+        )
+
+    def _renewing(self) -> bool:
+        return time.monotonic() >= self._renewal_due_s
 
     def _rest(self, delay_s: float) -> None:
         """Wait before the next attempt, and watch how old the rows become."""
         until = time.monotonic() + delay_s
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            if self._renewing():
+                return
             self._beat()
             self._observe()
             self._stopping.wait(min(left_s, LOOK_INTERVAL_S))
@@ -224,6 +253,12 @@ class MqttPublisher:
                 self._dialer.complain(
                     "the broker does not acknowledge what it was sent; reconnecting"
                 )
+                connection.hang_up()
+                return
+            if self._renewing():
+                # Not in order: without the will "online" would stand for ever, should the broker
+                # not take the new ones.
+                log.info("connecting anew with the password and certificates as they are now")
                 connection.hang_up()
                 return
         if connection.closed:
@@ -288,7 +323,7 @@ class MqttPublisher:
             )
             log.error("%s", text)
             self._on_event(Event("session_taken_over", Severity.ALARM, text))
-        elif not self._stopping.is_set():
+        elif not (self._stopping.is_set() or self._renewing()):
             why = told(connection.reason, Packet.DISCONNECT) if connection.reason else "no answer"
             log.warning("the broker is gone (%s); verdicts wait", why)
 
@@ -357,8 +392,9 @@ class MqttPublisher:
         return self._control.put(message)
 
     def _wait_s(self, connection: Connection) -> float:
+        renewal_s = max(self._renewal_due_s - time.monotonic(), 0.0)
         relay_s = self._relay.wait_limit_s(self._clock_ns())
-        return min(relay_s, self._announcer.wait_s(connection))
+        return min(relay_s, self._announcer.wait_s(connection), renewal_s)
 
     def _say_goodbye(self, connection: Connection) -> None:
         # Not in ``stop``: the state could be said before the goodbye, and then once more.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.config import MqttSettings
-from edge.credentials import PASSWORD_KEY, read_secret
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.messaging.announcements import Meta, Metrics
@@ -57,9 +56,6 @@ class Network:
             ConfigurationError: the password file or a certificate cannot be used.
             JournalError: the journal cannot be read.
         """
-        password = (
-            read_secret(Path(mqtt.password_file), PASSWORD_KEY) if mqtt.password_file else None
-        )
         self.publisher = MqttPublisher(
             mqtt,
             State(Condition.STARTING, utc_text(time.time_ns()), (), camera, meta.model_name),
@@ -70,7 +66,6 @@ class Network:
             on_event,
             report,
             metrics,
-            password,
             beat=beat,
         )
         self._journal = journal

@@ -197,6 +197,19 @@ class Recording:
         if self._network:
             self._network.publisher.state_changed()
 
+    def login_changed(self) -> bool:
+        """Tell whether password or certificates differ from those the connection was made with.
+
+        Raises:
+            ConfigurationError: one of their files cannot be used.
+        """
+        return self._network is not None and self._network.publisher.login_changed()
+
+    def renew_connection(self) -> None:
+        """Connect to the broker anew, with password and certificates as they are now."""
+        if self._network:
+            self._network.publisher.renew()
+
     def set_meta(self, meta: Meta) -> None:
         """Say what the station is."""
         if self._network:

@@ -358,6 +358,7 @@ class Running:
         self.manager.reloading("reading the settings")
         try:
             with self.manager.more_time(RELOAD_LIMIT_S):
+                renew = self._recording.login_changed()
                 done = self._loaded.reload()
         except ModelExchangeFailed:
             raise
@@ -371,6 +372,9 @@ class Running:
             raise ConfigurationError(detail) from error
         finally:
             self.manager.ready(self._status())
+        if renew:
+            self._recording.renew_connection()
+            done = {**done, "changed": f"{done['changed']}, password or certificates of mqtt"}
         return done
 
     def _reload_if_asked(self) -> None:

@@ -89,6 +89,14 @@ class WatchedOutbox(Outbox):
         return super().rows(kind, from_seq, to_seq, most)
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write a file as passwords are kept; one that is there is replaced at once."""
+    new = path.with_name(f"{path.name}.new")
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.rename(path)
+
+
 class RelayedJournal:
     """What records and publishes; ``record`` stands for the inspection."""
 
@@ -109,6 +117,9 @@ class RelayedJournal:
         self.control = ControlMessages()
         self.events: list[Event] = []
         self._closed = False
+        if password is not None:
+            settings["password_file"] = str(folder / "password")
+            write_secret(folder / "password", password)
         self.publisher = MqttPublisher(
             MqttSettings(url=url, **{"station": STATION, **settings}),
             State(Condition.STARTING, "2026-01-01T00:00:00.000000Z", model="part"),
@@ -117,7 +128,6 @@ class RelayedJournal:
             self.writer,
             self.control,
             self.record_event,
-            password=password,
             intervals=intervals,
             back_off_s=(0.05, 0.2),
             **(publisher or {}),

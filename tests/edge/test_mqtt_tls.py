@@ -1,8 +1,10 @@
 """TLS with certificates on both sides, a password and access rules, on a real mosquitto."""
 
 import logging
+import signal
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,17 @@ import pytest
 
 from edge.errors import ConfigurationInvalid
 from edge.messaging.tls import tls_context
-from tests.edge.broker import Broker
-from tests.edge.relaying import Relaying, Told, has_all, listening_to_logs, relayed_journals
+from tests.edge.broker import GENEROUS_S, Broker, Messages
+from tests.edge.relaying import (
+    Relaying,
+    Told,
+    has_all,
+    listening_to_logs,
+    relayed_journals,
+    write_secret,
+)
+from tests.edge.station_process import STATION, StationProcess, until
+from tests.small_bundle import write_pictures
 
 
 def openssl(*arguments: object) -> None:
@@ -60,14 +71,13 @@ def strict_broker(tmp_path: Path, certificates: Path) -> Iterator[Broker]:
         f"user station\ntopic write {root}/#\ntopic read {root}/trigger\ntopic read {root}/ack\n"
         f"topic read {root}/cmd/+\nuser observer\ntopic read vi/#\n"
     )
-    files = {name: certificates / f"{name}.pem" for name in ("plant", "broker", "observer")}
-    tls = tls_context(
-        str(files["plant"]), str(files["observer"]), str(certificates / "observer.key")
-    )
+    own = files(certificates, "observer")
+    tls = tls_context(own["ca_file"], own["certificate_file"], own["key_file"])
+    copy_files(files(certificates, "broker"), folder)
     one = Broker(
         folder,
-        f"cafile {files['plant']}\ncertfile {files['broker']}\n"
-        f"keyfile {certificates / 'broker.key'}\nrequire_certificate true\n"
+        f"cafile {folder}/ca_file\ncertfile {folder}/certificate_file\n"
+        f"keyfile {folder}/key_file\nrequire_certificate true\n"
         f"password_file {passwords}\nacl_file {access}\nallow_anonymous false",
         tls,
     )
@@ -91,6 +101,21 @@ def files(folder: Path, name: str, authority: str = "plant") -> dict[str, str]:
     }
 
 
+def copy_files(given: dict[str, str], folder: Path) -> dict[str, str]:
+    """Copy files, each under the name of its key, over those of another set."""
+    for name, path in given.items():
+        write_secret(folder / name, Path(path).read_text())
+    return {name: str(folder / name) for name in given}
+
+
+def set_password(broker: Broker, folder: Path, user: str, password: str) -> None:
+    """Let the broker take another password of a user; who has the old one is thrown out."""
+    subprocess.run(
+        ["mosquitto_passwd", "-b", folder / "strict" / "passwords", user, password], check=True
+    )
+    broker.reload()
+
+
 def test_a_station_with_certificate_and_password_delivers_and_says_neither(
     strict_broker: Broker,
     certificates: Path,
@@ -106,6 +131,116 @@ def test_a_station_with_certificate_and_password_delivers_and_says_neither(
     assert station.delivered()
     assert "geheim" not in caplog.text
     assert not any("geheim" in str(content) for _, content in strict_broker.messages())
+
+
+def test_an_exchanged_password_is_used_at_the_next_connection(
+    strict_broker: Broker, certificates: Path, relaying: Relaying, told: Told, tmp_path: Path
+) -> None:
+    own = files(certificates, "station")
+    station = relaying(strict_broker.url, password="geheim", username="station", **own)
+    station.record(3)
+    assert station.delivered()
+
+    set_password(
+        strict_broker, tmp_path, "station", "noch-geheimer"
+    )  # who has the old one is thrown out
+    told.wait_for("refuses this station")
+    station.record(3)
+    write_secret(tmp_path / "journal" / "password", "noch-geheimer")
+
+    assert station.delivered()
+    strict_broker.collect("/verdict", has_all(6))
+
+
+def test_a_station_takes_over_password_and_certificates_at_a_reload(
+    strict_broker: Broker, certificates: Path, bundle: Path, tmp_path: Path
+) -> None:
+    secret, folder = tmp_path / "password", tmp_path / "own"
+    folder.mkdir()
+    write_secret(secret, "geheim")
+    frames = write_pictures(tmp_path / "frames", good=1)
+    settings = {
+        "camera": {"uri": str(frames), "loop": True, "rate_fps": 5.0},
+        "model": {"path": str(bundle)},
+        "mqtt": {
+            "url": strict_broker.url,
+            "station": STATION,
+            "username": "station",
+            "password_file": str(secret),
+            **copy_files(files(certificates, "station"), folder),
+        },
+    }
+
+    def online_but_not_in(*sessions: str) -> str:
+        def found(states: Messages) -> bool:
+            return (
+                bool(states) and states[-1]["state"] == "online" and newest(states) not in sessions
+            )
+
+        return newest(strict_broker.collect("/state", found))
+
+    def newest(states: Messages) -> str:
+        return str(states[-1]["session"])
+
+    with StationProcess(tmp_path, strict_broker, settings) as station:
+        first = online_but_not_in()
+
+        other = files(certificates, "observer", "stranger")
+        copy_files({"certificate_file": other["certificate_file"]}, folder)
+        station.reload()  # half of a pair
+        assert "are a pair" in station.events("reload_refused")[-1]["detail"]
+        assert newest(strict_broker.collect("/state", bool)) == first
+
+        # The broker's certificate is of another authority now: the old file does not trust it.
+        copy_files(files(certificates, "foreign"), tmp_path / "strict")
+        strict_broker.reload()
+        copy_files(other, folder)
+        station.reload()
+        second = online_but_not_in(first)
+        assert "password or certificates of mqtt" in station.log
+
+        set_password(strict_broker, tmp_path, "station", "noch-geheimer")
+        write_secret(secret, "noch-geheimer")
+        station.reload()
+        online_but_not_in(first, second)
+
+
+def test_the_listener_takes_over_a_password_at_a_reload(
+    strict_broker: Broker, certificates: Path, relaying: Relaying, tmp_path: Path
+) -> None:
+    secret = tmp_path / "listeners"
+    write_secret(secret, "geheim")
+    own = files(certificates, "observer")
+    station = relaying(
+        strict_broker.url, password="geheim", username="station", **files(certificates, "station")
+    )
+    options = [f"--{name.replace('_', '-')}={path}" for name, path in own.items()]
+    log = tmp_path / "listen.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "edge.listen.cli", "--mqtt", strict_broker.url),
+                *("--sqlite", tmp_path / "mes.db", "--until-seq", "4", "--username", "observer"),
+                *("--password-file", secret, *options),
+            ],
+            stderr=errors,
+        )
+    try:
+        until(lambda: log.read_text().count("listening to") == 1, "the listener listens")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "are as they were" in log.read_text(), "nothing is new")
+        station.record(2)
+        assert station.delivered()
+
+        write_secret(secret, "noch-geheimer")
+        set_password(strict_broker, tmp_path, "observer", "noch-geheimer")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("listening to") >= 2, "it listens again")
+        station.record(2)
+        assert process.wait(GENEROUS_S) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(
