@@ -203,6 +203,7 @@ def test_a_station_takes_over_password_and_certificates_at_a_reload(
         write_secret(secret, "noch-geheimer")
         station.reload()
         online_but_not_in(first, second)
+        assert station.stop() == 0
 
 
 def test_the_listener_takes_over_a_password_at_a_reload(
