@@ -49,14 +49,16 @@ lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 
-# The real services and the browser that tests speak to, Aravis, and what pip compiles its binding
-# with.
+# The real services and the browser that tests speak to, strace that sees what they reach, Aravis, and
+# what pip compiles its binding with.
 packages:
 	@command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| PATH="$$PATH:/usr/sbin" tests/install-packages mosquitto mosquitto-clients
 	@command -v systemd-analyze >/dev/null && command -v openssl >/dev/null \
 		&& command -v shellcheck >/dev/null \
 		|| tests/install-packages systemd openssl shellcheck
+	@command -v strace >/dev/null && command -v unshare >/dev/null \
+		|| tests/install-packages strace util-linux
 	@test -x /usr/bin/chromium && command -v promtool >/dev/null \
 		&& command -v Xvfb >/dev/null && command -v xwininfo >/dev/null \
 		|| tests/install-packages chromium prometheus fonts-nanum xvfb x11-utils

@@ -13,6 +13,7 @@ from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_s
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.programs import named, running_stations
 from edge.doctor.station import broker_finding, clock_finding, disk_findings, model_findings
+from edge.doctor.telemetry import telemetry_finding
 from edge.frame import Frame
 from edge.messaging.announcements import Meta
 from edge.station.reports import meta
@@ -84,6 +85,7 @@ def examination(
         yield from model_findings(settings, tuning, frame)
     else:
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
+    yield telemetry_finding()
     if settings is not None and settings.mqtt is not None:
         yield broker_finding(settings.mqtt, _meta_like(settings))
     else:

@@ -43,7 +43,8 @@ IMPORT_EDGE = """
 import sys
 before = set(sys.modules)
 import edge
-print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+loaded = {name for name in set(sys.modules) - before if sys.modules[name] is not None}
+print(*sorted({name.partition(".")[0] for name in loaded}))
 """
 
 

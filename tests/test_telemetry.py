@@ -1,0 +1,140 @@
+"""No command reaches anything that its settings do not name, nor writes into the user's home.
+
+Each runs in processes of its own under strace: in this one pytest switches some telemetry off.
+"""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import yaml
+
+from edge.manifest import TileSpec
+from edge.no_telemetry import ENVIRONMENT
+from tests.edge.broker import GENEROUS_S, Broker
+from tests.edge.conftest import edge_run_command
+from tests.edge.page_station import ADDRESS, wait_until
+from tests.network_trace import Traced, TracedProcess, mains, traced
+from tests.small_bundle import write_bundle, write_pictures
+from tests.small_training import write_mvtec, write_weights
+
+
+def quiet(one: Traced) -> bool:
+    """Tell whether a command did its work and reached nothing; its output goes into the failure."""
+    assert one.code == 0, one.output
+    return (one.reached, one.home) == (frozenset(), ())
+
+
+def test_what_a_child_looks_up_connects_to_and_writes_is_seen(tmp_path: Path) -> None:
+    child = (
+        "import pathlib, socket\n"
+        "(pathlib.Path.home() / 'id').write_text('1')\n"
+        "try: socket.create_connection(('192.0.2.1', 80), 0.1)\n"
+        "except OSError: socket.getaddrinfo('telemetry.example.com', 443)"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+
+    seen = traced(tmp_path, sys.executable, "-c", parent)
+
+    assert "192.0.2.1:80" in seen.reached
+    assert any(one.endswith(":53") or "resolve" in one for one in seen.reached)
+    assert seen.home == ("id",)
+
+
+def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    config = tmp_path / "station.yaml"
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker")
+    settings = {
+        "camera": {"uri": str(pictures), "rate_fps": 20, "loop": True},
+        "model": {"path": str(write_bundle(tmp_path))},
+        "mqtt": {"url": broker.url, "station": "site/line/cell/top"},
+        "journal": {"folder": str(tmp_path / "journal")},
+        "snapshots": {"folder": str(tmp_path / "snapshots")},
+        "save": {"folder": str(tmp_path / "overlays")},
+        "hmi": {"port": 0},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    listen = f"--mqtt {broker.url} --csv {tmp_path / 'all.csv'}".split()
+    commands = {
+        "doctor": edge_run_command("--doctor", "--config", config),
+        "listen": [sys.executable, "-m", "edge.listen.cli", *listen],
+        "run": edge_run_command("--config", config),
+    }
+    with ExitStack() as stack:
+        stack.callback(broker.close)
+        broker.start()
+        broker.subscribe()
+        started = {}
+        for name, command in commands.items():
+            started[name] = TracedProcess(tmp_path / name, command, offline=False)
+            stack.callback(started[name].kill)
+        broker.collect("/verdict", lambda seen: len(seen) >= 5)
+        wait_until(lambda: ADDRESS.search(started["run"].output) is not None, "the page")
+        address = ADDRESS.findall(started["run"].output)[-1]
+        wait_until(lambda: httpx.get(address, timeout=GENEROUS_S).status_code == 200, "an answer")
+        wait_until(lambda: "listening to" in started["listen"].output, "the listener")
+        doctor = started["doctor"].result()
+        for name in ("run", "listen"):
+            started[name].stop()
+        ended = [doctor, *(started[name].result() for name in ("run", "listen"))]
+
+    for one in ended:
+        assert (one.code, one.reached, one.home) == (0, {f"127.0.0.1:{broker.port}"}, ()), one
+    assert "telemetry              nothing phones home; looked at openvino" in doctor.output
+    assert all(f"{name}={value}" in doctor.output for name, value in ENVIRONMENT.items())
+
+
+def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=2, defective=1)
+    # Of a model with tiles the benchmark measures the latency alone.
+    model = write_bundle(tmp_path, tile_plan=TileSpec(height=64, width=64, overlap=0.0))
+    config = tmp_path / "station.yaml"
+    settings = {
+        "camera": {"uri": str(pictures)},
+        "model": {"path": str(model)},
+        "journal": {"folder": str(tmp_path / "journal")},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    command = mains(
+        f"edge.cli --check --config {config}",
+        f"edge.cli --once --config {config}",
+        f"edge.cli --capture {tmp_path / 'captured'} -n 2 --config {config}",
+        f"edge.cli --journal --verify --config {config}",
+        f"edge.cli --tune --config {config}",
+        f"edge.cli --benchmark --config {config}",
+        # Not the whole minute, which a test of the tuning takes.
+        before="import time; from edge.station.tuning import tune; "
+        "tune.__defaults__ = (0.1, time.monotonic)",
+    )
+    assert quiet(traced(tmp_path / "traced", *command))
+
+
+def test_training_and_export_reach_nothing(tmp_path: Path) -> None:
+    data, weights = write_mvtec(tmp_path / "data"), write_weights(tmp_path / "w.safetensors")
+    backbone = f"small --weights {weights} --image-size 64 --validate-on test"
+    fit = f"--data {data} --backbone {backbone}"
+    track = f"--track csv:{tmp_path / 'log.csv'} --track tensorboard:{tmp_path / 'board'}"
+    path, trained = tmp_path / "part.safetensors", tmp_path / "trained.safetensors"
+    bundle = tmp_path / "int8.xml"
+    command = mains(
+        f"training.cli fit {fit} --set bank_size=40 {track} -o {path}",
+        f"training.cli fit {fit} --algorithm stfpm --set epochs=1 --no-report -o {trained}",
+        f"training.cli test {path} --data {data} --report {tmp_path / 'test.html'}",
+        f"training.cli predict {path} {data / 'test/good'} -o {tmp_path / 'heat'}",
+        f"training.cli calibrate {path} --data {data} --validate-on test -o {trained}",
+        f"training.cli benchmark --data {data} --backbones {backbone} -o {tmp_path / 'b.csv'}"
+        " --set patchcore.bank_size=40",
+        f"training.cli sweep {fit} --search bank_size=16|32 --trials 1 -o {tmp_path / 's.csv'}",
+        # Its report needs the bundle in every precision.
+        f"export.cli {path} --precision int8 --report --onnx -o {bundle}"
+        " --max-auroc-drop 0.5 --max-verdict-flips 0.5",
+        f"export.cli --verify {bundle}",
+    )
+    assert quiet(traced(tmp_path / "traced", *command))
+    report = bundle.with_suffix(".report.md").read_text()
+    assert all(precision in report for precision in ("fp32", "fp16", "int8-weights", "int8"))
