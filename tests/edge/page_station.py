@@ -28,6 +28,7 @@ class PageStation:
     Attributes:
         settings: what the YAML holds; written at each start.
         address: of the page, after ``start``.
+        config: its YAML.
     """
 
     def __init__(self, folder: Path, camera: dict[str, Any], model: Path) -> None:
@@ -49,7 +50,7 @@ class PageStation:
         }
         self.folder = folder
         self.address = ""
-        self._config = folder / "station.yaml"
+        self.config = folder / "station.yaml"
         self._log = folder / "edge-run.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,13 +80,17 @@ class PageStation:
         (found,) = psutil.Process(self.pid).children()
         return found
 
+    def write(self) -> None:
+        """Write its settings."""
+        self.config.write_text(yaml.safe_dump(self.settings))
+
     def launch(self) -> None:
         """Start it and wait for nothing."""
-        self._config.write_text(yaml.safe_dump(self.settings))
+        self.write()
         self._log.write_bytes(b"")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                edge_run_command("--config", self._config), stdout=log, stderr=log
+                edge_run_command("--config", self.config), stdout=log, stderr=log
             )
 
     def start(self) -> None:
@@ -112,7 +117,7 @@ class PageStation:
     def reload(self, content: bytes | None = None) -> None:
         """Let it read its settings again (SIGHUP), or this content in their place."""
         assert self._process is not None
-        self._config.write_bytes(content or yaml.safe_dump(self.settings).encode())
+        self.config.write_bytes(content or yaml.safe_dump(self.settings).encode())
         self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> int:

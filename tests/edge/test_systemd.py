@@ -23,6 +23,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.edge.broker import GENEROUS_S, free_port
+from tests.edge.conftest import edge_run_command
+from tests.edge.page_station import PageStation, wait_until
+from tests.small_bundle import write_pictures
 
 PROJECT = Path(__file__).parents[2]
 SYSTEMD = PROJECT / "systemd"
@@ -96,7 +99,46 @@ def test_a_wrong_configuration_is_not_started_again_and_a_crash_is() -> None:
     assert "RestartPreventExitStatus=78" in unit
     assert "Restart=on-failure" in unit
     assert "Type=notify\nNotifyAccess=main" in unit
-    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+
+
+def test_the_start_waits_for_no_network() -> None:
+    said = [line for line in UNIT.read_text().splitlines() if not line.startswith("#")]
+    assert "After=network.target" in said
+    assert not any("network-online" in line for line in said)
+
+
+def test_a_reload_with_an_error_fails_and_one_without_is_taken_over(
+    tmp_path: Path, bundle: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    station = PageStation(tmp_path, camera, bundle)
+    del station.settings["hmi"]
+    given = {"/opt/edge/bin/edge-run": edge_run_command()[0], "/etc/edge/%i.yaml": station.config}
+
+    def reload(**decision: float) -> subprocess.CompletedProcess[str]:
+        """Do what systemd does for ``systemctl reload``: line by line, until one fails."""
+        station.settings["decision"] = decision
+        station.write()
+        for line in re.findall(r"^ExecReload=(.+)$", UNIT.read_text(), re.MULTILINE):
+            words = line.replace("$MAINPID", str(station.pid)).split()
+            done = run(*(given.get(word, word) for word in words))
+            if done.returncode != 0:
+                break
+        return done
+
+    try:
+        station.launch()
+        wait_until(lambda: "inspecting" in station.log, "the start")
+        failed = reload(treshold=3.0)
+        assert failed.returncode == 78
+        assert "decision.treshold is unknown" in failed.stderr
+        assert reload(guard_band=0.1).returncode == 0
+        wait_until(lambda: "reloaded: decision.guard_band" in station.log, "the reload")
+        assert station.stop() == 0
+    finally:
+        station.close()
+    assert "not reloaded" not in station.log
 
 
 def test_installing_twice_changes_nothing(root: Path) -> None:
