@@ -164,6 +164,11 @@ class Intake:
             self.closed = self._ended = True
             self._changed.notify_all()
 
+    def left(self) -> list[Queued]:
+        """Return what was accepted and never given out."""
+        with self._changed:
+            return list(self._queue)
+
     def finished(self) -> bool:
         """Tell whether it is closed and everything is written."""
         with self._changed:

@@ -24,6 +24,7 @@ from edge.journal.identity import (
     write_origin,
 )
 from edge.journal.ledger import read_tally
+from edge.journal.open_files import OpenFiles
 from edge.journal.records import JournalUnavailable, RecordKind
 from edge.journal.trouble import is_damage
 from edge.journal.witness import Testimony, Witness, read_witness, witness_exists
@@ -32,6 +33,8 @@ from edge.journal.witness import Testimony, Witness, read_witness, witness_exist
 # as far as it reaches, and its newest rows always; damage met later is noted for the next start.
 CHECK_LIMIT_S = 2.0
 NEWEST_ROWS = 256
+# Of a copy, between two signs of life.
+_PAGES_AT_ONCE = 2048
 # Left by a writer that met damage while running.
 DAMAGE_NOTE = "journal.damaged"
 
@@ -43,6 +46,8 @@ class Journal:
     Attributes:
         path: of the database.
         journal: its UUID, which consumers know the records by.
+        files: what is open, as it was found at its place.
+        synchronous: how it was opened.
         quarantined: where a damaged predecessor was put; None when there was none.
         damage: what was wrong with it.
         lost: numbers of records that were committed and are gone from a journal that is otherwise
@@ -57,6 +62,8 @@ class Journal:
     connection: sqlite3.Connection
     lock: FolderLock
     witness: Witness
+    files: OpenFiles
+    synchronous: Synchronous
     quarantined: Path | None = None
     damage: str | None = None
     lost: Mapping[RecordKind, tuple[int, int]] = field(default_factory=dict)
@@ -109,9 +116,52 @@ def open_journal(
     except BaseException:
         lock.release()
         raise
+    files = OpenFiles(path)
     return Journal(
-        path, journal, connection, lock, witness, quarantined, damage, lost, former, copied
+        path=path,
+        journal=journal,
+        connection=connection,
+        lock=lock,
+        witness=witness,
+        files=files,
+        synchronous=synchronous,
+        quarantined=quarantined,
+        damage=damage,
+        lost=lost,
+        former=former,
+        copied=copied,
     )
+
+
+def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
+    """Write a journal whose files were removed to its place again, and open it there.
+
+    Everything committed is in the new file, under the same UUID. The old one is closed.
+
+    Args:
+        beat: called while it is copied.
+
+    Raises:
+        StationError, sqlite3.Error, OSError: it cannot be done now; the old one is open still.
+    """
+    path = journal.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(partial)) as copy:
+            journal.connection.backup(copy, pages=_PAGES_AT_ONCE, progress=lambda *_: beat())
+            with copy:
+                copy.execute("DELETE FROM origin")  # this file is the original from here on
+        # Not over a file that somebody put there meanwhile.
+        os.link(partial, path)
+        database.sync_folder(path.parent)
+    finally:
+        for file in database.files_of(partial):
+            file.unlink(missing_ok=True)
+    opened = open_journal(path.parent, journal.synchronous)
+    journal.close()
+    return opened
 
 
 def note_damage(path: Path, what: str) -> None:

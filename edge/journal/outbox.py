@@ -1,6 +1,7 @@
 """The reading side of the journal for the relay: what the broker does not have yet."""
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from edge.journal import database
@@ -10,6 +11,7 @@ from edge.journal.records import (
     Backlog,
     JournalDamaged,
     JournalUnavailable,
+    JournalUnsuitable,
     RecordKind,
     Row,
 )
@@ -23,7 +25,8 @@ class Outbox:
     """A read-only connection of its own; one thread uses it, beside the writer's.
 
     Every call reads at most what was asked for and leaves no transaction open, so that the
-    writer's log stays short.
+    writer's log stays short. Where the writer had to write a removed journal anew, it is opened
+    again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +38,8 @@ class Outbox:
         """
         self._path = path
         self._connection = database.connect_reading(path)
+        self._file = _identity(path)
+        self._foreign: tuple[int, int] | None = None
 
     def pending(self, after_position: int, most: int) -> list[Row]:
         """Return the first rows behind a position that are neither acknowledged nor dead, in order.
@@ -69,6 +74,7 @@ class Outbox:
         Raises:
             JournalUnavailable, JournalDamaged: as ``pending``.
         """
+        self._follow()
         try:
             self._connection.execute("BEGIN")  # both statements see the same moment
             try:
@@ -95,11 +101,39 @@ class Outbox:
     def close(self) -> None:
         self._connection.close()
 
+    def _follow(self) -> None:
+        """Go over to the file at the place, if it is this journal and has come as far."""
+        now = _identity(self._path)
+        if now in (None, self._file, self._foreign):
+            return
+        with suppress(JournalUnavailable, JournalUnsuitable, sqlite3.Error):
+            fresh = database.connect_reading(self._path)
+            if not _goes_on(self._connection, fresh):
+                fresh.close()
+                self._foreign = now
+                return
+            self._connection.close()
+            self._connection, self._file = fresh, now
+
     def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[Row]:
+        self._follow()
         try:
             return [as_row(found) for found in self._connection.execute(statement, values)]
         except sqlite3.Error as error:
             raise _fault(self._path, error) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _goes_on(before: sqlite3.Connection, now: sqlite3.Connection) -> bool:
+    one, other = (each.execute("SELECT journal FROM meta").fetchone() for each in (before, now))
+    return one == other and read_tally(now).position >= read_tally(before).position
 
 
 def as_row(found: tuple) -> Row:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from edge.errors import StationError
 from edge.journal import records
 from edge.journal.bounds import (
     Bounds,
@@ -19,7 +20,8 @@ from edge.journal.bounds import (
 )
 from edge.journal.intake import Group, Intake, Queued
 from edge.journal.ledger import Ledger
-from edge.journal.opening import Journal, note_damage
+from edge.journal.open_files import Displaced
+from edge.journal.opening import Journal, note_damage, write_anew
 from edge.journal.records import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
 from edge.journal.trouble import is_damage, passes
 from edge.messaging.text import bounded
@@ -46,9 +48,12 @@ class JournalWriter:
 
     ``run`` is the body of the one thread that writes; everything else may be called by any thread
     and never waits for the disk. What was accepted is never given up while the process lives: a
-    full or failing disk makes it wait, and ``on_trouble`` says so.
+    full or failing disk makes it wait, and so does a folder that was removed, renamed or covered
+    by a mount; ``on_trouble`` says so. Nobody is told of a commit while the files that have it are
+    not at their place.
 
     Attributes:
+        displaced: the journal's files are not at their place.
         fill: how full the journal is.
         dropped: OK verdicts that this run deleted unsent.
     """
@@ -96,6 +101,9 @@ class JournalWriter:
         self._housekeeping_due_ns = clock_ns()
         self._trouble: str | None = None
         self._dropping = 0
+        self._left: list[Queued] = []
+        self._last_seq = self._ledger.tally.verdict_seq
+        self.displaced = False
         self.dropped = 0
         self._used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
         self.fill = level(self._used, Fill.ROOM, bounds)
@@ -110,6 +118,11 @@ class JournalWriter:
     def waiting(self) -> int:
         """Entries that were accepted and are not committed yet."""
         return self._intake.waiting
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest verdict that is committed."""
+        return self._last_seq
 
     def submit(self, entry: Entry, on_committed: Callable[[Committed], None] | None = None) -> None:
         """Accept an entry; ``on_committed`` is called in the writer's thread once it is durable.
@@ -136,6 +149,10 @@ class JournalWriter:
         """Wait until everything accepted is durable and told; tell whether that came."""
         return self._intake.flush(timeout_s)
 
+    def unrecorded(self) -> list[Entry]:
+        """Return what was accepted and is not on the disk; after ``run`` has ended."""
+        return [queued.entry for queued in (*self._left, *self._intake.left())]
+
     def close(self) -> None:
         """Accept nothing more and ask ``run`` to end once all is written; does not wait."""
         self._intake.close()
@@ -151,7 +168,8 @@ class JournalWriter:
             while not self._intake.finished():
                 self._beat()
                 group = self._intake.next_group(self._rows)
-                if group or self._clock_ns() >= self._housekeeping_due_ns:
+                due = self._clock_ns() >= self._housekeeping_due_ns
+                if group or due or self._journal.files.displaced():
                     self._make_durable(group)
                     if not group.entries:
                         self._shorten()
@@ -163,23 +181,65 @@ class JournalWriter:
         """Commit a group, trying until the disk takes it, and tell."""
         delay_s, longest_s = BACK_OFF_S
         closing_until_ns: int | None = None
+        committed: list[Committed] | None = None
+        self._left = group.entries
         while True:
+            closing = self._intake.closed
             try:
-                committed = self._write(group)
-                break
+                if self._at_place(may_make_folder=closing):
+                    if committed is not None:
+                        break
+                    committed = self._write(group)
+                    continue  # nobody is told before it is known that the file is there
             except sqlite3.DatabaseError as error:
                 self._judge(error)
-            if self._intake.closed:
+            if closing:
                 closing_until_ns = closing_until_ns or self._clock_ns() + CLOSING_LIMIT_NS
                 if self._clock_ns() >= closing_until_ns:
-                    raise JournalUnavailable(
-                        f"{self._trouble} The station is stopping and "
-                        f"{self._intake.waiting} entries were not recorded."
-                    )
+                    raise JournalUnavailable(self._trouble or "")
             self._intake.pause(delay_s)
             delay_s = min(delay_s * 2, longest_s)
             self._beat()
+        self._left = []
         self._announce(group, committed)
+
+    def _at_place(self, may_make_folder: bool) -> bool:
+        """Tell whether what is committed will be found; else say what is wrong.
+
+        Args:
+            may_make_folder: a removed folder is made again, which else is left to people.
+        """
+        displaced = self._journal.files.displaced()
+        self.displaced = displaced is not None
+        if displaced is not None and displaced.removed:
+            displaced = self._written_anew(displaced.what, may_make_folder)
+            self.displaced = displaced is not None
+        if displaced is None:
+            return True
+        if displaced.beside_only:
+            self._report(f"{displaced.what}. Start the station again; nothing is lost.")
+            return True
+        self._report(
+            f"{displaced.what}. Parts wait in memory while there is room. Put the folder back, or "
+            "stop the station: it names what it could not record."
+        )
+        return False
+
+    def _written_anew(self, what: str, may_make_folder: bool) -> Displaced | None:
+        """Write a removed journal to its place again, once there is a folder for it."""
+        path = self._journal.path
+        if not may_make_folder and not path.parent.is_dir():
+            return Displaced(f"{what}; it is written anew once that folder is there again")
+        self._report(f"{what}. It is written anew.")
+        try:
+            if self._journal.connection.in_transaction:
+                self._journal.connection.execute("ROLLBACK")
+            self._journal = write_anew(self._journal, self._beat)
+        except (StationError, sqlite3.Error, OSError) as error:
+            return Displaced(f"{what}, and it cannot be written anew ({error})")
+        self._ledger = Ledger(self._journal.connection, self._journal.journal)
+        log.warning("%s: the journal is written anew; nothing is lost", path)
+        return None
 
     def _write(self, group: Group) -> list[Committed]:
         """Write a group, and what joins it meanwhile, in one transaction."""
@@ -200,7 +260,10 @@ class JournalWriter:
         self._remove_expired()
         self._used = usage(ledger.tally, ledger.used_bytes(), self._bounds)
         ledger.commit()
+        self._last_seq = ledger.tally.verdict_seq
         self._journal.witness.note(ledger.tally)
+        if self.displaced:  # its log is no longer beside it
+            self._journal.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return committed
 
     def _append(self, fresh: list[Queued]) -> list[Committed]:
@@ -228,7 +291,7 @@ class JournalWriter:
 
     def _announce(self, group: Group, committed: list[Committed]) -> None:
         """Let everybody know of a commit, in this order: state, submitters, readers."""
-        if self._trouble is not None:
+        if self._trouble is not None and not self.displaced:
             self._trouble = None
             log.info("the journal can be written again")
             self._on_trouble(None)
@@ -258,10 +321,12 @@ class JournalWriter:
             ) from error
         if not passes(error):
             raise error
-        trouble = (
+        self._report(
             f"{path}: the journal cannot be written ({error}). Accepted entries wait. Check the "
             "disk and its free space."
         )
+
+    def _report(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             log.error("%s", trouble)

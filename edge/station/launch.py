@@ -78,4 +78,6 @@ def run_station(
             if tally is not None:
                 overlays = running.overlays
                 report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
-            running.end(reasons)
+            not_recorded = running.end(reasons)
+        if not_recorded is not None:
+            raise not_recorded

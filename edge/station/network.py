@@ -43,6 +43,7 @@ class Network:
         report: Callable[[], StationReport],
         metrics: Callable[[], Metrics],
         beat: Callable[[], None],
+        kept: Callable[[], str],
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -51,6 +52,7 @@ class Network:
             journal: the database whose rows are relayed.
             writer: where the broker's acknowledgements go.
             messages: where what PLC and MES ask for goes.
+            kept: tells where the records are that the broker does not have.
 
         Raises:
             ConfigurationError: the password file or a certificate cannot be used.
@@ -68,7 +70,7 @@ class Network:
             metrics,
             beat=beat,
         )
-        self._journal = journal
+        self._kept = kept
         self._address = mqtt.url
         self._worker: Worker | None = None
 
@@ -88,9 +90,7 @@ class Network:
         if delivery.complete:
             return None
         return VerdictsUndelivered(
-            f"not all verdicts were acknowledged by the broker at {self._address}. Nothing is "
-            f"lost: they wait in {self._journal} and are sent when the station runs again and "
-            "the broker takes them."
+            f"not all verdicts were acknowledged by the broker at {self._address}. {self._kept()}"
         )
 
     def stop(self, *reasons: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edge.journal.database import Synchronous
 from edge.journal.judged_images import JudgedImages
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
+from edge.journal.records import JournalError
 from edge.messaging.announcements import Meta, Metrics
 from edge.messaging.control import Answer, ControlMessages
 from edge.messaging.delivery import VerdictsUndelivered
@@ -25,12 +26,20 @@ from edge.station import reports
 from edge.station.health import Health
 from edge.station.heartbeat import Heartbeats
 from edge.station.network import Network
-from edge.station.records import JournalRecords, PlainRecords, Told, journal_folder
+from edge.station.records import (
+    JournalRecords,
+    PartsNotRecorded,
+    PlainRecords,
+    Told,
+    journal_folder,
+)
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
 
 JOURNAL_STOP_LIMIT_S = 10.0
+# One that refuses gets another chance when it is closed.
+TROUBLE_STOP_LIMIT_S = 1.0
 # While the station stops, a journal that takes nothing is waited for no longer than this.
 STOP_RECORDING_LIMIT_S = 5.0
 # A broker that is away is no fault of the station: its thread's silence is told, and that is all.
@@ -132,10 +141,11 @@ class Recording:
         reading: list[Outbox] = []  # opened by the connection's thread, whose it is
 
         def reported() -> StationReport:
-            if not reading:
-                reading.append(Outbox(journal.path))
-            now_ns = time.time_ns()
-            now = reports.journal_report(journal.journal, reading[0], journal.path, now_ns)
+            now_ns, now = time.time_ns(), None
+            with suppress(JournalError):  # told by its writer; the rest is reported all the same
+                if not reading:
+                    reading.append(Outbox(journal.path))
+                now = reports.journal_report(journal.journal, reading[0], journal.path, now_ns)
             recent = reports.within_an_hour(self._starts_ns, now_ns)
             return replace(report(now, folder), restarts_1h=recent)
 
@@ -150,6 +160,7 @@ class Recording:
             reported,
             lambda: metrics(journal.writer.waiting),
             self._heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),
+            journal.kept,
         )
         self._network.start(self._failures)
         self.event(Event(reports.STARTED, Severity.INFO, "the station starts"))
@@ -219,22 +230,31 @@ class Recording:
         """Wait until all is durable, and the broker has it; return the error if it does not."""
         if self._journal is None:
             return None
-        if not self._failures.any() and not self._journal.writer.flush(JOURNAL_STOP_LIMIT_S):
+        limit = JOURNAL_STOP_LIMIT_S if self._journal.trouble is None else TROUBLE_STOP_LIMIT_S
+        if not self._failures.any() and not self._journal.writer.flush(limit):
             log.error("the journal does not take what is left")
         return self._network.wait_until_delivered(limit_s, given_up) if self._network else None
 
-    def stop(self, reasons: tuple[str, ...]) -> None:
-        """Say ``stopped`` with the reasons, hang up, close the journal."""
+    def stop(self, reasons: tuple[str, ...]) -> PartsNotRecorded | None:
+        """Say ``stopped`` with the reasons, hang up, close the journal.
+
+        Returns:
+            The error of parts that have no record; None when all have.
+        """
         self.messages.close()
+        journal = self._journal
+        if journal is not None and journal.trouble is not None:
+            reasons = (*reasons, "journal_unwritable")
         if self._network:
             self._network.stop(*reasons)
-        if self._journal is None:
-            return
-        self._journal.writer.close()
+        if journal is None:
+            return None
+        journal.writer.close()
         if self._worker is None:
-            self._journal.close()
+            journal.close()
         elif not self._worker.join(JOURNAL_STOP_LIMIT_S):
             log.error("the journal was not closed in time; what was committed is safe")
+        return journal.not_recorded()
 
     @property
     def _plain_records(self) -> PlainRecords:

@@ -13,10 +13,18 @@ from edge.access import is_folder
 from edge.config import Settings
 from edge.journal.bounds import Bounds, Fill, Overflow
 from edge.journal.opening import Journal
-from edge.journal.records import Committed, Entry, JournalRefuses, RecordKind, Refusal
+from edge.journal.records import (
+    Committed,
+    Entry,
+    JournalError,
+    JournalRefuses,
+    RecordKind,
+    Refusal,
+)
 from edge.journal.writer import GroupCommit, JournalWriter
 from edge.messaging.clock_sync import clock_sync
 from edge.messaging.event import Event, Severity, event_payload
+from edge.messaging.image_source import image_name
 from edge.messaging.standard_output import StandardOutput
 from edge.messaging.verdict import Verdict, payload
 from edge.record_settings import JournalSettings
@@ -28,6 +36,8 @@ log = logging.getLogger(__name__)
 # How long a verdict waits before the journal is asked again to take it.
 ROOM_POLL_S = 0.05
 CLOCK_LOOK_S = 10.0
+# Parts without a record that the last message names; the log has them all.
+MOST_NAMED = 20
 # Of systemd/edge-run@.service.
 SERVICE_SETTINGS = Path("/etc/edge")
 SERVICE_STATE = Path("/var/lib/edge")
@@ -80,11 +90,18 @@ class _Recorded:
         self.told(self.verdict_id, committed.seq)
 
 
+class PartsNotRecorded(JournalError):
+    """The station ended, and verdicts are not in the journal."""
+
+
 class JournalRecords:
     """The journal of a station and its thread.
 
     Nothing that was accepted is dropped: while the journal takes no more, ``record`` waits, and
     with it the station.
+
+    Attributes:
+        trouble: why nothing can be written at the moment, with the next step; None when it can.
     """
 
     def __init__(
@@ -115,7 +132,9 @@ class JournalRecords:
         self._on_writable = on_writable
         self._output = output
         self._utc_ns = utc_ns
-        self._trouble = False
+        self.trouble: str | None = None
+        self._displaced = False
+        self._refused: list[Entry] = []
         self._fill = Fill.ROOM
         self._events_lost = 0
         self._clock, self._clock_read_s = clock_sync(), time.monotonic()
@@ -167,9 +186,35 @@ class JournalRecords:
             except JournalRefuses as refused:
                 if refused.refusal is Refusal.CLOSED or given_up():
                     log.error("verdict %s has no record: %s", verdict.id, refused)
+                    self._refused.append(entry)
                     return False
             time.sleep(ROOM_POLL_S)
         return self._output is None or self._written(verdict.id, committed, told, given_up)
+
+    def not_recorded(self) -> PartsNotRecorded | None:
+        """Return which parts have no record, once the journal's thread has ended."""
+        lost = [*self._refused, *self.writer.unrecorded()]
+        parts = [_named(entry) for entry in lost if entry.kind is RecordKind.VERDICT]
+        if not parts:
+            return None
+        for part in parts:
+            log.error("not recorded: %s", part)
+        named = ", ".join(parts[:MOST_NAMED])
+        more = f" and {len(parts) - MOST_NAMED} more, named in the log" * (len(parts) > MOST_NAMED)
+        why = self.trouble or "The journal took no more. Bring the broker back, or see the log."
+        return PartsNotRecorded(
+            f"{len(parts)} parts have no record: {named}{more}. The newest verdict on record is "
+            f"number {self.writer.last_seq}. Inspect these parts again. {why}"
+        )
+
+    def kept(self) -> str:
+        """Tell where the verdicts are that the broker does not have."""
+        if self.writer.displaced:
+            return f"They are not where the station keeps them: {self.trouble}"
+        return (
+            f"Nothing is lost: they wait in {self.path} and are sent when the station runs again "
+            "and the broker takes them."
+        )
 
     def close(self) -> None:
         """Let go of a journal whose thread was never started."""
@@ -214,9 +259,13 @@ class JournalRecords:
             return True
 
     def _note_trouble(self, trouble: str | None) -> None:
-        self._trouble = trouble is not None
-        self._health.set("journal_unwritable", self._trouble, trouble or "")
+        self.trouble = trouble
+        self._health.set("journal_unwritable", trouble is not None, trouble or "")
         self._tell_readiness()
+        displaced = trouble is not None and self.writer.displaced
+        if trouble is not None and displaced and not self._displaced:
+            self.event(Event("journal_displaced", Severity.ALARM, trouble))
+        self._displaced = displaced
 
     def _note_fill(self, fill: Fill) -> None:
         self._fill = fill
@@ -226,7 +275,7 @@ class JournalRecords:
         self._tell_readiness()
 
     def _tell_readiness(self) -> None:
-        self._on_writable(not self._trouble and self._fill is not Fill.FULL)
+        self._on_writable(self.trouble is None and self._fill is not Fill.FULL)
 
     def _note_quarantine(self, journal: Journal) -> None:
         text = (
@@ -260,6 +309,13 @@ class JournalRecords:
         )
         data = {"why": journal.copied, "former": journal.former, "journal": journal.journal}
         self.event(Event("journal_copied", Severity.WARNING, text, data))
+
+
+def _named(entry: Entry) -> str:
+    """Name a part so that people find it: part, file or frame, with its result."""
+    content = entry.content
+    name = entry.part_id or image_name(content) or f"frame {content['frame']['id']}"
+    return f"part {name} ({entry.result}, id {content['id']})"
 
 
 class PlainRecords:

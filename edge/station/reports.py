@@ -90,10 +90,17 @@ def station_report(
         model_version=model.get("version"),
         model_sha256=model.get("sha256"),
         journal=journal,
-        disk_free_bytes=shutil.disk_usage(folder).free,
+        disk_free_bytes=_free_bytes(folder),
         clock_sync=clock_sync().source,
         trigger_ready=trigger_ready,
     )
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:  # the folder is gone, which its writer tells
+        return None
 
 
 def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal: str) -> Meta:

@@ -219,11 +219,15 @@ class Running:
         """Return the counts so far; None when the run ended before the first part."""
         return self._station.tally() if self._station else None
 
-    def end(self, reasons: tuple[str, ...]) -> None:
-        """Say ``stopped``, with the reasons of a run that failed, and let go of everything."""
+    def end(self, reasons: tuple[str, ...]) -> StationError | None:
+        """Say ``stopped``, with the reasons of a run that failed, and let go of everything.
+
+        Returns:
+            The error of parts that have no record; None when all have.
+        """
         for one in self._onlookers:
             one.stop()
-        self._recording.stop(reasons)
+        return self._recording.stop(reasons)
 
     @property
     def _built(self) -> Station:

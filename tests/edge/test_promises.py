@@ -1,6 +1,8 @@
 """What a station promises when the world around it fails, on ``edge-run`` itself."""
 
 import json
+import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edge.journal.verification import verify_chain
 from edge.pictures import write_picture
 from edge.station.running import RECORD_QUEUE_BOUND
 from tests.edge.broken_network import BrokenNetwork, Mood
@@ -201,9 +204,110 @@ def test_a_station_whose_journal_is_full_ends_before_it_is_killed(
     )
     began_s = time.monotonic()
 
-    assert line.stop() == 0
+    assert line.stop() == 74
     assert time.monotonic() - began_s < 25.0  # the unit's TimeoutStopSec is 30 s
     assert "has no record" in line.log
+    assert f"The newest verdict on record is number {newest(line)}." in line.log
+
+
+def test_stopping_with_an_unwritable_journal_ends_with_74_and_names_the_parts(
+    line: StationProcess,
+) -> None:
+    line.start()
+    line.verdicts(5)
+    other = sqlite3.connect(line.journal / "journal.db", isolation_level=None, timeout=GENEROUS_S)
+    other.execute("BEGIN IMMEDIATE")
+    line.degraded("journal_unwritable")
+    on_record = newest(line)
+
+    assert line.stop() == 74
+    other.execute("ROLLBACK")
+    other.close()
+    end = line.log[line.log.rindex("parts have no record:") :]
+    assert "part good_" in end
+    assert f"The newest verdict on record is number {on_record}. Inspect these parts again." in end
+    assert "the journal cannot be written (database is locked)" in end
+    assert len(re.findall("not recorded: part .* id ", line.log)) == int(
+        re.findall(r"(\d+) parts have no record", line.log)[-1]
+    )
+    assert line.states("stopped")[-1]["reasons"] == ["journal_unwritable"]
+
+
+class Away:
+    """A way for the journal's folder to be gone, and to come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.elsewhere = folder.with_name("elsewhere")
+
+    def rename(self) -> None:
+        self.folder.rename(self.elsewhere)
+
+    def rename_back(self) -> None:
+        self.elsewhere.rename(self.folder)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def make_again(self) -> None:
+        self.folder.mkdir()
+
+    def cover(self) -> None:
+        command = ["mount", "-t", "tmpfs", "tmpfs", str(self.folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("this user may not mount a file system")
+
+    def uncover(self) -> None:
+        subprocess.run(["umount", str(self.folder)], check=True)
+
+
+def test_a_journal_whose_folder_goes_away_is_told_and_nothing_is_lost(
+    line: StationProcess,
+) -> None:
+    line.start()
+    away = Away(line.journal)
+    ways = (
+        (away.rename, away.rename_back, f"was renamed to {away.elsewhere}"),
+        (away.remove, away.make_again, "were removed from"),
+        (away.cover, away.uncover, "is covered by a mount"),
+    )
+    for number, (go, come_back, told) in enumerate(ways, 1):
+        line.verdicts(len(line.verdicts(1)) + 5)
+        go()
+        state = line.degraded("journal_unwritable", number)[-1]
+        until(lambda told=told: told in line.log, told)
+        before = len(line.verdicts(1))
+        come_back()
+        (*_, event) = line.events("journal_displaced", number)
+        line.verdicts(before + 20)
+        line.states("online", number + 1)
+
+        assert told in event["detail"]
+        assert state["trigger_ready"] is None  # this station takes none; its record stands still
+    assert line.stop() == 0
+
+    verdicts = line.verdicts(1)
+    assert {one["journal"] for one in verdicts} == {verdicts[0]["journal"]}
+    first = list(dict.fromkeys(one["seq"] for one in verdicts))
+    assert first == list(range(1, newest(line) + 1))
+    assert [v["seq"] for v in journalled(line)] == first
+    assert verify_chain(line.journal / "journal.db").fault is None
+
+
+def test_a_station_that_stops_while_its_journal_is_elsewhere_names_the_parts_and_no_file(
+    line: StationProcess, running_broker: Broker
+) -> None:
+    line.start()
+    line.verdicts(5)
+    running_broker.stop()
+    away = Away(line.journal)
+    away.rename()
+    until(lambda: "was renamed to" in line.log, "the folder is missed")
+
+    assert line.stop() == 74
+    assert "parts have no record" in line.log
+    assert f"{line.journal}/journal.db" not in line.log[line.log.index("was renamed to") :]
+    assert "Nothing is lost" not in line.log
 
 
 def test_two_stations_cannot_write_one_journal(line: StationProcess, tmp_path: Path) -> None:
