@@ -178,7 +178,9 @@ def _journal(options: argparse.Namespace) -> int:
         to_utc_ns=options.until,
         waiting=options.waiting,
     )
-    return run_journal_command(folder, wanted, options.count or ROWS, options.csv, options.verify)
+    return run_journal_command(
+        folder, wanted, options.count or ROWS, options.csv, options.verify, options.head
+    )
 
 
 def _check(settings: "Settings", config: Path | None) -> str:

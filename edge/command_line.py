@@ -109,7 +109,15 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     )
     journal = parser.add_argument_group("with --journal")
     journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")
-    journal.add_argument("--verify", action="store_true", help="follow the hash chain")
+    journal.add_argument(
+        "--verify", action="store_true", help="follow the hash chain, and ask the witness beside it"
+    )
+    journal.add_argument(
+        "--head",
+        metavar="HASH",
+        type=_chain_head,
+        help="and find this end of the chain in it, as the state said it and edge-listen keeps it",
+    )
     journal.add_argument("--kind", choices=("verdict", "event"))
     journal.add_argument("--result", choices=("OK", "NOK", "NOT_DECIDABLE", "ERROR"))
     journal.add_argument("--part", metavar="ID", help="of this part or image file only")
@@ -125,6 +133,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
+
+
+def _chain_head(text: str) -> bytes:
+    head = bytes.fromhex(text)
+    if len(head) != 32:
+        raise ValueError
+    return head
 
 
 def _seconds(text: str) -> float:

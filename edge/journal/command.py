@@ -24,6 +24,7 @@ def run_journal_command(
     most: int = 20,
     csv: Path | None = None,
     verify: bool = False,
+    head: bytes | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Print what a journal holds, write it as CSV, or follow its chain; the station may run.
@@ -33,9 +34,10 @@ def run_journal_command(
         most: newest rows to print; a CSV file gets all.
         csv: file to write instead of printing rows.
         verify: follow the hash chain.
+        head: and meet this value of it, which was published with the state.
 
     Returns:
-        The exit code: 0, or 65 when the chain is broken.
+        The exit code: 0, or 65 when the chain is broken or rows are missing.
 
     Raises:
         JournalUnavailable: there is no journal in the folder, or it cannot be read.
@@ -43,8 +45,8 @@ def run_journal_command(
         OutputNotWritable: the CSV file cannot be written.
     """
     path = folder / FILE_NAME
-    if verify:
-        report = verify_chain(path)
+    if verify or head is not None:
+        report = verify_chain(path, head)
         say(_verification(path, report))
         return 0 if report.fault is None else ALTERED
     if csv is not None:
@@ -82,6 +84,9 @@ def _verification(path: Path, report: ChainReport) -> str:
     if report.removed:
         followed += f", {report.removed} removed by retention or overflow"
     if report.fault is None:
-        return f"{followed}: every row is as it was written, none is missing"
+        met = ""
+        if report.head_position is not None:
+            met = f"; the head is that of row {report.head_position}"
+        return f"{followed}: every row is as it was written, none is missing{met}"
     number = "" if report.fault.seq is None else f" ({report.fault.kind} {report.fault.seq})"
     return f"{followed}; at row {report.fault.position}{number}: {report.fault.what}"

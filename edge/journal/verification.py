@@ -12,6 +12,7 @@ from edge.journal.chain import first_link, link
 from edge.journal.identity import FormerJournal, read_formers
 from edge.journal.ledger import read_tally
 from edge.journal.records import RecordKind
+from edge.journal.witness import Testimony, read_witness
 
 ROWS_AT_ONCE = 512
 
@@ -40,30 +41,37 @@ class ChainReport:
         rows: that were followed.
         removed: rows that retention or the overflow policy removed, and wrote down.
         fault: None when every row is as it was written and none is missing.
+        head_position: of the row at which the chain had the head that was asked for; None when
+            none was asked for, or it was not met.
     """
 
     journal: str
     rows: int
     removed: int
     fault: ChainFault | None
+    head_position: int | None = None
 
 
-def verify_chain(path: Path) -> ChainReport:
+def verify_chain(path: Path, head: bytes | None = None) -> ChainReport:
     """Find the first row that was altered or taken away, also while the station runs.
 
-    The chain has no secret: it shows damage and careless changes, not a forger who computes every
-    later value anew.
+    The chain has no secret: by itself it shows damage and careless changes. A head that was kept
+    where the station cannot write also shows that somebody computed later values anew.
+
+    Args:
+        head: a value of the chain that was published once, and has to be met.
 
     Raises:
         JournalUnavailable: there is no journal, or it cannot be read.
         JournalUnsuitable: another program's database, or a newer version's.
     """
+    seen = read_witness(path.parent)  # first: the writer notes there what it has committed
     with closing(database.connect_reading(path)) as connection:
         try:
             (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
         except sqlite3.Error as error:
             raise database.unreadable(path, error) from error
-        walk = _Walk(connection, journal, read_formers(connection))
+        walk = _Walk(connection, journal, read_formers(connection), head)
         try:
             while walk.fault is None and walk.step():
                 pass
@@ -71,20 +79,52 @@ def verify_chain(path: Path) -> ChainReport:
             walk.fault = ChainFault(
                 walk.position + 1, None, None, f"the database cannot be read here ({error})"
             )
-        return ChainReport(journal, walk.rows, walk.removed, walk.fault)
+        fault = walk.fault or _disagreement(walk, journal, seen)
+        if fault is None and head is not None and walk.head_position is None:
+            fault = ChainFault(walk.position, None, None, _not_met(head, walk.removed))
+        return ChainReport(journal, walk.rows, walk.removed, fault, walk.head_position)
+
+
+def _disagreement(walk: "_Walk", journal: str, seen: Testimony | None) -> ChainFault | None:
+    """Compare the end of the chain with what the witness beside the journal has seen."""
+    if seen is None:
+        return None
+    if seen.journal != journal:
+        what = f"the witness beside it is of journal {seen.journal}: this database was put back"
+        return ChainFault(walk.position, None, None, what)
+    if seen.position > walk.position:
+        what = (
+            f"rows {walk.position + 1} to {seen.position} are missing, up to verdict "
+            f"{seen.verdict_seq}: the witness beside the journal has seen them"
+        )
+        return ChainFault(walk.position + 1, None, None, what)
+    return None
+
+
+def _not_met(head: bytes, removed: int) -> str:
+    what = f"no row has the head {head.hex()}: rows were changed or taken away after it was said"
+    if removed:
+        what += ", or its row is among those that retention removed (then compare a newer head)"
+    return what
 
 
 class _Walk:
     """The way through the rows, in steps, so that the writer's log can shrink between them."""
 
     def __init__(
-        self, connection: sqlite3.Connection, journal: str, formers: Sequence[FormerJournal]
+        self,
+        connection: sqlite3.Connection,
+        journal: str,
+        formers: Sequence[FormerJournal],
+        head: bytes | None,
     ) -> None:
         self._connection = connection
         self._journal = journal
         self._formers = formers
-        self._chain = first_link(formers[0].journal if formers else journal)
-        self.position = self.rows = self.removed = 0
+        self._head = head
+        self.head_position: int | None = None
+        self.rows = self.removed = 0
+        self._reach(0, first_link(formers[0].journal if formers else journal))
         self.fault: ChainFault | None = None
 
     def step(self) -> bool:
@@ -118,7 +158,7 @@ class _Walk:
         if differs := self._difference(row):
             what = f"{differs} is not as in the row's payload"
             return ChainFault(position, kind, seq, what)
-        self.position, self._chain = position, chain
+        self._reach(position, chain)
         self.rows += 1
         return None
 
@@ -155,5 +195,10 @@ class _Walk:
         if found is None:
             return False
         self.removed += position - self.position
-        self.position, self._chain = position, found[0]
+        self._reach(position, found[0])
         return True
+
+    def _reach(self, position: int, chain: bytes) -> None:
+        self.position, self._chain = position, chain
+        if chain == self._head:
+            self.head_position = position

@@ -196,7 +196,10 @@ class JournalWriter:
             if closing:
                 closing_until_ns = closing_until_ns or self._clock_ns() + CLOSING_LIMIT_NS
                 if self._clock_ns() >= closing_until_ns:
-                    raise JournalUnavailable(self._trouble or "")
+                    raise JournalUnavailable(
+                        f"{self._trouble} The station is stopping and "
+                        f"{self._intake.waiting} entries were not recorded."
+                    )
             self._intake.pause(delay_s)
             delay_s = min(delay_s * 2, longest_s)
             self._beat()

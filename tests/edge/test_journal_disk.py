@@ -1,5 +1,6 @@
 """A disk that refuses: accepted entries wait, and nothing is half-written."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,15 @@ from edge.errors import OutputNotWritable
 from edge.journal.bounds import Bounds
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
-from edge.journal.records import JournalRefuses, JournalUnavailable, Refusal
+from edge.journal.query import Query
+from edge.journal.records import JournalRefuses, JournalUnavailable, RecordKind, Refusal
 from edge.journal.verification import verify_chain
 from tests.edge.journal_process import start
 from tests.edge.journaling import (
     PATIENCE_S,
     RunningWriter,
     numbers,
+    rows,
     running_writer,
     verdict,
     wait_until,
@@ -133,6 +136,11 @@ def test_a_station_that_stops_on_a_full_disk_says_how_much_was_not_recorded(
     with pytest.raises(JournalUnavailable, match="entries were not recorded"):
         running.failures.raise_first()
     assert verify_chain(running.path).fault is None
+    recorded = rows(running.path, Query(kind=RecordKind.VERDICT))
+    there = [json.loads(row.payload)["n"] for row in recorded]
+    left = [entry.content["n"] for entry in running.writer.unrecorded()]
+    assert there + left == [0, *range(1000)]
+    assert left
 
 
 def test_an_input_output_error_makes_entries_wait_and_loses_none(tmp_path: Path) -> None:

@@ -134,6 +134,20 @@ def test_rows_lost_with_the_log_leave_a_gap_and_no_number_is_given_twice(
     assert "rows 1 to 21 are missing" in report.fault.what
 
 
+def test_a_database_without_its_log_is_not_taken_for_whole(
+    left_behind: Path, tmp_path: Path
+) -> None:
+    folder = copied(left_behind, tmp_path)
+    assert verify_chain(folder / "journal.db").fault is None
+    (folder / "journal.db-wal").unlink()
+    (folder / "journal.db-shm").unlink()
+
+    report = verify_chain(folder / "journal.db")
+
+    assert report.fault is not None
+    assert "rows 1 to 21 are missing, up to verdict 20" in report.fault.what
+
+
 def test_a_killed_process_leaves_nothing_lost(left_behind: Path, tmp_path: Path) -> None:
     folder = copied(left_behind, tmp_path)
 

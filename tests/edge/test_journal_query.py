@@ -14,8 +14,10 @@ import pytest
 
 from edge.config import Settings
 from edge.errors import OutputNotWritable
+from edge.journal.chain import link
 from edge.journal.command import run_journal_command
 from edge.journal.export import COLUMNS, export_csv
+from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
 from edge.journal.records import Entry, JournalUnavailable, RecordKind, Row
 from edge.journal.verification import verify_chain
@@ -181,6 +183,57 @@ def test_the_chain_finds_the_first_row_that_was_tampered_with(tampering: str, fo
 
     assert report.fault is not None
     assert report.fault.position == position
+
+
+def written_anew(folder: Path, from_position: int) -> None:
+    """Forge as the owner of the disk: alter a row, and compute all that rests on it anew."""
+    with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
+        rows = connection.execute(
+            "SELECT position, payload, chain FROM record WHERE position >= ? ORDER BY position",
+            (from_position - 1,),
+        ).fetchall()
+        chain = rows[0][2]
+        for position, payload, _ in rows[1:]:
+            forged = payload[:-1] + b',"forged":1}' if position == from_position else payload
+            chain = link(chain, forged)
+            connection.execute(
+                "UPDATE record SET payload = ?, chain = ? WHERE position = ?",
+                (forged, chain, position),
+            )
+        connection.execute("UPDATE tally SET chain = ?", (chain,))
+
+
+def test_a_chain_that_was_written_anew_does_not_meet_the_head_that_was_published(
+    folder: Path,
+) -> None:
+    path = folder / "journal.db"
+    with closing(Outbox(path)) as outbox:
+        head = outbox.backlog().head
+    kept = bytes.fromhex(head.sha256)
+    said: list[str] = []
+    assert run_journal_command(folder, head=kept, say=said.append) == 0
+    assert f"the head is that of row {head.position}" in said[-1]
+
+    written_anew(folder, 11)
+
+    assert verify_chain(path).fault is None
+    assert run_journal_command(folder, head=kept, say=said.append) == 65
+    assert f"no row has the head {head.sha256}" in said[-1]
+
+
+def test_rows_that_the_witness_has_seen_and_are_not_there_are_missing(folder: Path) -> None:
+    path = folder / "journal.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM record WHERE position > 9")
+        connection.execute(
+            "UPDATE tally SET position = 9, verdict_seq = verdict_seq - 3,"
+            " chain = (SELECT chain FROM record WHERE position = 9)"
+        )
+    said: list[str] = []
+
+    assert run_journal_command(folder, verify=True, say=said.append) == 65
+    assert "at row 10: rows 10 to 12 are missing, up to verdict 11" in said[0]
+    assert "the witness beside the journal has seen them" in said[0]
 
 
 def test_the_command_shows_the_newest_records_in_order(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
 from edge.listen.store import HEADER, Arrived, Store
 from edge.messaging.text import new_id
 from tests.edge.broker import GENEROUS_S, Broker
+from tests.edge.conftest import EdgeRun
 from tests.edge.relaying import VERDICT, Relaying, relayed_journals
 from tests.edge.station_process import StationProcess, until
 from tests.small_bundle import write_pictures
@@ -285,7 +287,7 @@ def put_back(backup: Path, folder: Path) -> None:
 
 
 def test_no_verdict_is_missing_after_a_backup_was_put_back(
-    running_broker: Broker, bundle: Path, listening: Listening, tmp_path: Path
+    running_broker: Broker, bundle: Path, listening: Listening, tmp_path: Path, edge_run: EdgeRun
 ) -> None:
     frames = write_pictures(tmp_path / "frames", good=3, defective=1)
     settings = {
@@ -322,6 +324,10 @@ def test_no_verdict_is_missing_after_a_backup_was_put_back(
     assert said.count("missing none; lost none (journal") == 4
     assert "CONFLICT" not in said
     assert "LOST" not in said
+    heads = set(re.findall(f"journal {state['journal']}, head ([0-9a-f]{{64}})", said))
+    verified = edge_run("--journal", line.journal, "--verify", "--head", heads.pop())
+    assert verified.returncode == 0 and not heads
+    assert "none is missing; the head is that of row" in verified.stdout
 
 
 @pytest.mark.parametrize("kind", ["csv", "sqlite"])
