@@ -39,6 +39,8 @@ _KINDS = {
 BODY_LIMIT_S = 10.0
 NUMBERS_S = 1.0
 MOST_EXPORTS = 2
+# That are made at a time: a list asks for fifty, and others wait for a thread, too.
+MAX_THUMBNAILS = 2
 # A station that has said nothing for so long does not live.
 LIVE_WITHIN_S = 5.0
 # Reasons for which no part is inspected; others degrade the station, which goes on.
@@ -75,6 +77,7 @@ class Answers:
         self._counting = asyncio.Lock()
         self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
         self._exports = asyncio.Semaphore(MOST_EXPORTS)
+        self._thumbnails = asyncio.Semaphore(MAX_THUMBNAILS)
         self._static = {
             path.name: (path.read_bytes(), _KINDS[path.suffix])
             for path in STATIC.iterdir()
@@ -141,7 +144,11 @@ class Answers:
             thumbnail = self._app.view.thumbnail(verdict_id)
             if thumbnail is not None:
                 return picture_reply(await run_in_threadpool(thumbnail.drawn), "image/jpeg")
-            which = "overlay"
+            async with self._thumbnails:
+                small = await run_in_threadpool(self._app.parts.thumbnail, verdict_id)
+            if small is None:
+                raise Refused(404, "no picture of this part is kept.")
+            return picture_reply(small, "image/jpeg")
         if which not in PICTURES:
             raise Refused(404, "there are picture, overlay and thumbnail.")
         file = await run_in_threadpool(self._app.parts.opened, verdict_id, which)

@@ -14,7 +14,6 @@ from edge.messaging.text import bounded, utc_text
 from edge.messaging.verdict import Verdict
 from edge.overrides import Override, Overrides, manifest_sha256
 from edge.station.health import Health
-from edge.station.model_swap import Change
 from edge.station.models import StationModel
 from edge.station.recent_images import RecentImages
 from edge.station.settings_change import changed_keys
@@ -214,21 +213,29 @@ class Deeds:
 
     def _roll_back(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
         outcome = self._hands.model.store.rollback(f"{doer.name} asked for the model before")
-        self._hands.record_event(outcome.event())
-        if outcome.change is Change.NOTHING_BEFORE:
+        if not outcome.changed:
+            self._hands.record_event(outcome.event())
             raise DeedRefused(outcome.detail)
         evidence, overrides = outcome.evidence, self._hands.overrides
         same = evidence.get("before_sha256") == evidence.get("now_sha256")
         threshold = evidence.get("now_threshold")
-        if same and overrides is not None and isinstance(threshold, float):
+        if not same:
+            self._hands.record_event(outcome.event())
+        elif overrides is not None and isinstance(threshold, float):
             self._keep(overrides, threshold, doer)  # the same model with the threshold before
         data: dict[str, Datum] = {
             "model": outcome.evidence.get("now_name"),
             "model_sha256": outcome.evidence.get("now_sha256"),
-            "threshold": outcome.evidence.get("now_threshold"),
+            "threshold": threshold,
+            "same_model": same,
         }
         detail = f"{doer.name} switched back to {data['model']}, until the next reload or restart"
-        self._record("rollback_asked", detail, {**data, "comment": asked.get("comment")}, doer)
+        kind = "rollback_asked"
+        if same:  # to whoever reads the events this is what it does
+            before = evidence.get("before_threshold")
+            kind, detail = "threshold_changed", f"{doer.name} went back to threshold {threshold}"
+            data |= {"before": before, "now": threshold}
+        self._record(kind, detail, {**data, "comment": asked.get("comment")}, doer)
         return data
 
     def _acknowledge(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:

@@ -62,9 +62,9 @@ def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
     asked: list[str] = []
     contexts = []
 
-    def open_page(view: str = "line", size: str = "desktop") -> Page:
+    def open_page(view: str = "line", size: str = "desktop", locale: str = "en-US") -> Page:
         width, height = SIZES[size]
-        context = browser.new_context(viewport={"width": width, "height": height})
+        context = browser.new_context(viewport={"width": width, "height": height}, locale=locale)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(GENEROUS_S * 1000)
@@ -262,11 +262,18 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     expect(page.locator("#toast")).to_contain_text("0.6")
     expect(page.locator("#model")).to_contain_text("0.6")
     assert station.status()["status"]["model"]["threshold"] == 0.6
-    expect(page.locator("#events")).to_contain_text("threshold changed")
-    expect(page.locator("#before")).to_contain_text(f"threshold {own:.5}")
+    event = page.locator("#events [data-kind=threshold_changed]").first
+    expect(event).to_contain_text("Threshold changed")
+    expect(event).to_contain_text("Why: trial of the browser")
+    expect(event).to_contain_text("By somebody with the token")
+    expect(page.locator("#events")).not_to_contain_text("xchanged")
+    expect(page.locator("#before")).to_contain_text(f"the same model with threshold {own:.5}")
 
-    page.locator("#threshold-bundle").click()
-    wait_until(lambda: station.status()["status"]["model"]["threshold"] == own, "taken back")
+    page.locator("#rollback").click()
+    expect(page.locator("#toast")).to_have_text(f"The threshold is {own:.5} again.")
+    expect(page.locator("#before")).to_contain_text("Nothing to go back to. One step is kept")
+    assert station.status()["status"]["model"]["threshold"] == own
+    expect(event).to_contain_text(f"From 0.6 to {own:.5}")
 
 
 def test_a_false_reject_is_marked_where_the_part_is_shown(
@@ -280,7 +287,80 @@ def test_a_false_reject_is_marked_where_the_part_is_shown(
     unlock(page)
     page.get_by_text("False reject: it was good").click()
 
-    expect(page.locator("#detail")).to_contain_text("Marked: false reject by token")
+    expect(page.locator("#detail")).to_contain_text(
+        "Marked: false reject by somebody with the token"
+    )
+
+
+def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_list(
+    opened: Opened, station: PageStation
+) -> None:
+    wait_until(lambda: len(station.parts()) > 12, "some parts")
+    page = opened("parts", "phone")
+    rows = page.locator("#found tr")
+    expect(rows.nth(12)).to_be_attached()
+    unlock(page)
+    expect(page.locator("#ask")).to_be_hidden()
+    listed = rows.evaluate_all("(all) => all.map((row) => row.dataset.seq)")
+    first = page.locator("#found tr:has-text('OK'):not(:has-text('NOK'))").nth(2)
+    seq = int(first.get_attribute("data-seq") or "")
+
+    first.locator("td").nth(2).click()
+
+    expect(page.locator("#detail .head")).to_contain_text(f"No. {seq}")
+    expect(page.locator("#detail .head")).to_be_in_viewport()
+    expect(first.locator("img")).to_have_js_property("naturalWidth", 320)
+    page.get_by_text("Missed defect: it was bad").click()
+    expect(page.locator("#toast")).to_have_text("Marked. Its image is kept.")
+    expect(page.locator("#detail")).to_contain_text("Marked: missed defect by somebody with the")
+    expect(first.locator(".marked")).to_have_text("missed defect")
+    assert rows.evaluate_all("(all) => all.map((row) => row.dataset.seq)") == listed
+
+    page.locator("#older-part").click()
+    expect(page.locator("#detail .head")).to_contain_text(f"No. {seq - 1}")
+    page.locator("#newer-part").click()
+    expect(page.locator("#detail .head")).to_contain_text(f"No. {seq}")
+    page.locator("#to-list").click()
+    expect(first).to_be_in_viewport()
+    first.locator("a").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#detail .head")).to_contain_text(f"No. {seq - 1}")
+    expect(page.locator("#found a:focus")).to_have_text(str(seq - 1))
+
+
+def test_who_unlocks_may_say_their_name_and_is_told_by_it(
+    opened: Opened, station: PageStation
+) -> None:
+    part = unmarked(station)
+    page = opened(f"parts/{part['seq']}", locale="ko-KR")
+    expect(page.locator("html")).to_have_attribute("lang", "ko")  # as the browser asks
+
+    page.locator("#unlock").click()
+    page.locator("#name").fill("김철수")
+    page.locator("#token").fill(TOKEN)
+    page.locator("#ask-ok").click()
+    page.get_by_text("오검출: 실제로는 양품").click()
+
+    expect(page.locator("#detail")).to_contain_text("오검출 표시됨 (김철수 (token))")
+    go_to(page, "control")
+    event = page.locator("#events [data-kind=feedback]").first
+    expect(event).to_contain_text(f"부품 표시{part['seq']}번: 오검출조작: 김철수 (token)")
+    told = page.locator("#events li b").all_inner_texts()
+    assert all(any("가" <= letter <= "힣" for letter in text) for text in told)
+
+
+def test_regions_and_verdict_agree_or_a_word_explains(opened: Opened) -> None:
+    words = opened().evaluate(
+        """async () => {
+            const { regionsWord } = await import("/static/parts.js");
+            return [["OK", "score_below", 1], ["OK", "score_below", 0], ["NOK", "score_above", 0],
+                ["NOK", "score_above", 2], ["ERROR", "camera_lost", 0]]
+                .map((one) => regionsWord(...one));
+        }"""
+    )
+
+    assert [bool(word) for word in words] == [True, False, True, False, False]
+    assert "OK" in words[0] and "whole image is above" in words[2]
 
 
 def test_a_mark_is_shown_also_when_the_journal_takes_its_time(
@@ -303,7 +383,9 @@ def test_a_mark_is_shown_also_when_the_journal_takes_its_time(
     page.route(f"**/api/parts/{part['seq']}", late)
     button.click()
 
-    expect(page.locator("#detail")).to_contain_text("Marked: false reject by token")
+    expect(page.locator("#detail")).to_contain_text(
+        "Marked: false reject by somebody with the token"
+    )
 
 
 def test_a_picture_that_comes_after_its_record_is_shown(opened: Opened) -> None:
@@ -551,7 +633,7 @@ def test_whom_a_proxy_names_acts_without_a_token_and_sees_parts_that_were_late(
         kim.goto(f"{station.address}/#control")
         expect(kim.locator("#locked")).to_contain_text("Unlocked for kim")
         kim.locator("#capture button").click()
-        expect(kim.locator("#events")).to_contain_text("(kim)")
+        expect(kim.locator("#events")).to_contain_text("By kim")
         kim.locator("#unlock").click()
         expect(kim.locator("#capture button")).to_be_disabled()
         kim.locator("#unlock").click()
@@ -584,7 +666,7 @@ def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
 
         unlock(page)
         page.locator("#state li.bad button").click()
-        expect(page.locator("#state li.bad")).to_contain_text("Seen by token")
+        expect(page.locator("#state li.bad")).to_contain_text("Seen by somebody with the token")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
         shot(page, "camera-lost")
 

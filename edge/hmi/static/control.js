@@ -1,8 +1,8 @@
 // What can be done: threshold, model, training pictures; and what was done.
 
-import { $, act, actor, badge, get, make, moment, number, raw, renew, setActor, toast } from "./dom.js";
+import { $, act, actor, badge, get, kept, make, moment, number, raw, renew, setActor, toast, who } from "./dom.js";
 import { histogram } from "./charts.js";
-import { t } from "./texts.js";
+import { known, language, t } from "./texts.js";
 
 let mayAct = false, acting = false, user = null, status = null, numbers = null, tried = null, waiting = null;
 
@@ -14,7 +14,7 @@ export function start(about, onUnlocked) {
   $("unlock").addEventListener("click", () => {
     if (actor()) become(null, null, onUnlocked);
     else if (user) become(user, null, onUnlocked);
-    else $("ask").showModal();
+    else { $("name").value = kept.get("name") ?? ""; $("ask").showModal(); $("token").focus(); }
   });
   $("ask-cancel").addEventListener("click", () => $("ask").close());
   $("ask").addEventListener("close", () => { $("token").value = ""; $("ask-error").textContent = ""; });
@@ -23,19 +23,19 @@ export function start(about, onUnlocked) {
   $("threshold-value").addEventListener("input", (event) => { if (event.target.value !== "") attempt(Number(event.target.value)); });
   $("threshold").addEventListener("submit", (event) => { event.preventDefault(); apply(Number($("threshold-value").value)); });
   $("threshold-bundle").addEventListener("click", () => apply(null));
-  $("rollback").addEventListener("click", () => carryOut("rollback", {}, (done) => t("rollback_done", done)));
+  $("rollback").addEventListener("click", () => carryOut("rollback", {}, (done) => (done.same_model ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_done", done))));
   $("capture").addEventListener("submit", (event) => { event.preventDefault(); carryOut("capture", { count: Number(event.target.elements.count.value) }, (done) => t("capture_done", done)); });
   relabel();
 }
 
 export function relabel() {
-  const who = actor();
-  $("locked").className = who ? "note open" : "note";
-  $("locked").textContent = !mayAct ? t("read_only") : !who ? t("locked") : who === "token" ? t("unlocked_token") : t("unlocked", { by: who });
+  const name = actor();
+  $("locked").className = name ? "note open" : "note";
+  $("locked").textContent = !mayAct ? t("read_only") : !name ? t("locked") : name === "token" ? t("unlocked_token") : t("unlocked", { by: name });
   allow();
-  $("unlock").setAttribute("aria-label", t(who ? "locked_tool" : "unlock"));
-  $("unlock").classList.toggle("open", Boolean(who));
-  $("unlock").querySelector("use").setAttribute("href", who ? "#i-unlocked" : "#i-lock");
+  $("unlock").setAttribute("aria-label", t(name ? "locked_tool" : "unlock"));
+  $("unlock").classList.toggle("open", Boolean(name));
+  $("unlock").querySelector("use").setAttribute("href", name ? "#i-unlocked" : "#i-lock");
   if (status) showModel();
   if (tried !== null) preview();
 }
@@ -59,12 +59,15 @@ export function takeNumbers(found) {
   if ($("view-control").hidden) return;
   if (tried !== null && document.activeElement !== $("threshold-slider")) range($("threshold-slider"), tried);
   chart();
-  if (found.events.length) renew($("events"), found.events, (one) => String(one.seq), event);
+  // What the page did to the threshold is told once; the exchange that carried it out is in the journal.
+  const events = found.events.filter((one, i, all) => one.kind !== "decision_changed" || all[i - 1]?.kind !== "threshold_changed");
+  if (events.length) renew($("events"), events, (one) => `${one.seq} ${language()}`, event);
   else $("events").replaceChildren(make("li", { class: "empty" }, t("no_events")));
 }
 
 async function unlock(onUnlocked) {
   const token = $("token").value;
+  kept.set("name", $("name").value.trim());
   try {
     const { by } = await act("unlock", {}, token);
     $("ask").close();
@@ -138,13 +141,22 @@ async function carryOut(name, asked, said) {
 
 function showModel() {
   const m = status.model, before = m.before;
-  $("before").textContent = before ? t("before_is", { name: before.name, hash: before.sha256.slice(0, 12), threshold: raw(before.threshold) }) : t("before_none");
+  const same = before?.sha256 === m.sha256;
+  $("before").textContent = before ? t(same ? "before_same" : "before_is", { name: before.name, hash: before.sha256.slice(0, 12), threshold: raw(before.threshold) }) : t("before_none");
+  $("rollback-explain").hidden = !before || same;
+  $("rollback").textContent = same ? t("rollback_threshold", { threshold: raw(before.threshold) }) : t("rollback");
   allow();
   const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }
 
 function event(found) {
-  const by = found.data?.by ? ` (${found.data.by})` : "";
-  return make("li", { class: found.severity }, make("time", {}, moment(found.utc)), make("b", {}, found.kind.replaceAll("_", " ")), make("p", {}, `${found.detail}${by}`));
+  const { kind, data, detail } = found, own = `event_text_${kind}`;
+  const words = { ...data, mark: data?.mark && t(data.mark), reason: data?.reason && t(`reason_${data.reason}`) };
+  for (const key of ["before", "now", "threshold"]) if (typeof words[key] === "number") words[key] = raw(words[key]);
+  // What the page itself has done is told in the language of who looks, the rest as the station says it.
+  const text = known(own) ? make("p", {}, t(own, words)) : make("p", { lang: "en" }, detail);
+  const more = [data?.comment && t("event_why", { why: data.comment }), data?.by && t("event_by", { by: who(data.by) })].filter(Boolean);
+  const said = make("div", {}, text, ...more.map((line) => make("p", { class: "seen" }, line)));
+  return make("li", { class: found.severity, "data-kind": kind }, make("time", {}, moment(found.utc)), make("b", {}, t(known(`event_${kind}`) ? `event_${kind}` : kind)), said);
 }

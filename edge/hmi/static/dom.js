@@ -88,15 +88,19 @@ function refusal(status, why) {
   return new Error(own(`answer_${status}`) ? `${t(`answer_${status}`)} (${why})` : why);
 }
 
+// A name that the journal has, as people read it.
+export const who = (name) => (name === "token" ? t("by_token") : name);
+
 // Who acts: named by the reverse proxy, or by whoever has the token; nobody while the page is locked.
-let who = null, token = null;
-export const actor = () => who;
-export function setActor(name, secret = null) { who = name; token = secret; }
+let acting = null, token = null;
+export const actor = () => acting;
+export function setActor(name, secret = null) { acting = name; token = secret; }
 
 // No cookie: the token travels in a header that no foreign site can make a browser send.
 export async function act(name, asked = {}, secret = token) {
   const headers = { "content-type": "application/json", "x-edge-request": "1" };
   if (secret) headers.authorization = `Bearer ${secret}`;
+  if (secret && kept.get("name")) headers["x-edge-name"] = encodeURIComponent(kept.get("name"));
   const answer = await fetch(`api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
   const content = await answer.json();
   if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);

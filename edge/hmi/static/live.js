@@ -1,6 +1,7 @@
 // The line as it is now: the verdict, the live picture, the station's state.
 
-import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use } from "./dom.js";
+import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use, who } from "./dom.js";
+import { regionsWord } from "./parts.js";
 import { known, language, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
@@ -89,7 +90,10 @@ function showOverlay() {
   caption();
 }
 
-function caption() { $("caption").replaceChildren(badge(shown.result), clock(shown.decided_utc)); }
+function caption() {
+  const word = regionsWord(shown.result, shown.reason, shown.picture.regions.length, "_short");
+  $("caption").replaceChildren(badge(shown.result), clock(shown.decided_utc), word);
+}
 
 function place() {
   if (!shown) return;
@@ -145,7 +149,7 @@ function said(reason, detail) {
 function line({ icon, kind, title, more, detail, reason, seen, offered }) {
   const body = make("div", {}, make("strong", {}, title), make("p", {}, more));
   if (detail) body.append(make("p", { lang: "en" }, detail));
-  if (seen) body.append(make("span", { class: "seen" }, t("acknowledged_by", { by: seen })));
+  if (seen) body.append(make("span", { class: "seen" }, t("acknowledged_by", { by: who(seen) })));
   if (offered) body.append(make("button", { type: "button", onclick: () => acknowledge(reason) }, t("acknowledge")));
   return make("li", { class: kind }, use(`i-${icon}`), body);
 }

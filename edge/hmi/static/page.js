@@ -5,7 +5,7 @@ import * as control from "./control.js";
 import { $, badge, get, kept, moment, number, percent } from "./dom.js";
 import * as live from "./live.js";
 import * as parts from "./parts.js";
-import { language, setLanguage, t } from "./texts.js";
+import { browsers, language, setLanguage, t } from "./texts.js";
 
 const NUMBERS_MS = 1000;
 // The station speaks every second, the page's process at least every other.
@@ -17,7 +17,7 @@ let stream = null, heard = performance.now(), trouble = null, numbers = null, bu
 async function main() {
   let about = { title: "", language: "en", may_act: false, user: null }, reached = true;
   try { about = await get("api/status"); } catch { reached = false; }
-  setLanguage(kept.get("language") ?? about.language);
+  setLanguage(kept.get("language") ?? browsers() ?? about.language);
   document.documentElement.dataset.theme = kept.get("theme") ?? "dark";
   $("title").textContent = document.title = about.title || document.title;
   live.start();

@@ -1,19 +1,43 @@
 // Single parts: search, detail, marks, export.
 
-import { $, act, actor, badge, clock, get, make, moment, number, raw, renew, toast, use } from "./dom.js";
+import { $, act, actor, badge, clock, draw, get, make, moment, number, raw, renew, toast, use, who } from "./dom.js";
 import { t } from "./texts.js";
 
 let before = null, selected = null, asked = null;
+// From here on the list and the part stand side by side.
+const WIDE = matchMedia("(min-width: 1200px)");
 
 export function start() {
   $("search").addEventListener("submit", (event) => { event.preventDefault(); search(); });
   $("search").addEventListener("change", showExport);
   $("older").addEventListener("click", () => search(true));
+  $("found").addEventListener("click", (event) => { const row = event.target.closest("tr"); if (row) choose(row); });
+  $("found").addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) { event.preventDefault(); go(step); }
+  });
 }
 
-export function open(seq) {
+export async function open(seq) {
   if (!asked) search();
-  if (seq) show(seq);
+  if (!seq) return;
+  await show(seq);
+  if (!WIDE.matches) $("detail").scrollIntoView({ block: "start" });
+}
+
+const rowOf = (seq) => $("found").querySelector(`[data-seq="${seq}"]`);
+
+function choose(row) { location.hash = `#parts/${row.dataset.seq}`; }
+
+// To the next older or newer part of the list; at its end more are fetched.
+async function go(step) {
+  const row = rowOf(selected);
+  let next = row ? (step > 0 ? row.nextElementSibling : row.previousElementSibling) : $("found").firstElementChild;
+  if (!next && step > 0 && before !== null) { await search(true); next = row.nextElementSibling; }
+  if (!next) return toast(t(step > 0 ? "no_older" : "no_newer"));
+  if ($("found").contains(document.activeElement)) next.querySelector("a").focus();
+  next.scrollIntoView({ block: "nearest" });
+  choose(next);
 }
 
 export function relabel() { if (asked) search(); if (selected) show(selected); }
@@ -47,10 +71,12 @@ async function search(more = false) {
 }
 
 function line(part) {
-  const [day, time] = moment(part.utc).split(" ");
+  const [day, time] = moment(part.utc).split(" "), name = part.part_id ?? part.image_name ?? "–";
+  const today = moment(new Date()).startsWith(day);
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
-    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, make("span", { class: "day" }, day), ` ${time}`), make("td", {}, badge(part.result)),
-    make("td", {}, number(part.score, 2)), make("td", {}, part.part_id ?? part.image_name ?? "–"), make("td", {}, part.mark ? t(part.mark) : ""));
+    make("td", { class: "small" }, part.picture ? make("img", { src: `pictures/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }) : null),
+    make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, today ? null : make("span", { class: "day" }, `${day} `), time), make("td", {}, badge(part.result)),
+    make("td", {}, number(part.score, 2)), make("td", { class: "name", title: name }, name), make("td", { class: "marked" }, part.mark ? t(part.mark) : ""));
 }
 
 async function show(seq) {
@@ -66,10 +92,26 @@ async function show(seq) {
 
 function detail(found) {
   const { verdict, pictures, feedback } = found;
-  $("detail").replaceChildren(
+  $("detail").replaceChildren(...[
+    make("div", { class: "row steps" },
+      make("button", { type: "button", id: "newer-part", onclick: () => go(-1) }, t("newer_part")),
+      make("button", { type: "button", id: "older-part", onclick: () => go(1) }, t("older_part")),
+      make("button", { type: "button", id: "to-list", onclick: () => (rowOf(selected) ?? $("search")).scrollIntoView({ block: "center" }) }, t("to_list"))),
     make("div", { class: "head" }, badge(verdict.result), make("strong", {}, `${t("number")} ${number(found.seq)}`), make("span", {}, moment(verdict.time.decided_utc))),
-    picture(verdict, pictures), marks(found, feedback), facts(found, verdict),
-    make("details", {}, make("summary", {}, t("everything")), make("pre", { tabindex: 0 }, JSON.stringify(found, null, 1))));
+    marks(found, feedback), explained(verdict), picture(verdict, pictures), facts(found, verdict),
+    make("details", {}, make("summary", {}, t("everything")), make("pre", { tabindex: 0 }, JSON.stringify(found, null, 1)))].filter(Boolean));
+}
+
+function explained({ result, reason, regions }) {
+  const word = regionsWord(result, reason, regions.length);
+  return word ? make("p", { class: "explain regions-word" }, word) : null;
+}
+
+// A part is decided by its image score, regions are found by the scores of places: both have a
+// threshold of their own, so one may be reached without the other.
+export function regionsWord(result, reason, count, short = "") {
+  if (result === "OK" && count) return t(`regions_but_ok${short}`);
+  return result === "NOK" && reason === "score_above" && !count ? t(`nok_without_region${short}`) : "";
 }
 
 function picture(verdict, kinds) {
@@ -82,12 +124,23 @@ function picture(verdict, kinds) {
     kinds.forEach((other, i) => buttons[i].setAttribute("aria-pressed", other === kind));
   }
   choose(kinds.includes("overlay") ? "overlay" : kinds[0]);
-  return make("div", {}, image, make("div", { class: "row layers" }, ...buttons));
+  return make("div", {}, framed(image, verdict, !kinds.includes("overlay")), kinds.length > 1 ? make("div", { class: "row layers" }, ...buttons) : null);
+}
+
+// The whole image in sight; one without an overlay of its own gets its regions drawn over it.
+function framed(image, { image: { width_px: width, height_px: height }, regions }, outline) {
+  const frame = make("div", { class: "framed" }, image);
+  if (width && height) frame.style.maxWidth = `calc(64vh * ${width / height})`;
+  if (outline && width && height && regions.length) {
+    frame.append(draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...regions.map(({ bbox: [x, y, w, h] }) =>
+      draw("rect", { class: "region", x: x - 4, y: y - 4, width: w + 8, height: h + 8, rx: 3 }))));
+  }
+  return frame;
 }
 
 function marks(found, feedback) {
   const box = make("div", { class: "row" });
-  if (feedback) box.append(make("strong", {}, t("marked", { mark: t(feedback.mark), by: feedback.by })));
+  if (feedback) box.append(make("strong", {}, t("marked", { mark: t(feedback.mark), by: who(feedback.by) })));
   if (!actor()) return box;
   const { result } = found.verdict;
   const offered = feedback ? ["none"] : result === "OK" ? ["missed_defect"] : result === "ERROR" ? [] : ["false_reject"];
@@ -96,16 +149,19 @@ function marks(found, feedback) {
 }
 
 async function note(seq, mark) {
+  let done;
   try {
-    await act("feedback", { seq, mark });
+    done = await act("feedback", { seq, mark });
   } catch (error) {
     toast(t("failed", { why: error.message }), true);
     return;
   }
-  toast(t("mark_done"));
+  toast(t(mark === "none" ? "mark_taken_back" : done.image_kept ? "mark_done" : "mark_done_no_image"));
   await recorded(seq, mark);
+  // The list stays as it is: whoever goes through it goes on from here.
+  const cell = rowOf(seq)?.querySelector(".marked");
+  if (cell) cell.textContent = mark === "none" ? "" : t(mark);
   if (selected === seq) show(seq);
-  search();
 }
 
 // The mark is shown from the journal, which has it after its next commit; a busy disk takes longer.

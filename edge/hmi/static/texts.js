@@ -10,10 +10,11 @@ const en = {
   rejected: "Last rejected parts", trend: "Score trend", histogram: "Scores of the last parts",
   hours: "Parts per hour", causes: "Causes this shift", part_id: "Part id or file", result: "Result", any: "any",
   from: "From", to: "To", search: "Search", export_csv: "Export CSV", found: "Parts found", number: "No.",
-  mark: "Mark", older: "Older parts", part_detail: "Part", choose_part: "Choose a part on the left.",
+  mark: "Mark", older: "Older parts", part_detail: "Part", choose_part: "Choose a part from the list.",
   threshold: "Threshold", raw_threshold: "Raw threshold", comment: "Why (kept in the journal)", apply: "Apply",
   bundle_threshold: "Back to the settings' own", model: "Model", rollback: "Switch to the model before",
-  before_is: "Before it: {name} {hash}, threshold {threshold}", before_none: "No model before it is kept: none was exchanged since the start.",
+  before_is: "Before it: {name} {hash}, threshold {threshold}", before_none: "Nothing to go back to. One step is kept after each exchange, until it is used or the station starts again.",
+  before_same: "Before it: the same model with threshold {threshold}", rollback_threshold: "Back to threshold {threshold}", rollback_threshold_done: "The threshold is {threshold} again.",
   rollback_explain: "Takes no loading, and holds until the next reload or restart. To keep it, set model.path in the settings.",
   capture: "Training pictures", count: "How many parts", capture_start: "Capture",
   capture_explain: "Keeps the pictures of the next parts without loss in the snapshot folder, whatever their verdict.",
@@ -59,9 +60,26 @@ const en = {
   raw_score: "Raw score", trigger: "Trigger", image_file: "File", image_hash: "Picture SHA-256", model_hash: "Model SHA-256", config_hash: "Settings SHA-256", recorded: "Recorded", deadline: "Deadline", deadline_met: "met", deadline_missed: "missed", total: "Total", frame: "Frame", latency_stages: "Stages", regions_found: "Regions found", reason: "Reason",
   read_only: "Read-only: nobody can act from here. Set hmi.token_file (mode 0600) in the settings and start the station again, or come through the reverse proxy that it trusts.",
   locked: "Locked: everything can be read. Unlock to act; what you do is recorded with your name or “token”.", unlocked: "Unlocked for {by}. What you do is recorded.", unlocked_token: "Unlocked with the token. What you do is recorded.",
-  failed: "Not done: {why}", threshold_done: "Threshold is {now} now (was {before}).", capture_done: "The next {count} parts are kept.", rollback_done: "Model {model} inspects now.", mark_done: "Marked.", ack_done: "Noted.",
+  failed: "Not done: {why}", threshold_done: "Threshold is {now} now (was {before}).", capture_done: "The next {count} parts are kept.", rollback_done: "Model {model} inspects now.", mark_done: "Marked. Its image is kept.", mark_done_no_image: "Marked. There is no image of this part any more.", mark_taken_back: "The mark is taken back.", ack_done: "Noted.",
   capturing: "{n} pictures still to come.", loading: "The model is loaded aside and tested…", parts_tried: "parts", change_count: "would change", change_newest: "would change; the newest {n}:", put_right: "of {n} marked {mark} put right",
   name: "Name", algorithm: "Algorithm", precision: "Precision", method: "Threshold by", version: "Version", no_events: "No events yet.",
+  image: "Image", newer_part: "‹ Newer", older_part: "Older ›", to_list: "List", no_older: "There is no older part.", no_newer: "There is no newer part in this list. Search again for the newest.",
+  your_name: "Your name (recorded with what you do, not checked)", by_token: "somebody with the token",
+  regions_but_ok: "The outlined area is above the threshold for single areas; the score of the whole image is below its own, and that one decides: OK.",
+  nok_without_region: "No single area is above the threshold for areas, so none is outlined; the score of the whole image is above its own, and that one decides.",
+  regions_but_ok_short: "outlined, yet OK: the whole image is below its threshold", nok_without_region_short: "nothing outlined: only the whole image is above its threshold",
+  none: "mark taken back", event_why: "Why: {why}", event_by: "By {by}",
+  event_threshold_changed: "Threshold changed", event_text_threshold_changed: "From {before} to {now}",
+  event_feedback: "Part marked", event_text_feedback: "No. {seq}: {mark}",
+  event_capture_asked: "Training pictures", event_text_capture_asked: "The next {count} parts are kept",
+  event_rollback_asked: "Went back", event_text_rollback_asked: "Model {model}, threshold {threshold}",
+  event_alarm_acknowledged: "Alarm seen", event_text_alarm_acknowledged: "{reason}",
+  event_page_refused: "Action refused", event_decision_changed: "Decision changed", event_station_started: "Station started", event_text_station_started: "The station starts",
+  event_model_exchanged: "Model exchanged", event_model_rolled_back: "Back to the one before", event_model_refused: "Model refused", event_model_busy: "Exchange refused", event_model_nothing_before: "Nothing to go back to", event_reload_refused: "Settings refused",
+  event_camera_lost: "Camera lost", event_camera_back: "Camera back", event_snapshots_stopped: "No pictures are kept", event_drift: "Scores drift", event_drift_over: "Drift is over",
+  event_refused_by_broker: "Broker refuses", event_accepted_by_broker: "Broker accepts again", event_dead_letter: "Record given up", event_connection_unstable: "Connection unstable", event_session_taken_over: "Doubled client id",
+  event_verdicts_dropped: "Verdicts dropped", event_journal_quarantined: "Journal was damaged", event_journal_lost_records: "The disk lost records", event_journal_copied: "Journal was copied",
+  event_ack_missing: "Acknowledgement missing", event_frame_late: "Picture came late", event_command: "Command", event_command_done: "Command done", event_command_failed: "Command failed",
 };
 
 const ko = {
@@ -74,10 +92,11 @@ const ko = {
   rejected: "최근 불합격 부품", trend: "점수 추이", histogram: "최근 부품의 점수 분포",
   hours: "시간당 부품 수", causes: "이번 근무조의 원인", part_id: "부품 번호 또는 파일", result: "판정", any: "전체",
   from: "시작", to: "끝", search: "검색", export_csv: "CSV 내보내기", found: "검색된 부품", number: "번호",
-  mark: "표시", older: "이전 부품", part_detail: "부품 상세", choose_part: "왼쪽에서 부품을 선택하십시오.",
+  mark: "표시", older: "이전 부품", part_detail: "부품 상세", choose_part: "목록에서 부품을 선택하십시오.",
   threshold: "임계값", raw_threshold: "원시 임계값", comment: "이유 (저널에 기록됨)", apply: "적용",
   bundle_threshold: "설정값으로 되돌리기", model: "모델", rollback: "이전 모델로 전환",
-  before_is: "이전 모델: {name} {hash}, 임계값 {threshold}", before_none: "이전 모델이 없습니다: 시작 후 모델이 교체되지 않았습니다.",
+  before_is: "이전 모델: {name} {hash}, 임계값 {threshold}", before_none: "되돌릴 단계가 없습니다. 교체할 때마다 한 단계가 보관되며, 되돌리거나 스테이션을 다시 시작하면 없어집니다.",
+  before_same: "이전 상태: 같은 모델, 임계값 {threshold}", rollback_threshold: "임계값 {threshold}(으)로 되돌리기", rollback_threshold_done: "임계값을 {threshold}(으)로 되돌렸습니다.",
   rollback_explain: "다시 불러오지 않고 바로 전환되며, 다음 재설정이나 재시작까지 유지됩니다. 계속 쓰려면 설정의 model.path를 바꾸십시오.",
   capture: "학습용 영상", count: "부품 개수", capture_start: "수집",
   capture_explain: "판정과 관계없이 다음 부품들의 영상을 무손실로 스냅샷 폴더에 저장합니다.",
@@ -125,9 +144,26 @@ const ko = {
   raw_score: "원시 점수", trigger: "트리거", image_file: "파일", image_hash: "영상 SHA-256", model_hash: "모델 SHA-256", config_hash: "설정 SHA-256", recorded: "기록 시각", deadline: "기한", deadline_met: "지킴", deadline_missed: "초과", total: "전체", frame: "프레임", latency_stages: "단계별 시간", regions_found: "이상 영역 수", reason: "사유",
   read_only: "읽기 전용: 여기서는 조작할 수 없습니다. 설정에 hmi.token_file(권한 0600)을 지정하고 스테이션을 다시 시작하거나, 신뢰하는 리버스 프록시를 통해 접속하십시오.",
   locked: "잠김: 모든 내용을 볼 수 있습니다. 조작하려면 잠금을 해제하십시오. 모든 조작은 기록됩니다.", unlocked: "{by} 권한으로 잠금 해제됨. 모든 조작은 기록됩니다.", unlocked_token: "토큰으로 잠금 해제됨. 모든 조작은 기록됩니다.",
-  failed: "실행되지 않음: {why}", threshold_done: "임계값이 {before}에서 {now}(으)로 바뀌었습니다.", capture_done: "다음 {count}개 부품의 영상을 저장합니다.", rollback_done: "이제 모델 {model}(으)로 검사합니다.", mark_done: "표시했습니다.", ack_done: "기록했습니다.",
+  failed: "실행되지 않음: {why}", threshold_done: "임계값이 {before}에서 {now}(으)로 바뀌었습니다.", capture_done: "다음 {count}개 부품의 영상을 저장합니다.", rollback_done: "이제 모델 {model}(으)로 검사합니다.", mark_done: "표시했습니다. 영상을 보관합니다.", mark_done_no_image: "표시했습니다. 이 부품의 영상은 더 이상 없습니다.", mark_taken_back: "표시를 취소했습니다.", ack_done: "기록했습니다.",
   capturing: "{n}개 남았습니다.", loading: "모델을 따로 불러와 시험하는 중…", parts_tried: "부품", change_count: "판정이 바뀜", change_newest: "판정이 바뀜, 최근 {n}개:", put_right: "{mark} 표시 {n}개 중 바로잡힘",
   name: "이름", algorithm: "알고리즘", precision: "정밀도", method: "임계값 방법", version: "버전", no_events: "아직 이벤트가 없습니다.",
+  image: "영상", newer_part: "‹ 더 최근", older_part: "더 이전 ›", to_list: "목록", no_older: "더 이전 부품이 없습니다.", no_newer: "이 목록에 더 최근 부품이 없습니다. 다시 검색하십시오.",
+  your_name: "이름 (조작과 함께 기록되며 확인하지 않음)", by_token: "토큰 사용자",
+  regions_but_ok: "표시된 영역은 영역 임계값을 넘지만, 판정을 정하는 영상 전체 점수는 임계값 미만이므로 OK입니다.",
+  nok_without_region: "영역 임계값을 넘는 영역이 없어 표시된 곳이 없습니다. 판정을 정하는 영상 전체 점수가 임계값 이상입니다.",
+  regions_but_ok_short: "영역은 표시되지만 영상 전체 점수가 임계값 미만: OK", nok_without_region_short: "표시할 영역 없음: 영상 전체 점수만 임계값 이상",
+  none: "표시 취소", event_why: "이유: {why}", event_by: "조작: {by}",
+  event_threshold_changed: "임계값 변경", event_text_threshold_changed: "{before}에서 {now}(으)로",
+  event_feedback: "부품 표시", event_text_feedback: "{seq}번: {mark}",
+  event_capture_asked: "학습용 영상", event_text_capture_asked: "다음 {count}개 부품의 영상을 저장합니다",
+  event_rollback_asked: "이전 상태로 전환", event_text_rollback_asked: "모델 {model}, 임계값 {threshold}",
+  event_alarm_acknowledged: "알람 확인", event_text_alarm_acknowledged: "{reason}",
+  event_page_refused: "조작 거부됨", event_decision_changed: "판정 기준 변경", event_station_started: "스테이션 시작", event_text_station_started: "스테이션이 시작되었습니다",
+  event_model_exchanged: "모델 교체", event_model_rolled_back: "이전 상태로 복귀", event_model_refused: "모델 거부됨", event_model_busy: "교체 거부됨", event_model_nothing_before: "되돌릴 단계 없음", event_reload_refused: "설정 거부됨",
+  event_camera_lost: "카메라 연결 끊김", event_camera_back: "카메라 다시 연결됨", event_snapshots_stopped: "영상 저장 중지", event_drift: "점수 이탈", event_drift_over: "점수 이탈 해소",
+  event_refused_by_broker: "브로커가 거부함", event_accepted_by_broker: "브로커가 다시 받음", event_dead_letter: "기록 전송 포기", event_connection_unstable: "연결 불안정", event_session_taken_over: "클라이언트 ID 중복",
+  event_verdicts_dropped: "판정 기록 삭제됨", event_journal_quarantined: "저널 손상", event_journal_lost_records: "디스크가 기록을 잃음", event_journal_copied: "복사된 저널",
+  event_ack_missing: "확인 응답 없음", event_frame_late: "영상이 늦게 도착함", event_command: "명령", event_command_done: "명령 완료", event_command_failed: "명령 실패",
 };
 
 const languages = { en, ko };
@@ -147,6 +183,9 @@ export function t(key, values = {}) {
   const text = languages[current][key] ?? en[key] ?? key.replaceAll("_", " ");
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
+
+// The first language the browser asks for that the page has.
+export const browsers = () => navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((name) => name in languages);
 
 export const known = (key) => key in en;
 
