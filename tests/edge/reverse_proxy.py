@@ -55,7 +55,7 @@ class ReverseProxy:
             text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             asked = f"{method} {path.removeprefix(self._prefix)} {version}\r\n{text}\r\n"
             upstream = self._upstream.hostname, self._upstream.port
-            with socket.create_connection(upstream) as page:  # type: ignore[arg-type]
+            with socket.create_connection(upstream) as page:
                 page.sendall(asked.encode() + body)
                 while piece := page.recv(PIECE_BYTES):
                     client.sendall(piece)
