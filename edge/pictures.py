@@ -1,14 +1,17 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
 import os
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import OutputNotWritable, PictureUnreadable
 from edge.frame import Pixels, pixel_format
+from edge.jpeg_integrity import jpeg_fault
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # What says itself where it ends.
@@ -35,14 +38,12 @@ def read_picture(path: Path) -> Pixels:
         raise PictureUnreadable(
             f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
-    try:
-        whole = _has_its_end(encoded.tobytes())
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if whole else None
-    except cv2.error:
-        pixels = None
+    fault = _fault(encoded)
+    pixels = None if fault else _decoded(encoded, cv2.IMREAD_UNCHANGED)
     if pixels is None:
+        what = f"{encoded.size} bytes{f'; {fault}' if fault else ''}"
         raise PictureUnreadable(
-            f"{path}: not a complete picture ({encoded.size} bytes). Copy it again or remove it."
+            f"{path}: not a complete picture ({what}). Copy it again or remove it."
         )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
@@ -54,14 +55,55 @@ def read_picture(path: Path) -> Pixels:
     return pixels
 
 
-def _has_its_end(encoded: bytes) -> bool:
-    """Tell a whole JPEG or PNG from a cut one, which decoders fill with grey and call a success."""
-    if encoded.startswith(b"\xff\xd8"):
-        # End of image after the last start of scan: an embedded thumbnail has an end of its own.
-        return encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda")
-    if encoded.startswith(b"\x89PNG"):
-        return b"IEND" in encoded[-4096:]
-    return len(encoded) > 0
+def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
+    """Decode a JPEG of a camera, or say what is wrong with it.
+
+    Args:
+        encoded: ``(N,) uint8``, as it came.
+
+    Returns:
+        ``(H, W, 3) uint8`` BGR and nothing, or an empty array and the fault.
+    """
+    fault = jpeg_fault(encoded)
+    colours = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = None if fault else _decoded(encoded, colours)
+    if pixels is None:
+        return np.empty((0, 0), np.uint8), f"the JPEG is damaged: {fault or 'it is not decoded'}"
+    return pixels, ""
+
+
+def _decoded(encoded: NDArray[np.uint8], how: int) -> Pixels | None:
+    try:
+        return cv2.imdecode(encoded, how)
+    except cv2.error:
+        return None
+
+
+def _fault(encoded: NDArray[np.uint8]) -> str:
+    """Return what is missing or damaged where a decoder would fill it; empty for nothing."""
+    start = encoded[:8].tobytes()
+    if start.startswith(b"\xff\xd8"):
+        return jpeg_fault(encoded)
+    if start.startswith(b"\x89PNG"):
+        return _png_fault(encoded.tobytes())
+    return "" if encoded.size else "empty"
+
+
+def _png_fault(raw: bytes) -> str:
+    """Walk the chunks up to the last one; each has a checksum."""
+    place = 8
+    while place < len(raw):
+        length = int.from_bytes(raw[place : place + 4], "big")
+        name, end = raw[place + 4 : place + 8], place + 8 + length
+        checksum = raw[end : end + 4]
+        if len(checksum) < 4:
+            return "its end is missing"
+        if zlib.crc32(raw[place + 4 : end]) != int.from_bytes(checksum, "big"):
+            return f"its part {name.decode('ascii', 'replace')} is damaged"
+        if name == b"IEND":
+            return ""
+        place = end + 4
+    return "its end is missing"
 
 
 def may_be_filled_yet(path: Path) -> bool:

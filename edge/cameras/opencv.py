@@ -1,14 +1,24 @@
 """What OpenCV opens as a live camera: USB cameras and network streams."""
 
+import logging
 import time
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 
 from edge.cameras.camera import CameraReport
 from edge.errors import CameraError, CameraLost
-from edge.frame import Frame, Telemetry
+from edge.frame import Frame, FrameStatus, Pixels, Telemetry
+from edge.pictures import decode_jpeg
 from edge.redaction import redacted
+
+log = logging.getLogger(__name__)
+
+# What OpenCV calls JPEGs in a row, by the names of streams, files and USB cameras.
+JPEG_CODES = frozenset({"MJPG", "JPEG", "MJPA", "DMB1", "AVRN"})
+# So many pictures in a row that are none: whatever sends them is not the camera.
+MOST_FOREIGN = 5
 
 
 class OpenCVCamera:
@@ -28,6 +38,7 @@ class OpenCVCamera:
         report: CameraReport,
         has_clock: bool,
         check: Callable[[], None],
+        gives_jpegs: bool = False,
     ) -> None:
         """Take over an open capture.
 
@@ -38,12 +49,15 @@ class OpenCVCamera:
             has_clock: its position is the time of the exposure by the camera's clock, not a frame
                 count by another name.
             check: raises CameraLost when the camera is known to be gone.
+            gives_jpegs: the capture gives them as they came; each is checked and decoded here.
         """
         self.identity = identity
         self._capture = capture
         self._report = report
         self._has_clock = has_clock
         self._check = check
+        self._gives_jpegs = gives_jpegs
+        self._foreign = 0
         self._number = 0
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -59,6 +73,10 @@ class OpenCVCamera:
                 f"{self.identity}: the camera stopped giving frames. Check cable and power."
             )
         self._number += 1
+        fault = ""
+        if self._gives_jpegs:
+            self._raise_if_foreign(pixels)
+            pixels, fault = decode_jpeg(pixels)
         device_ns = None
         if self._has_clock:
             device_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6) or None
@@ -67,8 +85,19 @@ class OpenCVCamera:
             self._number,
             time.monotonic_ns(),
             time.time_ns(),
+            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
+            detail=fault,
             telemetry=Telemetry(device_ns=device_ns),
         )
+
+    def _raise_if_foreign(self, encoded: Pixels) -> None:
+        begins_well = encoded.reshape(-1)[:2].tobytes() == b"\xff\xd8"
+        self._foreign = 0 if begins_well else self._foreign + 1
+        if self._foreign >= MOST_FOREIGN:
+            raise CameraLost(
+                f"{self.identity}: what comes is no JPEG, {MOST_FOREIGN} times in a row. Check the "
+                "address and the camera; it is opened again by itself."
+            )
 
     def check(self) -> None:
         self._check()
@@ -83,3 +112,28 @@ class OpenCVCamera:
 
     def close(self) -> None:
         self._capture.release()
+
+
+def codec_of(capture: cv2.VideoCapture) -> str:
+    """Return the four letters by which OpenCV calls what a capture decodes, in capitals."""
+    code = max(0, int(capture.get(cv2.CAP_PROP_FOURCC)))
+    return code.to_bytes(8, "little")[:4].rstrip(b"\0").decode("latin-1").upper()
+
+
+def ask_for_jpegs(capture: cv2.VideoCapture) -> bool:
+    """Have FFmpeg give JPEGs as they came; False where it decodes another codec by itself.
+
+    Only before the first picture was read.
+    """
+    return codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
+
+
+@cache
+def warn_of_concealment(identity: str, codec: str) -> None:
+    """Tell once of a source whose decoder fills what was lost and does not say so."""
+    log.warning(
+        "%s: pictures come as %s, whose decoder fills what was lost or damaged and does not tell: "
+        "such a part may be called OK. Let the camera send MJPEG; of that, damage is found.",
+        identity,
+        codec or "an unknown codec",
+    )

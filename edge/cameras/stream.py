@@ -10,7 +10,7 @@ import cv2
 from edge.addresses import Scheme, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.camera import CameraReport
-from edge.cameras.opencv import OpenCVCamera
+from edge.cameras.opencv import OpenCVCamera, ask_for_jpegs, codec_of, warn_of_concealment
 from edge.cameras.stream_login import raise_if_refused
 from edge.errors import CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
@@ -58,6 +58,9 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
             f"{identity}: answers, but gives no stream that OpenCV {cv2.__version__} decodes. "
             "Check the path of the address, and that the camera is not used to its limit."
         )
+    gives_jpegs = ask_for_jpegs(capture)
+    if not gives_jpegs:
+        warn_of_concealment(identity, codec_of(capture))
     if time.monotonic() - began_s > QUICK_OPENING_S:
         _skip_gathered(capture)
     return OpenCVCamera(
@@ -67,6 +70,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
         # RTP stamps each exposure; of other streams FFmpeg counts frames and calls it time.
         has_clock=address.scheme in (Scheme.RTSP, Scheme.RTSPS),
         check=lambda: None,  # only pictures tell whether a stream lives
+        gives_jpegs=gives_jpegs,
     )
 
 

@@ -10,7 +10,7 @@ import cv2
 
 from edge.camera_settings import SensorSettings
 from edge.cameras.camera import CameraReport
-from edge.cameras.opencv import OpenCVCamera
+from edge.cameras.opencv import JPEG_CODES, OpenCVCamera, codec_of
 from edge.cameras.v4l2_settings import apply_settings
 from edge.errors import CameraLost, CameraNotOpened
 
@@ -44,6 +44,8 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         capture.set(cv2.CAP_PROP_MODE, 0)  # controls in the driver's own units
         settings = apply_settings(capture, sensor, device)
+        # Raw buffers: OpenCV would fill what a JPEG lost on the way and call it a success.
+        gives_jpegs = codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         if not capture.grab():
             capture.release()  # else the question why meets a device in use
             raise CameraNotOpened(why_no_stream(device, streaming_errno(device)))
@@ -56,6 +58,7 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         CameraReport(model=_name(device), settings=settings),
         has_clock=True,  # the kernel stamps each buffer
         check=lambda: check_present(device),
+        gives_jpegs=gives_jpegs,
     )
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import cv2
 
 from edge.cameras.camera import EndOfPictures
+from edge.cameras.opencv import ask_for_jpegs, codec_of, warn_of_concealment
 from edge.cameras.pace import Pace
 from edge.errors import CameraUriInvalid
-from edge.frame import Frame
+from edge.frame import Frame, FrameStatus
+from edge.pictures import decode_jpeg
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ class VideoFile:
                 f"{path}: OpenCV {cv2.__version__} cannot decode this video. Check that it is "
                 "complete, or convert it: ffmpeg -i IN -c:v mjpeg OUT.avi"
             )
+        self._gives_jpegs = ask_for_jpegs(self._capture)
+        if not self._gives_jpegs:
+            warn_of_concealment(self.identity, codec_of(self._capture))
         self._source = path.absolute().as_uri()
         self._pace = pace
         self._loop = loop
@@ -52,11 +57,16 @@ class VideoFile:
             raise EndOfPictures
         self._number += 1
         self._position += 1
+        fault = ""
+        if self._gives_jpegs:
+            pixels, fault = decode_jpeg(pixels)
         return Frame(
             pixels,
             self._number,
             time.monotonic_ns(),
             time.time_ns(),
+            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
+            detail=fault,
             source=f"{self._source}#frame={self._position}",
         )
 

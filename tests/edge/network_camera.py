@@ -3,6 +3,7 @@
 import base64
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,14 +30,19 @@ class Behaviour(Enum):
 class NetworkCamera:
     """The camera: with ``frames`` it gives so many at once, then falls silent or hangs up.
 
-    Without, it gives 25 a second until ``stop``.
+    Without, it gives 25 a second until ``stop``. The last of ``pictures`` is for FROZEN only.
 
     Attributes:
         behaviour: may be changed while it runs.
         connections: how often somebody asked for its pictures and was let in.
     """
 
-    def __init__(self, frames: int | None = None, then_silent: bool = False) -> None:
+    def __init__(
+        self,
+        frames: int | None = None,
+        then_silent: bool = False,
+        pictures: Sequence[bytes] = (),
+    ) -> None:
         self.behaviour = Behaviour.SOUND
         self.connections = 0
         self.password = PASSWORD
@@ -45,7 +51,7 @@ class NetworkCamera:
         self._then_silent = then_silent
         self._port = 0
         self._sockets: set[socket.socket] = set()
-        self._pictures = [
+        self._pictures = list(pictures) or [
             cv2.imencode(".jpg", good_picture(number))[1].tobytes()
             for number in range(DIFFERENT_PICTURES + 1)
         ]
@@ -106,10 +112,10 @@ class NetworkCamera:
     def _picture(self, number: int) -> bytes:
         match self.behaviour:
             case Behaviour.FROZEN:
-                return self._pictures[DIFFERENT_PICTURES]  # none that was shown before
+                return self._pictures[-1]  # none that was shown before
             case Behaviour.GARBAGE:
                 return b"\x00garbage" * 500
-        return self._pictures[number % DIFFERENT_PICTURES]
+        return self._pictures[number % (len(self._pictures) - 1)]
 
 
 def _part(picture: bytes) -> bytes:
