@@ -18,8 +18,9 @@ from typing import Any
 
 import cv2
 
+from edge.camera_settings import TriggerSettings
 from edge.cameras.camera import Camera, CameraReport, EndOfPictures
-from edge.cameras.opening import checked_kind, open_camera, supervised_camera
+from edge.cameras.opening import TRIGGERED_FILES, checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
 from edge.config import CameraSettings
@@ -84,6 +85,8 @@ def capture_pictures(
             f"{settings.uri}: {folder / GOOD}, where the pictures are to go, is inside the watched "
             "folder. Name another folder after --capture."
         )
+    if checked_kind(settings) in TRIGGERED_FILES:  # they are there, whoever asks
+        settings = settings.model_copy(update={"trigger": TriggerSettings()})
     good = _made(folder / GOOD)
     begun_utc_ns = time.time_ns()
     captured = Captured()

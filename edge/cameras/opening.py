@@ -55,6 +55,10 @@ class CameraKind(StrEnum):
         return self not in (CameraKind.PICTURES, CameraKind.VIDEO)
 
 
+# A trigger takes the next file.
+TRIGGERED_FILES = frozenset({CameraKind.PICTURES, CameraKind.VIDEO, CameraKind.FOLDER})
+
+
 def camera_kind(uri: str) -> CameraKind:
     """Tell what a URI names, without opening a camera.
 
@@ -165,7 +169,9 @@ def live_camera_opener(
         watched_path(uri)
         _warn_of_unused(uri, settings)
         remembered = memory or FolderMemory(settings.watch.existing == "take")
-        return lambda: WatchedFolder(uri, remembered)
+        triggered = settings.trigger.mode == "software"
+        limit_ms = settings.trigger.frame_timeout_ms if triggered else None
+        return lambda: WatchedFolder(uri, remembered, limit_ms)
     if kind is CameraKind.DEVICE:
         from edge.cameras.v4l2 import open_v4l2
 
@@ -223,11 +229,14 @@ def supervised_camera(
 
 def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> None:
     mode = settings.trigger.mode
-    if mode != "free_run" and kind is not CameraKind.GENICAM:
-        raise CameraSettingRefused(
-            f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is for gige:// and usb3:// "
-            "cameras. Set camera.trigger.mode: free_run."
-        )
+    if mode == "free_run" or kind is CameraKind.GENICAM:
+        return
+    if mode == "software" and kind in TRIGGERED_FILES:
+        return
+    raise CameraSettingRefused(
+        f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is for gige:// and usb3:// cameras, "
+        "software for files and watched folders, too. Set camera.trigger.mode: free_run."
+    )
 
 
 def _refuse_a_closed_folder(uri: str) -> None:

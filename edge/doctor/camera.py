@@ -13,7 +13,14 @@ from edge.camera_settings import TriggerSettings
 from edge.cameras import gvcp
 from edge.cameras.camera import CameraReport, EndOfPictures
 from edge.cameras.freshness import Freshness
-from edge.cameras.opening import CameraKind, checked_kind, live_camera_opener, open_camera
+from edge.cameras.opening import (
+    TRIGGERED_FILES,
+    CameraKind,
+    camera_kind,
+    checked_kind,
+    live_camera_opener,
+    open_camera,
+)
 from edge.config import CameraSettings
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import (
@@ -279,7 +286,7 @@ def loss_finding(test: LossTest, limits: Limits) -> Finding:
 
 def _triggers(settings: CameraSettings, limits: Limits) -> Iterator[Finding]:
     trigger = settings.trigger
-    if trigger.mode == "free_run":
+    if trigger.mode == "free_run" or camera_kind(settings.uri) in TRIGGERED_FILES:
         return
     try:
         with closing(live_camera_opener(settings.uri, settings)()) as camera:

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     MODEL_ERROR = "model_error"
     TIMEOUT = "timeout"
     OVERRUN = "overrun"
+    RECIPE_MISMATCH = "recipe_mismatch"
     INTERNAL = "internal"
 
 

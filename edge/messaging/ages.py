@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Mapping
 
 from edge.journal.records import RecordKind, Row
+from edge.messaging.verdict import ACT_WITHIN_NS
 
 # A row that is older than this when it is sent is marked as replayed.
-FRESH_NS = 10_000_000_000
+FRESH_NS = ACT_WITHIN_NS
 
 
 class Ages:

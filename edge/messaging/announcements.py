@@ -67,6 +67,7 @@ class Phase(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     EXPOSED = "exposed"
+    DECIDED = "decided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Handshake:
     Attributes:
         trigger_id, part_id: echoed.
         utc_ns: wall-clock time, for people.
-        reason: of a rejection: ``busy``, ``not_ready``, ``recipe_mismatch`` or ``expired``.
-        seq: of the verdict, where a repeated trigger has one already.
+        reason: of a rejection, see ``schemas/handshake-1.json``.
+        seq, result: of the verdict, where a repeated trigger has one already.
     """
 
     phase: Phase
@@ -86,6 +87,7 @@ class Handshake:
     utc_ns: int
     reason: str | None = None
     seq: int | None = None
+    result: str | None = None
 
 
 def meta_payloads(
@@ -150,6 +152,7 @@ def handshake_payload(handshake: Handshake, session: str) -> dict[str, Any]:
         "part_id": handshake.part_id,
         "reason": handshake.reason,
         "seq": handshake.seq,
+        "result": handshake.result,
         "utc": utc_text(handshake.utc_ns),
     }
 

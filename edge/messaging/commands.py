@@ -3,12 +3,20 @@
 Pure: bytes and a clock in, a typed message or a refusal out. Nothing that a sender writes raises.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from edge.messaging.connection import Incoming
 from edge.messaging.control import (
@@ -115,11 +123,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that is not carried out; ``answer`` None where there is nobody to tell."""
+    """A message that is not carried out; ``answer`` None where there is nobody to tell.
+
+    Attributes:
+        trigger_id, part_id: of a refused trigger that can be read so far; its sender is told.
+    """
 
     reason: str
     answer: Answer | None = None
     audit: Event | None = None
+    trigger_id: str | None = None
+    part_id: str | None = None
 
 
 class TokenBucket:
@@ -175,7 +189,11 @@ class CommandGate:
         fault = _Fault("busy", "The station has too many messages waiting. Ask again later.")
         request = None if isinstance(message, Trigger | Ack) else message.request
         name = type(message).__name__.lower() if request is None else f"cmd/{request.name}"
-        return self._refusal(Incoming(f"{self._topic.root}/{name}", b""), request, fault, now_ns)
+        incoming = Incoming(f"{self._topic.root}/{name}", b"")
+        refused = self._refusal(incoming, request, fault, now_ns)
+        if isinstance(message, Trigger):
+            refused = replace(refused, trigger_id=message.trigger_id, part_id=message.part_id)
+        return refused
 
     def _request(self, incoming: Incoming) -> "tuple[Request | None, _Fault | None]":
         """Read the envelope; the request is None for triggers and acks."""
@@ -258,7 +276,8 @@ class CommandGate:
         answer = None
         if request:
             answer = Answer(request, Status.REFUSED, fault.detail, fault.reason)
-        return Refused(fault.reason, answer, audit)
+        ids = _readable_ids(incoming.payload) if incoming.topic == self._topic.trigger else _NO_IDS
+        return Refused(fault.reason, answer, audit, *ids)
 
     def _audit(
         self, detail: str, severity: Severity, data: dict[str, Datum], now_ns: int
@@ -318,6 +337,34 @@ def _particulars(command: Command) -> dict[str, Datum]:
     if isinstance(command, SetRecipe):
         return {"recipe": command.recipe.id, "version": command.recipe.version}
     return {}
+
+
+_NO_IDS: tuple[str | None, str | None] = (None, None)
+_IDENTIFIER = TypeAdapter(Identifier)
+
+
+def _readable_ids(content: bytes) -> tuple[str | None, str | None]:
+    """Return trigger id and part id of a message that breaks the contract, as far as they do not.
+
+    Whoever waits for the hand-shake of its trigger would else wait for ever.
+    """
+    try:
+        given = json.loads(content)
+    except (ValueError, RecursionError):
+        return _NO_IDS
+    if not isinstance(given, dict):
+        return _NO_IDS
+    trigger_id = _identifier(given.get("trigger_id"))
+    return (trigger_id, _identifier(given.get("part_id"))) if trigger_id else _NO_IDS
+
+
+def _identifier(found: object) -> str | None:
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)[:64]  # the commonest fault: a number in place of a text
+    try:
+        return _IDENTIFIER.validate_python(found, strict=True)
+    except ValidationError:
+        return None
 
 
 def _sender(incoming: Incoming) -> str | None:

@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import MQTTException, Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.messaging.broker_limits import BrokerLimits, LearnedLimits, announced_limits
 from edge.messaging.reason_codes import (
@@ -411,7 +412,14 @@ class Connection:
         known = self.limits.wildcards_available and self._learned.wildcards_available
         topics = self._subscriptions.patterns if known else self._subscriptions.named
         if topics:
-            self._client.subscribe([(topic, min(1, self.limits.maximum_qos)) for topic in topics])
+            qos = min(1, self.limits.maximum_qos)
+            if self._is_5:
+                # Else a retained trigger that is published now looks like any other one; MQTT
+                # 3.1.1 has no word for it.
+                options = SubscribeOptions(qos=qos, retainAsPublished=True)
+                self._client.subscribe([(topic, options) for topic in topics])
+            else:
+                self._client.subscribe([(topic, qos) for topic in topics])
 
     def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
         refused = [reason for reason in reasons if reason.is_failure]

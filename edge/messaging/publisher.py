@@ -18,7 +18,7 @@ from edge.messaging.announcer import PACKET_LIMIT, Announcer, Seen
 from edge.messaging.broker_login import read_broker_login
 from edge.messaging.commands import Accepted, CommandGate, Refused
 from edge.messaging.connection import Broker, Connection, Incoming, Unanswered, WakeUp
-from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend, Trigger
+from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend
 from edge.messaging.delivery import Delivery, Intervals
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, STABLE_S, Dialer, Patience
 from edge.messaging.event import Event, Severity
@@ -369,20 +369,13 @@ class MqttPublisher:
     def _receive(self, incoming: Incoming, now_ns: int) -> None:
         judged = self._gate.examine(incoming, now_ns)
         if isinstance(judged, Accepted) and not self._carry_out(judged.message):
-            busy = self._gate.refuse(judged.message, now_ns)
-            if isinstance(judged.message, Trigger):
-                self.handshake(
-                    Handshake(
-                        Phase.REJECTED,
-                        judged.message.trigger_id,
-                        judged.message.part_id,
-                        self._utc_ns(),
-                        busy.reason,
-                    )
-                )
-            judged = busy
-        if isinstance(judged, Refused) and judged.answer is not None:
-            self.answer(judged.answer)
+            judged = self._gate.refuse(judged.message, now_ns)
+        if isinstance(judged, Refused):
+            if judged.answer is not None:
+                self.answer(judged.answer)
+            if judged.trigger_id is not None:
+                ids = (judged.trigger_id, judged.part_id)
+                self.handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), judged.reason))
         if judged.audit is not None:
             self._on_event(judged.audit)
 

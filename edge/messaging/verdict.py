@@ -25,6 +25,9 @@ SCHEMA = "verdict/1"
 LONGEST_DETAIL = 300
 LONGEST_PAYLOAD_BYTES = 8192
 
+# After so long nobody acts on a verdict in real time; one that is sent later is marked as replayed.
+ACT_WITHIN_NS = 10_000_000_000
+
 # For PLCs without string handling. Numbers are never reused.
 REASON_CODES = {
     Reason.SCORE_BELOW: 1,
@@ -40,6 +43,7 @@ REASON_CODES = {
     Reason.MODEL_ERROR: 40,
     Reason.TIMEOUT: 50,
     Reason.OVERRUN: 51,
+    Reason.RECIPE_MISMATCH: 52,
     Reason.INTERNAL: 90,
 }
 
@@ -206,6 +210,7 @@ def payload(
             "triggered_utc": utc_text(part.triggered_utc_ns) if part else None,
             "exposed_utc": utc_text(frame.captured_utc_ns),
             "decided_utc": utc_text(verdict.decided_utc_ns),
+            "expires_utc": utc_text(verdict.decided_utc_ns + ACT_WITHIN_NS),
             "clock_sync": clock.source.value,
             "clock_error_ms": clock.error_ms,
         },

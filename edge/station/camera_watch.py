@@ -8,6 +8,7 @@ from edge.cameras.existing_images import Inventory
 from edge.cameras.opening import checked_kind, open_camera, supervised_camera
 from edge.cameras.supervision import AWAY, CameraState, CameraStatus
 from edge.cameras.supervisor import SupervisedCamera
+from edge.cameras.triggered_files import TriggeredFiles
 from edge.config import CameraSettings
 from edge.errors import CameraError, CameraNotOpened
 from edge.journal.judged_images import JudgedImages
@@ -104,14 +105,15 @@ class CameraWatch:
         Raises:
             CameraError: the camera does not.
         """
-        if not isinstance(self.camera, SupervisedCamera):
-            raise CameraError(f"{self.camera.identity}: files cannot be triggered.")
+        if not isinstance(self.camera, SupervisedCamera | TriggeredFiles):
+            raise CameraError(f"{self.camera.identity}: runs free. Set camera.trigger.mode.")
         self.camera.trigger()
 
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
         if checked_kind(settings).is_live:
             return supervised_camera(settings, self._changed, self._judged, self._found_existing)
-        return open_camera(settings.uri, settings)
+        files = open_camera(settings.uri, settings)
+        return files if settings.trigger.mode == "free_run" else TriggeredFiles(files)
 
     def _found_existing(self, found: Inventory) -> None:
         """Tell of the images that came while nobody watched."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.errors import StationError
+from edge.messaging.announcements import Handshake, Phase
 from edge.messaging.control import (
     Ack,
     Answer,
@@ -27,6 +28,8 @@ from edge.station.parts import Source, TriggerRequest
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+# As the sender of a trigger is told, see ``schemas/handshake-1.json``.
+NO_TRIGGERS = "no_triggers"
 # Commands that may wait for the one that is carried out.
 MOST_COMMANDS = 8
 
@@ -63,6 +66,7 @@ class Control:
         recipe: Callable[[], Recipe | None],
         journal: str | None,
         answer: Callable[[Answer], None],
+        handshake: Callable[[Handshake], None],
         record_event: Callable[[Event], None],
         beat: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -73,6 +77,7 @@ class Control:
         recipe: the one that is live.
         journal: UUID; acknowledgements for another one are not ours.
         answer: tells the sender of a command how it ended.
+        handshake: tells the sender of a trigger that this station takes none.
         record_event: keeps what was done.
         beat: the thread of the triggers is alive.
         """
@@ -84,6 +89,7 @@ class Control:
         self._recipe = recipe
         self._journal = journal
         self._answer = answer
+        self._handshake = handshake
         self._record_event = record_event
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
@@ -129,6 +135,8 @@ class Control:
                 "trigger %s is ignored: this station runs free. Set camera.trigger.mode.",
                 trigger.trigger_id,
             )
+            ids = (trigger.trigger_id, trigger.part_id)
+            self._handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), NO_TRIGGERS))
             return
         self._deeds.trigger(
             TriggerRequest(

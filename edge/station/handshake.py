@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edge.frame import Frame, FrameStatus
-from edge.inspection.thresholding import Reason
+from edge.inspection.thresholding import Reason, Result
 from edge.messaging.verdict import Recipe
 from edge.station.parts import (
     IN_FLIGHT,
@@ -115,11 +115,15 @@ class Handshake:
         done = self._expire(now_ns)
         known = self._remembered.get(request.trigger_id)
         if known is not None:
-            return self._told([*done, Repeated(known.part, known.phase, known.seq)])
+            repeated = Repeated(
+                known.part, known.phase, known.seq, known.rejection, known.exposed, known.result
+            )
+            return self._told([*done, repeated])
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            self._remember(OpenPart(part, Phase.REJECTED))
+            rejected = OpenPart(part, Phase.REJECTED, result=Result.ERROR, rejection=refusal[0])
+            self._remember(rejected)
             if self._rules.pairing is Pairing.ANNOUNCED:
                 self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
             return self._told([*done, Rejected(part, *refusal)])
@@ -167,13 +171,14 @@ class Handshake:
         self._base = None
         return self._told(done)
 
-    def decided(self, part: Part, now_ns: int) -> Outcomes:
+    def decided(self, part: Part, now_ns: int, result: Result | None = None) -> Outcomes:
         """Note that the part has its score: ``Decided``, or ``Late`` when it came too late."""
         done = self._expire(now_ns)
         one = self._open.get(part.number)
         if one is None or one.phase not in UNDECIDED:
             return self._told([*done, _late(part, "score", now_ns)])
         one.move(Phase.DECIDED)
+        one.result = result
         return self._told([*done, Decided(one.part)])
 
     def failed(self, part: Part, reason: Reason, detail: str, now_ns: int) -> Outcomes:
@@ -207,6 +212,7 @@ class Handshake:
         if len(standing) > self._rules.slots:
             done += self._clear(min(standing, key=lambda other: other.valid_ns), ack_missing=True)
         in_time = one.part.due_ns is None or now_ns < one.part.due_ns
+        one.result = one.result if in_time else Result.ERROR
         return self._told([*done, ResultValid(one.part, seq, in_time)])
 
     def not_recorded(self, part: Part) -> Outcomes:
@@ -269,7 +275,7 @@ class Handshake:
             return Rejection.EXPIRED, Reason.TIMEOUT, detail
         if recipe is not None and recipe != self._recipe:
             detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
-            return Rejection.RECIPE_MISMATCH, Reason.INTERNAL, detail
+            return Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH, detail
         if self._rules.pairing is Pairing.EVERY_FRAME:
             detail = "this station takes no triggers: every picture is a part"
             return Rejection.NOT_READY, Reason.INTERNAL, detail
@@ -352,6 +358,7 @@ class Handshake:
         self, one: OpenPart, reason: Reason, detail: str, frame: Frame | None = None
     ) -> list[Outcome]:
         one.move(Phase.DECIDED)
+        one.result = Result.ERROR
         return [Failed(one.part, reason, detail, frame)]
 
     def _fail_waiting(self, reason: Reason, detail: str) -> list[Outcome]:

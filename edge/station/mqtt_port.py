@@ -6,7 +6,7 @@ from collections.abc import Callable
 from edge.inspection.thresholding import Result
 from edge.messaging.announcements import Handshake
 from edge.messaging.announcements import Phase as Told
-from edge.station.parts import Part, Phase, Rejection
+from edge.station.parts import Part, Phase, Rejection, Repeated
 
 
 class MqttPort:
@@ -38,9 +38,13 @@ class MqttPort:
     def rejected(self, part: Part, rejection: Rejection) -> None:
         self._say(Told.REJECTED, part, reason=rejection.value)
 
-    def repeated(self, part: Part, phase: Phase, seq: int | None) -> None:
-        told = {Phase.REJECTED: Told.REJECTED, Phase.ACCEPTED: Told.ACCEPTED}
-        self._say(told.get(phase, Told.EXPOSED), part, seq=seq)
+    def repeated(self, known: Repeated) -> None:
+        rejection = known.rejection.value if known.rejection else None
+        if known.phase in (Phase.REJECTED, Phase.ACCEPTED):
+            phase = Told(known.phase.value)
+        else:
+            phase = Told.EXPOSED if known.exposed else Told.DECIDED
+        self._say(phase, known.part, rejection, known.seq, known.result)
 
     def exposed(self, part: Part) -> None:
         self._say(Told.EXPOSED, part)
@@ -52,7 +56,14 @@ class MqttPort:
         """Nothing stands here that could be cleared: messages are not signals."""
 
     def _say(
-        self, phase: Told, part: Part, reason: str | None = None, seq: int | None = None
+        self,
+        phase: Told,
+        part: Part,
+        reason: str | None = None,
+        seq: int | None = None,
+        result: Result | None = None,
     ) -> None:
         if part.trigger_id is not None:
-            self._tell(Handshake(phase, part.trigger_id, part.part_id, self._utc_ns(), reason, seq))
+            told = result.value if result else None
+            now_ns = self._utc_ns()
+            self._tell(Handshake(phase, part.trigger_id, part.part_id, now_ns, reason, seq, told))

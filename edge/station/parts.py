@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge.frame import Frame
-from edge.inspection.thresholding import Reason
+from edge.inspection.thresholding import Reason, Result
 from edge.messaging.verdict import Recipe
 
 
@@ -177,12 +177,18 @@ class OpenPart:
     Attributes:
         seq: of its record; None before it is journalled.
         valid_ns: monotonic time since which its result stands at the ports.
+        exposed: its picture arrived complete.
+        result: what it was decided to be; None before.
+        rejection: why it was rejected; None otherwise.
     """
 
     part: Part
     phase: Phase
     seq: int | None = None
     valid_ns: int = 0
+    exposed: bool = False
+    result: Result | None = None
+    rejection: Rejection | None = None
 
     def move(self, phase: Phase) -> None:
         """Go on to another phase.
@@ -193,6 +199,7 @@ class OpenPart:
         if phase not in MAY_FOLLOW[self.phase]:
             raise PhaseError(f"part {self.part.number} cannot go from {self.phase} to {phase}")
         self.phase = phase
+        self.exposed = self.exposed or phase is Phase.EXPOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +221,20 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The trigger was seen before: tell the ports where its part is, do not expose again."""
+    """The trigger was seen before: tell the ports where its part is, do not expose again.
+
+    Attributes:
+        rejection: why a rejected one was.
+        exposed: its picture has arrived complete.
+        result: None of one that is not decided.
+    """
 
     part: Part
     phase: Phase
     seq: int | None
+    rejection: Rejection | None = None
+    exposed: bool = False
+    result: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)

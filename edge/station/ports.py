@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from edge.inspection.thresholding import Result
-from edge.station.parts import Part, Phase, Rejection
+from edge.station.parts import Part, Rejection, Repeated
 
 
 class Port(Protocol):
@@ -25,8 +25,8 @@ class Port(Protocol):
         """The trigger was refused; the part passes without inspection."""
         ...
 
-    def repeated(self, part: Part, phase: Phase, seq: int | None) -> None:
-        """The trigger was seen before; its part is in this phase, its record has this number."""
+    def repeated(self, known: Repeated) -> None:
+        """The trigger was seen before; this is known of its part."""
         ...
 
     def exposed(self, part: Part) -> None:

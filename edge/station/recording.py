@@ -13,7 +13,7 @@ from edge.journal.judged_images import JudgedImages
 from edge.journal.opening import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.records import JournalError
-from edge.messaging.announcements import Meta, Metrics
+from edge.messaging.announcements import Handshake, Meta, Metrics
 from edge.messaging.control import Answer, ControlMessages
 from edge.messaging.delivery import VerdictsUndelivered
 from edge.messaging.event import Event, Severity
@@ -197,6 +197,11 @@ class Recording:
         """Tell the sender of a command how it ended."""
         if self._network:
             self._network.publisher.answer(answer)
+
+    def handshake(self, handshake: Handshake) -> None:
+        """Tell the sender of a trigger what became of it."""
+        if self._network:
+            self._network.publisher.handshake(handshake)
 
     def set_reasons(self, reasons: tuple[str, ...]) -> None:
         """Say what is wrong with the station that inspects."""

@@ -340,6 +340,7 @@ class Running:
             lambda: loaded.recipe,
             self._recording.journal,
             self._recording.answer,
+            self._recording.handshake,
             self._recording.event,
             self._heartbeats.stage("control", CONTROL_SILENCE_S, critical=False),
         )

@@ -314,7 +314,7 @@ class Station:
             if refusal is None:
                 inspection = inspector.inspect(exposure.frame)
             else:
-                inspection = inspector.failure(Reason.INTERNAL, refusal)
+                inspection = inspector.failure(Reason.RECIPE_MISMATCH, refusal)
         except BaseException as error:
             # The process ends on it, but the part gets its verdict.
             failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")

@@ -98,7 +98,7 @@ class Triggering:
         """Take a score; the verdict may be written only when ``Decided`` is among what is owed."""
 
         def event(now_ns: int) -> Outcomes:
-            outcomes = self._handshake.decided(part, now_ns)
+            outcomes = self._handshake.decided(part, now_ns, result)
             if Decided(part) in outcomes:
                 self._results[part.number] = result
             return outcomes
@@ -180,8 +180,8 @@ class Triggering:
                 return outcome
             case Accepted(part):
                 self._tell(lambda port: port.accepted(part))
-            case Repeated(part, phase, seq):
-                self._tell(lambda port: port.repeated(part, phase, seq))
+            case Repeated():
+                self._tell(lambda port: port.repeated(outcome))
             case ReadyChanged(ready):
                 self._tell(lambda port: port.ready(ready))
             case ResultValid(part, valid_seq, in_time):

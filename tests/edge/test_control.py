@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
 from edge.errors import StationError
+from edge.messaging.announcements import Handshake, Phase
 from edge.messaging.control import (
     Ack,
     Answer,
@@ -28,11 +28,12 @@ GENEROUS_S = 60.0
 class Asked:
     """A station that notes what it is asked; its self-test takes until ``go_on``."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source | None) -> None:
         self.messages = ControlMessages()
         self.triggers: list[TriggerRequest] = []
         self.acknowledged: list[int] = []
         self.answers: list[Answer] = []
+        self.handshakes: list[Handshake] = []
         self.events: list[Event] = []
         self.testing, self.go_on = threading.Event(), threading.Event()
         self._changed = threading.Condition()
@@ -46,10 +47,11 @@ class Asked:
                 self_test=self._self_test,
                 set_recipe=lambda _: {},
             ),
-            Source.SOFTWARE,
+            source,
             recipe=lambda: None,
             journal=None,
             answer=self._note(self.answers),
+            handshake=self._note(self.handshakes),
             record_event=self._note(self.events),
         )
         self._threads = [
@@ -92,8 +94,14 @@ class Asked:
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Iterator[Asked]:
-    one = Asked()
+def source(request: pytest.FixtureRequest) -> Source | None:
+    """What exposes; None of a station that runs free."""
+    return getattr(request, "param", Source.SOFTWARE)
+
+
+@pytest.fixture
+def station(source: Source | None) -> Iterator[Asked]:
+    one = Asked(source)
     yield one
     one.close()
 
@@ -115,6 +123,16 @@ def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked
     station.go_on.set()
     station.wait_until(lambda: len(station.events) == 1)
     assert [answer.status for answer in station.answers] == [Status.DONE]
+
+
+@pytest.mark.parametrize("source", [None], indirect=True)
+def test_a_station_that_runs_free_tells_whoever_triggers_it(station: Asked) -> None:
+    station.messages.put(trigger("1"))
+    station.wait_until(lambda: bool(station.handshakes))
+
+    (told,) = station.handshakes
+    assert (told.phase, told.trigger_id, told.reason) == (Phase.REJECTED, "1", "no_triggers")
+    assert station.triggers == []
 
 
 def test_commands_beyond_what_may_wait_are_refused_and_recorded(station: Asked) -> None:

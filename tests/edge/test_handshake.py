@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.frame import Frame, FrameStatus
-from edge.inspection.thresholding import Reason
+from edge.inspection.thresholding import Reason, Result
 from edge.messaging.verdict import Recipe
 from edge.station.handshake import FEWEST_REMEMBERED, MOST_MISSING, Handshake
 from edge.station.parts import (
@@ -92,7 +92,7 @@ class Line:
         return outcome.part
 
     def decided(self, part: Part, at_ms: float) -> list[Outcome]:
-        return said(self.handshake.decided(part, round(at_ms * MS)))
+        return said(self.handshake.decided(part, round(at_ms * MS), Result.OK))
 
     def committed(self, part: Part, seq: int, at_ms: float) -> list[Outcome]:
         return said(self.handshake.committed(part, seq, round(at_ms * MS)))
@@ -156,10 +156,10 @@ def test_the_same_trigger_is_answered_with_its_phase_and_does_not_expose_again()
 
     assert phases == [
         [Repeated(part, Phase.ACCEPTED, None)],
-        [Repeated(part, Phase.EXPOSED, None)],
-        [Repeated(part, Phase.DECIDED, None)],
-        [Repeated(part, Phase.VALID, 77)],
-        [Repeated(part, Phase.CLEARED, 77)],
+        [Repeated(part, Phase.EXPOSED, None, exposed=True)],
+        [Repeated(part, Phase.DECIDED, None, exposed=True, result=Result.OK)],
+        [Repeated(part, Phase.VALID, 77, exposed=True, result=Result.OK)],
+        [Repeated(part, Phase.CLEARED, 77, exposed=True, result=Result.OK)],
     ]
     assert line.handshake.counts["Accepted"] == 1
 
@@ -172,7 +172,32 @@ def test_a_refused_trigger_stays_refused_when_it_is_sent_again() -> None:
         line.handshake.set_ready(name, True)
     line.committed(refused.part, 5, 1)
 
-    assert line.trigger("1", 2) == [Repeated(refused.part, Phase.REJECTED, 5)]
+    rejected = Repeated(refused.part, Phase.REJECTED, 5, Rejection.NOT_READY, result=Result.ERROR)
+    assert line.trigger("1", 2) == [rejected]
+
+
+def test_a_part_that_had_no_picture_is_never_said_to_have_been_exposed() -> None:
+    line = Line()
+    part = line.accepted("1", 0)
+    line.tick(FRAME_TIMEOUT_MS)
+    (undecided,) = line.trigger("1", FRAME_TIMEOUT_MS + 1)
+    line.committed(part, 5, FRAME_TIMEOUT_MS + 2)
+    (valid,) = line.trigger("1", FRAME_TIMEOUT_MS + 3)
+
+    assert undecided == Repeated(part, Phase.DECIDED, None, result=Result.ERROR)
+    assert valid == Repeated(part, Phase.VALID, 5, result=Result.ERROR)
+
+
+def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_asks_again() -> None:
+    line = Line()
+    part = line.accepted("1", 0, deadline_ms=100)
+    line.exposed(1, 10)
+    line.decided(part, 20)
+    line.committed(part, 5, 200)
+
+    assert line.trigger("1", 201) == [
+        Repeated(part, Phase.VALID, 5, exposed=True, result=Result.ERROR)
+    ]
 
 
 def test_trigger_ids_are_forgotten_oldest_first_but_never_one_in_flight() -> None:
@@ -206,7 +231,7 @@ def test_every_refusal_names_its_cause_and_owes_a_record() -> None:
     refused = [expired, mismatch, busy, camera]
     assert [(o.rejection, o.reason) for o in refused if isinstance(o, Rejected)] == [
         (Rejection.EXPIRED, Reason.TIMEOUT),
-        (Rejection.RECIPE_MISMATCH, Reason.INTERNAL),
+        (Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH),
         (Rejection.BUSY, Reason.OVERRUN),
         (Rejection.NOT_READY, Reason.CAMERA_LOST),
     ]

@@ -118,6 +118,42 @@ def test_retained_messages_are_refused_at_every_connection(
     assert taken(station) == Ack(1, None)  # nothing else came through
 
 
+def test_a_retained_trigger_is_refused_also_while_the_station_listens(
+    running_broker: Broker, relaying: Relaying, plc: paho.Client
+) -> None:
+    station = connected(relaying(running_broker.url))
+    try:
+        send(plc, "trigger", {"trigger_id": "kept", "part_id": "B"}, retain=True)
+        send(plc, "ack", {"seq": 1})
+
+        assert taken(station) == Ack(1, None)
+        (told,) = running_broker.collect("/handshake", many(1))
+    finally:
+        send(plc, "trigger", b"", retain=True)
+    assert (told["phase"], told["reason"]) == ("rejected", "retained")
+    assert (told["trigger_id"], told["part_id"]) == ("kept", "B")
+
+
+def test_whoever_sends_a_trigger_that_cannot_be_taken_is_told(
+    running_broker: Broker, relaying: Relaying, plc: paho.Client
+) -> None:
+    connected(relaying(running_broker.url))
+    send(plc, "trigger", {"trigger_id": "a", "part_id": "B", "deadline_ms": "soon"})
+    send(plc, "trigger", {"trigger_id": 4711})
+    send(plc, "trigger", {"trigger_id": "b", "part_id": 3, "filling": "x" * 5000})
+    send(plc, "trigger", {"trigger_id": "x" * 65})  # an id that could not be echoed
+    send(plc, "trigger", {"trigger_id": "c", "extra": 1})
+
+    told = running_broker.collect("/handshake", many(4))
+    assert [(one["trigger_id"], one["part_id"], one["reason"]) for one in told] == [
+        ("a", "B", "malformed"),
+        ("4711", None, "malformed"),
+        ("b", "3", "too_large"),
+        ("c", None, "malformed"),
+    ]
+    assert {one["phase"] for one in told} == {"rejected"}
+
+
 def test_what_is_too_large_or_malformed_is_refused_and_the_station_goes_on(
     running_broker: Broker, relaying: Relaying, plc: paho.Client
 ) -> None:

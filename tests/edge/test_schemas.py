@@ -15,6 +15,9 @@ from edge.messaging.schemas import read_schema, schema_names
 from edge.messaging.state import Condition, State, StationReport, state_payloads, will_payload
 from edge.messaging.text import to_json
 from edge.messaging.topics import StationTopic
+from edge.station.control import NO_TRIGGERS
+from edge.station.parts import Rejection
+from tests.edge.example_messages import BEGIN, END, GUIDE, documented, example_messages
 from tests.edge.payloads import check_payload, undocumented, validator
 
 TOPIC = StationTopic.parse("site/line/cell/top")
@@ -63,7 +66,10 @@ def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: 
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-@pytest.mark.parametrize("reason", [None, "busy", "not_ready", "recipe_mismatch", "expired"])
+@pytest.mark.parametrize(
+    "reason",
+    [None, *Rejection, "malformed", "too_large", "retained", NO_TRIGGERS],
+)
 def test_every_phase_and_rejection_is_in_the_schema(phase: Phase, reason: str | None) -> None:
     told = Handshake(phase, "1", None, 0, reason, 7)
     check_payload(TOPIC.handshake, said.handshake_payload(told, SESSION))
@@ -93,6 +99,25 @@ def test_metrics_may_not_know() -> None:
 def test_what_is_shortened_for_a_broker_is_in_the_schema() -> None:
     for content in said.meta_payloads(Meta(), TOPIC, SESSION):
         check_payload(TOPIC.meta, content)
+
+
+@pytest.mark.parametrize("name", example_messages())
+def test_every_example_of_the_guide_is_as_its_schema_says(name: str) -> None:
+    content = example_messages()[name]
+    suffix = name.partition(" ")[0]
+    if "schema" in content:
+        check_payload(f"{TOPIC.root}/{suffix}", content)
+    else:  # to the station
+        validator(f"{suffix.replace('/', '-').replace('_', '-')}/1").validate(content)
+
+
+def test_the_guide_shows_the_examples_as_they_are() -> None:
+    guide = GUIDE.read_text("utf-8")
+    shown = guide.partition(BEGIN)[2].partition(END)[0]
+    assert shown == documented(example_messages()), "run python -m tests.edge.example_messages"
+    sent = {name.partition(" ")[0] for name in example_messages()}
+    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"))
+    assert sent >= said.meta_payloads(every, TOPIC, SESSION)[0]["topics"].keys()
 
 
 def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:

@@ -545,6 +545,7 @@ def test_a_station_is_given_its_own_triggers_and_commands_and_nobody_elses(
             assert mes.publish(f"vi/v1/{name}/ack")
             assert mes.publish(f"vi/v1/{name}/cmd/resend")
             assert plc.publish(f"vi/v1/{name}/trigger")
+            assert plc.publish(f"vi/v1/{name}/ack")
             assert operator.publish(f"vi/v1/{name}/cmd/reload")
     finally:
         plc.close()
