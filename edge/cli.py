@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from edge.access import why_closed
 from edge.command_line import CAPTURED, PROGRAM, ROWS, parser
 from edge.errors import ConfigurationError, StationError
-from edge.log_output import log_to_stderr, write_line
+from edge.log_output import log_to_stderr, print_line, write_line
 from edge.process_end import exit_process
+from edge.process_start import prepare_process
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -31,6 +32,7 @@ _PLACEHOLDERS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code; without arguments, end this process with it."""
     if arguments is None:
+        prepare_process()
         exit_process(main(sys.argv[1:]))
     options = parser().parse_args(arguments)
     log_to_stderr(options.log_level)
@@ -65,7 +67,7 @@ def _act(options: argparse.Namespace) -> int:
     elif options.journal is not None:
         return _journal(options)
     elif options.check:
-        print(_check(_settings(options), options.config))
+        print_line(_check(_settings(options), options.config))
     elif options.tune:
         # Tuning opens no camera, so it asks for none.
         _tune(_settings(options, ("camera",)), options.config)
@@ -116,7 +118,7 @@ def _list_cameras() -> None:
     from edge.doctor.camera_list import camera_lines
 
     for line in camera_lines():
-        print(line, flush=True)
+        print_line(line)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -131,7 +133,7 @@ def _doctor(options: argparse.Namespace) -> int:
         tuning_path(options.config, Path(settings.model.path)) if settings else None,
         camera="camera" in named,
         model="model" in named,
-        say=lambda line: print(line, flush=True),
+        say=print_line,
     )
 
 
@@ -241,12 +243,12 @@ def _tune(settings: "Settings", config: Path | None) -> None:
     measured = []
     for result in tuning.tune(bundle, model.device, model.threads):
         measured.append(result)
-        print(tuning.table([result], heading=len(measured) == 1), flush=True)
+        print_line(tuning.table([result], heading=len(measured) == 1))
     made = tuning.make_tuning(bundle, model.device, model.threads, measured)
     tuning.write_tuning(path, made)
     tiled = bundle.manifest.input.tile_plan is not None
     best = made.best(model.objective, tiled)
-    print(
+    print_line(
         f"{path}: for {model.objective} this PC runs {best.streams} streams of batch "
         f"{best.batch} on {best.threads} threads"
     )
@@ -269,8 +271,8 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
     path = beside(config, Path(model.path), "benchmark")
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
-    print(benchmark_table(result))
-    print(f"written to {path}")
+    print_line(benchmark_table(result))
+    print_line(f"written to {path}")
 
 
 def _run(settings: "Settings", options: argparse.Namespace) -> None:

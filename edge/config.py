@@ -334,6 +334,8 @@ def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> 
         return f"{place}: {key} is unknown. {hint}Allowed here: {', '.join(allowed)}."
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     found = fault["input"]
+    if fault["type"] == "string_unicode":
+        message = "is not UTF-8. Rename that file or folder"
     if fault["type"] == "model_type":
         message = f"must hold keys: {', '.join(_keys_beside((*location, '')))}"
     if isinstance(found, dict | list | BaseModel):

@@ -4,7 +4,11 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
+
+from edge.errors import OutputNotWritable
+from edge.process_start import discard_output
 
 # sd-daemon(3): a line that begins with <N> has that priority of syslog(3).
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -23,9 +27,32 @@ def log_to_stderr(level: str = "INFO") -> None:
 
 
 def write_line(text: str, level: int = logging.ERROR) -> None:
-    """Write what a command says to its user on standard error, with a priority for the journal."""
+    """Write what a command says to its user on standard error, with a priority for the journal.
+
+    A closed terminal or a full disk loses the line and changes nothing else.
+    """
+    if sys.stderr is None:  # ``print`` would take standard output, where verdicts are
+        return
     shown = _with_priority(text, level) if _is_journal(sys.stderr) else text
-    print(shown, file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):
+        print(shown, file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """Write a line of what a command was asked for on standard output; a pipe may end before.
+
+    Raises:
+        OutputNotWritable: the file behind the output cannot take it.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # ``| head`` has seen enough
+        discard_output(sys.stdout)
+    except OSError as error:
+        discard_output(sys.stdout)  # Python would fail over what waits once more at its end
+        raise OutputNotWritable(
+            f"standard output: cannot be written ({error.strerror}). Check space."
+        ) from error
 
 
 def _with_priority(text: str, level: int) -> str:
@@ -51,8 +78,10 @@ def _terminal_formatter() -> logging.Formatter:
     return formatter
 
 
-def _is_journal(stream: TextIO) -> bool:
+def _is_journal(stream: TextIO | None) -> bool:
     """Tell whether a stream is the one that systemd connected to its journal."""
+    if stream is None:
+        return False
     try:
         state = os.fstat(stream.fileno())
     except (OSError, ValueError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import BundleError, ConfigurationError, StationError
+from edge.process_start import prepare_process
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -100,6 +101,8 @@ def sign_bundle(xml_path: Path, private_key_path: Path, password: bytes | None =
 
 def main(arguments: list[str] | None = None) -> int:
     """Sign or verify a bundle from the command line; return the exit code."""
+    if arguments is None:
+        prepare_process()
     parser = argparse.ArgumentParser(PROGRAM, description="Sign a model bundle, or check it.")
     commands = parser.add_subparsers(dest="command", required=True)
     sign = commands.add_parser("sign", help="write BUNDLE.sig")

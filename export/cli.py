@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import edge
+from edge.process_start import prepare_process
 from training.command_line import run_command
 
 _PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
@@ -13,6 +14,8 @@ _PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, import or verify one model; returns the exit code."""
+    if arguments is None:
+        prepare_process()
     parser = _parser()
     parsed = parser.parse_args(arguments)
     sources = [parsed.checkpoint, parsed.from_anomalib, parsed.verify]

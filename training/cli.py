@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import edge
+from edge.process_start import prepare_process
 from training.command_line import run_command
 
 DEVICES = ("cpu", "cuda")
@@ -22,6 +23,8 @@ _THRESHOLDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Errors go to standard error without a traceback."""
+    if arguments is None:
+        prepare_process()
     parsed = _parser().parse_args(arguments)
     return run_command("train-station", "train", lambda: _run(parsed))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import ConfigurationError, StationError
+from edge.log_output import write_line
 
 INTERRUPTED = 130
 
@@ -48,7 +49,7 @@ def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
 
 
 def _failed(program: str, message: str, exit_code: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    write_line(f"{program}: {message}")
     return exit_code
 
 

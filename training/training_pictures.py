@@ -108,4 +108,4 @@ class TrainingPictures:
 def stream_seed(*numbers: int) -> int:
     """Return a seed for a stream of random numbers of its own, whatever the numbers' size."""
     text = " ".join(map(str, numbers))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:7])

@@ -11,6 +11,7 @@ from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Result
+from edge.redaction import readable
 
 Picture = NDArray[np.uint8]
 
@@ -59,7 +60,7 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
 def _card(detail: str) -> Picture:
     """Return a grey card that says why there is no picture."""
     card = np.full((*CARD_PX, 3), 64, np.uint8)
-    lines = textwrap.wrap(detail, 52)[:12]
+    lines = textwrap.wrap(readable(detail), 52)[:12]
     for row, line in enumerate(lines):
         cv2.putText(card, line, (16, 80 + 22 * row), _FONT, 0.5, WHITE, 1, cv2.LINE_AA)
     return card

@@ -11,6 +11,7 @@ from edge.journal.outbox import Outbox
 from edge.journal.query import Query, newest, query
 from edge.journal.records import RecordKind, Row
 from edge.journal.verification import ChainReport, verify_chain
+from edge.log_output import print_line
 from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
 
@@ -25,7 +26,7 @@ def run_journal_command(
     csv: Path | None = None,
     verify: bool = False,
     head: bytes | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = print_line,
 ) -> int:
     """Print what a journal holds, write it as CSV, or follow its chain; the station may run.
 

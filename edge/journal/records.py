@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.errors import ConfigurationError, StationError
 from edge.messaging.state import ChainHead
+from edge.messaging.text import to_json
 
 # What the journal itself adds to a record, and what the relay adds when it sends one.
 ADDED_BY_JOURNAL = ("seq", "journal")
@@ -151,8 +152,7 @@ def body(entry: Entry) -> bytes:
         for name, value in entry.content.items()
         if name not in ADDED_BY_JOURNAL and name not in ADDED_BY_RELAY
     }
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    encoded = text.encode()
+    encoded = to_json(content).encode()
     if len(encoded) > LARGEST_PAYLOAD_BYTES:
         raise ValueError(
             f"a {entry.kind.value} of {len(encoded)} bytes; at most {LARGEST_PAYLOAD_BYTES}"

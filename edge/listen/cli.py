@@ -14,8 +14,9 @@ from edge.config import MqttSettings
 from edge.errors import ConfigurationInvalid, StationError
 from edge.listen.listener import PASSWORD_OPTION, Listener, Wanted
 from edge.listen.store import Store
-from edge.log_output import log_to_stderr, write_line
+from edge.log_output import log_to_stderr, print_line, write_line
 from edge.messaging.broker_login import read_broker_login
+from edge.process_start import prepare_process
 
 TEMPORARY_FAILURE = 75
 _PATTERN = re.compile(r"(?:[a-z0-9_-]{1,32}|\+)(?:/(?:[a-z0-9_-]{1,32}|\+)){3}")
@@ -24,6 +25,8 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``edge-listen``; return its exit status."""
+    if arguments is None:
+        prepare_process()
     options = _parser().parse_args(arguments)
     log_to_stderr()
     try:
@@ -54,7 +57,7 @@ def _listen(options: argparse.Namespace) -> int:
     try:
         listener.run(ended)
         for line in summary(store):
-            print(line)
+            print_line(line)
     finally:
         store.close()
     if options.until_seq is None or ended.complete():

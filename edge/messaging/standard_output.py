@@ -1,12 +1,12 @@
 """Verdicts on standard output: one JSON object per line."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from edge.errors import OutputNotWritable
 from edge.messaging.verdict import to_json
+from edge.process_start import discard_output
 
 
 class StandardOutput:
@@ -47,12 +47,13 @@ class StandardOutput:
         if self._gone:
             return
         try:
-            self._stream.write(line.decode() + "\n")
-            self._stream.flush()
+            # Bytes: JSON is UTF-8 whatever the encoding of the output.
+            self._stream.buffer.write(line + b"\n")
+            self._stream.buffer.flush()
         except BrokenPipeError:
             self._gone = True
             # Python flushes once more at its end, and would complain about the pipe again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            discard_output(self._stream)
             self._on_reader_gone()
         except OSError as error:
             raise OutputNotWritable(

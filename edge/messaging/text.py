@@ -5,14 +5,17 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
+from edge.redaction import readable
+
 
 def to_json(content: dict[str, Any]) -> str:
-    """Serialise a payload on one line.
+    """Serialise a payload on one line, which UTF-8 can carry: see ``readable``.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON has no word for.
     """
-    return json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isascii() else readable(text, in_json=True)
 
 
 def new_id(utc_ns: int) -> str:
@@ -30,7 +33,8 @@ def new_id(utc_ns: int) -> str:
 
 def bounded(text: str, longest: int) -> str:
     """Make a text safe to send: printable, encodable (file names need not be), bounded."""
-    printable = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    text = readable(text[: longest + 1])
+    printable = "".join(c if c.isprintable() else " " for c in text)
     return printable if len(printable) <= longest else printable[: longest - 1] + "…"
 
 

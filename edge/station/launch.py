@@ -74,10 +74,10 @@ def run_station(
             reasons = (type(error).__name__,)
             raise
         finally:
+            not_recorded = running.end(reasons)
             tally = running.tally()
             if tally is not None:
                 overlays = running.overlays
                 report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
-            not_recorded = running.end(reasons)
         if not_recorded is not None:
             raise not_recorded

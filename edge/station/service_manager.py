@@ -114,7 +114,7 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.settimeout(SEND_LIMIT_S)
                 sender.connect(address)
-                sender.sendall("\n".join(lines).encode())
+                sender.sendall("\n".join(lines).encode(errors="backslashreplace"))
         except (OSError, ValueError) as error:
             if not self._told_of_fault:
                 self._told_of_fault = True

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     evidence = gather(checkpoint, predictor, splits.test, "the test pictures", "test")
     figures = figures_of(checkpoint, evidence)
     if arguments.scores:
-        write_whole(arguments.scores, scores_table(evidence.rows).encode())
+        write_whole(arguments.scores, scores_table(evidence.rows).encode(errors="backslashreplace"))
     if arguments.json:
         write_whole(arguments.json, json.dumps(figures, indent=2).encode() + b"\n")
     if arguments.report:

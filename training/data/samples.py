@@ -147,7 +147,7 @@ def fingerprint(samples: Iterable[Sample]) -> str:
     samples = list(samples)
     hashes = {path: content_hash(path) for path in {sample.path for sample in samples}}
     lines = sorted({f"{s.identity}{_drawn(s)} {hashes[s.path]}" for s in samples})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def content_hash(path: Path) -> str:
@@ -174,7 +174,9 @@ def _entries(folder: Path) -> list[Path]:
 def _lot(sample: Sample, seed: int, purpose: str) -> float:
     """Return a number in [0, 1) that depends on nothing but the arguments."""
     text = f"{seed} {purpose} {sample.group or sample.identity}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+    return (
+        int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8]) / 2**64
+    )
 
 
 def _by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:
