@@ -107,4 +107,14 @@ class StationTopic:
 
     @property
     def client_id(self) -> str:
+        """Name of the session, and of the default journal's folder; no two stations share one.
+
+        With dots where a segment has a ``-`` itself, which would leave open where it ends.
+        """
+        segments = astuple(self)
+        return ("." if any("-" in one for one in segments) else "-").join(("vi", *segments))
+
+    @property
+    def former_folder_name(self) -> str:
+        """Return what the default journal's folder was called before: other stations' may be."""
         return "-".join(("vi", *astuple(self)))

@@ -31,7 +31,7 @@ from edge.station.records import (
     PartsNotRecorded,
     PlainRecords,
     Told,
-    journal_folder,
+    claimed_journal_folder,
 )
 from edge.station.worker import Failures, Worker
 
@@ -84,7 +84,7 @@ class Recording:
         self._worker: Worker | None = None
         self._journal: JournalRecords | None = None
         self._plain: PlainRecords | None = None
-        folder = journal_folder(settings)
+        folder = claimed_journal_folder(settings)
         if folder is None:
             self._plain = PlainRecords(StandardOutput(on_reader_gone))
         else:

@@ -11,7 +11,9 @@ from typing import Any
 
 from edge.access import is_folder
 from edge.config import Settings
+from edge.errors import OutputNotWritable
 from edge.journal.bounds import Bounds, Fill, Overflow
+from edge.journal.database import FILE_NAME as JOURNAL_FILE
 from edge.journal.opening import Journal
 from edge.journal.records import (
     Committed,
@@ -42,6 +44,8 @@ MOST_NAMED = 20
 SERVICE_SETTINGS = Path("/etc/edge")
 SERVICE_STATE = Path("/var/lib/edge")
 
+OWNER_FILE = "station"
+
 Told = Callable[[str, int], None]
 
 
@@ -55,9 +59,51 @@ def journal_folder(settings: Settings) -> Path | None:
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if state:
         return Path(state) / "journal"
-    name = settings.mqtt.topic.client_id if settings.mqtt else "station"
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "edge" / name
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge"
+    if settings.mqtt is None:
+        return base / "station"
+    topic = settings.mqtt.topic
+    folder, former = base / topic.client_id, base / topic.former_folder_name
+    # Of a version whose names were not one station's alone: whoever went on with it first, has it.
+    goes_on = (former / JOURNAL_FILE).exists() and _owner(former) in (None, topic.name)
+    return former if goes_on and not (folder / JOURNAL_FILE).exists() else folder
+
+
+def claimed_journal_folder(settings: Settings) -> Path | None:
+    """Return where this station's journal lies, and keep its name there if it is a former folder.
+
+    Raises:
+        OutputNotWritable: the name cannot be kept.
+    """
+    folder = journal_folder(settings)
+    mqtt = settings.mqtt
+    if folder is None or mqtt is None or folder.name != mqtt.topic.former_folder_name:
+        return folder
+    if mqtt.topic.client_id == folder.name or _owner(folder) == mqtt.topic.name:
+        return folder
+    try:
+        with (folder / OWNER_FILE).open("x", encoding="utf-8") as file:
+            file.write(mqtt.topic.name + "\n")
+    except FileExistsError:
+        return journal_folder(settings)  # another station was faster
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{folder}: cannot be written ({error.strerror}). Check the folder and its owner."
+        ) from error
+    log.warning(
+        "%s: going on with this journal of an older version. Its folder's name fits other "
+        "stations, too; if it is not of %s, set journal.folder.",
+        *(folder, mqtt.topic.name),
+    )
+    return folder
+
+
+def _owner(folder: Path) -> str | None:
+    """Return the station that has claimed a folder; None where none has."""
+    try:
+        return (folder / OWNER_FILE).read_text("utf-8", errors="replace").strip()
+    except OSError:
+        return None
 
 
 def journal_folder_seen_from(config: Path | None, settings: Settings) -> Path | None:

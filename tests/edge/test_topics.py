@@ -1,13 +1,19 @@
 """Names of stations and their topics."""
 
+from itertools import product
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
+from edge.config import Settings
 from edge.errors import ConfigurationError
+from edge.journal.opening import open_journal
 from edge.messaging.dialing import station_subscriptions
 from edge.messaging.topics import StationTopic
+from edge.station.records import claimed_journal_folder, journal_folder
 
 segments = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
 
@@ -30,7 +36,40 @@ def test_topics_and_client_id_follow_the_contract() -> None:
     assert topic.state == "vi/v1/plant-1/line-2/cap/top/state"
     assert topic.event == "vi/v1/plant-1/line-2/cap/top/event"
     assert topic.response("reload") == "vi/v1/plant-1/line-2/cap/top/cmd/reload/res"
-    assert topic.client_id == "vi-plant-1-line-2-cap-top"
+    assert topic.client_id == "vi.plant-1.line-2.cap.top"
+
+
+def test_no_two_stations_share_a_client_id() -> None:
+    names = ["a", "b", "a-b", "-", "a-", "vi", "_"]
+    stations = [StationTopic(*segments) for segments in product(names, repeat=4)]
+
+    assert len({one.client_id for one in stations}) == len(stations)
+    assert StationTopic.parse("a/b/c/d").client_id == "vi-a-b-c-d"  # as it always was
+
+
+def settings_of(station: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "camera": {"uri": "0"},
+            "model": {"path": "a.xml"},
+            "mqtt": {"url": "mqtt://broker", "station": station},
+        }
+    )
+
+
+def test_a_journal_under_the_former_name_goes_on_with_one_station_alone(
+    state_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = settings_of("plant/line-1/cell/top"), settings_of("plant-line/1/cell/top")
+    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
+    assert len({claimed_journal_folder(one), claimed_journal_folder(other)}) == 2
+    open_journal(former).close()
+
+    assert claimed_journal_folder(one) == former
+    assert "going on with this journal of an older version" in caplog.text
+    assert claimed_journal_folder(other) == state_folder / "edge" / "vi.plant-line.1.cell.top"
+    assert journal_folder(one) == claimed_journal_folder(one) == former
+    assert caplog.text.count("going on with") == 1
 
 
 def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:
