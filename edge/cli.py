@@ -258,7 +258,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     import json
 
     from edge.cameras.opening import some_frames
-    from edge.files import write_whole
+    from edge.files import check_writable, write_whole
     from edge.manifest import load_bundle
     from edge.station.benchmark import benchmark, benchmark_table
     from edge.station.inspectors import run_plan
@@ -266,10 +266,11 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
 
     model = settings.model
     bundle = load_bundle(Path(model.path))
+    path = beside(config, Path(model.path), "benchmark")
+    check_writable(path)  # told before the measurement, not after it
     frames = some_frames(settings.camera, _BENCHMARK_FRAMES)
     plan = run_plan(settings, bundle, tuning_path(config, Path(model.path)))
     result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
-    path = beside(config, Path(model.path), "benchmark")
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
     print_line(benchmark_table(result))
     print_line(f"written to {path}")

@@ -31,7 +31,7 @@ def read_secret(path: Path, key: str) -> str:
                 f"{path}: the file of {key} is open to others (mode {mode:04o}). "
                 f"Run: chmod 600 {path}"
             )
-        secret = path.read_text("utf-8").rstrip("\r\n")
+        secret = path.read_text("utf-8-sig").rstrip("\r\n")  # some editors begin with a mark
     except OSError as error:
         raise ConfigurationInvalid(
             f"{path}: the file of {key} cannot be read: {_cause(error)}."

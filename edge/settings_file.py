@@ -99,6 +99,9 @@ class _Reader:
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*location, i)) for i, item in enumerate(node.value)]
+        numeric = node.tag.rpartition(":")[2] in ("int", "float")
+        if numeric and ":" in node.value:
+            return node.value  # a time of day: to YAML 1.1 a number in base 60
         try:
             return self.loader.construct_object(node)
         except (ValueError, OverflowError) as error:  # for example a date with month 13

@@ -9,6 +9,7 @@ from pathlib import Path
 import edge
 from edge.process_start import prepare_process
 from training.command_line import run_command
+from training.models import ALGORITHMS
 
 DEVICES = ("cpu", "cuda")
 LAYOUTS = (
@@ -68,7 +69,11 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--config", type=Path, help="YAML with any of the options below")
     fit.add_argument("--data", type=Path, help="folder of the data set")
     _add_data_options(fit)
-    fit.add_argument("--algorithm", help="for example patchcore or padim (default patchcore)")
+    fit.add_argument(
+        "--algorithm",
+        metavar="NAME",
+        help=f"one of {', '.join(sorted(ALGORITHMS))}, or a plug-in's (default patchcore)",
+    )
     fit.add_argument(
         "--backbone", help="a torchvision classification network, or small (default resnet18)"
     )

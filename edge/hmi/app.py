@@ -27,8 +27,23 @@ _SECURE = (
 
 def application(parts: Application) -> ASGIApp:
     """Build the ASGI application."""
-    answers = Answers(parts)
-    routes = [
+    app = Starlette(
+        routes=make_routes(Answers(parts)),
+        exception_handlers={
+            Refused: _refused,
+            HTTPException: _http_error,
+            SearchTooLong: _too_long,
+            StationError: _station_error,
+        },
+    )
+    # A redirect would name the address that the proxy calls, not the one that people do.
+    app.router.redirect_slashes = False
+    return _Guarded(app, parts.guard)
+
+
+def make_routes(answers: Answers) -> list[Route]:
+    """Return every path that is served; those of the interface are described in openapi.json."""
+    return [
         Route("/", answers.index),
         Route("/static/{name}", answers.static),
         Route("/api/stream", answers.stream),
@@ -48,18 +63,6 @@ def application(parts: Application) -> ASGIApp:
         Route("/livez", answers.livez),
         Route("/readyz", answers.readyz),
     ]
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            Refused: _refused,
-            HTTPException: _http_error,
-            SearchTooLong: _too_long,
-            StationError: _station_error,
-        },
-    )
-    # A redirect would name the address that the proxy calls, not the one that people do.
-    app.router.redirect_slashes = False
-    return _Guarded(app, parts.guard)
 
 
 class _Guarded:

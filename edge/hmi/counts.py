@@ -42,10 +42,10 @@ class Counts:
 
     def enter(self, verdict: Verdict) -> None:
         """Count one verdict; some microseconds, behind the decision."""
-        inspection, frame, part = verdict.inspection, verdict.frame, verdict.part
+        inspection, frame = verdict.inspection, verdict.frame
         durations, decision = inspection.durations, inspection.decision
         stages_ns = {
-            "trigger_to_frame": frame.captured_ns - part.triggered_ns if part else None,
+            "trigger_to_frame": verdict.trigger_to_frame_ns,
             "queue": verdict.inspection_started_ns - frame.captured_ns,
             "preprocess": durations.preprocess_ns,
             "inference": durations.inference_ns,

@@ -142,6 +142,14 @@ class Verdict:
     part: PartIdentity | None = None
     pictures: PictureAddresses | None = None
 
+    @property
+    def trigger_to_frame_ns(self) -> int | None:
+        """None without a trigger, and where no picture came or one from before it."""
+        part, frame = self.part, self.frame
+        if part is None or not frame.pixels.size or frame.captured_ns < part.triggered_ns:
+            return None
+        return frame.captured_ns - part.triggered_ns
+
 
 def payload(
     verdict: Verdict,
@@ -215,7 +223,7 @@ def payload(
             "clock_error_ms": clock.error_ms,
         },
         "duration_ms": {
-            "trigger_to_frame": _trigger_to_frame_ms(part, frame),
+            "trigger_to_frame": _ms_or_none(verdict.trigger_to_frame_ns),
             "queue": _ms(verdict.inspection_started_ns - frame.captured_ns),
             "preprocess": _ms_or_none(durations.preprocess_ns),
             "inference": _ms_or_none(durations.inference_ns),
@@ -267,13 +275,6 @@ def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None
 def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:
     recipe = part.recipe if part else None
     return {"id": recipe.id, "version": recipe.version} if recipe else None
-
-
-def _trigger_to_frame_ms(part: PartIdentity | None, frame: Frame) -> float | None:
-    """None also where no picture came, or one from before the trigger."""
-    if part is None or not frame.pixels.size or frame.captured_ns < part.triggered_ns:
-        return None
-    return _ms(frame.captured_ns - part.triggered_ns)
 
 
 def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class StageLatencies:
         """Count the stages that a part went through."""
         frame, durations = verdict.frame, verdict.inspection.durations
         for stage, duration_ns in (
+            ("trigger_to_frame", verdict.trigger_to_frame_ns),
             ("queue", verdict.inspection_started_ns - frame.captured_ns),
             ("preprocess", durations.preprocess_ns),
             ("inference", durations.inference_ns),

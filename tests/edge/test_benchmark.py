@@ -49,6 +49,18 @@ def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
     assert pair.ratio_min <= pair.ratio_median
 
 
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    model = write_bundle(tmp_path)
+    (tmp_path / "part.benchmark.json").mkdir()
+
+    done = benchmark(tmp_path / "nowhere", model)  # not even the camera was looked at
+
+    assert done.returncode == 78
+    assert "part.benchmark.json: is a folder" in done.stderr
+
+
 def test_a_camera_that_is_absent_is_no_benchmark(tmp_path: Path) -> None:
     done = benchmark(tmp_path / "nowhere", write_bundle(tmp_path))
     assert done.returncode == 78

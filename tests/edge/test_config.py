@@ -208,6 +208,21 @@ def test_a_broker_without_port_has_the_usual_one(url: str, port: int) -> None:
     assert MqttSettings(url=url).port == port
 
 
+@pytest.mark.parametrize("shifts", ["[06:00, 14:00, 22:00]", "['06:00', '14:00', '22:00']"])
+def test_times_of_day_need_no_quotes(station_yaml: Path, shifts: str) -> None:
+    settings = load(station_yaml, f"{GOOD}hmi: {{shifts: {shifts}}}\n")
+
+    assert settings.hmi is not None and settings.hmi.shifts == ["06:00", "14:00", "22:00"]
+
+
+def test_a_secret_that_an_editor_gave_a_byte_order_mark_is_read_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(b"\xef\xbb\xbfgeheim\r\n")
+    path.chmod(0o600)
+
+    assert read_secret(path, "mqtt.password_file") == "geheim"
+
+
 def test_a_password_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("geheim \n")

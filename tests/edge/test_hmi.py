@@ -17,6 +17,8 @@ import httpx
 import psutil
 import pytest
 
+from edge.hmi.answers import Answers
+from edge.hmi.app import make_routes
 from edge.station.snapshots import SnapshotName, Why
 from tests.edge.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
 from tests.small_bundle import write_pictures
@@ -140,6 +142,8 @@ def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
 def test_the_description_of_the_interface_names_every_path(station: PageStation) -> None:
     described = station.json("/api/openapi.json")
     assert described["openapi"].startswith("3.")
+    served = {route.path for route in make_routes(Answers.__new__(Answers))}
+    assert described["paths"].keys() == served - {"/", "/static/{name}"}  # the page itself
 
     part = station.parts(most=1)[0]
     values = {"seq": part["seq"], "id": part["id"], "which": "thumbnail", "name": "unlock"}

@@ -1,6 +1,7 @@
 """Latency histograms: quantiles to 2 % in memory that does not grow."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from edge.frame import Frame
 from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.thresholding import Decision, Reason, Result
-from edge.messaging.verdict import Verdict
+from edge.messaging.verdict import PartIdentity, Verdict
 from edge.station.latency import STAGES, Histogram, Quantiles, StageLatencies, latency_table
 
 MS = 1_000_000
@@ -82,6 +83,18 @@ def test_memory_does_not_grow_with_the_number_of_durations() -> None:
     many = histogram(random.integers(1, 10**12, 50_000))
     # Only the counts themselves get longer.
     assert size_bytes(many) - size_bytes(few) <= 64
+
+
+def test_the_time_from_trigger_to_frame_is_counted_where_a_picture_came() -> None:
+    latencies = StageLatencies()
+    one = verdict(Durations(1 * MS, 4 * MS, 1 * MS))
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    triggered = PartIdentity("p", "t", "software", None, one.frame.captured_ns - 5 * MS, 0)
+    latencies.record(replace(one, frame=replace(one.frame, pixels=pixels), part=triggered))
+    latencies.record(replace(one, part=triggered))  # without a picture
+
+    stage = latencies.quantiles()["trigger_to_frame"]
+    assert stage.count == 1 and stage.p50_ms == pytest.approx(5.0, rel=0.02)
 
 
 def test_every_stage_that_a_part_went_through_is_counted() -> None:

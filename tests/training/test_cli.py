@@ -15,6 +15,7 @@ import pytest
 from tests.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.cli import main
+from training.models import ALGORITHMS
 
 USAGE = 78
 
@@ -292,6 +293,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+def test_the_help_of_a_fit_names_every_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+
+    told = "".join(capsys.readouterr().out.split())
+    assert all(f"{name}," in told for name in ALGORITHMS)
 
 
 @pytest.mark.parametrize(
