@@ -5,8 +5,6 @@ every image is, until somebody has had the time to find it. Marked then, it beco
 the others. The buffer is bounded by age and bytes as snapshots are, and is the first to give way.
 """
 
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -39,8 +37,6 @@ JPEG_OPTIONS = [
 ]
 # Images and their bytes that may wait to be written; what comes then is not kept, and counted.
 QUEUE_IMAGES, QUEUE_BYTES = 64, 128 * 2**20
-# Every other thread of the station goes first.
-NICENESS = 10
 
 
 class RecentImages:
@@ -76,11 +72,9 @@ class RecentImages:
         own = settings.model_copy(update=bounds)
         self.folder = SnapshotFolder(own, on_change, clock_ns, durable=False)
         self._jpeg_quality = settings.jpeg_quality
-        self._low_priority: int | None = None  # the thread that has it
 
     def keep(self, verdict: Verdict) -> None:
         """Write the image of a part, unless it has none or is kept as a snapshot."""
-        self._step_back()
         pixels = verdict.frame.pixels
         if verdict.pictures is not None or pixels.size == 0 or pixel_format(pixels) is None:
             return
@@ -116,14 +110,6 @@ class RecentImages:
             with suppress(PictureUnreadable):
                 return read_picture(path)
         return None
-
-    def _step_back(self) -> None:
-        """Let every thread that has to do with the line go first."""
-        thread = threading.get_native_id()
-        if thread != self._low_priority:
-            self._low_priority = thread
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
 
 
 def _inspection(record: Mapping[str, Any]) -> Inspection:
