@@ -173,6 +173,8 @@ class JournalWriter:
                     self._make_durable(group)
                     if not group.entries:
                         self._shorten()
+            if self._journal.files.displaced():  # what it holds may not be at the broker yet
+                self._at_place(may_make_folder=True)
         finally:
             self._intake.end()
             self._journal.close()
@@ -233,7 +235,10 @@ class JournalWriter:
         path = self._journal.path
         if not may_make_folder and not path.parent.is_dir():
             return Displaced(f"{what}; it is written anew once that folder is there again")
-        self._report(f"{what}. It is written anew.")
+        if path.exists():
+            return Displaced(f"{what}, and another journal lies there now")
+        if self._trouble is None:
+            self._report(f"{what}. It is written anew.")
         try:
             if self._journal.connection.in_transaction:
                 self._journal.connection.execute("ROLLBACK")
