@@ -128,12 +128,18 @@ def ask_for_jpegs(capture: cv2.VideoCapture) -> bool:
     return codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
 
 
-@cache
-def warn_of_concealment(identity: str, codec: str) -> None:
-    """Tell once of a source whose decoder fills what was lost and does not say so."""
-    log.warning(
-        "%s: pictures come as %s, whose decoder fills what was lost or damaged and does not tell: "
-        "such a part may be called OK. Let the camera send MJPEG; of that, damage is found.",
-        identity,
-        codec or "an unknown codec",
+def concealment(codec: str) -> str:
+    """Return what a codec hides, with what to do; empty for JPEGs, which are checked."""
+    if codec in JPEG_CODES:
+        return ""
+    return (
+        f"pictures come as {codec or 'an unknown codec'}, whose decoder fills what was lost or "
+        "damaged and does not tell: such a part may be called OK. Let the camera send MJPEG; of "
+        "that, damage is found"
     )
+
+
+@cache
+def warn_once(identity: str, concealed: str) -> None:
+    """Log what the decoder of a source hides, once however often it is opened."""
+    log.warning("%s: %s.", identity, concealed)

@@ -10,7 +10,13 @@ import cv2
 from edge.addresses import Scheme, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.camera import CameraReport
-from edge.cameras.opencv import OpenCVCamera, ask_for_jpegs, codec_of, warn_of_concealment
+from edge.cameras.opencv import (
+    OpenCVCamera,
+    ask_for_jpegs,
+    codec_of,
+    concealment,
+    warn_once,
+)
 from edge.cameras.stream_login import raise_if_refused
 from edge.errors import CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
@@ -60,7 +66,7 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
         )
     gives_jpegs = ask_for_jpegs(capture)
     if not gives_jpegs:
-        warn_of_concealment(identity, codec_of(capture))
+        warn_once(identity, concealment(codec_of(capture)))
     if time.monotonic() - began_s > QUICK_OPENING_S:
         _skip_gathered(capture)
     return OpenCVCamera(
@@ -147,6 +153,7 @@ def _found(capture: cv2.VideoCapture) -> tuple[tuple[str, str], ...]:
         int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
     return (
+        ("codec", codec_of(capture)),
         ("size", f"{width} x {height}"),
         ("frame_rate_fps", f"{capture.get(cv2.CAP_PROP_FPS):g}"),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from edge.cameras.camera import EndOfPictures
-from edge.cameras.opencv import ask_for_jpegs, codec_of, warn_of_concealment
+from edge.cameras.opencv import ask_for_jpegs, codec_of, concealment, warn_once
 from edge.cameras.pace import Pace
 from edge.errors import CameraUriInvalid
 from edge.frame import Frame, FrameStatus
@@ -17,7 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class VideoFile:
-    """A video file: finite, waits for its reader."""
+    """A video file: finite, waits for its reader.
+
+    Attributes:
+        codec: what its pictures are coded in, by OpenCV's four letters.
+    """
 
     simulated = True
     can_wait = True
@@ -36,8 +40,9 @@ class VideoFile:
                 "complete, or convert it: ffmpeg -i IN -c:v mjpeg OUT.avi"
             )
         self._gives_jpegs = ask_for_jpegs(self._capture)
+        self.codec = codec_of(self._capture)
         if not self._gives_jpegs:
-            warn_of_concealment(self.identity, codec_of(self._capture))
+            warn_once(self.identity, concealment(self.codec))
         self._source = path.absolute().as_uri()
         self._pace = pace
         self._loop = loop

@@ -13,6 +13,7 @@ from edge.camera_settings import TriggerSettings
 from edge.cameras import gvcp
 from edge.cameras.camera import CameraReport, EndOfPictures
 from edge.cameras.freshness import Freshness
+from edge.cameras.opencv import concealment
 from edge.cameras.opening import (
     TRIGGERED_FILES,
     CameraKind,
@@ -21,6 +22,7 @@ from edge.cameras.opening import (
     live_camera_opener,
     open_camera,
 )
+from edge.cameras.video_file import VideoFile
 from edge.config import CameraSettings
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import (
@@ -106,6 +108,8 @@ def _files(settings: CameraSettings) -> Findings:
         yield fault("camera", frame.detail, "")
         return None
     yield good("camera", f"{camera.identity}, pictures of {_size(frame)}")
+    if isinstance(camera, VideoFile):
+        yield from _hidden_damage(camera.codec)
     return frame
 
 
@@ -222,6 +226,8 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
     yield good("camera", ", ".join(word for word in words if word))
     settings = dict(report.settings)
     settings.pop("camera.trigger.mode", None)  # it runs free for the test
+    if "codec" in settings:
+        yield from _hidden_damage(settings["codec"])
     size = settings.pop("camera.sensor.packet_size_bytes", None)
     if settings:
         taken = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
@@ -235,6 +241,12 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
         )
     elif size is not None:
         yield good("packet size", f"{size} bytes")
+
+
+def _hidden_damage(codec: str) -> Iterator[Finding]:
+    found, _, todo = concealment(codec).partition(". ")
+    if found:
+        yield advice("damaged pictures", found, todo)
 
 
 def _counted(report: CameraReport) -> Iterator[Finding]:

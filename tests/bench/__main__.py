@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edge.inspection.detector import Network, RunPlan
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.normalization import ScoreScale
 from edge.journal.records import Entry, RecordKind
+from edge.jpeg_integrity import jpeg_fault
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.verdict import StationIdentity, Verdict, payload
 from edge.station.benchmark import (
@@ -71,6 +73,7 @@ def main() -> int:
     quick = Network(load_bundle(int8_path), "CPU", RunPlan())
     figures["untiled_int8_p50_extra_ms"] = int8_extra(quick, details)
     figures["int8_over_fp32"] = int8_ratio(quick, network, details)
+    figures["jpeg_check_ms"] = jpeg_check(details)
     figures["untiled_1600x1200_extra_ms"] = details["untiled_1600x1200"]["extra_median_ms"]
 
     figures["tiled_2448x2048_ratio"] = tiles(tiled, details)
@@ -121,6 +124,24 @@ def int8_ratio(int8: Network, fp32: Network, details: dict[str, Any]) -> float:
         f"ratio {pair.ratio_median:.3f}"
     )
     return round(pair.ratio_median, 4)
+
+
+def jpeg_check(details: dict[str, Any]) -> float:
+    """Return how long a JPEG's check takes, of quality 75 and 640×480, in milliseconds."""
+    noise = np.random.default_rng(0).normal(0, 3, (480, 640, 3))
+    pixels = np.clip(part(640, 480) + noise, 0, 255).astype(np.uint8)
+    details["jpeg_check_640x480"] = measured_ms = {}
+    for quality in (75, 90, 95):
+        encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].reshape(-1)
+        pair = paired(
+            partial(jpeg_fault, encoded), partial(cv2.imdecode, encoded, cv2.IMREAD_COLOR), PAIRS
+        )
+        measured_ms[quality] = round(pair.bare_p50_ms, 3)
+        say(
+            f"JPEG of {encoded.size / 1000:.0f} kB, 640×480: check {pair.bare_p50_ms:.2f} ms, "
+            f"decoding {pair.path_p50_ms:.2f} ms"
+        )
+    return measured_ms[75]
 
 
 def tiles(bundle: Bundle, details: dict[str, Any]) -> float:

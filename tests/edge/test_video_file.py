@@ -9,6 +9,8 @@ import pytest
 from edge.cameras.camera import Camera, EndOfPictures
 from edge.cameras.opening import open_camera
 from edge.config import CameraSettings
+from edge.doctor.camera import camera_findings
+from edge.doctor.finding import Grade
 from edge.errors import CameraUriInvalid
 from edge.frame import Frame
 
@@ -74,3 +76,27 @@ def test_a_file_that_is_no_video_is_a_configuration_error(tmp_path: Path) -> Non
 
     with pytest.raises(CameraUriInvalid, match="cannot decode"):
         opened(tmp_path / "bad.mp4")
+
+
+def test_a_codec_that_conceals_damage_is_warned_of_once_and_advised_against(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "line.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for number in range(3):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+
+    for _ in range(2):
+        opened(path).close()
+    told = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert len(told) == 1 and "FMP4" in told[0] and "send MJPEG" in told[0]
+
+    findings = camera_findings(CameraSettings(uri=str(path)), [])
+    advised = [one for one in findings if one.grade is Grade.ADVICE]
+    assert any("send MJPEG" in one.advice for one in advised)
+
+
+def test_a_video_of_jpegs_is_not_warned_of(video: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(video).close()
+    assert not caplog.records
