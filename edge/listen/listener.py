@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,8 +23,17 @@ from edge.listen.numbers import Numbers
 from edge.listen.repair import GiveUp, Repair
 from edge.listen.store import Arrived, JournalNote, Store
 from edge.messaging.broker_login import read_broker_login
+from edge.messaging.connection import NOT_MQTT
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
-from edge.messaging.reason_codes import SESSION_TAKEN_OVER
+from edge.messaging.reason_codes import (
+    SESSION_TAKEN_OVER,
+    UNSUPPORTED_VERSION,
+    Packet,
+    tls_alert_in,
+    tls_alert_meaning,
+    tls_meaning,
+    told,
+)
 from edge.messaging.text import to_json, utc_text
 from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
 
@@ -95,7 +105,9 @@ class Listener:
         self._version = MQTTProtocolVersion.MQTTv5
         self._connected = False
         self._version_refused = False
-        self._taken_over = False
+        self._ended_with: ReasonCode | None = None
+        self._protocol_broken = self._refused = False
+        self._tls_alert = ""
         self._complaint = ""
         self._received: list[paho.MQTTMessage] = []
         self._told: dict[str, Told] = {}
@@ -119,8 +131,9 @@ class Listener:
                 continue
             client = self._new_client()
             began_s = self._clock_s()
-            self._connected = self._version_refused = self._taken_over = False
             self._renewing = False
+            self._connected = self._version_refused = self._protocol_broken = False
+            self._ended_with, self._tls_alert, self._refused = None, "", False
             try:
                 self._use(client, done)
             finally:
@@ -133,11 +146,16 @@ class Listener:
                 continue
             lasted_s = self._clock_s() - began_s
             if self._connected and self._patience.ended(lasted_s, self._taken_over):
+                known = (
+                    "If another edge-listen has the same --client-id, give it one of its own; "
+                    "else see the broker's log."
+                )
+                if self._ended_with is not None:
+                    known = told(self._ended_with, Packet.DISCONNECT)
                 log.warning(
                     "the broker accepted %s and ended the connection at once, %d times in a row. "
-                    "If another edge-listen has the same --client-id, give it one of its own; "
-                    "else see the broker's log",
-                    *(self._wanted.client_id, MOST_SHORT_CONNECTIONS),
+                    "%s",
+                    *(self._wanted.client_id, MOST_SHORT_CONNECTIONS, known),
                 )
             self._rest(done)
 
@@ -181,11 +199,20 @@ class Listener:
                 client.connect(host, port, KEEP_ALIVE_S, clean_start=False, properties=properties)
             else:
                 client.connect(host, port, KEEP_ALIVE_S)
+        except ssl.SSLError as error:
+            self._complain(
+                f"TLS with the broker at {address} failed, {tls_meaning(error)} Trying again"
+            )
+            return
         except (OSError, ValueError) as error:
             self._complain(f"the broker at {address} cannot be reached ({error}); trying again")
             return
         while not done():
-            ended = client.loop(0.2) is not MQTTErrorCode.MQTT_ERR_SUCCESS
+            try:
+                ended = client.loop(0.2) is not MQTTErrorCode.MQTT_ERR_SUCCESS
+            except NOT_MQTT as error:
+                self._complain(f"what answers at {address} is no MQTT ({error!r}); trying again")
+                return
             self._keep(client)
             if not ended and self._renewed():
                 self._renewing = True
@@ -193,14 +220,34 @@ class Listener:
             if self._connected and not ended and self._wanted.repair:
                 self._repair(client)
             if ended:
-                if self._taken_over:
-                    self._complain(
-                        f"another edge-listen listens as {self._wanted.client_id} and takes its "
-                        "messages. Give one of them another --client-id; trying again"
-                    )
-                elif self._connected:
-                    self._complain(f"the broker at {address} is gone; trying again")
+                self._tell_end(address)
                 return
+
+    @property
+    def _taken_over(self) -> bool:
+        return self._ended_with is not None and self._ended_with.value == SESSION_TAKEN_OVER
+
+    def _tell_end(self, address: str) -> None:
+        if self._taken_over:
+            self._complain(
+                f"another edge-listen listens as {self._wanted.client_id} and takes its "
+                "messages. Give one of them another --client-id; trying again"
+            )
+        elif self._connected:
+            why = f" ({told(self._ended_with, Packet.DISCONNECT)})" if self._ended_with else ""
+            self._complain(f"the broker at {address} is gone{why}; trying again")
+        elif self._tls_alert:
+            meaning = tls_alert_meaning(self._tls_alert)
+            self._complain(f"TLS with the broker at {address} failed, {meaning} Trying again")
+        elif self._protocol_broken and self._version is MQTTProtocolVersion.MQTTv311:
+            refused = told(UNSUPPORTED_VERSION, Packet.CONNACK)  # paho keeps code 1 to itself
+            self._complain(f"the broker refuses {self._wanted.client_id}. {refused} Trying again")
+        elif not self._refused:
+            self._complain(
+                f"the broker at {address} did not answer the CONNECT. Check that it is an MQTT "
+                "broker, whether mqtt:// or mqtts:// is right, and that it trusts "
+                "mqtt.certificate_file (--certificate-file) where it asks for one; trying again"
+            )
 
     def _new_client(self) -> paho.Client:
         is_5 = self._version is MQTTProtocolVersion.MQTTv5
@@ -214,7 +261,10 @@ class Listener:
         )
         client.on_connect = lambda one, _u, _f, reason, _p: self._note_connack(one, reason)
         client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._note_suback(reasons)
-        client.on_disconnect = lambda _c, _u, _f, reason, _p: self._note_end(reason)
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._note_end(
+            reason, flags.is_disconnect_packet_from_server
+        )
+        client.on_log = lambda _c, _u, _level, text: self._note_log(text)
         client.on_message = lambda _c, _u, message: self._received.append(message)
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, self._login.password)
@@ -225,11 +275,12 @@ class Listener:
 
     def _note_connack(self, client: paho.Client, reason: ReasonCode) -> None:
         if reason.is_failure:
-            self._version_refused = reason.getName() == "Unsupported protocol version"
-            if not self._version_refused:
+            self._refused = True
+            self._version_refused = reason.value == UNSUPPORTED_VERSION
+            if not self._version_refused or self._version is MQTTProtocolVersion.MQTTv311:
                 self._complain(
-                    f"the broker refuses {self._wanted.client_id} ({reason}). Check --username, "
-                    "--password-file and the broker's access rules; trying again"
+                    f"the broker refuses {self._wanted.client_id}. "
+                    f"{told(reason, Packet.CONNACK)} Trying again"
                 )
             return
         self._connected = True
@@ -239,15 +290,22 @@ class Listener:
 
     def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
         if any(reason.is_failure for reason in reasons):
+            refused = next(reason for reason in reasons if reason.is_failure)
             self._complain(
                 f"the broker does not let {self._wanted.client_id} listen to "
-                f"{self._wanted.pattern}. Check --username and the broker's access rules"
+                f"{self._wanted.pattern}. {told(refused, Packet.SUBACK)}"
             )
             return
         log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
 
-    def _note_end(self, reason: ReasonCode) -> None:
-        self._taken_over = self._taken_over or reason.value == SESSION_TAKEN_OVER
+    def _note_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
+        if said_by_broker:
+            self._ended_with = self._ended_with or reason
+        else:
+            self._protocol_broken = reason.getName() == "Protocol error"
+
+    def _note_log(self, text: str) -> None:
+        self._tls_alert = self._tls_alert or tls_alert_in(text)
 
     def _keep(self, client: paho.Client) -> None:
         """Keep what arrived with one flush of the disk, then let the broker forget it."""

@@ -5,7 +5,6 @@ No paho callback runs in another thread, so no lock is ever held around paho.
 
 import logging
 import os
-import re
 import select
 import socket
 import ssl
@@ -29,6 +28,7 @@ from edge.messaging.reason_codes import (
     UNSUPPORTED_VERSION,
     WILDCARDS_NOT_SUPPORTED,
     Packet,
+    tls_alert_in,
     tls_alert_meaning,
     tls_meaning,
     told,
@@ -44,7 +44,8 @@ LARGEST_INCOMING_BYTES = 65_536
 MOST_UNANSWERED = 256
 # User properties in which a sender of commands may say who it is.
 SENDER_PROPERTIES = ("user", "client")
-_TLS_ALERT = re.compile(r"\[SSL: (\w+)\]")
+# Bytes that are no MQTT: paho lets its parser's errors through.
+NOT_MQTT = (MQTTException, ValueError, IndexError, KeyError, struct.error)
 
 
 class ConnectionRefused(Exception):
@@ -312,8 +313,7 @@ class Connection:
             if self._client.want_write():
                 self._client.loop_write()
             self._client.loop_misc()
-        except (MQTTException, ValueError, IndexError, KeyError, struct.error) as error:
-            # Bytes that are no MQTT: paho lets its parser's errors through.
+        except NOT_MQTT as error:
             log.debug("the broker sent what is not MQTT: %r", error)
             self.hang_up()
 
@@ -436,10 +436,7 @@ class Connection:
             )
 
     def _note_log(self, text: str) -> None:
-        """Keep the alert of TLS that paho only logs: the broker refuses our certificate."""
-        found = _TLS_ALERT.search(text)
-        if found:
-            self._tls_alert = found.group(1)
+        self._tls_alert = self._tls_alert or tls_alert_in(text)
 
     def _of_schema(self, schema: str) -> tuple[Properties, int]:
         if schema not in self._by_schema:

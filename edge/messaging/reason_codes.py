@@ -5,6 +5,7 @@ tables of CONNACK, PUBACK, SUBACK and DISCONNECT; MQTT 3.1.1, table 3.1; X.509 r
 (``verify(1)``).
 """
 
+import re
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
@@ -207,16 +208,16 @@ _VERIFICATION: dict[int, Meaning] = {
     ),
 }
 
+_NO_TLS = Meaning(
+    "no TLS there",
+    "what answers on this port does not speak TLS",
+    "Check the port (8883 is usual), or write mqtt:// where the network is safe",
+)
+
 # By a part of OpenSSL's reason, where the certificate of the broker is not what is wrong.
 _TLS_REASONS: tuple[tuple[str, Meaning], ...] = (
-    (
-        "WRONG_VERSION_NUMBER",
-        Meaning(
-            "no TLS there",
-            "what answers on this port does not speak TLS",
-            "Check the port (8883 is usual), or write mqtt:// where the network is safe",
-        ),
-    ),
+    ("WRONG_VERSION_NUMBER", _NO_TLS),
+    ("UNEXPECTED_EOF", _NO_TLS),
     ("CERTIFICATE_REQUIRED", Meaning("certificate required", "the broker asks for one", _OWN)),
     ("HANDSHAKE_FAILURE", Meaning("handshake failure", "the broker refuses this client", _OWN)),
     ("CERTIFICATE_EXPIRED", Meaning("expired", "this client's certificate has expired", _OWN)),
@@ -225,6 +226,9 @@ _TLS_REASONS: tuple[tuple[str, Meaning], ...] = (
     ("CERTIFICATE", Meaning("bad certificate", "the broker refuses this client's", _OWN)),
     ("PROTOCOL", Meaning("too old", "both sides have no version of TLS in common", _TLS)),
 )
+
+
+_TLS_REASON = re.compile(r"\[SSL: (\w+)\]")
 
 
 def meaning_of(code: int, packet: Packet) -> Meaning:
@@ -256,3 +260,12 @@ def tls_alert_meaning(reason: str) -> Meaning:
             return meaning
     next_step = "Check mqtt.ca_file and mqtt.certificate_file, and see the broker's log"
     return Meaning("TLS", f"the connection could not be secured ({reason})", next_step)
+
+
+def tls_alert_in(logged: str) -> str:
+    """Return OpenSSL's reason in what paho logs of a failed read, or an empty text.
+
+    With TLS 1.3 a broker refuses our certificate after the handshake; paho only logs it.
+    """
+    found = _TLS_REASON.search(logged)
+    return found.group(1) if found else ""

@@ -129,8 +129,7 @@ class RelayedJournal:
             self.control,
             self.record_event,
             intervals=intervals,
-            back_off_s=(0.05, 0.2),
-            **(publisher or {}),
+            **{"back_off_s": (0.05, 0.2), **(publisher or {})},
         )
         self._writing = Worker("journal", self.writer.run, self.failures)
         self._publishing = Worker("mqtt", self.publisher.run, self.failures)

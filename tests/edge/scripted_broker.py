@@ -138,6 +138,10 @@ class ScriptedBroker:
                     _Talk(self, opened, stream).go_on()
                 except (AssertionError, LookupError, ValueError, struct.error) as error:
                     self.failures.append(error)
+                # Closing with something unread would take back what was sent.
+                opened.shutdown(socket.SHUT_WR)
+                while stream.read(4096):
+                    pass
 
     def note(self, into: list[Any], what: Any) -> None:
         with self._changed:
@@ -164,6 +168,8 @@ class _Talk:
                 return
             size = 1 + digits + length
             kind = header[0] >> 4
+            if kind == CONNECT and body[2:6] != b"MQTT":
+                return
             if kind == CONNECT:
                 self._connect(body, size)
             elif kind == PUBLISH:
