@@ -20,7 +20,7 @@ from edge.inspection.thresholding import Reason
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.messaging.clock_sync import ClockSource, ClockSync, clock_sync
-from edge.messaging.connection import Broker, Connection, ConnectionRefused, WakeUp
+from edge.messaging.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.messaging.dialing import Dialer
 from edge.messaging.reason_codes import (
     QOS_NOT_SUPPORTED,
@@ -106,7 +106,9 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
         connection = dialer.reach()
         took_ms = (time.monotonic() - began_s) * 1e3
         until_s = time.monotonic() + SUBSCRIBED_LIMIT_S
-        while connection.subscribed is None and not connection.closed:
+        while not connection.closed and (
+            connection.subscribed is None or connection.echo is Echo.ASKED
+        ):
             if time.monotonic() > until_s:
                 break
             connection.turn(until_s - time.monotonic())
@@ -135,6 +137,12 @@ def _lacking(
     if refused:
         found = f"commands will not arrive: {told(refused[0], Packet.SUBACK)}"
         yield advice("", found, "")
+    if connection.echo is not Echo.NOT_NEEDED:
+        proof = "a verdict counts as delivered when it came back on the station's own topic"
+        if connection.echo is not Echo.GRANTED:
+            proof = f"whether verdicts arrive is not known: {connection.echo} to {topic.verdict}"
+        todo = f"let the station write and read {topic.verdict}, or use a broker with MQTT 5"
+        yield advice("", f"MQTT 3.1.1 cannot refuse a message; {proof}", todo)
     limits = connection.limits
     if not connection.takes_qos_1 or not dialer.learned.will_qos:
         yield fault("", str(meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)), "")

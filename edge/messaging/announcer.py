@@ -172,8 +172,8 @@ class Announcer:
         if newest is not None and due and connection.room > 0:
             self._due_s["last"] = now_s + self._intervals.last_s
             self._last_said = newest
-            forms = (said.last_payload(json.loads(newest)),)
-            self._publish(connection, self._topic.last, forms, said.LAST_SCHEMA, 0, True)
+            last = (said.last_payload(json.loads(newest)),)
+            self._publish(connection, self._topic.last, last, said.LAST_SCHEMA, 0, True)
 
     def say_goodbye(self, connection: Connection) -> int | None:
         """Say the last state, without hints; return the message's id, None if it is too large."""

@@ -39,12 +39,14 @@ class LearnedLimits:
         will_qos, will_retain: with which the broker takes a will.
         wildcards_available: as announced by ``BrokerLimits``.
         largest_bytes: by topic; a larger packet ended a connection.
+        echo_hang_ups: connections that ended when the station asked for its own verdicts.
     """
 
     will_qos: int = 1
     will_retain: bool = True
     wildcards_available: bool = True
     largest_bytes: dict[str, int] = field(default_factory=dict)
+    echo_hang_ups: int = 0
 
 
 def announced_limits(properties: Properties | None) -> BrokerLimits:

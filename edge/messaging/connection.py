@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, cast
 
 import paho.mqtt.client as paho
@@ -42,6 +43,8 @@ CONNACK_LIMIT_S = 10.0
 LARGEST_INCOMING_BYTES = 65_536
 # Of what was sent last and is not known to have arrived, so much is remembered.
 MOST_UNANSWERED = 256
+# A broker that hangs up so often when it is asked for an echo is not asked any more.
+MOST_ECHO_HANG_UPS = 2
 # User properties in which a sender of commands may say who it is.
 SENDER_PROPERTIES = ("user", "client")
 # Bytes that are no MQTT: paho lets its parser's errors through.
@@ -89,10 +92,26 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """What to listen to; ``named`` is the same without a pattern, for brokers that take none."""
+    """What to listen to.
+
+    Attributes:
+        named: the same as ``patterns`` without one, for brokers that take none.
+        echo: where what this client says itself is heard, with MQTT 3.1.1: it refuses no message
+            that it does not pass on.
+    """
 
     patterns: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    echo: str | None = None
+
+
+class Echo(StrEnum):
+    """Whether this client hears what it says itself on ``Subscriptions.echo``."""
+
+    NOT_NEEDED = "MQTT 5 refuses what it does not take"
+    ASKED = "the broker has not answered yet"
+    GRANTED = "the broker lets this client listen"
+    REFUSED = "the broker does not let this client listen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +175,7 @@ class Connection:
         reason: why the broker ended it, where it said so.
         acks: message id and reason code of each PUBACK, for the owner to take.
         incoming: what arrived, for the owner to take.
+        echo: whether, and ``echoes``: what of its own this client hears.
         limits: what the broker announced that it takes.
         subscribed: what the broker said to the subscriptions; None before it did.
         careful: one message at a time, so that it can be told which one ends the connection.
@@ -185,6 +205,8 @@ class Connection:
         self.reason: ReasonCode | None = None
         self.acks: deque[tuple[int, ReasonCode | None]] = deque()
         self.incoming: deque[Incoming] = deque()
+        self.echo = Echo.NOT_NEEDED
+        self.echoes: deque[bytes] = deque()
         self.limits = BrokerLimits()
         self.subscribed: Sequence[ReasonCode] | None = None
         self.careful = careful
@@ -195,6 +217,7 @@ class Connection:
         self._protocol_broken = False
         self._tls_alert = ""
         self._subscriptions = subscriptions
+        self._echo_mid: int | None = None
         self._is_5 = version is MQTTProtocolVersion.MQTTv5
         self._by_schema: dict[str, tuple[Properties, int]] = {}
         self._wake_up = wake_up
@@ -220,6 +243,7 @@ class Connection:
         self._wait_for_connack(address, stopping)
         self._client.on_log = None
         self._subscribe()
+        self._ask_for_echo()
 
     @property
     def version(self) -> str:
@@ -358,7 +382,7 @@ class Connection:
             reason, flags.is_disconnect_packet_from_server
         )
         client.on_publish = lambda _c, _u, mid, reason, _p: self._note_ack(mid, reason)
-        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._note_suback(reasons)
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._note_suback(reasons, mid)
         client.on_log = lambda _c, _u, _level, text: self._note_log(text)
         client.on_message = lambda _c, _u, message: self._note_message(message)
         if broker.username is not None:
@@ -421,7 +445,18 @@ class Connection:
             else:
                 self._client.subscribe([(topic, qos) for topic in topics])
 
-    def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
+    def _ask_for_echo(self) -> None:
+        if self._is_5 or self._subscriptions.echo is None:
+            return
+        self.echo = Echo.REFUSED
+        if self._learned.echo_hang_ups < MOST_ECHO_HANG_UPS:
+            self.echo = Echo.ASKED
+            self._echo_mid = self._client.subscribe(self._subscriptions.echo, 1)[1]
+
+    def _note_suback(self, reasons: Sequence[ReasonCode], mid: int | None = None) -> None:
+        if self._echo_mid is not None and mid == self._echo_mid:
+            self.echo = Echo.REFUSED if reasons[0].is_failure else Echo.GRANTED
+            return
         refused = [reason for reason in reasons if reason.is_failure]
         self.subscribed = reasons
         known = self._learned.wildcards_available
@@ -452,6 +487,8 @@ class Connection:
         if self.closed:  # paho calls again for the socket after a DISCONNECT
             return
         self.closed = True
+        if self.echo is Echo.ASKED:
+            self._learned.echo_hang_ups += 1
         if not said_by_broker:
             self._protocol_broken = reason.getName() == "Protocol error"
             return
@@ -472,6 +509,9 @@ class Connection:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # no topic of ours
+            return
+        if topic == self._subscriptions.echo:
+            self.echoes.append(bytes(message.payload))
             return
         properties = message.properties
         self.incoming.append(

@@ -143,9 +143,13 @@ class Dialer:
 
 
 def station_subscriptions(topic: StationTopic) -> Subscriptions:
-    """Return what a station listens to: its own topics alone, and not its own answers."""
+    """Return what a station listens to: its own topics alone, and not its own answers.
+
+    With MQTT 3.1.1 also its own verdicts: what comes back was delivered.
+    """
     named = (topic.trigger, topic.ack, *(topic.command(name) for name in COMMAND_NAMES))
-    return Subscriptions((topic.trigger, topic.ack, topic.command("+")), named)
+    patterns = (topic.trigger, topic.ack, topic.command("+"))
+    return Subscriptions(patterns, named, echo=topic.verdict)
 
 
 class Patience:

@@ -17,7 +17,7 @@ from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.announcer import PACKET_LIMIT, Announcer, Seen
 from edge.messaging.broker_login import read_broker_login
 from edge.messaging.commands import Accepted, CommandGate, Refused
-from edge.messaging.connection import Broker, Connection, Incoming, Unanswered, WakeUp
+from edge.messaging.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
 from edge.messaging.control import Answer, ControlMessage, ControlMessages, Resend
 from edge.messaging.delivery import Delivery, Intervals
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, STABLE_S, Dialer, Patience
@@ -270,6 +270,11 @@ class MqttPublisher:
         """Say what this broker lacks of what the contract needs."""
         learned, limits = self._dialer.learned, connection.limits
         self._lacks = ()
+        if connection.echo is not Echo.NOT_NEEDED:
+            self._dialer.tell_once(
+                "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it came "
+                "back on the station's own topic."
+            )
         if not connection.takes_qos_1:
             self._lacks += ("broker_without_qos_1",)
             self._dialer.tell_once(
@@ -362,6 +367,8 @@ class MqttPublisher:
         now_ns = self._clock_ns()
         while connection.acks:
             self._relay.settle(*connection.acks.popleft(), now_ns)
+        while connection.echoes:
+            self._relay.note_echo(connection.echoes.popleft())
         self._relay.mark()
         while connection.incoming:
             self._receive(connection.incoming.popleft(), now_ns)
@@ -414,13 +421,18 @@ class MqttPublisher:
         hints = {
             "refused_by_broker": relay.refusing,
             PACKET_LIMIT: relay.limited,
+            "delivery_unproven": relay.unproven,
             "nobody_listens": relay.nobody_listens,
             "session_taken_over": taken_over,
         }
         return Seen(
             (*(hint for hint, holds in hints.items() if holds), *self._lacks),
             relay.newest_verdict,
-            {"mqtt_acknowledged": relay.acknowledged, "mqtt_dead_letters": relay.buried},
+            {
+                "mqtt_acknowledged": relay.acknowledged,
+                "mqtt_dead_letters": relay.buried,
+                "mqtt_unproven": relay.unproven_given_up,
+            },
             {
                 "mqtt_in_flight": float(relay.in_flight),
                 "mqtt_nobody_listens": float(relay.nobody_listens),

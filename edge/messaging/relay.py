@@ -4,6 +4,7 @@ Driven by the thread of the connection. What the broker has not acknowledged is 
 the table at the next connection; there is no other memory of it.
 """
 
+import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from edge.journal.records import Backlog, RecordKind, Row, for_sending
 from edge.messaging import event as events
 from edge.messaging import verdict as verdicts
 from edge.messaging.ages import Ages
-from edge.messaging.connection import Connection
+from edge.messaging.connection import Connection, Echo
 from edge.messaging.control import Answer, Resend, Status
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.reason_codes import (
@@ -44,6 +45,10 @@ MOST_RESENDS = 8
 MOST_INTERRUPTIONS = 5
 # A broker that lives and does not acknowledge for so long has forgotten: a new connection helps.
 ACK_LIMIT_NS = 30_000_000_000
+# With MQTT 3.1.1: a verdict that the broker took comes back within so long, or is not proven.
+ECHO_LIMIT_NS = 10_000_000_000
+# So many of those that are not proven are kept, to be sent again once a proof comes.
+MOST_UNPROVEN = 1000
 # While the journal's disk stands still, so many rows are sent and no more.
 MOST_UNMARKED = 1000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
@@ -107,6 +112,8 @@ class Relay:
         newest_verdict: payload of the verdict sent last, for the dashboards' short form.
         nobody_listens: the broker took the newest verdict and had nobody to give it to.
         refusing: the broker refused rows of late.
+        unproven: with MQTT 3.1.1, nothing shows that the broker passes verdicts on.
+        unproven_given_up: verdicts that count as delivered all the same, being too many.
         limited: it takes packets only that are smaller than some rows.
     """
 
@@ -131,6 +138,8 @@ class Relay:
         """
         self.acknowledged = self.buried = 0
         self.newest_verdict: bytes | None = None
+        self.unproven = False
+        self.unproven_given_up = 0
         self.nobody_listens = self.refusing = self.limited = False
         self._outbox = outbox
         self._marks = marks
@@ -151,6 +160,11 @@ class Relay:
         self._resends: deque[Resending] = deque()
         self._to_mark: list[int] = []
         self._to_bury: dict[int, str] = {}
+        # Verdicts by number: acknowledged and not come back yet, come back and not acknowledged.
+        self._echo = Echo.NOT_NEEDED
+        self._awaited: dict[int, tuple[Row, int]] = {}
+        self._echoed: set[int] = set()
+        self._probe_due_ns = 0
         self._go_back = False
         self._refused_pause_ns = refused_pause_ns
         self._pause_ns = refused_pause_ns[0]
@@ -223,8 +237,11 @@ class Relay:
 
     def fill(self, connection: Connection, now_ns: int) -> None:
         """Send until the window is full or nothing is left."""
+        self._echo = connection.echo
+        self._watch_echoes(now_ns)
         if (
             now_ns < self._paused_until_ns
+            or self._echo is Echo.ASKED
             or not connection.takes_qos_1  # nothing would be acknowledged
             or len(self._to_mark) + len(self._to_bury) > MOST_UNMARKED
         ):
@@ -234,8 +251,11 @@ class Relay:
                 return
             self._go_back_to_oldest()
         self._send_witness(connection, now_ns)
+        self._send_probe(connection, now_ns)
         self._end_refusal(now_ns)
         window = 1 if self.refusing else WINDOW
+        awaited = 0 if self.unproven else len(self._awaited)
+        window = max(window - awaited, 0)
         while len(self._in_flight) < window and connection.room > 0 and not connection.closed:
             resent = len(self._resends[0].in_flight) if self._resends else 0
             share = min(RESEND_SHARE, window - 1) if self._resends else 0
@@ -272,13 +292,30 @@ class Relay:
             alone = self.refusing and not self._go_back
             self._note_refusal(sent.row, refused.value, told(refused, Packet.PUBACK), now_ns, alone)
         else:
+            if self._awaits_echo(sent.row, now_ns):
+                return
             if sent.row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
-            self.acknowledged += 1
             if not self._go_back:  # an older row is refused; this one says nothing of it
                 self._note_taken()
-            self._settled(sent.row.position)
-            self._to_mark.append(sent.row.position)
+            self._deliver(sent.row)
+
+    def note_echo(self, message: bytes) -> None:
+        """Take a verdict that came back: with MQTT 3.1.1 the proof that the broker passes it on."""
+        try:
+            content = json.loads(message)
+            seq, session = content["seq"], content["session"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return  # somebody else's
+        if session != self._session:
+            return
+        awaited = self._awaited.pop(seq, None)
+        if self.unproven:
+            self._note_proof()
+        if awaited is not None:
+            self._deliver(awaited[0])
+        elif any(sent.row.seq == seq for sent in self._in_flight.values()):
+            self._echoed.add(seq)
 
     def mark(self) -> None:
         """Pass on what became of rows; the journal marks many with one commit."""
@@ -399,6 +436,63 @@ class Relay:
             )
         )
 
+    def _awaits_echo(self, row: Row, now_ns: int) -> bool:
+        """Tell whether an acknowledged row is only delivered when it comes back."""
+        if row.kind is not RecordKind.VERDICT or self._echo is not Echo.GRANTED:
+            return False
+        if row.seq in self._echoed:
+            self._echoed.remove(row.seq)
+            return False
+        self._awaited[row.seq] = (row, now_ns)
+        if len(self._awaited) > MOST_UNPROVEN:
+            oldest = next(iter(self._awaited))
+            self._deliver(self._awaited.pop(oldest)[0])
+            self.unproven_given_up += 1
+        return True
+
+    def _watch_echoes(self, now_ns: int) -> None:
+        if self._echo is Echo.NOT_NEEDED and self.unproven:
+            self._note_proof()  # MQTT 5 by now
+        if self.unproven:
+            return
+        oldest = next(iter(self._awaited.values()), None)
+        late = oldest is not None and now_ns - oldest[1] > ECHO_LIMIT_NS
+        if late or self._echo is Echo.REFUSED:
+            self.unproven = True
+            text = (
+                "The broker speaks MQTT 3.1.1, which cannot refuse a message, and none came back "
+                f"on {self._topics[RecordKind.VERDICT]}: whether verdicts arrive is not known. Let "
+                "this station write and read that topic, or use MQTT 5."
+            )
+            log.error("%s", text)
+            self._on_event(Event("delivery_unproven", Severity.ALARM, text))
+
+    def _send_probe(self, connection: Connection, now_ns: int) -> None:
+        """Send the oldest verdict that is not proven again from time to time: it may pass now."""
+        if not self.unproven or not self._awaited or now_ns < self._probe_due_ns:
+            return
+        if connection.room <= 0:
+            return
+        self._probe_due_ns = now_ns + self._refused_pause_ns[1]
+        row, _ = next(iter(self._awaited.values()))
+        content, _ = self._content(row, True, connection)
+        if content is not None:
+            self._send(row, content, None, connection, now_ns, is_witness=True)
+
+    def _note_proof(self) -> None:
+        """The broker passes verdicts on again: send anew what was not seen to arrive."""
+        self.unproven = False
+        self._go_back = True
+        self._awaited.clear()
+        text = "Verdicts are seen to arrive; those that were not are sent again."
+        log.info("%s", text)
+        self._on_event(Event("delivery_proven", Severity.INFO, text))
+
+    def _deliver(self, row: Row) -> None:
+        self.acknowledged += 1
+        self._settled(row.position)
+        self._to_mark.append(row.position)
+
     def _note_refusal(self, row: Row, code: int, cause: str, now_ns: int, alone: bool) -> None:
         """Keep the row, pause, and send it alone; give it up if it is the row's own fault.
 
@@ -482,6 +576,8 @@ class Relay:
         return next((one for one in behind if one.dead is None), None)
 
     def _note_witness(self, taken: bool, now_ns: int) -> None:
+        if self._suspect is None:
+            return
         if taken:
             self._others_taken += 1
             self._witness_due = self._others_taken % WITNESSES != 0
@@ -518,6 +614,8 @@ class Relay:
 
     def _go_back_to_oldest(self) -> None:
         self._go_back = False
+        self._awaited.clear()
+        self._echoed.clear()
         self._done = {position for position in self._done if position > self._done_through}
         self._open.clear()
         self._ahead.clear()

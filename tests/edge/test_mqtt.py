@@ -19,6 +19,7 @@ from edge.messaging.announcements import Handshake, Meta, Metrics, Phase
 from edge.messaging.clock_sync import ClockSource
 from edge.messaging.delivery import Intervals
 from edge.messaging.state import Condition, JournalReport, StationReport
+from tests.edge.broken_network import OldBroker
 from tests.edge.broker import GENEROUS_S, Broker, Messages
 from tests.edge.relaying import (
     Relaying,
@@ -437,43 +438,3 @@ def test_a_fight_over_the_name_is_told_where_the_broker_does_not_say_so(
         "/event", lambda got: any(e["kind"] == "connection_unstable" for e in got)
     )
     assert first.delivered()
-
-
-class OldBroker:
-    """A door to a broker that refuses MQTT 5 as a broker of 2014 does."""
-
-    def __init__(self, port: int) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self._target = port
-
-    def __enter__(self) -> "OldBroker":
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            connect = client.recv(4096)
-            level = connect[connect.index(b"MQTT") + 4]
-            if level == 5:
-                client.sendall(b"\x20\x02\x00\x01")  # CONNACK: unacceptable protocol version
-                client.close()
-                continue
-            broker = socket.create_connection(("127.0.0.1", self._target))
-            broker.sendall(connect)
-            for source, sink in ((client, broker), (broker, client)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):  # the other side has ended
-        while content := source.recv(4096):
-            sink.sendall(content)
-    sink.close()
