@@ -79,7 +79,9 @@ def test_a_limit_that_is_not_announced_costs_what_is_larger_and_nothing_else(
         return disconnect(0x95) if version == 5 else b""
 
     with ScriptedBroker(
-        on_connect=lambda one: 0 if one.level <= version else 1, on_publish=end_over_large_ones
+        on_connect=lambda one: 0 if one.level <= version else 1,
+        on_publish=end_over_large_ones,
+        echo=True,
     ) as small:
         station = begun(relaying, small.url, intervals=Intervals(metrics_s=0.5))
         station.record(3)
