@@ -552,7 +552,8 @@ def test_a_station_is_given_its_own_triggers_and_commands_and_nobody_elses(
         operator.close()
     station.wait(lambda: len(station.received) >= 4)
     assert sorted(topic for topic, _ in station.received) == [
-        f"vi/v1/{STATION}/{topic}" for topic in ("ack", "cmd/reload", "cmd/resend", "trigger")
+        f"vi/v1/{STATION}/{topic}"
+        for topic in ("ack", "ack", "cmd/reload", "cmd/resend", "trigger")
     ]
 
 
