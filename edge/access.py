@@ -2,7 +2,10 @@
 
 import os
 import pwd
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+_HIDDEN = ("/home/", "/root/", "/run/user/")
 
 
 def why_closed() -> str:
@@ -16,6 +19,16 @@ def why_closed() -> str:
         "/run/user (ProtectHome= of its unit): choose another folder, such as one below "
         f"/var/lib/edge, and let {user!r} read it"
     )
+
+
+def hidden_from_service(value: object) -> Iterator[str]:
+    """Return every path among nested settings that ``ProtectHome=`` of the unit hides."""
+    if isinstance(value, str):
+        if any(value.startswith((place, f"watch://{place}")) for place in _HIDDEN):
+            yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from hidden_from_service(one)
 
 
 def is_folder(path: Path) -> bool:

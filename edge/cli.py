@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.access import why_closed
+from edge.access import hidden_from_service, why_closed
 from edge.command_line import CAPTURED, PROGRAM, ROWS, parser
 from edge.errors import ConfigurationError, StationError
 from edge.log_output import log_to_stderr, print_line, write_line
@@ -206,13 +206,8 @@ def _check(settings: "Settings", config: Path | None) -> str:
             source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
             threshold = override.image_threshold
             settings = in_force
-    if config is not None and config.absolute().parent == SERVICE_SETTINGS and os.geteuid() == 0:
-        logging.getLogger(__name__).warning(
-            "checked as root, to whom every file is open; the service runs as edge. Check as "
-            "edge: runuser -u edge -- %s --check --config %s",
-            sys.argv[0],
-            config,
-        )
+    if config is not None and config.absolute().parent == SERVICE_SETTINGS:
+        _warn_of_the_services_limits(settings, config)
     lines = [
         f"camera   {redacted(settings.camera.uri)} ({kind})",
         f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
@@ -229,6 +224,24 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"overlays {settings.save.folder}")
     lines.append(f"settings sha256 {settings.sha256}")
     return "\n".join(lines)
+
+
+def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
+    log = logging.getLogger(__name__)
+    for path in hidden_from_service(settings.model_dump()):
+        log.warning(
+            "%s: the service does not see it (ProtectHome= of its unit). Choose another place, "
+            "or open this one in a drop-in: BindReadOnlyPaths=%s",
+            path,
+            path.removeprefix("watch://"),
+        )
+    if os.geteuid() == 0:
+        log.warning(
+            "checked as root, to whom every file is open; the service runs as edge. Check as "
+            "edge: runuser -u edge -- %s --check --config %s",
+            sys.argv[0],
+            config,
+        )
 
 
 def _tune(settings: "Settings", config: Path | None) -> None:

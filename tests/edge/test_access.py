@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.access import hidden_from_service
 from tests.edge.conftest import edge_run_command
 
 # Root is let in everywhere by a capability; without it, root is a user like others.
@@ -41,6 +42,17 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def test_paths_that_the_unit_hides_from_the_service_are_found_wherever_they_stand() -> None:
+    settings = {
+        "camera": {"uri": "watch:///home/line/images", "trigger": {"mode": "free_run"}},
+        "model": {"path": "/var/lib/edge/models/a.xml", "public_key": "/root/key.pem"},
+        "journal": {"folder": "/homes/j"},
+        "mqtt": None,
+    }
+
+    assert list(hidden_from_service(settings)) == ["watch:///home/line/images", "/root/key.pem"]
 
 
 @pytest.mark.parametrize("uri", ["{}/pictures", "{}/pictures/part.png", "watch://{}/pictures"])
