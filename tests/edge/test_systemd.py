@@ -550,7 +550,7 @@ def test_a_station_is_given_its_own_triggers_and_commands_and_nobody_elses(
     finally:
         plc.close()
         operator.close()
-    station.wait(lambda: len(station.received) >= 4)
+    station.wait(lambda: len(station.received) >= 5)
     assert sorted(topic for topic, _ in station.received) == [
         f"vi/v1/{STATION}/{topic}"
         for topic in ("ack", "ack", "cmd/reload", "cmd/resend", "trigger")
