@@ -1,7 +1,6 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
 import os
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.errors import OutputNotWritable, PictureUnreadable
 from edge.frame import Pixels, pixel_format
+from edge.image_file_integrity import image_file_fault
 from edge.jpeg_integrity import jpeg_fault
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -81,29 +81,9 @@ def _decoded(encoded: NDArray[np.uint8], how: int) -> Pixels | None:
 
 def _fault(encoded: NDArray[np.uint8]) -> str:
     """Return what is missing or damaged where a decoder would fill it; empty for nothing."""
-    start = encoded[:8].tobytes()
-    if start.startswith(b"\xff\xd8"):
+    if encoded[:2].tobytes() == b"\xff\xd8":
         return jpeg_fault(encoded)
-    if start.startswith(b"\x89PNG"):
-        return _png_fault(encoded.tobytes())
-    return "" if encoded.size else "empty"
-
-
-def _png_fault(raw: bytes) -> str:
-    """Walk the chunks up to the last one; each has a checksum."""
-    place = 8
-    while place < len(raw):
-        length = int.from_bytes(raw[place : place + 4], "big")
-        name, end = raw[place + 4 : place + 8], place + 8 + length
-        checksum = raw[end : end + 4]
-        if len(checksum) < 4:
-            return "its end is missing"
-        if zlib.crc32(raw[place + 4 : end]) != int.from_bytes(checksum, "big"):
-            return f"its part {name.decode('ascii', 'replace')} is damaged"
-        if name == b"IEND":
-            return ""
-        place = end + 4
-    return "its end is missing"
+    return image_file_fault(encoded) if encoded.size else "empty"
 
 
 def may_be_filled_yet(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """Picture files: read as stored, refused when cut, written whole or not at all."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -100,6 +102,90 @@ def test_a_png_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     (tmp_path / "part.png").write_bytes(content)
     with pytest.raises(PictureUnreadable):
         read_picture(tmp_path / "part.png")
+
+
+def tiff(pixels: np.ndarray, compressed: bool) -> bytes:
+    """Return a grey TIFF of four strips whose directory comes before its pixels."""
+    height, width = pixels.shape
+    strips = [
+        zlib.compress(strip.tobytes()) if compressed else strip.tobytes()
+        for strip in np.split(pixels, 4)
+    ]
+    count = 9
+    lists = 8 + 2 + 12 * count + 4
+    starts = [lists + 32 + sum(len(one) for one in strips[:number]) for number in range(4)]
+    fields = [
+        *((256, 1, width), (257, 1, height), (258, 1, 8), (259, 1, 8 if compressed else 1)),
+        *((262, 1, 1), (273, 4, lists), (277, 1, 1), (278, 1, height // 4), (279, 4, lists + 16)),
+    ]
+    return (
+        struct.pack("<2sHIH", b"II", 42, 8, count)
+        + b"".join(struct.pack("<HHII", tag, 4, values, value) for tag, values, value in fields)
+        + bytes(4)
+        + struct.pack("<4I", *starts)
+        + struct.pack("<4I", *(len(one) for one in strips))
+        + b"".join(strips)
+    )
+
+
+def lit_scene() -> np.ndarray:
+    """Return a noisy grey scene, (240, 320)."""
+    return np.random.default_rng(3).normal(120, 20, (240, 320)).clip(1, 255).astype(np.uint8)
+
+
+KINDS = {
+    "bmp": lambda pixels: encoded(".bmp", pixels),
+    "colour bmp": lambda pixels: encoded(".bmp", cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)),
+    "tiff": lambda pixels: tiff(pixels, compressed=False),
+    "compressed tiff": lambda pixels: tiff(pixels, compressed=True),
+    "webp": lambda pixels: cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, 80])[
+        1
+    ].tobytes(),
+    "lossless webp": lambda pixels: encoded(".webp", pixels),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_whose_end_never_came_is_refused(tmp_path: Path, kind: str) -> None:
+    whole = KINDS[kind](lit_scene())
+    path = tmp_path / "part.img"
+    path.write_bytes(whole)
+    assert read_picture(path).shape[:2] == (240, 320)
+    for share in (0.37, 0.5, 0.61, 0.83):
+        # Not at the end of a row: there black may begin.
+        came = int(len(whole) * share) // 320 * 320 + 60
+
+        path.write_bytes(whole[:came] + bytes(len(whole) - came))
+        with pytest.raises(PictureUnreadable, match="its end is zeros"):
+            read_picture(path)
+        path.write_bytes(whole[:came])
+        with pytest.raises(PictureUnreadable, match="its end is missing"):
+            read_picture(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scene", ["black", "black below", "black above", "bar", "drawn", "tilted"])
+def test_a_picture_that_is_black_at_its_end_is_read(tmp_path: Path, kind: str, scene: str) -> None:
+    pixels = lit_scene()
+    if scene == "black":
+        pixels[:] = 0
+    elif scene == "black below":
+        pixels[100:] = 0
+    elif scene == "black above":
+        pixels[:100] = 0
+    elif scene == "bar":
+        pixels[-30:, 150:] = pixels[:30, 150:] = 0
+    else:
+        pixels[:80] = pixels[160:] = 0
+        pixels[:, :30] = pixels[:, 280:] = 0
+        if scene == "drawn":
+            pixels[pixels > 0] = 255
+        else:
+            turned = cv2.getRotationMatrix2D((160, 120), 0.2, 1)
+            pixels = cv2.warpAffine(pixels, turned, (320, 240))
+    (tmp_path / "part.img").write_bytes(KINDS[kind](pixels))
+
+    assert read_picture(tmp_path / "part.img").shape[:2] == (240, 320)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\x89PNG", b"not a picture", b"\0" * 999])
