@@ -39,6 +39,7 @@ from edge.station.tuning import candidate_plans, measure, pc_identity, usable_co
 from tests.bench import watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
+from tests.bench.publication import publication_figures
 from tests.edge.broker import Broker
 from tests.edge.page_load import VIEWERS, demo_station, measured, viewers
 from tests.edge.relaying import RelayedJournal
@@ -85,6 +86,10 @@ def main() -> int:
     figures["ready_s"], figures["rss_mib"] = start(whole_path, details)
     figures["page_p99_ratio"] = watched_page(details)
     figures["core_set_speedup"] = core_set(whole_path, details)
+    publication = publication_figures()
+    details["publication"] = asdict(publication)
+    figures["publication_p99_ms"] = statistics.median(publication.p99_ms)
+    say(str(publication))
     folder = details["watched_folder"] = asdict(watched_folder.measured())
     say(watched_folder.sentence(folder))
     figures["watched_folder_latency_ms"] = folder["latency_max_ms"]
