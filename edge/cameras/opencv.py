@@ -139,6 +139,19 @@ def concealment(codec: str) -> str:
     )
 
 
+# What of a JPEG cannot be told, for its cameras to say.
+JPEG_CHECK_LIMIT = (
+    "each JPEG is checked to its last bit; changed bytes that leave a sound JPEG of another "
+    "picture cannot be found, as JPEG has no checksum"
+)
+
+
+@cache
+def inform_once(identity: str, limit: str) -> None:
+    """Log what the check of a source cannot find, once however often it is opened."""
+    log.info("%s: %s.", identity, limit)
+
+
 @cache
 def warn_once(identity: str, concealed: str) -> None:
     """Log what the decoder of a source hides, once however often it is opened."""

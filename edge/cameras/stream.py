@@ -11,10 +11,12 @@ from edge.addresses import Scheme, with_plain_scheme
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.camera import CameraReport
 from edge.cameras.opencv import (
+    JPEG_CHECK_LIMIT,
     OpenCVCamera,
     ask_for_jpegs,
     codec_of,
     concealment,
+    inform_once,
     warn_once,
 )
 from edge.cameras.stream_login import raise_if_refused
@@ -27,6 +29,7 @@ CONNECT_LIMIT_S = 1.0
 # To learn what a stream is FFmpeg may gather pictures for seconds, and gives them all at once then.
 QUICK_OPENING_S = 0.2
 MOST_GATHERED = 500
+FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # FFmpeg's own limits end before the supervisor's, so that its thread is not abandoned.
 SHARE_OF_LIMIT = 0.9
 
@@ -65,8 +68,12 @@ def open_stream(uri: str, sensor: SensorSettings, supervision: SupervisionSettin
             "Check the path of the address, and that the camera is not used to its limit."
         )
     gives_jpegs = ask_for_jpegs(capture)
-    if not gives_jpegs:
+    if gives_jpegs:
+        inform_once(identity, JPEG_CHECK_LIMIT)
+    else:
         warn_once(identity, concealment(codec_of(capture)))
+    if transport := lossy_transport(uri):
+        warn_once(identity, transport)
     if time.monotonic() - began_s > QUICK_OPENING_S:
         _skip_gathered(capture)
     return OpenCVCamera(
@@ -107,6 +114,24 @@ def check_stream(uri: str, sensor: SensorSettings) -> SplitResult:
             "Set it on the camera's own page and remove it here."
         )
     return address
+
+
+def lossy_transport(uri: str) -> str:
+    """Return why packets of a stream may get lost, with what to do; empty over TCP.
+
+    OpenCV asks for RTSP over TCP first, unless options are given: they take the place of its own.
+    """
+    options = os.environ.get(FFMPEG_OPTIONS)
+    if options is None or urlsplit(uri).scheme.lower() not in (Scheme.RTSP, Scheme.RTSPS):
+        return ""
+    given = {key: value for key, _, value in (one.partition(";") for one in options.split("|"))}
+    if given.get("rtsp_transport") == "tcp" or "prefer_tcp" in given.get("rtsp_flags", ""):
+        return ""
+    return (
+        f"{FFMPEG_OPTIONS}={options} lets RTSP come over UDP, which loses packets: those parts are "
+        "ERROR, and may be called OK where the codec hides it. Add rtsp_transport;tcp to it, or "
+        "remove it"
+    )
 
 
 def _host(address: SplitResult) -> str:

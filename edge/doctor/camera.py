@@ -13,7 +13,7 @@ from edge.camera_settings import TriggerSettings
 from edge.cameras import gvcp
 from edge.cameras.camera import CameraReport, EndOfPictures
 from edge.cameras.freshness import Freshness
-from edge.cameras.opencv import concealment
+from edge.cameras.opencv import JPEG_CHECK_LIMIT, concealment
 from edge.cameras.opening import (
     TRIGGERED_FILES,
     CameraKind,
@@ -22,6 +22,7 @@ from edge.cameras.opening import (
     live_camera_opener,
     open_camera,
 )
+from edge.cameras.stream import lossy_transport
 from edge.cameras.video_file import VideoFile
 from edge.config import CameraSettings
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
@@ -214,6 +215,9 @@ def _live(settings: CameraSettings, limits: Limits) -> Findings:
         yield fault("camera", str(error), "")
         return None
     yield from _described(camera.identity, report)
+    found, _, todo = lossy_transport(settings.uri).partition(". ")
+    if found:
+        yield advice("transport", found, todo)
     yield loss_finding(test, limits)
     yield from _counted(report)
     return test.newest
@@ -247,6 +251,8 @@ def _hidden_damage(codec: str) -> Iterator[Finding]:
     found, _, todo = concealment(codec).partition(". ")
     if found:
         yield advice("damaged pictures", found, todo)
+    else:
+        yield good("damaged pictures", JPEG_CHECK_LIMIT)
 
 
 def _counted(report: CameraReport) -> Iterator[Finding]:

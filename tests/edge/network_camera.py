@@ -34,6 +34,8 @@ class NetworkCamera:
 
     Attributes:
         behaviour: may be changed while it runs.
+        lost_bytes: so many of every other picture are announced and never sent; below zero, more
+            are sent than were announced.
         connections: how often somebody asked for its pictures and was let in.
     """
 
@@ -44,6 +46,7 @@ class NetworkCamera:
         pictures: Sequence[bytes] = (),
     ) -> None:
         self.behaviour = Behaviour.SOUND
+        self.lost_bytes = 0
         self.connections = 0
         self.password = PASSWORD
         self.over = threading.Event()
@@ -102,7 +105,8 @@ class NetworkCamera:
                 if over.is_set():
                     break
                 if self.behaviour is not Behaviour.SILENT:
-                    connection.sendall(_part(self._picture(number)))
+                    lost = self.lost_bytes if number % 2 else 0
+                    connection.sendall(_part(self._picture(number), lost))
                 if self._given is None:
                     over.wait(0.04)
             if self._then_silent:
@@ -118,9 +122,10 @@ class NetworkCamera:
         return self._pictures[number % (len(self._pictures) - 1)]
 
 
-def _part(picture: bytes) -> bytes:
-    head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-    return head.encode() + picture + b"\r\n"
+def _part(picture: bytes, lost: int) -> bytes:
+    announced = len(picture) + min(lost, 0)
+    head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {announced}\r\n\r\n"
+    return head.encode() + picture[: len(picture) - max(lost, 0)] + b"\r\n"
 
 
 def _server(camera: NetworkCamera, port: int) -> ThreadingHTTPServer:

@@ -36,6 +36,8 @@ class RtspCamera:
         delay_s: for so long a network holds each exposure back; may be changed while it runs.
         password: that it lets in.
         challenges: what it says to who has not logged in.
+        loses_packets: of every other exposure a packet in the middle never arrives.
+        jpegs: what it shows, by turns.
         busy: it lets nobody have its pictures, after the login.
     """
 
@@ -44,11 +46,12 @@ class RtspCamera:
         self.challenges = CHALLENGE
         self.busy = False
         self.delay_s = 0.0
+        self.loses_packets = False
         self._ended = threading.Event()
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port = self._sockets[0].getsockname()[1]
         self.uri = f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/live"
-        self._jpegs = [
+        self.jpegs = [
             cv2.imencode(".jpg", good_picture(number))[1].tobytes() for number in range(64)
         ]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -114,8 +117,10 @@ class RtspCamera:
         for number in range(1_000_000):
             if self._ended.wait(PERIOD_S):
                 return
-            packets = _packets(self._jpegs[number % 64], sequence, _timestamp())
+            packets = _packets(self.jpegs[number % 64], sequence, _timestamp())
             sequence += len(packets)
+            if self.loses_packets and number % 2:
+                del packets[len(packets) // 2]
             held.append((time.monotonic(), b"".join(packets)))
             while held and held[0][0] <= time.monotonic() - self.delay_s:
                 connection.sendall(held.popleft()[1])

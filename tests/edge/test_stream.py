@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.opening import open_camera, supervised_camera
-from edge.cameras.stream import open_stream
+from edge.cameras.stream import lossy_transport, open_stream
 from edge.cameras.stream_login import CameraLoginRefused
 from edge.cameras.supervision import CameraState
 from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
-from edge.frame import Frame, FrameStatus
+from edge.frame import Frame, FrameStatus, Pixels
+from edge.pictures import decode_jpeg
 from tests.edge.network_camera import PASSWORD, Behaviour, NetworkCamera
 from tests.edge.rtsp_camera import CHALLENGE, NEWER_CHALLENGES, RtspCamera
 from tests.edge.stalls import Stalls
@@ -47,6 +49,12 @@ def no_password_anywhere(
     """Whatever a test does: neither our log nor what FFmpeg and OpenCV print shows it."""
     yield
     assert PASSWORD not in "".join(capfd.readouterr()) + caplog.text
+
+
+def decoded(jpeg: bytes) -> Pixels:
+    pixels, fault = decode_jpeg(np.frombuffer(jpeg, np.uint8))
+    assert not fault
+    return pixels
 
 
 def line_of(
@@ -115,6 +123,20 @@ def test_a_stream_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
 
     assert (lost.since_ns - sound[-1].captured_ns) / 1e9 < 3.0 + stalls.lasted_s
     assert "none that is new" in lost.detail
+
+
+@pytest.mark.parametrize("lost_bytes", [40, 1000, -1, -900])
+def test_a_part_of_another_length_than_announced_is_incomplete(lost_bytes: int) -> None:
+    with closing(NetworkCamera()) as network_camera:
+        network_camera.lost_bytes = lost_bytes
+        with closing(line_of(network_camera, PATIENT)) as line:
+            line.camera.start()
+            line.read_frames(13)
+
+    damaged = [frame for frame in line.frames if frame.status is FrameStatus.INCOMPLETE]
+    assert damaged and all("the JPEG is damaged" in frame.detail for frame in damaged)
+    # Every other one; it is made again each time, as FFmpeg ends where no part begins.
+    assert len(damaged) >= 6
 
 
 def test_a_dropped_connection_is_told_and_made_again(network_camera: NetworkCamera) -> None:
@@ -230,6 +252,43 @@ def test_rtsp_pictures_are_new_and_those_that_the_network_held_back_are_stale() 
     ]
     assert len(lags_ms) > 8
     assert all(lag - min(lags_ms[: n + 1]) <= 301 for n, lag in enumerate(lags_ms))
+
+
+def test_an_rtsp_picture_that_lost_a_packet_is_never_complete() -> None:
+    with closing(RtspCamera()) as rtsp:
+        whole = {decoded(jpeg).tobytes() for jpeg in rtsp.jpegs}
+        rtsp.loses_packets = True
+        settings = CameraSettings(uri=rtsp.uri, supervision=PATIENT)
+        with closing(SupervisedLine(lambda change: supervised_camera(settings, change))) as line:
+            line.camera.start()
+            frames = line.read_frames(20)
+
+    assert any(frame.status is COMPLETE for frame in frames)
+    assert all(frame.pixels.tobytes() in whole for frame in frames if frame.status is COMPLETE)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "lossy"),
+    [
+        ("rtsp", None, False),
+        ("rtsp", "rtsp_transport;tcp|timeout;5000000", False),
+        ("rtsp", "rtsp_flags;prefer_tcp", False),
+        ("RTSP", "rtsp_transport;udp", True),
+        ("rtsp", "timeout;5000000", True),
+        ("http", "rtsp_transport;udp", False),
+    ],
+)
+def test_rtsp_over_udp_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, options: str | None, lossy: bool
+) -> None:
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
+    if options is not None:
+        monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
+
+    told = lossy_transport(f"{scheme}://127.0.0.1/live")
+
+    assert bool(told) == lossy
+    assert not lossy or ("UDP" in told and "rtsp_transport;tcp" in told)
 
 
 def was_on_its_way(frame: Frame) -> bool:
