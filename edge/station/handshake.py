@@ -115,10 +115,7 @@ class Handshake:
         done = self._expire(now_ns)
         known = self._remembered.get(request.trigger_id)
         if known is not None:
-            repeated = Repeated(
-                known.part, known.phase, known.seq, known.rejection, known.exposed, known.result
-            )
-            return self._told([*done, repeated])
+            return self._told([*done, _repeated(known)])
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
@@ -225,6 +222,7 @@ class Handshake:
         if one is None:
             return ()
         one.move(Phase.CLEARED)
+        one.result = Result.ERROR
         del self._open[part.number]
         return self._told([])
 
@@ -417,6 +415,12 @@ class Handshake:
             done.append(ReadyChanged(self._told_ready))
         self.counts.update(type(outcome).__name__ for outcome in done)
         return tuple(done)
+
+
+def _repeated(known: OpenPart) -> Repeated:
+    """Return what is told of a part again; an ERROR at once, other results once on record."""
+    result = known.result if known.seq is not None or known.result is Result.ERROR else None
+    return Repeated(known.part, known.phase, known.seq, known.rejection, known.exposed, result)
 
 
 def _late(part: Part, what: str, now_ns: int) -> Late:

@@ -226,7 +226,7 @@ class Repeated:
     Attributes:
         rejection: why a rejected one was.
         exposed: its picture has arrived complete.
-        result: None of one that is not decided.
+        result: None before it is on record; until then it may still become an ERROR.
     """
 
     part: Part

@@ -157,7 +157,7 @@ def test_the_same_trigger_is_answered_with_its_phase_and_does_not_expose_again()
     assert phases == [
         [Repeated(part, Phase.ACCEPTED, None)],
         [Repeated(part, Phase.EXPOSED, None, exposed=True)],
-        [Repeated(part, Phase.DECIDED, None, exposed=True, result=Result.OK)],
+        [Repeated(part, Phase.DECIDED, None, exposed=True)],
         [Repeated(part, Phase.VALID, 77, exposed=True, result=Result.OK)],
         [Repeated(part, Phase.CLEARED, 77, exposed=True, result=Result.OK)],
     ]
@@ -197,6 +197,18 @@ def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_a
 
     assert line.trigger("1", 201) == [
         Repeated(part, Phase.VALID, 5, exposed=True, result=Result.ERROR)
+    ]
+
+
+def test_a_verdict_that_has_no_record_is_an_error_to_whoever_asks_again() -> None:
+    line = Line()
+    part = line.accepted("1", 0)
+    line.exposed(1, 10)
+    line.decided(part, 20)
+    line.handshake.not_recorded(part)
+
+    assert line.trigger("1", 30) == [
+        Repeated(part, Phase.CLEARED, None, exposed=True, result=Result.ERROR)
     ]
 
 
