@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,18 @@ class FolderLock:
 
     def release(self) -> None:
         os.close(self.descriptor)
+
+    def shared(self, folder: Path) -> "FolderLock":
+        """Return this right once more, to be released by itself, or a new one where it has gone.
+
+        Raises:
+            OutputNotWritable, JournalUnsuitable: as ``lock_folder``.
+        """
+        with suppress(FileNotFoundError):
+            held, there = os.fstat(self.descriptor), (folder / LOCK_NAME).stat()
+            if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+                return FolderLock(os.dup(self.descriptor))
+        return lock_folder(folder)
 
 
 def lock_folder(folder: Path) -> FolderLock:

@@ -82,6 +82,7 @@ def open_journal(
     synchronous: Synchronous = Synchronous.FULL,
     utc_ns: Callable[[], int] = time.time_ns,
     check_limit_s: float = CHECK_LIMIT_S,
+    lock: FolderLock | None = None,
 ) -> Journal:
     """Open the journal of a folder, or begin one.
 
@@ -89,13 +90,17 @@ def open_journal(
     with a new UUID takes its place. One that is a copy, from a backup or of another machine, gets
     a new UUID for what is recorded from now on.
 
+    Args:
+        lock: of the folder, where this process has it already; it is released with the journal.
+
     Raises:
         OutputNotWritable: the folder cannot be written.
         JournalUnsuitable: another process has it, or it is another program's or a newer version's.
         JournalUnavailable: the disk refused; later it may not.
     """
-    lock = database.lock_folder(folder)
+    lock = lock or database.lock_folder(folder)
     path = folder / database.FILE_NAME
+    connection: sqlite3.Connection | None = None
     try:
         damage = _damage(path, check_limit_s)
         quarantined = _set_aside(path, utc_ns()) if damage else None
@@ -108,14 +113,15 @@ def open_journal(
         if new_witness:
             witness.make_durable()
             database.sync_folder(folder)
-    except (sqlite3.Error, OSError) as error:
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
         lock.release()
+        if not isinstance(error, sqlite3.Error | OSError):
+            raise
         raise JournalUnavailable(
             f"{path}: the journal cannot be opened ({error}). Check the disk and its free space."
         ) from error
-    except BaseException:
-        lock.release()
-        raise
     files = OpenFiles(path)
     return Journal(
         path=path,
@@ -148,18 +154,31 @@ def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
+    lock = journal.lock.shared(path.parent)
     try:
         with closing(sqlite3.connect(partial)) as copy:
             journal.connection.backup(copy, pages=_PAGES_AT_ONCE, progress=lambda *_: beat())
             with copy:
                 copy.execute("DELETE FROM origin")  # this file is the original from here on
+        for file in database.files_of(path)[1:]:
+            file.unlink(missing_ok=True)  # left of the removed one; it would be read into the new
         # Not over a file that somebody put there meanwhile.
         os.link(partial, path)
+        made = path.stat()
         database.sync_folder(path.parent)
+    except BaseException:
+        lock.release()
+        raise
     finally:
         for file in database.files_of(partial):
             file.unlink(missing_ok=True)
-    opened = open_journal(path.parent, journal.synchronous)
+    try:
+        opened = open_journal(path.parent, journal.synchronous, lock=lock)
+    except BaseException:
+        with suppress(OSError):  # else the next attempt would take it for somebody else's
+            if path.stat().st_ino == made.st_ino:
+                path.unlink()
+        raise
     journal.close()
     return opened
 

@@ -39,14 +39,17 @@ def test_nobody_is_told_of_what_is_written_into_a_folder_that_was_renamed(tmp_pa
     assert f"{folder} was renamed to {elsewhere}" in str(troubles[0])
 
 
-def test_files_that_were_removed_are_written_anew_and_readers_go_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("removed", ["*", "journal.db*", "journal.db"])
+def test_files_that_were_removed_are_written_anew_and_readers_go_over(
+    removed: str, tmp_path: Path
+) -> None:
     told: list[int] = []
     folder = tmp_path / "journal"
     with running_writer(folder) as running:
         submit(running, 1, 5, told)
         running.flush()
         with closing(Outbox(running.path)) as outbox:
-            for file in folder.iterdir():
+            for file in folder.glob(removed):
                 file.unlink()
             submit(running, 6, 5, told)
             running.flush()
@@ -57,6 +60,25 @@ def test_files_that_were_removed_are_written_anew_and_readers_go_over(tmp_path: 
     assert verify_chain(folder / "journal.db").fault is None
     with running_writer(folder) as again:
         assert (again.journal.journal, again.journal.former) == (running.journal.journal, None)
+
+
+def test_a_journal_that_cannot_be_written_anew_at_once_is_so_later(tmp_path: Path) -> None:
+    troubles: list[str | None] = []
+    told: list[int] = []
+    folder, outside = tmp_path / "journal", tmp_path / "made"
+    with running_writer(folder, on_trouble=troubles.append) as running:
+        submit(running, 1, 5, told)
+        running.flush()
+        shutil.rmtree(folder)
+        (outside / "journal.witness").mkdir(parents=True)  # no place for the witness
+        outside.rename(folder)
+        submit(running, 6, 5, told)
+        wait_until(lambda: any("cannot be opened" in str(one) for one in troubles), "trouble")
+        (folder / "journal.witness").rmdir()
+        running.flush()
+
+    assert told == list(range(1, 11)) == numbers(folder / "journal.db")
+    assert troubles[-1] is None
 
 
 @pytest.mark.parametrize("waiting", [0, 5])
