@@ -21,7 +21,7 @@ from edge.config import MqttSettings
 from edge.errors import ConfigurationError
 from edge.listen.numbers import Numbers
 from edge.listen.repair import GiveUp, Repair
-from edge.listen.store import Arrived, JournalNote, Store
+from edge.listen.store import Arrived, JournalNote, Store, check_storable
 from edge.messaging.broker_login import read_broker_login
 from edge.messaging.connection import NOT_MQTT
 from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
@@ -425,7 +425,9 @@ def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arri
         raise ValueError("seq is no number of a journal")
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
-    return Arrived(station, journal, seq, content, payload, arrived_utc)
+    arrived = Arrived(station, journal, seq, content, payload, arrived_utc)
+    check_storable(arrived)
+    return arrived
 
 
 def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
@@ -437,6 +439,8 @@ def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
     )
     if not _is_seq(first_seq) or not (follows is None or isinstance(follows, str)):
         raise ValueError("first_seq or follows is none")
+    for text in (name, follows or ""):
+        text.encode()  # a database holds no half of a surrogate
     head = journal.get("head")
     if head is None:
         return JournalNote(station, name, first_seq, follows)

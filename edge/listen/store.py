@@ -448,6 +448,19 @@ def _values(one: Arrived) -> tuple[Any, ...]:
     return (one.station, one.journal, one.seq, *found, one.arrived_utc, *later)
 
 
+def check_storable(one: Arrived) -> None:
+    """Find out whether a database can hold what a verdict says; JSON can say more.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    for value in _values(one):
+        if isinstance(value, str):
+            value.encode()
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{value} is out of range")
+
+
 def _short(identity: Any) -> bytes:
     """Return the id of a verdict in as few bytes as it takes."""
     try:

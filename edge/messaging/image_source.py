@@ -38,8 +38,14 @@ def image_name(verdict: Mapping[str, Any]) -> str | None:
 
 
 def name_of(uri: str) -> str | None:
-    """Return the decoded last segment of a file's URI, with the number of a video's frame."""
-    parts = urlsplit(uri)
+    """Return the decoded last segment of a file's URI, with the number of a video's frame.
+
+    None of what is no URI.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
     name = unquote(parts.path.rpartition("/")[2])
     if not name:
         return None

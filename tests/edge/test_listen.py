@@ -438,16 +438,19 @@ def test_a_message_that_is_no_verdict_is_left_out_and_told(
     sender.connect("127.0.0.1", running_broker.port)
     sender.loop_start()
     topic = "vi/v1/other/line/cell/top/verdict"
-    for wrong in ("{", "[]", '{"schema":"verdict/1","seq":true}', "[" * 5000):
+    right = {**VERDICT, "seq": 1, "journal": JOURNAL}
+    no_text, no_number = {**right, "part_id": "\ud800"}, {**right, "anomaly_score": 2**63}
+    faults = ["{", "[]", '{"schema":"verdict/1","seq":true}', "[" * 5000]
+    for wrong in (*faults, json.dumps(no_text), json.dumps(no_number)):
         sender.publish("vi/v1/a/b/c/d/cmd/x", "{}", 1).wait_for_publish(GENEROUS_S)
         sender.publish(topic, wrong, 1).wait_for_publish(GENEROUS_S)
-    right = {**VERDICT, "seq": 1, "journal": JOURNAL}
+    right["image"] = {**right["image"], "source_uri": "http://["}
     sender.publish(topic, json.dumps(right), 1).wait_for_publish(GENEROUS_S)
     sender.disconnect()
     sender.loop_stop()
 
-    assert ended(process).count("not a message of the contract") == 4
-    running_broker.collect("/verdict", lambda got: len(got) == 2)  # the others are no objects
+    assert ended(process).count("not a message of the contract") == 6
+    running_broker.collect("/verdict", lambda got: len(got) == 4)  # the others are no objects
     running_broker.forget()
 
 
@@ -462,13 +465,14 @@ def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
     first, second = ({**VERDICT, "seq": seq, "journal": JOURNAL} for seq in (1, 2))
     sender.publish(f"{root}/verdict", json.dumps(first), 1).wait_for_publish(GENEROUS_S)
     far = {"journal": JOURNAL, "backlog": 0, "last_seq": 10**30}
-    for wrong in ("[]", "5", '{"journal": [1]}', json.dumps({"journal": far})):
+    half = {"journal": "\ud800", "backlog": 0, "last_seq": 1}
+    for wrong in ("[]", "5", '{"journal": [1]}', *(json.dumps({"journal": j}) for j in (far, half))):
         sender.publish(f"{root}/state", wrong, 1).wait_for_publish(GENEROUS_S)
     sender.publish(f"{root}/verdict", json.dumps(second), 1).wait_for_publish(GENEROUS_S)
     sender.disconnect()
     sender.loop_stop()
 
-    assert ended(process).count("not a message of the contract") == 4
+    assert ended(process).count("not a message of the contract") == 5
     running_broker.collect("/verdict", lambda got: [one["seq"] for one in got] == [1, 2])
     running_broker.forget()
 
