@@ -102,6 +102,11 @@ class _Sent:
     sent_ns: int
     is_witness: bool = False
 
+    def awaits_echo(self, seq: int) -> bool:
+        """Tell whether it is the verdict of this number, sent in its turn."""
+        in_turn = self.resending is None and not self.is_witness
+        return in_turn and self.row.kind is RecordKind.VERDICT and self.row.seq == seq
+
 
 class Relay:
     """Rows of the outbox on their way to the broker.
@@ -164,6 +169,7 @@ class Relay:
         self._echo = Echo.NOT_NEEDED
         self._awaited: dict[int, tuple[Row, int]] = {}
         self._echoed: set[int] = set()
+        self._asked_ns: int | None = None
         self._probe_due_ns = 0
         self._go_back = False
         self._refused_pause_ns = refused_pause_ns
@@ -189,6 +195,7 @@ class Relay:
     def begin(self, session: str) -> None:
         """Start over from the table, for a new connection."""
         self._session = session
+        self._asked_ns = None
         self.limited = False
         self._in_flight.clear()
         for resending in list(self._resends):
@@ -237,7 +244,7 @@ class Relay:
 
     def fill(self, connection: Connection, now_ns: int) -> None:
         """Send until the window is full or nothing is left."""
-        self._echo = connection.echo
+        self._echo = self._answered(connection.echo, now_ns)
         self._watch_echoes(now_ns)
         if (
             now_ns < self._paused_until_ns
@@ -307,14 +314,14 @@ class Relay:
             seq, session = content["seq"], content["session"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return  # somebody else's
-        if session != self._session:
+        if session != self._session or not isinstance(seq, int):
             return
         awaited = self._awaited.pop(seq, None)
         if self.unproven:
             self._note_proof()
         if awaited is not None:
             self._deliver(awaited[0])
-        elif any(sent.row.seq == seq for sent in self._in_flight.values()):
+        elif any(sent.awaits_echo(seq) for sent in self._in_flight.values()):
             self._echoed.add(seq)
 
     def mark(self) -> None:
@@ -435,6 +442,14 @@ class Relay:
                 {"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
             )
         )
+
+    def _answered(self, echo: Echo, now_ns: int) -> Echo:
+        """Take a broker that does not answer the subscription for one that refuses it."""
+        if echo is not Echo.ASKED:
+            return echo
+        if self._asked_ns is None:
+            self._asked_ns = now_ns
+        return Echo.REFUSED if now_ns - self._asked_ns > ECHO_LIMIT_NS else echo
 
     def _awaits_echo(self, row: Row, now_ns: int) -> bool:
         """Tell whether an acknowledged row is only delivered when it comes back."""

@@ -1,10 +1,12 @@
 """MQTT 3.1.1 refuses no message: delivered is what came back on the station's own topic."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paho.mqtt import publish
 
 from edge.config import MqttSettings
 from edge.doctor.finding import Grade
@@ -115,16 +117,16 @@ def test_verdicts_that_the_station_may_not_read_go_on_and_the_state_says_so(
     assert [event.kind for event in station.events] == ["delivery_unproven"]
 
 
-@pytest.mark.parametrize("answer", [0x80, b""])
+@pytest.mark.parametrize("answer", [0x80, b"", None])
 def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
-    relaying: Relaying, answer: int | bytes
+    relaying: Relaying, answer: int | bytes | None
 ) -> None:
-    """Refused, or hung up on."""
+    """Refused, hung up on, or never answered."""
 
     def connect(one: Connect) -> int:
         return 1 if one.level == 5 else 0
 
-    def subscribe(topic: str) -> int | bytes:
+    def subscribe(topic: str) -> int | bytes | None:
         return answer if topic.endswith("/verdict") else 1
 
     with ScriptedBroker(on_connect=connect, on_subscribe=subscribe) as old:
@@ -141,3 +143,18 @@ def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
         assert "MQTT 3.1.1 cannot refuse a message" in found.found
         assert "whether verdicts arrive is not known" in found.found
         assert "let the station write and read" in found.advice
+
+
+def test_what_others_say_on_the_topic_ends_no_station(
+    running_broker: Broker, relaying: Relaying
+) -> None:
+    with OldBroker(running_broker.port) as old:
+        station = relaying(f"mqtt://127.0.0.1:{old.port}")
+        (state, *_) = running_broker.collect("/state", lambda got: got[-1:] != [])
+        for seq in ([1], {}, None, "1"):
+            foreign = json.dumps({"seq": seq, "session": state["session"]})
+            publish.single(f"{ROOT}/verdict", foreign, 1, port=running_broker.port)
+        station.record(1)
+        assert station.delivered()
+        station.close()
+    running_broker.forget()
