@@ -213,7 +213,9 @@ class WatchedFolder:
             raise CameraError(
                 f"{self.identity}: every picture is a part. Set camera.trigger.mode: software."
             )
-        self._triggers.append(self._clock_ns() + round(self._trigger_limit_ms * 1e6))
+        now_ns = self._clock_ns()
+        self._forget_late_triggers(now_ns)
+        self._triggers.append(now_ns + round(self._trigger_limit_ms * 1e6))
 
     def report(self) -> CameraReport:
         return CameraReport(model="watched folder")
@@ -405,10 +407,13 @@ class WatchedFolder:
     def _may_give(self) -> bool:
         if self._trigger_limit_ms is None:
             return True
-        now_ns = self._clock_ns()
-        while self._triggers and now_ns >= self._triggers[0]:
-            self._triggers.popleft()  # its part has a verdict by now
+        self._forget_late_triggers(self._clock_ns())
         return bool(self._triggers)
+
+    def _forget_late_triggers(self, now_ns: int) -> None:
+        """Forget triggers for which no picture came in time: their parts have a verdict by now."""
+        while self._triggers and now_ns >= self._triggers[0]:
+            self._triggers.popleft()
 
     def _read(self, name: str) -> Frame | None:
         path = self._folder / name

@@ -82,8 +82,7 @@ def claimed_journal_folder(settings: Settings) -> Path | None:
     if mqtt.topic.client_id == folder.name or _owner(folder) == mqtt.topic.name:
         return folder
     try:
-        with (folder / OWNER_FILE).open("x", encoding="utf-8") as file:
-            file.write(mqtt.topic.name + "\n")
+        _claim(folder, mqtt.topic.name)
     except FileExistsError:
         return journal_folder(settings)  # another station was faster
     except OSError as error:
@@ -96,6 +95,24 @@ def claimed_journal_folder(settings: Settings) -> Path | None:
         *(folder, mqtt.topic.name),
     )
     return folder
+
+
+def _claim(folder: Path, name: str) -> None:
+    """Write down, whole or not at all, that a folder is this station's.
+
+    Raises:
+        FileExistsError: it is another one's.
+        OSError: the disk refuses.
+    """
+    partial = folder / f".{OWNER_FILE}.{os.getpid()}.partial"
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(name + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, folder / OWNER_FILE)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _owner(folder: Path) -> str | None:

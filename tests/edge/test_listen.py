@@ -466,7 +466,12 @@ def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
     sender.publish(f"{root}/verdict", json.dumps(first), 1).wait_for_publish(GENEROUS_S)
     far = {"journal": JOURNAL, "backlog": 0, "last_seq": 10**30}
     half = {"journal": "\ud800", "backlog": 0, "last_seq": 1}
-    for wrong in ("[]", "5", '{"journal": [1]}', *(json.dumps({"journal": j}) for j in (far, half))):
+    for wrong in (
+        "[]",
+        "5",
+        '{"journal": [1]}',
+        *(json.dumps({"journal": j}) for j in (far, half)),
+    ):
         sender.publish(f"{root}/state", wrong, 1).wait_for_publish(GENEROUS_S)
     sender.publish(f"{root}/verdict", json.dumps(second), 1).wait_for_publish(GENEROUS_S)
     sender.disconnect()

@@ -146,15 +146,24 @@ def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
 
 
 def test_what_others_say_on_the_topic_ends_no_station(
-    running_broker: Broker, relaying: Relaying
+    guarded: GuardedBroker, relaying: Relaying
 ) -> None:
-    with OldBroker(running_broker.port) as old:
-        station = relaying(f"mqtt://127.0.0.1:{old.port}")
-        (state, *_) = running_broker.collect("/state", lambda got: got[-1:] != [])
-        for seq in ([1], {}, None, "1"):
-            foreign = json.dumps({"seq": seq, "session": state["session"]})
-            publish.single(f"{ROOT}/verdict", foreign, 1, port=running_broker.port)
+    guarded.allow(f"{READS}user observer\n{WRITES}")
+    guarded.broker.reload()
+    observer = {"username": "observer", "password": "geheim"}
+    with OldBroker(guarded.broker.port) as old:
+        station = begun(relaying, old)
         station.record(1)
+        state = guarded.broker.collect("/state", says_unproven)[-1]
+        for seq in ([1], {}, None, "x"):
+            foreign = json.dumps({"seq": seq, "session": state["session"]})
+            port = guarded.broker.port
+            publish.single(f"{ROOT}/verdict", foreign, 1, port=port, auth=observer)
+        guarded.broker.collect("/verdict", lambda got: len(got) == 4)
+
+        guarded.allow(READS + WRITES)
+        guarded.broker.reload()
+        station.record(1)
+        guarded.broker.collect("/verdict", lambda got: {"1", "2"} <= {str(m["seq"]) for m in got})
         assert station.delivered()
-        station.close()
-    running_broker.forget()
+    guarded.broker.forget()

@@ -1,5 +1,6 @@
 """Names of stations and their topics."""
 
+import resource
 from itertools import product
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from edge.config import Settings
-from edge.errors import ConfigurationError
+from edge.errors import ConfigurationError, OutputNotWritable
 from edge.journal.opening import open_journal
 from edge.messaging.dialing import station_subscriptions
 from edge.messaging.topics import StationTopic
@@ -70,6 +71,21 @@ def test_a_journal_under_the_former_name_goes_on_with_one_station_alone(
     assert claimed_journal_folder(other) == state_folder / "edge" / "vi.plant-line.1.cell.top"
     assert journal_folder(one) == claimed_journal_folder(one) == former
     assert caplog.text.count("going on with") == 1
+
+
+def test_a_full_disk_takes_no_journal_from_its_station(state_folder: Path) -> None:
+    one = settings_of("plant/line-1/cell/top")
+    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
+    open_journal(former).close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file takes a byte
+    try:
+        with pytest.raises(OutputNotWritable):
+            claimed_journal_folder(one)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert claimed_journal_folder(one) == former
 
 
 def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -553,6 +554,20 @@ def test_a_folder_that_is_not_there_is_not_opened_and_a_file_never_is(tmp_path: 
 
 
 REST_NS, PATIENCE_NS = 100, 5000
+
+
+def test_triggers_of_which_no_picture_comes_are_forgotten(folder: Path) -> None:
+    now_ns = 0
+    camera = WatchedFolder(f"watch://{folder}", FolderMemory(), 1000.0, clock_ns=lambda: now_ns)
+    with closing(camera):
+        tracemalloc.start()
+        for _ in range(50_000):
+            now_ns += 2_000_000_000
+            camera.trigger()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert held < 100_000
 
 
 def looked_at(arrivals: Arrivals, files: dict[str, Stamp], now_ns: int) -> list[str]:
