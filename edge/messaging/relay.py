@@ -47,6 +47,8 @@ MOST_INTERRUPTIONS = 5
 ACK_LIMIT_NS = 30_000_000_000
 # With MQTT 3.1.1: a verdict that the broker took comes back within so long, or is not proven.
 ECHO_LIMIT_NS = 10_000_000_000
+# A broker that does not answer a subscription for so long will not.
+SUBSCRIBE_LIMIT_NS = 10_000_000_000
 # So many of those that are not proven are kept, to be sent again once a proof comes.
 MOST_UNPROVEN = 1000
 # While the journal's disk stands still, so many rows are sent and no more.
@@ -449,7 +451,7 @@ class Relay:
             return echo
         if self._asked_ns is None:
             self._asked_ns = now_ns
-        return Echo.REFUSED if now_ns - self._asked_ns > ECHO_LIMIT_NS else echo
+        return Echo.REFUSED if now_ns - self._asked_ns > SUBSCRIBE_LIMIT_NS else echo
 
     def _awaits_echo(self, row: Row, now_ns: int) -> bool:
         """Tell whether an acknowledged row is only delivered when it comes back."""

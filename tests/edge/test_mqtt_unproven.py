@@ -119,9 +119,10 @@ def test_verdicts_that_the_station_may_not_read_go_on_and_the_state_says_so(
 
 @pytest.mark.parametrize("answer", [0x80, b"", None])
 def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
-    relaying: Relaying, answer: int | bytes | None
+    relaying: Relaying, answer: int | bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused, hung up on, or never answered."""
+    monkeypatch.setattr(relay, "SUBSCRIBE_LIMIT_NS", 1_000_000_000)
 
     def connect(one: Connect) -> int:
         return 1 if one.level == 5 else 0
