@@ -183,9 +183,10 @@ class Guard:
         if origin is None:
             return  # no browser; a browser names its origin with every POST
         host = (_only(request, "host") or "").lower()
-        if origin.rpartition("://")[2].lower() == host or _origin(origin) in self._origins:
+        read = _origin(origin)
+        if origin.rpartition("://")[2].lower() == host or read in self._origins:
             return
-        if _origin(origin) not in self._forwarded(request, host, origin):
+        if not read or read not in self._forwarded(request, host, origin):
             raise Refused(
                 403,
                 f"this comes from a foreign site ({origin[:100]}, while this page is at "
@@ -283,6 +284,8 @@ def _origin(url: str) -> str:
         parts = urlsplit(url)
         scheme, port = parts.scheme.lower(), parts.port
     except ValueError:
+        return ""
+    if not scheme or not parts.hostname:  # ``null`` of a page without an origin
         return ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = port is None or port == _USUAL_PORTS.get(scheme)

@@ -157,6 +157,14 @@ def test_one_that_is_foreign_also_for_the_proxy_is_refused() -> None:
     assert refusal(guard, request(PROXY, authorization="Bearer secret", **evil)) == 403
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://hmi:x", "null"])
+def test_an_origin_that_is_none_is_foreign_whatever_the_proxy_says(origin: str) -> None:
+    guard = Guard("secret", None, [PROXY], ["hmi"])
+    for forwarded in ({"x_forwarded_host": "hmi"}, {"x_forwarded_port": "x"}):
+        asked = request(PROXY, origin=origin, authorization="Bearer secret", **forwarded)
+        assert refusal(guard, asked) == 403
+
+
 @pytest.mark.parametrize("name", ["X-Forwarded-User", "Authorization", "Origin", "Host"])
 def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
     guard = Guard("secret", "X-Forwarded-User", [PROXY], [])
