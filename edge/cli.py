@@ -220,6 +220,8 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
     else:
         lines.append("verdicts standard output")
+    if folder is not None:
+        lines.append(f"journal  {folder}")
     if settings.save:
         lines.append(f"overlays {settings.save.folder}")
     lines.append(f"settings sha256 {settings.sha256}")

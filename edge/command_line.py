@@ -1,6 +1,7 @@
 """The options of edge-run."""
 
 import argparse
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -129,30 +130,39 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _chain_head(text: str) -> bytes:
-    head = bytes.fromhex(text)
-    if len(head) != 32:
-        raise ValueError
-    return head
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no end of a chain: give the 64 hexadecimal digits of the state's "
+            "journal.head, or of edge-listen"
+        )
+    return bytes.fromhex(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0.0 <= seconds <= 86_400.0:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86400")
     return seconds
 
 
 def _utc_ns(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    nanoseconds = round(moment.timestamp() * 1e6) * 1000
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        nanoseconds = round(moment.timestamp() * 1e6) * 1000
+    except (ValueError, OverflowError):
+        nanoseconds = -1
     if not 0 <= nanoseconds < 2**63:  # what the journal holds: until the year 2262
-        raise ValueError
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment in UTC: write 2026-01-31T23:59, or a day as 2026-01-31"
+        )
     return nanoseconds

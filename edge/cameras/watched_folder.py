@@ -205,7 +205,7 @@ class WatchedFolder:
 
     def check(self) -> None:
         if not self._folder.is_dir():
-            raise self._lost("is gone")
+            raise self._lost("is not there")
 
     def trigger(self) -> None:
         """Give the next picture to whoever triggered."""
@@ -361,7 +361,7 @@ class WatchedFolder:
 
     def _refuse_too_many(self, count: int) -> None:
         if count > MAX_IMAGES:
-            raise self._lost(f"holds more than {MAX_IMAGES} pictures")
+            raise self._lost(f"holds more than {MAX_IMAGES} pictures", "Clear it out")
 
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
         with self._told_if_gone(), os.scandir(self._folder) as entries:
@@ -376,7 +376,7 @@ class WatchedFolder:
                 f"{self.identity}: is not a folder. Name the folder that is to be watched."
             ) from None
         except FileNotFoundError:
-            raise self._lost("is gone") from None
+            raise self._lost("is not there") from None
         except OSError as error:
             raise self._lost(f"cannot be read ({error.strerror})") from None
 
@@ -450,10 +450,9 @@ class WatchedFolder:
             detail=detail,
         )
 
-    def _lost(self, what: str) -> CameraLost:
+    def _lost(self, what: str, todo: str = "Bring it back, or name another") -> CameraLost:
         return CameraLost(
-            f"{self.identity}: the folder {what}. Bring it back, or clear it out; it is tried "
-            "again by itself."
+            f"{self.identity}: the folder {what}. {todo}; it is tried again by itself."
         )
 
 

@@ -72,6 +72,8 @@ def _overview(path: Path) -> str:
 def _line(row: Row) -> str:
     content = json.loads(row.payload)
     what, of, detail = row.result or "", row.part_id or image_name(content) or "", ""
+    if row.result in ("ERROR", "NOT_DECIDABLE"):
+        detail = "  " + ": ".join(filter(None, map(content.get, ("reason", "detail"))))
     if row.kind is RecordKind.EVENT:
         what, of, detail = content["severity"], content["kind"], f"  {content['detail']}"
     return (

@@ -60,6 +60,9 @@ def _listen(options: argparse.Namespace) -> int:
             print_line(line)
     finally:
         store.close()
+    if options.until_seq is None and ended.late() and not listener.has_listened:
+        write_line(f"edge-listen: {settings.url} was never listened to; the log says why")
+        return TEMPORARY_FAILURE
     if options.until_seq is None or ended.complete():
         return 0
     write_line("edge-listen: not all verdicts came in time")
@@ -76,8 +79,12 @@ class _Ended:
         self._signalled = False
 
     def __call__(self) -> bool:
-        late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
-        return self._signalled or late or self.complete()
+        return self._signalled or self.late() or self.complete()
+
+    def late(self) -> bool:
+        """Whether ``--timeout`` has passed, and nobody ended it before."""
+        passed = self._deadline_s is not None and time.monotonic() >= self._deadline_s
+        return passed and not self._signalled
 
     def complete(self) -> bool:
         """Whether the newest journal of some station is there without a gap up to ``until_seq``."""

@@ -103,6 +103,7 @@ class Listener:
         self._clock_s = clock_s
         self._utc_ns = utc_ns
         self._version = MQTTProtocolVersion.MQTTv5
+        self.has_listened = False
         self._connected = False
         self._version_refused = False
         self._ended_with: ReasonCode | None = None
@@ -296,6 +297,7 @@ class Listener:
                 f"{self._wanted.pattern}. {told(refused, Packet.SUBACK)}"
             )
             return
+        self.has_listened = True
         log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
 
     def _note_end(self, reason: ReasonCode, said_by_broker: bool) -> None:

@@ -216,7 +216,9 @@ class CommandGate:
             fault = _Fault("unknown_topic", "The station takes nothing there.")
         if incoming.retained:
             fault = _Fault(
-                "retained", "Retained messages would be carried out at every connection."
+                "retained",
+                "Retained messages would be carried out at every connection. Publish an empty "
+                "retained one to remove it.",
             )
         elif len(incoming.payload) > LARGEST_BYTES:
             fault = _Fault("too_large", f"At most {LARGEST_BYTES} bytes.")

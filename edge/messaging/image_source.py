@@ -10,6 +10,7 @@ from edge.messaging.text import bounded
 MAX_URI = 1000
 MAX_NAME = 300
 _FRAME = re.compile(r"#frame=[0-9]+$")
+_NO_UTF_8 = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def source_uri(source: str | None) -> str | None:
@@ -40,13 +41,14 @@ def image_name(verdict: Mapping[str, Any]) -> str | None:
 def name_of(uri: str) -> str | None:
     """Return the decoded last segment of a file's URI, with the number of a video's frame.
 
-    None of what is no URI.
+    Bytes that are not UTF-8 are backslash escapes, as in every text: ``sch\\xf6n.png``. None of
+    what is no URI.
     """
     try:
         parts = urlsplit(uri)
     except ValueError:
         return None
-    name = unquote(parts.path.rpartition("/")[2])
+    name = unquote(parts.path.rpartition("/")[2], errors="surrogateescape")
     if not name:
         return None
     return bounded(f"{name}#{parts.fragment}" if parts.fragment else name, MAX_NAME)
@@ -56,4 +58,5 @@ def encoded_name(name: str) -> bytes:
     """Return a file's name as it stands at the end of ``image.source_uri`` in a stored record."""
     frame = _FRAME.search(name)
     stem, suffix = (name[: frame.start()], frame[0]) if frame else (name, "")
-    return f"/{quote(stem, safe='', errors='replace')}{suffix}".encode()
+    raw = _NO_UTF_8.sub(lambda escape: bytes([int(escape[1], 16)]), stem.encode(errors="replace"))
+    return f"/{quote(raw, safe='')}{suffix}".encode()

@@ -374,6 +374,8 @@ class MqttPublisher:
             self._receive(connection.incoming.popleft(), now_ns)
 
     def _receive(self, incoming: Incoming, now_ns: int) -> None:
+        if incoming.retained and not incoming.payload:
+            return  # somebody removes a retained message, which the broker passes on
         judged = self._gate.examine(incoming, now_ns)
         if isinstance(judged, Accepted) and not self._carry_out(judged.message):
             judged = self._gate.refuse(judged.message, now_ns)

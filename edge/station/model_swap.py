@@ -214,7 +214,7 @@ class ModelStore:
     def rollback(self, why: str) -> Outcome:
         """Bring the model before back, once; it needs no loading."""
         with self._exchanging:
-            return self._roll_back(why)
+            return self._roll_back(why, logging.WARNING)
 
     def part_decided(self, model_sha256: str, reason: Reason) -> Outcome | None:
         """Note the reason of a verdict; return how the model was rolled back, if it was.
@@ -235,7 +235,7 @@ class ModelStore:
                 return None  # the same network would fail again, with another threshold at that
             return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
 
-    def _roll_back(self, why: str) -> Outcome:
+    def _roll_back(self, why: str, level: int = logging.ERROR) -> Outcome:
         given_up, before = self.current, self._before
         if before is None:
             return Outcome(
@@ -245,7 +245,7 @@ class ModelStore:
             )
         self._install(before)
         self._before, self._failures = None, 0
-        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before)
+        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before, level)
 
     def _install(self, model: Model) -> None:
         """Make a model current, unless the station cannot work with it."""
@@ -296,9 +296,11 @@ def _check_input(model: Model, frame: Frame | None) -> None:
         raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
 
 
-def _outcome(change: Change, detail: str, before: Model, now: Model) -> Outcome:
+def _outcome(
+    change: Change, detail: str, before: Model, now: Model, level: int = logging.INFO
+) -> Outcome:
     outcome = Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
-    log.log(logging.ERROR if change is Change.ROLLED_BACK else logging.INFO, "%s", detail)
+    log.log(level, "%s", detail)
     return outcome
 
 

@@ -125,6 +125,25 @@ def test_strange_pictures_are_errors_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--head", "3f0c", "64 hexadecimal digits"),
+        ("--since", "yesterday", "write 2026-01-31T23:59"),
+        ("-n", "many", "no whole number"),
+        ("--every", "-1", "no number of seconds"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_told_in_plain_words(
+    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--journal", option, value])
+
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (["--camera", "{d}/none", "--model", "{b}"], 78, "no such file or folder"),

@@ -155,7 +155,7 @@ def test_a_setting_that_the_camera_does_not_take_and_an_absent_camera_are_faults
         ("ftp://x", "no camera has the scheme"),
         ("gige://", "nothing stands after"),
         ("{folder}/none", "no such file or folder"),
-        ("watch://{folder}/none", "is gone"),
+        ("watch://{folder}/none", "is not there"),
         ("/dev/video77", "no such camera"),
     ],
 )

@@ -251,6 +251,22 @@ def test_the_command_says_what_an_event_is_about(folder: Path) -> None:
     assert said[1].split()[1:] == ["event", "1", "alarm", "camera_lost", "acknowledged", "gone"]
 
 
+def test_the_command_says_why_a_part_was_not_decided(tmp_path: Path) -> None:
+    said: list[str] = []
+    cut = FULL_VERDICT | {
+        "result": "ERROR",
+        "reason": "frame_incomplete",
+        "detail": "it ends early",
+    }
+    with running_writer(tmp_path / "journal") as running:
+        running.write(Entry(RecordKind.VERDICT, cut, "ERROR"))
+        running.flush()
+
+        run_journal_command(tmp_path / "journal", say=said.append)
+
+    assert said[1].endswith("  frame_incomplete: it ends early")
+
+
 def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
 

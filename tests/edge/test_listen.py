@@ -565,3 +565,15 @@ def test_an_end_before_everything_came_is_told(
     assert main([*arguments, "--until-seq", "1", "--timeout", "0.5"]) == 75
     assert time.monotonic() - began_s < GENEROUS_S
     assert "not all verdicts came in time" in capsys.readouterr().err
+
+
+def test_a_broker_that_was_never_reached_is_no_clean_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and listens to nobody
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        arguments = ["--mqtt", url, "--sqlite", str(tmp_path / "mes.db"), "--timeout", "0.5"]
+
+        assert main(arguments) == 75
+    assert f"{url} was never listened to" in capsys.readouterr().err

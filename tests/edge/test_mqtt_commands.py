@@ -130,6 +130,8 @@ def test_a_retained_trigger_is_refused_also_while_the_station_listens(
         (told,) = running_broker.collect("/handshake", many(1))
     finally:
         send(plc, "trigger", b"", retain=True)
+    send(plc, "trigger", {"no": "id"})  # its removal is nothing to be told of
+    assert reasons(running_broker.collect("/event", many(2))) == ["retained", "malformed"]
     assert (told["phase"], told["reason"]) == ("rejected", "retained")
     assert (told["trigger_id"], told["part_id"]) == ("kept", "B")
 

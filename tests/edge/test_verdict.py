@@ -315,6 +315,7 @@ def test_a_uri_that_cannot_be_sent_whole_is_left_out(source: str) -> None:
     ("source", "name"),
     [
         ("file:///in/bottle%20%C3%A4.png", "bottle ä.png"),
+        ("file:///in/sch%F6n%20%C3%BC.png", r"sch\xf6n ü.png"),
         ("file:///in/line.mp4#frame=12", "line.mp4#frame=12"),
         (Path("/in/50%#frame=1.png").as_uri(), "50%#frame=1.png"),
         (f"file:///{'a' * 1000}/part_7.png", "part_7.png"),
