@@ -203,6 +203,7 @@ class GateReport(_Part):
         largest_score_difference: between torch and OpenVINO, in shares of the score's spread.
         smallest_map_correlation: Pearson, between torch and OpenVINO maps.
         verdict_flips: validation pictures whose decision changed, as a share.
+        flips_interval: where that share of many more pictures would lie, 95 %.
         auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
     """
 
@@ -212,6 +213,7 @@ class GateReport(_Part):
     verdict_flips: Share
     auroc_before: Share | None
     auroc_after: Share | None
+    flips_interval: tuple[Share, Share] | None = None
 
 
 class Precision(_Part):
@@ -221,12 +223,16 @@ class Precision(_Part):
         weights: ``int8`` computes in integers too, ``int8-weights`` only stores them.
         inference: of what is not integer.
         floating: layers of an ``int8`` graph that stay in floating point to keep its verdicts.
+        requested, refused: the precision that was asked for, and why it is another one; None where
+            it is what was asked for.
     """
 
     weights: Literal["fp32", "fp16", "int8-weights", "int8"]
     inference: Literal["f32", "f16", "bf16"]
     gate: GateReport
     floating: tuple[str, ...] = ()
+    requested: str | None = None
+    refused: str | None = None
 
 
 class SplitMetrics(_Part):

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -11,9 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edge
-from edge.errors import ConfigurationError
+from edge.errors import ConfigurationError, StationError
 from edge.files import check_writable, write_all
 from edge.inspection.detector import Detector, Network
 from edge.inspection.normalization import score_scale
@@ -27,18 +29,33 @@ from export.calibration_pictures import (
     with_patches,
 )
 from export.engines import onnx_engine, openvino_engine, require_inference, torch_engine
-from export.errors import CalibrationUnusable
+from export.errors import CalibrationUnusable, QuantizationRefused
 from export.gate import Budget, Pictures, Validation, parity, probe_pictures
 from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
 from export.judging import read_judging_pictures
 from export.latency import measure_latency
 from export.quantization import Quantizable
 from export.report import Report, report_files
-from export.variants import Evidence, Precision, Variant, Workshop, make_all, reference_graph
+from export.variants import (
+    NOT_MADE,
+    Evidence,
+    Precision,
+    Variant,
+    Workshop,
+    make_all,
+    reference_graph,
+    why_not,
+)
 from training.checkpoint import Checkpoint, Description
 
 # What the manifest allows.
 LONGEST_NAME = 100
+
+# Of validation pictures that torch, ONNX Runtime and OpenVINO are compared on.
+_MOST_COMPARED = 64
+
+# An interval of flips that reaches so far says little about the bundle.
+_WIDE = 0.1
 
 _MAKERS = ("torch", "onnx", "onnxruntime", "openvino")
 
@@ -56,6 +73,7 @@ class Request:
         accuracy: what the precision may change.
         calibrate_on: folder of good pictures for quantization; None takes the checkpoint's own.
         judge_on: data set whose test pictures judge the precision beside the validation pictures.
+        fallback: where INT8 is refused, make FP16 of it and say so; else refuse the export.
         onnx: write ``NAME.onnx`` too.
         report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
     """
@@ -66,6 +84,7 @@ class Request:
     accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
     calibrate_on: Path | None = None
     judge_on: Path | None = None
+    fallback: bool = True
     onnx: bool = False
     report: bool = False
 
@@ -79,7 +98,8 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
     Raises:
         ConfigurationError: not the name of a bundle, or pictures that cannot be used.
         GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
-        QuantizationRefused: no INT8 graph keeps the verdicts; nothing is written.
+        QuantizationRefused: no INT8 graph keeps the verdicts, and ``request`` wants no other;
+            nothing is written.
         ConversionFailed: an operation cannot be exported.
         OutputNotWritable: folder or disk refused a file.
     """
@@ -91,15 +111,18 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
         workshop, report = _workshop(checkpoint, onnx, request)
-        log.info("making %s", request.precision.value)
-        variant = workshop.make(request.precision)
+        variant, refusal = _make(workshop, request)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
-            extra += report_files(_full_report(checkpoint, output.stem, workshop, variant, report))
-    if request.precision is not Precision.FP32 or request.inference != "f32":
+            known: dict[Precision, Variant | str] = {variant.precision: variant}
+            if refusal is not None:
+                known[request.precision] = why_not(refusal)
+            full = _full_report(checkpoint, output.stem, workshop, known, variant, report)
+            extra += report_files(full)
+    if variant.precision is not Precision.FP32 or request.inference != "f32":
         report = _gate_report(variant)
     manifest = with_self_test(
-        _manifest(checkpoint.description, output.stem, variant, report),
+        _manifest(checkpoint.description, output.stem, variant, report, request, refusal),
         variant.xml,
         variant.weights,
     )
@@ -107,6 +130,22 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
     # The manifest last: until it is there, the hashes of the others match nothing.
     write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
     return manifest
+
+
+def _make(workshop: Workshop, request: Request) -> tuple[Variant, StationError | None]:
+    """Make what was asked for; of INT8 that is refused FP16, with what was said."""
+    log.info("making %s", request.precision.value)
+    try:
+        return workshop.make(request.precision), None
+    except NOT_MADE as error:
+        if request.precision is not Precision.INT8 or not request.fallback:
+            raise
+        log.warning(
+            "INT8 was refused; the bundle is made in FP16, as exact as the checkpoint but slower. "
+            "Why: %s",
+            error.reason if isinstance(error, QuantizationRefused) else error,
+        )
+        return workshop.make(Precision.FP16), error
 
 
 def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Workshop, GateReport]:
@@ -125,7 +164,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
-        Validation(checkpoint.validation.pictures, checkpoint.validation.defective),
+        _spread(Validation(checkpoint.validation.pictures, checkpoint.validation.defective)),
         description.threshold.image,
         spread,
         request.parity,
@@ -136,6 +175,21 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         judging = read_judging_pictures(request.judge_on, description, openvino)
         pictures = np.concatenate([pictures, judging.pictures])
         defective = np.concatenate([defective, judging.defective])
+
+    @cache
+    def found() -> tuple[Pictures, list[str]]:
+        return _calibration(checkpoint, request.calibrate_on)
+
+    if request.precision is Precision.INT8:
+        unseen = ~_among(pictures, found()[0])
+        if not unseen.all():
+            log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
+        pictures, defective = pictures[unseen], defective[unseen]
+    if not len(pictures):
+        raise CalibrationUnusable(
+            "no image is left to judge INT8 by: it is calibrated with all of them. Give others "
+            "with --judge-on, or export with --precision fp16."
+        )
     everything = np.concatenate([pictures, probe_pictures(description.input)])
     evidence = Evidence(
         everything,
@@ -143,10 +197,11 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         Scale(defective, description.threshold.image, spread),
     )
 
+    judged_good = np.array([p.score for p in evidence.reference[: len(defective)]])[~defective]
+
     @cache
     def calibration() -> Pictures:
-        found, names = _calibration(checkpoint, request.calibrate_on)
-        good = usable_pictures(found, names, openvino, description.threshold.image)
+        good = usable_pictures(*found(), openvino, description.threshold.image, judged_good)
         return with_patches(good, description.input)
 
     model = checkpoint.model
@@ -170,12 +225,30 @@ def _calibration(checkpoint: Checkpoint, folder: Path | None) -> tuple[Pictures,
     return checkpoint.calibration, [f"training picture {n + 1} of {count}" for n in range(count)]
 
 
+def _among(pictures: Pictures, others: Pictures) -> NDArray[np.bool_]:
+    """Tell of each prepared picture whether it is one of the others, by content."""
+    known = {picture.tobytes() for picture in others}
+    return np.array([picture.tobytes() in known for picture in pictures], np.bool_)
+
+
+def _spread(validation: Validation) -> Validation:
+    """Return at most 64 pictures, evenly over all: three runtimes answer each of them in FP32."""
+    count = len(validation.pictures)
+    kept = np.arange(min(count, _MOST_COMPARED)) * count // max(min(count, _MOST_COMPARED), 1)
+    return Validation(validation.pictures[kept], validation.defective[kept])
+
+
 def _full_report(
-    checkpoint: Checkpoint, name: str, workshop: Workshop, variant: Variant, parity: GateReport
+    checkpoint: Checkpoint,
+    name: str,
+    workshop: Workshop,
+    known: Mapping[Precision, Variant | str],
+    variant: Variant,
+    parity: GateReport,
 ) -> Report:
     log.info("report: every precision, and how long each takes on this PC")
     everything = list(Precision)
-    made = make_all(workshop, everything, variant)
+    made = make_all(workshop, everything, known)
     graphs = {
         precision: (each.xml, each.weights)
         for precision, each in made.items()
@@ -233,13 +306,27 @@ def summary(manifest: Manifest, output: Path) -> str:
     precision = manifest.precision
     gate = precision.gate
     xml, weights = (path.stat().st_size / 1e6 for path in bundle_files(output)[:2])
+    between = ""
+    if gate.flips_interval is not None:
+        between = " (95 %: {:.1%} to {:.1%})".format(*gate.flips_interval)
     lines = [
         f"{output}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
         f"{precision.weights}, IR {xml + weights:.1f} MB",
         f"  gate: {gate.pictures} pictures, largest score difference "
         f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
-        f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}",
+        f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}{between}",
     ]
+    if precision.refused:
+        lines.append(
+            f"  {precision.requested} was asked for and refused: {precision.refused}. This bundle "
+            "decides as the checkpoint does, only slower. For INT8: more good images to quantize "
+            "with (--calibrate-on) or to judge by (--judge-on); --report names the layers."
+        )
+    if gate.flips_interval is not None and gate.flips_interval[1] > _WIDE:
+        lines.append(
+            f"  {gate.pictures} images cannot exclude that {gate.flips_interval[1]:.0%} of the "
+            "verdicts change; judge by more of them with --judge-on."
+        )
     if gate.auroc_before is not None and gate.auroc_after is not None:
         lines.append(f"  AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
     if precision.floating:
@@ -254,8 +341,10 @@ def _beside(request: Request) -> list[str]:
 
 def _gate_report(variant: Variant) -> GateReport:
     accuracy = variant.accuracy
+    interval = accuracy.flip_interval
     return GateReport(
-        pictures=accuracy.pictures,
+        pictures=accuracy.images,
+        flips_interval=(interval.low, interval.high),
         largest_score_difference=accuracy.largest_difference,
         smallest_map_correlation=accuracy.smallest_map_correlation,
         verdict_flips=accuracy.verdict_flips,
@@ -265,8 +354,19 @@ def _gate_report(variant: Variant) -> GateReport:
 
 
 def _manifest(
-    description: Description, name: str, variant: Variant, report: GateReport
+    description: Description,
+    name: str,
+    variant: Variant,
+    report: GateReport,
+    request: Request,
+    refusal: StationError | None,
 ) -> Manifest:
+    """Describe a variant.
+
+    Args:
+        refusal: why it is not of the precision that was asked for; None if it is.
+    """
+    reason = refusal.reason if isinstance(refusal, QuantizationRefused) else str(refusal)
     makers = (*_MAKERS, *(("nncf",) * variant.precision.value.startswith("int8")))
     return Manifest(
         identity=Identity(
@@ -295,6 +395,8 @@ def _manifest(
                 "inference": variant.inference,
                 "gate": report,
                 "floating": variant.floating,
+                "requested": request.precision.value if refusal else None,
+                "refused": reason if refusal else None,
             }
         ),
         training=description.training,

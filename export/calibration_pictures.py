@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.manifest import InputSpec
 from export.errors import CalibrationUnusable
@@ -28,11 +29,17 @@ _EXTREMES: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (255, 255, 255))
 _EXTREMES += ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 _EXTREMES += ((0, 255, 255), (255, 0, 255), (255, 255, 0))
 
+_NONE = np.zeros(0)
+
 log = logging.getLogger(__name__)
 
 
 def usable_pictures(
-    pictures: Pictures, names: list[str], reference: Engine, threshold: float
+    pictures: Pictures,
+    names: list[str],
+    reference: Engine,
+    threshold: float,
+    judged_good: NDArray[np.floating] = _NONE,
 ) -> Pictures:
     """Return the pictures that look good to the floating-point model.
 
@@ -41,6 +48,8 @@ def usable_pictures(
     Args:
         names: of the pictures, for messages.
         reference: the model in floating point.
+        judged_good: its scores of good validation images: where most of these are rejected, too,
+            the threshold is at fault and no image.
 
     Raises:
         CalibrationUnusable: too few, or too many look defective.
@@ -48,6 +57,14 @@ def usable_pictures(
     scores = np.array([reference(picture[None])[0].score for picture in pictures])
     doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
     good = pictures[scores < threshold]
+    rejected = int((judged_good >= threshold).sum())
+    if len(doubtful) > len(pictures) / 2 and rejected > len(judged_good) / 2:
+        raise CalibrationUnusable(
+            f"the threshold {threshold:.4g} rejects {rejected} of {len(judged_good)} good "
+            f"validation images and {len(doubtful)} of {len(pictures)} good images to quantize "
+            "with: the images are not to blame, this model would reject nearly every part. Choose "
+            "another threshold with train-station calibrate, or fit on other images."
+        )
     if len(doubtful) > _MOST_DEFECTIVE * len(pictures):
         raise CalibrationUnusable(
             f"{len(doubtful)} of {len(pictures)} calibration pictures look defective: "

@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="of the pictures, by the precision (default 0.01)",
+        help="of the images, more than rounding explains and chance allows (default 0.01; 0 counts "
+        "every one)",
     )
     parser.add_argument(
         "--calibrate-on",
@@ -81,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DATA",
         help="data set whose test pictures judge the precision beside the validation pictures "
         "that the checkpoint carries",
+    )
+    parser.add_argument(
+        "--no-fallback",
+        action="store_true",
+        help="where INT8 is refused, write nothing (default: an FP16 bundle that says why)",
     )
     parser.add_argument(
         "--report",
@@ -121,6 +127,7 @@ def _export(parsed: argparse.Namespace) -> int:
         ),
         calibrate_on=parsed.calibrate_on,
         judge_on=parsed.judge_on,
+        fallback=not parsed.no_fallback,
         onnx=parsed.onnx,
         report=parsed.report,
     )

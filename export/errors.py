@@ -16,9 +16,24 @@ class ConversionFailed(StationError):
 
 
 class QuantizationRefused(StationError):
-    """No way to quantize keeps the verdicts; the message names the layers to blame."""
+    """No way to quantize keeps the verdicts.
+
+    Attributes:
+        reason: what was over budget, in one sentence.
+        details: for the report: the layers to blame and every way that was tried.
+    """
 
     exit_code = 65
+
+    def __init__(self, reason: str, details: str) -> None:
+        super().__init__(
+            f"INT8 would change what this model decides: {reason}. Nothing was written. Leave out "
+            "--no-fallback to get an FP16 bundle instead, which is as exact as the checkpoint and "
+            "slower; or judge on more images with --judge-on, quantize with more good images "
+            "(--calibrate-on), or allow more with --max-auroc-drop and --max-verdict-flips."
+        )
+        self.reason = reason
+        self.details = details
 
 
 class CalibrationUnusable(ConfigurationError):

@@ -12,6 +12,7 @@ from export.latency import Latency
 from export.search import Attempt
 from export.variants import Precision, Variant
 from training.checkpoint import Description
+from training.metrics import share_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,12 +56,12 @@ def _document(report: Report) -> dict[str, Any]:
             "bin_bytes": len(made.weights),
             "latency_ms": report.latencies[precision].milliseconds,
             "latency_relative_to_fp32": report.latencies[precision].relative,
-            "accuracy": asdict(made.accuracy),
+            "accuracy": _accuracy(made.accuracy),
             "floating": list(made.floating),
             "attempts": [
                 {
                     "recipe": str(row.recipe),
-                    "accuracy": asdict(row.accuracy),
+                    "accuracy": _accuracy(row.accuracy),
                     "faults": list(row.faults),
                 }
                 for row in made.attempts
@@ -90,6 +91,13 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
+def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
+    return asdict(accuracy) | {
+        "verdict_flips": accuracy.verdict_flips,
+        "flip_interval": accuracy.flip_interval[:2],
+    }
+
+
 def _markdown(report: Report) -> str:
     description, chosen = report.description, report.chosen
     good = int((~report.scale.defective).sum())
@@ -101,9 +109,11 @@ def _markdown(report: Report) -> str:
         f"Threshold {description.threshold.image:.6g}, from the checkpoint: it is the same in "
         "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
         f"{good} good and {defective} defective pictures that nothing was fitted or quantized "
-        f"with. Allowed: verdict flips {report.budget.verdict_flips:.1%}, AUROC drop "
-        f"{report.budget.auroc_drop:.4f}, good scores shifted by {report.budget.good_shift:.2f} of "
-        f"the spread, median map correlation {report.budget.map_correlation:.2f}.",
+        f"with. Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
+        f"explains and as many that get worse, AUROC drop {report.budget.auroc_drop:.4f}, each "
+        "exceeded only where chance explains it at most once in twenty; good scores shifted by "
+        f"{report.budget.good_shift:.2f} of the spread, median map correlation "
+        f"{report.budget.map_correlation:.2f}. Intervals are 95 %.",
         "",
         f"FP32 against the checkpoint in torch and against ONNX Runtime: {report.parity.pictures} "
         f"pictures, largest score difference {report.parity.largest_score_difference:.1e} of the "
@@ -170,6 +180,7 @@ def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:
 def _figures(accuracy: Accuracy) -> str:
     auroc = "–" if accuracy.auroc_after is None else f"{accuracy.auroc_after:.4f}"
     return (
-        f"{auroc} | {accuracy.verdict_flips:.2%} | {accuracy.near_difference:.4f} | "
+        f"{auroc} | {share_text(accuracy.flips, accuracy.images)} | "
+        f"{accuracy.near_difference:.4f} | "
         f"{accuracy.good_shift:+.4f} | {accuracy.map_correlation:.4f}"
     )

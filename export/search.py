@@ -51,7 +51,7 @@ def search(
     time.
 
     Raises:
-        QuantizationRefused: none is; names the layers to blame and what was tried.
+        QuantizationRefused: none is; its details name the layers to blame and what was tried.
         ConversionFailed: NNCF cannot quantize the graph.
     """
     attempts: list[Attempt] = []
@@ -61,7 +61,8 @@ def search(
         accuracy = judge(model)
         faults = tuple(accuracy.faults(budget))
         attempts.append(Attempt(recipe, accuracy, faults))
-        log.info("%s: %s", recipe, "; ".join(faults) or "within budget")
+        log.debug("%s: %s", recipe, "; ".join(faults) or "within budget")
+        log.info("INT8, way %d: %s", len(attempts), "refused" if faults else "within budget")
         return None if faults else model
 
     def excess(row: Attempt) -> float:
@@ -90,11 +91,9 @@ def search(
     blamed = [row for row in alone if excess(row) < excess(whole)] or alone
     names = [row.recipe.floating[0] for row in sorted(blamed, key=excess)][:3] or groups
     raise QuantizationRefused(
-        f"INT8 is not good enough: {'; '.join(whole.faults)}. To blame are foremost the layers "
-        f"{', '.join(names)}; {len(attempts)} ways were tried:\n"
-        + "\n".join(f"  {row.recipe}: {'; '.join(row.faults)}" for row in attempts)
-        + "\nNothing was written. Export with --precision fp16, calibrate on more pictures with "
-        "--calibrate-on, or allow more with --max-auroc-drop and --max-verdict-flips."
+        "; ".join(whole.faults),
+        f"To blame are foremost the layers {', '.join(names)}; {len(attempts)} ways were tried:\n"
+        + "\n".join(f"- {row.recipe}: {'; '.join(row.faults)}" for row in attempts),
     )
 
 

@@ -1,12 +1,13 @@
 """One fitted model in each precision: graph, bytes, and what the precision changed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import openvino as ov
 
+from edge.errors import StationError
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import openvino_engine
@@ -15,6 +16,9 @@ from export.gate import Budget, Pictures, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
+
+# Why a precision may not be made of a model, while others may.
+NOT_MADE = (GateFailed, QuantizationRefused, ConversionFailed)
 
 # The kernels of a batch may round differently; a step of the integers may then tip over.
 _INVARIANCE = Budget(score_difference=0.02, map_correlation=0.999, map_difference=0.02)
@@ -151,19 +155,26 @@ class Workshop:
 
 
 def make_all(
-    workshop: Workshop, precisions: Sequence[Precision], wanted: Variant
+    workshop: Workshop, precisions: Sequence[Precision], known: Mapping[Precision, Variant | str]
 ) -> dict[Precision, Variant | str]:
     """Make the other precisions for comparison; of one that is refused, the reason."""
     made: dict[Precision, Variant | str] = {}
     for precision in precisions:
-        if precision is wanted.precision:
-            made[precision] = wanted
+        if precision in known:
+            made[precision] = known[precision]
             continue
         try:
             made[precision] = workshop.make(precision)
-        except (GateFailed, QuantizationRefused, ConversionFailed) as error:
-            made[precision] = str(error)
+        except NOT_MADE as error:
+            made[precision] = why_not(error)
     return made
+
+
+def why_not(error: StationError) -> str:
+    """Return for a report why a precision was not made."""
+    if isinstance(error, QuantizationRefused):
+        return f"{error.reason}. {error.details}"
+    return str(error)
 
 
 def reference_graph(model: ov.Model, size: tuple[int, int]) -> tuple[bytes, bytes, ov.Model]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inspection.regions import enlarge, region_resolution
 from edge.inspection.thresholding import bootstrap_interval, quantile
 from edge.manifest import (
     Extent,
@@ -17,6 +16,7 @@ from edge.manifest import (
     Threshold,
     ThresholdMethod,
 )
+from training.calibration_records import CalibrationRecords, make_records
 from training.errors import CalibrationError, DataError
 from training.figures import Scored, add_pixels
 from training.metrics import PixelTally, f1_at, f1_reject_all
@@ -43,10 +43,23 @@ class Calibration:
     normalization: Normalization
     threshold: Threshold
     statistics: ScoreStatistics
+    records: CalibrationRecords
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierCalibration:
+    """What new images are added to: the records of a calibration and its pixel threshold."""
+
+    records: CalibrationRecords
+    pixel: float
 
 
 def calibrate(
-    scored: Sequence[Scored], spec: InputSpec, seed: int, choice: ThresholdChoice = AUTOMATIC
+    scored: Sequence[Scored],
+    spec: InputSpec,
+    seed: int,
+    choice: ThresholdChoice = AUTOMATIC,
+    earlier: EarlierCalibration | None = None,
 ) -> Calibration:
     """Calibrate on validation samples.
 
@@ -55,18 +68,22 @@ def calibrate(
     adaptive F1 over pixels where masks are known, else that quantile over the peaks of the good
     maps.
 
+    Args:
+        earlier: images that were calibrated on before and count, too.
+
     Raises:
         CalibrationError: no good validation pictures, or a score that is not finite.
         DataError: the pictures cannot show what the chosen threshold asks for.
     """
     # In the scores' own precision, so that thresholds compare alike as float32 and as float64.
-    good = np.array([item.score for item in scored if not item.sample.is_defective], np.float32)
-    defective = np.array([item.score for item in scored if item.sample.is_defective], np.float32)
+    records = make_records(scored, spec)
+    if earlier is not None:
+        records = earlier.records.joined(records)
+    good, defective = records.scores[~records.defective], records.scores[records.defective]
     if len(good) == 0:
         raise CalibrationError("no good pictures to calibrate on; at least one is needed.")
     scores = np.concatenate([good, defective])
-    peaks = np.array([item.anomaly_map.max() for item in scored], np.float32)
-    lows = np.array([item.anomaly_map.min() for item in scored], np.float32)
+    peaks, lows = records.peaks, records.lows
     if not all(np.isfinite(values).all() for values in (scores, peaks, lows)):
         raise CalibrationError(
             "the model gives scores that are not finite. Check the weights and the pictures."
@@ -77,7 +94,7 @@ def calibrate(
     except ValueError as error:
         raise DataError(f"threshold {choice.text}: {error}.") from error
     _warn(scored, good, defective, image, method)
-    pixel = _pixel_threshold(scored, spec)
+    pixel = _pixel_threshold(scored, spec, records, earlier)
     random = np.random.default_rng(seed)
     return Calibration(
         Normalization(
@@ -98,6 +115,7 @@ def calibrate(
             probabilities=_PROBABILITIES,
             scores=tuple(float(value) for value in np.quantile(good, _PROBABILITIES)),
         ),
+        records,
     )
 
 
@@ -157,18 +175,26 @@ def far_above(scores: NDArray[np.floating]) -> list[int]:
     return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
 
 
-def _pixel_threshold(scored: Sequence[Scored], spec: InputSpec) -> float:
+def _pixel_threshold(
+    scored: Sequence[Scored],
+    spec: InputSpec,
+    records: CalibrationRecords,
+    earlier: EarlierCalibration | None,
+) -> float:
     pixels = PixelTally()
     for item in scored:
         add_pixels(pixels, item, spec)
     threshold = pixels.f1_adaptive()
     if threshold is not None:
         return threshold
-    # Without masks only good maps are known; at the resolution in which regions are found.
-    good = [item.anomaly_map for item in scored if not item.sample.is_defective]
-    return quantile(
-        np.array([enlarge(m, *region_resolution(m, spec)).max() for m in good], np.float32)
-    )
+    if earlier is not None and earlier.pixel != _of_good_maps(earlier.records):
+        return earlier.pixel  # it rests on masks, which say more than good maps
+    return _of_good_maps(records)
+
+
+def _of_good_maps(records: CalibrationRecords) -> float:
+    """Without masks only good maps are known; at the resolution in which regions are found."""
+    return quantile(records.region_peaks[~records.defective])
 
 
 def _extent(values: NDArray[np.float32], threshold: float, defective_count: int) -> Extent:

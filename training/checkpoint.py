@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from edge.files import write_whole
 from edge.manifest import InputSpec, Normalization, ScoreStatistics, Threshold, Training
+from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, make_settings
@@ -63,7 +64,7 @@ class ValidationPictures:
     """Prepared validation pictures that travel with the model, so that export can prove itself.
 
     Attributes:
-        pictures: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 64.
+        pictures: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
         defective: ``(N,) bool``.
     """
 
@@ -78,12 +79,14 @@ class Checkpoint:
     Attributes:
         calibration: ``(N, H, W, 3) uint8`` prepared good pictures of the fit, N at most 64, for
             quantization; None in checkpoints of earlier versions.
+        records: the images that the thresholds rest on; None in checkpoints of earlier versions.
     """
 
     model: AnomalyModel
     description: Description
     validation: ValidationPictures
     calibration: NDArray[np.uint8] | None = None
+    records: CalibrationRecords | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -97,6 +100,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
     if checkpoint.calibration is not None:
         tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
+    if checkpoint.records is not None:
+        tensors |= checkpoint.records.tensors()
     document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
     write_whole(path, save(tensors, {"checkpoint": document.model_dump_json()}))
 
@@ -126,6 +131,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     description = document.description
     validation = ValidationPictures(tensors.pop(_PICTURES).numpy(), tensors.pop(_DEFECTIVE).numpy())
     calibration = tensors.pop(_CALIBRATION).numpy() if _CALIBRATION in tensors else None
+    records = pop_records(tensors)
     picture = (description.input.height, description.input.width)
     try:
         settings = make_settings(description.algorithm, dict(description.settings))
@@ -135,7 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         adopt_tensors(model, tensors)
     except (SettingError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return Checkpoint(model, description, validation, calibration)
+    return Checkpoint(model, description, validation, calibration, records)
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:

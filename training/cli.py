@@ -155,7 +155,19 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
 
 def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     calibrate.add_argument("checkpoint", type=Path)
-    calibrate.add_argument("--data", type=Path, required=True, help="folder of new pictures")
+    calibrate.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="folder of new pictures, which are added to those of the calibration before; may be "
+        "given again",
+    )
+    calibrate.add_argument(
+        "--replace",
+        action="store_true",
+        help="calibrate on these pictures alone, and forget those of the calibration before",
+    )
     _add_data_options(calibrate)
     calibrate.add_argument(
         "--threshold", metavar="METHOD", default="auto", help=f"{_THRESHOLDS} (default auto)"

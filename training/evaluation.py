@@ -18,6 +18,7 @@ from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.prediction import Fill, RawPredictions
 from edge.manifest import InputSpec
+from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample
 from training.figures import Scored, split_metrics
@@ -69,7 +70,7 @@ def score_samples(
         prepare_sample(sample, pixels, spec)
         predicted = predict_frame(predictor, pixels, spec)
         frame = (pixels.shape[0], pixels.shape[1])
-        return Scored(sample, frame, *predicted.prediction, predicted.worst)
+        return Scored(sample, frame, *predicted.prediction, predicted.worst, image_hash(sample))
 
     return list(side_by_side(score, samples, spec, purpose))
 

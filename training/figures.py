@@ -41,6 +41,7 @@ class Scored:
     Attributes:
         frame: height and width of its picture, which its mask must share.
         worst: tile that gave the score; 0 for a picture that is inspected whole.
+        content: SHA-256 of the image, to know it again by; zeros where nobody asks.
     """
 
     sample: Sample
@@ -48,6 +49,7 @@ class Scored:
     score: float
     anomaly_map: NDArray[np.float32]
     worst: int = 0
+    content: bytes = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.calibration import calibrate
+from edge.manifest import SplitMetrics
+from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
 from training.data.samples import Sample
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
-from training.making import find_device, fit_checkpoint, validation_pictures
+from training.making import find_device, fit_checkpoint, joined_pictures, validation_pictures
+from training.metrics import auroc, f1_max, f1_reject_all
 from training.threshold_choice import ThresholdChoice
 from training.trained_fitting import OnEpoch
 
@@ -33,26 +35,6 @@ def fitted(
     return _noted(checkpoint, {"threshold": threshold, **data_notes(config.data)}, config)
 
 
-def recalibrated(
-    checkpoint: Checkpoint,
-    samples: Sequence[Sample],
-    choice: ThresholdChoice,
-    device: str,
-    name: str,
-    seed: int,
-) -> Checkpoint:
-    """Return the same model with thresholds, ranges and statistics from other pictures.
-
-    Args:
-        name: of the data set that the samples come from.
-
-    Raises:
-        DataError: a picture cannot be used, or they cannot show what the threshold asks for.
-        CalibrationError: a score is not finite.
-    """
-    return calibrated_on(checkpoint, scores(checkpoint, samples, device), choice, name, seed)
-
-
 def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> list[Scored]:
     """Score samples to calibrate on.
 
@@ -72,17 +54,41 @@ def calibrated_on(
     choice: ThresholdChoice,
     name: str,
     seed: int,
+    adding: bool = True,
 ) -> Checkpoint:
-    """Return the same model, calibrated on scores."""
+    """Return the same model, calibrated on scores.
+
+    Args:
+        name: of the data set that the scored images come from.
+        adding: the images that it was calibrated on before count, too.
+
+    Raises:
+        DataError: the images cannot show what the threshold asks for.
+        CalibrationError: a score is not finite.
+    """
     description = checkpoint.description
     spec = description.input
-    calibration = calibrate(scored, spec, seed, choice)
-    defective = sum(item.sample.is_defective for item in scored)
+    earlier = None
+    if adding and checkpoint.records is not None:
+        earlier = EarlierCalibration(checkpoint.records, description.threshold.pixel)
+    calibration = calibrate(scored, spec, seed, choice, earlier)
+    records = calibration.records
+    defective = int(records.defective.sum())
+    metrics = split_metrics(scored, spec)
+    if len(records) > len(scored):
+        # Of images that were added to others only the scores of all are known.
+        metrics = SplitMetrics(
+            good_count=len(records) - defective,
+            defective_count=defective,
+            image_auroc=auroc(records.scores, records.defective),
+            image_f1_max=f1_max(records.scores, records.defective),
+            f1_reject_all=f1_reject_all(records.defective) if defective else None,
+        )
     training = description.training.model_copy(
         update={
-            "validation_good_count": len(scored) - defective,
+            "validation_good_count": len(records) - defective,
             "validation_defective_count": defective,
-            "metrics": {**description.training.metrics, "validation": split_metrics(scored, spec)},
+            "metrics": {**description.training.metrics, "validation": metrics},
             "hyperparameters": {
                 **description.training.hyperparameters,
                 "threshold": choice.text,
@@ -99,7 +105,9 @@ def calibrated_on(
         }
     )
     validation = validation_pictures(scored, spec)
-    return replace(checkpoint, description=updated, validation=validation)
+    if earlier is not None:
+        validation = joined_pictures(checkpoint.validation, validation, spec)
+    return replace(checkpoint, description=updated, validation=validation, records=records)
 
 
 def data_notes(data: DataSettings) -> dict[str, str | int | bool]:

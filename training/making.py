@@ -31,8 +31,10 @@ from training.training_pictures import TrainingPictures
 
 _Item = TypeVar("_Item")
 
-# Pictures of each kind that travel with a checkpoint: at most so many, and fewer large ones.
-_KEPT = 64
+# Pictures that travel with a checkpoint: at most so many, and fewer large ones. Quantization takes
+# its ranges from the good ones of the fit and is judged by the validation pictures.
+_KEPT_TO_QUANTIZE = 64
+_KEPT_TO_JUDGE = 256
 _FEWEST_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
 
@@ -110,6 +112,7 @@ def fit_checkpoint(
         description,
         validation_pictures(scored, spec),
         calibration_pictures(splits.fit, spec),
+        calibration.records,
     )
 
 
@@ -142,14 +145,14 @@ def _train(
 
 
 def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> ValidationPictures:
-    """Prepare up to 64 validation pictures, half of them defective, for the export gate.
+    """Prepare up to 256 validation pictures, half of them defective, for the export gate.
 
     Of a tiled picture the tile that gave its score is enough: the gate compares scores.
     """
-    most = _most_kept(spec)
+    most = _most_kept(spec, _KEPT_TO_JUDGE)
     defective = [item for item in scored if item.sample.is_defective]
     good = [item for item in scored if not item.sample.is_defective]
-    few = min(len(defective), most // 2)
+    few = min(len(defective), max(most // 2, most - len(good)))
     kept = _spread(good, most - few) + _spread(defective, few)
     pictures = [
         prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
@@ -159,19 +162,35 @@ def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> Validation
     )
 
 
+def joined_pictures(
+    earlier: ValidationPictures, newer: ValidationPictures, spec: InputSpec
+) -> ValidationPictures:
+    """Return the newer pictures and, as far as there is room, the earlier ones beside them."""
+    known = {picture.tobytes() for picture in newer.pictures}
+    room = max(_most_kept(spec, _KEPT_TO_JUDGE) - len(newer.pictures), 0)
+    rows = [n for n, picture in enumerate(earlier.pictures) if picture.tobytes() not in known]
+    rows = _spread(rows, room)
+    return ValidationPictures(
+        np.concatenate([newer.pictures, earlier.pictures[rows]]),
+        np.concatenate([newer.defective, earlier.defective[rows]]),
+    )
+
+
 def calibration_pictures(fit: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
     """Prepare up to 64 good pictures of the fit, which quantization takes its ranges from.
 
     Of a tiled picture one tile, another place in each.
     """
-    kept = _spread([sample for sample in fit if sample.view is None], _most_kept(spec))
+    kept = _spread(
+        [sample for sample in fit if sample.view is None], _most_kept(spec, _KEPT_TO_QUANTIZE)
+    )
     prepared = (prepare_sample(sample, read_sample(sample), spec) for sample in kept)
     return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
 
 
-def _most_kept(spec: InputSpec) -> int:
+def _most_kept(spec: InputSpec, most: int) -> int:
     room = _KEPT_BYTES // (3 * spec.height * spec.width)
-    return min(_KEPT, max(_FEWEST_KEPT, room))
+    return min(most, max(_FEWEST_KEPT, room))
 
 
 def _spread(items: list[_Item], count: int) -> list[_Item]:

@@ -14,7 +14,8 @@ from edge.inspection.prediction import RawPrediction
 from edge.inspection.self_test import self_test
 from edge.manifest import load_bundle
 from export import bundle as bundles
-from export.bundle import Request, export_bundle
+from export.accuracy import AccuracyBudget
+from export.bundle import Request, export_bundle, summary
 from export.calibration_pictures import usable_pictures, with_patches
 from export.cli import main
 from export.engines import onnx_engine, openvino_engine
@@ -98,14 +99,68 @@ def test_the_onnx_file_gives_the_numbers_of_the_fp32_bundle_and_names_no_place(
     assert str(Path.cwd()).encode() not in onnx.read_bytes()
 
 
-def test_int8_over_budget_is_refused_with_the_layers_to_blame_and_writes_nothing(
+def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(checkpoint), "-o", str(tmp_path / "a.xml"), "--max-verdict-flips", "-1"]
-    assert main(arguments) == REFUSED
+    output = ["-o", str(tmp_path / "a.xml"), "--no-fallback", "--max-verdict-flips", "-1"]
+    assert main([str(checkpoint), *output]) == REFUSED
     error = capsys.readouterr().err
-    assert "To blame are foremost the layers extractor.body." in error
-    assert "ways were tried" in error
+    assert "INT8 would change what this model decides" in error
+    assert "--judge-on" in error
+    assert "extractor." not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "a.xml"
+    # The rounding of eight bits shifts the scores of good images by more, that of sixteen by less.
+    budget = AccuracyBudget(1.0, 1.0, good_shift=0.003, map_correlation=-1.0)
+    request = Request(precision=Precision.INT8, accuracy=budget, report=True)
+    loaded = load_checkpoint(checkpoint)
+    told = summary(export_bundle(loaded, output, request), output)
+    precision = load_bundle(output).manifest.precision
+    assert (precision.weights, precision.requested) == ("fp16", "int8")
+    assert "good scores shifted by" in (precision.refused or "")
+    assert "int8 was asked for and refused: good scores shifted by" in told
+    assert "INT8 was refused; the bundle is made in FP16" in caplog.text
+    assert "extractor." not in told + caplog.text
+    report = output.with_suffix(".report.md").read_text()
+    assert "int8 was refused" in report
+    assert "To blame are foremost the layers extractor.body." in report
+
+
+def test_images_that_int8_is_calibrated_with_do_not_judge_it(
+    checkpoint: Path, tmp_path: Path, data: Path
+) -> None:
+    """Four good test images of other names are quantized with; the checkpoint judges by eight."""
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    for number, path in enumerate(sorted((data / "test" / "good").iterdir())):
+        (folder / f"copy_{number}.png").write_bytes(path.read_bytes())
+    for number, path in enumerate(sorted((data / "train" / "good").iterdir())):
+        (folder / f"more_{number}.png").write_bytes(path.read_bytes())
+    output = tmp_path / "a.xml"
+    arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder), *LENIENT]
+    assert main(arguments) == 0
+    assert load_bundle(output).manifest.precision.gate.pictures == 4
+
+
+def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    loaded = load_checkpoint(checkpoint)
+    threshold = loaded.description.threshold.model_copy(update={"image": -1.0})
+    strict = loaded.description.model_copy(update={"threshold": threshold})
+    with pytest.raises(CalibrationUnusable, match="the threshold -1 rejects 4 of 4") as refused:
+        export_bundle(
+            replace(loaded, description=strict),
+            tmp_path / "a.xml",
+            Request(precision=Precision.INT8),
+        )
+    assert "the images are not to blame" in str(refused.value)
+    assert "look defective" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 

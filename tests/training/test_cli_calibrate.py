@@ -1,5 +1,6 @@
 """train-station calibrate: a threshold from new pictures, without a fit."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import torch
 from edge.manifest import ThresholdMethod
 from tests.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main
 
 USAGE = 78
@@ -33,7 +34,7 @@ def test_the_new_checkpoint_has_the_new_threshold_and_the_same_network(
 ) -> None:
     before = checkpoint.read_bytes()
     output = tmp_path / "new.safetensors"
-    assert calibrate(checkpoint, new, output) == 0
+    assert calibrate(checkpoint, new, output, "--replace") == 0
 
     old, changed = load_checkpoint(checkpoint), load_checkpoint(output)
     assert checkpoint.read_bytes() == before
@@ -49,6 +50,57 @@ def test_the_new_checkpoint_has_the_new_threshold_and_the_same_network(
     assert changed.validation.defective.sum() == 6
     told = f"{old.description.threshold.image:.4f} → {threshold.image:.4f} (auto: f1_adaptive"
     assert told in capsys.readouterr().out
+
+
+def test_marked_pictures_are_added_to_what_the_calibration_rests_on(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two folders of marked parts, one picture in both, beside those of the fit's calibration."""
+    before = load_checkpoint(checkpoint)
+    assert before.records is not None
+    first = write_folder(tmp_path / "monday", good=1, defective=2)
+    second = write_folder(tmp_path / "tuesday", good=0, defective=3)
+    write(second / "good" / "marked.png", good_picture(3001))
+    output = tmp_path / "new.safetensors"
+    assert calibrate(checkpoint, first, output, "--data", str(second)) == 0
+
+    changed = load_checkpoint(output)
+    assert changed.records is not None
+    threshold = changed.description.threshold
+    good = before.description.threshold.good_count + 2
+    assert (threshold.good_count, threshold.defective_count) == (good, 3)
+    assert len(changed.records) == good + 3
+    assert len(changed.validation.pictures) == good + 3
+    told = capsys.readouterr().out
+    assert f"{good} good and 3 defective pictures, 5 of them new from monday and tuesday" in told
+    for when, value in (("before", before.description.threshold.image), ("now", threshold.image)):
+        rejected, missed = changed.records.wrong_at(value)
+        assert f"  {when:<6} rejects {rejected} of {good}, " in told
+        assert f"misses {missed} of 3, " in told
+
+    # Once more the same pictures, under other names: nothing is counted twice.
+    again = tmp_path / "again.safetensors"
+    copied = write_folder(tmp_path / "copy", good=1, defective=3)
+    assert calibrate(output, copied, again) == 0
+    assert load_checkpoint(again).description.threshold.image == threshold.image
+
+
+def test_missed_defects_alone_can_be_added(tmp_path: Path, checkpoint: Path) -> None:
+    missed = write_folder(tmp_path / "missed", good=0, defective=2)
+    output = tmp_path / "new.safetensors"
+    assert calibrate(checkpoint, missed, output) == 0
+    assert load_checkpoint(output).description.threshold.defective_count == 2
+    assert calibrate(checkpoint, missed, output, "--replace") == USAGE
+
+
+def test_a_checkpoint_of_an_earlier_version_says_what_its_new_threshold_rests_on(
+    tmp_path: Path, checkpoint: Path, new: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older, output = tmp_path / "older.safetensors", tmp_path / "new.safetensors"
+    save_checkpoint(older, replace(load_checkpoint(checkpoint), records=None))
+    assert calibrate(older, new, output) == 0
+    assert "rests on the pictures given here alone" in caplog.text
+    assert load_checkpoint(output).description.threshold.good_count == 12
 
 
 @pytest.mark.parametrize(
@@ -125,11 +177,11 @@ def test_recall_without_defects_says_so_and_synthetic_ones_help(
 ) -> None:
     root = write_folder(tmp_path / "parts", good=10, defective=0)
     output = tmp_path / "new.safetensors"
-    recall = ["--threshold", "recall=0.9"]
+    recall = ["--threshold", "recall=0.9", "--replace"]
     assert calibrate(checkpoint, root, output, *recall) == USAGE
     assert "no scores of defective pictures" in capsys.readouterr().err
     assert calibrate(checkpoint, root, output, *recall, "--synthetic-defects", "9") == 0
-    assert "pictures of parts (synthetic defects))" in capsys.readouterr().out
+    assert "from parts (synthetic defects))" in capsys.readouterr().out
 
 
 def test_a_fit_with_a_chosen_threshold_has_it(

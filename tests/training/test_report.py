@@ -1,6 +1,7 @@
 """The report: complete, honest about its limits, one file without anything from elsewhere."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,6 +101,36 @@ def test_the_page_holds_what_an_engineer_signs(page: str, loaded: Checkpoint) ->
     assert page.count("<svg") == 2
 
 
+def test_shares_are_percent_everywhere_and_a_layman_is_told_what_to_do(
+    loaded: Checkpoint, data: Path
+) -> None:
+    threshold = loaded.description.threshold.model_copy(update={"image": 1e6})
+    blind = loaded.description.model_copy(update={"threshold": threshold})
+    missing = judged(replace(loaded, description=blind), data)
+    text = re.sub(r"<[^>]+>", " ", report_page(SUBJECT, blind, missing))
+    assert "4 of 4 (100.0%)" in text
+    assert "51.0% to 100.0% (Wilson)" in text
+    assert "misses nearly every defect: look at the missed ones below" in text
+    assert not re.search(r"0\.\d+ to \d\.\d+ \(Wilson\)", text)
+
+    threshold = threshold.model_copy(update={"image": -1.0})
+    strict = loaded.description.model_copy(update={"threshold": threshold})
+    rejecting = judged(replace(loaded, description=strict), data)
+    text = report_page(SUBJECT, strict, rejecting)
+    assert "rejects nearly every good part: try" in text
+
+
+def test_a_missed_part_is_shown_once_and_every_image_can_be_enlarged(
+    loaded: Checkpoint, data: Path
+) -> None:
+    threshold = loaded.description.threshold.model_copy(update={"image": 1e6})
+    blind = loaded.description.model_copy(update={"threshold": threshold})
+    page = report_page(SUBJECT, blind, judged(replace(loaded, description=blind), data))
+    for number in range(4):
+        assert page.count(f'<span class="caption">spot/{number:03d}.png') == 1
+    assert page.count("<img ") == page.count('<details class="card"><summary><img ')
+
+
 def test_a_report_on_few_pictures_says_so(page: str) -> None:
     assert "Only 4 defective pictures." in page
 
@@ -113,7 +144,7 @@ def test_synthetic_defects_are_marked_wherever_they_are_shown(
     assert "<b>Synthetic defects.</b> 6 of the pictures" in page
     assert "synthetic defects (6)" in page
     assert "synthetic defects found" in page
-    cards = re.findall(r"<figcaption>[^<]*~synthetic.*?</figcaption>", page)
+    cards = re.findall(r'<span class="caption">[^<]*~synthetic.*?</span>', page)
     assert cards
     assert all('<b class="synthetic">synthetic</b>' in card for card in cards)
     assert "synthetic-scratch</th>" in page
@@ -125,7 +156,7 @@ def test_without_defects_the_report_says_what_is_not_known(
     found = judged(loaded, write_folder(tmp_path / "parts", good=20, defective=0))
     page = report_page(SUBJECT, loaded.description, found)
     assert "No defective pictures." in page
-    assert "ROC" not in page
+    assert "ROC: what" not in page
     assert page.count("<svg") == 1
 
 

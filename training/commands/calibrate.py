@@ -1,21 +1,27 @@
 """``train-station calibrate``: thresholds from new pictures, without fitting again."""
 
 import argparse
+import logging
 
 import numpy as np
 
 from edge.files import check_writable, write_whole
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.calibration_records import CalibrationRecords
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import data_settings
 from training.commands.reporting import save_page
+from training.data.content import image_hash
 from training.data.opening import FittedOn, ValidateOn, open_new
 from training.data.samples import fingerprint
 from training.evaluation import TorchPredictor
 from training.fitted import calibrated_on, scores
 from training.making import find_device
+from training.metrics import share_text
 from training.report.charts import score_histogram
 from training.report.evidence import gather
 from training.threshold_choice import parse_threshold
+
+log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,14 +38,30 @@ def run(arguments: argparse.Namespace) -> int:
         before.seed,
         int(notes.get("synthetic_defects", 0)),
     )
-    name, samples = open_new(
-        data_settings(arguments, notes),
-        fitted_on,
-        ValidateOn(arguments.validate_on),
-        arguments.all_pictures,
-    )
+    opened = [
+        open_new(
+            data_settings(arguments, notes, folder),
+            fitted_on,
+            ValidateOn(arguments.validate_on),
+            arguments.all_pictures,
+            needs_good=arguments.replace or checkpoint.records is None,
+        )
+        for folder in dict.fromkeys(arguments.data)
+    ]
+    name = " and ".join(name for name, _ in opened)
+    # An image that is in several folders counts once, as it is sorted in the last one.
+    samples = tuple({image_hash(s): s for _, part in opened for s in part}.values())
+    if checkpoint.records is None and not arguments.replace:
+        log.warning(
+            "%s was made by an earlier version and does not carry what its threshold rests on; the "
+            "new one rests on the pictures given here alone. Give the earlier ones, too, with "
+            "another --data.",
+            arguments.checkpoint,
+        )
     scored = scores(checkpoint, samples, arguments.device)
-    changed = calibrated_on(checkpoint, scored, choice, name, before.seed)
+    changed = calibrated_on(
+        checkpoint, scored, choice, name, before.seed, adding=not arguments.replace
+    )
     changed.description.training.hyperparameters["calibration_fingerprint"] = fingerprint(samples)
     changed.description.training.hyperparameters["calibrated_on_test"] = (
         arguments.validate_on == ValidateOn.TEST
@@ -61,6 +83,27 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.output}: threshold {before.threshold.image:.4f} → {threshold.image:.4f} "
         f"({choice.text}: {threshold.method.value}, {threshold.good_count} good and "
-        f"{threshold.defective_count} defective pictures of {name})"
+        f"{threshold.defective_count} defective pictures{_origin(checkpoint, changed, name)})"
     )
+    for when, value in (("before", before.threshold.image), ("now", threshold.image)):
+        print(_wrong(when, value, changed.records))
     return 0
+
+
+def _origin(before: Checkpoint, after: Checkpoint, name: str) -> str:
+    """Tell where the images of a calibration come from, where that is one place."""
+    if before.records is None or after.records is None:
+        return f" of {name}"
+    known = {row.tobytes() for row in before.records.hashes}
+    kept = sum(row.tobytes() in known for row in after.records.hashes)
+    return f", {len(after.records) - kept} of them new from {name}"
+
+
+def _wrong(when: str, threshold: float, records: CalibrationRecords | None) -> str:
+    """Return how many of its images a calibration would reject and miss."""
+    assert records is not None
+    rejected, missed = records.wrong_at(threshold)
+    defective = int(records.defective.sum())
+    good = len(records) - defective
+    line = f"  {when:<6} rejects {share_text(rejected, good)} good"
+    return f"{line}, misses {share_text(missed, defective)} defective" if defective else line

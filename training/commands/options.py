@@ -42,11 +42,12 @@ def data_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value or None for name, value in given.items()}
 
 
-def data_settings(arguments: argparse.Namespace, known: dict[str, Any]) -> DataSettings:
+def data_settings(arguments: argparse.Namespace, known: dict[str, Any], path: Path) -> DataSettings:
     """Return the data of a verb that takes a checkpoint.
 
     Args:
         known: notes of the fit; layout and category hold on for the same folder.
+        path: of the folder.
 
     Raises:
         SettingError: an option out of range.
@@ -54,7 +55,7 @@ def data_settings(arguments: argparse.Namespace, known: dict[str, Any]) -> DataS
     given = {name: value for name, value in data_options(arguments).items() if value is not None}
     layout = {name: known[name] for name in ("layout", "category") if name in known}
     try:
-        return DataSettings.model_validate({**layout, **given, "path": Path(arguments.data)})
+        return DataSettings.model_validate({**layout, **given, "path": path})
     except ValueError as error:
         raise SettingError(f"--data: {error}") from error
 

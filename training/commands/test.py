@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(output)
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
-    settings = data_settings(arguments, description.training.hyperparameters)
+    settings = data_settings(arguments, description.training.hyperparameters, arguments.data)
     splits = open_test(settings, description.seed)
     predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
     evidence = gather(checkpoint, predictor, splits.test, "the test pictures", "test")

@@ -26,19 +26,19 @@ class Folder:
         """Read the file lists.
 
         Raises:
-            DataError: no such folder, or no good pictures in it.
+            DataError: no such folder, or no pictures in it.
         """
         if not root.is_dir():
             raise DataError(f"{root}: not a folder. Check --data.")
         self.name = root.resolve().name
         directory = root / GOOD if (root / GOOD).is_dir() else root
         self.good = [Sample(path, GOOD) for path in pictures_in(directory)]
-        if not self.good:
+        self.defective = _defective(root)
+        if not self.good and not self.defective:
             raise DataError(
                 f"{directory}: no pictures. Put pictures of good parts there "
                 "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
             )
-        self.defective = _defective(root)
         used = {sample.mask for sample in self.defective}
         folders = [root / _MASKS, *subfolders(root / _MASKS)]
         self.stray_masks = [p for f in folders for p in pictures_in(f) if p not in used]

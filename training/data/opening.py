@@ -123,7 +123,11 @@ def open_test(source: Path | DataSettings, seed: int = 0) -> Splits:
 
 
 def open_new(
-    source: Path | DataSettings, fitted: FittedOn, validate_on: ValidateOn, everything: bool = False
+    source: Path | DataSettings,
+    fitted: FittedOn,
+    validate_on: ValidateOn,
+    everything: bool = False,
+    needs_good: bool = True,
 ) -> tuple[str, tuple[Sample, ...]]:
     """Open pictures to calibrate a fitted model on.
 
@@ -132,6 +136,7 @@ def open_new(
 
     Args:
         everything: use another set's pictures whole although it has the name of the fit's.
+        needs_good: a good picture has to be among them; False where they are added to others.
 
     Returns:
         The set's name and the pictures.
@@ -155,7 +160,7 @@ def open_new(
             )
         else:
             pictures = _readable(data.new_pictures(), settings)
-    if all(sample.is_defective for sample in pictures):
+    if not pictures or (needs_good and all(sample.is_defective for sample in pictures)):
         raise DataError(
             f"{settings.path}: no good pictures to calibrate on; at least one is needed, 20 or "
             "more are usual."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,78 @@ def share_interval(hits: int, count: int) -> Interval | None:
     half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     half /= 1 + _Z**2 / count
     return Interval(max(0.0, middle - half), min(1.0, middle + half), "Wilson")
+
+
+def exact_interval(hits: int, count: int, confidence: float = 0.95) -> Interval:
+    """Return Clopper and Pearson's interval of a share, which errs on the safe side always.
+
+    Args:
+        count: at least 1.
+    """
+    tail = (1.0 - confidence) / 2.0
+
+    def not_too_low(share: float) -> bool:
+        return binomial_tail(hits, count, share) >= tail
+
+    def not_too_high(share: float) -> bool:
+        return binomial_tail(count - hits, count, 1.0 - share) >= tail
+
+    share = hits / count
+    low = _edge(share, 0.0, not_too_low) if hits else 0.0
+    high = _edge(share, 1.0, not_too_high) if hits < count else 1.0
+    return Interval(low, high, "Clopper-Pearson")
+
+
+def share_text(hits: int, count: int) -> str:
+    """Return a share in percent with its exact 95 % interval, behind the count it is of."""
+    if count == 0:
+        return "0 of 0"
+    interval = exact_interval(hits, count)
+    return (
+        f"{hits} of {count}, {hits / count:.1%} (95 %: {interval.low:.1%} to {interval.high:.1%})"
+    )
+
+
+def binomial_tail(hits: int, count: int, share: float) -> float:
+    """Return the probability of at least so many hits, each with the probability ``share``."""
+    if hits <= 0:
+        return 1.0
+    if share <= 0.0 or share >= 1.0:
+        return float(share >= 1.0)
+    terms = (
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        + k * math.log(share)
+        + (count - k) * math.log1p(-share)
+        for k in range(hits, count + 1)
+    )
+    return min(1.0, math.fsum(math.exp(term) for term in terms))
+
+
+def auroc_drop_bound(
+    before: Scores, after: Scores, labels: Labels, error_rate: float
+) -> float | None:
+    """Return the one-sided lower bound of what the AUROC loses; None if a class is missing.
+
+    Args:
+        before, after: ``(N,)`` scores of the same images.
+        error_rate: how often the bound lies above the loss of many more such images.
+
+    Source: DeLong et al., Biometrics 44, 1988: the variance of a difference of paired areas.
+    """
+    if not labels.any() or labels.all():
+        return None
+    defective = _placed(before, labels) - _placed(after, labels)
+    good = _placed(-before, ~labels) - _placed(-after, ~labels)
+    variance = _variance_of_mean(defective) + _variance_of_mean(good)
+    quantile = NormalDist().inv_cdf(1.0 - error_rate)
+    return float(defective.mean()) - quantile * math.sqrt(variance)
+
+
+def _placed(scores: Scores, labels: Labels) -> NDArray[np.float64]:
+    """Return for each labelled score the share of the others that lie below it."""
+    return _below(np.sort(scores[~labels]), scores[labels]) / int((~labels).sum())
 
 
 def _delong_variance(scores: Scores, labels: Labels) -> float:

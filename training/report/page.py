@@ -24,6 +24,10 @@ from training.report.style import STYLE
 _FEW = 10
 _MOST_ERRORS = 20
 
+# Of good parts: more are a nuisance on most lines.
+_MANY_REJECTED = 0.03
+_CALIBRATE = "MODEL --data FOLDER -o NEW"
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -143,7 +147,7 @@ def _summary(description: Description, evidence: Evidence) -> str:
         tiles.append(_tile(f"{image.auroc:.4f}", "image AUROC", False))
     if pixels:
         tiles.append(_tile(f"{pixels.aupro:.4f}", "AUPRO", False))
-    rows: list[tuple[str, str, Interval | None]] = [
+    shares = [
         (f"{what.capitalize()} missed", _share(verdicts.missed, defective), verdicts.miss_interval),
         (
             "Good parts rejected",
@@ -151,19 +155,23 @@ def _summary(description: Description, evidence: Evidence) -> str:
             verdicts.false_reject_interval,
         ),
     ]
+    rows: list[tuple[str, str, Interval | None]] = []
     if image:
         intervals = image.intervals
+        recall = image.recall_at_false_rejects
+        shares.append(
+            (
+                f"{what.capitalize()} found where 1 % of good parts are rejected",
+                "–" if recall is None else f"{recall:.1%}",
+                intervals.get("recall_at_false_rejects"),
+            )
+        )
         rows += [
             ("Image AUROC", _number(image.auroc), intervals.get("auroc")),
             (
                 "Image AUPR (average precision)",
                 _number(image.average_precision),
                 intervals.get("average_precision"),
-            ),
-            (
-                "Recall at 1 % false rejects",
-                _number(image.recall_at_false_rejects),
-                intervals.get("recall_at_false_rejects"),
             ),
             (
                 f"F1 at the threshold{_beside(image.f1_reject_all)}",
@@ -188,11 +196,56 @@ def _summary(description: Description, evidence: Evidence) -> str:
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td><td>{_between(interval)}</td></tr>"
         for name, value, interval in rows
     )
+    body = (
+        "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td>"
+            f"<td>{_percent_between(interval)}</td></tr>"
+            for name, value, interval in shares
+        )
+        + body
+    )
+    advice = "".join(f"<li>{escape(line)}</li>" for line in _advice(description, evidence))
+    advised = f'<h3>What to do</h3><ul class="advice">{advice}</ul>' if advice else ""
     return (
         f'<section><h2>Result</h2><div class="tiles">{"".join(tiles)}</div>'
         '<table class="figures"><thead><tr><th>Figure</th><th>Value</th>'
-        f"<th>95 % interval (method)</th></tr></thead><tbody>{body}</tbody></table></section>"
+        f"<th>95 % interval (method)</th></tr></thead><tbody>{body}</tbody></table>"
+        f"{advised}</section>"
     )
+
+
+def _advice(description: Description, evidence: Evidence) -> list[str]:
+    """Return what a reader can do about the verdicts, in plain words."""
+    tally = evidence.tally
+    verdicts = tally.verdicts(description.threshold.image)
+    good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
+    lines = []
+    if good and verdicts.false_rejects / good > _MANY_REJECTED:
+        lines.append(
+            f"The model rejects {_one_in(verdicts.false_rejects, good, 'good part')}: try more "
+            "good images that show what is usual in production (fit again), or allow fewer rejects "
+            f"with train-station calibrate {_CALIBRATE} --threshold false-reject-rate=0.02, which "
+            "may miss more defects."
+        )
+    if defective and verdicts.missed:
+        lines.append(
+            f"The model misses {_one_in(verdicts.missed, defective, 'defect')}: look at the missed "
+            f"ones below. Try train-station calibrate {_CALIBRATE} --threshold recall=0.99 with "
+            "defective images, which rejects more good parts; for small defects a larger "
+            "--image-size or --tile."
+        )
+    if defective < _FEW:
+        lines.append(
+            f"Only {defective} defective images were judged: collect more and run train-station "
+            "test, to know how many defects are found."
+        )
+    return lines
+
+
+def _one_in(part: int, whole: int, what: str) -> str:
+    """Return a share as people say it."""
+    times = round(whole / part)
+    return f"1 {what} in {times}" if times > 1 else f"nearly every {what}"
 
 
 def _threshold(description: Description, evidence: Evidence) -> str:
@@ -243,7 +296,8 @@ def _kinds(evidence: Evidence) -> str:
         body.append(
             f"<tr><th>{escape(kind)}</th><td>{len(rows)}</td>"
             f'<td class="{"bad" if wrong else ""}">{wrong}</td>'
-            f"<td>{_between(share_interval(wrong, len(rows)))}</td>"
+            f"<td>{_share(wrong, len(rows))}; "
+            f"{_percent_between(share_interval(wrong, len(rows)))}</td>"
             f"<td>{min(scores):.2f}</td><td>{max(scores):.2f}</td></tr>"
         )
     return (
@@ -272,7 +326,8 @@ def _pictures(evidence: Evidence) -> str:
         name = kind.removeprefix("kind ")
         parts.append(_shown(f"{name}, the hardest first", gallery.group(kind), ""))
     parts.append(_shown("Good parts, the highest scores first", gallery.group(NEAREST_GOOD), ""))
-    return f'<section class="pictures"><h2>Pictures</h2>{"".join(parts)}</section>'
+    hint = '<p class="note">Click an image to enlarge it. Left the image, right its heat map.</p>'
+    return f'<section class="pictures"><h2>Pictures</h2>{hint}{"".join(parts)}</section>'
 
 
 def _shown(heading: str, pictures: Sequence[Shown], nothing: str) -> str:
@@ -290,9 +345,9 @@ def _card(shown: Shown) -> str:
     score = f"{row.normalized:.2f}" if row.normalized is not None else "–"
     data = base64.b64encode(shown.jpeg).decode("ascii")
     return (
-        f'<figure class="card"><img alt="{escape(name)} and its heat map" '
-        f'src="data:image/jpeg;base64,{data}"><figcaption>{escape(name)}{mark}<br>'
-        f"{escape(row.kind)}, {row.result.value}, score {score}</figcaption></figure>"
+        f'<details class="card"><summary><img alt="{escape(name)} and its heat map" '
+        f'src="data:image/jpeg;base64,{data}"><span class="caption">{escape(name)}{mark}<br>'
+        f"{escape(row.kind)}, {row.result.value}, score {score}</span></summary></details>"
     )
 
 
@@ -411,3 +466,7 @@ def _number(value: float | None) -> str:
 
 def _between(interval: Interval | None) -> str:
     return f"{interval.low:.3f} to {interval.high:.3f} ({interval.method})" if interval else "–"
+
+
+def _percent_between(interval: Interval | None) -> str:
+    return f"{interval.low:.1%} to {interval.high:.1%} ({interval.method})" if interval else "–"

@@ -31,7 +31,11 @@ figure { margin: 18px 0; } figcaption { font-size: 13px; color: #55606e; }
 svg { width: 100%; max-width: 760px; height: auto; display: block; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 14px; }
 .card { margin: 0; border: 1px solid var(--line); } .card img { width: 100%; display: block; }
-.card figcaption { padding: 6px 10px; overflow-wrap: anywhere; }
+.card summary { list-style: none; cursor: zoom-in; }
+.card summary::-webkit-details-marker { display: none; }
+.card[open] { grid-column: 1 / -1; } .card[open] summary { cursor: zoom-out; }
+.caption { display: block; padding: 6px 10px; font-size: 13px; color: #55606e;
+  overflow-wrap: anywhere; }
 .synthetic { background: #c77700; color: #fff; padding: 0 6px; font-size: 11px; }
 .note { font-size: 13px; color: #55606e; overflow-wrap: anywhere; }
 .box { display: inline-block; width: 15px; height: 15px; border: 1.5px solid var(--ink);
@@ -43,7 +47,7 @@ svg { width: 100%; max-width: 760px; height: auto; display: block; }
 @media print {
   body { background: #fff; font-size: 11pt; }
   main { margin: 0; padding: 0; max-width: none; box-shadow: none; }
-  figure, .tile, tr, .release, .notice { break-inside: avoid; }
+  figure, .card, .tile, tr, .release, .notice { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
