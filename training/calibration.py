@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Calibration:
     normalization: Normalization
     threshold: Threshold
     statistics: ScoreStatistics
-    records: CalibrationRecords
+    records: CalibrationRecords = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
