@@ -79,7 +79,7 @@ def parity(
     first_validation = len(pictures) - len(validation.pictures)
     found = {name: _one_by_one(engine, pictures) for name, engine in others.items()}
     for name, engine in others.items():
-        _agreement(expected, found[name], spread).demand(name, "", budget)
+        _agreement(expected, found[name], spread).demand(name, budget)
         _demand_invariance(name, engine, pictures, found[name], spread, budget)
     measured = _agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
@@ -125,11 +125,29 @@ def _demand_invariance(
     spread: float,
     budget: Budget,
 ) -> None:
+    for fault in dependences(engine, pictures, found, spread, budget):
+        raise _failed(name, fault)
+
+
+def dependences(
+    engine: Engine,
+    pictures: Pictures,
+    found: Sequence[RawPrediction],
+    spread: float,
+    budget: Budget,
+) -> list[str]:
+    """Return a sentence for each figure that depends on the batch or on earlier calls.
+
+    Args:
+        found: the predictions of the pictures, each run on its own.
+    """
     few = pictures[:_INVARIANCE]
     expected = found[: len(few)]
-    _agreement(expected, engine(few), spread).demand(name, " in a batch", budget)
     again = _one_by_one(engine, few[::-1])[::-1]
-    _agreement(expected, again, spread).demand(name, " after other calls", budget)
+    return [
+        *_agreement(expected, engine(few), spread).faults(" in a batch", budget),
+        *_agreement(expected, again, spread).faults(" after other calls", budget),
+    ]
 
 
 def probe_pictures(spec: InputSpec) -> Pictures:
@@ -171,29 +189,37 @@ class _Agreement:
     map_correlation: float
     map_difference: float
 
-    def demand(self, engine: str, circumstance: str, budget: Budget) -> None:
-        """Raise GateFailed for the first figure over budget; NaN is always over it."""
-        for holds, check, value, limit in (
-            (
-                self.score_difference <= budget.score_difference,
-                "largest score difference",
-                self.score_difference,
-                budget.score_difference,
-            ),
-            (
-                self.map_correlation >= budget.map_correlation,
-                "smallest map correlation",
-                self.map_correlation,
-                budget.map_correlation,
-            ),
-            (
-                self.map_difference <= budget.map_difference,
-                "largest map difference",
-                self.map_difference,
-                budget.map_difference,
-            ),
-        ):
-            _demand(holds, engine, check + circumstance, value, limit)
+    def demand(self, engine: str, budget: Budget) -> None:
+        """Raise GateFailed for the first figure over budget."""
+        for fault in self.faults("", budget):
+            raise _failed(engine, fault)
+
+    def faults(self, circumstance: str, budget: Budget) -> list[str]:
+        """Return a sentence for each figure over budget; NaN is always over it."""
+        return [
+            _fault(check + circumstance, value, limit)
+            for holds, check, value, limit in (
+                (
+                    self.score_difference <= budget.score_difference,
+                    "largest score difference",
+                    self.score_difference,
+                    budget.score_difference,
+                ),
+                (
+                    self.map_correlation >= budget.map_correlation,
+                    "smallest map correlation",
+                    self.map_correlation,
+                    budget.map_correlation,
+                ),
+                (
+                    self.map_difference <= budget.map_difference,
+                    "largest map difference",
+                    self.map_difference,
+                    budget.map_difference,
+                ),
+            )
+            if not holds
+        ]
 
 
 def _agreement(
@@ -224,8 +250,15 @@ def _map_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def _demand(holds: bool, engine: str, check: str, value: float, limit: float) -> None:
     if not holds:
-        raise GateFailed(
-            f"parity gate: {engine} differs from the checkpoint: {check} {value:.3g}, "
-            f"allowed {limit:.3g}. Nothing was written. Report this with the algorithm's name; "
-            "the checkpoint itself is fine."
-        )
+        raise _failed(engine, _fault(check, value, limit))
+
+
+def _fault(check: str, value: float, limit: float) -> str:
+    return f"{check} {value:.3g}, allowed {limit:.3g}"
+
+
+def _failed(engine: str, fault: str) -> GateFailed:
+    return GateFailed(
+        f"parity gate: {engine} differs from the checkpoint: {fault}. Nothing was written. Report "
+        "this with the algorithm's name; the checkpoint itself is fine."
+    )

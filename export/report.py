@@ -92,9 +92,13 @@ def _document(report: Report) -> dict[str, Any]:
 
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
-    return asdict(accuracy) | {
+    figures = asdict(accuracy)
+    count = figures.pop("images")
+    return figures | {
+        "pictures": count,
         "verdict_flips": accuracy.verdict_flips,
         "flip_interval": accuracy.flip_interval[:2],
+        "farthest_flip": max(accuracy.distances, default=0.0),
     }
 
 

@@ -14,7 +14,8 @@ from export.quantization import Pictures, Quantizable, Recipe, group_of, quantiz
 # Quantizing and judging once takes seconds; the whole export may take minutes.
 _MOST_ATTEMPTS = 12
 
-Judge = Callable[[ov.Model], Accuracy]
+# Gives what a candidate changes, and a sentence for each reason not to take it.
+Judge = Callable[[ov.Model], tuple[Accuracy, list[str]]]
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,8 @@ def search(
 
     def attempt(recipe: Recipe) -> ov.Model | None:
         model = quantize(subject, calibration, recipe)
-        accuracy = judge(model)
-        faults = tuple(accuracy.faults(budget))
-        attempts.append(Attempt(recipe, accuracy, faults))
+        accuracy, faults = judge(model)
+        attempts.append(Attempt(recipe, accuracy, tuple(faults)))
         log.debug("%s: %s", recipe, "; ".join(faults) or "within budget")
         log.info("INT8, way %d: %s", len(attempts), "refused" if faults else "within budget")
         return None if faults else model

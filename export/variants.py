@@ -12,7 +12,7 @@ from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import openvino_engine
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
-from export.gate import Budget, Pictures, invariance
+from export.gate import Budget, Pictures, dependences, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
@@ -128,10 +128,15 @@ class Workshop:
             precision, self.inference, xml, weights, accuracy, floating, attempts, devices
         )
 
-    def judge(self, model: ov.Model) -> Accuracy:
-        """Measure a candidate as the runtime would run it."""
+    def judge(self, model: ov.Model) -> tuple[Accuracy, list[str]]:
+        """Measure a candidate as the runtime would run it, and say what speaks against it."""
         engine = openvino_engine(*ir_bytes(model.clone(), *self.size), self.inference)
-        return self.measure([engine(picture[None])[0] for picture in self.evidence.pictures])
+        evidence = self.evidence
+        found = [engine(picture[None])[0] for picture in evidence.pictures]
+        accuracy = self.measure(found)
+        return accuracy, accuracy.faults(self.budget) or dependences(
+            engine, evidence.pictures, found, evidence.scale.spread, _INVARIANCE
+        )
 
     def measure(self, predictions: Predictions) -> Accuracy:
         return compare(self.evidence.reference, predictions, self.evidence.scale)

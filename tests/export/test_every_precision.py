@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export import variants
 from export.accuracy import AccuracyBudget, Scale
 from export.calibration_pictures import with_patches
 from export.engines import openvino_engine
 from export.errors import QuantizationRefused
-from export.gate import probe_pictures
+from export.gate import Budget, probe_pictures
 from export.ir import layers_of, to_onnx, to_openvino
 from export.quantization import Quantizable
 from export.variants import Evidence, Precision, Workshop, reference_graph
@@ -59,6 +60,21 @@ def test_smaller_weights_keep_the_verdicts(
     made = workshop(algorithm, folder).make(precision)
     assert made.accuracy.faults(BUDGET) == []
     assert made.accuracy.verdict_flips == 0.0
+
+
+def test_the_search_takes_no_candidate_whose_scores_depend_on_the_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No difference at all is little enough, so the graph that changes nothing is refused, too."""
+    shop = workshop("padim", folder)
+    accuracy, faults = shop.judge(shop.subject.model)
+    assert faults == accuracy.faults(BUDGET) == []
+    monkeypatch.setattr(variants, "_INVARIANCE", Budget(score_difference=-1.0))
+    accuracy, faults = shop.judge(shop.subject.model)
+    assert accuracy.faults(BUDGET) == []
+    in_a_batch, after_others = faults
+    assert in_a_batch.startswith("largest score difference in a batch ")
+    assert after_others.startswith("largest score difference after other calls ")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -31,14 +31,10 @@ class Folder:
         if not root.is_dir():
             raise DataError(f"{root}: not a folder. Check --data.")
         self.name = root.resolve().name
-        directory = root / GOOD if (root / GOOD).is_dir() else root
-        self.good = [Sample(path, GOOD) for path in pictures_in(directory)]
+        self.good = [Sample(path, GOOD) for path in pictures_in(_good_folder(root))]
         self.defective = _defective(root)
         if not self.good and not self.defective:
-            raise DataError(
-                f"{directory}: no pictures. Put pictures of good parts there "
-                "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
-            )
+            raise no_good_pictures(root)
         used = {sample.mask for sample in self.defective}
         folders = [root / _MASKS, *subfolders(root / _MASKS)]
         self.stray_masks = [p for f in folders for p in pictures_in(f) if p not in used]
@@ -54,6 +50,18 @@ class Folder:
 
     def new_pictures(self) -> tuple[Sample, ...]:
         return (*self.good, *self.defective)
+
+
+def no_good_pictures(root: Path) -> DataError:
+    """Return the error that says where good pictures were expected."""
+    return DataError(
+        f"{_good_folder(root)}: no pictures. Put pictures of good parts there "
+        "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
+    )
+
+
+def _good_folder(root: Path) -> Path:
+    return root / GOOD if (root / GOOD).is_dir() else root
 
 
 def _defective(root: Path) -> list[Sample]:

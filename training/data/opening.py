@@ -9,7 +9,7 @@ from typing import Protocol
 
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
-from training.data.folder import Folder
+from training.data.folder import Folder, no_good_pictures
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD
@@ -88,6 +88,8 @@ def open_splits(
     settings = as_settings(source)
     splits = _splits(settings, open_data_set(settings), validate_on, seed)
     good = sum(not sample.is_defective for sample in splits.validation)
+    if not splits.fit and good == 0:
+        raise no_good_pictures(settings.path)
     if len(splits.fit) < FEWEST_TO_FIT or good == 0:
         raise DataError(
             f"{settings.path}: too few good pictures, {len(splits.fit)} to fit on and {good} to "
