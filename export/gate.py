@@ -143,9 +143,10 @@ def dependences(
     """
     few = pictures[:_INVARIANCE]
     expected = found[: len(few)]
+    together = engine(few)
     again = _one_by_one(engine, few[::-1])[::-1]
     return [
-        *_agreement(expected, engine(few), spread).faults(" in a batch", budget),
+        *_agreement(expected, together, spread).faults(" in a batch", budget),
         *_agreement(expected, again, spread).faults(" after other calls", budget),
     ]
 
