@@ -207,7 +207,15 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
     model = checkpoint.model
     subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
     return (
-        Workshop(subject, size, calibration, evidence, request.accuracy, request.inference),
+        Workshop(
+            subject,
+            size,
+            calibration,
+            evidence,
+            request.accuracy,
+            request.inference,
+            description.input.tile_plan is not None,
+        ),
         report,
     )
 

@@ -102,9 +102,17 @@ def parity(
 
 
 def invariance(
-    name: str, engine: Engine, pictures: Pictures, spread: float, budget: Budget
+    name: str,
+    engine: Engine,
+    pictures: Pictures,
+    spread: float,
+    budget: Budget,
+    in_batches: bool = True,
 ) -> list[RawPrediction]:
     """Demand that an engine gives a picture's numbers whatever else it is asked.
+
+    Args:
+        in_batches: whether the runtime asks for several pictures at once, too.
 
     Returns:
         The predictions of the pictures, each run on its own.
@@ -113,7 +121,7 @@ def invariance(
         GateFailed: numbers depend on the batch or on earlier calls.
     """
     found = _one_by_one(engine, pictures)
-    _demand_invariance(name, engine, pictures, found, spread, budget)
+    _demand_invariance(name, engine, pictures, found, spread, budget, in_batches)
     return found
 
 
@@ -124,8 +132,9 @@ def _demand_invariance(
     found: list[RawPrediction],
     spread: float,
     budget: Budget,
+    in_batches: bool = True,
 ) -> None:
-    for fault in dependences(engine, pictures, found, spread, budget):
+    for fault in dependences(engine, pictures, found, spread, budget, in_batches):
         raise _failed(name, fault)
 
 
@@ -135,15 +144,17 @@ def dependences(
     found: Sequence[RawPrediction],
     spread: float,
     budget: Budget,
+    in_batches: bool = True,
 ) -> list[str]:
     """Return a sentence for each figure that depends on the batch or on earlier calls.
 
     Args:
         found: the predictions of the pictures, each run on its own.
+        in_batches: whether the runtime asks for several pictures at once, too.
     """
     few = pictures[:_INVARIANCE]
     expected = found[: len(few)]
-    together = engine(few)
+    together = engine(few) if in_batches else expected
     again = _one_by_one(engine, few[::-1])[::-1]
     return [
         *_agreement(expected, together, spread).faults(" in a batch", budget),
