@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -306,24 +305,22 @@ def test_the_help_of_a_fit_names_every_algorithm(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     "verb", [[], ["fit"], ["test"], ["predict"], ["calibrate"], ["benchmark"], ["sweep"]]
 )
-def test_help_loads_no_torch_and_answers_at_once(verb: list[str]) -> None:
+def test_help_loads_no_library_that_takes_its_time(verb: list[str]) -> None:
     code = (
         "import sys\n"
         "from training.cli import main\n"
         "try:\n"
         f"    main({[*verb, '--help']!r})\n"
         "finally:\n"
-        "    sys.exit(int('torch' in sys.modules or 'numpy' in sys.modules))\n"
+        "    slow = {'torch', 'numpy', 'cv2', 'openvino', 'pydantic', 'optuna'}\n"
+        "    sys.exit(', '.join(slow & set(sys.modules)) or 0)\n"
     )
-    fastest = 10.0
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, check=False, timeout=60
-        )
-        fastest = min(fastest, time.monotonic() - started)
-        assert done.returncode == 0
-    assert fastest < 0.5
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_process_ends_with_78_and_one_sentence(tmp_path: Path) -> None:
