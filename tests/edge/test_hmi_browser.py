@@ -303,9 +303,9 @@ def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_li
     page = opened("parts", "phone")
     rows = page.locator("#found tr")
     expect(rows.nth(12)).to_be_attached()
-    unlock(page)
+    with page.expect_response(lambda answer: "/api/parts?" in answer.url):
+        unlock(page)  # the page asks for the list again
     expect(page.locator("#ask")).to_be_hidden()
-    listed = rows.evaluate_all("(all) => all.map((row) => row.dataset.seq)")
     first = page.locator(f"#found tr[data-seq='{seq}']")
 
     first.locator("td").nth(2).click()
@@ -313,6 +313,7 @@ def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_li
     expect(page.locator("#detail .head")).to_contain_text(f"No. {seq}")
     expect(page.locator("#detail .head")).to_be_in_viewport()
     expect(first.locator("img")).to_have_js_property("naturalWidth", 320)
+    listed = rows.evaluate_all("(all) => all.map((row) => row.dataset.seq)")
     page.get_by_text("Missed defect: it was bad").click()
     expect(page.locator("#toast")).to_have_text("Marked. Its image is kept.")
     expect(page.locator("#detail")).to_contain_text("Marked: missed defect by somebody with the")
