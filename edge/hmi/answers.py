@@ -114,8 +114,10 @@ class Answers:
                 "language": app.language,
                 "may_act": app.guard.has_token or user is not None,
                 "user": user,
+                "live": self._live,
                 "status": app.view.status,
-                "part": app.view.part,
+                # Of a station that has stopped talking nobody knows what it decided since.
+                "part": app.view.part if self._live else None,
             }
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from edge.messaging.text import to_json
+
 # A picture of the live view, in 8 bits and colour, with room to spare.
 LARGEST_BYTES = 64 * 2**20
 
@@ -42,15 +44,13 @@ class Link:
     ) -> None:
         """Send a message; waits as long as the other end reads nothing.
 
+        What UTF-8 cannot carry, as in the name of a file, arrives as backslash escapes.
+
         Raises:
             LinkBroken: there is no other end.
             ValueError: a number is NaN or infinite.
         """
-        head = json.dumps(
-            {"kind": kind, "content": content, "blobs": len(blobs)},
-            allow_nan=False,
-            separators=(",", ":"),
-        ).encode()
+        head = to_json({"kind": kind, "content": content, "blobs": len(blobs)}).encode()
         try:
             with self._sending:
                 self._connection.send_bytes(head)

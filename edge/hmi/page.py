@@ -19,13 +19,13 @@ from edge.hmi.counts import Counts
 from edge.hmi.deeds import Deeds, Doer
 from edge.hmi.link import Link, LinkBroken, Message
 from edge.hmi.status import Sources
-from edge.hmi.thinning import thinned
+from edge.hmi.thinning import Thinned, thinned
 from edge.hmi_settings import HmiSettings
 from edge.inspection.thresholding import Result
 from edge.journal.database import FILE_NAME
 from edge.messaging.image_source import name_of
-from edge.messaging.text import utc_text
-from edge.messaging.verdict import Verdict
+from edge.messaging.text import bounded, utc_text
+from edge.messaging.verdict import LONGEST_DETAIL, Verdict
 from edge.station.health import Health
 from edge.station.mailbox import EveryMailbox
 from edge.station.sinks import memory_bytes
@@ -182,17 +182,23 @@ class Page:
         }
 
     def _tell_part(self, link: Link, verdict: Verdict, with_picture: bool) -> None:
-        scale = self._sources.model.store.current.criteria.map_scale
         width_px = self._settings.picture_width_px
-        found = thinned(verdict, width_px, scale) if with_picture else None
+        found = self._thinned(verdict, width_px) if with_picture else None
         content = {**summary(verdict), "picture": found.content if found else None}
         link.send("part", content, found.blobs if found else ())
 
     def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
-        scale = self._sources.model.store.current.criteria.map_scale
-        found = thinned(verdict, THUMBNAIL_PX, scale)
+        found = self._thinned(verdict, THUMBNAIL_PX)
         if found is not None:
             link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
+
+    def _thinned(self, verdict: Verdict, width_px: int) -> Thinned | None:
+        scale = self._sources.model.store.current.criteria.map_scale
+        try:
+            return thinned(verdict, width_px, scale)
+        except Exception:  # a part that cannot be drawn still takes the place of the one before
+            log.exception("the image of part %s cannot be shown", verdict.id)
+            return None
 
     # What the other process says.
 
@@ -278,11 +284,12 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "image_name": name_of(verdict.frame.source) if verdict.frame.source else None,
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
-        "detail": inspection.detail,
+        "detail": bounded(inspection.detail, LONGEST_DETAIL),
         "score": inspection.normalized_score,
         "raw_score": inspection.score,
         "raw_threshold": inspection.threshold,
         "decided_utc": utc_text(verdict.decided_utc_ns),
         "total_ms": (verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
         "frame": verdict.frame.number,
+        "has_image": verdict.frame.pixels.size > 0,
     }

@@ -1,5 +1,6 @@
 """Frames made small for people: thinned out, in 8 bits, with the anomaly map as levels."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from edge.messaging.verdict import Verdict
 
 # Cells of the map along one side; more are joined, the highest of each group counts.
 MOST_CELLS = 128
+# A picture of three channels fits into one message to the page, however long a line scan is.
+MAX_PIXELS = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ def thinned(verdict: Verdict, width_px: int, map_scale: ScoreScale) -> Thinned |
     pixels, inspection = verdict.frame.pixels, verdict.inspection
     if pixels.ndim < 2 or pixels.size == 0:
         return None
-    step = -(-pixels.shape[1] // width_px)
+    height, width = pixels.shape[:2]
+    step = max(-(-width // width_px), math.ceil(math.sqrt(height * width / MAX_PIXELS)))
     small = _as_8_bit(pixels[::step, ::step])
     levels = np.zeros((0, 0), np.uint8)
     if inspection.anomaly_map is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -13,6 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.messaging.text import to_json
+
+log = logging.getLogger(__name__)
 
 # Pictures of the live view that are kept for viewers who are a little behind.
 KEPT_PICTURES = 3
@@ -100,14 +105,18 @@ class View:
         self._put("status", {key: status[key] for key in status if key not in _FOR_MACHINES})
 
     def take_part(self, part: Mapping[str, Any], picture: Picture | None) -> None:
-        """Take the newest part."""
+        """Take the newest part, with its picture if that can be drawn."""
         self.part = part
         shown = {**part, "picture": None}
         if picture is not None:
-            self._pictures[part["id"]] = picture
-            while len(self._pictures) > KEPT_PICTURES:
-                self._pictures.popitem(last=False)
-            shown["picture"] = picture.layers()
+            try:
+                shown["picture"] = picture.layers()
+            except Exception:  # a part that cannot be drawn still takes the place of the one before
+                log.exception("the image of part %s cannot be shown", part["id"])
+            else:
+                self._pictures[part["id"]] = picture
+                while len(self._pictures) > KEPT_PICTURES:
+                    self._pictures.popitem(last=False)
         self._put("part", shown)
 
     def take_rejected(self, verdict_id: str, picture: Picture) -> None:
@@ -152,8 +161,7 @@ class View:
         return self._version, b"".join(events)
 
     def _put(self, kind: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        event = f"event: {kind}\ndata: {text}\n\n".encode()
+        event = f"event: {kind}\ndata: {to_json(content)}\n\n".encode()
         if kind in self._events and self._events[kind][1] == event:
             return
         self._version += 1

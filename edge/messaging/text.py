@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from edge.redaction import readable
 
 
-def to_json(content: dict[str, Any]) -> str:
+def to_json(content: Mapping[str, Any]) -> str:
     """Serialise a payload on one line, which UTF-8 can carry: see ``readable``.
 
     Raises:

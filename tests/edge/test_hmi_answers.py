@@ -105,7 +105,11 @@ def test_a_silent_station_has_no_numbers_for_prometheus() -> None:
     view = View(1, lambda _: None)
     view.take_status({"counts": {}, "run": {}}, time.monotonic() - LIVE_WITHIN_S)
 
+    view.take_part({"id": "id", "result": "OK"}, None)
+
     assert asked("/metrics", view).status_code == 503
+    status = asked("/api/status", view).json()
+    assert (status["live"], status["part"]) == (False, None)
     assert asked("/livez", view).status_code == 503
     assert asked("/readyz", view).json()["reasons"] == {"silent": "the station says nothing"}
 

@@ -4,6 +4,9 @@ Screenshots are kept in ``build/screenshots``.
 """
 
 import json
+import os
+import re
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -620,6 +623,48 @@ def test_a_station_that_does_not_answer_any_more_leaves_no_ok_on_the_page(
         finally:
             serving.kill()
         page.close()
+
+
+def test_a_part_whose_file_has_no_readable_name_takes_the_place_of_the_good_one_before(
+    browser: Browser, tmp_path: Path
+) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    shutil.copy(DEMO / "frames" / "00_good.jpg", watched)
+    camera = {"uri": f"watch://{watched}", "watch": {"existing": "take"}}
+    with PageStation(tmp_path, camera, DEMO / "bottle.xml") as other:
+        page = browser.new_page()
+        page.goto(f"{other.address}/#line")
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
+        expect(page.locator("#picture")).to_have_attribute("src", re.compile("live/"))
+
+        Path(os.fsdecode(os.fsencode(watched) + b"/sch\xf6n.png")).write_bytes(b"no image")
+
+        expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
+        expect(page.locator("#part")).to_have_text(r"sch\xf6n.png")
+        expect(page.locator("#nopicture")).to_have_text("This part has no image")
+        expect(page.locator("#nopicture")).to_be_visible()
+        expect(page.locator("#caption")).to_be_empty()
+        expect(page.locator("#picture")).not_to_have_attribute("src", re.compile("."))
+        part = other.status()["part"]
+        assert (part["result"], part["image_name"]) == ("ERROR", r"sch\xf6n.png")
+        page.close()
+
+
+def test_numbers_that_do_not_come_any_more_are_told_to_be_old(
+    browser: Browser, station: PageStation
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{station.address}/#line")
+    expect(page.locator("#yield-shift")).to_contain_text("%")
+
+    page.route("**/api/numbers", lambda route: route.fulfill(status=503, json={"error": "gone"}))
+
+    expect(page.locator("#rejected-more")).to_contain_text("The numbers are those of")
+    expect(page.locator("#verdict")).not_to_have_attribute("data-result", "WAIT")
+    page.unroute("**/api/numbers")
+    expect(page.locator("#rejected-more")).to_be_empty()
+    page.close()
 
 
 def test_whom_a_proxy_names_acts_without_a_token_and_sees_parts_that_were_late(

@@ -16,6 +16,7 @@ from edge.config import load_settings
 from edge.errors import ConfigurationError
 from edge.frame import Frame
 from edge.hmi.guard import ACTIONS_PER_MINUTE, WRONG_TOKENS_PER_MINUTE, Guard, Refused
+from edge.hmi.link import LARGEST_BYTES
 from edge.hmi.numbers import Numbers, Seen, histogram, latency, rate_per_minute
 from edge.hmi.preview import preview
 from edge.hmi.thinning import MOST_CELLS, thinned
@@ -254,6 +255,30 @@ def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarr
     assert found.content["shape"][1] <= 320
     assert picture.jpeg().startswith(b"\xff\xd8") and picture.jpeg() is picture.jpeg()
     assert picture.drawn().startswith(b"\xff\xd8")
+
+
+def test_a_line_scan_without_end_fits_into_a_message_to_the_page() -> None:
+    found = thinned(verdict(np.zeros((60_000, 1000), np.uint8)), 4096, ScoreScale(5.0, 10.0))
+
+    assert found is not None and 3 * len(found.blobs[0]) < LARGEST_BYTES
+
+
+def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def shown() -> list[bytes]:
+        view = View(1, lambda _: None)
+        view.take_part({"id": "a", "result": "OK"}, None)
+        view.take_part({"id": "b", "result": "ERROR"}, Picture({"map_shape": [9]}, (b"", b"")))
+        assert view.part == {"id": "b", "result": "ERROR"} and view.picture("b") is None
+        return (await view.newer(0, 1.0))[1].splitlines()
+
+    assert json.loads(asyncio.run(shown())[1][6:]) == {
+        "id": "b",
+        "result": "ERROR",
+        "picture": None,
+    }
+    assert "part b cannot be shown" in caplog.text
 
 
 def test_thinning_a_large_map_keeps_its_peak() -> None:

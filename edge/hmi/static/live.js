@@ -30,12 +30,24 @@ export const currentStatus = () => status;
 
 export function takeStatus(found) { status = found; showVerdict(); showState(); }
 export function takeNumbers(found) { numbers = found; showState(); }
-export function setOld(isOld) { if (old !== isOld) { old = isOld; showVerdict(); } }
+export function setOld(isOld) { if (old !== isOld) { old = isOld; showVerdict(); if (shown) caption(); } }
 
 export function takePart(found) {
   part = found;
   showVerdict();
-  if (found.picture) { next = found; load(); }
+  if (found.picture) { next = found; load(); } else if (!found.has_image) clear();
+}
+
+// A part without an image takes that of the one before away, too.
+function clear() {
+  next = shown = null;
+  for (const name of ["picture", "heat"]) $(name).removeAttribute("src");
+  $("heat").hidden = true;
+  $("nopicture").hidden = false;
+  $("nopicture").dataset.text = "no_image";
+  $("nopicture").textContent = t("no_image");
+  $("lines").replaceChildren();
+  $("caption").replaceChildren();
 }
 
 export function relabel() { showVerdict(); if (status) showState(); if (shown) caption(); }
@@ -73,7 +85,7 @@ function load() {
   loading = true;
   const end = () => { clearTimeout(waiting); image.onload = image.onerror = null; loading = false; load(); };
   const waiting = setTimeout(() => { image.src = ""; end(); }, PICTURE_MS);
-  image.onload = () => { shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); end(); };
+  image.onload = () => { if (part && !part.has_image) return end(); shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); end(); };
   image.onerror = end;
   image.src = `live/${wanted.id}.jpg`;
 }
@@ -92,7 +104,7 @@ function showOverlay() {
 
 function caption() {
   const word = regionsWord(shown.result, shown.reason, shown.picture.regions.length, "_short");
-  $("caption").replaceChildren(badge(shown.result), clock(shown.decided_utc), word);
+  $("caption").replaceChildren(old ? "" : badge(shown.result), clock(shown.decided_utc), old ? "" : word);
 }
 
 function place() {

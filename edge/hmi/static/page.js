@@ -12,7 +12,7 @@ const NUMBERS_MS = 1000;
 const SILENCE_MS = 6000;
 const STATION_SILENCE_S = 4;
 
-let stream = null, heard = performance.now(), trouble = null, numbers = null, busy = false;
+let stream = null, heard = performance.now(), trouble = null, numbers = null, counted = performance.now(), busy = false;
 
 async function main() {
   let about = { title: "", language: "en", may_act: false, user: null }, reached = true;
@@ -74,7 +74,10 @@ function watch() {
 async function look() {
   if (busy) return;
   busy = true;
-  try { numbers = await get("api/numbers"); showNumbers(); } catch { /* the stream tells of lost contact */ } finally { busy = false; }
+  try { numbers = await get("api/numbers"); counted = performance.now(); showNumbers(); } catch { /* told below, once they are old */ } finally { busy = false; }
+  const old = performance.now() - counted > SILENCE_MS;
+  $("view-line").classList.toggle("old", old && numbers !== null);
+  if (old && numbers) $("rejected-more").textContent = t("numbers_old", { at: moment(numbers.now) });
 }
 
 function showNumbers() {
