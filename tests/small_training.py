@@ -131,9 +131,11 @@ def write_weights(path: Path) -> Path:
     return path
 
 
-def batch(count: int, first: int = 0, side: int = SIDE) -> Tensor:
-    """Return ``(count, side, side, 3) uint8`` prepared good pictures."""
-    pictures = [good_picture(first + number, side, side) for number in range(count)]
+def batch(
+    count: int, first: int = 0, side: int = SIDE, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Return ``(count, H, W, 3) uint8`` prepared good pictures, square if no size is given."""
+    pictures = [good_picture(first + n, *(size or (side, side))) for n in range(count)]
     return torch.from_numpy(np.stack(pictures))
 
 
@@ -143,12 +145,14 @@ def spotted(count: int, side: int = SIDE) -> Tensor:
     return torch.from_numpy(np.stack(pictures))
 
 
-def unfitted(algorithm: str, **settings: Any) -> AnomalyModel:
+def unfitted(
+    algorithm: str, picture: tuple[int, int] = (SIDE, SIDE), **settings: Any
+) -> AnomalyModel:
     return build_model(
         algorithm,
         "small",
         Weights(small_weights(), "none"),
-        (SIDE, SIDE),
+        picture,
         make_settings(algorithm, {**FEW[algorithm], **settings}),
         seed=3,
     )
@@ -156,13 +160,14 @@ def unfitted(algorithm: str, **settings: Any) -> AnomalyModel:
 
 def fitted(algorithm: str, pictures: Tensor | None = None, **settings: Any) -> AnomalyModel:
     """Return a small model fitted to pictures; statistical ones in batches of three."""
-    model = unfitted(algorithm, **settings)
     pictures = batch(7) if pictures is None else pictures
+    size = (pictures.shape[1], pictures.shape[2])
+    model = unfitted(algorithm, size, **settings)
     if isinstance(model, TrainedModel):
         fit_trained(
             model,
             TrainingPictures.prepared(pictures),
-            TrainingPictures.prepared(batch(2, first=50)),
+            TrainingPictures.prepared(batch(2, first=50, size=size)),
             torch.device("cpu"),
             seed=3,
         )

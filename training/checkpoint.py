@@ -141,6 +141,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         adopt_tensors(model, tensors)
     except (SettingError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if model.grid != (description.map_height, description.map_width):
+        raise CheckpointError(
+            f"{path}: its map is {description.map_width}×{description.map_height}, this version's "
+            f"{description.algorithm} gives {model.grid[1]}×{model.grid[0]}. It was made by "
+            "another version; fit again."
+        )
     return Checkpoint(model, description, validation, calibration, records)
 
 

@@ -138,6 +138,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, checkpoint: 
         ({"backbone": "resnet18"}, "differ in"),
         ({"algorithm": "padim"}, "no hyperparameter"),
         ({"settings": {"bank": 3}}, "no hyperparameter 'bank'"),
+        ({"map_width": 3}, "its map is 3×.* fit again"),
         ({"seed": "x"}, "description is damaged .*seed"),
         ({"extra": 1}, "description is damaged .*extra"),
         ({"threshold": None}, "description is damaged .*threshold"),

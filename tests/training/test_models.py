@@ -1,5 +1,6 @@
 """Promises of every registered algorithm, and some against their formulas written out."""
 
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -43,6 +44,18 @@ from training.models.patchcore import PatchCore
 
 EVERY = tuple(sorted(FEW))
 TILEABLE = tuple(n for n in EVERY if not find_algorithm(n).model_class().per_position)
+
+EDGES = {
+    "top": np.s_[:7],
+    "bottom": np.s_[-7:],
+    "left": np.s_[:, :7],
+    "right": np.s_[:, -7:],
+}
+STRIPS: tuple[Callable[[Tensor], Tensor], ...] = (
+    torch.zeros_like,
+    lambda strip: torch.full_like(strip, 255),
+    lambda strip: (torch.arange(strip.numel()) // 9 % 2 * 255).view(strip.shape),
+)
 
 # One epoch is enough where only the shape of things matters.
 ONE_EPOCH = {name: {"epochs": 1} if name in TRAINED else {} for name in EVERY}
@@ -126,6 +139,25 @@ def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Pa
     )
     assert report.auroc_before == report.auroc_after
     assert report.verdict_flips == 0.0
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+@pytest.mark.parametrize("size", [(63, 71), (66, 57)])
+def test_a_change_at_any_edge_changes_map_and_score(algorithm: str, size: tuple[int, int]) -> None:
+    good = batch(4, size=size)
+    # Untrained, these two err most somewhere inside, whatever happens at an edge.
+    epochs = {"epochs": 4} if algorithm in ("cflow", "stfpm") else ONE_EPOCH[algorithm]
+    model = fitted(algorithm, good, **epochs)
+    before = predict(model, good[:1])
+
+    for edge, place in EDGES.items():
+        # A peak elsewhere may hide one kind of strip, not all of them.
+        changed = good[:1].repeat(len(STRIPS), 1, 1, 1)
+        for image, strip in zip(changed, STRIPS, strict=True):
+            image[place] = strip(image[place])
+        after = predict(model, changed)
+        assert ((after.anomaly_map - before.anomaly_map).abs().amax((1, 2)) > 1e-6).all(), edge
+        assert ((after.score - before.score).abs() > 1e-4 * before.score.abs()).any(), edge
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
@@ -359,6 +391,20 @@ def test_dfm_computes_its_formulas() -> None:
     assert found.anomaly_map.numpy() == pytest.approx(by_cell, rel=1e-3)
     found = predict(fitted("dfm", score="nll"), spotted(2))
     assert found.score.numpy() == pytest.approx(likelihood, rel=1e-3)
+
+
+def test_dfm_averages_every_feature_of_an_odd_grid() -> None:
+    pictures = batch(2, size=(63, 71))
+    model = unfitted("dfm", (63, 71), layers=("layer2",), pooling=2)
+    assert isinstance(model, DFM)
+    features = model.extractor(pictures)[0]
+    assert (features.shape[2:], model.grid) == ((8, 9), (4, 5))
+    cells = model.embed(pictures).unflatten(1, (model.channels, *model.grid))
+    assert torch.allclose(cells.mean((2, 3)), features.mean((2, 3)), atol=1e-5)
+    # The second of five cells over nine columns: from 1.8 to 3.6.
+    columns = features[:, :, :2].mean(2)
+    second = (0.2 * columns[:, :, 1] + columns[:, :, 2] + 0.6 * columns[:, :, 3]) / 1.8
+    assert torch.allclose(cells[:, :, 0, 1], second, atol=1e-5)
 
 
 def test_padim_keeps_a_fixed_random_choice_of_channels() -> None:

@@ -173,7 +173,7 @@ def test_ganomaly_pads_what_cannot_be_halved() -> None:
     model = GANomaly(None, (72, 100), GANomalySettings(channels=4, latent=5)).eval()
     picture = torch.zeros(1, 72, 100, 3, dtype=torch.uint8)
     assert model.padded(picture).shape == (1, 3, 80, 112)
-    assert predict(model, picture).anomaly_map.shape == (1, 9, 12)
+    assert predict(model, picture).anomaly_map.shape == (1, 9, 13)
 
 
 def test_both_maps_of_efficientad_are_brought_to_one_scale() -> None:

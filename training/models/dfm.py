@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, cat, empty, ones_like
 from torch.nn import functional as F
 
+from training.components.area_mean import AreaMean
 from training.components.feature_extractor import FeatureExtractor
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import Progress, ignore
@@ -24,7 +25,7 @@ class DFMSettings:
 
     Attributes:
         layers: the layers whose features are modelled, side by side.
-        pooling: side of the cells over which features are averaged.
+        pooling: side of the cells over which features are averaged, at most.
         variance: share of the features' variance that the components hold.
         most_components: components held at most, whatever the number of pictures.
         score: ``fre``, the feature reconstruction error, or ``nll``, the negative log-likelihood.
@@ -70,8 +71,8 @@ class DFM(StatisticalModel):
         self.settings = settings
         shapes = extractor.feature_shapes(*picture)
         rows, columns = shapes[0][1], shapes[0][2]
-        self.pooling = min(settings.pooling, rows, columns)
-        self.grid = (rows // self.pooling, columns // self.pooling)
+        self.cells = AreaMean((rows, columns), settings.pooling)
+        self.grid = self.cells.grid
         self.channels = sum(channels for channels, _, _ in shapes)
         self.width = self.channels * self.grid[0] * self.grid[1]
         self.register_buffer("mean", empty(0))
@@ -109,7 +110,7 @@ class DFM(StatisticalModel):
         joined = [first] + [
             F.interpolate(feature, size=first.shape[2:], mode="nearest") for feature in deeper
         ]
-        return F.avg_pool2d(cat(joined, 1), self.pooling).flatten(1)
+        return self.cells(cat(joined, 1)).flatten(1)
 
     def negative_log_likelihood(self, coordinates: Tensor) -> Tensor:
         """Return Σ (zᵢ/sᵢ)² + 2 Σ log sᵢ, ``(N,)``: twice −log p but for a constant (2.2)."""

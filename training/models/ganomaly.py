@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
+from training.components.area_mean import AreaMean
 from training.models.anomaly_model import Prediction
 from training.models.settings_checks import require_choice
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
@@ -24,7 +25,7 @@ _LEAST_DEVIATION = 0.1
 
 RECONSTRUCTION, LATENT = "reconstruction", "latent"
 
-# Pixels of a picture that one cell of the map stands for, per side.
+# Pixels of a picture that one cell of the map stands for at most, per side.
 _CELL_PX = 8
 
 
@@ -89,7 +90,8 @@ class GANomaly(TrainedModel):
         self.padding = tuple(-side % unit for side in picture)
         self.picture = picture
         padded = (picture[0] + self.padding[0], picture[1] + self.padding[1])
-        self.grid = (max(1, picture[0] // _CELL_PX), max(1, picture[1] // _CELL_PX))
+        self.cells = AreaMean(picture, _CELL_PX)
+        self.grid = self.cells.grid
         narrow = (padded[0] // unit, padded[1] // unit)
         widths = [min(2**i, _WIDEST) * settings.channels for i in range(self.halvings)]
         with torch.random.fork_rng(devices=[]):
@@ -167,7 +169,7 @@ class GANomaly(TrainedModel):
         z, fake, z_again = self.reconstructed(real)
         difference = (real - fake).abs().mean(1, keepdim=True)
         shown = difference[:, :, : self.picture[0], : self.picture[1]]
-        grid = F.avg_pool2d(shown, _CELL_PX).squeeze(1)
+        grid = self.cells(shown).squeeze(1)
         if self.settings.score == RECONSTRUCTION:
             return Prediction(grid.amax((1, 2)), grid)
         # The paper's A(x) (equation 5), with each code in its own deviation.
