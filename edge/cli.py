@@ -60,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _act(options: argparse.Namespace) -> int:
     if options.list_cameras:
         _list_cameras()
+    elif options.make_token:
+        from edge.page_token import write_token
+
+        write_token(options.make_token)
     elif options.doctor:
         return _doctor(options)
     elif options.capture:

@@ -68,6 +68,12 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--list-cameras", action="store_true", help="show the cameras there are, with their URIs"
     )
     group.add_argument(
+        "--make-token",
+        metavar="FILE",
+        type=Path,
+        help="write a new token for hmi.token_file, readable by its owner only",
+    )
+    group.add_argument(
         "--capture",
         metavar="DIR",
         type=Path,

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from edge.errors import StationError
 from edge.hmi.asked import ACTIONS, number, seq_of, validated, wanted, whole
-from edge.hmi.guard import Actor, Guard, Refused, bounded_body
+from edge.hmi.guard import MAX_WAITING, Actor, Guard, Refused, TokenWrong, bounded_body
 from edge.hmi.metrics import CONTENT_TYPE, metrics_text
 from edge.hmi.numbers import Numbers
 from edge.hmi.parts import KINDS, MOST_FOUND, PICTURES, Parts
@@ -74,6 +74,7 @@ class Answers:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._acting = asyncio.Lock()
+        self._guessing = 0
         self._counting = asyncio.Lock()
         self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
         self._exports = asyncio.Semaphore(MOST_EXPORTS)
@@ -226,6 +227,8 @@ class Answers:
             actor = app.guard.actor(request)
         except Refused as refused:
             await self._note_refused(request, name, refused)
+            if isinstance(refused, TokenWrong):
+                await self._wait_for_wrong_token()
             raise
         try:
             body = await asyncio.wait_for(bounded_body(request), BODY_LIMIT_S)
@@ -244,10 +247,26 @@ class Answers:
     async def _note_refused(self, request: Request, name: str, refused: Refused) -> None:
         """Have it recorded that somebody tried; what comes in masses is recorded once a while."""
         address = self._app.guard.address(request)
-        if refused.status in (401, 403) and self._app.guard.worth_noting(address):
-            asked = {"action": name, "why": refused.why}
+        if refused.status not in (401, 403):
+            return
+        before = self._app.guard.noting(address)
+        if before is not None:
+            asked = {"action": name, "why": refused.why, "not_recorded": before}
             with suppress(Refused):  # a station that is busy changes nothing about the answer
                 await self._app.station.do("note_refused", asked, Actor("nobody", address))
+
+    async def _wait_for_wrong_token(self) -> None:
+        """Let who guesses wait; only so many do, others are told to come later."""
+        wait_s = self._app.guard.wrong_tokens.wait_s()
+        if wait_s == 0.0:
+            return
+        if self._guessing >= MAX_WAITING:
+            raise Refused(429, "too many wrong tokens. Wait a minute; the right one is taken.")
+        self._guessing += 1
+        try:
+            await asyncio.sleep(wait_s)
+        finally:
+            self._guessing -= 1
 
     def _with_verdict(self, asked: dict[str, Any]) -> dict[str, Any]:
         row = self._app.parts.verdict(asked["seq"])

@@ -253,7 +253,9 @@ class Deeds:
 
     def _note_refused(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
         detail = f"the page refused {asked['action']}: {asked['why']}"
-        data = {"action": asked["action"], "why": asked["why"], **doer.data()}
+        if asked["not_recorded"]:
+            detail += f" ({asked['not_recorded']} more since the last record)"
+        data = {**asked, **doer.data()}
         self._hands.record_event(Event("page_refused", Severity.WARNING, detail, data))
         return {}
 

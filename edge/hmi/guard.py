@@ -8,6 +8,7 @@ that is ours. A header that decides counts only where it stands once: of two, on
 
 import hmac
 import ipaddress
+import math
 import socket
 import time
 from collections import OrderedDict
@@ -22,9 +23,14 @@ MARK = "x-edge-request"
 NAME = "x-edge-name"
 LARGEST_BODY_BYTES = 16 * 1024
 ACTIONS_PER_MINUTE = 60
-WRONG_TOKENS_PER_MINUTE = 10
 SEARCHES_PER_MINUTE = 600
-NOTES_PER_MINUTE = 2
+# Of refusals that are recorded: of one address, and of all.
+NOTES_PER_MINUTE, NOTES_OF_ALL_PER_MINUTE = 2, 10
+# Wrong tokens are answered at once, as long as they come no faster than people mistype; each one
+# beyond waits twice as long as the one before. So many wait at a time.
+WRONG_AT_ONCE, WRONG_PER_MINUTE = 5, 10
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
+MAX_WAITING = 8
 MOST_ADDRESSES = 512
 _USUAL_PORTS = {"http": 80, "https": 443}
 
@@ -43,8 +49,40 @@ class Refused(Exception):
         self.why = why
 
 
+class TokenWrong(Refused):
+    """The token is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "the token is wrong.")
+
+
+class WrongTokens:
+    """How long who sends a wrong token waits for the answer: one count for all who send some.
+
+    It spares the station and its journal. What keeps a token from being guessed is its length.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._level = 0.0
+        self._at_s = clock_s()
+
+    def wait_s(self) -> float:
+        """Count one; return how long its answer waits."""
+        now_s = self._clock_s()
+        leaked = (now_s - self._at_s) * WRONG_PER_MINUTE / 60.0
+        longest = WRONG_AT_ONCE + math.log2(LONGEST_WAIT_S / FIRST_WAIT_S) + 1.0
+        self._level = min(max(0.0, self._level - leaked) + 1.0, longest)
+        self._at_s = now_s
+        beyond = self._level - WRONG_AT_ONCE
+        return 0.0 if beyond <= 0.0 else min(FIRST_WAIT_S * 2.0 ** (beyond - 1.0), LONGEST_WAIT_S)
+
+
 class Rate:
-    """So many requests a minute for each address; the oldest addresses are forgotten."""
+    """So many requests a minute for each address or user; the oldest are forgotten.
+
+    Addresses of one IPv6 network (/64) are one: whoever has one of them has all.
+    """
 
     def __init__(self, per_minute: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._most = float(per_minute)
@@ -53,22 +91,15 @@ class Rate:
 
     def take(self, address: str) -> bool:
         """Use one up; tell whether there was one left."""
-        left, now_s = self._filled(address)
+        who, now_s = network(address), self._clock_s()
+        left, at_s = self._left.get(who, (self._most, now_s))
+        left = min(self._most, left + (now_s - at_s) * self._most / 60.0)
         enough = left >= 1.0
-        self._left[address] = (left - 1.0 if enough else left), now_s
-        self._left.move_to_end(address)
+        self._left[who] = (left - 1.0 if enough else left), now_s
+        self._left.move_to_end(who)
         while len(self._left) > MOST_ADDRESSES:
             self._left.popitem(last=False)
         return enough
-
-    def exhausted(self, address: str) -> bool:
-        """Tell whether none is left, without using one up."""
-        return self._filled(address)[0] < 1.0
-
-    def _filled(self, address: str) -> tuple[float, float]:
-        now_s = self._clock_s()
-        left, at_s = self._left.get(address, (self._most, now_s))
-        return min(self._most, left + (now_s - at_s) * self._most / 60.0), now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +130,11 @@ class Guard:
         named = {*map(str.lower, allowed_hosts), *public}
         self._hosts = {"localhost", socket.gethostname().lower(), *named}
         self._actions = Rate(ACTIONS_PER_MINUTE, clock_s)
-        self._wrong = Rate(WRONG_TOKENS_PER_MINUTE, clock_s)
+        self.wrong_tokens = WrongTokens(clock_s)
         self._searches = Rate(SEARCHES_PER_MINUTE, clock_s)
         self._notes = Rate(NOTES_PER_MINUTE, clock_s)
+        self._notes_of_all = Rate(NOTES_OF_ALL_PER_MINUTE, clock_s)
+        self._not_noted = 0
 
     @property
     def may_act(self) -> bool:
@@ -146,9 +179,16 @@ class Guard:
         if not self._searches.take(self.address(request)):
             raise Refused(429, "too many searches. Wait a minute.")
 
-    def worth_noting(self, address: str) -> bool:
-        """Tell whether a refusal is to be recorded; of many from one address only some are."""
-        return self._notes.take(address)
+    def noting(self, address: str) -> int | None:
+        """Return how many refusals were not recorded before this one; None where it is not either.
+
+        Of many from one address only some are recorded, and of many addresses, too.
+        """
+        if not (self._notes.take(address) and self._notes_of_all.take("")):
+            self._not_noted += 1
+            return None
+        before, self._not_noted = self._not_noted, 0
+        return before
 
     def actor(self, request: Request) -> Actor:
         """Return who acts.
@@ -163,15 +203,16 @@ class Guard:
             raise Refused(
                 403, "this page is read-only. Set hmi.token_file, and start the station again."
             )
-        if self._wrong.exhausted(address):
-            raise Refused(429, "too many wrong tokens from your address. Wait a minute.")
         user = self.user(request)
         if user is None:
-            self._check_token(request, address)
-            user = _token_holder(request)
-        if not self._actions.take(address):
-            raise Refused(429, "too many actions from your address. Wait a minute.")
-        return Actor(user, address)
+            self._check_token(request)
+            name = _token_holder(request)
+            counted = f"{address} {name}"
+        else:
+            name, counted = user, f"user {user}"
+        if not self._actions.take(counted):
+            raise Refused(429, "too many actions of yours. Wait a minute.")
+        return Actor(name, address)
 
     def _check_origin(self, request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -215,15 +256,14 @@ class Guard:
         raw = (_only(request, self._user_header) or "").encode("latin-1", "replace")
         return raw.decode("utf-8", "replace").strip()[:100] or None  # names need not be ASCII
 
-    def _check_token(self, request: Request, address: str) -> None:
+    def _check_token(self, request: Request) -> None:
         if self._token is None:
             raise Refused(401, "the reverse proxy names nobody. Log in there.")
         kind, _, given = (_only(request, "authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not given:
             raise Refused(401, "this needs the station's token. Unlock the page first.")
         if not hmac.compare_digest(given.strip().encode(), self._token):
-            self._wrong.take(address)
-            raise Refused(401, "the token is wrong.")
+            raise TokenWrong
 
 
 async def bounded_body(request: Request) -> bytes:
@@ -241,6 +281,16 @@ async def bounded_body(request: Request) -> bytes:
         if len(body) > LARGEST_BODY_BYTES:
             raise Refused(413, f"at most {LARGEST_BODY_BYTES} bytes.")
     return bytes(body)
+
+
+def network(address: str) -> str:
+    """Return the IPv6 network (/64) of an address; everything else as it is."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 def _address(request: Request) -> str:

@@ -19,7 +19,6 @@ import cv2
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edge.credentials import TOKEN_KEY, read_secret
 from edge.errors import StationError
 from edge.hmi.answers import Application
 from edge.hmi.app import application
@@ -30,6 +29,7 @@ from edge.hmi.parts import Parts
 from edge.hmi.view import Picture, View
 from edge.hmi_settings import HmiSettings
 from edge.log_output import log_to_stderr
+from edge.page_token import read_token
 from edge.process_end import exit_process
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def main() -> int:
 async def _serve(
     link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
 ) -> None:
-    token = read_secret(Path(settings.token_file), TOKEN_KEY) if settings.token_file else None
+    token = read_token(Path(settings.token_file)) if settings.token_file else None
     station = StationLink(link)
     view = View(settings.thumbnails, station.watched)
     journal, snapshots = hello["journal"], hello["snapshots"]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from edge.config import Settings
-from edge.credentials import PASSWORD_KEY, TOKEN_KEY, read_secret, waits_for_credentials
+from edge.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.messaging.tls import tls_of
+from edge.page_token import read_token
 
 
 def check_secrets(settings: Settings) -> bool:
@@ -29,5 +30,5 @@ def check_secrets(settings: Settings) -> bool:
         if waits_for_credentials(hmi.token_file):
             all_read = False
         else:
-            read_secret(Path(hmi.token_file), TOKEN_KEY)
+            read_token(Path(hmi.token_file))
     return all_read

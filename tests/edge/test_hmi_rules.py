@@ -15,7 +15,7 @@ from starlette.requests import Request
 from edge.config import load_settings
 from edge.errors import ConfigurationError
 from edge.frame import Frame
-from edge.hmi.guard import ACTIONS_PER_MINUTE, WRONG_TOKENS_PER_MINUTE, Guard, Refused
+from edge.hmi.guard import ACTIONS_PER_MINUTE, Guard, Refused, network
 from edge.hmi.link import LARGEST_BYTES
 from edge.hmi.numbers import Numbers, Seen, histogram, latency, rate_per_minute
 from edge.hmi.preview import preview
@@ -29,6 +29,8 @@ from edge.journal.records import RecordKind, Row
 from edge.messaging.verdict import Verdict
 from edge.overrides import Override, Overrides, manifest_sha256
 from tests.small_bundle import defective_picture
+
+PROXY = "192.0.2.1"
 
 
 def request(address: str = "192.0.2.7", **headers: str) -> Request:
@@ -83,17 +85,44 @@ def test_a_user_may_have_a_name_in_any_script() -> None:
     assert guard.actor(request("192.0.2.1", x_forwarded_user="김철수")).name == "김철수"
 
 
-def test_guessing_a_token_is_slow_and_keeps_nobody_else_out() -> None:
+def test_who_guesses_waits_ever_longer_from_how_many_addresses_it_may_be() -> None:
     now_s = 0.0
     guard = Guard("secret", None, [], [], lambda: now_s)
+
+    waits = [guard.wrong_tokens.wait_s() for _ in range(15)]
+
+    assert waits[:6] == [0.0] * 5 + [0.25]
+    assert waits == sorted(waits) and set(waits[-4:]) == {8.0}
+    now_s = 60.0
+    assert guard.wrong_tokens.wait_s() == 0.0
+
+
+def test_however_many_guesses_the_right_token_is_taken_from_everywhere() -> None:
+    guard = Guard("secret", None, [PROXY], [], lambda: 0.0)
+    for number in range(500):
+        guess = request(f"192.0.2.{number % 250}", authorization=f"Bearer {number}")
+        assert refusal(guard, guess) == 401
+        guard.wrong_tokens.wait_s()
     right = {"authorization": "Bearer secret"}
 
-    for _ in range(WRONG_TOKENS_PER_MINUTE):
-        assert refusal(guard, request(authorization="Bearer guess")) == 401
-    assert refusal(guard, request(**right)) == 429
-    assert guard.actor(request("192.0.2.8", **right)).name == "token"
-    now_s = 60.0
-    assert guard.actor(request(**right)).name == "token"
+    assert guard.actor(request("192.0.2.7", **right)).name == "token"
+    assert guard.actor(request(PROXY, **right)).name == "token"
+    behind = guard.actor(request(PROXY, x_forwarded_for="1.2.3.4, 192.0.2.10", **right))
+    assert behind.address == "192.0.2.10"
+
+
+def test_refusals_are_recorded_now_and_then_and_the_others_counted() -> None:
+    guard = Guard("secret", None, [], [], lambda: 0.0)
+
+    noted = [guard.noting(f"192.0.2.{number}") for number in range(200)]
+
+    assert [found for found in noted if found is not None] == [0] * 10
+    assert Guard("secret", None, [], [], lambda: 0.0).noting("::1") == 0
+
+
+def test_addresses_of_one_ipv6_network_are_one() -> None:
+    assert network("2001:db8::1") == network("2001:db8:0:0:ffff::2") != network("2001:db8:0:1::1")
+    assert network("192.0.2.1") == "192.0.2.1" and network("fe80::1%eth0") == network("fe80::2")
 
 
 def test_actions_are_limited_for_each_sender() -> None:
@@ -103,9 +132,6 @@ def test_actions_are_limited_for_each_sender() -> None:
     for _ in range(ACTIONS_PER_MINUTE):
         guard.actor(asked)
     assert refusal(guard, asked) == 429
-
-
-PROXY = "192.0.2.1"
 
 
 @pytest.mark.parametrize(
@@ -186,16 +212,13 @@ def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
         assert refusal(guard, doubled) == 400
 
 
-def test_behind_a_proxy_one_who_guesses_keeps_nobody_else_out() -> None:
-    guard = Guard("secret", None, [PROXY], [], lambda: 0.0)
+def test_users_of_a_proxy_are_limited_each_for_themselves() -> None:
+    guard = Guard(None, "X-Forwarded-User", [PROXY], [], lambda: 0.0)
 
-    for _ in range(WRONG_TOKENS_PER_MINUTE):
-        guess = request(PROXY, authorization="Bearer guess", x_forwarded_for="1.2.3.4, 192.0.2.9")
-        assert refusal(guard, guess) == 401
-    right = {"authorization": "Bearer secret"}
-    assert refusal(guard, request(PROXY, x_forwarded_for="192.0.2.9", **right)) == 429
-    actor = guard.actor(request(PROXY, x_forwarded_for="192.0.2.10", **right))
-    assert (actor.name, actor.address) == ("token", "192.0.2.10")
+    for _ in range(ACTIONS_PER_MINUTE):
+        guard.actor(request(PROXY, x_forwarded_user="kim"))
+    assert refusal(guard, request(PROXY, x_forwarded_user="kim")) == 429
+    assert guard.actor(request(PROXY, x_forwarded_user="lee")).name == "lee"
 
 
 @pytest.mark.parametrize(
