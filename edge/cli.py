@@ -14,6 +14,7 @@ from edge.errors import ConfigurationError, StationError
 from edge.log_output import log_to_stderr, print_line, write_line
 from edge.process_end import exit_process
 from edge.process_start import prepare_process
+from edge.station.stopper import Stopper
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -78,7 +79,9 @@ def _act(options: argparse.Namespace) -> int:
     elif options.benchmark:
         _benchmark(_settings(options), options.config)
     else:
-        _run(_settings(options), options)
+        # Before anything slow: a service may be stopped in the first moments of its start.
+        with Stopper() as stopper:
+            _run(_settings(options), options, stopper)
     return 0
 
 
@@ -143,7 +146,6 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _capture(options: argparse.Namespace) -> int:
     from edge.capture import capture_pictures
-    from edge.station.stopper import Stopper
 
     # Before there are pictures there is no model, and no broker is told of them.
     settings = _settings(options, ("model", "mqtt"))
@@ -295,7 +297,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     print_line(f"written to {path}")
 
 
-def _run(settings: "Settings", options: argparse.Namespace) -> None:
+def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) -> None:
     from edge.config import DEFAULT_STATION
     from edge.station.launch import run_station
     from edge.station.tuning import tuning_path
@@ -311,6 +313,7 @@ def _run(settings: "Settings", options: argparse.Namespace) -> None:
         tuning_path(options.config, Path(settings.model.path)),
         report=lambda r: write_line(f"{PROGRAM}: {r}", logging.INFO),
         reread=lambda: _settings(options),
+        stopper=stopper,
     )
 
 

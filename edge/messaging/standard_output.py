@@ -2,10 +2,9 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 from edge.errors import OutputNotWritable
-from edge.messaging.verdict import to_json
 from edge.process_start import discard_output
 
 
@@ -29,14 +28,6 @@ class StandardOutput:
         self._stream = chosen
         self._on_reader_gone = on_reader_gone
         self._gone = False
-
-    def publish(self, record: dict[str, Any]) -> None:
-        """Write one record.
-
-        Raises:
-            OutputNotWritable: the file behind the output cannot take it.
-        """
-        self.publish_text(to_json(record).encode())
 
     def publish_text(self, line: bytes) -> None:
         """Write one record that is JSON already.

@@ -12,13 +12,12 @@ from edge.messaging.text import new_id
 from edge.messaging.verdict import PartIdentity, PictureAddresses, Verdict
 from edge.station.books import Books
 from edge.station.parts import Part
-from edge.station.sinks import Sink
+from edge.station.sinks import SINK_STOP_LIMIT_S, Sink
 from edge.station.work import Exposure, Line
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-SINK_STOP_LIMIT_S = 10.0
 
 
 class Issuer:

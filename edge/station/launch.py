@@ -1,5 +1,6 @@
 """From settings to a running station, and its end told in plain words."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from edge.station.running import Running
 from edge.station.secret_files import check_secrets
 from edge.station.stopper import Stopper
 from edge.station.tally import Tally
+
+log = logging.getLogger(__name__)
 
 # A model that takes longer to compile and test will not come.
 START_LIMIT_S = 600.0
@@ -43,8 +46,9 @@ def run_station(
     tuning: Path,
     report: Callable[[RunReport], None],
     reread: Callable[[], Settings],
+    stopper: Stopper,
 ) -> None:
-    """Run until the pictures end or a signal comes.
+    """Run until the pictures end or a signal comes; not at all if it came already.
 
     Args:
         settings: validated.
@@ -52,6 +56,7 @@ def run_station(
         tuning: file that may hold a measured run plan.
         report: is given the counts at the end, also of a run that fails on its way.
         reread: reads the settings again, for a reload.
+        stopper: receives the signals.
 
     Raises:
         StationError: cause and next step, with the exit code of the process.
@@ -59,25 +64,27 @@ def run_station(
     checked_kind(settings.camera)  # a wrong address is told before anything is opened
     check_secrets(settings)
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
+    if stopper.stopped:
+        log.info("stopped before the start")
+        return
     reasons: tuple[str, ...] = ("internal",)
-    with Stopper() as stopper:
-        running = Running(settings, once, tuning, reread, stopper)
-        try:
-            with running.manager.more_time(START_LIMIT_S):
-                running.start()
-            running.inspect()
-            reasons = ()
-        except CameraLost:
-            reasons = ("camera_lost",)
-            raise
-        except StationError as error:
-            reasons = (type(error).__name__,)
-            raise
-        finally:
-            not_recorded = running.end(reasons)
-            tally = running.tally()
-            if tally is not None:
-                overlays = running.overlays
-                report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
-        if not_recorded is not None:
-            raise not_recorded
+    running = Running(settings, once, tuning, reread, stopper)
+    try:
+        with running.manager.more_time(START_LIMIT_S):
+            running.start()
+        running.inspect()
+        reasons = ()
+    except CameraLost:
+        reasons = ("camera_lost",)
+        raise
+    except StationError as error:
+        reasons = (type(error).__name__,)
+        raise
+    finally:
+        unaccounted = running.end(reasons)
+        tally = running.tally()
+        if tally is not None:
+            overlays = running.overlays
+            report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
+    if unaccounted is not None:
+        raise unaccounted

@@ -56,13 +56,13 @@ class Mailbox(ABC, Generic[T]):
             self._closed = True
             self._changed.notify_all()
 
-    def clear(self) -> int:
-        """Throw away what waits; return how many items that were."""
+    def clear(self) -> list[T]:
+        """Take out everything that waits, and return it."""
         with self._changed:
-            count = len(self._items)
+            left = list(self._items)
             self._items.clear()
             self._changed.notify_all()
-        return count
+        return left
 
     @property
     def closed(self) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edge.config import Settings
@@ -33,6 +34,7 @@ from edge.station.records import (
     Told,
     claimed_journal_folder,
 )
+from edge.station.verdict_output import VerdictOutput
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 JOURNAL_STOP_LIMIT_S = 10.0
 # One that refuses gets another chance when it is closed.
 TROUBLE_STOP_LIMIT_S = 1.0
-# While the station stops, a journal that takes nothing is waited for no longer than this.
+# While the station stops, a journal or a reader that takes nothing is waited for so long.
 STOP_RECORDING_LIMIT_S = 5.0
 # A broker that is away is no fault of the station: its thread's silence is told, and that is all.
 PUBLISH_SILENCE_S = 60.0
@@ -84,9 +86,11 @@ class Recording:
         self._worker: Worker | None = None
         self._journal: JournalRecords | None = None
         self._plain: PlainRecords | None = None
+        self._output: VerdictOutput | None = None
         folder = claimed_journal_folder(settings)
         if folder is None:
-            self._plain = PlainRecords(StandardOutput(on_reader_gone))
+            self._output = VerdictOutput(StandardOutput(on_reader_gone), failures)
+            self._plain = PlainRecords(self._output)
         else:
             self._journal = self._opened(folder, health, heartbeats, on_reader_gone)
         self.keeps_all = self._journal is not None
@@ -128,6 +132,8 @@ class Recording:
         Raises:
             ConfigurationError: certificates or password cannot be used.
         """
+        if self._output is not None:
+            self._output.start()
         journal, mqtt = self._journal, self._settings.mqtt
         if journal is None or self._folder is None:
             return
@@ -175,19 +181,16 @@ class Recording:
         Returns:
             False when the verdict has no record.
         """
-        if self._journal is None:
-            assert self._plain is not None
-            self._plain.record(verdict)
-            told(verdict.id, 0)
-            return True
+        given_up = partial(self._given_up, ending)
+        if self._journal is not None:
+            return self._journal.record(verdict, told, given_up)
+        self._plain_records.record(verdict, given_up)
+        told(verdict.id, 0)
+        return True
 
-        def given_up() -> bool:
-            if ending():  # from its first time on, however many verdicts still wait
-                self._ending_s = self._ending_s or time.monotonic()
-            ending_s = self._ending_s
-            return ending_s is not None and time.monotonic() - ending_s > STOP_RECORDING_LIMIT_S
-
-        return self._journal.record(verdict, told, given_up)
+    def not_taken(self, verdict: Verdict) -> None:
+        """Note a verdict that the end of the station left without a record: ``stop`` names it."""
+        (self._journal or self._plain_records).not_taken(verdict)
 
     def event(self, event: Event) -> None:
         """Record an event; never waits."""
@@ -240,11 +243,16 @@ class Recording:
             log.error("the journal does not take what is left")
         return self._network.wait_until_delivered(limit_s, given_up) if self._network else None
 
-    def stop(self, reasons: tuple[str, ...]) -> PartsNotRecorded | None:
+    def stop(
+        self, reasons: tuple[str, ...], ending: Callable[[], bool]
+    ) -> PartsNotRecorded | VerdictsUndelivered | None:
         """Say ``stopped`` with the reasons, hang up, close the journal.
 
+        Args:
+            ending: the station was told to end; until then a slow reader has all the time.
+
         Returns:
-            The error of parts that have no record; None when all have.
+            The error of parts without a record, or not written; None when there are none.
         """
         self.messages.close()
         journal = self._journal
@@ -252,14 +260,22 @@ class Recording:
             reasons = (*reasons, "journal_unwritable")
         if self._network:
             self._network.stop(*reasons)
+        given_up = partial(self._given_up, ending)
         if journal is None:
-            return None
+            return self._plain_records.unaccounted(given_up)
         journal.writer.close()
         if self._worker is None:
             journal.close()
         elif not self._worker.join(JOURNAL_STOP_LIMIT_S):
             log.error("the journal was not closed in time; what was committed is safe")
-        return journal.not_recorded()
+        return journal.unaccounted(given_up)
+
+    def _given_up(self, ending: Callable[[], bool]) -> bool:
+        """Tell whether a journal or a reader that takes nothing is waited for no longer."""
+        if ending():  # from its first time on, however many verdicts still wait
+            self._ending_s = self._ending_s or time.monotonic()
+        ending_s = self._ending_s
+        return ending_s is not None and time.monotonic() - ending_s > STOP_RECORDING_LIMIT_S
 
     @property
     def _plain_records(self) -> PlainRecords:
@@ -274,7 +290,8 @@ class Recording:
         on_reader_gone: Callable[[], None],
     ) -> JournalRecords:
         settings = self._settings.journal or JournalSettings()
-        output = None if self._settings.mqtt else StandardOutput(on_reader_gone)
+        if self._settings.mqtt is None:
+            self._output = VerdictOutput(StandardOutput(on_reader_gone), self._failures)
         return JournalRecords(
             open_journal(folder, Synchronous(settings.synchronous)),
             settings,
@@ -284,7 +301,7 @@ class Recording:
             silence_limit_s=self._settings.watchdog.journal_s,
             on_writable=self._note_writable,
             on_commit=self._wake,
-            output=output,
+            output=self._output,
         )
 
     def _note_writable(self, writable: bool) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,13 +25,14 @@ from edge.journal.records import (
 )
 from edge.journal.writer import GroupCommit, JournalWriter
 from edge.messaging.clock_sync import clock_sync
+from edge.messaging.delivery import VerdictsUndelivered
 from edge.messaging.event import Event, Severity, event_payload
 from edge.messaging.image_source import image_name
-from edge.messaging.standard_output import StandardOutput
-from edge.messaging.verdict import Verdict, payload
+from edge.messaging.verdict import Verdict, payload, to_json
 from edge.record_settings import JournalSettings
 from edge.station.health import Health
 from edge.station.heartbeat import Heartbeats
+from edge.station.verdict_output import VerdictOutput
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class _Recorded:
 
 
 class PartsNotRecorded(JournalError):
-    """The station ended, and verdicts are not in the journal."""
+    """The station ended, and verdicts are on no record."""
 
 
 class JournalRecords:
@@ -177,7 +178,7 @@ class JournalRecords:
         silence_limit_s: float,
         on_writable: Callable[[bool], None],
         on_commit: Callable[[], None],
-        output: StandardOutput | None = None,
+        output: VerdictOutput | None = None,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Args:
@@ -252,22 +253,40 @@ class JournalRecords:
                     self._refused.append(entry)
                     return False
             time.sleep(ROOM_POLL_S)
-        return self._output is None or self._written(verdict.id, committed, told, given_up)
+        return self._output is None or self._written(content, committed, told, given_up)
 
-    def not_recorded(self) -> PartsNotRecorded | None:
-        """Return which parts have no record, once the journal's thread has ended."""
+    def not_taken(self, verdict: Verdict) -> None:
+        """Note a verdict that the end of the station left without a record."""
+        self._refused.append(Entry(RecordKind.VERDICT, self._content(verdict)))
+
+    def unaccounted(
+        self, given_up: Callable[[], bool]
+    ) -> PartsNotRecorded | VerdictsUndelivered | None:
+        """Return which parts have no record, or were not written, once the journal's thread ended.
+
+        Args:
+            given_up: the reader of standard output is not waited for any more.
+        """
         lost = [*self._refused, *self.writer.unrecorded()]
-        parts = [_named(entry) for entry in lost if entry.kind is RecordKind.VERDICT]
+        parts = [_named(entry.content) for entry in lost if entry.kind is RecordKind.VERDICT]
+        silent = self._output.finish(given_up) if self._output is not None else []
+        unwritten = [part for part in silent if part not in parts]
+        undelivered = None
+        if unwritten:
+            undelivered = VerdictsUndelivered(
+                f"{len(unwritten)} verdicts were not written to standard output, whose reader took "
+                f"no more: {_listed('not written', unwritten)}. Nothing is lost: they are the "
+                f"newest ones on record, up to number {self.writer.last_seq}. Read them with "
+                f"edge-run --journal {self.path.parent}."
+            )
         if not parts:
-            return None
-        for part in parts:
-            log.error("not recorded: %s", part)
-        named = ", ".join(parts[:MOST_NAMED])
-        more = f" and {len(parts) - MOST_NAMED} more, named in the log" * (len(parts) > MOST_NAMED)
+            return undelivered
+        if undelivered is not None:
+            log.error("%s", undelivered)
         why = self.trouble or "The journal took no more. Bring the broker back, or see the log."
         return PartsNotRecorded(
-            f"{len(parts)} parts have no record: {named}{more}. The newest verdict on record is "
-            f"number {self.writer.last_seq}. Inspect these parts again. {why}"
+            f"{len(parts)} parts have no record: {_listed('not recorded', parts)}. The newest "
+            f"verdict on record is number {self.writer.last_seq}. Inspect these parts again. {why}"
         )
 
     def kept(self) -> str:
@@ -303,22 +322,23 @@ class JournalRecords:
 
     def _written(
         self,
-        verdict_id: str,
+        content: Mapping[str, Any],
         committed: "SimpleQueue[Committed]",
         told: Told,
         given_up: Callable[[], bool],
     ) -> bool:
-        """Write a verdict to standard output once it is durable; its reader may be slow."""
+        """Have a verdict written to standard output once it is durable; its reader may be slow."""
         assert self._output is not None
         while True:
             try:
                 record = committed.get(timeout=ROOM_POLL_S)
             except Empty:
                 if given_up():
+                    self._output.skip(_named(content))
                     return False
                 continue
-            told(verdict_id, record.seq)
-            self._output.publish_text(record.payload)
+            told(content["id"], record.seq)
+            self._output.put(_named(content), record.payload, given_up)
             return True
 
     def _note_trouble(self, trouble: str | None) -> None:
@@ -374,25 +394,52 @@ class JournalRecords:
         self.event(Event("journal_copied", Severity.WARNING, text, data))
 
 
-def _named(entry: Entry) -> str:
+def _named(content: Mapping[str, Any]) -> str:
     """Name a part so that people find it: part, file or frame, with its result."""
-    content = entry.content
-    name = entry.part_id or image_name(content) or f"frame {content['frame']['id']}"
-    return f"part {name} ({entry.result}, id {content['id']})"
+    name = content["part_id"] or image_name(content) or f"frame {content['frame']['id']}"
+    return f"part {name} ({content['result']}, id {content['id']})"
+
+
+def _listed(what: str, parts: Sequence[str]) -> str:
+    """Log every part, and return the first ones for a message."""
+    for part in parts:
+        log.error("%s: %s", what, part)
+    more = f" and {len(parts) - MOST_NAMED} more, named in the log" * (len(parts) > MOST_NAMED)
+    return ", ".join(parts[:MOST_NAMED]) + more
 
 
 class PlainRecords:
     """Standard output alone: verdicts as JSON lines, without journal and numbers."""
 
-    def __init__(self, output: StandardOutput) -> None:
+    def __init__(self, output: VerdictOutput) -> None:
         self._output = output
 
-    def record(self, verdict: Verdict) -> None:
-        """Write a verdict."""
-        assert verdict.identity is not None
-        self._output.publish(payload(verdict, verdict.identity, session=None))
+    def record(self, verdict: Verdict, given_up: Callable[[], bool]) -> None:
+        """Have a verdict written."""
+        content = _plain(verdict)
+        self._output.put(_named(content), to_json(content).encode(), given_up)
+
+    def not_taken(self, verdict: Verdict) -> None:
+        """Note a verdict that the end of the station left unwritten."""
+        self._output.skip(_named(_plain(verdict)))
+
+    def unaccounted(self, given_up: Callable[[], bool]) -> PartsNotRecorded | None:
+        """Return which verdicts were not written, once the last one was handed over."""
+        parts = self._output.finish(given_up)
+        if not parts:
+            return None
+        return PartsNotRecorded(
+            f"{len(parts)} parts have no record: {_listed('not written', parts)}. The reader of "
+            "standard output took no more. Inspect these parts again; a station with a journal "
+            "(journal.folder) keeps their verdicts."
+        )
 
     def event(self, event: Event) -> None:
         """Log an event."""
         level = logging.INFO if event.severity is Severity.INFO else logging.WARNING
         log.log(level, "%s: %s", event.kind, event.detail)
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    assert verdict.identity is not None
+    return payload(verdict, verdict.identity, session=None)

@@ -223,11 +223,11 @@ class Running:
         """Say ``stopped``, with the reasons of a run that failed, and let go of everything.
 
         Returns:
-            The error of parts that have no record; None when all have.
+            The error of parts without a record, or not written; None when there are none.
         """
         for one in self._onlookers:
             one.stop()
-        return self._recording.stop(reasons)
+        return self._recording.stop(reasons, self._ending)
 
     @property
     def _built(self) -> Station:
@@ -258,6 +258,7 @@ class Running:
                 self._failures,
                 keeps_all=self._recording.keeps_all,
                 max_bytes=RECORD_QUEUE_BYTES,
+                undelivered=self._not_taken,
             )
         ]
         if settings.save:
@@ -302,6 +303,10 @@ class Running:
         self._drift.observe(verdict)
         for one in self._onlookers:
             one.told(verdict)
+
+    def _not_taken(self, verdict: Verdict) -> None:
+        self._recording.not_taken(verdict)
+        self._built.not_recorded(verdict.id)
 
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None

@@ -44,9 +44,15 @@ class Stopper:
             signal.signal(number, handler)
 
     def _handle_stop(self, _number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # Not the default action yet: a second signal may wait for its handler already, and Python
+        # drops one whose handler has become the default.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle_second)
         self.stop()
+
+    def _handle_second(self, number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def _handle_reload(self, _number: int, _frame: object) -> None:
         self._reload = True

@@ -1,12 +1,9 @@
 """edge-run as its users run it: real processes, real files, a real broker."""
 
-import fcntl
 import json
-import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -426,32 +423,6 @@ def test_a_closed_standard_output_is_told(pictures: Path, bundle: Path) -> None:
 
     assert run.returncode == 78
     assert "standard output is closed" in run.stderr
-
-
-def test_a_reader_that_does_not_read_cannot_keep_the_station_from_ending(
-    many_pictures: Path, bundle: Path, tmp_path: Path, processes: list[subprocess.Popen[str]]
-) -> None:
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # two verdicts fill it
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        edge_run_command("--camera", many_pictures, "--model", bundle, "--save", out),
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    processes.append(process)
-    deadline = time.monotonic() + GENEROUS_S
-    while not list(out.glob("000010*")) and time.monotonic() < deadline:
-        time.sleep(0.02)  # polls for the tenth part, whose verdict has no room any more
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=GENEROUS_S)[1]
-    os.close(reader)
-    os.close(writer)
-
-    assert process.returncode == 0
-    assert "verdicts did not finish" in said
-    assert "Fatal" not in said and "Traceback" not in said
 
 
 def test_a_defect_ends_with_one_message_and_70(

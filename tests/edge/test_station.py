@@ -419,6 +419,27 @@ def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
     assert f"{tally.dropped['sink 0']} verdicts that waited are not written" in caplog.text
 
 
+def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sinks", "issuing"):
+        monkeypatch.setattr(f"edge.station.{module}.SINK_STOP_LIMIT_S", 0.0)
+    stuck, failures = Collected(), Failures()
+    stuck.gate.clear()
+    left: list[Verdict] = []
+    sink = Sink("record", stuck, 2, False, failures, keeps_all=True, undelivered=left.append)
+    camera = ScriptedCamera([*frames(6), lambda: one.stop()], can_wait=False)
+    one = Station(camera, EveryMailbox(100), Line((inspector,)), [sink], failures)
+
+    tally = one.run()
+    stuck.gate.set()
+
+    assert tally.parts == 6
+    assert sink.join(GENEROUS_S)
+    named = [verdict.frame.number for verdict in left]
+    assert sorted(stuck.numbers + named) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspector) -> None:
     slow = Collected()
 
