@@ -3,26 +3,77 @@
 ``bottle.xml`` and ``bottle.bin`` are the OpenVINO IR, ``bottle.json`` is the manifest. OpenVINO
 itself loads an IR with flipped or zeroed bytes without a word, so both files are read once, checked
 against the manifest, and compiled from those very bytes.
+
+A bundle comes from somebody else. Nothing of it is believed before it is bounded: the signature is
+checked first, over the manifest; the manifest names sizes and hashes; only then the files are read.
 """
 
 import hashlib
 import os
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from edge.access import why_closed
-from edge.errors import BundleDamaged, BundleMissing, BundleVersionUnsupported
+from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
+from edge.files import open_regular
 from edge.frame import PixelFormat
 from edge.signature import verify_signature
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
 
+# Of a bundle's files, whatever a manifest says.
+MOST_MANIFEST_BYTES = 16 * 2**20
+MOST_XML_BYTES = 256 * 2**20
+MOST_BIN_BYTES = 2 * 2**30
+
+# Sides of images and maps, and the pixels of a model's input or map.
+MOST_SIDE_PX = 65_536
+MOST_INPUT_PX = 2**24
+
+# Scores are float32; differences and squares of them stay finite.
+LARGEST_SCORE = 1e18
+# A threshold beyond so many times the scores that were seen decides nothing.
+MOST_SPREADS = 1000.0
+
+LONGEST_NAME = 100
+LONGEST_TEXT = 2000
+
+
+def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
+    """Return a text as a manifest may hold it: cut, and ``?`` for what is no plain character."""
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
+
+
+def _plain(text: str) -> str:
+    for one in text:
+        if not one.isprintable():  # control, bidi, line and paragraph separators, surrogates
+            name = unicodedata.name(one, "no name")
+            raise ValueError(f"holds U+{ord(one):04X} ({name}), which is no plain character")
+    return text
+
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_plain)]
+Score = Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE_PX)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class _Part(BaseModel):
@@ -30,25 +81,37 @@ class _Part(BaseModel):
 
 
 class Identity(_Part):
-    """What the bundle is and who made it."""
+    """What the bundle is and who made it.
 
-    name: str = Field(min_length=1, max_length=100)
-    algorithm: str
-    backbone: str
-    weights_licence: str
+    Attributes:
+        created: also the version: of two bundles of one name the later one is the newer release.
+        xml_bytes, bin_bytes: sizes; None in bundles of earlier versions.
+    """
+
+    name: Name
+    algorithm: Text
+    backbone: Text
+    weights_licence: Text
     created: AwareDatetime
-    made_with: dict[str, str]
+    made_with: dict[Name, Text] = Field(max_length=100)
     xml_sha256: Sha256
     bin_sha256: Sha256
+    xml_bytes: int | None = Field(default=None, ge=1, le=MOST_XML_BYTES)
+    bin_bytes: int | None = Field(default=None, ge=0, le=MOST_BIN_BYTES)
 
 
 class Crop(_Part):
     """Region of interest in frame pixels, origin top-left."""
 
-    x: int = Field(ge=0)
-    y: int = Field(ge=0)
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    x: int = Field(ge=0, le=MOST_SIDE_PX)
+    y: int = Field(ge=0, le=MOST_SIDE_PX)
+    width: Side
+    height: Side
+
+
+def _demand_pixels(height: int, width: int) -> None:
+    if height * width > MOST_INPUT_PX:
+        raise ValueError(f"{width}×{height} are more than {MOST_INPUT_PX} pixels")
 
 
 class Levels(_Part):
@@ -72,8 +135,8 @@ class TileSpec(_Part):
         overlap: share of a tile that neighbours have in common at least.
     """
 
-    height: int = Field(ge=16)
-    width: int = Field(ge=16)
+    height: int = Field(ge=16, le=MOST_SIDE_PX)
+    width: int = Field(ge=16, le=MOST_SIDE_PX)
     overlap: float = Field(ge=0.0, le=0.9)
 
 
@@ -90,11 +153,11 @@ class InputSpec(_Part):
         tile_plan: pieces the frame is inspected in; null inspects it whole.
     """
 
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: Side
+    width: Side
     colour_order: Literal["bgr"] = "bgr"
     resize: Literal["area"] = "area"
-    pixel_formats: tuple[PixelFormat, ...] = Field(min_length=1)
+    pixel_formats: tuple[PixelFormat, ...] = Field(min_length=1, max_length=len(PixelFormat))
     levels: Levels | None = None
     crop: Crop | None = None
     tile_plan: TileSpec | None = None
@@ -103,6 +166,11 @@ class InputSpec(_Part):
     def _levels_for_16_bit(self) -> "InputSpec":
         if self.levels is None and any(f.is_16_bit for f in self.pixel_formats):
             raise ValueError("levels are required for 16-bit pixel formats")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_size_to_work_with(self) -> Self:
+        _demand_pixels(self.height, self.width)
         return self
 
 
@@ -114,16 +182,21 @@ class OutputSpec(_Part):
         image_score: the graph gives an image score; where false, the largest map value is it.
     """
 
-    map_height: int = Field(ge=1)
-    map_width: int = Field(ge=1)
+    map_height: Side
+    map_width: Side
     image_score: bool
+
+    @model_validator(mode="after")
+    def _of_a_size_to_work_with(self) -> Self:
+        _demand_pixels(self.map_height, self.map_width)
+        return self
 
 
 class Extent(_Part):
     """Lowest and highest raw value seen in validation."""
 
-    min: float
-    max: float
+    min: Score
+    max: Score
 
     @model_validator(mode="after")
     def _ordered(self) -> "Extent":
@@ -158,12 +231,12 @@ class Threshold(_Part):
         interval: bootstrap interval (2.5 % to 97.5 %) of the image threshold.
     """
 
-    image: float
-    pixel: float
+    image: Score
+    pixel: Score
     method: ThresholdMethod
-    good_count: int = Field(ge=0)
-    defective_count: int = Field(ge=0)
-    interval: tuple[float, float] | None
+    good_count: Count
+    defective_count: Count
+    interval: tuple[Score, Score] | None
 
     @model_validator(mode="after")
     def _interval_ordered(self) -> "Threshold":
@@ -180,8 +253,8 @@ class ScoreStatistics(_Part):
         scores: the raw score at each probability.
     """
 
-    probabilities: tuple[Share, ...]
-    scores: tuple[float, ...]
+    probabilities: tuple[Share, ...] = Field(max_length=10_000)
+    scores: tuple[Score, ...] = Field(max_length=10_000)
 
     @model_validator(mode="after")
     def _paired_and_ascending(self) -> "ScoreStatistics":
@@ -207,9 +280,9 @@ class GateReport(_Part):
         auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
     """
 
-    pictures: int = Field(ge=1)
-    largest_score_difference: float
-    smallest_map_correlation: float
+    pictures: int = Field(ge=1, le=10**9)
+    largest_score_difference: Score
+    smallest_map_correlation: Score
     verdict_flips: Share
     auroc_before: Share | None
     auroc_after: Share | None
@@ -230,16 +303,16 @@ class Precision(_Part):
     weights: Literal["fp32", "fp16", "int8-weights", "int8"]
     inference: Literal["f32", "f16", "bf16"]
     gate: GateReport
-    floating: tuple[str, ...] = ()
-    requested: str | None = None
-    refused: str | None = None
+    floating: tuple[Text, ...] = Field(default=(), max_length=10_000)
+    requested: Text | None = None
+    refused: Text | None = None
 
 
 class SplitMetrics(_Part):
     """Metrics of one split; ``f1_reject_all`` is what rejecting everything would score."""
 
-    good_count: int
-    defective_count: int
+    good_count: Count
+    defective_count: Count
     image_auroc: Share | None = None
     image_f1_max: Share | None = None
     f1_reject_all: Share | None = None
@@ -251,14 +324,14 @@ class SplitMetrics(_Part):
 class Training(_Part):
     """Where the model came from."""
 
-    dataset: str
+    dataset: Text
     dataset_fingerprint: Sha256
-    fit_count: int = Field(ge=1)
-    validation_good_count: int = Field(ge=0)
-    validation_defective_count: int = Field(ge=0)
-    seed: int
-    hyperparameters: dict[str, str | int | float | bool]
-    metrics: dict[str, SplitMetrics]
+    fit_count: int = Field(ge=1, le=10**9)
+    validation_good_count: Count
+    validation_defective_count: Count
+    seed: Whole
+    hyperparameters: dict[Name, Text | Whole | float | bool] = Field(max_length=1000)
+    metrics: dict[Name, SplitMetrics] = Field(max_length=100)
 
 
 class GoldenScore(_Part):
@@ -271,10 +344,10 @@ class GoldenScore(_Part):
         tolerance: another PC's numbers may be so far away, in raw units.
     """
 
-    picture: str
-    score: float
-    map_peak: float
-    tolerance: float = Field(gt=0)
+    picture: Name
+    score: Score
+    map_peak: Score
+    tolerance: float = Field(gt=0, le=LARGEST_SCORE)
 
 
 class Manifest(_Part):
@@ -290,7 +363,21 @@ class Manifest(_Part):
     precision: Precision
     training: Training
     # Bundles exported by earlier versions have none.
-    self_test: tuple[GoldenScore, ...] = ()
+    self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
+
+    @model_validator(mode="after")
+    def _thresholds_among_the_scores(self) -> Self:
+        for name, threshold, extent in (
+            ("image", self.threshold.image, self.normalization.image),
+            ("pixel", self.threshold.pixel, self.normalization.map),
+        ):
+            reach = MOST_SPREADS * max(extent.max - extent.min, abs(extent.min), abs(extent.max), 1)
+            if not extent.min - reach <= threshold <= extent.max + reach:
+                raise ValueError(
+                    f"the {name} threshold {threshold:g} is far from all scores that were seen, "
+                    f"{extent.min:g} to {extent.max:g}"
+                )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,25 +417,33 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
     if xml_path.suffix != ".xml":
         raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
     xml_path = _resolved(xml_path)
-    xml = _read(xml_path)
-    text = _read(xml_path.with_suffix(".json"))
-    if public_key is not None:
-        # Before it is parsed, and the very bytes that are parsed.
-        verify_signature(text, xml_path.with_suffix(".sig"), public_key)
-    manifest = parse_manifest(text, xml_path.with_suffix(".json"))
-    weights = _read(xml_path.with_suffix(".bin"))
-    for path, content, expected in (
-        (xml_path, xml, manifest.identity.xml_sha256),
-        (xml_path.with_suffix(".bin"), weights, manifest.identity.bin_sha256),
-    ):
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise BundleDamaged(
-                f"{path}: SHA-256 {found[:12]}… does not match {expected[:12]}… in the manifest "
-                f"({len(content)} bytes read). Copy all three files of the bundle again, or "
-                "export it again."
+    json_path, bin_path = xml_path.with_suffix(".json"), xml_path.with_suffix(".bin")
+    with _opened(xml_path) as xml_file:  # what the user named is missed first
+        with _opened(json_path) as file:
+            text = _content(file, json_path, MOST_MANIFEST_BYTES)
+        if public_key is not None:
+            # Before it is parsed, and the very bytes that are parsed.
+            verify_signature(text, xml_path.with_suffix(".sig"), public_key)
+        manifest = parse_manifest(text, json_path)
+        identity = manifest.identity
+        with _opened(bin_path) as bin_file:
+            xml = _verified(
+                xml_file, xml_path, MOST_XML_BYTES, identity.xml_bytes, identity.xml_sha256
+            )
+            weights = _verified(
+                bin_file, bin_path, MOST_BIN_BYTES, identity.bin_bytes, identity.bin_sha256
             )
     return Bundle(manifest, hashlib.sha256(text).hexdigest(), xml, weights, xml_path)
+
+
+def manifest_sha256(xml_path: Path) -> str | None:
+    """Return what names a bundle; None where it cannot be read, which its loading will tell."""
+    try:
+        path = _resolved(xml_path).with_suffix(".json")
+        with _opened(path) as file:
+            return hashlib.sha256(_content(file, path, MOST_MANIFEST_BYTES)).hexdigest()
+    except (BundleError, ValueError):  # also a path that is none
+        return None
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
@@ -367,7 +462,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         ) from error
     if header.schema_version != SCHEMA:
         raise BundleVersionUnsupported(
-            f"{path}: schema {header.schema_version!r}, this edge-run reads {SCHEMA!r}. "
+            f"{path}: schema {header.schema_version[:50]!r}, this edge-run reads {SCHEMA!r}. "
             "Export the checkpoint again with the export-model of this version."
         )
     try:
@@ -387,8 +482,9 @@ class _Header(BaseModel):
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    return f"{key}: {fault['msg']}" if key else str(fault["msg"])
+    key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
+    message = plain_text(str(fault["msg"]), 3 * LONGEST_NAME)
+    return f"{key}: {message}" if key else message
 
 
 def _resolved(path: Path) -> Path:
@@ -402,9 +498,9 @@ def _resolved(path: Path) -> Path:
     return real if real.suffix == ".xml" else Path(os.path.realpath(path.parent)) / path.name
 
 
-def _read(path: Path) -> bytes:
+def _opened(path: Path) -> BufferedReader:
     try:
-        return path.read_bytes()
+        return open_regular(path)
     except PermissionError as error:
         raise BundleMissing(f"{path}: {why_closed()}.") from error
     except OSError as error:
@@ -412,3 +508,40 @@ def _read(path: Path) -> bytes:
             f"{path}: cannot be read ({error.strerror}). A bundle is NAME.xml, NAME.bin and "
             "NAME.json in one folder; copy all three."
         ) from error
+
+
+def _content(file: BufferedReader, path: Path, most: int, named: int | None = None) -> bytes:
+    """Read a file of a bundle whose size is believed.
+
+    Args:
+        most: bytes that such a file may have.
+        named: bytes that the manifest says it has; None where it does not say.
+    """
+    try:
+        size = os.fstat(file.fileno()).st_size
+        if named is not None and size != named:
+            raise BundleDamaged(
+                f"{path}: {size} bytes, which does not match {named} in the manifest. "
+                "Copy all three files of the bundle again, or export it again."
+            )
+        if size > most:
+            raise BundleDamaged(
+                f"{path}: {size} bytes; such a file has at most {most}. It is none of "
+                "export-model: copy all three files of the bundle again."
+            )
+        return file.read(size)
+    except OSError as error:
+        raise BundleMissing(f"{path}: cannot be read ({error.strerror}). Copy it again.") from error
+
+
+def _verified(file: BufferedReader, path: Path, most: int, named: int | None, sha256: str) -> bytes:
+    """Read a file that the manifest names."""
+    content = _content(file, path, most, named)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BundleDamaged(
+            f"{path}: SHA-256 {found[:12]}… does not match {sha256[:12]}… in the manifest "
+            f"({len(content)} bytes read). Copy all three files of the bundle again, or "
+            "export it again."
+        )
+    return content

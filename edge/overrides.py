@@ -5,9 +5,7 @@ it was set for, and as long as the YAML still says what it replaced; whoever cha
 that key in the YAML has the last word.
 """
 
-import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.config import Settings
 from edge.files import write_whole
-from edge.manifest import Sha256
+from edge.manifest import Sha256, manifest_sha256
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +98,3 @@ class Overrides:
             "the threshold %g set at the page is left out: %s", override.image_threshold, why
         )
         return settings
-
-
-def manifest_sha256(xml: Path) -> str | None:
-    """Return what names a bundle; None where it cannot be read, which its loading will tell."""
-    try:
-        manifest = Path(os.path.realpath(xml)).with_suffix(".json").read_bytes()
-    except OSError:
-        return None
-    return hashlib.sha256(manifest).hexdigest()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import BundleError, ConfigurationError, StationError
+from edge.files import open_regular, write_whole
 from edge.process_start import prepare_process
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
     """
     key = _public_key(public_key_path)
     try:
-        with signature_path.open("rb") as file:
+        with open_regular(signature_path) as file:
             signature = file.read(SIGNATURE_BYTES + 1)
     except OSError as error:
         raise SignatureMissing(
@@ -89,7 +90,6 @@ def sign_bundle(xml_path: Path, private_key_path: Path, password: bytes | None =
         OutputNotWritable: folder or disk refused the file.
         SigningNotInstalled: ``cryptography`` is missing.
     """
-    from edge.files import write_whole
     from edge.manifest import load_bundle
 
     key = _private_key(private_key_path, password)

@@ -37,6 +37,7 @@ from edge.manifest import (
     Threshold,
     ThresholdMethod,
     Training,
+    plain_text,
 )
 from export.errors import ImportRefused
 
@@ -315,6 +316,8 @@ def _manifest(
             made_with={"inspection-station": edge.__version__, "openvino": ov.__version__},
             xml_sha256=hashlib.sha256(xml).hexdigest(),
             bin_sha256=hashlib.sha256(weights).hexdigest(),
+            xml_bytes=len(xml),
+            bin_bytes=len(weights),
         ),
         input=InputSpec(
             height=height, width=width, pixel_formats=(PixelFormat.BGR8, PixelFormat.GREY8)
@@ -350,7 +353,7 @@ def _manifest(
             validation_good_count=0,
             validation_defective_count=0,
             seed=0,
-            hyperparameters={"imported_from": path.name},
+            hyperparameters={"imported_from": plain_text(path.name)},
             metrics={},
         ),
     )

@@ -20,7 +20,15 @@ from edge.files import check_writable, write_all
 from edge.inspection.detector import Detector, Network
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
-from edge.manifest import Bundle, GateReport, Identity, Manifest, OutputSpec
+from edge.manifest import (
+    LONGEST_NAME,
+    Bundle,
+    GateReport,
+    Identity,
+    Manifest,
+    OutputSpec,
+    plain_text,
+)
 from edge.manifest import Precision as ManifestPrecision
 from export.accuracy import AccuracyBudget, Scale
 from export.calibration_pictures import (
@@ -47,9 +55,6 @@ from export.variants import (
     why_not,
 )
 from training.checkpoint import Checkpoint, Description
-
-# What the manifest allows.
-LONGEST_NAME = 100
 
 # Of validation pictures that torch, ONNX Runtime and OpenVINO are compared on.
 _MOST_COMPARED = 64
@@ -306,6 +311,11 @@ def bundle_files(output: Path) -> tuple[Path, Path, Path]:
             f"{output}: the bundle's name has {len(output.stem)} characters, {LONGEST_NAME} are "
             "allowed."
         )
+    if not output.stem.isprintable():
+        raise ConfigurationError(
+            f"{output}: the bundle's name holds characters that are not plain, such as control "
+            "characters. Choose another."
+        )
     return output, output.with_suffix(".bin"), output.with_suffix(".json")
 
 
@@ -387,6 +397,8 @@ def _manifest(
             | {maker: version(maker) for maker in makers},
             xml_sha256=hashlib.sha256(variant.xml).hexdigest(),
             bin_sha256=hashlib.sha256(variant.weights).hexdigest(),
+            xml_bytes=len(variant.xml),
+            bin_bytes=len(variant.weights),
         ),
         input=description.input,
         output=OutputSpec(
@@ -404,7 +416,7 @@ def _manifest(
                 "gate": report,
                 "floating": variant.floating,
                 "requested": request.precision.value if refusal else None,
-                "refused": reason if refusal else None,
+                "refused": plain_text(reason) if refusal else None,
             }
         ),
         training=description.training,

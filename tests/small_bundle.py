@@ -76,6 +76,8 @@ def write_bundle(
             made_with={"openvino": ov.__version__},
             xml_sha256=_sha256(path),
             bin_sha256=_sha256(path.with_suffix(".bin")),
+            xml_bytes=path.stat().st_size,
+            bin_bytes=path.with_suffix(".bin").stat().st_size,
         ),
         input=InputSpec(
             height=SIDE, width=SIDE, pixel_formats=(PixelFormat.BGR8,), tile_plan=tile_plan

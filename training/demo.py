@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 
 from edge.errors import OutputNotWritable, StationError
+from edge.files import write_whole
 from training.data.rendered import (
     Counts,
     Defect,
@@ -114,15 +115,7 @@ def _write_backbone(path: Path, seed: int, epochs: int) -> None:
             bar.update()
 
         backbone = train_small_backbone(seed, epochs=epochs, progress=show)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(backbone.state_dict(), partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputNotWritable(
-            f"{path}: cannot be written ({error}). Check space and permissions."
-        ) from error
+    write_whole(path, save(backbone.state_dict()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge.frame import PixelFormat
-from edge.manifest import InputSpec, TileSpec, Training
+from edge.manifest import InputSpec, TileSpec, Training, plain_text
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import Weights, find_weights
@@ -96,7 +96,7 @@ def fit_checkpoint(
     description = Description(
         algorithm=config.algorithm,
         backbone=backbone,
-        weights_licence=weights.licence,
+        weights_licence=plain_text(weights.licence),
         settings=asdict(settings),
         seed=config.seed,
         input=spec,
@@ -223,14 +223,14 @@ def _training(
 ) -> Training:
     defective = sum(sample.is_defective for sample in splits.validation)
     return Training(
-        dataset=splits.name,
+        dataset=plain_text(splits.name),
         dataset_fingerprint=dataset,
         fit_count=len(splits.fit),
         validation_good_count=len(splits.validation) - defective,
         validation_defective_count=defective,
         seed=config.seed,
         hyperparameters={
-            key: ",".join(value) if isinstance(value, tuple) else value
+            key: plain_text(",".join(value)) if isinstance(value, tuple) else value
             for key, value in asdict(settings).items()
         }
         | {"validate_on": config.validate_on.value},

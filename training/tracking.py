@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from edge.errors import OutputNotWritable
+from edge.files import refuse_foreign_links
 from training.errors import SettingError
 
 FORMS = "csv:FILE, tensorboard:FOLDER or wandb:PROJECT"
@@ -178,6 +179,7 @@ def _open(place: str) -> Tracker:
 
 
 def _opened(path: Path) -> TextIO:
+    refuse_foreign_links(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("w", newline="", encoding="utf-8")

@@ -9,10 +9,11 @@ from typing import Any
 
 from edge.config import Settings
 from edge.errors import ConfigurationError
+from edge.manifest import manifest_sha256
 from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.text import bounded, utc_text
 from edge.messaging.verdict import Verdict
-from edge.overrides import Override, Overrides, manifest_sha256
+from edge.overrides import Override, Overrides
 from edge.station.health import Health
 from edge.station.models import StationModel
 from edge.station.recent_images import RecentImages

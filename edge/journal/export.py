@@ -4,10 +4,12 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
 from edge.errors import OutputNotWritable
+from edge.files import create_new, partial_path, refuse_foreign_links
 from edge.journal.records import Row
 from edge.messaging.image_source import image_name
 from edge.messaging.text import utc_text
@@ -83,10 +85,11 @@ def export_csv(rows: Iterable[Row], path: Path) -> int:
     Raises:
         OutputNotWritable: folder or disk refused it; an older file of that name is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    refuse_foreign_links(path)
+    partial = partial_path(path)
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            count = write_csv(rows, file)
+        with create_new(partial) as file, TextIOWrapper(file, "utf-8", newline="") as text:
+            count = write_csv(rows, text)
         partial.replace(path)
     except OSError as error:
         raise OutputNotWritable(

@@ -13,10 +13,9 @@ from edge.frame import Frame
 from edge.inspection.criteria import decision_criteria
 from edge.inspection.detector import Detector, Network
 from edge.inspection.self_test import self_test
-from edge.manifest import Bundle
+from edge.manifest import Bundle, manifest_sha256
 from edge.messaging.event import Datum, Event
 from edge.messaging.verdict import Recipe, StationIdentity, Verdict
-from edge.overrides import manifest_sha256
 from edge.station.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model_swap import Change, Model, ModelStore, Outcome, load_model
 from edge.station.settings_change import check_exchangeable, only_decision

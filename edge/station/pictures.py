@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.access import why_closed
 from edge.errors import OutputNotWritable
+from edge.files import create_new, refuse_foreign_links
 from edge.frame import pixel_format
 from edge.inspection.normalization import ScoreScale
 from edge.messaging.verdict import Verdict
@@ -32,15 +33,18 @@ class OverlayWriter:
 
         Raises:
             OutputNotWritable: it cannot be created, or nothing can be written there.
+            LinkRefused: a link lies on the way where others may lay one.
         """
         self.folder = folder
         self.written = 0
         self.failed = 0
         self._map_scale = map_scale
         trial = folder / ".edge-run.partial"
+        refuse_foreign_links(trial)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            trial.write_bytes(b"")
+            with create_new(trial):
+                pass
             trial.unlink()
         except OSError as error:
             cause = error.strerror

@@ -12,6 +12,7 @@ from typing import Any
 from edge.access import is_folder
 from edge.config import Settings
 from edge.errors import OutputNotWritable
+from edge.files import create_new
 from edge.journal.bounds import Bounds, Fill, Overflow
 from edge.journal.database import FILE_NAME as JOURNAL_FILE
 from edge.journal.opening import Journal
@@ -107,8 +108,8 @@ def _claim(folder: Path, name: str) -> None:
     """
     partial = folder / f".{OWNER_FILE}.{os.getpid()}.partial"
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(name + "\n")
+        with create_new(partial) as file:
+            file.write(f"{name}\n".encode())
             file.flush()
             os.fsync(file.fileno())
         os.link(partial, folder / OWNER_FILE)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge.cli import main
-from edge.overrides import Override, Overrides, manifest_sha256
+from edge.manifest import manifest_sha256
+from edge.overrides import Override, Overrides
 from tests.edge.broker import GENEROUS_S, Broker, free_port
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.small_bundle import defective_picture, good_picture, write_bundle, write_pictures

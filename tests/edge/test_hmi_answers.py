@@ -27,7 +27,8 @@ from edge.hmi.parts import Parts
 from edge.hmi.replies import Download
 from edge.hmi.view import View
 from edge.journal.records import Entry, RecordKind
-from edge.overrides import Overrides, manifest_sha256
+from edge.manifest import manifest_sha256
+from edge.overrides import Overrides
 from edge.station.health import Health
 from tests.edge.journaling import PATIENCE_S, running_writer, wait_until
 

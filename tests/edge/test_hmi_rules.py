@@ -26,8 +26,9 @@ from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.records import RecordKind, Row
+from edge.manifest import manifest_sha256
 from edge.messaging.verdict import Verdict
-from edge.overrides import Override, Overrides, manifest_sha256
+from edge.overrides import Override, Overrides
 from tests.small_bundle import defective_picture
 
 PROXY = "192.0.2.1"

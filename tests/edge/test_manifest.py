@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
-from edge.manifest import Bundle, Extent, Manifest, load_bundle, parse_manifest
+from edge.manifest import (
+    Bundle,
+    Extent,
+    Manifest,
+    load_bundle,
+    manifest_sha256,
+    parse_manifest,
+)
 from tests.small_bundle import write_bundle
 
 Edit = Callable[[dict[str, Any]], object]
@@ -92,7 +100,7 @@ def test_the_file_the_user_named_is_missed_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".xml", ".bin"])
 def test_an_empty_file_is_refused(path: Path, suffix: str) -> None:
     path.with_suffix(suffix).write_bytes(b"")
-    refused(path, BundleDamaged, f"part{suffix}", "0 bytes read", "Copy all three files")
+    refused(path, BundleDamaged, f"part{suffix}", "0 bytes", "Copy all three files")
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".bin"])
@@ -185,6 +193,27 @@ def test_another_schema_version_is_named_even_if_all_else_changed(path: Path) ->
         (lambda m: m["identity"].update(created="2026-01-01T00:00:00"), "created", "timezone"),
         (lambda m: m["identity"].update(name=""), "identity.name", "at least 1"),
         (lambda m: m.update(self_test=[{"picture": "ramp"}]), "self_test.0.score", "required"),
+        (lambda m: m["identity"].update(name="n" * 101), "identity.name", "at most 100"),
+        (lambda m: m["identity"].update(name="a\nb"), "identity.name", "U+000A"),
+        (lambda m: m["identity"].update(name="a\u202eb"), "identity.name", "RIGHT-TO-LEFT"),
+        (lambda m: m["identity"].update(algorithm="a\x1b[2J"), "identity.algorithm", "U+001B"),
+        (lambda m: m["identity"].update(backbone="b" * 2001), "identity.backbone", "at most 2000"),
+        (lambda m: m["identity"].update(made_with={"\x00": "1"}), "made_with", "U+0000"),
+        (lambda m: m["identity"].update(xml_bytes=10**12), "identity.xml_bytes", "less than"),
+        (lambda m: m["training"].update(dataset="d" * 10**6), "training.dataset", "at most 2000"),
+        (lambda m: m["training"].update(seed=10**30), "training.seed", "less than"),
+        (lambda m: m["input"].update(height=100_000), "input.height", "less than"),
+        (lambda m: m["input"].update(height=60_000, width=60_000), "input", "pixels"),
+        (lambda m: m["output"].update(map_height=60_000, map_width=60_000), "output", "pixels"),
+        (lambda m: m["threshold"].update(image=1e300), "threshold.image", "less than"),
+        (lambda m: m["threshold"].update(image=1e9), "image threshold", "far from all scores"),
+        (lambda m: m["threshold"].update(pixel=-1e9), "pixel threshold", "far from all scores"),
+        (
+            lambda m: m["normalization"]["map"].update(max=1e30),
+            "normalization.map.max",
+            "less than",
+        ),
+        (lambda m: m.update({"k" * 10**6: 1}), "kkkk", "not permitted"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_is_wrong(
@@ -255,6 +284,46 @@ def test_links_in_a_circle_are_refused(path: Path, tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(BundleMissing, match="symbolic links"):
         load_bundle(tmp_path / "a" / "part.xml")
+
+
+def test_a_size_other_than_the_manifests_is_refused_before_anything_is_read(path: Path) -> None:
+    with path.with_suffix(".bin").open("r+b") as file:
+        file.truncate(10**12)  # a sparse file: reading it would end the station
+    refused(path, BundleDamaged, "part.bin", "1000000000000 bytes", "in the manifest")
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".json"])
+def test_a_file_without_a_named_size_is_bounded_too(path: Path, suffix: str) -> None:
+    edited(path, lambda m: [m["identity"].pop(key) for key in ("xml_bytes", "bin_bytes")])
+    with path.with_suffix(suffix).open("r+b") as file:
+        file.truncate(5 * 10**9)
+    refused(path, BundleDamaged, f"part{suffix}", "5000000000 bytes", "at most")
+
+
+def test_a_bundle_of_an_earlier_version_names_no_sizes(path: Path) -> None:
+    edited(path, lambda m: [m["identity"].pop(key) for key in ("xml_bytes", "bin_bytes")])
+    assert load_bundle(path).manifest.identity.bin_bytes is None
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".json"])
+def test_a_fifo_in_place_of_a_file_is_refused_and_not_waited_for(path: Path, suffix: str) -> None:
+    path.with_suffix(suffix).unlink()
+    os.mkfifo(path.with_suffix(suffix))
+    refused(path, BundleMissing, f"part{suffix}", "Not a regular file")
+    assert suffix != ".json" or manifest_sha256(path) is None
+
+
+def test_what_a_foreign_manifest_says_does_not_flood_the_message(path: Path) -> None:
+    edited(path, lambda m: m.update({"\x1b" + "k" * 10**6: 1}))
+    with pytest.raises(BundleDamaged) as raised:
+        load_bundle(path)
+    assert len(str(raised.value)) < 1000
+    assert "\x1b" not in str(raised.value)
+
+
+def test_letters_of_any_language_are_plain_characters(path: Path) -> None:
+    edited(path, lambda m: m["identity"].update(name="Flasche Größe 2, 瓶 №3"))
+    assert load_bundle(path).manifest.identity.name == "Flasche Größe 2, 瓶 №3"
 
 
 def test_constant_validation_scores_make_a_valid_extent() -> None:

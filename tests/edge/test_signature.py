@@ -115,6 +115,26 @@ def test_a_signature_that_is_none_is_refused(
         load_bundle(signed, keys[1])
 
 
+def test_the_signature_comes_before_the_files_and_sizes_before_their_content(
+    signed: Path, keys: tuple[Path, Path]
+) -> None:
+    with signed.with_suffix(".bin").open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(BundleError, match="1000000000000 bytes, which does not match"):
+        load_bundle(signed, keys[1])
+    signed.with_suffix(".sig").write_bytes(bytes(64))
+    with pytest.raises(SignatureInvalid):
+        load_bundle(signed, keys[1])
+
+
+def test_a_fifo_in_place_of_the_signature_is_not_waited_for(
+    path: Path, keys: tuple[Path, Path]
+) -> None:
+    os.mkfifo(path.with_suffix(".sig"))
+    with pytest.raises(SignatureMissing, match="Not a regular file"):
+        load_bundle(path, keys[1])
+
+
 def test_a_signature_by_another_key_is_refused(signed: Path, tmp_path: Path) -> None:
     with pytest.raises(SignatureInvalid):
         load_bundle(signed, make_keys(tmp_path)[1])

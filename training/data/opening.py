@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from edge.manifest import plain_text
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.folder import Folder, no_good_pictures
@@ -148,16 +149,17 @@ def open_new(
     """
     settings = as_settings(source)
     data = open_data_set(settings)
+    name = plain_text(data.name)  # as checkpoints have it
     splits = _splits(settings, data, validate_on, fitted.seed)
     pictures = splits.validation
     if validate_on is ValidateOn.HELD_OUT:
         synthetic = with_synthetic(pictures, fitted.synthetic_defects, fitted.seed)
         same = fitted.fingerprint == fingerprint([*splits.fit, *synthetic])
-        if same or (data.name == fitted.name.removesuffix(SYNTHETIC) and not everything):
+        if same or (name == fitted.name.removesuffix(SYNTHETIC) and not everything):
             log.info(
                 "%s is the set that the model was fitted on: only the %d pictures that were kept "
                 "out of the fit are used",
-                data.name,
+                name,
                 len(pictures),
             )
         else:
@@ -168,7 +170,7 @@ def open_new(
             "more are usual."
         )
     with_flaws = with_synthetic(pictures, settings.synthetic_defects, fitted.seed)
-    return data.name + (SYNTHETIC if with_flaws != pictures else ""), with_flaws
+    return name + (SYNTHETIC if with_flaws != pictures else ""), with_flaws
 
 
 def open_data_set(settings: DataSettings) -> DataSet:

@@ -1,0 +1,86 @@
+"""Files are written whole, and never through what somebody else laid at their place."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.errors import OutputNotWritable
+from edge.files import LinkRefused, check_writable, open_regular, write_whole
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    return path
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder that others may write to, as /tmp."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path, victim: Path) -> None:
+    target = tmp_path / "out.xml"
+    target.symlink_to(victim)
+    check_writable(target)
+    write_whole(target, b"new")
+    assert (target.is_symlink(), target.read_bytes()) == (False, b"new")
+    assert victim.read_text() == "precious"
+
+
+def test_a_link_at_the_place_of_the_temporary_file_is_not_followed(
+    tmp_path: Path, victim: Path
+) -> None:
+    (tmp_path / ".out.xml.partial").symlink_to(victim)
+    check_writable(tmp_path / "out.xml")
+    assert victim.read_text() == "precious"
+    (tmp_path / ".out.xml.partial").symlink_to(victim)
+    write_whole(tmp_path / "out.xml", b"new")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "out.xml").is_symlink()
+
+
+@pytest.mark.parametrize("act", [check_writable, lambda path: write_whole(path, b"new")])
+def test_a_link_in_a_folder_that_others_may_write_to_is_refused(
+    shared: Path, victim: Path, act: Callable[[Path], object]
+) -> None:
+    (shared / "out.xml").symlink_to(victim)
+    (shared / "folder").symlink_to(victim.parent)
+    for path in (shared / "out.xml", shared / "folder" / "out.xml"):
+        with pytest.raises(LinkRefused, match="symbolic link in a folder that others may write"):
+            act(path)
+    assert victim.read_text() == "precious"
+    assert not (victim.parent / "out.xml").exists()
+
+
+def test_a_plain_file_in_such_a_folder_is_written(shared: Path) -> None:
+    write_whole(shared / "out.xml", b"new")
+    assert (shared / "out.xml").read_bytes() == b"new"
+
+
+def test_what_an_interrupted_writing_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".out.xml.partial").write_bytes(b"half")
+    write_whole(tmp_path / "out.xml", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.xml"]
+
+
+def test_a_folder_at_the_place_of_the_temporary_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".out.xml.partial").mkdir()
+    with pytest.raises(OutputNotWritable, match="cannot be written"):
+        write_whole(tmp_path / "out.xml", b"new")
+
+
+def test_only_regular_files_are_opened(tmp_path: Path, victim: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError):
+            open_regular(path)
+    with open_regular(victim) as file:
+        assert file.read() == b"precious"
