@@ -21,6 +21,7 @@ from edge.camera_settings import (
 from edge.credentials import CREDENTIALS
 from edge.errors import ConfigurationInvalid
 from edge.hmi_settings import HmiSettings, ShowSettings
+from edge.image_header import MOST_PIXELS
 from edge.manifest import Crop
 from edge.messaging.topics import StationTopic
 from edge.record_settings import (
@@ -53,6 +54,7 @@ class CameraSettings(Section):
             ``auto`` is ``every`` for files and ``latest`` for live cameras.
         queue_depth: frames of a live camera that may wait under ``every``.
         crop: region of interest in frame pixels.
+        max_pixels: of an image file; one that says it has more is not decoded.
         sensor, trigger, supervision: of a live camera.
         watch: of a watched folder.
     """
@@ -63,6 +65,7 @@ class CameraSettings(Section):
     policy: Literal["latest", "every", "auto"] = "auto"
     queue_depth: int = Field(default=8, ge=1, le=1000)
     crop: Crop | None = None
+    max_pixels: int = Field(default=2**26, ge=1, le=MOST_PIXELS)
     sensor: SensorSettings = SensorSettings()
     trigger: TriggerSettings = TriggerSettings()
     supervision: SupervisionSettings = SupervisionSettings()

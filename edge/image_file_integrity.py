@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.image_header import webp_size
+
 CUT = "its end is missing"
 ZEROS = "its end is zeros, as of data that never came"
 # A compressed stream may end in a few zeros by chance, never in so many.
@@ -198,18 +200,9 @@ def _webp_fault(raw: bytes) -> str:
         if len(data) < size:
             return CUT
         if name in (b"VP8 ", b"VP8L"):
-            width, height = _webp_size(name, data)
+            width, height = webp_size(name, data)
             blocks = (width + 15) // 16 * ((height + 15) // 16)
             zeros = size - len(data.rstrip(b"\0"))
             return ZEROS if zeros > MAX_ZERO_BYTES + blocks // FLAT_BLOCKS_PER_BYTE else ""
         place += 8 + size + size % 2
     return CUT
-
-
-def _webp_size(name: bytes, data: bytes) -> tuple[int, int]:
-    """Return width and height of a coded picture."""
-    if name == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 6)
-        return width & 0x3FFF, height & 0x3FFF
-    packed = struct.unpack_from("<I", data, 1)[0]
-    return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1

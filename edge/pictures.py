@@ -1,7 +1,7 @@
 """Picture files: one reader for the runtime, training and export: all see the same pixels."""
 
 import os
-from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import OutputNotWritable, PictureUnreadable
+from edge.files import open_regular, write_all
 from edge.frame import Pixels, pixel_format
 from edge.image_file_integrity import image_file_fault
+from edge.image_header import MOST_PIXELS, ImageHeader, image_header
 from edge.jpeg_integrity import jpeg_fault
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+LARGEST_PIXEL_BYTES = 8  # 16 bits of BGRA
+# What a file may hold beside its pixels: profiles, thumbnails, further pages.
+SURPLUS_BYTES = 32 * 2**20
+HEADERLESS_BYTES = 2**20
+
 # What says itself where it ends.
 _MARK_THEIR_END = frozenset({".png", ".jpg", ".jpeg"})
 
@@ -23,25 +31,46 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_picture(path: Path) -> Pixels:
+def read_picture(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
     """Read a picture with the depth and channels it was stored with.
+
+    Args:
+        max_pixels: an image that says it has more, or whose file is larger than so many can be,
+            is not decoded.
 
     Returns:
         ``(H, W)``, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA; uint8 or uint16.
 
     Raises:
-        PictureUnreadable: missing, truncated, not a picture, or samples of another type.
+        PictureUnreadable: missing, truncated, not a picture, too large, or samples of another type.
     """
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
+        return _read(path, max_pixels)
+    except MemoryError:
+        raise PictureUnreadable(
+            f"{path}: more memory is needed to decode it than there is. Save it smaller, or give "
+            "this program more memory."
+        ) from None
+
+
+def _read(path: Path, max_pixels: int) -> Pixels:
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            header = image_header(file)
+            if header is not None:
+                _demand_bounds(path, header, size, max_pixels)
+            file.seek(0)
+            # Of what is no image the first bytes are enough to tell so.
+            encoded = np.fromfile(file, np.uint8, size if header else min(size, HEADERLESS_BYTES))
     except OSError as error:
         raise PictureUnreadable(
             f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
     fault = _fault(encoded)
-    pixels = None if fault else _decoded(encoded, cv2.IMREAD_UNCHANGED)
+    pixels = None if fault or header is None else _decoded(encoded, cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        what = f"{encoded.size} bytes{f'; {fault}' if fault else ''}"
+        what = f"{size} bytes{f'; {fault}' if fault else ''}"
         raise PictureUnreadable(
             f"{path}: not a complete picture ({what}). Copy it again or remove it."
         )
@@ -55,6 +84,26 @@ def read_picture(path: Path) -> Pixels:
     return pixels
 
 
+def _demand_bounds(path: Path, header: ImageHeader, size: int, max_pixels: int) -> None:
+    """Refuse what would take far more memory or time than an image of a camera."""
+    shape = f"{header.width_px}×{header.height_px} pixels of {header.pixel_bytes} bytes"
+    if (
+        header.pixels > max_pixels
+        or header.pixels * header.pixel_bytes > max_pixels * LARGEST_PIXEL_BYTES
+    ):
+        raise PictureUnreadable(
+            f"{path}: {shape}, by its header; at most {max_pixels} pixels of "
+            f"{LARGEST_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
+            "ones has camera.max_pixels."
+        )
+    most = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, LARGEST_PIXEL_BYTES)
+    if size > most:
+        raise PictureUnreadable(
+            f"{path}: a file of {size} bytes for {shape}; at most {most} are read. Copy it again "
+            "or remove it."
+        )
+
+
 def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
     """Decode a JPEG of a camera, or say what is wrong with it.
 
@@ -64,9 +113,16 @@ def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
     Returns:
         ``(H, W, 3) uint8`` BGR and nothing, or an empty array and the fault.
     """
+    header = image_header(BytesIO(encoded.tobytes()))
+    if header is not None and header.pixels > MOST_PIXELS:
+        size = f"{header.width_px}×{header.height_px}"
+        return np.empty((0, 0), np.uint8), f"the JPEG says that it has {size} pixels"
     fault = jpeg_fault(encoded)
     colours = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = None if fault else _decoded(encoded, colours)
+    try:
+        pixels = None if fault else _decoded(encoded, colours)
+    except MemoryError:
+        pixels, fault = None, "more memory is needed to decode it than there is"
     if pixels is None:
         return np.empty((0, 0), np.uint8), f"the JPEG is damaged: {fault or 'it is not decoded'}"
     return pixels, ""
@@ -75,7 +131,9 @@ def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
 def _decoded(encoded: NDArray[np.uint8], how: int) -> Pixels | None:
     try:
         return cv2.imdecode(encoded, how)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         return None
 
 
@@ -118,13 +176,4 @@ def write_picture(path: Path, pixels: Pixels) -> None:
             f"{path}: a {pixels.dtype} picture of shape {pixels.shape} cannot be encoded as "
             f"{path.suffix or 'a file without suffix'}. Use .png or .jpg."
         )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputNotWritable(
-            f"{path}: cannot be written ({error.strerror}). Check space and permissions."
-        ) from error
+    write_all([(path, encoded.tobytes())], durable=False)

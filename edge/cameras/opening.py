@@ -136,7 +136,9 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     _warn_of_unused(uri, settings)
     pace = Pace(settings.rate_fps)
     if kind is CameraKind.PICTURES:
-        return ReplayCamera(uri, find_pictures(uri), pace, settings.loop)
+        return ReplayCamera(
+            uri, find_pictures(uri), pace, settings.loop, max_pixels=settings.max_pixels
+        )
     from edge.cameras.video_file import VideoFile
 
     return VideoFile(Path(uri), pace, settings.loop)
@@ -171,7 +173,7 @@ def live_camera_opener(
         remembered = memory or FolderMemory(settings.watch.existing == "take")
         triggered = settings.trigger.mode == "software"
         limit_ms = settings.trigger.frame_timeout_ms if triggered else None
-        return lambda: WatchedFolder(uri, remembered, limit_ms)
+        return lambda: WatchedFolder(uri, remembered, limit_ms, settings.max_pixels)
     if kind is CameraKind.DEVICE:
         from edge.cameras.v4l2 import open_v4l2
 

@@ -11,6 +11,7 @@ from edge.cameras.camera import EndOfPictures
 from edge.cameras.pace import Pace
 from edge.errors import CameraUriInvalid, PictureUnreadable
 from edge.frame import Frame, FrameStatus, Pixels
+from edge.image_header import MOST_PIXELS
 from edge.pictures import is_picture, read_picture
 
 GLOB_CHARACTERS = frozenset("*?[")
@@ -30,6 +31,7 @@ class ReplayCamera:
         loop: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         self.identity = identity
         self._pictures = tuple(pictures)
@@ -37,6 +39,7 @@ class ReplayCamera:
         self._loop = loop
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
+        self._max_pixels = max_pixels
         self._next = 0
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -52,7 +55,7 @@ class ReplayCamera:
         pixels: Pixels = np.empty((0, 0), np.uint8)
         status, detail = FrameStatus.COMPLETE, ""
         try:
-            pixels = read_picture(path)
+            pixels = read_picture(path, self._max_pixels)
         except PictureUnreadable as error:
             status, detail = FrameStatus.INCOMPLETE, str(error)
         return Frame(

@@ -25,6 +25,7 @@ from edge.errors import (
     PictureUnreadable,
 )
 from edge.frame import Frame, FrameStatus, Pixels
+from edge.image_header import MOST_PIXELS
 from edge.journal.judged_images import JudgedImages
 from edge.pictures import SUFFIXES, may_be_filled_yet, read_picture
 
@@ -135,6 +136,7 @@ class WatchedFolder:
         uri: str,
         memory: FolderMemory,
         trigger_limit_ms: float | None = None,
+        max_pixels: int = MOST_PIXELS,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wait: Callable[[float], object] | None = None,
     ) -> None:
@@ -145,6 +147,7 @@ class WatchedFolder:
             memory: of the times that it was opened before.
             trigger_limit_ms: every picture waits for a trigger, and a trigger so long for a
                 picture; None gives pictures as they come.
+            max_pixels: a picture that says it has more is never whole.
             clock_ns: monotonic.
             wait: between two looks; None waits for the kernel's notifications.
 
@@ -157,6 +160,7 @@ class WatchedFolder:
         self._memory = memory
         self._clock_ns = clock_ns
         self._trigger_limit_ms = trigger_limit_ms
+        self._max_pixels = max_pixels
         self._triggers: deque[int] = deque()  # until when each waits for its picture
         self._due: deque[str] = deque()
         self._own_wait = wait
@@ -423,7 +427,7 @@ class WatchedFolder:
         status, detail = FrameStatus.COMPLETE, ""
         self._memory.busy = True
         try:
-            pixels = read_picture(path)
+            pixels = read_picture(path, self._max_pixels)
         except PictureUnreadable as error:
             if not arrivals.not_whole(name, self._clock_ns()):
                 return None

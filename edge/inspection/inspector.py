@@ -111,6 +111,10 @@ class Inspector:
             return self.failure(Reason.FRAME_INCOMPLETE, str(error))
         except ModelError as error:
             return self.failure(Reason.MODEL_ERROR, str(error))
+        except MemoryError:
+            height, width = frame.pixels.shape[:2]
+            detail = f"{width}×{height} pixels need more memory than there is."
+            return self.failure(Reason.FRAME_INCOMPLETE, detail)
         inferred_at = self._clock_ns()
         fault = picture_fault(predicted.statistics)
         if fault is None and not predicted.prediction.is_finite():

@@ -1,0 +1,1 @@
+"""What somebody hostile would send: bounded here, longer with ``make soak``."""
