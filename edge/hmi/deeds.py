@@ -196,8 +196,7 @@ class Deeds:
         snapshots, recent = self._hands.snapshots(), self._hands.recent()
         if snapshots is None or recent is None:
             return False
-        scale = self._hands.model.store.current.criteria.map_scale
-        return recent.promote(record, scale, snapshots)
+        return recent.promote(record, snapshots)
 
     def _capture(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
         snapshots = self._hands.snapshots()

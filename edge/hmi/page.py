@@ -193,9 +193,8 @@ class Page:
             link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
 
     def _thinned(self, verdict: Verdict, width_px: int) -> Thinned | None:
-        scale = self._sources.model.store.current.criteria.map_scale
         try:
-            return thinned(verdict, width_px, scale)
+            return thinned(verdict, width_px)
         except Exception:  # a part that cannot be drawn still takes the place of the one before
             log.exception("the image of part %s cannot be shown", verdict.id)
             return None

@@ -31,7 +31,7 @@ class Thinned:
     blobs: tuple[bytes, bytes]
 
 
-def thinned(verdict: Verdict, width_px: int, map_scale: ScoreScale) -> Thinned | None:
+def thinned(verdict: Verdict, width_px: int) -> Thinned | None:
     """Return the picture of a verdict at most so wide; None of a part without one."""
     pixels, inspection = verdict.frame.pixels, verdict.inspection
     if pixels.ndim < 2 or pixels.size == 0:
@@ -40,8 +40,8 @@ def thinned(verdict: Verdict, width_px: int, map_scale: ScoreScale) -> Thinned |
     step = max(-(-width // width_px), math.ceil(math.sqrt(height * width / MAX_PIXELS)))
     small = _as_8_bit(pixels[::step, ::step])
     levels = np.zeros((0, 0), np.uint8)
-    if inspection.anomaly_map is not None:
-        levels = _levels(inspection.anomaly_map, map_scale)
+    if inspection.anomaly_map is not None and inspection.map_scale is not None:
+        levels = _levels(inspection.anomaly_map, inspection.map_scale)
     place = inspection.placement
     content = {
         "width_px": int(pixels.shape[1]),

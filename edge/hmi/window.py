@@ -14,7 +14,6 @@ from edge.hmi.link import LinkBroken
 from edge.hmi.page import summary
 from edge.hmi.thinning import thinned
 from edge.messaging.verdict import Verdict
-from edge.station.models import StationModel
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class NoDesktop(ConfigurationError):
 class Window:
     """The window of one station; ``told`` is called by one thread, behind the record."""
 
-    def __init__(self, model: StationModel, width_px: int) -> None:
+    def __init__(self, width_px: int) -> None:
         """Args:
             width_px: wider frames are thinned out.
 
@@ -41,7 +40,6 @@ class Window:
                 "there is no desktop here ($DISPLAY is not set). Leave --show out and look at the "
                 "page (hmi), or write overlays with --save DIR."
             )
-        self._model = model
         self._width_px = width_px
         self._latest: Verdict | None = None
         self._ending = threading.Event()
@@ -71,8 +69,7 @@ class Window:
                 latest = self._latest
                 if latest is None or latest is shown:
                     continue
-                scale = self._model.store.current.criteria.map_scale
-                found = thinned(latest, self._width_px, scale)
+                found = thinned(latest, self._width_px)
                 content = {**summary(latest), "picture": found.content if found else None}
                 companion.link.send("part", content, found.blobs if found else ())
                 shown = latest

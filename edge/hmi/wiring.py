@@ -50,7 +50,7 @@ def onlookers(
     settings, folder = sources.settings, journal_folder(sources.settings)
     found: list[Onlooker] = []
     if settings.show is not None and settings.show.window:
-        found.append(Window(sources.model, settings.show.width_px))
+        found.append(Window(settings.show.width_px))
     if settings.hmi is not None and settings.hmi.enabled and folder is not None:
         hands = Hands(
             model=sources.model,

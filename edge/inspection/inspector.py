@@ -47,6 +47,7 @@ class Inspection:
         threshold: raw image threshold the part was decided with.
         pixel_threshold: raw threshold of the regions.
         anomaly_map: ``(h, w) float32`` raw; None unless computed.
+        map_scale: normalization of the map it was decided with; None without a map.
         regions: anomalous areas in frame pixels, strongest first; ``peak`` is normalized here.
         regions_truncated: there were more than are listed.
         placement: where the map lies in the frame; None unless computed.
@@ -60,6 +61,7 @@ class Inspection:
     score: float | None = None
     normalized_score: float | None = None
     anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    map_scale: ScoreScale | None = None
     regions: tuple[Region, ...] = ()
     regions_truncated: bool = False
     placement: Box | None = None
@@ -158,6 +160,7 @@ class Inspector:
             score=score,
             normalized_score=_normalized(score, criteria.image_scale),
             anomaly_map=anomaly_map,
+            map_scale=criteria.map_scale,
             regions=tuple(
                 replace(r, peak=_normalized(r.peak, criteria.map_scale)) for r in regions
             ),

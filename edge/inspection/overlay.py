@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from edge.frame import Box, Pixels
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
-from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Result
 from edge.redaction import readable
 
@@ -28,14 +27,13 @@ COLOURS = {  # BGR
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) -> Picture:
+def draw_overlay(pixels: Pixels, inspection: Inspection) -> Picture:
     """Draw an inspection over its frame.
 
     Args:
         pixels: the frame in any format it may have; empty for one that could not be read.
             Not changed.
         inspection: of this frame.
-        map_scale: normalization of the map (``DecisionCriteria.map_scale``).
 
     Returns:
         ``(H, W, 3) uint8`` BGR of the frame's size; a frame narrower than 240 px is enlarged by a
@@ -45,10 +43,10 @@ def draw_overlay(pixels: Pixels, inspection: Inspection, map_scale: ScoreScale) 
     factor = -(-SMALLEST_WIDTH_PX // canvas.shape[1])
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-    if inspection.anomaly_map is not None and inspection.placement is not None:
-        place = inspection.placement
+    anomaly_map, scale, place = inspection.anomaly_map, inspection.map_scale, inspection.placement
+    if anomaly_map is not None and scale is not None and place is not None:
         place = Box(*(v * factor for v in (place.x, place.y, place.width, place.height)))
-        blend_heat_map(canvas, place, inspection.anomaly_map, map_scale)
+        blend_heat_map(canvas, place, anomaly_map, scale)
     for region in inspection.regions:
         box = [v * factor for v in (region.x, region.y, region.width, region.height)]
         _draw_box(canvas, box)

@@ -11,7 +11,6 @@ from edge.access import why_closed
 from edge.errors import OutputNotWritable
 from edge.files import create_new, refuse_foreign_links
 from edge.frame import pixel_format
-from edge.inspection.normalization import ScoreScale
 from edge.messaging.verdict import Verdict
 from edge.pictures import write_picture
 
@@ -28,7 +27,7 @@ class OverlayWriter:
         failed: pictures that could not be written.
     """
 
-    def __init__(self, folder: Path, map_scale: ScoreScale) -> None:
+    def __init__(self, folder: Path) -> None:
         """Create the folder and try it.
 
         Raises:
@@ -38,7 +37,6 @@ class OverlayWriter:
         self.folder = folder
         self.written = 0
         self.failed = 0
-        self._map_scale = map_scale
         trial = folder / ".edge-run.partial"
         refuse_foreign_links(trial)
         try:
@@ -64,7 +62,7 @@ class OverlayWriter:
         pixels = verdict.frame.pixels
         if pixel_format(pixels) is None:  # nothing that could be drawn; the card says why
             pixels = np.empty((0, 0), np.uint8)
-        picture = draw_overlay(pixels, verdict.inspection, self._map_scale)
+        picture = draw_overlay(pixels, verdict.inspection)
         try:
             write_picture(self.folder / file_name(verdict), picture)
             self.written += 1

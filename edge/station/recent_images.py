@@ -17,7 +17,6 @@ import numpy as np
 from edge.errors import PictureUnreadable
 from edge.frame import Pixels, pixel_format
 from edge.inspection.inspector import Inspection
-from edge.inspection.normalization import ScoreScale
 from edge.inspection.regions import Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.messaging.verdict import Verdict
@@ -88,21 +87,18 @@ class RecentImages:
             files = {name.PICTURE: encoded(name.PICTURE, pixels, [])}
         self.folder.keep(name, files)
 
-    def promote(
-        self, record: Mapping[str, Any], map_scale: ScoreScale, snapshots: SnapshotFolder
-    ) -> bool:
+    def promote(self, record: Mapping[str, Any], snapshots: SnapshotFolder) -> bool:
         """Make the image of a part a snapshot that stays; tell whether there is one now.
 
         Args:
             record: the verdict.
-            map_scale: normalization of anomaly maps.
             snapshots: where it goes.
         """
         pixels = self._read(record["id"])
         if pixels is None:
             return False
         name = SnapshotName(record["id"], Why.MARKED)
-        files = rendered(pixels, _inspection(record), map_scale, record, self._jpeg_quality)
+        files = rendered(pixels, _inspection(record), record, self._jpeg_quality)
         return snapshots.keep(name, files)
 
     def _read(self, verdict_id: str) -> Pixels | None:

@@ -1,6 +1,7 @@
 """One run of a station: its parts, built in order, and taken down in reverse."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from edge.station.stopper import Stopper
 from edge.station.tally import Tally
 from edge.station.triggering import Triggering
 from edge.station.watchdog import Watchdog, end_process
-from edge.station.work import Beats, Line
+from edge.station.work import Beats
 from edge.station.worker import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Running:
         self._inspecting = False
         self._snapshots: SnapshotFolder | None = None
         self._recent: RecentImages | None = None
+        self._noting = threading.Lock()  # snapshots and recent images have a thread each
         self._folders_stopped: dict[str, str] = {}  # why, by folder that takes no images
         self._triggering: Triggering | None = None
         self._station: Station | None = None
@@ -152,7 +154,7 @@ class Running:
             camera,
             self._mailbox,
             line,
-            self._sinks(line),
+            self._sinks(),
             self._failures,
             rules_of(settings, camera.can_wait, most_parts),
             triggering=self._triggering,
@@ -247,7 +249,7 @@ class Running:
 
     # What happens to verdicts.
 
-    def _sinks(self, line: Line) -> list[Sink]:
+    def _sinks(self) -> list[Sink]:
         settings, camera = self._settings, self._watch.camera
         sinks = [
             Sink(
@@ -263,7 +265,7 @@ class Running:
         ]
         if settings.save:
             folder, bound = Path(settings.save.folder), settings.save.queue_bound
-            self.overlays = OverlayWriter(folder, line.inspectors[0].criteria.map_scale)
+            self.overlays = OverlayWriter(folder)
             write = self.overlays.write
             sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
         if settings.snapshots:
@@ -311,19 +313,19 @@ class Running:
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None
         if verdict.pictures is not None:
-            scale = self._loaded.store.current.criteria.map_scale
-            self._snapshots.write(verdict, scale, payload(verdict, verdict.identity, None))
+            self._snapshots.write(verdict, payload(verdict, verdict.identity, None))
 
     def _addresses(self, verdict: Verdict) -> PictureAddresses | None:
         return self._snapshots.addresses(verdict) if self._snapshots else None
 
     def _note_snapshots(self, folder: str, stopped: bool, why: str) -> None:
-        if stopped:
-            self._folders_stopped[folder] = why
-        else:
-            self._folders_stopped.pop(folder, None)
-        reasons = list(self._folders_stopped.values())
-        self._health.set("snapshots_stopped", bool(reasons), " ".join(reasons))
+        with self._noting:
+            if stopped:
+                self._folders_stopped[folder] = why
+            else:
+                self._folders_stopped.pop(folder, None)
+            reasons = list(self._folders_stopped.values())
+            self._health.set("snapshots_stopped", bool(reasons), " ".join(reasons))
         if stopped:
             self._recording.event(Event("snapshots_stopped", Severity.WARNING, why))
 

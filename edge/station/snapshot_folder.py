@@ -28,7 +28,6 @@ from typing import Any
 from edge.errors import OutputNotWritable
 from edge.files import check_writable, write_all
 from edge.frame import pixel_format
-from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Result
 from edge.messaging.verdict import PictureAddresses, Verdict
 from edge.record_settings import SnapshotSettings
@@ -163,12 +162,11 @@ class SnapshotFolder:
             heat_map=name.path(self.root, name.OVERLAY).as_uri(),
         )
 
-    def write(self, verdict: Verdict, map_scale: ScoreScale, record: Mapping[str, Any]) -> bool:
+    def write(self, verdict: Verdict, record: Mapping[str, Any]) -> bool:
         """Write the snapshot of a verdict that ``addresses`` chose; tell whether it was written.
 
         Args:
             verdict: others are passed over.
-            map_scale: normalization of the anomaly map.
             record: the verdict as it is published.
         """
         address = verdict.pictures.picture if verdict.pictures else None
@@ -181,7 +179,7 @@ class SnapshotFolder:
             return False
         pixels, inspection = verdict.frame.pixels, verdict.inspection
         quality = self._settings.jpeg_quality
-        return self.keep(name, rendered(pixels, inspection, map_scale, record, quality))
+        return self.keep(name, rendered(pixels, inspection, record, quality))
 
     def keep(self, name: SnapshotName, files: Mapping[str, bytes]) -> bool:
         """Make room and write the files of a snapshot, by suffix; tell whether it was written."""

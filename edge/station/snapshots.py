@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from edge.frame import Pixels
-from edge.inspection.normalization import THRESHOLD, ScoreScale
+from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Result
 from edge.record_settings import SnapshotSettings
 
@@ -123,7 +123,6 @@ _FILE = re.compile(
 def rendered(
     pixels: Pixels,
     inspection: "Inspection",
-    map_scale: ScoreScale,
     record: Mapping[str, Any],
     jpeg_quality: int,
 ) -> dict[str, bytes]:
@@ -136,13 +135,12 @@ def rendered(
     Args:
         pixels: as inspected; not empty.
         inspection: of these pixels.
-        map_scale: normalization of the anomaly map.
         record: the verdict.
         jpeg_quality: of the overlay, 1 to 100.
     """
     from edge.inspection.overlay import draw_overlay  # compiles; only who keeps pictures waits
 
-    overlay = draw_overlay(pixels, inspection, map_scale)
+    overlay = draw_overlay(pixels, inspection)
     quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     return {
         SnapshotName.PICTURE: encoded(SnapshotName.PICTURE, pixels, []),

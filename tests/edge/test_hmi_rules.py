@@ -257,6 +257,7 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
         score=9.0,
         normalized_score=0.9,
         anomaly_map=anomaly_map,
+        map_scale=ScoreScale(5.0, 10.0),
     )
     return Verdict("id", inspection, Frame(pixels, 1, 0, 0), 0, 0, 0)
 
@@ -272,7 +273,7 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
     ],
 )
 def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarray) -> None:
-    found = thinned(verdict(pixels), 320, ScoreScale(5.0, 10.0))
+    found = thinned(verdict(pixels), 320)
     assert found is not None
     picture = Picture(found.content, found.blobs)
 
@@ -282,7 +283,7 @@ def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarr
 
 
 def test_a_line_scan_without_end_fits_into_a_message_to_the_page() -> None:
-    found = thinned(verdict(np.zeros((60_000, 1000), np.uint8)), 4096, ScoreScale(5.0, 10.0))
+    found = thinned(verdict(np.zeros((60_000, 1000), np.uint8)), 4096)
 
     assert found is not None and 3 * len(found.blobs[0]) < LARGEST_BYTES
 
@@ -306,7 +307,7 @@ def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
 
 
 def test_thinning_a_large_map_keeps_its_peak() -> None:
-    found = thinned(verdict(np.zeros((480, 640), np.uint8), 1001), 320, ScoreScale(5.0, 10.0))
+    found = thinned(verdict(np.zeros((480, 640), np.uint8), 1001), 320)
     assert found is not None
     levels = np.frombuffer(found.blobs[1], np.uint8).reshape(found.content["map_shape"])
 
@@ -316,7 +317,7 @@ def test_thinning_a_large_map_keeps_its_peak() -> None:
 
 
 def test_a_part_without_picture_has_none() -> None:
-    assert thinned(verdict(np.empty((0, 0), np.uint8)), 320, ScoreScale(5.0, 10.0)) is None
+    assert thinned(verdict(np.empty((0, 0), np.uint8)), 320) is None
 
 
 # The stream.

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from edge.frame import Frame, FrameStatus, Pixels
-from edge.inspection.criteria import Limits
+from edge.inspection.criteria import Limits, decision_criteria
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
 from edge.inspection.overlay import draw_overlay
 from edge.manifest import Crop, load_bundle
 from edge.messaging.verdict import Verdict
-from edge.station.pictures import file_name
+from edge.pictures import read_picture
+from edge.station.pictures import OverlayWriter, file_name
 from tests.small_bundle import defective_picture, good_picture
 
 
@@ -24,7 +25,7 @@ def inspector(bundle: Path) -> Inspector:
 
 def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
     inspection = inspector.inspect(Frame(pixels, 1, 0, 0))
-    return draw_overlay(pixels, inspection, inspector.criteria.map_scale)
+    return draw_overlay(pixels, inspection)
 
 
 def test_a_defect_is_coloured_where_it_is_and_nowhere_else(inspector: Inspector) -> None:
@@ -93,6 +94,26 @@ def test_a_defect_in_a_crop_is_drawn_at_its_place_in_the_frame(bundle: Path) -> 
     changed[:60] = False
     _, columns = np.nonzero(changed)
     assert columns.min() > 390 and columns.max() < 570
+
+
+def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_since(
+    bundle: Path, tmp_path: Path
+) -> None:
+    loaded = load_bundle(bundle)
+    before = Inspector(Detector(Network(loaded)), loaded.manifest)
+    limits = Limits(pixel_threshold=3 * loaded.manifest.threshold.pixel)
+    after = before.deciding_by(decision_criteria(loaded.manifest, limits))
+    writer = OverlayWriter(tmp_path)
+
+    def written(inspector: Inspector, number: int) -> bytes:
+        frame = Frame(defective_picture(1, 480, 640), number, 0, 0)
+        one = Verdict("", inspector.inspect(frame), frame, 0, 0, 0)
+        writer.write(one)
+        return read_picture(tmp_path / file_name(one)).tobytes()
+
+    first = written(before, 1)
+    assert written(after, 2) != first
+    assert written(before, 3) == first  # in work when the threshold changed
 
 
 @pytest.mark.parametrize(

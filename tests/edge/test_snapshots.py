@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from edge.errors import OutputNotWritable
 from edge.frame import Frame
 from edge.inspection.inspector import Inspection
-from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.messaging.verdict import PictureAddresses, Verdict, new_id
 from edge.pictures import read_picture
@@ -29,7 +28,6 @@ from edge.station.snapshots import SnapshotName, Why, wanted
 DAY_NS = 86_400_000_000_000
 START_UTC_NS = 1_790_000_000_000_000_000
 PIXELS = np.random.default_rng(7).integers(0, 255, (40, 60, 3)).astype(np.uint8)
-SCALE = ScoreScale(1.0, 1.0)
 
 REASONS = {
     Result.OK: Reason.SCORE_BELOW,
@@ -141,7 +139,7 @@ def test_picture_overlay_and_record_lie_where_the_verdict_says(tmp_path: Path) -
     assert addresses is not None
     part = replace(part, pictures=addresses)
 
-    assert disk.folder.write(part, SCALE, {"schema": "verdict/1", "id": part.id})
+    assert disk.folder.write(part, {"schema": "verdict/1", "id": part.id})
 
     picture = Path(unquote(urlsplit(addresses.picture or "").path))
     overlay = Path(unquote(urlsplit(addresses.heat_map or "").path))
@@ -156,7 +154,7 @@ def test_picture_overlay_and_record_lie_where_the_verdict_says(tmp_path: Path) -
 
 def test_a_verdict_that_is_not_kept_writes_nothing(disk: Disk) -> None:
     assert disk.folder.addresses(verdict(Result.OK)) is None
-    assert not disk.folder.write(verdict(Result.OK), SCALE, {})
+    assert not disk.folder.write(verdict(Result.OK), {})
     assert list(disk.root.iterdir()) == []
 
 
@@ -173,7 +171,7 @@ def test_what_is_no_picture_is_not_kept_and_ends_no_station(
     disk: Disk, tmp_path: Path, pixels: np.ndarray
 ) -> None:
     odd = verdict(Result.ERROR, None, pixels)
-    overlays = OverlayWriter(tmp_path / "overlays", SCALE)
+    overlays = OverlayWriter(tmp_path / "overlays")
 
     overlays.write(odd)
 
@@ -447,7 +445,7 @@ def test_images_of_every_format_are_kept_for_some_hours_and_promoted(
     images.keep(part)
     assert [path.suffix for path in (tmp_path / "recent").rglob("*_recent*")] == [suffix]
 
-    assert images.promote(journalled(part), SCALE, disk.folder)
+    assert images.promote(journalled(part), disk.folder)
 
     (name,) = disk.names()
     assert name == SnapshotName(part.id, Why.MARKED)
@@ -456,7 +454,7 @@ def test_images_of_every_format_are_kept_for_some_hours_and_promoted(
     assert (kept.shape, kept.dtype) == (pixels.shape, pixels.dtype)
     unlike = np.abs(kept.astype(int) - pixels).mean()
     assert unlike == 0 if suffix == ".png" else unlike < 8  # noise is the hardest there is
-    assert not images.promote({**journalled(part), "id": new_id(1)}, SCALE, disk.folder)
+    assert not images.promote({**journalled(part), "id": new_id(1)}, disk.folder)
 
 
 def journalled(part: Verdict) -> dict[str, object]:

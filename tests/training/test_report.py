@@ -191,7 +191,7 @@ def test_a_gallery_keeps_the_most_telling_pictures_however_many_are_offered(
     gallery = Gallery()
     for number in [7, 3, 9, 1, 8, 2, 6, 0, 5, 4]:
         row = Row(str(number), "spot", True, False, float(number), 0.1, Result.OK, "below", "")
-        gallery.offer(row, good_picture(number), inspection, inspector.criteria.map_scale)
+        gallery.offer(row, good_picture(number), inspection)
     assert [shown.row.label for shown in gallery.group(MISSED)] == ["0", "1", "2", "3", "4", "5"]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from edge.errors import OutputNotWritable
 from edge.files import check_writable
-from edge.inspection.criteria import decision_criteria
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from edge.pictures import write_picture
@@ -25,11 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
-    map_scale = decision_criteria(checkpoint.description).map_scale
     for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
         print(_prediction_line(inspected), flush=True)
         if overlays:
-            overlay = draw_overlay(inspected.pixels, inspected.inspection, map_scale)
+            overlay = draw_overlay(inspected.pixels, inspected.inspection)
             write_picture(overlays[inspected.sample], overlay)
     return 0
 

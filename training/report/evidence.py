@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 
 from edge.frame import Pixels
-from edge.inspection.criteria import decision_criteria
 from edge.inspection.inspector import Inspection
-from edge.inspection.normalization import ScoreScale
 from edge.inspection.overlay import Picture, draw_overlay
 from edge.inspection.thresholding import Result
 from training.checkpoint import Checkpoint
@@ -60,7 +58,7 @@ class Gallery:
         self._groups: dict[str, list[Shown]] = {}
         self._number = 0
 
-    def offer(self, row: Row, pixels: Pixels, inspection: Inspection, scale: ScoreScale) -> None:
+    def offer(self, row: Row, pixels: Pixels, inspection: Inspection) -> None:
         """Keep a picture where it is among the most telling ones of a group."""
         if row.score is None:
             return
@@ -71,7 +69,7 @@ class Gallery:
             if len(kept) == _MOST_SHOWN and weight <= kept[0].weight:
                 continue
             if jpeg is None:
-                jpeg = _side_by_side(pixels, draw_overlay(pixels, inspection, scale))
+                jpeg = _side_by_side(pixels, draw_overlay(pixels, inspection))
             heapq.heappush(kept, Shown(weight, -self._number, row, jpeg))
             if len(kept) > _MOST_SHOWN:
                 heapq.heappop(kept)
@@ -135,7 +133,6 @@ def gather(
         DataError: a picture cannot be read; names the file.
     """
     description = checkpoint.description
-    scale = decision_criteria(description).map_scale
     evidence = Evidence(name, SplitTally(description.input), [], Gallery())
     for sample, pixels, inspection in inspect_samples(predictor, samples, description, purpose):
         row = _row(sample, inspection)
@@ -143,7 +140,7 @@ def gather(
         if inspection.score is not None and inspection.anomaly_map is not None:
             frame = (pixels.shape[0], pixels.shape[1])
             evidence.tally.add(Scored(sample, frame, inspection.score, inspection.anomaly_map))
-            evidence.gallery.offer(row, pixels, inspection, scale)
+            evidence.gallery.offer(row, pixels, inspection)
     return evidence
 
 
