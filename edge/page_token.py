@@ -43,7 +43,7 @@ def write_token(path: Path) -> None:
     except FileExistsError as error:
         raise OutputNotWritable(
             f"{path}: is there already. Remove it first; whoever has the old token is locked out "
-            "when the station starts again."
+            "when the station is reloaded or starts again."
         ) from error
     except OSError as error:
         raise OutputNotWritable(

@@ -212,29 +212,32 @@ class Deeds:
         return data
 
     def _roll_back(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:
-        outcome = self._hands.model.store.rollback(f"{doer.name} asked for the model before")
+        outcome = self._hands.model.roll_back(f"{doer.name} asked for the model before")
         if not outcome.changed:
             self._hands.record_event(outcome.event())
             raise DeedRefused(outcome.detail)
         evidence, overrides = outcome.evidence, self._hands.overrides
         same = evidence.get("before_sha256") == evidence.get("now_sha256")
-        threshold = evidence.get("now_threshold")
+        before, threshold = evidence.get("before_threshold"), evidence.get("now_threshold")
+        moved, changed = before != threshold, evidence.get("changed")
         if not same:
             self._hands.record_event(outcome.event())
-        elif overrides is not None and isinstance(threshold, float):
+        elif moved and overrides is not None and isinstance(threshold, float):
             self._keep(overrides, threshold, doer)  # the same model with the threshold before
         data: dict[str, Datum] = {
             "model": outcome.evidence.get("now_name"),
             "model_sha256": outcome.evidence.get("now_sha256"),
             "threshold": threshold,
             "same_model": same,
+            "changed": changed,
         }
         detail = f"{doer.name} switched back to {data['model']}, until the next reload or restart"
         kind = "rollback_asked"
-        if same:  # to whoever reads the events this is what it does
-            before = evidence.get("before_threshold")
-            kind, detail = "threshold_changed", f"{doer.name} went back to threshold {threshold}"
+        if same and moved:  # to whoever reads the events this is what it does
+            kind, detail = "threshold_changed", f"{doer.name} went back: {changed}"
             data |= {"before": before, "now": threshold}
+        elif same:
+            kind, detail = "decision_changed", f"{doer.name} went back: {changed}"
         self._record(kind, detail, {**data, "comment": asked.get("comment")}, doer)
         return data
 

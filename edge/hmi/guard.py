@@ -146,6 +146,10 @@ class Guard:
         """Whoever has the token may act."""
         return self._token is not None
 
+    def take_token(self, token: str | None) -> None:
+        """Ask for another token from now on; who has the one before is locked out."""
+        self._token = token.encode() if token else None
+
     def check_host(self, request: Request) -> None:
         """Refuse names that are not ours: a foreign site may point its own name at this PC.
 

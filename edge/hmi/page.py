@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any
@@ -26,6 +27,7 @@ from edge.journal.database import FILE_NAME
 from edge.messaging.image_source import name_of
 from edge.messaging.text import bounded, utc_text
 from edge.messaging.verdict import LONGEST_DETAIL, Verdict
+from edge.page_token import read_token
 from edge.station.health import Health
 from edge.station.mailbox import EveryMailbox
 from edge.station.sinks import memory_bytes
@@ -61,9 +63,15 @@ class Page:
     def __init__(
         self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: Deeds
     ) -> None:
+        """Read the token.
+
+        Raises:
+            ConfigurationInvalid: its file cannot be used.
+        """
         self.address: str | None = None
         self._journal_folder = journal_folder
         self._settings = settings
+        self._token = self._read_token()
         self._sources = sources
         self._deeds = deeds
         self._health: Health = sources.health
@@ -95,6 +103,30 @@ class Page:
         if verdict.inspection.decision.result is not Result.OK:
             self._rejected.put(verdict)
         self._deeds.part_decided(verdict)
+
+    def outdated(self) -> bool:
+        """Tell whether the token differs from the one that the page asks for.
+
+        Raises:
+            ConfigurationInvalid: its file cannot be used.
+        """
+        return self._read_token() != self._token
+
+    def renew(self) -> None:
+        """Ask for the token that the file has now; whoever has the one before is locked out.
+
+        Raises:
+            ConfigurationInvalid: as of ``outdated``.
+        """
+        self._token = self._read_token()
+        serving = self._serving
+        if serving is not None:
+            with suppress(LinkBroken):  # the process that comes next is told at its start
+                serving.link.send("token", {"token": self._token})
+
+    def _read_token(self) -> str | None:
+        path = self._settings.token_file
+        return read_token(Path(path)) if path else None
 
     def stop(self) -> None:
         """End the page and its process."""
@@ -168,6 +200,7 @@ class Page:
         named = sources.settings.mqtt.station if sources.settings.mqtt else None
         return {
             "settings": self._settings.model_dump(mode="json"),
+            "token": self._token,
             "title": self._settings.title or named or "Inspection station",
             "journal": str(self._journal_folder / FILE_NAME),
             "snapshots": str(snapshots.root) if snapshots else None,

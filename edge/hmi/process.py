@@ -29,7 +29,6 @@ from edge.hmi.parts import Parts
 from edge.hmi.view import Picture, View
 from edge.hmi_settings import HmiSettings
 from edge.log_output import log_to_stderr
-from edge.page_token import read_token
 from edge.process_end import exit_process
 
 log = logging.getLogger(__name__)
@@ -146,23 +145,23 @@ def main() -> int:
 async def _serve(
     link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
 ) -> None:
-    token = read_token(Path(settings.token_file)) if settings.token_file else None
     station = StationLink(link)
     view = View(settings.thumbnails, station.watched)
     journal, snapshots = hello["journal"], hello["snapshots"]
+    guard = Guard(
+        hello["token"],
+        settings.user_header,
+        settings.trusted_proxies,
+        settings.allowed_hosts,
+        public_urls=settings.public_urls,
+    )
     app = application(
         Application(
             title=hello["title"],
             language=settings.language,
             view=view,
             station=station,
-            guard=Guard(
-                token,
-                settings.user_header,
-                settings.trusted_proxies,
-                settings.allowed_hosts,
-                public_urls=settings.public_urls,
-            ),
+            guard=guard,
             parts=Parts(Path(journal), Path(snapshots) if snapshots else None),
             numbers=Numbers(Path(journal), settings.shifts),
         )
@@ -186,7 +185,7 @@ async def _serve(
     )
     loop = asyncio.get_running_loop()
     ears = threading.Thread(
-        target=_hear, args=(link, loop, view, station, server), name="ears", daemon=True
+        target=_hear, args=(link, loop, view, station, guard, server), name="ears", daemon=True
     )
     ears.start()
     host, port = listening.getsockname()[:2]
@@ -202,19 +201,20 @@ def _hear(
     loop: asyncio.AbstractEventLoop,
     view: View,
     station: StationLink,
+    guard: Guard,
     server: uvicorn.Server,
 ) -> None:
     try:
         while True:
             message = link.receive()
-            loop.call_soon_threadsafe(_take, message, view, station)
+            loop.call_soon_threadsafe(_take, message, view, station, guard)
     except (LinkBroken, RuntimeError):  # the station, or our own loop, has ended
         server.should_exit = True
         time.sleep(END_LIMIT_S)
         os._exit(0)  # a request that does not end is no reason to stay
 
 
-def _take(message: Message, view: View, station: StationLink) -> None:
+def _take(message: Message, view: View, station: StationLink, guard: Guard) -> None:
     content = message.content
     if message.kind == "status":
         view.take_status(content, time.monotonic())
@@ -225,6 +225,8 @@ def _take(message: Message, view: View, station: StationLink) -> None:
         view.take_rejected(content["id"], Picture(content["picture"], message.blobs))
     elif message.kind == "answer":
         station.answered(content)
+    elif message.kind == "token":
+        guard.take_token(content["token"])
 
 
 def _listening(settings: HmiSettings) -> socket.socket:

@@ -150,7 +150,9 @@ def _model(loaded: StationModel) -> dict[str, Any]:
         "threshold_method": manifest.threshold.method.value,
         "guard_band": criteria.guard_band,
         "range": criteria.image_scale.range,
-        "before": None if before is None else _named(before),
+        "before": None
+        if before is None
+        else {**_named(before), "changes": loaded.changes_of_rollback()},
         "good": {
             "probabilities": list(manifest.statistics.probabilities),
             "scores": list(manifest.statistics.scores),

@@ -53,6 +53,13 @@ class Window:
         """Note a verdict; the newest is shown."""
         self._latest = verdict
 
+    def outdated(self) -> bool:
+        """Tell that a window is made with nothing that could change."""
+        return False
+
+    def renew(self) -> None:
+        """Do nothing."""
+
     def stop(self) -> None:
         """Close the window."""
         self._ending.set()

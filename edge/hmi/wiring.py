@@ -26,10 +26,15 @@ def with_overrides(
 
 
 class Onlooker(Protocol):
-    """Somebody who shows what is decided; nothing of it is waited for."""
+    """Somebody who shows what is decided; nothing of it is waited for.
+
+    ``outdated`` tells whether a file it was made with has changed, and ``renew`` takes that over.
+    """
 
     def start(self) -> None: ...
     def told(self, verdict: Verdict) -> None: ...
+    def outdated(self) -> bool: ...
+    def renew(self) -> None: ...
     def stop(self) -> None: ...
 
 

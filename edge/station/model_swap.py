@@ -11,7 +11,7 @@ between two parts as well, and the network is neither read nor compiled for it.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -120,6 +120,13 @@ class Outcome:
         """Another model inspects than before, or it decides by other criteria."""
         return self.change in (Change.EXCHANGED, Change.DECISION, Change.ROLLED_BACK)
 
+    def of_settings(self, changes: str) -> "Outcome":
+        """Return it with what changed in the settings, as ``described``; "" for nothing."""
+        if not changes:
+            return self
+        evidence: dict[str, Datum] = {**self.evidence, "changed": changes}
+        return replace(self, detail=f"{self.detail}: {changes}", evidence=evidence)
+
     def event(self) -> Event:
         """Return what the journal keeps of it."""
         return Event(self.change.value, _SEVERITY[self.change], self.detail, self.evidence)
@@ -214,7 +221,7 @@ class ModelStore:
     def rollback(self, why: str) -> Outcome:
         """Bring the model before back, once; it needs no loading."""
         with self._exchanging:
-            return self._roll_back(why, logging.WARNING)
+            return self._roll_back(why)
 
     def part_decided(self, model_sha256: str, reason: Reason) -> Outcome | None:
         """Note the reason of a verdict; return how the model was rolled back, if it was.
@@ -235,7 +242,7 @@ class ModelStore:
                 return None  # the same network would fail again, with another threshold at that
             return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
 
-    def _roll_back(self, why: str, level: int = logging.ERROR) -> Outcome:
+    def _roll_back(self, why: str) -> Outcome:
         given_up, before = self.current, self._before
         if before is None:
             return Outcome(
@@ -245,7 +252,7 @@ class ModelStore:
             )
         self._install(before)
         self._before, self._failures = None, 0
-        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before, level)
+        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before)
 
     def _install(self, model: Model) -> None:
         """Make a model current, unless the station cannot work with it."""
@@ -296,12 +303,8 @@ def _check_input(model: Model, frame: Frame | None) -> None:
         raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
 
 
-def _outcome(
-    change: Change, detail: str, before: Model, now: Model, level: int = logging.INFO
-) -> Outcome:
-    outcome = Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
-    log.log(level, "%s", detail)
-    return outcome
+def _outcome(change: Change, detail: str, before: Model, now: Model) -> Outcome:
+    return Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
 
 
 def _evidence(**models: Model) -> dict[str, Datum]:

@@ -18,7 +18,7 @@ from edge.messaging.event import Datum, Event
 from edge.messaging.verdict import Recipe, StationIdentity, Verdict
 from edge.station.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model_swap import Change, Model, ModelStore, Outcome, load_model
-from edge.station.settings_change import check_exchangeable, only_decision
+from edge.station.settings_change import check_exchangeable, described, only_decision
 from edge.station.work import Line
 
 
@@ -115,7 +115,10 @@ class StationModel:
     def _reload(self) -> Mapping[str, Datum]:
         wanted = self._reread()
         keys = check_exchangeable(self.settings, wanted)
+        before = self.settings
         outcome = self._exchanged(wanted, keys)
+        if outcome.changed:
+            outcome = outcome.of_settings(described(before, self.settings))
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
@@ -131,6 +134,23 @@ class StationModel:
             return self.store.exchange_decision(current.deciding_by(wanted), current)
         self._wanted = wanted
         return self.store.exchange(path)
+
+    def roll_back(self, why: str) -> Outcome:
+        """Bring back the model before, or what the same one decided by before.
+
+        Returns:
+            How it ended, with what differs now; the caller records it.
+        """
+        before = self.settings
+        outcome = self.store.rollback(why)
+        return outcome.of_settings(described(before, self.settings)) if outcome.changed else outcome
+
+    def changes_of_rollback(self) -> str:
+        """Return which settings ``roll_back`` would change; empty for none."""
+        before = self.store.before
+        return (
+            described(self.settings, before.settings) if isinstance(before, StationsModel) else ""
+        )
 
     def self_test(self) -> Mapping[str, Datum]:
         """Inspect the golden pictures with a copy of the current model, beside the line.
@@ -173,10 +193,12 @@ class StationModel:
         """Note a verdict; a model that gives no numbers makes way for the one before it."""
         if verdict.identity is None:
             return
+        before = self.settings
         outcome = self.store.part_decided(
             verdict.identity.model_sha256, verdict.inspection.decision.reason
         )
         if outcome is not None:
+            outcome = outcome.of_settings(described(before, self.settings))
             self._record_event(outcome.event())
 
     def _take_over(self, model: Model) -> None:

@@ -48,6 +48,12 @@ SERVICE_STATE = Path("/var/lib/edge")
 
 OWNER_FILE = "station"
 
+_LEVELS = {
+    Severity.INFO: logging.INFO,
+    Severity.WARNING: logging.WARNING,
+    Severity.ALARM: logging.ERROR,
+}
+
 Told = Callable[[str, int], None]
 
 
@@ -305,7 +311,7 @@ class JournalRecords:
 
     def event(self, event: Event) -> None:
         """Record an event; never waits. One that finds no room is counted and logged."""
-        level = logging.INFO if event.severity is Severity.INFO else logging.WARNING
+        level = _LEVELS[event.severity]
         log.log(level, "%s: %s", event.kind, event.detail)
         try:
             self.writer.submit(Entry(RecordKind.EVENT, event_payload(event, self._utc_ns())))
@@ -437,7 +443,7 @@ class PlainRecords:
 
     def event(self, event: Event) -> None:
         """Log an event."""
-        level = logging.INFO if event.severity is Severity.INFO else logging.WARNING
+        level = _LEVELS[event.severity]
         log.log(level, "%s: %s", event.kind, event.detail)
 
 

@@ -87,6 +87,7 @@ class Running:
         self._heartbeats = Heartbeats()
         self._health = Health(self._tell_health)
         self._inspecting = False
+        self._not_reloaded = ""  # why the last reload was refused
         self._snapshots: SnapshotFolder | None = None
         self._recent: RecentImages | None = None
         self._noting = threading.Lock()  # snapshots and recent images have a thread each
@@ -371,22 +372,30 @@ class Running:
         try:
             with self.manager.more_time(RELOAD_LIMIT_S):
                 renew = self._recording.login_changed()
+                outdated = [one for one in self._onlookers if one.outdated()]
                 done = self._loaded.reload()
-        except ModelExchangeFailed:
+            self._not_reloaded = ""
+        except ModelExchangeFailed as error:
+            self._not_reloaded = str(error)
             raise
         except StationError as error:
             self._recording.event(Event("reload_refused", Severity.WARNING, str(error)))
+            self._not_reloaded = str(error)
             raise
         except Exception as error:  # a defect of ours; the station goes on as it was all the same
             log.exception("the reload met a defect")
             detail = f"internal error: {type(error).__name__}: {error}"
             self._recording.event(Event("reload_refused", Severity.ALARM, detail))
+            self._not_reloaded = detail
             raise ConfigurationError(detail) from error
         finally:
             self.manager.ready(self._status())
         if renew:
             self._recording.renew_connection()
             done = {**done, "changed": f"{done['changed']}, password or certificates of mqtt"}
+        for one in outdated:
+            one.renew()
+            done = {**done, "changed": f"{done['changed']}, token of the page"}
         return done
 
     def _reload_if_asked(self) -> None:
@@ -409,8 +418,9 @@ class Running:
             self.manager.status(self._status())
 
     def _status(self) -> str:
-        reasons = self._health.reasons
-        return f"degraded: {', '.join(reasons)}" if reasons else "inspecting"
+        reasons, refused = self._health.reasons, self._not_reloaded
+        now = f"degraded: {', '.join(reasons)}" if reasons else "inspecting"
+        return f"{now}; the last reload changed nothing: {refused}" if refused else now
 
     def _tell_meta(self) -> None:
         model = self._loaded

@@ -45,6 +45,19 @@ def only_decision(keys: list[str]) -> bool:
     return all(key.startswith(_DECISION) for key in keys)
 
 
+def described(before: Settings, after: Settings) -> str:
+    """Return what differs, for people: ``decision.guard_band 0.02 → 0.05``; empty for nothing."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    return ", ".join(
+        f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}"
+        for key in changed_keys(before, after)
+    )
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     """Return the leaves of a tree by dotted key."""
     leaves: dict[str, Any] = {}

@@ -23,7 +23,7 @@ export function start(about, onUnlocked) {
   $("threshold-value").addEventListener("input", (event) => { if (event.target.value !== "") attempt(Number(event.target.value)); });
   $("threshold").addEventListener("submit", (event) => { event.preventDefault(); apply(Number($("threshold-value").value)); });
   $("threshold-bundle").addEventListener("click", () => apply(null));
-  $("rollback").addEventListener("click", () => carryOut("rollback", {}, (done) => (done.same_model ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_done", done))));
+  $("rollback").addEventListener("click", () => carryOut("rollback", {}, wentBack));
   $("capture").addEventListener("submit", (event) => { event.preventDefault(); carryOut("capture", { count: Number(event.target.elements.count.value) }, (done) => t("capture_done", done)); });
   relabel();
 }
@@ -139,19 +139,25 @@ async function carryOut(name, asked, said) {
   }
 }
 
+function wentBack(done) {
+  if (!done.same_model) return t("rollback_done", done);
+  return "before" in done ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_decision_done", done);
+}
+
 function showModel() {
   const m = status.model, before = m.before;
-  const same = before?.sha256 === m.sha256;
-  $("before").textContent = before ? t(same ? "before_same" : "before_is", { name: before.name, hash: before.sha256.slice(0, 12), threshold: raw(before.threshold) }) : t("before_none");
+  const same = before?.sha256 === m.sha256, decision = same && before.threshold === m.threshold;
+  $("before").textContent = before ? t(decision ? "before_decision" : same ? "before_same" : "before_is", { changes: before.changes, name: before.name, hash: before.sha256.slice(0, 12), threshold: raw(before.threshold) }) : t("before_none");
   $("rollback-explain").hidden = !before || same;
-  $("rollback").textContent = same ? t("rollback_threshold", { threshold: raw(before.threshold) }) : t("rollback");
+  $("rollback").textContent = decision ? t("rollback_decision") : same ? t("rollback_threshold", { threshold: raw(before.threshold) }) : t("rollback");
   allow();
   const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }
 
 function event(found) {
-  const { kind, data, detail } = found, own = `event_text_${kind}`;
+  const { kind, data, detail } = found;
+  const own = kind === "decision_changed" && !data?.changed ? "" : `event_text_${kind}`;
   const words = { ...data, mark: data?.mark && t(data.mark), reason: data?.reason && t(`reason_${data.reason}`) };
   for (const key of ["before", "now", "threshold"]) if (typeof words[key] === "number") words[key] = raw(words[key]);
   // What the page itself has done is told in the language of who looks, the rest as the station says it.
