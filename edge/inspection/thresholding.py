@@ -22,6 +22,11 @@ _ROUNDING = 1e-9
 # Relative difference below which scores of different runtimes count as the same.
 _RUNTIMES_AGREE = 1e-4
 
+# Of so few good scores none can be told to be wrong.
+_FEWEST_TO_DISTRUST = 5
+# The margin above the trusted ones of N good scores is this / N: N − 1 of them show less of a tail.
+_FEW_SAMPLES = 5.0
+
 
 class Result(StrEnum):
     """Evaluation of a part; the four values of OPC UA for Machine Vision."""
@@ -117,16 +122,20 @@ def quantile(good: Scores, probability: float = 0.95, margin: float = 0.1) -> fl
     """Return a threshold from good scores alone: a high quantile and a margin above it.
 
     The defaults reject about one good part in twenty. A threshold beyond all good scores of a small
-    set hangs on its strangest picture, and lets defects escape, which costs more.
+    set hangs on its strangest picture, and lets defects escape, which costs more. So that one that
+    was mis-sorted cannot open it, the share above the quantile, one at least, is not trusted: the
+    threshold lies at most a margin above the highest of the others.
 
     Args:
         good: ``(N,)`` raw scores of good parts, N at least 1.
         probability: of the quantile; the next higher sample is taken, not an interpolation.
         margin: in shares of the distance from the median to that quantile. A handful of good parts
             never shows the whole tail; the margin stands for the part of it that was not seen.
+            Above the trusted scores of fewer than 50 it is 5 / N.
 
     Returns:
-        Always above the sample at the quantile, also with equal scores or without a margin.
+        Always above the highest trusted sample, also with equal scores or without a margin; above
+        the sample at the quantile where that is a trusted one, as always of fewer than 5.
 
     Raises:
         ValueError: no good score, or one that is not finite; a probability outside [0, 1] or a
@@ -135,10 +144,22 @@ def quantile(good: Scores, probability: float = 0.95, margin: float = 0.1) -> fl
     good = _ascending(good, "good", at_least=1)
     if margin < 0.0:
         raise ValueError(f"the margin must not be below 0, it is {margin:g}")
-    high = np.quantile(good, probability, method="higher")
-    unseen = margin * (high - np.median(good))
+    median = np.median(good)
+    threshold = _above(np.quantile(good, probability, method="higher"), median, margin)
+    if len(good) < _FEWEST_TO_DISTRUST or probability == 1.0:
+        return threshold
+    aside = max(1, math.floor(len(good) * (1.0 - probability) + _ROUNDING))
+    trusted = good[max(len(good) - 1 - aside, 0)]
+    if trusted < median:
+        return threshold
+    return min(threshold, _above(trusted, median, max(margin, _FEW_SAMPLES / len(good))))
+
+
+def _above(score: np.floating, median: np.floating, margin: float) -> float:
+    """Return a threshold a margin above a score, in shares of its distance from the median."""
     # Another runtime gives the same score to some digits only; it must fall on the same side.
-    return max(_just_above(high), float(high + max(unseen, _RUNTIMES_AGREE * abs(high))))
+    unseen = max(margin * (score - median), _RUNTIMES_AGREE * abs(score))
+    return max(_just_above(score), float(score + unseen))
 
 
 def false_reject_rate(good: Scores, rate: float) -> float:

@@ -167,6 +167,26 @@ def test_the_quantile_margin_is_a_share_of_the_way_from_the_median() -> None:
     assert quantile(good, 0.99, 0.5) == 99.0 + 0.5 * (99.0 - 50.0)
 
 
+@given(scores(5, 200, st.floats(1.0, 2.0)), st.floats(2.0, 1e6), st.floats(0.0, 1.0))
+def test_one_mis_sorted_defect_does_not_open_the_quantile_threshold(
+    good: Scores, defect: float, margin: float
+) -> None:
+    clean = quantile(good, 0.95, margin)
+    highest, median = good.max(), np.median(good)
+    bound = highest + max(margin, 5 / len(good)) * (highest - np.sort(good)[len(good) // 2 - 1])
+    opened = quantile(np.append(good, defect), 0.95, margin)
+    assert opened <= max(clean, bound, median) * (1 + 2e-4)
+
+
+def test_of_twenty_good_scores_the_highest_is_not_trusted() -> None:
+    good = np.arange(20.0)
+    assert quantile(good) == 19.0 + 0.1 * (19.0 - 9.5)
+    assert quantile(good, margin=0.25) == 18.0 + 0.25 * (18.0 - 9.5)
+    for defect in (30.0, 1e3, 1e9):
+        assert quantile(np.append(good[:19], defect)) == 18.0 + 5 / 20 * (18.0 - 9.5)
+    assert quantile(np.append(good[:19], 1e3), 1.0) > 1e3  # the maximum, where it was asked for
+
+
 def test_equal_good_scores_all_pass_the_quantile_threshold() -> None:
     assert rejected(np.full(9, 2.5), quantile(np.full(9, 2.5))) == 0
 
