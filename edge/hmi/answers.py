@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +37,6 @@ _KINDS = {
     ".json": "application/json",
 }
 BODY_LIMIT_S = 10.0
-NUMBERS_S = 1.0
 MOST_EXPORTS = 2
 # That are made at a time: a list asks for fifty, and others wait for a thread, too.
 MAX_THUMBNAILS = 2
@@ -47,6 +46,26 @@ LIVE_WITHIN_S = 5.0
 _NOT_READY = (
     "camera_lost", "camera_failed", "journal_unwritable", "journal_full",
 )  # fmt: skip
+
+
+_JSON = {"content-type": "application/json", "cache-control": "no-store"}
+
+
+class OnceASecond:
+    """An answer that is made at most once a second for all who ask; who waits takes no thread."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make = make
+        self._making = asyncio.Lock()
+        self._made: tuple[float, bytes] | None = None
+
+    async def made(self) -> bytes:
+        """Return the newest."""
+        async with self._making:
+            now_s = time.monotonic()
+            if self._made is None or now_s - self._made[0] >= 1.0:
+                self._made = now_s, await run_in_threadpool(self._make)
+            return self._made[1]
 
 
 class DoesDeeds(Protocol):
@@ -75,8 +94,9 @@ class Answers:
         self._app = app
         self._acting = asyncio.Lock()
         self._guessing = 0
-        self._counting = asyncio.Lock()
-        self._counted: tuple[float, bytes] = (-NUMBERS_S, b"")
+        self._numbers = OnceASecond(self._counted_now)
+        self._marks = OnceASecond(self._marked_now)
+        self._metrics = OnceASecond(self._metrics_now)
         self._exports = asyncio.Semaphore(MOST_EXPORTS)
         self._thumbnails = asyncio.Semaphore(MAX_THUMBNAILS)
         self._static = {
@@ -123,13 +143,7 @@ class Answers:
         )
 
     async def numbers(self, request: Request) -> Response:
-        async with self._counting:  # once for all viewers; who waits takes no thread
-            now_s = time.monotonic()
-            if now_s - self._counted[0] >= NUMBERS_S:
-                content = await run_in_threadpool(self._counted_now)
-                self._counted = now_s, content
-        headers = {"content-type": "application/json", "cache-control": "no-store"}
-        return Response(self._counted[1], headers=headers)
+        return Response(await self._numbers.made(), headers=_JSON)
 
     def _counted_now(self) -> bytes:
         return to_json(self._app.numbers.content(datetime.now().astimezone())).encode()
@@ -171,7 +185,8 @@ class Answers:
             rows = [app.parts.content(row, said) for row in page.rows]
             return {"parts": rows, "before": page.before}
 
-        return json_reply(await run_in_threadpool(found))
+        async with app.guard.reading(request):
+            return json_reply(await run_in_threadpool(found))
 
     async def csv(self, request: Request) -> Response:
         app = self._app
@@ -181,12 +196,14 @@ class Answers:
 
     async def detail(self, request: Request) -> Response:
         app, seq = self._app, seq_of(request.path_params["seq"])
+        app.guard.check_rate(request)
 
         def found() -> dict[str, Any] | None:
             row = app.parts.verdict(seq) if seq is not None else None
             return app.parts.detail(row, app.parts.feedback()) if row else None
 
-        content = await run_in_threadpool(found)
+        async with app.guard.reading(request):
+            content = await run_in_threadpool(found)
         if content is None:
             raise Refused(404, "the journal has no part of this number.")
         thumbnail = app.view.thumbnail(content["verdict"]["id"])
@@ -206,11 +223,15 @@ class Answers:
             rows = app.parts.last_decided(model["sha256"], PARTS)
             return preview(rows, threshold, model["guard_band"], app.parts.feedback())
 
-        return json_reply(await run_in_threadpool(tried))
+        async with app.guard.reading(request):
+            return json_reply(await run_in_threadpool(tried))
 
     async def feedback(self, request: Request) -> Response:
-        said = await run_in_threadpool(self._app.parts.feedback)
-        return json_reply({"feedback": [said[seq] for seq in sorted(said, reverse=True)]})
+        return Response(await self._marks.made(), headers=_JSON)
+
+    def _marked_now(self) -> bytes:
+        said = self._app.parts.feedback()
+        return to_json({"feedback": [said[seq] for seq in sorted(said, reverse=True)]}).encode()
 
     async def feedback_tar(self, request: Request) -> Response:
         self._app.guard.check_rate(request)
@@ -289,15 +310,15 @@ class Answers:
     # For machines.
 
     async def metrics(self, request: Request) -> Response:
-        app = self._app
         # Numbers of a station that has stopped talking would look as if all were well.
-        status, viewers = app.view.status, app.view.viewers
-        if status is None or not self._live:
+        if not self._live:
             raise Refused(503, "the station says nothing. Look at its log, or restart the service.")
-        journal = await run_in_threadpool(self._journal)
-        return Response(
-            metrics_text(status, journal, viewers), headers={"content-type": CONTENT_TYPE}
-        )
+        return Response(await self._metrics.made(), headers={"content-type": CONTENT_TYPE})
+
+    def _metrics_now(self) -> bytes:
+        view = self._app.view
+        assert view.status is not None
+        return metrics_text(view.status, self._journal(), view.viewers)
 
     def _journal(self) -> dict[str, Any] | None:
         path = self._app.parts.journal

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.errors import StationError
 from edge.hmi.answers import Answers, Application
-from edge.hmi.guard import Guard, Refused
+from edge.hmi.connections import PROBES_ONLY
+from edge.hmi.guard import MAX_BODY_BYTES, Guard, Refused
 from edge.hmi.parts import SearchTooLong
 from edge.hmi.replies import error_reply
 
@@ -23,6 +24,9 @@ _SECURE = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+# What a monitor asks; it is answered also while all places are taken.
+PROBES = ("/livez", "/readyz", "/metrics")
 
 
 def application(parts: Application) -> ASGIApp:
@@ -73,17 +77,45 @@ class _Guarded:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        probes_only = bool(scope.get("state", {}).get(PROBES_ONLY))
+
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *_SECURE]
+                if probes_only:  # its place is for the next one
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            self._guard.check_host(Request(scope))
+            _check_framing(scope)
+            request = Request(scope)
+            self._guard.check_host(request)
+            if scope["path"] not in PROBES:
+                if probes_only:
+                    raise Refused(503, "too many connections. Try again later.")
+                self._guard.check_reader(request)
         except Refused as refused:
-            await error_reply(refused.status, refused.why)(scope, receive, secured)
+            answer = error_reply(refused.status, refused.why)
+            if refused.status == 400:
+                answer.headers["connection"] = "close"
+            await answer(scope, receive, secured)
             return
         await self._app(scope, receive, secured)
+
+
+def _check_framing(scope: Scope) -> None:
+    """Refuse a request of which somebody before us may have seen another end than we do.
+
+    Raises:
+        Refused: 400 for two lengths, 413 for a body that no action has.
+    """
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers and (
+        b"content-length" in headers or scope.get("http_version") != "1.1"
+    ):
+        raise Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
+    if int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
+        raise Refused(413, f"at most {MAX_BODY_BYTES} bytes.")
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -93,7 +125,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_reply(error.status_code, error.detail)
+    return error_reply(error.status_code, error.detail, error.headers)
 
 
 async def _too_long(request: Request, error: Exception) -> Response:

@@ -6,13 +6,15 @@ header of its own as well, which no foreign site can send without asking first, 
 that is ours. A header that decides counts only where it stands once: of two, one is the client's.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import math
 import socket
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -21,9 +23,13 @@ from starlette.requests import Request
 MARK = "x-edge-request"
 # The name of who has the token, percent-encoded.
 NAME = "x-edge-name"
-LARGEST_BODY_BYTES = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 ACTIONS_PER_MINUTE = 60
 SEARCHES_PER_MINUTE = 600
+# Of anything, and at once; a page that shows everything asks for ten a second.
+READS_PER_MINUTE, READS_BURST = 6000, 1000
+# Reads of journal and disk: at a time, and of one address with those that wait.
+READS_AT_ONCE, READS_OF_ONE = 3, 6
 # Of refusals that are recorded: of one address, and of all.
 NOTES_PER_MINUTE, NOTES_OF_ALL_PER_MINUTE = 2, 10
 # Wrong tokens are answered at once, as long as they come no faster than people mistype; each one
@@ -84,8 +90,17 @@ class Rate:
     Addresses of one IPv6 network (/64) are one: whoever has one of them has all.
     """
 
-    def __init__(self, per_minute: int, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._most = float(per_minute)
+    def __init__(
+        self,
+        per_minute: int,
+        clock_s: Callable[[], float] = time.monotonic,
+        burst: int | None = None,
+    ) -> None:
+        """Args:
+        burst: requests at once; None for those of a minute.
+        """
+        self._per_s = per_minute / 60.0
+        self._most = float(burst or per_minute)
         self._clock_s = clock_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -93,7 +108,7 @@ class Rate:
         """Use one up; tell whether there was one left."""
         who, now_s = network(address), self._clock_s()
         left, at_s = self._left.get(who, (self._most, now_s))
-        left = min(self._most, left + (now_s - at_s) * self._most / 60.0)
+        left = min(self._most, left + (now_s - at_s) * self._per_s)
         enough = left >= 1.0
         self._left[who] = (left - 1.0 if enough else left), now_s
         self._left.move_to_end(who)
@@ -132,6 +147,9 @@ class Guard:
         self._actions = Rate(ACTIONS_PER_MINUTE, clock_s)
         self.wrong_tokens = WrongTokens(clock_s)
         self._searches = Rate(SEARCHES_PER_MINUTE, clock_s)
+        self._reads = Rate(READS_PER_MINUTE, clock_s, READS_BURST)
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
+        self._readers: Counter[str] = Counter()
         self._notes = Rate(NOTES_PER_MINUTE, clock_s)
         self._notes_of_all = Rate(NOTES_OF_ALL_PER_MINUTE, clock_s)
         self._not_noted = 0
@@ -174,13 +192,49 @@ class Guard:
         clients = [one.strip() for one in passed if one.strip() not in self._proxies]
         return clients[-1] if clients and _is_address(clients[-1]) else sender
 
+    def _client(self, request: Request) -> str | None:
+        """Return who asks; None for a trusted proxy that does not say for whom."""
+        address = self.address(request)
+        return None if address in self._proxies else address
+
+    def check_reader(self, request: Request) -> None:
+        """Refuse an address that asks too much.
+
+        Raises:
+            Refused: with 429.
+        """
+        client = self._client(request)
+        if client is not None and not self._reads.take(client):
+            raise Refused(429, "too many requests from your address. Wait a minute.")
+
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[None]:
+        """Wait for a turn to read journal or disk.
+
+        Raises:
+            Refused: 429 for an address that waits for several already.
+        """
+        client = self._client(request)
+        if client is not None and self._readers[network(client)] >= READS_OF_ONE:
+            raise Refused(429, "your address reads too much at a time. Wait for its answers.")
+        who = network(client or "")
+        self._readers[who] += 1
+        try:
+            async with self._reading:
+                yield
+        finally:
+            self._readers[who] -= 1
+            if not self._readers[who]:
+                del self._readers[who]
+
     def check_rate(self, request: Request) -> None:
         """Refuse an address that searches too much.
 
         Raises:
             Refused: with 429.
         """
-        if not self._searches.take(self.address(request)):
+        client = self._client(request)
+        if client is not None and not self._searches.take(client):
             raise Refused(429, "too many searches. Wait a minute.")
 
     def noting(self, address: str) -> int | None:
@@ -276,14 +330,11 @@ async def bounded_body(request: Request) -> bytes:
     Raises:
         Refused: with 413 when it is larger than any action is.
     """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > LARGEST_BODY_BYTES:
-        raise Refused(413, f"at most {LARGEST_BODY_BYTES} bytes.")
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > LARGEST_BODY_BYTES:
-            raise Refused(413, f"at most {LARGEST_BODY_BYTES} bytes.")
+        if len(body) > MAX_BODY_BYTES:
+            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 

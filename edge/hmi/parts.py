@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import tarfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -31,6 +32,7 @@ from edge.station.snapshots import SnapshotName, Why, recent_root
 MOST_FOUND = 100
 SEARCH_LIMIT_S = 5.0
 MOST_FEEDBACK = 2000
+MARKS_S = 0.5
 THUMBNAIL_PX = 320
 LARGE_BYTES = 300_000
 # So many verdicts are looked at for those of one model.
@@ -64,6 +66,8 @@ class Parts:
     def __init__(self, journal: Path, snapshots: Path | None) -> None:
         self.journal = journal
         self._snapshots = snapshots
+        self._looking_for_marks = threading.Lock()
+        self._marks: tuple[float, dict[int, dict[str, Any]]] | None = None
 
     def search(self, wanted: Query, before: int | None, most: int) -> Found:
         """Return the newest rows that are wanted, in front of a position.
@@ -90,17 +94,26 @@ class Parts:
         rows = self._rows(f"SELECT {COLUMNS} FROM record WHERE kind = 'verdict' AND seq = ?", [seq])
         return rows[0] if rows else None
 
-    def feedback(self, most: int = MOST_FEEDBACK) -> dict[int, dict[str, Any]]:
+    def feedback(self) -> dict[int, dict[str, Any]]:
         """Return what people said of parts by ``seq``, the newest word of each.
+
+        Looked up at most once in ``MARKS_S``, however many ask.
 
         Raises:
             JournalError: it cannot be read.
             SearchTooLong: as ``search``.
         """
+        with self._looking_for_marks:
+            now_s = time.monotonic()
+            if self._marks is None or now_s - self._marks[0] >= MARKS_S:
+                self._marks = now_s, self._feedback_now()
+            return self._marks[1]
+
+    def _feedback_now(self) -> dict[int, dict[str, Any]]:
         rows = self._rows(
             f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
             " WHERE kind = 'event' AND instr(payload, ?) ORDER BY seq DESC LIMIT ?",
-            [b'"kind":"feedback"', most],
+            [b'"kind":"feedback"', MOST_FEEDBACK],
         )
         said: dict[int, dict[str, Any]] = {}
         for row in rows:

@@ -5,23 +5,26 @@ It ends when the link does, so it never outlives its station.
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from anyio import to_thread
 
 from edge.errors import StationError
 from edge.hmi.answers import Application
 from edge.hmi.app import application
+from edge.hmi.connections import REQUEST_LIMIT_S, PageProtocol, Places
 from edge.hmi.guard import Actor, Guard, Refused
 from edge.hmi.link import Link, LinkBroken, Message
 from edge.hmi.numbers import Numbers
@@ -35,10 +38,11 @@ log = logging.getLogger(__name__)
 
 # The line goes first, whoever looks at it.
 NICENESS = 10
-# Who connects and asks nothing is let go; the kernel does so with who does not read the answer.
-SILENCE_LIMIT_S = 10.0
+# The kernel lets go of who does not read the answer.
 UNREAD_LIMIT_MS = 20_000
 SEND_BUFFER_BYTES = 256 * 1024
+# That read, encode and export, for all who look.
+MAX_THREADS = 12
 LIFE_S = 2.0
 DEED_LIMIT_S = 600.0
 END_LIMIT_S = 2.0
@@ -101,18 +105,6 @@ class StationLink:
             log.debug("the station is gone")
 
 
-class _PatientProtocol(H11Protocol):
-    """HTTP that lets go of who connects and asks nothing."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.loop.call_later(SILENCE_LIMIT_S, self._end_if_silent)
-
-    def _end_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
-
-
 def main() -> int:
     """Serve until the link to the station ends; return the exit code of the process."""
     log_to_stderr()
@@ -166,20 +158,21 @@ async def _serve(
             numbers=Numbers(Path(journal), settings.shifts),
         )
     )
+    to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
+    places = Places(settings.connections, settings.trusted_proxies)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_PatientProtocol,
+            http=cast(Any, partial(PageProtocol, places)),
             ws="none",
             loop="asyncio",
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # whoever sends what is no HTTP writes no log
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=settings.connections,
-            timeout_keep_alive=15,
+            timeout_keep_alive=math.ceil(REQUEST_LIMIT_S),
             timeout_graceful_shutdown=1,
         )
     )

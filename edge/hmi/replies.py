@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -17,8 +17,8 @@ def json_reply(content: Any, status: int = 200) -> Response:
     return JSONResponse(content, status, headers={"cache-control": "no-store"})
 
 
-def error_reply(status: int, why: str) -> Response:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+def error_reply(status: int, why: str, given: Mapping[str, str] | None = None) -> Response:
+    headers = {"www-authenticate": "Bearer"} if status == 401 else dict(given or {})
     return JSONResponse({"error": why}, status, headers={"cache-control": "no-store", **headers})
 
 

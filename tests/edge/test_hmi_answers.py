@@ -14,14 +14,15 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from edge.config import load_settings
 from edge.hmi import parts as parts_module
-from edge.hmi.answers import LIVE_WITHIN_S, MOST_EXPORTS, Application
+from edge.hmi.answers import LIVE_WITHIN_S, MOST_EXPORTS, Application, OnceASecond
 from edge.hmi.app import application
 from edge.hmi.deeds import Deeds, Doer, Hands
-from edge.hmi.guard import Actor, Guard, Refused
+from edge.hmi.guard import READS_OF_ONE, Actor, Guard, Refused
 from edge.hmi.numbers import Numbers
 from edge.hmi.parts import Parts
 from edge.hmi.replies import Download
@@ -158,6 +159,49 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
 
     assert max(most) == MOST_EXPORTS
     assert sorted(statuses) == [200, 200, 200, 503, 503, 503]
+
+
+def test_an_answer_for_all_is_made_once_however_many_ask() -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"numbers"
+
+    async def ask() -> list[bytes]:
+        one = OnceASecond(make)
+        return await asyncio.gather(*(one.made() for _ in range(50)))
+
+    assert asyncio.run(ask()) == [b"numbers"] * 50
+    assert len(made) == 1
+
+
+def test_of_one_address_only_some_reads_wait_and_others_take_their_turn() -> None:
+    def request(address: str) -> Request:
+        return Request({"type": "http", "headers": [], "client": (address, 1)})
+
+    async def ask() -> list[bool]:
+        guard = Guard(None, None, ["192.0.2.1"], [])
+        ended = asyncio.Event()
+
+        async def read(address: str) -> bool:
+            try:
+                async with guard.reading(request(address)):
+                    await ended.wait()
+            except Refused as refused:
+                assert refused.status == 429
+                return False
+            return True
+
+        addresses = ["192.0.2.7"] * 20 + ["192.0.2.8"] + ["192.0.2.1"] * 20
+        reads = [asyncio.create_task(read(address)) for address in addresses]
+        await asyncio.sleep(0)
+        ended.set()
+        return await asyncio.gather(*reads)
+
+    answered = asyncio.run(ask())
+    assert sum(answered[:20]) == READS_OF_ONE
+    assert all(answered[20:])  # others, and a proxy that does not say for whom it asks
 
 
 # What it reads.

@@ -1,0 +1,1 @@
+from tests.edge.conftest import bundle as bundle
