@@ -1,34 +1,27 @@
 """``export-model --from-anomalib``: a model that Anomalib exported becomes a bundle, untrained.
 
 Two generations: those of Anomalib 1 lie beside a ``metadata.json`` with thresholds and ranges, and
-give a raw map; those of Anomalib 2 normalize and decide inside the graph. Around either one our own
-input is put, uint8 pictures of one size, and outputs by our names. Nothing inside is changed.
+give a raw map; those of Anomalib 2 normalize, clip and decide inside the graph. Around either one
+our own input is put, uint8 images of one size, and by our names its numbers before they are
+clipped. Nothing inside is changed, and that is proven against the graph itself.
 """
 
 import hashlib
-import json
-import math
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 import openvino as ov
-from openvino import opset13 as ops
 
 import edge
-from edge.errors import ModelError
+from edge.errors import FrameUnsuitable
 from edge.files import check_writable, write_all
-from edge.frame import PixelFormat
-from edge.inspection.openvino_core import openvino_core
-from edge.inspection.self_test import golden_pictures
 from edge.manifest import (
-    Extent,
     GateReport,
     Identity,
-    InputSpec,
     Manifest,
     Normalization,
     OutputSpec,
@@ -39,38 +32,40 @@ from edge.manifest import (
     Training,
     plain_text,
 )
+from edge.preparation import to_samples
+from export.anomalib_graph import wrapped
+from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
+from export.anomalib_source import FIRST, Source, read_source
+from export.bundle import bundle_files, manifest_text, with_self_test
 from export.errors import ImportRefused
+from export.ir import ir_bytes
+from training.data.loading import read_sample
+from training.data.opening import open_test
+from training.errors import DataError
+from training.metrics import exact_interval, share_text
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Bound of time; of more images those spread evenly are taken.
+_MOST_JUDGED = 1000
 
-# What a graph with free height and width is given where nothing says otherwise.
-_SIDE = 256
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """What an exported model says about itself.
+class Wanted:
+    """What is asked of an import.
 
     Attributes:
-        picture: height and width of its input.
-        mean, deviation: what its input is normalized by outside the graph, in [0, 1].
-        image, pixel: raw thresholds.
-        image_extent, map_extent: ranges that become one unit.
-        notes: differences between its preparation and ours.
+        size: height and width of the bundle's input; None: the graph's own.
+        judge_on: data set on whose test images verdicts are compared.
+        verdict_flips: share of them that may be others.
     """
 
-    generation: str
-    picture: tuple[int, int]
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-    image: float
-    pixel: float
-    image_extent: Extent
-    map_extent: Extent
-    notes: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    judge_on: Path | None = None
+    verdict_flips: float = 0.01
 
 
-def import_model(path: Path, output: Path) -> Iterator[str]:
+def import_model(path: Path, output: Path, wanted: Wanted = Wanted()) -> Iterator[str]:
     """Wrap a model of Anomalib; yields what a user must know about it.
 
     Args:
@@ -78,234 +73,131 @@ def import_model(path: Path, output: Path) -> Iterator[str]:
         output: ``.xml`` of the bundle.
 
     Raises:
-        ImportRefused: no such model, or its inputs and outputs are none that we know.
+        ImportRefused: no such model, its inputs and outputs are none that we know, or it cannot be
+            shown that the bundle decides as it does.
+        DataError: no images to judge on.
         ConfigurationError: not the name of a bundle.
         OutputNotWritable: folder or disk refused a file.
     """
-    from export.bundle import bundle_files, manifest_text, with_self_test
-    from export.ir import ir_bytes
-
     files = bundle_files(output)
     for file in files:
         check_writable(file)
-    graph = _read(path)
-    source = _source(path, graph)
-    model, size = _wrapped(path, graph, source)
-    xml, weights = ir_bytes(model, *source.picture)
-    difference = _parity(path, source, xml, weights)
+    source = read_source(path, wanted.size)
+    model, size = wrapped(path, source.size, source.batch, source.norm, source.map_extent.min)
+    xml, weights = ir_bytes(model, *source.size)
+    unit = max(source.image_extent.max - source.image_extent.min, 1e-6)
+    imported = Imported(
+        path, source.size, source.batch, source.free, source.norm, source.image, unit
+    )
+    report = prove(imported, xml, weights)
+    count = report.pictures
+    notes, report = _resize(source, imported, xml, weights, wanted, report)
     manifest = with_self_test(
-        _manifest(output.stem, path, source, size, xml, weights, difference), xml, weights
+        _manifest(output.stem, source, imported, size, xml, weights, report), xml, weights
     )
     write_all(list(zip(files, (xml, weights, manifest_text(manifest)), strict=True)))
     yield (
-        f"{output}: {source.generation}, {source.picture[1]}×{source.picture[0]}, map "
-        f"{size[1]}×{size[0]}, threshold {source.image:.6g}"
+        f"{output}: {source.generation}, {source.size[1]}×{source.size[0]}, map "
+        f"{size[1]}×{size[0]}, rejects from {source.image:.6g} on"
     )
-    yield "  Its preparation and ours differ; compare verdicts on pictures of your own:"
-    for note in source.notes:
+    yield (
+        f"  Of {count} prepared images it gives the numbers of {path.name} itself, before they are "
+        "clipped, and the same verdicts."
+    )
+    for note in (*source.notes, *notes):
         yield f"  - {note}"
 
 
-def _read(path: Path) -> ov.Model:
-    if path.suffix not in (".xml", ".onnx"):
-        raise ImportRefused(
-            f"{path}: give the .xml or .onnx of a model. A .ckpt or .pt runs code when it is "
-            "loaded; export it first: anomalib export --model NAME --ckpt_path FILE "
-            "--export_type openvino"
-        )
-    if not path.is_file():
-        raise ImportRefused(f"{path}: no such file. Give what anomalib export wrote.")
-    try:
-        return openvino_core().read_model(path)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ImportRefused(
-            f"{path}: OpenVINO {ov.__version__} cannot read it ({reason}). Export it again; beside "
-            "an .xml must lie its .bin."
-        ) from error
-
-
-def _source(path: Path, graph: ov.Model) -> _Source:
-    if len(graph.inputs) != 1 or graph.input(0).partial_shape.rank.get_length() != 4:
-        inputs = ", ".join(f"{i.any_name} {i.partial_shape}" for i in graph.inputs)
-        raise ImportRefused(
-            f"{path}: its inputs are {inputs}; one input of pictures is expected. Export it "
-            "without sensitivities as inputs."
-        )
-    metadata = _metadata(path)
-    notes = ["resize: area-averaging to the input size, before the graph"]
-    picture = _picture_size(graph, metadata, notes)
-    if "pred_score" in _names(graph):
-        return _second_generation(picture, notes)
-    if metadata is None:
-        raise ImportRefused(
-            f"{path}: no output named pred_score, as models of Anomalib 2 have, and no "
-            "metadata.json beside it, as those of Anomalib 1. Copy the whole export folder."
-        )
-    return _first_generation(path, picture, metadata, notes)
-
-
-def _second_generation(picture: tuple[int, int], notes: list[str]) -> _Source:
-    unit = Extent(min=0.0, max=1.0)
-    return _Source(
-        "Anomalib 2",
-        picture,
-        (0.0, 0.0, 0.0),
-        (1.0, 1.0, 1.0),
-        0.5,
-        0.5,
-        unit,
-        unit,
-        (
-            *notes,
-            "inside the graph pictures are resized again if its own size is another, without "
-            "antialiasing",
-            "scores leave the graph normalized and clipped to 0…1: the threshold is 0.5, and of "
-            "two scores at the end none is higher",
-            "a score of exactly 0.5 is rejected here, and accepted there",
-        ),
-    )
-
-
-def _first_generation(
-    path: Path, picture: tuple[int, int], metadata: dict[str, Any], notes: list[str]
-) -> _Source:
-    image = _number(path, metadata, "image_threshold")
-    pixel = _number(path, metadata, "pixel_threshold", image)
-    low, high = _number(path, metadata, "min", 0.0), _number(path, metadata, "max", 2.0 * image)
-    image_extent = _extent(path, metadata, "pred_scores", low, high)
-    map_extent = _extent(path, metadata, "anomaly_maps", low, high)
-    mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    found = [step for step in _steps(metadata.get("transform")) if _kind(step) == "Normalize"]
-    if found:
-        mean = tuple(found[0].get("mean", _IMAGENET[0]))
-        deviation = tuple(found[0].get("std", _IMAGENET[1]))
-        notes.append("mean and standard deviation of metadata.json are inside the bundle's graph")
-    if any(_kind(step) == "CenterCrop" for step in _steps(metadata.get("transform"))):
-        notes.append(
-            "it was trained on a centre crop, which is not applied: set a crop at the station"
-        )
-    return _Source(
-        "Anomalib 1",
-        picture,
-        mean,
-        deviation,
-        image,
-        pixel,
-        image_extent,
-        map_extent,
-        (*notes, "the image score is the highest value of the map"),
-    )
-
-
-def _wrapped(path: Path, graph: ov.Model, source: _Source) -> tuple[ov.Model, tuple[int, int]]:
-    """Put our input before the graph and our outputs behind it; returns the map's size too."""
-    height, width = source.picture
-    try:
-        graph.reshape([1, 3, height, width])
-        pictures = ops.parameter([1, height, width, 3], np.uint8, name="pictures")
-        rgb = ops.gather(
-            ops.convert(pictures, np.float32), ops.constant([2, 1, 0]), ops.constant(3)
-        )
-        planes = ops.transpose(ops.divide(rgb, np.float32(255.0)), ops.constant([0, 3, 1, 2]))
-        shape = (1, 3, 1, 1)
-        centred = ops.subtract(planes, np.array(source.mean, np.float32).reshape(shape))
-        scaled = ops.divide(centred, np.array(source.deviation, np.float32).reshape(shape))
-        entry = graph.input(0)
-        for target in list(entry.get_target_inputs()):
-            target.replace_source_output(scaled.output(0))
-        anomaly_map, score = _outputs(path, graph)
-        # Before there is a model: its results take the names over.
-        pictures.output(0).set_names({"pictures"})
-        score.set_names({"score"})
-        anomaly_map.set_names({"anomaly_map"})
-        model = ov.Model([ops.result(score), ops.result(anomaly_map)], [pictures], "imported")
-        model.validate_nodes_and_infer_types()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ImportRefused(
-            f"{path}: does not take pictures of {width}×{height} ({reason}). Export it again for a "
-            "fixed input size."
-        ) from error
-    size = anomaly_map.get_partial_shape()
-    return model, (size[1].get_length(), size[2].get_length())
-
-
-def _outputs(path: Path, graph: ov.Model) -> tuple[Any, Any]:
-    """Return a map of three dimensions and a score of one."""
-    by_name = {name: output for output in graph.outputs for name in output.names}
-    found = by_name.get("anomaly_map")
-    if found is None:
-        maps = [o for o in graph.outputs if o.partial_shape.rank.get_length() >= 3]
-        found = maps[0] if maps else None
-    if found is None:
-        raise ImportRefused(
-            f"{path}: gives no anomaly map but {', '.join(sorted(by_name))}. Models that only "
-            "classify cannot be imported; fit dfkde, or one that finds where a defect lies."
-        )
-    source = found.get_node().input_value(0)
-    source.get_tensor().set_names(set())  # ours will have its name
-    sides = [int(side) for side in found.partial_shape.to_shape()][-2:]
-    anomaly_map = ops.convert(
-        ops.reshape(source, ops.constant([-1, *sides]), special_zero=False), np.float32
-    )
-    if "pred_score" in by_name:
-        scores = by_name["pred_score"].get_node().input_value(0)
-        flat = ops.reshape(scores, ops.constant([-1]), special_zero=False)
-        return anomaly_map.output(0), ops.convert(flat, np.float32).output(0)
-    peak = ops.reduce_max(anomaly_map, ops.constant([1, 2]), False)
-    return anomaly_map.output(0), peak.output(0)
-
-
-def _parity(path: Path, source: _Source, xml: bytes, weights: bytes) -> float:
-    """Run both on the golden pictures; returns the largest score difference in spreads.
+def _resize(
+    source: Source,
+    imported: Imported,
+    xml: bytes,
+    weights: bytes,
+    wanted: Wanted,
+    report: GateReport,
+) -> tuple[list[str], GateReport]:
+    """Measure what it does that frames are resized by us; returns notes, and the report with it.
 
     Raises:
-        ImportRefused: they differ, or give numbers that are not finite.
+        ImportRefused: verdicts would be others.
+        DataError: no images to judge on.
     """
-    from export.engines import openvino_engine
-
-    height, width = source.picture
-    original = _read(path)
-    original.reshape([1, 3, height, width])
-    try:
-        compiled = openvino_core().compile_model(
-            original, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-        )
-    except RuntimeError as error:
-        raise ModelError(f"{path}: OpenVINO {ov.__version__} cannot run it ({error}).") from error
-    engine = openvino_engine(xml, weights, "f32")
-    spread = max(source.image_extent.max - source.image_extent.min, 1e-6)
-    largest = 0.0
-    for picture in golden_pictures(height, width).values():
-        planes = picture[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255.0
-        shape = (1, 3, 1, 1)
-        planes = (planes - np.reshape(source.mean, shape)) / np.reshape(source.deviation, shape)
-        outputs = compiled(np.ascontiguousarray(planes, np.float32))
-        named = {name: outputs[port] for port in compiled.outputs for name in port.names}
-        expected = named.get("pred_score", next(iter(named.values())))
-        found = engine(picture[None])[0]
-        largest = max(largest, abs(found.score - float(np.max(expected))) / spread)
-        if not found.is_finite():
-            largest = math.nan
-    if not largest <= 1e-3:
+    ours = f"frames are averaged down to {source.size[1]}×{source.size[0]} before the graph"
+    if not source.free and source.generation != FIRST:
+        return [f"{ours}; it does not say how its own program makes them that size"], report
+    effect, faults = resize_effect(imported, xml, weights, source.any_shape)
+    notes = [
+        f"{ours}, where its own program resizes without antialiasing: of {effect.images} images "
+        f"without detail, of several sizes, {effect.flips} verdicts are others and scores differ "
+        f"by up to {effect.largest:.2g}"
+    ]
+    if not source.any_shape:
+        notes.append("it keeps the shape of frames: use it for frames of the shape of --image-size")
+    if wanted.judge_on is None:
+        if faults:
+            raise ImportRefused(
+                f"{imported.path}: even of images without detail it gives other numbers when they "
+                f"are resized before the graph: {'; '.join(faults)}. Compare its verdicts on "
+                "images of yours: --judge-on DATA."
+            )
+        return [*notes, "what that does to your images is measured with --judge-on DATA"], report
+    found = judged(imported, xml, weights, _frames(imported, wanted.judge_on))
+    flips = exact_interval(found.flips, found.images)
+    if found.over(wanted.verdict_flips):
         raise ImportRefused(
-            f"{path}: the wrapped model differs from it by {largest:.3g} of the spread. Export it "
-            "again with a recent Anomalib."
+            f"{imported.path}: {_sentence(found)}, more than --max-verdict-flips "
+            f"{wanted.verdict_flips:g} allows. Allow more, or fit a model here on the same images."
         )
-    return largest
+    return [*notes, f"of the images of {wanted.judge_on} {_sentence(found)}"], report.model_copy(
+        update={
+            "pictures": found.images,
+            "verdict_flips": found.flips / found.images,
+            "flips_interval": (flips.low, flips.high),
+            "auroc_before": found.auroc_before,
+            "auroc_after": found.auroc_after,
+        }
+    )
+
+
+def _sentence(effect: Effect) -> str:
+    text = (
+        f"{share_text(effect.flips, effect.images)} are decided otherwise, {effect.worse} of them "
+        f"wrongly now; it rejects {effect.rejected} itself, and scores differ by up to "
+        f"{effect.largest:.2g}"
+    )
+    if effect.auroc_before is None or effect.auroc_after is None:
+        return text
+    return f"{text}; AUROC {effect.auroc_before:.4f} → {effect.auroc_after:.4f}"
+
+
+def _frames(imported: Imported, data: Path) -> Iterator[tuple[Frame, bool]]:
+    """Yield the test images of a data set in colour, each with whether it is defective."""
+    samples = open_test(data).test
+    if len(samples) > _MOST_JUDGED:
+        log.warning("of %d test images %d judge", len(samples), _MOST_JUDGED)
+        count = len(samples)
+        samples = tuple(samples[n * count // _MOST_JUDGED] for n in range(_MOST_JUDGED))
+    for sample in samples:
+        try:
+            pixels = to_samples(read_sample(sample), imported.spec())
+        except FrameUnsuitable as error:
+            raise DataError(f"{sample.label}: {error}") from error
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None].repeat(3, 2)
+        yield pixels, sample.is_defective
 
 
 def _manifest(
     name: str,
-    path: Path,
-    source: _Source,
+    source: Source,
+    imported: Imported,
     size: tuple[int, int],
     xml: bytes,
     weights: bytes,
-    difference: float,
+    report: GateReport,
 ) -> Manifest:
-    height, width = source.picture
+    # Integers round differently on another processor: its self-test allows for that.
+    arithmetic: Literal["int8", "fp32"] = "int8" if b'type="FakeQuantize"' in xml else "fp32"
     return Manifest(
         identity=Identity(
             name=name,
@@ -319,9 +211,7 @@ def _manifest(
             xml_bytes=len(xml),
             bin_bytes=len(weights),
         ),
-        input=InputSpec(
-            height=height, width=width, pixel_formats=(PixelFormat.BGR8, PixelFormat.GREY8)
-        ),
+        input=imported.spec(),
         output=OutputSpec(map_height=size[0], map_width=size[1], image_score=True),
         normalization=Normalization(image=source.image_extent, map=source.map_extent),
         threshold=Threshold(
@@ -333,91 +223,16 @@ def _manifest(
             interval=None,
         ),
         statistics=ScoreStatistics(probabilities=(), scores=()),
-        precision=Precision(
-            weights="fp32",
-            inference="f32",
-            gate=GateReport(
-                pictures=len(golden_pictures(height, width)),
-                largest_score_difference=difference,
-                smallest_map_correlation=1.0,
-                verdict_flips=0.0,
-                auroc_before=None,
-                auroc_after=None,
-            ),
-        ),
+        precision=Precision(weights=arithmetic, inference="f32", gate=report),
         training=Training(
             dataset=f"of {source.generation}",
             # Nobody knows its pictures; the file at least can be told from others.
-            dataset_fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+            dataset_fingerprint=hashlib.sha256(imported.path.read_bytes()).hexdigest(),
             fit_count=1,
             validation_good_count=0,
             validation_defective_count=0,
             seed=0,
-            hyperparameters={"imported_from": plain_text(path.name)},
+            hyperparameters={"imported_from": plain_text(imported.path.name)},
             metrics={},
         ),
     )
-
-
-def _metadata(path: Path) -> dict[str, Any] | None:
-    file = path.with_name("metadata.json")
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ImportRefused(f"{file}: cannot be read ({error}). Copy it again.") from error
-    if not isinstance(content, dict):
-        raise ImportRefused(f"{file}: no metadata of Anomalib. Copy it again.")
-    return content
-
-
-def _picture_size(
-    graph: ov.Model, metadata: dict[str, Any] | None, notes: list[str]
-) -> tuple[int, int]:
-    shape = graph.input(0).partial_shape
-    if shape[2].is_static and shape[3].is_static:
-        return shape[2].get_length(), shape[3].get_length()
-    for step in _steps((metadata or {}).get("transform")):
-        if _kind(step) == "Resize" and "height" in step and "width" in step:
-            return int(step["height"]), int(step["width"])
-    notes.append(f"the graph takes any size; the bundle fixes it to {_SIDE}×{_SIDE}")
-    return _SIDE, _SIDE
-
-
-def _steps(transform: Any) -> list[dict[str, Any]]:
-    """Return all steps of a serialised transform, however deep."""
-    if isinstance(transform, list):
-        return [step for item in transform for step in _steps(item)]
-    if not isinstance(transform, dict):
-        return []
-    inner = [step for value in transform.values() for step in _steps(value)]
-    return [transform, *inner]
-
-
-def _kind(step: dict[str, Any]) -> str:
-    return str(step.get("__class_fullname__", "")).rpartition(".")[2]
-
-
-def _number(
-    path: Path, metadata: dict[str, Any], key: str, otherwise: float | None = None
-) -> float:
-    value = metadata.get(key, otherwise)
-    while isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ImportRefused(
-            f"{path.with_name('metadata.json')}: {key} is {value!r}, a number is expected. Copy "
-            "the metadata.json that was exported with the model."
-        )
-    return float(value)
-
-
-def _extent(path: Path, metadata: dict[str, Any], kind: str, low: float, high: float) -> Extent:
-    low = _number(path, metadata, f"{kind}.min", low)
-    high = _number(path, metadata, f"{kind}.max", high)
-    return Extent(min=min(low, high), max=max(low, high))
-
-
-def _names(graph: ov.Model) -> set[str]:
-    return {name for output in graph.outputs for name in output.names}

@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.output is None:
         parser.error("-o NAME.xml is missing: where to write the bundle")
     if parsed.from_anomalib is not None:
+        _refuse_others(parser, parsed)
         return run_command("export-model", "export", lambda: _import(parsed))
+    if parsed.image_size is not None:
+        parser.error("--image-size goes with --from-anomalib; a checkpoint has its own")
     return run_command("export-model", "export", lambda: _export(parsed))
 
 
@@ -45,7 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=_PRECISIONS,
-        default="int8",
         help="int8 computes in integers; int8-weights and fp16 are only smaller (default int8)",
     )
     parser.add_argument(
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DATA",
         help="data set whose test pictures judge the precision beside the validation pictures "
-        "that the checkpoint carries",
+        "that the checkpoint carries; of --from-anomalib: the other resize",
     )
     parser.add_argument(
         "--no-fallback",
@@ -103,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
         help="wrap the .xml or .onnx that Anomalib exported instead of a checkpoint",
     )
     parser.add_argument(
+        "--image-size",
+        type=_size,
+        metavar="WIDTHxHEIGHT",
+        help="of --from-anomalib: input of a graph that takes images of any size (default: the "
+        "size that it resizes them to itself)",
+    )
+    parser.add_argument(
         "--verify",
         type=Path,
         metavar="BUNDLE.xml",
@@ -120,7 +129,7 @@ def _export(parsed: argparse.Namespace) -> int:
     from training.checkpoint import load_checkpoint
 
     request = Request(
-        precision=Precision(parsed.precision),
+        precision=Precision(parsed.precision or "int8"),
         inference=parsed.inference,
         accuracy=AccuracyBudget(
             auroc_drop=parsed.max_auroc_drop, verdict_flips=parsed.max_verdict_flips
@@ -137,11 +146,41 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from export.anomalib import import_model
+    from export.anomalib import Wanted, import_model
 
-    for line in import_model(parsed.from_anomalib, parsed.output):
+    wanted = Wanted(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
+    for line in import_model(parsed.from_anomalib, parsed.output, wanted):
         print(line)
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Return height and width of ``WIDTHxHEIGHT``, or of one number for both.
+
+    Raises:
+        ArgumentTypeError: neither.
+    """
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and 16 <= int(side) <= 8192 for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: give WIDTHxHEIGHT or one side in pixels, from 16 to 8192"
+        )
+    return int(sides[-1]), int(sides[0])
+
+
+def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Refuse options that an import does not know, before it would leave them out."""
+    given = {
+        "--precision": parsed.precision is not None,
+        "--inference": parsed.inference != "f32",
+        "--calibrate-on": parsed.calibrate_on is not None,
+        "--no-fallback": parsed.no_fallback,
+        "--report": parsed.report,
+        "--onnx": parsed.onnx,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            parser.error(f"{option} does not go with --from-anomalib, which changes no precision")
 
 
 def _verify(bundle: Path) -> int:

@@ -79,9 +79,9 @@ def parity(
     first_validation = len(pictures) - len(validation.pictures)
     found = {name: _one_by_one(engine, pictures) for name, engine in others.items()}
     for name, engine in others.items():
-        _agreement(expected, found[name], spread).demand(name, budget)
+        agreement(expected, found[name], spread).demand(name, budget)
         _demand_invariance(name, engine, pictures, found[name], spread, budget)
-    measured = _agreement(expected, found[exported], spread)
+    measured = agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
     after = np.array([p.score for p in found[exported][first_validation:]])
     flips = float(np.mean((before >= threshold) != (after >= threshold))) if len(before) else 0.0
@@ -157,8 +157,8 @@ def dependences(
     together = engine(few) if in_batches else expected
     again = _one_by_one(engine, few[::-1])[::-1]
     return [
-        *_agreement(expected, together, spread).faults(" in a batch", budget),
-        *_agreement(expected, again, spread).faults(" after other calls", budget),
+        *agreement(expected, together, spread).faults(" in a batch", budget),
+        *agreement(expected, again, spread).faults(" after other calls", budget),
     ]
 
 
@@ -194,7 +194,7 @@ def _one_by_one(engine: Engine, pictures: Pictures) -> list[RawPrediction]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Agreement:
+class Agreement:
     """How well two lists of predictions agree, at their worst; NaN if any number is not finite."""
 
     score_difference: float
@@ -234,12 +234,12 @@ class _Agreement:
         ]
 
 
-def _agreement(
+def agreement(
     expected: Sequence[RawPrediction], found: Sequence[RawPrediction], spread: float
-) -> _Agreement:
+) -> Agreement:
     pairs = list(zip(expected, found, strict=True))
     # Of numpy, because min and max of Python lose NaN.
-    return _Agreement(
+    return Agreement(
         float(np.max([_score_difference(a.score, b.score, spread) for a, b in pairs])),
         float(np.min([map_correlation(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
         float(np.max([_map_difference(a.anomaly_map, b.anomaly_map) for a, b in pairs])),
