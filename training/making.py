@@ -15,9 +15,11 @@ from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import Weights, find_weights
 from training.config import FitConfig
+from training.data.content import fingerprint
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import ValidateOn, open_splits
-from training.data.samples import Sample, Splits, fingerprint, split_off
+from training.data.samples import Sample, Splits
+from training.data.splitting import split_off
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical

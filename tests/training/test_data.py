@@ -11,6 +11,7 @@ import pytest
 
 from edge.frame import PixelFormat
 from edge.manifest import Crop, InputSpec, Levels
+from edge.pictures import read_picture
 from edge.preparation import prepare
 from tests.small_training import (
     defective_picture,
@@ -19,6 +20,7 @@ from tests.small_training import (
     write_folder,
     write_mvtec,
 )
+from training.data.content import content_hash, content_hashes, fingerprint
 from training.data.folder import Folder
 from training.data.loading import (
     check_samples,
@@ -30,7 +32,7 @@ from training.data.loading import (
 )
 from training.data.mvtec_ad import MVTecAD
 from training.data.opening import ValidateOn, open_splits, open_test
-from training.data.samples import Sample, Splits, fingerprint
+from training.data.samples import Sample, Splits
 from training.errors import DataError
 
 LAYOUTS = {"mvtec": write_mvtec, "folder": write_folder}
@@ -162,6 +164,22 @@ def test_moving_the_folder_moves_no_picture_between_splits(tmp_path: Path) -> No
     before = roles(open_splits(tmp_path / "first"))
     (tmp_path / "first").rename(tmp_path / "second")
     assert roles(open_splits(tmp_path / "second")) == before
+
+
+def test_a_renamed_copy_has_the_same_splits(tmp_path: Path, data: Path) -> None:
+    """New names in another order, and each file packed anew."""
+    copy = shutil.copytree(data, tmp_path / "copy")
+    files = sorted(p for p in copy.rglob("*.png") if "mask" not in str(p.relative_to(copy)))
+    for number, path in enumerate(reversed(files)):
+        write(path.with_name(f"part_{number}.bmp"), read_picture(path))
+        path.unlink()
+    shutil.rmtree(copy / "masks", ignore_errors=True)
+    shutil.rmtree(copy / "ground_truth", ignore_errors=True)
+
+    first, second = open_splits(data), open_splits(copy)
+    for role in ("fit", "validation", "test"):
+        hashes = content_hashes(getattr(first, role)).values()
+        assert sorted(content_hashes(getattr(second, role)).values()) == sorted(hashes)
 
 
 def test_another_seed_gives_other_splits(tmp_path: Path) -> None:
@@ -353,7 +371,9 @@ def test_a_good_picture_has_an_empty_mask(tmp_path: Path) -> None:
     assert not read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112), SIZE).any()
 
 
-def test_the_fingerprint_knows_content_kind_and_name_but_not_order(tmp_path: Path) -> None:
+def test_the_fingerprint_knows_content_kind_and_mask_but_neither_name_nor_order(
+    tmp_path: Path,
+) -> None:
     a = sample(write(tmp_path / "a.png", good_picture(1)))
     b = sample(write(tmp_path / "b.png", good_picture(2)))
     first = fingerprint([a, b])
@@ -361,5 +381,40 @@ def test_the_fingerprint_knows_content_kind_and_name_but_not_order(tmp_path: Pat
     assert fingerprint([b, a]) == first
     assert fingerprint([a]) != first
     assert fingerprint([a, Sample(b.path, "spot")]) != first
-    write(tmp_path / "b.png", good_picture(3))
-    assert fingerprint([a, b]) != first
+    masked = Sample(b.path, "spot", write(tmp_path / "mask.png", defective_picture(0)[1]))
+    with_mask = fingerprint([a, masked])
+    write(tmp_path / "mask.png", defective_picture(1)[1])
+    assert fingerprint([a, masked]) != with_mask
+    assert fingerprint([a, sample(b.path.rename(tmp_path / "c.png"))]) != with_mask
+    assert fingerprint([a, sample(tmp_path / "c.png")]) == first
+    write(tmp_path / "c.png", good_picture(3))
+    assert fingerprint([a, sample(tmp_path / "c.png")]) != first
+
+
+def test_an_image_is_known_by_its_pixels(tmp_path: Path) -> None:
+    """Re-named, saved anew without loss, grey as colour, with opaque alpha: the same image."""
+    pixels, grey = good_picture(1), good_picture(1)[:, :, 0]
+    alpha = np.dstack([pixels, np.full(grey.shape, 255, np.uint8)])
+    first = content_hash(sample(write(tmp_path / "1.png", pixels)))
+    for name, same in (("2.png", pixels), ("3.bmp", pixels), ("4.tif", pixels), ("5.png", alpha)):
+        assert content_hash(sample(write(tmp_path / name, same))) == first
+    assert content_hash(sample(write(tmp_path / "g.png", grey))) == content_hash(
+        sample(write(tmp_path / "g3.png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)))
+    )
+
+    alpha[0, 0, 3] = 254
+    pixels[0, 0, 0] ^= 1
+    wide = grey.astype(np.uint16)
+    hashes = [
+        content_hash(sample(write(tmp_path / f"other{number}.png", other)))
+        for number, other in enumerate((alpha, pixels, grey, grey.T, wide))
+    ]
+    assert len({first, *hashes}) == 6
+
+
+def test_what_is_no_image_is_known_by_its_bytes(tmp_path: Path) -> None:
+    for name, content in (("1.png", b""), ("2.png", b""), ("3.png", b"no image")):
+        (tmp_path / name).write_bytes(content)
+    one, two, three = (content_hash(sample(tmp_path / f"{number}.png")) for number in (1, 2, 3))
+    assert one == two != three
+    assert content_hash(sample(tmp_path / "none.png")) not in (one, three)

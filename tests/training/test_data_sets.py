@@ -12,6 +12,7 @@ import pytest
 
 from tests.small_training import defective_picture, good_picture, write, write_folder, write_mvtec
 from training.data.cifar10 import CATEGORIES, read_record
+from training.data.content import fingerprint
 from training.data.loading import check_readable, read_frame_mask, read_sample
 from training.data.opening import (
     ADAPTERS,
@@ -22,7 +23,7 @@ from training.data.opening import (
     open_splits,
     open_test,
 )
-from training.data.samples import Sample, fingerprint
+from training.data.samples import Sample
 from training.data.settings import DataSettings, Layout
 from training.errors import DataError
 

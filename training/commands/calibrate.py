@@ -10,9 +10,8 @@ from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import data_settings
 from training.commands.reporting import save_page
-from training.data.content import image_hash
+from training.data.content import fingerprint, image_hash
 from training.data.opening import FittedOn, ValidateOn, open_new
-from training.data.samples import fingerprint
 from training.evaluation import TorchPredictor
 from training.fitted import calibrated_on, scores
 from training.making import find_device

@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from training.data.adapting import VALIDATION_SHARE
-from training.data.samples import GOOD, Sample, Splits, pictures_in, split_off, subfolders
+from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
+from training.data.splitting import split_off
 from training.errors import DataError
 
 _TEST_SHARE = 0.15

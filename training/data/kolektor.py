@@ -11,7 +11,8 @@ from pathlib import Path
 from edge.errors import PictureUnreadable
 from edge.pictures import read_picture
 from training.data.adapting import VALIDATION_SHARE, demanded
-from training.data.samples import GOOD, Sample, Splits, split_off, subfolders
+from training.data.samples import GOOD, Sample, Splits, subfolders
+from training.data.splitting import split_off
 from training.errors import DataError
 
 _DEFECT = "defect"

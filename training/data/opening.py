@@ -10,14 +10,16 @@ from typing import Protocol
 from edge.manifest import plain_text
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
+from training.data.content import fingerprint
 from training.data.folder import Folder, no_good_pictures
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD
-from training.data.samples import GOOD, DataSet, Sample, Splits, fingerprint, split_off
+from training.data.samples import GOOD, DataSet, Sample, Splits
 from training.data.settings import DataSettings, Layout, as_settings
 from training.data.shanghaitech import ShanghaiTech
 from training.data.sharing import named, without_shared
+from training.data.splitting import split_off
 from training.data.synthetic_defects import KINDS, Flaw
 from training.data.visa import VisA
 from training.errors import DataError

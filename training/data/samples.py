@@ -1,14 +1,12 @@
 """What a data set is here: lists of pictures, each good or defective."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from edge.pictures import is_picture
 from training.data.synthetic_defects import Flaw
-from training.errors import DataError
 from training.transforms import View
 
 GOOD = "good"
@@ -116,68 +114,5 @@ def subfolders(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
-def split_off(
-    samples: Iterable[Sample], share: float, seed: int, purpose: str
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split samples in two by a hash of kind and name.
-
-    Each picture, or group of pictures, draws its own lot, so it stays on its side when others are
-    added, when the folder moves and whatever the order. Only where all lots fall on one side, one
-    must cross.
-
-    Args:
-        share: of the pictures that is split off, on average.
-        purpose: of what is split off; another purpose draws other lots.
-
-    Returns:
-        The rest and the share; each has a picture if there are two.
-    """
-    lots = {sample: _lot(sample, seed, purpose) for sample in samples}
-    off = {sample for sample, lot in lots.items() if lot < share}
-    # Equal lots belong to one group and cross together.
-    if len(lots) >= 2 and not off:
-        off = {sample for sample, lot in lots.items() if lot == min(lots.values())}
-    if len(lots) >= 2 and len(off) == len(lots):
-        off = {sample for sample, lot in lots.items() if lot != max(lots.values())}
-    return _by_path(set(lots) - off), _by_path(off)
-
-
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """Return a SHA-256 over kind, name and content of the pictures, whatever their order."""
-    samples = list(samples)
-    hashes = {path: content_hash(path) for path in {sample.path for sample in samples}}
-    lines = sorted({f"{s.identity}{_drawn(s)} {hashes[s.path]}" for s in samples})
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
-def _drawn(sample: Sample) -> str:
-    return f" {sample.flaw}" if sample.flaw else ""
-
-
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _lot(sample: Sample, seed: int, purpose: str) -> float:
-    """Return a number in [0, 1) that depends on nothing but the arguments."""
-    text = f"{seed} {purpose} {sample.group or sample.identity}"
-    return (
-        int.from_bytes(hashlib.sha256(text.encode(errors="surrogateescape")).digest()[:8]) / 2**64
-    )
-
-
-def _by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    return tuple(sorted(samples, key=lambda sample: (sample.path, sample.index or 0)))
