@@ -40,7 +40,7 @@ from export.bundle import bundle_files, manifest_text, with_self_test
 from export.errors import ImportRefused
 from export.ir import ir_bytes
 from training.data.loading import read_sample
-from training.data.opening import open_test
+from training.data.opening import open_judging
 from training.errors import DataError
 from training.metrics import exact_interval, share_text
 
@@ -172,7 +172,7 @@ def _sentence(effect: Effect) -> str:
 
 def _frames(imported: Imported, data: Path) -> Iterator[tuple[Frame, bool]]:
     """Yield the test images of a data set in colour, each with whether it is defective."""
-    samples = open_test(data).test
+    samples = open_judging(data).samples
     if len(samples) > _MOST_JUDGED:
         log.warning("of %d test images %d judge", len(samples), _MOST_JUDGED)
         count = len(samples)

@@ -8,7 +8,7 @@ import numpy as np
 from export.gate import Engine, Pictures, Validation
 from training.checkpoint import Description
 from training.data.loading import prepare_sample, read_sample
-from training.data.opening import open_test
+from training.data.opening import open_judging
 
 # Bound of memory; of more pictures those spread evenly are taken.
 _MOST = 1000
@@ -22,7 +22,7 @@ def read_judging_pictures(data: Path, description: Description, reference: Engin
     Raises:
         DataError: there are none, or one cannot be used.
     """
-    samples = open_test(data, description.seed).test
+    samples = open_judging(data, description.seed).samples
     if len(samples) > _MOST:
         log.warning("of %d test pictures %d judge", len(samples), _MOST)
         samples = tuple(samples[index * len(samples) // _MOST] for index in range(_MOST))

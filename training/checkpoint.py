@@ -22,11 +22,13 @@ from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, make_settings
+from training.seen_images import SeenImages, pop_seen
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
 _PICTURES = "validation.pictures"
 _DEFECTIVE = "validation.defective"
+_HASHES = "validation.hashes"
 _CALIBRATION = "calibration.pictures"
 
 
@@ -66,10 +68,12 @@ class ValidationPictures:
     Attributes:
         pictures: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
         defective: ``(N,) bool``.
+        hashes: ``(N, 16) uint8``, what each is known by; None in checkpoints of earlier versions.
     """
 
     pictures: NDArray[np.uint8]
     defective: NDArray[np.bool_]
+    hashes: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +84,8 @@ class Checkpoint:
         calibration: ``(N, H, W, 3) uint8`` prepared good pictures of the fit, N at most 64, for
             quantization; None in checkpoints of earlier versions.
         records: the images that the thresholds rest on; None in checkpoints of earlier versions.
+        seen: which images it was fitted, calibrated and is quantized with; None in checkpoints of
+            earlier versions, of which that is not known.
     """
 
     model: AnomalyModel
@@ -87,6 +93,7 @@ class Checkpoint:
     validation: ValidationPictures
     calibration: NDArray[np.uint8] | None = None
     records: CalibrationRecords | None = None
+    seen: SeenImages | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -102,6 +109,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
     if checkpoint.records is not None:
         tensors |= checkpoint.records.tensors()
+    if checkpoint.validation.hashes is not None:
+        tensors[_HASHES] = torch.from_numpy(checkpoint.validation.hashes)
+    if checkpoint.seen is not None:
+        tensors |= checkpoint.seen.tensors()
     document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
     write_whole(path, save(tensors, {"checkpoint": document.model_dump_json()}))
 
@@ -129,9 +140,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: damaged, its tensors do not match their SHA-256. Copy it again or fit again."
         )
     description = document.description
-    validation = ValidationPictures(tensors.pop(_PICTURES).numpy(), tensors.pop(_DEFECTIVE).numpy())
+    validation = ValidationPictures(
+        tensors.pop(_PICTURES).numpy(),
+        tensors.pop(_DEFECTIVE).numpy(),
+        tensors.pop(_HASHES).numpy() if _HASHES in tensors else None,
+    )
     calibration = tensors.pop(_CALIBRATION).numpy() if _CALIBRATION in tensors else None
     records = pop_records(tensors)
+    seen = pop_seen(tensors)
+    if seen is None:
+        records = None  # its hashes are of files, and meet none of today's
     picture = (description.input.height, description.input.width)
     try:
         settings = make_settings(description.algorithm, dict(description.settings))
@@ -147,7 +165,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{description.algorithm} gives {model.grid[1]}×{model.grid[0]}. It was made by "
             "another version; fit again."
         )
-    return Checkpoint(model, description, validation, calibration, records)
+    return Checkpoint(model, description, validation, calibration, records, seen)
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:

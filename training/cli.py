@@ -181,7 +181,7 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--all-pictures",
         action="store_true",
-        help="the folder holds other pictures although it has the name of the fit's data set",
+        help="use the pictures that the fit's own folder keeps apart for tests, too",
     )
     calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
     calibrate.add_argument("--histogram", type=Path, metavar="SVG", help="draw the scores")

@@ -9,28 +9,33 @@ from edge.manifest import SplitMetrics
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.samples import Sample
+from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.making import find_device, fit_checkpoint, joined_pictures, validation_pictures
 from training.metrics import auroc, f1_max, f1_reject_all
+from training.seen_images import seen
 from training.threshold_choice import ThresholdChoice
 from training.trained_fitting import OnEpoch
 
 
 def fitted(
-    config: FitConfig, state_path: Path | None = None, on_epoch: OnEpoch | None = None
+    config: FitConfig,
+    state_path: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    splits: Splits | None = None,
 ) -> Checkpoint:
     """Fit and calibrate a model, with the threshold that was asked for.
 
     Args:
         state_path: where a long training keeps what a killed fit goes on from.
         on_epoch: called with the number of each epoch of a training and its figures.
+        splits: of the data, where they are open already.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used.
     """
-    checkpoint = fit_checkpoint(config, state_path, on_epoch)
+    checkpoint = fit_checkpoint(config, state_path, on_epoch, splits)
     threshold = config.threshold_choice.text
     return _noted(checkpoint, {"threshold": threshold, **data_notes(config.data)}, config)
 
@@ -107,7 +112,15 @@ def calibrated_on(
     validation = validation_pictures(scored, spec)
     if earlier is not None:
         validation = joined_pictures(checkpoint.validation, validation, spec)
-    return replace(checkpoint, description=updated, validation=validation, records=records)
+    calibrated = seen(item.sample for item in scored)
+    known = checkpoint.seen
+    if known is not None:
+        if earlier is not None:
+            calibrated |= known.calibrated
+        known = replace(known, calibrated=calibrated)
+    return replace(
+        checkpoint, description=updated, validation=validation, records=records, seen=known
+    )
 
 
 def data_notes(data: DataSettings) -> dict[str, str | int | bool]:

@@ -15,7 +15,7 @@ from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import Weights, find_weights
 from training.config import FitConfig
-from training.data.content import fingerprint
+from training.data.content import content_hashes, fingerprint
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
@@ -27,6 +27,7 @@ from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
 from training.models.trained_model import TrainedModel
+from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile
 from training.trained_fitting import OnEpoch, fit_trained
 from training.training_pictures import TrainingPictures
@@ -48,7 +49,10 @@ NO_BACKBONE = "none"
 
 
 def fit_checkpoint(
-    config: FitConfig, state_path: Path | None = None, on_epoch: OnEpoch | None = None
+    config: FitConfig,
+    state_path: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    splits: Splits | None = None,
 ) -> Checkpoint:
     """Fit and calibrate a model as configured.
 
@@ -56,6 +60,7 @@ def fit_checkpoint(
         state_path: where a training that takes long keeps what a killed fit goes on from; the
             caller removes it when the checkpoint is written.
         on_epoch: called with the number of each epoch of a training and its figures.
+        splits: of the data, where they are open already.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used; found before the fit
@@ -63,7 +68,7 @@ def fit_checkpoint(
     """
     device = find_device(config.device)
     settings = make_settings(config.algorithm, config.hyperparameters)
-    splits = open_splits(config.data, config.validate_on, config.seed)
+    splits = splits or open_splits(config.data, config.validate_on, config.seed)
     model_class = find_algorithm(config.algorithm).model_class()
     backbone, weights = (
         NO_BACKBONE,
@@ -85,11 +90,13 @@ def fit_checkpoint(
     spec = first_sight(picture, config.levels, config.crop, tiles)
     check_samples(splits.validation, spec)
     dataset = fingerprint([*splits.fit, *splits.validation])
+    fit, stopping = splits.fit, tuple[Sample, ...]()
     if isinstance(model, StatisticalModel):
-        formats = fit_statistical(model, splits.fit, spec, device)
+        formats = fit_statistical(model, fit, spec, device)
     else:
         state_file = StateFile(state_path, f"{dataset} {spec}") if state_path else None
-        formats = _train(model, splits, spec, config, state_file, on_epoch)
+        fit, stopping = _stopping(splits, config)
+        formats = _train(model, fit, stopping, spec, config, state_file, on_epoch)
     spec = spec.model_copy(update={"pixel_formats": formats})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
@@ -109,24 +116,39 @@ def fit_checkpoint(
         statistics=calibration.statistics,
         training=_training(config, splits, dataset, settings, scored, spec),
     )
+    to_quantize = _kept_to_quantize(splits.fit, spec)
     return Checkpoint(
         model.cpu(),
         description,
         validation_pictures(scored, spec),
-        calibration_pictures(splits.fit, spec),
+        calibration_pictures(to_quantize, spec),
         calibration.records,
+        SeenImages(seen(fit), seen(stopping), seen(splits.validation), seen(to_quantize)),
     )
+
+
+def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return what a training learns from and the good pictures that tell when to stop.
+
+    These are the good validation pictures, and where those are test pictures, others.
+    """
+    fit, held_out = splits.fit, tuple(s for s in splits.validation if not s.is_defective)
+    if config.validate_on is ValidateOn.TEST or not held_out:
+        fit, held_out = split_off(splits.fit, _STOPPING_SHARE, config.seed, "early stopping")
+        held_out = tuple(replace(sample, view=None) for sample in held_out or fit)
+    return fit, held_out
 
 
 def _train(
     model: AnomalyModel,
-    splits: Splits,
+    fit: tuple[Sample, ...],
+    held_out: tuple[Sample, ...],
     spec: InputSpec,
     config: FitConfig,
     state_file: StateFile | None,
     on_epoch: OnEpoch | None,
 ) -> tuple[PixelFormat, ...]:
-    """Train; good validation pictures tell when to stop, and where these are test pictures, others.
+    """Train a model.
 
     Raises:
         SettingError: the algorithm is of neither kind.
@@ -136,10 +158,6 @@ def _train(
             f"{config.algorithm}: {type(model).__name__} is neither a StatisticalModel nor a "
             "TrainedModel. Derive it from one of them."
         )
-    fit, held_out = splits.fit, tuple(s for s in splits.validation if not s.is_defective)
-    if config.validate_on is ValidateOn.TEST or not held_out:
-        fit, held_out = split_off(splits.fit, _STOPPING_SHARE, config.seed, "early stopping")
-        held_out = tuple(replace(sample, view=None) for sample in held_out or fit)
     pictures, stopping = TrainingPictures(fit, spec), TrainingPictures(held_out, spec)
     device = find_device(config.device)
     fit_trained(model, pictures, stopping, device, config.seed, state_file, on_epoch)
@@ -159,8 +177,11 @@ def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> Validation
     pictures = [
         prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
     ]
+    hashes = content_hashes(item.sample for item in kept)
     return ValidationPictures(
-        np.stack(pictures), np.array([item.sample.is_defective for item in kept], np.bool_)
+        np.stack(pictures),
+        np.array([item.sample.is_defective for item in kept], np.bool_),
+        np.stack([_row(hashes[item.sample]) for item in kept]),
     )
 
 
@@ -172,20 +193,28 @@ def joined_pictures(
     room = max(_most_kept(spec, _KEPT_TO_JUDGE) - len(newer.pictures), 0)
     rows = [n for n, picture in enumerate(earlier.pictures) if picture.tobytes() not in known]
     rows = _spread(rows, room)
+    hashes = None
+    if newer.hashes is not None and earlier.hashes is not None:
+        hashes = np.concatenate([newer.hashes, earlier.hashes[rows]])
     return ValidationPictures(
         np.concatenate([newer.pictures, earlier.pictures[rows]]),
         np.concatenate([newer.defective, earlier.defective[rows]]),
+        hashes,
     )
 
 
-def calibration_pictures(fit: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
-    """Prepare up to 64 good pictures of the fit, which quantization takes its ranges from.
+def _row(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(content[:HASH_BYTES], np.uint8)
 
-    Of a tiled picture one tile, another place in each.
-    """
-    kept = _spread(
-        [sample for sample in fit if sample.view is None], _most_kept(spec, _KEPT_TO_QUANTIZE)
-    )
+
+def _kept_to_quantize(fit: Sequence[Sample], spec: InputSpec) -> list[Sample]:
+    """Return up to 64 good pictures of the fit, which quantization takes its ranges from."""
+    plain = [sample for sample in fit if sample.view is None]
+    return _spread(plain, _most_kept(spec, _KEPT_TO_QUANTIZE))
+
+
+def calibration_pictures(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
+    """Prepare pictures for quantization; of a tiled picture one tile, another place in each."""
     prepared = (prepare_sample(sample, read_sample(sample), spec) for sample in kept)
     return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
 

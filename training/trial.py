@@ -94,16 +94,17 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
             checkpoint to keep.
     """
     from training.checkpoint import save_checkpoint
-    from training.data.opening import open_splits, open_test
+    from training.data.opening import no_test_pictures, open_splits
     from training.evaluation import TorchPredictor
     from training.fitted import fitted
     from training.making import find_device
     from training.report.evidence import gather
 
-    if on_test:
-        open_test(config.data, config.seed)  # before the fit: there must be some
+    splits = open_splits(config.data, config.validate_on, config.seed)
+    if on_test and not splits.test:
+        raise no_test_pictures(config.data.path)
     started = time.perf_counter()
-    checkpoint = fitted(config)
+    checkpoint = fitted(config, splits=splits)
     fit_s = time.perf_counter() - started
     peak_mib = peak_bytes() / _MIB
     if keep is not None:
@@ -112,10 +113,10 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
     device = find_device(config.device)
     predictor = TorchPredictor(model, description.input, device)
     if on_test:
-        samples = open_test(config.data, config.seed).test
+        samples = splits.test
         metrics = gather(checkpoint, predictor, samples, "test", "test").tally.metrics()
     else:
-        samples = open_splits(config.data, config.validate_on, config.seed).validation
+        samples = splits.validation
         metrics = description.training.metrics["validation"]
     infer_ms = _median_ms(predictor, samples, description.input)
     tensors = model.state_dict().values()

@@ -31,7 +31,7 @@ from training.data.loading import (
     read_sample,
 )
 from training.data.mvtec_ad import MVTecAD
-from training.data.opening import ValidateOn, open_splits, open_test
+from training.data.opening import ValidateOn, open_judging, open_splits
 from training.data.samples import Sample, Splits
 from training.errors import DataError
 
@@ -119,7 +119,7 @@ def test_the_threshold_never_rests_on_test_pictures(data: Path) -> None:
 
 
 def test_the_threshold_rests_on_test_pictures_when_asked_for(data: Path) -> None:
-    assert open_splits(data, ValidateOn.TEST).validation == open_test(data).test
+    assert open_splits(data, ValidateOn.TEST).validation == open_splits(data).test
 
 
 def test_every_picture_is_used(data: Path) -> None:
@@ -237,7 +237,7 @@ def test_good_pictures_among_the_defects_are_named(tmp_path: Path) -> None:
 def test_a_test_needs_test_pictures(tmp_path: Path) -> None:
     write_mvtec(tmp_path, good=0, defective=0)
     with pytest.raises(DataError, match="no test pictures"):
-        open_test(tmp_path)
+        open_judging(tmp_path)
 
 
 def test_validating_on_test_needs_good_test_pictures(tmp_path: Path) -> None:

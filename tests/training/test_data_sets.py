@@ -16,16 +16,16 @@ from training.data.content import fingerprint
 from training.data.loading import check_readable, read_frame_mask, read_sample
 from training.data.opening import (
     ADAPTERS,
-    FittedOn,
     ValidateOn,
     open_data_set,
+    open_judging,
     open_new,
     open_splits,
-    open_test,
 )
-from training.data.samples import Sample
+from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings, Layout
 from training.errors import DataError
+from training.seen_images import Role, SeenImages, seen
 
 
 def write_btad(root: Path) -> Path:
@@ -302,7 +302,7 @@ def test_both_versions_of_cifar10_hold_the_same_pictures(tmp_path: Path) -> None
         assert np.array_equal(first, read_record(python / "test_batch", number))
     red = cifar_batches()["test_batch"][1][0][0]
     assert read_record(binary / "test_batch.bin", 0)[0, 0, 2] == red
-    kinds = [sample.kind for sample in open_test(DataSettings(path=python, category="cat")).test]
+    kinds = [s.kind for s in open_judging(DataSettings(path=python, category="cat")).samples]
     assert kinds.count("good") == 2
     assert set(kinds) == {"good", *CATEGORIES} - {"cat"}
 
@@ -393,8 +393,8 @@ def test_unreadable_pictures_are_left_out_by_choice_and_named(
     splits = open_splits(settings)
     assert len(splits.fit) + len(splits.validation) == 19
     assert "train/good/004.png: not a complete picture" in caplog.text
-    test = open_test(settings).test
-    assert {s.label for s in open_test(root).test} - {s.label for s in test} == {
+    test = open_judging(settings).samples
+    assert {s.label for s in open_judging(root).samples} - {s.label for s in test} == {
         str(root / "test" / "good" / "001.png"),
         str(root / "test" / "spot" / "002.png"),
     }
@@ -408,33 +408,74 @@ def test_two_empty_files_are_unreadable_and_no_contradiction(tmp_path: Path) -> 
         open_splits(root)
 
 
-def known(name: str = "another", fingerprint: str = "", seed: int = 0) -> FittedOn:
-    return FittedOn(name, fingerprint, seed)
+def fitted_on(splits: Splits) -> SeenImages:
+    return SeenImages(fitted=seen(splits.fit), calibrated=seen(splits.validation))
 
 
 def test_new_pictures_are_used_whole_but_for_published_test_pictures(tmp_path: Path) -> None:
     folder, mvtec = write_folder(tmp_path / "a", 12, 6), write_mvtec(tmp_path / "b", train=8)
-    assert len(open_new(folder, known(), ValidateOn.HELD_OUT)[1]) == 18
-    assert len(open_new(mvtec, known(), ValidateOn.HELD_OUT)[1]) == 8
-    assert len(open_new(mvtec, known(), ValidateOn.TEST)[1]) == 8
-    assert any(s.is_defective for s in open_new(mvtec, known(), ValidateOn.TEST)[1])
+    other = SeenImages(fitted=frozenset({bytes(16)}))
+    for known in (None, other):
+        assert len(open_new(folder, 0, known).samples) == 18
+        assert len(open_new(folder, 0, known, ValidateOn.TEST).samples) == 18
+        assert len(open_new(mvtec, 0, known).samples) == 8
+        test = open_new(mvtec, 0, known, ValidateOn.TEST).samples
+        assert len(test) == 8
+        assert any(sample.is_defective for sample in test)
 
 
-def test_of_the_set_that_was_fitted_only_what_was_kept_out_is_calibrated_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", [write_folder, write_mvtec])
+def test_of_the_set_that_was_fitted_only_what_was_kept_out_is_calibrated_on(
+    tmp_path: Path, layout: Callable[[Path, int], Path]
+) -> None:
+    splits = open_splits(layout(tmp_path / "set", 20), seed=4)
+    opened = open_new(tmp_path / "set", 4, fitted_on(splits))
+    assert set(opened.samples) == set(splits.validation)
+    assert opened.left_out == {Role.FITTED: len(splits.fit)}
+    drawn = layout is write_folder
+    assert opened.kept_apart == (len(splits.test) if drawn else 0)
+    everything = open_new(tmp_path / "set", 4, fitted_on(splits), everything=True)
+    both = {*splits.validation, *splits.test} if drawn else set(splits.validation)
+    assert set(everything.samples) == both
+    test = open_new(tmp_path / "set", 4, fitted_on(splits), ValidateOn.TEST)
+    assert set(test.samples) == set(splits.test)
+
+
+def test_a_renamed_set_that_grew_since_the_fit_gives_none_of_its_pictures_away(
+    tmp_path: Path,
+) -> None:
     root = write_folder(tmp_path / "set", 20, 6)
     splits = open_splits(root, seed=4)
-    content = fingerprint([*splits.fit, *splits.validation])
-    fitted = known("elsewhere", content, 4)
-    assert open_new(root, fitted, ValidateOn.HELD_OUT, True)[1] == splits.validation
+    known, tested = fitted_on(splits), seen(splits.test)
+    root = root.rename(tmp_path / "other")
+    for number, path in enumerate(sorted((root / "good").iterdir(), reverse=True)):
+        path.rename(root / "good" / f"{number}.png")
+    for number in range(20):
+        write(root / "good" / f"new{number}.png", good_picture(77 + number))
+    opened = open_new(root, 4, known)
+    found = seen(opened.samples)
+    assert opened.left_out == {Role.FITTED: len(splits.fit)}
+    assert not found & (known.fitted | tested)
+    assert found > known.calibrated
+    assert len(opened.samples) + opened.kept_apart + len(splits.fit) == 46
 
 
-def test_a_set_that_grew_since_the_fit_gives_none_of_its_pictures_away(tmp_path: Path) -> None:
+def test_all_of_a_folder_is_judged_but_for_what_the_model_has_seen(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", 20, 6)
-    splits = open_splits(root, seed=4)
-    write(root / "good" / "new.png", good_picture(77))
-    found = open_new(root, known("set", "", 4), ValidateOn.HELD_OUT)[1]
-    assert not labels(found) & labels(splits.fit)
-    assert len(open_new(root, known("set", "", 4), ValidateOn.HELD_OUT, True)[1]) == 27
+    splits = open_splits(root)
+    assert len(open_judging(root).samples) == 26
+    opened = open_judging(root, 0, fitted_on(splits))
+    assert set(opened.samples) == set(splits.test)
+    assert opened.left_out == {
+        Role.FITTED: len(splits.fit),
+        Role.CALIBRATED: len(splits.validation),
+    }
+    assert len(open_judging(root, 0, fitted_on(splits), [Role.FITTED]).samples) == 26 - len(
+        splits.fit
+    )
+    everything = SeenImages(fitted=seen([*splits.fit, *splits.validation, *splits.test]))
+    with pytest.raises(DataError, match="no picture is left to judge by: 26 that the model was"):
+        open_judging(root, 0, everything)
 
 
 def test_calibration_without_good_pictures_is_refused(tmp_path: Path) -> None:
@@ -442,12 +483,12 @@ def test_calibration_without_good_pictures_is_refused(tmp_path: Path) -> None:
     for path in (root / "good").iterdir():
         path.write_bytes(b"")
     with pytest.raises(DataError, match="no good pictures to calibrate on"):
-        open_new(DataSettings(path=root, skip_unreadable=True), known(), ValidateOn.HELD_OUT)
+        open_new(DataSettings(path=root, skip_unreadable=True), 0, None)
 
 
 def test_a_cifar_picture_has_no_mask(tmp_path: Path) -> None:
     root = write_cifar_binary(tmp_path / "set")
-    sample = open_test(DataSettings(path=root, category="dog")).test[0]
+    sample = open_judging(DataSettings(path=root, category="dog")).samples[0]
     assert read_frame_mask(sample, (32, 32)) is None
     assert sample.label.endswith("test_batch.bin#0")
 

@@ -17,7 +17,7 @@ from edge.inspection.thresholding import Result
 from tests.small_training import good_picture, write_folder
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import main
-from training.data.opening import open_test
+from training.data.opening import open_judging
 from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor
 from training.making import find_device
@@ -34,7 +34,7 @@ def loaded(checkpoint: Path) -> Checkpoint:
 
 
 def judged(loaded: Checkpoint, settings: DataSettings | Path, name: str = "test") -> Evidence:
-    samples = open_test(settings, loaded.description.seed).test
+    samples = open_judging(settings, loaded.description.seed, loaded.seen).samples
     predictor = TorchPredictor(loaded.model, loaded.description.input, find_device("cpu"))
     return gather(loaded, predictor, samples, name, "test")
 

@@ -10,7 +10,7 @@ import yaml
 from edge.frame import PixelFormat
 from tests.small_training import defective_picture, good_picture, write, write_folder
 from training.data.loading import first_sight, prepared_batches
-from training.data.opening import open_splits, open_test
+from training.data.opening import open_splits
 from training.data.settings import DataSettings
 from training.errors import DataError, SettingError
 from training.transforms import View, parse_transforms, transform_picture
@@ -107,7 +107,7 @@ def test_only_pictures_to_fit_on_are_transformed(tmp_path: Path) -> None:
     assert splits.fit[: len(plain.fit)] == plain.fit
     assert len(splits.fit) == 3 * len(plain.fit)
     assert splits.validation == plain.validation
-    assert open_test(settings).test == plain.test
+    assert open_splits(settings).test == plain.test
 
 
 def test_batches_are_the_same_whatever_the_threads_do(tmp_path: Path) -> None:

@@ -9,15 +9,16 @@ from edge.files import check_writable, write_whole
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import data_settings
-from training.commands.reporting import save_page
+from training.commands.reporting import rests_on_test, save_page
 from training.data.content import fingerprint, image_hash
-from training.data.opening import FittedOn, ValidateOn, open_new
+from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
 from training.fitted import calibrated_on, scores
 from training.making import find_device
 from training.metrics import share_text
 from training.report.charts import score_histogram
 from training.report.evidence import gather
+from training.seen_images import phrase
 from training.threshold_choice import parse_threshold
 
 log = logging.getLogger(__name__)
@@ -31,25 +32,29 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     before = checkpoint.description
     notes = before.training.hyperparameters
-    fitted_on = FittedOn(
-        before.training.dataset,
-        before.training.dataset_fingerprint,
-        before.seed,
-        int(notes.get("synthetic_defects", 0)),
-    )
+    if checkpoint.seen is None:
+        log.warning(
+            "%s was made by an earlier version: it is not known which pictures it was fitted on, "
+            "and some may be among these, which makes the threshold too low. Fit again to leave "
+            "them out.",
+            arguments.checkpoint,
+        )
     opened = [
         open_new(
             data_settings(arguments, notes, folder),
-            fitted_on,
+            before.seed,
+            checkpoint.seen,
             ValidateOn(arguments.validate_on),
             arguments.all_pictures,
             needs_good=arguments.replace or checkpoint.records is None,
         )
         for folder in dict.fromkeys(arguments.data)
     ]
-    name = " and ".join(name for name, _ in opened)
+    for each in opened:
+        _tell(each)
+    name = " and ".join(each.name for each in opened)
     # An image that is in several folders counts once, as it is sorted in the last one.
-    samples = tuple({image_hash(s): s for _, part in opened for s in part}.values())
+    samples = tuple({image_hash(s): s for each in opened for s in each.samples}.values())
     if checkpoint.records is None and not arguments.replace:
         log.warning(
             "%s was made by an earlier version and does not carry what its threshold rests on; the "
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     changed.description.training.hyperparameters["calibration_fingerprint"] = fingerprint(samples)
     changed.description.training.hyperparameters["calibrated_on_test"] = (
         arguments.validate_on == ValidateOn.TEST
+        or (not arguments.replace and rests_on_test(checkpoint))
     )
     save_checkpoint(arguments.output, changed)
     threshold = changed.description.threshold
@@ -87,6 +93,21 @@ def run(arguments: argparse.Namespace) -> int:
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
         print(_wrong(when, value, changed.records))
     return 0
+
+
+def _tell(opened: Opened) -> None:
+    """Say which pictures of a folder do not count, and why."""
+    if opened.left_out:
+        log.info(
+            "%s: left out %s; %d are used",
+            *(opened.name, phrase(opened.left_out), len(opened.samples)),
+        )
+    if opened.kept_apart:
+        log.info(
+            "%s: %d pictures are kept apart for tests; --all-pictures takes them, too",
+            opened.name,
+            opened.kept_apart,
+        )
 
 
 def _origin(before: Checkpoint, after: Checkpoint, name: str) -> str:

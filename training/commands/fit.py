@@ -10,10 +10,9 @@ from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import fit_options
 from training.commands.reporting import figures_of, write_report
 from training.config import FitConfig, load_fit_config
-from training.data.opening import ValidateOn, open_splits, open_test
-from training.data.samples import Sample
+from training.data.opening import open_splits
+from training.data.samples import Sample, Splits
 from training.data.sharing import named
-from training.errors import DataError
 from training.fitted import fitted
 from training.leave_one_out import suspicious_good
 from training.making import find_device
@@ -33,16 +32,17 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(path)
     config = load_fit_config(arguments.config, fit_options(arguments))
     state = output.with_name(f".{output.name}.state")
+    splits = open_splits(config.data, config.validate_on, config.seed)
     with open_trackers(config.track if is_first_process() else ()) as trackers:
         trackers.start({"command": "fit", **_settings(config)})
-        checkpoint = fitted(config, state, trackers.log)
+        checkpoint = fitted(config, state, trackers.log, splits)
         if not is_first_process():
             return 0
         save_checkpoint(output, checkpoint)
         state.unlink(missing_ok=True)
-        suspicious = () if arguments.no_check_good else _suspicious(config, checkpoint)
+        suspicious = () if arguments.no_check_good else _suspicious(config, splits, checkpoint)
         if report is not None:
-            samples, name = _judged(config)
+            samples, name = _judged(splits)
             evidence = write_report(
                 *(report, output, checkpoint, samples, name, config.device, "report"),
                 suspicious=suspicious,
@@ -54,13 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _suspicious(config: FitConfig, checkpoint: Checkpoint) -> Sequence[Sample]:
+def _suspicious(config: FitConfig, splits: Splits, checkpoint: Checkpoint) -> Sequence[Sample]:
     """Return, and warn of, good pictures of the fit that may show a defect."""
     extractor, spec = checkpoint.model.extractor, checkpoint.description.input
     if extractor is None or spec.tile_plan is not None:
         return ()
-    fit = open_splits(config.data, config.validate_on, config.seed).fit
-    found = suspicious_good(extractor, fit, spec, find_device(config.device))
+    found = suspicious_good(extractor, splits.fit, spec, find_device(config.device))
     checkpoint.model.cpu()
     if found:
         log.warning(
@@ -72,14 +71,12 @@ def _suspicious(config: FitConfig, checkpoint: Checkpoint) -> Sequence[Sample]:
     return found
 
 
-def _judged(config: FitConfig) -> tuple[tuple[Sample, ...], str]:
+def _judged(splits: Splits) -> tuple[tuple[Sample, ...], str]:
     """Return the pictures that the report judges: the test pictures, else the validation's."""
-    try:
-        return open_test(config.data, config.seed).test, "the test pictures"
-    except DataError:
-        splits = open_splits(config.data, ValidateOn.HELD_OUT, config.seed)
-        name = "the validation pictures, which the threshold was chosen on: there are no others"
-        return splits.validation, name
+    if splits.test:
+        return splits.test, "the test pictures"
+    name = "the validation pictures, which the threshold was chosen on: there are no others"
+    return splits.validation, name
 
 
 def _settings(config: FitConfig) -> dict[str, object]:

@@ -10,32 +10,42 @@ from typing import Any
 from edge.files import check_writable, write_whole
 from training.checkpoint import load_checkpoint
 from training.commands.options import data_settings
-from training.commands.reporting import figures_of, save_page
-from training.data.opening import open_test
+from training.commands.reporting import figures_of, rests_on_test, save_page
+from training.data.opening import Opened, open_judging
 from training.evaluation import TorchPredictor
 from training.making import find_device
 from training.report.evidence import Evidence, Row, gather
+from training.seen_images import Role, SeenImages, phrase, sift
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the metrics of a checkpoint on the test pictures of a data set."""
+    """Print the metrics of a checkpoint on pictures of a data set that it has not seen."""
     for output in filter(None, (arguments.scores, arguments.json, arguments.report)):
         check_writable(output)
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
     settings = data_settings(arguments, description.training.hyperparameters, arguments.data)
-    splits = open_test(settings, description.seed)
+    on_test = rests_on_test(checkpoint)
+    roles = [role for role in Role if role is not Role.CALIBRATED or not on_test]
+    opened = open_judging(settings, description.seed, checkpoint.seen, roles)
+    optimistic = len(opened.samples) - len(
+        sift(opened.samples, checkpoint.seen, tuple(Role)).unseen
+    )
     predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
-    evidence = gather(checkpoint, predictor, splits.test, "the test pictures", "test")
-    figures = figures_of(checkpoint, evidence)
+    evidence = gather(checkpoint, predictor, opened.samples, "the test pictures", "test")
+    figures = figures_of(checkpoint, evidence) | {
+        "left_out": dict(opened.left_out),
+        "threshold_rests_on": optimistic,
+        "seen_is_known": checkpoint.seen is not None,
+    }
     if arguments.scores:
         write_whole(arguments.scores, scores_table(evidence.rows).encode(errors="backslashreplace"))
     if arguments.json:
         write_whole(arguments.json, json.dumps(figures, indent=2).encode() + b"\n")
     if arguments.report:
         save_page(arguments.report, arguments.checkpoint, checkpoint, evidence)
-    print(f"{description.algorithm} {description.backbone} on {splits.name}")
-    for line in _told(figures, evidence):
+    print(f"{description.algorithm} {description.backbone} on {opened.name}")
+    for line in [*_told(figures, evidence), *_seen(opened, checkpoint.seen, optimistic)]:
         print(line)
     return 0
 
@@ -84,6 +94,25 @@ def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
             f"  not inspected   {len(evidence.errors)}, in no figure above; {first.label}:"
         )
         lines.append(f"                  {first.detail}")
+    return lines
+
+
+def _seen(opened: Opened, known: SeenImages | None, optimistic: int) -> list[str]:
+    if known is None:
+        return [
+            "  not known       which pictures the model was fitted and calibrated on, because an "
+            "earlier",
+            "                  version made it: some may be among these. Fit again to leave them "
+            "out.",
+        ]
+    lines = []
+    if opened.left_out:
+        lines.append(f"  left out        {phrase(opened.left_out)}")
+    if optimistic:
+        lines.append(
+            f"  optimistic      the threshold rests on {optimistic} of these pictures "
+            "(--validate-on test)"
+        )
     return lines
 
 

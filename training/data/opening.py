@@ -1,7 +1,7 @@
 """From a folder on disk to splits that never share a picture."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol
 from edge.manifest import plain_text
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
-from training.data.content import fingerprint
+from training.data.content import content_hashes
 from training.data.folder import Folder, no_good_pictures
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
@@ -18,11 +18,12 @@ from training.data.mvtec_ad import MVTecAD
 from training.data.samples import GOOD, DataSet, Sample, Splits
 from training.data.settings import DataSettings, Layout, as_settings
 from training.data.shanghaitech import ShanghaiTech
-from training.data.sharing import named, without_shared
+from training.data.sharing import named, refuse_contradictions, without_shared
 from training.data.splitting import split_off
 from training.data.synthetic_defects import KINDS, Flaw
 from training.data.visa import VisA
 from training.errors import DataError
+from training.seen_images import HASH_BYTES, Role, SeenImages, phrase, sift
 from training.transforms import View, parse_transforms
 
 # One picture has no variation to learn from.
@@ -52,6 +53,8 @@ ADAPTERS: dict[Layout, Adapter] = {
     Layout.MVTEC_AD: MVTecAD,
     Layout.FOLDER: Folder,
 }
+# Sets without published test images: their splits are drawn.
+_DRAWN = (Folder, KolektorSDD)
 _WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
 
 log = logging.getLogger(__name__)
@@ -69,13 +72,20 @@ class ValidateOn(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FittedOn:
-    """What a checkpoint knows of the pictures it was fitted and calibrated on."""
+class Opened:
+    """Images that a model is judged by or calibrated on.
+
+    Attributes:
+        name: of the data set.
+        samples: to be used, with synthetic defects where these were asked for.
+        left_out: how many the model has seen, by role.
+        kept_apart: how many were left for tests.
+    """
 
     name: str
-    fingerprint: str
-    seed: int
-    synthetic_defects: int = 0
+    samples: tuple[Sample, ...]
+    left_out: Mapping[Role, int]
+    kept_apart: int = 0
 
 
 def open_splits(
@@ -102,77 +112,115 @@ def open_splits(
     validation = with_synthetic(splits.validation, settings.synthetic_defects, seed)
     if validation != splits.validation:
         splits = replace(splits, name=splits.name + SYNTHETIC, validation=validation)
-    return replace(splits, fit=_viewed(splits.fit, settings, seed))
+    test = with_synthetic(splits.test, settings.synthetic_defects, seed)
+    return replace(splits, fit=_viewed(splits.fit, settings, seed), test=test)
 
 
-def open_test(source: Path | DataSettings, seed: int = 0) -> Splits:
-    """Open the same splits to test on; only its test pictures are needed.
+def open_judging(
+    source: Path | DataSettings,
+    seed: int = 0,
+    known: SeenImages | None = None,
+    roles: Collection[Role] = tuple(Role),
+) -> Opened:
+    """Open images to judge a model by: all of a plain folder, else the published test images.
 
     Args:
-        seed: of the fit, so that no picture the model learned from is among them.
+        seed: of synthetic defects.
+        known: what the model has seen; None where nobody knows.
+        roles: what an image must not have been used for.
 
     Raises:
-        DataError: there are no test pictures.
+        DataError: there are none, or the model has seen them all.
     """
     settings = as_settings(source)
-    splits = _splits(settings, open_data_set(settings), ValidateOn.HELD_OUT, seed)
-    test = splits.test
-    if not test:
+    data = open_data_set(settings)
+    found = data.new_pictures() if isinstance(data, _DRAWN) else data.split(seed).test
+    found = _readable(found, settings)
+    refuse_contradictions(content_hashes(found))
+    if not found:
+        raise no_test_pictures(settings.path)
+    sifted = sift(found, known, roles)
+    if not sifted.unseen:
         raise DataError(
-            f"{settings.path}: no test pictures. The MVTec layout has them in "
-            f"{settings.path / 'test' / GOOD} and {settings.path / 'test'}/<defect>."
+            f"{settings.path}: no picture is left to judge by: {phrase(sifted.left_out)}. Give "
+            "pictures that the model has not seen."
         )
-    with_flaws = with_synthetic(test, settings.synthetic_defects, seed)
-    name = splits.name + (SYNTHETIC if with_flaws != test else "")
-    return replace(splits, name=name, test=with_flaws)
+    samples = with_synthetic(sifted.unseen, settings.synthetic_defects, seed)
+    return Opened(_named(data, samples), samples, sifted.left_out)
 
 
 def open_new(
     source: Path | DataSettings,
-    fitted: FittedOn,
-    validate_on: ValidateOn,
+    seed: int,
+    known: SeenImages | None,
+    validate_on: ValidateOn = ValidateOn.HELD_OUT,
     everything: bool = False,
     needs_good: bool = True,
-) -> tuple[str, tuple[Sample, ...]]:
-    """Open pictures to calibrate a fitted model on.
+) -> Opened:
+    """Open images to calibrate a fitted model on: never those that it was fitted on.
 
-    Of the set that the model was fitted on these are the pictures that were kept out of the fit; of
-    another set all but published test pictures, which are used only where ``validate_on`` says so.
+    Published test images are used only where ``validate_on`` says so. A plain folder is used
+    whole, but for the fit's own: of that, grown or renamed or not, the share for tests is left.
 
     Args:
-        everything: use another set's pictures whole although it has the name of the fit's.
-        needs_good: a good picture has to be among them; False where they are added to others.
-
-    Returns:
-        The set's name and the pictures.
+        seed: of the fit.
+        known: what the model has seen; None where nobody knows.
+        everything: use the share for tests of the fit's own folder, too.
+        needs_good: a good image has to be among them; False where they are added to others.
 
     Raises:
-        DataError: nothing usable there, or no good picture.
+        DataError: nothing usable there, or no good image.
     """
     settings = as_settings(source)
     data = open_data_set(settings)
-    name = plain_text(data.name)  # as checkpoints have it
-    splits = _splits(settings, data, validate_on, fitted.seed)
-    pictures = splits.validation
-    if validate_on is ValidateOn.HELD_OUT:
-        synthetic = with_synthetic(pictures, fitted.synthetic_defects, fitted.seed)
-        same = fitted.fingerprint == fingerprint([*splits.fit, *synthetic])
-        if same or (name == fitted.name.removesuffix(SYNTHETIC) and not everything):
-            log.info(
-                "%s is the set that the model was fitted on: only the %d pictures that were kept "
-                "out of the fit are used",
-                name,
-                len(pictures),
-            )
-        else:
-            pictures = _readable(data.new_pictures(), settings)
-    if not pictures or (needs_good and all(sample.is_defective for sample in pictures)):
+    splits = data.split(seed)
+    if validate_on is ValidateOn.TEST and not isinstance(data, _DRAWN):
+        found, apart = splits.test, frozenset[bytes]()
+    else:
+        found = data.new_pictures()
+        apart = frozenset(content_hashes(splits.test).values())
+    found = _readable(found, settings)
+    contents = content_hashes(found)
+    refuse_contradictions(contents)
+    if isinstance(data, _DRAWN):
+        good = {contents[sample][:HASH_BYTES] for sample in found if not sample.is_defective}
+        own = known is not None and _is_of_fit(good, known.fitted)
+        if validate_on is ValidateOn.TEST and own:
+            found, apart = tuple(s for s in found if contents[s] in apart), frozenset()
+        elif everything or not own:
+            apart = frozenset()
+    kept = tuple(sample for sample in found if contents[sample] not in apart)
+    sifted = sift(kept, known, (Role.FITTED,))
+    usable = sifted.unseen
+    if not usable or (needs_good and all(sample.is_defective for sample in usable)):
+        reasons = phrase(sifted.left_out)
         raise DataError(
             f"{settings.path}: no good pictures to calibrate on; at least one is needed, 20 or "
-            "more are usual."
+            f"more are usual.{f' Left out: {reasons}.' if reasons else ''}"
         )
-    with_flaws = with_synthetic(pictures, settings.synthetic_defects, fitted.seed)
-    return name + (SYNTHETIC if with_flaws != pictures else ""), with_flaws
+    samples = with_synthetic(usable, settings.synthetic_defects, seed)
+    apart_count = len(found) - len(kept)
+    return Opened(_named(data, samples), samples, sifted.left_out, apart_count)
+
+
+def _is_of_fit(good: set[bytes], fitted: frozenset[bytes]) -> bool:
+    """Tell a folder of the fit, grown or renamed, from one that shares a few images with it."""
+    return len(good & fitted) * 2 > min(len(good), len(fitted))
+
+
+def _named(data: DataSet, samples: tuple[Sample, ...]) -> str:
+    # As checkpoints have it.
+    return plain_text(data.name) + (
+        SYNTHETIC if any(sample.is_synthetic for sample in samples) else ""
+    )
+
+
+def no_test_pictures(root: Path) -> DataError:
+    """Return the error that says where test pictures were expected."""
+    return DataError(
+        f"{root}: no test pictures. The MVTec layout has them in {root / 'test' / GOOD} and "
+        f"{root / 'test'}/<defect>."
+    )
 
 
 def open_data_set(settings: DataSettings) -> DataSet:

@@ -23,7 +23,7 @@ def without_shared(splits: Splits) -> Splits:
         DataError: the same picture is good here and defective there; names both files.
     """
     contents = content_hashes([*splits.fit, *splits.validation, *splits.test])
-    _refuse_contradictions(contents)
+    refuse_contradictions(contents)
     tested = {contents[sample] for sample in splits.test}
     validation = splits.validation
     if validation != splits.test:
@@ -48,7 +48,12 @@ def _apart(
     return tuple(sample for sample in samples if contents[sample] not in others)
 
 
-def _refuse_contradictions(contents: dict[Sample, bytes]) -> None:
+def refuse_contradictions(contents: dict[Sample, bytes]) -> None:
+    """Find images that are good here and defective there.
+
+    Raises:
+        DataError: names both files.
+    """
     by_content: dict[bytes, Sample] = {}
     for sample, content in contents.items():
         other = by_content.setdefault(content, sample)
