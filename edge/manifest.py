@@ -334,6 +334,36 @@ class Training(_Part):
     metrics: dict[Name, SplitMetrics] = Field(max_length=100)
 
 
+class UsedImages(_Part):
+    """Images that went into a model in one way; each is known by the SHA-256 of its pixels.
+
+    Attributes:
+        count: of different images.
+        sha256: over the first 16 bytes of all their hashes, sorted.
+        hashes: the first 8 bytes of each, sorted, in base64; empty of more than 10,000.
+    """
+
+    count: int = Field(ge=0)
+    sha256: Sha256
+    hashes: Annotated[str, Field(max_length=120_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class SeenImages(_Part):
+    """What the model has seen: nothing of it says how good the model is.
+
+    Attributes:
+        fitted: images that it learned from.
+        stopping: images that told when a training had to stop.
+        calibrated: images that the threshold rests on.
+        quantized: images that INT8 took its ranges from; none in another precision.
+    """
+
+    fitted: UsedImages
+    stopping: UsedImages
+    calibrated: UsedImages
+    quantized: UsedImages
+
+
 class GoldenScore(_Part):
     """What the exported graph said about one of the pictures of ``edge.inspection.self_test``.
 
@@ -364,6 +394,8 @@ class Manifest(_Part):
     training: Training
     # Bundles exported by earlier versions have none.
     self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
+    # Of bundles of earlier versions, and of imported ones, nobody knows.
+    seen_images: SeenImages | None = None
 
     @model_validator(mode="after")
     def _thresholds_among_the_scores(self) -> Self:

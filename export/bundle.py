@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -27,11 +27,13 @@ from edge.manifest import (
     Identity,
     Manifest,
     OutputSpec,
+    SeenImages,
     plain_text,
 )
 from edge.manifest import Precision as ManifestPrecision
 from export.accuracy import AccuracyBudget, Scale
 from export.calibration_pictures import (
+    ToQuantize,
     read_calibration_folder,
     usable_pictures,
     with_patches,
@@ -40,7 +42,7 @@ from export.engines import onnx_engine, openvino_engine, require_inference, torc
 from export.errors import CalibrationUnusable, QuantizationRefused
 from export.gate import Budget, Pictures, Validation, parity, probe_pictures
 from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
-from export.judging import read_judging_pictures
+from export.judging import judging_samples, prepare_judging
 from export.latency import measure_latency
 from export.quantization import Quantizable
 from export.report import Report, report_files
@@ -54,7 +56,9 @@ from export.variants import (
     reference_graph,
     why_not,
 )
-from training.checkpoint import Checkpoint, Description
+from training.checkpoint import Checkpoint, Description, ValidationPictures
+from training.data.content import content_hashes
+from training.seen_images import HASH_BYTES, used_images
 
 # Of validation pictures that torch, ONNX Runtime and OpenVINO are compared on.
 _MOST_COMPARED = 64
@@ -77,7 +81,8 @@ class Request:
         parity: what torch, ONNX Runtime and OpenVINO may differ by in FP32.
         accuracy: what the precision may change.
         calibrate_on: folder of good pictures for quantization; None takes the checkpoint's own.
-        judge_on: data set whose test pictures judge the precision beside the validation pictures.
+        judge_on: data set whose pictures, but for those that the model has seen, judge the
+            precision beside the validation pictures.
         fallback: where INT8 is refused, make FP16 of it and say so; else refuse the export.
         onnx: write ``NAME.onnx`` too.
         report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
@@ -115,7 +120,8 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
     require_inference(request.inference)
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
-        workshop, report = _workshop(checkpoint, onnx, request)
+        prepared = _workshop(checkpoint, onnx, request)
+        workshop, report = prepared.workshop, prepared.parity
         variant, refusal = _make(workshop, request)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
@@ -126,8 +132,9 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
             extra += report_files(full)
     if variant.precision is not Precision.FP32 or request.inference != "f32":
         report = _gate_report(variant)
+    manifest = _manifest(checkpoint.description, output.stem, variant, report, request, refusal)
     manifest = with_self_test(
-        _manifest(checkpoint.description, output.stem, variant, report, request, refusal),
+        manifest.model_copy(update={"seen_images": _seen_images(checkpoint, variant, prepared)}),
         variant.xml,
         variant.weights,
     )
@@ -135,6 +142,40 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
     # The manifest last: until it is there, the hashes of the others match nothing.
     write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
     return manifest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What an export is made from.
+
+    Attributes:
+        parity: of FP32 and the checkpoint.
+        quantized: gives what the pictures for quantization are known by.
+    """
+
+    workshop: Workshop
+    parity: GateReport
+    quantized: Callable[[], frozenset[bytes]]
+
+
+def _seen_images(
+    checkpoint: Checkpoint, variant: Variant, prepared: _Prepared
+) -> SeenImages | None:
+    """Return what the manifest says of the images that the model has seen."""
+    known = checkpoint.seen
+    if known is None:
+        log.warning(
+            "the checkpoint was made by an earlier version: which images it was fitted and "
+            "calibrated on is not known, and the manifest does not say so. Fit again to have it."
+        )
+        return None
+    integers = variant.precision is Precision.INT8
+    return SeenImages(
+        fitted=used_images(known.fitted),
+        stopping=used_images(known.stopping),
+        calibrated=used_images(known.calibrated),
+        quantized=used_images(prepared.quantized() if integers else ()),
+    )
 
 
 def _make(workshop: Workshop, request: Request) -> tuple[Variant, StationError | None]:
@@ -153,7 +194,7 @@ def _make(workshop: Workshop, request: Request) -> tuple[Variant, StationError |
         return workshop.make(Precision.FP16), error
 
 
-def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Workshop, GateReport]:
+def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared:
     """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
     description = checkpoint.description
     size = (description.input.height, description.input.width)
@@ -175,18 +216,26 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
         request.parity,
     )
     log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
-    pictures, defective = checkpoint.validation.pictures, checkpoint.validation.defective
+    judging = checkpoint.validation
+    pictures, defective, hashes = judging.pictures, judging.defective, _hashes(judging)
     if request.judge_on is not None:
-        judging = read_judging_pictures(request.judge_on, description, openvino)
-        pictures = np.concatenate([pictures, judging.pictures])
-        defective = np.concatenate([defective, judging.defective])
+        samples = judging_samples(request.judge_on, checkpoint)
+        more = prepare_judging(samples, description.input, openvino)
+        pictures = np.concatenate([pictures, more])
+        more_defective = np.array([sample.is_defective for sample in samples], np.bool_)
+        defective = np.concatenate([defective, more_defective])
+        contents = content_hashes(samples)
+        hashes += [contents[sample][:HASH_BYTES] for sample in samples]
 
     @cache
-    def found() -> tuple[Pictures, list[str]]:
+    def found() -> ToQuantize:
         return _calibration(checkpoint, request.calibrate_on)
 
     if request.precision is Precision.INT8:
-        unseen = ~_among(pictures, found()[0])
+        quantized = found()
+        known = np.array([content in quantized.hashes for content in hashes], np.bool_)
+        # A tile may be another one of the same image, and an older checkpoint has no hashes.
+        unseen = ~(known | _among(pictures, quantized.pictures))
         if not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
         pictures, defective = pictures[unseen], defective[unseen]
@@ -206,12 +255,15 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
 
     @cache
     def calibration() -> Pictures:
-        good = usable_pictures(*found(), openvino, description.threshold.image, judged_good)
+        given = found()
+        good = usable_pictures(
+            *(given.pictures, given.names, openvino, description.threshold.image, judged_good)
+        )
         return with_patches(good, description.input)
 
     model = checkpoint.model
     subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
-    return (
+    return _Prepared(
         Workshop(
             subject,
             size,
@@ -222,12 +274,20 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> tuple[Wor
             description.input.tile_plan is not None,
         ),
         report,
+        lambda: found().hashes,
     )
 
 
-def _calibration(checkpoint: Checkpoint, folder: Path | None) -> tuple[Pictures, list[str]]:
+def _hashes(validation: ValidationPictures) -> list[bytes]:
+    """Return what each picture is known by; empty of an earlier version's."""
+    if validation.hashes is None:
+        return [b""] * len(validation.pictures)
+    return [row.tobytes() for row in validation.hashes]
+
+
+def _calibration(checkpoint: Checkpoint, folder: Path | None) -> ToQuantize:
     if folder is not None:
-        return read_calibration_folder(folder, checkpoint.description.input)
+        return read_calibration_folder(folder, checkpoint.description.input, checkpoint.seen)
     if checkpoint.calibration is None:
         raise CalibrationUnusable(
             "the checkpoint, of an earlier version, carries no pictures to calibrate on. Give a "
@@ -235,7 +295,9 @@ def _calibration(checkpoint: Checkpoint, folder: Path | None) -> tuple[Pictures,
             "export with --precision fp16."
         )
     count = len(checkpoint.calibration)
-    return checkpoint.calibration, [f"training picture {n + 1} of {count}" for n in range(count)]
+    names = [f"training picture {n + 1} of {count}" for n in range(count)]
+    known = frozenset() if checkpoint.seen is None else checkpoint.seen.quantized
+    return ToQuantize(checkpoint.calibration, names, known)
 
 
 def _among(pictures: Pictures, others: Pictures) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """The pictures that quantization takes its ranges from: good ones, never those that judge it."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from export.gate import Engine, Pictures
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import GOOD, Sample, pictures_in
 from training.errors import DataError
+from training.seen_images import Role, SeenImages, phrase, seen, sift
 
 # Fewer tell nothing about the range of a layer's values.
 FEWEST = 8
@@ -106,11 +108,30 @@ def with_patches(pictures: Pictures, spec: InputSpec) -> Pictures:
     return patched
 
 
-def read_calibration_folder(folder: Path, spec: InputSpec) -> tuple[Pictures, list[str]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class ToQuantize:
+    """Pictures that INT8 may take its ranges from.
+
+    Attributes:
+        pictures: ``(N, H, W, 3) uint8``; of tiled ones one tile each.
+        names: of each, for messages.
+        hashes: what they are known by.
+    """
+
+    pictures: Pictures
+    names: list[str]
+    hashes: frozenset[bytes]
+
+
+def read_calibration_folder(
+    folder: Path, spec: InputSpec, known: SeenImages | None = None
+) -> ToQuantize:
     """Read a folder of good pictures through the shared preparation; of many, 128 spread evenly.
 
-    Returns:
-        ``(N, H, W, 3) uint8`` and their file names. Of tiled pictures one tile each.
+    Those that the threshold rests on judge INT8 and are left out, unless they were fitted on, too.
+
+    Args:
+        known: what the model has seen; None where nobody knows.
 
     Raises:
         CalibrationUnusable: no pictures there, or one cannot be read or does not suit the model.
@@ -120,14 +141,26 @@ def read_calibration_folder(folder: Path, spec: InputSpec) -> tuple[Pictures, li
         raise CalibrationUnusable(
             f"{folder}: no pictures. Give a folder of good pictures with --calibrate-on."
         )
-    if len(paths) > _MOST:
-        paths = [paths[index * len(paths) // _MOST] for index in range(_MOST)]
+    samples = [Sample(path, GOOD) for path in paths]
+    if known is not None:
+        judging = SeenImages(calibrated=known.calibrated - known.fitted)
+        sifted = sift(samples, judging, (Role.CALIBRATED,))
+        reasons = phrase(sifted.left_out)
+        if not sifted.unseen:
+            raise CalibrationUnusable(
+                f"{folder}: no pictures are left to quantize with: {reasons} and judge INT8. Give "
+                "other good pictures with --calibrate-on."
+            )
+        if reasons:
+            log.info("%s: left out %s, because these judge INT8", folder, reasons)
+        samples = list(sifted.unseen)
+    if len(samples) > _MOST:
+        samples = [samples[index * len(samples) // _MOST] for index in range(_MOST)]
     prepared = []
-    for number, path in enumerate(paths):
-        sample = Sample(path, GOOD)
+    for number, sample in enumerate(samples):
         try:
             pieces = prepare_sample(sample, read_sample(sample), spec)
         except DataError as error:
             raise CalibrationUnusable(str(error)) from error
         prepared.append(pieces[number % len(pieces)])
-    return np.stack(prepared), [path.name for path in paths]
+    return ToQuantize(np.stack(prepared), [sample.path.name for sample in samples], seen(samples))

@@ -82,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "--judge-on",
         type=Path,
         metavar="DATA",
-        help="data set whose test pictures judge the precision beside the validation pictures "
-        "that the checkpoint carries; of --from-anomalib: the other resize",
+        help="data set whose pictures judge the precision beside the validation pictures that the "
+        "checkpoint carries; what the model has seen is left out; of --from-anomalib: the other "
+        "resize",
     )
     parser.add_argument(
         "--no-fallback",

@@ -1,14 +1,19 @@
 """Test pictures of a data set that judge a precision, with defects where there are any."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from export.gate import Engine, Pictures, Validation
-from training.checkpoint import Description
+from edge.manifest import InputSpec
+from export.gate import Engine, Pictures
+from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample
 from training.data.opening import open_judging
+from training.data.samples import Sample
+from training.fitted import rests_on_test
+from training.seen_images import Role, SeenImages, phrase, sift
 
 # Bound of memory; of more pictures those spread evenly are taken.
 _MOST = 1000
@@ -16,22 +21,42 @@ _MOST = 1000
 log = logging.getLogger(__name__)
 
 
-def read_judging_pictures(data: Path, description: Description, reference: Engine) -> Validation:
-    """Prepare the test pictures of a data set; of a tiled one the tile that decides it.
+def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
+    """Return the images of a data set that the model has not seen and that no others repeat.
+
+    Those that its threshold rests on count as seen, unless these are test images by choice.
 
     Raises:
-        DataError: there are none, or one cannot be used.
+        DataError: there are none.
     """
-    samples = open_judging(data, description.seed).samples
+    roles = [role for role in Role if role is not Role.CALIBRATED or not rests_on_test(checkpoint)]
+    opened = open_judging(data, checkpoint.description.seed, checkpoint.seen, roles)
+    if opened.left_out:
+        log.info("%s: left out %s", data, phrase(opened.left_out))
+    carried = checkpoint.validation.hashes
+    known = frozenset() if carried is None else frozenset(row.tobytes() for row in carried)
+    sifted = sift(opened.samples, SeenImages(calibrated=known), (Role.CALIBRATED,))
+    repeated = len(opened.samples) - len(sifted.unseen)
+    if repeated:
+        log.info("%s: %d images travel with the checkpoint and judge already", data, repeated)
+    samples = sifted.unseen
     if len(samples) > _MOST:
         log.warning("of %d test pictures %d judge", len(samples), _MOST)
         samples = tuple(samples[index * len(samples) // _MOST] for index in range(_MOST))
-    pictures = [
-        _decisive(prepare_sample(sample, read_sample(sample), description.input), reference)
+    return samples
+
+
+def prepare_judging(samples: Sequence[Sample], spec: InputSpec, reference: Engine) -> Pictures:
+    """Prepare images to judge by, ``(N, H, W, 3) uint8``; of a tiled one the tile that decides it.
+
+    Raises:
+        DataError: one cannot be used.
+    """
+    prepared = [
+        _decisive(prepare_sample(sample, read_sample(sample), spec), reference)
         for sample in samples
     ]
-    defective = np.array([sample.is_defective for sample in samples], np.bool_)
-    return Validation(np.stack(pictures), defective)
+    return np.stack(prepared) if prepared else np.zeros((0, spec.height, spec.width, 3), np.uint8)
 
 
 def _decisive(pieces: Pictures, reference: Engine) -> Pictures:

@@ -3,7 +3,6 @@
 Loading one runs no code and touches no network.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, make_settings
 from training.seen_images import SeenImages, pop_seen
+from training.tensor_hash import tensors_sha256
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
@@ -166,15 +166,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "another version; fit again."
         )
     return Checkpoint(model, description, validation, calibration, records, seen)
-
-
-def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
-    """Return a SHA-256 over names, types, shapes and bytes; safetensors itself has none."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _parse(path: Path, text: str | None) -> _Document:

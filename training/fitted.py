@@ -9,6 +9,7 @@ from edge.manifest import SplitMetrics
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
+from training.data.opening import ValidateOn
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
@@ -121,6 +122,12 @@ def calibrated_on(
     return replace(
         checkpoint, description=updated, validation=validation, records=records, seen=known
     )
+
+
+def rests_on_test(checkpoint: Checkpoint) -> bool:
+    """Tell whether test pictures serve as validation by choice, as published tables have it."""
+    notes = checkpoint.description.training.hyperparameters
+    return bool(notes.get("calibrated_on_test", notes.get("validate_on") == ValidateOn.TEST))
 
 
 def data_notes(data: DataSettings) -> dict[str, str | int | bool]:

@@ -1,5 +1,7 @@
 """INT8 by default: a checked, reproducible bundle, or a refusal that leaves nothing behind."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +15,7 @@ from edge.inspection.detector import Detector, Network
 from edge.inspection.prediction import RawPrediction
 from edge.inspection.self_test import self_test
 from edge.manifest import load_bundle
+from edge.pictures import read_picture
 from export import bundle as bundles
 from export.accuracy import AccuracyBudget
 from export.bundle import Request, export_bundle, summary
@@ -22,9 +25,10 @@ from export.engines import onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
 from export.gate import Pictures
 from export.variants import Precision
-from tests.small_training import defective_picture, good_picture
+from tests.small_training import defective_picture, good_picture, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
+from training.seen_images import used_images
 
 USAGE = 78
 REFUSED = 65
@@ -132,20 +136,101 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
     assert "To blame are foremost the layers extractor.body." in report
 
 
-def test_images_that_int8_is_calibrated_with_do_not_judge_it(
-    checkpoint: Path, tmp_path: Path, data: Path
+def test_images_that_judge_int8_are_not_quantized_with(
+    checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Four good test images of other names are quantized with; the checkpoint judges by eight."""
+    """Four of the eight images that the checkpoint judges by are offered, under other names."""
+    caplog.set_level("INFO")
     folder = tmp_path / "calibration"
     folder.mkdir()
     for number, path in enumerate(sorted((data / "test" / "good").iterdir())):
-        (folder / f"copy_{number}.png").write_bytes(path.read_bytes())
+        write(folder / f"copy_{number}.bmp", read_picture(path))
     for number, path in enumerate(sorted((data / "train" / "good").iterdir())):
         (folder / f"more_{number}.png").write_bytes(path.read_bytes())
     output = tmp_path / "a.xml"
     arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder), *LENIENT]
     assert main(arguments) == 0
-    assert load_bundle(output).manifest.precision.gate.pictures == 4
+    manifest = load_bundle(output).manifest
+    assert manifest.precision.gate.pictures == 8
+    assert manifest.seen_images is not None
+    assert manifest.seen_images.quantized.count == 10
+    assert "left out 4 that its threshold rests on, because these judge INT8" in caplog.text
+
+
+def test_images_that_int8_is_quantized_with_do_not_judge_it(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten new good images are quantized with, and offered to judge it beside a defective one."""
+    caplog.set_level("INFO")
+    folder, judging = tmp_path / "calibration", tmp_path / "judging"
+    for number in range(10):
+        write(folder / f"{number}.png", good_picture(7000 + number))
+        write(judging / "good" / f"{number}.bmp", good_picture(7000 + number))
+    write(judging / "defect" / "spot.png", defective_picture(40)[0])
+    output = tmp_path / "a.xml"
+    places = ["--calibrate-on", str(folder), "--judge-on", str(judging)]
+    assert main([str(checkpoint), "-o", str(output), *places, *LENIENT]) == 0
+    assert load_bundle(output).manifest.precision.gate.pictures == 9
+    assert "10 images that INT8 is calibrated with do not judge it" in caplog.text
+
+
+def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(
+    checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renamed copy of the fit's images, the validation images again, and two new ones."""
+    caplog.set_level("INFO")
+    judging = tmp_path / "judging"
+    for number, path in enumerate(sorted((data / "train" / "good").iterdir(), reverse=True)):
+        write(judging / "good" / f"copy_{number}.bmp", read_picture(path))
+    for path in (data / "test" / "good").iterdir():
+        write(judging / "good" / f"again_{path.name}", read_picture(path))
+    for number in range(2):
+        write(judging / "good" / f"new_{number}.png", good_picture(7100 + number))
+    output = tmp_path / "a.xml"
+    fp16 = ["--precision", "fp16", "-o", str(output), "--judge-on", str(judging)]
+    assert main([str(checkpoint), *fp16]) == 0
+    assert load_bundle(output).manifest.precision.gate.pictures == 10
+    assert "left out 10 that the model was fitted on" in caplog.text
+    assert "4 images travel with the checkpoint and judge already" in caplog.text
+
+
+def test_a_manifest_says_which_images_the_model_has_seen(
+    int8: Path, bundle: Path, checkpoint: Path, data: Path
+) -> None:
+    """As docs/export.md has it: whoever holds an image can look it up."""
+    known = load_checkpoint(checkpoint).seen
+    seen_images = load_bundle(int8).manifest.seen_images
+    assert known is not None
+    assert seen_images is not None
+    counts = (seen_images.fitted.count, seen_images.calibrated.count, seen_images.quantized.count)
+    assert counts == (10, 8, 10)
+    fp32 = load_bundle(bundle).manifest.seen_images
+    assert fp32 is not None
+    assert (fp32.quantized.count, fp32.fitted) == (0, seen_images.fitted)
+
+    listed = base64.b64decode(seen_images.fitted.hashes)
+    fitted = {listed[start : start + 8] for start in range(0, len(listed), 8)}
+    for place, is_seen in (("train", True), ("test", False)):
+        for path in (data / place / "good").iterdir():
+            pixels = read_picture(path)
+            digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes())
+            assert (digest.digest()[:8] in fitted) is is_seen
+
+
+def test_of_very_many_images_a_manifest_keeps_a_digest_only() -> None:
+    many = {number.to_bytes(16) for number in range(5_000)}
+    assert len(used_images(many).model_dump_json()) < 60_000
+    more = used_images({number.to_bytes(16) for number in range(10_001)})
+    assert (more.count, more.hashes) == (10_001, "")
+    assert more.sha256 != used_images(many).sha256
+
+
+def test_a_checkpoint_of_an_earlier_version_gives_a_bundle_that_knows_of_no_images(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = replace(load_checkpoint(checkpoint), seen=None)
+    assert export_bundle(older, tmp_path / "a.xml").seen_images is None
+    assert "which images it was fitted and calibrated on is not known" in caplog.text
 
 
 def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(

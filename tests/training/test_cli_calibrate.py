@@ -58,7 +58,8 @@ def test_marked_pictures_are_added_to_what_the_calibration_rests_on(
     """Two folders of marked parts, one picture in both, beside those of the fit's calibration."""
     before = load_checkpoint(checkpoint)
     assert before.records is not None
-    first = write_folder(tmp_path / "monday", good=1, defective=2)
+    first = write_folder(tmp_path / "monday", good=0, defective=2)
+    write(first / "good" / "marked.png", good_picture(3000))
     second = write_folder(tmp_path / "tuesday", good=0, defective=3)
     write(second / "good" / "marked.png", good_picture(3001))
     output = tmp_path / "new.safetensors"
@@ -80,7 +81,8 @@ def test_marked_pictures_are_added_to_what_the_calibration_rests_on(
 
     # Once more the same pictures, under other names: nothing is counted twice.
     again = tmp_path / "again.safetensors"
-    copied = write_folder(tmp_path / "copy", good=1, defective=3)
+    copied = write_folder(tmp_path / "copy", good=0, defective=3)
+    write(copied / "good" / "another_name.bmp", good_picture(3000))
     assert calibrate(output, copied, again) == 0
     assert load_checkpoint(again).description.threshold.image == threshold.image
 
@@ -146,7 +148,7 @@ def test_of_the_set_of_the_fit_only_what_was_kept_out_is_used(
     first, again = load_checkpoint(checkpoint).description, load_checkpoint(output).description
     assert again.threshold == first.threshold
     assert again.normalization == first.normalization
-    assert "is the set that the model was fitted on: only the" in caplog.text
+    assert f"left out {first.training.fit_count} that the model was fitted on; " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,9 @@ def test_what_cannot_be_calibrated_writes_nothing(
 def test_recall_without_defects_says_so_and_synthetic_ones_help(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_folder(tmp_path / "parts", good=10, defective=0)
+    root = tmp_path / "parts"
+    for number in range(10):
+        write(root / f"{number}.png", good_picture(6000 + number))
     output = tmp_path / "new.safetensors"
     recall = ["--threshold", "recall=0.9", "--replace"]
     assert calibrate(checkpoint, root, output, *recall) == USAGE

@@ -9,11 +9,11 @@ from edge.files import check_writable, write_whole
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import data_settings
-from training.commands.reporting import rests_on_test, save_page
+from training.commands.reporting import save_page
 from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
-from training.fitted import calibrated_on, scores
+from training.fitted import calibrated_on, rests_on_test, scores
 from training.making import find_device
 from training.metrics import share_text
 from training.report.charts import score_histogram

@@ -13,7 +13,6 @@ import edge
 from edge.files import write_whole
 from training.checkpoint import Checkpoint
 from training.data.loading import check_readable
-from training.data.opening import ValidateOn
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor
 from training.making import find_device
@@ -77,9 +76,3 @@ def figures_of(checkpoint: Checkpoint, evidence: Evidence) -> dict[str, Any]:
     """Return the figures of what was inspected, as one flat document."""
     description = checkpoint.description
     return evidence.tally.document(description.threshold.image, description.seed)
-
-
-def rests_on_test(checkpoint: Checkpoint) -> bool:
-    """Tell whether test pictures serve as validation by choice, as published tables have it."""
-    notes = checkpoint.description.training.hyperparameters
-    return bool(notes.get("calibrated_on_test", notes.get("validate_on") == ValidateOn.TEST))

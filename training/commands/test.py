@@ -10,9 +10,10 @@ from typing import Any
 from edge.files import check_writable, write_whole
 from training.checkpoint import load_checkpoint
 from training.commands.options import data_settings
-from training.commands.reporting import figures_of, rests_on_test, save_page
+from training.commands.reporting import figures_of, save_page
 from training.data.opening import Opened, open_judging
 from training.evaluation import TorchPredictor
+from training.fitted import rests_on_test
 from training.making import find_device
 from training.report.evidence import Evidence, Row, gather
 from training.seen_images import Role, SeenImages, phrase, sift
