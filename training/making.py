@@ -28,7 +28,7 @@ from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
 from training.models.trained_model import TrainedModel
 from training.seen_images import HASH_BYTES, SeenImages, seen
-from training.state_file import StateFile
+from training.state_file import StateFile, training_identity
 from training.trained_fitting import OnEpoch, fit_trained
 from training.training_pictures import TrainingPictures
 
@@ -94,8 +94,11 @@ def fit_checkpoint(
     if isinstance(model, StatisticalModel):
         formats = fit_statistical(model, fit, spec, device)
     else:
-        state_file = StateFile(state_path, f"{dataset} {spec}") if state_path else None
         fit, stopping = _stopping(splits, config)
+        state_file = None
+        if state_path is not None:
+            identity = training_identity(config.data, fit, stopping, spec, model_class)
+            state_file = StateFile(state_path, identity)
         formats = _train(model, fit, stopping, spec, config, state_file, on_epoch)
     spec = spec.model_copy(update={"pixel_formats": formats})
     scored = score_samples(

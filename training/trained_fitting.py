@@ -22,6 +22,7 @@ from training.errors import SettingError, TrainingDiverged
 from training.memory import naming_settings
 from training.models.trained_model import TrainedModel
 from training.state_file import StateFile
+from training.tensor_hash import tensors_sha256
 from training.training_pictures import TrainingPictures, stream_seed
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 # Random numbers of validation come from here: every epoch is judged by the same draw.
 _VALIDATION_SEED = 7
+
+# What a state file holds beside its identity.
+_STATE = ("epoch", "best_loss", "since_best", "best", "model", "optimizers")
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -116,6 +120,8 @@ class _Training:
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.wrapped: list[Any] = [fabric.setup_optimizers(o) for o in self.optimizers]
         self.state_file, self.on_epoch = state_file, on_epoch
+        # Backbone, weights and what was drawn at the start: all that the training begins with.
+        self.begun_with = _digest(model) if state_file is not None else ""
         self.state = _State()
         self.written = time.monotonic()
 
@@ -240,8 +246,9 @@ class _Training:
     def _identity(self) -> str:
         assert self.state_file is not None
         return (
-            f"{type(self.model).__name__} {self.settings} seed {self.seed} "
-            f"processes {self.fabric.world_size} {self.state_file.identity}"
+            f"{type(self.model).__name__} {self.settings} begun with {self.begun_with} "
+            f"seed {self.seed} on {self.fabric.world_size} × {self.fabric.device.type} with torch "
+            f"{torch.__version__} {self.state_file.identity}"
         )
 
     def _keep(self) -> None:
@@ -288,14 +295,23 @@ class _Training:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
             belongs = found["identity"] == self._identity()
+            state = {name: found[name] for name in _STATE}
         except Exception as error:  # a damaged file fails in any way it likes
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             log.warning("%s: damaged (%s), training starts anew", path, first_line)
             return None
         if not belongs:
-            log.warning("%s: belongs to a fit of other data or settings; starting anew", path)
+            log.warning(
+                "%s: belongs to a fit of other data, weights or settings, or of another version; "
+                "training starts anew",
+                path,
+            )
             return None
-        return dict(found)
+        return state
+
+
+def _digest(model: TrainedModel) -> str:
+    return tensors_sha256({name: t.detach().cpu() for name, t in model.state_dict().items()})
 
 
 def average_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer) -> None:
