@@ -15,9 +15,10 @@ from typing import Any
 from optuna import TrialPruned
 from optuna.trial import Trial, TrialState
 
-import edge
-from training.components.backbones import CACHE, DOWNLOAD
+from training.code_version import code_version
+from training.components.backbones import CACHE, DOWNLOAD, weights_identity
 from training.config import FitConfig
+from training.data.opening import data_identity
 from training.errors import SettingError
 from training.models import all_algorithms, find_algorithm
 from training.studies import ERROR, OpenStudy, enqueue, work_off
@@ -30,6 +31,8 @@ FIGURES = (
 COLUMNS = ("algorithm", "backbone", "category", *FIGURES)
 
 _KEY = "fit"
+
+FitPlace = tuple[str, ...]
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,15 @@ class Row:
         return stdev(values) if len(values) > 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedFit:
+    """A fit, what tells it from others, and what a table calls its pictures."""
+
+    key: str
+    config: FitConfig
+    data_name: str
+
+
 def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[FitConfig]:
     """Return the fits of a benchmark of one data set.
 
@@ -83,26 +95,63 @@ def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[F
                     "hyperparameters": _own(base.hyperparameters, name, names),
                 }
                 fit = base.model_copy(update=changes)
-                fits[key_of(fit)] = fit
+                fits[fit.model_dump_json()] = fit
     return list(fits.values())
 
 
 def key_of(fit: FitConfig) -> str:
-    """Return what tells a fit from all others, another version of this software's included."""
+    """Return what tells a fit from all others: what it is made from, and not where that lies.
+
+    Images, masks and weights count by content, this software by its code.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    model_class = find_algorithm(fit.algorithm).model_class()
     document = fit.model_dump(mode="json", exclude={"track"})
-    return json.dumps({**document, "version": edge.__version__}, sort_keys=True)
+    del document["data"]["path"]
+    return json.dumps(
+        {
+            **document,
+            "images": data_identity(fit.data, fit.seed),
+            "weights": weights_identity(fit.backbone, fit.weights)
+            if model_class.needs_backbone
+            else "",
+            "version": code_version(model_class),
+        },
+        sort_keys=True,
+    )
 
 
-def category_of(fit: FitConfig) -> str:
-    """Return what a table calls the pictures of a fit."""
-    return fit.data.category or fit.data.path.resolve().name
+def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
+    """Return what a table calls the pictures of each fit: category or folder.
+
+    Where several have one name, as many folders above as tell them apart stand before it.
+    """
+    places = {place_of(fit) for fit in fits}
+    names = {}
+    for place in places:
+        length = 1
+        while length < len(place) and any(
+            other[-length:] == place[-length:] for other in places if other != place
+        ):
+            length += 1
+        names[place] = "/".join(part.strip("/") for part in place[-length:])
+    return names
 
 
-def checkpoint_name(fit: FitConfig) -> str:
+def place_of(fit: FitConfig) -> FitPlace:
+    """Return the folders that lead to the pictures of a fit, and their category."""
+    category = (fit.data.category,) if fit.data.category else ()
+    parts = fit.data.path.resolve().parts
+    return parts if parts[-1:] == category else (*parts, *category)
+
+
+def checkpoint_name(fit: FitConfig, data_name: str) -> str:
     """Return the file name of a fit's checkpoint, such as ``padim-resnet18-bottle-0``."""
     needs_backbone = find_algorithm(fit.algorithm).model_class().needs_backbone
-    parts = [fit.algorithm, *([fit.backbone] if needs_backbone else []), category_of(fit)]
-    return f"{'-'.join(parts)}-{fit.seed}.safetensors"
+    parts = [fit.algorithm, *([fit.backbone] if needs_backbone else []), data_name]
+    return f"{'-'.join(parts).replace('/', '~')}-{fit.seed}.safetensors"
 
 
 def run_benchmark(
@@ -116,7 +165,15 @@ def run_benchmark(
     Raises:
         StudyUnreachable: the study's database was lost.
     """
-    by_key = {key_of(fit): fit for fit in fits}
+    names = unique_names(fits)
+    planned = list(
+        {
+            (key, name): PlannedFit(key, fit, name)
+            for fit in fits
+            for key, name in [(key_of(fit), names[place_of(fit)])]
+        }.values()
+    )
+    by_key = {fit.key: fit for fit in planned}
     under_way = {
         trial.user_attrs.get(_KEY)
         for trial in opened.trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
@@ -133,13 +190,13 @@ def run_benchmark(
         if key not in by_key:
             enqueue(opened, {_KEY: key})  # of another command, which will come back to it
             raise TrialPruned
-        fit = _fit_of(key)
+        fit, name = by_key[key].config, by_key[key].data_name
         log.info(
             "fit %d of %d: %s %s on %s",
             *(len(opened.trials(TrialState.COMPLETE)) + 1, len(by_key)),
-            *(fit.algorithm, fit.backbone, category_of(fit)),
+            *(fit.algorithm, fit.backbone, name),
         )
-        result = run_trial(fit, True, None if keep is None else keep / checkpoint_name(fit))
+        result = run_trial(fit, True, None if keep is None else keep / checkpoint_name(fit, name))
         for name, value in result.items():
             trial.set_user_attr(name, value)
         return float(result["image_auroc"] or 0.0)
@@ -148,31 +205,32 @@ def run_benchmark(
         return any(t.user_attrs.get(_KEY) in by_key for t in study.trials(TrialState.WAITING))
 
     work_off(opened, wanted, fit_one)
-    return rows_of(opened, by_key)
+    return rows_of(opened, planned)
 
 
-def rows_of(opened: OpenStudy, fits: dict[str, FitConfig]) -> list[Row]:
+def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[Row]:
     """Return one row for each algorithm, backbone and data set, its seeds together."""
+    keys = {fit.key for fit in fits}
     done: dict[str, dict[str, Any]] = {}
     errors: dict[str, str] = {}
     for trial in opened.trials(TrialState.COMPLETE, TrialState.FAIL):
         key = trial.user_attrs.get(_KEY)
-        if key in fits and trial.state is TrialState.COMPLETE:
+        if key in keys and trial.state is TrialState.COMPLETE:
             done[key] = trial.user_attrs
-        elif key in fits and ERROR in trial.user_attrs:
+        elif key in keys and ERROR in trial.user_attrs:
             errors[key] = trial.user_attrs[ERROR]
     values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     failed: dict[tuple[str, str, str], str] = {}
-    for key, fit in fits.items():
-        result = done.get(key)
+    for fit in fits:
+        result = done.get(fit.key)
         row = (
-            fit.algorithm,
-            result["backbone"] if result else fit.backbone,
-            category_of(fit),
+            fit.config.algorithm,
+            result["backbone"] if result else fit.config.backbone,
+            fit.data_name,
         )
         figures = values.setdefault(row, defaultdict(list))
         if result is None:
-            failed[row] = errors.get(key, "was not made")
+            failed[row] = errors.get(fit.key, "was not made")
             continue
         for figure in FIGURES:
             if result.get(figure) is not None:
@@ -184,12 +242,6 @@ def _is_done(opened: OpenStudy, key: str, number: int) -> bool:
     """Tell whether an earlier trial made this fit, or is at it."""
     others = opened.trials(TrialState.COMPLETE, TrialState.RUNNING)
     return any(t.user_attrs.get(_KEY) == key and t.number < number for t in others)
-
-
-def _fit_of(key: str) -> FitConfig:
-    document = json.loads(key)
-    del document["version"]
-    return FitConfig.model_validate_json(json.dumps(document))
 
 
 def _absolute(fit: FitConfig) -> FitConfig:

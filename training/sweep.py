@@ -1,6 +1,7 @@
 """``train-station sweep``: a search for hyperparameters, judged by validation and never by test."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -9,10 +10,17 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.code_version import code_version
+from training.components.backbones import weights_identity
 from training.config import FitConfig, parse_assignments
+from training.data.opening import data_identity
 from training.errors import SettingError
+from training.models import find_algorithm
 from training.studies import ERROR, OpenStudy, work_off
 from training.trial import TrialFailed, run_trial
+
+# Under which a study notes what it holds.
+_DIGEST = "search"
 
 # Settings of a fit that may be searched; every other name is a hyperparameter of the algorithm.
 _OF_THE_FIT = ("algorithm", "backbone", "image_size", "tile", "overlap")
@@ -57,11 +65,43 @@ class SweepConfig(FitConfig):
         "image_auroc"
     )
 
-    @property
-    def digest(self) -> str:
-        """Tells this search from others: a study holds one."""
-        document = self.model_dump_json(exclude={"trials", "track"})
-        return hashlib.sha256(document.encode()).hexdigest()[:8]
+
+def search_digest(config: SweepConfig) -> str:
+    """Return what tells a search from others, by the content of its images and weights.
+
+    A study holds one search; trials of other data, weights or code say nothing about it.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    document = config.model_dump(mode="json", exclude={"trials", "track"})
+    del document["data"]["path"]
+    backbones = {config.backbone, *_searched(config, "backbone")}
+    algorithms = {config.algorithm, *_searched(config, "algorithm")}
+    document |= {
+        "images": data_identity(config.data, config.seed),
+        "weights": [weights_identity(name, config.weights) for name in sorted(backbones)],
+        "version": [
+            code_version(find_algorithm(name).model_class()) for name in sorted(algorithms)
+        ],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def claim_study(opened: OpenStudy, digest: str) -> None:
+    """Note in a new study which search it holds.
+
+    Raises:
+        SettingError: it holds another one.
+    """
+    noted = opened.study.user_attrs.get(_DIGEST)
+    if noted is None and not opened.trials():
+        opened.study.set_user_attr(_DIGEST, digest)
+    elif noted != digest:
+        raise SettingError(
+            f"--name {opened.place.name}: this study holds trials of other images, weights or "
+            "settings, or of another version. Choose another name."
+        )
 
 
 def parse_search(options: list[str]) -> dict[str, dict[str, Any]]:
@@ -147,6 +187,11 @@ def with_parameters(config: SweepConfig, parameters: dict[str, Any]) -> FitConfi
         return FitConfig.model_validate(document)
     except ValueError as error:
         raise TrialFailed(f"{parameters}: {error}") from error
+
+
+def _searched(config: SweepConfig, name: str) -> list[str]:
+    where = config.search.get(name)
+    return [str(value) for value in where.values] if isinstance(where, Choice) else []
 
 
 def _is_wanted(opened: OpenStudy, trials: int) -> bool:

@@ -17,7 +17,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from training.benchmark import COLUMNS, plan
+from tests.small_training import defective_picture, good_picture, write, write_mvtec
+from training.benchmark import COLUMNS, key_of, place_of, plan, unique_names
 from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
@@ -283,6 +284,69 @@ def children_of(parent: int) -> list[int]:
         if f"\nPPid:\t{parent}\n" in text:
             found.append(int(status.parent.name))
     return found
+
+
+def test_folders_of_one_name_have_rows_of_their_own_and_replaced_images_new_figures(
+    tmp_path: Path, weights: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    first = write_mvtec(tmp_path / "a" / "parts", train=6, good=3, defective=3)
+    second = write_mvtec(tmp_path / "b" / "parts", train=6, good=3, defective=3)
+    for number in range(3):  # nobody can tell these
+        write(second / "test" / "spot" / f"{number:03d}.png", good_picture(900 + number))
+    options = arguments(first, weights, table, "--data", str(second), "--keep", str(tmp_path / "k"))
+    assert run(*options)[0] == 0
+    before = {row["category"]: row["image_auroc"] for row in rows(table)}
+    assert set(before) == {"a/parts", "b/parts"}
+    assert before["a/parts"] != before["b/parts"]
+    assert len(list((tmp_path / "k").iterdir())) == 2
+
+    for number in range(3):
+        write(second / "test" / "spot" / f"{number:03d}.png", defective_picture(number)[0])
+    assert run(*options)[0] == 0
+    after = {row["category"]: row["image_auroc"] for row in rows(table)}
+    # Both hold the same images now: one fit serves both rows.
+    assert after == dict.fromkeys(("a/parts", "b/parts"), before["a/parts"])
+    assert states(table.with_suffix(".db")) == {TrialState.COMPLETE: 2}
+
+
+def test_a_fit_is_known_by_its_content_and_not_by_its_place(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "copy"))
+    own = Path(shutil.copy(weights, tmp_path / "own.safetensors"))
+
+    def key(root: Path, weights: Path, algorithm: str = "padim", seed: int = 0) -> str:
+        settings = {"data": str(root), "backbone": "small", "weights": str(weights), "seed": seed}
+        return key_of(FitConfig.model_validate({**settings, "algorithm": algorithm}))
+
+    first = key(data, weights)
+    assert key(root, own) == first
+    assert len({first, key(data, weights, "patchcore"), key(data, weights, seed=1)}) == 3
+    own.write_bytes(own.read_bytes() + b" ")
+    assert key(root, own) != first
+    assert key(root, own, "ganomaly") == key(root, weights, "ganomaly")  # needs no backbone
+    pixels, mask = defective_picture(9)
+    write(root / "ground_truth" / "spot" / "000_mask.png", mask)
+    other_mask = key(root, weights)
+    write(root / "train" / "good" / "000.png", pixels)
+    assert len({first, other_mask, key(root, weights)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (["/x/a", "/x/b"], ["a", "b"]),
+        (["/x/a", "/y/a", "/y/b"], ["x/a", "y/a", "b"]),
+        (["/p/x/a", "/q/x/a", "/x/a"], ["p/x/a", "q/x/a", "/x/a"]),
+    ],
+)
+def test_rows_are_named_so_that_they_cannot_be_mixed_up(
+    places: list[str], names: list[str]
+) -> None:
+    fits = [FitConfig.model_validate({"data": place}) for place in places]
+    found = unique_names(fits)
+    assert [found[place_of(fit)] for fit in fits] == names
 
 
 def test_a_fit_that_fails_leaves_the_others_their_rows(

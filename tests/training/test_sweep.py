@@ -1,15 +1,25 @@
 """Sweeps: what is searched, judged by validation pictures only, shared like a benchmark."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.small_training import write_folder
+from tests.small_training import defective_picture, write, write_folder
 from tests.training.test_benchmark import run
 from training.cli import main
 from training.errors import SettingError
-from training.sweep import Choice, Span, SweepConfig, parse_search, with_parameters
+from training.studies import StudyPlace, open_study
+from training.sweep import (
+    Choice,
+    Span,
+    SweepConfig,
+    claim_study,
+    parse_search,
+    search_digest,
+    with_parameters,
+)
 from training.trial import TrialFailed
 
 USAGE = 78
@@ -86,12 +96,37 @@ def test_parameters_go_where_they_belong(tmp_path: Path) -> None:
         with_parameters(config(tmp_path), {"image_size": 3})
 
 
-def test_a_search_of_other_places_is_another_study_and_more_trials_are_not(tmp_path: Path) -> None:
-    first = config(tmp_path)
+def test_a_search_of_other_content_is_another_study_and_more_trials_are_not(
+    tmp_path: Path, weights: Path
+) -> None:
+    root = write_folder(tmp_path / "parts", good=6, defective=2)
+    own = Path(shutil.copy(weights, tmp_path / "weights.safetensors"))
+    given = {"backbone": "small", "weights": str(own)}
+    first = config(root, **given)
     assert isinstance(first.search["bank_size"], Span)
     assert isinstance(first.search["algorithm"], Choice)
-    assert config(tmp_path, trials=99).digest == first.digest
-    assert config(tmp_path, seed=1).digest != first.digest
+    digest = search_digest(first)
+    assert search_digest(config(root, trials=99, **given)) == digest
+    assert search_digest(config(root, seed=1, **given)) != digest
+    moved = root.rename(tmp_path / "moved")
+    assert search_digest(config(moved, **given)) == digest
+
+    pixels, mask = defective_picture(7)
+    write(moved / "masks" / "spot_000.png", mask)
+    other_mask = search_digest(config(moved, **given))
+    write(moved / "defect" / "spot" / "spot_000.png", pixels)
+    other_image = search_digest(config(moved, **given))
+    own.write_bytes(own.read_bytes() + b" ")
+    other_weights = search_digest(config(moved, **given))
+    assert len({digest, other_mask, other_image, other_weights}) == 4
+
+
+def test_a_study_that_holds_another_search_is_refused(tmp_path: Path) -> None:
+    opened = open_study(StudyPlace(f"sqlite:///{tmp_path / 'study.db'}", "mine"))
+    claim_study(opened, "a" * 8)
+    claim_study(opened, "a" * 8)
+    with pytest.raises(SettingError, match="--name mine: this study holds trials of other images"):
+        claim_study(opened, "b" * 8)
 
 
 def test_a_data_set_that_is_not_there_is_told_before_a_study_is_made(

@@ -85,9 +85,7 @@ def test_a_finished_fit_is_not_trained_again(tmp_path: Path) -> None:
     train(again, state_file)
 
 
-@pytest.mark.parametrize(
-    "change", ["other data", "other settings", "other weights", "other backbone", "damaged"]
-)
+@pytest.mark.parametrize("change", ["other data", "other settings", "other weights", "damaged"])
 def test_a_state_of_another_fit_starts_anew_and_says_so(
     change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,8 +96,11 @@ def test_a_state_of_another_fit_starts_anew_and_says_so(
         state_file = replace(state_file, identity="other pictures")
     if change == "damaged":
         state_file.path.write_bytes(state_file.path.read_bytes()[:1000])
-    expected = train(trained("stfpm", epochs=1, learning_rate=rate)).state_dict()
-    found = train(trained("stfpm", epochs=1, learning_rate=rate), state_file).state_dict()
+    first, second = (trained("stfpm", epochs=1, learning_rate=rate) for _ in range(2))
+    if change == "other weights":
+        for model in (first, second):
+            next(model.extractor.parameters()).data.mul_(1.5)
+    expected, found = train(first).state_dict(), train(second, state_file).state_dict()
 
     assert "training starts anew" in caplog.text
     assert all(torch.equal(expected[name], found[name]) for name in expected)

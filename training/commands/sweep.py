@@ -9,7 +9,14 @@ from training.data.opening import open_data_set
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study
-from training.sweep import SweepConfig, parse_search, run_sweep, sampler
+from training.sweep import (
+    SweepConfig,
+    claim_study,
+    parse_search,
+    run_sweep,
+    sampler,
+    search_digest,
+)
 from training.tracking import numbers_of, open_trackers
 
 
@@ -23,8 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     config = load_config(SweepConfig, arguments.config, options)
     open_data_set(config.data)
-    place = study_place(arguments, f"{arguments.output.stem}-{config.digest}")
+    digest = search_digest(config)
+    place = study_place(arguments, f"{arguments.output.stem}-{digest}")
     opened = open_study(place, sampler(config))
+    claim_study(opened, digest)
     trials = run_sweep(opened, config)
     if not trials:
         raise SettingError(f"no trial of the sweep succeeded. The last one: {_last_error(opened)}")

@@ -63,6 +63,21 @@ def find_weights(name: str, source: str, licence: str | None = None) -> Weights:
     return Weights(_read(Path(source)), licence or "not stated")
 
 
+def weights_identity(name: str, source: str) -> str:
+    """Return what tells weights from others without loading them; empty where they are missing.
+
+    Of torchvision's own it is the file's name, which holds its SHA-256.
+    """
+    if source in (CACHE, DOWNLOAD):
+        if name == SMALL or name not in backbone_names():
+            return ""
+        return Path(models.get_model_weights(name).DEFAULT.url).name
+    try:
+        return _sha256(Path(source))
+    except OSError:
+        return ""
+
+
 def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str]) -> None:
     """Load weights into a backbone; those of parts that nobody uses may be absent.
 

@@ -111,7 +111,13 @@ def _of_path(path: Path) -> bytes:
 
 def _mask_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        return _of_mask(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except OSError:
         return _of_path(path).hex()
+
+
+@lru_cache(_MOST_KNOWN)
+def _of_mask(path: Path, size: int, modified_ns: int, inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """From a folder on disk to splits that never share a picture."""
 
+import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Protocol
 from edge.manifest import plain_text
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
-from training.data.content import content_hashes
+from training.data.content import content_hashes, fingerprint
 from training.data.folder import Folder, no_good_pictures
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
@@ -114,6 +115,19 @@ def open_splits(
         splits = replace(splits, name=splits.name + SYNTHETIC, validation=validation)
     test = with_synthetic(splits.test, settings.synthetic_defects, seed)
     return replace(splits, fit=_viewed(splits.fit, settings, seed), test=test)
+
+
+def data_identity(source: Path | DataSettings, seed: int) -> str:
+    """Return a digest of all images and masks of a data set and of how they are split.
+
+    Neither names nor places count.
+
+    Raises:
+        DataError: nothing usable there.
+    """
+    splits = open_data_set(as_settings(source)).split(seed)
+    parts = (splits.fit, splits.validation, splits.test)
+    return hashlib.sha256(" ".join(map(fingerprint, parts)).encode()).hexdigest()
 
 
 def open_judging(
