@@ -109,7 +109,7 @@ def key_of(fit: FitConfig) -> str:
     """
     model_class = find_algorithm(fit.algorithm).model_class()
     document = fit.model_dump(mode="json", exclude={"track"})
-    del document["data"]["path"]
+    del document["data"]["path"], document["data"]["also"]
     return json.dumps(
         {
             **document,
@@ -143,7 +143,8 @@ def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
 def place_of(fit: FitConfig) -> FitPlace:
     """Return the folders that lead to the pictures of a fit, and their category."""
     category = (fit.data.category,) if fit.data.category else ()
-    parts = fit.data.path.resolve().parts
+    *parents, name = fit.data.path.resolve().parts
+    parts = (*parents, "+".join([name, *(path.resolve().name for path in fit.data.also)]))
     return parts if parts[-1:] == category else (*parts, *category)
 
 
@@ -246,7 +247,8 @@ def _is_done(opened: OpenStudy, key: str, number: int) -> bool:
 
 def _absolute(fit: FitConfig) -> FitConfig:
     """Return the same fit for whichever folder a worker was started in."""
-    data = fit.data.model_copy(update={"path": fit.data.path.resolve()})
+    places = {"path": fit.data.path.resolve(), "also": tuple(p.resolve() for p in fit.data.also)}
+    data = fit.data.model_copy(update=places)
     weights = fit.weights
     if weights not in (CACHE, DOWNLOAD):
         weights = str(Path(weights).resolve())

@@ -67,7 +67,13 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
 
 def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--config", type=Path, help="YAML with any of the options below")
-    fit.add_argument("--data", type=Path, help="folder of the data set")
+    fit.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        help="folder of the data set; may be given again: the pictures are added, and one that is "
+        "in several folders counts once, as the last one has it",
+    )
     _add_data_options(fit)
     fit.add_argument(
         "--algorithm",

@@ -18,7 +18,7 @@ from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshol
 _MOST_FAULTS = 10
 
 # Options of the command line that belong into the section ``data``.
-DATA_OPTIONS = tuple(name for name in DataSettings.model_fields if name != "path")
+DATA_OPTIONS = tuple(name for name in DataSettings.model_fields if name not in ("path", "also"))
 
 
 def _as_section(value: Any) -> Any:
@@ -86,7 +86,7 @@ def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
     Args:
         path: the YAML; None for the command line alone. Paths in it are relative to it.
         options: values from the command line; None where not given. Those of ``DATA_OPTIONS`` go
-            into the section ``data``.
+            into the section ``data``, of which ``data`` itself lists the folders.
 
     Raises:
         ConfigurationError: names file, line and key, what was found and what is allowed.
@@ -108,10 +108,13 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
         text = section.get(key)
         if isinstance(text, str) and text not in (CACHE, DOWNLOAD):
             section[key] = str(file.path.parent / text)
+    also = values["data"].get("also")
+    if isinstance(also, list | tuple):
+        values["data"]["also"] = [str(file.path.parent / str(folder)) for folder in also]
     chosen = {key: value for key, value in options.items() if value is not None}
     values["data"] |= {key: chosen[key] for key in DATA_OPTIONS if key in chosen}
     if "data" in chosen:
-        values["data"]["path"] = chosen["data"]
+        values["data"]["path"], *values["data"]["also"] = dict.fromkeys(chosen["data"])
     assigned = chosen.pop("hyperparameters", {})
     values |= {k: v for k, v in chosen.items() if k not in DATA_OPTIONS and k != "data"}
     if assigned and isinstance(values.setdefault("hyperparameters", {}), dict):

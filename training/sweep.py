@@ -75,7 +75,7 @@ def search_digest(config: SweepConfig) -> str:
         DataError: the data set is not there.
     """
     document = config.model_dump(mode="json", exclude={"trials", "track"})
-    del document["data"]["path"]
+    del document["data"]["path"], document["data"]["also"]
     backbones = {config.backbone, *_searched(config, "backbone")}
     algorithms = {config.algorithm, *_searched(config, "algorithm")}
     document |= {

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from edge.pictures import read_picture
-from tests.small_training import good_picture, write, write_folder
+from tests.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main
-from training.seen_images import SeenImages
+from training.data.samples import Sample
+from training.seen_images import SeenImages, seen
 
 USAGE = 78
 
@@ -175,3 +176,44 @@ def test_what_told_a_training_to_stop_is_known(data: Path, tmp_path: Path) -> No
     assert len(known.stopping) >= 1
     assert not known.fitted & known.stopping
     assert len(known.calibrated) == 8
+
+
+def test_a_fit_adds_folders_and_an_image_counts_once_as_the_last_one_has_it(
+    folder: Path,
+    weights: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Marked parts: a missed defect that was sorted as good, a good part that was rejected."""
+    caplog.set_level("INFO")
+    marked = tmp_path / "marked"
+    write(marked / "defect" / "missed.bmp", read_picture(folder / "good" / "good_003.png"))
+    write(marked / "good" / "rejected.png", good_picture(5000))
+    yaml = tmp_path / "fit.yaml"
+    yaml.write_text(f"data:\n  path: {folder}\n  also: [marked]\n")
+    first, second = tmp_path / "options.safetensors", tmp_path / "yaml.safetensors"
+    quick = ["--no-report", "--no-check-good"]
+    assert main(fit_arguments(folder, weights, first, "--data", str(marked), *quick)) == 0
+    arguments = fit_arguments(folder, weights, second, "--config", str(yaml), *quick)
+    assert main([arguments[0], *arguments[3:]]) == 0
+
+    training = load_checkpoint(first).description.training
+    assert load_checkpoint(second).description.training == training
+    assert training.dataset == "parts and marked"
+    assert "parts: 1 images count as a later folder has them" in caplog.text
+    missed = next(iter(seen([Sample(marked / "defect" / "missed.bmp", "defect")])))
+    known = seen_by(first)
+    assert missed not in known.fitted
+    figures = judged(first, folder, tmp_path / "figures.json")
+    left_out = figures["left_out"]
+    assert isinstance(left_out, dict)
+    assert left_out["fitted"] in (len(known.fitted), len(known.fitted) - 1)
+
+
+def test_a_warning_about_the_images_is_said_once_in_a_fit(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_mvtec(tmp_path / "parts")
+    shutil.copy(root / "test" / "good" / "000.png", root / "train" / "good" / "copy.png")
+    assert main(fit_arguments(root, weights, tmp_path / "a.safetensors")) == 0
+    assert caplog.text.count("are also among those kept for judging") == 1

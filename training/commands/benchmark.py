@@ -90,7 +90,9 @@ def _bases(arguments: argparse.Namespace) -> list[FitConfig]:
         raise SettingError("--data is missing. Give a data set, or several.")
     categories = arguments.category.split(",") if arguments.category else [None]
     return [
-        load_fit_config(arguments.config, {"data": data, **options, "category": category})
+        load_fit_config(
+            arguments.config, {"data": data and [data], **options, "category": category}
+        )
         for data in arguments.data or [None]
         for category in categories
     ]

@@ -5,7 +5,6 @@ import argparse
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config
-from training.data.opening import open_data_set
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study
@@ -29,7 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
         "search": parse_search(arguments.search) or None,
     }
     config = load_config(SweepConfig, arguments.config, options)
-    open_data_set(config.data)
     digest = search_digest(config)
     place = study_place(arguments, f"{arguments.output.stem}-{digest}")
     opened = open_study(place, sampler(config))

@@ -100,7 +100,8 @@ def open_splits(
         SettingError: a transform that does not exist or refuses its arguments.
     """
     settings = as_settings(source)
-    splits = _splits(settings, open_data_set(settings), validate_on, seed)
+    parts = [_splits(one, open_data_set(one), validate_on, seed) for one in _each(settings)]
+    splits = without_shared(_joined(parts))
     good = sum(not sample.is_defective for sample in splits.validation)
     if not splits.fit and good == 0:
         raise no_good_pictures(settings.path)
@@ -125,8 +126,8 @@ def data_identity(source: Path | DataSettings, seed: int) -> str:
     Raises:
         DataError: nothing usable there.
     """
-    splits = open_data_set(as_settings(source)).split(seed)
-    parts = (splits.fit, splits.validation, splits.test)
+    found = [open_data_set(one).split(seed) for one in _each(as_settings(source))]
+    parts = [part for splits in found for part in (splits.fit, splits.validation, splits.test)]
     return hashlib.sha256(" ".join(map(fingerprint, parts)).encode()).hexdigest()
 
 
@@ -303,7 +304,49 @@ def _splits(settings: DataSettings, data: DataSet, validate_on: ValidateOn, seed
     elif all(sample.is_defective for sample in splits.validation):
         fit, held_out = split_off(splits.fit, data.held_out_share, seed, "validation")
         splits = replace(splits, fit=fit, validation=held_out + splits.validation)
-    return without_shared(splits)
+    return splits
+
+
+def _each(settings: DataSettings) -> list[DataSettings]:
+    """Return the folders of a data set one by one; each is of the layout that it has.
+
+    A category holds for those that have categories.
+    """
+    if not settings.also:
+        return [settings]
+    single = []
+    for path in (settings.path, *settings.also):
+        one = settings.model_copy(update={"path": path, "also": ()})
+        layout = one.layout or _layout_of(path, one.category)
+        if layout in _WITHOUT_CATEGORIES:
+            one = one.model_copy(update={"category": None})
+        single.append(one)
+    return single
+
+
+def _joined(parts: Sequence[Splits]) -> Splits:
+    """Join the splits of several folders; an image counts once, as the last folder has it."""
+    if len(parts) == 1:
+        return parts[0]
+    later: set[bytes] = set()
+    kept: list[Splits] = []
+    for splits in reversed(parts):
+        contents = content_hashes([*splits.fit, *splits.validation, *splits.test])
+        fit, validation, test = (
+            tuple(sample for sample in part if contents[sample] not in later)
+            for part in (splits.fit, splits.validation, splits.test)
+        )
+        repeated = sum(content in later for content in contents.values())
+        if repeated:
+            log.info("%s: %d images count as a later folder has them", splits.name, repeated)
+        later.update(contents.values())
+        kept.insert(0, Splits(splits.name, fit, validation, test))
+    return Splits(
+        " and ".join(dict.fromkeys(splits.name for splits in kept)),
+        tuple(sample for splits in kept for sample in splits.fit),
+        tuple(sample for splits in kept for sample in splits.validation),
+        tuple(sample for splits in kept for sample in splits.test),
+    )
 
 
 def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[Sample, ...]:

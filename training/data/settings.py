@@ -25,6 +25,7 @@ class DataSettings(BaseModel):
 
     Attributes:
         path: folder of the data set.
+        also: more folders, each with a layout of its own; their pictures are added, fit only.
         layout: how it is laid out; None finds out.
         category: of a set that holds many; ``airplane`` of CIFAR-10, ``candle`` of VisA.
         skip_unreadable: leave out pictures that cannot be read, each with a warning, instead of
@@ -38,6 +39,7 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     path: Annotated[Path, Field(strict=False)]
+    also: Annotated[tuple[Annotated[Path, Field(strict=False)], ...], Field(strict=False)] = ()
     layout: Annotated[Layout | None, Field(strict=False)] = None
     category: Annotated[str | None, Field(min_length=1)] = None
     skip_unreadable: bool = False
