@@ -1,5 +1,6 @@
 """From a configuration to a fitted, calibrated checkpoint."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.data.splitting import split_off
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
+from training.input_size import size_advice
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
@@ -46,6 +48,8 @@ _STOPPING_SHARE = 0.1
 
 # What a checkpoint names as the backbone of an algorithm that has none.
 NO_BACKBONE = "none"
+
+log = logging.getLogger(__name__)
 
 
 def fit_checkpoint(
@@ -89,6 +93,10 @@ def fit_checkpoint(
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
     spec = first_sight(picture, config.levels, config.crop, tiles)
     check_samples(splits.validation, spec)
+    frame = read_sample(splits.validation[0]).shape
+    advice = size_advice(frame, spec, config.overlap, not model_class.per_position)
+    if advice is not None:
+        log.warning("%s", advice)
     dataset = fingerprint([*splits.fit, *splits.validation])
     fit, stopping = splits.fit, tuple[Sample, ...]()
     if isinstance(model, StatisticalModel):
