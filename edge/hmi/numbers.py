@@ -1,27 +1,36 @@
-"""Yield, counts, trend and histogram from the journal, read on as it grows and only when asked."""
+"""Yield, counts, trend and histogram from the journal, read on as it grows and only when asked.
+
+A journal may hold a million parts of a day. So the newest rows are read at once, and what lies
+before them, or between two questions that were hours apart, is counted back piece by piece, as far
+as the time of an answer allows; until then the numbers say from when on they count.
+"""
 
 import json
 import sqlite3
+import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edge.journal import database
 from edge.messaging.image_source import image_name
 
-# Older parts are not counted; the page says from when on it counts.
-MOST_HISTORY = 200_000
-ROWS_AT_ONCE = 1000
+# Rows that are read whole at a time; before them, rows that are only counted.
+FRESH_ROWS = 1200
+PIECE_ROWS = 2500
+# For counting back, in each answer; at least a piece.
+COUNTING_S = 0.1
 HOURS = 24
 TREND = 400
 RECENT = 1000
 STRIP = 16
+EVENTS = 30
 BINS = 48
 
 
@@ -54,16 +63,17 @@ class Numbers:
         """
         self._journal = journal
         self._shifts = [timedelta(hours=int(s[:2]), minutes=int(s[3:])) for s in shifts]
-        self._position = 0
-        self._first = True
+        self._position: int | None = None
+        # What is not counted yet: first position and the one behind the last, newest span last.
+        self._uncounted: list[tuple[int, int]] = []
         self._since_ns: int | None = None
-        self._complete = True
         # By quarter of an hour: results, and reasons of the parts that were rejected.
         self._slots: Counter[tuple[int, str]] = Counter()
         self._causes: Counter[tuple[int, str]] = Counter()
+        # With their positions, ascending.
         self._recent: deque[Seen] = deque(maxlen=RECENT)
-        self._strip: deque[Seen] = deque(maxlen=STRIP)
-        self._events: deque[dict[str, Any]] = deque(maxlen=30)
+        self._strip: list[tuple[int, Seen]] = []
+        self._events: list[tuple[int, dict[str, Any]]] = []
 
     def content(self, now: datetime) -> dict[str, Any]:
         """Return the numbers.
@@ -78,63 +88,88 @@ class Numbers:
         return self._made(now)
 
     def _read_on(self, now: datetime) -> None:
-        day_before, shift_before = now - timedelta(hours=HOURS), self._shift_before(now)
+        until_s = time.monotonic() + COUNTING_S
+        begin_ns = _ns(min(now - timedelta(hours=HOURS), self._shift_before(now)))
         try:
             with closing(database.connect_reading(self._journal)) as connection:
-                if self._first:
-                    self._begin(connection, _ns(min(day_before, shift_before)))
-                    self._first = False
-                while self._read_some(connection) == ROWS_AT_ONCE:
-                    pass
+                self._read_newest(connection, begin_ns)
+                while self._uncounted:
+                    self._count_back(connection, _ns(self.shift_begin(now)))
+                    if time.monotonic() > until_s:
+                        break
         except sqlite3.Error as error:
             raise database.unreadable(self._journal, error) from error
-        oldest = _ns(min(day_before, shift_before)) // _SLOT_NS
         for counts in (self._slots, self._causes):
-            for key in [key for key in counts if key[0] < oldest]:
+            for key in [key for key in counts if key[0] < begin_ns // _SLOT_NS]:
                 del counts[key]
 
-    def _begin(self, connection: sqlite3.Connection, begin_ns: int) -> None:
-        """Find where the counted time begins; positions and times ascend together."""
-        oldest, high = connection.execute(
+    def _read_newest(self, connection: sqlite3.Connection, begin_ns: int) -> None:
+        """Read what has come since the last time; of very much, the newest only."""
+        oldest, end = connection.execute(
             "SELECT coalesce(min(position), 1), coalesce(max(position), 0) + 1 FROM record"
         ).fetchone()
-        low = first = max(oldest, high - MOST_HISTORY)
-        while low < high:
-            middle = (low + high) // 2
-            found = connection.execute(
-                "SELECT created_utc_ns FROM record WHERE position >= ? ORDER BY position LIMIT 1",
-                (middle,),
-            ).fetchone()
-            if found is None or found[0] >= begin_ns:
-                high = middle
-            else:
-                low = middle + 1
-        self._complete = low > first or first == oldest
-        self._position = low - 1
-
-    def _read_some(self, connection: sqlite3.Connection) -> int:
+        if self._position is None:
+            self._position = _first_since(connection, begin_ns, oldest, end) - 1
+        if end - self._position > FRESH_ROWS:
+            self._uncounted.append((self._position + 1, end - FRESH_ROWS))
+            self._position = end - FRESH_ROWS - 1
+            self._recent.clear()
         rows = connection.execute(
             "SELECT position, kind, seq, created_utc_ns, payload FROM record"
             " WHERE position > ? ORDER BY position LIMIT ?",
-            (self._position, ROWS_AT_ONCE),
+            (self._position, FRESH_ROWS),
         ).fetchall()
         for position, kind, seq, utc_ns, payload in rows:
             self._position = position
             content = json.loads(payload)
             if kind == "verdict":
-                self._count(seen(seq, utc_ns, content))
+                part = seen(seq, utc_ns, content)
+                self._recent.append(part)
+                self._slots[utc_ns // _SLOT_NS, part.result] += 1
+                self._since_ns = min(self._since_ns or utc_ns, utc_ns)
+                if part.result != "OK":
+                    self._causes[utc_ns // _SLOT_NS, part.reason] += 1
+                    self._strip = _newest([*self._strip, (position, part)], STRIP)
             else:
-                names = ("utc", "kind", "severity", "detail", "data")
-                self._events.append({"seq": seq, **{name: content.get(name) for name in names}})
-        return len(rows)
+                self._events = _newest([*self._events, (position, _event(seq, content))], EVENTS)
 
-    def _count(self, part: Seen) -> None:
-        self._since_ns = self._since_ns or part.utc_ns
-        self._slots[part.utc_ns // _SLOT_NS, part.result] += 1
-        self._recent.append(part)
-        if part.result != "OK":
-            self._strip.append(part)
-            self._causes[part.utc_ns // _SLOT_NS, part.reason] += 1
+    def _count_back(self, connection: sqlite3.Connection, shift_ns: int) -> None:
+        """Count the newest piece of what is not counted; without what an OK part says."""
+        begin, end = self._uncounted.pop()
+        first = max(begin, end - PIECE_ROWS)
+        if first > begin:
+            self._uncounted.append((begin, first))
+        # By position: the index by kind would look through all rows of that kind.
+        piece = "FROM record NOT INDEXED WHERE position >= ? AND position < ? AND kind = "
+        for slot, result, count, since_ns in connection.execute(
+            f"SELECT created_utc_ns / {_SLOT_NS}, result, count(*), min(created_utc_ns) {piece}"
+            "'verdict' GROUP BY 1, 2",
+            (first, end),
+        ):
+            self._slots[slot, result] += count
+            self._since_ns = min(self._since_ns or since_ns, since_ns)
+        rejected = f"{piece}'verdict' AND result != 'OK'"
+        for utc_ns, payload in connection.execute(
+            f"SELECT created_utc_ns, payload {rejected} AND created_utc_ns >= ?",
+            (first, end, shift_ns),
+        ):
+            self._causes[utc_ns // _SLOT_NS, json.loads(payload)["reason"]] += 1
+        if len(self._strip) < STRIP or self._strip[0][0] < end:
+            parts = connection.execute(
+                f"SELECT position, seq, created_utc_ns, payload {rejected}"
+                f" ORDER BY position DESC LIMIT {STRIP}",
+                (first, end),
+            )
+            found = [(p, seen(seq, utc_ns, json.loads(text))) for p, seq, utc_ns, text in parts]
+            self._strip = _newest([*self._strip, *found], STRIP)
+        if len(self._events) < EVENTS or self._events[0][0] < end:
+            events = connection.execute(
+                f"SELECT position, seq, payload {piece}'event'"
+                f" ORDER BY position DESC LIMIT {EVENTS}",
+                (first, end),
+            )
+            told = [(position, _event(seq, json.loads(text))) for position, seq, text in events]
+            self._events = _newest([*self._events, *told], EVENTS)
 
     def _made(self, now: datetime) -> dict[str, Any]:
         recent = list(self._recent)
@@ -147,7 +182,7 @@ class Numbers:
         return {
             "now": now.isoformat(timespec="seconds"),
             "since": _text(self._since_ns),
-            "complete": self._complete,
+            "complete": not self._uncounted,
             "hours": [
                 self._between(this_hour - timedelta(hours=back), timedelta(hours=1))
                 for back in range(HOURS - 1, -1, -1)
@@ -163,8 +198,8 @@ class Numbers:
             "latency": latency(recent),
             "deadlines": deadlines(recent),
             "rate_per_minute": rate_per_minute(recent, _ns(now)),
-            "strip": [_strip_content(part) for part in reversed(self._strip)],
-            "events": list(reversed(self._events)),
+            "strip": [_strip_content(part) for _, part in reversed(self._strip)],
+            "events": [content for _, content in reversed(self._events)],
         }
 
     def _between(self, begin: datetime, length: timedelta) -> dict[str, Any]:
@@ -213,6 +248,33 @@ def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> Seen:
         content["deadline_met"],
         image_name(content),
     )
+
+
+def _first_since(connection: sqlite3.Connection, begin_ns: int, low: int, high: int) -> int:
+    """Return the first position whose time is counted; positions and times ascend together."""
+    while low < high:
+        middle = (low + high) // 2
+        found = connection.execute(
+            "SELECT created_utc_ns FROM record WHERE position >= ? ORDER BY position LIMIT 1",
+            (middle,),
+        ).fetchone()
+        if found is None or found[0] >= begin_ns:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _event(seq: int, content: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("utc", "kind", "severity", "detail", "data")
+    return {"seq": seq, **{name: content.get(name) for name in names}}
+
+
+T = TypeVar("T")
+
+
+def _newest(found: list[tuple[int, T]], most: int) -> list[tuple[int, T]]:
+    return sorted(found, key=lambda one: one[0])[-most:]
 
 
 def histogram(parts: Sequence[Seen]) -> dict[str, Any] | None:

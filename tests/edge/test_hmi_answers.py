@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from edge.config import load_settings
+from edge.hmi import numbers as numbers_module
 from edge.hmi import parts as parts_module
 from edge.hmi.answers import LIVE_WITHIN_S, MOST_EXPORTS, Application, OnceASecond
 from edge.hmi.app import application
@@ -265,6 +266,49 @@ def test_the_shift_before_is_counted_whole_also_after_a_restart(tmp_path: Path) 
     assert found["shift"]["total"] == 1
     assert sum(hour["total"] for hour in found["hours"]) == 3
     assert found["complete"]
+
+
+def test_a_long_journal_is_counted_back_piece_by_piece_and_ends_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ["OK", "NOK", "OK", "OK", "ERROR"] * 8
+    parts = {NOON - timedelta(minutes=len(results) - n): r for n, r in enumerate(results)}
+    journal = journal_of(tmp_path, parts)
+    whole = Numbers(journal, ["06:00"]).content(NOON)
+    for name, value in {"FRESH_ROWS": 6, "PIECE_ROWS": 7, "COUNTING_S": 0.0}.items():
+        monkeypatch.setattr(numbers_module, name, value)
+    numbers = Numbers(journal, ["06:00"])
+
+    answers = [numbers.content(NOON)]
+    while not answers[-1]["complete"]:
+        answers.append(numbers.content(NOON))
+
+    assert len(answers) == 5
+    assert [one["shift"]["total"] for one in answers] == [13, 20, 27, 34, 40]
+    assert answers[0]["since"] > answers[-1]["since"] == whole["since"]
+    same = ("hours", "shift", "shift_before", "strip", "events")
+    assert {key: answers[-1][key] for key in same} == {key: whole[key] for key in same}
+    assert sorted(answers[-1]["reasons"]) == sorted(whole["reasons"])
+
+
+def test_what_came_while_nobody_looked_is_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FRESH_ROWS": 3, "PIECE_ROWS": 2, "COUNTING_S": 0.0}.items():
+        monkeypatch.setattr(numbers_module, name, value)
+    now = datetime.now().astimezone()
+    with running_writer(tmp_path) as running:
+        running.write(verdict("NOK"))
+        numbers = Numbers(running.path, ["06:00"])
+        numbers.content(now)
+        running.write(*[verdict("OK")] * 5, verdict("NOK"), feedback(1, "id", "kim"))
+
+        while not (found := numbers.content(now))["complete"]:
+            continue
+
+    assert sum(hour["total"] for hour in found["hours"]) == 7
+    assert [part["seq"] for part in found["strip"]] == [7, 1]
+    assert [event["kind"] for event in found["events"]] == ["feedback"]
 
 
 def test_causes_are_those_of_the_shift(tmp_path: Path) -> None:
