@@ -13,18 +13,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from edge.image_header import webp_size
 
 CUT = "its end is missing"
 ZEROS = "its end is zeros, as of data that never came"
 # A compressed stream may end in a few zeros by chance, never in so many.
 MAX_ZERO_BYTES = 32
-# WebP codes a large flat end as a few zeros per block of 16 × 16 pixels; as many more only at the
-# encoder's fastest setting (docs/operate.md).
-FLAT_BLOCKS_PER_BYTE = 4
+# In place of zeros: one alone may change nothing, as what is white already gets no whiter.
+_OTHER_BYTES = (0xFF, 0x55, 0x80)
 # Plainly stored pixels: black from here on may be true, unless the row before was bright there.
 MIN_BLANK_BYTES = 256
 MIN_ROW_END_BYTES = 32
@@ -200,9 +198,32 @@ def _webp_fault(raw: bytes) -> str:
         if len(data) < size:
             return CUT
         if name in (b"VP8 ", b"VP8L"):
-            width, height = webp_size(name, data)
-            blocks = (width + 15) // 16 * ((height + 15) // 16)
             zeros = size - len(data.rstrip(b"\0"))
-            return ZEROS if zeros > MAX_ZERO_BYTES + blocks // FLAT_BLOCKS_PER_BYTE else ""
+            unused = zeros > MAX_ZERO_BYTES and _means_nothing(raw, place + 8 + size)
+            return ZEROS if unused else ""
         place += 8 + size + size % 2
     return CUT
+
+
+def _means_nothing(raw: bytes, end: int) -> bool:
+    """Tell whether the decoder never comes to the last bytes of a WebP's data.
+
+    Its codes for what is likely are zeros, so a flat end may be coded as nothing but zeros, of any
+    number; then other bytes there are another image, or none. Where data was lost, zeros decode
+    into blocks that take less of it, and the last bytes are not used.
+    """
+    before, whole = end - MAX_ZERO_BYTES, _decoded(raw)
+    if whole is None:
+        return False  # its decoding tells more
+    for other in _OTHER_BYTES:
+        changed = _decoded(raw[:before] + bytes([other]) * MAX_ZERO_BYTES + raw[end:])
+        if changed is None or not np.array_equal(whole, changed):
+            return False
+    return True
+
+
+def _decoded(raw: bytes) -> NDArray[np.uint8] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None

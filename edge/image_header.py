@@ -111,10 +111,10 @@ def _webp(_: BinaryIO, start: bytes) -> ImageHeader | None:
     if name == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (4, 7))
         return ImageHeader(width, height, 4)
-    return ImageHeader(*webp_size(name, data), 4) if name in (b"VP8 ", b"VP8L") else None
+    return ImageHeader(*_webp_size(name, data), 4) if name in (b"VP8 ", b"VP8L") else None
 
 
-def webp_size(name: bytes, data: bytes) -> tuple[int, int]:
+def _webp_size(name: bytes, data: bytes) -> tuple[int, int]:
     """Return width and height of a coded image, the content of its part ``VP8 `` or ``VP8L``."""
     if name == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 6)

@@ -188,6 +188,22 @@ def test_a_picture_that_is_black_at_its_end_is_read(tmp_path: Path, kind: str, s
     assert read_picture(tmp_path / "part.img").shape[:2] == (240, 320)
 
 
+def test_a_webp_whose_flat_end_is_coded_as_zeros_is_read_and_a_lost_end_still_refused(
+    tmp_path: Path,
+) -> None:
+    """By libwebp's method 0: noisy areas of 120 ± 20 above a flat one, 517 × 130 pixels."""
+    whole = Path(__file__).with_name("flat_end.webp").read_bytes()
+    assert len(whole) - len(whole.rstrip(b"\0")) > 180
+    path = tmp_path / "part.webp"
+    path.write_bytes(whole)
+    assert read_picture(path).shape == (130, 517, 3)
+
+    for came in (600, 1000, 1500):
+        path.write_bytes(whole[:came] + bytes(len(whole) - came))
+        with pytest.raises(PictureUnreadable, match="its end is zeros"):
+            read_picture(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\x89PNG", b"not a picture", b"\0" * 999])
 def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part.png"
