@@ -10,7 +10,13 @@ import cv2
 
 from edge.camera_settings import SensorSettings
 from edge.cameras.camera import CameraReport
-from edge.cameras.opencv import JPEG_CODES, OpenCVCamera, codec_of
+from edge.cameras.opencv import (
+    JPEG_CODES,
+    OpenCVCamera,
+    codec_of,
+    concealment,
+    warn_once,
+)
 from edge.cameras.v4l2_settings import apply_settings
 from edge.errors import CameraLost, CameraNotOpened
 
@@ -21,6 +27,12 @@ VIDIOC_STREAMOFF = 0x40045613
 VIDEO_CAPTURE = 1
 MEMORY_MAPPED = 1
 PROBED_BUFFERS = 2
+# Pixels without compression: what a driver marks as short or damaged is no frame, nothing is filled.
+_PLAIN_FORMATS = frozenset(
+    {"YUYV", "UYVY", "YVYU", "VYUY", "NV12", "NV21", "YU12", "YV12", "411P", "422P"}
+    | {"BGR3", "RGB3", "BGR4", "RGB4", "XR24", "AR24", "GREY", "Y10", "Y12", "Y16"}
+    | {"BA81", "GBRG", "GRBG", "RGGB"}
+)
 
 
 def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
@@ -49,6 +61,8 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         if not capture.grab():
             capture.release()  # else the question why meets a device in use
             raise CameraNotOpened(why_no_stream(device, streaming_errno(device)))
+        if concealed := v4l2_concealment(codec_of(capture), gives_jpegs):
+            warn_once(device, concealed)
     except BaseException:
         capture.release()
         raise
@@ -60,6 +74,23 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         check=lambda: check_present(device),
         gives_jpegs=gives_jpegs,
     )
+
+
+def v4l2_concealment(codec: str, gives_jpegs: bool) -> str:
+    """Return what may be hidden in the frames of a USB camera, with what to do; empty for nothing.
+
+    Args:
+        codec: as V4L2 names the pixel format.
+        gives_jpegs: they come as they are, and are checked.
+    """
+    if gives_jpegs or codec.strip() in _PLAIN_FORMATS:
+        return ""
+    if codec in JPEG_CODES:
+        return (
+            "its JPEGs are decoded by OpenCV, which fills what was lost or damaged and does not "
+            "tell: such a part may be called OK. Set camera.sensor.pixel_format: YUYV"
+        )
+    return concealment(codec)
 
 
 def check_present(device: str) -> None:

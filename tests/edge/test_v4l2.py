@@ -14,7 +14,12 @@ import pytest
 
 from edge.camera_settings import SensorSettings
 from edge.cameras.opening import open_camera
-from edge.cameras.v4l2 import check_present, streaming_errno, why_no_stream
+from edge.cameras.v4l2 import (
+    check_present,
+    streaming_errno,
+    v4l2_concealment,
+    why_no_stream,
+)
 from edge.cameras.v4l2_settings import MANUAL_EXPOSURE, MANUAL_WHITE_BALANCE, apply_settings
 from edge.config import CameraSettings
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused
@@ -149,6 +154,24 @@ def test_an_unplugged_camera_is_lost(tmp_path: Path) -> None:
 
     with pytest.raises(CameraLost, match="was unplugged"):
         check_present(str(node))
+
+
+@pytest.mark.parametrize(
+    ("codec", "gives_jpegs", "told"),
+    [
+        ("YUYV", False, ""),
+        ("Y16 ", False, ""),
+        ("MJPG", True, ""),
+        ("MJPG", False, "its JPEGs are decoded by OpenCV"),
+        ("H264", False, "come as H264, whose decoder fills what was lost"),
+        ("S910", False, "come as S910"),
+    ],
+)
+def test_a_usb_camera_whose_decoder_hides_damage_is_warned_of(
+    codec: str, gives_jpegs: bool, told: str
+) -> None:
+    found = v4l2_concealment(codec, gives_jpegs)
+    assert told in found and bool(found) == bool(told)
 
 
 def test_no_space_left_on_device_is_explained_as_usb_bandwidth() -> None:
