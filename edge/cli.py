@@ -192,7 +192,7 @@ def _journal(options: argparse.Namespace) -> int:
 
 
 def _check(settings: "Settings", config: Path | None) -> str:
-    from edge.cameras.opening import checked_kind
+    from edge.cameras.opening import absent_folder, checked_kind
     from edge.manifest import load_bundle
     from edge.overrides import Overrides
     from edge.redaction import redacted
@@ -214,8 +214,10 @@ def _check(settings: "Settings", config: Path | None) -> str:
             settings = in_force
     if config is not None and config.absolute().parent == SERVICE_SETTINGS:
         _warn_of_the_services_limits(settings, config)
+    absent = absent_folder(settings.camera.uri)
     lines = [
-        f"camera   {redacted(settings.camera.uri)} ({kind})",
+        f"camera   {redacted(settings.camera.uri)} ({kind})"
+        + (f"; {absent} is not there now: the station waits for it" if absent else ""),
         f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
         f"{manifest.input.width}×{manifest.input.height}, {settings.model.device}",
         f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",

@@ -35,6 +35,7 @@ from edge.record_settings import (
 from edge.redaction import redacted
 from edge.settings_file import Location, SettingsFile, read_settings_file
 from edge.settings_section import Section
+from edge.validation import in_words
 
 DEFAULT_STATION = "site/line/station/camera"
 MOST_FAULTS = 10
@@ -335,7 +336,7 @@ def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> 
         close = difflib.get_close_matches(str(location[-1]), allowed, 1, 0.6)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         return f"{place}: {key} is unknown. {hint}Allowed here: {', '.join(allowed)}."
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = in_words(fault)
     found = fault["input"]
     if fault["type"] == "string_unicode":
         message = "is not UTF-8. Rename that file or folder"

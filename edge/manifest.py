@@ -32,6 +32,7 @@ from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersion
 from edge.files import open_regular
 from edge.frame import PixelFormat
 from edge.signature import verify_signature
+from edge.validation import in_words
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
 
@@ -515,7 +516,7 @@ class _Header(BaseModel):
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
-    message = plain_text(str(fault["msg"]), 3 * LONGEST_NAME)
+    message = plain_text(in_words(fault), 3 * LONGEST_NAME)
     return f"{key}: {message}" if key else message
 
 

@@ -210,6 +210,7 @@ def supervised_camera(
     Raises:
         CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
     """
+    from edge.cameras.supervision import CameraState
     from edge.cameras.supervisor import SupervisedCamera
     from edge.cameras.watched_folder import FolderMemory
 
@@ -226,6 +227,9 @@ def supervised_camera(
         simulated=scheme_of(settings.uri) == Scheme.ARAVIS,
         can_wait=memory is not None,
         busy=None if memory is None else memory.is_busy,
+        idle=CameraState.WAITING_TRIGGER
+        if memory is None or settings.trigger.mode != "free_run"
+        else CameraState.WAITING_IMAGE,
     )
 
 
@@ -251,6 +255,16 @@ def _refuse_a_closed_folder(uri: str) -> None:
         raise CameraUriInvalid(f"{uri}: {why_closed()}.") from error
     except OSError as error:
         log.debug("%s: not there now (%s)", uri, error)
+
+
+def absent_folder(uri: str) -> str | None:
+    """Return the watched folder that a URI names if it is not there now; None for all else."""
+    if camera_kind(uri) is not CameraKind.FOLDER:
+        return None
+    from edge.cameras.watched_folder import watched_path
+
+    path = watched_path(uri)
+    return None if path.is_dir() else str(path)
 
 
 def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:

@@ -27,16 +27,19 @@ class CameraState(StrEnum):
     CONNECTING = "connecting"  # opened for the first time
     STREAMING = "streaming"
     WAITING_TRIGGER = "waiting_trigger"  # answers, and gives no picture because none is asked for
+    WAITING_IMAGE = "waiting_image"  # a watched folder is there, and nobody writes into it
     LOST = "lost"  # tried again and again
     FAILED = "failed"  # there, but does not take its settings; tried again, too
 
 
-WORKING = frozenset({CameraState.STREAMING, CameraState.WAITING_TRIGGER})
+IDLE = frozenset({CameraState.WAITING_TRIGGER, CameraState.WAITING_IMAGE})
+WORKING = IDLE | {CameraState.STREAMING}
 AWAY = frozenset({CameraState.LOST, CameraState.FAILED})
 MAY_FOLLOW = {
     CameraState.CONNECTING: WORKING | AWAY,
-    CameraState.STREAMING: frozenset({CameraState.WAITING_TRIGGER, CameraState.LOST}),
+    CameraState.STREAMING: IDLE | {CameraState.LOST},
     CameraState.WAITING_TRIGGER: frozenset({CameraState.STREAMING, CameraState.LOST}),
+    CameraState.WAITING_IMAGE: frozenset({CameraState.STREAMING, CameraState.LOST}),
     CameraState.LOST: WORKING | {CameraState.FAILED},
     CameraState.FAILED: WORKING | {CameraState.LOST},
 }
@@ -80,18 +83,25 @@ class Supervision:
     """
 
     def __init__(
-        self, identity: str, settings: SupervisionSettings, triggered: bool, now_ns: int
+        self,
+        identity: str,
+        settings: SupervisionSettings,
+        triggered: bool,
+        now_ns: int,
+        idle: CameraState = CameraState.WAITING_TRIGGER,
     ) -> None:
         """Args:
         identity: what messages call the camera.
         settings: the limits.
         triggered: no picture is no fault, only no answer is.
+        idle: where such a camera is while nothing is asked of it.
         now_ns: monotonic, as in every call.
         """
         self.status = CameraStatus(CameraState.CONNECTING, now_ns)
         self.open = False
         self._identity = identity
         self._triggered = triggered
+        self._idle = idle
         self._lost_after_s = settings.lost_after_s
         self._opening_limit_s = settings.opening_limit_s
         self._opening_ns: int | None = None
@@ -117,7 +127,7 @@ class Supervision:
         self._unfresh = 0
         self._last_fault = self._unanswered = ""
         self._awaits_first = not self._triggered
-        return self._works(CameraState.WAITING_TRIGGER, now_ns) if self._triggered else None
+        return self._works(self._idle, now_ns) if self._triggered else None
 
     def not_opened(self, now_ns: int, cause: str) -> CameraStatus | None:
         """Note that it did not open; the cause names the next step."""
@@ -151,7 +161,7 @@ class Supervision:
         self._unanswered = ""
         idle_s = (now_ns - self._pictured_ns) / 1e9
         if self.status.state is CameraState.STREAMING and idle_s > IDLE_AFTER_S:
-            return self._works(CameraState.WAITING_TRIGGER, now_ns)
+            return self._works(self._idle, now_ns)
         return None
 
     def worked(self, now_ns: int) -> None:

@@ -13,7 +13,7 @@ from edge.camera_settings import SupervisionSettings
 from edge.cameras.camera import LiveCamera
 from edge.cameras.freshness import Freshness, aged
 from edge.cameras.handover import Handover, Item
-from edge.cameras.supervision import AWAY, CameraStatus, Supervision, delay_s
+from edge.cameras.supervision import AWAY, CameraState, CameraStatus, Supervision, delay_s
 from edge.errors import CameraError, CameraLost, CameraStuck, ConfigurationError
 from edge.frame import Frame, FrameStatus
 
@@ -74,6 +74,7 @@ class SupervisedCamera:
         simulated: bool = False,
         can_wait: bool = False,
         busy: Callable[[], bool] | None = None,
+        idle: CameraState = CameraState.WAITING_TRIGGER,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -87,6 +88,7 @@ class SupervisedCamera:
             identity, simulated, can_wait: as of every camera; known before one is open.
             busy: tells that it has found a picture and is reading it. However long that takes, it
                 is no silence; ``stuck_after_s`` bounds it.
+            idle: the state of one that works, and of which nothing is asked.
             clock_ns: monotonic.
             chance: in [0, 1), for the delays between attempts.
         """
@@ -102,7 +104,7 @@ class SupervisedCamera:
         self._clock_ns = clock_ns
         self._chance = chance
         self._changed = threading.Condition()  # guards everything below
-        self._supervision = Supervision(identity, settings, triggered, clock_ns())
+        self._supervision = Supervision(identity, settings, triggered, clock_ns(), idle)
         # Used by the camera's thread only.
         self._freshness = Freshness(settings.max_age_ms, settings.frozen_after, live=not can_wait)
         self._handover = Handover(HANDOVER_FRAMES_TRIGGERED if triggered else HANDOVER_FRAMES)

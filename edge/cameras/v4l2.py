@@ -27,7 +27,7 @@ VIDIOC_STREAMOFF = 0x40045613
 VIDEO_CAPTURE = 1
 MEMORY_MAPPED = 1
 PROBED_BUFFERS = 2
-# Pixels without compression: what a driver marks as short or damaged is no frame, nothing is filled.
+# Pixels without compression: nothing is filled, and what is short the driver marks as no frame.
 _PLAIN_FORMATS = frozenset(
     {"YUYV", "UYVY", "YVYU", "VYUY", "NV12", "NV21", "YU12", "YV12", "411P", "422P"}
     | {"BGR3", "RGB3", "BGR4", "RGB4", "XR24", "AR24", "GREY", "Y10", "Y12", "Y16"}

@@ -133,7 +133,8 @@ class Answers:
             {
                 "title": app.title,
                 "language": app.language,
-                "may_act": app.guard.has_token or user is not None,
+                "may_act": user is not None,
+                "may_unlock": app.guard.has_token,
                 "user": user,
                 "live": self._live,
                 "status": app.view.status,

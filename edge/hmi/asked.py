@@ -12,6 +12,7 @@ from edge.hmi.guard import Refused
 from edge.inspection.thresholding import Result
 from edge.journal.query import Query
 from edge.journal.records import RecordKind
+from edge.validation import in_words
 
 
 class Asked(BaseModel):
@@ -59,7 +60,8 @@ def validated(kind: type[Asked], body: bytes) -> dict[str, Any]:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         status = 400 if fault["type"] == "json_invalid" else 422
-        raise Refused(status, f"{where}: {fault['msg']}" if where else fault["msg"]) from error
+        words = in_words(fault)
+        raise Refused(status, f"{where}: {words}" if where else f"The body {words}") from error
 
 
 def wanted(request: Request) -> Query:

@@ -121,6 +121,7 @@ def _broker(settings: Settings, recording: Recording) -> dict[str, Any] | None:
             "dead_letters": delivery.dead_letters,
             "nobody_listens": delivery.nobody_listens,
             "refusing": delivery.refusing,
+            "hints": list(delivery.hints),
         }
     return content
 

@@ -103,9 +103,11 @@ def export_csv(rows: Iterable[Row], path: Path) -> int:
 
 
 def delivery(row: Row) -> str:
-    """Tell in a word where a row is: ``acknowledged``, ``waiting``, or ``dead: why``."""
+    """Tell in a word where a row is: ``acknowledged``, ``waiting``, ``kept``, or ``dead: why``."""
     if row.dead is not None:
         return f"dead: {row.dead}"
+    if row.kept_only:
+        return "kept"
     return "acknowledged" if row.acknowledged else "waiting"
 
 

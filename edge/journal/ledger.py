@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields
 from edge.journal.chain import link
 from edge.journal.records import Committed, Entry, RecordKind, payload
 
+_KEPT_ONLY = 2
 _WAITING = "acknowledged = 0 AND dead IS NULL"
 
 
@@ -98,13 +99,13 @@ class Ledger:
         self._connection.execute("COMMIT")
         self._unfinished = False
 
-    def append(self, entry: Entry, body: bytes, utc_ns: int, acknowledged: bool) -> Committed:
+    def append(self, entry: Entry, body: bytes, utc_ns: int, kept_only: bool) -> Committed:
         """Write an entry behind all others; it counts once ``commit`` has returned.
 
         Args:
             body: the entry as ``records.body`` serialised it.
             utc_ns: wall-clock time to be written down.
-            acknowledged: nobody will send it.
+            kept_only: no broker is to have it.
         """
         tally = self.tally
         seq = tally.seq(entry.kind) + 1
@@ -120,7 +121,7 @@ class Ledger:
                 seq,
                 entry.result,
                 entry.part_id,
-                acknowledged,
+                _KEPT_ONLY if kept_only else 0,
                 utc_ns,
                 tally.station_ns,
                 chain,
@@ -134,7 +135,7 @@ class Ledger:
             tally.event_seq = seq
         tally.rows += 1
         tally.bytes += len(content)
-        if not acknowledged:
+        if not kept_only:
             self._count_waiting(1, len(content), entry.result)
         return Committed(position, seq, entry.kind, content, entry)
 

@@ -18,7 +18,7 @@ from edge.journal.records import (
 from edge.journal.trouble import is_damage
 from edge.messaging.state import ChainHead
 
-COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged <> 0, dead"
+COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead"
 
 
 class Outbox:
@@ -149,6 +149,7 @@ def as_row(found: tuple) -> Row:
         created_utc_ns,
         bool(acknowledged),
         dead,
+        kept_only=acknowledged > 1,
     )
 
 

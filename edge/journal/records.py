@@ -106,6 +106,7 @@ class Row:
         created_utc_ns: wall-clock time of the commit; it may jump, ``position`` never does.
         acknowledged: the broker has it, or nobody relays.
         dead: why it is no longer tried to be sent; None for every other row.
+        kept_only: no broker was to have it; not known of rows of an older version.
     """
 
     position: int
@@ -117,6 +118,7 @@ class Row:
     created_utc_ns: int
     acknowledged: bool
     dead: str | None
+    kept_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from edge.listen.store import Store
 from edge.log_output import log_to_stderr, print_line, write_line
 from edge.messaging.broker_login import read_broker_login
 from edge.process_start import prepare_process
+from edge.validation import in_words
 
 TEMPORARY_FAILURE = 75
 _PATTERN = re.compile(r"(?:[a-z0-9_-]{1,32}|\+)(?:/(?:[a-z0-9_-]{1,32}|\+)){3}")
@@ -132,7 +133,7 @@ def _settings(options: argparse.Namespace) -> MqttSettings:
     except ValidationError as error:
         told = "; ".join(
             f"--{'-'.join(str(part) for part in fault['loc']).replace('_', '-') or 'mqtt'}: "
-            + fault["msg"].removeprefix("Value error, ")
+            + in_words(fault)
             for fault in error.errors()
         )
         raise ConfigurationInvalid(told.replace("--url", "--mqtt")) from error

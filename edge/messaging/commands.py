@@ -37,6 +37,7 @@ from edge.messaging.event import Datum, Event, Severity
 from edge.messaging.text import bounded
 from edge.messaging.topics import ROOT, StationTopic
 from edge.messaging.verdict import Recipe
+from edge.validation import in_words
 
 LARGEST_BYTES = 4096
 MOST_RESENT = 10_000
@@ -376,7 +377,7 @@ def _sender(incoming: Incoming) -> str | None:
 def _told(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_input=False, include_context=False)[:3]
     sentences = [
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}".removeprefix(": ")
+        f"{'.'.join(str(part) for part in fault['loc'])}: {in_words(fault)}".removeprefix(": ")
         for fault in faults
     ]
     return bounded("; ".join(sentences), 250)

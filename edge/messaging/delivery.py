@@ -31,6 +31,7 @@ class Delivery:
         dead_letters: records given up in this run; each is an event.
         nobody_listens: the broker had nobody to give the newest verdict to.
         refusing: the broker does not take records at present.
+        hints: what the state says of the connection, such as ``delivery_unproven``.
     """
 
     connected: bool
@@ -39,3 +40,4 @@ class Delivery:
     dead_letters: int
     nobody_listens: bool
     refusing: bool
+    hints: tuple[str, ...] = ()

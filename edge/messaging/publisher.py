@@ -419,16 +419,8 @@ class MqttPublisher:
     def _seen(self) -> Seen:
         """Return what the station says of its connection and its relay."""
         relay = self._relay
-        taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
-        hints = {
-            "refused_by_broker": relay.refusing,
-            PACKET_LIMIT: relay.limited,
-            "delivery_unproven": relay.unproven,
-            "nobody_listens": relay.nobody_listens,
-            "session_taken_over": taken_over,
-        }
         return Seen(
-            (*(hint for hint, holds in hints.items() if holds), *self._lacks),
+            self._hints(),
             relay.newest_verdict,
             {
                 "mqtt_acknowledged": relay.acknowledged,
@@ -441,6 +433,18 @@ class MqttPublisher:
             },
         )
 
+    def _hints(self) -> tuple[str, ...]:
+        relay = self._relay
+        taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
+        hints = {
+            "refused_by_broker": relay.refusing,
+            PACKET_LIMIT: relay.limited,
+            "delivery_unproven": relay.unproven,
+            "nobody_listens": relay.nobody_listens,
+            "session_taken_over": taken_over,
+        }
+        return (*(hint for hint, holds in hints.items() if holds), *self._lacks)
+
     def _note_delivery(self, connection: Connection) -> None:
         relay = self._relay
         now = Delivery(
@@ -450,6 +454,7 @@ class MqttPublisher:
             dead_letters=relay.buried,
             nobody_listens=relay.nobody_listens,
             refusing=relay.refusing,
+            hints=self._hints(),
         )
         with self._changed:
             if now != self._delivery:

@@ -82,7 +82,7 @@ class StationReport:
     """What a station measures about itself, told with its state; None where it does not know.
 
     Attributes:
-        camera_state: ``open``, ``opening``, ``lost`` or ``closed``.
+        camera_state: a ``CameraState``, such as ``streaming`` or ``lost``.
         camera_model, camera_temperature_c: as the camera says.
         model_version, model_sha256: of the bundle that decides.
         disk_free_bytes: where the journal lies.

@@ -82,7 +82,8 @@ class Recipe:
     version: int | str
 
     def __str__(self) -> str:
-        return f"recipe {self.id} version {self.version}"
+        version = f" version {self.version}" if self.version else ""  # 0: whichever there is
+        return f"recipe {self.id}{version}"
 
 
 @dataclass(frozen=True, slots=True)

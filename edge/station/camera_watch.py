@@ -1,6 +1,5 @@
 """The camera of a station: files as they are, live ones under supervision, and who is told."""
 
-import logging
 from collections.abc import Callable
 
 from edge.cameras.camera import Camera
@@ -14,10 +13,6 @@ from edge.errors import CameraError, CameraNotOpened
 from edge.journal.judged_images import JudgedImages
 from edge.messaging.event import Event, Severity
 from edge.station.health import Health
-
-log = logging.getLogger(__name__)
-
-_LOG_LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING}
 
 
 class CameraWatch:
@@ -119,7 +114,6 @@ class CameraWatch:
         """Tell of the images that came while nobody watched."""
         event = existing_images_event(self.camera.identity, found, self._takes_existing)
         if event is not None:
-            log.log(_LOG_LEVELS[event.severity], "%s", event.detail)
             self._record_event(event)
 
     def _changed(self, status: CameraStatus) -> None:
@@ -156,20 +150,26 @@ def existing_images_event(identity: str, found: Inventory, takes: bool) -> Event
     counts = {"unjudged": unjudged, "judged": found.judged, "not_known": found.forgotten}
     told: list[str] = []
     if unjudged and takes:
-        told.append(f"{unjudged} images that came while nobody watched are inspected now")
+        verb = "is" if unjudged == 1 else "are"
+        told.append(f"{_images(unjudged)} that came while nobody watched {verb} inspected now")
     elif unjudged:
         told.append(
-            f"{unjudged} images came while nobody watched and are not inspected. To inspect such "
-            "images at the next start set camera.watch.existing: take"
+            f"{_images(unjudged)} came while nobody watched, not inspected. To inspect such images "
+            "at the next start set camera.watch.existing: take"
         )
     if found.forgotten:
         why = found.fault or "they are older than the journal"
-        told.append(f"of {found.forgotten} images nobody knows whether they were inspected: {why}")
+        named = f"of {_images(found.forgotten)} nobody knows whether"
+        told.append(f"{named} inspected before: {why}")
     if not told:
         return None
     kind = "images_taken" if takes and unjudged else "images_skipped"
     severity = Severity.INFO if takes and not found.forgotten else Severity.WARNING
     return Event(kind, severity, f"{identity}: {'; '.join(told)}.", counts)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _counts(status: CameraStatus) -> dict[str, int]:

@@ -199,17 +199,16 @@ def test_a_truncated_bundle_is_refused(
     assert run.stdout == ""
 
 
-def test_check_validates_and_opens_nothing(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_check_validates_and_opens_nothing(edge_run: EdgeRun, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     run = edge_run(
-        *("--camera", pictures, "--model", bundle, "--save", out, "--check"),
-        *("--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--station", "a/b/c/d"),
+        *("--camera", f"watch://{tmp_path}/not-there", "--model", bundle, "--save", out),
+        *("--check", "--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--station", "a/b/c/d"),
     )
 
     assert run.returncode == 0
+    assert f"{tmp_path}/not-there is not there now: the station waits for it" in run.stdout
     assert "vi/v1/a/b/c/d/verdict" in run.stdout
     assert not out.exists()
 

@@ -169,7 +169,9 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
     pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
     station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
     with station:
-        own = station.status()["status"]["model"]["threshold"]
+        shown = station.status()
+        assert (shown["may_act"], shown["may_unlock"]) == (False, True)  # nobody has said who it is
+        own = shown["status"]["model"]["threshold"]
         wait_until(lambda: len(station.parts(most=8)) == 8, "some parts")
 
         tried = station.json("/api/threshold/preview?image_threshold=100000")

@@ -1,7 +1,9 @@
 """The rules behind the page, without a station: who may act, what is shown, what is kept."""
 
 import asyncio
+import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
+import edge
 from edge.config import load_settings
 from edge.errors import ConfigurationError
 from edge.frame import Frame
@@ -27,9 +30,14 @@ from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.records import RecordKind, Row
 from edge.manifest import manifest_sha256
+from edge.messaging.announcer import PACKET_LIMIT
+from edge.messaging.publisher import MqttPublisher
 from edge.messaging.verdict import Verdict
 from edge.overrides import Override, Overrides
+from edge.station.model_swap import Change
 from tests.small_bundle import defective_picture
+
+EDGE = Path(edge.__file__).parent
 
 PROXY = "192.0.2.1"
 
@@ -526,3 +534,23 @@ def test_a_page_needs_a_journal(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"Set journal\.folder"):
         load_settings(path)
+
+
+# Texts.
+
+
+def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
+    code = "".join(path.read_text("utf-8") for path in sorted(EDGE.rglob("*.py")))
+    texts = (EDGE / "hmi" / "static" / "texts.js").read_text("utf-8")
+    kinds = {*re.findall(r'\bEvent\(\s*"([a-z_]+)"', code), "images_taken", "images_skipped"}
+    kinds |= {change.value for change in Change}
+    hints = {PACKET_LIMIT, *re.findall(r'"(\w+)"', inspect.getsource(MqttPublisher._hints))}
+    hints |= set(re.findall(r'_lacks \+= \("(\w+)"', code))
+    hints -= {"refused_by_broker", "nobody_listens"}  # told in words of their own
+    reasons = set(re.findall(r'_?health\.set\(\s*"([a-z_]+)"', code)) - {"page_down"}
+
+    wanted = {f"event_{kind}" for kind in kinds} | {f"reason_{reason}" for reason in reasons}
+    wanted |= {f"broker_{hint}{more}" for hint in hints for more in ("", "_more")}
+    assert len(kinds) > 15 and len(hints) > 3 and len(reasons) > 4
+    lacking = [one for one in sorted(wanted) if len(re.findall(rf"\b{one}: ", texts)) != 2]
+    assert lacking == []

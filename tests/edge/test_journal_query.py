@@ -267,6 +267,18 @@ def test_the_command_says_why_a_part_was_not_decided(tmp_path: Path) -> None:
     assert said[1].endswith("  frame_incomplete: it ends early")
 
 
+def test_what_no_broker_was_to_have_is_told_as_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    with running_writer(tmp_path / "journal", relayed=False) as running:
+        running.write(verdict(0))
+        running.flush()
+
+        run_journal_command(tmp_path / "journal", say=said.append)
+
+    assert "0 wait for the broker" in said[0]
+    assert said[1].endswith(" kept")
+
+
 def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
 

@@ -266,7 +266,15 @@ class Run:
             "journal": {"folder": str(self._journal)},
         }
         (folder / "station.yaml").write_text(yaml.safe_dump(settings))
-        self._process = subprocess.Popen(edge_run_command("--config", folder / "station.yaml"))
+        self._log = folder / "edge-run.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                edge_run_command("--config", folder / "station.yaml"), stderr=log
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     def records(self, kind: RecordKind) -> list[dict[str, Any]]:
         try:
@@ -311,6 +319,7 @@ def test_what_came_while_the_station_was_down_is_taken_once_or_told(
         (folder / "skipped.png").write_bytes(encoded(9))
         run = Run(tmp_path, bundle, "skip")
         skipped = run.told("images_skipped")
+        assert run.log.count("1 image came while nobody watched, not inspected.") == 1
         (folder / "new.png").write_bytes(encoded(10))
         assert run.judged(5)[4:] == ["new.png"]
     finally:

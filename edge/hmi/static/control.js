@@ -7,7 +7,7 @@ import { known, language, t } from "./texts.js";
 let mayAct = false, acting = false, user = null, status = null, numbers = null, tried = null, waiting = null;
 
 export function start(about, onUnlocked) {
-  mayAct = about.may_act;
+  mayAct = about.may_act || about.may_unlock;
   user = about.user;
   setActor(user);
   $("unlock").hidden = !mayAct;

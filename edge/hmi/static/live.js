@@ -184,6 +184,8 @@ function broker() {
   if (!found.connected) return { icon: "broker", kind: "warn", title: t("broker_away"), more: t("broker_away_more") };
   if (found.refusing) return { icon: "broker", kind: "warn", title: t("broker_refusing"), more: t("broker_away_more") };
   if (found.nobody_listens) return { icon: "broker", kind: "warn", title: t("broker_nobody"), more: t("broker_nobody_more") };
+  const hint = found.hints?.find((one) => known(`broker_${one}`));
+  if (hint) return { icon: "broker", kind: "warn", title: t(`broker_${hint}`), more: t(`broker_${hint}_more`) };
   return { icon: "broker", kind: "good", title: t("broker_connected"), more: found.url };
 }
 

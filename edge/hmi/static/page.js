@@ -15,7 +15,7 @@ const STATION_SILENCE_S = 4;
 let stream = null, heard = performance.now(), trouble = null, numbers = null, counted = performance.now(), busy = false;
 
 async function main() {
-  let about = { title: "", language: "en", may_act: false, user: null }, reached = true;
+  let about = { title: "", language: "en", may_act: false, may_unlock: false, user: null }, reached = true;
   try { about = await get("api/status"); } catch { reached = false; }
   setLanguage(kept.get("language") ?? browsers() ?? about.language);
   document.documentElement.dataset.theme = kept.get("theme") ?? "dark";
