@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote_from_bytes
 
 from edge.cameras.arrivals import Stamp
 from edge.errors import StationError
 from edge.journal.judged_images import JudgedImage, JudgedImages
+from edge.messaging.image_source import quoted_name
 from edge.messaging.text import utc_text
 
 
@@ -36,7 +36,9 @@ class ExistingImages:
         files: the first listing.
         record: None where nothing is recorded.
         """
-        self._left = {_encoded(name): (name, stamp) for name, stamp in files.items()}
+        self._left = {
+            quoted_name(os.fsencode(name)): (name, stamp) for name, stamp in files.items()
+        }
         self._count = len(files)
         self._record = record
         self._images = record.images() if record is not None and files else None
@@ -73,7 +75,3 @@ class ExistingImages:
         # By name and time: the same folder may be reached by another path.
         if image.modified_utc in (None, utc_text(found[1].modified_ns)):
             del self._left[key]
-
-
-def _encoded(name: str) -> str:
-    return quote_from_bytes(os.fsencode(name))

@@ -36,11 +36,11 @@ class OpenFiles:
         path: of the database, which is open already.
         """
         self._paths = files_of(path)
-        self._known = [_identity(file) for file in self._paths]
+        self._known = [file_identity(file) for file in self._paths]
 
     def displaced(self) -> Displaced | None:
         """Tell what became of them; None while they are at their place."""
-        now = [_identity(file) for file in self._paths]
+        now = [file_identity(file) for file in self._paths]
         # What lies beside the database comes with the first statement.
         self._known = [old or new for old, new in zip(self._known, now, strict=True)]
         if now == self._known:
@@ -72,7 +72,8 @@ class OpenFiles:
         return None, False
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def file_identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of what lies at a place now; None where nothing can be seen."""
     try:
         status = file.stat()
     except OSError:

@@ -1,12 +1,13 @@
 """The reading side of the journal for the relay: what the broker does not have yet."""
 
 import sqlite3
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from edge.journal import database
 from edge.journal.identity import read_formers
 from edge.journal.ledger import read_tally
+from edge.journal.open_files import file_identity
 from edge.journal.records import (
     Backlog,
     JournalDamaged,
@@ -38,7 +39,7 @@ class Outbox:
         """
         self._path = path
         self._connection = database.connect_reading(path)
-        self._file = _identity(path)
+        self._file = file_identity(path)
         self._foreign: tuple[int, int] | None = None
 
     def pending(self, after_position: int, most: int) -> list[Row]:
@@ -103,15 +104,15 @@ class Outbox:
 
     def _follow(self) -> None:
         """Go over to the file at the place, if it is this journal and has come as far."""
-        now = _identity(self._path)
+        now = file_identity(self._path)
         if now in (None, self._file, self._foreign):
             return
-        with suppress(JournalUnavailable, JournalUnsuitable, sqlite3.Error):
-            fresh = database.connect_reading(self._path)
+        with suppress(JournalUnavailable, JournalUnsuitable, sqlite3.Error), ExitStack() as opened:
+            fresh = opened.enter_context(closing(database.connect_reading(self._path)))
             if not _goes_on(self._connection, fresh):
-                fresh.close()
                 self._foreign = now
                 return
+            opened.pop_all()
             self._connection.close()
             self._connection, self._file = fresh, now
 
@@ -121,14 +122,6 @@ class Outbox:
             return [as_row(found) for found in self._connection.execute(statement, values)]
         except sqlite3.Error as error:
             raise _fault(self._path, error) from error
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _goes_on(before: sqlite3.Connection, now: sqlite3.Connection) -> bool:

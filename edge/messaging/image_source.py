@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote_from_bytes, unquote, urlsplit
 
 from edge.messaging.text import bounded
 
@@ -59,4 +59,9 @@ def encoded_name(name: str) -> bytes:
     frame = _FRAME.search(name)
     stem, suffix = (name[: frame.start()], frame[0]) if frame else (name, "")
     raw = _NO_UTF_8.sub(lambda escape: bytes([int(escape[1], 16)]), stem.encode(errors="replace"))
-    return f"/{quote(raw, safe='')}{suffix}".encode()
+    return f"/{quoted_name(raw)}{suffix}".encode()
+
+
+def quoted_name(raw: bytes) -> str:
+    """Return a file's name as it stands in a URI."""
+    return quote_from_bytes(raw, safe="")
