@@ -197,10 +197,14 @@ def _check(settings: "Settings", config: Path | None) -> str:
     from edge.overrides import Overrides
     from edge.redaction import redacted
     from edge.station.records import SERVICE_SETTINGS, journal_folder_seen_from
+    from edge.station.releases import Releases
     from edge.station.secret_files import check_secrets
 
     key = settings.model.public_key
     manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
+    if key and not settings.model.allow_downgrade:
+        kept = Releases(journal_folder_seen_from(config, settings))
+        kept.check(manifest, Path(settings.model.path))
     kind = checked_kind(settings.camera)
     own = settings.decision.image_threshold
     threshold, source = (manifest.threshold.image, "bundle") if own is None else (own, "station")
@@ -258,11 +262,13 @@ def _tune(settings: "Settings", config: Path | None) -> None:
     from edge.files import check_writable
     from edge.manifest import load_bundle
     from edge.station import tuning
+    from edge.station.model_trial import try_model
 
     model = settings.model
     bundle = load_bundle(Path(model.path))
     path = tuning.tuning_path(config, Path(model.path))
     check_writable(path)  # told before the measurement, not after it
+    try_model(bundle, model.device)
     measured = []
     for result in tuning.tune(bundle, model.device, model.threads):
         measured.append(result)
@@ -285,6 +291,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     from edge.manifest import load_bundle
     from edge.station.benchmark import benchmark, benchmark_table
     from edge.station.inspectors import run_plan
+    from edge.station.model_trial import try_model
     from edge.station.tuning import beside, tuning_path
 
     model = settings.model
@@ -293,6 +300,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     check_writable(path)  # told before the measurement, not after it
     frames = some_frames(settings.camera, _BENCHMARK_FRAMES)
     plan = run_plan(settings, bundle, tuning_path(config, Path(model.path)))
+    try_model(bundle, model.device, plan)
     result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
     print_line(benchmark_table(result))

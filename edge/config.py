@@ -98,6 +98,7 @@ class ModelSettings(Section):
         objective: ``latency`` inspects one frame at a time with all threads, ``throughput``
             several side by side.
         public_key: PEM file of an ed25519 key; a bundle that it did not sign is refused.
+        allow_downgrade: take a signed bundle that is older than one of its name that was in use.
     """
 
     path: str = Field(min_length=1)
@@ -105,6 +106,7 @@ class ModelSettings(Section):
     threads: int = Field(default=0, ge=0, le=1024)
     objective: Literal["latency", "throughput"] = "latency"
     public_key: str | None = Field(default=None, min_length=1)
+    allow_downgrade: bool = False
 
     @field_validator("device")
     @classmethod

@@ -19,10 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from edge.errors import StationError
     from edge.files import write_whole
     from edge.manifest import load_bundle
+    from edge.station.model_trial import try_model
     from export.bundle import manifest_text, with_self_test
 
     try:
         bundle = load_bundle(path)
+        try_model(bundle)
         manifest = with_self_test(bundle.manifest, bundle.xml, bundle.weights)
         write_whole(bundle.path.with_suffix(".json"), manifest_text(manifest))
     except StationError as error:

@@ -13,6 +13,7 @@ from edge.inspection.openvino_core import openvino_core
 from edge.inspection.prediction import RawPredictions
 from edge.inspection.self_test import golden_pictures, self_test
 from edge.manifest import Bundle, Manifest, load_bundle
+from edge.station.model_trial import try_model
 from export.errors import VerificationFailed
 
 # Pictures of one request, to compare with each on its own.
@@ -38,6 +39,7 @@ def verify(path: Path) -> Iterator[str]:
     bundle = load_bundle(path)
     manifest = bundle.manifest
     yield f"hashes       {path}: xml and bin are those of the manifest"
+    try_model(bundle)
     network = Network(bundle)
     self_test(Detector(network), manifest)
     count = len(manifest.self_test)

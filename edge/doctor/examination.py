@@ -82,7 +82,7 @@ def examination(
         yield usb_memory_finding()
         yield not_seen("camera", "none was named", "give --camera URI or --config STATION.yaml")
     if settings is not None and model and tuning is not None:
-        yield from model_findings(settings, tuning, frame)
+        yield from model_findings(settings, config, tuning, frame)
     else:
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
     yield telemetry_finding()

@@ -34,7 +34,9 @@ from edge.messaging.tls import tls_of
 from edge.messaging.topics import StationTopic
 from edge.messaging.verdict import LONGEST_PAYLOAD_BYTES
 from edge.station.inspectors import inspectors_of, run_plan
+from edge.station.model_trial import try_model
 from edge.station.records import journal_folder_seen_from
+from edge.station.releases import Releases
 
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0
@@ -160,10 +162,13 @@ def _lacking(
         yield advice("", found, f"raise max_packet_size at the broker to {LARGEST_VERDICT_BYTES}")
 
 
-def model_findings(settings: Settings, tuning: Path, frame: Frame | None) -> Iterator[Finding]:
+def model_findings(
+    settings: Settings, config: Path | None, tuning: Path, frame: Frame | None
+) -> Iterator[Finding]:
     """Read, verify, compile and self-test the model, and inspect a picture of the camera.
 
     Args:
+        config: the settings' file; None for the command line alone.
         tuning: file that may hold a measured run plan.
         frame: of the camera; None where it gave none.
     """
@@ -171,8 +176,13 @@ def model_findings(settings: Settings, tuning: Path, frame: Frame | None) -> Ite
         key = settings.model.public_key
         bundle = load_bundle(Path(settings.model.path), Path(key) if key else None)
         signed = ", signed" if key else ""
+        if key and not settings.model.allow_downgrade:
+            kept = Releases(journal_folder_seen_from(config, settings))
+            kept.check(bundle.manifest, bundle.path)
         yield good("model", f"{_name(bundle)}: all three files are whole{signed}")
-        network = Network(bundle, settings.model.device, run_plan(settings, bundle, tuning))
+        plan = run_plan(settings, bundle, tuning)
+        try_model(bundle, settings.model.device, plan)
+        network = Network(bundle, settings.model.device, plan)
         detector = Detector(network)
         self_test(detector, bundle.manifest)
         yield good("self-test", _self_tested(bundle, settings.model.device))

@@ -1,8 +1,9 @@
 """The model a station works with, and its exchange while parts are inspected.
 
-Another model is loaded aside: read once into memory, verified, compiled, self-tested, tried on a
-real frame. Only then it takes over, between two parts. Whatever fails before leaves the old model
-untouched; when the new one fails at its first parts, the old one comes back by itself.
+Another model is loaded aside: read once into memory, verified, tried in a process that it may
+crash, compiled, self-tested, tried on a real frame. Only then it takes over, between two parts.
+Whatever fails before leaves the old model untouched; when the new one fails at its first parts, the
+old one comes back by itself.
 
 What parts are decided by (thresholds, guard band, crop) is apart from the network: it is exchanged
 between two parts as well, and the network is neither read nor compiled for it.
@@ -25,6 +26,8 @@ from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
 from edge.manifest import Bundle, load_bundle
 from edge.messaging.event import Datum, Event, Severity
+from edge.station.model_trial import try_model
+from edge.station.releases import Releases
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ def load_model(
     plan: Callable[[Bundle], RunPlan] = lambda _: RunPlan(),
     device: str = "CPU",
     public_key: Path | None = None,
+    releases: Releases | None = None,
 ) -> Model:
     """Read, verify, compile and self-test a model; the one way by which models come to a line.
 
@@ -70,12 +74,17 @@ def load_model(
         inspectors: builds them on the compiled network.
         plan: how the network uses this PC.
         public_key: that must have signed it; None asks for no signature.
+        releases: of which it must not be older; None takes any.
 
     Raises:
         BundleError, ModelError: it must not inspect.
     """
     bundle = load_bundle(path, public_key)
-    network = Network(bundle, device, plan(bundle))
+    if releases is not None:
+        releases.check(bundle.manifest, bundle.path)
+    run_plan = plan(bundle)
+    try_model(bundle, device, run_plan)
+    network = Network(bundle, device, run_plan)
     self_test(Detector(network), bundle.manifest)
     return Model(bundle, tuple(inspectors(network)))
 

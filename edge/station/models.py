@@ -18,6 +18,7 @@ from edge.messaging.event import Datum, Event
 from edge.messaging.verdict import Recipe, StationIdentity, Verdict
 from edge.station.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model_swap import Change, Model, ModelStore, Outcome, load_model
+from edge.station.releases import Releases
 from edge.station.settings_change import check_exchangeable, described, only_decision
 from edge.station.work import Line
 
@@ -60,6 +61,7 @@ class StationModel:
         reread: Callable[[], Settings],
         record_event: Callable[[Event], None],
         on_changed: Callable[[], None],
+        releases: Releases,
     ) -> None:
         """Load the first model.
 
@@ -71,6 +73,7 @@ class StationModel:
             reread: reads the settings again.
             record_event: keeps what was changed.
             on_changed: another model inspects now, or the same with other settings.
+            releases: that were in use here.
 
         Raises:
             BundleError, ModelError: the model cannot be used.
@@ -83,7 +86,9 @@ class StationModel:
         self._exchange = exchange
         self._reread = reread
         self._record_event = record_event
+        self._releases = releases
         first = self._load(Path(settings.model.path))
+        self._note_release(first)
         self.store = ModelStore(first, self._load, self._take_over, trial, on_changed)
 
     def line(self) -> Line:
@@ -186,6 +191,7 @@ class StationModel:
             lambda bundle: run_plan(settings, bundle, self._tuning),
             settings.model.device,
             Path(key) if key else None,
+            self._releases if key and not settings.model.allow_downgrade else None,
         )
         return StationsModel(loaded.bundle, loaded.inspectors, settings)
 
@@ -205,6 +211,12 @@ class StationModel:
         assert isinstance(model, StationsModel)  # ``_load`` makes all of them
         self._exchange(self._line(model, model.settings))
         self.settings = model.settings
+        self._note_release(model)
+
+    def _note_release(self, model: StationsModel) -> None:
+        chosen = model.settings.model
+        if chosen.public_key is not None:
+            self._releases.note(model.bundle.manifest, chosen.allow_downgrade)
 
     def _line(self, model: Model, settings: Settings) -> Line:
         identity = station_identity(settings, model.bundle, self._simulated)

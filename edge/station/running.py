@@ -28,6 +28,8 @@ from edge.station.parts import Input
 from edge.station.pictures import OverlayWriter
 from edge.station.recent_images import QUEUE_BYTES, QUEUE_IMAGES, RecentImages
 from edge.station.recording import Recording
+from edge.station.records import journal_folder
+from edge.station.releases import Releases
 from edge.station.service_manager import ServiceManager
 from edge.station.sinks import Sink
 from edge.station.snapshot_folder import SnapshotFolder
@@ -133,6 +135,7 @@ class Running:
             reread=self._reread,
             record_event=self._recording.event,
             on_changed=self._tell_meta,
+            releases=Releases(journal_folder(settings)),
         )
         self._tell_meta()
         self._triggering = triggering_of(

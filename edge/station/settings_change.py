@@ -11,7 +11,7 @@ _DECISION = (
     *("decision.smallest_region_px", "camera.crop", "recipe"),
 )
 # Everything that only the inspectors rest on; they are exchanged whole, between two parts.
-_EXCHANGEABLE = (*_DECISION, "model.path", "model.public_key")
+_EXCHANGEABLE = (*_DECISION, "model.path", "model.public_key", "model.allow_downgrade")
 
 
 class RestartNeeded(ConfigurationError):

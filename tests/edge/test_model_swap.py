@@ -49,8 +49,9 @@ def rewrite(path: Path, **parts: object) -> Path:
     for name, value in parts.items():
         content[name] = content[name] | value if isinstance(value, dict) else value
     for suffix in ("xml", "bin"):
-        digest = hashlib.sha256(path.with_suffix(f".{suffix}").read_bytes()).hexdigest()
-        content["identity"][f"{suffix}_sha256"] = digest
+        file = path.with_suffix(f".{suffix}").read_bytes()
+        content["identity"][f"{suffix}_sha256"] = hashlib.sha256(file).hexdigest()
+        content["identity"][f"{suffix}_bytes"] = len(file)
     path.with_suffix(".json").write_text(json.dumps(content), "utf-8")
     return path
 

@@ -13,6 +13,7 @@ from edge.frame import Frame
 from edge.inspection.thresholding import Reason
 from edge.messaging.event import Event
 from edge.station.models import ModelExchangeFailed, StationModel
+from edge.station.releases import Releases
 from edge.station.settings_change import RestartNeeded
 from edge.station.work import Line
 from tests.edge.test_model_swap import fresh, rewrite, with_self_test
@@ -45,6 +46,7 @@ class Site:
             reread=lambda: self.written,
             record_event=self.events.append,
             on_changed=self._changed,
+            releases=Releases(None),
         )
 
     def settings(self, model: Path, **sections: Any) -> Settings:
