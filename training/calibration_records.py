@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 from edge.inspection.regions import enlarge, region_resolution
 from edge.manifest import InputSpec
 from training.figures import Scored
+from training.tensor_hash import demand_layout
 
 # Bounds the checkpoint: 50 bytes each. The latest are kept.
 MOST_RECORDS = 20_000
 _PREFIX = "calibrated."
+
+# Type, and shape of one row, of the fields that are no single float32.
+_LAYOUT: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+    "hashes": (torch.uint8, (32,)),
+    "defective": (torch.bool, ()),
+}
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +102,17 @@ def make_records(scored: Sequence[Scored], spec: InputSpec) -> CalibrationRecord
 
 
 def pop_records(tensors: dict[str, torch.Tensor]) -> CalibrationRecords | None:
-    """Take the records out of a checkpoint's tensors; None in those of earlier versions."""
+    """Take the records out of a checkpoint's tensors; None in those of earlier versions.
+
+    Raises:
+        CheckpointError: they have other types or shapes than records.
+    """
     names = [_PREFIX + field.name for field in fields(CalibrationRecords)]
     if not all(name in tensors for name in names):
         return None
-    return CalibrationRecords(*(tensors.pop(name).numpy() for name in names))
+    arrays = [tensors.pop(name) for name in names]
+    count = len(arrays[1]) if arrays[1].ndim else 0
+    for name, array in zip(names, arrays, strict=True):
+        kind, shape = _LAYOUT.get(name.removeprefix(_PREFIX), (torch.float32, ()))
+        demand_layout(name, array, kind, (count, *shape))
+    return CalibrationRecords(*(array.numpy() for array in arrays))

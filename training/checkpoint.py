@@ -6,7 +6,7 @@ Loading one runs no code and touches no network.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,15 +16,36 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from edge.files import write_whole
-from edge.manifest import InputSpec, Normalization, ScoreStatistics, Threshold, Training
+from edge.manifest import (
+    LONGEST_NAME,
+    InputSpec,
+    Name,
+    Normalization,
+    ScoreStatistics,
+    Sha256,
+    Side,
+    Text,
+    Threshold,
+    Training,
+    Whole,
+    plain_text,
+)
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, make_settings
-from training.seen_images import SeenImages, pop_seen
-from training.tensor_hash import tensors_sha256
+from training.seen_images import HASH_BYTES, SeenImages, pop_seen
+from training.tensor_hash import demand_layout, tensors_sha256
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
+
+# Far above any fit; a sparse file may say it has terabytes.
+_MOST_BYTES = 16 * 2**30
+# Of what fits write.
+_TYPES = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16}
+    | {torch.int8, torch.uint8, torch.bool}
+)
 
 _PICTURES = "validation.pictures"
 _DEFECTIVE = "validation.defective"
@@ -37,14 +58,14 @@ class Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    algorithm: str
-    backbone: str
-    weights_licence: str
-    settings: dict[str, bool | int | float | str | tuple[str, ...]]
-    seed: int
+    algorithm: Text
+    backbone: Text
+    weights_licence: Text
+    settings: dict[Name, bool | Whole | float | Text | tuple[Text, ...]] = Field(max_length=1000)
+    seed: Whole
     input: InputSpec
-    map_height: Annotated[int, Field(ge=1)]
-    map_width: Annotated[int, Field(ge=1)]
+    map_height: Side
+    map_width: Side
     normalization: Normalization
     threshold: Threshold
     statistics: ScoreStatistics
@@ -57,7 +78,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal["checkpoint/1"] = SCHEMA
-    tensors_sha256: str
+    tensors_sha256: Sha256
     description: Description
 
 
@@ -123,9 +144,60 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, not ours, or of another version.
     """
+    metadata, tensors = _read(path)
+    document = _parse(path, metadata.get("checkpoint"))
+    if tensors_sha256(tensors) != document.tensors_sha256:
+        raise CheckpointError(
+            f"{path}: damaged, its tensors do not match their SHA-256. Copy it again or fit again."
+        )
+    description = document.description
+    picture = (description.input.height, description.input.width)
+    try:
+        validation = _pop_validation(tensors, picture)
+        calibration = None
+        if _CALIBRATION in tensors:
+            calibration = _pictures(tensors.pop(_CALIBRATION), _CALIBRATION, picture)
+        records = pop_records(tensors)
+        seen = pop_seen(tensors)
+        if seen is None:
+            records = None  # its hashes are of files, and meet none of today's
+        settings = make_settings(description.algorithm, dict(description.settings))
+        model = build_model(
+            description.algorithm, description.backbone, None, picture, settings, description.seed
+        )
+        adopt_tensors(model, tensors)
+        _try(model, picture)
+    except (SettingError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # What a model is built of was not made by a fit: it fails in any way its layers like.
+        first_line = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(
+            f"{path}: no {description.algorithm} can be built and run from its numbers "
+            f"({type(error).__name__}: {first_line[:200]}). Fit the model again."
+        ) from error
+    if model.grid != (description.map_height, description.map_width):
+        raise CheckpointError(
+            f"{path}: its map is {description.map_width}×{description.map_height}, this version's "
+            f"{description.algorithm} gives {model.grid[1]}×{model.grid[0]}. It was made by "
+            "another version; fit again."
+        )
+    return Checkpoint(model, description, validation, calibration, records, seen)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read metadata and tensors of a file, as far as they can be ours."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file. Give what train-station fit wrote.")
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise CheckpointError(
+                f"{path}: {size} bytes; a checkpoint has at most {_MOST_BYTES}. "
+                "Give the .safetensors file that train-station fit wrote."
+            )
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -134,38 +206,42 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: cannot be read as a checkpoint ({error}). "
             "Give the .safetensors file that train-station fit wrote."
         ) from error
-    document = _parse(path, metadata.get("checkpoint"))
-    if tensors_sha256(tensors) != document.tensors_sha256:
-        raise CheckpointError(
-            f"{path}: damaged, its tensors do not match their SHA-256. Copy it again or fit again."
-        )
-    description = document.description
-    validation = ValidationPictures(
-        tensors.pop(_PICTURES).numpy(),
-        tensors.pop(_DEFECTIVE).numpy(),
-        tensors.pop(_HASHES).numpy() if _HASHES in tensors else None,
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _TYPES:
+            raise CheckpointError(
+                f"{path}: its tensor {plain_text(name, LONGEST_NAME)!r} is {tensor.dtype}, which "
+                "no fit writes. Give the .safetensors file that train-station fit wrote."
+            )
+    return metadata, tensors
+
+
+def _pop_validation(
+    tensors: dict[str, torch.Tensor], picture: tuple[int, int]
+) -> ValidationPictures:
+    for name in (_PICTURES, _DEFECTIVE):
+        if name not in tensors:
+            raise CheckpointError(f"it holds no {name}. Fit the model again.")
+    pictures = _pictures(tensors.pop(_PICTURES), _PICTURES, picture)
+    defective = tensors.pop(_DEFECTIVE)
+    demand_layout(_DEFECTIVE, defective, torch.bool, (len(pictures),))
+    hashes = tensors.pop(_HASHES, None)
+    if hashes is not None:
+        demand_layout(_HASHES, hashes, torch.uint8, (len(pictures), HASH_BYTES))
+    return ValidationPictures(
+        pictures, defective.numpy(), None if hashes is None else hashes.numpy()
     )
-    calibration = tensors.pop(_CALIBRATION).numpy() if _CALIBRATION in tensors else None
-    records = pop_records(tensors)
-    seen = pop_seen(tensors)
-    if seen is None:
-        records = None  # its hashes are of files, and meet none of today's
-    picture = (description.input.height, description.input.width)
-    try:
-        settings = make_settings(description.algorithm, dict(description.settings))
-        model = build_model(
-            description.algorithm, description.backbone, None, picture, settings, description.seed
-        )
-        adopt_tensors(model, tensors)
-    except (SettingError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    if model.grid != (description.map_height, description.map_width):
-        raise CheckpointError(
-            f"{path}: its map is {description.map_width}×{description.map_height}, this version's "
-            f"{description.algorithm} gives {model.grid[1]}×{model.grid[0]}. It was made by "
-            "another version; fit again."
-        )
-    return Checkpoint(model, description, validation, calibration, records, seen)
+
+
+def _pictures(tensor: torch.Tensor, name: str, picture: tuple[int, int]) -> NDArray[np.uint8]:
+    count = len(tensor) if tensor.ndim else 0
+    demand_layout(name, tensor, torch.uint8, (count, *picture, 3))
+    return np.asarray(tensor.numpy())
+
+
+def _try(model: AnomalyModel, picture: tuple[int, int]) -> None:
+    """Run a model once: tensors may have shapes that only their use shows to be wrong."""
+    with torch.inference_mode():
+        model(torch.zeros((1, *picture, 3), dtype=torch.uint8))
 
 
 def _parse(path: Path, text: str | None) -> _Document:
@@ -178,16 +254,17 @@ def _parse(path: Path, text: str | None) -> _Document:
         version = json.loads(text).get("schema_version")
         if version != SCHEMA:
             raise CheckpointError(
-                f"{path}: schema {version!r}, this version reads {SCHEMA!r}. Fit the model again."
+                f"{path}: schema {plain_text(str(version), 50)!r}, this version reads {SCHEMA!r}. "
+                "Fit the model again."
             )
         return _Document.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
+        key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
         raise CheckpointError(
             f"{path}: its description is damaged ({key}: {fault['msg']}). Fit the model again."
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: its description is damaged ({error}). Fit the model again."
         ) from error

@@ -12,6 +12,7 @@ import torch
 from edge.manifest import UsedImages
 from training.data.content import content_hashes
 from training.data.samples import Sample
+from training.tensor_hash import demand_layout
 
 # Of a content hash; what an image is known by. Among a million images two are taken for one with a
 # probability below one in 10²⁶.
@@ -118,10 +119,17 @@ def used_images(hashes: Collection[bytes]) -> UsedImages:
 
 
 def pop_seen(tensors: dict[str, torch.Tensor]) -> SeenImages | None:
-    """Take what was seen out of a checkpoint's tensors; None in those of earlier versions."""
+    """Take what was seen out of a checkpoint's tensors; None in those of earlier versions.
+
+    Raises:
+        CheckpointError: they have other types or shapes.
+    """
     names = [_PREFIX + field.name for field in fields(SeenImages)]
     if not all(name in tensors for name in names):
         return None
+    for name in names:
+        rows = tensors[name]
+        demand_layout(name, rows, torch.uint8, (len(rows) if rows.ndim else 0, HASH_BYTES))
     return SeenImages(
         *(frozenset(row.tobytes() for row in tensors.pop(name).numpy()) for name in names)
     )

@@ -1,8 +1,10 @@
-"""What tells sets of tensors apart."""
+"""What tells sets of tensors apart, and those that a fit wrote from others."""
 
 import hashlib
 
 import torch
+
+from training.errors import CheckpointError
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
@@ -12,3 +14,18 @@ def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def demand_layout(
+    name: str, tensor: torch.Tensor, kind: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    """Demand type and shape of a tensor of a checkpoint.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    if tensor.dtype != kind or tensor.shape != shape:
+        raise CheckpointError(
+            f"its {name} is {tensor.dtype} {tuple(tensor.shape)}, not {kind} {shape}. "
+            "Fit the model again."
+        )
