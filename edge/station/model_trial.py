@@ -2,8 +2,8 @@
 
 A graph can end or hang the process that compiles or runs it, whatever its hashes and signature say.
 The trial does what the station would do, with the same device and plan, up to the self-test. What
-has passed is remembered for this PC and this OpenVINO in the cache folder, by content: the files'
-hashes, not their names. Without a folder to remember it in, each load is tried.
+has passed is remembered for this PC and this OpenVINO, by content: the files' hashes, not their
+names. Where nothing can be remembered, each load is tried.
 """
 
 import hashlib
@@ -58,13 +58,11 @@ def try_model(
         BundleDamaged, SelfTestFailed, ModelError: as ``Network`` and ``self_test``; also a trial
             that does not end, or that there is not enough memory for.
     """
-    folder = _cache_folder()
-    passed = folder / _name(bundle, device, plan) if folder else None
-    if passed is not None and passed.exists():
+    passed = _cache_folder() / _name(bundle, device, plan)
+    if os.path.lexists(passed):
         return
     _try(bundle, device, plan, limit_s)
-    if passed is not None:
-        _remember(passed)
+    _remember(passed)
 
 
 def _try(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> None:
@@ -147,16 +145,10 @@ def _name(bundle: Bundle, device: str, plan: RunPlan) -> str:
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
-def _cache_folder() -> Path | None:
-    """Return where to remember; None without such a place."""
+def _cache_folder() -> Path:
+    """Return where to remember: as the compiled kernels are, and never in the user's home."""
     service = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    if service:
-        return Path(service) / _FOLDER
-    own = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(own).expanduser() / "inspection-station" / _FOLDER
-    except RuntimeError:  # a user without a home
-        return None
+    return (Path(service) if service else Path(__file__).parent / "__pycache__") / _FOLDER
 
 
 def _remember(passed: Path) -> None:

@@ -20,23 +20,16 @@ from tests.small_bundle import difference_model, write_bundle, write_pictures
 __all__ = ["edge_run"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where passed trials of this test are remembered."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def crashing(tmp_path: Path) -> Path:
     return write_bundle(tmp_path, "crashing", model=crashing_model())
-
-
-@pytest.fixture
-def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any further trial fails."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
 
 
 def test_a_graph_that_crashes_is_refused_and_the_running_model_goes_on(
@@ -64,21 +57,17 @@ def test_a_graph_that_crashes_is_told_by_the_command(
 
 
 def test_what_has_passed_is_not_tried_again_under_any_name(
-    tmp_path: Path, no_process: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(write_bundle(tmp_path))
-    with pytest.raises(GraphCrashed, match="exit code 1"):
-        try_model(bundle)
-    monkeypatch.undo()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     try_model(bundle)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # any further trial fails
     try_model(bundle)
     (tmp_path / "copy").mkdir()
     for suffix in (".xml", ".bin", ".json"):
         (tmp_path / "copy" / f"b{suffix}").write_bytes((tmp_path / f"part{suffix}").read_bytes())
     try_model(load_bundle(tmp_path / "copy" / "b.xml"))
-    with pytest.raises(GraphCrashed):
+    with pytest.raises(GraphCrashed, match="exit code 1"):
         try_model(bundle, plan=RunPlan(streams=2))
     other = write_bundle(tmp_path, "other", model=difference_model(faulty=1.0))
     with pytest.raises(GraphCrashed):
@@ -92,12 +81,14 @@ def test_where_nothing_can_be_remembered_a_model_is_tried_and_used(
     try_model(load_bundle(write_bundle(tmp_path)))
 
 
-def test_a_trial_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_a_trial_that_does_not_end_is_ended(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(ModelError, match="did not end in time"):
         try_model(load_bundle(write_bundle(tmp_path)), limit_s=0.0)
 
 
-def test_files_that_change_between_loading_and_trial_are_not_believed(tmp_path: Path) -> None:
+def test_files_that_change_between_loading_and_trial_are_not_believed(
+    tmp_path: Path, cache: Path
+) -> None:
     bundle = load_bundle(write_bundle(tmp_path))
     write_bundle(tmp_path, model=difference_model(faulty=1.0))
     with pytest.raises(BundleDamaged, match="was changed while it was loaded"):

@@ -92,7 +92,7 @@ def test_every_fault_is_told_and_the_exit_code_is_one(edge_run: EdgeRun, tmp_pat
     assert run.returncode == 1
     found = graded(run.stdout)
     assert found["camera"] == found["model"] == found["broker"] == "fault"
-    assert "SHA-256" in run.stdout and "Connection refused" in run.stdout
+    assert "1 bytes, which does not match" in run.stdout and "Connection refused" in run.stdout
     assert "Traceback" not in run.stderr
 
 
