@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import openvino as ov
+from pydantic import ValidationError
 
 import edge
 from edge.errors import FrameUnsuitable
@@ -33,7 +34,7 @@ from edge.manifest import (
     plain_text,
 )
 from edge.preparation import to_samples
-from export.anomalib_graph import wrapped
+from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
 from export.anomalib_source import FIRST, Source, read_source
 from export.bundle import bundle_files, manifest_text, with_self_test
@@ -82,6 +83,25 @@ def import_model(path: Path, output: Path, wanted: Wanted = Wanted()) -> Iterato
     files = bundle_files(output)
     for file in files:
         check_writable(file)
+    try:
+        lines = list(_imported(path, files, wanted))
+    except ValidationError as error:
+        raise ImportRefused(
+            f"{path}: no manifest can be made of what it says ({error.errors()[0]['msg']}). Copy "
+            "the whole export folder again."
+        ) from error
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # A graph that no exporter wrote fails wherever it is taken apart.
+        log.debug("the fault in detail", exc_info=True)
+        raise ImportRefused(
+            f"{path}: is no model that can be taken apart ({type(error).__name__}: "
+            f"{plain_text(last_line(error), 300)}). Export it again with a recent Anomalib."
+        ) from error
+    yield from lines
+
+
+def _imported(path: Path, files: tuple[Path, Path, Path], wanted: Wanted) -> Iterator[str]:
+    output = files[0]
     source = read_source(path, wanted.size)
     model, size = wrapped(path, source.size, source.batch, source.norm, source.map_extent.min)
     xml, weights = ir_bytes(model, *source.size)

@@ -237,7 +237,7 @@ def wrapped(
 
 def last_line(error: Exception) -> str:
     """Return the line of an OpenVINO error that says what happened."""
-    return str(error).strip().splitlines()[-1]
+    return next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
 
 
 def _first(output: Any, sides: list[int]) -> Any:

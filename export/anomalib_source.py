@@ -1,14 +1,14 @@
 """What a model that Anomalib exported says about itself: in its graph, or in files beside it."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import openvino as ov
 
-from edge.manifest import Extent
+from edge.files import open_regular
+from edge.manifest import LARGEST_SCORE, MOST_INPUT_PX, Extent
 from export.anomalib_graph import (
     entry,
     outputs_by_name,
@@ -19,6 +19,10 @@ from export.anomalib_graph import (
 from export.errors import ImportRefused
 
 FIRST, SECOND = "Anomalib 1", "Anomalib 2"
+
+_MOST_METADATA_BYTES = 16 * 2**20
+_MOST_AT_ONCE = 64
+_LEAST_DEVIATION = 1e-6
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _AS_THEY_ARE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -74,7 +78,8 @@ def read_source(path: Path, size: tuple[int, int] | None) -> Source:
         ImportRefused: no model, none of Anomalib's, or something that has to be known is not said.
     """
     graph = read_graph(path)
-    if len(graph.inputs) != 1 or graph.input(0).partial_shape.rank.get_length() != 4:
+    ranks = [one.partial_shape.rank for one in graph.inputs]
+    if len(ranks) != 1 or ranks[0].is_dynamic or ranks[0].get_length() != 4:
         inputs = ", ".join(f"{i.any_name} {i.partial_shape}" for i in graph.inputs)
         raise ImportRefused(
             f"{path}: its inputs are {inputs}; one input of images is expected. Export it "
@@ -99,6 +104,10 @@ def _input(
     batch = shape[0].get_length() if shape[0].is_static else 1
     free = shape[2].is_dynamic or shape[3].is_dynamic
     notes = []
+    if not 1 <= batch <= _MOST_AT_ONCE:
+        raise ImportRefused(
+            f"{path}: takes {batch} images at a time. Export it for one image at a time."
+        )
     if free:
         own: tuple[int, int] | None = own_size(path, batch)
         size = asked or own or _resized_outside(metadata)
@@ -120,6 +129,11 @@ def _input(
                 "again for another input size."
             )
         own = size
+    if size[0] * size[1] > MOST_INPUT_PX or min(size) < 1:
+        raise ImportRefused(
+            f"{path}: takes images of {_text(size)}; at most {MOST_INPUT_PX} pixels are possible. "
+            "Export it again for a smaller input size."
+        )
     if batch > 1:
         notes.append(
             f"the graph takes {batch} images at a time, so each is given to it {batch} times: an "
@@ -181,13 +195,16 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> So
     image = _number(path, metadata, "image_threshold")
     pixel = _number(path, metadata, "pixel_threshold", image)
     low, high = _number(path, metadata, "min", 0.0), _number(path, metadata, "max", 2.0 * image)
-    notes, norm = list(taken.notes), _AS_THEY_ARE
+    notes = list(taken.notes)
+    norm: tuple[tuple[float, ...], tuple[float, ...]] = _AS_THEY_ARE
     found = [step for step in _steps(metadata.get("transform")) if _kind(step) == "Normalize"]
     if found:
         norm = (
-            tuple(found[0].get("mean", _IMAGENET[0])),
-            tuple(found[0].get("std", _IMAGENET[1])),
+            _three(path, found[0], "mean", _IMAGENET[0]),
+            _three(path, found[0], "std", _IMAGENET[1]),
         )
+        if min(map(abs, norm[1])) < _LEAST_DEVIATION:
+            raise _unexpected(path, "std", norm[1], "deviations above 0 are")
         notes.append("mean and standard deviation of metadata.json are inside the bundle's graph")
     if any(_kind(step) == "CenterCrop" for step in _steps(metadata.get("transform"))):
         notes.append(
@@ -211,7 +228,9 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> So
 def _resized_outside(metadata: dict[str, Any] | None) -> tuple[int, int] | None:
     for step in _steps((metadata or {}).get("transform")):
         if _kind(step) == "Resize" and "height" in step and "width" in step:
-            return int(step["height"]), int(step["width"])
+            height, width = step["height"], step["width"]
+            if type(height) is int and type(width) is int:
+                return height, width
     return None
 
 
@@ -224,8 +243,12 @@ def _metadata(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        with open_regular(file) as opened:
+            text = opened.read(_MOST_METADATA_BYTES + 1)
+        if len(text) > _MOST_METADATA_BYTES:
+            raise ImportRefused(f"{file}: larger than {_MOST_METADATA_BYTES} bytes. Copy it again.")
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise ImportRefused(f"{file}: cannot be read ({error}). Copy it again.") from error
     if not isinstance(content, dict):
         raise ImportRefused(f"{file}: no metadata of Anomalib. Copy it again.")
@@ -234,12 +257,15 @@ def _metadata(path: Path) -> dict[str, Any] | None:
 
 def _steps(transform: Any) -> list[dict[str, Any]]:
     """Return all steps of a serialised transform, however deep."""
-    if isinstance(transform, list):
-        return [step for item in transform for step in _steps(item)]
-    if not isinstance(transform, dict):
-        return []
-    inner = [step for value in transform.values() for step in _steps(value)]
-    return [transform, *inner]
+    steps, waiting = [], [transform]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            steps.append(one)
+            waiting += reversed(one.values())
+        elif isinstance(one, list):
+            waiting += reversed(one)
+    return steps
 
 
 def _kind(step: dict[str, Any]) -> str:
@@ -252,12 +278,29 @@ def _number(
     value = metadata.get(key, otherwise)
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ImportRefused(
-            f"{path.with_name('metadata.json')}: {key} is {value!r}, a number is expected. Copy "
-            "the metadata.json that was exported with the model."
-        )
+    if not _is_number(value):
+        raise _unexpected(path, key, value, "a number is")
     return float(value)
+
+
+def _three(
+    path: Path, step: dict[str, Any], key: str, otherwise: tuple[float, ...]
+) -> tuple[float, ...]:
+    values = step.get(key, otherwise)
+    if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_number, values)):
+        raise _unexpected(path, key, values, "three numbers are")
+    return tuple(map(float, values))
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return type(value) in (int, float) and abs(value) <= LARGEST_SCORE
+
+
+def _unexpected(path: Path, key: str, value: Any, expected: str) -> ImportRefused:
+    return ImportRefused(
+        f"{path.with_name('metadata.json')}: {key} is {repr(value)[:50]}, {expected} expected. "
+        "Copy the metadata.json that was exported with the model."
+    )
 
 
 def _extent(path: Path, metadata: dict[str, Any], kind: str, low: float, high: float) -> Extent:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import edge
 from edge.process_start import prepare_process
+from export.errors import ImportRefused
+from export.own_process import in_own_process
 from training.command_line import run_command
 
 _PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
@@ -27,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("-o NAME.xml is missing: where to write the bundle")
     if parsed.from_anomalib is not None:
         _refuse_others(parser, parsed)
-        return run_command("export-model", "export", lambda: _import(parsed))
+        return in_own_process(
+            lambda: run_command("export-model", "export", lambda: _import(parsed)),
+            lambda how: run_command("export-model", "export", lambda: _crashed(parsed, how)),
+        )
     if parsed.image_size is not None:
         parser.error("--image-size goes with --from-anomalib; a checkpoint has its own")
     return run_command("export-model", "export", lambda: _export(parsed))
@@ -153,6 +158,13 @@ def _import(parsed: argparse.Namespace) -> int:
     for line in import_model(parsed.from_anomalib, parsed.output, wanted):
         print(line)
     return 0
+
+
+def _crashed(parsed: argparse.Namespace, how: str) -> int:
+    raise ImportRefused(
+        f"{parsed.from_anomalib}: OpenVINO crashed over it ({how}), and nothing was written. "
+        "Do not use it: export it again with a recent Anomalib, and ask where it comes from."
+    )
 
 
 def _size(text: str) -> tuple[int, int]:
