@@ -344,7 +344,7 @@ class UsedImages(_Part):
         hashes: the first 8 bytes of each, sorted, in base64; empty of more than 10,000.
     """
 
-    count: int = Field(ge=0)
+    count: Count
     sha256: Sha256
     hashes: Annotated[str, Field(max_length=120_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
