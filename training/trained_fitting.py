@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from edge.files import write_whole
 from training.errors import SettingError, TrainingDiverged
+from training.load_fault import load_fault
 from training.memory import naming_settings
 from training.models.trained_model import TrainedModel
 from training.state_file import StateFile
@@ -297,8 +298,7 @@ class _Training:
             belongs = found["identity"] == self._identity()
             state = {name: found[name] for name in _STATE}
         except Exception as error:  # a damaged file fails in any way it likes
-            first_line = next(iter(str(error).splitlines()), type(error).__name__)
-            log.warning("%s: damaged (%s), training starts anew", path, first_line)
+            log.warning("%s: damaged (%s), training starts anew", path, load_fault(error))
             return None
         if not belongs:
             log.warning(

@@ -13,6 +13,7 @@ from torch import Tensor, hub, nn
 from training.components.small_backbone import SmallBackbone
 from training.components.torchvision_operators import declare_missing_operators
 from training.errors import SettingError, WeightsError
+from training.load_fault import load_fault
 
 declare_missing_operators()
 from torchvision import models  # noqa: E402
@@ -165,10 +166,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle fails in any way it likes
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
-            f"{path}: cannot be read as weights ({first_line}). Give a .safetensors or .pth file, "
-            f"'{CACHE}' or '{DOWNLOAD}'."
+            f"{path}: cannot be read as weights ({load_fault(error)}). Give a .safetensors or "
+            f".pth file, '{CACHE}' or '{DOWNLOAD}'."
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise WeightsError(

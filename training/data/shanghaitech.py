@@ -21,6 +21,7 @@ from training.data.adapting import (
 )
 from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
 from training.errors import DataError
+from training.load_fault import load_fault
 
 _UNUSUAL = "unusual"
 
@@ -120,6 +121,6 @@ def _array(path: Path) -> NDArray[np.generic]:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a numpy array ({error}). Unpack the data set again.") from (
-            error
-        )
+        raise DataError(
+            f"{path}: not a numpy array ({load_fault(error)}). Unpack the data set again."
+        ) from error
