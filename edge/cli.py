@@ -193,6 +193,7 @@ def _journal(options: argparse.Namespace) -> int:
 
 def _check(settings: "Settings", config: Path | None) -> str:
     from edge.cameras.opening import absent_folder, checked_kind
+    from edge.exposure import exposures
     from edge.manifest import load_bundle
     from edge.overrides import Overrides
     from edge.redaction import redacted
@@ -216,6 +217,8 @@ def _check(settings: "Settings", config: Path | None) -> str:
             source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
             threshold = override.image_threshold
             settings = in_force
+    for exposure in exposures(settings):
+        logging.getLogger(__name__).warning("%s", exposure)
     if config is not None and config.absolute().parent == SERVICE_SETTINGS:
         _warn_of_the_services_limits(settings, config)
     absent = absent_folder(settings.camera.uri)

@@ -12,7 +12,13 @@ from edge.doctor.camera import Limits, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.programs import named, running_stations
-from edge.doctor.station import broker_finding, clock_finding, disk_findings, model_findings
+from edge.doctor.station import (
+    broker_finding,
+    clock_finding,
+    disk_findings,
+    model_findings,
+    page_finding,
+)
 from edge.doctor.telemetry import telemetry_finding
 from edge.frame import Frame
 from edge.messaging.announcements import Meta
@@ -90,6 +96,8 @@ def examination(
         yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
         yield not_seen("broker", "none was named; verdicts go to standard output")
+    if settings is not None and settings.hmi is not None and settings.hmi.enabled:
+        yield page_finding(settings.hmi)
 
 
 def _meta_like(settings: Settings) -> Meta:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.config import MqttSettings, Settings
+from edge.config import HmiSettings, MqttSettings, Settings
 from edge.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
+from edge.exposure import in_plain_sight, page_in_plain_sight
 from edge.frame import Frame
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
@@ -78,6 +79,15 @@ def disk_findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         yield disk_finding("overlays' disk", Path(settings.save.folder))
 
 
+def page_finding(hmi: HmiSettings) -> Finding:
+    """Say whether what is said to the page can be read in the network."""
+    subject, found = "page", f"listens on {hmi.host}:{hmi.port}"
+    if page_in_plain_sight(hmi):
+        todo = "let it listen on 127.0.0.1, behind a reverse proxy with TLS"
+        return advice(subject, f"{found}: its token is sent unencrypted", todo)
+    return good(subject, found)
+
+
 def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
     """Connect as the station does, and hang up in order: the will is not said.
 
@@ -115,6 +125,10 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
                 break
             connection.turn(until_s - time.monotonic())
         lacking = [*_lacking(connection, dialer, mqtt.topic, meta)]
+        if in_plain_sight(mqtt):
+            what = "password and verdicts" if mqtt.password_file else "verdicts"
+            found = f"whoever listens in the network reads {what}"
+            lacking.append(advice("", found, "let the broker speak TLS, and use mqtts://"))
         if not connection.closed:
             connection.disconnect()
     except (ConnectionRefused, StationError) as error:

@@ -205,7 +205,7 @@ def _connected(
 
 def _origin(path: Path) -> Origin:
     """Make the file if there is none, and look at it while SQLite has not opened it."""
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
     return read_origin_of(path)
 
 

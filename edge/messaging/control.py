@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from edge.messaging.event import Datum
+from edge.messaging.event import LONGEST_DETAIL, MOST_DATA, Datum, bounded_datum
+from edge.messaging.text import bounded
 from edge.messaging.verdict import Recipe
 
 RESPONSE_SCHEMA = "response/1"
@@ -141,8 +142,11 @@ def answer_payloads(answer: Answer) -> tuple[dict[str, Any], dict[str, Any]]:
         "command": answer.request.name,
         "status": answer.status.value,
         "reason": answer.reason,
-        "detail": answer.detail,
-        "data": dict(answer.data),
+        "detail": bounded(answer.detail, LONGEST_DETAIL),
+        "data": {
+            bounded(name, 64): bounded_datum(value)
+            for name, value in list(answer.data.items())[:MOST_DATA]
+        },
     }
     return whole, {**whole, "detail": "", "data": {}}
 

@@ -60,10 +60,12 @@ def event_payload(event: Event, utc_ns: int) -> dict[str, Any]:
         "severity": event.severity.value,
         "detail": bounded(event.detail, LONGEST_DETAIL),
         "data": {
-            bounded(name, 64): _datum(value) for name, value in list(event.data.items())[:MOST_DATA]
+            bounded(name, 64): bounded_datum(value)
+            for name, value in list(event.data.items())[:MOST_DATA]
         },
     }
 
 
-def _datum(value: Datum) -> Datum:
+def bounded_datum(value: Datum) -> Datum:
+    """Return a value of bounded length."""
     return bounded(value, LONGEST_DATUM) if isinstance(value, str) else value

@@ -1,6 +1,7 @@
 """From settings to a running station, and its end told in plain words."""
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 from edge.cameras.opening import checked_kind
 from edge.config import Settings
 from edge.errors import CameraLost, StationError
+from edge.exposure import exposures
 from edge.station.running import Running
 from edge.station.secret_files import check_secrets
 from edge.station.stopper import Stopper
@@ -63,6 +65,10 @@ def run_station(
     """
     checked_kind(settings.camera)  # a wrong address is told before anything is opened
     check_secrets(settings)
+    for exposure in exposures(settings):
+        log.warning("%s", exposure)
+    # Nothing that is written here is for everybody on this PC; a service says the same.
+    os.umask(os.umask(0o077) | 0o027)
     cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
     if stopper.stopped:
         log.info("stopped before the start")
