@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
-from edge.inspection.prediction import NOT_FINITE, Predictor
+from edge.inspection.prediction import NOT_FINITE, Predictor, RawPredictions
 from edge.manifest import GoldenScore, Manifest
 
 Picture = NDArray[np.uint8]
@@ -105,6 +105,21 @@ def self_test(predictor: Predictor, manifest: Manifest) -> None:
                     "Copy the bundle again; if it stays, choose device CPU, or export the model "
                     "again with this version."
                 )
+
+
+def batch_fault(alone: RawPredictions, found: RawPredictions, manifest: Manifest) -> str | None:
+    """Return what a batch changes of numbers that pictures get alone; None if nothing."""
+    extent = manifest.normalization.image
+    share = _TOLERANCE[manifest.precision.weights]
+    for what, expected, value, unit in (
+        ("a score", alone.scores, found.scores, extent.max - extent.min),
+        ("a map value", alone.anomaly_maps, found.anomaly_maps, 0.0),
+    ):
+        scale = max(unit, float(np.abs(expected).max()), 1e-6)
+        difference = float(np.abs(expected.astype(np.float64) - value).max())
+        if not difference <= share * scale:
+            return f"{what} is off by {difference / scale:.2g} of what single pictures give"
+    return None
 
 
 def _predicted(

@@ -7,7 +7,12 @@ from edge.inspection.criteria import Limits
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.manifest import Bundle
-from edge.station.tuning import default_plan, read_tuning
+from edge.station.tuning import (
+    default_plan,
+    processor_features,
+    read_tuning,
+    sound_batches,
+)
 
 
 def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
@@ -16,7 +21,8 @@ def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
     tuning = read_tuning(tuning_file, bundle, model.device, model.threads)
     if tuning is None:
         return default_plan(model.objective, tiled, model.threads)
-    return tuning.best(model.objective, tiled)
+    batches = sound_batches(bundle.manifest, model.device, processor_features())
+    return tuning.best(model.objective, tiled, batches)
 
 
 def inspectors_of(network: Network, settings: Settings) -> list[Inspector]:

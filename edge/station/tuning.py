@@ -21,9 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.errors import ModelError
 from edge.files import write_whole
 from edge.inspection.detector import Detector, Network, RunPlan
-from edge.manifest import Bundle
+from edge.inspection.prediction import RawPredictions
+from edge.inspection.self_test import batch_fault, golden_pictures
+from edge.manifest import Bundle, Manifest
 
 BATCHES_OF_TILES = (1, 2, 4, 8)
+# Instructions that add up products of 8-bit numbers. Without them OpenVINO (2026.4.1, AVX2) gave
+# wrong numbers in about one of thirty batches of an INT8 graph: too rarely to be found at a start.
+_INTEGER_SUMS = frozenset({"avx_vnni", "avx512_vnni", "avx512vnni"})
 # The whole measurement stays under a minute.
 TOTAL_LIMIT_S = 45.0
 
@@ -65,17 +70,22 @@ class Tuning(BaseModel):
     threads: int
     measured: tuple[Measured, ...]
 
-    def best(self, objective: str, tiled: bool) -> RunPlan:
+    def best(
+        self, objective: str, tiled: bool, batches: tuple[int, ...] = BATCHES_OF_TILES
+    ) -> RunPlan:
         """Return the plan for an objective.
 
         Tiles of one frame are done soonest when the most tiles are done a second, so for them both
         objectives are the same.
+
+        Args:
+            batches: that may be used; a tuning of an earlier version may hold others.
         """
         if objective == "latency" and not tiled:
             # A frame alone is soonest done when all threads work on it.
             whole = [m for m in self.measured if m.batch == 1]
             return min(whole, key=lambda m: (m.streams, m.latency_ms)).plan
-        usable = self.measured if tiled else [m for m in self.measured if m.batch == 1]
+        usable = [m for m in self.measured if m.batch == 1 or (tiled and m.batch in batches)]
         return max(usable, key=lambda m: m.pictures_per_s).plan
 
 
@@ -87,10 +97,23 @@ def default_plan(objective: str, tiled: bool, threads: int) -> RunPlan:
     return RunPlan(streams=cores, threads=threads)
 
 
-def candidate_plans(cores: int, tiled: bool) -> list[RunPlan]:
+def sound_batches(manifest: Manifest, device: str, features: frozenset[str]) -> tuple[int, ...]:
+    """Return the batches whose numbers can be relied on.
+
+    Args:
+        features: of the processor, as the kernel names them.
+    """
+    if manifest.input.tile_plan is None:
+        return (1,)
+    integers = manifest.precision.weights == "int8"
+    if integers and device == "CPU" and not features & _INTEGER_SUMS:
+        return (1,)
+    return BATCHES_OF_TILES
+
+
+def candidate_plans(cores: int, batches: tuple[int, ...]) -> list[RunPlan]:
     """Return the plans worth measuring: streams that divide the threads, batches for tiles."""
     streams = sorted({1, cores} | {2**power for power in range(1, 7) if 2**power < cores})
-    batches = BATCHES_OF_TILES if tiled else (1,)
     return [RunPlan(batch, count, cores) for count in streams for batch in batches]
 
 
@@ -103,6 +126,8 @@ def tune(
 ) -> Iterator[Measured]:
     """Measure plan after plan; yields each as it is done.
 
+    A batch that ever gives other numbers than single pictures do is left out.
+
     Args:
         threads: the station's thread budget; 0 takes all cores this process may use.
         limit_s: for all plans together; a PC too slow for them leaves the last ones out.
@@ -112,7 +137,10 @@ def tune(
         ModelError: the model cannot be used here, not even picture by picture.
     """
     cores = threads or usable_cores()
-    plans = candidate_plans(cores, bundle.manifest.input.tile_plan is not None)
+    batches = sound_batches(bundle.manifest, device, processor_features())
+    if batches == (1,) and bundle.manifest.input.tile_plan is not None:
+        log.info("tiles of INT8 go one by one: this processor has no instructions for its sums")
+    plans = candidate_plans(cores, batches)
     end = clock() + limit_s
     for number, plan in enumerate(plans):
         left_s = end - clock()
@@ -136,30 +164,40 @@ def measure(
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measured:
-    """Measure one plan on prepared noise for at most ``limit_s``, compilation included."""
-    deadline = clock() + limit_s
-    size = bundle.manifest.input
-    network = Network(bundle, device, plan)
-    random = np.random.default_rng(0)
-    picture = random.integers(0, 256, (size.height, size.width, 3), np.uint8)
+    """Measure one plan on prepared pictures for at most ``limit_s``, compilation included.
 
-    def fill(_: int, out: NDArray[np.uint8]) -> None:
-        np.copyto(out, picture)
+    Raises:
+        ModelError: the model cannot be used here, or gives other numbers in a batch.
+    """
+    deadline = clock() + limit_s
+    manifest = bundle.manifest
+    network = Network(bundle, device, plan)
+    known = list(golden_pictures(manifest.input.height, manifest.input.width).values())
+
+    def fill(index: int, out: NDArray[np.uint8]) -> None:
+        np.copyto(out, known[index % len(known)])
+
+    alone = None
+    if plan.batch > 1:
+        one_by_one = RunPlan(threads=plan.threads)
+        alone = Detector(Network(bundle, device, one_by_one)).predict_all(len(known), fill)
 
     detector = Detector(network, plan.streams)
     # One round is two requests for every stream: none waits for the others at its end.
     pictures = 2 * plan.batch * plan.streams
-    detector.predict_all(pictures, fill)
+    _demand_alike(alone, detector.predict_all(pictures, fill), manifest)
     single = Detector(network)
     latencies: list[float] = []
     rates: list[float] = []
     while not rates or clock() < deadline:
         started = time.perf_counter()
-        single.predict_all(plan.batch, fill)
+        found = single.predict_all(plan.batch, fill)
         latencies.append(time.perf_counter() - started)
+        _demand_alike(alone, found, manifest)
         started = time.perf_counter()
-        detector.predict_all(pictures, fill)
+        found = detector.predict_all(pictures, fill)
         rates.append(pictures / (time.perf_counter() - started))
+        _demand_alike(alone, found, manifest)
     return Measured(
         batch=plan.batch,
         streams=plan.streams,
@@ -167,6 +205,17 @@ def measure(
         latency_ms=round(float(np.median(latencies)) * 1e3, 3),
         pictures_per_s=round(float(np.median(rates)), 2),
     )
+
+
+def _demand_alike(alone: RawPredictions | None, found: RawPredictions, manifest: Manifest) -> None:
+    """Demand of pictures in a batch, the known ones in turn, the numbers that they get alone."""
+    if alone is None:
+        return
+    places = np.arange(len(found.scores)) % len(alone.scores)
+    expected = RawPredictions(alone.scores[places], alone.anomaly_maps[places])
+    fault = batch_fault(expected, found, manifest)
+    if fault is not None:
+        raise ModelError(f"{manifest.identity.name}: in a batch {fault}. Run it tile by tile.")
 
 
 def make_tuning(bundle: Bundle, device: str, threads: int, measured: Iterable[Measured]) -> Tuning:
@@ -227,6 +276,16 @@ def beside(config: Path | None, model: Path, what: str) -> Path:
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def processor_features() -> frozenset[str]:
+    """Return what the kernel says that the processor can do; nothing where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    found = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(found.partition(":")[2].split())
 
 
 def pc_identity() -> str:

@@ -35,7 +35,13 @@ from edge.station.benchmark import (
     steady_latency,
     throughput_pair,
 )
-from edge.station.tuning import candidate_plans, measure, pc_identity, usable_cores
+from edge.station.tuning import (
+    BATCHES_OF_TILES,
+    candidate_plans,
+    measure,
+    pc_identity,
+    usable_cores,
+)
 from tests.bench import watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
@@ -152,7 +158,8 @@ def jpeg_check(details: dict[str, Any]) -> float:
 def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
     """Return frame time / (tiles × bare time per tile at its best batch and stream count)."""
     plans = [
-        (measure(bundle, "CPU", plan, 3.0), plan) for plan in candidate_plans(usable_cores(), True)
+        (measure(bundle, "CPU", plan, 3.0), plan)
+        for plan in candidate_plans(usable_cores(), BATCHES_OF_TILES)
     ]
     best, plan = max(plans, key=lambda item: item[0].pictures_per_s)
     pixels = part(2448, 2048)
@@ -176,7 +183,7 @@ def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
 def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
     """Return the station's sustained rate / the bare network's best rate, MQTT on."""
     plans = [
-        (measure(bundle, "CPU", plan, 4.0), plan) for plan in candidate_plans(usable_cores(), False)
+        (measure(bundle, "CPU", plan, 4.0), plan) for plan in candidate_plans(usable_cores(), (1,))
     ]
     _, plan = max(plans, key=lambda item: item[0].pictures_per_s)
     folder = BUILD / "bench" / "broker"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import platform
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,9 @@ from edge.station.tuning import (
     candidate_plans,
     default_plan,
     make_tuning,
+    processor_features,
     read_tuning,
+    sound_batches,
     table,
     tune,
     tuning_path,
@@ -33,7 +36,7 @@ from edge.station.tuning import (
     write_tuning,
 )
 from tests.edge.conftest import EdgeRun
-from tests.small_bundle import CELLS, SIDE, good_picture, write_bundle
+from tests.small_bundle import CELLS, SIDE, difference_model, good_picture, write_bundle
 
 TILES = TileSpec(height=SIDE, width=SIDE, overlap=0.25)
 
@@ -110,11 +113,11 @@ def test_a_real_tune_measures_every_plan_and_is_read_back(
     write_tuning(path, make_tuning(tiled, "CPU", threads, results))
     read = read_tuning(path, tiled, "CPU", threads)
 
-    assert [result.plan for result in results] == candidate_plans(threads, tiled=True)
+    assert [result.plan for result in results] == candidate_plans(threads, BATCHES_OF_TILES)
     assert all(result.latency_ms > 0.0 and result.pictures_per_s > 0.0 for result in results)
     assert read is not None
     assert read.measured == tuple(results)
-    assert read.best("throughput", tiled=True) in candidate_plans(threads, tiled=True)
+    assert read.best("throughput", tiled=True) in candidate_plans(threads, BATCHES_OF_TILES)
 
 
 def test_an_untiled_model_is_measured_picture_by_picture(whole: Bundle) -> None:
@@ -140,6 +143,61 @@ def test_a_model_that_runs_no_batches_is_tuned_without_them(
 
     assert [result.plan for result in results] == [RunPlan(1, 1, 2), RunPlan(1, 2, 2)]
     assert "batches of 4 are left out" in caplog.text
+
+
+def coupled(folder: Path) -> Bundle:
+    """Write a tiled bundle whose graph mixes the pictures of a batch a little."""
+    model = difference_model()
+    for result in model.get_results():
+        numbers = result.input_value(0)
+        mean = ops.reduce_mean(numbers, ops.constant(np.array([0])), True)
+        mixed = ops.add(ops.multiply(numbers, np.float32(0.8)), ops.multiply(mean, np.float32(0.2)))
+        names = numbers.get_names()
+        numbers.get_tensor().set_names(set())
+        mixed.output(0).set_names(names)
+        result.input(0).replace_source_output(mixed.output(0))
+    model.validate_nodes_and_infer_types()
+    return load_bundle(write_bundle(folder, tile_plan=TILES, model=model))
+
+
+def test_a_batch_that_gives_other_numbers_than_single_tiles_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    results = list(tune(coupled(tmp_path), "CPU", 1, limit_s=0.2, clock=by_rounds()))
+    assert [result.batch for result in results] == [1]
+    assert "batches of 2 are left out: part: in a batch a score is off by" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("weights", "device", "features", "expected"),
+    [
+        ("int8", "CPU", {"avx", "avx2"}, (1,)),
+        ("int8", "CPU", {"avx2", "avx_vnni"}, BATCHES_OF_TILES),
+        ("int8", "GPU", {"avx2"}, BATCHES_OF_TILES),
+        ("int8-weights", "CPU", {"avx2"}, BATCHES_OF_TILES),
+        ("fp32", "CPU", set(), BATCHES_OF_TILES),
+    ],
+)
+def test_int8_tiles_go_one_by_one_where_a_processor_cannot_add_up_integers(
+    tmp_path: Path,
+    tiled: Bundle,
+    weights: str,
+    device: str,
+    features: set[str],
+    expected: tuple[int, ...],
+) -> None:
+    precision = tiled.manifest.precision.model_copy(update={"weights": weights})
+    manifest = tiled.manifest.model_copy(update={"precision": precision})
+    batches = sound_batches(manifest, device, frozenset(features))
+    assert batches == expected
+    # Also by the file of a version that measured batches.
+    made = tuning(tiled, measured(), measured(batch=4, pictures_per_s=900.0))
+    assert made.best("throughput", True, batches).batch == max(b for b in batches if b <= 4)
+
+
+def test_the_kernel_names_what_this_processor_can_do() -> None:
+    assert {"fpu", "sse2"} <= processor_features() or platform.machine() != "x86_64"
 
 
 def test_a_device_that_is_not_there_ends_the_tune(whole: Bundle) -> None:
@@ -245,7 +303,7 @@ def test_without_a_tuning_the_default_is_sound() -> None:
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 16])
 @pytest.mark.parametrize("tiles", [False, True])
 def test_plans_worth_measuring_keep_to_the_budget(cores: int, tiles: bool) -> None:
-    plans = candidate_plans(cores, tiles)
+    plans = candidate_plans(cores, BATCHES_OF_TILES if tiles else (1,))
     assert plans[0] == RunPlan(1, 1, cores)
     assert len(plans) == len(set(plans))
     assert {plan.streams for plan in plans} >= {1, cores}
