@@ -231,7 +231,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared
     def found() -> ToQuantize:
         return _calibration(checkpoint, request.calibrate_on)
 
-    if request.precision is Precision.INT8:
+    if request.precision is Precision.INT8 or request.report:
         quantized = found()
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
         # A tile may be another one of the same image, and an older checkpoint has no hashes.

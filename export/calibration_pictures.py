@@ -50,7 +50,7 @@ def usable_pictures(
     Args:
         names: of the pictures, for messages.
         reference: the model in floating point.
-        judged_good: its scores of good validation images: where most of these are rejected, too,
+        judged_good: its scores of good validation images: where many of these are rejected, too,
             the threshold is at fault and no image.
 
     Raises:
@@ -60,22 +60,31 @@ def usable_pictures(
     doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
     good = pictures[scores < threshold]
     rejected = int((judged_good >= threshold).sum())
-    if len(doubtful) > len(pictures) / 2 and rejected > len(judged_good) / 2:
-        raise CalibrationUnusable(
-            f"the threshold {threshold:.4g} rejects {rejected} of {len(judged_good)} good "
-            f"validation images and {len(doubtful)} of {len(pictures)} good images to quantize "
-            "with: the images are not to blame, this model would reject nearly every part. Choose "
-            "another threshold with train-station calibrate, or fit on other images."
-        )
     if len(doubtful) > _MOST_DEFECTIVE * len(pictures):
+        what = (
+            f"the threshold {threshold:.4g} rejects {len(doubtful)} of {len(pictures)} good "
+            "images to quantize with"
+        )
+        named = ", ".join(doubtful[:_MOST_NAMED])
+        if rejected > _MOST_DEFECTIVE * len(judged_good):
+            raise CalibrationUnusable(
+                f"{what} and {rejected} of {len(judged_good)} good validation images: the images "
+                "are not to blame, this model would reject as many good parts. Choose another "
+                "threshold with train-station calibrate, or fit on other images."
+            )
+        if not len(judged_good):
+            raise CalibrationUnusable(
+                f"{what} ({named}), and no good validation image tells whether it is too low or "
+                "they show defects. Give images of good parts to judge by with --judge-on."
+            )
         raise CalibrationUnusable(
-            f"{len(doubtful)} of {len(pictures)} calibration pictures look defective: "
-            f"{', '.join(doubtful[:_MOST_NAMED])}. Give pictures of good parts with "
-            "--calibrate-on."
+            f"{len(doubtful)} of {len(pictures)} calibration pictures look defective: {named}; "
+            f"of the good validation images {rejected} of {len(judged_good)} do. Give pictures of "
+            "good parts with --calibrate-on."
         )
     if doubtful:
         log.warning(
-            "left out %d calibration pictures that look defective: %s",
+            "left out %d calibration pictures that the model rejects: %s",
             len(doubtful),
             ", ".join(doubtful[:_MOST_NAMED]),
         )

@@ -239,7 +239,7 @@ def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
     loaded = load_checkpoint(checkpoint)
     threshold = loaded.description.threshold.model_copy(update={"image": -1.0})
     strict = loaded.description.model_copy(update={"threshold": threshold})
-    with pytest.raises(CalibrationUnusable, match="the threshold -1 rejects 4 of 4") as refused:
+    with pytest.raises(CalibrationUnusable, match=r"-1 rejects 10 of 10 .* 4 of 4 good") as refused:
         export_bundle(
             replace(loaded, description=strict),
             tmp_path / "a.xml",
@@ -248,6 +248,27 @@ def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
     assert "the images are not to blame" in str(refused.value)
     assert "look defective" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("judged_good", "sentence"),
+    [
+        ([1.0, 7.0, 8.0, 2.0], "and 2 of 4 good validation images: the images are not to blame"),
+        ([1.0, 2.0, 3.0, 4.0], "3 of 10 calibration pictures look defective"),
+        ([], "no good validation image tells whether it is too low or they show defects"),
+    ],
+)
+def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
+    judged_good: list[float], sentence: str
+) -> None:
+    pictures = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
+
+    def brightness(pictures: Pictures) -> list[RawPrediction]:
+        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in pictures]
+
+    names = [f"{number}.png" for number in range(10)]
+    with pytest.raises(CalibrationUnusable, match=sentence):
+        usable_pictures(pictures, names, brightness, 6.5, np.array(judged_good))
 
 
 def test_a_checkpoint_without_pictures_to_calibrate_on_is_told_what_to_do(
@@ -271,7 +292,10 @@ def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
     [
         ([], "no pictures"),
         ([good_picture(n) for n in range(3)], "at least 8 are needed"),
-        ([defective_picture(n)[0] for n in range(9)], "9 of 9 calibration pictures look defective"),
+        (
+            [defective_picture(n)[0] for n in range(20, 29)],
+            "9 of 9 calibration pictures look defective",
+        ),
     ],
 )
 def test_calibration_pictures_that_are_too_few_or_defective_are_refused(
