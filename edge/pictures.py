@@ -14,6 +14,7 @@ from edge.frame import Pixels, pixel_format
 from edge.image_file_integrity import image_file_fault
 from edge.image_header import MOST_PIXELS, ImageHeader, image_header
 from edge.jpeg_integrity import jpeg_fault
+from edge.orientation import is_tiff, orientation, turned
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -21,6 +22,20 @@ LARGEST_PIXEL_BYTES = 8  # 16 bits of BGRA
 # What a file may hold beside its pixels: profiles, thumbnails, further pages.
 SURPLUS_BYTES = 32 * 2**20
 HEADERLESS_BYTES = 2**20
+
+# What is often renamed instead of converted.
+_OTHER_TYPES = (
+    (b"GIF8", "GIF"),
+    (b"%PDF", "PDF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"8BPS", "Photoshop"),
+    (b"PK\x03\x04", "ZIP"),
+    (b"<svg", "SVG"),
+    (b"<!DOCTYPE html", "HTML"),
+)
 
 # What says itself where it ends.
 _MARK_THEIR_END = frozenset({".png", ".jpg", ".jpeg"})
@@ -32,7 +47,9 @@ def is_picture(path: Path) -> bool:
 
 
 def read_picture(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
-    """Read a picture with the depth and channels it was stored with.
+    """Read a picture with the depth and channels it was stored with, turned as viewers turn it.
+
+    Transparency that is opaque everywhere says nothing and is left out.
 
     Args:
         max_pixels: an image that says it has more, or whose file is larger than so many can be,
@@ -61,6 +78,8 @@ def _read(path: Path, max_pixels: int) -> Pixels:
             if header is not None:
                 _demand_bounds(path, header, size, max_pixels)
             file.seek(0)
+            how_turned = orientation(file)
+            file.seek(0)
             # Of what is no image the first bytes are enough to tell so.
             encoded = np.fromfile(file, np.uint8, size if header else min(size, HEADERLESS_BYTES))
     except OSError as error:
@@ -70,12 +89,22 @@ def _read(path: Path, max_pixels: int) -> Pixels:
     fault = _fault(encoded)
     pixels = None if fault or header is None else _decoded(encoded, cv2.IMREAD_UNCHANGED)
     if pixels is None:
+        other = _other_type(encoded)
+        if other:
+            raise PictureUnreadable(
+                f"{path}: a {other} file, whatever its name says; such are not read. Save it as "
+                "PNG or JPEG."
+            )
         what = f"{size} bytes{f'; {fault}' if fault else ''}"
         raise PictureUnreadable(
             f"{path}: not a complete picture ({what}). Copy it again or remove it."
         )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and _is_opaque(pixels):
+        pixels = np.ascontiguousarray(pixels[:, :, :3])
+    if not is_tiff(encoded[:4].tobytes()):  # which OpenCV has turned
+        pixels = turned(pixels, how_turned)
     if pixel_format(pixels) is None:
         raise PictureUnreadable(
             f"{path}: {pixels.dtype} samples in {pixels.ndim} dimensions are not supported. "
@@ -126,6 +155,20 @@ def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
     if pixels is None:
         return np.empty((0, 0), np.uint8), f"the JPEG is damaged: {fault or 'it is not decoded'}"
     return pixels, ""
+
+
+def _other_type(encoded: NDArray[np.uint8]) -> str:
+    """Return what kind of file this is instead, as far as its first bytes tell; else nothing."""
+    start = encoded[:64].tobytes()
+    if start[4:8] == b"ftyp":
+        brand = start[8:12].decode("ascii", "replace")
+        known = {"heic": "HEIC", "heix": "HEIC", "mif1": "HEIF", "msf1": "HEIF", "avif": "AVIF"}
+        return known.get(brand, "video")
+    return next((name for magic, name in _OTHER_TYPES if start.startswith(magic)), "")
+
+
+def _is_opaque(pixels: Pixels) -> bool:
+    return pixels.dtype.kind == "u" and bool((pixels[:, :, 3] == np.iinfo(pixels.dtype).max).all())
 
 
 def _decoded(encoded: NDArray[np.uint8], how: int) -> Pixels | None:

@@ -5,6 +5,8 @@ project resizes a picture for a model. Everything after it (layout, float, mean,
 exported graph.
 """
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +74,19 @@ def to_8_bit(pixels: Pixels, levels: Levels) -> NDArray[np.uint8]:
     ).reshape(pixels.shape)
 
 
+def takes(accepted: Collection[PixelFormat], found: PixelFormat) -> bool:
+    """Tell whether a model of some formats takes a frame of another one."""
+    # Colour to grey is a fixed formula; the way back would be a guess.
+    colour_as_grey = found is PixelFormat.BGR8 and PixelFormat.GREY8 in accepted
+    # Transparency is dropped: what a model of such pictures saw are the colours alone.
+    without_alpha = {PixelFormat.BGR8: PixelFormat.BGRA8, PixelFormat.BGR16: PixelFormat.BGRA16}
+    return found in accepted or colour_as_grey or without_alpha.get(found) in accepted
+
+
 def _check_format(pixels: Pixels, spec: InputSpec) -> None:
     found = pixel_format(pixels)
     accepted = spec.pixel_formats
-    # Colour to grey is a fixed formula; the way back would be a guess.
-    colour_as_grey = found is PixelFormat.BGR8 and PixelFormat.GREY8 in accepted
-    if found not in accepted and not colour_as_grey:
+    if found is None or not takes(accepted, found):
         raise FrameUnsuitable(
             f"the frame is {found or f'{pixels.dtype} of shape {pixels.shape}'}, the model was "
             f"trained on {' and '.join(accepted)}. Set the camera to that format, "

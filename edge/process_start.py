@@ -1,10 +1,25 @@
 """How our processes begin: names and output in UTF-8 whatever the locale, descriptors in place."""
 
 import atexit
+import codecs
 import os
 import sys
 from contextlib import suppress
 from typing import TextIO
+
+from edge.redaction import readable
+
+# How streams write what UTF-8 cannot carry: as everything else does, see ``edge.redaction``.
+READABLE = "readable"
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return readable(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(READABLE, _readable)
 
 
 def prepare_process() -> None:
@@ -20,7 +35,7 @@ def prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             # Names need not be UTF-8 whatever we do; no message fails over one.
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=READABLE)  # type: ignore[union-attr]
     atexit.register(settle_standard_error)
 
 

@@ -13,33 +13,49 @@ from edge.inspection.thresholding import Reason
 LEAST_CONTRAST = 8
 DARKEST_MEAN = 4.0
 BRIGHTEST_MEAN = 251.0
+# In a dark field nearly all is black and only what scatters is light: more of it than a few hot
+# pixels show with the cap on.
+LIGHT = 32
+LEAST_LIGHT_SHARE = 0.0005
+COUNTED_BELOW = 64.0
 
 
 class PictureStatistics(NamedTuple):
-    """Grey levels of one picture, or of all tiles of a frame."""
+    """Grey levels of one picture, or of all tiles of a frame.
+
+    Attributes:
+        light: share of the samples that are light; counted where the mean is low, else 1.
+    """
 
     lowest: int
     highest: int
     mean: float
+    light: float = 0.0
 
     def joined(self, other: "PictureStatistics", weight: float) -> "PictureStatistics":
-        """Return the statistics of both; ``weight`` is the share of the other in the mean."""
+        """Return the statistics of both; ``weight`` is the share of the other in means."""
         return PictureStatistics(
             min(self.lowest, other.lowest),
             max(self.highest, other.highest),
             self.mean + (other.mean - self.mean) * weight,
+            self.light + (other.light - self.light) * weight,
         )
 
 
 def picture_statistics(prepared: NDArray[np.uint8]) -> PictureStatistics:
     """Return the statistics of a prepared ``(H, W, 3) uint8`` picture."""
-    lowest, highest, total = _extremes_and_sum(np.ascontiguousarray(prepared).reshape(-1))
-    return PictureStatistics(lowest, highest, total / prepared.size)
+    samples = np.ascontiguousarray(prepared).reshape(-1)
+    lowest, highest, total = _extremes_and_sum(samples)
+    mean = total / prepared.size
+    # Counting takes a third as long again, and only of dark pictures does it matter.
+    light = np.count_nonzero(samples >= LIGHT) / prepared.size if mean < COUNTED_BELOW else 1.0
+    return PictureStatistics(lowest, highest, mean, light)
 
 
 def picture_fault(statistics: PictureStatistics) -> tuple[Reason, str] | None:
     """Tell why a picture cannot show a part, or None if it may."""
-    if not DARKEST_MEAN <= statistics.mean <= BRIGHTEST_MEAN:
+    dark_field = statistics.mean < DARKEST_MEAN and statistics.light >= LEAST_LIGHT_SHARE
+    if not DARKEST_MEAN <= statistics.mean <= BRIGHTEST_MEAN and not dark_field:
         what = "dark" if statistics.mean < DARKEST_MEAN else "white"
         return Reason.EXPOSURE_OUT_OF_RANGE, (
             f"the picture is all {what} (mean grey level {statistics.mean:.1f}). "

@@ -265,3 +265,35 @@ def test_a_suffix_without_encoder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputNotWritable, match=r"Use \.png or \.jpg"):
         write_picture(tmp_path / name, textured(20, 30))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "HEIC"),
+        (b"\0\0\0\x1cftypavif" + bytes(200), "AVIF"),
+        (b"GIF89a" + bytes(200), "GIF"),
+        (b"%PDF-1.7\n" + bytes(200), "PDF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200), "JPEG 2000"),
+        (b"<!DOCTYPE html><html>not found</html>", "HTML"),
+    ],
+)
+def test_a_file_of_another_type_is_called_what_it_is(
+    tmp_path: Path, content: bytes, kind: str
+) -> None:
+    path = tmp_path / "part.jpg"
+    path.write_bytes(content)
+    with pytest.raises(PictureUnreadable, match=rf"part\.jpg: a {kind} file, whatever its name"):
+        read_picture(path)
+
+
+def test_transparency_that_is_opaque_everywhere_is_left_out(tmp_path: Path) -> None:
+    for suffix in (".png", ".webp", ".tif"):
+        pixels = textured(20, 30, 4)
+        pixels[:, :, 3] = 255
+        path = tmp_path / f"part{suffix}"
+        path.write_bytes(encoded(suffix, pixels))
+        assert read_picture(path).shape == (20, 30, 3)
+        pixels[4, 5, 3] = 254
+        path.write_bytes(encoded(suffix, pixels))
+        assert read_picture(path).shape == (20, 30, 4)

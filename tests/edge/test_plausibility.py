@@ -8,8 +8,10 @@ from hypothesis.extra.numpy import arrays
 
 from edge.inspection.plausibility import (
     BRIGHTEST_MEAN,
+    COUNTED_BELOW,
     DARKEST_MEAN,
     LEAST_CONTRAST,
+    LIGHT,
     PictureStatistics,
     picture_fault,
     picture_statistics,
@@ -25,12 +27,14 @@ def test_statistics_are_those_of_all_samples(picture: np.ndarray) -> None:
     statistics = picture_statistics(picture)
     assert (statistics.lowest, statistics.highest) == (picture.min(), picture.max())
     assert statistics.mean == pytest.approx(picture.mean())
+    light = (picture >= LIGHT).mean() if picture.mean() < COUNTED_BELOW else 1.0
+    assert statistics.light == pytest.approx(light)
 
 
 @pytest.mark.parametrize("grey", [0, 1, 255])
 def test_large_pictures_are_summed_without_overflow(grey: int) -> None:
     statistics = picture_statistics(np.full((3000, 3001, 3), grey, np.uint8))
-    assert statistics == PictureStatistics(grey, grey, grey)
+    assert statistics == PictureStatistics(grey, grey, grey, float(grey >= LIGHT))
 
 
 @given(pictures)
@@ -80,6 +84,18 @@ def test_a_picture_that_shows_nothing_is_told_with_the_next_step(
 )
 def test_the_limits_themselves_are_no_fault(statistics: PictureStatistics) -> None:
     assert picture_fault(statistics) is None
+
+
+def test_a_dark_field_shows_a_part_and_hot_pixels_under_the_cap_do_not() -> None:
+    picture = np.zeros((256, 256, 3), np.uint8)
+    picture[100, 20:180] = 200  # a scratch that scatters, mean grey 0.5
+    assert picture_fault(picture_statistics(picture)) is None
+
+    capped = np.random.default_rng(0).integers(0, 4, (256, 256, 3)).astype(np.uint8)
+    capped.reshape(-1, 3)[::6600] = 255  # ten hot pixels
+    fault = picture_fault(picture_statistics(capped))
+    assert fault is not None
+    assert fault[0] is Reason.EXPOSURE_OUT_OF_RANGE
 
 
 def test_a_mean_that_is_no_number_is_a_fault() -> None:
