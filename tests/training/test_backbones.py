@@ -130,7 +130,36 @@ def test_weights_of_another_backbone_are_refused() -> None:
 def test_a_tensor_of_another_shape_is_named() -> None:
     tensors = {"conv1.weight": torch.zeros(64, 3, 5, 5)}
     with pytest.raises(WeightsError, match=r"conv1\.weight: .*\(64, 3, 5, 5\).*\(64, 3, 7, 7\)"):
-        load_weights(build_backbone("resnet18"), Weights(tensors, ""), needed=())
+        load_weights(build_backbone("resnet18"), Weights(tensors, ""), needed=tensors.keys())
+
+
+def body() -> list[str]:
+    return [key for key in resnet_weights() if not key.startswith(("layer4", "fc"))]
+
+
+def test_a_classifier_of_other_classes_that_nobody_uses_is_left_out() -> None:
+    tensors = resnet_weights() | {"fc.weight": torch.zeros(5, 512), "fc.bias": torch.zeros(5)}
+    backbone = build_backbone("resnet18")
+    load_weights(backbone, Weights(tensors, ""), needed=body())
+    loaded = backbone.state_dict()
+    assert loaded["fc.bias"].shape == (1000,)
+    assert all(torch.equal(loaded[key], tensors[key]) for key in body())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "model.backbone.", "module.encoder."])
+def test_names_with_what_a_wrapper_put_in_front_are_understood(prefix: str) -> None:
+    tensors = {f"{prefix}{key}": tensor for key, tensor in resnet_weights().items()}
+    tensors["head.weight"] = torch.zeros(5, 512)
+    backbone = build_backbone("resnet18")
+    load_weights(backbone, Weights(tensors, ""), needed=body())
+    loaded = backbone.state_dict()
+    assert all(torch.equal(loaded[key], tensors[f"{prefix}{key}"]) for key in body())
+
+
+def test_a_wrapped_other_backbone_is_still_another_one() -> None:
+    tensors = {f"module.{key}": tensor for key, tensor in small_weights().items()}
+    with pytest.raises(WeightsError, match="They belong to another backbone"):
+        load_weights(build_backbone("resnet18"), Weights(tensors, ""), needed=body())
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -90,13 +90,20 @@ def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str])
     """
     own = backbone.state_dict()
     kind = type(backbone).__name__
-    unexpected = sorted(set(weights.tensors) - set(own))
+    tensors = _without_prefix(weights.tensors, own, needed)
+    unexpected = sorted(set(tensors) - set(own))
     if unexpected:
         raise WeightsError(
             f"the weights hold {unexpected[0]!r}, which {kind} does not have "
             f"({len(unexpected)} such tensors). They belong to another backbone."
         )
-    for key, tensor in weights.tensors.items():
+    # A classifier of other classes says nothing about the layers that are used.
+    tensors = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key in needed or tensor.shape == own[key].shape
+    }
+    for key, tensor in tensors.items():
         if tensor.shape != own[key].shape:
             raise WeightsError(
                 f"{key}: the weights have shape {tuple(tensor.shape)}, {kind} needs "
@@ -107,14 +114,32 @@ def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str])
     missing = [
         key
         for key in own
-        if key in needed and key not in weights.tensors and not key.endswith("num_batches_tracked")
+        if key in needed and key not in tensors and not key.endswith("num_batches_tracked")
     ]
     if missing:
         raise WeightsError(
             f"the weights lack {missing[0]!r} ({len(missing)} needed tensors are missing). "
             "Choose earlier layers or complete weights."
         )
-    backbone.load_state_dict(weights.tensors, strict=False)
+    backbone.load_state_dict(tensors, strict=False)
+
+
+def _without_prefix(
+    tensors: dict[str, Tensor], own: Collection[str], needed: Collection[str]
+) -> dict[str, Tensor]:
+    """Take off what a wrapper put in front of every name, as ``module.`` or ``model.backbone.``.
+
+    Tensors of the wrapper's other parts, such as a head of its own, are left out.
+    """
+    known = [key for key in needed or own if not key.endswith("num_batches_tracked")]
+    if known[0] in tensors:
+        return tensors
+    prefixes = {n.removesuffix(known[0]) for n in tensors if n.endswith(f".{known[0]}")}
+    whole = [prefix for prefix in prefixes if all(f"{prefix}{key}" in tensors for key in known)]
+    if len(whole) != 1:
+        return tensors
+    (prefix,) = whole
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _require_known(name: str) -> None:
