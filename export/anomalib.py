@@ -37,9 +37,10 @@ from edge.preparation import to_samples
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
 from export.anomalib_source import FIRST, Source, read_source
-from export.bundle import bundle_files, manifest_text, with_self_test
+from export.bundle import bundle_files, bundle_name, manifest_text, with_self_test
 from export.errors import ImportRefused
 from export.ir import ir_bytes
+from training.data.folder_names import written
 from training.data.loading import read_sample
 from training.data.opening import open_judging
 from training.errors import DataError
@@ -113,7 +114,7 @@ def _imported(path: Path, files: tuple[Path, Path, Path], wanted: Wanted) -> Ite
     count = report.pictures
     notes, report = _resize(source, imported, xml, weights, wanted, report)
     manifest = with_self_test(
-        _manifest(output.stem, source, imported, size, xml, weights, report), xml, weights
+        _manifest(bundle_name(output), source, imported, size, xml, weights, report), xml, weights
     )
     write_all(list(zip(files, (xml, weights, manifest_text(manifest)), strict=True)))
     yield (
@@ -252,7 +253,7 @@ def _manifest(
             validation_good_count=0,
             validation_defective_count=0,
             seed=0,
-            hyperparameters={"imported_from": plain_text(imported.path.name)},
+            hyperparameters={"imported_from": plain_text(written(imported.path.name))},
             metrics={},
         ),
     )

@@ -58,6 +58,7 @@ from export.variants import (
 )
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.data.content import content_hashes
+from training.data.folder_names import written
 from training.seen_images import HASH_BYTES, used_images
 
 # Of validation pictures that torch, ONNX Runtime and OpenVINO are compared on.
@@ -128,11 +129,13 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
             known: dict[Precision, Variant | str] = {variant.precision: variant}
             if refusal is not None:
                 known[request.precision] = why_not(refusal)
-            full = _full_report(checkpoint, output.stem, workshop, known, variant, report)
+            full = _full_report(checkpoint, bundle_name(output), workshop, known, variant, report)
             extra += report_files(full)
     if variant.precision is not Precision.FP32 or request.inference != "f32":
         report = _gate_report(variant)
-    manifest = _manifest(checkpoint.description, output.stem, variant, report, request, refusal)
+    manifest = _manifest(
+        checkpoint.description, bundle_name(output), variant, report, request, refusal
+    )
     manifest = with_self_test(
         manifest.model_copy(update={"seen_images": _seen_images(checkpoint, variant, prepared)}),
         variant.xml,
@@ -368,17 +371,22 @@ def bundle_files(output: Path) -> tuple[Path, Path, Path]:
     """
     if output.suffix != ".xml":
         raise ConfigurationError(f"{output}: the bundle's name must end in .xml.")
-    if len(output.stem) > LONGEST_NAME:
+    name = bundle_name(output)
+    if len(name) > LONGEST_NAME:
         raise ConfigurationError(
-            f"{output}: the bundle's name has {len(output.stem)} characters, {LONGEST_NAME} are "
-            "allowed."
+            f"{output}: the bundle's name has {len(name)} characters, {LONGEST_NAME} are allowed."
         )
-    if not output.stem.isprintable():
+    if not name.isprintable():
         raise ConfigurationError(
             f"{output}: the bundle's name holds characters that are not plain, such as control "
             "characters. Choose another."
         )
     return output, output.with_suffix(".bin"), output.with_suffix(".json")
+
+
+def bundle_name(output: Path) -> str:
+    """Return what the manifest of a bundle calls it."""
+    return written(output.stem)
 
 
 def summary(manifest: Manifest, output: Path) -> str:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from edge.manifest import InputSpec
 from export.errors import CalibrationUnusable
 from export.gate import Engine, Pictures
+from training.data.beforehand import tell_unused_in
 from training.data.loading import prepare_sample, read_sample
-from training.data.samples import GOOD, Sample, pictures_in
+from training.data.samples import GOOD, Sample, pictures_below
 from training.errors import DataError
 from training.seen_images import Role, SeenImages, phrase, seen, sift
 
@@ -137,7 +138,8 @@ def read_calibration_folder(
 ) -> ToQuantize:
     """Read a folder of good pictures through the shared preparation; of many, 128 spread evenly.
 
-    Those that the threshold rests on judge INT8 and are left out, unless they were fitted on, too.
+    Sub-folders are read, too; what is not used is said. Those that the threshold rests on judge
+    INT8 and are left out, unless they were fitted on, too.
 
     Args:
         known: what the model has seen; None where nobody knows.
@@ -145,7 +147,8 @@ def read_calibration_folder(
     Raises:
         CalibrationUnusable: no pictures there, or one cannot be read or does not suit the model.
     """
-    paths = pictures_in(folder)
+    paths = pictures_below(folder)
+    tell_unused_in(folder, paths)
     if not paths:
         raise CalibrationUnusable(
             f"{folder}: no pictures. Give a folder of good pictures with --calibrate-on."

@@ -7,6 +7,7 @@ from typing import Any
 
 import edge
 from edge.manifest import GateReport
+from edge.redaction import readable
 from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.latency import Latency
 from export.search import Attempt
@@ -42,7 +43,7 @@ class Report:
 def report_files(report: Report) -> list[bytes]:
     """Return the Markdown and the JSON."""
     document = json.dumps(_document(report), indent=2, ensure_ascii=False, allow_nan=False)
-    return [_markdown(report).encode(), document.encode() + b"\n"]
+    return [readable(_markdown(report)).encode(), readable(document, in_json=True).encode() + b"\n"]
 
 
 def _document(report: Report) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[F
                     "hyperparameters": _own(base.hyperparameters, name, names),
                 }
                 fit = base.model_copy(update=changes)
-                fits[fit.model_dump_json()] = fit
+                fits[json.dumps(fit.model_dump(mode="json"), sort_keys=True)] = fit
     return list(fits.values())
 
 

@@ -217,8 +217,7 @@ def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
     """
     if item.anomaly_map.size == 1:
         return
-    sample = item.sample
-    if sample.is_defective and sample.mask is None and sample.flaw is None:
-        return
     size = region_resolution(item.anomaly_map, spec)
-    pixels.add(enlarge(item.anomaly_map, *size), read_mask(sample, spec, item.frame, size))
+    mask = read_mask(item.sample, spec, item.frame, size)
+    if mask is not None:
+        pixels.add(enlarge(item.anomaly_map, *size), mask)

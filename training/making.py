@@ -21,7 +21,7 @@ from training.data.loading import check_samples, first_sight, prepare_sample, re
 from training.data.opening import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
 from training.data.splitting import split_off
-from training.errors import SettingError
+from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
 from training.input_size import size_advice
@@ -31,6 +31,7 @@ from training.models.building import build_model, make_settings
 from training.models.trained_model import TrainedModel
 from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile, training_identity
+from training.threshold_choice import ThresholdChoice
 from training.trained_fitting import OnEpoch, fit_trained
 from training.training_pictures import TrainingPictures
 
@@ -92,7 +93,8 @@ def fit_checkpoint(
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
     spec = first_sight(picture, config.levels, config.crop, tiles)
-    check_samples(splits.validation, spec)
+    formats = check_samples(splits.validation, spec)
+    _check_threshold(config.threshold_choice, splits)
     frame = read_sample(splits.validation[0]).shape
     advice = size_advice(frame, spec, config.overlap, not model_class.per_position)
     if advice is not None:
@@ -100,15 +102,15 @@ def fit_checkpoint(
     dataset = fingerprint([*splits.fit, *splits.validation])
     fit, stopping = splits.fit, tuple[Sample, ...]()
     if isinstance(model, StatisticalModel):
-        formats = fit_statistical(model, fit, spec, device)
+        formats.update(fit_statistical(model, fit, spec, device))
     else:
         fit, stopping = _stopping(splits, config)
         state_file = None
         if state_path is not None:
             identity = training_identity(config.data, fit, stopping, spec, model_class)
             state_file = StateFile(state_path, identity)
-        formats = _train(model, fit, stopping, spec, config, state_file, on_epoch)
-    spec = spec.model_copy(update={"pixel_formats": formats})
+        formats.update(_train(model, fit, stopping, spec, config, state_file, on_epoch))
+    spec = spec.model_copy(update={"pixel_formats": tuple(sorted(formats))})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
     )
@@ -148,6 +150,20 @@ def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tu
         fit, held_out = split_off(splits.fit, _STOPPING_SHARE, config.seed, "early stopping")
         held_out = tuple(replace(sample, view=None) for sample in held_out or fit)
     return fit, held_out
+
+
+def _check_threshold(choice: ThresholdChoice, splits: Splits) -> None:
+    """Find out before the fit whether there are the pictures that a threshold asks for.
+
+    Raises:
+        DataError: says what is needed.
+    """
+    defective = np.array([sample.is_defective for sample in splits.validation], np.bool_)
+    scores = defective.astype(np.float32)  # any will do: only their numbers count here
+    try:
+        choice.threshold(scores[~defective], scores[defective])
+    except ValueError as error:
+        raise DataError(f"threshold {choice.text}: {error}.") from error
 
 
 def _train(

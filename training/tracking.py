@@ -9,6 +9,7 @@ from typing import Any, Protocol, TextIO
 
 from edge.errors import OutputNotWritable
 from edge.files import refuse_foreign_links
+from edge.process_start import READABLE
 from training.errors import SettingError
 
 FORMS = "csv:FILE, tensorboard:FOLDER or wandb:PROJECT"
@@ -182,7 +183,7 @@ def _opened(path: Path) -> TextIO:
     refuse_foreign_links(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8")
+        return path.open("w", newline="", encoding="utf-8", errors=READABLE)
     except OSError as error:
         raise OutputNotWritable(
             f"{path}: cannot be written ({error.strerror}). Check its folder and permissions."

@@ -174,7 +174,7 @@ def main() -> int:
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        config = FitConfig.model_validate_json(json.dumps(request["config"]))
+        config = FitConfig.model_validate(request["config"])
         keep = request["keep"] and Path(request["keep"])
         result = measure(config, request["on_test"], keep)
     except StationError as error:

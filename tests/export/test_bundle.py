@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -203,3 +204,14 @@ def test_help_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_a_bundle_whose_name_is_no_utf_8_is_written_and_verified(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"\xbe\xe7")
+    folder.mkdir()
+    path = folder / os.fsdecode("양품.xml".encode("cp949"))
+    assert main([str(checkpoint), "--precision", "fp32", "-o", str(path)]) == 0
+    assert load_bundle(path).manifest.identity.name == "\\xbe\\xe7ǰ"
+    assert main(["--verify", str(path)]) == 0

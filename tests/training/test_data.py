@@ -325,6 +325,7 @@ def test_pictures_of_mixed_sizes_and_formats_come_prepared_in_order(tmp_path: Pa
         good_picture(1, 200, 130)[:, :, 0],
         cv2.cvtColor(good_picture(2, 64, 64), cv2.COLOR_BGR2BGRA),
     ] * 5
+    pictures[2][0, 0, 3] = 0  # else its transparency said nothing and would be left out
     samples = [sample(write(tmp_path / f"{i:02d}.png", p)) for i, p in enumerate(pictures)]
     formats: set[PixelFormat] = set()
     batches = list(prepared_batches(samples, SPEC, 4, formats))

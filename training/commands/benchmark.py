@@ -10,10 +10,13 @@ from edge.files import check_writable
 from training.benchmark import Row, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
-from training.data.opening import open_data_set
+from training.data.beforehand import tell_beforehand
 from training.errors import SettingError
 from training.report.tables import write_benchmark
 from training.studies import StudyPlace, open_study
+
+# What is written beside a table, under its name.
+BESIDE = (".md", ".svg", ".db")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepare_output(arguments.keep / "any.safetensors")
     bases = _bases(arguments)
     for base in bases:
-        open_data_set(base.data)  # one that is not there is told now, and not tomorrow morning
+        tell_beforehand(base.data)  # one that is not there is told now, and not tomorrow morning
     fits = [
         fit
         for base in bases
@@ -49,8 +52,14 @@ def prepare_output(output: Path) -> None:
     """Make the folder of a table and find out whether it can be written.
 
     Raises:
+        SettingError: its name is that of a file beside it.
         OutputNotWritable: folder or disk refuses it.
     """
+    if output.suffix.lower() in BESIDE:
+        raise SettingError(
+            f"{output}: the table would take the place of the {output.suffix} beside it. Let its "
+            "name end in .csv."
+        )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

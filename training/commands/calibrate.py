@@ -5,11 +5,12 @@ import logging
 
 import numpy as np
 
-from edge.files import check_writable, write_whole
+from edge.files import write_whole
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.commands.options import data_settings
+from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import save_page
+from training.data.beforehand import tell_beforehand
 from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate a checkpoint on other pictures and write a new one."""
-    for output in filter(None, (arguments.output, arguments.histogram, arguments.report)):
-        check_writable(output)
+    drawn = {"the histogram": arguments.histogram, "the report": arguments.report}
+    check_outputs({"the checkpoint": arguments.output, **drawn})
+    check_outputs(drawn, kept=arguments.checkpoint)
     choice = parse_threshold(arguments.threshold)
     checkpoint = load_checkpoint(arguments.checkpoint)
     before = checkpoint.description
@@ -39,16 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
             "them out.",
             arguments.checkpoint,
         )
+    sets = [data_settings(arguments, notes, folder) for folder in dict.fromkeys(arguments.data)]
+    for settings in sets:
+        tell_beforehand(settings)
     opened = [
         open_new(
-            data_settings(arguments, notes, folder),
+            settings,
             before.seed,
             checkpoint.seen,
             ValidateOn(arguments.validate_on),
             arguments.all_pictures,
             needs_good=arguments.replace or checkpoint.records is None,
         )
-        for folder in dict.fromkeys(arguments.data)
+        for settings in sets
     ]
     for each in opened:
         _tell(each)

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.files import check_writable
+from edge.redaction import readable
 from training.checkpoint import Checkpoint, save_checkpoint
-from training.commands.options import fit_options
+from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import figures_of, write_report
 from training.config import FitConfig, load_fit_config
+from training.data.beforehand import tell_beforehand
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
 from training.data.sharing import named
@@ -28,9 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     report: Path | None = None
     if not arguments.no_report:
         report = arguments.report or output.with_suffix(".html")
-    for path in filter(None, (output, report)):
-        check_writable(path)
+    check_outputs({"the checkpoint": output, "the report": report})
     config = load_fit_config(arguments.config, fit_options(arguments))
+    if is_first_process():
+        tell_beforehand(config.data)
     state = output.with_name(f".{output.name}.state")
     splits = open_splits(config.data, config.validate_on, config.seed)
     with open_trackers(config.track if is_first_process() else ()) as trackers:
@@ -81,7 +83,9 @@ def _judged(splits: Splits) -> tuple[tuple[Sample, ...], str]:
 
 def _settings(config: FitConfig) -> dict[str, object]:
     document = config.model_dump(mode="json", exclude={"track", "hyperparameters"})
-    return {**document, **config.hyperparameters}
+    data = {f"data.{name}": value for name, value in document.pop("data").items()}
+    settings = {**document, **data, **config.hyperparameters}
+    return {k: readable(v) if isinstance(v, str) else v for k, v in settings.items()}
 
 
 def _told(output: Path, checkpoint: Checkpoint) -> str:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from edge.files import check_writable
 from training.config import DATA_OPTIONS, parse_assignments
 from training.data.settings import DataSettings
 from training.errors import SettingError
@@ -58,6 +59,30 @@ def data_settings(arguments: argparse.Namespace, known: dict[str, Any], path: Pa
         return DataSettings.model_validate({**layout, **given, "path": path})
     except ValueError as error:
         raise SettingError(f"--data: {error}") from error
+
+
+def check_outputs(outputs: dict[str, Path | None], kept: Path | None = None) -> None:
+    """Find out before long work whether files can be written, each to a place of its own.
+
+    Args:
+        outputs: what is written, by what it is; None for what was not asked for.
+        kept: a file that is read and must not be written over.
+
+    Raises:
+        SettingError: two are the same file, or one is that which is read.
+        OutputNotWritable: folder or disk refuses one.
+    """
+    taken: dict[Path, str] = {} if kept is None else {kept.resolve(): "the file that is read"}
+    for what, path in outputs.items():
+        if path is None:
+            continue
+        other = taken.setdefault(path.resolve(), what)
+        if other != what:
+            raise SettingError(
+                f"{path}: {what} would take the place of {other}. Give each a name of its own, for "
+                "example a checkpoint one that ends in .safetensors."
+            )
+        check_writable(path)
 
 
 def _named(names: tuple[str, ...], values: list[int] | None) -> dict[str, int] | None:

@@ -10,6 +10,7 @@ from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from edge.pictures import write_picture
 from training.checkpoint import load_checkpoint
+from training.data.beforehand import tell_unused_in
 from training.data.samples import Sample, pictures_in
 from training.errors import DataError
 from training.evaluation import Inspected, TorchPredictor, inspect_samples
@@ -37,6 +38,8 @@ def _picture_paths(places: list[Path]) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]}: no such picture, or a folder without pictures.")
+    for folder in filter(Path.is_dir, places):
+        tell_unused_in(folder, pictures_in(folder))
     return list(dict.fromkeys(paths))
 
 
@@ -65,7 +68,7 @@ def _prediction_line(inspected: Inspected) -> str:
     sample, _, inspection = inspected
     result = inspection.decision.result
     if result is Result.ERROR:
-        return f"{sample.path}\t{result.value}\t{inspection.detail}"
+        return f"{sample.label}\t{result.value}\t{inspection.detail}"
     return (
-        f"{sample.path}\t{result.value}\t{inspection.normalized_score:.4f}\t{inspection.score:.6f}"
+        f"{sample.label}\t{result.value}\t{inspection.normalized_score:.4f}\t{inspection.score:.6f}"
     )

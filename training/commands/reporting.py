@@ -11,6 +11,7 @@ import torch
 
 import edge
 from edge.files import write_whole
+from edge.redaction import readable
 from training.checkpoint import Checkpoint
 from training.data.loading import check_readable
 from training.data.samples import Sample
@@ -69,7 +70,8 @@ def save_page(
             "torchvision": version("torchvision"),
         },
     )
-    write_whole(path, report_page(subject, checkpoint.description, evidence).encode("utf-8"))
+    page = report_page(subject, checkpoint.description, evidence)
+    write_whole(path, readable(page).encode())
 
 
 def figures_of(checkpoint: Checkpoint, evidence: Evidence) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import argparse
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config
+from training.data.beforehand import tell_beforehand
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         "search": parse_search(arguments.search) or None,
     }
     config = load_config(SweepConfig, arguments.config, options)
+    tell_beforehand(config.data)
     digest = search_digest(config)
     place = study_place(arguments, f"{arguments.output.stem}-{digest}")
     opened = open_study(place, sampler(config))

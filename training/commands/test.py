@@ -7,10 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from edge.files import check_writable, write_whole
+from edge.files import write_whole
+from edge.redaction import readable
 from training.checkpoint import load_checkpoint
-from training.commands.options import data_settings
+from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import figures_of, save_page
+from training.data.beforehand import tell_beforehand
 from training.data.opening import Opened, open_judging
 from training.evaluation import TorchPredictor
 from training.fitted import rests_on_test
@@ -21,11 +23,16 @@ from training.seen_images import Role, SeenImages, phrase, sift
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the metrics of a checkpoint on pictures of a data set that it has not seen."""
-    for output in filter(None, (arguments.scores, arguments.json, arguments.report)):
-        check_writable(output)
+    outputs = {
+        "the table of scores": arguments.scores,
+        "the metrics": arguments.json,
+        "the report": arguments.report,
+    }
+    check_outputs(outputs, kept=arguments.checkpoint)
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
     settings = data_settings(arguments, description.training.hyperparameters, arguments.data)
+    tell_beforehand(settings)
     on_test = rests_on_test(checkpoint)
     roles = [role for role in Role if role is not Role.CALIBRATED or not on_test]
     opened = open_judging(settings, description.seed, checkpoint.seen, roles)
@@ -40,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         "seen_is_known": checkpoint.seen is not None,
     }
     if arguments.scores:
-        write_whole(arguments.scores, scores_table(evidence.rows).encode(errors="backslashreplace"))
+        write_whole(arguments.scores, readable(scores_table(evidence.rows)).encode())
     if arguments.json:
         write_whole(arguments.json, json.dumps(figures, indent=2).encode() + b"\n")
     if arguments.report:

@@ -1,15 +1,26 @@
 """What the adapters of data sets share: looking for files, and saying which one is missing."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from training.data.samples import pictures_in, subfolders
+from training.data.folder_names import (
+    DEFECTIVE_NAMES,
+    MASK_NAMES,
+    is_called,
+    written,
+)
+from training.data.samples import GOOD, Sample, pictures_below, pictures_in, subfolders
 from training.errors import DataError
 
 # Share of the good pictures kept out of the fit where a set brings no validation pictures.
 VALIDATION_SHARE = 0.15
 
 _MOST_NAMED = 20
+
+
+def set_name(root: Path) -> str:
+    """Return the name of a data set in its folder, as it is written everywhere."""
+    return written(root.resolve().name)
 
 
 def demanded(folder: Path, what: str) -> list[Path]:
@@ -48,12 +59,12 @@ def category_folder(root: Path, category: str | None, matches: Callable[[Path], 
     """
     if category is None and matches(root):
         return root
-    if category is not None and root.name == category and matches(root):
+    if category is not None and written(root.name) == written(category) and matches(root):
         return root
-    known = [folder.name for folder in subfolders(root) if matches(folder)]
-    if category is None or category not in known:
+    known = {written(folder.name): folder for folder in subfolders(root) if matches(folder)}
+    if category is None or written(category) not in known:
         raise DataError(unknown_category(root, category, known))
-    return root / category
+    return known[written(category)]
 
 
 def unknown_category(root: Path, category: str | None, known: Iterable[str]) -> str:
@@ -65,10 +76,30 @@ def unknown_category(root: Path, category: str | None, known: Iterable[str]) -> 
     return f"{root}: {what}. There are: {there}{more}. Choose one with --category."
 
 
+def good_samples(folder: Path) -> list[Sample]:
+    """Return the good pictures of a folder and its sub-folders.
+
+    Raises:
+        DataError: a folder in it is called as if it held something else.
+    """
+    samples = []
+    for path in pictures_below(folder):
+        inner = path.relative_to(folder).parts[:-1]
+        wrong = [name for name in inner if is_called(name, DEFECTIVE_NAMES | MASK_NAMES)]
+        if wrong:
+            raise DataError(
+                f"{path.parent}: {wrong[0]} among the good pictures. Move the folder out of "
+                f"{folder}, or call it otherwise if what it holds is good."
+            )
+        samples.append(Sample(path, GOOD, name="/".join((*inner, path.name)) if inner else ""))
+    return samples
+
+
 def masks_of(
-    pictures: Iterable[Path], masks: Mapping[str, Path]
+    pictures: Iterable[Path], masks: Sequence[Path]
 ) -> tuple[dict[Path, Path], list[Path]]:
-    """Pair masks with pictures by the pictures' stem; the masks left over are the second part."""
-    found = {path: masks[path.stem] for path in pictures if path.stem in masks}
+    """Pair masks with pictures of the same stem; the masks left over are the second part."""
+    by_stem = {written(mask.stem): mask for mask in masks}
+    found = {path: by_stem[stem] for path in pictures if (stem := written(path.stem)) in by_stem}
     used = set(found.values())
-    return found, sorted(mask for mask in masks.values() if mask not in used)
+    return found, sorted(mask for mask in masks if mask not in used)

@@ -8,7 +8,13 @@
 
 from pathlib import Path
 
-from training.data.adapting import VALIDATION_SHARE, category_folder, demanded, masks_of
+from training.data.adapting import (
+    VALIDATION_SHARE,
+    category_folder,
+    demanded,
+    masks_of,
+    set_name,
+)
 from training.data.samples import GOOD, Sample, Splits, pictures_in
 
 _OK, _KO = "ok", "ko"
@@ -18,6 +24,7 @@ class BTAD:
     """One product."""
 
     held_out_share = VALIDATION_SHARE
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None) -> None:
         """Read the file lists.
@@ -26,18 +33,17 @@ class BTAD:
             DataError: a folder or its pictures are missing; names it.
         """
         root = category_folder(root, category, self.matches)
-        self.name = root.resolve().name
+        self.name = set_name(root)
+        self.places = [root]
         self.train = [Sample(p, GOOD) for p in demanded(root / "train" / _OK, "good pictures")]
         good = [Sample(p, GOOD) for p in demanded(root / "test" / _OK, "good test pictures")]
         defective = demanded(root / "test" / _KO, "defective test pictures")
-        masks, self.stray_masks = masks_of(
-            defective, {m.stem: m for m in pictures_in(root / "ground_truth" / _KO)}
-        )
+        masks, self.stray_masks = masks_of(defective, pictures_in(root / "ground_truth" / _KO))
         self.test = good + [Sample(path, _KO, masks.get(path)) for path in defective]
 
     @staticmethod
     def matches(root: Path) -> bool:
-        return (root / "train" / _OK).is_dir()
+        return (root / "train" / _OK).is_dir() and (root / "test" / _KO).is_dir()
 
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), (), tuple(self.test))

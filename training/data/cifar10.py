@@ -35,6 +35,8 @@ class CIFAR10:
 
     held_out_share = VALIDATION_SHARE
     stray_masks: tuple[Path, ...] = ()
+    places: tuple[Path, ...] = ()  # its files are all named
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None) -> None:
         """Read the labels.

@@ -3,18 +3,35 @@
 good/*.png            or the pictures directly in the folder
 defect/*.png          optional; also defect/<kind>/*.png
 masks/<name>.png      optional, same name as the defective picture; also masks/<kind>/<name>.png
+
+The folders may have other usual names, in any case (``folder_names``), and folders in them.
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from training.data.adapting import VALIDATION_SHARE
-from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
+from training.data.adapting import VALIDATION_SHARE, good_samples, set_name
+from training.data.folder_names import (
+    DEFECTIVE_NAMES,
+    GOOD_NAMES,
+    MASK_NAMES,
+    is_called,
+    written,
+)
+from training.data.samples import (
+    GOOD,
+    Sample,
+    Splits,
+    pictures_below,
+    pictures_in,
+    subfolders,
+)
 from training.data.splitting import split_off
 from training.errors import DataError
 
 _TEST_SHARE = 0.15
-_DEFECT = "defect"
+_MOST_NAMED = 5
 _MASKS = "masks"
 
 
@@ -22,6 +39,7 @@ class Folder:
     """Good pictures, perhaps some defective ones, perhaps with masks."""
 
     held_out_share = VALIDATION_SHARE / (1.0 - _TEST_SHARE)
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None = None) -> None:
         """Read the file lists.
@@ -31,14 +49,22 @@ class Folder:
         """
         if not root.is_dir():
             raise DataError(f"{root}: not a folder. Check --data.")
-        self.name = root.resolve().name
-        self.good = [Sample(path, GOOD) for path in pictures_in(_good_folder(root))]
-        self.defective = _defective(root)
+        self.name = set_name(root)
+        self.places = [root]
+        good = _called(root, GOOD_NAMES)
+        others = _called(root, DEFECTIVE_NAMES | MASK_NAMES)
+        if not good and not others and is_called(self.name, GOOD_NAMES):
+            good = [root]  # the folder of the good pictures itself
+        if good:
+            self.good = [sample for folder in good for sample in good_samples(folder)]
+        else:
+            self.good = [Sample(path, GOOD) for path in pictures_in(root)]
+        masks = [path for folder in _called(root, MASK_NAMES) for path in pictures_below(folder)]
+        self.defective = _defective(root, masks)
         if not self.good and not self.defective:
             raise no_good_pictures(root)
         used = {sample.mask for sample in self.defective}
-        folders = [root / _MASKS, *subfolders(root / _MASKS)]
-        self.stray_masks = [p for f in folders for p in pictures_in(f) if p not in used]
+        self.stray_masks = [path for path in masks if path not in used]
 
     @staticmethod
     def matches(root: Path) -> bool:
@@ -55,37 +81,60 @@ class Folder:
 
 def no_good_pictures(root: Path) -> DataError:
     """Return the error that says where good pictures were expected."""
+    good = _called(root, GOOD_NAMES)
+    folders = {GOOD_NAMES, DEFECTIVE_NAMES, MASK_NAMES}
+    others = [
+        folder.name
+        for folder in subfolders(root)
+        if not any(is_called(folder.name, names) for names in folders) and pictures_below(folder)
+    ]
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    there = (
+        f" The folders {', '.join(others[:_MOST_NAMED])}{more} hold pictures, but nothing says "
+        "whether they are good."
+        if others
+        else ""
+    )
     return DataError(
-        f"{_good_folder(root)}: no pictures. Put pictures of good parts there "
-        "(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout."
+        f"{good[0] if good else root}: no pictures. Put pictures of good parts there "
+        f"(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout.{there}"
     )
 
 
-def _good_folder(root: Path) -> Path:
-    return root / GOOD if (root / GOOD).is_dir() else root
+def _called(root: Path, names: frozenset[str]) -> list[Path]:
+    return [folder for folder in subfolders(root) if is_called(folder.name, names)]
 
 
-def _defective(root: Path) -> list[Sample]:
-    folders = [(_DEFECT, root / _DEFECT)]
-    folders += [(kind.name, kind) for kind in subfolders(root / _DEFECT)]
-    pictures = [(kind, path) for kind, folder in folders for path in pictures_in(folder)]
-    for kind, path in pictures:
-        if kind == GOOD:
-            raise DataError(f"{path.parent}: good pictures belong in {root / GOOD}. Move them.")
-    plain = _by_stem(root / _MASKS)
-    of_kind = {kind: _by_stem(root / _MASKS / kind) for kind, _ in folders}
-    uses = Counter(path.stem for _, path in pictures)
+def _defective(root: Path, masks: list[Path]) -> list[Sample]:
+    found: list[tuple[Sample, list[tuple[str, ...]]]] = []
+    for folder in _called(root, DEFECTIVE_NAMES):
+        for path in pictures_below(folder):
+            inner = path.relative_to(folder).parts[:-1]
+            if any(is_called(name, GOOD_NAMES) for name in inner):
+                raise DataError(f"{path.parent}: good pictures belong in {root / GOOD}. Move them.")
+            kind = written(inner[0] if inner else folder.name)
+            name = "/".join((*inner[1:], path.name)) if len(inner) > 1 else ""
+            # A mask lies as deep as its picture, in the folder of its kind, or just with all masks.
+            places = dict.fromkeys([(folder.name, *inner), inner, inner[:1], ()])
+            keys = [_key(place, path) for place in places]
+            found.append((Sample(path, kind, None, name), keys))
+    by_key: dict[tuple[str, ...], Path] = {}
+    for mask in masks:
+        by_key.setdefault(_key(mask.relative_to(root).parts[1:-1], mask), mask)
+    may_claim = Counter(key for _, keys in found for key in keys)
     samples = []
-    for kind, path in pictures:
-        mask = of_kind[kind].get(path.stem) or plain.get(path.stem)
-        if mask is not None and mask.parent == root / _MASKS and uses[path.stem] > 1:
+    for sample, keys in found:
+        key = next((key for key in keys if key in by_key), None)
+        if key is not None and may_claim[key] > 1:
             raise DataError(
-                f"{mask}: {uses[path.stem]} defective pictures are called {path.stem}. "
-                f"Put the mask of {path} into {root / _MASKS / kind}."
+                f"{by_key[key]}: {may_claim[key]} defective pictures are called "
+                f"{sample.path.stem}. Put the mask of {sample.path} into "
+                f"{root / _MASKS / sample.kind}, or give the pictures different names."
             )
-        samples.append(Sample(path, kind, mask))
+        samples.append(sample if key is None else replace(sample, mask=by_key[key]))
     return samples
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in pictures_in(folder)}
+def _key(folders: tuple[str, ...], file: Path) -> tuple[str, ...]:
+    """Return what a picture and its mask have in common."""
+    return (*(written(name).casefold() for name in folders), written(file.stem))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from edge.errors import PictureUnreadable
 from edge.pictures import read_picture
-from training.data.adapting import VALIDATION_SHARE, demanded
+from training.data.adapting import VALIDATION_SHARE, demanded, set_name
+from training.data.folder_names import written
+from training.data.masks import mask_area
 from training.data.samples import GOOD, Sample, Splits, subfolders
 from training.data.splitting import split_off
 from training.errors import DataError
@@ -33,13 +35,21 @@ class KolektorSDD:
         items = [folder for folder in subfolders(root) if folder.name.startswith("kos")]
         if not items:
             raise DataError(f"{root}: no folders kos01, kos02, …; check --data.")
-        self.name = root.resolve().name
+        self.name = set_name(root)
+        self.places = [root]
+        self.other_files: list[Path] = []
         self.samples: list[Sample] = []
         self.stray_masks: list[Path] = []
         for item in items:
             pictures, masks = _apart(demanded(item, "Part0.jpg, Part0_label.bmp, …"), "_label")
+            self.other_files += masks.values()
             self.samples += [
-                _labelled(path, masks.pop(path.stem, None), f"{item.name}/{path.name}", item.name)
+                _labelled(
+                    path,
+                    masks.pop(written(path.stem), None),
+                    f"{item.name}/{path.name}",
+                    item.name,
+                )
                 for path in pictures
             ]
             self.stray_masks += masks.values()
@@ -67,14 +77,17 @@ class KolektorSDD2:
         Raises:
             DataError: a split is missing, or a picture has no mask; names the file.
         """
-        self.name = root.resolve().name
+        self.name = set_name(root)
+        self.places = [root]
+        self.other_files: list[Path] = []
         self.stray_masks: list[Path] = []
         found = {}
         for split in ("train", "test"):
             files = demanded(root / split, "10000.png, 10000_GT.png, …")
             pictures, masks = _apart(files, "_GT")
+            self.other_files += masks.values()
             found[split] = [
-                _labelled(path, masks.pop(path.stem, None), f"{split}/{path.name}", "")
+                _labelled(path, masks.pop(written(path.stem), None), f"{split}/{path.name}", "")
                 for path in pictures
             ]
             self.stray_masks += masks.values()
@@ -99,7 +112,7 @@ def _splits(name: str, rest: tuple[Sample, ...], test: tuple[Sample, ...]) -> Sp
 
 def _apart(files: list[Path], ending: str) -> tuple[list[Path], dict[str, Path]]:
     """Tell pictures from masks, which are named after their picture."""
-    masks = {f.stem.removesuffix(ending): f for f in files if f.stem.endswith(ending)}
+    masks = {written(f.stem.removesuffix(ending)): f for f in files if f.stem.endswith(ending)}
     return [f for f in files if not f.stem.endswith(ending)], masks
 
 
@@ -110,7 +123,7 @@ def _labelled(picture: Path, mask: Path | None, name: str, group: str) -> Sample
             "Unpack the data set again."
         )
     try:
-        defective = bool(read_picture(mask).any())
+        defective = bool(mask_area(read_picture(mask)).any())
     except PictureUnreadable as error:
         raise DataError(str(error)) from error
     return Sample(picture, _DEFECT if defective else GOOD, mask if defective else None, name, group)

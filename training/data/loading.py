@@ -1,12 +1,13 @@
 """Pictures from disk to prepared batches, with the runtime's own reader and preparation."""
 
+import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,16 +20,21 @@ from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.plausibility import picture_fault, picture_statistics
 from edge.manifest import Crop, InputSpec, Levels, TileSpec
 from edge.pictures import read_picture
-from edge.preparation import to_samples
+from edge.preparation import takes, to_samples
 from edge.resizing import resize_area
 from training.data.cifar10 import read_record
+from training.data.masks import mask_area, reduced
 from training.data.samples import Sample
 from training.data.shanghaitech import read_array_mask
 from training.data.synthetic_defects import paste_defect
 from training.errors import DataError
 from training.transforms import transform_picture
 
+# Of 14-bit pictures with the levels of 16 bits a quarter is filled; a dark scene may fill so much.
+_LEAST_OF_LEVELS = 0.2
 _AHEAD = 8  # pictures decoded ahead of the network; bounds memory at any batch size
+
+log = logging.getLogger(__name__)
 
 
 def first_sight(
@@ -85,6 +91,13 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
     """
     if spec.levels is None and pixels.dtype == np.uint16:
         raise DataError(f"{sample.label}: a 16-bit picture. Pass --levels BLACK WHITE.")
+    found = pixel_format(pixels)
+    if found is not None and not takes(spec.pixel_formats, found):
+        raise DataError(
+            f"{sample.label}: a {found} picture, but the model was fitted on "
+            f"{' and '.join(spec.pixel_formats)}. Convert or remove it, or fit again with pictures "
+            "of this format among the others."
+        )
     try:
         samples = to_samples(pixels, spec)
         boxes = frame_pieces(pixels, spec).boxes
@@ -99,16 +112,44 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
     return prepared
 
 
-def check_samples(samples: Sequence[Sample], spec: InputSpec) -> None:
+def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat]:
     """Read and prepare pictures and masks once, to find a bad one before the long fit.
+
+    Returns:
+        The pixel formats that were met.
 
     Raises:
         DataError: names the file and what to do.
     """
-    for sample in tqdm(samples, desc="check", unit="pic", disable=not samples):
-        pixels = read_sample(sample)
-        prepare_sample(sample, pixels, spec)
-        read_mask(sample, spec, pixels.shape[:2], (spec.height, spec.width))
+    formats = set()
+    brightest = 0
+    try:
+        for sample in tqdm(samples, desc="check", unit="pic", disable=not samples):
+            pixels = read_sample(sample)
+            if pixels.dtype == np.uint16:
+                brightest = max(brightest, int(pixels.max()))
+            found = pixel_format(pixels)
+            if found is not None:
+                formats.add(found)
+            prepare_sample(sample, pixels, spec)
+            read_mask(sample, spec, pixels.shape[:2], (spec.height, spec.width))
+    finally:  # levels may be why a picture shows nothing
+        if brightest and spec.levels is not None:
+            _warn_of_levels(brightest, spec.levels)
+    return formats
+
+
+def _warn_of_levels(brightest: int, levels: Levels) -> None:
+    """Say where 16-bit pictures fill so little of their levels that few grey levels are left."""
+    used = (brightest - levels.black) / (levels.white - levels.black)
+    if used < _LEAST_OF_LEVELS:
+        bits = max(brightest.bit_length(), 8)
+        log.warning(
+            "the brightest pixel is %d, of levels from %d to %d: at most %d of 256 grey levels are "
+            "left. For a camera of %d bits give --levels %d %d",
+            *(brightest, levels.black, levels.white, max(0, math.ceil(256 * used)), bits),
+            *(levels.black if levels.black < brightest else 0, 2**bits - 1),
+        )
 
 
 def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
@@ -168,39 +209,37 @@ def prepared_batches(
 
 def read_mask(
     sample: Sample, spec: InputSpec, frame: tuple[int, ...], size: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Read a sample's mask, cropped as the picture is.
+) -> NDArray[np.bool_] | None:
+    """Read where a sample is defective, cropped as the picture is.
 
     Args:
         frame: height and width of the sample's picture.
         size: height and width at which pixels are compared.
 
     Returns:
-        ``size`` bool; all False for a good picture.
+        ``size`` bool, all False for a good picture; None of a defective one whose mask is missing
+        or empty.
 
     Raises:
         DataError: the mask cannot be read or has another size than its picture.
     """
     mask = read_frame_mask(sample, frame)
     if mask is None:
-        return np.zeros(size, np.bool_)
+        return None if sample.is_defective else np.zeros(size, np.bool_)
     if spec.crop is not None:
         crop = spec.crop
         mask = mask[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
-    # The plain INTER_NEAREST takes each cell's corner and shifts the mask.
-    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    return reduced(mask, size)
 
 
-def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Read a sample's mask as large as its picture, 0 or 1; None where it has none.
+def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Read a sample's mask as large as its picture; None where it has none, or an empty one.
 
     Raises:
         DataError: the mask cannot be read or has another size than its picture.
     """
     if sample.flaw is not None:
-        return (paste_defect(_read_plain(replace(sample, flaw=None)), sample.flaw)[1] > 0).astype(
-            np.uint8
-        )
+        return paste_defect(_read_plain(replace(sample, flaw=None)), sample.flaw)[1] > 0
     if sample.mask is None:
         return None
     if sample.mask.suffix.lower() == ".npy":
@@ -215,6 +254,5 @@ def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.uint8]
             f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]} pixels, but its picture "
             f"{sample.label} has {frame[1]}×{frame[0]}. Save the mask at the picture's size."
         )
-    if mask.ndim == 3:
-        mask = mask[:, :, :3].max(2)
-    return (mask > 0).astype(np.uint8)
+    area = mask_area(mask)
+    return area if area.any() else None

@@ -5,12 +5,16 @@ test/good/*.png                 optional
 test/<defect>/*.png             optional
 ground_truth/<defect>/<name>_mask.png
 validation/good, validation/<defect>   ours, optional: pictures to calibrate on
+
+The folders may be written in any case, ``good`` be called by another usual name
+(``folder_names``), and all hold sub-folders.
 """
 
 from pathlib import Path
 
-from training.data.adapting import VALIDATION_SHARE, category_folder
-from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
+from training.data.adapting import VALIDATION_SHARE, category_folder, good_samples, set_name
+from training.data.folder_names import GOOD_NAMES, folder_called, is_called, written
+from training.data.samples import GOOD, Sample, Splits, pictures_below, subfolders
 from training.errors import DataError
 
 
@@ -18,6 +22,7 @@ class MVTecAD:
     """One category."""
 
     held_out_share = VALIDATION_SHARE
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None = None) -> None:
         """Read the file lists.
@@ -26,21 +31,26 @@ class MVTecAD:
             DataError: ``train/good`` has no pictures, or defects lie in ``train``.
         """
         root = category_folder(root, category, self.matches)
-        self.name = root.resolve().name
-        self.train = [Sample(path, GOOD) for path in pictures_in(root / "train" / GOOD)]
+        self.name = set_name(root)
+        self.places = [root]
+        train = folder_called(root, "train")
+        good = [folder for folder in subfolders(train) if is_called(folder.name, GOOD_NAMES)]
+        self.train = [sample for folder in good for sample in good_samples(folder)]
         if not self.train:
             raise DataError(
-                f"{root / 'train' / GOOD}: no pictures. The MVTec layout needs good pictures "
-                "there; pictures of one folder go under good/ or directly into --data."
+                f"{good[0] if good else train / GOOD}: no pictures. The MVTec layout needs good "
+                "pictures there; pictures of one folder go under good/ or directly into --data."
             )
-        others = [folder.name for folder in subfolders(root / "train") if folder.name != GOOD]
+        others = [folder.name for folder in subfolders(train) if folder not in good]
         if others:
             raise DataError(
-                f"{root / 'train' / others[0]}: only good pictures may be trained on. "
+                f"{train / others[0]}: only good pictures may be trained on. "
                 f"Move it to {root / 'test' / others[0]}."
             )
-        self.validation = _labelled(root, "validation")
-        self.test = _labelled(root, "test")
+        ground_truth = folder_called(root, "ground_truth")
+        found = {_key(p.relative_to(ground_truth)): p for p in pictures_below(ground_truth)}
+        self.validation = _labelled(folder_called(root, "validation"), found)
+        self.test = _labelled(folder_called(root, "test"), found)
         masks: dict[Path, Path] = {}
         for sample in [*self.validation, *self.test]:
             if (
@@ -51,16 +61,11 @@ class MVTecAD:
                     f"{sample.mask}: belongs to {masks[sample.mask]} and to {sample.path}. "
                     "Give the pictures different names."
                 )
-        self.stray_masks = [
-            mask
-            for folder in subfolders(root / "ground_truth")
-            for mask in pictures_in(folder)
-            if mask not in masks
-        ]
+        self.stray_masks = [mask for mask in pictures_below(ground_truth) if mask not in masks]
 
     @staticmethod
     def matches(root: Path) -> bool:
-        return (root / "train").is_dir()
+        return folder_called(root, "train").is_dir()
 
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), tuple(self.validation), tuple(self.test))
@@ -69,14 +74,20 @@ class MVTecAD:
         return (*self.train, *self.validation)
 
 
-def _labelled(root: Path, split: str) -> list[Sample]:
-    return [
-        Sample(path, folder.name, _mask(root, folder.name, path))
-        for folder in subfolders(root / split)
-        for path in pictures_in(folder)
-    ]
+def _labelled(split: Path, masks: dict[tuple[str, ...], Path]) -> list[Sample]:
+    samples = []
+    for folder in subfolders(split):
+        if is_called(folder.name, GOOD_NAMES):
+            samples += good_samples(folder)
+            continue
+        for path in pictures_below(folder):
+            inner = path.relative_to(folder)
+            mask = masks.get(_key(Path(folder.name, inner.parent, f"{path.stem}_mask.png")))
+            name = "" if inner == Path(path.name) else str(inner)
+            samples.append(Sample(path, written(folder.name), mask, name))
+    return samples
 
 
-def _mask(root: Path, kind: str, picture: Path) -> Path | None:
-    mask = root / "ground_truth" / kind / f"{picture.stem}_mask.png"
-    return mask if mask.is_file() else None
+def _key(mask: Path) -> tuple[str, ...]:
+    """Return what a mask is found by: folders in any case, and its name, whatever its format."""
+    return (*(written(name).casefold() for name in mask.parts[:-1]), written(mask.stem))

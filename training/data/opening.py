@@ -13,6 +13,7 @@ from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
 from training.data.folder import Folder, no_good_pictures
+from training.data.folder_names import existing
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD
@@ -100,7 +101,7 @@ def open_splits(
         SettingError: a transform that does not exist or refuses its arguments.
     """
     settings = as_settings(source)
-    parts = [_splits(one, open_data_set(one), validate_on, seed) for one in _each(settings)]
+    parts = [_splits(one, open_data_set(one), validate_on, seed) for one in each_folder(settings)]
     splits = without_shared(_joined(parts))
     good = sum(not sample.is_defective for sample in splits.validation)
     if not splits.fit and good == 0:
@@ -126,7 +127,7 @@ def data_identity(source: Path | DataSettings, seed: int) -> str:
     Raises:
         DataError: nothing usable there.
     """
-    found = [open_data_set(one).split(seed) for one in _each(as_settings(source))]
+    found = [open_data_set(one).split(seed) for one in each_folder(as_settings(source))]
     parts = [part for splits in found for part in (splits.fit, splits.validation, splits.test)]
     return hashlib.sha256(" ".join(map(fingerprint, parts)).encode()).hexdigest()
 
@@ -288,7 +289,7 @@ def with_synthetic(samples: tuple[Sample, ...], count: int, seed: int) -> tuple[
 
 
 def _layout_of(root: Path, category: str | None) -> Layout:
-    places = [root] if category is None else [root, root / category]
+    places = [root] if category is None else [root, existing(root / category)]
     for layout, adapter in ADAPTERS.items():
         if any(place.is_dir() and adapter.matches(place) for place in places):
             return layout
@@ -307,7 +308,7 @@ def _splits(settings: DataSettings, data: DataSet, validate_on: ValidateOn, seed
     return splits
 
 
-def _each(settings: DataSettings) -> list[DataSettings]:
+def each_folder(settings: DataSettings) -> list[DataSettings]:
     """Return the folders of a data set one by one; each is of the layout that it has.
 
     A category holds for those that have categories.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.pictures import is_picture
+from edge.redaction import readable
 from training.data.synthetic_defects import Flaw
 from training.transforms import View
 
@@ -52,7 +53,7 @@ class Sample:
         """What tables and messages call the picture."""
         number = "" if self.index is None else f"#{self.index}"
         synthetic = f"~{self.flaw.kind}-{self.flaw.seed}" if self.flaw else ""
-        return f"{self.path}{number}{synthetic}"
+        return f"{readable(str(self.path))}{number}{synthetic}"
 
     @property
     def identity(self) -> str:
@@ -85,6 +86,8 @@ class DataSet(Protocol):
         stray_masks: masks whose picture is missing.
         held_out_share: of the pictures to fit on that is kept for validation where the set brings
             no good validation pictures of its own.
+        places: folders that hold the set and nothing else.
+        other_files: what was read there beside pictures and their masks.
     """
 
     @property
@@ -93,6 +96,10 @@ class DataSet(Protocol):
     def stray_masks(self) -> Sequence[Path]: ...
     @property
     def held_out_share(self) -> float: ...
+    @property
+    def places(self) -> Sequence[Path]: ...
+    @property
+    def other_files(self) -> Sequence[Path]: ...
 
     def split(self, seed: int) -> Splits:
         """Return the published splits, or splits drawn by the seed.
@@ -107,6 +114,29 @@ class DataSet(Protocol):
 def pictures_in(folder: Path) -> list[Path]:
     """Return the picture files directly in a folder, sorted by name; none if it does not exist."""
     return [path for path in _entries(folder) if path.is_file() and is_picture(path)]
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Return the picture files of a folder and its sub-folders, sorted by path.
+
+    Hidden folders are not entered, and a folder that links lead to twice only once.
+    """
+    found = [path for inner in folders_below(folder) for path in pictures_in(inner)]
+    return sorted(found)
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """Return a folder and all in it, each once; hidden ones only where they are asked for."""
+    found: dict[tuple[int, int], Path] = {}
+    waiting = [folder] if folder.is_dir() else []
+    linked: list[Path] = []  # after all others: a folder keeps its own name
+    while waiting or linked:
+        inner = waiting.pop() if waiting else linked.pop()
+        state = inner.stat()
+        if found.setdefault((state.st_dev, state.st_ino), inner) is inner:
+            for entry in subfolders(inner):
+                (linked if entry.is_symlink() else waiting).append(entry)
+    return sorted(found.values())
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -48,7 +48,7 @@ class DataSettings(BaseModel):
     transform_copies: int = Field(default=1, ge=1, le=100)
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())
+        return hash(repr(self))
 
 
 def as_settings(source: Path | DataSettings) -> DataSettings:

@@ -30,6 +30,7 @@ class ShanghaiTech:
     """Frames of one scene, or of all."""
 
     held_out_share = VALIDATION_SHARE
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None) -> None:
         """Read file lists and frame labels.
@@ -39,6 +40,7 @@ class ShanghaiTech:
         """
         train = _clips(root, "training", category)
         test = _clips(root, "testing", category)
+        self.places = [*train, *test]
         self.name = "shanghaitech" + (f"-{category}" if category else "")
         self.train = [
             Sample(path, GOOD, name=f"{clip.name}/{path.name}", group=clip.name)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.redaction import readable
 from training.data.content import content_hashes
 from training.data.loading import check_readable
 from training.data.samples import Sample, Splits
@@ -70,5 +71,5 @@ def refuse_contradictions(contents: dict[Sample, bytes]) -> None:
 
 def named(paths: Sequence[Path], most: int = 3) -> str:
     """Return the first few paths and how many more there are."""
-    text = ", ".join(str(path) for path in paths[:most])
+    text = ", ".join(readable(str(path)) for path in paths[:most])
     return text + (f" and {len(paths) - most} more" if len(paths) > most else "")

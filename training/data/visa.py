@@ -10,6 +10,7 @@ import csv
 from pathlib import Path
 
 from training.data.adapting import VALIDATION_SHARE, demanded_file, unknown_category
+from training.data.folder_names import existing, written
 from training.data.samples import GOOD, Sample, Splits, pictures_in
 from training.errors import DataError
 
@@ -22,6 +23,7 @@ class VisA:
     """One category."""
 
     held_out_share = VALIDATION_SHARE
+    other_files: tuple[Path, ...] = ()
 
     def __init__(self, root: Path, category: str | None) -> None:
         """Read the table of the splits and find its files.
@@ -33,20 +35,21 @@ class VisA:
             root, category = root.parent, root.name
         table = demanded_file(root / _TABLE, "the splits of VisA")
         rows = _rows(table)
-        known = {row["object"] for row in rows}
-        if category is None or category not in known:
+        known = {written(row["object"]) for row in rows}
+        if category is None or written(category) not in known:
             raise DataError(unknown_category(root, category, known))
-        self.name = category
+        self.name = category = written(category)
+        self.places = [existing(root / category)]
         self.train: list[Sample] = []
         self.test: list[Sample] = []
         used: set[Path] = set()
         for row in rows:
-            if row["object"] != category:
+            if written(row["object"]) != category:
                 continue
-            path = demanded_file(root / row["image"], f"a picture that {table} lists")
+            path = demanded_file(existing(root / row["image"]), f"a picture that {table} lists")
             mask = None
             if row["mask"]:
-                mask = demanded_file(root / row["mask"], f"a mask that {table} lists")
+                mask = demanded_file(existing(root / row["mask"]), f"a mask that {table} lists")
                 used.add(mask)
             kind = GOOD if row["label"].lower() == "normal" else _ANOMALY
             split = self.train if row["split"].lower() == "train" else self.test
@@ -54,7 +57,7 @@ class VisA:
         defects = [sample.label for sample in self.train if sample.is_defective]
         if defects:
             raise DataError(f"{table}: lists the defective {defects[0]} under train. Correct it.")
-        masks = pictures_in(root / category / "Data" / "Masks" / "Anomaly")
+        masks = pictures_in(self.places[0] / "Data" / "Masks" / "Anomaly")
         self.stray_masks = [mask for mask in masks if mask not in used]
 
     @staticmethod

@@ -339,7 +339,7 @@ def _shown(heading: str, pictures: Sequence[Shown], nothing: str) -> str:
 
 def _card(shown: Shown) -> str:
     row = shown.row
-    place = row.label.replace("\\", "/").split("/")
+    place = row.label.split("/")
     name = "/".join(place[-2:])
     mark = ' <b class="synthetic">synthetic</b>' if row.synthetic else ""
     score = f"{row.normalized:.2f}" if row.normalized is not None else "–"

@@ -8,6 +8,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from edge.files import write_all
+from edge.redaction import readable
 from training.benchmark import COLUMNS, FIGURES, Row
 from training.report.charts import points_chart
 
@@ -95,14 +96,15 @@ def _write(
     writer = csv.writer(text)
     writer.writerow(columns)
     writer.writerows(table)
-    files = [
-        (path, text.getvalue().encode()),
-        (path.with_suffix(".md"), f"{markdown(columns, shown)}\n{notes}\n".encode()),
+    texts = [
+        (path, text.getvalue()),
+        (path.with_suffix(".md"), f"{markdown(columns, shown)}\n{notes}\n"),
     ]
     if points:
-        files.append((path.with_suffix(".svg"), points_chart(points, *labels).encode()))
-    write_all(files)
-    return [written for written, _ in files]
+        texts.append((path.with_suffix(".svg"), points_chart(points, *labels)))
+    # A path in the command, or a parameter of it, need not be UTF-8.
+    write_all([(path, readable(content).encode()) for path, content in texts])
+    return [path for path, _ in texts]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

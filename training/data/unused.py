@@ -1,0 +1,110 @@
+"""What lies in a data set and is not used: counted and named; nothing is left out in silence."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.pictures import is_picture
+from training.data.further_images import further_images
+from training.data.samples import folders_below
+
+_MOST_NAMED = 3
+# What people and programs put beside pictures; no picture is meant by it.
+_PAPERS = frozenset(
+    {".txt", ".md", ".pdf", ".html", ".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".log"}
+)
+
+
+@dataclass(slots=True)
+class Unused:
+    """What was found.
+
+    Attributes:
+        pictures: by their folder.
+        types: files that are no pictures, by suffix.
+        broken: links that lead nowhere.
+        hidden: files and folders whose name begins with a dot.
+        special: neither file nor folder.
+        inner: by file, pages or frames behind the first one.
+    """
+
+    pictures: Counter[Path] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
+    broken: list[Path] = field(default_factory=list)
+    hidden: int = 0
+    special: int = 0
+    inner: dict[Path, int] = field(default_factory=dict)
+
+    @property
+    def matters(self) -> bool:
+        """Something of it may be a picture."""
+        return bool(
+            self.pictures or self.broken or self.inner or self.special or set(self.types) - _PAPERS
+        )
+
+
+def find_unused(
+    places: Sequence[Path], pictures: Collection[Path], others: Collection[Path] = ()
+) -> Unused:
+    """Look through folders for what is used neither as a picture nor as something else."""
+    found = Unused()
+    for place in places:
+        for folder in folders_below(place):
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    path = folder / entry.name
+                    if path not in pictures and path not in others:
+                        _note(entry, path, found)
+    for path in sorted(pictures):
+        more = further_images(path)
+        if more:
+            found.inner[path] = more
+    return found
+
+
+def _note(entry: os.DirEntry[str], path: Path, found: Unused) -> None:
+    if entry.name.startswith("."):
+        found.hidden += 1
+    elif entry.is_symlink() and not path.exists():
+        found.broken.append(path)
+    elif entry.is_file():
+        if is_picture(path):
+            found.pictures[path.parent] += 1
+        else:
+            found.types[path.suffix.lower() or "without suffix"] += 1
+    elif not entry.is_dir():
+        found.special += 1
+
+
+def unused_text(root: Path, unused: Unused) -> str:
+    """Return one sentence on what is not used; empty where everything is."""
+
+    def named(path: Path) -> str:
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    def listed(names: Sequence[str]) -> str:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return ", ".join(names[:_MOST_NAMED]) + more
+
+    parts = []
+    if unused.pictures:
+        folders = [f"{count} in {named(f)}" for f, count in unused.pictures.most_common()]
+        total = unused.pictures.total()
+        parts.append(f"{total} pictures in folders of no known use ({listed(folders)})")
+    if unused.types:
+        types = [f"{count} {suffix}" for suffix, count in unused.types.most_common()]
+        parts.append(f"{unused.types.total()} files of other types ({listed(types)})")
+    if unused.broken:
+        names = [named(path) for path in unused.broken]
+        parts.append(f"{len(names)} links that lead nowhere ({listed(names)})")
+    if unused.inner:
+        names = [f"{more} in {named(path)}" for path, more in unused.inner.items()]
+        total = sum(unused.inner.values())
+        parts.append(f"{total} further pages or frames in files ({listed(names)})")
+    if unused.special:
+        parts.append(f"{unused.special} devices or pipes")
+    if unused.hidden:
+        parts.append(f"{unused.hidden} hidden")
+    return f"{root}: not used are {', '.join(parts)}" if parts else ""
