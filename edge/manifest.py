@@ -230,6 +230,8 @@ class Threshold(_Part):
         image, pixel: raw values; a score at or above is anomalous.
         good_count, defective_count: validation images behind them.
         interval: bootstrap interval (2.5 % to 97.5 %) of the image threshold.
+        cross_validated_count: of the good ones, scored by models that were fitted without them;
+            the others were kept out of the fit.
     """
 
     image: Score
@@ -238,6 +240,7 @@ class Threshold(_Part):
     good_count: Count
     defective_count: Count
     interval: tuple[Score, Score] | None
+    cross_validated_count: Count = 0
 
     @model_validator(mode="after")
     def _interval_ordered(self) -> "Threshold":
@@ -322,8 +325,31 @@ class SplitMetrics(_Part):
     aupro: Share | None = None
 
 
+class GoodCheck(_Part):
+    """What the search for defects among the good images found.
+
+    Attributes:
+        compared: good images that were looked at, whatever their split.
+        suspects: names of those that look like defects, at most 100; they count neither for the
+            fit nor for a threshold.
+        suspect_count: how many there are.
+        image_with, pixel_with: the raw thresholds, had the suspects among the scored images
+            counted; None where there is none among them.
+    """
+
+    compared: Count
+    suspects: tuple[Text, ...] = Field(default=(), max_length=100)
+    suspect_count: Count = 0
+    image_with: Score | None = None
+    pixel_with: Score | None = None
+
+
 class Training(_Part):
-    """Where the model came from."""
+    """Where the model came from.
+
+    Attributes:
+        good_check: None where it was switched off, or in bundles of earlier versions.
+    """
 
     dataset: Text
     dataset_fingerprint: Sha256
@@ -333,6 +359,7 @@ class Training(_Part):
     seed: Whole
     hyperparameters: dict[Name, Text | Whole | float | bool] = Field(max_length=1000)
     metrics: dict[Name, SplitMetrics] = Field(max_length=100)
+    good_check: GoodCheck | None = None
 
 
 class UsedImages(_Part):

@@ -1,7 +1,7 @@
 """From the scores of the validation split to normalization, thresholds and statistics."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from edge.manifest import (
     ThresholdMethod,
 )
 from training.calibration_records import CalibrationRecords, make_records
+from training.data.samples import Sample
 from training.errors import CalibrationError, DataError
 from training.figures import Scored, add_pixels
 from training.metrics import PixelTally, f1_at, f1_reject_all
@@ -25,11 +26,15 @@ from training.threshold_choice import ThresholdChoice
 _PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _FEW_DEFECTS = 10
 
-# A good picture so many times farther above the median than is usual may show a defect.
-_OUTLYING = 8.0
-_FEWEST_TO_OUTLIE = 8
-_MOST_NAMED = 5
+# A good picture so many robust standard deviations above the median may show a defect: of N
+# pictures 10 + 20 / N, because the deviations of a handful are known so badly. By measurement, see
+# docs/train.md.
+_OUTLYING = 10.0
+_OUTLYING_OF_FEW = 20.0
+FEWEST_TO_OUTLIE = 4
 _SPREAD_OF_MAD = 1.4826  # median deviation to standard deviation, of a normal distribution
+# Scores that differ by less than this share are equal: those of one picture shown again.
+_EQUAL = 1e-3
 
 AUTOMATIC = ThresholdChoice(None)
 
@@ -38,12 +43,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a checkpoint holds beside the fitted model."""
+    """What a checkpoint holds beside the fitted model.
+
+    Attributes:
+        records: of all scored images, those that are not trusted included.
+        suspects: good images that nothing rests on, because they look like defects; the score of
+            each, highest first.
+        earlier_suspects: how many more there are among the images that were added to.
+        with_suspects: image and pixel threshold, had the suspects counted.
+    """
 
     normalization: Normalization
     threshold: Threshold
     statistics: ScoreStatistics
     records: CalibrationRecords = field(compare=False)
+    suspects: dict[Sample, float] = field(default_factory=dict)
+    earlier_suspects: int = 0
+    with_suspects: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,10 @@ def calibrate(
     seed: int,
     choice: ThresholdChoice = AUTOMATIC,
     earlier: EarlierCalibration | None = None,
+    *,
+    suspects: Collection[Sample] = (),
+    check_good: bool = True,
+    cross_validated: int = 0,
 ) -> Calibration:
     """Calibrate on validation samples.
 
@@ -70,6 +90,11 @@ def calibrate(
 
     Args:
         earlier: images that were calibrated on before and count, too.
+        suspects: good images that must not count, because they may show a defect.
+        check_good: look for more of them among the scores; what lies far above the others does
+            not count either.
+        cross_validated: how many of the good images are scored by models that were fitted without
+            them.
 
     Raises:
         CalibrationError: no good validation pictures, or a score that is not finite.
@@ -77,29 +102,46 @@ def calibrate(
     """
     # In the scores' own precision, so that thresholds compare alike as float32 and as float64.
     records = make_records(scored, spec)
+    own = scored[len(scored) - len(records) :]
     if earlier is not None:
         records = earlier.records.joined(records)
-    good, defective = records.scores[~records.defective], records.scores[records.defective]
-    if len(good) == 0:
+    if records.defective.all():
         raise CalibrationError("no good pictures to calibrate on; at least one is needed.")
-    scores = np.concatenate([good, defective])
-    peaks, lows = records.peaks, records.lows
-    if not all(np.isfinite(values).all() for values in (scores, peaks, lows)):
+    if not all(np.isfinite(v).all() for v in (records.scores, records.peaks, records.lows)):
         raise CalibrationError(
             "the model gives scores that are not finite. Check the weights and the pictures."
         )
+    distrusted = _distrusted(records, own, suspects, check_good)
+    found = {
+        item.sample: item.score
+        for item, out in zip(own, distrusted[len(records) - len(own) :], strict=True)
+        if out
+    }
+    trusted = records.only(~distrusted)
+    if trusted.defective.all():
+        raise CalibrationError(
+            "all good pictures to calibrate on look like defects. Look at them; --no-check-good "
+            "takes them as good."
+        )
+    good, defective = trusted.scores[~trusted.defective], trusted.scores[trusted.defective]
+    scores = np.concatenate([good, defective])
     method = choice.used(good, defective)
-    try:
-        image = choice.threshold(good, defective)
-    except ValueError as error:
-        raise DataError(f"threshold {choice.text}: {error}.") from error
-    _warn(scored, good, defective, image, method)
-    pixel = _pixel_threshold(scored, spec, records, earlier)
+    kept = [item for item in scored if item.sample not in found]
+    image = _image_threshold(choice, good, defective)
+    pixel = _pixel_threshold(kept, spec, trusted, earlier)
+    with_suspects = None
+    if distrusted.any():
+        of_all = records.scores[~records.defective]
+        with_suspects = (
+            _image_threshold(choice, of_all, defective),
+            _pixel_threshold(scored, spec, records, earlier),
+        )
+    _warn(kept, good, defective, image, method)
     random = np.random.default_rng(seed)
     return Calibration(
         Normalization(
             image=_extent(scores, image, len(defective)),
-            map=_extent(np.concatenate([lows, peaks]), pixel, len(defective)),
+            map=_extent(np.concatenate([trusted.lows, trusted.peaks]), pixel, len(defective)),
         ),
         Threshold(
             image=image,
@@ -110,13 +152,47 @@ def calibrate(
             interval=None
             if method is ThresholdMethod.MANUAL
             else bootstrap_interval(good, defective, random, method=choice.threshold),
+            cross_validated_count=min(cross_validated, len(good)),
         ),
         ScoreStatistics(
             probabilities=_PROBABILITIES,
             scores=tuple(float(value) for value in np.quantile(good, _PROBABILITIES)),
         ),
         records,
+        dict(sorted(found.items(), key=lambda pair: -pair[1])),
+        int(distrusted.sum()) - len(found),
+        with_suspects,
     )
+
+
+def _distrusted(
+    records: CalibrationRecords,
+    own: Sequence[Scored],
+    suspects: Collection[Sample],
+    check_good: bool,
+) -> NDArray[np.bool_]:
+    """Tell of each record whether it is a good image that may show a defect.
+
+    Args:
+        own: the images of the last records.
+    """
+    distrusted = np.zeros(len(records), np.bool_)
+    first = len(records) - len(own)
+    for place, item in enumerate(own, first):
+        distrusted[place] = item.sample in suspects and not item.sample.is_defective
+    if check_good:
+        good = np.flatnonzero(~records.defective)
+        distrusted[good[far_above(records.scores[good])]] = True
+    return distrusted
+
+
+def _image_threshold(
+    choice: ThresholdChoice, good: NDArray[np.float32], defective: NDArray[np.float32]
+) -> float:
+    try:
+        return choice.threshold(good, defective)
+    except ValueError as error:
+        raise DataError(f"threshold {choice.text}: {error}.") from error
 
 
 def _warn(
@@ -127,13 +203,6 @@ def _warn(
     method: ThresholdMethod,
 ) -> None:
     """Say what a user should know before relying on the threshold."""
-    outlying = outlying_good(scored)
-    if outlying:
-        log.warning(
-            "%d good pictures score far above the others; look whether they show a defect: %s",
-            len(outlying),
-            ", ".join(item.sample.label for item in outlying[:_MOST_NAMED]),
-        )
     if any(item.sample.is_synthetic for item in scored):
         log.warning(
             "the threshold rests on synthetic defects; calibrate again once there are real ones"
@@ -154,24 +223,18 @@ def _warn(
         )
 
 
-def outlying_good(scored: Sequence[Scored]) -> list[Scored]:
-    """Return good pictures whose score lies far above the others', highest first."""
-    good = [item for item in scored if not item.sample.is_defective]
-    return [good[index] for index in far_above(np.array([item.score for item in good]))]
-
-
 def far_above(scores: NDArray[np.floating]) -> list[int]:
-    """Return which scores lie more than 8 robust standard deviations above the median.
+    """Return which of N scores lie more than 10 + 20 / N robust deviations above the median.
 
-    Highest first; none of fewer than 8 scores, or where most of them are equal.
+    Highest first; none of fewer than 4 scores.
     """
-    if len(scores) < _FEWEST_TO_OUTLIE:
+    if len(scores) < FEWEST_TO_OUTLIE:
         return []
-    middle = np.median(scores)
+    middle = float(np.median(scores))
     spread = _SPREAD_OF_MAD * float(np.median(np.abs(scores - middle)))
-    if spread == 0.0:
-        return []
-    found = np.flatnonzero((scores - middle) / spread > _OUTLYING)
+    spread = max(spread, _EQUAL * abs(middle))
+    outlying = _OUTLYING + _OUTLYING_OF_FEW / len(scores)
+    found = np.flatnonzero(scores - middle > outlying * spread) if spread else np.zeros(0, np.int64)
     return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
 
 

@@ -72,6 +72,10 @@ class CalibrationRecords:
             )
         )
 
+    def only(self, rows: NDArray[np.bool_]) -> "CalibrationRecords":
+        """Return some of the records."""
+        return CalibrationRecords(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     def wrong_at(self, threshold: float) -> tuple[int, int]:
         """Return how many good images a threshold rejects and how many defective ones it misses."""
         rejected = self.scores >= np.float32(threshold)

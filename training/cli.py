@@ -58,11 +58,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="HTML", help="report (default: beside the checkpoint)"
     )
     fit.add_argument("--no-report", action="store_true", help="write no report")
-    fit.add_argument(
-        "--no-check-good",
-        action="store_true",
-        help="do not look for defects among the good pictures; saves one pass over them",
-    )
+    _add_check_options(fit)
 
 
 def _add_fit_options(fit: argparse.ArgumentParser) -> None:
@@ -121,6 +117,19 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         default=[],
         help="log figures to csv:FILE, tensorboard:FOLDER or wandb:PROJECT (offline)",
+    )
+
+
+def _add_check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-check-good",
+        action="store_true",
+        help="take all good pictures as good: leave none out because it looks like a defect",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with an error where a good picture looks like a defect",
     )
 
 
@@ -189,6 +198,7 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the pictures that the fit's own folder keeps apart for tests, too",
     )
+    _add_check_options(calibrate)
     calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
     calibrate.add_argument("--histogram", type=Path, metavar="SVG", help="draw the scores")
     calibrate.add_argument("--report", type=Path, metavar="HTML", help="write the report")

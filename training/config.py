@@ -47,6 +47,8 @@ class FitConfig(BaseModel):
         validate_on: pictures the threshold rests on.
         threshold: ``auto``, ``f1``, ``recall=…``, ``false-reject-rate=…``, ``quantile=…`` or
             ``manual=…``.
+        check_good: look for defects among the good pictures, and leave out what looks like one.
+        strict: end with an error where a good picture looks like a defect.
         track: where to log figures: ``csv:FILE``, ``tensorboard:FOLDER``, ``wandb:PROJECT``.
         hyperparameters: changes of the algorithm's defaults.
         seed: of every random choice.
@@ -67,6 +69,8 @@ class FitConfig(BaseModel):
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT
     threshold: Annotated[str, BeforeValidator(_threshold)] = AUTOMATIC
+    check_good: bool = True
+    strict: bool = False
     track: tuple[str, ...] = Field(default=(), strict=False)
     hyperparameters: dict[str, bool | int | float | str | list[str]] = {}
     seed: int = Field(default=0, ge=0)

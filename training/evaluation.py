@@ -109,7 +109,7 @@ def side_by_side(
     as many results wait as there are workers.
 
     Args:
-        purpose: in front of the progress bar.
+        purpose: in front of the progress bar; empty shows none.
 
     Raises:
         Exception: what the work raised for the first sample that failed.
@@ -118,7 +118,7 @@ def side_by_side(
     workers = min(torch.get_num_threads(), _MOST_WORKERS, room)
     upcoming = iter(samples)
     waiting: deque[Future[_Result]] = deque()
-    bar = tqdm(total=len(samples), desc=purpose, unit="pic", disable=not samples)
+    bar = tqdm(total=len(samples), desc=purpose, unit="pic", disable=not (samples and purpose))
     with bar, _threads_each(workers), ThreadPoolExecutor(workers) as pool:
         try:
             while True:

@@ -13,6 +13,7 @@ from training.data.opening import ValidateOn
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
+from training.good_images import check_of_calibration, refuse_suspects, warn_of
 from training.making import find_device, fit_checkpoint, joined_pictures, validation_pictures
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
@@ -61,15 +62,20 @@ def calibrated_on(
     name: str,
     seed: int,
     adding: bool = True,
+    check_good: bool = True,
+    strict: bool = False,
 ) -> Checkpoint:
     """Return the same model, calibrated on scores.
 
     Args:
         name: of the data set that the scored images come from.
         adding: the images that it was calibrated on before count, too.
+        check_good: good images that score far above the others do not count.
+        strict: end where there are such.
 
     Raises:
-        DataError: the images cannot show what the threshold asks for.
+        DataError: the images cannot show what the threshold asks for, or a strict calibration met
+            good images that look like defects.
         CalibrationError: a score is not finite.
     """
     description = checkpoint.description
@@ -77,7 +83,13 @@ def calibrated_on(
     earlier = None
     if adding and checkpoint.records is not None:
         earlier = EarlierCalibration(checkpoint.records, description.threshold.pixel)
-    calibration = calibrate(scored, spec, seed, choice, earlier)
+    before = description.threshold.cross_validated_count if earlier is not None else 0
+    calibration = calibrate(
+        scored, spec, seed, choice, earlier, check_good=check_good, cross_validated=before
+    )
+    if strict:
+        refuse_suspects(calibration.suspects)
+    warn_of(tuple(calibration.suspects), calibration)
     records = calibration.records
     defective = int(records.defective.sum())
     metrics = split_metrics(scored, spec)
@@ -92,7 +104,8 @@ def calibrated_on(
         )
     training = description.training.model_copy(
         update={
-            "validation_good_count": len(records) - defective,
+            "validation_good_count": calibration.threshold.good_count,
+            "good_check": check_of_calibration(calibration) if check_good else None,
             "validation_defective_count": defective,
             "metrics": {**description.training.metrics, "validation": metrics},
             "hyperparameters": {

@@ -1,7 +1,7 @@
 """Which of the good pictures look least like the others: defects that slipped in among them.
 
 Every picture is compared with all others, place by place. A fitted model cannot tell: it has
-learned the defect, too.
+learned the defect, too; and cross-validation of a large set would multiply the time of a fit.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from edge.manifest import InputSpec
-from training.calibration import far_above
+from training.calibration import FEWEST_TO_OUTLIE, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection
 from training.data.loading import prepared_batches
@@ -28,27 +28,51 @@ _BATCH_SIZE = 16
 # More pictures are compared in parts of this size, which bounds memory at 100 MB.
 MOST_TOGETHER = 2_000
 # Comparing says nothing among fewer.
-FEWEST = 8
+FEWEST = FEWEST_TO_OUTLIE
+
+# Side of the cells that colours and contrasts are taken of, in pixels.
+_CELL = 8
 
 # A picture's places that are averaged: one odd value is noise, a defect covers a few.
 _PLACES = 4
 
 
 def suspicious_good(
-    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    extractor: FeatureExtractor | None,
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    device: torch.device,
 ) -> list[Sample]:
     """Return the good pictures that lie far from all others, the strangest first.
+
+    Args:
+        extractor: of the model; None of one without a backbone, colours and contrasts are then
+            compared.
+        samples: good pictures. Those that are inspected in tiles are compared whole.
 
     Raises:
         DataError: a picture cannot be used; names the file.
     """
     plain = [sample for sample in samples if sample.view is None]
-    scores = leave_one_out_scores(extractor, plain, spec, device)
+    whole = spec.model_copy(update={"tile_plan": None})
+    scores = leave_one_out_scores(extractor or Contrasts(), plain, whole, device)
     return [plain[index] for index in far_above(scores)]
 
 
+class Contrasts(nn.Module):
+    """Mean and deviation of each colour in cells of 8×8 pixels: features without a backbone."""
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Return ``(N, 6, H / 8, W / 8) float32`` of ``(N, H, W, 3) uint8`` pictures."""
+        colours = pictures.permute(0, 3, 1, 2).float() / 255.0
+        side = min(_CELL, *colours.shape[2:])
+        mean = F.avg_pool2d(colours, side)
+        squares = F.avg_pool2d(colours.square(), side) - mean.square()
+        return [torch.cat([mean, squares.clamp(min=0.0).sqrt()], 1)]
+
+
 def leave_one_out_scores(
-    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    extractor: nn.Module, samples: Sequence[Sample], spec: InputSpec, device: torch.device
 ) -> NDArray[np.float32]:
     """Return how far each picture lies from its nearest other one, at the places farthest off.
 
@@ -57,7 +81,7 @@ def leave_one_out_scores(
         samples: ``(N,)`` good pictures; not in tiles.
 
     Returns:
-        ``(N,)``, relative to what is usual at each place; 1 is usual, higher is stranger.
+        ``(N,)``, relative to what is usual; 1 is usual, higher is stranger.
 
     Raises:
         DataError: a picture cannot be used; names the file.
@@ -71,7 +95,7 @@ def leave_one_out_scores(
 
 
 def _features(
-    extractor: FeatureExtractor, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    extractor: nn.Module, samples: Sequence[Sample], spec: InputSpec, device: torch.device
 ) -> Tensor:
     """Return ``(N, P, 48) float16`` features of the deepest layer at P places."""
     projection: SparseRandomProjection | None = None
@@ -98,6 +122,7 @@ def _of_part(features: Tensor) -> NDArray[np.float32]:
         values = features[:, place].float()
         distances = torch.cdist(values, values)
         nearest[:, place] = distances.fill_diagonal_(float("inf")).amin(1)
-    usual = nearest.median(0).values.clamp_min(1e-6)
+    # Of all places: relative to its own, noise at a place that hardly varies would look strange.
+    usual = nearest.median().clamp_min(1e-6)
     strangest = (nearest / usual).topk(min(_PLACES, places), dim=1).values
     return strangest.mean(1).numpy()

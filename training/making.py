@@ -15,6 +15,7 @@ from edge.manifest import InputSpec, TileSpec, Training, plain_text
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import Weights, find_weights
+from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig
 from training.data.content import content_hashes, fingerprint
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
@@ -24,10 +25,11 @@ from training.data.splitting import split_off
 from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
+from training.good_images import check_of, look_at_good, refuse_suspects, without
 from training.input_size import size_advice
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
-from training.models.building import build_model, make_settings
+from training.models.building import build_model, make_settings, model_around
 from training.models.trained_model import TrainedModel
 from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile, training_identity
@@ -100,11 +102,26 @@ def fit_checkpoint(
     if advice is not None:
         log.warning("%s", advice)
     dataset = fingerprint([*splits.fit, *splits.validation])
-    fit, stopping = splits.fit, tuple[Sample, ...]()
+    shared = None if model.extractor is None else RememberedFeatures(model.extractor.to(device))
+
+    def unfitted() -> StatisticalModel:
+        other = model_around(config.algorithm, shared, picture, settings, config.seed)
+        assert isinstance(other, StatisticalModel)
+        return other
+
+    good = look_at_good(model, splits, spec, device, unfitted, config.check_good)
+    if config.strict:
+        refuse_suspects(good.suspects)
+    trusted = replace(
+        splits,
+        fit=without(splits.fit, good.suspects),
+        validation=without(splits.validation, good.suspects),
+    )
+    fit, stopping = trusted.fit, tuple[Sample, ...]()
     if isinstance(model, StatisticalModel):
         formats.update(fit_statistical(model, fit, spec, device))
     else:
-        fit, stopping = _stopping(splits, config)
+        fit, stopping = _stopping(trusted, config)
         state_file = None
         if state_path is not None:
             identity = training_identity(config.data, fit, stopping, spec, model_class)
@@ -114,7 +131,21 @@ def fit_checkpoint(
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
     )
-    calibration = calibrate(scored, spec, config.seed, config.threshold_choice)
+    everything = [*good.cross_validated, *scored]
+    if config.validate_on is ValidateOn.TEST:
+        everything = scored
+    calibration = calibrate(
+        everything,
+        spec,
+        config.seed,
+        config.threshold_choice,
+        suspects=good.suspects,
+        check_good=config.check_good,
+        cross_validated=sum(item.sample not in good.suspects for item in good.cross_validated),
+    )
+    if config.strict:
+        refuse_suspects(calibration.suspects)
+    check = check_of(splits, good, calibration) if config.check_good else None
     description = Description(
         algorithm=config.algorithm,
         backbone=backbone,
@@ -127,16 +158,29 @@ def fit_checkpoint(
         normalization=calibration.normalization,
         threshold=calibration.threshold,
         statistics=calibration.statistics,
-        training=_training(config, splits, dataset, settings, scored, spec),
+        training=_training(config, trusted, dataset, settings, everything, spec).model_copy(
+            update={
+                "validation_good_count": calibration.threshold.good_count,
+                "good_check": check,
+            }
+        ),
     )
-    to_quantize = _kept_to_quantize(splits.fit, spec)
+    to_quantize = _kept_to_quantize(trusted.fit, spec)
     return Checkpoint(
         model.cpu(),
         description,
-        validation_pictures(scored, spec),
+        validation_pictures(
+            [item for item in scored if item.sample not in calibration.suspects] or scored, spec
+        ),
         calibration_pictures(to_quantize, spec),
         calibration.records,
-        SeenImages(seen(fit), seen(stopping), seen(splits.validation), seen(to_quantize)),
+        SeenImages(
+            # What was left out is not new to the model: it decided about the others.
+            seen([*fit, *good.suspects]),
+            seen(stopping),
+            seen(splits.validation),
+            seen(to_quantize),
+        ),
     )
 
 

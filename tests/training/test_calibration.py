@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge.manifest import InputSpec, ThresholdMethod
 from tests.small_training import good_picture, write
-from training.calibration import calibrate, outlying_good
+from training.calibration import calibrate, far_above
 from training.data.loading import first_sight
 from training.data.samples import Sample
 from training.data.synthetic_defects import Flaw
@@ -215,16 +215,65 @@ def test_a_choice_reads_back_as_it_was_written() -> None:
         assert parse_threshold(choice.text) == choice
 
 
-def test_a_good_picture_that_scores_far_above_the_others_is_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    items = [scored(1.0 + 0.1 * n) for n in range(9)] + [scored(20.0), scored(30.0)]
-    calibrate(items, SPEC, seed=0)
-    assert "2 good pictures score far above the others" in caplog.text
-    assert caplog.text.index("good-30.0.png") < caplog.text.index("good-20.0.png")
-    assert outlying_good(items[:9]) == []
-    assert outlying_good([scored(1.0), scored(9.0)]) == []
-    assert outlying_good([scored(1.0)] * 9 + [scored(9.0)]) == []
+@pytest.mark.parametrize("count", [5, 20, 60, 200])
+def test_nothing_rests_on_a_good_picture_that_scores_far_above_the_others(count: int) -> None:
+    items = [scored(1.0 + n / count, peak=0.5 + n / count) for n in range(count)]
+    clean = calibrate(items, SPEC, seed=0)
+    wrong = scored(30.0, peak=50.0)
+    found = calibrate([wrong, *items], SPEC, seed=0)
+
+    assert found.suspects == {wrong.sample: 30.0}
+    assert found.threshold == clean.threshold
+    assert found.normalization == clean.normalization
+    assert found.statistics == clean.statistics
+    assert found.with_suspects is not None
+    assert found.with_suspects[0] != clean.threshold.image
+    assert len(found.records) == count + 1  # a later calibration may judge it anew
+    assert calibrate([wrong, *items], SPEC, seed=0, check_good=False).suspects == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["auto", "f1", "recall=1.0", "false-reject-rate=0.1", "quantile=0.95,0.1"]
+)
+def test_no_method_lets_mis_sorted_defects_open_the_threshold(text: str) -> None:
+    choice = parse_threshold(text)
+    items = [scored(1.0 + n / 60) for n in range(60)]
+    items += [scored(s, "spot") for s in (4.0, 5.0, 6.0)]
+    wrong = [scored(s) for s in (7.0, 8.0, 9.0)]
+    clean = calibrate(items, SPEC, 0, choice).threshold
+    assert calibrate([*items, *wrong], SPEC, 0, choice).threshold == clean
+
+
+def test_a_picture_that_is_suspected_beforehand_does_not_count() -> None:
+    items = [scored(1.0 + n / 20) for n in range(20)]
+    found = calibrate(items, SPEC, 0, suspects=[items[3].sample])
+    assert found.suspects == {items[3].sample: items[3].score}
+    assert found.threshold.good_count == 19
+
+
+def test_where_all_good_pictures_are_suspected_there_is_no_calibration() -> None:
+    with pytest.raises(CalibrationError, match="all good pictures to calibrate on look like"):
+        calibrate([scored(1.0)], SPEC, 0, suspects=[scored(1.0).sample])
+
+
+@pytest.mark.parametrize("count", [4, 6, 10, 20, 60, 100, 300])
+def test_even_and_skewed_scores_raise_few_alarms(count: int) -> None:
+    random = np.random.default_rng(count)
+    draws = {
+        "normal": random.normal(5.0, 1.0, (400, count)),
+        "gumbel": random.gumbel(5.0, 1.0, (400, count)),  # of a maximum over many places
+    }
+    for sets in draws.values():
+        assert np.mean([bool(far_above(scores)) for scores in sets]) <= 0.05
+
+
+def test_the_strangest_score_comes_first_and_equal_ones_are_no_suspects() -> None:
+    even = np.linspace(1.0, 2.0, 20)
+    assert far_above(np.append(even, [20.0, 30.0])) == [21, 20]
+    assert far_above(np.ones(9)) == []
+    assert far_above(np.append(np.ones(9), 1.001)) == []
+    assert far_above(np.append(np.ones(9), 9.0)) == [9]
+    assert far_above(np.array([1.0, 1.1, 90.0])) == []  # too few to tell
 
 
 def test_a_threshold_on_synthetic_defects_is_warned_of(

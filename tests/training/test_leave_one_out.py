@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_training import defective_picture, good_picture, small_weights, write, write_mvtec
-from tests.training.conftest import fit_arguments
-from training.cli import main
+from tests.small_training import defective_picture, good_picture, small_weights, write
 from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
 from training.data.loading import first_sight
@@ -48,7 +46,7 @@ def test_good_pictures_alone_raise_no_alarm(tmp_path: Path, extractor: FeatureEx
     assert suspicious_good(extractor, good_samples(tmp_path, 20), SPEC, CPU) == []
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_pictures_cannot_be_compared(
     tmp_path: Path, extractor: FeatureExtractor, count: int
 ) -> None:
@@ -58,19 +56,3 @@ def test_few_pictures_cannot_be_compared(
 def test_equal_pictures_can_be_compared(tmp_path: Path, extractor: FeatureExtractor) -> None:
     sample = Sample(write(tmp_path / "same.png", good_picture(1)), GOOD)
     assert np.isfinite(leave_one_out_scores(extractor, [sample] * 12, SPEC, CPU)).all()
-
-
-def test_a_fit_warns_of_the_file_and_its_report_too(
-    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    root = write_mvtec(tmp_path / "set", train=24)
-    write(root / "validation" / "good" / "0.png", good_picture(400))
-    write(root / "train" / "good" / "wrong.png", defective_picture(50)[0])
-    output = tmp_path / "m.safetensors"
-    assert main(fit_arguments(root, weights, output)) == 0
-    assert "1 good pictures that were learned from look unlike all others" in caplog.text
-    assert "train/good/wrong.png" in caplog.text
-    assert "train/good/wrong.png" in output.with_suffix(".html").read_text()
-    caplog.clear()
-    assert main(fit_arguments(root, weights, output, "--no-check-good")) == 0
-    assert "look unlike" not in caplog.text

@@ -69,7 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     scored = scores(checkpoint, samples, arguments.device)
     changed = calibrated_on(
-        checkpoint, scored, choice, name, before.seed, adding=not arguments.replace
+        checkpoint,
+        scored,
+        choice,
+        name,
+        before.seed,
+        adding=not arguments.replace,
+        check_good=not arguments.no_check_good,
+        strict=arguments.strict,
     )
     changed.description.training.hyperparameters["calibration_fingerprint"] = fingerprint(samples)
     changed.description.training.hyperparameters["calibrated_on_test"] = (

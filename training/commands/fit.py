@@ -1,8 +1,6 @@
 """``train-station fit``: fit, calibrate, write a checkpoint and its report."""
 
 import argparse
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from edge.redaction import readable
@@ -13,14 +11,9 @@ from training.config import FitConfig, load_fit_config
 from training.data.beforehand import tell_beforehand
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
-from training.data.sharing import named
 from training.fitted import fitted
-from training.leave_one_out import suspicious_good
-from training.making import find_device
 from training.tracking import numbers_of, open_trackers
 from training.trained_fitting import is_first_process
-
-log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,35 +35,16 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         save_checkpoint(output, checkpoint)
         state.unlink(missing_ok=True)
-        suspicious = () if arguments.no_check_good else _suspicious(config, splits, checkpoint)
         if report is not None:
             samples, name = _judged(splits)
             evidence = write_report(
-                *(report, output, checkpoint, samples, name, config.device, "report"),
-                suspicious=suspicious,
+                report, output, checkpoint, samples, name, config.device, "report"
             )
             trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
     print(_told(output, checkpoint))
     if report is not None:
         print(f"{report}: the report, to be read and signed")
     return 0
-
-
-def _suspicious(config: FitConfig, splits: Splits, checkpoint: Checkpoint) -> Sequence[Sample]:
-    """Return, and warn of, good pictures of the fit that may show a defect."""
-    extractor, spec = checkpoint.model.extractor, checkpoint.description.input
-    if extractor is None or spec.tile_plan is not None:
-        return ()
-    found = suspicious_good(extractor, splits.fit, spec, find_device(config.device))
-    checkpoint.model.cpu()
-    if found:
-        log.warning(
-            "%d good pictures that were learned from look unlike all others; make sure that they "
-            "show no defect: %s",
-            len(found),
-            named([Path(sample.label) for sample in found]),
-        )
-    return found
 
 
 def _judged(splits: Splits) -> tuple[tuple[Sample, ...], str]:
@@ -92,6 +66,11 @@ def _told(output: Path, checkpoint: Checkpoint) -> str:
     threshold = checkpoint.description.threshold
     return (
         f"{output}: {checkpoint.description.algorithm}, threshold "
-        f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good and "
+        f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
+        f"{_cross_validated(threshold.cross_validated_count)} and "
         f"{threshold.defective_count} defective pictures)"
     )
+
+
+def _cross_validated(count: int) -> str:
+    return f", {count} of them cross-validated," if count else ""

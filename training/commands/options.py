@@ -30,6 +30,8 @@ def fit_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "levels": _named(("black", "white"), arguments.levels),
         "validate_on": arguments.validate_on,
         "threshold": arguments.threshold,
+        "check_good": False if getattr(arguments, "no_check_good", False) else None,
+        "strict": True if getattr(arguments, "strict", False) else None,
         "track": tuple(arguments.track) or None,
         "hyperparameters": parse_assignments(arguments.set),
         "seed": arguments.seed,

@@ -29,7 +29,6 @@ def write_report(
     name: str,
     device: str,
     purpose: str,
-    suspicious: Sequence[Sample] = (),
 ) -> Evidence:
     """Inspect samples and write the report, whole or not at all.
 
@@ -38,7 +37,6 @@ def write_report(
     Args:
         name: of the split, for the report.
         purpose: in front of the progress bar.
-        suspicious: good pictures of the fit that look unlike the others.
 
     Returns:
         What was inspected.
@@ -49,7 +47,6 @@ def write_report(
     readable = [sample for sample in samples if sample not in faults]
     evidence = gather(checkpoint, predictor, readable, name, purpose)
     evidence.rows.extend(unreadable_row(sample, fault) for sample, fault in faults.items())
-    evidence.suspicious = suspicious
     save_page(path, checkpoint_path, checkpoint, evidence)
     return evidence
 

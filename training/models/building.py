@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
+from training.components.remembered_features import RememberedFeatures
 from training.errors import CheckpointError, SettingError
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel
@@ -83,6 +84,22 @@ def build_model(
                 # The extractor shares the network's tensors, and has only those its layers need.
                 load_weights(network, weights, extractor.body.state_dict().keys())
         model: AnomalyModel = model_class(extractor, picture, settings, seed)
+    return model.eval().requires_grad_(False)
+
+
+def model_around(
+    algorithm: str,
+    extractor: FeatureExtractor | RememberedFeatures | None,
+    picture: tuple[int, int],
+    settings: Any,
+    seed: int,
+) -> AnomalyModel:
+    """Build an unfitted model whose backbone is there already, for a fit beside another one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: AnomalyModel = find_algorithm(algorithm).model_class()(
+            extractor, picture, settings, seed
+        )
     return model.eval().requires_grad_(False)
 
 

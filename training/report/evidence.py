@@ -99,17 +99,12 @@ def _groups_of(row: Row) -> Iterator[tuple[str, float]]:
 
 @dataclass(slots=True)
 class Evidence:
-    """A split as the line would have inspected it.
-
-    Attributes:
-        suspicious: good pictures of the fit that look unlike the others.
-    """
+    """A split as the line would have inspected it."""
 
     name: str
     tally: SplitTally
     rows: list[Row]
     gallery: Gallery
-    suspicious: Sequence[Sample] = ()
 
     @property
     def errors(self) -> list[Row]:

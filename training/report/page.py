@@ -97,11 +97,19 @@ def _notices(description: Description, evidence: Evidence) -> str:
             "<b>The threshold rests on synthetic defects.</b> Calibrate again once there are "
             "real ones: train-station calibrate."
         )
-    if evidence.suspicious:
-        listed = ", ".join(sample.label for sample in evidence.suspicious[:_MOST_ERRORS])
+    check = description.training.good_check
+    if check is not None and check.suspect_count:
+        listed = ", ".join(check.suspects[:_MOST_ERRORS])
+        effect = ""
+        if check.image_with is not None:
+            effect = (
+                f" The threshold is {threshold.image:.4g}; with them it would be "
+                f"{check.image_with:.4g}."
+            )
         notices.append(
-            f"<b>{len(evidence.suspicious)} good pictures of the fit look unlike all others.</b> "
-            f"Make sure that they show no defect: {escape(listed)}"
+            f"<b>{check.suspect_count} good pictures look like defects</b> and count neither for "
+            f"the fit nor for the threshold.{effect} Look at them and move those that show a "
+            f"defect: {escape(listed)}"
         )
     if description.training.hyperparameters.get("validate_on") == "test":
         notices.append(
@@ -265,6 +273,8 @@ def _threshold(description: Description, evidence: Evidence) -> str:
             "Rests on",
             f"{threshold.good_count} good, {threshold.defective_count} defective pictures",
         ),
+        ("Good pictures scored", _scored(threshold)),
+        ("Suspects among the good ones", _suspects(description)),
         ("95 % interval (bootstrap)", between),
     ]
     return (
@@ -272,6 +282,29 @@ def _threshold(description: Description, evidence: Evidence) -> str:
         f"<figure>{histogram}<figcaption>Scores of {escape(evidence.name)}. A part at or above "
         "the threshold is rejected; the band is the threshold's 95 % interval.</figcaption>"
         f"</figure>{_roc(roc)}</section>"
+    )
+
+
+def _scored(threshold: Threshold) -> str:
+    """Tell which models scored what the threshold rests on."""
+    folds = threshold.cross_validated_count
+    rest = threshold.good_count - folds
+    parts = [f"{folds} by models fitted without them (cross-validation)"] if folds else []
+    parts += [f"{rest} by this model, which was fitted without them (held out)"] if rest else []
+    return ", ".join(parts) or "none"
+
+
+def _suspects(description: Description) -> str:
+    check = description.training.good_check
+    if check is None:
+        return "not looked for"
+    counted = f"{check.suspect_count} of {check.compared} good pictures"
+    if check.image_with is None:
+        return counted
+    threshold = description.threshold
+    return (
+        f"{counted}; threshold without them {threshold.image:.6g} (pixel {threshold.pixel:.6g}), "
+        f"with them {check.image_with:.6g} (pixel {check.pixel_with:.6g})"
     )
 
 

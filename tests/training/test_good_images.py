@@ -1,0 +1,169 @@
+"""Defects that were sorted as good: found, named, and neither learned nor calibrated on."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from edge.errors import ConfigurationError
+from tests.small_training import FEW, STATISTICAL, defective_picture, good_picture, write
+from tests.training.conftest import fit_arguments
+from training.checkpoint import Checkpoint, Description, load_checkpoint
+from training.cli import main
+from training.config import FitConfig
+from training.cross_validation import folds_of
+from training.data.opening import open_splits
+from training.data.samples import GOOD, Sample
+from training.fitted import fitted
+
+BOTTLE = Path("/work/shared/data/mvtec/bottle")
+WEIGHTS = Path("/work/shared/data/weights/resnet18-imagenet-to-layer3.safetensors")
+
+
+def good_folder(root: Path, count: int) -> Path:
+    for number in range(count):
+        write(root / "good" / f"{number:03d}.png", good_picture(number))
+    return root
+
+
+def mis_sorted(root: Path, number: int = 3) -> Path:
+    """Put a defect among the good images."""
+    return write(root / "good" / f"wrong{number}.png", defective_picture(number)[0])
+
+
+def fit(root: Path, weights: Path, *more: str) -> Checkpoint:
+    output = root.parent / "m.safetensors"
+    assert main(fit_arguments(root, weights, output, *more)) == 0
+    return load_checkpoint(output)
+
+
+def fit_as(algorithm: str, root: Path, weights: Path) -> Description:
+    chosen = {**FEW[algorithm], **({} if algorithm in STATISTICAL else {"epochs": 1})}
+    hyperparameters = {k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}
+    config = FitConfig.model_validate(
+        {
+            "data": {"path": root},
+            "algorithm": algorithm,
+            "backbone": "small",
+            "weights": str(weights),
+            "image_size": 64,
+            "hyperparameters": hyperparameters,
+        }
+    )
+    return fitted(config).description
+
+
+@pytest.mark.parametrize("algorithm", sorted(FEW))
+def test_a_mis_sorted_defect_does_not_open_the_threshold(
+    algorithm: str, tmp_path: Path, weights: Path
+) -> None:
+    root = good_folder(tmp_path / "set", 24)
+    clean = fit_as(algorithm, root, weights)
+    wrong = {str(mis_sorted(root, number)) for number in (3, 4)}
+    found = fit_as(algorithm, root, weights)
+
+    assert clean.training.good_check is not None
+    assert clean.training.good_check.suspect_count == 0
+    if algorithm != "ganomaly":  # of one epoch: its scores tell nothing yet
+        spread = clean.normalization.image.max - clean.normalization.image.min
+        assert found.threshold.image < clean.threshold.image + 0.5 * spread
+    check = found.training.good_check
+    assert check is not None
+    assert set(check.suspects) <= wrong
+
+
+@pytest.mark.parametrize("count", [6, 12, 40])
+def test_a_mis_sorted_defect_is_named_everywhere_whatever_its_split(
+    count: int, tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = good_folder(tmp_path / "set", count)
+    wrong = mis_sorted(root)
+    checkpoint = fit(root, weights)
+    check = checkpoint.description.training.good_check
+    assert check is not None
+    if wrong in [sample.path for sample in open_splits(root).test]:
+        pytest.skip("the lot fell on the test images")
+    assert check.suspects == (str(wrong),)
+    assert check.image_with is not None
+    assert check.image_with >= checkpoint.description.threshold.image
+    page = (tmp_path / "m.html").read_text()
+    for text in (caplog.text, page):
+        assert str(wrong) in text
+        assert "look like defects" in text
+        assert f"{check.image_with:.4g}" in text
+        assert f"{checkpoint.description.threshold.image:.4g}" in text
+
+
+def test_a_strict_fit_refuses_a_suspect_and_writes_nothing(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = good_folder(tmp_path / "set", 20)
+    output = tmp_path / "m.safetensors"
+    assert main(fit_arguments(root, weights, output, "--strict", "--no-report")) == 0
+    output.unlink()
+    wrong = mis_sorted(root)
+    code = main(fit_arguments(root, weights, output, "--strict"))
+    assert code == ConfigurationError.exit_code == 78
+    assert str(wrong) in capsys.readouterr().err
+    assert not output.exists()
+    assert not output.with_suffix(".html").exists()
+    assert fit(root, weights, "--no-check-good").description.training.good_check is None
+
+
+def test_what_the_threshold_rests_on_stands_in_checkpoint_and_report(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = good_folder(tmp_path / "set", 24)
+    splits = open_splits(root)
+    threshold = fit(root, weights).description.threshold
+    assert threshold.cross_validated_count == len(splits.fit)
+    assert threshold.good_count == len(splits.fit) + len(splits.validation)
+    assert f"{len(splits.fit)} of them cross-validated" in capsys.readouterr().out
+    page = (tmp_path / "m.html").read_text()
+    assert f"{len(splits.fit)} by models fitted without them (cross-validation)" in page
+    assert f"{len(splits.validation)} by this model, which was fitted without them" in page
+
+
+def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_many(
+    tmp_path: Path,
+) -> None:
+    samples = [
+        Sample(write(tmp_path / f"{n}.png", good_picture(n)), GOOD, group=f"g{n // 2}" * (n < 6))
+        for n in range(23)
+    ]
+    samples.append(Sample(write(tmp_path / "copy.png", good_picture(9)), GOOD))
+    beside = [Sample(write(tmp_path / "b.png", good_picture(99)), GOOD)] * 4
+    folds = folds_of(samples, beside)
+    assert sorted(s.path for f in folds for s in f.judged) == sorted(s.path for s in samples)
+    for fold in folds:
+        assert not set(fold.learned) & set(fold.judged)
+        judged = {sample.group for sample in fold.judged if sample.group}
+        assert not judged & {sample.group for sample in fold.learned}
+        assert 23 <= len(fold.learned) <= 25
+    (with_copy,) = [f for f in folds if samples[-1] in f.judged]
+    assert samples[9] in with_copy.judged
+    assert folds_of(samples[:2], []) == []  # a model of one image knows nothing
+
+
+def test_one_mis_sorted_bottle_does_not_open_the_threshold(tmp_path: Path) -> None:
+    if not BOTTLE.is_dir() or not WEIGHTS.is_file():
+        pytest.skip(f"needs {BOTTLE} and {WEIGHTS}")
+    root, output = tmp_path / "set", tmp_path / "m.safetensors"
+    for path in sorted((BOTTLE / "train" / "good").glob("*.png"))[:20]:
+        write(root / "good" / path.name, cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8))
+    arguments = ["fit", "--data", str(root), "--weights", str(WEIGHTS), "-o", str(output)]
+    arguments += ["--image-size", "96", "--set", "bank_size=256", "--no-report"]
+    assert main(arguments) == 0
+    clean = load_checkpoint(output).description
+    for path in sorted((BOTTLE / "test" / "broken_large").glob("*.png")):
+        small = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8)
+        wrong = write(root / "good" / "z.png", small)
+        if wrong not in [sample.path for sample in open_splits(root).test]:
+            break
+    assert main(arguments) == 0
+    found = load_checkpoint(output).description
+    assert found.training.good_check is not None
+    assert str(wrong) in found.training.good_check.suspects
+    assert found.threshold.image < 1.1 * clean.threshold.image
+    assert found.normalization.image.max < 1.1 * clean.normalization.image.max
+    assert found.threshold.pixel < 1.1 * clean.threshold.pixel

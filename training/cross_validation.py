@@ -1,0 +1,126 @@
+"""Scores of the images of a fit by models that did not see them.
+
+The images are dealt to folds, and for each fold a model is fitted to all others. Together with the
+images that are held out, which the final model itself scores, that makes a cross-validation whose
+models are all fitted to about as many images as the final one: six folds of a sixth beside a
+hold-out of about a seventh. So the scores are those that the final model gives to new images.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from edge.manifest import InputSpec
+from training.data.content import image_hash
+from training.data.loading import prepare_sample, read_sample
+from training.data.samples import Sample
+from training.evaluation import Scored, TorchPredictor, score_samples
+from training.fitting import BATCH_SIZE
+from training.memory import naming_settings
+from training.models.anomaly_model import StatisticalModel
+
+# Up to so many good images in all a fit is cross-validated; a hold-out of more is large enough.
+MOST_IMAGES = 100
+FOLDS = 6
+# A model of one image knows no variation.
+_FEWEST_LEARNED = 2
+# Of prepared images, and of their features; more are read and extracted anew for every fold.
+_ROOM_BYTES = 2**29
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Images to score, and those that the model which scores them is fitted to."""
+
+    learned: tuple[Sample, ...]
+    judged: tuple[Sample, ...]
+
+
+def folds_of(fit: Sequence[Sample], beside: Sequence[Sample], count: int = FOLDS) -> list[Fold]:
+    """Deal the images of a fit to folds of about one size.
+
+    The same image, under whatever name or view, and images of one group stay together, so that no
+    image is scored by a model that has seen it. The deal hangs on what the images show, not on
+    their names.
+
+    Args:
+        fit: good images; views are learned and not judged.
+        beside: good images that every fold's model learns, too.
+        count: of folds, or as many as there are different images.
+
+    Returns:
+        No fold where its model would learn fewer than two images.
+    """
+    parts: dict[bytes, list[Sample]] = {}
+    for sample in fit:
+        key = sample.group.encode(errors="surrogateescape") or image_hash(sample)
+        parts.setdefault(key, []).append(sample)
+    # The largest first, so that the folds come out even; among equals by a lot.
+    keys = sorted(parts, key=lambda key: (-len(parts[key]), hashlib.sha256(key).digest()))
+    dealt: list[list[bytes]] = [[] for _ in range(min(count, len(keys)))]
+    sizes = [0] * len(dealt)
+    for key in keys:
+        place = sizes.index(min(sizes))
+        dealt[place].append(key)
+        sizes[place] += len(parts[key])
+    folds = []
+    for chosen in map(set, dealt):
+        learned = [s for key, samples in parts.items() if key not in chosen for s in samples]
+        judged = [s for key in parts if key in chosen for s in parts[key] if s.view is None]
+        if len(learned) + len(beside) >= _FEWEST_LEARNED:
+            folds.append(Fold((*learned, *beside), tuple(judged)))
+    return folds
+
+
+def cross_validated(
+    folds: Sequence[Fold],
+    unfitted: Callable[[], StatisticalModel],
+    spec: InputSpec,
+    device: torch.device,
+) -> list[Scored]:
+    """Score the images of each fold by a model fitted to the others, as the line would.
+
+    Args:
+        unfitted: makes a model; those of one fit share what is extracted from an image.
+
+    Raises:
+        DataError: an image cannot be used; names the file.
+        OutOfMemory: names the settings to lower.
+    """
+    images = _Prepared(spec)
+    scored: list[Scored] = []
+    for fold in tqdm(folds, desc="cross-validate", unit="fold", disable=not folds):
+        model = unfitted().to(device)
+        with torch.inference_mode(), naming_settings(model.memory_settings):
+            for batch in images.batches(fold.learned):
+                model.accumulate(batch.to(device))
+            model.finish()
+        scored += score_samples(TorchPredictor(model, spec, device), fold.judged, spec, "")
+    return scored
+
+
+class _Prepared:
+    """Images or tiles as the models take them, read once where they fit into memory."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        self._spec = spec
+        self._room = _ROOM_BYTES
+        self._kept: dict[Sample, Tensor] = {}
+
+    def batches(self, samples: Sequence[Sample]) -> Iterator[Tensor]:
+        """Yield ``(N, H, W, 3) uint8`` batches, in the order of the samples."""
+        for sample in samples:
+            yield from self._of(sample).split(BATCH_SIZE)
+
+    def _of(self, sample: Sample) -> Tensor:
+        if sample in self._kept:
+            return self._kept[sample]
+        prepared = torch.from_numpy(prepare_sample(sample, read_sample(sample), self._spec))
+        if prepared.numel() <= self._room:
+            self._room -= prepared.numel()
+            self._kept[sample] = prepared
+        return prepared

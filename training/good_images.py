@@ -1,0 +1,163 @@
+"""Before a fit: which good images look like defects, and what models say that did not see them."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge.manifest import GoodCheck, InputSpec, plain_text
+from training.calibration import FEWEST_TO_OUTLIE, Calibration, far_above
+from training.cross_validation import MOST_IMAGES, cross_validated, folds_of
+from training.data.content import image_hash
+from training.data.samples import Sample, Splits
+from training.data.sharing import named
+from training.errors import DataError
+from training.evaluation import Scored
+from training.leave_one_out import suspicious_good
+from training.models.anomaly_model import AnomalyModel, StatisticalModel
+
+# Of the names in a manifest.
+_MOST_LISTED = 100
+_MOST_NAMED = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodImages:
+    """What is known of the good images before the fit.
+
+    Attributes:
+        cross_validated: those of the fit, scored by models that were fitted without them; none of
+            a large set or a trained model.
+        suspects: those that may show a defect, in whichever split.
+    """
+
+    cross_validated: Sequence[Scored] = ()
+    suspects: Collection[Sample] = ()
+
+
+def look_at_good(
+    model: AnomalyModel,
+    splits: Splits,
+    spec: InputSpec,
+    device: torch.device,
+    unfitted: Callable[[], StatisticalModel],
+    check: bool,
+) -> GoodImages:
+    """Cross-validate the images of a small fit, and look for defects among all good ones.
+
+    Where the model's own scores are not known before the fit, the images are compared with each
+    other.
+
+    Args:
+        model: not fitted yet.
+        unfitted: makes another model, for a fold.
+        check: look for defects.
+
+    Raises:
+        DataError: an image cannot be used; names the file.
+        OutOfMemory: names the settings to lower.
+    """
+    held_out = [sample for sample in splits.validation if not sample.is_defective]
+    plain = [sample for sample in splits.fit if sample.view is None]
+    if isinstance(model, StatisticalModel) and len(plain) + len(held_out) <= MOST_IMAGES:
+        # The folds learn what is held out, so that they see as many images as the final model;
+        # test images are learned by nobody.
+        beside = [] if splits.validation == splits.test else held_out
+        scored = cross_validated(folds_of(splits.fit, beside), unfitted, spec, device)
+        if scored:
+            found = far_above(np.array([item.score for item in scored])) if check else []
+            suspected = [scored[index] for index in found]
+            suspects = tuple(item.sample for item in suspected)
+            if suspects:
+                # The final model does without them; so must those that score the others.
+                folds = folds_of(without(splits.fit, suspects), beside)
+                scored = [*cross_validated(folds, unfitted, spec, device), *suspected]
+            return GoodImages(scored, suspects)
+    if not check:
+        return GoodImages()
+    return GoodImages((), suspicious_good(model.extractor, [*plain, *held_out], spec, device))
+
+
+def without(samples: Sequence[Sample], suspects: Collection[Sample]) -> tuple[Sample, ...]:
+    """Return samples without suspects, their copies and their views."""
+    if not suspects:
+        return tuple(samples)
+    contents = {image_hash(sample) for sample in suspects}
+    return tuple(sample for sample in samples if image_hash(sample) not in contents)
+
+
+def check_of(splits: Splits, found: GoodImages, calibration: Calibration) -> GoodCheck:
+    """Return what a manifest keeps of the search, and warn of what was found."""
+    good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
+    suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
+    if len(good) < FEWEST_TO_OUTLIE:
+        log.warning("%d good pictures are too few to look for defects among them", len(good))
+    warn_of(suspects, calibration)
+    image, pixel = calibration.with_suspects or (None, None)
+    return GoodCheck(
+        compared=len(good),
+        suspects=_listed(suspects),
+        suspect_count=len(suspects),
+        image_with=image,
+        pixel_with=pixel,
+    )
+
+
+def check_of_calibration(calibration: Calibration) -> GoodCheck:
+    """Return what a manifest keeps of a search among the images of a calibration."""
+    image, pixel = calibration.with_suspects or (None, None)
+    return GoodCheck(
+        compared=int((~calibration.records.defective).sum()),
+        suspects=_listed(tuple(calibration.suspects)),
+        suspect_count=len(calibration.suspects) + calibration.earlier_suspects,
+        image_with=image,
+        pixel_with=pixel,
+    )
+
+
+def _listed(suspects: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple(plain_text(sample.label) for sample in suspects[:_MOST_LISTED])
+
+
+def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
+    """Name suspects, with what the threshold would be if they counted."""
+    if not suspects and not calibration.earlier_suspects:
+        return
+    scores: Mapping[Sample, float] = calibration.suspects
+    shown = [
+        f"{sample.label} (score {scores[sample]:.4g})" if sample in scores else sample.label
+        for sample in suspects
+    ]
+    earlier = calibration.earlier_suspects
+    others = [f"{earlier} of the calibration before"] if earlier else []
+    threshold = calibration.threshold.image
+    effect = "the threshold does not rest on them"
+    if calibration.with_suspects is not None:
+        effect = f"the threshold is {threshold:.4g}, with them {calibration.with_suspects[0]:.4g}"
+    log.warning(
+        "%d good pictures look like defects and are left out of fit and calibration: %s; %s. Move "
+        "those that show a defect; --no-check-good uses all",
+        len(suspects) + earlier,
+        named([Path(text) for text in [*shown, *others]], _MOST_NAMED),
+        effect,
+    )
+
+
+def refuse_suspects(suspects: Collection[Sample]) -> None:
+    """End a strict fit.
+
+    Raises:
+        DataError: there are suspects; names them.
+    """
+    if suspects:
+        files = named([Path(sample.label) for sample in suspects], _MOST_NAMED)
+        raise DataError(
+            f"{files}: {len(suspects)} good pictures look like defects, and --strict does not go "
+            "on with them. Look at them: move those that show a defect, and fit without --strict, "
+            "or with --no-check-good, where all are good."
+        )
