@@ -56,6 +56,8 @@ class CameraSettings(Section):
         queue_depth: frames of a live camera that may wait under ``every``.
         crop: region of interest in frame pixels.
         max_pixels: of an image file; one that says it has more is not decoded.
+        ca_file: certificates that sign those of a camera at https:// or rtsps://; None uses the
+            system's.
         sensor, trigger, supervision: of a live camera.
         watch: of a watched folder.
     """
@@ -67,6 +69,7 @@ class CameraSettings(Section):
     queue_depth: int = Field(default=8, ge=1, le=1000)
     crop: Crop | None = None
     max_pixels: int = Field(default=2**26, ge=1, le=MOST_PIXELS)
+    ca_file: str | None = Field(default=None, min_length=1)
     sensor: SensorSettings = SensorSettings()
     trigger: TriggerSettings = TriggerSettings()
     supervision: SupervisionSettings = SupervisionSettings()
@@ -79,6 +82,13 @@ class CameraSettings(Section):
         if isinstance(uri, int) and not isinstance(uri, bool):
             return str(uri)
         return with_plain_scheme(uri) if isinstance(uri, str) else uri
+
+    @model_validator(mode="after")
+    def _verifies_what_is_encrypted(self) -> Self:
+        encrypted = scheme_of(self.uri) in (Scheme.HTTPS, Scheme.RTSPS)
+        if self.ca_file is not None and not encrypted:
+            raise ValueError("ca_file needs a uri that starts with https:// or rtsps://")
+        return self
 
     def watches(self, folder: Path) -> bool:
         """Tell whether a folder is the watched one, or inside of it."""
@@ -287,6 +297,7 @@ def load_settings(
 
 _PATHS = (
     ("camera", "uri"),
+    ("camera", "ca_file"),
     ("model", "path"),
     ("mqtt", "password_file"),
     ("mqtt", "ca_file"),

@@ -103,6 +103,7 @@ def checked_kind(settings: CameraSettings) -> CameraKind:
     Raises:
         CameraUriInvalid: see ``camera_kind``; also a form that the kind does not have.
         CameraSettingRefused: triggers, or settings, that do not go with it.
+        ConfigurationInvalid: ``camera.ca_file`` cannot be read.
     """
     uri = settings.uri
     kind = camera_kind(uri)
@@ -116,7 +117,7 @@ def checked_kind(settings: CameraSettings) -> CameraKind:
     if kind is CameraKind.STREAM:
         from edge.cameras.stream import check_stream
 
-        check_stream(uri, settings.sensor)
+        check_stream(uri, settings.sensor, settings.ca_file)
     if kind.is_live and kind is not CameraKind.FOLDER:
         _refuse_a_limit_below_the_period(settings)
     return kind
@@ -181,7 +182,7 @@ def live_camera_opener(
     if kind is CameraKind.STREAM:
         from edge.cameras.stream import open_stream
 
-        return lambda: open_stream(uri, sensor, supervision)
+        return lambda: open_stream(uri, sensor, supervision, settings.ca_file)
     raise CameraUriInvalid(f"{uri}: is no live camera; files are replayed.")
 
 

@@ -1,21 +1,25 @@
-"""Why a stream does not open, where it is the login: FFmpeg does not say."""
+"""Whether a camera denies the login or leads elsewhere: FFmpeg does not say, or goes there."""
 
 import hashlib
 import re
 import socket
+import ssl
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from edge.errors import ConfigurationError
+from edge.errors import CameraNotOpened, ConfigurationError
 from edge.redaction import redacted
 
 LONGEST_ANSWER_BYTES = 65_536
+LONGEST_SHOWN = 200
 DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -23,76 +27,130 @@ class CameraLoginRefused(ConfigurationError):
     """The camera asks for a user and a password, and does not accept those of its address."""
 
 
-def raise_if_refused(uri: str, scheme: str, host: str, port: int, limit_s: float) -> None:
-    """Ask the camera as FFmpeg did, and raise if it denies the login.
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a camera says: 0 is no status that is known here."""
+
+    status: int
+    location: str = ""
+
+
+def raise_if_refused(
+    uri: str, host: str, port: int, limit_s: float, context: ssl.SSLContext | None
+) -> None:
+    """Ask the camera as FFmpeg does, and raise if it denies the login or leads elsewhere.
+
+    Args:
+        context: verifies the camera; None without TLS.
 
     Raises:
         CameraLoginRefused: it answers 401 or 403 to these credentials.
+        CameraNotOpened: it redirects, or over RTSP does not answer at all.
     """
+    scheme = urlsplit(uri).scheme
+    by_http = scheme in ("http", "https")
     try:
-        if scheme in ("http", "https"):
-            status = _http_status(uri, limit_s)
-        elif scheme == "rtsp":
-            status = _rtsp_status(uri, host, port, limit_s)
+        if by_http:
+            answer = _http_answer(uri, limit_s, context)
         else:
-            return
-    except (OSError, ValueError, HTTPException):
-        return  # whatever it is, it is not the login
-    if status in DENIED:
+            answer = _rtsp_answer(uri, host, port, limit_s, context)
+    except (OSError, ValueError, HTTPException) as error:
+        if by_http:
+            return  # whatever it is, it is not the login
+        raise CameraNotOpened(
+            f"{redacted(uri)}: does not answer as an RTSP camera ({error or 'no answer'}). Check "
+            "the port, and that the camera has finished starting."
+        ) from None
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+        where = redacted(answer.location)[:LONGEST_SHOWN]
+        raise CameraNotOpened(
+            f"{redacted(uri)}: the camera leads to another address ({answer.status}, {where!a}), "
+            "which is not followed. If that is right, write it into camera.uri."
+        )
+    if answer.status in DENIED:
         given = (
             "does not accept user and password" if urlsplit(uri).username else "asks for a login"
         )
         raise CameraLoginRefused(
-            f"{redacted(uri)}: the camera {given} ({status}). Write them into camera.uri as "
+            f"{redacted(uri)}: the camera {given} ({answer.status}). Write them into camera.uri as "
             f"{scheme}://USER:PASSWORD@{host}/…, special characters as %40 for @."
         )
 
 
-def _http_status(uri: str, limit_s: float) -> int:
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """Leave a redirect as the answer that it is."""
+
+
+def _http_answer(uri: str, limit_s: float, context: ssl.SSLContext | None) -> _Answer:
     user, password, bare = _credentials(uri)
     logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     logins.add_password(None, bare, user, password)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=context),
+        _NoRedirects(),
         urllib.request.HTTPBasicAuthHandler(logins),
         urllib.request.HTTPDigestAuthHandler(logins),
     )
     try:
         with opener.open(bare, timeout=limit_s) as answer:
-            return int(answer.status)
+            return _Answer(int(answer.status))
     except HTTPError as error:
         with closing(error):
-            return error.code
+            return _Answer(error.code, error.headers.get("Location") or "")
 
 
-def _rtsp_status(uri: str, host: str, port: int, limit_s: float) -> int:
+def _rtsp_answer(
+    uri: str, host: str, port: int, limit_s: float, context: ssl.SSLContext | None
+) -> _Answer:
     user, password, bare = _credentials(uri)
-    with socket.create_connection((host, port), limit_s) as connection:
-        connection.settimeout(limit_s)
-        answer = _described(connection, bare, 1)
-        if _status(answer) == HTTPStatus.UNAUTHORIZED and user:
-            login = _login(answer, user, password, bare)
-            if login is None:
-                return 0  # it may well accept them, in a way that is not spoken here
-            answer = _described(connection, bare, 2, f"Authorization: {login}\r\n")
-    return _status(answer)
+    deadline_s = time.monotonic() + limit_s
+    with socket.create_connection((host, port), limit_s) as plain:
+        connection = context.wrap_socket(plain, server_hostname=host) if context else plain
+        with connection:
+            answer = _asked(connection, f"OPTIONS {bare} RTSP/1.0\r\nCSeq: 1\r\n", deadline_s)
+            if HTTPStatus.MULTIPLE_CHOICES <= _status(answer) < HTTPStatus.BAD_REQUEST:
+                return _Answer(_status(answer), _location(answer))
+            describe = f"DESCRIBE {bare} RTSP/1.0\r\nAccept: application/sdp\r\nCSeq: "
+            answer = _asked(connection, f"{describe}2\r\n", deadline_s)
+            if _status(answer) == HTTPStatus.UNAUTHORIZED and user:
+                login = _login(answer, user, password, bare)
+                if login is None:
+                    return _Answer(0)  # it may well accept them, in a way not spoken here
+                request = f"{describe}3\r\nAuthorization: {login}\r\n"
+                answer = _asked(connection, request, deadline_s)
+    return _Answer(_status(answer), _location(answer))
 
 
-def _described(connection: socket.socket, uri: str, number: int, login: str = "") -> str:
-    request = f"DESCRIBE {uri} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\n{login}\r\n"
-    connection.sendall(request.encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer and len(answer) < LONGEST_ANSWER_BYTES:
+def _asked(connection: socket.socket, request: str, deadline_s: float) -> str:
+    """Return the head of the answer; its body is read, too, so that the next one follows."""
+    connection.settimeout(max(0.01, deadline_s - time.monotonic()))
+    connection.sendall(f"{request}\r\n".encode())
+    answer, whole = b"", 0
+    while not whole or len(answer) < whole:
+        connection.settimeout(max(0.01, deadline_s - time.monotonic()))
         more = connection.recv(4096)
-        if not more:
-            break
         answer += more
-    return answer.decode("latin-1")
+        if not more or len(answer) > LONGEST_ANSWER_BYTES:
+            break
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("no whole answer")
+        head, blank, _ = answer.partition(b"\r\n\r\n")
+        if blank:
+            length = re.search(rb"(?im)^Content-Length: *(\d{1,6})\b", head)
+            whole = len(head) + len(blank) + (int(length[1]) if length else 0)
+    return answer.partition(b"\r\n\r\n")[0].decode("latin-1")
 
 
 def _status(answer: str) -> int:
     found = re.match(r"(?i)RTSP/\d\.\d (\d{3})", answer)
     return int(found[1]) if found else 0
+
+
+def _location(answer: str) -> str:
+    found = re.search(r"(?im)^Location: *(.*)$", answer)
+    return found[1].strip() if found else ""
 
 
 def _login(answer: str, user: str, password: str, uri: str) -> str | None:
