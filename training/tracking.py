@@ -1,12 +1,12 @@
 """Where figures of a fit are logged: CSV, TensorBoard, Weights & Biases, behind one interface."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
 from edge.files import refuse_foreign_links
 from edge.process_start import READABLE
@@ -38,8 +38,7 @@ class CsvTracker:
             OutputNotWritable: folder or disk refused it.
         """
         self._file = _opened(path)
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(["step", "name", "value"])
+        write_rows(self._file, [["step", "name", "value"]])
 
     def start(self, settings: Mapping[str, Any]) -> None:
         self._write(0, {f"setting/{name}": value for name, value in settings.items()})
@@ -51,7 +50,7 @@ class CsvTracker:
         self._file.close()
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
-        self._writer.writerows([step, name, value] for name, value in values.items())
+        write_rows(self._file, ([step, name, value] for name, value in values.items()))
         self._file.flush()
 
 

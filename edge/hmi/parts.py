@@ -1,6 +1,5 @@
 """Single parts: found in the journal, shown with what is kept of them, exported."""
 
-import csv
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
+from edge.csv_table import write_rows
 from edge.errors import StationError
 from edge.journal import database
 from edge.journal.export import write_csv
@@ -151,8 +151,7 @@ class Parts:
         """
         said = self.feedback()
         buffer, text = io.BytesIO(), io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("seq", "verdict_id", "mark", "by", "utc", "picture"))
+        table: list[tuple[Any, ...]] = [("seq", "verdict_id", "mark", "by", "utc", "picture")]
         with tarfile.open(fileobj=buffer, mode="w|") as tar:
             for seq, data in sorted(said.items()):
                 verdict_id, mark = str(data.get("verdict_id")), data["mark"]
@@ -161,7 +160,8 @@ class Parts:
                     name = f"{'good' if mark == 'false_reject' else 'defect'}/{name}"
                     _add(tar, name, picture)
                     yield _emptied(buffer)
-                table.writerow((seq, verdict_id, mark, data.get("by"), data["utc"], name))
+                table.append((seq, verdict_id, mark, data.get("by"), data["utc"], name))
+            write_rows(text, table, "\n")
             _add(tar, "feedback.csv", text.getvalue().encode())
         yield _emptied(buffer)
 

@@ -1,13 +1,13 @@
 """Journal rows as CSV, with columns that stay."""
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
 from edge.files import create_new, partial_path, refuse_foreign_links
 from edge.journal.records import Row
@@ -57,25 +57,24 @@ _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "image_source_uri": _at("image", "source_uri"),
     "image_name": image_name,
 }
-# What a spreadsheet would compute; part ids come from others over MQTT. Behind an apostrophe it is
-# shown as it is.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 COLUMNS = ("kind", "seq", "recorded_utc", "delivery", *_FROM_PAYLOAD)
 
 
 def write_csv(rows: Iterable[Row], file: TextIO) -> int:
     """Write a heading and a line for each row; return how many rows."""
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(COLUMNS)
     count = 0
-    for row in rows:
-        content = json.loads(row.payload)
-        values = [_text(find(content)) for find in _FROM_PAYLOAD.values()]
-        table.writerow(
-            [row.kind.value, row.seq, utc_text(row.created_utc_ns), delivery(row), *values]
-        )
-        count += 1
+
+    def cells() -> Iterator[Sequence[Any]]:
+        nonlocal count
+        yield COLUMNS
+        for row in rows:
+            content = json.loads(row.payload)
+            values = [_text(find(content)) for find in _FROM_PAYLOAD.values()]
+            yield [row.kind.value, row.seq, utc_text(row.created_utc_ns), delivery(row), *values]
+            count += 1
+
+    write_rows(file, cells(), "\n")
     return count
 
 
@@ -114,8 +113,6 @@ def delivery(row: Row) -> str:
 def _text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
     if isinstance(value, Mapping):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return value

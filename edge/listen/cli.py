@@ -93,7 +93,9 @@ class _Ended:
             return False
         return any(
             self._store.numbers(*key).last >= self._until_seq
-            and not self._store.missing(*key, self._until_seq)
+            and not any(
+                gap.first <= self._until_seq for gap in self._store.missing(*key, self._until_seq)
+            )
             for key in self._store.journals()
         )
 

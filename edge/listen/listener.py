@@ -19,8 +19,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttSettings
 from edge.errors import ConfigurationError
-from edge.listen.numbers import Numbers
-from edge.listen.repair import GiveUp, Repair
+from edge.listen.numbers import Numbers, Stretch
+from edge.listen.repair import GiveUp, Repair, believed
 from edge.listen.store import Arrived, JournalNote, Store, check_storable
 from edge.messaging.broker_login import read_broker_login
 from edge.messaging.connection import NOT_MQTT
@@ -112,6 +112,8 @@ class Listener:
         self._complaint = ""
         self._received: list[paho.MQTTMessage] = []
         self._told: dict[str, Told] = {}
+        self._said: dict[tuple[str, str], int] = {}
+        self._doubted: set[tuple[str, str]] = set()
         self._notes: list[JournalNote] = []
         self._other_heads: set[tuple[str, str]] = set()
         self._repairs: dict[tuple[str, str], Repair] = {}
@@ -352,6 +354,7 @@ class Listener:
         if not isinstance(name, str) or not (last_seq == 0 or _is_seq(last_seq)):
             raise ValueError("journal or last_seq is none")
         self._notes.append(_journal_note(station, journal))
+        self._said[station, name] = last_seq
         if journal["backlog"] == 0:
             self._told[station] = Told(name, last_seq)
 
@@ -397,6 +400,8 @@ class Listener:
             newest = told.journal == journal
             current = self._store.goes_on_as(station, journal, told.journal)
             gaps = self._store.missing(station, journal, told.last_seq if newest else 0)
+            if current:
+                gaps = self._believed(station, journal, gaps)
             repair = self._repairs.setdefault((station, journal), self._new_repair())
             for step in repair.decide(gaps, now_s, current):
                 if isinstance(step, GiveUp):
@@ -412,6 +417,20 @@ class Listener:
                 topic = StationTopic.parse(station).command("resend")
                 wanted = {"from_seq": step.gap.first, "to_seq": step.gap.last}
                 client.publish(topic, to_json(wanted), 1)
+
+    def _believed(self, station: str, journal: str, gaps: list[Stretch]) -> list[Stretch]:
+        key = (station, journal)
+        said = max(self._said.get(key, 0), self._store.followed_at(*key))
+        found = believed(gaps, said)
+        if found != gaps and said and key not in self._doubted:
+            self._doubted.add(key)
+            log.warning(
+                "%s: verdict %d of journal %s is far ahead of what the station says (%d): it is "
+                "kept, and what lies between is asked for as far as the station says. Look "
+                "at the access rules of the broker for who else may publish as this station.",
+                *(station, self._store.numbers(*key).last, journal, said),
+            )
+        return found
 
     def _complain(self, message: str) -> None:
         if message != self._complaint:

@@ -1,5 +1,6 @@
 """What to do about gaps: wait a moment, ask, ask again, give up. Pure, with a clock passed in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.listen.numbers import Stretch
@@ -7,6 +8,25 @@ from edge.listen.numbers import Stretch
 MOST_ASKED = 5
 # Numbers of one request, as stations take it.
 MOST_AT_ONCE = 10_000
+# Verdicts that a station may be ahead of what its state says; it says so every half a minute.
+MOST_AHEAD = 10_000
+
+
+def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
+    """Return the gaps that can be: one number that is forged far ahead makes no gap before it.
+
+    Args:
+        gaps: what is missing, in order.
+        said: the highest number that the station itself names.
+    """
+    found: list[Stretch] = []
+    for gap in gaps:
+        if gap.last > said and len(gap) > MOST_AHEAD:
+            if gap.first <= said:
+                found.append(Stretch(gap.first, said))
+            break  # what lies beyond hangs on the same number
+        found.append(gap)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
 from edge.listen.numbers import Numbers, Stretch, without
 from edge.messaging.image_source import image_name
@@ -195,15 +196,19 @@ class Store:
 
         Numbers are of this journal from its first one to that with which another follows it.
         """
+        gaps = self.numbers(station, journal).gaps(max(up_to, self.followed_at(station, journal)))
+        note = self._notes.get((station, journal))
+        before = [Stretch(0, note.first_seq - 1)] if note else []
+        return without(gaps, self._lost.get((station, journal), []) + before)
+
+    def followed_at(self, station: str, journal: str) -> int:
+        """Return the number with which another journal follows; 0 where none does."""
         followers = (
             one.first_seq - 1
             for one in self._notes.values()
             if one.station == station and one.follows == journal
         )
-        gaps = self.numbers(station, journal).gaps(max(up_to, *followers, 0))
-        note = self._notes.get((station, journal))
-        before = [Stretch(0, note.first_seq - 1)] if note else []
-        return without(gaps, self._lost.get((station, journal), []) + before)
+        return max(followers, default=0)
 
     def conflicts(self, station: str, journal: str) -> list[Stretch]:
         """Return the numbers that more than one verdict has."""
@@ -321,6 +326,7 @@ class Store:
         change = self._known[key].add(one.seq)
         if change is None:
             return False
+        self._open_again(one)
         for gone in change[0]:
             self._database.execute(
                 "DELETE FROM stretch WHERE station = ? AND journal = ? AND first = ?",
@@ -330,6 +336,20 @@ class Store:
             "INSERT INTO stretch VALUES (?, ?, ?, ?)", (*key, change[1].first, change[1].last)
         )
         return True
+
+    def _open_again(self, one: Arrived) -> None:
+        """Let what was given up be missing again where some of it comes after all.
+
+        Else a number that was forged far ahead, given up with all before it, would hide the gaps
+        among the verdicts that come later.
+        """
+        key = (one.station, one.journal)
+        for lost in [gap for gap in self._lost.get(key, []) if gap.first <= one.seq <= gap.last]:
+            self._lost[key].remove(lost)
+            self._database.execute(
+                "DELETE FROM lost WHERE station = ? AND journal = ? AND first = ?",
+                (*key, lost.first),
+            )
 
     def _note_journal(self, note: JournalNote) -> bool:
         """Remember the newest head; False when another one was told for the same record."""
@@ -400,7 +420,7 @@ class Store:
         """Write lines first, then how long the file is: what was not counted is cut off again."""
         assert self._table is not None
         lines = io.StringIO(newline="")
-        csv.writer(lines).writerows(_values(one)[: self._width] for one in fresh)
+        write_rows(lines, (_values(one)[: self._width] for one in fresh))
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())

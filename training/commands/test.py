@@ -1,12 +1,12 @@
 """``train-station test``: metrics of a checkpoint on the test pictures of a data set."""
 
 import argparse
-import csv
 import io
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from edge.csv_table import write_rows
 from edge.files import write_whole
 from edge.redaction import readable
 from training.checkpoint import load_checkpoint
@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
 def scores_table(rows: Sequence[Row]) -> str:
     """Return a CSV of raw and normalized scores, one picture a line."""
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["picture", "kind", "raw_score", "anomaly_score", "result", "reason"])
-    writer.writerows(
+    columns = ["picture", "kind", "raw_score", "anomaly_score", "result", "reason"]
+    cells = (
         [row.label, row.kind, row.score, row.normalized, row.result.value, row.reason]
         for row in rows
     )
+    write_rows(text, [columns, *cells])
     return text.getvalue()
 
 

@@ -1,12 +1,13 @@
 """Results of benchmarks and sweeps: CSV for programs, Markdown for documents, SVG to look at."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from edge.csv_table import write_rows
 from edge.files import write_all
 from edge.redaction import readable
 from training.benchmark import COLUMNS, FIGURES, Row
@@ -72,7 +73,7 @@ def write_sweep(
         [
             str(trial.number),
             _csv(trial.value, objective),
-            *(str(trial.params.get(name, "")) for name in names),
+            *(trial.params.get(name, "") for name in names),
             *(_csv(trial.user_attrs.get(figure), figure) for figure in MEASURED),
         ]
         for trial in trials
@@ -80,22 +81,21 @@ def write_sweep(
     points = [(float(trial.number), trial.value or 0.0, "") for trial in trials]
     notes = f"Judged by the validation pictures. Made by `{command}`."
     labels = ("trial", objective, f"{objective} of the trials")
-    return _write(path, columns, table, table, notes, points, labels)
+    shown = [[str(cell) for cell in line] for line in table]
+    return _write(path, columns, table, shown, notes, points, labels)
 
 
 def _write(
     path: Path,
     columns: Sequence[str],
-    table: Sequence[Sequence[str]],
+    table: Sequence[Sequence[Any]],
     shown: Sequence[Sequence[str]],
     notes: str,
     points: Sequence[tuple[float, float, str]],
     labels: tuple[str, str, str],
 ) -> list[Path]:
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(table)
+    write_rows(text, [columns, *table])
     texts = [
         (path, text.getvalue()),
         (path.with_suffix(".md"), f"{markdown(columns, shown)}\n{notes}\n"),

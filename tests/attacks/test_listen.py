@@ -1,0 +1,130 @@
+"""What a station's account at the broker can publish, against edge-listen and its tables."""
+
+import csv
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.config import MqttSettings
+from edge.listen.listener import Listener, Wanted
+from edge.listen.numbers import Stretch
+from edge.listen.repair import Repair
+from edge.listen.store import Store
+from edge.messaging.text import new_id
+from tests.edge.broker import GENEROUS_S, Broker
+from tests.edge.conftest import broker as broker
+from tests.edge.conftest import running_broker as running_broker
+from tests.edge.relaying import VERDICT, Told
+
+JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+ROOT = "vi/v1/site/line/cell/top"
+STATION = "site/line/cell/top"
+
+
+class Sender:
+    """Publishes verdicts and states as a station, or as whoever has its account."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+
+    def publish(self, kind: str, content: dict[str, object]) -> None:
+        message = self._client.publish(f"{ROOT}/{kind}", json.dumps(content), 1)
+        message.wait_for_publish(GENEROUS_S)
+
+    def verdict(self, seq: int, **changed: object) -> None:
+        identity = {"id": new_id(1_700_000_000_000_000_000), "seq": seq, "journal": JOURNAL}
+        self.publish("verdict", {**VERDICT, **identity, **changed})
+
+    def state(self, last_seq: int) -> None:
+        journal = {"journal": JOURNAL, "backlog": 0, "last_seq": last_seq}
+        self.publish("state", {"journal": journal})
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def listener(broker: Broker, database: Path, table: Path | None = None) -> Iterator[Told]:
+    """Run a listener that loses patience soon; what it tells can be waited for."""
+    told, ended = Told(), threading.Event()
+    logger = logging.getLogger("edge.listen.listener")
+    logger.addHandler(told)
+    logger.setLevel(logging.INFO)
+
+    def listen() -> None:
+        settings, store = MqttSettings(url=broker.url), Store(database, table, None)
+        Listener(settings, Wanted(), store, repair=lambda: Repair(0.0, 0.001)).run(ended.is_set)
+        store.close()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        told.wait_for("listening to")
+        yield told
+    finally:
+        ended.set()
+        thread.join(GENEROUS_S)
+        logger.removeHandler(told)
+
+
+@pytest.mark.parametrize(("far", "word"), [(2**63 - 1, "far ahead"), (5000, "are LOST")])
+def test_a_number_forged_far_ahead_ends_no_repair(
+    running_broker: Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    far: int,
+    word: str,
+) -> None:
+    monkeypatch.setattr("edge.listen.listener.REPAIR_INTERVAL_S", 0.02)
+    station = Sender(running_broker)
+    with listener(running_broker, tmp_path / "mes.db") as told:
+        station.state(3)
+        for seq in (1, 2, 3, far):
+            station.verdict(seq)
+        told.wait_for(word)
+
+        station.verdict(4)
+        station.verdict(6)
+        station.state(6)
+        told.wait_for("verdicts 5 are missing; asking again")
+        running_broker.collect(
+            "/cmd/resend", lambda got: any(one["from_seq"] == one["to_seq"] == 5 for one in got)
+        )
+        station.verdict(5)
+        station.verdict(9)
+        station.state(9)
+        told.wait_for("verdicts 7 to 8 of journal")  # LOST: nobody answered
+    station.close()
+
+    store = Store(tmp_path / "mes.db", None, None)
+    assert list(store.numbers(STATION, JOURNAL))[:2] == [Stretch(1, 6), Stretch(9, 9)]
+    assert Stretch(7, 8) in store.lost(STATION, JOURNAL)
+    store.close()
+    running_broker.forget()
+
+
+def test_no_cell_of_a_listeners_table_is_a_formula(running_broker: Broker, tmp_path: Path) -> None:
+    station = Sender(running_broker)
+    with listener(running_broker, tmp_path / "mes.state.db", tmp_path / "mes.csv") as told:
+        station.verdict(1, part_id='=HYPERLINK("http://x","y")', journal="@SUM(1)")
+        station.verdict(2, part_id="-2+3", anomaly_score="+1")
+        station.state(4)
+        station.verdict(4)
+        told.wait_for("verdicts 3 are missing")
+    station.close()
+
+    with (tmp_path / "mes.csv").open(newline="", encoding="utf-8") as file:
+        one, other, _ = csv.DictReader(file)
+    assert one["part_id"] == '\'=HYPERLINK("http://x","y")' and one["journal"] == "'@SUM(1)"
+    assert other["part_id"] == "'-2+3" and other["anomaly_score"] == "'+1"
+    running_broker.forget()
