@@ -194,11 +194,15 @@ class Store:
     def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]:
         """Return what is missing between the first number and ``up_to``, but for the given up.
 
-        Numbers are of this journal from its first one to that with which another follows it.
+        Numbers are of this journal from its first one to that with which another follows it. A
+        verdict below the first one shows that whoever named it is not to be believed.
         """
         gaps = self.numbers(station, journal).gaps(max(up_to, self.followed_at(station, journal)))
-        note = self._notes.get((station, journal))
-        before = [Stretch(0, note.first_seq - 1)] if note else []
+        key = (station, journal)
+        note = self._notes.get(key)
+        before = []
+        if note and not any(0 < one.first < note.first_seq for one in self.numbers(*key)):
+            before.append(Stretch(0, note.first_seq - 1))
         return without(gaps, self._lost.get((station, journal), []) + before)
 
     def followed_at(self, station: str, journal: str) -> int:

@@ -44,8 +44,8 @@ class Sender:
         identity = {"id": new_id(1_700_000_000_000_000_000), "seq": seq, "journal": JOURNAL}
         self.publish("verdict", {**VERDICT, **identity, **changed})
 
-    def state(self, last_seq: int) -> None:
-        journal = {"journal": JOURNAL, "backlog": 0, "last_seq": last_seq}
+    def state(self, last_seq: int, **more: object) -> None:
+        journal = {"journal": JOURNAL, "backlog": 0, "last_seq": last_seq, **more}
         self.publish("state", {"journal": journal})
 
     def close(self) -> None:
@@ -110,6 +110,29 @@ def test_a_number_forged_far_ahead_ends_no_repair(
     assert list(store.numbers(STATION, JOURNAL))[:2] == [Stretch(1, 6), Stretch(9, 9)]
     assert Stretch(7, 8) in store.lost(STATION, JOURNAL)
     store.close()
+    running_broker.forget()
+
+
+def test_a_forged_state_ends_no_repair(
+    running_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.listen.listener.REPAIR_INTERVAL_S", 0.02)
+    head = {"position": 2**63 - 1, "seq": 2**63 - 1, "sha256": "0" * 64}
+    station = Sender(running_broker)
+    with listener(running_broker, tmp_path / "mes.db") as told:
+        for seq in (1, 2, 3):
+            station.verdict(seq)
+        station.state(2**63 - 1)
+        told.wait_for("verdicts 4 to 9223372036854775807 of journal")  # LOST: nobody answered
+        station.state(3, first_seq=2**63 - 1, head=head)
+        for seq in (4, 6):
+            station.verdict(seq)
+        station.state(6)
+        told.wait_for("verdicts 5 are missing; asking again")
+        station.verdict(9)
+        station.state(9)
+        told.wait_for("verdicts 7 to 8 of journal")
+    station.close()
     running_broker.forget()
 
 
