@@ -77,7 +77,7 @@ install_station() {
 
 install_broker() {
     folder=$root/etc/mosquitto
-    offer 0644 "$here/mosquitto/edge.conf" "$folder/conf.d/edge.conf"
+    offer 0640 "$here/mosquitto/edge.conf" "$folder/conf.d/edge.conf"
     offer 0640 "$here/mosquitto/edge.acl" "$folder/edge.acl"
     if [ -n "$root" ]; then
         return
@@ -86,7 +86,14 @@ install_broker() {
         echo "There is no mosquitto here yet: apt install mosquitto, then run this again." >&2
         exit 69
     fi
-    chgrp mosquitto "$folder/edge.acl"
+    for ours in "$folder/conf.d/edge.conf" "$folder/edge.acl"; do
+        for file in "$ours" "$ours.new"; do
+            if [ -e "$file" ]; then
+                chgrp mosquitto "$file"
+                chmod 0640 "$file"
+            fi
+        done
+    done
     "$here/mosquitto/make-certificates.sh" "$folder/certs" "$(hostname -f 2>/dev/null || hostname)"
     chgrp mosquitto "$folder/certs/server.key"
     if [ ! -e "$folder/edge.passwd" ]; then
@@ -97,6 +104,7 @@ install_broker() {
     echo "Next:"
     echo "    mosquitto_passwd $folder/edge.passwd SITE/LINE/STATION/CAMERA    for each station"
     echo "    mosquitto_passwd $folder/edge.passwd mes                         and each name in edge.acl"
+    echo "    one account for each program: an account is connected once, and a second pushes the first off"
     echo "    systemctl restart mosquitto"
     echo "    copy $folder/certs/ca.crt to each station, and name it in mqtt.ca_file"
     echo "    edge-run --doctor --config STATION.yaml                          on each station"

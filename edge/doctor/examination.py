@@ -11,7 +11,7 @@ from edge.config import Settings
 from edge.doctor.camera import Limits, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
-from edge.doctor.programs import named, running_stations
+from edge.doctor.programs import named, running_stations, stations_with
 from edge.doctor.station import (
     broker_finding,
     clock_finding,
@@ -93,11 +93,25 @@ def examination(
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
     yield telemetry_finding()
     if settings is not None and settings.mqtt is not None:
-        yield broker_finding(settings.mqtt, _meta_like(settings))
+        running = stations_with(config, stations) if config is not None else []
+        if running:
+            yield not_seen("broker", *_of_who_runs(running))
+        else:
+            yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
         yield not_seen("broker", "none was named; verdicts go to standard output")
     if settings is not None and settings.hmi is not None and settings.hmi.enabled:
         yield page_finding(settings.hmi)
+
+
+def _of_who_runs(running: list[int]) -> tuple[str, str]:
+    """Say why the doctor does not connect: a broker that binds client ids would end the station's.
+
+    Returns:
+        What is found, and what to do.
+    """
+    found = f"{named(running)} runs with these settings, and an account is connected once"
+    return found, "see its log and page, or stop it and ask again"
 
 
 def _meta_like(settings: Settings) -> Meta:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 STATION = "edge-run"
@@ -21,6 +22,12 @@ def running_stations(root: Path = Path("/"), own: int | None = None) -> list[int
     return [
         process for process in _processes(root) if process != own and _is_station(root, process)
     ]
+
+
+def stations_with(config: Path, stations: list[int], root: Path = Path("/")) -> list[int]:
+    """Return those of the stations that run with a file of settings."""
+    wanted = os.path.realpath(config)
+    return [process for process in stations if wanted in _configs(root, process)]
 
 
 def holders(device: str, root: Path = Path("/")) -> list[int]:
@@ -47,6 +54,14 @@ def _is_station(root: Path, process: int) -> bool:
     # An interpreter stands before a script's name.
     called = [Path(word).name for word in words[:2]]
     return (STATION in called or "edge.cli" in words[1:3]) and not LOOKS_ONLY & set(words)
+
+
+def _configs(root: Path, process: int) -> list[str]:
+    words = _words(root, process)
+    folder = _target(root / "proc" / str(process) / "cwd")
+    given = [word for option, word in pairwise(words) if option == "--config"]
+    given += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    return [os.path.realpath(Path(folder, one)) for one in given]
 
 
 def _name(process: int, root: Path) -> str:

@@ -1,6 +1,7 @@
 """The whole examination as its users see it, with a real broker and the small bundle."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,27 @@ def test_a_station_that_can_start_is_good_from_its_settings_to_its_broker(
     # It looked, and changed nothing: no folder was made, and nobody was told of a station.
     assert not journal.exists() and not (tmp_path / "snapshots").exists()
     assert running_broker.messages() == []
+
+
+def test_the_doctor_does_not_take_a_running_stations_place_at_the_broker(
+    edge_run: EdgeRun, running_broker: Broker, tmp_path: Path
+) -> None:
+    config, program = tmp_path / "station.yaml", tmp_path / "edge-run"
+    model = {"path": str(tmp_path / "absent.xml")}
+    mqtt = {"url": running_broker.url, "station": STATION}
+    config.write_text(yaml.safe_dump({"camera": {"uri": "9"}, "model": model, "mqtt": mqtt}))
+    program.write_text("import sys\nprint(flush=True)\nsys.stdin.read()\n")
+    for given, grade in ((["--config", "station.yaml"], "not seen"), (["--config=b"], "good")):
+        with subprocess.Popen(
+            [sys.executable, program, *given],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as running:
+            assert running.stdout is not None and running.stdout.readline()
+            run = edge_run("--doctor", "--config", config)
+            running.terminate()
+        assert graded(run.stdout)["broker"] == grade, run.stdout
 
 
 def test_each_part_is_optional(edge_run: EdgeRun, bundle: Path) -> None:

@@ -317,15 +317,19 @@ def test_the_broker_is_installed_with_certificates_and_keeps_what_the_site_chang
         after=$(cat conf.d/edge.conf edge.acl certs/*.crt)
         test "$before" = "$after" && echo 'nothing was written over'
         openssl verify -CAfile certs/ca.crt certs/server.crt
+        mosquitto_passwd -b edge.passwd mes secret
         stat -c '%a %G %n' edge.acl edge.passwd certs/server.key certs/ca.key
+        stat -c '%a %G %n' conf.d/edge.conf conf.d/edge.conf.new edge.acl.new
         """,
     )
 
     assert "nothing was written over" in said
     assert "ours lies beside it: /etc/mosquitto/conf.d/edge.conf.new" in said
     assert "certs/server.crt: OK" in said
-    for private in ("edge.acl", "edge.passwd", "certs/server.key"):
-        assert f"640 mosquitto {private}" in said
+    configuration = ("conf.d/edge.conf", "edge.acl")
+    new = [f"{name}.new" for name in configuration]
+    for private in (*configuration, *new, "edge.passwd", "certs/server.key"):
+        assert f"640 mosquitto {private}\n" in said
     assert "600 root certs/ca.key" in said
     for step in ("mosquitto_passwd", "systemctl restart mosquitto", "mqtt.ca_file"):
         assert step in said
@@ -395,12 +399,13 @@ class SecuredBroker:
         password: str = "secret",
         persistent: bool = False,
         certificate: Path | None = None,
+        client_id: str | None = None,
     ) -> Client:
         one = Client(
             str(name),
             paho.Client(
                 CallbackAPIVersion.VERSION2,
-                client_id=str(name).replace("/", "-"),
+                client_id=client_id or str(name).replace("/", "-"),
                 protocol=paho.MQTTv5,
             ),
         )
@@ -563,6 +568,35 @@ def test_the_mes_reads_every_station_and_changes_none(station: Client, mes: Clie
     mes.wait(lambda: (f"vi/v1/{STATION}/verdict", b"a verdict") in mes.received)
     for topic in ("verdict", "state", "trigger", "cmd/reload"):
         assert not mes.publish(f"vi/v1/{STATION}/{topic}"), topic
+
+
+def test_nobody_pushes_another_off_by_its_client_id(
+    secured: SecuredBroker, station: Client
+) -> None:
+    attacker = secured.client(NEIGHBOUR, client_id=STATION.replace("/", "-"))
+    assert station.publish(f"vi/v1/{STATION}/verdict")
+    assert attacker.publish(f"vi/v1/{NEIGHBOUR}/verdict")
+    connections = len(station.connected), len(attacker.connected)
+    attacker.close()
+    assert connections == (1, 1)
+
+
+def test_nobody_takes_the_session_that_is_kept_for_another(
+    secured: SecuredBroker, station: Client
+) -> None:
+    away = secured.client("mes", persistent=True, client_id="mes")
+    away.subscribe(f"vi/v1/{STATION}/verdict")
+    away.close()
+    attacker = secured.client(NEIGHBOUR, client_id="mes")  # with a clean start
+    attacker.close()
+    sent = [(f"vi/v1/{STATION}/verdict", str(number).encode()) for number in range(20)]
+    for topic, payload in sent:
+        assert station.publish(topic, payload.decode())
+    back = secured.client("mes", persistent=True, client_id="mes")
+    back.wait(lambda: len(back.received) >= len(sent))
+    assert back.received == sent
+    back.close()
+    secured.client("mes").close()  # ends the session
 
 
 def test_a_client_that_does_not_know_the_authority_is_not_fooled(secured: SecuredBroker) -> None:
