@@ -64,8 +64,9 @@ def test_the_doctor_calls_a_page_that_sends_its_token_unencrypted_not_good() -> 
     assert page_finding(HmiSettings(token_file="t")).grade is Grade.GOOD
 
 
+@pytest.mark.parametrize(("umask", "not_for_them"), [(0o022, 0o007), (0o077, 0o077)])
 def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
-    tmp_path: Path, bundle: Path
+    tmp_path: Path, bundle: Path, umask: int, not_for_them: int
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
     config = tmp_path / "station.yaml"
@@ -76,14 +77,14 @@ def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
     )
 
     done = subprocess.run(
-        edge_run_command("--config", config, "--once"), check=False, umask=0o022, timeout=120
+        edge_run_command("--config", config, "--once"), check=False, umask=umask, timeout=120
     )
 
     assert done.returncode == 0
     folders = [tmp_path / name for name in ("journal", "snapshots", "overlays")]
     written = [path for folder in folders for path in (folder, *folder.rglob("*"))]
     assert len(written) > 8
-    assert {oct(path.stat().st_mode & 0o007) for path in written} == {"0o0"}
+    assert {oct(path.stat().st_mode & not_for_them) for path in written} == {"0o0"}
 
 
 def test_an_answer_is_bounded_whatever_name_it_holds() -> None:

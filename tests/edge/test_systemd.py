@@ -94,6 +94,12 @@ def test_every_exception_from_the_hardening_is_explained_in_the_unit_and_no_othe
     assert explained == open_still
 
 
+def test_what_a_station_writes_is_for_its_user_alone() -> None:
+    done = run("systemd-analyze", "security", "--offline=true", "--json=short", UNIT)
+    (umask,) = (row for row in json.loads(done.stdout) if row["name"] == "UMask=")
+    assert umask["set"] is True
+
+
 def test_a_wrong_configuration_is_not_started_again_and_a_crash_is() -> None:
     unit = UNIT.read_text()
     assert "RestartPreventExitStatus=78" in unit
