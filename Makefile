@@ -38,7 +38,7 @@ test: packages $(DEV)/installed lint
 
 # The same promises for longer: faults that are rare, kill and restart for hours if you like.
 soak: packages $(DEV)/installed
-	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks
+	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed

@@ -1,5 +1,6 @@
-"""On real pictures: published accuracy, and on the edge the very scores of training."""
+"""On real images: published accuracy, the very scores of training on the edge, and INT8 as FP32."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
 from edge.manifest import PixelFormat, load_bundle
 from edge.pictures import read_picture
-from tests.acceptance.conftest import Chain, RunChain
+from tests.acceptance.conftest import Chain, RunChain, run_command
 from tests.acceptance.shared_data import shared_data
+from tests.soak import times
 
 # Image and pixel AUROC to reach; published for ResNet-18: 1.000 and 0.981, 0.994 and 0.983.
 TARGETS = {"patchcore": (0.99, 0.97), "padim": (0.98, 0.97)}
+MOST_INT8_BYTES = 40_000_000
 
 
 @pytest.fixture(scope="session", params=sorted(TARGETS))
@@ -76,3 +79,30 @@ def test_grey_pictures_of_any_shape_score_alike_on_the_edge(tiles: Chain) -> Non
     assert all(len(shape) == 2 and shape[0] != shape[1] for shape in shapes)
     assert load_bundle(tiles.bundle).manifest.input.pixel_formats == (PixelFormat.GREY8,)
     assert_the_edge_agrees(tiles)
+
+
+def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
+    run_command("export.cli", chain.checkpoint, "-o", bundle, "--judge-on", chain.data)
+
+    precision = json.loads(bundle.with_suffix(".json").read_text())["precision"]
+    assert (precision["weights"], precision["floating"]) == ("int8", [])
+    gate = precision["gate"]
+    assert gate["pictures"] > 100
+    assert gate["auroc_before"] - gate["auroc_after"] <= 0.005
+    # Good images lie at the threshold, where the last digits decide in every precision: what is
+    # beyond chance is bounded, and the share of all.
+    assert gate["flips_interval"][0] <= 0.01
+    assert gate["verdict_flips"] <= 0.05
+    size = bundle.stat().st_size + bundle.with_suffix(".bin").stat().st_size
+    assert size <= MOST_INT8_BYTES
+
+
+def test_int8_keeps_auroc_verdicts_and_a_small_bundle(bottle: Chain, tmp_path: Path) -> None:
+    assert_int8_decides_alike(bottle, tmp_path / "part.xml")
+
+
+@pytest.mark.skipif(not times(0, 1), reason="make soak runs it: a second set takes minutes")
+def test_int8_of_a_second_set_decides_alike(run_chain: RunChain, tmp_path: Path) -> None:
+    chain = run_chain(shared_data("magnetic_tile"), "padim")
+
+    assert_int8_decides_alike(chain, tmp_path / "part.xml")
