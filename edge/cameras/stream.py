@@ -197,8 +197,8 @@ def _connect(address: SplitResult, identity: str, context: ssl.SSLContext | None
     except ssl.SSLCertVerificationError as error:
         raise CameraNotOpened(
             f"{identity}: whoever answers at {place} is not the camera by its certificate "
-            f"({error.verify_message}). Nothing was sent to it. Check camera.ca_file, the name in "
-            "camera.uri and the camera's own certificate."
+            f"({error.verify_message.rstrip('.')}). Nothing was sent to it. Check camera.ca_file, "
+            "the name in camera.uri and the camera's own certificate."
         ) from None
     except ssl.SSLError as error:
         raise CameraNotOpened(

@@ -4,14 +4,16 @@ import hashlib
 import re
 import socket
 import ssl
+import threading
 import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -82,23 +84,59 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Leave a redirect as the answer that it is."""
 
 
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Makes the connections, and ends them all: one that drips never times out by itself."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self._verifying = context
+        self._made: list[HTTPConnection] = []
+
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(self._plain, req)
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(self._encrypted, req)
+
+    def end(self) -> None:
+        for sock in [one.sock for one in self._made]:
+            with suppress(OSError, AttributeError):  # not connected yet, or closed
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _plain(self, host: str, /, **options: Any) -> HTTPConnection:
+        return self._kept(HTTPConnection(host, **options))
+
+    def _encrypted(self, host: str, /, **options: Any) -> HTTPConnection:
+        return self._kept(HTTPSConnection(host, **options, context=self._verifying))
+
+    def _kept(self, connection: HTTPConnection) -> HTTPConnection:
+        self._made.append(connection)
+        return connection
+
+
 def _http_answer(uri: str, limit_s: float, context: ssl.SSLContext | None) -> _Answer:
     user, password, bare = _credentials(uri)
     logins = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     logins.add_password(None, bare, user, password)
+    connections = _Connections(context)
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=context),
+        connections,
         _NoRedirects(),
         urllib.request.HTTPBasicAuthHandler(logins),
         urllib.request.HTTPDigestAuthHandler(logins),
     )
+    ending = threading.Timer(limit_s, connections.end)
+    ending.daemon = True
+    ending.start()
     try:
         with opener.open(bare, timeout=limit_s) as answer:
             return _Answer(int(answer.status))
     except HTTPError as error:
         with closing(error):
             return _Answer(error.code, error.headers.get("Location") or "")
+    finally:
+        ending.cancel()
 
 
 def _rtsp_answer(

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from edge.camera_settings import SensorSettings, SupervisionSettings
 from edge.cameras.opening import checked_kind, open_camera
 from edge.cameras.stream import open_stream
+from edge.cameras.stream_login import CameraLoginRefused
 from edge.config import CameraSettings
 from edge.errors import CameraNotOpened, CameraUriInvalid, ConfigurationInvalid
 from tests.edge.network_camera import PASSWORD, NetworkCamera
@@ -103,6 +105,15 @@ def test_an_encrypted_camera_gives_pictures_to_who_knows_its_authority(
         assert camera.read(GENEROUS_S) is not None
 
 
+def test_a_wrong_password_is_told_over_tls_too(
+    encrypted: Encrypted, ours: Authority, good: Path
+) -> None:
+    _, uri = encrypted.behind(good)
+    encrypted.camera.password = "another"
+    with pytest.raises(CameraLoginRefused, match="does not accept user and password"):
+        open_stream(uri, SensorSettings(), PATIENT, str(ours.certificate))
+
+
 @pytest.mark.parametrize("kind", ["another authority", "another name"])
 def test_an_impostor_gets_no_login(
     encrypted: Encrypted, ours: Authority, impostors: dict[str, Path], kind: str
@@ -184,6 +195,44 @@ def test_a_redirect_over_rtsp_is_told_and_not_followed() -> None:
             with pytest.raises(CameraNotOpened, match="leads to another address"):
                 open_stream(uri, SensorSettings(), PATIENT)
         assert other.requests == []
+
+
+class Dripping:
+    """Sends a byte now and then, for a while."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()  # one of its connections was left alone to the end
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = self._listening.accept()
+                threading.Thread(target=self._drip, args=(one,), daemon=True).start()
+
+    def _drip(self, one: socket.socket) -> None:
+        with suppress(OSError), one:
+            one.sendall(b"HTTP/1.1 200 OK\r\nA: ")
+            for _ in range(int(GENEROUS_S * 10)):
+                one.sendall(b"a")
+                time.sleep(0.1)  # a slow camera
+            self.ended.set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_camera_that_drips_its_answer_is_not_waited_for(scheme: str) -> None:
+    with closing(Dripping()) as camera:
+        uri = f"{scheme}://127.0.0.1:{camera.port}/video"
+        with pytest.raises(CameraNotOpened):
+            open_stream(uri, SensorSettings(), SupervisionSettings(opening_limit_s=0.5))
+        assert not camera.ended.is_set()
 
 
 PLAYLISTS = {
