@@ -16,7 +16,9 @@ READABLE = "readable"
 def _readable(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return readable(error.object[error.start : error.end]), error.end
+    shown = readable(error.object[error.start : error.end])
+    # An output that is not even UTF-8 gets what it can carry.
+    return shown.encode(error.encoding, "backslashreplace").decode(error.encoding), error.end
 
 
 codecs.register_error(READABLE, _readable)

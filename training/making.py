@@ -178,7 +178,7 @@ def fit_checkpoint(
             # What was left out is not new to the model: it decided about the others.
             seen([*fit, *good.suspects]),
             seen(stopping),
-            seen(splits.validation),
+            seen([*splits.validation, *(item.sample for item in good.cross_validated)]),
             seen(to_quantize),
         ),
     )

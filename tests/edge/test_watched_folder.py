@@ -42,7 +42,7 @@ from tests.edge.journaling import running_writer, verdict, wait_until
 from tests.edge.supervised_line import GENEROUS_S, SupervisedLine
 from tests.small_bundle import good_picture, write_pictures
 
-WAITING, STREAMING, LOST = CameraState.WAITING_TRIGGER, CameraState.STREAMING, CameraState.LOST
+WAITING, STREAMING, LOST = CameraState.WAITING_IMAGE, CameraState.STREAMING, CameraState.LOST
 
 
 @pytest.fixture
@@ -449,10 +449,10 @@ def test_a_picture_that_never_becomes_whole_is_incomplete(
 def test_a_picture_that_takes_longer_to_read_than_the_folder_may_be_silent_is_no_loss(
     folder: Path, line: SupervisedLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def over_a_slow_network(path: Path) -> Pixels:
+    def over_a_slow_network(path: Path, max_pixels: int) -> Pixels:
         if path.name == "slow.png":
             time.sleep(2 * SupervisionSettings().lost_after_s)  # the subject of this test
-        return read_picture(path)
+        return read_picture(path, max_pixels)
 
     monkeypatch.setattr(watched_folder, "read_picture", over_a_slow_network)
     (folder / "slow.png").write_bytes(encoded(1))
