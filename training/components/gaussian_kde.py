@@ -45,9 +45,10 @@ class GaussianKDE(nn.Module):
         eye = torch.eye(width, dtype=torch.float64, device=lower.device)
         whitening = torch.linalg.solve_triangular(lower, eye, upper=False)
         log_volume = lower.diagonal().log().sum() + width / 2 * math.log(2 * math.pi)
-        self.points = (centred @ whitening.T).float()
+        # As a checkpoint gives them back: another layout multiplies to other last digits.
+        self.points = (centred @ whitening.T).float().contiguous()
         self.centre = centre.float()
-        self.whitening = whitening.float()
+        self.whitening = whitening.float().contiguous()
         self.constant = (-math.log(count) - log_volume).float()
 
     def forward(self, vectors: Tensor) -> Tensor:
