@@ -6,6 +6,7 @@ import cv2
 import pytest
 
 from edge.errors import ConfigurationError
+from tests.acceptance.shared_data import shared_data
 from tests.small_training import FEW, STATISTICAL, defective_picture, good_picture, write
 from tests.training.conftest import fit_arguments
 from training.checkpoint import Checkpoint, Description, load_checkpoint
@@ -15,9 +16,6 @@ from training.cross_validation import folds_of
 from training.data.opening import open_splits
 from training.data.samples import GOOD, Sample
 from training.fitted import fitted
-
-BOTTLE = Path("/work/shared/data/mvtec/bottle")
-WEIGHTS = Path("/work/shared/data/weights/resnet18-imagenet-to-layer3.safetensors")
 
 
 def good_folder(root: Path, count: int) -> Path:
@@ -146,16 +144,16 @@ def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_m
 
 
 def test_one_mis_sorted_bottle_does_not_open_the_threshold(tmp_path: Path) -> None:
-    if not BOTTLE.is_dir() or not WEIGHTS.is_file():
-        pytest.skip(f"needs {BOTTLE} and {WEIGHTS}")
+    bottle = shared_data("mvtec", "bottle")
+    weights = shared_data("weights", "resnet18-imagenet-to-layer3.safetensors")
     root, output = tmp_path / "set", tmp_path / "m.safetensors"
-    for path in sorted((BOTTLE / "train" / "good").glob("*.png"))[:20]:
+    for path in sorted((bottle / "train" / "good").glob("*.png"))[:20]:
         write(root / "good" / path.name, cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8))
-    arguments = ["fit", "--data", str(root), "--weights", str(WEIGHTS), "-o", str(output)]
+    arguments = ["fit", "--data", str(root), "--weights", str(weights), "-o", str(output)]
     arguments += ["--image-size", "96", "--set", "bank_size=256", "--no-report"]
     assert main(arguments) == 0
     clean = load_checkpoint(output).description
-    for path in sorted((BOTTLE / "test" / "broken_large").glob("*.png")):
+    for path in sorted((bottle / "test" / "broken_large").glob("*.png")):
         small = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8)
         wrong = write(root / "good" / "z.png", small)
         if wrong not in [sample.path for sample in open_splits(root).test]:
