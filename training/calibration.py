@@ -27,8 +27,7 @@ _PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _FEW_DEFECTS = 10
 
 # A good picture so many robust standard deviations above the median may show a defect: of N
-# pictures 10 + 20 / N, because the deviations of a handful are known so badly. By measurement, see
-# docs/train.md.
+# pictures 10 + 20 / N, because the deviations of a handful are known so badly.
 _OUTLYING = 10.0
 _OUTLYING_OF_FEW = 20.0
 FEWEST_TO_OUTLIE = 4
