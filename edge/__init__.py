@@ -1,6 +1,6 @@
 """The inspection runtime: camera to verdict. Needs none of the training libraries."""
 
-from edge.no_telemetry import switch_off_telemetry
+from edge.system.no_telemetry import switch_off_telemetry
 
 __version__ = "0.1.0"
 

@@ -24,7 +24,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.predictor import RawPrediction
 from training.metrics import (
     Interval,
     auroc,

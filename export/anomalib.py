@@ -18,9 +18,8 @@ import openvino as ov
 from pydantic import ValidationError
 
 import edge
-from edge.errors import FrameUnsuitable
-from edge.files import check_writable, write_all
-from edge.manifest import (
+from edge.atomic_files import check_writable, write_all
+from edge.bundle.manifest import (
     GateReport,
     Identity,
     Manifest,
@@ -33,7 +32,8 @@ from edge.manifest import (
     Training,
     plain_text,
 )
-from edge.preparation import to_samples
+from edge.errors import FrameUnsuitable
+from edge.inspection.preprocessing import to_samples
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
 from export.anomalib_source import FIRST, Source, read_source

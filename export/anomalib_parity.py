@@ -14,12 +14,12 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from edge.frame import PixelFormat
+from edge.bundle.manifest import GateReport, InputSpec
+from edge.imaging.frame import PixelFormat
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.predictor import RawPrediction
+from edge.inspection.preprocessing import prepare
 from edge.inspection.self_test import golden_pictures
-from edge.manifest import GateReport, InputSpec
-from edge.preparation import prepare
 from export.anomalib_graph import last_line, outputs_by_name, raw_outputs, read_graph
 from export.engines import openvino_engine
 from export.errors import ImportRefused

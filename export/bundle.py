@@ -15,12 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge
-from edge.errors import ConfigurationError, StationError
-from edge.files import check_writable, write_all
-from edge.inspection.detector import Detector, Network
-from edge.inspection.normalization import score_scale
-from edge.inspection.self_test import golden_scores
-from edge.manifest import (
+from edge.atomic_files import check_writable, write_all
+from edge.bundle.manifest import (
     LONGEST_NAME,
     Bundle,
     GateReport,
@@ -30,7 +26,11 @@ from edge.manifest import (
     SeenImages,
     plain_text,
 )
-from edge.manifest import Precision as ManifestPrecision
+from edge.bundle.manifest import Precision as ManifestPrecision
+from edge.errors import ConfigurationError, StationError
+from edge.inspection.detector import Detector, Network
+from edge.inspection.normalization import score_scale
+from edge.inspection.self_test import golden_scores
 from export.accuracy import AccuracyBudget, Scale
 from export.calibration_pictures import (
     ToQuantize,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
 from export.errors import CalibrationUnusable
 from export.gate import Engine, Pictures
 from training.data.beforehand import tell_unused_in

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import edge
-from edge.process_start import prepare_process
+from edge.system.process_start import prepare_process
 from export.errors import ImportRefused
 from export.own_process import in_own_process
 from training.command_line import run_command

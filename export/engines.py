@@ -11,7 +11,7 @@ from torch import nn
 
 from edge.errors import ConfigurationError
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.predictor import RawPrediction
 from export.gate import Engine, Pictures
 from export.ir import INPUT, OUTPUTS
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import PixelFormat
-from edge.inspection.prediction import RawPrediction
-from edge.manifest import GateReport, InputSpec
-from edge.preparation import prepare
+from edge.bundle.manifest import GateReport, InputSpec
+from edge.imaging.frame import PixelFormat
+from edge.inspection.predictor import RawPrediction
+from edge.inspection.preprocessing import prepare
 from export.accuracy import map_correlation
 from export.errors import GateFailed
 from training.metrics import auroc

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
 from export.gate import Engine, Pictures
 from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import edge
-from edge.manifest import GateReport
+from edge.bundle.manifest import GateReport
 from edge.redaction import readable
 from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.latency import Latency

@@ -16,10 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
     path: Path = parser.parse_args(arguments).bundle
 
+    from edge.atomic_files import write_whole
+    from edge.bundle.manifest import load_bundle
     from edge.errors import StationError
-    from edge.files import write_whole
-    from edge.manifest import load_bundle
-    from edge.station.model_trial import try_model
+    from edge.station.model.trial import try_model
     from export.bundle import manifest_text, with_self_test
 
     try:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.prediction import RawPredictions
+from edge.inspection.predictor import RawPredictions
 from edge.inspection.self_test import golden_pictures, self_test
-from edge.manifest import Bundle, Manifest, load_bundle
-from edge.station.model_trial import try_model
+from edge.station.model.trial import try_model
 from export.errors import VerificationFailed
 
 # Pictures of one request, to compare with each on its own.

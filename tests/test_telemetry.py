@@ -10,14 +10,14 @@ from pathlib import Path
 import httpx
 import yaml
 
-from edge.manifest import TileSpec
-from edge.no_telemetry import ENVIRONMENT
-from tests.edge.broker import GENEROUS_S, Broker
+from edge.bundle.manifest import TileSpec
+from edge.system.no_telemetry import ENVIRONMENT
 from tests.edge.conftest import edge_run_command
-from tests.edge.page_station import ADDRESS, wait_until
-from tests.network_trace import Traced, TracedProcess, mains, traced
-from tests.small_bundle import write_bundle, write_pictures
-from tests.small_training import write_mvtec, write_weights
+from tests.support.broker import GENEROUS_S, Broker
+from tests.support.network_trace import Traced, TracedProcess, mains, traced
+from tests.support.page_station import ADDRESS, wait_until
+from tests.support.small_bundle import write_bundle, write_pictures
+from tests.support.small_training import write_mvtec, write_weights
 
 
 def quiet(one: Traced) -> bool:
@@ -104,14 +104,14 @@ def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
     }
     config.write_text(yaml.safe_dump(settings))
     command = mains(
-        f"edge.cli --check --config {config}",
-        f"edge.cli --once --config {config}",
-        f"edge.cli --capture {tmp_path / 'captured'} -n 2 --config {config}",
-        f"edge.cli --journal --verify --config {config}",
-        f"edge.cli --tune --config {config}",
-        f"edge.cli --benchmark --config {config}",
+        f"edge.cli.main --check --config {config}",
+        f"edge.cli.main --once --config {config}",
+        f"edge.cli.main --capture {tmp_path / 'captured'} -n 2 --config {config}",
+        f"edge.cli.main --journal --verify --config {config}",
+        f"edge.cli.main --tune --config {config}",
+        f"edge.cli.main --benchmark --config {config}",
         # Not the whole minute, which a test of the tuning takes.
-        before="import time; from edge.station.tuning import tune; "
+        before="import time; from edge.station.model.tuning import tune; "
         "tune.__defaults__ = (0.1, time.monotonic)",
     )
     assert quiet(traced(tmp_path / "traced", *command))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inspection.thresholding import bootstrap_interval, quantile
-from edge.manifest import (
+from edge.bundle.manifest import (
     Extent,
     InputSpec,
     Normalization,
@@ -16,6 +15,7 @@ from edge.manifest import (
     Threshold,
     ThresholdMethod,
 )
+from edge.inspection.thresholding import bootstrap_interval, quantile
 from training.calibration_records import CalibrationRecords, make_records
 from training.data.samples import Sample
 from training.errors import CalibrationError, DataError

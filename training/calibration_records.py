@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import InputSpec
 from edge.inspection.regions import enlarge, region_resolution
-from edge.manifest import InputSpec
 from training.figures import Scored
 from training.tensor_hash import demand_layout
 

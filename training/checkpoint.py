@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edge.files import write_whole
-from edge.manifest import (
+from edge.atomic_files import write_whole
+from edge.bundle.manifest import (
     LONGEST_NAME,
     InputSpec,
     Name,

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import edge
-from edge.process_start import prepare_process
+from edge.system.process_start import prepare_process
 from training.command_line import run_command
 from training.models import ALGORITHMS
 

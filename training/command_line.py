@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import ConfigurationError, StationError
-from edge.log_output import write_line
+from edge.system.log_output import write_line
 
 INTERRUPTED = 130
 

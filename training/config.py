@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.manifest import Crop, Levels
-from edge.settings_file import Location, SettingsFile, read_settings_file
+from edge.bundle.manifest import Crop, Levels
+from edge.settings.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
 from training.data.settings import DataSettings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
 from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample

@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.torch import save
 from tqdm import tqdm
 
+from edge.atomic_files import write_whole
 from edge.errors import OutputNotWritable, StationError
-from edge.files import write_whole
 from training.data.rendered import (
     Counts,
     Defect,

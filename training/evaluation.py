@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from edge.frame import Frame, Pixels
+from edge.bundle.manifest import InputSpec
+from edge.imaging.frame import Frame, Pixels
 from edge.inspection.criteria import Calibrated
 from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.prediction import Fill, RawPredictions
-from edge.manifest import InputSpec
+from edge.inspection.predictor import Fill, RawPredictions
 from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import InputSpec, SplitMetrics
 from edge.inspection.regions import enlarge, region_resolution
-from edge.manifest import InputSpec, SplitMetrics
 from training.data.loading import read_mask
 from training.data.samples import Sample
 from training.metrics import (

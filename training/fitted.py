@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.manifest import SplitMetrics
+from edge.bundle.manifest import SplitMetrics
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from edge.frame import PixelFormat
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
+from edge.imaging.frame import PixelFormat
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 from training.memory import naming_settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.manifest import GoodCheck, InputSpec, plain_text
+from edge.bundle.manifest import GoodCheck, InputSpec, plain_text
 from training.calibration import FEWEST_TO_OUTLIE, Calibration, far_above
 from training.cross_validation import MOST_IMAGES, cross_validated, folds_of
 from training.data.content import image_hash

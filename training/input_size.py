@@ -1,7 +1,7 @@
 """What frames lose on their way into the model's input, and what helps."""
 
+from edge.bundle.manifest import InputSpec
 from edge.inspection.tiling import starts
-from edge.manifest import InputSpec
 
 # One side shrinks so many times more than the other, or both so much: small defects may be lost.
 _STRETCHED = 1.5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
 from training.calibration import FEWEST_TO_OUTLIE, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.frame import PixelFormat
-from edge.manifest import InputSpec, TileSpec, Training, plain_text
+from edge.bundle.manifest import InputSpec, TileSpec, Training, plain_text
+from edge.imaging.frame import PixelFormat
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationPictures
 from training.components.backbones import Weights, find_weights

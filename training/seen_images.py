@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from edge.manifest import UsedImages
+from edge.bundle.manifest import UsedImages
 from training.data.content import content_hashes
 from training.data.samples import Sample
 from training.tensor_hash import demand_layout

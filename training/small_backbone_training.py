@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.frame import PixelFormat
-from edge.manifest import InputSpec
-from edge.preparation import prepare
+from edge.bundle.manifest import InputSpec
+from edge.imaging.frame import PixelFormat
+from edge.inspection.preprocessing import prepare
 from training.components.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
 from training.components.small_backbone import ResidualBlock, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw

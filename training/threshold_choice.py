@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.bundle.manifest import ThresholdMethod
 from edge.inspection.thresholding import (
     Scores,
     f1_adaptive,
@@ -13,7 +14,6 @@ from edge.inspection.thresholding import (
     quantile,
     recall,
 )
-from edge.manifest import ThresholdMethod
 from training.errors import SettingError
 
 AUTOMATIC = "auto"

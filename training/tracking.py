@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from edge.atomic_files import refuse_foreign_links
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.files import refuse_foreign_links
-from edge.process_start import READABLE
+from edge.system.process_start import READABLE
 from training.errors import SettingError
 
 FORMS = "csv:FILE, tensorboard:FOLDER or wandb:PROJECT"

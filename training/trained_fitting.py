@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.files import write_whole
+from edge.atomic_files import write_whole
 from training.errors import SettingError, TrainingDiverged
 from training.load_fault import load_fault
 from training.memory import naming_settings

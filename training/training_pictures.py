@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edge.frame import PixelFormat
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
+from edge.imaging.frame import PixelFormat
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 

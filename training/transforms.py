@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Pixels
+from edge.imaging.frame import Pixels
 from training.errors import DataError, SettingError
 
 # Everything of torchvision that takes a picture is allowed, but what changes its type, its meaning

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.bundle.manifest import SplitMetrics
 from edge.errors import StationError
-from edge.manifest import SplitMetrics
 from training.config import FitConfig
 from training.errors import OutOfMemory
 

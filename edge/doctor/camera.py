@@ -9,12 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.camera_settings import TriggerSettings
-from edge.cameras import gvcp
-from edge.cameras.camera import CameraReport, EndOfPictures
-from edge.cameras.freshness import Freshness
-from edge.cameras.opencv import JPEG_CHECK_LIMIT, concealment
-from edge.cameras.opening import (
+from edge.cameras.capture.network_stream import lossy_transport
+from edge.cameras.capture.opencv import JPEG_CHECK_LIMIT, concealment
+from edge.cameras.factory import (
     TRIGGERED_FILES,
     CameraKind,
     camera_kind,
@@ -22,9 +19,10 @@ from edge.cameras.opening import (
     live_camera_opener,
     open_camera,
 )
-from edge.cameras.stream import lossy_transport
-from edge.cameras.video_file import VideoFile
-from edge.config import CameraSettings
+from edge.cameras.files.video_file import VideoFile
+from edge.cameras.genicam import gvcp
+from edge.cameras.interface import CameraReport, EndOfPictures
+from edge.cameras.supervised.freshness import Freshness
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.machine import (
     interface_findings,
@@ -36,7 +34,9 @@ from edge.doctor.machine import (
 from edge.doctor.picture_tests import LossTest, TriggerTest, loss_test, trigger_test, wait_for_edge
 from edge.doctor.programs import holders, named
 from edge.errors import StationError
-from edge.frame import Frame
+from edge.imaging.frame import Frame
+from edge.settings.camera import TriggerSettings
+from edge.settings.station import CameraSettings
 
 PICTURES = 200
 # Enough for all of them at seven a second; a slower camera shows what it can.
@@ -115,7 +115,7 @@ def _files(settings: CameraSettings) -> Findings:
 
 
 def _device(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
-    from edge.cameras.v4l2 import streaming_errno
+    from edge.cameras.capture.v4l2 import streaming_errno
 
     device = f"/dev/video{settings.uri}" if settings.uri.isdecimal() else settings.uri
     if Path(device).exists():
@@ -134,7 +134,7 @@ def _device(settings: CameraSettings, stations: list[int], limits: Limits) -> Fi
 
 
 def _genicam(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
-    from edge.cameras.aravis_devices import Transport, list_cameras, parse_uri
+    from edge.cameras.genicam.discovery import Transport, list_cameras, parse_uri
     from edge.doctor.camera_list import genicam_text
 
     try:

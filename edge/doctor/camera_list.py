@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.cameras.aravis_devices import SeenCamera, list_cameras
-from edge.cameras.aravis_library import AravisMissing
+from edge.cameras.genicam.discovery import SeenCamera, list_cameras
+from edge.cameras.genicam.library import AravisMissing
 
 # linux/videodev2.h: struct v4l2_capability is 104 bytes.
 VIDIOC_QUERYCAP = 0x80685600

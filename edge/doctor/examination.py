@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.config import Settings
+from edge.contract.announcements import Meta
 from edge.doctor.camera import Limits, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
@@ -20,9 +20,9 @@ from edge.doctor.station import (
     page_finding,
 )
 from edge.doctor.telemetry import telemetry_finding
-from edge.frame import Frame
-from edge.messaging.announcements import Meta
-from edge.station.reports import meta
+from edge.imaging.frame import Frame
+from edge.settings.station import Settings
+from edge.station.recording.reports import meta
 
 # A driver that has not returned by then will not: opening, two tests, two closings.
 CAMERA_LIMIT_S = 90.0

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.cameras.camera import Camera, LiveCamera
-from edge.cameras.freshness import Freshness
+from edge.cameras.interface import Camera, LiveCamera
+from edge.cameras.supervised.freshness import Freshness
 from edge.errors import CameraError, CameraLost
-from edge.frame import Frame, FrameStatus
+from edge.imaging.frame import Frame, FrameStatus
 
 READ_SLICE_S = 0.1
 # Without a trigger, a camera that waits for one gives nothing for so long.

@@ -53,7 +53,7 @@ def _is_station(root: Path, process: int) -> bool:
     words = _words(root, process)
     # An interpreter stands before a script's name.
     called = [Path(word).name for word in words[:2]]
-    return (STATION in called or "edge.cli" in words[1:3]) and not LOOKS_ONLY & set(words)
+    return (STATION in called or "edge.cli.main" in words[1:3]) and not LOOKS_ONLY & set(words)
 
 
 def _configs(root: Path, process: int) -> list[str]:

@@ -7,37 +7,37 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.config import HmiSettings, MqttSettings, Settings
-from edge.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
+from edge.contract.clock_sync import ClockSource, ClockSync, clock_sync
+from edge.contract.encoding import to_json
+from edge.contract.topics import StationTopic
+from edge.contract.verdict import LONGEST_PAYLOAD_BYTES
 from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
-from edge.exposure import in_plain_sight, page_in_plain_sight
-from edge.frame import Frame
+from edge.imaging.frame import Frame
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_pictures, self_test
 from edge.inspection.thresholding import Reason
-from edge.manifest import Bundle, load_bundle
-from edge.messaging.announcements import META_SCHEMA, Meta, meta_payloads
-from edge.messaging.clock_sync import ClockSource, ClockSync, clock_sync
-from edge.messaging.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
-from edge.messaging.dialing import Dialer
-from edge.messaging.reason_codes import (
+from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
+from edge.mqtt.reason_codes import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     Packet,
     meaning_of,
     told,
 )
-from edge.messaging.text import to_json
-from edge.messaging.tls import tls_of
-from edge.messaging.topics import StationTopic
-from edge.messaging.verdict import LONGEST_PAYLOAD_BYTES
-from edge.station.inspectors import inspectors_of, run_plan
-from edge.station.model_trial import try_model
-from edge.station.records import journal_folder_seen_from
-from edge.station.releases import Releases
+from edge.mqtt.reconnect import Dialer
+from edge.mqtt.tls import tls_of
+from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
+from edge.settings.exposure import in_plain_sight, page_in_plain_sight
+from edge.settings.station import HmiSettings, MqttSettings, Settings
+from edge.station.model.inspectors import inspectors_of, run_plan
+from edge.station.model.releases import Releases
+from edge.station.model.trial import try_model
+from edge.station.recording.journal_recorder import journal_folder_seen_from
 
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from edge.doctor.finding import Finding, fault, good
-from edge.no_telemetry import ENVIRONMENT, HALTED_MODULES, telemetry_faults
+from edge.system.no_telemetry import ENVIRONMENT, HALTED_MODULES, telemetry_faults
 
 # Of those we use, all that are known to phone home.
 _LIBRARIES = ("openvino", "nncf", "onnxruntime", "wandb")

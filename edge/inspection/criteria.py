@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.bundle.manifest import Crop, InputSpec, Normalization, Threshold
 from edge.errors import ConfigurationError
 from edge.inspection.normalization import ScoreScale, score_scale
-from edge.manifest import Crop, InputSpec, Normalization, Threshold
 
 
 class Calibrated(Protocol):

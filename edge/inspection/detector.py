@@ -9,10 +9,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import Bundle, Manifest
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.prediction import NOT_FINITE, Fill, RawPrediction, RawPredictions
-from edge.manifest import Bundle, Manifest
+from edge.inspection.predictor import NOT_FINITE, Fill, RawPrediction, RawPredictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Detector:
         """Run the network on one picture that is prepared already.
 
         Args:
-            prepared: ``(H, W, 3) uint8`` BGR as ``edge.preparation.prepare`` gives it.
+            prepared: ``(H, W, 3) uint8`` BGR as ``edge.inspection.preprocessing.prepare`` gives it.
 
         Returns:
             Score and a map that the caller owns.
@@ -152,7 +152,7 @@ class Detector:
         if prepared.shape != self._picture_shape or prepared.dtype != np.uint8:
             raise ValueError(
                 f"prepared picture is {prepared.dtype} {prepared.shape}, the model takes uint8 "
-                f"{self._picture_shape}; use edge.preparation.prepare with the bundle's input"
+                f"{self._picture_shape}; use preprocessing.prepare with the bundle's input"
             )
         scores, maps = self.predict_all(1, lambda _, out: np.copyto(out, prepared))
         prediction = RawPrediction(float(scores[0]), maps[0])

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Box, Pixels
+from edge.bundle.manifest import InputSpec
+from edge.imaging.area_resize import resize_area
+from edge.imaging.frame import Box, Pixels
 from edge.inspection.plausibility import PictureStatistics, picture_statistics
-from edge.inspection.prediction import Predictor, RawPrediction
+from edge.inspection.predictor import Predictor, RawPrediction
+from edge.inspection.preprocessing import inspected_box, to_samples
 from edge.inspection.tiling import TilePlan, blend, plan_tiles
-from edge.manifest import InputSpec
-from edge.preparation import inspected_box, to_samples
-from edge.resizing import resize_area
 
 
 class FramePrediction(NamedTuple):

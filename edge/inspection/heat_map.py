@@ -12,8 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.compiled import kernel
-from edge.frame import Box
+from edge.imaging.frame import Box
+from edge.imaging.kernels import kernel
 from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
 
 # Normalized values from which the map is visible, and at which it is densest.

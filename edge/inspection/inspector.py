@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FrameUnsuitable, ModelError
-from edge.frame import Box, Frame, FrameStatus
+from edge.imaging.frame import Box, Frame, FrameStatus
 from edge.inspection.criteria import Calibrated, DecisionCriteria, Limits, decision_criteria
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize
 from edge.inspection.plausibility import picture_fault
-from edge.inspection.prediction import NOT_FINITE, Predictor
+from edge.inspection.predictor import NOT_FINITE, Predictor
 from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
 from edge.inspection.thresholding import Decision, Reason, Result, decide
 

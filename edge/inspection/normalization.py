@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.manifest import Extent
+from edge.bundle.manifest import Extent
 
 THRESHOLD = 0.5
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Box, Pixels
+from edge.imaging.frame import Box, Pixels
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Result

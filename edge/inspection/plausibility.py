@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.compiled import kernel
+from edge.imaging.kernels import kernel
 from edge.inspection.thresholding import Reason
 
 # Below these grey-level limits there is no part to be seen.

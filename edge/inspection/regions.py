@@ -7,9 +7,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.compiled import kernel, part_of_kernel
-from edge.frame import Box
-from edge.manifest import InputSpec
+from edge.bundle.manifest import InputSpec
+from edge.imaging.frame import Box
+from edge.imaging.kernels import kernel, part_of_kernel
 
 MAX_REGIONS = 32
 

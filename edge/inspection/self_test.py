@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import GoldenScore, Manifest
 from edge.errors import BundleError
-from edge.inspection.prediction import NOT_FINITE, Predictor, RawPredictions
-from edge.manifest import GoldenScore, Manifest
+from edge.inspection.predictor import NOT_FINITE, Predictor, RawPredictions
 
 Picture = NDArray[np.uint8]
 

@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import TileSpec
 from edge.errors import FrameUnsuitable
-from edge.frame import Box
-from edge.manifest import TileSpec
+from edge.imaging.frame import Box
 
 # A frame of more tiles than this is not from the camera that the model was made for.
 MOST_TILES = 4096

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge.contract.event import Event, Severity, event_payload
+from edge.journal.entries import Entry, RecordKind
 from edge.journal.ledger import Dropped, Ledger, Tally
-from edge.journal.records import Entry, RecordKind
-from edge.messaging.event import Event, Severity, event_payload
 
 NEARLY_FULL = 0.8
 # Once said, a level is taken back only this far below it; else it would flicker at the edge.

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from edge.errors import OutputNotWritable
 from edge.journal.chain import first_link
-from edge.journal.records import JournalUnavailable, JournalUnsuitable
+from edge.journal.entries import JournalUnavailable, JournalUnsuitable
 
 FILE_NAME = "journal.db"
 LOCK_NAME = "journal.lock"

@@ -7,12 +7,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from edge.atomic_files import create_new, partial_path, refuse_foreign_links
+from edge.contract.encoding import utc_text
+from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.files import create_new, partial_path, refuse_foreign_links
-from edge.journal.records import Row
-from edge.messaging.image_source import image_name
-from edge.messaging.text import utc_text
+from edge.journal.entries import Row
 
 
 def _at(*names: str) -> Callable[[Mapping[str, Any]], Any]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 
 from edge.journal.chain import link
-from edge.journal.records import Committed, Entry, RecordKind, payload
+from edge.journal.entries import Committed, Entry, RecordKind, payload
 
 _KEPT_ONLY = 2
 _WAITING = "acknowledged = 0 AND dead IS NULL"

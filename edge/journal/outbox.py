@@ -4,11 +4,9 @@ import sqlite3
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+from edge.contract.state import ChainHead
 from edge.journal import database
-from edge.journal.identity import read_formers
-from edge.journal.ledger import read_tally
-from edge.journal.open_files import file_identity
-from edge.journal.records import (
+from edge.journal.entries import (
     Backlog,
     JournalDamaged,
     JournalUnavailable,
@@ -16,8 +14,10 @@ from edge.journal.records import (
     RecordKind,
     Row,
 )
+from edge.journal.identity import read_formers
+from edge.journal.ledger import read_tally
+from edge.journal.open_files import file_identity
 from edge.journal.trouble import is_damage
-from edge.messaging.state import ChainHead
 
 COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead"
 

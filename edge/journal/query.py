@@ -6,10 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.contract.image_source import encoded_name
 from edge.journal import database
+from edge.journal.entries import RecordKind, Row
 from edge.journal.outbox import COLUMNS, as_row
-from edge.journal.records import RecordKind, Row
-from edge.messaging.image_source import encoded_name
 
 ROWS_AT_ONCE = 512
 

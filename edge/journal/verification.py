@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edge.journal import database
 from edge.journal.chain import first_link, link
+from edge.journal.entries import RecordKind
 from edge.journal.identity import FormerJournal, read_formers
 from edge.journal.ledger import read_tally
-from edge.journal.records import RecordKind
 from edge.journal.witness import Testimony, read_witness
 
 ROWS_AT_ONCE = 512

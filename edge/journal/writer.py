@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from edge.contract.encoding import bounded
 from edge.errors import StationError
-from edge.journal import records
+from edge.journal import entries as records
 from edge.journal.bounds import (
     Bounds,
     Fill,
@@ -18,13 +19,12 @@ from edge.journal.bounds import (
     remove_expired,
     usage,
 )
-from edge.journal.intake import Group, Intake, Queued
+from edge.journal.entries import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
 from edge.journal.ledger import Ledger
+from edge.journal.open import Journal, note_damage, write_anew
 from edge.journal.open_files import Displaced
-from edge.journal.opening import Journal, note_damage, write_anew
-from edge.journal.records import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
 from edge.journal.trouble import is_damage, passes
-from edge.messaging.text import bounded
+from edge.journal.write_queue import Group, Intake, Queued
 
 log = logging.getLogger(__name__)
 

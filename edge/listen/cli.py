@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge.config import MqttSettings
 from edge.errors import ConfigurationInvalid, StationError
 from edge.listen.listener import PASSWORD_OPTION, Listener, Wanted
 from edge.listen.store import Store
-from edge.log_output import log_to_stderr, print_line, write_line
-from edge.messaging.broker_login import read_broker_login
-from edge.process_start import prepare_process
+from edge.mqtt.broker_login import read_broker_login
+from edge.settings.station import MqttSettings
+from edge.system.log_output import log_to_stderr, print_line, write_line
+from edge.system.process_start import prepare_process
 from edge.validation import in_words
 
 TEMPORARY_FAILURE = 75

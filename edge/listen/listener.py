@@ -17,15 +17,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.config import MqttSettings
+from edge.contract.encoding import to_json, utc_text
+from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError
-from edge.listen.numbers import Numbers, Stretch
 from edge.listen.repair import GiveUp, Repair, believed
+from edge.listen.sequence_ranges import Numbers, Stretch
 from edge.listen.store import Arrived, JournalNote, Store, check_storable
-from edge.messaging.broker_login import read_broker_login
-from edge.messaging.connection import NOT_MQTT
-from edge.messaging.dialing import MOST_SHORT_CONNECTIONS, Patience
-from edge.messaging.reason_codes import (
+from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.connection import NOT_MQTT
+from edge.mqtt.reason_codes import (
     SESSION_TAKEN_OVER,
     UNSUPPORTED_VERSION,
     Packet,
@@ -34,8 +34,8 @@ from edge.messaging.reason_codes import (
     tls_meaning,
     told,
 )
-from edge.messaging.text import to_json, utc_text
-from edge.messaging.topics import ROOT, StationNameInvalid, StationTopic
+from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, Patience
+from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.listen.numbers import Stretch
+from edge.listen.sequence_ranges import Stretch
 
 MOST_ASKED = 5
 # Numbers of one request, as stations take it.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.listen.numbers import Numbers, Stretch, without
-from edge.messaging.image_source import image_name
+from edge.listen.sequence_ranges import Numbers, Stretch, without
 
 # Column and where its value stands in the payload.
 COLUMNS: dict[str, tuple[str, ...]] = {

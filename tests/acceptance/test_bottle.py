@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.frame import Frame
+from edge.bundle.manifest import PixelFormat, load_bundle
+from edge.imaging.frame import Frame
+from edge.imaging.image_files import read_picture
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
-from edge.manifest import PixelFormat, load_bundle
-from edge.pictures import read_picture
 from tests.acceptance.conftest import Chain, RunChain, run_command
 from tests.acceptance.shared_data import shared_data
 from tests.soak import times

@@ -4,7 +4,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from tests.small_bundle import difference_model
+from tests.support.small_bundle import difference_model
 
 _FAR = 500_000_000
 

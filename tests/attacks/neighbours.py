@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from tests.edge.page_station import PageStation
+from tests.support.page_station import PageStation
 
 PATIENCE_S = 120.0
 GUEST, OTHER = "127.0.0.66", "127.0.0.77"

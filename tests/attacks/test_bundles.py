@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from edge.bundle.manifest import load_bundle
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.detector import RunPlan
 from edge.inspection.inspector import Inspector
-from edge.manifest import load_bundle
-from edge.station.model_swap import Change, ModelStore, load_model
-from edge.station.model_trial import GraphCrashed, try_model
+from edge.station.model.store import Change, ModelStore, load_model
+from edge.station.model.trial import GraphCrashed, try_model
 from tests.attacks.crashing_model import crashing_model
 from tests.edge.conftest import EdgeRun, edge_run
-from tests.edge.test_model_swap import one_inspector
-from tests.small_bundle import difference_model, write_bundle, write_pictures
+from tests.edge.station.test_model_swap import one_inspector
+from tests.support.small_bundle import difference_model, write_bundle, write_pictures
 
 __all__ = ["edge_run"]
 

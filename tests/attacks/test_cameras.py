@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.camera_settings import SensorSettings, SupervisionSettings
-from edge.cameras.opening import checked_kind, open_camera
-from edge.cameras.stream import open_stream
-from edge.cameras.stream_login import CameraLoginRefused
-from edge.config import CameraSettings
+from edge.cameras.capture.network_stream import open_stream
+from edge.cameras.capture.stream_login import CameraLoginRefused
+from edge.cameras.factory import checked_kind, open_camera
 from edge.errors import CameraNotOpened, CameraUriInvalid, ConfigurationInvalid
-from tests.edge.network_camera import PASSWORD, NetworkCamera
-from tests.edge.rtsp_camera import RtspCamera
-from tests.edge.supervised_line import GENEROUS_S
-from tests.edge.tls_front import Authority, TlsFront
+from edge.settings.camera import SensorSettings, SupervisionSettings
+from edge.settings.station import CameraSettings
+from tests.support.network_camera import PASSWORD, NetworkCamera
+from tests.support.rtsp_camera import RtspCamera
+from tests.support.supervised_line import GENEROUS_S
+from tests.support.tls_front import Authority, TlsFront
 
 PATIENT = SupervisionSettings(lost_after_s=GENEROUS_S)
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"

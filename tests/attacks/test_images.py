@@ -8,11 +8,11 @@ import cv2
 import pytest
 
 from edge.errors import PictureUnreadable
-from edge.pictures import read_picture
+from edge.imaging.image_files import read_picture
 from tests.edge.conftest import EdgeRun, edge_run
-from tests.edge.test_image_header import bmp_of, png_of, tiff_of
-from tests.small_bundle import good_picture, write_bundle
+from tests.edge.imaging.test_image_header import bmp_of, png_of, tiff_of
 from tests.soak import times
+from tests.support.small_bundle import good_picture, write_bundle
 
 __all__ = ["edge_run"]
 

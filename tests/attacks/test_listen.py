@@ -12,16 +12,16 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.config import MqttSettings
+from edge.contract.encoding import new_id
 from edge.listen.listener import Listener, Wanted
-from edge.listen.numbers import Stretch
 from edge.listen.repair import Repair
+from edge.listen.sequence_ranges import Stretch
 from edge.listen.store import Store
-from edge.messaging.text import new_id
-from tests.edge.broker import GENEROUS_S, Broker
+from edge.settings.station import MqttSettings
 from tests.edge.conftest import broker as broker
 from tests.edge.conftest import running_broker as running_broker
-from tests.edge.relaying import VERDICT, Told
+from tests.support.broker import GENEROUS_S, Broker
+from tests.support.relaying import VERDICT, Told
 
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 ROOT = "vi/v1/site/line/cell/top"

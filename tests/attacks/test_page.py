@@ -22,10 +22,10 @@ from tests.attacks.neighbours import (
     received,
     status,
 )
-from tests.edge.page_load import measured
-from tests.edge.page_station import TOKEN, PageStation, wait_until
-from tests.small_bundle import write_pictures
 from tests.soak import times
+from tests.support.page_load import measured
+from tests.support.page_station import TOKEN, PageStation, wait_until
+from tests.support.small_bundle import write_pictures
 
 HELD = 250
 PROBES = ("/livez", "/metrics")

@@ -20,22 +20,22 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from edge.frame import Box
-from edge.inspection.detector import Network, RunPlan
-from edge.inspection.heat_map import blend_heat_map
-from edge.inspection.normalization import ScoreScale
-from edge.journal.records import Entry, RecordKind
-from edge.jpeg_integrity import jpeg_fault
-from edge.manifest import Bundle, load_bundle
-from edge.messaging.verdict import StationIdentity, Verdict, payload
-from edge.station.benchmark import (
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.cli.benchmark import (
     latency_pair,
     paired,
     prepared_pieces,
     steady_latency,
     throughput_pair,
 )
-from edge.station.tuning import (
+from edge.contract.verdict import StationIdentity, Verdict, payload
+from edge.imaging.frame import Box
+from edge.imaging.jpeg_integrity import jpeg_fault
+from edge.inspection.detector import Network, RunPlan
+from edge.inspection.heat_map import blend_heat_map
+from edge.inspection.normalization import ScoreScale
+from edge.journal.entries import Entry, RecordKind
+from edge.station.model.tuning import (
     BATCHES_OF_TILES,
     candidate_plans,
     measure,
@@ -46,9 +46,9 @@ from tests.bench import watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
 from tests.bench.publication import publication_figures
-from tests.edge.broker import Broker
-from tests.edge.page_load import VIEWERS, demo_station, measured, viewers
-from tests.edge.relaying import RelayedJournal
+from tests.support.broker import Broker
+from tests.support.page_load import VIEWERS, demo_station, measured, viewers
+from tests.support.relaying import RelayedJournal
 from training.data.rendered import render_part
 
 PAIRS = 60
@@ -311,7 +311,7 @@ def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
         started = time.monotonic()
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "edge.cli", "--camera", str(FRAMES)),
+                *(sys.executable, "-m", "edge.cli.main", "--camera", str(FRAMES)),
                 *("--model", str(bundle), "--rate", "2"),
             ],
             stdout=subprocess.DEVNULL,

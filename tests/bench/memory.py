@@ -5,17 +5,17 @@ from pathlib import Path
 
 import psutil
 
+from edge.bundle.manifest import load_bundle
+from edge.cli.benchmark import MemoryCamera
+from edge.contract.verdict import StationIdentity, Verdict, payload, to_json
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
-from edge.manifest import load_bundle
-from edge.messaging.verdict import StationIdentity, Verdict, payload, to_json
-from edge.station.benchmark import MemoryCamera
-from edge.station.mailbox import EveryMailbox
-from edge.station.sinks import Sink
-from edge.station.station import Station
-from edge.station.work import Line
-from edge.station.worker import Failures
-from tests.small_bundle import defective_picture, good_picture, write_bundle
+from edge.station.pipeline.mailbox import EveryMailbox
+from edge.station.pipeline.pipeline import Station
+from edge.station.pipeline.sinks import Sink
+from edge.station.pipeline.work import Line
+from edge.station.threads import Failures
+from tests.support.small_bundle import defective_picture, good_picture, write_bundle
 
 CHECKPOINTS = (1_000, 100_000)
 

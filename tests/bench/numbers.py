@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from edge.hmi.numbers import Numbers
+from edge.contract.encoding import new_id
+from edge.hmi.server.production_stats import Numbers
 from edge.journal import database
-from edge.messaging.text import new_id
 
 ROWS, HOURS = 600_000, 20.0
 GROWTH = 200

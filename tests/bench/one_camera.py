@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.bundle.manifest import load_bundle
+from edge.cli.benchmark import MemoryCamera
+from edge.contract.verdict import Verdict
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspector
-from edge.manifest import load_bundle
-from edge.messaging.verdict import Verdict
-from edge.station.benchmark import MemoryCamera
-from edge.station.mailbox import EveryMailbox
-from edge.station.sinks import Sink
-from edge.station.station import Station
-from edge.station.work import Line
-from edge.station.worker import Failures
+from edge.station.pipeline.mailbox import EveryMailbox
+from edge.station.pipeline.pipeline import Station
+from edge.station.pipeline.sinks import Sink
+from edge.station.pipeline.work import Line
+from edge.station.threads import Failures
 from training.data.rendered import render_part
 
 

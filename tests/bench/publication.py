@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.edge.broker import Broker
-from tests.edge.relaying import RelayedJournal, has_all, relayed_journals
+from tests.support.broker import Broker
+from tests.support.relaying import RelayedJournal, has_all, relayed_journals
 
 PER_SECOND = 500
 ROUNDS = 5

@@ -16,10 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.cameras.opening import supervised_camera
-from edge.cameras.supervision import CameraStatus
-from edge.cameras.supervisor import SupervisedCamera
-from edge.config import CameraSettings
+from edge.cameras.factory import supervised_camera
+from edge.cameras.supervised.camera import SupervisedCamera
+from edge.cameras.supervised.state_machine import CameraStatus
+from edge.settings.station import CameraSettings
 
 FILES = 100_000
 IDLE_S = 200.0  # one look at every file falls into it

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.broker import Broker
-from tests.small_bundle import write_bundle
+from tests.support.broker import Broker
+from tests.support.small_bundle import write_bundle
 
 EdgeRun = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.atomic_files import LinkRefused, check_writable, open_regular, write_whole
 from edge.errors import OutputNotWritable
-from edge.files import LinkRefused, check_writable, open_regular, write_whole
 
 
 @pytest.fixture

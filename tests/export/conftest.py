@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from export.cli import main as export_model
-from tests.small_training import ALGORITHMS, write_mvtec, write_weights
+from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
 
 

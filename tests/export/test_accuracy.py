@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.predictor import RawPrediction
 from export.accuracy import Accuracy, AccuracyBudget, Scale, compare
 from training.metrics import exact_interval
 from training.metrics.scores import Scores

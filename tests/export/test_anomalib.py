@@ -10,14 +10,14 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from edge.frame import Frame
+from edge.bundle.manifest import load_bundle
+from edge.imaging.frame import Frame
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
-from edge.manifest import load_bundle
 from export.anomalib_parity import Imported, prove
 from export.cli import main
 from export.errors import ImportRefused
-from tests.foreign_models import RANGE, THRESHOLD, verdicts, write_second_generation
+from tests.support.foreign_models import RANGE, THRESHOLD, verdicts, write_second_generation
 
 USAGE = 78
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

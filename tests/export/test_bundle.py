@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import edge
-from edge.frame import Frame
+from edge.bundle.manifest import load_bundle, parse_manifest
+from edge.imaging.frame import Frame
+from edge.imaging.image_files import read_picture
 from edge.inspection.detector import Detector, Network
 from edge.inspection.inspector import Inspector
 from edge.inspection.openvino_core import openvino_core
-from edge.manifest import load_bundle, parse_manifest
-from edge.pictures import read_picture
 from export.cli import main
 from export.engines import openvino_engine
 from training.checkpoint import load_checkpoint

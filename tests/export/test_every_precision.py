@@ -16,7 +16,7 @@ from export.gate import Budget, probe_pictures
 from export.ir import layers_of, to_onnx, to_openvino
 from export.quantization import Quantizable
 from export.variants import Evidence, Precision, Workshop, reference_graph
-from tests.small_training import FEW, SIDE, batch, fitted_once, spotted
+from tests.support.small_training import FEW, SIDE, batch, fitted_once, spotted
 from training.data.loading import first_sight
 
 ALGORITHMS = tuple(sorted(FEW))

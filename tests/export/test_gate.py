@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from edge.inspection.prediction import RawPrediction
-from edge.manifest import GateReport
+from edge.bundle.manifest import GateReport
+from edge.inspection.predictor import RawPrediction
 from export import bundle as bundles
 from export.bundle import Request, export_bundle
 from export.engines import torch_engine

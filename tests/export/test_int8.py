@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.bundle.manifest import load_bundle
+from edge.imaging.image_files import read_picture
 from edge.inspection.detector import Detector, Network
-from edge.inspection.prediction import RawPrediction
+from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
-from edge.manifest import load_bundle
-from edge.pictures import read_picture
 from export import bundle as bundles
 from export.accuracy import AccuracyBudget
 from export.bundle import Request, export_bundle, summary
@@ -25,7 +25,7 @@ from export.engines import onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
 from export.gate import Pictures
 from export.variants import Precision
-from tests.small_training import defective_picture, good_picture, write
+from tests.support.small_training import defective_picture, good_picture, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
 from training.seen_images import used_images

@@ -13,7 +13,7 @@ from export.calibration_pictures import with_patches
 from export.ir import layers_of, to_onnx, to_openvino
 from export.quantization import Pictures, Quantizable, Recipe, quantize
 from export.variants import reference_graph
-from tests.small_training import SIDE, batch, fitted_once
+from tests.support.small_training import SIDE, batch, fitted_once
 from training.data.loading import first_sight
 
 CALIBRATION = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))

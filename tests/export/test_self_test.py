@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+from edge.bundle.manifest import load_bundle
 from edge.inspection.detector import Detector, Network
 from edge.inspection.self_test import self_test
-from edge.manifest import load_bundle
 from export.self_test import main
 
 USAGE = 78

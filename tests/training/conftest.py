@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.small_training import write_mvtec, write_weights
+from tests.support.small_training import write_mvtec, write_weights
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, hub
 
-from tests.small_training import small_weights
+from tests.support.small_training import small_weights
 from training.components import backbones
 from training.components.backbones import (
     Weights,

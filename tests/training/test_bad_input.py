@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.small_training import defective_picture, good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import (
+    defective_picture,
+    good_picture,
+    write,
+    write_folder,
+    write_mvtec,
+)
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint
 from training.cli import main

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.small_training import good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from tests.training.test_bad_input import failed
 from training.cli import main

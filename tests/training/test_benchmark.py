@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.small_training import defective_picture, good_picture, write, write_mvtec
+from tests.support.small_training import defective_picture, good_picture, write, write_mvtec
 from training.benchmark import COLUMNS, key_of, place_of, plan, unique_names
 from training.checkpoint import load_checkpoint
 from training.cli import main

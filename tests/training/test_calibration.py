@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.manifest import InputSpec, ThresholdMethod
-from tests.small_training import good_picture, write
+from edge.bundle.manifest import InputSpec, ThresholdMethod
+from tests.support.small_training import good_picture, write
 from training.calibration import calibrate, far_above
 from training.data.loading import first_sight
 from training.data.samples import Sample

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from edge.errors import OutputNotWritable
-from tests.small_training import ALGORITHMS, spotted
+from tests.support.small_training import ALGORITHMS, spotted
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main

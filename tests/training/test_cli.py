@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.small_training import good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.cli import main
 from training.models import ALGORITHMS

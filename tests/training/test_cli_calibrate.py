@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from edge.manifest import ThresholdMethod
-from tests.small_training import good_picture, write, write_folder, write_mvtec
+from edge.bundle.manifest import ThresholdMethod
+from tests.support.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main

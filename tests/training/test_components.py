@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 from torch import Tensor, nn
 
-from tests.small_training import small_weights
+from tests.support.small_training import small_weights
 from training import components
 from training.components import (
     PCA,
@@ -244,7 +244,7 @@ def test_every_position_has_a_code_of_its_own() -> None:
 
 PEAK_MEMORY = """
 import sys, torch
-from tests.small_training import batch, small_weights
+from tests.support.small_training import batch, small_weights
 from training.components.backbones import Weights
 from training.models.building import build_model, make_settings
 from training.trial import peak_bytes

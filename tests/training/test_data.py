@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.frame import PixelFormat
-from edge.manifest import Crop, InputSpec, Levels
-from edge.pictures import read_picture
-from edge.preparation import prepare
-from tests.small_training import (
+from edge.bundle.manifest import Crop, InputSpec, Levels
+from edge.imaging.frame import PixelFormat
+from edge.imaging.image_files import read_picture
+from edge.inspection.preprocessing import prepare
+from tests.support.small_training import (
     defective_picture,
     good_picture,
     write,

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from export.calibration_pictures import read_calibration_folder
-from tests.small_training import defective_picture, good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import (
+    defective_picture,
+    good_picture,
+    write,
+    write_folder,
+    write_mvtec,
+)
 from tests.training.conftest import fit_arguments
 from tests.training.test_data_sets import SETS
 from training.cli import main

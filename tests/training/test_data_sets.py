@@ -10,7 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.small_training import defective_picture, good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import (
+    defective_picture,
+    good_picture,
+    write,
+    write_folder,
+    write_mvtec,
+)
 from training.data.cifar10 import CATEGORIES, read_record
 from training.data.content import fingerprint
 from training.data.loading import check_readable, read_frame_mask, read_sample

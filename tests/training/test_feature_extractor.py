@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_training import batch
+from tests.support.small_training import batch
 from training.components.backbones import build_backbone, models
 from training.components.feature_extractor import FeatureExtractor
 from training.errors import SettingError

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.frame import PixelFormat
-from tests.edge.test_orientation import jpeg
-from tests.small_training import good_picture, write, write_folder, write_mvtec
+from edge.imaging.frame import PixelFormat
+from tests.edge.imaging.test_orientation import jpeg
+from tests.support.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint
 from training.cli import main

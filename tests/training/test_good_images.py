@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import ConfigurationError
 from tests.acceptance.shared_data import shared_data
-from tests.small_training import FEW, STATISTICAL, defective_picture, good_picture, write
+from tests.support.small_training import FEW, STATISTICAL, defective_picture, good_picture, write
 from tests.training.conftest import fit_arguments
 from training.checkpoint import Checkpoint, Description, load_checkpoint
 from training.cli import main

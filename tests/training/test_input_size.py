@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.manifest import Crop
-from tests.small_training import good_picture, write
+from edge.bundle.manifest import Crop
+from tests.support.small_training import good_picture, write
 from tests.training.conftest import fit_arguments
 from training.cli import main
 from training.data.loading import first_sight

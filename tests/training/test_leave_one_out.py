@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_training import defective_picture, good_picture, small_weights, write
+from tests.support.small_training import defective_picture, good_picture, small_weights, write
 from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
 from training.data.loading import first_sight

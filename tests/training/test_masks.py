@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.small_training import defective_picture, write, write_folder
+from tests.support.small_training import defective_picture, write, write_folder
 from training.data.beforehand import tell_beforehand
 from training.data.loading import first_sight, read_mask
 from training.data.masks import mask_area, reduced

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from export.engines import onnx_engine, openvino_engine, torch_engine
 from export.gate import Budget, Validation, parity
 from export.ir import ir_bytes, to_onnx, to_openvino
-from tests.small_training import (
+from tests.support.small_training import (
     FEW,
     SIDE,
     STATISTICAL,

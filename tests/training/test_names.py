@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_training import defective_picture, write, write_folder, write_mvtec
+from tests.support.small_training import defective_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from tests.training.test_data_sets import (
     write_btad,

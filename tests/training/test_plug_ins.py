@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_training import write_mvtec
+from tests.support.small_training import write_mvtec
 
 MODEL = '''
 """Brightness: how far a cell is from the brightness it has in good pictures."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import OutputNotWritable
-from edge.pictures import read_picture
+from edge.imaging.image_files import read_picture
 from training.data.rendered import Counts, Defect, RenderedPart, render_part, write_dataset
 
 SMALL = {"width": 320, "height": 240}

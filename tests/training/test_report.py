@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.frame import Frame
+from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspector
 from edge.inspection.thresholding import Result
-from tests.small_training import good_picture, write_folder
+from tests.support.small_training import good_picture, write_folder
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import main
 from training.data.opening import open_judging

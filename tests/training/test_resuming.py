@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.small_training import SIDE, good_picture, write, write_mvtec, write_weights
+from tests.support.small_training import SIDE, good_picture, write, write_mvtec, write_weights
 from training.components.backbones import build_backbone
 from training.config import FitConfig
 from training.making import fit_checkpoint

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.pictures import read_picture
-from tests.small_training import good_picture, write, write_folder, write_mvtec
+from edge.imaging.image_files import read_picture
+from tests.support.small_training import good_picture, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.small_training import good_picture, write
+from tests.support.small_training import good_picture, write
 from training.data.loading import first_sight
 from training.data.samples import GOOD, Sample
 from training.errors import DataError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge.pictures import read_picture
+from edge.imaging.image_files import read_picture
 from training import demo
 from training.components.small_backbone import CLASSES, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw

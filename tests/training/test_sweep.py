@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_training import defective_picture, write, write_folder
+from tests.support.small_training import defective_picture, write, write_folder
 from tests.training.test_benchmark import run
 from training.cli import main
 from training.errors import SettingError

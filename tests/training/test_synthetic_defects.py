@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.small_training import good_picture
+from tests.support.small_training import good_picture
 from training.data.synthetic_defects import KINDS, Flaw, paste_defect
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from edge.frame import Frame
+from edge.bundle.manifest import TileSpec, load_bundle
+from edge.imaging.frame import Frame
+from edge.imaging.image_files import read_picture
 from edge.inspection.detector import Detector, Network, RunPlan
 from edge.inspection.inspector import Inspector
-from edge.manifest import TileSpec, load_bundle
-from edge.pictures import read_picture
 from export.bundle import export_bundle
-from tests.small_training import write_mvtec, write_weights
+from tests.support.small_training import write_mvtec, write_weights
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
 from training.data.opening import open_splits

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from tests.small_training import batch, predict_scores, spotted, unfitted
+from tests.support.small_training import batch, predict_scores, spotted, unfitted
 from training.errors import OutOfMemory, SettingError, TrainingDiverged
 from training.memory import naming_settings
 from training.models.anomaly_model import Prediction
@@ -227,7 +227,7 @@ TWO_PROCESSES = """
 import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from tests.small_training import batch, unfitted
+from tests.support.small_training import batch, unfitted
 from training.trained_fitting import fit_trained, is_first_process
 from training.training_pictures import TrainingPictures
 torch.set_num_threads(1)

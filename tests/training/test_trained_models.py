@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.small_training import SIDE, batch, fitted, fitted_once, spotted, unfitted
+from tests.support.small_training import SIDE, batch, fitted, fitted_once, spotted, unfitted
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.models.anomaly_model import Prediction
 from training.models.cflow import CFLOW

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge.frame import PixelFormat
-from edge.manifest import TileSpec
-from tests.small_training import batch, write_mvtec
+from edge.bundle.manifest import TileSpec
+from edge.imaging.frame import PixelFormat
+from tests.support.small_training import batch, write_mvtec
 from training.data.loading import first_sight
 from training.data.opening import open_splits
 from training.data.samples import Sample

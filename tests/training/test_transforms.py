@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from edge.frame import PixelFormat
-from tests.small_training import defective_picture, good_picture, write, write_folder
+from edge.imaging.frame import PixelFormat
+from tests.support.small_training import defective_picture, good_picture, write, write_folder
 from training.data.loading import first_sight, prepared_batches
 from training.data.opening import open_splits
 from training.data.settings import DataSettings

@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable, StationError
-from edge.files import check_writable
 from training.benchmark import Row, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments

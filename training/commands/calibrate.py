@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from edge.files import write_whole
+from edge.atomic_files import write_whole
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edge.files import check_writable
+from edge.atomic_files import check_writable
 from training.config import DATA_OPTIONS, parse_assignments
 from training.data.settings import DataSettings
 from training.errors import SettingError

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable
-from edge.files import check_writable
+from edge.imaging.image_files import write_picture
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
-from edge.pictures import write_picture
 from training.checkpoint import load_checkpoint
 from training.data.beforehand import tell_unused_in
 from training.data.samples import Sample, pictures_in

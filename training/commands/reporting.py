@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import edge
-from edge.files import write_whole
+from edge.atomic_files import write_whole
 from edge.redaction import readable
 from training.checkpoint import Checkpoint
 from training.data.loading import check_readable

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from edge.atomic_files import write_whole
 from edge.csv_table import write_rows
-from edge.files import write_whole
 from edge.redaction import readable
 from training.checkpoint import load_checkpoint
 from training.commands.options import check_outputs, data_settings

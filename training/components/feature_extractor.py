@@ -46,7 +46,7 @@ class FeatureExtractor(nn.Module):
         """Extract features.
 
         Args:
-            pictures: ``(N, H, W, 3) uint8`` BGR, as ``edge.preparation.prepare`` gives them.
+            pictures: ``(N, H, W, 3) uint8`` BGR, as ``preprocessing.prepare`` gives them.
 
         Returns:
             One ``(N, C, h, w) float32`` map per layer, in the order of ``layers``.

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge.errors import PictureUnreadable
-from edge.frame import PixelFormat, pixel_format
-from edge.image_header import image_header
-from edge.orientation import UPRIGHT, orientation
-from edge.pictures import read_picture
+from edge.imaging.frame import PixelFormat, pixel_format
+from edge.imaging.image_files import read_picture
+from edge.imaging.image_header import image_header
+from edge.imaging.orientation import UPRIGHT, orientation
 from edge.redaction import readable
 from training.data.masks import Oddity, oddities
 from training.data.near_duplicates import same_images

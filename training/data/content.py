@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from edge.errors import PictureUnreadable
-from edge.frame import Pixels
-from edge.pictures import read_picture
+from edge.imaging.frame import Pixels
+from edge.imaging.image_files import read_picture
 from training.data.cifar10 import read_record
 from training.data.samples import Sample
 

@@ -9,7 +9,7 @@ A picture is defective where its mask is not empty.
 from pathlib import Path
 
 from edge.errors import PictureUnreadable
-from edge.pictures import read_picture
+from edge.imaging.image_files import read_picture
 from training.data.adapting import VALIDATION_SHARE, demanded, set_name
 from training.data.folder_names import written
 from training.data.masks import mask_area

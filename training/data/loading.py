@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from edge.bundle.manifest import Crop, InputSpec, Levels, TileSpec
 from edge.errors import FrameUnsuitable, PictureUnreadable
-from edge.frame import PixelFormat, Pixels, pixel_format
+from edge.imaging.area_resize import resize_area
+from edge.imaging.frame import PixelFormat, Pixels, pixel_format
+from edge.imaging.image_files import read_picture
 from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.plausibility import picture_fault, picture_statistics
-from edge.manifest import Crop, InputSpec, Levels, TileSpec
-from edge.pictures import read_picture
-from edge.preparation import takes, to_samples
-from edge.resizing import resize_area
+from edge.inspection.preprocessing import takes, to_samples
 from training.data.cifar10 import read_record
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample

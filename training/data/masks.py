@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Pixels
+from edge.imaging.frame import Pixels
 
 # Below it the numbers are those of kinds of defects, 1, 2, 3, and every one counts.
 _LEAST_WHITE = 128

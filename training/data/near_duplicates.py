@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.errors import PictureUnreadable
-from edge.image_header import image_header
-from edge.pictures import read_picture
+from edge.imaging.image_files import read_picture
+from edge.imaging.image_header import image_header
 
 _SIDE = 64
 _TYPES = {".jpeg": ".jpg", ".tiff": ".tif"}

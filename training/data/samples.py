@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.pictures import is_picture
+from edge.imaging.image_files import is_picture
 from edge.redaction import readable
 from training.data.synthetic_defects import Flaw
 from training.transforms import View

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.frame import Pixels
+from edge.imaging.frame import Pixels
 
 Field = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.pictures import is_picture
+from edge.imaging.image_files import is_picture
 from training.data.further_images import further_images
 from training.data.samples import folders_below
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from edge.frame import Pixels
+from edge.imaging.frame import Pixels
 from edge.inspection.inspector import Inspection
 from edge.inspection.overlay import Picture, draw_overlay
 from edge.inspection.thresholding import Result

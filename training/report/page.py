@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
+from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.thresholding import Result
-from edge.manifest import Threshold, ThresholdMethod
 from training.checkpoint import Description
 from training.metrics import Interval, share_interval
 from training.report.charts import roc_chart, score_histogram

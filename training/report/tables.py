@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from edge.atomic_files import write_all
 from edge.csv_table import write_rows
-from edge.files import write_all
 from edge.redaction import readable
 from training.benchmark import COLUMNS, FIGURES, Row
 from training.report.charts import points_chart

@@ -1,0 +1,87 @@
+"""From settings to the parts of a station: its mailbox, its rules, its hand-shake."""
+
+from collections.abc import Callable
+
+from edge.contract.event import Event
+from edge.contract.verdict import Recipe
+from edge.settings.station import Settings
+from edge.station.handshake.coordinator import Triggering
+from edge.station.handshake.mqtt_port import MqttPort
+from edge.station.handshake.part import Pairing, Rules, Source
+from edge.station.handshake.state_machine import Handshake
+from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
+from edge.station.pipeline.work import Exposure, StationRules
+from edge.station.recording.mqtt_thread import Network
+
+
+def mailbox_of(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Exposure]:
+    """Return what stands between camera and inspectors.
+
+    Args:
+        can_wait: the source of the pictures does not run away, as files do not.
+    """
+    policy = settings.camera.policy
+    triggered = settings.camera.trigger.mode != "free_run"
+    if not triggered and (policy == "latest" or (policy == "auto" and not can_wait)):
+        return LatestMailbox()
+    if can_wait:
+        # One picture for each inspector is enough; more would only wait.
+        return EveryMailbox(inspectors, room_limit_s=None)
+    return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
+
+
+def rules_of(settings: Settings, can_wait: bool, most_parts: int | None) -> StationRules:
+    """Return what every part is held to."""
+    return StationRules(
+        deadline_ms=settings.decision.deadline_ms,
+        max_age_ms=None if can_wait else settings.camera.supervision.max_age_ms,
+        most_parts=most_parts,
+    )
+
+
+def triggering_of(
+    settings: Settings,
+    recipe: Recipe | None,
+    network: Network | None,
+    expose: Callable[[], None],
+    record_event: Callable[[Event], None],
+) -> Triggering | None:
+    """Return the hand-shake and its ports; None for a station that runs free.
+
+    Args:
+        recipe: the one that is live.
+        network: to whom phases are told; None without a broker.
+        expose: software trigger of the camera.
+    """
+    pairing, trigger = _pairing(settings), settings.camera.trigger
+    if pairing is None:
+        return None
+    rules = Rules(
+        pairing=pairing,
+        slots=settings.handshake.slots,
+        result_hold_ms=settings.handshake.result_hold_ms,
+        frame_timeout_ms=trigger.frame_timeout_ms,
+        deadline_ms=settings.decision.deadline_ms,
+        recipe=recipe,
+    )
+    ports = []
+    if network is not None:
+        ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
+    return Triggering(Handshake(rules), ports, expose, record_event)
+
+
+def source_of(settings: Settings) -> Source | None:
+    """Return what exposes after a message; None for a station that takes none."""
+    trigger = settings.camera.trigger
+    if not trigger.by_message:
+        return None
+    return Source.SOFTWARE if trigger.mode == "software" else Source.HARDWARE
+
+
+def _pairing(settings: Settings) -> Pairing | None:
+    trigger = settings.camera.trigger
+    if trigger.mode == "software":
+        return Pairing.SOFTWARE
+    if trigger.mode == "hardware":
+        return Pairing.ANNOUNCED if trigger.announced else Pairing.EVERY_FRAME
+    return None

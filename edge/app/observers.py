@@ -1,0 +1,71 @@
+"""How a station gets its page and its window."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from edge.contract.event import Datum
+from edge.contract.verdict import Verdict
+from edge.hmi.station_end.actions import Deeds, Hands
+from edge.hmi.station_end.page_process import Page
+from edge.hmi.station_end.status import Sources
+from edge.hmi.window.window import Window
+from edge.settings.overrides import Overrides
+from edge.settings.station import Settings
+from edge.station.recording.journal_recorder import journal_folder
+
+
+def with_overrides(
+    settings: Settings, reread: Callable[[], Settings]
+) -> tuple[Settings, Callable[[], Settings]]:
+    """Return the settings, and how they are read again, with what was set at the page."""
+    folder = journal_folder(settings)
+    if folder is None:
+        return settings, reread
+    overrides = Overrides.beside(folder)
+    return overrides.laid_over(settings), lambda: overrides.laid_over(reread())
+
+
+class Onlooker(Protocol):
+    """Somebody who shows what is decided; nothing of it is waited for.
+
+    ``outdated`` tells whether a file it was made with has changed, and ``renew`` takes that over.
+    """
+
+    def start(self) -> None: ...
+    def told(self, verdict: Verdict) -> None: ...
+    def outdated(self) -> bool: ...
+    def renew(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def onlookers(
+    sources: Sources,
+    reread: Callable[[], Settings],
+    reload: Callable[[], Mapping[str, Datum]],
+) -> list[Onlooker]:
+    """Build the page and the window that the settings ask for.
+
+    Args:
+        reread: reads the settings again, with overrides.
+        reload: takes them over between two parts.
+
+    Raises:
+        NoDesktop: there is nothing to open a window on.
+    """
+    settings, folder = sources.settings, journal_folder(sources.settings)
+    found: list[Onlooker] = []
+    if settings.show is not None and settings.show.window:
+        found.append(Window(settings.show.width_px))
+    if settings.hmi is not None and settings.hmi.enabled and folder is not None:
+        hands = Hands(
+            model=sources.model,
+            reread=reread,
+            reload=reload,
+            overrides=Overrides.beside(folder),
+            snapshots=sources.snapshots,
+            recent=sources.recent,
+            health=sources.health,
+            record_event=sources.recording.event,
+        )
+        found.append(Page(settings.hmi, folder, sources, Deeds(hands)))
+    return found

@@ -1,0 +1,96 @@
+"""From settings to a running station, and its end told in plain words."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from edge.app.secret_files import check_secrets
+from edge.app.service import Running
+from edge.app.signals import Stopper
+from edge.cameras.factory import checked_kind
+from edge.errors import CameraLost, StationError
+from edge.settings.exposure import exposures
+from edge.settings.station import Settings
+from edge.station.pipeline.tally import Tally
+
+log = logging.getLogger(__name__)
+
+# A model that takes longer to compile and test will not come.
+START_LIMIT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended.
+
+    Attributes:
+        tally: the counts.
+        overlays: where the overlays are and how many; None without ``--save``.
+    """
+
+    tally: Tally
+    overlays: tuple[Path, int] | None
+
+    def __str__(self) -> str:
+        if self.overlays is None:
+            return str(self.tally)
+        folder, count = self.overlays
+        return f"{self.tally}\n{count} overlays in {folder}"
+
+
+def run_station(
+    settings: Settings,
+    once: bool,
+    tuning: Path,
+    report: Callable[[RunReport], None],
+    reread: Callable[[], Settings],
+    stopper: Stopper,
+) -> None:
+    """Run until the pictures end or a signal comes; not at all if it came already.
+
+    Args:
+        settings: validated.
+        once: inspect every picture of a file source once, or one frame of a live camera.
+        tuning: file that may hold a measured run plan.
+        report: is given the counts at the end, also of a run that fails on its way.
+        reread: reads the settings again, for a reload.
+        stopper: receives the signals.
+
+    Raises:
+        StationError: cause and next step, with the exit code of the process.
+    """
+    checked_kind(settings.camera)  # a wrong address is told before anything is opened
+    check_secrets(settings)
+    for exposure in exposures(settings):
+        log.warning("%s", exposure)
+    # Nothing that is written here is for everybody on this PC; a service says the same.
+    os.umask(os.umask(0o077) | 0o027)
+    cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
+    if stopper.stopped:
+        log.info("stopped before the start")
+        return
+    reasons: tuple[str, ...] = ("internal",)
+    running = Running(settings, once, tuning, reread, stopper)
+    try:
+        with running.manager.more_time(START_LIMIT_S):
+            running.start()
+        running.inspect()
+        reasons = ()
+    except CameraLost:
+        reasons = ("camera_lost",)
+        raise
+    except StationError as error:
+        reasons = (type(error).__name__,)
+        raise
+    finally:
+        unaccounted = running.end(reasons)
+        tally = running.tally()
+        if tally is not None:
+            overlays = running.overlays
+            report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
+    if unaccounted is not None:
+        raise unaccounted

@@ -1,0 +1,34 @@
+"""Whether the files of secrets that the settings name can be used, before anything is opened."""
+
+from pathlib import Path
+
+from edge.hmi.page_token import read_token
+from edge.mqtt.tls import tls_of
+from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
+from edge.settings.station import Settings
+
+
+def check_secrets(settings: Settings) -> bool:
+    """Read every file of a password, token, key or certificate that the settings name.
+
+    Returns:
+        False where some are systemd's credentials, which the running service alone can read.
+
+    Raises:
+        ConfigurationInvalid: one cannot be used; names its key.
+    """
+    all_read = True
+    mqtt, hmi = settings.mqtt, settings.hmi
+    if mqtt is not None:
+        if waits_for_credentials(mqtt.password_file, mqtt.key_file):
+            all_read = False
+        else:
+            if mqtt.password_file:
+                read_secret(Path(mqtt.password_file), PASSWORD_KEY)
+            tls_of(mqtt)
+    if hmi is not None and hmi.enabled and hmi.token_file:
+        if waits_for_credentials(hmi.token_file):
+            all_read = False
+        else:
+            read_token(Path(hmi.token_file))
+    return all_read

@@ -1,0 +1,607 @@
+"""The model bundle: IR plus manifest, verified as one thing.
+
+``bottle.xml`` and ``bottle.bin`` are the OpenVINO IR, ``bottle.json`` is the manifest. OpenVINO
+itself loads an IR with flipped or zeroed bytes without a word, so both files are read once, checked
+against the manifest, and compiled from those very bytes.
+
+A bundle comes from somebody else. Nothing of it is believed before it is bounded: the signature is
+checked first, over the manifest; the manifest names sizes and hashes; only then the files are read.
+"""
+
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BufferedReader
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from edge.atomic_files import open_regular
+from edge.bundle.signature import verify_signature
+from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
+from edge.imaging.frame import PixelFormat
+from edge.system.file_access import why_closed
+from edge.validation import in_words
+
+SCHEMA: Literal["bundle/1"] = "bundle/1"
+
+# Of a bundle's files, whatever a manifest says.
+MOST_MANIFEST_BYTES = 16 * 2**20
+MOST_XML_BYTES = 256 * 2**20
+MOST_BIN_BYTES = 2 * 2**30
+
+# Sides of images and maps, and the pixels of a model's input or map.
+MOST_SIDE_PX = 65_536
+MOST_INPUT_PX = 2**24
+
+# Scores are float32; differences and squares of them stay finite.
+LARGEST_SCORE = 1e18
+# A threshold beyond so many times the scores that were seen decides nothing.
+MOST_SPREADS = 1000.0
+
+LONGEST_NAME = 100
+LONGEST_TEXT = 2000
+
+
+def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
+    """Return a text as a manifest may hold it: cut, and ``?`` for what is no plain character."""
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
+
+
+def _plain(text: str) -> str:
+    for one in text:
+        if not one.isprintable():  # control, bidi, line and paragraph separators, surrogates
+            name = unicodedata.name(one, "no name")
+            raise ValueError(f"holds U+{ord(one):04X} ({name}), which is no plain character")
+    return text
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_plain)]
+Score = Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE_PX)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Identity(_Part):
+    """What the bundle is and who made it.
+
+    Attributes:
+        created: also the version: of two bundles of one name the later one is the newer release.
+        xml_bytes, bin_bytes: sizes; None in bundles of earlier versions.
+    """
+
+    name: Name
+    algorithm: Text
+    backbone: Text
+    weights_licence: Text
+    created: AwareDatetime
+    made_with: dict[Name, Text] = Field(max_length=100)
+    xml_sha256: Sha256
+    bin_sha256: Sha256
+    xml_bytes: int | None = Field(default=None, ge=1, le=MOST_XML_BYTES)
+    bin_bytes: int | None = Field(default=None, ge=0, le=MOST_BIN_BYTES)
+
+
+class Crop(_Part):
+    """Region of interest in frame pixels, origin top-left."""
+
+    x: int = Field(ge=0, le=MOST_SIDE_PX)
+    y: int = Field(ge=0, le=MOST_SIDE_PX)
+    width: Side
+    height: Side
+
+
+def _demand_pixels(height: int, width: int) -> None:
+    if height * width > MOST_INPUT_PX:
+        raise ValueError(f"{width}×{height} are more than {MOST_INPUT_PX} pixels")
+
+
+class Levels(_Part):
+    """The 16-bit samples that become 0 and 255."""
+
+    black: int = Field(ge=0, le=65535)
+    white: int = Field(ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Levels":
+        if self.black >= self.white:
+            raise ValueError(f"black ({self.black}) must lie below white ({self.white})")
+        return self
+
+
+class TileSpec(_Part):
+    """Pieces that a frame is inspected in.
+
+    Attributes:
+        height, width: of a tile in frame pixels.
+        overlap: share of a tile that neighbours have in common at least.
+    """
+
+    height: int = Field(ge=16, le=MOST_SIDE_PX)
+    width: int = Field(ge=16, le=MOST_SIDE_PX)
+    overlap: float = Field(ge=0.0, le=0.9)
+
+
+class InputSpec(_Part):
+    """How a frame becomes the model's input; all that preprocessing needs to know.
+
+    Attributes:
+        height, width: model input in pixels.
+        colour_order: order of the three prepared channels.
+        resize: ``area``: area-averaging where the picture shrinks, bilinear where it grows.
+        pixel_formats: formats of the pictures the model was trained on; others are refused.
+        levels: mapping of 16-bit samples; required when a 16-bit format is listed.
+        crop: default region of interest; the station may set its own.
+        tile_plan: pieces the frame is inspected in; null inspects it whole.
+    """
+
+    height: Side
+    width: Side
+    colour_order: Literal["bgr"] = "bgr"
+    resize: Literal["area"] = "area"
+    pixel_formats: tuple[PixelFormat, ...] = Field(min_length=1, max_length=len(PixelFormat))
+    levels: Levels | None = None
+    crop: Crop | None = None
+    tile_plan: TileSpec | None = None
+
+    @model_validator(mode="after")
+    def _levels_for_16_bit(self) -> "InputSpec":
+        if self.levels is None and any(f.is_16_bit for f in self.pixel_formats):
+            raise ValueError("levels are required for 16-bit pixel formats")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_size_to_work_with(self) -> Self:
+        _demand_pixels(self.height, self.width)
+        return self
+
+
+class OutputSpec(_Part):
+    """What the graph gives.
+
+    Attributes:
+        map_height, map_width: size of the raw anomaly map in cells.
+        image_score: the graph gives an image score; where false, the largest map value is it.
+    """
+
+    map_height: Side
+    map_width: Side
+    image_score: bool
+
+    @model_validator(mode="after")
+    def _of_a_size_to_work_with(self) -> Self:
+        _demand_pixels(self.map_height, self.map_width)
+        return self
+
+
+class Extent(_Part):
+    """Lowest and highest raw value seen in validation."""
+
+    min: Score
+    max: Score
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Extent":
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) must not lie above max ({self.max:g})")
+        return self
+
+
+class Normalization(_Part):
+    """Ranges that become one unit of the normalized scale."""
+
+    image: Extent
+    map: Extent
+
+
+class ThresholdMethod(StrEnum):
+    """How a threshold came about; the functions of ``edge.inspection.thresholding``."""
+
+    F1_ADAPTIVE = "f1_adaptive"
+    RECALL = "recall"
+    FALSE_REJECT_RATE = "false_reject_rate"
+    QUANTILE = "quantile"
+    MANUAL = "manual"
+
+
+class Threshold(_Part):
+    """Raw thresholds and the evidence they rest on.
+
+    Attributes:
+        image, pixel: raw values; a score at or above is anomalous.
+        good_count, defective_count: validation images behind them.
+        interval: bootstrap interval (2.5 % to 97.5 %) of the image threshold.
+        cross_validated_count: of the good ones, scored by models that were fitted without them;
+            the others were kept out of the fit.
+    """
+
+    image: Score
+    pixel: Score
+    method: ThresholdMethod
+    good_count: Count
+    defective_count: Count
+    interval: tuple[Score, Score] | None
+    cross_validated_count: Count = 0
+
+    @model_validator(mode="after")
+    def _interval_ordered(self) -> "Threshold":
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError(f"interval {self.interval} must be (low, high)")
+        return self
+
+
+class ScoreStatistics(_Part):
+    """Quantiles of the image scores of good parts, for drift alarms without labels.
+
+    Attributes:
+        probabilities: ascending.
+        scores: the raw score at each probability.
+    """
+
+    probabilities: tuple[Share, ...] = Field(max_length=10_000)
+    scores: tuple[Score, ...] = Field(max_length=10_000)
+
+    @model_validator(mode="after")
+    def _paired_and_ascending(self) -> "ScoreStatistics":
+        if len(self.probabilities) != len(self.scores):
+            raise ValueError(
+                f"{len(self.probabilities)} probabilities but {len(self.scores)} scores"
+            )
+        for name, values in (("probabilities", self.probabilities), ("scores", self.scores)):
+            if list(values) != sorted(values):
+                raise ValueError(f"{name} must ascend")
+        return self
+
+
+class GateReport(_Part):
+    """What the parity gate measured at export.
+
+    Attributes:
+        pictures: how many pictures were compared.
+        largest_score_difference: between torch and OpenVINO, in shares of the score's spread.
+        smallest_map_correlation: Pearson, between torch and OpenVINO maps.
+        verdict_flips: validation pictures whose decision changed, as a share.
+        flips_interval: where that share of many more pictures would lie, 95 %.
+        auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
+    """
+
+    pictures: int = Field(ge=1, le=10**9)
+    largest_score_difference: Score
+    smallest_map_correlation: Score
+    verdict_flips: Share
+    auroc_before: Share | None
+    auroc_after: Share | None
+    flips_interval: tuple[Share, Share] | None = None
+
+
+class Precision(_Part):
+    """Number format of the weights and of the arithmetic the thresholds were validated with.
+
+    Attributes:
+        weights: ``int8`` computes in integers too, ``int8-weights`` only stores them.
+        inference: of what is not integer.
+        floating: layers of an ``int8`` graph that stay in floating point to keep its verdicts.
+        requested, refused: the precision that was asked for, and why it is another one; None where
+            it is what was asked for.
+    """
+
+    weights: Literal["fp32", "fp16", "int8-weights", "int8"]
+    inference: Literal["f32", "f16", "bf16"]
+    gate: GateReport
+    floating: tuple[Text, ...] = Field(default=(), max_length=10_000)
+    requested: Text | None = None
+    refused: Text | None = None
+
+
+class SplitMetrics(_Part):
+    """Metrics of one split; ``f1_reject_all`` is what rejecting everything would score."""
+
+    good_count: Count
+    defective_count: Count
+    image_auroc: Share | None = None
+    image_f1_max: Share | None = None
+    f1_reject_all: Share | None = None
+    pixel_auroc: Share | None = None
+    pixel_f1_max: Share | None = None
+    aupro: Share | None = None
+
+
+class GoodCheck(_Part):
+    """What the search for defects among the good images found.
+
+    Attributes:
+        compared: good images that were looked at, whatever their split.
+        suspects: names of those that look like defects, at most 100; they count neither for the
+            fit nor for a threshold.
+        suspect_count: how many there are.
+        image_with, pixel_with: the raw thresholds, had the suspects among the scored images
+            counted; None where there is none among them.
+    """
+
+    compared: Count
+    suspects: tuple[Text, ...] = Field(default=(), max_length=100)
+    suspect_count: Count = 0
+    image_with: Score | None = None
+    pixel_with: Score | None = None
+
+
+class Training(_Part):
+    """Where the model came from.
+
+    Attributes:
+        good_check: None where it was switched off, or in bundles of earlier versions.
+    """
+
+    dataset: Text
+    dataset_fingerprint: Sha256
+    fit_count: int = Field(ge=1, le=10**9)
+    validation_good_count: Count
+    validation_defective_count: Count
+    seed: Whole
+    hyperparameters: dict[Name, Text | Whole | float | bool] = Field(max_length=1000)
+    metrics: dict[Name, SplitMetrics] = Field(max_length=100)
+    good_check: GoodCheck | None = None
+
+
+class UsedImages(_Part):
+    """Images that went into a model in one way; each is known by the SHA-256 of its pixels.
+
+    Attributes:
+        count: of different images.
+        sha256: over the first 16 bytes of all their hashes, sorted.
+        hashes: the first 8 bytes of each, sorted, in base64; empty of more than 10,000.
+    """
+
+    count: Count
+    sha256: Sha256
+    hashes: Annotated[str, Field(max_length=120_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+
+class SeenImages(_Part):
+    """What the model has seen: nothing of it says how good the model is.
+
+    Attributes:
+        fitted: images that it learned from.
+        stopping: images that told when a training had to stop.
+        calibrated: images that the threshold rests on.
+        quantized: images that INT8 took its ranges from; none in another precision.
+    """
+
+    fitted: UsedImages
+    stopping: UsedImages
+    calibrated: UsedImages
+    quantized: UsedImages
+
+
+class GoldenScore(_Part):
+    """What the exported graph said about one of the pictures of ``edge.inspection.self_test``.
+
+    Attributes:
+        picture: its name.
+        score: raw image score.
+        map_peak: largest value of the raw map.
+        tolerance: another PC's numbers may be so far away, in raw units.
+    """
+
+    picture: Name
+    score: Score
+    map_peak: Score
+    tolerance: float = Field(gt=0, le=LARGEST_SCORE)
+
+
+class Manifest(_Part):
+    """Everything the runtime needs beside the graph; written by export, never by a site."""
+
+    schema_version: Literal["bundle/1"] = SCHEMA
+    identity: Identity
+    input: InputSpec
+    output: OutputSpec
+    normalization: Normalization
+    threshold: Threshold
+    statistics: ScoreStatistics
+    precision: Precision
+    training: Training
+    # Bundles exported by earlier versions have none.
+    self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
+    # Of bundles of earlier versions, and of imported ones, nobody knows.
+    seen_images: SeenImages | None = None
+
+    @model_validator(mode="after")
+    def _thresholds_among_the_scores(self) -> Self:
+        for name, threshold, extent in (
+            ("image", self.threshold.image, self.normalization.image),
+            ("pixel", self.threshold.pixel, self.normalization.map),
+        ):
+            reach = MOST_SPREADS * max(extent.max - extent.min, abs(extent.min), abs(extent.max), 1)
+            if not extent.min - reach <= threshold <= extent.max + reach:
+                raise ValueError(
+                    f"the {name} threshold {threshold:g} is far from all scores that were seen, "
+                    f"{extent.min:g} to {extent.max:g}"
+                )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle in memory.
+
+    Attributes:
+        manifest: the parsed manifest.
+        sha256: of the manifest file; it contains the other two hashes, so it names all three.
+        xml, weights: the bytes that were hashed, private to this process.
+        path: the ``.xml`` it was read from, symbolic links resolved.
+    """
+
+    manifest: Manifest
+    sha256: str
+    xml: bytes
+    weights: bytes
+    path: Path
+
+
+def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
+    """Read and verify ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
+
+    Args:
+        xml_path: may lead through symbolic links, such as ``models/bottle/current/bottle.xml``;
+            they are resolved once, so that all files are of one version.
+        public_key: PEM file of an ed25519 key that must have signed the manifest; None asks for
+            no signature.
+
+    Raises:
+        BundleMissing: a file is not there or not readable.
+        BundleDamaged: a hash does not match, or the manifest is not a manifest.
+        BundleVersionUnsupported: the manifest has another schema version.
+        SignatureMissing, SignatureInvalid: the bundle is not signed by that key.
+        PublicKeyUnusable, SigningNotInstalled: signatures cannot be checked here.
+    """
+    if xml_path.suffix != ".xml":
+        raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
+    xml_path = _resolved(xml_path)
+    json_path, bin_path = xml_path.with_suffix(".json"), xml_path.with_suffix(".bin")
+    with _opened(xml_path) as xml_file:  # what the user named is missed first
+        with _opened(json_path) as file:
+            text = _content(file, json_path, MOST_MANIFEST_BYTES)
+        if public_key is not None:
+            # Before it is parsed, and the very bytes that are parsed.
+            verify_signature(text, xml_path.with_suffix(".sig"), public_key)
+        manifest = parse_manifest(text, json_path)
+        identity = manifest.identity
+        with _opened(bin_path) as bin_file:
+            xml = _verified(
+                xml_file, xml_path, MOST_XML_BYTES, identity.xml_bytes, identity.xml_sha256
+            )
+            weights = _verified(
+                bin_file, bin_path, MOST_BIN_BYTES, identity.bin_bytes, identity.bin_sha256
+            )
+    return Bundle(manifest, hashlib.sha256(text).hexdigest(), xml, weights, xml_path)
+
+
+def manifest_sha256(xml_path: Path) -> str | None:
+    """Return what names a bundle; None where it cannot be read, which its loading will tell."""
+    try:
+        path = _resolved(xml_path).with_suffix(".json")
+        with _opened(path) as file:
+            return hashlib.sha256(_content(file, path, MOST_MANIFEST_BYTES)).hexdigest()
+    except (BundleError, ValueError):  # also a path that is none
+        return None
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """Parse a manifest; ``path`` is only named in errors.
+
+    Raises:
+        BundleDamaged: not JSON, or a key is unknown, missing, of another type or out of range.
+        BundleVersionUnsupported: the manifest has another schema version.
+    """
+    try:
+        header = _Header.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleDamaged(
+            f"{path}: not a bundle manifest ({_first_fault(error)}). "
+            "Copy it again, or export the model again."
+        ) from error
+    if header.schema_version != SCHEMA:
+        raise BundleVersionUnsupported(
+            f"{path}: schema {header.schema_version[:50]!r}, this edge-run reads {SCHEMA!r}. "
+            "Export the checkpoint again with the export-model of this version."
+        )
+    try:
+        return Manifest.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise BundleDamaged(
+            f"{path}: {_first_fault(error)}. The site never edits a manifest; "
+            "copy it again, or export the model again with this version."
+        ) from error
+
+
+class _Header(BaseModel):
+    """The one key that every version of the manifest has."""
+
+    schema_version: str
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
+    message = plain_text(in_words(fault), 3 * LONGEST_NAME)
+    return f"{key}: {message}" if key else message
+
+
+def _resolved(path: Path) -> Path:
+    """Follow symbolic links; one that leads to a file of no bundle's name is left alone."""
+    try:
+        if not any(part.is_symlink() for part in (path, *path.parents)):
+            return path
+    except PermissionError:
+        return path  # reading it says why
+    real = Path(os.path.realpath(path))
+    return real if real.suffix == ".xml" else Path(os.path.realpath(path.parent)) / path.name
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return open_regular(path)
+    except PermissionError as error:
+        raise BundleMissing(f"{path}: {why_closed()}.") from error
+    except OSError as error:
+        raise BundleMissing(
+            f"{path}: cannot be read ({error.strerror}). A bundle is NAME.xml, NAME.bin and "
+            "NAME.json in one folder; copy all three."
+        ) from error
+
+
+def _content(file: BufferedReader, path: Path, most: int, named: int | None = None) -> bytes:
+    """Read a file of a bundle whose size is believed.
+
+    Args:
+        most: bytes that such a file may have.
+        named: bytes that the manifest says it has; None where it does not say.
+    """
+    try:
+        size = os.fstat(file.fileno()).st_size
+        if named is not None and size != named:
+            raise BundleDamaged(
+                f"{path}: {size} bytes, which does not match {named} in the manifest. "
+                "Copy all three files of the bundle again, or export it again."
+            )
+        if size > most:
+            raise BundleDamaged(
+                f"{path}: {size} bytes; such a file has at most {most}. It is none of "
+                "export-model: copy all three files of the bundle again."
+            )
+        return file.read(size)
+    except OSError as error:
+        raise BundleMissing(f"{path}: cannot be read ({error.strerror}). Copy it again.") from error
+
+
+def _verified(file: BufferedReader, path: Path, most: int, named: int | None, sha256: str) -> bytes:
+    """Read a file that the manifest names."""
+    content = _content(file, path, most, named)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BundleDamaged(
+            f"{path}: SHA-256 {found[:12]}… does not match {sha256[:12]}… in the manifest "
+            f"({len(content)} bytes read). Copy all three files of the bundle again, or "
+            "export it again."
+        )
+    return content

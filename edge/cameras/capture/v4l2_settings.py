@@ -1,0 +1,165 @@
+"""Settings of a USB camera: written, read back, and refused when the camera did not take them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+
+from edge.errors import CameraSettingRefused
+from edge.settings.camera import SensorSettings
+
+# The unit of V4L2_CID_EXPOSURE_ABSOLUTE.
+EXPOSURE_UNIT_US = 100.0
+# Values of V4L2_CID_EXPOSURE_AUTO and V4L2_CID_AUTO_WHITE_BALANCE: nothing automatic.
+MANUAL_EXPOSURE = 1.0
+MANUAL_WHITE_BALANCE = 0.0
+RATE_TOLERANCE = 0.02
+
+# What OpenCV says of a control that the camera does not have.
+NOT_THERE = -1.0
+
+# What the USB video class does not have, and what to use instead.
+_NOT_OF_USB = {
+    "offset_x_px": "use camera.crop",
+    "offset_y_px": "use camera.crop",
+    "white_balance_red": "use camera.sensor.white_balance_k",
+    "white_balance_blue": "use camera.sensor.white_balance_k",
+    "packet_size_bytes": "it is for GigE Vision",
+    "packet_delay_ns": "it is for GigE Vision",
+    "buffers": "it is for GigE and USB3 Vision",
+}
+
+
+class Controls(Protocol):
+    """What ``cv2.VideoCapture`` gives access to."""
+
+    def set(self, property_id: int, value: float) -> bool: ...
+
+    def get(self, property_id: int) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One control as it shall be.
+
+    Attributes:
+        key: in ``camera.sensor``.
+        property_id: of OpenCV.
+        value: in the control's own unit.
+        asked: as the site wrote it.
+        unit: how many of the key's units make one of the control's.
+        tolerance: by which the read-back may differ, relative.
+    """
+
+    key: str
+    property_id: int
+    value: float
+    asked: str
+    unit: float = 1.0
+    tolerance: float = 0.0
+
+
+def apply_settings(
+    controls: Controls, sensor: SensorSettings, identity: str
+) -> tuple[tuple[str, str], ...]:
+    """Write what is set and read all of it back.
+
+    Returns:
+        Name and value of each setting as the camera has it now.
+
+    Raises:
+        CameraSettingRefused: names key, what was asked for and what the camera has.
+    """
+    asked = sensor.model_dump(exclude_defaults=True)
+    for key, instead in _NOT_OF_USB.items():
+        if key in asked:
+            raise CameraSettingRefused(
+                f"{identity}: camera.sensor.{key} is not a setting of USB cameras; {instead}."
+            )
+    wishes = list(_wishes(controls, sensor, identity))
+    for wish in wishes:
+        _leave_automatic(controls, wish.key)
+        controls.set(wish.property_id, wish.value)
+    # Only when all is written: format and size change what the others may be.
+    for wish in wishes:
+        _check(controls, wish, identity)
+    return tuple((wish.key, _shown(wish, controls.get(wish.property_id))) for wish in wishes)
+
+
+def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterator[Wish]:
+    if sensor.pixel_format is not None:
+        code = fourcc(sensor.pixel_format, identity)
+        yield Wish("pixel_format", cv2.CAP_PROP_FOURCC, code, sensor.pixel_format)
+    if sensor.width_px is not None or sensor.height_px is not None:
+        # OpenCV writes them together, once it has been given both.
+        width = sensor.width_px or int(controls.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = sensor.height_px or int(controls.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        yield Wish("width_px", cv2.CAP_PROP_FRAME_WIDTH, width, str(width))
+        yield Wish("height_px", cv2.CAP_PROP_FRAME_HEIGHT, height, str(height))
+    rate = sensor.frame_rate_fps
+    if rate is not None:
+        yield Wish("frame_rate_fps", cv2.CAP_PROP_FPS, rate, f"{rate:g}", 1.0, RATE_TOLERANCE)
+    if sensor.exposure_us is not None:
+        yield _exposure(sensor.exposure_us, identity)
+    if sensor.gain_db is not None:
+        yield Wish("gain_db", cv2.CAP_PROP_GAIN, sensor.gain_db, f"{sensor.gain_db:g}")
+    kelvin = sensor.white_balance_k
+    if kelvin is not None:
+        yield Wish("white_balance_k", cv2.CAP_PROP_WB_TEMPERATURE, kelvin, str(kelvin))
+
+
+def _exposure(exposure_us: float, identity: str) -> Wish:
+    steps = round(exposure_us / EXPOSURE_UNIT_US)
+    if steps < 1:
+        raise CameraSettingRefused(
+            f"{identity}: camera.sensor.exposure_us: asked for {exposure_us:g}; USB cameras take "
+            f"multiples of {EXPOSURE_UNIT_US:g}. Choose {EXPOSURE_UNIT_US:g} or more."
+        )
+    return Wish(
+        "exposure_us", cv2.CAP_PROP_EXPOSURE, steps, f"{exposure_us:g}", unit=EXPOSURE_UNIT_US
+    )
+
+
+def fourcc(name: str, identity: str) -> int:
+    """Return the code of a pixel format such as ``MJPG`` or ``YUYV``.
+
+    Raises:
+        CameraSettingRefused: not four letters.
+    """
+    if len(name) != 4 or not name.isascii():
+        raise CameraSettingRefused(
+            f"{identity}: camera.sensor.pixel_format: asked for {name!r}; USB cameras name formats "
+            "by four letters. Choose MJPG or YUYV, or one of `v4l2-ctl --list-formats`."
+        )
+    return cv2.VideoWriter.fourcc(*name)
+
+
+def _leave_automatic(controls: Controls, key: str) -> None:
+    if key == "exposure_us":
+        controls.set(cv2.CAP_PROP_AUTO_EXPOSURE, MANUAL_EXPOSURE)
+    elif key == "white_balance_k":
+        controls.set(cv2.CAP_PROP_AUTO_WB, MANUAL_WHITE_BALANCE)
+
+
+def _check(controls: Controls, wish: Wish, identity: str) -> None:
+    got = controls.get(wish.property_id)
+    # Half a step: controls are whole numbers, whatever OpenCV calls them.
+    allowed = max(0.5, wish.tolerance * wish.value) if wish.key != "pixel_format" else 0.0
+    if abs(got - wish.value) <= allowed and got != NOT_THERE:
+        return
+    raise CameraSettingRefused(
+        f"{identity}: camera.sensor.{wish.key}: asked for {wish.asked}, the camera has "
+        f"{_shown(wish, got)}. Choose a value that it takes; `v4l2-ctl --list-formats-ext "
+        "--list-ctrls` shows them."
+    )
+
+
+def _shown(wish: Wish, got: float) -> str:
+    if wish.key == "pixel_format":
+        code = int(got)
+        letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)) if code > 0 else b""
+        return letters.decode("latin-1") if letters.isalnum() else "another format"
+    if got == NOT_THERE:
+        return "no such control"
+    return f"{got * wish.unit:g}"

@@ -1,0 +1,115 @@
+"""Replay: picture files as a camera."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge.cameras.files.pacing import Pace
+from edge.cameras.interface import EndOfPictures
+from edge.errors import CameraUriInvalid, PictureUnreadable
+from edge.imaging.frame import Frame, FrameStatus, Pixels
+from edge.imaging.image_files import is_picture, read_picture
+from edge.imaging.image_header import MOST_PIXELS
+
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+class ReplayCamera:
+    """Pictures of a folder, in natural order, once or looped, at a rate or as fast as asked."""
+
+    simulated = True
+    can_wait = True
+
+    def __init__(
+        self,
+        identity: str,
+        pictures: Sequence[Path],
+        pace: Pace,
+        loop: bool = False,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+        max_pixels: int = MOST_PIXELS,
+    ) -> None:
+        self.identity = identity
+        self._pictures = tuple(pictures)
+        self._pace = pace
+        self._loop = loop
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._max_pixels = max_pixels
+        self._next = 0
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """Return the next picture; one that cannot be read is an INCOMPLETE frame saying why."""
+        if self._next == len(self._pictures):
+            if not self._loop:
+                raise EndOfPictures
+            self._next = 0
+        if not self._pace.due(timeout_s):
+            return None
+        path = self._pictures[self._next]
+        self._next += 1
+        pixels: Pixels = np.empty((0, 0), np.uint8)
+        status, detail = FrameStatus.COMPLETE, ""
+        try:
+            pixels = read_picture(path, self._max_pixels)
+        except PictureUnreadable as error:
+            status, detail = FrameStatus.INCOMPLETE, str(error)
+        return Frame(
+            pixels=pixels,
+            number=self._next,
+            captured_ns=self._clock_ns(),
+            captured_utc_ns=self._utc_ns(),
+            status=status,
+            source=path.absolute().as_uri(),
+            detail=detail,
+        )
+
+    def close(self) -> None:
+        self._pace.close()
+
+
+def find_pictures(uri: str) -> list[Path]:
+    """List the pictures of a folder, a glob or a single file, naturally sorted.
+
+    Raises:
+        CameraUriInvalid: nothing there, no pictures there, or the folder cannot be read.
+    """
+    path = Path(uri)
+    try:
+        if path.is_dir():
+            found = [entry for entry in path.iterdir() if is_picture(entry) and entry.is_file()]
+            if not found:
+                raise CameraUriInvalid(
+                    f"{uri}: the folder holds no pictures. Put .png, .jpg, .bmp, .tif or .webp "
+                    "files there, or name their folder (sub-folders: 'FOLDER/*/*.png')."
+                )
+            return natural_order(found)
+        if path.is_file():
+            return [path]
+        pattern = Path(*path.parts[1:]) if path.is_absolute() else path
+        start = Path(path.anchor) if path.is_absolute() else Path()
+        matches = start.glob(str(pattern)) if GLOB_CHARACTERS & set(uri) else ()
+        found = [entry for entry in matches if is_picture(entry) and entry.is_file()]
+    except (OSError, ValueError) as error:
+        raise CameraUriInvalid(f"{uri}: cannot be listed ({error}). Check the path.") from error
+    if not found:
+        raise CameraUriInvalid(
+            f"{uri}: no picture matches. Check the pattern, and quote it for the shell."
+        )
+    return natural_order(found)
+
+
+def natural_order(paths: Sequence[Path]) -> list[Path]:
+    """Sort as people count: ``part_2`` before ``part_10``."""
+    return sorted(paths, key=lambda path: (natural_key(str(path)), str(path)))
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names as people count."""
+    pieces = [piece for piece in re.split(r"([0-9]+)", name.casefold()) if piece]
+    numbers = [int(p) if p[0] in "0123456789" else None for p in pieces]
+    return [(n is None, n or 0, piece) for n, piece in zip(numbers, pieces, strict=True)]

@@ -1,0 +1,343 @@
+"""edge-run: the command line of the station."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.app.signals import Stopper
+from edge.cli.options import CAPTURED, PROGRAM, ROWS, parser
+from edge.errors import ConfigurationError, StationError
+from edge.system.file_access import hidden_from_service, why_closed
+from edge.system.log_output import log_to_stderr, print_line, write_line
+from edge.system.process_end import exit_process
+from edge.system.process_start import prepare_process
+
+if TYPE_CHECKING:
+    from edge.settings.station import Settings
+
+_BENCHMARK_FRAMES = 16
+_BENCHMARK_PAIRS = 60
+_INTERRUPTED = 130
+# What stands for a section that an action does not use.
+_PLACEHOLDERS = {
+    "camera": ("uri", "0"),
+    "model": ("path", "none.xml"),
+    "mqtt": ("url", "mqtt://localhost"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code; without arguments, end this process with it."""
+    if arguments is None:
+        prepare_process()
+        exit_process(main(sys.argv[1:]))
+    options = parser().parse_args(arguments)
+    log_to_stderr(options.log_level)
+    try:
+        return _act(options)
+    except StationError as error:
+        write_line(f"{PROGRAM}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        write_line(f"{PROGRAM}: interrupted before the first part")
+        return _INTERRUPTED
+    except PermissionError as error:
+        write_line(f"{PROGRAM}: {error.filename or error}: {why_closed()}.")
+        return ConfigurationError.exit_code
+    except Exception as error:
+        logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
+        write_line(
+            f"{PROGRAM}: internal error: {type(error).__name__}: {error} ({_origin(error)}). "
+            "This is a defect of the software, not of its use. Please report it with the output "
+            "of --log-level debug."
+        )
+        return StationError.exit_code
+
+
+def _act(options: argparse.Namespace) -> int:
+    if options.list_cameras:
+        _list_cameras()
+    elif options.make_token:
+        from edge.hmi.page_token import write_token
+
+        write_token(options.make_token)
+    elif options.doctor:
+        return _doctor(options)
+    elif options.capture:
+        return _capture(options)
+    elif options.journal is not None:
+        return _journal(options)
+    elif options.check:
+        print_line(_check(_settings(options), options.config))
+    elif options.tune:
+        # Tuning opens no camera, so it asks for none.
+        _tune(_settings(options, ("camera",)), options.config)
+    elif options.benchmark:
+        _benchmark(_settings(options), options.config)
+    else:
+        # Before anything slow: a service may be stopped in the first moments of its start.
+        with Stopper() as stopper:
+            _run(_settings(options), options, stopper)
+    return 0
+
+
+def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "Settings":
+    """Read the settings.
+
+    Args:
+        unneeded: sections that stand empty for this action; what is named is used all the same.
+    """
+    from edge.settings.station import load_settings
+
+    chosen: dict[str, dict[str, object]] = {
+        "camera": {
+            "uri": options.camera,
+            "rate_fps": options.rate,
+            "loop": False if options.once else None,
+        },
+        "model": {"path": options.model},
+        "mqtt": {"url": options.mqtt, "station": options.station},
+        "save": {"folder": options.save},
+        "show": {"window": options.show or None},
+    }
+    for section in set(unneeded) - _named(options):
+        key, value = _PLACEHOLDERS[section]
+        chosen[section] |= {key: value}
+    return load_settings(options.config, chosen)
+
+
+def _named(options: argparse.Namespace) -> set[str]:
+    """Return which of camera, model and broker the command line or the file names."""
+    from edge.settings.yaml_lines import read_settings_file
+
+    named = {name for name in ("camera", "model", "mqtt") if getattr(options, name)}
+    if options.config:
+        values = read_settings_file(options.config).values
+        named |= {name for name, value in values.items() if value is not None}
+    return named
+
+
+def _list_cameras() -> None:
+    from edge.doctor.camera_list import camera_lines
+
+    for line in camera_lines():
+        print_line(line)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge.doctor.examination import run_doctor
+    from edge.station.model.tuning import tuning_path
+
+    named = _named(options)
+    settings = _settings(options, ("camera", "model")) if named else None
+    return run_doctor(
+        settings,
+        options.config,
+        tuning_path(options.config, Path(settings.model.path)) if settings else None,
+        camera="camera" in named,
+        model="model" in named,
+        say=print_line,
+    )
+
+
+def _capture(options: argparse.Namespace) -> int:
+    from edge.cli.capture import capture_pictures
+
+    # Before there are pictures there is no model, and no broker is told of them.
+    settings = _settings(options, ("model", "mqtt"))
+    with Stopper() as stopper:
+        wanted = options.count or CAPTURED
+        capture_pictures(
+            settings.camera,
+            options.capture,
+            wanted,
+            options.every,
+            say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
+            stopping=lambda: stopper.stopped,
+        )
+        return _INTERRUPTED if stopper.stopped else 0
+
+
+def _journal(options: argparse.Namespace) -> int:
+    from edge.cli.journal import run_journal_command
+    from edge.journal.entries import RecordKind
+    from edge.journal.query import Query
+    from edge.station.recording.journal_recorder import journal_folder_seen_from
+
+    folder = Path(options.journal) if options.journal else None
+    if folder is None:
+        folder = journal_folder_seen_from(options.config, _settings(options, ("camera", "model")))
+    if folder is None:
+        raise ConfigurationError(
+            "this station keeps no journal. Name its folder: --journal DIR, or its settings: "
+            "--config STATION.yaml."
+        )
+    wanted = Query(
+        kind=RecordKind(options.kind) if options.kind else None,
+        result=options.result,
+        part_id=options.part,
+        from_seq=options.from_seq,
+        to_seq=options.to_seq,
+        from_utc_ns=options.since,
+        to_utc_ns=options.until,
+        waiting=options.waiting,
+    )
+    return run_journal_command(
+        folder, wanted, options.count or ROWS, options.csv, options.verify, options.head
+    )
+
+
+def _check(settings: "Settings", config: Path | None) -> str:
+    from edge.app.secret_files import check_secrets
+    from edge.bundle.manifest import load_bundle
+    from edge.cameras.factory import absent_folder, checked_kind
+    from edge.redaction import redacted
+    from edge.settings.exposure import exposures
+    from edge.settings.overrides import Overrides
+    from edge.station.model.releases import Releases
+    from edge.station.recording.journal_recorder import SERVICE_SETTINGS, journal_folder_seen_from
+
+    key = settings.model.public_key
+    manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
+    if key and not settings.model.allow_downgrade:
+        kept = Releases(journal_folder_seen_from(config, settings))
+        kept.check(manifest, Path(settings.model.path))
+    kind = checked_kind(settings.camera)
+    own = settings.decision.image_threshold
+    threshold, source = (manifest.threshold.image, "bundle") if own is None else (own, "station")
+    folder = journal_folder_seen_from(config, settings)
+    if folder is not None:
+        overrides = Overrides.beside(folder)
+        in_force, override = overrides.laid_over(settings), overrides.read()
+        if override is not None and in_force != settings:
+            source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
+            threshold = override.image_threshold
+            settings = in_force
+    for exposure in exposures(settings):
+        logging.getLogger(__name__).warning("%s", exposure)
+    if config is not None and config.absolute().parent == SERVICE_SETTINGS:
+        _warn_of_the_services_limits(settings, config)
+    absent = absent_folder(settings.camera.uri)
+    lines = [
+        f"camera   {redacted(settings.camera.uri)} ({kind})"
+        + (f"; {absent} is not there now: the station waits for it" if absent else ""),
+        f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
+        f"{manifest.input.width}×{manifest.input.height}, {settings.model.device}",
+        f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",
+    ]
+    if not check_secrets(settings):
+        lines.append("secrets  given by systemd when the station starts; not checked here")
+    if settings.mqtt:
+        lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
+    else:
+        lines.append("verdicts standard output")
+    if folder is not None:
+        lines.append(f"journal  {folder}")
+    if settings.save:
+        lines.append(f"overlays {settings.save.folder}")
+    lines.append(f"settings sha256 {settings.sha256}")
+    return "\n".join(lines)
+
+
+def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
+    log = logging.getLogger(__name__)
+    for path in hidden_from_service(settings.model_dump()):
+        log.warning(
+            "%s: the service does not see it (ProtectHome= of its unit). Choose another place, "
+            "or open this one in a drop-in: BindReadOnlyPaths=%s",
+            path,
+            path.removeprefix("watch://"),
+        )
+    if os.geteuid() == 0:
+        log.warning(
+            "checked as root, to whom every file is open; the service runs as edge. Check as "
+            "edge: runuser -u edge -- %s --check --config %s",
+            sys.argv[0],
+            config,
+        )
+
+
+def _tune(settings: "Settings", config: Path | None) -> None:
+    from edge.atomic_files import check_writable
+    from edge.bundle.manifest import load_bundle
+    from edge.station.model import tuning
+    from edge.station.model.trial import try_model
+
+    model = settings.model
+    bundle = load_bundle(Path(model.path))
+    path = tuning.tuning_path(config, Path(model.path))
+    check_writable(path)  # told before the measurement, not after it
+    try_model(bundle, model.device)
+    measured = []
+    for result in tuning.tune(bundle, model.device, model.threads):
+        measured.append(result)
+        print_line(tuning.table([result], heading=len(measured) == 1))
+    made = tuning.make_tuning(bundle, model.device, model.threads, measured)
+    tuning.write_tuning(path, made)
+    tiled = bundle.manifest.input.tile_plan is not None
+    best = made.best(model.objective, tiled)
+    print_line(
+        f"{path}: for {model.objective} this PC runs {best.streams} streams of batch "
+        f"{best.batch} on {best.threads} threads"
+    )
+
+
+def _benchmark(settings: "Settings", config: Path | None) -> None:
+    import json
+
+    from edge.atomic_files import check_writable, write_whole
+    from edge.bundle.manifest import load_bundle
+    from edge.cameras.factory import some_frames
+    from edge.cli.benchmark import benchmark, benchmark_table
+    from edge.station.model.inspectors import run_plan
+    from edge.station.model.trial import try_model
+    from edge.station.model.tuning import beside, tuning_path
+
+    model = settings.model
+    bundle = load_bundle(Path(model.path))
+    path = beside(config, Path(model.path), "benchmark")
+    check_writable(path)  # told before the measurement, not after it
+    frames = some_frames(settings.camera, _BENCHMARK_FRAMES)
+    plan = run_plan(settings, bundle, tuning_path(config, Path(model.path)))
+    try_model(bundle, model.device, plan)
+    result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
+    write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
+    print_line(benchmark_table(result))
+    print_line(f"written to {path}")
+
+
+def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) -> None:
+    from edge.app.run import run_station
+    from edge.settings.station import DEFAULT_STATION
+    from edge.station.model.tuning import tuning_path
+
+    if settings.mqtt and settings.mqtt.station == DEFAULT_STATION:
+        logging.getLogger(__name__).warning(
+            "no --station given: publishing as %s; two such stations on one broker collide",
+            DEFAULT_STATION,
+        )
+    run_station(
+        settings,
+        options.once,
+        tuning_path(options.config, Path(settings.model.path)),
+        report=lambda r: write_line(f"{PROGRAM}: {r}", logging.INFO),
+        reread=lambda: _settings(options),
+        stopper=stopper,
+    )
+
+
+def _origin(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown place"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

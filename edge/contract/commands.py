@@ -1,0 +1,182 @@
+"""Typed messages to a station, and the bounded queue in which its control thread takes them."""
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from edge.contract.encoding import bounded
+from edge.contract.event import LONGEST_DETAIL, MOST_DATA, Datum, bounded_datum
+from edge.contract.verdict import Recipe
+
+RESPONSE_SCHEMA = "response/1"
+MOST_WAITING = 256
+
+RecordKind = Literal["verdict", "event"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asked for a command, and where the answer goes.
+
+    Attributes:
+        name: of the command, as in its topic.
+        sender: who the sender says it is, unverified; None where it says nothing.
+        response_topic: None is the station's own ``cmd/<name>/res``.
+        correlation: handed back with the answer.
+    """
+
+    name: str
+    sender: str | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Expose for one part, or announce one that the hardware will expose.
+
+    Attributes:
+        recipe_id: what to inspect for; None for whatever is set.
+        recipe_version: None for any.
+        deadline_ms: from this trigger to the decision; None takes the station's own.
+        received_ns: monotonic time of arrival.
+        expires_ns: monotonic time after which it must not be carried out; None without end.
+    """
+
+    trigger_id: str
+    part_id: str | None
+    recipe_id: str | None
+    recipe_version: int | str | None
+    deadline_ms: float | None
+    received_ns: int
+    expires_ns: int | None = None
+
+    def expired(self, now_ns: int) -> bool:
+        return self.expires_ns is not None and now_ns >= self.expires_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A consumer has the verdict; ``journal`` None is the current one."""
+
+    seq: int
+    journal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Send records again, both ends included."""
+
+    request: Request
+    kind: RecordKind
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration again."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class SetRecipe:
+    """Inspect for this recipe from the next part on."""
+
+    request: Request
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Keep the picture of the next part."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Inspect the bundle's golden frames."""
+
+    request: Request
+
+
+Command = Resend | Reload | SetRecipe | Snapshot | SelfTest
+ControlMessage = Trigger | Ack | Command
+
+
+class Status(StrEnum):
+    """How a command ended; ``ACCEPTED`` is followed by one of the others."""
+
+    ACCEPTED = "accepted"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender of a command is told.
+
+    Attributes:
+        reason: machine-readable; None unless refused or failed.
+        detail: for people.
+        data: what the command gave, flat.
+    """
+
+    request: Request
+    status: Status
+    detail: str = ""
+    reason: str | None = None
+    data: Mapping[str, Datum] = field(default_factory=dict)
+
+
+def answer_payloads(answer: Answer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the ``response/1`` payload (``schemas/response-1.json``), and the one without words."""
+    whole = {
+        "schema": RESPONSE_SCHEMA,
+        "command": answer.request.name,
+        "status": answer.status.value,
+        "reason": answer.reason,
+        "detail": bounded(answer.detail, LONGEST_DETAIL),
+        "data": {
+            bounded(name, 64): bounded_datum(value)
+            for name, value in list(answer.data.items())[:MOST_DATA]
+        },
+    }
+    return whole, {**whole, "detail": "", "data": {}}
+
+
+class ControlMessages:
+    """Carries messages from the connection's thread to the control thread, in order, bounded."""
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self._most = most
+        self._waiting: deque[ControlMessage] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, message: ControlMessage) -> bool:
+        """Queue a message; False when the queue is full or closed, and it was not taken."""
+        with self._changed:
+            if self._closed or len(self._waiting) >= self._most:
+                return False
+            self._waiting.append(message)
+            self._changed.notify()
+            return True
+
+    def take(self, timeout_s: float) -> ControlMessage | None:
+        """Return the oldest message; None when none came in time or after ``close``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
+            return self._waiting.popleft() if self._waiting else None
+
+    def close(self) -> None:
+        """Take nothing more, and end the waits of ``take``."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

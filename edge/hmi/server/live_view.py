@@ -1,0 +1,235 @@
+"""What the page shows now: the newest of everything, encoded once for all who look."""
+
+import asyncio
+import base64
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.contract.encoding import to_json
+
+log = logging.getLogger(__name__)
+
+# Pictures of the live view that are kept for viewers who are a little behind.
+KEPT_PICTURES = 3
+JPEG_QUALITY = 82
+# From this level of the map on it is visible, and at this one densest; the threshold is at 128.
+VISIBLE_FROM, DENSEST_AT, DENSITY = 90, 192, 0.6
+# The map is enlarged to so many samples a side before its contour is followed.
+CONTOUR_SIDE = 256
+MOST_CONTOURS, MOST_POINTS = 64, 400
+
+
+@dataclass(slots=True)
+class Picture:
+    """A thinned frame with its map; what is asked for is encoded once and kept."""
+
+    content: Mapping[str, Any]
+    blobs: tuple[bytes, ...]
+    _encoding: threading.Lock = field(default_factory=threading.Lock)
+    _jpeg: bytes | None = None
+    _layers: dict[str, Any] | None = None
+    _drawn: bytes | None = None
+
+    def drawn(self) -> bytes:
+        """Return the picture with heat map and regions drawn into it."""
+        with self._encoding:
+            if self._drawn is None:
+                self._drawn = _jpeg(self.canvas())
+            return self._drawn
+
+    def canvas(self) -> NDArray[np.uint8]:
+        """Return a copy with heat map and regions drawn into it, ``(H, W, 3) uint8`` BGR."""
+        return _drawn(self.content, self.blobs)
+
+    def jpeg(self) -> bytes:
+        """Return the picture without anything drawn into it."""
+        with self._encoding:
+            if self._jpeg is None:
+                self._jpeg = _jpeg(_array(self.blobs[0], self.content["shape"]))
+            return self._jpeg
+
+    def layers(self) -> dict[str, Any]:
+        """Return what lies over the picture, in frame pixels: heat map, contours, regions."""
+        with self._encoding:
+            if self._layers is None:
+                content = self.content
+                levels = _array(self.blobs[1], content["map_shape"])
+                shown = levels.size > 0 and content["placement"] is not None
+                self._layers = {
+                    "width_px": content["width_px"],
+                    "height_px": content["height_px"],
+                    "placement": content["placement"],
+                    "heat": _heat_png(levels) if shown else None,
+                    "contours": _contours(levels, content["placement"]) if shown else [],
+                    "regions": content["regions"],
+                }
+            return self._layers
+
+
+class View:
+    """The newest status and part; viewers wait for what is newer than what they have.
+
+    All methods but those of pictures are of the event loop's thread.
+    """
+
+    def __init__(self, thumbnails: int, on_watched: Callable[[bool], None]) -> None:
+        """Args:
+        thumbnails: rejected parts whose pictures are kept.
+        on_watched: told when somebody begins or nobody goes on to look at pictures.
+        """
+        self.status: Mapping[str, Any] | None = None
+        self.status_at_s = 0.0
+        self.part: Mapping[str, Any] | None = None
+        self.viewers = 0
+        self._most_thumbnails = thumbnails
+        self._on_watched = on_watched
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._thumbnails: OrderedDict[str, Picture] = OrderedDict()
+        self._version = 0
+        self._events: dict[str, tuple[int, bytes]] = {}
+        self._changed = asyncio.Event()
+
+    def take_status(self, status: Mapping[str, Any], now_s: float) -> None:
+        """Take a status; viewers are told of what they show of it, if that has changed."""
+        self.status, self.status_at_s = status, now_s
+        self._put("status", {key: status[key] for key in status if key not in _FOR_MACHINES})
+
+    def take_part(self, part: Mapping[str, Any], picture: Picture | None) -> None:
+        """Take the newest part, with its picture if that can be drawn."""
+        self.part = part
+        shown = {**part, "picture": None}
+        if picture is not None:
+            try:
+                shown["picture"] = picture.layers()
+            except Exception:  # a part that cannot be drawn still takes the place of the one before
+                log.exception("the image of part %s cannot be shown", part["id"])
+            else:
+                self._pictures[part["id"]] = picture
+                while len(self._pictures) > KEPT_PICTURES:
+                    self._pictures.popitem(last=False)
+        self._put("part", shown)
+
+    def take_rejected(self, verdict_id: str, picture: Picture) -> None:
+        """Keep the small picture of a rejected part."""
+        self._thumbnails[verdict_id] = picture
+        while len(self._thumbnails) > self._most_thumbnails:
+            self._thumbnails.popitem(last=False)
+
+    def picture(self, verdict_id: str) -> Picture | None:
+        """Return the live picture of a part, if it is one of the newest."""
+        return self._pictures.get(verdict_id)
+
+    def thumbnail(self, verdict_id: str) -> Picture | None:
+        """Return the small picture of a rejected part, if it is one of the newest."""
+        return self._thumbnails.get(verdict_id)
+
+    def viewer_came(self) -> None:
+        self.viewers += 1
+        if self.viewers == 1:
+            self._on_watched(True)
+
+    def viewer_left(self) -> None:
+        self.viewers -= 1
+        if self.viewers == 0:
+            self._on_watched(False)
+
+    async def newer(self, seen: int, limit_s: float) -> tuple[int, bytes]:
+        """Return what has changed since a version, as server-sent events.
+
+        Nothing queues: who comes late gets the newest of each kind. Without any change within the
+        limit it is told for how long the station has said nothing.
+        """
+        if self._version <= seen:
+            changed = self._changed
+            try:
+                await asyncio.wait_for(changed.wait(), limit_s)
+            except TimeoutError:
+                silent_s = time.monotonic() - self.status_at_s if self.status else None
+                text = json.dumps({"silent_s": silent_s})
+                return seen, f"event: alive\ndata: {text}\n\n".encode()
+        events = [text for version, text in sorted(self._events.values()) if version > seen]
+        return self._version, b"".join(events)
+
+    def _put(self, kind: str, content: Mapping[str, Any]) -> None:
+        event = f"event: {kind}\ndata: {to_json(content)}\n\n".encode()
+        if kind in self._events and self._events[kind][1] == event:
+            return
+        self._version += 1
+        self._events[kind] = self._version, event
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+# Numbers that change with every part, and that the page has from the journal.
+_FOR_MACHINES = ("counts", "run")
+
+
+def _array(blob: bytes, shape: list[int]) -> NDArray[np.uint8]:
+    return np.frombuffer(blob, np.uint8).reshape(shape)
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def _density(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return how much of the heat map is seen, 0 to 1."""
+    shown = (levels.astype(np.float32) - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM)
+    return np.asarray(np.clip(shown, 0.0, 1.0) * DENSITY, np.float32)
+
+
+def _heat_png(levels: NDArray[np.uint8]) -> str:
+    """Return the map as a small picture with transparency; the browser enlarges it smoothly."""
+    alpha = (_density(levels) * 255).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
+    png = cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes()
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _drawn(content: Mapping[str, Any], blobs: tuple[bytes, ...]) -> NDArray[np.uint8]:
+    pixels, levels = _array(blobs[0], content["shape"]), _array(blobs[1], content["map_shape"])
+    canvas = pixels.copy() if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    scale = canvas.shape[1] / content["width_px"]
+    if levels.size and content["placement"] is not None:
+        x, y, width, height = (round(value * scale) for value in content["placement"])
+        under = canvas[y : y + height, x : x + width]
+        large = cv2.resize(levels, (under.shape[1], under.shape[0]))
+        share = _density(large)[:, :, None]
+        over = cv2.applyColorMap(large, cv2.COLORMAP_TURBO)
+        under[:] = (under * (1.0 - share) + over * share).astype(np.uint8)
+    for region in content["regions"]:
+        x, y, width, height = (round(value * scale) for value in region)
+        corners = (x - 3, y - 3), (x + width + 3, y + height + 3)
+        cv2.rectangle(canvas, *corners, (24, 24, 24), 4)
+        cv2.rectangle(canvas, *corners, (255, 255, 255), 2)
+    return canvas
+
+
+def _contours(levels: NDArray[np.uint8], placement: list[int]) -> list[list[float]]:
+    """Return the lines at the threshold as x, y, x, y, … in frame pixels."""
+    if not (levels >= 128).any():
+        return []
+    rows, columns = levels.shape
+    scale = max(1, CONTOUR_SIDE // max(rows, columns))
+    large = cv2.resize(levels, (columns * scale, rows * scale), interpolation=cv2.INTER_LINEAR)
+    inside = cv2.copyMakeBorder((large >= 128).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    found, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    x, y, width, height = placement
+    across, down = width / large.shape[1], height / large.shape[0]
+    lines = []
+    for points in sorted(found, key=len, reverse=True)[:MOST_CONTOURS]:
+        step = -(-len(points) // MOST_POINTS)
+        line = points[::step, 0].astype(np.float64) - 0.5  # the border, and a pixel's middle
+        placed = np.round(line * (across, down) + (x, y), 1)
+        lines.append(placed.ravel().tolist())
+    return lines

@@ -1,0 +1,75 @@
+"""How the last parts would have been decided with another threshold."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge.contract.image_source import image_name
+from edge.inspection.thresholding import decide
+from edge.journal.entries import Row
+
+PARTS = 1000
+MOST_FLIPS = 24
+
+
+def preview(
+    rows: Sequence[Row],
+    threshold: float,
+    guard_band: float,
+    feedback: Mapping[int, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Decide journalled raw scores again.
+
+    Args:
+        rows: verdicts of the model in force, newest first.
+        threshold: raw, to be tried.
+        guard_band: half-width of the undecided band in raw units.
+        feedback: what people said of parts, by ``seq``.
+
+    Returns:
+        Counts before and after, the parts that change, and how the marked ones would fare.
+    """
+    before: Counter[str] = Counter()
+    after: Counter[str] = Counter()
+    flips: list[dict[str, Any]] = []
+    changed = 0
+    marks = {"false_reject": [0, 0], "missed_defect": [0, 0]}  # marked, put right
+    for row in rows:
+        content = json.loads(row.payload)
+        score, was = content["raw_score"], content["result"]
+        if score is None:  # no number, no decision by a threshold
+            continue
+        now = decide(score, threshold, guard_band).result.value
+        before[was] += 1
+        after[now] += 1
+        mark = feedback.get(row.seq, {}).get("mark")
+        if mark in marks:
+            marks[mark][0] += 1
+            marks[mark][1] += (now == "OK") if mark == "false_reject" else (now != "OK")
+        if now != was:
+            changed += 1
+            if len(flips) < MOST_FLIPS:
+                flips.append(
+                    {
+                        "seq": row.seq,
+                        "id": content["id"],
+                        "part_id": row.part_id,
+                        "image_name": image_name(content),
+                        "raw_score": score,
+                        "before": was,
+                        "after": now,
+                        "mark": mark,
+                    }
+                )
+    return {
+        "threshold": threshold,
+        "parts": sum(before.values()),
+        "before": dict(before),
+        "after": dict(after),
+        "changed": changed,
+        "flips": flips,
+        "marks": {
+            mark: {"marked": marked, "put_right": right} for mark, (marked, right) in marks.items()
+        },
+    }

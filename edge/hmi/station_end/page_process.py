@@ -1,0 +1,327 @@
+"""The station's end of its page: starts the process that serves it, and tells it what happens.
+
+Nothing here is waited for. A verdict is counted and left where the page's thread finds it, which
+looks ten times a second; what it finds is the newest, and what came between was counted. When the
+other process is slow, hangs or dies, that thread waits or starts it again, and the line goes on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any
+
+from edge.contract.encoding import bounded, utc_text
+from edge.contract.image_source import name_of
+from edge.contract.verdict import LONGEST_DETAIL, Verdict
+from edge.errors import StationError
+from edge.hmi.child_process import END_LIMIT_S, Companion, spawned
+from edge.hmi.ipc import Link, LinkBroken, Message
+from edge.hmi.page_token import read_token
+from edge.hmi.station_end.actions import Deeds, Doer
+from edge.hmi.station_end.preview_image import Thinned, thinned
+from edge.hmi.station_end.prometheus_counts import Counts
+from edge.hmi.station_end.status import Sources
+from edge.inspection.thresholding import Result
+from edge.journal.database import FILE_NAME
+from edge.settings.hmi import HmiSettings
+from edge.station.monitoring.health import Health
+from edge.station.pipeline.mailbox import EveryMailbox
+from edge.station.pipeline.sinks import memory_bytes
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+STATUS_S = 1.0
+# Rejected parts whose pictures wait for the page's thread; more within one look keep their record.
+MOST_REJECTED, REJECTED_BYTES = 8, 64 * 2**20
+MOST_DEEDS = 8
+THUMBNAIL_PX = 360
+FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
+# A process that served so long had a good start; the next one may come at once.
+GOOD_START_S = 60.0
+# A process that gives no sign of life for so long will not; it gives one every other second.
+STUCK_S = 8.0
+STARTING_LIMIT_S = 60.0
+# Who has not looked for so long was stopped or starved, or long at a deed, and may not have heard
+# signs of life that have come.
+NOT_LOOKED_S = 2.0
+
+
+class Page:
+    """The page of one station.
+
+    ``told`` is called by one thread, behind the record of each verdict.
+
+    Attributes:
+        address: where it is served; None as long as it is not.
+    """
+
+    def __init__(
+        self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: Deeds
+    ) -> None:
+        """Read the token.
+
+        Raises:
+            ConfigurationInvalid: its file cannot be used.
+        """
+        self.address: str | None = None
+        self._journal_folder = journal_folder
+        self._settings = settings
+        self._token = self._read_token()
+        self._sources = sources
+        self._deeds = deeds
+        self._health: Health = sources.health
+        self._counts = Counts()
+        self._latest: Verdict | None = None
+        self._rejected: EveryMailbox[Verdict] = EveryMailbox(
+            MOST_REJECTED, max_bytes=REJECTED_BYTES, size_bytes=memory_bytes
+        )
+        self._watched = False
+        self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
+        self._ending = threading.Event()
+        self._serving: Companion | None = None
+        self._ears: threading.Thread | None = None
+        self._heard_s = self._looked_s = 0.0
+        self._threads = [
+            threading.Thread(target=self._kept_alive, name="page", daemon=True),
+            threading.Thread(target=self._do_deeds, name="page deeds", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start the page; returns at once."""
+        for thread in self._threads:
+            thread.start()
+
+    def told(self, verdict: Verdict) -> None:
+        """Note a verdict; some microseconds."""
+        self._counts.enter(verdict)
+        self._latest = verdict
+        if verdict.inspection.decision.result is not Result.OK:
+            self._rejected.put(verdict)
+        self._deeds.part_decided(verdict)
+
+    def outdated(self) -> bool:
+        """Tell whether the token differs from the one that the page asks for.
+
+        Raises:
+            ConfigurationInvalid: its file cannot be used.
+        """
+        return self._read_token() != self._token
+
+    def renew(self) -> None:
+        """Ask for the token that the file has now; whoever has the one before is locked out.
+
+        Raises:
+            ConfigurationInvalid: as of ``outdated``.
+        """
+        self._token = self._read_token()
+        serving = self._serving
+        if serving is not None:
+            with suppress(LinkBroken):  # the process that comes next is told at its start
+                serving.link.send("token", {"token": self._token})
+
+    def _read_token(self) -> str | None:
+        path = self._settings.token_file
+        return read_token(Path(path)) if path else None
+
+    def stop(self) -> None:
+        """End the page and its process."""
+        self._ending.set()
+        serving = self._serving
+        if serving is not None:
+            serving.end()
+        if self._threads[0].ident is not None:
+            self._threads[0].join(END_LIMIT_S)
+
+    # The page's thread.
+
+    def _kept_alive(self) -> None:
+        delay_s = FIRST_DELAY_S
+        while not self._ending.is_set():
+            began_s = time.monotonic()
+            try:
+                self._serve()
+                why = "its process ended"
+            except LinkBroken:
+                why = "its process ended"
+            except Exception as error:  # a defect of the page is no reason to stop the line
+                log.exception("the page has met a defect")
+                why = f"{type(error).__name__}: {error}"
+            self._let_go()
+            if self._ending.is_set():
+                return
+            self._health.set("page_down", True, self._trouble(why))
+            if time.monotonic() - began_s > GOOD_START_S:
+                delay_s = FIRST_DELAY_S
+            self._ending.wait(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+    def _trouble(self, why: str) -> str:
+        return (
+            f"the page is not served ({why}); the line goes on. The log says more; it is tried "
+            "again by itself."
+        )
+
+    def _serve(self) -> None:
+        self._heard_s = time.monotonic()
+        self._serving = serving = spawned("edge.hmi.server.main")
+        link = serving.link
+        link.send("hello", self._hello())
+        self._ears = threading.Thread(
+            target=self._hear, args=(link,), name="page ears", daemon=True
+        )
+        self._ears.start()
+        status_s = shown_s = 0.0
+        shown: Verdict | None = None
+        with_picture = False
+        while not self._ending.wait(LOOK_S):
+            now_s, latest = time.monotonic(), self._latest
+            if now_s - status_s >= STATUS_S:
+                status_s = now_s
+                link.send("status", self._status())
+            while (rejected := self._rejected.take(0.0)) is not None:
+                self._tell_rejected(link, rejected)
+            if latest is None:
+                continue
+            due = now_s - shown_s >= 1.0 / self._settings.pictures_per_second
+            watched = self._watched and due
+            if latest is not shown or (watched and not with_picture):
+                self._tell_part(link, latest, watched)
+                shown, with_picture = latest, watched
+                shown_s = now_s if watched else shown_s
+
+    def _hello(self) -> dict[str, Any]:
+        sources = self._sources
+        snapshots = sources.snapshots()
+        named = sources.settings.mqtt.station if sources.settings.mqtt else None
+        return {
+            "settings": self._settings.model_dump(mode="json"),
+            "token": self._token,
+            "title": self._settings.title or named or "Inspection station",
+            "journal": str(self._journal_folder / FILE_NAME),
+            "snapshots": str(snapshots.root) if snapshots else None,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            **self._sources.content(self._journal_folder),
+            "counts": self._counts.content(),
+            "acknowledged": self._deeds.acknowledged(),
+            "to_capture": self._deeds.to_capture,
+        }
+
+    def _tell_part(self, link: Link, verdict: Verdict, with_picture: bool) -> None:
+        width_px = self._settings.picture_width_px
+        found = self._thinned(verdict, width_px) if with_picture else None
+        content = {**summary(verdict), "picture": found.content if found else None}
+        link.send("part", content, found.blobs if found else ())
+
+    def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
+        found = self._thinned(verdict, THUMBNAIL_PX)
+        if found is not None:
+            link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
+
+    def _thinned(self, verdict: Verdict, width_px: int) -> Thinned | None:
+        try:
+            return thinned(verdict, width_px)
+        except Exception:  # a part that cannot be drawn still takes the place of the one before
+            log.exception("the image of part %s cannot be shown", verdict.id)
+            return None
+
+    # What the other process says.
+
+    def _hear(self, link: Link) -> None:
+        try:
+            while True:
+                self._take(link.receive(), link)
+        except LinkBroken:
+            return
+
+    def _take(self, message: Message, link: Link) -> None:
+        content = message.content
+        self._heard_s = time.monotonic()
+        if message.kind == "watched":
+            self._watched = bool(content["watched"])
+        elif message.kind == "serving":
+            self.address = content["address"]
+            self._health.set("page_down", False)
+            log.info("the page is at %s", self.address)
+        elif message.kind == "deed":
+            try:
+                self._asked.put_nowait(content)
+            except Full:
+                _answer(link, content["number"], {"error": "the station is busy. Try again."})
+
+    def _do_deeds(self) -> None:
+        while not self._ending.is_set():
+            self._end_if_stuck()
+            try:
+                asked = self._asked.get(timeout=LOOK_S * 5)
+            except Empty:
+                continue
+            doer = Doer(asked["by"], asked["address"])
+            answer: dict[str, Any]
+            try:
+                answer = {"done": self._deeds.do(asked["name"], asked["asked"], doer)}
+            except StationError as error:
+                answer = {"error": str(error)}
+            except Exception as error:  # told to who asked, and no reason to stop the line
+                log.exception("a deed of the page has met a defect")
+                answer = {"error": f"{type(error).__name__}: {error}", "defect": True}
+            serving = self._serving
+            if serving is not None:
+                _answer(serving.link, asked["number"], answer)
+
+    # The other process.
+
+    def _end_if_stuck(self) -> None:
+        """End a process that is alive and does nothing; the page's thread starts the next."""
+        serving, now_s = self._serving, time.monotonic()
+        not_looked_s, self._looked_s = now_s - self._looked_s, now_s
+        if not_looked_s > NOT_LOOKED_S:
+            self._heard_s = now_s
+        limit_s = STUCK_S if self.address else STARTING_LIMIT_S
+        if serving is not None and now_s - self._heard_s > limit_s:
+            log.warning("the process of the page hangs; starting it again")
+            self._heard_s = now_s
+            serving.process.kill()
+
+    def _let_go(self) -> None:
+        serving, self._serving = self._serving, None
+        self.address, self._watched = None, False
+        if serving is not None:
+            serving.end()
+            if self._ears is not None:
+                self._ears.join(END_LIMIT_S)
+            serving.link.close()
+
+
+def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
+    try:
+        link.send("answer", {"number": number, **answer})
+    except LinkBroken:
+        return  # who asked is gone
+
+
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """Return what is told of a part beside its picture."""
+    inspection, part = verdict.inspection, verdict.part
+    return {
+        "id": verdict.id,
+        "part_id": part.part_id if part else None,
+        "image_name": name_of(verdict.frame.source) if verdict.frame.source else None,
+        "result": inspection.decision.result.value,
+        "reason": inspection.decision.reason.value,
+        "detail": bounded(inspection.detail, LONGEST_DETAIL),
+        "score": inspection.normalized_score,
+        "raw_score": inspection.score,
+        "raw_threshold": inspection.threshold,
+        "decided_utc": utc_text(verdict.decided_utc_ns),
+        "total_ms": (verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
+        "frame": verdict.frame.number,
+        "has_image": verdict.frame.pixels.size > 0,
+    }

@@ -1,0 +1,87 @@
+"""``edge-run --show``: a plain window with the overlay of the newest part.
+
+The window is a process of its own, as the page is: HighGUI ends a process that it finds no desktop
+for, and whoever closes the window does not stop the line.
+"""
+
+import logging
+import os
+import threading
+
+from edge.contract.verdict import Verdict
+from edge.errors import ConfigurationError
+from edge.hmi.child_process import Companion, spawned
+from edge.hmi.ipc import LinkBroken
+from edge.hmi.station_end.page_process import summary
+from edge.hmi.station_end.preview_image import thinned
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.05
+END_LIMIT_S = 3.0
+
+
+class NoDesktop(ConfigurationError):
+    """There is no screen to open a window on."""
+
+
+class Window:
+    """The window of one station; ``told`` is called by one thread, behind the record."""
+
+    def __init__(self, width_px: int) -> None:
+        """Args:
+            width_px: wider frames are thinned out.
+
+        Raises:
+            NoDesktop: nothing to open a window on.
+        """
+        if not os.environ.get("DISPLAY"):
+            raise NoDesktop(
+                "there is no desktop here ($DISPLAY is not set). Leave --show out and look at the "
+                "page (hmi), or write overlays with --save DIR."
+            )
+        self._width_px = width_px
+        self._latest: Verdict | None = None
+        self._ending = threading.Event()
+        self._companion: Companion | None = None
+        self._thread = threading.Thread(target=self._run, name="window", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def told(self, verdict: Verdict) -> None:
+        """Note a verdict; the newest is shown."""
+        self._latest = verdict
+
+    def outdated(self) -> bool:
+        """Tell that a window is made with nothing that could change."""
+        return False
+
+    def renew(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Close the window."""
+        self._ending.set()
+        if self._companion is not None:
+            self._companion.end()
+        if self._thread.ident is not None:
+            self._thread.join(END_LIMIT_S)
+
+    def _run(self) -> None:
+        try:
+            self._companion = companion = spawned("edge.hmi.window.main")
+            shown: Verdict | None = None
+            while not self._ending.wait(LOOK_S):
+                latest = self._latest
+                if latest is None or latest is shown:
+                    continue
+                found = thinned(latest, self._width_px)
+                content = {**summary(latest), "picture": found.content if found else None}
+                companion.link.send("part", content, found.blobs if found else ())
+                shown = latest
+        except LinkBroken:
+            if not self._ending.is_set():
+                log.info("the window was closed; the line goes on without it")
+        except Exception:  # a window is no reason to stop the line
+            log.exception("the window has met a defect")

@@ -1,0 +1,722 @@
+"""Whether a JPEG is whole. Decoders fill what is missing or damaged, and call it a success.
+
+The entropy-coded data is walked to its very end without decoding a pixel: every code has to be one
+of the tables', no block may hold more than 64 coefficients, no average may lie beyond black or
+white, restart markers have to come in order and exactly where they belong, and the last block has
+to end where the end marker begins.
+
+Source: ITU-T T.81, annexes B (markers), F (sequential) and G (progressive).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.imaging.kernels import kernel, part_of_kernel
+
+COEFFICIENTS = 64
+# Index of the first look-up: as wide as leaves the tables of a scan in the fastest cache.
+FIRST_BITS = 12
+LONGEST_CODE_BITS = 16
+LONGEST_DC_BITS = 11
+ENDED = 1 << 16
+FF_LOW, FF_HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+# Lost and never written parts of a buffer or file read as zeros. Entropy-coded data holds no such
+# run, unless every flat block is coded as zeros only.
+ZERO_RUN = bytes(24)
+
+_SOI, _EOI, _SOS, _DQT, _DHT, _DRI = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
+_SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
+_WITHOUT_TABLES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, *range(0xC8, 0xD0), 0xDC, 0xDE, 0xDF}) - {0xCC}
+_MOST_SEGMENTS = 100_000
+_READ_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+
+_ENDS_EARLY, _LEFT_OVER, _RESTART, _NO_CODE, _RANGE, _OVERRUN, _PADDING = range(1, 8)
+_FAULTS = {
+    _ENDS_EARLY: "the picture ends before its last block",
+    _LEFT_OVER: "bytes are left over behind the last block",
+    _RESTART: "a restart marker is missing or out of order",
+    _NO_CODE: "the data holds a code that is in no table",
+    _RANGE: "a block is brighter than white or darker than black",
+    _OVERRUN: "a block has more than 64 coefficients",
+    _PADDING: "the padding behind the last block is damaged",
+}
+
+
+class _Damaged(Exception):
+    """What is wrong with the picture."""
+
+
+def jpeg_fault(encoded: NDArray[np.uint8]) -> str:
+    """Return what is missing or damaged in a JPEG; empty if it is whole.
+
+    What follows the end marker is not looked at.
+
+    Args:
+        encoded: ``(N,) uint8``, from the start marker on.
+    """
+    try:
+        _check(np.ascontiguousarray(encoded).reshape(-1))
+    except _Damaged as damage:
+        return str(damage)
+    return ""
+
+
+@dataclass(slots=True)
+class _Component:
+    horizontal: int
+    vertical: int
+    quantization: int
+    blocks_wide: int = 0
+    blocks_high: int = 0
+    # Down to which bit each coefficient has come, -1 for nothing of it; and of a progressive
+    # picture which of them are not zero so far, (blocks, 64).
+    lowest_bit: list[int] = field(default_factory=lambda: [-1] * COEFFICIENTS)
+    nonzero: NDArray[np.uint8] | None = None
+
+
+@dataclass(slots=True)
+class _Picture:
+    progressive: bool
+    width: int
+    height: int
+    components: dict[int, _Component]
+    mcus_wide: int
+    mcus_high: int
+
+
+def _check(data: NDArray[np.uint8]) -> None:
+    raw = data.tobytes()
+    if not raw.startswith(b"\xff\xd8"):
+        raise _Damaged("the start marker is missing")
+    place = 2
+    picture: _Picture | None = None
+    tables: dict[int, bytes] = {}
+    steps: dict[int, int] = {}
+    restart = 0
+    for _ in range(_MOST_SEGMENTS):
+        marker, place = _marker(raw, place)
+        if marker == _EOI:
+            if picture is None:
+                raise _Damaged("the picture ends before it begins")
+            _check_that_all_came(picture)
+            return
+        if marker in _WITHOUT_TABLES:
+            raise _Damaged(
+                f"its kind (marker {marker:#x}) cannot be checked; save it as baseline JPEG or PNG"
+            )
+        body = _segment(raw, place)
+        place += 2 + len(body)
+        if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
+            if picture is not None:
+                raise _Damaged("two pictures are mixed")
+            picture = _frame_header(body, marker == _PROGRESSIVE)
+        elif marker == _DHT:
+            _read_codes(body, tables)
+        elif marker == _DQT:
+            _read_steps(body, steps)
+        elif marker == _DRI:
+            if len(body) != 2:
+                raise _Damaged("a header is damaged")
+            restart = int.from_bytes(body, "big")
+        elif marker == _SOS:
+            if picture is None:
+                raise _Damaged("the header of the picture is missing")
+            place = _check_scan(data, raw, place, body, picture, tables, steps, restart)
+        elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            raise _Damaged(f"an unknown marker {marker:#x} stands in it")
+    raise _Damaged("it has too many headers")
+
+
+def _marker(raw: bytes, place: int) -> tuple[int, int]:
+    """Return the marker that has to stand here, and the place behind it."""
+    if raw[place : place + 1] not in (b"\xff", b""):
+        raise _Damaged("bytes are left over before a marker")
+    while raw[place : place + 1] == b"\xff":  # any number of them may precede a marker
+        place += 1
+    if place >= len(raw):
+        raise _Damaged("the end marker is missing")
+    return raw[place], place + 1
+
+
+def _segment(raw: bytes, place: int) -> bytes:
+    length = int.from_bytes(raw[place : place + 2], "big")
+    body = raw[place + 2 : place + length]
+    if length < 2 or len(body) != length - 2:
+        raise _Damaged("a header is cut")
+    return body
+
+
+def _frame_header(body: bytes, progressive: bool) -> _Picture:
+    if len(body) < 6 or len(body) != 6 + 3 * body[5] or body[5] not in (1, 2, 3, 4):
+        raise _Damaged("the header of the picture is damaged")
+    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    if body[0] != 8 or not height or not width:
+        raise _Damaged(
+            f"{body[0]} bits and {width}×{height} pixels cannot be checked; save it as 8-bit "
+            "baseline JPEG or PNG"
+        )
+    components = {
+        body[at]: _Component(body[at + 1] >> 4, body[at + 1] & 15, body[at + 2])
+        for at in range(6, len(body), 3)
+    }
+    if len(components) != body[5] or not all(
+        1 <= one.horizontal <= 4 and 1 <= one.vertical <= 4 for one in components.values()
+    ):
+        raise _Damaged("the header of the picture is damaged")
+    most_wide = max(one.horizontal for one in components.values())
+    most_high = max(one.vertical for one in components.values())
+    mcus_wide, mcus_high = -(-width // (8 * most_wide)), -(-height // (8 * most_high))
+    for one in components.values():
+        one.blocks_wide = _blocks(width * one.horizontal, most_wide)
+        one.blocks_high = _blocks(height * one.vertical, most_high)
+    return _Picture(progressive, width, height, components, mcus_wide, mcus_high)
+
+
+def _blocks(samples: int, share: int) -> int:
+    """Return how many blocks hold that many samples divided by ``share``, both rounded up."""
+    return -(-samples // (8 * share))
+
+
+def _read_codes(body: bytes, tables: dict[int, bytes]) -> None:
+    """Read Huffman tables: by class and number, 16 counts and the symbols."""
+    while body:
+        count = sum(body[1:17])
+        if len(body) < 17 + count or count > 256 or body[0] >> 4 > 1 or body[0] & 15 > 3:
+            raise _Damaged("a table of codes is damaged")
+        tables[body[0]] = body[1 : 17 + count]
+        body = body[17 + count :]
+
+
+def _read_steps(body: bytes, steps: dict[int, int]) -> None:
+    """Read of each quantization table the step of a block's average."""
+    while body:
+        size = 1 + body[0] // 16
+        values = body[1 : 1 + COEFFICIENTS * size]
+        if size > 2 or len(values) != COEFFICIENTS * size:
+            raise _Damaged("a quantization table is damaged")
+        if size == 1 and 0 in values:
+            raise _Damaged("a quantization table is damaged")
+        steps[body[0] & 15] = int.from_bytes(values[:size], "big") or 1
+        body = body[1 + COEFFICIENTS * size :]
+
+
+def _check_scan(
+    data: NDArray[np.uint8],
+    raw: bytes,
+    place: int,
+    body: bytes,
+    picture: _Picture,
+    tables: dict[int, bytes],
+    steps: dict[int, int],
+    restart: int,
+) -> int:
+    """Walk the data of one scan and return the place behind it."""
+    if len(body) < 1 or len(body) != 4 + 2 * body[0] or body[0] not in (1, 2, 3, 4):
+        raise _Damaged("the header of a scan is damaged")
+    names = body[1:-3:2]
+    if len(set(names)) != len(names) or not all(name in picture.components for name in names):
+        raise _Damaged("the header of a scan is damaged")
+    components = [picture.components[name] for name in names]
+    first, last = body[-3], body[-2]
+    high, low = body[-1] >> 4, body[-1] & 15
+    if not picture.progressive:
+        first, last, high, low = 0, 63, 0, 0
+    _note_progress(picture, components, first, last, high, low)
+    chosen = body[2:-3:2]
+    tables = tables or _standard_tables()
+    # A scan of averages needs no codes for details, and the other way round.
+    codes = tuple((tables.get(c >> 4), tables.get(0x10 | c & 15)) for c in chosen)
+    if any((dc is None and first == 0) or (ac is None and last > 0) for dc, ac in codes):
+        raise _Damaged("a table of codes is missing")
+    read = _code_tables(codes)
+    if len(components) == 1:
+        blocks = [0]
+        mcus = components[0].blocks_wide * components[0].blocks_high
+    else:
+        blocks = [
+            number
+            for number, one in enumerate(components)
+            for _ in range(one.horizontal * one.vertical)
+        ]
+        mcus = picture.mcus_wide * picture.mcus_high
+    # A block of black gives -1024, in steps rounded away from zero at most.
+    limits = [1024 // (steps.get(one.quantization, 1) << low) + 1 for one in components]
+    if picture.progressive and first > 0:
+        flags = components[0].nonzero
+        if flags is None:
+            flags = components[0].nonzero = np.zeros((mcus, COEFFICIENTS), np.uint8)
+        fault, end = walk_ac_scan(
+            data, place, read.longest_ac[0], flags, mcus, restart, first, last, high > 0
+        )
+    elif picture.progressive:
+        fault, end = walk_dc_scan(
+            data,
+            place,
+            read.longest_dc,
+            np.array(blocks, np.int64),
+            np.array(limits, np.int64),
+            mcus,
+            restart,
+            high > 0,
+        )
+    else:
+        fault, end = walk_sequential_scan(
+            data,
+            place,
+            read.dc,
+            read.longest_dc,
+            read.ac,
+            read.first_ac,
+            read.longest_ac,
+            np.array(blocks, np.int64),
+            np.array(limits, np.int64),
+            mcus,
+            restart,
+        )
+        if not fault and not read.zeros_are_flat and raw.find(ZERO_RUN, place, end) >= 0:
+            raise _Damaged("a part of it is zeros, as of data that never came")
+    if fault:
+        raise _Damaged(_FAULTS[fault])
+    return int(end)
+
+
+def _note_progress(
+    picture: _Picture, components: Sequence[_Component], first: int, last: int, high: int, low: int
+) -> None:
+    """Hold a scan against what came before it: each bit of each coefficient comes once."""
+    sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not picture.progressive)
+    if not sound or (first > 0 and len(components) > 1) or (high and low != high - 1):
+        raise _Damaged("the header of a scan is damaged")
+    count = last + 1 - first
+    for one in components:
+        if one.lowest_bit[first : last + 1] != [high or -1] * count:
+            raise _Damaged("a scan is missing or comes twice")
+        one.lowest_bit[first : last + 1] = [low] * count
+
+
+def _check_that_all_came(picture: _Picture) -> None:
+    if any(any(one.lowest_bit) for one in picture.components.values()):
+        raise _Damaged("scans of the picture are missing")
+
+
+@dataclass(frozen=True, slots=True)
+class _CodeTables:
+    """Look-ups for the components of a scan, ``(components, 2^bits) uint16``.
+
+    An entry holds the bits to skip in its lowest five, in the next ten by how many coefficients
+    to go on, and its highest bit at the end of a block; 0 is no code. Of the first coefficient
+    (``dc``) it holds the bits of the code, and above eight bits those of the number behind it.
+
+    Attributes:
+        dc, first_ac: by the next ``FIRST_BITS``; 0 also where the code is longer.
+        ac: the same for as many codes in a row as fit; 0 where not one does.
+        longest_dc, longest_ac: by the next 16 bits: the bits of the code, and above eight its
+            symbol; 0 for no code.
+        zeros_are_flat: a run of zeros may be blocks without any detail.
+    """
+
+    dc: NDArray[np.uint16]
+    ac: NDArray[np.uint16]
+    first_ac: NDArray[np.uint16]
+    longest_dc: NDArray[np.uint16]
+    longest_ac: NDArray[np.uint16]
+    zeros_are_flat: bool
+
+
+@lru_cache(maxsize=32)  # a progressive picture has a dozen
+def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeTables:
+    longest_dc = np.stack([_longest(dc or bytes(16)) for dc, _ in codes])
+    longest_ac = np.stack([_longest(ac or bytes(16)) for _, ac in codes])
+    step = 1 << (LONGEST_CODE_BITS - FIRST_BITS)
+    # All 16-bit patterns of one look-up share a code only if that is no longer than it.
+    dc, first_ac = longest_dc[:, ::step].copy(), np.zeros((len(codes), 1 << FIRST_BITS), np.uint16)
+    dc[dc & 31 > FIRST_BITS] = 0
+    ac = np.zeros_like(first_ac)
+    for number in range(len(codes)):
+        join_codes(longest_ac[number], first_ac[number], ac[number])
+    flat = all(
+        d[0] >> 8 == 0 and a[0] >> 8 == 0 for d, a in zip(longest_dc, longest_ac, strict=True)
+    )
+    return _CodeTables(dc, ac, first_ac, longest_dc, longest_ac, flat)
+
+
+def _longest(table: bytes) -> NDArray[np.uint16]:
+    """Return length and symbol of the code that each 16 bits begin with."""
+    entries = np.zeros(1 << LONGEST_CODE_BITS, np.uint16)
+    place, symbols = 0, iter(table[16:])
+    for length, count in enumerate(table[:16], 1):
+        span = 1 << (LONGEST_CODE_BITS - length)
+        for _ in range(count):
+            if place + span > entries.size:
+                raise _Damaged("a table of codes is damaged")
+            entries[place : place + span] = length | next(symbols) << 8
+            place += span
+    return entries
+
+
+@part_of_kernel
+def _signed(value: Any) -> int:
+    """Return a number with which one may calculate: unsigned and signed ones give fractions."""
+    signed: Any = np.int64(value)
+    return signed
+
+
+@part_of_kernel
+def _ac_entry(found: int) -> int:
+    """Return the entry of one code from its length and symbol."""
+    length, run, size = found & 31, found >> 12, (found >> 8) & 15
+    if length == 0 or (size == 0 and run not in (0, 15)):
+        return 0
+    if size == 0 and run == 0:
+        return length | 0x8000
+    return (length + size) | (run + 1) << 5
+
+
+@kernel(numba.void(numba.uint16[::1], numba.uint16[::1], numba.uint16[::1]))
+def join_codes(
+    longest: NDArray[np.uint16], first: NDArray[np.uint16], joined: NDArray[np.uint16]
+) -> None:
+    """Fill the two quick look-ups of a table of AC codes."""
+    for index in range(1 << FIRST_BITS):
+        bits = index << (LONGEST_CODE_BITS - FIRST_BITS)
+        used, ahead, ended = 0, 0, False
+        while not ended:
+            found = _signed(longest[(bits << used) & 0xFFFF])
+            entry = _ac_entry(found)
+            if entry == 0 or found & 31 > FIRST_BITS - used:
+                break
+            if used and used + (entry & 31) > FIRST_BITS:
+                break
+            if used == 0:
+                first[index] = entry
+            used += entry & 31
+            ahead += (entry >> 5) & 0x3FF
+            ended = entry >= 0x8000
+            joined[index] = used | ahead << 5 | (0x8000 if ended else 0)
+            if used >= FIRST_BITS:
+                break
+
+
+@part_of_kernel
+def _filled(
+    data: NDArray[np.uint8], place: int, bits: np.uint64, count: int
+) -> tuple[int, np.uint64, int]:
+    """Read on until 56 bits lie ready, or up to the next marker.
+
+    Args:
+        bits: what was read and not used, from the highest bit on, ``count`` of them.
+    """
+    while count < 56 and place < data.size:
+        byte = data[place]
+        if byte == 0xFF:
+            if place + 1 >= data.size or data[place + 1] != 0:
+                break
+            place += 1
+        bits |= np.uint64(byte) << np.uint64(56 - count)
+        place += 1
+        count += 8
+    return place, bits, count
+
+
+@part_of_kernel
+def _number(bits: np.uint64, size: int) -> int:
+    """Return the signed number that ``bits`` begin with, of at least one bit."""
+    value = _signed(bits >> np.uint64(64 - size))
+    return value if value >= 1 << (size - 1) else value - (1 << size) + 1
+
+
+@part_of_kernel
+def _end_of_interval(data: NDArray[np.uint8], place: int, bits: np.uint64, count: int) -> int:
+    """Return what is wrong where the last block of a scan or of an interval has ended."""
+    if count >= 8 or place + 1 >= data.size or data[place] != 0xFF or data[place + 1] == 0:
+        return _LEFT_OVER if place + 1 < data.size else _ENDS_EARLY
+    # Ones, as the standard says, or zeros, as some encoders do.
+    padding = bits >> np.uint64(63 - count) >> np.uint64(1)
+    if padding != 0 and padding != (1 << count) - 1:
+        return _PADDING
+    return 0
+
+
+@part_of_kernel
+def _restarted(
+    data: NDArray[np.uint8], place: int, bits: np.uint64, count: int, number: int
+) -> tuple[int, int]:
+    """Return what is wrong at a restart marker, and the place behind it."""
+    fault = _end_of_interval(data, place, bits, count)
+    if fault == 0:
+        while place + 1 < data.size and data[place + 1] == 0xFF:
+            place += 1
+        if place + 1 >= data.size or data[place + 1] != 0xD0 + number:
+            fault = _RESTART
+    return fault, place + 2
+
+
+@kernel(
+    numba.types.UniTuple(numba.int64, 2)(
+        _READ_BYTES,
+        numba.int64,
+        *[numba.types.Array(numba.uint16, 2, "C")] * 5,
+        *[numba.int64[::1]] * 2,
+        *[numba.int64] * 2,
+    )
+)
+def walk_sequential_scan(
+    data: NDArray[np.uint8],
+    place: int,
+    dc: NDArray[np.uint16],
+    longest_dc: NDArray[np.uint16],
+    ac: NDArray[np.uint16],
+    first_ac: NDArray[np.uint16],
+    longest_ac: NDArray[np.uint16],
+    blocks: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    mcus: int,
+    restart: int,
+) -> tuple[int, int]:
+    """Walk the data of a sequential scan.
+
+    Args:
+        data: the whole file; the scan begins at ``place``.
+        dc, longest_dc, ac, first_ac, longest_ac: see ``_CodeTables``.
+        blocks: to which component each block of an MCU belongs.
+        limits: of each component, how far an average may lie from grey, in quantization steps.
+        mcus: how many there are.
+        restart: MCUs between two restart markers; 0 without.
+
+    Returns:
+        What is wrong, 0 for nothing, and the place behind the scan.
+    """
+    shift = np.uint64(64 - FIRST_BITS)
+    bits, count = np.uint64(0), 0
+    averages = np.zeros(4, np.int64)
+    left, number = restart, 0
+    for _ in range(mcus):
+        if restart > 0:
+            if left == 0:
+                fault, place = _restarted(data, place, bits, count, number)
+                if fault:
+                    return fault, place
+                bits, count, left, number = np.uint64(0), 0, restart, (number + 1) & 7
+                averages[:] = 0
+            left -= 1
+        for block in blocks:
+            at = 0
+            while at < COEFFICIENTS:
+                if count < 32:
+                    place, bits, count = _filled(data, place, bits, count)
+                index = bits >> shift
+                # Meanwhile the next eight bytes; compiles to one load.
+                word, marks = np.uint64(0), np.uint64(1)
+                if place + 8 <= data.size:
+                    start = np.uint64(place)
+                    for ahead in range(8):
+                        byte = data[start + np.uint64(ahead)]
+                        word |= np.uint64(byte) << np.uint64(56 - 8 * ahead)
+                    marks = (~word - FF_LOW) & word & FF_HIGH
+                if at > 0:
+                    entry = _signed(ac[block, index])
+                    if at + ((entry >> 5) & 0x3FF) >= COEFFICIENTS:
+                        entry = _signed(first_ac[block, index])
+                    if entry == 0:
+                        entry = _ac_entry(_signed(longest_ac[block, bits >> np.uint64(48)]))
+                        if entry == 0:
+                            return _NO_CODE, place
+                    used = entry & 31
+                    at += (entry >> 5) & 0x3FF
+                    if entry >= 0x8000:
+                        at = ENDED | at
+                else:
+                    entry = _signed(dc[block, index])
+                    if entry == 0:
+                        entry = _signed(longest_dc[block, bits >> np.uint64(48)])
+                        if entry == 0:
+                            return _NO_CODE, place
+                    used, size = entry & 31, entry >> 8
+                    if size > 0:
+                        if size > LONGEST_DC_BITS:
+                            return _RANGE, place
+                        averages[block] += _number(bits << np.uint64(used), size)
+                        if abs(averages[block]) > limits[block]:
+                            return _RANGE, place
+                    used += size
+                    at = 1
+                if marks == 0:  # none of them is FF
+                    bits |= word >> np.uint64(count)
+                    place += (63 - count) >> 3
+                    count |= 56
+                bits <<= np.uint64(used)
+                count -= used
+            if at & ~ENDED > COEFFICIENTS:
+                return _OVERRUN, place
+            if count < 0:
+                return _ENDS_EARLY, place
+    return _end_of_interval(data, place, bits, count), place
+
+
+@kernel(
+    numba.types.UniTuple(numba.int64, 2)(
+        _READ_BYTES,
+        numba.int64,
+        numba.types.Array(numba.uint16, 2, "C"),
+        *[numba.int64[::1]] * 2,
+        *[numba.int64] * 2,
+        numba.boolean,
+    )
+)
+def walk_dc_scan(
+    data: NDArray[np.uint8],
+    place: int,
+    longest_dc: NDArray[np.uint16],
+    blocks: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    mcus: int,
+    restart: int,
+    refines: bool,
+) -> tuple[int, int]:
+    """Walk a scan of averages of a progressive picture; arguments as for a sequential one.
+
+    Args:
+        refines: each block gets one more bit.
+    """
+    bits, count = np.uint64(0), 0
+    averages = np.zeros(4, np.int64)
+    for mcu in range(mcus):
+        if restart > 0 and mcu > 0 and mcu % restart == 0:
+            fault, place = _restarted(data, place, bits, count, (mcu // restart - 1) & 7)
+            if fault:
+                return fault, place
+            bits, count = np.uint64(0), 0
+            averages[:] = 0
+        for block in blocks:
+            if count < 32:
+                place, bits, count = _filled(data, place, bits, count)
+            if refines:
+                length, size = 1, 0
+            else:
+                entry = _signed(longest_dc[block, bits >> np.uint64(48)])
+                if entry == 0:
+                    return _NO_CODE, place
+                length, size = entry & 31, entry >> 8
+            if size > 0:
+                if size > LONGEST_DC_BITS:
+                    return _RANGE, place
+                averages[block] += _number(bits << np.uint64(length), size)
+                if abs(averages[block]) > limits[block]:
+                    return _RANGE, place
+            bits <<= np.uint64(length + size)
+            count -= length + size
+            if count < 0:
+                return _ENDS_EARLY, place
+    return _end_of_interval(data, place, bits, count), place
+
+
+@kernel(
+    numba.types.UniTuple(numba.int64, 2)(
+        _READ_BYTES,
+        numba.int64,
+        numba.types.Array(numba.uint16, 1, "C"),
+        numba.uint8[:, ::1],
+        *[numba.int64] * 4,
+        numba.boolean,
+    )
+)
+def walk_ac_scan(
+    data: NDArray[np.uint8],
+    place: int,
+    longest_ac: NDArray[np.uint16],
+    nonzero: NDArray[np.uint8],
+    blocks: int,
+    restart: int,
+    first: int,
+    last: int,
+    refines: bool,
+) -> tuple[int, int]:
+    """Walk a scan of details of a progressive picture.
+
+    Args:
+        nonzero: ``(blocks, 64)``, which coefficients are not zero so far; changed.
+        first, last: the coefficients that the scan gives.
+        refines: those that are not zero get one more bit, others may become so.
+    """
+    bits, count = np.uint64(0), 0
+    ended_blocks = 0
+    for block in range(blocks):
+        if restart > 0 and block > 0 and block % restart == 0:
+            if ended_blocks:
+                return _OVERRUN, place
+            fault, place = _restarted(data, place, bits, count, (block // restart - 1) & 7)
+            if fault:
+                return fault, place
+            bits, count = np.uint64(0), 0
+        at = first
+        while at <= last and ended_blocks == 0:
+            if count < 32:
+                place, bits, count = _filled(data, place, bits, count)
+            found = _signed(longest_ac[bits >> np.uint64(48)])
+            length, run, size = found & 31, found >> 12, (found >> 8) & 15
+            if length == 0 or (refines and size > 1):
+                return _NO_CODE, place
+            bits <<= np.uint64(length)
+            count -= length
+            if size == 0 and run < 15:
+                ended_blocks = (1 << run) + _signed(bits >> np.uint64(63 - run) >> np.uint64(1))
+                bits <<= np.uint64(run)
+                count -= run
+                break
+            bits <<= np.uint64(size)  # a sign, or the whole number
+            count -= size
+            if not refines:
+                at += run
+            while refines and at <= last:
+                if nonzero[block, at]:
+                    if count < 8:
+                        place, bits, count = _filled(data, place, bits, count)
+                    bits <<= np.uint64(1)
+                    count -= 1
+                else:
+                    if run == 0:
+                        break
+                    run -= 1
+                at += 1
+            if at > last and (size > 0 or not refines):
+                return _OVERRUN, place
+            if size > 0:
+                nonzero[block, at] = 1
+            at += 1
+            if count < 0:
+                return _ENDS_EARLY, place
+        if ended_blocks > 0:
+            ended_blocks -= 1
+            while refines and at <= last:
+                if nonzero[block, at]:
+                    if count < 8:
+                        place, bits, count = _filled(data, place, bits, count)
+                    bits <<= np.uint64(1)
+                    count -= 1
+                at += 1
+        if count < 0:
+            return _ENDS_EARLY, place
+    if ended_blocks:
+        return _OVERRUN, place
+    return _end_of_interval(data, place, bits, count), place
+
+
+@lru_cache(maxsize=1)
+def _standard_tables() -> dict[int, bytes]:
+    """Return the codes of T.81's annex K, which Motion-JPEG leaves out; the encoder writes them."""
+    _, encoded = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
+    raw, place = encoded.tobytes(), 2
+    tables: dict[int, bytes] = {}
+    while raw[place + 1] != _SOS:
+        body = _segment(raw, place + 2)
+        if raw[place + 1] == _DHT:
+            _read_codes(body, tables)
+        place += 4 + len(body)
+    return tables

@@ -1,0 +1,298 @@
+"""What a station says beside its records: meta, state, metrics, newest verdict, answers."""
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edge.contract import announcements as said
+from edge.contract import state as states
+from edge.contract.announcements import Handshake, Meta, Metrics
+from edge.contract.commands import RESPONSE_SCHEMA, Answer, answer_payloads
+from edge.contract.delivery import Intervals
+from edge.contract.encoding import to_json, utc_text
+from edge.contract.state import Condition, State, StationReport, state_payloads
+from edge.contract.topics import StationTopic
+from edge.journal.entries import JournalError
+from edge.mqtt.connection import Connection
+
+log = logging.getLogger(__name__)
+
+# Hand-shakes and answers that may wait for the broker to take them.
+MOST_WAITING = 256
+# The state's reason where something is said shortened, or left out, for its size.
+PACKET_LIMIT = "broker_packet_limit"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A message that waits for the connection; its forms, longest first, need the session."""
+
+    topic: str
+    schema: str
+    forms: Callable[[str], Sequence[dict[str, Any]]]
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What only the connection and the relay know, and the station says all the same.
+
+    Attributes:
+        hints: reasons for which nothing is ``online``.
+        newest_verdict: payload of the verdict sent last; None before the first.
+        counters, gauges: beside the station's own.
+    """
+
+    hints: tuple[str, ...] = ()
+    newest_verdict: bytes | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class Announcer:
+    """Keeps what is to be said, and says it when there is a connection.
+
+    Any thread brings news; ``begin``, ``announce``, ``say_goodbye`` and ``end`` are called by the
+    thread of the connection alone. The lock is never held around paho.
+    """
+
+    def __init__(
+        self,
+        topic: StationTopic,
+        state: State,
+        meta: Meta,
+        report: Callable[[], StationReport],
+        metrics: Callable[[], Metrics],
+        intervals: Intervals = Intervals(),
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        report, metrics: what the station measures; are called in the thread of the connection.
+        """
+        self._topic = topic
+        self._report = report
+        self._metrics = metrics
+        self._intervals = intervals
+        self._utc_ns = utc_ns
+        self._changing = threading.Lock()
+        self._state = state
+        self._meta = meta
+        self._meta_due = True
+        self._report_changed = False
+        self._waiting: deque[_Outgoing] = deque()
+        self._connected = False
+        self._not_said = 0
+        # From here on the thread of the connection alone:
+        self._session = ""
+        self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
+        self._last_said: bytes | None = None
+        self._report_missing = False
+        self._limited: set[str] = set()
+        self._limits_told: set[tuple[str, str]] = set()
+        self._due_s = {"state": 0.0, "metrics": 0.0, "last": 0.0}
+
+    def become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
+        """Take a state, from now on."""
+        since = utc_text(self._utc_ns())
+        with self._changing:
+            self._state = replace(
+                self._state, condition=condition, reasons=reasons, since_utc=since
+            )
+
+    def state_changed(self) -> None:
+        """Note that what is reported with the state has changed."""
+        with self._changing:
+            self._report_changed = True
+
+    def set_meta(self, meta: Meta) -> None:
+        """Take what the station is."""
+        with self._changing:
+            self._meta_due = self._meta_due or meta != self._meta
+            self._meta = meta
+
+    def handshake(self, handshake: Handshake) -> None:
+        """Take a phase of a trigger; without a connection it is counted, and nobody is told."""
+        self._put(
+            _Outgoing(
+                self._topic.handshake,
+                said.HANDSHAKE_SCHEMA,
+                lambda session: (said.handshake_payload(handshake, session),),
+            )
+        )
+
+    def answer(self, answer: Answer) -> None:
+        """Take an answer to a command; as a hand-shake, it is not kept for later."""
+        request = answer.request
+        topic = request.response_topic or self._topic.response(request.name)
+        self._put(
+            _Outgoing(
+                topic, RESPONSE_SCHEMA, lambda _: answer_payloads(answer), request.correlation
+            )
+        )
+
+    def begin(self, session: str) -> None:
+        """Say everything anew: there is a connection."""
+        self._session = session
+        self._due_s = dict.fromkeys(self._due_s, 0.0)
+        self._state_said = None
+        self._limited.clear()
+        with self._changing:
+            self._meta_due = self._connected = True
+
+    def end(self) -> None:
+        """Note that the connection is over."""
+        with self._changing:
+            self._connected = False
+            self._not_said += len(self._waiting)
+            self._waiting.clear()  # a hand-shake that comes later than its part misleads
+
+    def announce(self, connection: Connection, seen: Seen) -> None:
+        """Say what is due and the broker has room for: meta, state, what waits, the rest."""
+        now_s = time.monotonic()
+        room = connection.room > 0
+        with self._changing:
+            meta, meta_due = self._meta, self._meta_due and room
+            self._meta_due = self._meta_due and not meta_due
+        if meta_due:
+            forms = said.meta_payloads(meta, self._topic, self._session)
+            self._publish(connection, self._topic.meta, forms, said.META_SCHEMA, retain=True)
+        if connection.room > 0:
+            self._say_state_if_due(connection, seen.hints, now_s)
+        self._say_waiting(connection)
+        if now_s >= self._due_s["metrics"] and connection.room > 0:
+            self._due_s["metrics"] = now_s + self._intervals.metrics_s
+            self._publish_metrics(connection, seen)
+        newest = seen.newest_verdict
+        due = newest is not self._last_said and now_s >= self._due_s["last"]
+        if newest is not None and due and connection.room > 0:
+            self._due_s["last"] = now_s + self._intervals.last_s
+            self._last_said = newest
+            last = (said.last_payload(json.loads(newest)),)
+            self._publish(connection, self._topic.last, last, said.LAST_SCHEMA, 0, True)
+
+    def say_goodbye(self, connection: Connection) -> int | None:
+        """Say the last state, without hints; return the message's id, None if it is too large."""
+        with self._changing:
+            state = self._state
+        return self._publish_state(connection, state)
+
+    def wait_s(self, connection: Connection) -> float:
+        """Return how long nothing is due by time."""
+        if connection.room <= 0:  # an acknowledgement ends the wait
+            return self._intervals.state_s
+        due_s = min(self._due_s["state"], self._due_s["metrics"])
+        return max(due_s - time.monotonic(), 0.0)
+
+    def _say_state_if_due(
+        self, connection: Connection, hints: tuple[str, ...], now_s: float
+    ) -> None:
+        if self._limited:
+            hints = tuple(dict.fromkeys((*hints, PACKET_LIMIT)))
+        with self._changing:
+            report_changed, self._report_changed = self._report_changed, False
+            state = _with_hints(self._state, hints)
+        key = (state.condition, state.reasons, state.since_utc)
+        if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
+            self._publish_state(connection, state)
+            self._state_said = key
+            self._due_s["state"] = now_s + self._intervals.state_s
+
+    def _put(self, message: _Outgoing) -> None:
+        with self._changing:
+            if not self._connected or len(self._waiting) >= MOST_WAITING:
+                self._not_said += 1
+            else:
+                self._waiting.append(message)
+
+    def _say_waiting(self, connection: Connection) -> None:
+        while connection.room > 0 and not connection.closed:
+            with self._changing:
+                if not self._waiting:
+                    return
+                message = self._waiting.popleft()
+            self._publish(
+                connection,
+                message.topic,
+                message.forms(self._session),
+                message.schema,
+                correlation=message.correlation,
+            )
+
+    def _publish_state(self, connection: Connection, state: State) -> int | None:
+        forms = state_payloads(state, self._session, self._reported())
+        return self._publish(connection, self._topic.state, forms, states.SCHEMA, retain=True)
+
+    def _reported(self) -> StationReport:
+        """Return what the station measures; nothing while its disk does not let it look."""
+        try:
+            report = self._report()
+        except (JournalError, OSError) as error:
+            if not self._report_missing:
+                log.warning("the state is said without its numbers: %s", error)
+            self._report_missing = True
+            return StationReport()
+        self._report_missing = False
+        return report
+
+    def _publish_metrics(self, connection: Connection, seen: Seen) -> None:
+        metrics = self._metrics()
+        whole = replace(
+            metrics,
+            counters={**metrics.counters, **seen.counters, "mqtt_not_said": self._not_said},
+            gauges={**metrics.gauges, **seen.gauges},
+        )
+        forms = said.metrics_payloads(whole, self._session, self._utc_ns())
+        self._publish(connection, self._topic.metrics, forms, said.METRICS_SCHEMA, qos=0)
+
+    def _publish(
+        self,
+        connection: Connection,
+        topic: str,
+        forms: Sequence[dict[str, Any]],
+        schema: str,
+        qos: int = 1,
+        retain: bool = False,
+        correlation: bytes | None = None,
+    ) -> int | None:
+        """Say the longest form that the broker takes and return its id; None where it takes none.
+
+        Over a careful connection all is acknowledged: what ends it must be found.
+        """
+        for number, form in enumerate(forms):
+            content = to_json(form).encode()
+            if not connection.excess_bytes(topic, content, schema, correlation):
+                if number:
+                    self._note_limited(topic, "said shortened")
+                qos = 1 if connection.careful else qos
+                return connection.publish(topic, content, schema, qos, retain, correlation)
+        self._note_limited(topic, "left out")
+        with self._changing:
+            self._not_said += 1
+        return None
+
+    def _note_limited(self, topic: str, how: str) -> None:
+        self._limited.add(topic)
+        if (topic, how) not in self._limits_told:
+            self._limits_told.add((topic, how))
+            log.warning(
+                "messages on %s are larger than the broker takes and are %s. Raise the broker's "
+                "limit on the size of packets (mosquitto: max_packet_size).",
+                *(topic, how),
+            )
+
+
+def _with_hints(state: State, hints: tuple[str, ...]) -> State:
+    """Return the station's state with what only the connection knows."""
+    if not hints:
+        return state
+    online = state.condition is Condition.ONLINE
+    return replace(
+        state,
+        condition=Condition.DEGRADED if online else state.condition,
+        reasons=(*state.reasons, *hints),
+    )

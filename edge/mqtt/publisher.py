@@ -1,0 +1,466 @@
+"""The MQTT publisher: one thread, one connection after another, everything a station says."""
+
+import logging
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.contract.announcements import Handshake, Meta, Metrics, Phase
+from edge.contract.commands import Answer, ControlMessage, ControlMessages, Resend
+from edge.contract.delivery import Delivery, Intervals
+from edge.contract.event import Event, Severity
+from edge.contract.state import Condition, State, StationReport
+from edge.journal.entries import JournalError
+from edge.mqtt.announcer import PACKET_LIMIT, Announcer, Seen
+from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.command_gate import Accepted, CommandGate, Refused
+from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
+from edge.mqtt.reason_codes import (
+    PACKET_TOO_LARGE,
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    SESSION_TAKEN_OVER,
+    Packet,
+    meaning_of,
+    told,
+)
+from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, STABLE_S, Dialer, Patience
+from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
+from edge.settings.station import MqttSettings
+
+log = logging.getLogger(__name__)
+
+STOPPED_LIMIT_S = 2.0
+BACK_OFF_S = (1.0, 60.0)
+TAKEN_OVER_SHOWN_S = 600.0
+# Should a wake-up be missed, the journal is looked at so often all the same.
+LOOK_INTERVAL_S = 1.0
+# Between a reload with other credentials and the new connection; the answer goes out first.
+RENEWAL_DELAY_S = 0.5
+
+
+class MqttPublisher:
+    """Relays the journal to the broker, says state, meta and metrics, and hears commands.
+
+    One thread, the one in ``run``, owns the connection. Every connection is a new client with a
+    session and a will of its own; what the broker has not acknowledged is sent again from the
+    journal, in order. No method makes its caller wait.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        state: State,
+        meta: Meta,
+        outbox: Outbox,
+        marks: Marks,
+        control: ControlMessages,
+        on_event: Callable[[Event], None],
+        report: Callable[[], StationReport] = StationReport,
+        metrics: Callable[[], Metrics] = Metrics,
+        intervals: Intervals = Intervals(),
+        back_off_s: tuple[float, float] = BACK_OFF_S,
+        refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
+        beat: Callable[[], None] = lambda: None,
+        jitter: Callable[[], float] = random.random,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            outbox: of this publisher alone; the thread of ``run`` reads it.
+            marks: the journal's writer.
+            control: where triggers, acks and commands go; resends are served here.
+            on_event: records an event; is called in the thread of ``run`` and returns at once.
+            report, metrics: what the station measures; are called in the thread of ``run``.
+            beat: the thread of ``run`` is alive; connecting may hold it for half a minute.
+
+        Raises:
+            ConfigurationInvalid: the password file or the certificates cannot be used.
+            JournalError: the outbox cannot be read.
+        """
+        self._settings = settings
+        self._topic = settings.topic
+        self._files_sha256 = read_broker_login(settings).sha256
+        self._renewal_due_s = math.inf  # when to connect anew, with other credentials
+        self._control = control
+        self._on_event = on_event
+        self._patience = Patience(back_off_s, jitter)
+        self._beat = beat
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._announcer = Announcer(self._topic, state, meta, report, metrics, intervals, utc_ns)
+        self._stopping = threading.Event()
+        self._stop_reasons: tuple[str, ...] = ()
+        self._wake_up = WakeUp()
+        # The lock guards what threads share; it is never held around paho.
+        self._changed = threading.Condition()
+        self._rows_came = True
+        self._delivery = Delivery(False, False, 0, 0, False, False)
+        # From here on the network thread alone:
+        self._gate = CommandGate(self._topic, settings.commands_per_minute)
+        self._dialer = Dialer(
+            self._broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
+        )
+        self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
+        self._taken_over_s = float("-inf")
+        self._suspects: deque[Unanswered] = deque(maxlen=MOST_SHORT_CONNECTIONS)
+        self._lacks: tuple[str, ...] = ()
+        self._look_due_s = 0.0
+
+    def wake(self) -> None:
+        """Say that there are new rows in the journal."""
+        with self._changed:
+            self._rows_came = True
+        self._wake_up.wake()
+
+    def set_state(self, condition: Condition, *reasons: str) -> None:
+        """Publish a state as soon as there is a connection, and again after every reconnect."""
+        self._announcer.become(condition, reasons)
+        self._wake_up.wake()
+
+    def state_changed(self) -> None:
+        """Say the state again: what is reported with it has changed."""
+        self._announcer.state_changed()
+        self._wake_up.wake()
+
+    def set_meta(self, meta: Meta) -> None:
+        """Publish what the station is, when that has changed."""
+        self._announcer.set_meta(meta)
+        self._wake_up.wake()
+
+    def handshake(self, handshake: Handshake) -> None:
+        """Tell what became of a trigger; without a connection nobody is told, and it is counted."""
+        self._announcer.handshake(handshake)
+        self._wake_up.wake()
+
+    def answer(self, answer: Answer) -> None:
+        """Answer a command, where its sender wants the answer."""
+        self._announcer.answer(answer)
+        self._wake_up.wake()
+
+    def login_changed(self) -> bool:
+        """Tell whether the files of password and certificates differ from those in use.
+
+        Raises:
+            ConfigurationInvalid: one of them cannot be used.
+        """
+        return read_broker_login(self._settings).sha256 != self._files_sha256
+
+    def renew(self) -> None:
+        """Connect anew in a moment: first whoever asked for it gets an answer."""
+        self._renewal_due_s = time.monotonic() + RENEWAL_DELAY_S
+        self._wake_up.wake()
+
+    def delivery(self) -> Delivery:
+        """Return where the records are now."""
+        with self._changed:
+            return replace(self._delivery, complete=self._delivery.complete and not self._rows_came)
+
+    def wait_until_delivered(
+        self, timeout_s: float, given_up: Callable[[], bool] = lambda: False
+    ) -> Delivery:
+        """Wait until the broker has every record, the time is over, or ``given_up``."""
+        deadline = time.monotonic() + timeout_s
+        while (
+            not (now := self.delivery()).complete and time.monotonic() < deadline and not given_up()
+        ):
+            with self._changed:
+                self._changed.wait(0.1)
+        return now
+
+    def stop(self, *reasons: str) -> None:
+        """Ask ``run`` to say ``stopped``, disconnect and return."""
+        self._stop_reasons = reasons
+        self._stopping.set()
+        self._wake_up.wake()
+
+    def run(self) -> None:
+        """Connect, serve, reconnect until ``stop``; the body of the network thread."""
+        while not self._stopping.is_set():
+            self._beat()
+            self._renewal_due_s = math.inf
+            connection = self._dialer.connect()
+            if connection is not None:
+                began_s = time.monotonic()
+                try:
+                    self._serve(connection)
+                finally:
+                    connection.hang_up()
+                    lasted_s = time.monotonic() - began_s
+                    unstable = self._patience.ended(lasted_s, _taken_over(connection))
+                    self._after(connection)
+                if unstable:
+                    self._tell_of_short_connections(connection.reason)
+            if not self._renewing():
+                self._rest(self._patience.delay_s())
+
+    def _broker(self) -> Broker:
+        login = read_broker_login(self._settings)
+        self._files_sha256 = login.sha256
+        return Broker(
+            host=self._settings.host,
+            port=self._settings.port,
+            client_id=self._topic.client_id,
+            username=self._settings.username,
+            password=lambda: login.password,
+            tls=login.tls,
+        )
+
+    def _renewing(self) -> bool:
+        return time.monotonic() >= self._renewal_due_s
+
+    def _rest(self, delay_s: float) -> None:
+        """Wait before the next attempt, and watch how old the rows become."""
+        until = time.monotonic() + delay_s
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            if self._renewing():
+                return
+            self._beat()
+            self._observe()
+            self._stopping.wait(min(left_s, LOOK_INTERVAL_S))
+
+    def _observe(self) -> None:
+        try:
+            self._relay.observe(self._clock_ns())
+        except JournalError as error:
+            self._dialer.complain(f"{error} Verdicts wait; reading again.")
+
+    def _serve(self, connection: Connection) -> None:
+        """Use a connection until it ends or ``stop``."""
+        self._relay.begin(self._dialer.session)
+        self._announcer.begin(self._dialer.session)
+        self._look_due_s = 0.0
+        self._tell_what_is_missing(connection)
+        began_s = time.monotonic()
+        while not connection.closed and not self._stopping.is_set():
+            self._beat()
+            self._announcer.announce(connection, self._seen())
+            self._relay_rows(connection)
+            self._note_delivery(connection)
+            connection.turn(self._wait_s(connection))
+            self._take(connection)
+            if self._relay.idle and time.monotonic() - began_s > STABLE_S:
+                connection.careful = self._dialer.careful = False
+            if self._relay.forgotten(self._clock_ns()):
+                self._dialer.complain(
+                    "the broker does not acknowledge what it was sent; reconnecting"
+                )
+                connection.hang_up()
+                return
+            if self._renewing():
+                # Not in order: without the will "online" would stand for ever, should the broker
+                # not take the new ones.
+                log.info("connecting anew with the password and certificates as they are now")
+                connection.hang_up()
+                return
+        if connection.closed:
+            self._learn_from_end(connection)
+        if self._stopping.is_set():
+            self._say_goodbye(connection)
+
+    def _tell_what_is_missing(self, connection: Connection) -> None:
+        """Say what this broker lacks of what the contract needs."""
+        learned, limits = self._dialer.learned, connection.limits
+        self._lacks = ()
+        if connection.echo is not Echo.NOT_NEEDED:
+            self._dialer.tell_once(
+                "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it came "
+                "back on the station's own topic."
+            )
+        if not connection.takes_qos_1:
+            self._lacks += ("broker_without_qos_1",)
+            self._dialer.tell_once(
+                f"{meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
+                "without an acknowledgement nothing is known to be delivered."
+            )
+        if not (limits.retain_available and learned.will_retain):
+            self._lacks += ("broker_without_retain",)
+            self._dialer.tell_once(
+                f"{meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are said all "
+                "the same; who comes later does not get them."
+            )
+
+    def _learn_from_end(self, connection: Connection) -> None:
+        """Find the message that makes the broker end connections; never blame another for it."""
+        code = None if connection.reason is None else connection.reason.value
+        too_large = code == PACKET_TOO_LARGE
+        again_and_again = code is None and self._patience.short + 1 >= MOST_SHORT_CONNECTIONS
+        if not (too_large or again_and_again):
+            return
+        suspect = connection.sole_unanswered
+        if suspect is None:
+            self._dialer.careful = True
+            return
+        self._suspects.append(suspect)
+        cause = "The connection ends whenever it is sent."
+        if too_large:
+            cause = told(PACKET_TOO_LARGE, Packet.DISCONNECT)
+        if self._relay.ended_by(suspect.mid, cause, self._clock_ns()):
+            return
+        same = [(one.topic, one.size) for one in self._suspects]
+        if too_large or same.count(same[-1]) == MOST_SHORT_CONNECTIONS:
+            self._dialer.careful = True
+            # A good deal smaller: it is not always of the same size.
+            self._dialer.learned.largest_bytes[suspect.topic] = suspect.size * 3 // 4
+            log.warning(
+                "the broker ends the connection over %s of %d bytes: it is said shorter from now "
+                "on, or left out. %s",
+                *(suspect.topic, suspect.size, cause),
+            )
+
+    def _after(self, connection: Connection) -> None:
+        self._relay.mark()
+        self._announcer.end()
+        self._note_delivery(connection)
+        if _taken_over(connection):
+            self._taken_over_s = time.monotonic()
+            text = (
+                f"Another client connected as {self._topic.client_id}: two stations have the same "
+                "name. Change mqtt.station of one of them."
+            )
+            log.error("%s", text)
+            self._on_event(Event("session_taken_over", Severity.ALARM, text))
+        elif not (self._stopping.is_set() or self._renewing()):
+            why = told(connection.reason, Packet.DISCONNECT) if connection.reason else "no answer"
+            log.warning("the broker is gone (%s); verdicts wait", why)
+
+    def _tell_of_short_connections(self, reason: ReasonCode | None) -> None:
+        known = (
+            "If another station has the same mqtt.station, change one of them; else see the "
+            "broker's log."
+        )
+        if reason is not None:
+            known = told(reason, Packet.DISCONNECT)
+        text = (
+            f"The broker accepted {self._topic.client_id} and ended the connection at once, "
+            f"{MOST_SHORT_CONNECTIONS} times in a row. {known}"
+        )
+        log.warning("%s", text)
+        self._on_event(Event("connection_unstable", Severity.WARNING, text))
+
+    def _relay_rows(self, connection: Connection) -> None:
+        now_s = time.monotonic()
+        with self._changed:
+            came, self._rows_came = self._rows_came, False
+            if came:
+                self._delivery = replace(self._delivery, complete=False)
+        if came or now_s >= self._look_due_s:
+            self._look_due_s = now_s + LOOK_INTERVAL_S
+            self._relay.look_again()
+            self._observe()
+        try:
+            self._relay.fill(connection, self._clock_ns())
+        except JournalError as error:
+            self._dialer.complain(f"{error} Verdicts wait; reading again.")
+            self._relay.pause(self._clock_ns())
+
+    def _take(self, connection: Connection) -> None:
+        """Take what the broker sent into the books."""
+        now_ns = self._clock_ns()
+        while connection.acks:
+            self._relay.settle(*connection.acks.popleft(), now_ns)
+        while connection.echoes:
+            self._relay.note_echo(connection.echoes.popleft())
+        self._relay.mark()
+        while connection.incoming:
+            self._receive(connection.incoming.popleft(), now_ns)
+
+    def _receive(self, incoming: Incoming, now_ns: int) -> None:
+        if incoming.retained and not incoming.payload:
+            return  # somebody removes a retained message, which the broker passes on
+        judged = self._gate.examine(incoming, now_ns)
+        if isinstance(judged, Accepted) and not self._carry_out(judged.message):
+            judged = self._gate.refuse(judged.message, now_ns)
+        if isinstance(judged, Refused):
+            if judged.answer is not None:
+                self.answer(judged.answer)
+            if judged.trigger_id is not None:
+                ids = (judged.trigger_id, judged.part_id)
+                self.handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), judged.reason))
+        if judged.audit is not None:
+            self._on_event(judged.audit)
+
+    def _carry_out(self, message: ControlMessage) -> bool:
+        if isinstance(message, Resend):
+            return self._relay.ask(message)
+        return self._control.put(message)
+
+    def _wait_s(self, connection: Connection) -> float:
+        renewal_s = max(self._renewal_due_s - time.monotonic(), 0.0)
+        relay_s = self._relay.wait_limit_s(self._clock_ns())
+        return min(relay_s, self._announcer.wait_s(connection), renewal_s)
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        # Not in ``stop``: the state could be said before the goodbye, and then once more.
+        self._announcer.become(Condition.STOPPED, self._stop_reasons)
+        deadline = time.monotonic() + STOPPED_LIMIT_S
+        self._turn_while(connection, lambda: connection.room <= 0, deadline)
+        last = self._announcer.say_goodbye(connection)
+        if last is not None:
+            self._turn_while(connection, lambda: connection.owes(last), deadline)
+        if not connection.closed:
+            connection.disconnect()
+
+    def _turn_while(
+        self, connection: Connection, waiting: Callable[[], bool], deadline: float
+    ) -> None:
+        while waiting() and not connection.closed and time.monotonic() < deadline:
+            connection.turn(deadline - time.monotonic())
+            self._take(connection)
+
+    def _seen(self) -> Seen:
+        """Return what the station says of its connection and its relay."""
+        relay = self._relay
+        return Seen(
+            self._hints(),
+            relay.newest_verdict,
+            {
+                "mqtt_acknowledged": relay.acknowledged,
+                "mqtt_dead_letters": relay.buried,
+                "mqtt_unproven": relay.unproven_given_up,
+            },
+            {
+                "mqtt_in_flight": float(relay.in_flight),
+                "mqtt_nobody_listens": float(relay.nobody_listens),
+            },
+        )
+
+    def _hints(self) -> tuple[str, ...]:
+        relay = self._relay
+        taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
+        hints = {
+            "refused_by_broker": relay.refusing,
+            PACKET_LIMIT: relay.limited,
+            "delivery_unproven": relay.unproven,
+            "nobody_listens": relay.nobody_listens,
+            "session_taken_over": taken_over,
+        }
+        return (*(hint for hint, holds in hints.items() if holds), *self._lacks)
+
+    def _note_delivery(self, connection: Connection) -> None:
+        relay = self._relay
+        now = Delivery(
+            connected=not connection.closed,
+            complete=relay.idle,
+            acknowledged=relay.acknowledged,
+            dead_letters=relay.buried,
+            nobody_listens=relay.nobody_listens,
+            refusing=relay.refusing,
+            hints=self._hints(),
+        )
+        with self._changed:
+            if now != self._delivery:
+                self._delivery = now
+                self._changed.notify_all()
+
+
+def _taken_over(connection: Connection) -> bool:
+    return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER

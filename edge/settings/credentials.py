@@ -1,0 +1,77 @@
+"""Files of passwords, tokens and keys: the site's own, or handed over by systemd."""
+
+import os
+import stat
+from pathlib import Path
+
+from edge.errors import ConfigurationInvalid
+from edge.system.file_access import why_closed
+
+# In settings: systemd's folder of credentials (``LoadCredential=``).
+CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
+PASSWORD_KEY = "mqtt.password_file"
+TOKEN_KEY = "hmi.token_file"
+
+
+def read_secret(path: Path, key: str) -> str:
+    """Read the file of a password or token: one line, readable by its owner only.
+
+    Args:
+        path: may lie in systemd's folder of credentials.
+        key: of the setting, or the option, that names the file.
+
+    Raises:
+        ConfigurationInvalid: missing, empty, open to others, or another user's; names ``key``.
+    """
+    path, guarded = granted_path(path)
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077 and not guarded:
+            raise ConfigurationInvalid(
+                f"{path}: the file of {key} is open to others (mode {mode:04o}). "
+                f"Run: chmod 600 {path}"
+            )
+        secret = path.read_text("utf-8-sig").rstrip("\r\n")  # some editors begin with a mark
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{path}: the file of {key} cannot be read: {_cause(error)}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationInvalid(f"{path}: the file of {key} is not UTF-8 text.") from error
+    if not secret:
+        raise ConfigurationInvalid(f"{path}: the file of {key} is empty.")
+    return secret
+
+
+def _cause(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{why_closed()}, or hand the file over by LoadCredential="
+    return f"{error.strerror}. Make it, or name the right one"
+
+
+def granted_path(path: Path) -> tuple[Path, bool]:
+    """Return where a secret lies, and whether systemd guards it (``LoadCredential=``).
+
+    Raises:
+        ConfigurationInvalid: it names systemd's folder of credentials, and there is none.
+    """
+    folder = granted()
+    name = str(path)
+    if name.startswith(CREDENTIALS):
+        if not folder:
+            raise ConfigurationInvalid(
+                f"{path}: no systemd credentials here. Start the station as edge-run@NAME, or "
+                "name a file."
+            )
+        path = Path(folder) / name.removeprefix(CREDENTIALS)
+    return path, bool(folder) and path.is_relative_to(folder)
+
+
+def waits_for_credentials(*secrets: str | None) -> bool:
+    """Tell whether one of these files is what systemd gives to the service alone, not to us."""
+    return not granted() and any(str(name).startswith(CREDENTIALS) for name in secrets)
+
+
+def granted() -> str:
+    """Return systemd's folder of credentials; empty outside of a service that has some."""
+    return os.environ.get("CREDENTIALS_DIRECTORY", "")

@@ -1,0 +1,39 @@
+"""What the settings send through the network in plain sight."""
+
+import ipaddress
+from collections.abc import Iterator
+
+from edge.settings.station import HmiSettings, MqttSettings, Settings
+
+
+def exposures(settings: Settings) -> Iterator[str]:
+    """Yield what whoever listens in the network can read, each with what to do."""
+    mqtt, hmi = settings.mqtt, settings.hmi
+    if mqtt is not None and mqtt.password_file and in_plain_sight(mqtt):
+        yield (
+            f"mqtt.url: the password travels to {mqtt.host} unencrypted; whoever listens can act "
+            "as this station. Use mqtts:// with mqtt.ca_file."
+        )
+    if hmi is not None and hmi.enabled and page_in_plain_sight(hmi):
+        yield (
+            f"hmi.host: the page's token travels to {hmi.host} unencrypted; whoever listens can "
+            "act. Let the page listen on 127.0.0.1, behind a reverse proxy with TLS "
+            "(docs/operate.md)."
+        )
+
+
+def in_plain_sight(mqtt: MqttSettings) -> bool:
+    """Tell whether what is said to the broker leaves this PC unencrypted."""
+    return not mqtt.tls and not _is_here(mqtt.host)
+
+
+def page_in_plain_sight(hmi: HmiSettings) -> bool:
+    """Tell whether the page takes its token from other PCs, and unencrypted."""
+    return hmi.token_file is not None and not _is_here(hmi.host)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,102 @@
+"""What a site sets about the page at the station."""
+
+import re
+from ipaddress import ip_address
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from edge.settings.section import Section
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class ShowSettings(Section):
+    """A window on this PC's own screen.
+
+    Attributes:
+        window: open it.
+        width_px: wider frames are thinned out.
+    """
+
+    window: bool = True
+    width_px: int = Field(default=1280, ge=160, le=4096)
+
+
+class HmiSettings(Section):
+    """The page, its numbers and its actions.
+
+    Attributes:
+        enabled: false keeps the section and serves nothing.
+        host, port: where it listens; port 0 takes a free one, which the log names.
+        token_file: one line, readable by its owner only; who has it may act. Without it, and
+            without ``user_header``, the page is read-only.
+        user_header: header in which a reverse proxy names who is logged in; such a user may act.
+        trusted_proxies: addresses whose ``user_header`` and ``X-Forwarded-…`` are believed; no
+            other sender's are.
+        allowed_hosts: names the page is called by, besides IP addresses and this PC's own names.
+        public_urls: addresses at which a reverse proxy shows the page.
+        title: above the page; None is the station's name.
+        language: of a browser that asks for neither.
+        shifts: local times at which shifts begin, quarters of an hour, ascending.
+        pictures_per_second: of the live view, at most, whoever watches.
+        picture_width_px: wider frames are thinned out for the live view.
+        thumbnails: rejected parts whose small picture is kept in memory.
+        connections: at a time; more are turned away. A browser takes up to six.
+    """
+
+    enabled: bool = True
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8080, ge=0, le=65535)
+    token_file: str | None = Field(default=None, min_length=1)
+    user_header: str | None = None
+    trusted_proxies: list[str] = Field(default=[])
+    allowed_hosts: list[str] = Field(default=[])
+    public_urls: list[str] = Field(default=[])
+    title: str | None = Field(default=None, min_length=1, max_length=100)
+    language: Literal["en", "ko"] = "en"
+    shifts: list[str] = Field(default=["06:00", "14:00", "22:00"], min_length=1, max_length=12)
+    pictures_per_second: float = Field(default=5.0, gt=0, le=30)
+    picture_width_px: int = Field(default=1280, ge=160, le=4096)
+    thumbnails: int = Field(default=24, ge=1, le=200)
+    connections: int = Field(default=200, ge=10, le=1000)
+
+    @field_validator("shifts")
+    @classmethod
+    def _times_of_day(cls, shifts: list[str]) -> list[str]:
+        if not all(_CLOCK.fullmatch(shift) for shift in shifts):
+            raise ValueError('must be quarters of an hour such as "06:00", in quotes')
+        if shifts != sorted(set(shifts)):
+            raise ValueError("must ascend, each once")
+        return shifts
+
+    @field_validator("user_header")
+    @classmethod
+    def _header_name(cls, name: str | None) -> str | None:
+        if name is not None and not _HEADER.fullmatch(name):
+            raise ValueError("must be the name of a header such as X-Forwarded-User")
+        return name
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, proxies: list[str]) -> list[str]:
+        # As the network names them; its ValueError says what is wrong.
+        return [str(ip_address(proxy)) for proxy in proxies]
+
+    @field_validator("public_urls")
+    @classmethod
+    def _web_addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} must be like https://plant.example:8443/cell7/")
+            _ = parts.port  # its ValueError says what is wrong
+        return urls
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.user_header is not None and not self.trusted_proxies:
+            raise ValueError("user_header needs trusted_proxies: the addresses that may name users")
+        return self

@@ -1,0 +1,100 @@
+"""What was set at the station's page, kept beside the journal and laid over the settings.
+
+The YAML is the site's file and is never written. A threshold set at the page counts for the model
+it was set for, and as long as the YAML still says what it replaced; whoever changes the model or
+that key in the YAML has the last word.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.atomic_files import write_whole
+from edge.bundle.manifest import Sha256, manifest_sha256
+from edge.settings.station import Settings
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "overrides.json"
+LARGEST_BYTES = 10_000
+
+
+class Override(BaseModel):
+    """A threshold that was set at the page.
+
+    Attributes:
+        image_threshold: raw.
+        model_sha256: of the bundle it was set for.
+        instead_of: what the YAML said then; None where it left the bundle's own in force.
+        by, utc: who set it and when.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    image_threshold: float
+    model_sha256: Sha256
+    instead_of: float | None = None
+    by: str = Field(max_length=200)
+    utc: str = Field(max_length=40)
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The file of one station.
+
+    Attributes:
+        path: in the folder of its journal.
+    """
+
+    path: Path
+
+    @classmethod
+    def beside(cls, journal_folder: Path) -> "Overrides":
+        return cls(journal_folder / FILE_NAME)
+
+    def read(self) -> Override | None:
+        """Return what was set; None for nothing, and for a file that is not ours or damaged."""
+        try:
+            with self.path.open("rb") as file:
+                return Override.model_validate_json(file.read(LARGEST_BYTES))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "damaged"
+            log.warning(
+                "%s: not used (%s); the settings' own threshold counts. Set it again at the page.",
+                self.path,
+                cause,
+            )
+            return None
+
+    def write(self, override: Override | None) -> None:
+        """Keep what was set, or with None nothing.
+
+        Raises:
+            OutputNotWritable: the disk refuses; what was kept before still is.
+        """
+        if override is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            write_whole(self.path, override.model_dump_json(indent=1).encode() + b"\n")
+
+    def laid_over(self, settings: Settings) -> Settings:
+        """Return the settings with what was set at the page, where that still counts."""
+        override = self.read()
+        if override is None:
+            return settings
+        decision = settings.decision
+        if override.instead_of != decision.image_threshold:
+            why = "decision.image_threshold has been changed in the settings since"
+        elif override.model_sha256 != manifest_sha256(Path(settings.model.path)):
+            why = "it was set for another model"
+        else:
+            chosen = decision.model_copy(update={"image_threshold": override.image_threshold})
+            return settings.model_copy(update={"decision": chosen})
+        log.warning(
+            "the threshold %g set at the page is left out: %s", override.image_threshold, why
+        )
+        return settings

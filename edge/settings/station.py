@@ -1,0 +1,375 @@
+"""What a site sets: station YAML and command line, validated into one frozen tree."""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from edge.bundle.manifest import Crop
+from edge.contract.topics import StationTopic
+from edge.errors import ConfigurationInvalid
+from edge.imaging.image_header import MOST_PIXELS
+from edge.redaction import redacted
+from edge.settings.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
+from edge.settings.camera import (
+    SensorSettings,
+    SupervisionSettings,
+    TriggerSettings,
+    WatchSettings,
+)
+from edge.settings.credentials import CREDENTIALS
+from edge.settings.hmi import HmiSettings, ShowSettings
+from edge.settings.recording import (
+    DriftSettings,
+    HandshakeSettings,
+    JournalSettings,
+    RecipeSettings,
+    SnapshotSettings,
+    WatchdogSettings,
+)
+from edge.settings.section import Section
+from edge.settings.yaml_lines import Location, SettingsFile, read_settings_file
+from edge.validation import in_words
+
+DEFAULT_STATION = "site/line/station/camera"
+MOST_FAULTS = 10
+
+QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class CameraSettings(Section):
+    """Where pictures come from.
+
+    Attributes:
+        uri: folder, glob, picture, video file, ``watch://FOLDER``, ``0``, ``/dev/v4l/by-id/…``,
+            ``gige://…``, ``usb3://…``, ``rtsp://…``, ``http://…``.
+        rate_fps: of files; None replays them as fast as they are inspected.
+        loop: start files over at their end.
+        policy: ``latest`` skips frames that nobody had time for, ``every`` inspects each;
+            ``auto`` is ``every`` for files and ``latest`` for live cameras.
+        queue_depth: frames of a live camera that may wait under ``every``.
+        crop: region of interest in frame pixels.
+        max_pixels: of an image file; one that says it has more is not decoded.
+        ca_file: certificates that sign those of a camera at https:// or rtsps://; None uses the
+            system's.
+        sensor, trigger, supervision: of a live camera.
+        watch: of a watched folder.
+    """
+
+    uri: str = Field(min_length=1)
+    rate_fps: float | None = Field(default=None, gt=0, le=10_000)
+    loop: bool = False
+    policy: Literal["latest", "every", "auto"] = "auto"
+    queue_depth: int = Field(default=8, ge=1, le=1000)
+    crop: Crop | None = None
+    max_pixels: int = Field(default=2**26, ge=1, le=MOST_PIXELS)
+    ca_file: str | None = Field(default=None, min_length=1)
+    sensor: SensorSettings = SensorSettings()
+    trigger: TriggerSettings = TriggerSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
+    watch: WatchSettings = WatchSettings()
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _as_compared(cls, uri: object) -> object:
+        # `uri: 0` is a number in YAML and the first camera to everybody.
+        if isinstance(uri, int) and not isinstance(uri, bool):
+            return str(uri)
+        return with_plain_scheme(uri) if isinstance(uri, str) else uri
+
+    @model_validator(mode="after")
+    def _verifies_what_is_encrypted(self) -> Self:
+        encrypted = scheme_of(self.uri) in (Scheme.HTTPS, Scheme.RTSPS)
+        if self.ca_file is not None and not encrypted:
+            raise ValueError("ca_file needs a uri that starts with https:// or rtsps://")
+        return self
+
+    def watches(self, folder: Path) -> bool:
+        """Tell whether a folder is the watched one, or inside of it."""
+        if scheme_of(self.uri) != Scheme.WATCH:
+            return False
+        watched = os.path.realpath(self.uri.partition("://")[2])
+        return Path(os.path.realpath(folder)).is_relative_to(watched)
+
+
+class ModelSettings(Section):
+    """Which bundle runs and where.
+
+    Attributes:
+        path: of the bundle's ``.xml``.
+        device: an OpenVINO device.
+        threads: thread budget of inference; 0 takes every core this process may use.
+        objective: ``latency`` inspects one frame at a time with all threads, ``throughput``
+            several side by side.
+        public_key: PEM file of an ed25519 key; a bundle that it did not sign is refused.
+        allow_downgrade: take a signed bundle that is older than one of its name that was in use.
+    """
+
+    path: str = Field(min_length=1)
+    device: str = Field(default="CPU", min_length=1)
+    threads: int = Field(default=0, ge=0, le=1024)
+    objective: Literal["latency", "throughput"] = "latency"
+    public_key: str | None = Field(default=None, min_length=1)
+    allow_downgrade: bool = False
+
+    @field_validator("device")
+    @classmethod
+    def _as_openvino_names_it(cls, device: str) -> str:
+        return device.upper()
+
+
+class DecisionSettings(Section):
+    """What a site may change about the decision; None keeps the bundle's value.
+
+    Attributes:
+        image_threshold, pixel_threshold: raw scores.
+        guard_band: half-width on the normalized scale in which a part is NOT_DECIDABLE.
+        smallest_region_px: smaller regions are not reported.
+        deadline_ms: from arrival of the frame to the decision.
+    """
+
+    image_threshold: float | None = None
+    pixel_threshold: float | None = None
+    guard_band: float = Field(default=0.0, ge=0.0, lt=0.5)
+    smallest_region_px: int = Field(default=0, ge=0)
+    deadline_ms: float | None = Field(default=None, gt=0)
+
+
+class MqttSettings(Section):
+    """Broker and name of this station.
+
+    Attributes:
+        url: ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]``.
+        station: ``SITE/LINE/STATION/CAMERA``.
+        username, password_file: credentials; the file is readable by its owner only.
+        ca_file: certificates that sign the broker's; None uses the system's.
+        certificate_file, key_file: of this station, where the broker asks for one.
+        commands_per_minute: more commands than that are refused; triggers are not commands.
+    """
+
+    url: str
+    station: str = DEFAULT_STATION
+    username: str | None = Field(default=None, min_length=1)
+    password_file: str | None = None
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    commands_per_minute: int = Field(default=60, ge=1, le=100_000)
+
+    @field_validator("url")
+    @classmethod
+    def _broker_address(cls, url: str) -> str:
+        broker_address(url)
+        return with_plain_scheme(url)
+
+    @field_validator("station")
+    @classmethod
+    def _station_name(cls, station: str) -> str:
+        return StationTopic.parse(station).name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        if (self.ca_file or self.certificate_file) is not None and not self.tls:
+            raise ValueError("ca_file and certificate_file need a url that starts with mqtts://")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file need each other")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        return broker_address(self.url).encrypted
+
+    @property
+    def host(self) -> str:
+        return broker_address(self.url).host
+
+    @property
+    def port(self) -> int:
+        return broker_address(self.url).port
+
+    @property
+    def topic(self) -> StationTopic:
+        return StationTopic.parse(self.station)
+
+
+class SaveSettings(Section):
+    """Where overlay pictures go, and how many parts may wait to be drawn."""
+
+    folder: str = Field(min_length=1)
+    queue_bound: QueueBound = 16
+
+
+class Settings(Section):
+    """The whole tree; ``mqtt``, ``save``, ``snapshots``, ``hmi`` and ``show`` None are off.
+
+    ``journal`` None is on with its defaults where there is a broker, and off without.
+    """
+
+    camera: CameraSettings
+    model: ModelSettings
+    decision: DecisionSettings = DecisionSettings()
+    mqtt: MqttSettings | None = None
+    save: SaveSettings | None = None
+    journal: JournalSettings | None = None
+    snapshots: SnapshotSettings | None = None
+    handshake: HandshakeSettings = HandshakeSettings()
+    recipe: RecipeSettings | None = None
+    drift: DriftSettings = DriftSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
+    hmi: HmiSettings | None = None
+    show: ShowSettings | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.camera.trigger.by_message and self.mqtt is None:
+            raise ValueError(
+                "camera.trigger waits for messages, and there is no broker. Set mqtt.url, "
+                "or camera.trigger.announced: false for a hardware line without messages"
+            )
+        self._refuse_output_in_the_watched_folder()
+        if self.hmi is not None and self.journal is None and self.mqtt is None:
+            raise ValueError("hmi shows what the journal holds. Set journal.folder")
+        return self
+
+    def _refuse_output_in_the_watched_folder(self) -> None:
+        """What the station writes there would be inspected again, and again."""
+        written = {
+            "save.folder": self.save.folder if self.save else None,
+            "snapshots.folder": self.snapshots.folder if self.snapshots else None,
+            "journal.folder": self.journal.folder if self.journal else None,
+        }
+        for key, folder in written.items():
+            if folder and self.camera.watches(Path(folder)):
+                raise ValueError(
+                    f"{key} {folder} is inside the folder that camera.uri watches. "
+                    "Name a folder outside of it"
+                )
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the effective configuration, credentials left out."""
+        content = self.model_dump(mode="json")
+        content["camera"]["uri"] = redacted(self.camera.uri)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_settings(
+    path: Path | None = None, options: Mapping[str, Mapping[str, object]] | None = None
+) -> Settings:
+    """Read the station's YAML and lay the command line over it.
+
+    Args:
+        path: the YAML; None for the command line alone.
+        options: section → key → value; None values are options that were not given.
+
+    Raises:
+        ConfigurationUnreadable: the file is missing or not YAML.
+        ConfigurationInvalid: names file, line, key, what was found and what is allowed.
+    """
+    file = read_settings_file(path) if path else SettingsFile(Path("command line"), {}, {})
+    # An empty section is one whose keys are all commented out.
+    merged = {name: value for name, value in file.values.items() if value is not None}
+    if path:
+        merged = _beside(path, merged)
+    given: set[Location] = set()
+    for section, keys in (options or {}).items():
+        chosen = {key: value for key, value in keys.items() if value is not None}
+        if chosen and isinstance(merged.setdefault(section, {}), dict):
+            merged[section] = {**merged[section], **chosen}
+            given.update((section, key) for key in chosen)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        faults = error.errors()[:MOST_FAULTS]
+        raise ConfigurationInvalid(
+            "\n".join(_sentence(fault, file, given) for fault in faults)
+        ) from error
+
+
+_PATHS = (
+    ("camera", "uri"),
+    ("camera", "ca_file"),
+    ("model", "path"),
+    ("mqtt", "password_file"),
+    ("mqtt", "ca_file"),
+    ("mqtt", "certificate_file"),
+    ("mqtt", "key_file"),
+    ("model", "public_key"),
+    ("journal", "folder"),
+    ("snapshots", "folder"),
+    ("save", "folder"),
+    ("hmi", "token_file"),
+)
+
+
+def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Make the file's relative paths relative to the file: a service has another folder."""
+    moved = dict(values)
+    for section, key in _PATHS:
+        keys = moved.get(section)
+        if not isinstance(keys, dict):
+            continue
+        text = keys.get(key)
+        if not isinstance(text, str) or not text or text.startswith(CREDENTIALS):
+            continue
+        scheme, path = "", text
+        if scheme_of(text) == Scheme.WATCH:
+            scheme, _, path = text.partition("//")
+            scheme += "//"
+        if _is_path(path):
+            absolute = os.path.normpath(file.absolute().parent / path)
+            moved[section] = {**keys, key: scheme + absolute}
+    return moved
+
+
+def _is_path(text: str) -> bool:
+    return "://" not in text and not text.isdecimal()
+
+
+def _sentence(fault: ErrorDetails, file: SettingsFile, given: set[Location]) -> str:
+    location = tuple(fault["loc"])
+    key = ".".join(str(part) for part in location) or "settings"
+    place = "command line" if location[:2] in given else file.place(location)
+    if fault["type"] == "missing":
+        option = {"camera.uri": "--camera URI", "camera": "--camera URI", "mqtt.url": "--mqtt URL"}
+        option |= {"model.path": "--model BUNDLE.xml", "model": "--model BUNDLE.xml"}
+        hint = f" or give {option[key]}" if key in option else ""
+        return f"{place}: {key} is missing. Set it in the YAML{hint}."
+    if fault["type"] == "extra_forbidden":
+        allowed = _keys_beside(location)
+        close = difflib.get_close_matches(str(location[-1]), allowed, 1, 0.6)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return f"{place}: {key} is unknown. {hint}Allowed here: {', '.join(allowed)}."
+    message = in_words(fault)
+    found = fault["input"]
+    if fault["type"] == "string_unicode":
+        message = "is not UTF-8. Rename that file or folder"
+    if fault["type"] == "model_type":
+        message = f"must hold keys: {', '.join(_keys_beside((*location, '')))}"
+    if isinstance(found, dict | list | BaseModel):
+        return f"{place}: {key}: {message}."
+    shown = redacted(found) if isinstance(found, str) else found
+    return f"{place}: {key}: found {shown!r} ({_kind(found)}), {message}."
+
+
+def _keys_beside(location: Location) -> list[str]:
+    section: type[BaseModel] = Settings
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(section.model_fields)
+
+
+def _kind(value: object) -> str:
+    names = {bool: "yes/no", int: "a whole number", float: "a number", str: "text"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)

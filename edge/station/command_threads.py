@@ -1,0 +1,210 @@
+"""The control threads: carry out what PLC and MES ask for, triggers never behind commands."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edge.contract.announcements import Handshake, Phase
+from edge.contract.commands import (
+    Ack,
+    Answer,
+    Command,
+    ControlMessage,
+    ControlMessages,
+    Reload,
+    Resend,
+    SelfTest,
+    SetRecipe,
+    Snapshot,
+    Status,
+    Trigger,
+)
+from edge.contract.event import Datum, Event, Severity
+from edge.contract.verdict import Recipe
+from edge.errors import StationError
+from edge.station.handshake.part import Source, TriggerRequest
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+# As the sender of a trigger is told, see ``schemas/handshake-1.json``.
+NO_TRIGGERS = "no_triggers"
+# Commands that may wait for the one that is carried out.
+MOST_COMMANDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Deeds:
+    """What a station can be asked to do; a command without a deed is refused.
+
+    Each deed of a command returns what its sender is told, and raises StationError with cause and
+    next step when it cannot be done.
+    """
+
+    trigger: Callable[[TriggerRequest], None]
+    acknowledge: Callable[[int], None]
+    reload: Callable[[], Mapping[str, Datum]]
+    self_test: Callable[[], Mapping[str, Datum]]
+    set_recipe: Callable[[Recipe], Mapping[str, Datum]]
+    snapshot: Callable[[], Mapping[str, Datum]] | None = None
+
+
+class Control:
+    """Takes messages from the connection and does what they say, in two threads of its own.
+
+    One takes triggers and acknowledgements as they come: one that waited would expose whatever
+    stands before the camera by then. The other carries out commands, which may take long (a model
+    that compiles), one after the other.
+    """
+
+    def __init__(
+        self,
+        messages: ControlMessages,
+        deeds: Deeds,
+        source: Source | None,
+        recipe: Callable[[], Recipe | None],
+        journal: str | None,
+        answer: Callable[[Answer], None],
+        handshake: Callable[[Handshake], None],
+        record_event: Callable[[Event], None],
+        beat: Callable[[], None] = lambda: None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        source: what exposes after a trigger; None for a station that takes none.
+        recipe: the one that is live.
+        journal: UUID; acknowledgements for another one are not ours.
+        answer: tells the sender of a command how it ended.
+        handshake: tells the sender of a trigger that this station takes none.
+        record_event: keeps what was done.
+        beat: the thread of the triggers is alive.
+        """
+        self._messages = messages
+        self._commands = ControlMessages(MOST_COMMANDS)
+        self._beat = beat
+        self._deeds = deeds
+        self._source = source
+        self._recipe = recipe
+        self._journal = journal
+        self._answer = answer
+        self._handshake = handshake
+        self._record_event = record_event
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+
+    def run(self, ending: Callable[[], bool]) -> None:
+        """Take messages until the station ends; the body of the thread of the triggers."""
+        while not ending():
+            self._beat()
+            message = self._messages.take(POLL_S)
+            if message is not None:
+                self._take(message)
+
+    def run_commands(self, ending: Callable[[], bool], between: Callable[[], None]) -> None:
+        """Carry out commands until the station ends; the body of their thread.
+
+        Args:
+            between: called in every round, for what signals ask for.
+        """
+        while not ending():
+            message = self._commands.take(POLL_S)
+            if message is not None:
+                assert not isinstance(message, Trigger | Ack)
+                self._command(message)
+            between()
+
+    def _take(self, message: ControlMessage) -> None:
+        match message:
+            case Trigger():
+                self._trigger(message)
+            case Ack(seq, journal):
+                if journal in (None, self._journal):
+                    self._deeds.acknowledge(seq)
+            case Resend():
+                raise AssertionError("the connection serves resends itself")
+            case _:
+                if not self._commands.put(message):
+                    text = "The station has too many commands waiting. Ask again later."
+                    self._tell(Answer(message.request, Status.REFUSED, text, "busy"))
+
+    def _trigger(self, trigger: Trigger) -> None:
+        if self._source is None:
+            log.warning(
+                "trigger %s is ignored: this station runs free. Set camera.trigger.mode.",
+                trigger.trigger_id,
+            )
+            ids = (trigger.trigger_id, trigger.part_id)
+            self._handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), NO_TRIGGERS))
+            return
+        self._deeds.trigger(
+            TriggerRequest(
+                trigger_id=trigger.trigger_id,
+                part_id=trigger.part_id,
+                recipe=self._wanted(trigger),
+                deadline_ms=_deadline_ms(trigger),
+                received_ns=trigger.received_ns,
+                received_utc_ns=self._utc_ns() - (self._clock_ns() - trigger.received_ns),
+                source=self._source,
+            )
+        )
+
+    def _wanted(self, trigger: Trigger) -> Recipe | None:
+        if trigger.recipe_id is None:
+            return None
+        live = self._recipe()
+        if trigger.recipe_version is None:
+            # Any version of it will do.
+            return live if live and live.id == trigger.recipe_id else Recipe(trigger.recipe_id, 0)
+        return Recipe(trigger.recipe_id, trigger.recipe_version)
+
+    def _command(self, command: Command) -> None:
+        request = command.request
+        try:
+            done = self._do(command)
+        except StationError as error:
+            log.warning("%s: %s", request.name, error)
+            answer = Answer(request, Status.FAILED, str(error), type(error).__name__)
+        else:
+            if done is None:
+                text = "this station has no snapshots. Set snapshots.folder."
+                answer = Answer(request, Status.REFUSED, text, "not_configured")
+            else:
+                answer = Answer(request, Status.DONE, data=done)
+        self._tell(answer)
+
+    def _tell(self, answer: Answer) -> None:
+        """Answer, and keep it."""
+        request = answer.request
+        self._answer(answer)
+        self._record_event(
+            Event(
+                "command_done" if answer.status is Status.DONE else "command_failed",
+                Severity.INFO if answer.status is Status.DONE else Severity.WARNING,
+                answer.detail or f"{request.name} is done",
+                {"command": request.name, "sender": request.sender, **answer.data},
+            )
+        )
+
+    def _do(self, command: Command) -> Mapping[str, Datum] | None:
+        match command:
+            case Reload():
+                return self._deeds.reload()
+            case SelfTest():
+                return self._deeds.self_test()
+            case SetRecipe(_, recipe):
+                return self._deeds.set_recipe(recipe)
+            case Snapshot():
+                return None if self._deeds.snapshot is None else self._deeds.snapshot()
+        raise AssertionError(f"{type(command).__name__} is no command of this thread")
+
+
+def _deadline_ms(trigger: Trigger) -> float | None:
+    """Return the sooner of deadline and expiry: a part whose message ran out is not inspected."""
+    limits = []
+    if trigger.deadline_ms is not None:
+        limits.append(trigger.deadline_ms)
+    if trigger.expires_ns is not None:
+        limits.append((trigger.expires_ns - trigger.received_ns) / 1e6)
+    return min(limits, default=None)

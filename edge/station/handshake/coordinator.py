@@ -1,0 +1,230 @@
+"""The hand-shake among threads: its events one at a time, what follows carried out in order."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from edge.contract.event import Event, Severity
+from edge.contract.verdict import Recipe
+from edge.errors import CameraError, CameraLost
+from edge.imaging.frame import Frame
+from edge.inspection.thresholding import Reason, Result
+from edge.station.handshake.part import (
+    Accepted,
+    Decided,
+    Exposed,
+    Failed,
+    Late,
+    Outcome,
+    Part,
+    ReadyChanged,
+    Rejected,
+    Repeated,
+    ResultValid,
+    SlotFreed,
+    Source,
+    TriggerRequest,
+    Unexpected,
+)
+from edge.station.handshake.ports import Port
+from edge.station.handshake.state_machine import Handshake, Input, Outcomes
+
+log = logging.getLogger(__name__)
+
+# A camera that runs free although it should not would fill the log.
+UNEXPECTED_PER_LINE = 100
+
+# What the station has to do itself; everything else is done here.
+Owed = Exposed | Decided | Failed | Rejected
+
+
+class Triggering:
+    """Serialises the hand-shake's events and tells the ports.
+
+    Any thread calls any method. Ports are called under the lock, so that every PLC sees one order;
+    the camera is triggered outside of it, because a driver may take its time.
+    """
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        ports: Sequence[Port],
+        expose: Callable[[], None],
+        record_event: Callable[[Event], None],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Args:
+        handshake: nobody else may touch it from here on.
+        ports: what PLCs see.
+        expose: software trigger of the camera; may raise CameraError.
+        record_event: keeps what is worth keeping beside the verdicts.
+        clock_ns: monotonic.
+        """
+        self._handshake = handshake
+        self._ports = tuple(ports)
+        self._expose = expose
+        self._record_event = record_event
+        self._clock_ns = clock_ns
+        self._changed = threading.Condition()
+        self._results: dict[int, Result] = {}
+        self._acknowledging = False
+        self._unexpected = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a trigger would be accepted now."""
+        with self._changed:
+            return self._handshake.ready
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each outcome happened."""
+        with self._changed:
+            return dict(self._handshake.counts)
+
+    def trigger(self, request: TriggerRequest) -> list[Owed]:
+        """Take a trigger; a software trigger exposes before this returns."""
+        owed, outcomes = self._event(lambda now_ns: self._handshake.trigger(request, now_ns))
+        for outcome in outcomes:
+            if isinstance(outcome, Accepted) and outcome.part.source is Source.SOFTWARE:
+                owed += self._exposed(outcome.part)
+        return owed
+
+    def frame(self, frame: Frame) -> list[Owed]:
+        """Take a picture."""
+        return self._event(lambda now_ns: self._handshake.frame(frame, now_ns))[0]
+
+    def decided(self, part: Part, result: Result) -> list[Owed]:
+        """Take a score; the verdict may be written only when ``Decided`` is among what is owed."""
+
+        def event(now_ns: int) -> Outcomes:
+            outcomes = self._handshake.decided(part, now_ns, result)
+            if Decided(part) in outcomes:
+                self._results[part.number] = result
+            return outcomes
+
+        return self._event(event)[0]
+
+    def failed(self, part: Part, reason: Reason, detail: str) -> list[Owed]:
+        """Note that a part cannot be exposed for or inspected."""
+        return self._event(lambda now: self._handshake.failed(part, reason, detail, now))[0]
+
+    def committed(self, part: Part, seq: int) -> None:
+        """Note that the verdict of a part is in the journal."""
+        self._event(lambda now_ns: self._handshake.committed(part, seq, now_ns))
+        self._results.pop(part.number, None)  # of a part that stands at no port
+
+    def not_recorded(self, part: Part) -> None:
+        """Note that the journal will never have the verdict of a part."""
+        self._event(lambda _: self._handshake.not_recorded(part))
+        self._results.pop(part.number, None)
+
+    def acknowledged(self, seq: int) -> None:
+        """Note that a consumer has a verdict."""
+        _, outcomes = self._event(lambda _: self._handshake.acknowledged(seq))
+        self._acknowledging = self._acknowledging or bool(outcomes)
+
+    def set_ready(self, name: Input, good: bool) -> None:
+        """Note that camera, model or journal came or went."""
+        self._event(lambda _: self._handshake.set_ready(name, good))
+
+    def set_recipe(self, recipe: Recipe | None) -> None:
+        """Name the recipe that is live from now on."""
+        with self._changed:
+            self._handshake.set_recipe(recipe)
+
+    def camera_restarted(self, detail: str) -> list[Owed]:
+        """Note that the camera was lost, or is back with another counter."""
+        return self._event(lambda now_ns: self._handshake.camera_restarted(now_ns, detail))[0]
+
+    def wait_until_due(self, longest_s: float) -> None:
+        """Wait until ``tick`` has something to do, at most ``longest_s``."""
+        with self._changed:
+            due_ns = self._handshake.next_due_ns()
+            wait_s = longest_s
+            if due_ns is not None:
+                wait_s = min(longest_s, max(0.0, (due_ns - self._clock_ns()) / 1e9))
+            self._changed.wait(wait_s)
+
+    def tick(self) -> list[Owed]:
+        """Do what is due by time."""
+        return self._event(self._handshake.tick)[0]
+
+    def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[Owed], Outcomes]:
+        with self._changed:
+            outcomes = event(self._clock_ns())
+            owed = [one for one in map(self._carry_out, outcomes) if one is not None]
+            self._changed.notify_all()
+        return owed, outcomes
+
+    def _exposed(self, part: Part) -> list[Owed]:
+        try:
+            self._expose()
+        except CameraError as error:
+            lost = isinstance(error, CameraLost)  # else it is there, and was asked too fast
+            return self.failed(part, Reason.CAMERA_LOST if lost else Reason.OVERRUN, str(error))
+        return []
+
+    def _carry_out(self, outcome: Outcome) -> Owed | None:
+        match outcome:
+            case Exposed(part):
+                self._tell(lambda port: port.exposed(part))
+                return outcome
+            case Decided():
+                return outcome
+            case Failed(part):
+                self._results[part.number] = Result.ERROR
+                return outcome
+            case Rejected(part, rejection):
+                self._tell(lambda port: port.rejected(part, rejection))
+                return outcome
+            case Accepted(part):
+                self._tell(lambda port: port.accepted(part))
+            case Repeated():
+                self._tell(lambda port: port.repeated(outcome))
+            case ReadyChanged(ready):
+                self._tell(lambda port: port.ready(ready))
+            case ResultValid(part, valid_seq, in_time):
+                decided = self._results.pop(part.number)
+                result = decided if in_time else Result.ERROR
+                self._tell(lambda port: port.result_valid(part, valid_seq, result))
+            case SlotFreed(part, seq, ack_missing):
+                self._tell(lambda port: port.result_cleared(part))
+                # Without a consumer that ever acknowledges, none is missing.
+                if ack_missing and self._acknowledging:
+                    self._record_event(_ack_missing(part, seq))
+            case Late(part, what, late_ns):
+                self._record_event(_late(part, what, late_ns))
+            case Unexpected(frame, detail):
+                self._unexpected += 1
+                if self._unexpected == 1 or self._unexpected % UNEXPECTED_PER_LINE == 0:
+                    log.warning(
+                        "picture %d is no part's: %s (%d so far)",
+                        frame.number,
+                        detail,
+                        self._unexpected,
+                    )
+        return None
+
+    def _tell(self, told: Callable[[Port], None]) -> None:
+        for port in self._ports:
+            told(port)
+
+
+def _ack_missing(part: Part, seq: int) -> Event:
+    return Event(
+        "ack_missing",
+        Severity.WARNING,
+        f"nobody acknowledged verdict {seq}. Check the consumer, or raise handshake.result_hold_ms",
+        {"seq": seq, "part_id": part.part_id, "trigger_id": part.trigger_id},
+    )
+
+
+def _late(part: Part, what: str, late_ns: int) -> Event:
+    return Event(
+        "frame_late",
+        Severity.WARNING,
+        f"the {what} of part {part.part_id or part.number} came {late_ns / 1e6:.0f} ms too late; "
+        "its verdict stands",
+        {"part_id": part.part_id, "trigger_id": part.trigger_id, "late_ms": late_ns / 1e6},
+    )

@@ -1,0 +1,69 @@
+"""The hand-shake over MQTT: phases on the topic ``handshake``; the result is the verdict itself."""
+
+import time
+from collections.abc import Callable
+
+from edge.contract.announcements import Handshake
+from edge.contract.announcements import Phase as Told
+from edge.inspection.thresholding import Result
+from edge.station.handshake.part import Part, Phase, Rejection, Repeated
+
+
+class MqttPort:
+    """Tells what became of triggers.
+
+    MQTT has no latency bound: what rejects a part belongs on a digital output with a deadline.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Handshake], None],
+        state_changed: Callable[[], None],
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        tell: publishes a phase.
+        state_changed: publishes the state, which says whether a trigger would be accepted.
+        """
+        self._tell = tell
+        self._state_changed = state_changed
+        self._utc_ns = utc_ns
+
+    def ready(self, ready: bool) -> None:
+        self._state_changed()
+
+    def accepted(self, part: Part) -> None:
+        self._say(Told.ACCEPTED, part)
+
+    def rejected(self, part: Part, rejection: Rejection) -> None:
+        self._say(Told.REJECTED, part, reason=rejection.value)
+
+    def repeated(self, known: Repeated) -> None:
+        rejection = known.rejection.value if known.rejection else None
+        if known.phase in (Phase.REJECTED, Phase.ACCEPTED):
+            phase = Told(known.phase.value)
+        else:
+            phase = Told.EXPOSED if known.exposed else Told.DECIDED
+        self._say(phase, known.part, rejection, known.seq, known.result)
+
+    def exposed(self, part: Part) -> None:
+        self._say(Told.EXPOSED, part)
+
+    def result_valid(self, part: Part, seq: int, result: Result) -> None:
+        """The verdict says it."""
+
+    def result_cleared(self, part: Part) -> None:
+        """Nothing stands here that could be cleared: messages are not signals."""
+
+    def _say(
+        self,
+        phase: Told,
+        part: Part,
+        reason: str | None = None,
+        seq: int | None = None,
+        result: Result | None = None,
+    ) -> None:
+        if part.trigger_id is not None:
+            told = result.value if result else None
+            now_ns = self._utc_ns()
+            self._tell(Handshake(phase, part.trigger_id, part.part_id, now_ns, reason, seq, told))

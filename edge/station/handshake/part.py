@@ -1,0 +1,341 @@
+"""What the hand-shake speaks of: rules, triggers, parts and their phases, and what follows."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge.contract.verdict import Recipe
+from edge.imaging.frame import Frame
+from edge.inspection.thresholding import Reason, Result
+
+
+class Source(StrEnum):
+    """What made the camera expose a part."""
+
+    SOFTWARE = "software"
+    HARDWARE = "hardware"
+
+
+class Phase(StrEnum):
+    """Where a part is.
+
+    A part is decided once: by its score, or by what kept it from having one.
+    """
+
+    REJECTED = "rejected"  # never exposed for; its ERROR record is all there is
+    ACCEPTED = "accepted"  # waits for its picture
+    EXPOSED = "exposed"  # has its picture, waits for its score
+    DECIDED = "decided"  # has its verdict, waits for the journal
+    VALID = "valid"  # journalled; its result stands at the ports
+    CLEARED = "cleared"  # acknowledged, or nobody did in time
+
+
+# Which phases may follow; the first set are the parts that the station still owes something.
+IN_FLIGHT = frozenset({Phase.ACCEPTED, Phase.EXPOSED, Phase.DECIDED})
+UNDECIDED = frozenset({Phase.ACCEPTED, Phase.EXPOSED})
+OVER = frozenset({Phase.REJECTED, Phase.CLEARED})
+MAY_FOLLOW = {
+    Phase.REJECTED: frozenset[Phase](),
+    Phase.ACCEPTED: frozenset({Phase.EXPOSED, Phase.DECIDED}),
+    Phase.EXPOSED: frozenset({Phase.DECIDED}),
+    Phase.DECIDED: frozenset({Phase.VALID, Phase.CLEARED}),
+    Phase.VALID: frozenset({Phase.CLEARED}),
+    Phase.CLEARED: frozenset[Phase](),
+}
+
+
+class Rejection(StrEnum):
+    """Why a trigger was not accepted, as the PLC is told."""
+
+    BUSY = "busy"
+    NOT_READY = "not_ready"
+    RECIPE_MISMATCH = "recipe_mismatch"
+    EXPIRED = "expired"
+
+
+class Pairing(StrEnum):
+    """Which pictures are parts."""
+
+    SOFTWARE = "software"  # the station exposes for each accepted trigger
+    ANNOUNCED = "announced"  # a line exposes, each edge announced by a trigger
+    EVERY_FRAME = "every_frame"  # a line exposes, nothing is announced
+
+
+class Input(StrEnum):
+    """What the station needs to be ready."""
+
+    CAMERA = "camera"
+    MODEL = "model"
+    JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What does not change while a station runs.
+
+    Attributes:
+        pairing: which pictures are parts.
+        slots: parts that may be in flight, and as many results that may stand at the ports.
+        result_hold_ms: how long a result stands without acknowledgement.
+        frame_timeout_ms: from an accepted trigger to its picture.
+        deadline_ms: from the picture to the verdict, where the trigger names none.
+        recipe: the one that is live.
+    """
+
+    pairing: Pairing
+    slots: int = 8
+    result_hold_ms: float = 2000.0
+    frame_timeout_ms: float = 1000.0
+    deadline_ms: float | None = None
+    recipe: Recipe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """A part as PLC or MES announced it.
+
+    Attributes:
+        trigger_id: chosen by the sender; the same again is the same part, never a second one.
+        part_id: of the product; None where the sender has none.
+        recipe: None takes the one that is live.
+        deadline_ms: from ``received_ns`` to the verdict; None takes the station's own, which
+            counts from the picture.
+        received_ns, received_utc_ns: monotonic and wall-clock time of arrival.
+        source: whether the station exposes, or a line does.
+    """
+
+    trigger_id: str
+    part_id: str | None
+    recipe: Recipe | None
+    deadline_ms: float | None
+    received_ns: int
+    received_utc_ns: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part that is owed exactly one verdict.
+
+    Attributes:
+        number: 1, 2, …; of this process only.
+        trigger_id: None where every picture is a part.
+        part_id, recipe: as announced.
+        source: what made the camera expose.
+        announced_ns, announced_utc_ns: when the trigger came; without triggers, the picture.
+        due_ns: monotonic time from which a score comes too late; None without a deadline.
+    """
+
+    number: int
+    trigger_id: str | None
+    part_id: str | None
+    recipe: Recipe | None
+    source: Source
+    announced_ns: int
+    announced_utc_ns: int
+    due_ns: int | None
+
+    @classmethod
+    def announced(cls, number: int, request: TriggerRequest, live: Recipe | None) -> "Part":
+        """Make the part that a trigger asks for; its deadline, if it has one, runs already."""
+        due_ns = None
+        if request.deadline_ms is not None:
+            due_ns = request.received_ns + nanoseconds(request.deadline_ms)
+        return cls(
+            number=number,
+            trigger_id=request.trigger_id,
+            part_id=request.part_id,
+            recipe=request.recipe or live,
+            source=request.source,
+            announced_ns=request.received_ns,
+            announced_utc_ns=request.received_utc_ns,
+            due_ns=due_ns,
+        )
+
+    @classmethod
+    def seen(cls, number: int, frame: Frame, live: Recipe | None) -> "Part":
+        """Make the part of a picture that nobody announced."""
+        return cls(
+            number=number,
+            trigger_id=None,
+            part_id=None,
+            recipe=live,
+            source=Source.HARDWARE,
+            announced_ns=frame.captured_ns,
+            announced_utc_ns=frame.captured_utc_ns,
+            due_ns=None,
+        )
+
+
+class PhaseError(RuntimeError):
+    """An event that the phase of its part does not allow: a defect of the caller."""
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part and where it is; the hand-shake's own book-keeping.
+
+    Attributes:
+        seq: of its record; None before it is journalled.
+        valid_ns: monotonic time since which its result stands at the ports.
+        exposed: its picture arrived complete.
+        result: what it was decided to be; None before.
+        rejection: why it was rejected; None otherwise.
+    """
+
+    part: Part
+    phase: Phase
+    seq: int | None = None
+    valid_ns: int = 0
+    exposed: bool = False
+    result: Result | None = None
+    rejection: Rejection | None = None
+
+    def move(self, phase: Phase) -> None:
+        """Go on to another phase.
+
+        Raises:
+            PhaseError: it does not follow the one the part is in.
+        """
+        if phase not in MAY_FOLLOW[self.phase]:
+            raise PhaseError(f"part {self.part.number} cannot go from {self.phase} to {phase}")
+        self.phase = phase
+        self.exposed = self.exposed or phase is Phase.EXPOSED
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Tell the ports; of a software trigger, expose now."""
+
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Tell the ports, and write the ERROR record of the part: it passed without inspection."""
+
+    part: Part
+    rejection: Rejection
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The trigger was seen before: tell the ports where its part is, do not expose again.
+
+    Attributes:
+        rejection: why a rejected one was.
+        exposed: its picture has arrived complete.
+        result: None before it is on record; until then it may still become an ERROR.
+    """
+
+    part: Part
+    phase: Phase
+    seq: int | None
+    rejection: Rejection | None = None
+    exposed: bool = False
+    result: Result | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """The picture of this part arrived complete: tell the ports, inspect it."""
+
+    part: Part
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The score counts: write the verdict it led to."""
+
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Write an ERROR verdict with this reason.
+
+    Attributes:
+        frame: the picture that was the part's and cannot be used; None where there is none.
+    """
+
+    part: Part
+    reason: Reason
+    detail: str
+    frame: Frame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Picture or score of a part that has its verdict: a detail to note (``frame_late``), no more.
+
+    Attributes:
+        what: ``picture`` or ``score``.
+        late_ns: after the deadline, or the announcement where there is none.
+    """
+
+    part: Part
+    what: str
+    late_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unexpected:
+    """A picture that is no part's: count and report it, never inspect it."""
+
+    frame: Frame
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultValid:
+    """The verdict is journalled: tell the ports.
+
+    Attributes:
+        in_time: False when the commit came after the deadline; the ports then say ERROR.
+    """
+
+    part: Part
+    seq: int
+    in_time: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFreed:
+    """The result no longer stands at the ports.
+
+    Attributes:
+        ack_missing: nobody acknowledged it; an event for people.
+    """
+
+    part: Part
+    seq: int
+    ack_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyChanged:
+    """Tell the ports whether a trigger would be accepted now."""
+
+    ready: bool
+
+
+Outcome = (
+    Accepted
+    | Rejected
+    | Repeated
+    | Exposed
+    | Decided
+    | Failed
+    | Late
+    | Unexpected
+    | ResultValid
+    | SlotFreed
+    | ReadyChanged
+)
+
+
+def nanoseconds(ms: float) -> int:
+    """Convert a duration of the settings."""
+    return round(ms * 1e6)

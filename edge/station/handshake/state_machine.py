@@ -1,0 +1,428 @@
+"""The hand-shake: every accepted part gets its own picture and exactly one verdict.
+
+A pure state machine. Every event takes the monotonic time and returns what is to be done about it,
+in order; whoever owns it serialises the calls, carries out the outcomes and calls ``tick`` when
+``next_due_ns`` has come.
+
+What pairs a picture with a part is the camera's own frame counter. Where that leaves a doubt,
+nobody gets the picture: the parts that wait become ERROR, and the station is not ready until twice
+``frame_timeout_ms`` after the last of their triggers, so that a picture that is still on its way
+cannot meet a later part. Two things no counter shows: a picture that comes later than that, and, of
+several parts that wait for a hardware line, an edge that the camera neither exposed nor counted.
+Announcing a part only after ``exposed`` of the one before leaves no room for the second.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edge.contract.verdict import Recipe
+from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.thresholding import Reason, Result
+from edge.station.handshake.part import (
+    IN_FLIGHT,
+    OVER,
+    UNDECIDED,
+    Accepted,
+    Decided,
+    Exposed,
+    Failed,
+    Input,
+    Late,
+    OpenPart,
+    Outcome,
+    Pairing,
+    Part,
+    Phase,
+    ReadyChanged,
+    Rejected,
+    Rejection,
+    Repeated,
+    ResultValid,
+    Rules,
+    SlotFreed,
+    TriggerRequest,
+    Unexpected,
+    nanoseconds,
+)
+
+Outcomes = tuple[Outcome, ...]
+
+# Parts without announcement that may be open at once; the station's own queue is shorter.
+MOST_OPEN = 1000
+# A longer gap in the counter is one ERROR that says how many: a camera, too, may count nonsense.
+MOST_MISSING = 32
+# Trigger ids that are known again. In-flight parts, at most twice the slots, are never forgotten.
+FEWEST_REMEMBERED = 1000
+
+_PICTURE_FAULTS = {
+    FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
+    FrameStatus.STALE: Reason.FRAME_STALE,
+    FrameStatus.FROZEN: Reason.FRAME_FROZEN,
+}
+_SHOWN_BEFORE = "the camera gave a picture with this number before"
+_INPUT_REASONS = {
+    Input.CAMERA: Reason.CAMERA_LOST,
+    Input.MODEL: Reason.MODEL_ERROR,
+    Input.JOURNAL: Reason.INTERNAL,
+}
+
+
+class Handshake:
+    """The state machine of one camera.
+
+    Attributes:
+        counts: how often each outcome happened, by the name of its class; ``ack_missing`` and
+            ``missed_exposures`` beside them.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.counts: Counter[str] = Counter()
+        self._rules = rules
+        self._recipe = rules.recipe
+        self._frame_timeout_ns = nanoseconds(rules.frame_timeout_ms)
+        self._latest_ns = 2 * self._frame_timeout_ns  # from a trigger to a picture that is late
+        self._missing_inputs = set(Input)
+        self._told_ready = False
+        self._last_number = 0
+        self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
+        self._waiting: deque[OpenPart] = deque()  # announced, picture not seen, in order
+        self._remembered: OrderedDict[str, OpenPart] = OrderedDict()
+        self._base: int | None = None  # the camera's counter at the last picture
+        self._quiet_until_ns: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a trigger would be accepted: camera, model, journal, a slot, pairing certain."""
+        return not self._missing_inputs and self._quiet_until_ns is None and not self._busy
+
+    @property
+    def in_flight(self) -> int:
+        """Parts without a journalled verdict."""
+        return sum(one.phase in IN_FLIGHT for one in self._open.values())
+
+    def set_ready(self, name: Input, good: bool) -> Outcomes:
+        """Note that the station has, or lacks, one of the things it needs."""
+        (self._missing_inputs.discard if good else self._missing_inputs.add)(name)
+        return self._told([])
+
+    def set_recipe(self, recipe: Recipe | None) -> None:
+        """Name the recipe that is live from now on."""
+        self._recipe = recipe
+
+    def trigger(self, request: TriggerRequest, now_ns: int) -> Outcomes:
+        """Accept a part, refuse it, or tell where it is when it was seen before."""
+        done = self._expire(now_ns)
+        known = self._remembered.get(request.trigger_id)
+        if known is not None:
+            return self._told([*done, _repeated(known)])
+        part = Part.announced(self._next_number(), request, self._recipe)
+        refusal = self._refusal(request, now_ns)
+        if refusal is not None:
+            rejected = OpenPart(part, Phase.REJECTED, result=Result.ERROR, rejection=refusal[0])
+            self._remember(rejected)
+            if self._rules.pairing is Pairing.ANNOUNCED:
+                self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
+            return self._told([*done, Rejected(part, *refusal)])
+        one = OpenPart(part, Phase.ACCEPTED)
+        self._open[part.number] = one
+        self._waiting.append(one)
+        self._remember(one)
+        return self._told([*done, Accepted(part)])
+
+    def frame(self, frame: Frame, now_ns: int) -> Outcomes:
+        """Pair a picture with its part; it is never paired with one that it may not belong to."""
+        # By arrival: a picture that came in time and was handled late is in time.
+        done = self._expire(min(frame.captured_ns, now_ns))
+        before, self._base = self._base, frame.number
+        advance = 1 if before is None else frame.number - before
+        if self._rules.pairing is Pairing.EVERY_FRAME:
+            return self._told([*done, *self._part_of_its_own(frame, advance)])
+        if advance == 0:
+            return self._told([*done, Unexpected(frame, _SHOWN_BEFORE)])
+        if not self._waiting:
+            # A part that is announced after its picture must not take the next one.
+            self._pause(now_ns + self._frame_timeout_ns)
+            return self._told([*done, Unexpected(frame, "no part waits for a picture")])
+        if frame.captured_ns < self._waiting[0].part.announced_ns:
+            # Announced too late, or exposed by nobody: whose the next picture is, is not known.
+            detail = "a picture came before the part that waits was announced"
+            lost = self._doubt(Reason.OVERRUN, detail)
+            return self._told([*done, *lost, Unexpected(frame, detail)])
+        if before is None and self._quiet_until_ns is not None:
+            detail = "a refused trigger may have exposed, too, and no earlier picture says which"
+            return self._told(
+                [*done, *self._doubt(Reason.OVERRUN, detail), Unexpected(frame, detail)]
+            )
+        if advance == 1:
+            return self._told([*done, *self._paired(self._waiting.popleft(), frame)])
+        return self._told([*done, *self._jumped(frame, advance)])
+
+    def camera_restarted(self, now_ns: int, detail: str = "the camera started anew") -> Outcomes:
+        """Forget the camera's counter; parts that wait for a picture become ERROR.
+
+        For both ends of an outage: when the camera is lost, so that nobody waits longer, and when
+        it is back.
+        """
+        done = [*self._expire(now_ns), *self._doubt(Reason.CAMERA_LOST, detail)]
+        self._base = None
+        return self._told(done)
+
+    def decided(self, part: Part, now_ns: int, result: Result | None = None) -> Outcomes:
+        """Note that the part has its score: ``Decided``, or ``Late`` when it came too late."""
+        done = self._expire(now_ns)
+        one = self._open.get(part.number)
+        if one is None or one.phase not in UNDECIDED:
+            return self._told([*done, _late(part, "score", now_ns)])
+        one.move(Phase.DECIDED)
+        one.result = result
+        return self._told([*done, Decided(one.part)])
+
+    def failed(self, part: Part, reason: Reason, detail: str, now_ns: int) -> Outcomes:
+        """Note that the station cannot expose for, or inspect, this part."""
+        done = self._expire(now_ns)
+        one = self._open.get(part.number)
+        if one is None or one.phase not in UNDECIDED:
+            return self._told(done)
+        waited = one.phase is Phase.ACCEPTED
+        done += self._fail(one, reason, detail)
+        if waited:
+            done += self._doubt(Reason.OVERRUN, f"the part before it failed: {detail}")
+        return self._told(done)
+
+    def committed(self, part: Part, seq: int, now_ns: int) -> Outcomes:
+        """Note that the journal has the verdict; only now may its result stand at the ports.
+
+        Raises:
+            PhaseError: the part is not decided.
+        """
+        known = self._remembered.get(part.trigger_id or "")
+        if known is not None and known.part.number == part.number:
+            known.seq = seq  # also of a rejected one, for whoever asks again
+        one = self._open.get(part.number)
+        if one is None:
+            return ()
+        one.move(Phase.VALID)
+        one.seq, one.valid_ns = seq, now_ns
+        done: list[Outcome] = []
+        standing = [other for other in self._open.values() if other.phase is Phase.VALID]
+        if len(standing) > self._rules.slots:
+            done += self._clear(min(standing, key=lambda other: other.valid_ns), ack_missing=True)
+        in_time = one.part.due_ns is None or now_ns < one.part.due_ns
+        one.result = one.result if in_time else Result.ERROR
+        return self._told([*done, ResultValid(one.part, seq, in_time)])
+
+    def not_recorded(self, part: Part) -> Outcomes:
+        """Note that the journal refused the verdict: the result never becomes valid.
+
+        Raises:
+            PhaseError: the part is not decided.
+        """
+        one = self._open.get(part.number)
+        if one is None:
+            return ()
+        one.move(Phase.CLEARED)
+        one.result = Result.ERROR
+        del self._open[part.number]
+        return self._told([])
+
+    def acknowledged(self, seq: int) -> Outcomes:
+        """Note the consumer's ``ack``; an unknown or repeated one changes nothing."""
+        for one in self._open.values():
+            if one.phase is Phase.VALID and one.seq == seq:
+                return self._told(self._clear(one, ack_missing=False))
+        return ()
+
+    def tick(self, now_ns: int) -> Outcomes:
+        """Do what is due by time alone."""
+        return self._told(self._expire(now_ns))
+
+    def next_due_ns(self) -> int | None:
+        """Return when ``tick`` is to be called; None as long as nothing is pending."""
+        due = [
+            one.part.due_ns
+            for one in self._open.values()
+            if one.phase in UNDECIDED and one.part.due_ns is not None
+        ]
+        due += [
+            one.valid_ns + nanoseconds(self._rules.result_hold_ms)
+            for one in self._open.values()
+            if one.phase is Phase.VALID
+        ]
+        if self._waiting:
+            due.append(self._waiting[0].part.announced_ns + self._frame_timeout_ns)
+        elif self._quiet_until_ns is not None:
+            due.append(self._quiet_until_ns)
+        return min(due, default=None)
+
+    @property
+    def _busy(self) -> bool:
+        if self._rules.pairing is Pairing.EVERY_FRAME:
+            return False
+        # Without a counter to compare with, one part at a time: two could not be told apart.
+        room = self._rules.slots if self._base is not None else 1
+        return len(self._waiting) >= room or self.in_flight >= self._rules.slots
+
+    def _refusal(
+        self, request: TriggerRequest, now_ns: int
+    ) -> tuple[Rejection, Reason, str] | None:
+        """Return why a trigger cannot be accepted, for the PLC, for the record and in words."""
+        deadline_ms, recipe = request.deadline_ms, request.recipe
+        if deadline_ms is not None and now_ns - request.received_ns >= nanoseconds(deadline_ms):
+            detail = "the trigger's deadline had passed when it was read"
+            return Rejection.EXPIRED, Reason.TIMEOUT, detail
+        if recipe is not None and recipe != self._recipe:
+            detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
+            return Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH, detail
+        if self._rules.pairing is Pairing.EVERY_FRAME:
+            detail = "this station takes no triggers: every picture is a part"
+            return Rejection.NOT_READY, Reason.INTERNAL, detail
+        for name in Input:
+            if name in self._missing_inputs:
+                detail = f"the {name} is not ready"
+                return Rejection.NOT_READY, _INPUT_REASONS[name], detail
+        if self._quiet_until_ns is not None:
+            detail = "pictures of earlier parts may still come. Trigger only while ready"
+            return Rejection.NOT_READY, Reason.OVERRUN, detail
+        if self._busy:
+            detail = "no slot is free. Trigger only while ready, or raise handshake.slots"
+            return Rejection.BUSY, Reason.OVERRUN, detail
+        return None
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def _remember(self, one: OpenPart) -> None:
+        if len(self._remembered) >= max(FEWEST_REMEMBERED, 4 * self._rules.slots):
+            oldest = next(key for key, old in self._remembered.items() if old.phase in OVER)
+            del self._remembered[oldest]
+        self._remembered[one.part.trigger_id or ""] = one
+
+    def _paired(self, one: OpenPart, frame: Frame) -> list[Outcome]:
+        """Give the picture to the part whose turn it is."""
+        if one.phase is not Phase.ACCEPTED:
+            return [_late(one.part, "picture", frame.captured_ns)]
+        if frame.status is not FrameStatus.COMPLETE:
+            return self._fail(one, _PICTURE_FAULTS[frame.status], frame.detail, frame)
+        if one.part.due_ns is None and self._rules.deadline_ms is not None:
+            due_ns = frame.captured_ns + nanoseconds(self._rules.deadline_ms)
+            one.part = replace(one.part, due_ns=due_ns)
+        one.move(Phase.EXPOSED)
+        return [Exposed(one.part, frame)]
+
+    def _jumped(self, frame: Frame, advance: int) -> list[Outcome]:
+        """Account for a counter that did not go on by one: nobody may have this picture."""
+        waiting = len(self._waiting)
+        if advance < 0:
+            detail = f"the camera's counter went back to {frame.number}"
+        else:
+            detail = f"the camera's counter went on by {advance}: an exposure was missed"
+            self.counts["missed_exposures"] += advance - 1
+        if advance == waiting:  # every exposure is accounted for, nothing is on its way
+            lost = self._fail_waiting(Reason.OVERRUN, detail)
+        else:
+            lost = self._doubt(Reason.OVERRUN, detail)
+        return [*lost, Unexpected(frame, detail)]
+
+    def _part_of_its_own(self, frame: Frame, advance: int) -> list[Outcome]:
+        if advance == 0:
+            return [Unexpected(frame, _SHOWN_BEFORE)]
+        done: list[Outcome] = []
+        missing = max(0, advance - 1)
+        self.counts["missed_exposures"] += missing
+        if missing > MOST_MISSING:
+            detail = f"{missing} exposures were missed; this record stands for all of them"
+            done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
+        else:
+            for number in range(frame.number - missing, frame.number):
+                detail = f"picture {number} never came: its exposure was missed or lost"
+                done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
+        one = self._seen(frame)
+        if one.part.number in self._open:
+            return [*done, *self._paired(one, frame)]
+        detail = f"{MOST_OPEN} parts have no verdict yet. Slow the line down"
+        return [*done, *self._fail(one, Reason.OVERRUN, detail, frame)]
+
+    def _seen(self, frame: Frame) -> OpenPart:
+        """Return a new part that nobody announced; open unless there are too many."""
+        part = Part.seen(self._next_number(), frame, self._recipe)
+        one = OpenPart(part, Phase.ACCEPTED)
+        if len(self._open) < MOST_OPEN + self._rules.slots:
+            self._open[part.number] = one
+        return one
+
+    def _fail(
+        self, one: OpenPart, reason: Reason, detail: str, frame: Frame | None = None
+    ) -> list[Outcome]:
+        one.move(Phase.DECIDED)
+        one.result = Result.ERROR
+        return [Failed(one.part, reason, detail, frame)]
+
+    def _fail_waiting(self, reason: Reason, detail: str) -> list[Outcome]:
+        done: list[Outcome] = []
+        for one in self._waiting:
+            if one.phase is Phase.ACCEPTED:  # others have their verdict, by their deadline
+                done += self._fail(one, reason, detail)
+        self._waiting.clear()
+        return done
+
+    def _doubt(self, reason: Reason, detail: str) -> list[Outcome]:
+        """Fail what waits, and let the pictures that may still come of it meet nobody."""
+        if self._waiting:
+            self._pause(self._waiting[-1].part.announced_ns + self._latest_ns)
+        return self._fail_waiting(reason, detail)
+
+    def _pause(self, until_ns: int) -> None:
+        self._quiet_until_ns = max(self._quiet_until_ns or until_ns, until_ns)
+
+    def _expire(self, now_ns: int) -> list[Outcome]:
+        done = [outcome for one in tuple(self._open.values()) for outcome in self._due(one, now_ns)]
+        if self._waiting:
+            first = self._waiting[0]
+            if now_ns - first.part.announced_ns >= self._frame_timeout_ns:
+                limit = f"{self._rules.frame_timeout_ms:g} ms"
+                if first.phase is Phase.ACCEPTED:
+                    detail = f"no picture came within {limit}. Check the camera and its trigger"
+                    done += self._fail(first, Reason.TIMEOUT, detail)
+                others = f"the part before it had no picture within {limit}"
+                done += self._doubt(Reason.OVERRUN, others)
+        quiet_until_ns = self._quiet_until_ns
+        if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:
+            self._quiet_until_ns = None
+            self._base = None
+        return done
+
+    def _due(self, one: OpenPart, now_ns: int) -> Iterator[Outcome]:
+        due_ns = one.part.due_ns
+        if one.phase in UNDECIDED and due_ns is not None and now_ns >= due_ns:
+            missing = "picture" if one.phase is Phase.ACCEPTED else "score"
+            yield from self._fail(one, Reason.TIMEOUT, f"no {missing} by the part's deadline")
+        hold_ns = nanoseconds(self._rules.result_hold_ms)
+        if one.phase is Phase.VALID and now_ns - one.valid_ns >= hold_ns:
+            yield from self._clear(one, ack_missing=True)
+
+    def _clear(self, one: OpenPart, ack_missing: bool) -> list[Outcome]:
+        one.move(Phase.CLEARED)
+        del self._open[one.part.number]
+        self.counts["ack_missing"] += ack_missing
+        return [SlotFreed(one.part, one.seq or 0, ack_missing)]
+
+    def _told(self, done: list[Outcome]) -> Outcomes:
+        """Count the outcomes, and add what they did to readiness."""
+        if self.ready != self._told_ready:
+            self._told_ready = self.ready
+            done.append(ReadyChanged(self._told_ready))
+        self.counts.update(type(outcome).__name__ for outcome in done)
+        return tuple(done)
+
+
+def _repeated(known: OpenPart) -> Repeated:
+    """Return what is told of a part again; an ERROR at once, other results once on record."""
+    result = known.result if known.seq is not None or known.result is Result.ERROR else None
+    return Repeated(known.part, known.phase, known.seq, known.rejection, known.exposed, result)
+
+
+def _late(part: Part, what: str, now_ns: int) -> Late:
+    since_ns = part.announced_ns if part.due_ns is None else part.due_ns
+    return Late(part, what, now_ns - since_ns)

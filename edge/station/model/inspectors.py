@@ -1,0 +1,48 @@
+"""From settings and a bundle to the inspectors of a station."""
+
+from pathlib import Path
+
+from edge.bundle.manifest import Bundle
+from edge.inspection.criteria import Limits
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.inspector import Inspector
+from edge.settings.station import Settings
+from edge.station.model.tuning import (
+    default_plan,
+    processor_features,
+    read_tuning,
+    sound_batches,
+)
+
+
+def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
+    """Return how the network uses this PC: as tuned, else a sound default."""
+    model, tiled = settings.model, bundle.manifest.input.tile_plan is not None
+    tuning = read_tuning(tuning_file, bundle, model.device, model.threads)
+    if tuning is None:
+        return default_plan(model.objective, tiled, model.threads)
+    batches = sound_batches(bundle.manifest, model.device, processor_features())
+    return tuning.best(model.objective, tiled, batches)
+
+
+def inspectors_of(network: Network, settings: Settings) -> list[Inspector]:
+    """Build the inspectors that share a compiled network.
+
+    Streams work on the tiles of one frame; without tiles, on one frame each.
+    """
+    manifest, limits, plan = network.manifest, station_limits(settings), network.plan
+    if manifest.input.tile_plan is not None:
+        return [Inspector(Detector(network, plan.streams), manifest, limits)]
+    return [Inspector(Detector(network), manifest, limits) for _ in range(plan.streams)]
+
+
+def station_limits(settings: Settings) -> Limits:
+    """Return what the site has set about the decision."""
+    decision = settings.decision
+    return Limits(
+        image_threshold=decision.image_threshold,
+        pixel_threshold=decision.pixel_threshold,
+        guard_band=decision.guard_band,
+        smallest_region_px=decision.smallest_region_px,
+        crop=settings.camera.crop,
+    )

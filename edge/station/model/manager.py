@@ -1,0 +1,246 @@
+"""The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import openvino
+
+from edge.bundle.manifest import Bundle, manifest_sha256
+from edge.contract.event import Datum, Event
+from edge.contract.verdict import Recipe, StationIdentity, Verdict
+from edge.errors import ModelError
+from edge.imaging.frame import Frame
+from edge.inspection.criteria import decision_criteria
+from edge.inspection.detector import Detector, Network
+from edge.inspection.self_test import self_test
+from edge.settings.station import Settings
+from edge.station.model.inspectors import inspectors_of, run_plan, station_limits
+from edge.station.model.releases import Releases
+from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
+from edge.station.model.store import Change, Model, ModelStore, Outcome, load_model
+from edge.station.pipeline.work import Line
+
+
+class ModelExchangeFailed(ModelError):
+    """Another model or other settings were not taken over; the station goes on as it was.
+
+    The journal has it as an event already.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StationsModel(Model):
+    """A model, and the settings that its inspectors were made with."""
+
+    settings: Settings
+
+    def deciding_by(self, settings: Settings) -> "StationsModel":
+        """Return the same network, to be decided by other settings."""
+        criteria = decision_criteria(self.bundle.manifest, station_limits(settings))
+        inspectors = tuple(one.deciding_by(criteria) for one in self.inspectors)
+        return StationsModel(self.bundle, inspectors, settings)
+
+
+class StationModel:
+    """Loads models with the station's settings, and exchanges them on a running station.
+
+    Attributes:
+        settings: as they are in force.
+        store: the current model and the one before it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tuning: Path,
+        simulated: bool,
+        exchange: Callable[[Line], None],
+        trial: Callable[[], Frame | None],
+        reread: Callable[[], Settings],
+        record_event: Callable[[Event], None],
+        on_changed: Callable[[], None],
+        releases: Releases,
+    ) -> None:
+        """Load the first model.
+
+        Args:
+            tuning: file that may hold a measured run plan.
+            simulated: what verdicts say of the camera.
+            exchange: gives the station another line.
+            trial: the newest frame of the camera.
+            reread: reads the settings again.
+            record_event: keeps what was changed.
+            on_changed: another model inspects now, or the same with other settings.
+            releases: that were in use here.
+
+        Raises:
+            BundleError, ModelError: the model cannot be used.
+        """
+        self.settings = settings
+        self._wanted = settings  # what the next model is loaded with; ``_reloading`` guards it
+        self._reloading = threading.Lock()
+        self._tuning = tuning
+        self._simulated = simulated
+        self._exchange = exchange
+        self._reread = reread
+        self._record_event = record_event
+        self._releases = releases
+        first = self._load(Path(settings.model.path))
+        self._note_release(first)
+        self.store = ModelStore(first, self._load, self._take_over, trial, on_changed)
+
+    def line(self) -> Line:
+        """Return what the station begins with."""
+        return self._line(self.store.current, self.settings)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What is inspected for."""
+        return recipe_of(self.settings)
+
+    def reload(self) -> Mapping[str, Datum]:
+        """Read the settings again, and take them and the model over if all is well.
+
+        Raises:
+            ConfigurationError: the settings cannot be used, or need a restart.
+            ModelExchangeFailed: the model cannot be used, or another reload is under way; nothing
+                was changed.
+        """
+        if not self._reloading.acquire(blocking=False):
+            detail = "the settings are being taken over already. Ask again when that is done."
+            self._record_event(Outcome(Change.BUSY, detail).event())
+            raise ModelExchangeFailed(detail)
+        try:
+            return self._reload()
+        finally:
+            self._reloading.release()
+
+    def _reload(self) -> Mapping[str, Datum]:
+        wanted = self._reread()
+        keys = check_exchangeable(self.settings, wanted)
+        before = self.settings
+        outcome = self._exchanged(wanted, keys)
+        if outcome.changed:
+            outcome = outcome.of_settings(described(before, self.settings))
+        self._record_event(outcome.event())
+        if not outcome.changed:
+            raise ModelExchangeFailed(outcome.detail)
+        return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
+
+    def _exchanged(self, wanted: Settings, keys: list[str]) -> Outcome:
+        """Exchange what the changed keys ask for: the decision alone, or the model with it."""
+        current = self.store.current
+        assert isinstance(current, StationsModel)  # ``_load`` makes all of them
+        path = Path(wanted.model.path)
+        same_files = manifest_sha256(path) == current.bundle.sha256
+        if keys and only_decision(keys) and same_files:
+            return self.store.exchange_decision(current.deciding_by(wanted), current)
+        self._wanted = wanted
+        return self.store.exchange(path)
+
+    def roll_back(self, why: str) -> Outcome:
+        """Bring back the model before, or what the same one decided by before.
+
+        Returns:
+            How it ended, with what differs now; the caller records it.
+        """
+        before = self.settings
+        outcome = self.store.rollback(why)
+        return outcome.of_settings(described(before, self.settings)) if outcome.changed else outcome
+
+    def changes_of_rollback(self) -> str:
+        """Return which settings ``roll_back`` would change; empty for none."""
+        before = self.store.before
+        return (
+            described(self.settings, before.settings) if isinstance(before, StationsModel) else ""
+        )
+
+    def self_test(self) -> Mapping[str, Datum]:
+        """Inspect the golden pictures with a copy of the current model, beside the line.
+
+        Raises:
+            BundleError, ModelError: it gives other numbers than at its export.
+        """
+        bundle = self.store.current.bundle
+        plan = run_plan(self.settings, bundle, self._tuning)
+        self_test(Detector(Network(bundle, self.settings.model.device, plan)), bundle.manifest)
+        return self.describe()
+
+    def identity(self) -> dict[str, str]:
+        """Return name, version and hash of the current model, as verdicts have them."""
+        made = station_identity(self.settings, self.store.current.bundle, self._simulated)
+        return {
+            "name": made.model_name,
+            "version": made.model_version,
+            "sha256": made.model_sha256,
+        }
+
+    def describe(self) -> dict[str, Datum]:
+        """Return name and hash of the current model."""
+        bundle = self.store.current.bundle
+        return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
+
+    def _load(self, path: Path) -> StationsModel:
+        settings = self._wanted
+        key = settings.model.public_key
+        loaded = load_model(
+            path,
+            lambda network: inspectors_of(network, settings),
+            lambda bundle: run_plan(settings, bundle, self._tuning),
+            settings.model.device,
+            Path(key) if key else None,
+            self._releases if key and not settings.model.allow_downgrade else None,
+        )
+        return StationsModel(loaded.bundle, loaded.inspectors, settings)
+
+    def part_decided(self, verdict: Verdict) -> None:
+        """Note a verdict; a model that gives no numbers makes way for the one before it."""
+        if verdict.identity is None:
+            return
+        before = self.settings
+        outcome = self.store.part_decided(
+            verdict.identity.model_sha256, verdict.inspection.decision.reason
+        )
+        if outcome is not None:
+            outcome = outcome.of_settings(described(before, self.settings))
+            self._record_event(outcome.event())
+
+    def _take_over(self, model: Model) -> None:
+        assert isinstance(model, StationsModel)  # ``_load`` makes all of them
+        self._exchange(self._line(model, model.settings))
+        self.settings = model.settings
+        self._note_release(model)
+
+    def _note_release(self, model: StationsModel) -> None:
+        chosen = model.settings.model
+        if chosen.public_key is not None:
+            self._releases.note(model.bundle.manifest, chosen.allow_downgrade)
+
+    def _line(self, model: Model, settings: Settings) -> Line:
+        identity = station_identity(settings, model.bundle, self._simulated)
+        return Line(model.inspectors, identity, recipe_of(settings))
+
+
+def recipe_of(settings: Settings) -> Recipe | None:
+    """Return what a site has set up to inspect for."""
+    recipe = settings.recipe
+    return Recipe(recipe.id, recipe.version) if recipe else None
+
+
+def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:
+    """Return what every verdict says of model and settings."""
+    manifest = bundle.manifest
+    return StationIdentity(
+        simulated=simulated,
+        trigger_source="hardware" if settings.camera.trigger.mode == "hardware" else "free_run",
+        model_name=manifest.identity.name,
+        model_version=manifest.identity.created.strftime("%Y%m%dT%H%M%SZ"),
+        model_sha256=bundle.sha256,
+        precision=f"{manifest.precision.weights}/{manifest.precision.inference}",
+        device=settings.model.device,
+        runtime=f"openvino {openvino.__version__.partition('-')[0]}",
+        config_sha256=settings.sha256,
+        deadline_ms=settings.decision.deadline_ms,
+    )

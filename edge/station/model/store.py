@@ -1,0 +1,330 @@
+"""The model a station works with, and its exchange while parts are inspected.
+
+Another model is loaded aside: read once into memory, verified, tried in a process that it may
+crash, compiled, self-tested, tried on a real frame. Only then it takes over, between two parts.
+Whatever fails before leaves the old model untouched; when the new one fails at its first parts, the
+old one comes back by itself.
+
+What parts are decided by (thresholds, guard band, crop) is apart from the network: it is exchanged
+between two parts as well, and the network is neither read nor compiled for it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+from edge.bundle.manifest import Bundle, load_bundle
+from edge.contract.event import Datum, Event, Severity
+from edge.errors import FrameUnsuitable, ModelError, StationError
+from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.criteria import DecisionCriteria
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.frame_prediction import frame_pieces
+from edge.inspection.inspector import Inspector
+from edge.inspection.self_test import self_test
+from edge.inspection.thresholding import Reason
+from edge.station.model.releases import Releases
+from edge.station.model.trial import try_model
+
+log = logging.getLogger(__name__)
+
+# So many parts in a row without a number from the model bring the one before back.
+FAILURES_IN_A_ROW = 3
+
+# Of a frame that the model could not take; a dark or blurred frame is no fault of the model.
+_CANNOT_INSPECT = (Reason.MODEL_ERROR, Reason.FRAME_INCOMPLETE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A model that may inspect: verified, compiled and self-tested.
+
+    Attributes:
+        bundle: what it was made of.
+        inspectors: one for each inspecting thread.
+    """
+
+    bundle: Bundle
+    inspectors: tuple[Inspector, ...]
+
+    @property
+    def criteria(self) -> DecisionCriteria:
+        """What its parts are decided by, the same for all threads."""
+        return self.inspectors[0].criteria
+
+    def __str__(self) -> str:
+        return f"{self.bundle.manifest.identity.name} {self.bundle.sha256[:12]}"
+
+
+def load_model(
+    path: Path,
+    inspectors: Callable[[Network], Sequence[Inspector]],
+    plan: Callable[[Bundle], RunPlan] = lambda _: RunPlan(),
+    device: str = "CPU",
+    public_key: Path | None = None,
+    releases: Releases | None = None,
+) -> Model:
+    """Read, verify, compile and self-test a model; the one way by which models come to a line.
+
+    Args:
+        path: of the bundle's ``.xml``.
+        inspectors: builds them on the compiled network.
+        plan: how the network uses this PC.
+        public_key: that must have signed it; None asks for no signature.
+        releases: of which it must not be older; None takes any.
+
+    Raises:
+        BundleError, ModelError: it must not inspect.
+    """
+    bundle = load_bundle(path, public_key)
+    if releases is not None:
+        releases.check(bundle.manifest, bundle.path)
+    run_plan = plan(bundle)
+    try_model(bundle, device, run_plan)
+    network = Network(bundle, device, run_plan)
+    self_test(Detector(network), bundle.manifest)
+    return Model(bundle, tuple(inspectors(network)))
+
+
+class Change(StrEnum):
+    """How an exchange ended; all but the first three leave everything as it was."""
+
+    EXCHANGED = "model_exchanged"
+    DECISION = "decision_changed"  # the same network, other criteria
+    ROLLED_BACK = "model_rolled_back"
+    REFUSED = "model_refused"
+    BUSY = "model_busy"
+    NOTHING_BEFORE = "model_nothing_before"
+
+
+_SEVERITY = {
+    Change.EXCHANGED: Severity.INFO,
+    Change.DECISION: Severity.INFO,
+    Change.ROLLED_BACK: Severity.ALARM,
+    Change.REFUSED: Severity.WARNING,
+    Change.BUSY: Severity.WARNING,
+    Change.NOTHING_BEFORE: Severity.WARNING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an exchange ended, for whoever asked and for the journal.
+
+    Attributes:
+        change: what happened.
+        detail: cause and next step.
+        evidence: both models, with the thresholds that their parts are decided by.
+    """
+
+    change: Change
+    detail: str
+    evidence: dict[str, Datum] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Another model inspects than before, or it decides by other criteria."""
+        return self.change in (Change.EXCHANGED, Change.DECISION, Change.ROLLED_BACK)
+
+    def of_settings(self, changes: str) -> "Outcome":
+        """Return it with what changed in the settings, as ``described``; "" for nothing."""
+        if not changes:
+            return self
+        evidence: dict[str, Datum] = {**self.evidence, "changed": changes}
+        return replace(self, detail=f"{self.detail}: {changes}", evidence=evidence)
+
+    def event(self) -> Event:
+        """Return what the journal keeps of it."""
+        return Event(self.change.value, _SEVERITY[self.change], self.detail, self.evidence)
+
+
+class ModelStore:
+    """The current model, and the one before it.
+
+    ``current`` is one reference, read once per part: a part is inspected by one model from its
+    beginning to its end. Any thread may call anything.
+    """
+
+    def __init__(
+        self,
+        first: Model,
+        load: Callable[[Path], Model],
+        on_change: Callable[[Model], object] = lambda _: None,
+        trial: Callable[[], Frame | None] = lambda: None,
+        on_changed: Callable[[], None] = lambda: None,
+        failures_in_a_row: int = FAILURES_IN_A_ROW,
+    ) -> None:
+        """Begin with a loaded model.
+
+        Args:
+            load: ``load_model`` with the station's settings.
+            on_change: is given the model that takes over; what it raises refuses it.
+            trial: the newest frame of the camera, or None; a new model must be able to take it.
+            on_changed: another model is current now, whatever brought it there.
+            failures_in_a_row: parts with ``model_error`` that bring the model before back.
+        """
+        self.current = first
+        self._before: Model | None = None
+        self._load = load
+        self._on_change = on_change
+        self._trial = trial
+        self._on_changed = on_changed
+        self._failures_allowed = failures_in_a_row
+        self._failures = 0
+        self._loading = threading.Lock()
+        self._exchanging = threading.Lock()
+
+    @property
+    def before(self) -> Model | None:
+        """The model that ``rollback`` would bring back."""
+        return self._before
+
+    def exchange(self, path: Path) -> Outcome:
+        """Load another model aside, and let it take over if nothing speaks against it.
+
+        Takes as long as a start; the current model inspects meanwhile. Never raises.
+        """
+        if not self._loading.acquire(blocking=False):
+            return Outcome(
+                Change.BUSY, f"{path}: another model is being loaded. Ask again when it is done."
+            )
+        try:
+            model = self._load(path)
+            self._try(model)
+            with self._exchanging:
+                before = self.current
+                self._install(model)
+                self._before, self._failures = before, 0
+        except StationError as error:
+            return self._refused(str(error), path)
+        except Exception as error:  # whatever a foreign file makes happen, the line goes on
+            log.exception("%s could not be loaded", path)
+            return self._refused(f"{type(error).__name__}: {error}", path)
+        finally:
+            self._loading.release()
+        return _outcome(Change.EXCHANGED, f"{model} inspects from the next part on", before, model)
+
+    def exchange_decision(self, model: Model, instead_of: Model) -> Outcome:
+        """Let a model of the same network with other criteria take over. Never raises.
+
+        Args:
+            model: made of ``instead_of``; its criteria are tried on the newest frame, without
+                the network, which inspects meanwhile.
+        """
+        try:
+            _check_input(model, self._trial())
+            with self._exchanging:
+                if self.current is not instead_of:
+                    detail = f"{self.current} took over meanwhile. Ask again."
+                    return Outcome(Change.BUSY, detail)
+                self._install(model)
+                self._before, self._failures = instead_of, 0
+        except StationError as error:
+            return self._refused(str(error))
+        detail = f"{model} decides by other criteria from the next part on"
+        return _outcome(Change.DECISION, detail, instead_of, model)
+
+    def rollback(self, why: str) -> Outcome:
+        """Bring the model before back, once; it needs no loading."""
+        with self._exchanging:
+            return self._roll_back(why)
+
+    def part_decided(self, model_sha256: str, reason: Reason) -> Outcome | None:
+        """Note the reason of a verdict; return how the model was rolled back, if it was.
+
+        Args:
+            model_sha256: of the model the part was inspected by, which may not be current any more.
+        """
+        failed = reason is Reason.MODEL_ERROR
+        if not failed and not self._failures:
+            return None  # every part comes here; only the first after failures needs the lock
+        with self._exchanging:
+            if model_sha256 != self.current.bundle.sha256:
+                return None
+            self._failures = self._failures + 1 if failed else 0
+            if self._failures < self._failures_allowed or self._before is None:
+                return None
+            if self._before.bundle is self.current.bundle:
+                return None  # the same network would fail again, with another threshold at that
+            return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
+
+    def _roll_back(self, why: str) -> Outcome:
+        given_up, before = self.current, self._before
+        if before is None:
+            return Outcome(
+                Change.NOTHING_BEFORE,
+                f"{why}: no model before {given_up} is kept. Load one by its path.",
+                _evidence(now=given_up),
+            )
+        self._install(before)
+        self._before, self._failures = None, 0
+        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before)
+
+    def _install(self, model: Model) -> None:
+        """Make a model current, unless the station cannot work with it."""
+        threads = len(self.current.inspectors)
+        if len(model.inspectors) < threads:
+            raise ModelError(
+                f"{model} works with {len(model.inspectors)} inspectors, the station runs "
+                f"{threads} threads. Start the station with it, or set model.objective: latency."
+            )
+        self._on_change(model)
+        self.current = model
+        self._on_changed()
+
+    def _try(self, model: Model) -> None:
+        """Inspect a frame of this camera; the verdict goes nowhere.
+
+        Raises:
+            ModelError: the model does not fit the pictures, or gives no number for them.
+        """
+        frame = self._trial()
+        if frame is None:
+            return
+        inspection = model.inspectors[0].inspect(frame)
+        if inspection.decision.reason in _CANNOT_INSPECT:
+            raise ModelError(
+                f"{model} cannot inspect this camera's pictures: {inspection.detail} "
+                "Choose the model that was trained for this camera."
+            )
+
+    def _refused(self, cause: str, path: Path | None = None) -> Outcome:
+        evidence = _evidence(now=self.current)
+        if path is not None:
+            evidence["path"] = str(path)
+        return Outcome(Change.REFUSED, f"{cause} {self.current} goes on.", evidence)
+
+
+def _check_input(model: Model, frame: Frame | None) -> None:
+    """Demand that a frame of this camera can be cropped as the criteria say.
+
+    Raises:
+        ModelError: the crop does not lie inside the frame, or what is left is too small.
+    """
+    if frame is None or frame.status is not FrameStatus.COMPLETE:
+        return
+    try:
+        frame_pieces(frame.pixels, model.criteria.input)
+    except FrameUnsuitable as error:
+        raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
+
+
+def _outcome(change: Change, detail: str, before: Model, now: Model) -> Outcome:
+    return Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
+
+
+def _evidence(**models: Model) -> dict[str, Datum]:
+    """Return what the journal keeps of models, flat: who decides, and by what."""
+    found: dict[str, Datum] = {}
+    for which, model in models.items():
+        identity = model.bundle.manifest.identity
+        found[f"{which}_name"] = identity.name
+        found[f"{which}_sha256"] = model.bundle.sha256
+        found[f"{which}_created"] = identity.created.isoformat()
+        found[f"{which}_threshold"] = model.criteria.threshold
+        found[f"{which}_bundle_threshold"] = model.bundle.manifest.threshold.image
+        found[f"{which}_path"] = str(model.bundle.path)
+    return found

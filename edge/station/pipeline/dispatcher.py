@@ -1,0 +1,129 @@
+"""Verdicts are given out here and nowhere else: counted once, in order, to every sink."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from edge.contract.encoding import new_id
+from edge.contract.verdict import PartIdentity, PictureAddresses, Verdict
+from edge.inspection.inspector import Inspection
+from edge.inspection.thresholding import Reason
+from edge.station.handshake.part import Part
+from edge.station.pipeline.sinks import SINK_STOP_LIMIT_S, Sink
+from edge.station.pipeline.statistics import Books
+from edge.station.pipeline.work import Exposure, Line
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+
+
+class Issuer:
+    """Gives verdicts to the sinks, and remembers whose part they are until they are recorded.
+
+    Attributes:
+        books: the counts.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        books: Books,
+        pictures: Callable[[Verdict], PictureAddresses | None],
+        ending: Callable[[], bool],
+        clock_ns: Callable[[], int],
+        utc_ns: Callable[[], int],
+    ) -> None:
+        """Args:
+        pictures: where the pictures of a verdict will be kept.
+        ending: tells that nobody may wait for a full sink any more.
+        """
+        self.books = books
+        self._sinks = tuple(sinks)
+        self._pictures = pictures
+        self._ending = ending
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._issuing = threading.Lock()
+        self._unrecorded: dict[str, Part] = {}  # by id of the verdict
+
+    def start(self) -> None:
+        for sink in self._sinks:
+            sink.start()
+
+    def issue(
+        self, exposure: Exposure, inspection: Inspection, started_ns: int, line: Line
+    ) -> None:
+        """Give out one verdict.
+
+        Args:
+            started_ns: monotonic time at which the frame left the mailbox.
+            line: what inspected it.
+        """
+        utc_ns = self._utc_ns()
+        with self._issuing:
+            verdict = Verdict(
+                id=new_id(utc_ns),
+                inspection=inspection,
+                frame=exposure.frame,
+                decided_ns=self._clock_ns(),
+                decided_utc_ns=utc_ns,
+                inspection_started_ns=started_ns,
+                identity=line.identity,
+                part=part_identity(exposure.part) if exposure.part else None,
+            )
+            verdict = replace(verdict, pictures=self._pictures(verdict))
+            if exposure.part is not None:
+                self._unrecorded[verdict.id] = exposure.part
+            self.books.enter(verdict)
+            for sink in self._sinks:
+                sink.put(verdict, self._ending)
+
+    def issue_failure(self, exposure: Exposure, reason: Reason, detail: str, line: Line) -> None:
+        """Give out the ERROR of a part that was not inspected."""
+        failure = line.inspectors[0].failure(reason, detail)
+        self.issue(exposure, failure, self._clock_ns(), line)
+
+    def recorded(self, verdict_id: str) -> Part | None:
+        """Return, once, the part of a verdict; None when it stands for no part of its own."""
+        return self._unrecorded.pop(verdict_id, None)
+
+    def dropped(self) -> dict[str, int]:
+        """Return by sink how many verdicts it never saw."""
+        return {sink.name: sink.dropped for sink in self._sinks}
+
+    def finish(self) -> None:
+        """Let every sink deliver what it has; the limit counts from when the run must end.
+
+        At the end of the pictures nothing presses: a reader of the pipe may take its time.
+        """
+        for sink in self._sinks:
+            sink.close()
+        for sink in self._sinks:
+            while not self._ending() and not sink.join(POLL_S):
+                pass
+        deadline = time.monotonic() + SINK_STOP_LIMIT_S
+        for sink in self._sinks:
+            if not sink.join(max(0.0, deadline - time.monotonic())):
+                # One more is in work: it may still be finished while the rest is taken down.
+                count = sink.abandon()
+                log.error(
+                    "%s did not finish in time: %d verdicts that waited are not written there",
+                    sink.name,
+                    count,
+                )
+
+
+def part_identity(part: Part) -> PartIdentity:
+    """Return what the record of a part says of its trigger."""
+    return PartIdentity(
+        part_id=part.part_id,
+        trigger_id=part.trigger_id,
+        trigger_source=part.source.value,
+        recipe=part.recipe,
+        triggered_ns=part.announced_ns,
+        triggered_utc_ns=part.announced_utc_ns,
+        deadline_ms=None if part.due_ns is None else (part.due_ns - part.announced_ns) / 1e6,
+    )

@@ -1,0 +1,384 @@
+"""The station: camera → mailbox → inspection → sinks, and an orderly end of it."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+
+from edge.cameras.interface import Camera, EndOfPictures
+from edge.cameras.supervised.freshness import aged
+from edge.contract.verdict import PictureAddresses, Verdict
+from edge.errors import CameraLost, ConfigurationError
+from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.inspector import Inspection
+from edge.inspection.thresholding import Reason
+from edge.station.handshake.coordinator import Owed, Triggering
+from edge.station.handshake.part import Decided, Exposed, Failed, Rejected, TriggerRequest
+from edge.station.handshake.state_machine import Input
+from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.pipeline.dispatcher import Issuer
+from edge.station.pipeline.mailbox import Mailbox, MailboxClosed
+from edge.station.pipeline.ordering import Turns
+from edge.station.pipeline.sinks import Sink
+from edge.station.pipeline.statistics import Books
+from edge.station.pipeline.tally import Tally
+from edge.station.pipeline.work import Beats, Exposure, Line, StationRules
+from edge.station.threads import Failures, Worker
+
+log = logging.getLogger(__name__)
+
+# How long a thread sleeps before it looks whether the station is to stop.
+POLL_S = 0.1
+CAPTURE_STOP_LIMIT_S = 3.0
+INSPECTION_LIMIT_S = 30.0
+
+
+class Station:
+    """One camera, one model, one verdict per part.
+
+    Attributes:
+        newest: the frame that was taken last, complete or not; None before the first.
+
+    The capture thread owns the camera, every inspector has a thread (the first one that of the
+    caller of ``run``), every sink has a thread; triggered, the timer has one. Verdicts leave in the
+    order of the frames. Nothing behind the decision is waited for but the record of it.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        mailbox: Mailbox[Exposure],
+        line: Line,
+        sinks: Sequence[Sink],
+        failures: Failures,
+        rules: StationRules = StationRules(),
+        *,
+        triggering: Triggering | None = None,
+        beats: Beats | None = None,
+        pictures: Callable[[Verdict], PictureAddresses | None] = lambda _: None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        camera: read and closed by the capture thread alone.
+        mailbox: between capture and inspection, with its policy.
+        line: the inspectors, and what their verdicts say of the model.
+        sinks: what happens to verdicts.
+        failures: where threads report what they died of.
+        rules: what every part is held to.
+        triggering: the hand-shake; None where every frame is a part.
+        beats: of its threads; None when nobody watches.
+        pictures: where the pictures of a verdict will be kept.
+        clock_ns, utc_ns: monotonic and wall clock.
+        """
+        self._camera = camera
+        self._mailbox = mailbox
+        self._line = line
+        self._failures = failures
+        self._rules = rules
+        self._triggering = triggering
+        self._beats = beats or Beats.of(Heartbeats(), len(line.inspectors), 60.0, 60.0)
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._turns = Turns()
+        self._done = 0
+        self._issuer = Issuer(
+            sinks, Books(rules.deadline_ms), pictures, self._ending, clock_ns, utc_ns
+        )
+        self._stopping = False
+        self._lost: CameraLost | None = None
+        self._last_number = 0
+        self.newest: Frame | None = None
+
+    def stop(self) -> None:
+        """Ask for an orderly end. Only sets a flag: signal handlers call this."""
+        self._stopping = True
+
+    def exchange(self, line: Line) -> None:
+        """Inspect with another line from the next part on; those in work finish with theirs.
+
+        Parts that were announced for another recipe, and are not in work yet, become ERROR.
+
+        Raises:
+            ValueError: it has fewer inspectors than this station has threads.
+        """
+        threads = len(self._line.inspectors)
+        if len(line.inspectors) < threads:
+            raise ValueError(f"{len(line.inspectors)} inspectors for {threads} threads")
+        self._line = line
+        if self._triggering is not None:
+            self._triggering.set_recipe(line.recipe)
+
+    def trigger(self, request: TriggerRequest) -> None:
+        """Take a trigger from whoever listens to the PLC.
+
+        Raises:
+            ConfigurationError: this station takes no triggers.
+        """
+        if self._triggering is None:
+            raise ConfigurationError(
+                "this station runs free and takes no triggers. Set camera.trigger.mode."
+            )
+        self._carry_out(self._triggering.trigger(request))
+
+    def camera_lost(self, detail: str) -> None:
+        """Note that the camera is gone: an ERROR for every part that waits for it, or for one.
+
+        Called, as ``camera_back`` is, by the thread that reads the camera.
+        """
+        self._beats.capture.rest()
+        if self._triggering is None:
+            self._issue_camera_lost(detail)
+            return
+        self._triggering.set_ready(Input.CAMERA, False)
+        self._carry_out(self._triggering.camera_restarted(detail))
+
+    def camera_back(self) -> None:
+        """Note that the camera streams, with a counter of its own."""
+        self._beats.capture.rest()
+        if self._triggering is not None:
+            self._carry_out(self._triggering.camera_restarted("the camera started anew"))
+            self._triggering.set_ready(Input.CAMERA, True)
+
+    def committed(self, verdict_id: str, seq: int) -> None:
+        """Note that a verdict is in the journal; only now the PLC may see its result."""
+        part = self._issuer.recorded(verdict_id)
+        if self._triggering is not None and part is not None:
+            self._triggering.committed(part, seq)
+
+    def not_recorded(self, verdict_id: str) -> None:
+        """Note that the journal will never have a verdict: its result never becomes valid."""
+        part = self._issuer.recorded(verdict_id)
+        if self._triggering is not None and part is not None:
+            self._triggering.not_recorded(part)
+
+    def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> Tally:
+        """Inspect until the pictures end, ``stop`` is called or ``most_parts`` are done.
+
+        Args:
+            on_degraded: called with a reason when the station lost something it needs.
+
+        Raises:
+            CameraLost: of a camera that nobody supervises, after its ERROR verdict.
+            Exception: whatever a thread died of.
+        """
+        capture = Worker("capture", self._capture, self._failures)
+        timer = Worker("timer", self._keep_time, self._failures)
+        self._issuer.start()
+        capture.start()
+        if self._triggering is not None:
+            timer.start()
+        try:
+            self._inspect_all()
+            self._failures.raise_first()
+            if self._lost is not None:
+                on_degraded(Reason.CAMERA_LOST.value)
+                self._issue_camera_lost(str(self._lost))
+        finally:
+            self._mailbox.close()
+            if not capture.join(CAPTURE_STOP_LIMIT_S):
+                log.warning("%s does not let go; ending without it", self._camera.identity)
+            self._fail_open_parts()
+            timer.join(CAPTURE_STOP_LIMIT_S)
+            self._issuer.finish()
+        self._failures.raise_first()
+        if self._lost is not None:
+            raise self._lost
+        return self.tally()
+
+    def tally(self) -> Tally:
+        """Return the counts so far."""
+        books = self._issuer.books
+        return Tally(
+            results=books.results,
+            reasons=books.reasons,
+            deadlines_missed=books.deadlines_missed,
+            skipped=self._mailbox.skipped,
+            dropped=self._issuer.dropped(),
+            latency=books.latency(),
+        )
+
+    def _capture(self) -> None:
+        try:
+            while not (self._ending() or self._mailbox.closed):
+                self._beats.capture()
+                frame = self._camera.read(POLL_S)
+                if frame is None:
+                    continue
+                self._beats.capture.rest()  # from here on the station may make it wait
+                self._last_number = frame.number
+                self.newest = frame
+                if self._triggering is None:
+                    self._queue(Exposure(frame))
+                else:
+                    self._carry_out(self._triggering.frame(frame))
+        except (EndOfPictures, MailboxClosed):
+            pass
+        except CameraLost as error:
+            self._lost = error
+        finally:
+            self._mailbox.close()
+            self._camera.close()
+            self._beats.capture.rest()
+
+    def _queue(self, exposure: Exposure) -> None:
+        overrun = self._mailbox.put(exposure)
+        if overrun is None:
+            return
+        detail = (
+            "the part came while the queue was full and was not inspected. "
+            "Slow the line down, or raise camera.queue_depth."
+        )
+        self._fail(overrun, Reason.OVERRUN, detail)
+
+    def _queue_part(self, exposure: Exposure) -> None:
+        """Queue the picture of a part, which is owed its verdict even while the station ends."""
+        try:
+            self._queue(exposure)
+        except MailboxClosed:
+            detail = "the station was stopped before this part was inspected. Inspect it again."
+            self._fail(exposure, Reason.INTERNAL, detail)
+
+    def _keep_time(self) -> None:
+        """Give parts their verdict when their time is over, whatever the others are doing."""
+        triggering = cast(Triggering, self._triggering)
+        while not self._mailbox.closed:
+            triggering.wait_until_due(POLL_S)
+            self._carry_out(triggering.tick())
+
+    def _carry_out(self, owed: Sequence[Owed]) -> None:
+        """Do what the hand-shake asks for."""
+        for one in owed:
+            match one:
+                case Exposed(part, frame):
+                    self._queue_part(Exposure(frame, part))
+                case Failed(part, reason, detail, frame):
+                    shown = frame or self._no_picture(detail)
+                    self._issue_failure(Exposure(shown, part), reason, detail)
+                case Rejected(part, _, reason, detail):
+                    self._issue_failure(Exposure(self._no_picture(detail), part), reason, detail)
+                case Decided():
+                    pass
+
+    def _inspect_all(self) -> None:
+        workers = [
+            Worker(f"inspect {index + 1}", partial(self._inspect_frames, index), self._failures)
+            for index in range(1, len(self._line.inspectors))
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            self._inspect_frames(0)
+        except BaseException as error:
+            self._failures.report(error)  # the others finish what is queued and end, too
+            raise
+        finally:
+            # Their parts still have to reach the sinks, so nothing is closed before they are done.
+            deadline = time.monotonic() + INSPECTION_LIMIT_S
+            for worker in workers:
+                if not worker.join(max(0.0, deadline - time.monotonic())):
+                    log.error("an inspection does not end; its part has no verdict")
+            self._fail_queued()
+
+    def _inspect_frames(self, index: int) -> None:
+        def take() -> Exposure | None:
+            if self._rules.most_parts is not None and self._done == self._rules.most_parts:
+                raise MailboxClosed
+            if self._ending():
+                self._mailbox.close()  # what is queued is finished, nothing more is taken
+            exposure = self._mailbox.take(POLL_S)
+            self._done += exposure is not None
+            return exposure
+
+        try:
+            while True:
+                taken = self._turns.take(take)
+                if taken is not None:
+                    self._inspect(index, *taken)
+        except MailboxClosed:
+            return
+
+    def _inspect(self, index: int, number: int, exposure: Exposure) -> None:
+        line, started_ns = self._line, self._clock_ns()
+        if self._rules.max_age_ms is not None:
+            fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
+            exposure = replace(exposure, frame=fresh)
+        inspector, beat = line.inspectors[index], self._beats.inspect[index]
+        beat()
+        try:
+            refusal = line.refusal(exposure.part)
+            if refusal is None:
+                inspection = inspector.inspect(exposure.frame)
+            else:
+                inspection = inspector.failure(Reason.RECIPE_MISMATCH, refusal)
+        except BaseException as error:
+            # The process ends on it, but the part gets its verdict.
+            failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            with self._turns.turn(number):
+                self._issue_decided(exposure, failure, started_ns, line)
+            raise
+        finally:
+            beat.rest()
+        with self._turns.turn(number):
+            self._issue_decided(exposure, inspection, started_ns, line)
+
+    def _ending(self) -> bool:
+        return self._stopping or self._failures.any()
+
+    def _fail_queued(self) -> None:
+        """Give the parts that no inspector is left for their verdict."""
+        if not self._failures.any():
+            return
+        self._mailbox.close()
+        detail = "the station ended on a defect before this part was inspected. Inspect it again."
+        try:
+            while (exposure := self._mailbox.take(0.0)) is not None:
+                self._fail(exposure, Reason.INTERNAL, detail)
+        except MailboxClosed:
+            return
+
+    def _fail_open_parts(self) -> None:
+        """Give the parts that wait for a picture theirs: the station ends."""
+        if self._triggering is not None:
+            detail = "the station was stopped before the picture came. Inspect the part again."
+            self._triggering.set_ready(Input.CAMERA, False)
+            self._carry_out(self._triggering.camera_restarted(detail))
+
+    def _fail(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+        """Give a part that will not be inspected its ERROR, unless it has a verdict already."""
+        if self._triggering is None or exposure.part is None:
+            self._issue_failure(exposure, reason, detail)
+        else:
+            self._carry_out(self._triggering.failed(exposure.part, reason, detail))
+
+    def _issue_decided(
+        self, exposure: Exposure, inspection: Inspection, started_ns: int, line: Line
+    ) -> None:
+        """Give out a verdict, unless its part has one already."""
+        if self._triggering is not None and exposure.part is not None:
+            owed = self._triggering.decided(exposure.part, inspection.decision.result)
+            self._carry_out(owed)
+            if Decided(exposure.part) not in owed:
+                return
+        self._issuer.issue(exposure, inspection, started_ns, line)
+
+    def _issue_camera_lost(self, detail: str) -> None:
+        self._issue_failure(Exposure(self._no_picture(detail)), Reason.CAMERA_LOST, detail)
+
+    def _issue_failure(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+        self._issuer.issue_failure(exposure, reason, detail, self._line)
+
+    def _no_picture(self, detail: str) -> Frame:
+        """Return what stands in the record of a part that has no picture."""
+        return Frame(
+            pixels=np.empty((0, 0), np.uint8),
+            number=self._last_number + 1,
+            captured_ns=self._clock_ns(),
+            captured_utc_ns=self._utc_ns(),
+            status=FrameStatus.INCOMPLETE,
+            detail=detail,
+        )

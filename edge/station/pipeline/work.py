@@ -1,0 +1,82 @@
+"""What the station works on and with: exposures, the line that inspects them, the rules."""
+
+from dataclasses import dataclass
+
+from edge.contract.verdict import Recipe, StationIdentity
+from edge.imaging.frame import Frame
+from edge.inspection.inspector import Inspector
+from edge.station.handshake.part import Part
+from edge.station.monitoring.heartbeat import Beat, Heartbeats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exposure:
+    """A frame on its way to an inspector.
+
+    Attributes:
+        part: what it was exposed for; None where every frame is a part of its own.
+    """
+
+    frame: Frame
+    part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """What inspects, exchanged as one.
+
+    Attributes:
+        inspectors: one for each thread.
+        identity: what the verdicts say of model and settings; None where nobody records them.
+        recipe: what it inspects for; None where the site names none.
+    """
+
+    inspectors: tuple[Inspector, ...]
+    identity: StationIdentity | None = None
+    recipe: Recipe | None = None
+
+    def refusal(self, part: Part | None) -> str | None:
+        """Return why it must not inspect a part; None when it may."""
+        if part is None or part.recipe is None or part.recipe == self.recipe:
+            return None
+        return (
+            f"the part was announced for {part.recipe}, and {self.recipe or 'no recipe'} took over "
+            "before it was inspected. Inspect it again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StationRules:
+    """What a station holds every part to.
+
+    Attributes:
+        deadline_ms: from the arrival of the frame, or from the trigger, to the decision.
+        max_age_ms: a frame that waited longer is not inspected; None for files.
+        most_parts: the run ends after so many; None for no limit.
+    """
+
+    deadline_ms: float | None = None
+    max_age_ms: float | None = None
+    most_parts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """The heartbeats of the station's threads; they rest while somebody else keeps them waiting."""
+
+    capture: Beat
+    inspect: tuple[Beat, ...]
+
+    @classmethod
+    def of(
+        cls, heartbeats: Heartbeats, inspectors: int, capture_s: float, inspect_s: float
+    ) -> "Beats":
+        """Add the stages of a station with so many inspectors."""
+        capture = heartbeats.stage("capture", capture_s, critical=True)
+        inspect = tuple(
+            heartbeats.stage(f"inspect {index + 1}", inspect_s, critical=True)
+            for index in range(inspectors)
+        )
+        for beat in (capture, *inspect):
+            beat.rest()  # until there is something to do
+        return cls(capture, inspect)

@@ -1,0 +1,91 @@
+"""The benchmark runs on a user's own model and frames; its figures are never judged here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.bundle.manifest import TileSpec, load_bundle
+from edge.cameras.interface import EndOfPictures
+from edge.cli.benchmark import MemoryCamera, latency_pair, paired, prepared_pieces
+from edge.imaging.image_files import write_picture
+from edge.inspection.detector import Network, RunPlan
+from tests.support.small_bundle import good_picture, write_bundle
+
+
+def benchmark(camera: Path, model: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "edge.cli.main",
+            "--benchmark",
+            "--camera",
+            camera,
+            "--model",
+            model,
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_figures_lie_beside_the_model_and_are_printed(tmp_path: Path) -> None:
+    model = write_bundle(tmp_path)
+    write_picture(tmp_path / "good.png", good_picture())
+
+    done = benchmark(tmp_path / "good.png", model)
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "part.benchmark.json").read_text())
+    assert result["frame"] == "160×120"
+    assert result["latency"]["pairs"] == 60
+    assert result["latency"]["path_p50_ms"] > 0
+    assert result["throughput"]["path_per_s"] > 0
+    assert "frame to verdict" in done.stdout
+
+
+def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
+    bundle = load_bundle(
+        write_bundle(tmp_path, tile_plan=TileSpec(height=64, width=64, overlap=0.0))
+    )
+    pixels = good_picture()
+    assert len(prepared_pieces(pixels, bundle.manifest)) == 6
+    pair = latency_pair(Network(bundle, plan=RunPlan(batch=4, streams=2)), pixels, pairs=3)
+    assert pair.pairs == 3
+    assert pair.ratio_min <= pair.ratio_median
+
+
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    model = write_bundle(tmp_path)
+    (tmp_path / "part.benchmark.json").mkdir()
+
+    done = benchmark(tmp_path / "nowhere", model)  # not even the camera was looked at
+
+    assert done.returncode == 78
+    assert "part.benchmark.json: is a folder" in done.stderr
+
+
+def test_a_camera_that_is_absent_is_no_benchmark(tmp_path: Path) -> None:
+    done = benchmark(tmp_path / "nowhere", write_bundle(tmp_path))
+    assert done.returncode == 78
+    assert "no such file or folder" in done.stderr
+    assert not (tmp_path / "part.benchmark.json").exists()
+
+
+def test_pairs_are_taken_in_turn() -> None:
+    calls: list[str] = []
+    paired(lambda: calls.append("bare"), lambda: calls.append("path"), pairs=3, warm_up=1)
+    assert calls == ["bare", "path"] * 4
+
+
+def test_pictures_in_memory_come_round_and_end() -> None:
+    camera = MemoryCamera([good_picture(0), good_picture(1)], count=3)
+    frames = [camera.read(1.0) for _ in range(3)]
+    assert [frame.number for frame in frames if frame] == [1, 2, 3]
+    with pytest.raises(EndOfPictures):
+        camera.read(1.0)

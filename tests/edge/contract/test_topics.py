@@ -1,0 +1,114 @@
+"""Names of stations and their topics."""
+
+import resource
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
+
+from edge.contract.topics import StationTopic
+from edge.errors import ConfigurationError, OutputNotWritable
+from edge.journal.open import open_journal
+from edge.mqtt.reconnect import station_subscriptions
+from edge.settings.station import Settings
+from edge.station.recording.journal_recorder import claimed_journal_folder, journal_folder
+
+segments = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
+
+
+@given(segments, segments, segments, segments)
+def test_a_station_is_found_again_in_each_of_its_topics(
+    site: str, line: str, station: str, camera: str
+) -> None:
+    topic = StationTopic(site, line, station, camera)
+
+    assert StationTopic.of_topic(topic.verdict) == topic
+    assert StationTopic.of_topic(topic.state) == topic
+    assert StationTopic.parse(topic.name) == topic
+
+
+def test_topics_and_client_id_follow_the_contract() -> None:
+    topic = StationTopic.parse("plant-1/line-2/cap/top")
+
+    assert topic.verdict == "vi/v1/plant-1/line-2/cap/top/verdict"
+    assert topic.state == "vi/v1/plant-1/line-2/cap/top/state"
+    assert topic.event == "vi/v1/plant-1/line-2/cap/top/event"
+    assert topic.response("reload") == "vi/v1/plant-1/line-2/cap/top/cmd/reload/res"
+    assert topic.client_id == "vi.plant-1.line-2.cap.top"
+
+
+def test_no_two_stations_share_a_client_id() -> None:
+    names = ["a", "b", "a-b", "-", "a-", "vi", "_"]
+    stations = [StationTopic(*segments) for segments in product(names, repeat=4)]
+
+    assert len({one.client_id for one in stations}) == len(stations)
+    assert StationTopic.parse("a/b/c/d").client_id == "vi-a-b-c-d"  # as it always was
+
+
+def settings_of(station: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "camera": {"uri": "0"},
+            "model": {"path": "a.xml"},
+            "mqtt": {"url": "mqtt://broker", "station": station},
+        }
+    )
+
+
+def test_a_journal_under_the_former_name_goes_on_with_one_station_alone(
+    state_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = settings_of("plant/line-1/cell/top"), settings_of("plant-line/1/cell/top")
+    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
+    assert len({claimed_journal_folder(one), claimed_journal_folder(other)}) == 2
+    open_journal(former).close()
+
+    assert claimed_journal_folder(one) == former
+    assert "going on with this journal of an older version" in caplog.text
+    assert claimed_journal_folder(other) == state_folder / "edge" / "vi.plant-line.1.cell.top"
+    assert journal_folder(one) == claimed_journal_folder(one) == former
+    assert caplog.text.count("going on with") == 1
+
+
+def test_a_full_disk_takes_no_journal_from_its_station(state_folder: Path) -> None:
+    one = settings_of("plant/line-1/cell/top")
+    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
+    open_journal(former).close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file takes a byte
+    try:
+        with pytest.raises(OutputNotWritable):
+            claimed_journal_folder(one)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert claimed_journal_folder(one) == former
+
+
+def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:
+    topic = StationTopic.parse("plant-1/line-2/cap/top")
+
+    listened = station_subscriptions(topic)
+    heard = (topic.trigger, topic.ack, topic.command("reload"))
+    said = (topic.verdict, topic.state, topic.event, topic.meta, topic.last, topic.metrics)
+
+    def listens(where: str) -> bool:
+        return any(topic_matches_sub(pattern, where) for pattern in listened.patterns)
+
+    assert all(listens(where) for where in heard)
+    assert not any(listens(where) for where in (*said, topic.handshake, topic.response("reload")))
+    assert not listens(StationTopic.parse("plant-1/line-2/cap/side").trigger)
+    assert all(listens(where) for where in listened.named)
+    assert set(heard) <= set(listened.named)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a/b/c", "a/b/c/d/e", "a/b/c/", "A/b/c/d", "a/+/c/d", "a/#/c/d", "a/b/c/d\n", "x" * 33],
+)
+def test_a_name_that_would_break_topics_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        StationTopic.parse(name)

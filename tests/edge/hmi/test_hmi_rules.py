@@ -1,0 +1,556 @@
+"""The rules behind the page, without a station: who may act, what is shown, what is kept."""
+
+import asyncio
+import inspect
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+import edge
+from edge.bundle.manifest import manifest_sha256
+from edge.contract.verdict import Verdict
+from edge.errors import ConfigurationError
+from edge.hmi.ipc import LARGEST_BYTES
+from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, Refused, network
+from edge.hmi.server.live_view import Picture, View
+from edge.hmi.server.production_stats import Numbers, Seen, histogram, latency, rate_per_minute
+from edge.hmi.server.threshold_preview import preview
+from edge.hmi.station_end.preview_image import MOST_CELLS, thinned
+from edge.imaging.frame import Frame
+from edge.inspection.inspector import Inspection
+from edge.inspection.normalization import ScoreScale
+from edge.inspection.thresholding import Decision, Reason, Result
+from edge.journal.entries import RecordKind, Row
+from edge.mqtt.announcer import PACKET_LIMIT
+from edge.mqtt.publisher import MqttPublisher
+from edge.settings.hmi import HmiSettings
+from edge.settings.overrides import Override, Overrides
+from edge.settings.station import load_settings
+from edge.station.model.store import Change
+from tests.support.small_bundle import defective_picture
+
+EDGE = Path(edge.__file__).parent
+
+PROXY = "192.0.2.1"
+
+
+def request(address: str = "192.0.2.7", **headers: str) -> Request:
+    """An action as the page sends it, from an address."""
+    given = {
+        "host": "station:8080",
+        "content-type": "application/json",
+        "x-edge-request": "1",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    return Request({"type": "http", "method": "POST", "headers": raw, "client": (address, 1)})
+
+
+def refusal(guard: Guard, asked: Request) -> int:
+    with pytest.raises(Refused) as raised:
+        guard.actor(asked)
+    return raised.value.status
+
+
+def test_without_token_and_proxy_nobody_may_act() -> None:
+    guard = Guard(None, None, [], [])
+
+    assert not guard.may_act
+    assert refusal(guard, request(authorization="Bearer ")) == 403
+
+
+def test_the_kind_of_content_counts_whatever_its_case() -> None:
+    guard = Guard("geheim", None, [], [])
+    asked = request(authorization="BEARER geheim", content_type="Application/JSON; charset=UTF-8")
+
+    assert guard.actor(asked).name == "token"
+
+
+def test_addresses_of_proxies_are_kept_as_the_network_names_them() -> None:
+    settings = HmiSettings(user_header="X-User", trusted_proxies=["FE80::1", "2001:DB8:0::7"])
+
+    assert settings.trusted_proxies == ["fe80::1", "2001:db8::7"]
+
+
+def test_only_a_trusted_proxy_can_name_a_user() -> None:
+    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+
+    assert guard.actor(request("192.0.2.1", x_forwarded_user="kim")).name == "kim"
+    assert refusal(guard, request("192.0.2.7", x_forwarded_user="kim")) == 401
+    assert refusal(guard, request("192.0.2.1", x_forwarded_user=" ")) == 401
+
+
+def test_a_user_may_have_a_name_in_any_script() -> None:
+    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+
+    assert guard.actor(request("192.0.2.1", x_forwarded_user="김철수")).name == "김철수"
+
+
+def test_who_guesses_waits_ever_longer_from_how_many_addresses_it_may_be() -> None:
+    now_s = 0.0
+    guard = Guard("secret", None, [], [], lambda: now_s)
+
+    waits = [guard.wrong_tokens.wait_s() for _ in range(15)]
+
+    assert waits[:6] == [0.0] * 5 + [0.25]
+    assert waits == sorted(waits) and set(waits[-4:]) == {8.0}
+    now_s = 60.0
+    assert guard.wrong_tokens.wait_s() == 0.0
+
+
+def test_however_many_guesses_the_right_token_is_taken_from_everywhere() -> None:
+    guard = Guard("secret", None, [PROXY], [], lambda: 0.0)
+    for number in range(500):
+        guess = request(f"192.0.2.{number % 250}", authorization=f"Bearer {number}")
+        assert refusal(guard, guess) == 401
+        guard.wrong_tokens.wait_s()
+    right = {"authorization": "Bearer secret"}
+
+    assert guard.actor(request("192.0.2.7", **right)).name == "token"
+    assert guard.actor(request(PROXY, **right)).name == "token"
+    behind = guard.actor(request(PROXY, x_forwarded_for="1.2.3.4, 192.0.2.10", **right))
+    assert behind.address == "192.0.2.10"
+
+
+def test_refusals_are_recorded_now_and_then_and_the_others_counted() -> None:
+    guard = Guard("secret", None, [], [], lambda: 0.0)
+
+    noted = [guard.noting(f"192.0.2.{number}") for number in range(200)]
+
+    assert [found for found in noted if found is not None] == [0] * 10
+    assert Guard("secret", None, [], [], lambda: 0.0).noting("::1") == 0
+
+
+def test_addresses_of_one_ipv6_network_are_one() -> None:
+    assert network("2001:db8::1") == network("2001:db8:0:0:ffff::2") != network("2001:db8:0:1::1")
+    assert network("192.0.2.1") == "192.0.2.1" and network("fe80::1%eth0") == network("fe80::2")
+
+
+def test_actions_are_limited_for_each_sender() -> None:
+    guard = Guard("secret", None, [], [], lambda: 0.0)
+    asked = request(authorization="Bearer secret")
+
+    for _ in range(ACTIONS_PER_MINUTE):
+        guard.actor(asked)
+    assert refusal(guard, asked) == 429
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "ours"),
+    [
+        # Whoever stands before the page keeps the name and not the port, or neither.
+        (PROXY, {"host": "hmi", "x_forwarded_host": "hmi:8443"}, True),
+        (PROXY, {"host": "10.0.0.2:8080", "x_forwarded_host": "hmi:8443"}, True),
+        (PROXY, {"host": "hmi", "x_forwarded_port": "8443", "x_forwarded_proto": "https"}, True),
+        (
+            PROXY,
+            {"host": "hmi", "x_forwarded_host": "hmi:8443", "x_forwarded_proto": "http"},
+            False,
+        ),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "hmi"}, False),
+        (PROXY, {"host": "hmi"}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "evil.example"}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_host": "["}, False),
+        (PROXY, {"host": "hmi", "x_forwarded_port": "x"}, False),
+        ("192.0.2.7", {"host": "hmi", "x_forwarded_host": "hmi:8443"}, False),
+        ("192.0.2.7", {"host": "hmi:8443"}, True),
+    ],
+)
+def test_a_page_behind_a_proxy_is_where_the_proxy_says_if_it_is_trusted(
+    address: str, headers: dict[str, str], ours: bool
+) -> None:
+    guard = Guard("secret", None, [PROXY], ["hmi"])
+    asked = request(address, origin="https://hmi:8443", authorization="Bearer secret", **headers)
+
+    if ours:
+        assert guard.actor(asked).name == "token"
+    else:
+        assert refusal(guard, asked) == 403
+
+
+def test_a_public_address_of_the_settings_is_ours_whatever_the_proxy_says() -> None:
+    guard = Guard("secret", None, [], [], public_urls=["https://Plant.example/cell7/"])
+    right = {"authorization": "Bearer secret", "host": "10.0.0.2:8080"}
+
+    assert guard.actor(request(origin="https://plant.example", **right)).name == "token"
+    assert refusal(guard, request(origin="http://plant.example", **right)) == 403
+    assert refusal(guard, request(origin="https://plant.example:8443", **right)) == 403
+    guard.check_host(request(host="plant.example"))
+
+
+def test_one_that_is_foreign_also_for_the_proxy_is_refused() -> None:
+    guard = Guard("secret", None, [PROXY], [])
+    evil = {"origin": "http://evil.example", "x_forwarded_host": "evil.example"}
+
+    assert refusal(guard, request(PROXY, authorization="Bearer secret", **evil)) == 403
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://hmi:x", "null"])
+def test_an_origin_that_is_none_is_foreign_whatever_the_proxy_says(origin: str) -> None:
+    guard = Guard("secret", None, [PROXY], ["hmi"])
+    for forwarded in ({"x_forwarded_host": "hmi"}, {"x_forwarded_port": "x"}):
+        asked = request(PROXY, origin=origin, authorization="Bearer secret", **forwarded)
+        assert refusal(guard, asked) == 403
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-User", "Authorization", "Origin", "Host"])
+def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
+    guard = Guard("secret", "X-Forwarded-User", [PROXY], [])
+    asked = request(PROXY)
+    raw = [
+        (name.lower().encode(), b"kim"),
+        *asked.scope["headers"],
+        (name.lower().encode(), b"lee"),
+    ]
+
+    doubled = Request({**asked.scope, "headers": raw})
+
+    if name == "Host":
+        with pytest.raises(Refused) as raised:
+            guard.check_host(doubled)
+        assert raised.value.status == 400
+    else:
+        assert refusal(guard, doubled) == 400
+
+
+def test_users_of_a_proxy_are_limited_each_for_themselves() -> None:
+    guard = Guard(None, "X-Forwarded-User", [PROXY], [], lambda: 0.0)
+
+    for _ in range(ACTIONS_PER_MINUTE):
+        guard.actor(request(PROXY, x_forwarded_user="kim"))
+    assert refusal(guard, request(PROXY, x_forwarded_user="kim")) == 429
+    assert guard.actor(request(PROXY, x_forwarded_user="lee")).name == "lee"
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("192.0.2.1:8080", True),
+        ("[::1]:8080", True),
+        ("localhost", True),
+        ("cell7.example", True),
+        ("evil.example", False),
+        ("192.0.2.1.evil.example", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_only_our_own_names_are_answered(host: str, ours: bool) -> None:
+    guard = Guard(None, None, [], ["Cell7.example"])
+    if ours:
+        guard.check_host(request(host=host))
+        return
+    with pytest.raises(Refused):
+        guard.check_host(request(host=host))
+
+
+# Pictures.
+
+
+def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
+    anomaly_map = np.zeros((cells, cells), np.float32)
+    anomaly_map[0, cells - 1] = 9.0
+    inspection = Inspection(
+        Decision(Result.NOK, Reason.SCORE_ABOVE),
+        threshold=5.0,
+        pixel_threshold=5.0,
+        score=9.0,
+        normalized_score=0.9,
+        anomaly_map=anomaly_map,
+        map_scale=ScoreScale(5.0, 10.0),
+    )
+    return Verdict("id", inspection, Frame(pixels, 1, 0, 0), 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        defective_picture(height=480, width=640),
+        np.zeros((480, 640), np.uint8),
+        np.full((480, 640), 40_000, np.uint16),
+        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((1, 5000, 3), np.uint8),
+    ],
+)
+def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarray) -> None:
+    found = thinned(verdict(pixels), 320)
+    assert found is not None
+    picture = Picture(found.content, found.blobs)
+
+    assert found.content["shape"][1] <= 320
+    assert picture.jpeg().startswith(b"\xff\xd8") and picture.jpeg() is picture.jpeg()
+    assert picture.drawn().startswith(b"\xff\xd8")
+
+
+def test_a_line_scan_without_end_fits_into_a_message_to_the_page() -> None:
+    found = thinned(verdict(np.zeros((60_000, 1000), np.uint8)), 4096)
+
+    assert found is not None and 3 * len(found.blobs[0]) < LARGEST_BYTES
+
+
+def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def shown() -> list[bytes]:
+        view = View(1, lambda _: None)
+        view.take_part({"id": "a", "result": "OK"}, None)
+        view.take_part({"id": "b", "result": "ERROR"}, Picture({"map_shape": [9]}, (b"", b"")))
+        assert view.part == {"id": "b", "result": "ERROR"} and view.picture("b") is None
+        return (await view.newer(0, 1.0))[1].splitlines()
+
+    assert json.loads(asyncio.run(shown())[1][6:]) == {
+        "id": "b",
+        "result": "ERROR",
+        "picture": None,
+    }
+    assert "part b cannot be shown" in caplog.text
+
+
+def test_thinning_a_large_map_keeps_its_peak() -> None:
+    found = thinned(verdict(np.zeros((480, 640), np.uint8), 1001), 320)
+    assert found is not None
+    levels = np.frombuffer(found.blobs[1], np.uint8).reshape(found.content["map_shape"])
+
+    assert max(levels.shape) <= MOST_CELLS
+    assert levels[0, -1] == levels.max() >= 128
+    assert (levels >= 128).sum() == 1
+
+
+def test_a_part_without_picture_has_none() -> None:
+    assert thinned(verdict(np.empty((0, 0), np.uint8)), 320) is None
+
+
+# The stream.
+
+
+def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
+    async def seen() -> tuple[int, bytes]:
+        view = View(4, lambda _: None)
+        for number in range(100):
+            view.take_status({"number": number, "counts": {}, "run": {}}, 0.0)
+            view.take_part({"id": str(number), "picture": None}, None)
+        return await view.newer(0, 1.0)
+
+    version, events = asyncio.run(seen())
+
+    assert version == 200
+    assert [
+        json.loads(line[6:]) for line in events.decode().splitlines() if line[:5] == "data:"
+    ] == [
+        {"number": 99},
+        {"id": "99", "picture": None},
+    ]
+
+
+def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() -> None:
+    told: list[bool] = []
+
+    async def watch() -> None:
+        view = View(4, told.append)
+        view.viewer_came()
+        view.viewer_came()
+        view.viewer_left()
+        view.viewer_left()
+
+    asyncio.run(watch())
+    assert told == [True, False]
+
+
+def test_small_pictures_are_bounded() -> None:
+    async def kept() -> list[bool]:
+        view = View(2, lambda _: None)
+        for name in "abc":
+            view.take_rejected(name, Picture({}, ()))
+        return [view.thumbnail(name) is not None for name in "abc"]
+
+    assert asyncio.run(kept()) == [False, True, True]
+
+
+# Numbers.
+
+
+def seen(seq: int, score: float | None, utc_ns: int = 0, model: str = "a") -> Seen:
+    return Seen(seq, "id", None, utc_ns, "OK", "score_below", score, 5.0, 0.1, 1.0, model)
+
+
+def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
+    found = histogram([seen(1, 99.0, model="b"), seen(2, 1.0), seen(3, None), seen(4, 3.0)])
+
+    assert found is not None
+    assert (sum(found["counts"]), found["parts"]) == (2, 2)
+    assert found["low"] < 1.0 and found["high"] > 5.0  # the threshold is on it
+    assert histogram([]) is None
+
+
+def test_parts_that_were_not_inspected_make_the_line_look_no_faster() -> None:
+    found = latency([replace(seen(1, None), total_ms=0.1), seen(2, 1.0)])
+
+    assert found is not None and (found["p50"], found["parts"]) == (1.0, 1)
+    assert latency([seen(1, None)]) is None
+
+
+def test_the_rate_counts_the_last_minute() -> None:
+    now_ns = 10**18
+    parts = [seen(n, 1.0, now_ns - int(age_s * 1e9)) for n, age_s in enumerate((90, 61, 59, 1))]
+
+    assert rate_per_minute(parts, now_ns) == 2
+
+
+def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
+    def row(seq: int, score: float | None, result: str) -> Row:
+        payload = {"id": str(seq), "part_id": None, "raw_score": score, "result": result}
+        text = json.dumps(payload).encode()
+        return Row(seq, RecordKind.VERDICT, seq, result, None, text, 0, True, None)
+
+    rows = [row(4, None, "ERROR"), row(3, 5.0, "NOK"), row(2, 4.0, "OK"), row(1, 9.0, "NOK")]
+    marks = {3: {"mark": "false_reject"}, 2: {"mark": "missed_defect"}}
+
+    same = preview(rows, 5.0, 0.0, marks)
+    higher = preview(rows, 5.5, 0.0, marks)
+    unsure = preview(rows, 5.0, 0.5, marks)
+
+    assert (same["before"], same["after"], same["changed"]) == ({"NOK": 2, "OK": 1},) * 2 + (0,)
+    assert higher["after"] == {"OK": 2, "NOK": 1}
+    assert [(flip["seq"], flip["before"], flip["after"]) for flip in higher["flips"]] == [
+        (3, "NOK", "OK")
+    ]
+    assert higher["marks"]["false_reject"] == {"marked": 1, "put_right": 1}
+    assert higher["marks"]["missed_defect"] == {"marked": 1, "put_right": 0}
+    assert unsure["after"] == {"NOT_DECIDABLE": 1, "OK": 1, "NOK": 1}
+
+
+def test_shifts_begin_where_the_settings_say_also_before_the_first_of_a_day(
+    tmp_path: Path,
+) -> None:
+    numbers = Numbers(tmp_path / "journal.db", ["06:00", "14:00", "22:00"])
+    midnight = datetime(2026, 11, 23).astimezone()
+
+    def begin(hour: int) -> timedelta:
+        return numbers.shift_begin(midnight + timedelta(hours=hour)) - midnight
+
+    assert [begin(h) for h in (3, 6, 13, 14, 23)] == [
+        timedelta(hours=h) for h in (-2, 6, 6, 14, 22)
+    ]
+
+
+# A threshold that was set at the page.
+
+
+@pytest.fixture
+def override(bundle: Path) -> Override:
+    sha256 = manifest_sha256(bundle)
+    assert sha256 is not None
+    return Override(image_threshold=7.5, model_sha256=sha256, by="kim", utc="2026-11-23T00:00:00Z")
+
+
+def test_a_threshold_of_the_page_counts_for_its_model_and_until_the_settings_say_otherwise(
+    tmp_path: Path, bundle: Path, override: Override
+) -> None:
+    overrides = Overrides.beside(tmp_path)
+    settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
+    own = load_settings(
+        None,
+        {
+            "camera": {"uri": "0"},
+            "model": {"path": str(bundle)},
+            "decision": {"image_threshold": 3.0},
+        },
+    )
+    assert overrides.laid_over(settings) == settings
+
+    overrides.write(override)
+
+    assert overrides.laid_over(settings).decision.image_threshold == 7.5
+    assert overrides.laid_over(settings).sha256 != settings.sha256
+    assert overrides.laid_over(own).decision.image_threshold == 3.0
+    overrides.write(override.model_copy(update={"model_sha256": "0" * 64}))
+    assert overrides.laid_over(settings) == settings
+    overrides.write(None)
+    assert overrides.read() is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"image_threshold": NaN}', b"[]", b"x" * 1_000_000]
+)
+def test_a_damaged_file_of_the_page_is_left_out(
+    tmp_path: Path, bundle: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
+    (tmp_path / "overrides.json").write_bytes(content)
+
+    assert Overrides.beside(tmp_path).laid_over(settings) == settings
+    assert "not used" in caplog.text
+
+
+# What the page's process needs.
+
+
+def test_the_process_of_the_page_loads_nothing_that_inspects() -> None:
+    heavy = "numba", "openvino", "scipy", "paho"
+    code = f"import sys, edge.hmi.server.main; print([m for m in {heavy} if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("hmi", "cause"),
+    [
+        ("{shifts: ['14:00', '06:00']}", "must ascend"),
+        ("{shifts: ['6:00']}", "quarters"),
+        ("{shifts: ['06:05']}", "quarters"),
+        ("{user_header: X-User}", "needs trusted_proxies"),
+        ("{user_header: 'X User', trusted_proxies: [192.0.2.1]}", "name of a header"),
+        ("{trusted_proxies: [nobody], user_header: X-User}", "nobody"),
+        ("{public_urls: [plant.example/cell7]}", "must be like https"),
+        ("{port: 70000}", "65535"),
+    ],
+)
+def test_a_page_that_cannot_be_served_so_is_told_with_its_key(
+    tmp_path: Path, hmi: str, cause: str
+) -> None:
+    path = tmp_path / "station.yaml"
+    path.write_text(f"camera: {{uri: '0'}}\nmodel: {{path: x.xml}}\njournal: {{}}\nhmi: {hmi}\n")
+
+    with pytest.raises(ConfigurationError, match=cause):
+        load_settings(path)
+
+
+def test_a_page_needs_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "station.yaml"
+    path.write_text("camera: {uri: '0'}\nmodel: {path: x.xml}\nhmi: {port: 0}\n")
+
+    with pytest.raises(ConfigurationError, match=r"Set journal\.folder"):
+        load_settings(path)
+
+
+# Texts.
+
+
+def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
+    code = "".join(path.read_text("utf-8") for path in sorted(EDGE.rglob("*.py")))
+    texts = (EDGE / "hmi" / "static" / "texts.js").read_text("utf-8")
+    kinds = {*re.findall(r'\bEvent\(\s*"([a-z_]+)"', code), "images_taken", "images_skipped"}
+    kinds |= {change.value for change in Change}
+    hints = {PACKET_LIMIT, *re.findall(r'"(\w+)"', inspect.getsource(MqttPublisher._hints))}
+    hints |= set(re.findall(r'_lacks \+= \("(\w+)"', code))
+    hints -= {"refused_by_broker", "nobody_listens"}  # told in words of their own
+    reasons = set(re.findall(r'_?health\.set\(\s*"([a-z_]+)"', code)) - {"page_down"}
+
+    wanted = {f"event_{kind}" for kind in kinds} | {f"reason_{reason}" for reason in reasons}
+    wanted |= {f"broker_{hint}{more}" for hint in hints for more in ("", "_more")}
+    assert len(kinds) > 15 and len(hints) > 3 and len(reasons) > 4
+    lacking = [one for one in sorted(wanted) if len(re.findall(rf"\b{one}: ", texts)) != 2]
+    assert lacking == []

@@ -1,0 +1,132 @@
+"""Overlay pictures: readable on any frame, and the frame stays as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import Crop, load_bundle
+from edge.contract.verdict import Verdict
+from edge.imaging.frame import Frame, FrameStatus, Pixels
+from edge.imaging.image_files import read_picture
+from edge.inspection.criteria import Limits, decision_criteria
+from edge.inspection.detector import Detector, Network
+from edge.inspection.inspector import Inspector
+from edge.inspection.overlay import draw_overlay
+from edge.station.images.overlay_folder import OverlayWriter, file_name
+from tests.support.small_bundle import defective_picture, good_picture
+
+
+@pytest.fixture(scope="module")
+def inspector(bundle: Path) -> Inspector:
+    loaded = load_bundle(bundle)
+    return Inspector(Detector(Network(loaded)), loaded.manifest)
+
+
+def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
+    inspection = inspector.inspect(Frame(pixels, 1, 0, 0))
+    return draw_overlay(pixels, inspection)
+
+
+def test_a_defect_is_coloured_where_it_is_and_nowhere_else(inspector: Inspector) -> None:
+    pixels = defective_picture(1, 480, 640)
+
+    drawn = overlay(inspector, pixels)
+
+    changed = np.abs(drawn.astype(int) - pixels).max(axis=2) > 40
+    changed[:60] = False  # the label
+    rows, columns = np.nonzero(changed)
+    assert drawn.shape == (480, 640, 3)
+    assert rows.max() < 210
+    assert columns.min() > 390 and columns.max() < 570
+
+
+def test_a_good_part_is_only_labelled(inspector: Inspector) -> None:
+    pixels = good_picture(1, 480, 640)
+
+    drawn = overlay(inspector, pixels)
+
+    assert np.array_equal(drawn[60:], pixels[60:])
+    assert not np.array_equal(drawn[:60], pixels[:60])
+
+
+def test_the_frame_itself_is_not_drawn_on(inspector: Inspector) -> None:
+    pixels = defective_picture()
+    before = pixels.copy()
+
+    overlay(inspector, pixels)
+
+    assert np.array_equal(pixels, before)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        good_picture()[:, :, 0],
+        good_picture().astype(np.uint16) * 200,
+        good_picture()[:, :, [0, 1, 2, 0]],
+        np.zeros((50, 60), np.uint16),
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((2, 3000), np.uint8),
+        np.zeros((3000, 2), np.uint8),
+        np.empty((0, 0), np.uint8),
+        defective_picture(1, 16, 16),
+    ],
+    ids=lambda pixels: f"{pixels.shape} {pixels.dtype}",
+)
+def test_every_frame_gives_a_picture_with_a_label(inspector: Inspector, pixels: Pixels) -> None:
+    drawn = overlay(inspector, pixels)
+
+    assert drawn.dtype == np.uint8 and drawn.ndim == 3 and drawn.shape[2] == 3
+    assert drawn.shape[1] >= 240 and drawn.shape[0] >= 20
+    assert len(np.unique(drawn[:20].reshape(-1, 3), axis=0)) > 3
+
+
+def test_a_defect_in_a_crop_is_drawn_at_its_place_in_the_frame(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    crop = Crop(x=320, y=0, width=320, height=240)
+    inspector = Inspector(Detector(Network(loaded)), loaded.manifest, Limits(crop=crop))
+    pixels = defective_picture(1, 480, 640)
+
+    drawn = overlay(inspector, pixels)
+
+    changed = np.abs(drawn.astype(int) - pixels).max(axis=2) > 40
+    changed[:60] = False
+    _, columns = np.nonzero(changed)
+    assert columns.min() > 390 and columns.max() < 570
+
+
+def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_since(
+    bundle: Path, tmp_path: Path
+) -> None:
+    loaded = load_bundle(bundle)
+    before = Inspector(Detector(Network(loaded)), loaded.manifest)
+    limits = Limits(pixel_threshold=3 * loaded.manifest.threshold.pixel)
+    after = before.deciding_by(decision_criteria(loaded.manifest, limits))
+    writer = OverlayWriter(tmp_path)
+
+    def written(inspector: Inspector, number: int) -> bytes:
+        frame = Frame(defective_picture(1, 480, 640), number, 0, 0)
+        one = Verdict("", inspector.inspect(frame), frame, 0, 0, 0)
+        writer.write(one)
+        return read_picture(tmp_path / file_name(one)).tobytes()
+
+    first = written(before, 1)
+    assert written(after, 2) != first
+    assert written(before, 3) == first  # in work when the threshold changed
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (None, "000007_ERROR.jpg"),
+        ("file:///data/good%201.png", "000007_good-1_ERROR.jpg"),
+        ("file:///data/" + "x" * 200 + ".png", "000007_" + "x" * 80 + "_ERROR.jpg"),
+    ],
+)
+def test_files_are_named_by_part_source_and_result(
+    inspector: Inspector, source: str | None, expected: str
+) -> None:
+    frame = Frame(np.empty((0, 0), np.uint8), 7, 0, 0, FrameStatus.INCOMPLETE, source)
+
+    assert file_name(Verdict("", inspector.inspect(frame), frame, 0, 0, 0)) == expected

@@ -1,0 +1,579 @@
+"""edge-listen against a real mosquitto and a real station: everything once, gaps filled."""
+
+import csv
+import json
+import logging
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.contract.encoding import new_id
+from edge.errors import OutputNotWritable
+from edge.listen.cli import main
+from edge.listen.listener import Listener, Wanted
+from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
+from edge.listen.sequence_ranges import Numbers, Stretch, without
+from edge.listen.store import HEADER, Arrived, Store
+from edge.settings.station import MqttSettings
+from tests.edge.conftest import EdgeRun
+from tests.support.broker import GENEROUS_S, Broker
+from tests.support.relaying import VERDICT, Relaying, relayed_journals
+from tests.support.small_bundle import write_pictures
+from tests.support.station_process import StationProcess, until
+
+JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+Listening = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def relaying(tmp_path: Path) -> Iterator[Relaying]:
+    with relayed_journals(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture
+def listening(running_broker: Broker) -> Iterator[Listening]:
+    """Start ``edge-listen`` processes and wait until each listens."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge.listen.cli", "--mqtt", running_broker.url]
+            + [str(argument) for argument in arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stderr is not None
+        while "listening to" not in (line := process.stderr.readline()):
+            assert process.poll() is None, line
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait for the end in order, and return what was said."""
+    out, told = process.communicate(timeout=GENEROUS_S)
+    assert process.returncode == 0, told
+    return out + told
+
+
+def kept(database: Path) -> list[int]:
+    with closing(sqlite3.connect(database)) as connection:
+        return [seq for (seq,) in connection.execute("SELECT seq FROM verdict ORDER BY rowid")]
+
+
+def lines(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@given(st.lists(st.integers(1, 60), max_size=80), st.integers(0, 70))
+def test_numbers_are_a_set_that_knows_its_gaps(added: list[int], up_to: int) -> None:
+    numbers, known = Numbers(), set()
+    for number in added:
+        assert (numbers.add(number) is None) == (number in known)
+        known.add(number)
+
+    assert {n for one in numbers for n in range(one.first, one.last + 1)} == known
+    missing = {n for one in numbers.gaps(up_to) for n in range(one.first, one.last + 1)}
+    end = max([*known, up_to]) if known else 0
+    assert missing == set(range(min(known, default=1), end + 1)) - known
+    assert list(Numbers(list(numbers))) == list(numbers)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=5),
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), max_size=5),
+)
+def test_what_was_given_up_is_no_gap_any_more(
+    gaps: list[tuple[int, int]], lost: list[tuple[int, int]]
+) -> None:
+    def numbers(stretches: list[Stretch]) -> set[int]:
+        return {n for one in stretches for n in range(one.first, one.last + 1)}
+
+    missing = [Stretch(first, first + more) for first, more in gaps]
+    given_up = [Stretch(first, first + more) for first, more in lost]
+    assert numbers(without(missing, given_up)) == numbers(missing) - numbers(given_up)
+
+
+def test_a_gap_is_asked_for_after_a_moment_and_given_up_after_a_while() -> None:
+    repair, gap = Repair(grace_s=1.0, again_s=5.0), Stretch(3, 4)
+
+    assert repair.decide([gap], 0.0, True) == []
+    assert repair.decide([gap], 1.0, True) == [Ask(gap, True)]
+    assert repair.decide([gap], 5.9, True) == []
+    asked = 1
+    now_s = 1.0
+    while (steps := repair.decide([gap], now_s := now_s + 1.0, True)) != [GiveUp(gap)]:
+        asked += steps == [Ask(gap, False)]
+        assert now_s < 1000
+    assert asked == MOST_ASKED
+
+
+def test_a_gap_that_is_closing_is_not_given_up() -> None:
+    repair, now_s = Repair(), 0.0
+    for first in range(1, 200_000, 10_000):
+        steps = repair.decide([Stretch(first, 200_000)], now_s := now_s + 6.0, True)
+        assert not any(isinstance(step, GiveUp) for step in steps)
+
+
+def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> None:
+    repair = Repair()
+    repair.decide([Stretch(1, 2)], 0.0, False)
+    assert repair.decide([Stretch(1, 2)], 1.0, False) == [GiveUp(Stretch(1, 2))]
+
+
+def arrived(seq: int, identity: str = VERDICT["id"]) -> Arrived:
+    content = {**VERDICT, "id": identity, "seq": seq, "part_id": 'a "b"\n;'}
+    return Arrived("site/line/cell/top", JOURNAL, seq, content, json.dumps(content), "now")
+
+
+def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
+    store = Store(database, table, None)
+    store.keep([arrived(1), arrived(2), arrived(2)])
+    store.close()
+    with table.open("ab") as file:
+        file.write(b"site/line/cell/top,half a li")
+
+    store = Store(database, table, None)
+    assert store.keep([arrived(2), arrived(3)]).fresh == 1
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1", "2", "3"]
+    assert list(lines(table)[0]) == list(HEADER)
+    assert lines(table)[0]["part_id"] == 'a "b"\n;'
+
+
+IMAGE = {
+    "uri": "file:///snapshots/1.png",
+    "source_uri": "file:///in/b%20%C3%A4.png",
+}
+
+
+def test_the_file_of_a_part_is_named(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.db"
+    one = arrived(1)
+    one.content["image"] = IMAGE
+    for store in (Store(tmp_path / "state.db", table, None), Store(database, None, None)):
+        store.keep([one])
+        store.close()
+
+    names = ("image_uri", "image_source_uri", "image_name")
+    values = (IMAGE["uri"], IMAGE["source_uri"], "b ä.png")
+    assert tuple(lines(table)[0][name] for name in names) == values
+    with closing(sqlite3.connect(database)) as connection:
+        kept_names = connection.execute(f"SELECT {', '.join(names)} FROM verdict").fetchone()
+    assert kept_names == values
+
+
+def test_what_an_older_version_began_goes_on(tmp_path: Path) -> None:
+    table, state, database = tmp_path / "v.csv", tmp_path / "v.csv.db", tmp_path / "v.db"
+    for path, beside in ((state, table), (database, None)):
+        store = Store(path, beside, None)
+        store.keep([arrived(1)])
+        store.close()
+    old = HEADER[: HEADER.index("arrived_utc") + 1]
+    with table.open(newline="") as file:
+        rows = [row[: len(old)] for row in csv.reader(file)]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    with closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute("UPDATE csv SET bytes = ?", (table.stat().st_size,))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for name in HEADER[len(old) :]:
+            connection.execute(f"ALTER TABLE verdict DROP COLUMN {name}")
+
+    for path, beside in ((state, table), (database, None)):
+        store = Store(path, beside, None)
+        store.keep([arrived(2)])
+        store.close()
+
+    with table.open(newline="") as file:
+        assert {len(row) for row in csv.reader(file)} == {len(old)}
+    assert [row["seq"] for row in lines(table)] == ["1", "2"] and kept(database) == [1, 2]
+
+
+def test_a_listener_that_heard_nothing_yet_can_be_started_again(tmp_path: Path) -> None:
+    table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
+    Store(database, table, None).close()
+
+    store = Store(database, table, None)
+    store.keep([arrived(1)])
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1"]
+
+
+def test_a_table_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("precious\n")
+
+    with pytest.raises(OutputNotWritable, match="not written by edge-listen"):
+        Store(tmp_path / "state.db", table, None)
+    assert table.read_text() == "precious\n"
+
+
+def test_verdicts_are_kept_once_each_in_sqlite(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 100)
+    relaying(running_broker.url).record(100)
+
+    said = ended(process)
+
+    assert kept(tmp_path / "mes.db") == list(range(1, 101))
+    assert "site/line/cell/top: 100 verdicts, newest 100; missing none; lost none" in said
+
+
+def test_what_came_while_nobody_listened_is_in_the_table_too(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    station = relaying(running_broker.url)
+    first = listening("--csv", tmp_path / "mes.csv")
+    station.record(20)
+    station.wait_until(lambda: len(lines(tmp_path / "mes.csv")) == 20)
+    first.send_signal(signal.SIGKILL)
+    first.wait(GENEROUS_S)
+    station.record(20)
+
+    second = listening("--csv", tmp_path / "mes.csv")
+    station.wait_until(lambda: len(lines(tmp_path / "mes.csv")) >= 40)
+    second.send_signal(signal.SIGTERM)
+    ended(second)
+
+    assert [int(row["seq"]) for row in lines(tmp_path / "mes.csv")] == list(range(1, 41))
+
+
+def test_a_gap_is_found_asked_for_and_filled(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    station = relaying(running_broker.url)
+    station.record(30)
+    assert station.delivered()  # before anybody listened
+
+    process = listening("--sqlite", tmp_path / "mes.db", "--from-seq", 1, "--until-seq", 32)
+    station.record(2)
+
+    said = ended(process)
+    assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 33))
+    assert "verdicts 1 to 30 are missing; asking again" in said
+
+
+def put_back(backup: Path, folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(backup, folder)
+
+
+def test_no_verdict_is_missing_after_a_backup_was_put_back(
+    running_broker: Broker, bundle: Path, listening: Listening, tmp_path: Path, edge_run: EdgeRun
+) -> None:
+    frames = write_pictures(tmp_path / "frames", good=3, defective=1)
+    settings = {
+        "camera": {"uri": str(frames), "rate_fps": 50.0, "loop": True},
+        "model": {"path": str(bundle)},
+    }
+    arguments = ("--from-seq", 1, "--client-id")
+    in_csv = listening("--csv", tmp_path / "mes.csv", *arguments, "one")
+    in_sqlite = listening("--sqlite", tmp_path / "mes.db", *arguments, "other")
+    with StationProcess(tmp_path, running_broker, settings) as line:
+        line.verdicts(10)
+        assert line.stop() == 0
+        shutil.copytree(line.journal, tmp_path / "backup")
+        line.start()
+        line.verdicts(2 * len(line.verdicts(1)))
+        assert line.stop() == 0
+        put_back(tmp_path / "backup", line.journal)
+        line.start()
+        (told,) = line.events("journal_copied")
+        line.verdicts(len(line.verdicts(1)) + 20)
+        state = [one for one in line.states("online", 3) if one["journal"]][-1]["journal"]
+        assert line.stop() == 0
+    ids = {one["id"] for one in line.verdicts(1)}
+    until(lambda: len(lines(tmp_path / "mes.csv")) >= len(ids), "all in the CSV file")
+    until(lambda: len(kept(tmp_path / "mes.db")) >= len(ids), "all in the database")
+    for process in (in_csv, in_sqlite):
+        process.send_signal(signal.SIGTERM)
+    said = ended(in_csv) + ended(in_sqlite)
+
+    assert state["journal"] == told["data"]["journal"]
+    assert state["follows"] == told["data"]["former"]
+    assert sorted(row["id"] for row in lines(tmp_path / "mes.csv")) == sorted(ids)
+    assert len(kept(tmp_path / "mes.db")) == len(ids)
+    assert said.count("missing none; lost none (journal") == 4
+    assert "CONFLICT" not in said
+    assert "LOST" not in said
+    heads = set(re.findall(f"journal {state['journal']}, head ([0-9a-f]{{64}})", said))
+    verified = edge_run("--journal", line.journal, "--verify", "--head", heads.pop())
+    assert verified.returncode == 0 and not heads
+    assert "none is missing; the head is that of row" in verified.stdout
+
+
+@pytest.mark.parametrize("kind", ["csv", "sqlite"])
+def test_another_verdict_under_a_known_number_is_kept_and_named(
+    kind: str, running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    """Of two stations that write copies of one journal, where the copy could not know it."""
+    table = tmp_path / "mes"
+    process = listening(f"--{kind}", table)
+    topic = "vi/v1/other/line/cell/top/verdict"
+    first = [{**VERDICT, "seq": seq, "journal": JOURNAL, "id": new_id(seq)} for seq in (1, 2, 3)]
+    copies = [{**one, "id": new_id(one["seq"] + 10**9), "result": "NOK"} for one in first[1:]]
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    for one in (*first, *copies, *first, *copies):
+        sender.publish(topic, json.dumps(one), 1).wait_for_publish(GENEROUS_S)
+    last = {**VERDICT, "seq": 4, "journal": JOURNAL}
+    sender.publish(topic, json.dumps(last), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    def found() -> list[tuple[int, str]]:
+        if kind == "csv":
+            return [(int(row["seq"]), row["result"]) for row in lines(table)]
+        with closing(sqlite3.connect(table)) as connection:
+            return connection.execute("SELECT seq, result FROM verdict ORDER BY rowid").fetchall()
+
+    until(lambda: (4, "OK") in found(), "the last verdict is kept")
+    process.send_signal(signal.SIGTERM)
+    said = ended(process)
+
+    assert found() == [(1, "OK"), (2, "OK"), (3, "OK"), (2, "NOK"), (3, "NOK"), (4, "OK")]
+    assert "CONFLICT: other verdicts under 2 to 3" in said
+    assert f"of journal {JOURNAL} came with other ids than before. Both are kept." in said
+
+
+def test_a_table_of_a_version_that_compared_numbers_alone_is_taken_over(tmp_path: Path) -> None:
+    database = tmp_path / "mes.db"
+    store = Store(database, None, None)
+    store.keep([arrived(1), arrived(2)])
+    store.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        (made,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'verdict'")
+        older = made[0].replace("seq, id)", "seq)").replace("TABLE verdict", "TABLE older")
+        connection.execute(older)
+        connection.execute("INSERT INTO older SELECT * FROM verdict")
+        connection.execute("DROP TABLE verdict")
+        connection.execute("ALTER TABLE older RENAME TO verdict")
+        connection.execute("CREATE INDEX of_the_site ON verdict (result)")
+        connection.execute("PRAGMA user_version = 0")
+
+    store = Store(database, None, None)
+    kept_now = store.keep([arrived(2), arrived(2, new_id(7)), arrived(3)])
+    store.close()
+
+    assert [one.seq for one in kept_now.conflicts] == [2]
+    assert kept(database) == [1, 2, 2, 3]
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute(
+            "SELECT * FROM sqlite_master WHERE name = 'of_the_site'"
+        ).fetchone()
+
+
+def test_a_csv_file_of_a_version_that_kept_no_ids_is_taken_over(tmp_path: Path) -> None:
+    table, database = tmp_path / "mes.csv", tmp_path / "mes.csv.state.db"
+    store = Store(database, table, None)
+    store.keep([arrived(1), arrived(2)])
+    store.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DROP TABLE given")
+        connection.execute("PRAGMA user_version = 0")
+
+    store = Store(database, table, None)
+    assert store.keep([arrived(2), arrived(2, new_id(7))]).fresh == 1
+    store.close()
+
+    assert [row["seq"] for row in lines(table)] == ["1", "2", "2"]
+
+
+def test_two_stations_and_a_broker_that_restarts(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    one = relaying(running_broker.url)
+    other = relaying(running_broker.url, name="other", station="site/line/cell/side")
+    process = listening("--sqlite", tmp_path / "mes.db", "--station", "site/line/cell/+")
+    for station in (one, other):
+        station.record(10)
+        assert station.delivered()
+    running_broker.save()
+    running_broker.kill()
+    one.record(10)
+    running_broker.start()
+    other.record(10)
+    one.wait_until(lambda: len(kept(tmp_path / "mes.db")) == 40)
+
+    process.send_signal(signal.SIGTERM)
+    said = ended(process)
+    assert "side: 20 verdicts, newest 20; missing none" in said
+    assert "top: 20 verdicts, newest 20; missing none" in said
+
+
+def test_a_message_that_is_no_verdict_is_left_out_and_told(
+    running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 1)
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    topic = "vi/v1/other/line/cell/top/verdict"
+    right = {**VERDICT, "seq": 1, "journal": JOURNAL}
+    no_text, no_number = {**right, "part_id": "\ud800"}, {**right, "anomaly_score": 2**63}
+    faults = ["{", "[]", '{"schema":"verdict/1","seq":true}', "[" * 5000]
+    for wrong in (*faults, json.dumps(no_text), json.dumps(no_number)):
+        sender.publish("vi/v1/a/b/c/d/cmd/x", "{}", 1).wait_for_publish(GENEROUS_S)
+        sender.publish(topic, wrong, 1).wait_for_publish(GENEROUS_S)
+    right["image"] = {**right["image"], "source_uri": "http://["}
+    sender.publish(topic, json.dumps(right), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    assert ended(process).count("not a message of the contract") == 6
+    running_broker.collect("/verdict", lambda got: len(got) == 4)  # the others are no objects
+    running_broker.forget()
+
+
+def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
+    running_broker: Broker, listening: Listening, tmp_path: Path
+) -> None:
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 2)
+    sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="sender")
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    root = "vi/v1/other/line/cell/top"
+    first, second = ({**VERDICT, "seq": seq, "journal": JOURNAL} for seq in (1, 2))
+    sender.publish(f"{root}/verdict", json.dumps(first), 1).wait_for_publish(GENEROUS_S)
+    far = {"journal": JOURNAL, "backlog": 0, "last_seq": 10**30}
+    half = {"journal": "\ud800", "backlog": 0, "last_seq": 1}
+    for wrong in (
+        "[]",
+        "5",
+        '{"journal": [1]}',
+        *(json.dumps({"journal": j}) for j in (far, half)),
+    ):
+        sender.publish(f"{root}/state", wrong, 1).wait_for_publish(GENEROUS_S)
+    sender.publish(f"{root}/verdict", json.dumps(second), 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+
+    assert ended(process).count("not a message of the contract") == 5
+    running_broker.collect("/verdict", lambda got: [one["seq"] for one in got] == [1, 2])
+    running_broker.forget()
+
+
+def test_two_listeners_of_one_name_are_told_what_is_wrong(
+    running_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> bool:
+        return "another edge-listen has the same --client-id" in caplog.text
+
+    def listen(number: int) -> None:
+        store = Store(tmp_path / f"{number}.db", None, None)
+        settings = MqttSettings(url=running_broker.url)
+        Listener(settings, Wanted(), store, back_off_s=(0.05, 0.2)).run(lambda: ended.is_set())
+        store.close()
+
+    ended = threading.Event()
+    both = [threading.Thread(target=listen, args=(number,)) for number in (1, 2)]
+    for one in both:
+        one.start()
+    deadline_s = time.monotonic() + GENEROUS_S
+    while not told() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    ended.set()
+    for one in both:
+        one.join(GENEROUS_S)
+
+    assert told()
+
+
+def test_a_broker_that_lets_nobody_listen_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with socket.create_server(("127.0.0.1", 0)) as strict:
+        settings = MqttSettings(url=f"mqtt://127.0.0.1:{strict.getsockname()[1]}")
+        store = Store(tmp_path / "mes.db", None, None)
+        ended = threading.Event()
+        listener = Listener(settings, Wanted(), store)
+        listening = threading.Thread(target=listener.run, args=(ended.is_set,))
+        listening.start()
+        connection, _ = strict.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK: welcome
+            connection.recv(4096)
+            connection.sendall(b"\x90\x05\x00\x01\x00\x87\x87")  # SUBACK: not authorized
+            deadline_s = time.monotonic() + GENEROUS_S
+            while "access rules" not in caplog.text and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+            ended.set()
+            listening.join(GENEROUS_S)
+
+    assert "does not let edge-listen listen to +/+/+/+" in caplog.text
+    assert "listening to" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--mqtt", "http://here", "--sqlite", "x.db"), "--mqtt"),
+        (("--mqtt", "mqtt://here", "--sqlite", "x.db", "--station", "a/#"), "--station"),
+        (("--mqtt", "mqtt://here", "--sqlite", "no/such/folder/x.db"), "no/such/folder"),
+        (("--mqtt", "mqtt://here", "--sqlite", "x.db", "--ca-file", "ca"), "mqtts"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_ends_with_78(
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 78
+    assert told in capsys.readouterr().err
+
+
+def test_an_end_before_everything_came_is_told(
+    running_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began_s = time.monotonic()
+    arguments = ["--mqtt", running_broker.url, "--sqlite", str(tmp_path / "mes.db")]
+
+    assert main([*arguments, "--until-seq", "1", "--timeout", "0.5"]) == 75
+    assert time.monotonic() - began_s < GENEROUS_S
+    assert "not all verdicts came in time" in capsys.readouterr().err
+
+
+def test_a_broker_that_was_never_reached_is_no_clean_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and listens to nobody
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        arguments = ["--mqtt", url, "--sqlite", str(tmp_path / "mes.db"), "--timeout", "0.5"]
+
+        assert main(arguments) == 75
+    assert f"{url} was never listened to" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""What is told of passwords and tokens that travel unencrypted, and of files for everybody."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge.contract.commands import Answer, Request, Status, answer_payloads
+from edge.doctor.finding import Grade
+from edge.doctor.station import page_finding
+from edge.settings.exposure import exposures
+from edge.settings.station import HmiSettings, load_settings
+from tests.edge.conftest import edge_run_command
+from tests.support.small_bundle import write_pictures
+
+PASSWORD = "username: me, password_file: p"
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        (f"mqtt: {{url: 'mqtt://broker', {PASSWORD}}}", "mqtt.url: the password travels"),
+        (f"mqtt: {{url: 'mqtt://127.0.0.1', {PASSWORD}}}", None),
+        (f"mqtt: {{url: 'mqtts://broker', {PASSWORD}}}", None),
+        ("mqtt: {url: 'mqtt://broker'}", None),
+        ("hmi: {host: 0.0.0.0, token_file: t}", "hmi.host: the page's token travels"),
+        ("hmi: {host: '::', token_file: t}", "hmi.host: the page's token travels"),
+        ("hmi: {host: '::1', token_file: t}", None),
+        ("hmi: {host: 0.0.0.0}", None),
+    ],
+)
+def test_a_secret_that_is_sent_unencrypted_is_told_with_what_to_do(
+    tmp_path: Path, section: str, told: str | None
+) -> None:
+    path = tmp_path / "station.yaml"
+    path.write_text(f"camera: {{uri: '0'}}\nmodel: {{path: x.xml}}\njournal: {{}}\n{section}\n")
+
+    found = list(exposures(load_settings(path)))
+
+    assert [text[: len(told or "")] for text in found] == ([told] if told else [])
+
+
+def test_a_check_warns_of_a_page_whose_token_can_be_read_in_the_network(
+    tmp_path: Path, bundle: Path
+) -> None:
+    token, config = tmp_path / "token", tmp_path / "station.yaml"
+    subprocess.run(edge_run_command("--make-token", token), check=True)
+    config.write_text(
+        f"camera: {{uri: '0'}}\nmodel: {{path: {bundle}}}\njournal: {{folder: {tmp_path}}}\n"
+        f"hmi: {{host: 0.0.0.0, token_file: {token}}}\n"
+    )
+
+    done = subprocess.run(
+        edge_run_command("--check", "--config", config), capture_output=True, text=True, check=True
+    )
+
+    assert "WARNING" in done.stderr and "reverse proxy with TLS" in done.stderr
+
+
+def test_the_doctor_calls_a_page_that_sends_its_token_unencrypted_not_good() -> None:
+    assert page_finding(HmiSettings(host="0.0.0.0", token_file="t")).grade is Grade.ADVICE
+    assert page_finding(HmiSettings(token_file="t")).grade is Grade.GOOD
+
+
+@pytest.mark.parametrize(("umask", "not_for_them"), [(0o022, 0o007), (0o077, 0o077)])
+def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
+    tmp_path: Path, bundle: Path, umask: int, not_for_them: int
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        f"journal: {{folder: {tmp_path}/journal}}\nsnapshots: {{folder: {tmp_path}/snapshots}}\n"
+        f"save: {{folder: {tmp_path}/overlays}}\n"
+    )
+
+    done = subprocess.run(
+        edge_run_command("--config", config, "--once"), check=False, umask=umask, timeout=120
+    )
+
+    assert done.returncode == 0
+    folders = [tmp_path / name for name in ("journal", "snapshots", "overlays")]
+    written = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    assert len(written) > 8
+    assert {oct(path.stat().st_mode & not_for_them) for path in written} == {"0o0"}
+
+
+def test_an_answer_is_bounded_whatever_name_it_holds() -> None:
+    request = Request("snapshot", "me")
+    answer = Answer(request, Status.FAILED, "x" * 200_000, "why", {"name": "y" * 200_000})
+
+    whole, _ = answer_payloads(answer)
+
+    assert len(json.dumps(whole)) < 2000
+    assert whole["detail"].startswith("xxx") and os.linesep not in whole["detail"]

@@ -1,0 +1,158 @@
+"""The control threads: what takes long keeps no trigger waiting."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from edge.contract.announcements import Handshake, Phase
+from edge.contract.commands import (
+    Ack,
+    Answer,
+    ControlMessages,
+    Reload,
+    Request,
+    SelfTest,
+    Snapshot,
+    Status,
+    Trigger,
+)
+from edge.contract.event import Datum, Event
+from edge.errors import StationError
+from edge.station.command_threads import MOST_COMMANDS, Control, Deeds
+from edge.station.handshake.part import Source, TriggerRequest
+
+GENEROUS_S = 60.0
+
+
+class Asked:
+    """A station that notes what it is asked; its self-test takes until ``go_on``."""
+
+    def __init__(self, source: Source | None) -> None:
+        self.messages = ControlMessages()
+        self.triggers: list[TriggerRequest] = []
+        self.acknowledged: list[int] = []
+        self.answers: list[Answer] = []
+        self.handshakes: list[Handshake] = []
+        self.events: list[Event] = []
+        self.testing, self.go_on = threading.Event(), threading.Event()
+        self._changed = threading.Condition()
+        self._ended = False
+        self.control = Control(
+            self.messages,
+            Deeds(
+                trigger=self._note(self.triggers),
+                acknowledge=self._note(self.acknowledged),
+                reload=self._reload,
+                self_test=self._self_test,
+                set_recipe=lambda _: {},
+            ),
+            source,
+            recipe=lambda: None,
+            journal=None,
+            answer=self._note(self.answers),
+            handshake=self._note(self.handshakes),
+            record_event=self._note(self.events),
+        )
+        self._threads = [
+            threading.Thread(target=self.control.run, args=(self._ending,)),
+            threading.Thread(target=self.control.run_commands, args=(self._ending, lambda: None)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, GENEROUS_S)
+
+    def close(self) -> None:
+        self._ended = True
+        self.go_on.set()
+        self.messages.close()
+        for thread in self._threads:
+            thread.join(GENEROUS_S)
+            assert not thread.is_alive()
+
+    def _note(self, where: list) -> Callable[..., None]:
+        def note(what: object) -> None:
+            with self._changed:
+                where.append(what)
+                self._changed.notify_all()
+
+        return note
+
+    def _reload(self) -> Mapping[str, Datum]:
+        raise StationError("the settings are wrong. Mend them.")
+
+    def _self_test(self) -> Mapping[str, Datum]:
+        self.testing.set()
+        assert self.go_on.wait(GENEROUS_S)
+        return {"model": "part"}
+
+    def _ending(self) -> bool:
+        return self._ended
+
+
+@pytest.fixture
+def source(request: pytest.FixtureRequest) -> Source | None:
+    """What exposes; None of a station that runs free."""
+    return getattr(request, "param", Source.SOFTWARE)
+
+
+@pytest.fixture
+def station(source: Source | None) -> Iterator[Asked]:
+    one = Asked(source)
+    yield one
+    one.close()
+
+
+def trigger(trigger_id: str) -> Trigger:
+    return Trigger(trigger_id, None, None, None, None, received_ns=0)
+
+
+def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked) -> None:
+    assert station.messages.put(SelfTest(Request("selftest")))
+    assert station.testing.wait(GENEROUS_S)
+
+    station.messages.put(trigger("9917"))
+    station.messages.put(Ack(7, None))
+
+    station.wait_until(lambda: station.acknowledged == [7])
+    assert [request.trigger_id for request in station.triggers] == ["9917"]
+    assert station.answers == []
+    station.go_on.set()
+    station.wait_until(lambda: len(station.events) == 1)
+    assert [answer.status for answer in station.answers] == [Status.DONE]
+
+
+@pytest.mark.parametrize("source", [None], indirect=True)
+def test_a_station_that_runs_free_tells_whoever_triggers_it(station: Asked) -> None:
+    station.messages.put(trigger("1"))
+    station.wait_until(lambda: bool(station.handshakes))
+
+    (told,) = station.handshakes
+    assert (told.phase, told.trigger_id, told.reason) == (Phase.REJECTED, "1", "no_triggers")
+    assert station.triggers == []
+
+
+def test_commands_beyond_what_may_wait_are_refused_and_recorded(station: Asked) -> None:
+    station.messages.put(SelfTest(Request("selftest")))
+    assert station.testing.wait(GENEROUS_S)
+
+    for _ in range(MOST_COMMANDS + 1):
+        station.messages.put(Snapshot(Request("snapshot")))
+
+    station.wait_until(lambda: len(station.events) == 1)
+    assert [(a.status, a.reason) for a in station.answers] == [(Status.REFUSED, "busy")]
+
+
+def test_a_command_that_fails_is_answered_with_cause_and_next_step(station: Asked) -> None:
+    station.messages.put(Reload(Request("reload")))
+
+    station.wait_until(lambda: len(station.events) == 1)
+    (answer,) = station.answers
+    assert (answer.status, answer.detail) == (
+        Status.FAILED,
+        "the settings are wrong. Mend them.",
+    )
+    assert station.events[0].kind == "command_failed"

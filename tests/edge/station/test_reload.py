@@ -1,0 +1,136 @@
+"""Models and thresholds exchanged again and again on a running station, which then still stops."""
+
+import re
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.edge.settings.test_config import ALIAS_BOMB
+from tests.support.page_station import TOKEN, PageStation, wait_until
+from tests.support.service_manager import NotifySocket
+from tests.support.small_bundle import write_bundle, write_pictures
+
+TIMES = 20
+BROKEN = (
+    b"drift: {enabled: !!bool maybe}\n",
+    b"drift: {enabled: !!int ''}\n",
+    b"a: " + b"[" * 100_000,
+    ALIAS_BOMB,
+    b"a: 2026-13-01\n",
+    b"\x00\xff",
+)
+PACKAGES = Path(__file__).parents[3]
+
+
+def reloaded(station: PageStation, times: int) -> bool:
+    return station.log.count("reloaded: ") == times
+
+
+def refused(station: PageStation, times: int) -> bool:
+    return station.log.count("not reloaded") == times
+
+
+def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_the_page(
+    tmp_path: Path, bundle: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    models = [str(bundle), str(write_bundle(tmp_path / "other"))]
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    with PageStation(tmp_path, camera, bundle) as station:
+        for number in range(1, TIMES + 1):
+            # In turn another model, and another guard band for the same one.
+            station.settings["model"] = {"path": models[number // 2 % 2]}
+            station.settings["decision"] = {"guard_band": (number + 1) // 2 / 1000}
+            station.reload()
+            wait_until(partial(reloaded, station, number), f"reload {number}")
+        assert station.log.count("reloaded: decision.guard_band\n") == TIMES // 2
+        # What changed stands once, with its values.
+        assert station.log.count(": decision.guard_band 0.001 → 0.002\n") == 1
+
+        for number in range(1, TIMES + 1):
+            threshold = 20.0 + number
+            done = station.act("threshold", {"image_threshold": threshold}).json()["done"]
+            assert done["now"] == threshold
+        seen = station.parts(most=1)[0]["seq"]
+        wait_until(lambda: station.parts(most=1)[0]["seq"] > seen + 2, "it still inspects")
+
+        assert station.stop() == 0
+
+    assert station.log.count("decision_changed: ") == TIMES // 2 + TIMES
+
+
+def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_changes(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    manager = NotifySocket(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+    with closing(manager), PageStation(tmp_path, camera, bundle) as station:
+        station.settings["decision"] = {"guard_band": 0.02}
+        station.reload()
+        wait_until(partial(reloaded, station, 1), "another guard band")
+        assert station.log.count("decision.guard_band 0.0 → 0.02") == 1
+        wait_until(lambda: station.status()["status"]["model"]["guard_band"] > 0, "it is shown")
+        back = "decision.guard_band 0.02 → 0.0"
+        assert station.status()["status"]["model"]["before"]["changes"] == back
+        done = station.act("rollback").json()["done"]
+        assert done["changed"] == back and "before" not in done
+        wait_until(lambda: len(station.events("decision_changed")) == 2, "both are recorded")
+        assert station.events("decision_changed")[0]["data"]["changed"] == back
+        assert station.events("threshold_changed") == []
+        assert not (tmp_path / "journal" / "overrides.json").exists()
+
+        token = Path(station.settings["hmi"]["token_file"])
+        token.write_text("short\n")
+        station.reload()
+        wait_until(partial(refused, station, 1), "a token that can be guessed")
+        assert station.act("unlock").status_code == 200
+        token.write_text(TOKEN[::-1] + "\n")
+        station.reload()
+        wait_until(partial(reloaded, station, 2), "another token")
+        assert "token of the page" in station.log
+        wait_until(lambda: station.act("unlock").status_code == 401, "the former is wrong")
+        assert station.act("unlock", authorization=f"Bearer {TOKEN[::-1]}").status_code == 200
+
+        station.settings["camera"]["queue_depth"] = 3
+        station.reload()
+        wait_until(partial(refused, station, 2), "a key that needs a restart")
+        said = "STATUS=inspecting; the last reload changed nothing: camera.queue_depth changed;"
+        manager.wait_for(said)
+        del station.settings["camera"]["queue_depth"]
+        station.reload()
+        wait_until(partial(reloaded, station, 3), "the change taken back")
+        assert manager.received[-1] == "READY=1\nSTATUS=inspecting"
+
+        assert station.stop() == 0
+
+
+def test_no_settings_file_ends_a_running_station_however_broken_it_is(
+    tmp_path: Path, bundle: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    with PageStation(tmp_path, camera, bundle) as station:
+        for number, content in enumerate(BROKEN, 1):
+            station.reload(content)
+            wait_until(partial(refused, station, number), repr(content[:30]))
+        seen = station.parts(most=1)[0]["seq"]
+        wait_until(lambda: station.parts(most=1)[0]["seq"] > seen + 2, "it still inspects")
+
+        assert station.stop() == 0
+
+    assert "defect" not in station.log
+
+
+def test_nothing_but_one_function_makes_a_core() -> None:
+    made = [
+        str(path.relative_to(PACKAGES))
+        for package in ("edge", "training", "export")
+        for path in sorted((PACKAGES / package).rglob("*.py"))
+        if re.search(r"\bCore\(\)|\bov\.compile_model\(", path.read_text("utf-8"))
+    ]
+    assert made == ["edge/inspection/openvino_core.py"]

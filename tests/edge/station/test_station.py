@@ -1,0 +1,608 @@
+"""The station: every part gets exactly one verdict, and nothing hangs."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import load_bundle
+from edge.cameras.interface import EndOfPictures
+from edge.contract.verdict import Recipe, Verdict
+from edge.errors import CameraLost
+from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.thresholding import Reason, Result
+from edge.station.handshake.coordinator import Triggering
+from edge.station.handshake.part import Pairing, Rules
+from edge.station.handshake.state_machine import Handshake
+from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
+from edge.station.pipeline.pipeline import Station
+from edge.station.pipeline.sinks import Sink
+from edge.station.pipeline.work import Beats, Exposure, Line, StationRules
+from edge.station.threads import Failures
+from tests.support.small_bundle import defective_picture, good_picture
+
+GENEROUS_S = 60.0
+Step = Frame | Exception | Callable[[], None]
+
+
+class ScriptedCamera:
+    """A camera that plays a list: frames, an exception, or something to wait for."""
+
+    identity = "scripted"
+    simulated = True
+
+    def __init__(self, steps: Iterable[Step], can_wait: bool = True) -> None:
+        self.can_wait = can_wait
+        self.closed = False
+        self._steps: Iterator[Step] = iter(steps)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        step = next(self._steps, EndOfPictures())
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, Frame):
+            return step
+        step()
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Collected:
+    """A sink's consumer that keeps verdicts; ``gate`` holds it back."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.reached = threading.Event()
+
+    def __call__(self, verdict: Verdict) -> None:
+        self.reached.set()
+        assert self.gate.wait(GENEROUS_S)
+        self.verdicts.append(verdict)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [verdict.frame.number for verdict in self.verdicts]
+
+    @property
+    def decisions(self) -> list[tuple[Result, Reason]]:
+        return [(v.inspection.decision.result, v.inspection.decision.reason) for v in self.verdicts]
+
+
+class GatedInspector(Inspector):
+    """The real inspector, which waits before its first part until the test lets it go on."""
+
+    gate: threading.Event
+    entered: threading.Event
+
+    def inspect(self, frame: Frame) -> Inspection:
+        self.entered.set()
+        assert self.gate.wait(GENEROUS_S)
+        return super().inspect(frame)
+
+
+class BrokenInspector(Inspector):
+    """An inspector with a defect."""
+
+    def inspect(self, frame: Frame) -> Inspection:
+        raise ZeroDivisionError("a defect")
+
+
+class TogetherInspector(Inspector):
+    """The real inspector; its first part waits until all inspectors have one.
+
+    Attributes:
+        meeting: where the inspectors wait for each other.
+        broken: this one has a defect.
+        met: it was at the meeting.
+    """
+
+    meeting: threading.Barrier
+    broken = False
+    met = False
+
+    def inspect(self, frame: Frame) -> Inspection:
+        if not self.met:
+            self.met = True
+            self.meeting.wait(GENEROUS_S)
+        if self.broken:
+            raise ZeroDivisionError("a defect")
+        return super().inspect(frame)
+
+
+@pytest.fixture(scope="module")
+def inspector(bundle: Path) -> Inspector:
+    loaded = load_bundle(bundle)
+    return Inspector(Detector(Network(loaded)), loaded.manifest)
+
+
+@pytest.fixture
+def gated(bundle: Path) -> GatedInspector:
+    loaded = load_bundle(bundle)
+    inspector = GatedInspector(Detector(Network(loaded)), loaded.manifest)
+    inspector.gate, inspector.entered = threading.Event(), threading.Event()
+    return inspector
+
+
+@pytest.fixture
+def three(bundle: Path) -> list[TogetherInspector]:
+    """Three inspectors of one network."""
+    loaded = load_bundle(bundle)
+    network = Network(loaded, plan=RunPlan(streams=3))
+    inspectors = [TogetherInspector(Detector(network), loaded.manifest) for _ in range(3)]
+    for inspector, barrier in zip(inspectors, [threading.Barrier(3)] * 3, strict=True):
+        inspector.meeting = barrier
+    return inspectors
+
+
+def frames(count: int, picture: Callable[[int], np.ndarray] = good_picture) -> list[Frame]:
+    return [Frame(picture(n), n, 0, 0) for n in range(1, count + 1)]
+
+
+def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callable[[], None]:
+    def wait() -> None:
+        event.wait(timeout_s)
+
+    return wait
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GENEROUS_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def station(
+    camera: ScriptedCamera,
+    inspectors: Inspector | Sequence[Inspector],
+    *consumers: Callable[[Verdict], None],
+    mailbox: Mailbox[Exposure] | None = None,
+    bound: int = 100,
+    rules: StationRules = StationRules(),
+    triggering: Triggering | None = None,
+    beats: Beats | None = None,
+    recipe: Recipe | None = None,
+) -> Station:
+    failures = Failures()
+    sinks = [
+        Sink(f"sink {i}", consumer, bound, camera.can_wait, failures, keeps_all=beats is not None)
+        for i, consumer in enumerate(consumers)
+    ]
+    if mailbox is None:
+        mailbox = EveryMailbox(4, None if camera.can_wait else 0.0)
+    if isinstance(inspectors, Inspector):
+        inspectors = [inspectors]
+    return Station(
+        *(camera, mailbox, Line(tuple(inspectors), recipe=recipe), sinks, failures, rules),
+        triggering=triggering,
+        beats=beats,
+    )
+
+
+def every_picture_a_part(recipe: Recipe | None = None) -> Triggering:
+    """The hand-shake of a hardware line without announcements."""
+    handshake = Handshake(Rules(Pairing.EVERY_FRAME, recipe=recipe))
+    return Triggering(handshake, [], expose=lambda: None, record_event=lambda _: None)
+
+
+def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
+    seen = Collected()
+    camera = ScriptedCamera([*frames(20), *frames(1, defective_picture)])
+
+    tally = station(camera, inspector, seen).run()
+
+    assert seen.numbers == [*range(1, 21), 1]
+    assert tally.results == {Result.OK: 20, Result.NOK: 1}
+    assert len({verdict.id for verdict in seen.verdicts}) == 21
+    assert camera.closed
+
+
+def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
+    seen = Collected()
+    bad = [
+        Frame(np.empty((0, 0), np.uint8), 1, 0, 0, FrameStatus.INCOMPLETE, detail="cut"),
+        Frame(good_picture()[:, :, 0], 2, 0, 0),
+        Frame(good_picture().astype(np.uint16), 3, 0, 0),
+        Frame(good_picture()[:1, :1], 4, 0, 0),
+        Frame(good_picture() * 0, 5, 0, 0),
+        Frame(good_picture(), 6, 0, 0, FrameStatus.FROZEN),
+        Frame(good_picture(), 7, 0, 0, FrameStatus.STALE),
+    ]
+
+    tally = station(ScriptedCamera(bad), inspector, seen).run()
+
+    assert tally.results == {Result.ERROR: 7}
+    assert all(verdict.inspection.detail for verdict in seen.verdicts[:5])
+
+
+def test_an_overrun_of_a_live_camera_is_an_error_verdict_for_each_part(
+    gated: GatedInspector,
+) -> None:
+    seen = Collected()
+    first, *others = frames(10)
+    steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
+    camera = ScriptedCamera(steps, can_wait=False)
+
+    tally = station(camera, gated, seen, mailbox=EveryMailbox(4)).run()
+
+    assert sorted(seen.numbers) == list(range(1, 11))
+    assert tally.results == {Result.OK: 5, Result.ERROR: 5}
+    assert seen.decisions.count((Result.ERROR, Reason.OVERRUN)) == 5
+
+
+def test_free_run_inspects_the_newest_and_counts_skipped_frames(gated: GatedInspector) -> None:
+    seen = Collected()
+    first, *others = frames(10)
+    steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
+    camera = ScriptedCamera(steps, can_wait=False)
+
+    tally = station(camera, gated, seen, mailbox=LatestMailbox()).run()
+
+    assert seen.numbers == [1, 10]
+    assert tally.skipped == 8
+
+
+def test_a_lost_camera_is_one_error_verdict_and_an_error(inspector: Inspector) -> None:
+    seen = Collected()
+    degraded: list[str] = []
+    camera = ScriptedCamera([*frames(3), CameraLost("scripted: unplugged")], can_wait=False)
+
+    with pytest.raises(CameraLost, match="unplugged"):
+        station(camera, inspector, seen).run(on_degraded=degraded.append)
+
+    assert seen.decisions[-1] == (Result.ERROR, Reason.CAMERA_LOST)
+    assert [r for r, _ in seen.decisions] == [Result.OK] * 3 + [Result.ERROR]
+    assert degraded == ["camera_lost"]
+
+
+def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
+    seen = Collected()
+    nothing = itertools.repeat(waiting_for(threading.Event(), 0.01))
+    camera = ScriptedCamera(itertools.chain(frames(3), [gated.gate.set], nothing))
+    one = station(camera, gated, seen)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert seen.reached.wait(GENEROUS_S)
+    one.stop()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
+    assert seen.numbers == [1, 2, 3]
+
+
+def test_a_part_exposed_while_the_station_stops_has_its_verdict(inspector: Inspector) -> None:
+    seen = Collected()
+    mailbox: EveryMailbox[Exposure] = EveryMailbox(4)
+
+    class StoppedMeanwhile(ScriptedCamera):
+        def read(self, timeout_s: float) -> Frame | None:
+            mailbox.close()
+            return super().read(timeout_s)
+
+    camera = StoppedMeanwhile(frames(1), can_wait=False)
+
+    station(camera, inspector, seen, mailbox=mailbox, triggering=every_picture_a_part()).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Inspector) -> None:
+    seen = Collected()
+    seen.gate.clear()
+    heartbeats = Heartbeats()
+    unreadable = [replace(one, status=FrameStatus.INCOMPLETE) for one in frames(4)]
+    run = station(
+        *(ScriptedCamera(unreadable, can_wait=False), inspector, seen),
+        bound=1,
+        triggering=every_picture_a_part(),
+        beats=Beats.of(heartbeats, 1, capture_s=0.2, inspect_s=GENEROUS_S),
+    )
+    running = threading.Thread(target=run.run)
+    running.start()
+    assert seen.reached.wait(GENEROUS_S)
+    # The first is with the journal, the second in its queue; the camera's thread has the third.
+    wait_until(lambda: run.tally().parts == 3)
+
+    time.sleep(0.5)
+    silent = heartbeats.stale(time.monotonic_ns())
+
+    seen.gate.set()
+    running.join(GENEROUS_S)
+    assert silent == []
+    assert seen.decisions == [(Result.ERROR, Reason.FRAME_INCOMPLETE)] * 4
+
+
+def test_no_part_is_inspected_for_another_recipe_than_its_own(
+    inspector: Inspector, gated: GatedInspector
+) -> None:
+    seen = Collected()
+    bottle, can = Recipe("bottle", 1), Recipe("can", 1)
+    first, second, third = frames(3)
+    exchanged = threading.Event()
+    steps: list[Step] = [first, second, waiting_for(exchanged), third]
+    triggering = every_picture_a_part(bottle)
+    run = station(ScriptedCamera(steps), gated, seen, triggering=triggering, recipe=bottle)
+    running = threading.Thread(target=run.run)
+    running.start()
+    assert gated.entered.wait(GENEROUS_S)
+    wait_until(lambda: triggering.counts().get("Exposed") == 2)
+
+    run.exchange(Line((inspector,), recipe=can))
+    exchanged.set()
+    gated.gate.set()
+    running.join(GENEROUS_S)
+
+    results = [result for result, _ in seen.decisions]
+    assert results == [Result.OK, Result.ERROR, Result.OK]
+    assert "announced for recipe bottle version 1" in seen.verdicts[1].inspection.detail
+    told = [verdict.part.recipe for verdict in seen.verdicts if verdict.part]
+    assert told == [bottle, bottle, can]
+
+
+def test_most_parts_ends_the_run(inspector: Inspector) -> None:
+    seen = Collected()
+
+    station(ScriptedCamera(frames(50)), inspector, seen, rules=StationRules(most_parts=2)).run()
+
+    assert seen.numbers == [1, 2]
+
+
+def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
+    stuck, quick = Collected(), Collected()
+    stuck.gate.clear()
+
+    def after_all_others(verdict: Verdict) -> None:
+        quick(verdict)
+        if verdict.frame.number == 20:
+            stuck.gate.set()
+
+    failures = Failures()
+    sinks = [
+        Sink("stuck", stuck, 2, wait_for_room=False, failures=failures),
+        Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
+    ]
+    camera = ScriptedCamera(frames(20), can_wait=False)
+    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
+
+    assert quick.numbers == list(range(1, 21))
+    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
+    assert tally.dropped["stuck"] >= 17
+
+
+def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector) -> None:
+    stuck, quick = Collected(), Collected()
+    stuck.gate.clear()
+
+    def after_all_others(verdict: Verdict) -> None:
+        quick(verdict)
+        if verdict.frame.number == 20:
+            stuck.gate.set()
+
+    failures, three_bytes = Failures(), 3 * good_picture(0).nbytes
+    sinks = [
+        Sink("stuck", stuck, 16, False, failures, max_bytes=three_bytes),
+        Sink("quick", after_all_others, 100, False, failures),
+    ]
+    camera = ScriptedCamera(frames(20), can_wait=False)
+
+    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
+
+    # One in work, and two that wait: their anomaly maps count, too.
+    assert 1 <= len(stuck.verdicts) <= 3
+    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
+
+
+def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge.station.pipeline.dispatcher.SINK_STOP_LIMIT_S", 0.0)
+    stuck = Collected()
+    stuck.gate.clear()
+    one = station(ScriptedCamera([*frames(5), lambda: one.stop()]), inspector, stuck)
+
+    tally = one.run()
+    stuck.gate.set()
+
+    assert tally.dropped["sink 0"] in (4, 5)  # the first may be in work
+    assert f"{tally.dropped['sink 0']} verdicts that waited are not written" in caplog.text
+
+
+def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sinks", "issuing"):
+        monkeypatch.setattr(f"edge.station.{module}.SINK_STOP_LIMIT_S", 0.0)
+    stuck, failures = Collected(), Failures()
+    stuck.gate.clear()
+    left: list[Verdict] = []
+    sink = Sink("record", stuck, 2, False, failures, keeps_all=True, undelivered=left.append)
+    camera = ScriptedCamera([*frames(6), lambda: one.stop()], can_wait=False)
+    one = Station(camera, EveryMailbox(100), Line((inspector,)), [sink], failures)
+
+    tally = one.run()
+    stuck.gate.set()
+
+    assert tally.parts == 6
+    assert sink.join(GENEROUS_S)
+    named = [verdict.frame.number for verdict in left]
+    assert sorted(stuck.numbers + named) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspector) -> None:
+    slow = Collected()
+
+    tally = station(ScriptedCamera(frames(30)), inspector, slow, bound=1).run()
+
+    assert slow.numbers == list(range(1, 31))
+    assert tally.dropped == {"sink 0": 0}
+
+
+def test_a_finished_run_waits_for_a_slow_sink(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.station.pipeline.dispatcher.SINK_STOP_LIMIT_S", 0.0)
+    slow = Collected()
+    slow.gate.clear()
+    one = station(ScriptedCamera(frames(5)), inspector, slow)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert slow.reached.wait(GENEROUS_S)
+    slow.gate.set()
+    runner.join(GENEROUS_S)
+
+    assert slow.numbers == [1, 2, 3, 4, 5]
+
+
+def test_a_defect_in_a_sink_ends_the_run(inspector: Inspector) -> None:
+    def broken(_verdict: Verdict) -> None:
+        raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(500)), inspector, broken, bound=1).run()
+
+
+def test_a_defect_in_the_camera_ends_the_run_with_its_parts_told(inspector: Inspector) -> None:
+    seen = Collected()
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera([*frames(2), ZeroDivisionError()]), inspector, seen).run()
+
+    assert seen.numbers == [1, 2]
+
+
+def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Path) -> None:
+    seen = Collected()
+    loaded = load_bundle(bundle)
+    broken = BrokenInspector(Detector(Network(loaded)), loaded.manifest)
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(1)), broken, seen).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_parts_that_wait_behind_a_defect_get_their_verdicts_too(bundle: Path) -> None:
+    """Never silence: no inspector is left for them, and the line must know."""
+    seen = Collected()
+    loaded = load_bundle(bundle)
+    broken = TogetherInspector(Detector(Network(loaded)), loaded.manifest)
+    broken.broken, broken.meeting = True, threading.Barrier(2)
+    queued = threading.Event()
+
+    def all_are_queued() -> None:
+        queued.set()
+        broken.meeting.wait(GENEROUS_S)
+
+    camera = ScriptedCamera([*frames(4), all_are_queued], can_wait=False)
+
+    with pytest.raises(ZeroDivisionError):
+        station(camera, broken, seen).run()
+
+    assert queued.is_set()
+    assert seen.numbers == [1, 2, 3, 4]
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)] * 4
+    assert "Inspect it again" in seen.verdicts[-1].inspection.detail
+
+
+def test_three_inspectors_give_verdicts_in_the_order_of_the_frames(
+    three: list[TogetherInspector],
+) -> None:
+    seen = Collected()
+    parts = [
+        Frame((defective_picture if n % 5 == 0 else good_picture)(n), n, 0, 0)
+        for n in range(1, 101)
+    ]
+
+    tally = station(ScriptedCamera(parts), three, seen).run()
+
+    assert seen.numbers == list(range(1, 101))
+    expected = [Result.NOK if n % 5 == 0 else Result.OK for n in range(1, 101)]
+    assert [result for result, _ in seen.decisions] == expected
+    assert tally.results == {Result.OK: 80, Result.NOK: 20}
+    assert tally.latency["total"].count == 100
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2], ids=["caller's", "second", "third"])
+def test_when_one_of_three_inspectors_raises_every_part_still_gets_one_verdict_in_order(
+    three: list[TogetherInspector], broken: int
+) -> None:
+    seen = Collected()
+    three[broken].broken = True
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(40)), three, seen).run()
+
+    # The camera may have given more by the time the station ended; none is told twice or left out.
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert len(seen.numbers) >= 3
+    failed = [decision for decision in seen.decisions if decision[0] is Result.ERROR]
+    assert failed == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_when_all_three_inspectors_raise_nothing_hangs(three: list[TogetherInspector]) -> None:
+    seen = Collected()
+    for inspector in three:
+        inspector.broken = True
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera(frames(40)), three, seen).run()
+
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert {result for result, _ in seen.decisions} == {Result.ERROR}
+
+
+def test_stopping_three_inspectors_finishes_what_is_queued(three: list[TogetherInspector]) -> None:
+    seen = Collected()
+    nothing = itertools.repeat(waiting_for(threading.Event(), 0.01))
+    one = station(ScriptedCamera(itertools.chain(frames(9), nothing)), three, seen)
+    runner = threading.Thread(target=one.run)
+    runner.start()
+    assert seen.reached.wait(GENEROUS_S)
+    one.stop()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
+    assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+    assert len(seen.numbers) >= 3
+
+
+@pytest.mark.parametrize("most_parts", [3, 4, 5])
+def test_most_parts_holds_for_all_inspectors_together(
+    three: list[TogetherInspector], most_parts: int
+) -> None:
+    seen = Collected()
+
+    rules = StationRules(most_parts=most_parts)
+    station(ScriptedCamera(frames(50)), three, seen, rules=rules).run()
+
+    assert seen.numbers == list(range(1, most_parts + 1))
+
+
+def test_a_sink_may_read_the_counts_while_the_others_wait_for_it(
+    three: list[TogetherInspector],
+) -> None:
+    counts: list[int] = []
+
+    def read(verdict: Verdict) -> None:
+        counts.append(one.tally().parts)
+
+    one = station(ScriptedCamera(frames(60)), three, read, bound=1)
+    runner = threading.Thread(target=one.run, daemon=True)
+    runner.start()
+    runner.join(GENEROUS_S)
+
+    assert not runner.is_alive()
+    assert counts == sorted(counts)
+    assert (len(counts), counts[-1]) == (60, 60)

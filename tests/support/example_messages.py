@@ -1,0 +1,150 @@
+"""One message of each topic, as the station builds it, for the documentation.
+
+``python -m tests.support.example_messages`` writes them anew into docs/operate.md.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.contract import announcements as said
+from edge.contract.commands import Answer, Request, Status, answer_payloads
+from edge.contract.encoding import utc_text
+from edge.contract.event import Event, Severity, event_payload
+from edge.contract.state import Condition, State, StationReport, state_payloads
+from edge.contract.topics import StationTopic
+from edge.contract.verdict import PartIdentity, Recipe, payload
+from edge.imaging.frame import Frame
+from edge.inspection.inspector import Durations, Inspection
+from edge.inspection.regions import Region
+from edge.inspection.thresholding import Decision, Reason, Result
+from tests.support.sample_verdict import DECIDED_UTC_NS, IDENTITY, SECOND_NS, sample_verdict
+
+GUIDE = Path(__file__).parents[2] / "docs" / "operate.md"
+BEGIN, END = "<!-- examples -->\n", "<!-- end of the examples -->\n"
+TOPIC = StationTopic.parse("plant1/line3/washer/cam1")
+JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
+SESSION = "0d0a5d0e-3c5c-4a7e-9c34-51c1f1b0a001"
+VERDICT_ID = "019b76da-a8fb-7cc3-98c4-dc0c0c07398f"
+EVENT_ID = "019b76da-a8fb-7d01-8c1e-2f0e5f3b7a10"
+
+
+def example_messages() -> dict[str, dict[str, Any]]:
+    """Return a message by what follows the station's name in its topic."""
+    verdict = _verdict()
+    meta = said.Meta(
+        camera="watch:///srv/images",
+        simulated=False,
+        model_name="bottle",
+        model_version="20260101T000000Z",
+        model_sha256="a" * 64,
+        config_sha256="b" * 64,
+        journal=JOURNAL,
+        trigger_mode="software",
+        commands=("resend", "reload", "set_recipe", "snapshot", "selftest"),
+    )
+    report = StationReport(camera_state="open", trigger_ready=True)
+    state = State(Condition.ONLINE, utc_text(DECIDED_UTC_NS))
+    metrics = said.Metrics(
+        {"parts_ok": 4710, "parts_nok": 7}, {"frames_waiting": 0}, {"total": {"p50": 11.9}}
+    )
+    lost = Event(
+        "camera_lost",
+        Severity.ALARM,
+        "gige://192.168.2.10: no answer for 1.5 s. Check cable and power of the camera.",
+        {"losses": 1, "recoveries": 0},
+    )
+    handshake = said.Handshake(said.Phase.EXPOSED, "9917", "B-4711", DECIDED_UTC_NS)
+    repeated = said.Handshake(
+        said.Phase.DECIDED, "9918", "B-4712", DECIDED_UTC_NS, None, 4719, "ERROR"
+    )
+    malformed = said.Handshake(said.Phase.REJECTED, "9919", None, DECIDED_UTC_NS, "malformed")
+    answer = Answer(Request("resend"), Status.ACCEPTED, "", data={"from_seq": 4711})
+    return {
+        "trigger": {
+            "trigger_id": "9917",
+            "part_id": "B-4711",
+            "recipe": {"id": "bottle"},
+            "deadline_ms": 400,
+        },
+        "handshake": said.handshake_payload(handshake, SESSION),
+        "handshake (the trigger sent again; its picture never came)": said.handshake_payload(
+            repeated, SESSION
+        ),
+        "handshake (a trigger that breaks its schema)": said.handshake_payload(malformed, SESSION),
+        "verdict": verdict,
+        "ack": {"seq": 4718, "journal": JOURNAL},
+        "event": {
+            **event_payload(lost, DECIDED_UTC_NS),
+            "id": EVENT_ID,
+            "seq": 12,
+            "journal": JOURNAL,
+            "session": SESSION,
+        },
+        "state": state_payloads(state, SESSION, report)[0],
+        "meta": said.meta_payloads(meta, TOPIC, SESSION)[0],
+        "last": said.last_payload(verdict),
+        "metrics": said.metrics_payloads(metrics, SESSION, DECIDED_UTC_NS)[0],
+        "cmd/resend": {"from_seq": 4711, "to_seq": 4715},
+        "cmd/resend/res": answer_payloads(answer)[0],
+        "cmd/set_recipe": {"id": "bottle", "version": 1},
+        "cmd/reload": {},
+        "cmd/snapshot": {},
+        "cmd/selftest": {},
+    }
+
+
+def _verdict() -> dict[str, Any]:
+    nok = Inspection(
+        Decision(Result.NOK, Reason.SCORE_ABOVE),
+        threshold=20.0,
+        pixel_threshold=20.0,
+        score=31.5,
+        normalized_score=0.71,
+        regions=(Region(40, 60, 12, 9, 70, 0.83),),
+        durations=Durations(1_000_000, 2_500_000, 300_000),
+    )
+    frame = Frame(
+        np.full((120, 160, 3), 90, np.uint8),
+        7,
+        SECOND_NS,
+        DECIDED_UTC_NS - 12_000_000,
+        source="file:///srv/images/B-4711.png",
+        source_modified_utc_ns=DECIDED_UTC_NS - SECOND_NS,
+    )
+    part = PartIdentity(
+        part_id="B-4711",
+        trigger_id="9917",
+        trigger_source="software",
+        recipe=Recipe("bottle", 1),
+        triggered_ns=SECOND_NS - 20_000_000,
+        triggered_utc_ns=DECIDED_UTC_NS - 32_000_000,
+        deadline_ms=400.0,
+    )
+    verdict = replace(sample_verdict(nok, frame), id=VERDICT_ID, part=part)
+    record = payload(verdict, replace(IDENTITY, simulated=False), SESSION)
+    return {**record, "seq": 4718, "journal": JOURNAL, "software": "edge 0"}
+
+
+def documented(messages: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section of the guide."""
+    pieces = []
+    for name, content in messages.items():
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        pieces.append(f"`{name}`\n\n```json\n{text}\n```\n")
+    return "\n".join(pieces)
+
+
+def main() -> None:
+    guide = GUIDE.read_text("utf-8")
+    before, _, rest = guide.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    GUIDE.write_text(f"{before}{BEGIN}{documented(example_messages())}{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Checks payloads against the schemas that are shipped with the package."""
+
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from edge.contract.schemas import read_schema
+from edge.contract.topics import ROOT
+
+
+@cache
+def validator(schema: str) -> Draft202012Validator:
+    """Return the validator of a schema, for example ``verdict/1``."""
+    return Draft202012Validator(read_schema(schema))
+
+
+def check_payload(topic: str, content: dict[str, Any]) -> None:
+    """Check one message as it was received: its schema is the topic's, and nothing is undocumented.
+
+    Raises:
+        ValidationError: it breaks its schema.
+    """
+    sent = {name: value for name, value in content.items() if not name.startswith("_")}
+    suffix = "/".join(topic.removeprefix(ROOT).split("/")[5:])
+    expected = "response/1" if suffix.endswith("/res") else f"{suffix.replace('/', '-')}/1"
+    expected = expected.replace("_", "-")
+    if suffix.startswith(("cmd/", "trigger", "ack")) and expected != "response/1":
+        return  # from tests to the station; what is wrong there is part of the test
+    assert sent["schema"] == expected, f"{sent['schema']} on {topic}"
+    schema = validator(expected)
+    schema.validate(sent)
+    unknown = undocumented(sent, schema.schema)
+    assert not unknown, f"{topic}: {unknown} not in the schema"
+
+
+def undocumented(content: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return the fields that a schema lets pass and does not describe."""
+    if isinstance(content, list):
+        items = schema.get("items") or {}
+        return [name for one in content for name in undocumented(one, items or {}, path)]
+    if not isinstance(content, dict):
+        return []
+    described, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    found = []
+    for name, value in content.items():
+        if name in described:
+            found += undocumented(value, described[name], f"{path}{name}.")
+        elif isinstance(others, dict):
+            found += undocumented(value, others, f"{path}{name}.")
+        else:
+            found.append(path + name)
+    return found
