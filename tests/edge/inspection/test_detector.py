@@ -149,7 +149,7 @@ def test_the_files_may_vanish_after_loading(path: Path) -> None:
 def test_a_picture_that_was_not_prepared_is_never_stretched_to_fit(
     detector: Detector, picture: np.ndarray
 ) -> None:
-    with pytest.raises(ValueError, match=r"use edge\.preparation\.prepare"):
+    with pytest.raises(ValueError, match=r"use preprocessing\.prepare"):
         detector.predict(picture)
 
 
