@@ -37,8 +37,8 @@ class OutputNotWritable(ConfigurationError):
     """A folder or file that the user asked for cannot be written."""
 
 
-class PictureUnreadable(StationError):
-    """A picture file cannot be read or decoded."""
+class ImageUnreadable(StationError):
+    """An image file cannot be read or decoded."""
 
     exit_code = 65
 

@@ -36,7 +36,7 @@ from edge.errors import FrameUnsuitable
 from edge.inspection.preprocessing import to_samples
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
-from export.anomalib_source import FIRST, Source, read_source
+from export.anomalib_source import FIRST, AnomalibSource, read_source
 from export.bundle import bundle_files, bundle_name, manifest_text, with_self_test
 from export.errors import ImportRefused
 from export.ir import ir_bytes
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ImportRequest:
     """What is asked of an import.
 
     Attributes:
@@ -67,7 +67,9 @@ class Wanted:
     verdict_flips: float = 0.01
 
 
-def import_model(path: Path, output: Path, wanted: Wanted = Wanted()) -> Iterator[str]:
+def import_model(
+    path: Path, output: Path, wanted: ImportRequest = ImportRequest()
+) -> Iterator[str]:
     """Wrap a model of Anomalib; yields what a user must know about it.
 
     Args:
@@ -101,7 +103,7 @@ def import_model(path: Path, output: Path, wanted: Wanted = Wanted()) -> Iterato
     yield from lines
 
 
-def _imported(path: Path, files: tuple[Path, Path, Path], wanted: Wanted) -> Iterator[str]:
+def _imported(path: Path, files: tuple[Path, Path, Path], wanted: ImportRequest) -> Iterator[str]:
     output = files[0]
     source = read_source(path, wanted.size)
     model, size = wrapped(path, source.size, source.batch, source.norm, source.map_extent.min)
@@ -111,7 +113,7 @@ def _imported(path: Path, files: tuple[Path, Path, Path], wanted: Wanted) -> Ite
         path, source.size, source.batch, source.free, source.norm, source.image, unit
     )
     report = prove(imported, xml, weights)
-    count = report.pictures
+    count = report.images
     notes, report = _resize(source, imported, xml, weights, wanted, report)
     manifest = with_self_test(
         _manifest(bundle_name(output), source, imported, size, xml, weights, report), xml, weights
@@ -130,11 +132,11 @@ def _imported(path: Path, files: tuple[Path, Path, Path], wanted: Wanted) -> Ite
 
 
 def _resize(
-    source: Source,
+    source: AnomalibSource,
     imported: Imported,
     xml: bytes,
     weights: bytes,
-    wanted: Wanted,
+    wanted: ImportRequest,
     report: GateReport,
 ) -> tuple[list[str], GateReport]:
     """Measure what it does that frames are resized by us; returns notes, and the report with it.
@@ -210,7 +212,7 @@ def _frames(imported: Imported, data: Path) -> Iterator[tuple[Frame, bool]]:
 
 def _manifest(
     name: str,
-    source: Source,
+    source: AnomalibSource,
     imported: Imported,
     size: tuple[int, int],
     xml: bytes,
@@ -247,7 +249,7 @@ def _manifest(
         precision=Precision(weights=arithmetic, inference="f32", gate=report),
         training=Training(
             dataset=f"of {source.generation}",
-            # Nobody knows its pictures; the file at least can be told from others.
+            # Nobody knows its images; the file at least can be told from others.
             dataset_fingerprint=hashlib.sha256(imported.path.read_bytes()).hexdigest(),
             fit_count=1,
             validation_good_count=0,

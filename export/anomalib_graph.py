@@ -32,7 +32,7 @@ _FARTHEST = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InputTransform:
     """What a graph does to images before its first layer.
 
     Attributes:
@@ -79,7 +79,7 @@ def outputs_by_name(graph: ov.Model) -> dict[str, Any]:
     return {name: output for output in graph.outputs for name in output.names}
 
 
-def entry(graph: ov.Model) -> Entry:
+def entry(graph: ov.Model) -> InputTransform:
     """Follow the images of a graph of fixed size to its first layer."""
     start = graph.input(0)
     size = _size(start)
@@ -89,7 +89,7 @@ def entry(graph: ov.Model) -> Entry:
             resized = size = _size(node.output(0))
         elif node.get_type_name() in _CROPS:
             size = _size(node.output(0))
-    return Entry(resized, size)
+    return InputTransform(resized, size)
 
 
 def own_size(path: Path, batch: int) -> tuple[int, int] | None:
@@ -204,10 +204,8 @@ def wrapped(
     try:
         graph.reshape([batch, 3, height, width])
         crop = entry(graph)
-        pictures = ops.parameter([1, height, width, 3], np.uint8, name="pictures")
-        rgb = ops.gather(
-            ops.convert(pictures, np.float32), ops.constant([2, 1, 0]), ops.constant(3)
-        )
+        images = ops.parameter([1, height, width, 3], np.uint8, name="pictures")
+        rgb = ops.gather(ops.convert(images, np.float32), ops.constant([2, 1, 0]), ops.constant(3))
         planes = ops.transpose(ops.divide(rgb, np.float32(255.0)), ops.constant([0, 3, 1, 2]))
         mean, deviation = (np.array(part, np.float32).reshape(1, 3, 1, 1) for part in norm)
         planes = ops.divide(ops.subtract(planes, mean), deviation)
@@ -221,10 +219,10 @@ def wrapped(
         if raw.score is not None:
             score = _first(raw.score, [])
         maps = _uncropped(maps, (sides[0], sides[1]), crop.resized or size, crop.seen, fill)
-        pictures.output(0).set_names({"pictures"})
+        images.output(0).set_names({"pictures"})
         score.output(0).set_names({"score"})
         maps.output(0).set_names({"anomaly_map"})
-        model = ov.Model([ops.result(score), ops.result(maps)], [pictures], "imported")
+        model = ov.Model([ops.result(score), ops.result(maps)], [images], "imported")
         model.validate_nodes_and_infer_types()
     except RuntimeError as error:
         raise ImportRefused(

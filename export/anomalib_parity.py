@@ -19,11 +19,11 @@ from edge.imaging.frame import PixelFormat
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.preprocessing import prepare
-from edge.inspection.self_test import golden_pictures
+from edge.inspection.self_test import golden_images
 from export.anomalib_graph import last_line, outputs_by_name, raw_outputs, read_graph
 from export.engines import openvino_engine
 from export.errors import ImportRefused
-from export.gate import Agreement, Budget, Engine, agreement, probe_pictures
+from export.gate import Agreement, Budget, Engine, agreement, probe_images
 from training.metrics import auroc, exact_interval
 
 Frame = NDArray[np.uint8]
@@ -169,22 +169,22 @@ def prove(imported: Imported, xml: bytes, weights: bytes) -> GateReport:
     """
     spec = imported.spec()
     frames = [frame for size in (*_SAME_SHAPE, *_OTHER_SHAPES) for frame in _scenes(spec, size)]
-    pictures = np.concatenate(
+    images = np.concatenate(
         [
-            np.stack(list(golden_pictures(*imported.size).values())),
-            probe_pictures(spec),
+            np.stack(list(golden_images(*imported.size).values())),
+            probe_images(spec),
             np.stack([prepare(frame, spec) for frame in frames]),
         ]
     )
-    expected, rejected = Original(imported).run(list(pictures))
+    expected, rejected = Original(imported).run(list(images))
     engine = openvino_engine(xml, weights, "f32")
-    found = [_seen(engine(p[None])[0], e) for p, e in zip(pictures, expected, strict=True)]
+    found = [_seen(engine(p[None])[0], e) for p, e in zip(images, expected, strict=True)]
     measured = agreement(expected, found, imported.unit)
     faults = [] if all(p.is_finite() for p in found) else ["numbers that are not finite"]
     faults = faults or measured.faults("", Budget())
     flips = int((rejected != (_scores(found) >= imported.threshold)).sum())
     if flips and not faults:
-        faults = [f"{flips} of {len(pictures)} verdicts are others"]
+        faults = [f"{flips} of {len(images)} verdicts are others"]
     if faults:
         raise ImportRefused(
             f"{imported.path}: the bundle made of it gives other numbers than it gives itself: "
@@ -192,13 +192,13 @@ def prove(imported: Imported, xml: bytes, weights: bytes) -> GateReport:
         )
     step = Budget().score_difference * imported.unit
     apart = len(np.unique(np.rint(_scores(expected) / step)))
-    if apart < _TOLD_APART * len(pictures):
+    if apart < _TOLD_APART * len(images):
         raise ImportRefused(
-            f"{imported.path}: gives {len(pictures)} very different images {apart} different "
+            f"{imported.path}: gives {len(images)} very different images {apart} different "
             "scores, so nothing shows that the bundle sees what it saw. Export it again from the "
             "fitted model, with the post-processor of Anomalib."
         )
-    return _report(measured, len(pictures))
+    return _report(measured, len(images))
 
 
 def resize_effect(
@@ -274,7 +274,7 @@ def _effect(
 
 def _report(measured: Agreement, count: int) -> GateReport:
     return GateReport(
-        pictures=count,
+        images=count,
         largest_score_difference=measured.score_difference,
         smallest_map_correlation=measured.map_correlation,
         verdict_flips=0.0,

@@ -29,7 +29,7 @@ _AS_THEY_ARE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AnomalibSource:
     """What an exported model says about itself.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Input:
     notes: tuple[str, ...]
 
 
-def read_source(path: Path, size: tuple[int, int] | None) -> Source:
+def read_source(path: Path, size: tuple[int, int] | None) -> AnomalibSource:
     """Read what an exported model says about itself.
 
     Args:
@@ -155,9 +155,9 @@ def _input(
     return _Input(size, batch, free, own is not None, tuple(notes))
 
 
-def _second_generation(path: Path, taken: _Input) -> Source:
+def _second_generation(path: Path, taken: _Input) -> AnomalibSource:
     unit = Extent(min=0.0, max=1.0)
-    return Source(
+    return AnomalibSource(
         SECOND,
         taken.size,
         taken.batch,
@@ -191,7 +191,7 @@ def _threshold(path: Path, taken: _Input, what: str, value: str, verdict: str) -
     return found
 
 
-def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> Source:
+def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> AnomalibSource:
     image = _number(path, metadata, "image_threshold")
     pixel = _number(path, metadata, "pixel_threshold", image)
     low, high = _number(path, metadata, "min", 0.0), _number(path, metadata, "max", 2.0 * image)
@@ -210,7 +210,7 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> So
         notes.append(
             "it was trained on a centre crop, which is not applied: set a crop at the station"
         )
-    return Source(
+    return AnomalibSource(
         FIRST,
         taken.size,
         taken.batch,

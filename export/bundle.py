@@ -23,24 +23,24 @@ from edge.bundle.manifest import (
     Identity,
     Manifest,
     OutputSpec,
-    SeenImages,
+    Precision,
+    SeenImagesSummary,
     plain_text,
 )
-from edge.bundle.manifest import Precision as ManifestPrecision
 from edge.errors import ConfigurationError, StationError
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
 from export.accuracy import AccuracyBudget, Scale
-from export.calibration_pictures import (
+from export.calibration_images import (
     ToQuantize,
     read_calibration_folder,
-    usable_pictures,
+    usable_images,
     with_patches,
 )
 from export.engines import onnx_engine, openvino_engine, require_inference, torch_engine
 from export.errors import CalibrationUnusable, QuantizationRefused
-from export.gate import Budget, Pictures, Validation, parity, probe_pictures
+from export.gate import Budget, Images, Validation, parity, probe_images
 from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
 from export.latency import measure_latency
@@ -48,20 +48,20 @@ from export.quantization import Quantizable
 from export.report import Report, report_files
 from export.variants import (
     NOT_MADE,
-    Evidence,
-    Precision,
+    ExportPrecision,
+    JudgingSet,
     Variant,
-    Workshop,
+    VariantBuilder,
     make_all,
     reference_graph,
     why_not,
 )
-from training.checkpoint import Checkpoint, Description, ValidationPictures
+from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.data.content import content_hashes
 from training.data.folder_names import written
 from training.seen_images import HASH_BYTES, used_images
 
-# Of validation pictures that torch, ONNX Runtime and OpenVINO are compared on.
+# Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
 _MOST_COMPARED = 64
 
 # An interval of flips that reaches so far says little about the bundle.
@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportRequest:
     """What is asked of an export.
 
     Attributes:
@@ -81,15 +81,15 @@ class Request:
         inference: arithmetic of what is not integer: ``f32``, or ``bf16`` where this PC has it.
         parity: what torch, ONNX Runtime and OpenVINO may differ by in FP32.
         accuracy: what the precision may change.
-        calibrate_on: folder of good pictures for quantization; None takes the checkpoint's own.
-        judge_on: data set whose pictures, but for those that the model has seen, judge the
-            precision beside the validation pictures.
+        calibrate_on: folder of good images for quantization; None takes the checkpoint's own.
+        judge_on: data set whose images, but for those that the model has seen, judge the
+            precision beside the validation images.
         fallback: where INT8 is refused, make FP16 of it and say so; else refuse the export.
         onnx: write ``NAME.onnx`` too.
         report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
     """
 
-    precision: Precision = Precision.FP32
+    precision: ExportPrecision = ExportPrecision.FP32
     inference: str = "f32"
     parity: Budget = field(default_factory=Budget)
     accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
@@ -100,14 +100,16 @@ class Request:
     report: bool = False
 
 
-def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Request()) -> Manifest:
+def export_bundle(
+    checkpoint: Checkpoint, output: Path, request: ExportRequest = ExportRequest()
+) -> Manifest:
     """Convert, pass the gate, write ``NAME.xml``, ``NAME.bin`` and ``NAME.json``.
 
     Args:
         output: path of the ``.xml``.
 
     Raises:
-        ConfigurationError: not the name of a bundle, or pictures that cannot be used.
+        ConfigurationError: not the name of a bundle, or images that cannot be used.
         GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
         QuantizationRefused: no INT8 graph keeps the verdicts, and ``request`` wants no other;
             nothing is written.
@@ -126,12 +128,12 @@ def export_bundle(checkpoint: Checkpoint, output: Path, request: Request = Reque
         variant, refusal = _make(workshop, request)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
-            known: dict[Precision, Variant | str] = {variant.precision: variant}
+            known: dict[ExportPrecision, Variant | str] = {variant.precision: variant}
             if refusal is not None:
                 known[request.precision] = why_not(refusal)
             full = _full_report(checkpoint, bundle_name(output), workshop, known, variant, report)
             extra += report_files(full)
-    if variant.precision is not Precision.FP32 or request.inference != "f32":
+    if variant.precision is not ExportPrecision.FP32 or request.inference != "f32":
         report = _gate_report(variant)
     manifest = _manifest(
         checkpoint.description, bundle_name(output), variant, report, request, refusal
@@ -153,17 +155,17 @@ class _Prepared:
 
     Attributes:
         parity: of FP32 and the checkpoint.
-        quantized: gives what the pictures for quantization are known by.
+        quantized: gives what the images for quantization are known by.
     """
 
-    workshop: Workshop
+    workshop: VariantBuilder
     parity: GateReport
     quantized: Callable[[], frozenset[bytes]]
 
 
 def _seen_images(
     checkpoint: Checkpoint, variant: Variant, prepared: _Prepared
-) -> SeenImages | None:
+) -> SeenImagesSummary | None:
     """Return what the manifest says of the images that the model has seen."""
     known = checkpoint.seen
     if known is None:
@@ -172,8 +174,8 @@ def _seen_images(
             "calibrated on is not known, and the manifest does not say so. Fit again to have it."
         )
         return None
-    integers = variant.precision is Precision.INT8
-    return SeenImages(
+    integers = variant.precision is ExportPrecision.INT8
+    return SeenImagesSummary(
         fitted=used_images(known.fitted),
         stopping=used_images(known.stopping),
         calibrated=used_images(known.calibrated),
@@ -181,23 +183,23 @@ def _seen_images(
     )
 
 
-def _make(workshop: Workshop, request: Request) -> tuple[Variant, StationError | None]:
+def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Variant, StationError | None]:
     """Make what was asked for; of INT8 that is refused FP16, with what was said."""
     log.info("making %s", request.precision.value)
     try:
         return workshop.make(request.precision), None
     except NOT_MADE as error:
-        if request.precision is not Precision.INT8 or not request.fallback:
+        if request.precision is not ExportPrecision.INT8 or not request.fallback:
             raise
         log.warning(
             "INT8 was refused; the bundle is made in FP16, as exact as the checkpoint but slower. "
             "Why: %s",
             error.reason if isinstance(error, QuantizationRefused) else error,
         )
-        return workshop.make(Precision.FP16), error
+        return workshop.make(ExportPrecision.FP16), error
 
 
-def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared:
+def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Prepared:
     """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
     description = checkpoint.description
     size = (description.input.height, description.input.width)
@@ -213,18 +215,18 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared
         {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
-        _spread(Validation(checkpoint.validation.pictures, checkpoint.validation.defective)),
+        _spread(Validation(checkpoint.validation.images, checkpoint.validation.defective)),
         description.threshold.image,
         spread,
         request.parity,
     )
-    log.info("gate passed on %d pictures in %.0f s", report.pictures, time.monotonic() - started)
+    log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
     judging = checkpoint.validation
-    pictures, defective, hashes = judging.pictures, judging.defective, _hashes(judging)
+    images, defective, hashes = judging.images, judging.defective, _hashes(judging)
     if request.judge_on is not None:
         samples = judging_samples(request.judge_on, checkpoint)
         more = prepare_judging(samples, description.input, openvino)
-        pictures = np.concatenate([pictures, more])
+        images = np.concatenate([images, more])
         more_defective = np.array([sample.is_defective for sample in samples], np.bool_)
         defective = np.concatenate([defective, more_defective])
         contents = content_hashes(samples)
@@ -234,40 +236,40 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared
     def found() -> ToQuantize:
         return _calibration(checkpoint, request.calibrate_on)
 
-    if request.precision is Precision.INT8 or request.report:
+    if request.precision is ExportPrecision.INT8 or request.report:
         quantized = found()
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
         # A tile may be another one of the same image, and an older checkpoint has no hashes.
-        unseen = ~(known | _among(pictures, quantized.pictures))
+        unseen = ~(known | _among(images, quantized.images))
         if not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
-        pictures, defective = pictures[unseen], defective[unseen]
-    if not len(pictures):
+        images, defective = images[unseen], defective[unseen]
+    if not len(images):
         raise CalibrationUnusable(
             "no image is left to judge INT8 by: it is calibrated with all of them. Give others "
             "with --judge-on, or export with --precision fp16."
         )
-    everything = np.concatenate([pictures, probe_pictures(description.input)])
-    evidence = Evidence(
+    everything = np.concatenate([images, probe_images(description.input)])
+    evidence = JudgingSet(
         everything,
-        [openvino(picture[None])[0] for picture in everything],
+        [openvino(image[None])[0] for image in everything],
         Scale(defective, description.threshold.image, spread),
     )
 
     judged_good = np.array([p.score for p in evidence.reference[: len(defective)]])[~defective]
 
     @cache
-    def calibration() -> Pictures:
+    def calibration() -> Images:
         given = found()
-        good = usable_pictures(
-            *(given.pictures, given.names, openvino, description.threshold.image, judged_good)
+        good = usable_images(
+            *(given.images, given.names, openvino, description.threshold.image, judged_good)
         )
         return with_patches(good, description.input)
 
     model = checkpoint.model
     subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
     return _Prepared(
-        Workshop(
+        VariantBuilder(
             subject,
             size,
             calibration,
@@ -281,10 +283,10 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: Request) -> _Prepared
     )
 
 
-def _hashes(validation: ValidationPictures) -> list[bytes]:
-    """Return what each picture is known by; empty of an earlier version's."""
+def _hashes(validation: ValidationImages) -> list[bytes]:
+    """Return what each image is known by; empty of an earlier version's."""
     if validation.hashes is None:
-        return [b""] * len(validation.pictures)
+        return [b""] * len(validation.images)
     return [row.tobytes() for row in validation.hashes]
 
 
@@ -293,46 +295,46 @@ def _calibration(checkpoint: Checkpoint, folder: Path | None) -> ToQuantize:
         return read_calibration_folder(folder, checkpoint.description.input, checkpoint.seen)
     if checkpoint.calibration is None:
         raise CalibrationUnusable(
-            "the checkpoint, of an earlier version, carries no pictures to calibrate on. Give a "
-            "folder of good pictures that were trained on with --calibrate-on, fit again, or "
+            "the checkpoint, of an earlier version, carries no images to calibrate on. Give a "
+            "folder of good images that were trained on with --calibrate-on, fit again, or "
             "export with --precision fp16."
         )
     count = len(checkpoint.calibration)
-    names = [f"training picture {n + 1} of {count}" for n in range(count)]
+    names = [f"training image {n + 1} of {count}" for n in range(count)]
     known = frozenset() if checkpoint.seen is None else checkpoint.seen.quantized
     return ToQuantize(checkpoint.calibration, names, known)
 
 
-def _among(pictures: Pictures, others: Pictures) -> NDArray[np.bool_]:
-    """Tell of each prepared picture whether it is one of the others, by content."""
-    known = {picture.tobytes() for picture in others}
-    return np.array([picture.tobytes() in known for picture in pictures], np.bool_)
+def _among(images: Images, others: Images) -> NDArray[np.bool_]:
+    """Tell of each prepared image whether it is one of the others, by content."""
+    known = {image.tobytes() for image in others}
+    return np.array([image.tobytes() in known for image in images], np.bool_)
 
 
 def _spread(validation: Validation) -> Validation:
-    """Return at most 64 pictures, evenly over all: three runtimes answer each of them in FP32."""
-    count = len(validation.pictures)
+    """Return at most 64 images, evenly over all: three runtimes answer each of them in FP32."""
+    count = len(validation.images)
     kept = np.arange(min(count, _MOST_COMPARED)) * count // max(min(count, _MOST_COMPARED), 1)
-    return Validation(validation.pictures[kept], validation.defective[kept])
+    return Validation(validation.images[kept], validation.defective[kept])
 
 
 def _full_report(
     checkpoint: Checkpoint,
     name: str,
-    workshop: Workshop,
-    known: Mapping[Precision, Variant | str],
+    workshop: VariantBuilder,
+    known: Mapping[ExportPrecision, Variant | str],
     variant: Variant,
     parity: GateReport,
 ) -> Report:
     log.info("report: every precision, and how long each takes on this PC")
-    everything = list(Precision)
+    everything = list(ExportPrecision)
     made = make_all(workshop, everything, known)
     graphs = {
         precision: (each.xml, each.weights)
         for precision, each in made.items()
         if isinstance(each, Variant)
     }
-    latencies = measure_latency(graphs, workshop.inference, workshop.evidence.pictures[0])
+    latencies = measure_latency(graphs, workshop.inference, workshop.evidence.images[0])
     return Report(
         name,
         checkpoint.description,
@@ -354,7 +356,7 @@ def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
         BundleError, ModelError: the runtime cannot use the files.
     """
     bundle = Bundle(manifest, "", xml, weights, Path(f"{manifest.identity.name}.xml"))
-    scores = golden_scores(Detector(Network(bundle)), manifest)
+    scores = golden_scores(Detector(CompiledModel(bundle)), manifest)
     return manifest.model_copy(update={"self_test": scores})
 
 
@@ -400,7 +402,7 @@ def summary(manifest: Manifest, output: Path) -> str:
     lines = [
         f"{output}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
         f"{precision.weights}, IR {xml + weights:.1f} MB",
-        f"  gate: {gate.pictures} pictures, largest score difference "
+        f"  gate: {gate.images} images, largest score difference "
         f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
         f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}{between}",
     ]
@@ -412,7 +414,7 @@ def summary(manifest: Manifest, output: Path) -> str:
         )
     if gate.flips_interval is not None and gate.flips_interval[1] > _WIDE:
         lines.append(
-            f"  {gate.pictures} images cannot exclude that {gate.flips_interval[1]:.0%} of the "
+            f"  {gate.images} images cannot exclude that {gate.flips_interval[1]:.0%} of the "
             "verdicts change; judge by more of them with --judge-on."
         )
     if gate.auroc_before is not None and gate.auroc_after is not None:
@@ -422,7 +424,7 @@ def summary(manifest: Manifest, output: Path) -> str:
     return "\n".join(lines)
 
 
-def _beside(request: Request) -> list[str]:
+def _beside(request: ExportRequest) -> list[str]:
     """Return the suffixes of what is written beside the bundle."""
     return [".onnx"] * request.onnx + [".report.md", ".report.json"] * request.report
 
@@ -431,7 +433,7 @@ def _gate_report(variant: Variant) -> GateReport:
     accuracy = variant.accuracy
     interval = accuracy.flip_interval
     return GateReport(
-        pictures=accuracy.images,
+        images=accuracy.images,
         flips_interval=(interval.low, interval.high),
         largest_score_difference=accuracy.largest_difference,
         smallest_map_correlation=accuracy.smallest_map_correlation,
@@ -446,7 +448,7 @@ def _manifest(
     name: str,
     variant: Variant,
     report: GateReport,
-    request: Request,
+    request: ExportRequest,
     refusal: StationError | None,
 ) -> Manifest:
     """Describe a variant.
@@ -479,7 +481,7 @@ def _manifest(
         normalization=description.normalization,
         threshold=description.threshold,
         statistics=description.statistics,
-        precision=ManifestPrecision.model_validate(
+        precision=Precision.model_validate(
             {
                 "weights": variant.precision.value,
                 "inference": variant.inference,

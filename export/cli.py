@@ -80,14 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate-on",
         type=Path,
         metavar="FOLDER",
-        help="good pictures that INT8 takes its ranges from (default: training pictures that the "
+        help="good images that INT8 takes its ranges from (default: training images that the "
         "checkpoint carries)",
     )
     parser.add_argument(
         "--judge-on",
         type=Path,
         metavar="DATA",
-        help="data set whose pictures judge the precision beside the validation pictures that the "
+        help="data set whose images judge the precision beside the validation images that the "
         "checkpoint carries; what the model has seen is left out; of --from-anomalib: the other "
         "resize",
     )
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write NAME.report.md and .json: every precision side by side, timed on this PC",
     )
     parser.add_argument(
-        "--onnx", action="store_true", help="write NAME.onnx too: same pictures in, same numbers"
+        "--onnx", action="store_true", help="write NAME.onnx too: same images in, same numbers"
     )
     parser.add_argument(
         "--from-anomalib",
@@ -130,12 +130,12 @@ def _parser() -> argparse.ArgumentParser:
 def _export(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
     from export.accuracy import AccuracyBudget
-    from export.bundle import Request, export_bundle, summary
-    from export.variants import Precision
+    from export.bundle import ExportRequest, export_bundle, summary
+    from export.variants import ExportPrecision
     from training.checkpoint import load_checkpoint
 
-    request = Request(
-        precision=Precision(parsed.precision or "int8"),
+    request = ExportRequest(
+        precision=ExportPrecision(parsed.precision or "int8"),
         inference=parsed.inference,
         accuracy=AccuracyBudget(
             auroc_drop=parsed.max_auroc_drop, verdict_flips=parsed.max_verdict_flips
@@ -152,9 +152,9 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from export.anomalib import Wanted, import_model
+    from export.anomalib import ImportRequest, import_model
 
-    wanted = Wanted(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
+    wanted = ImportRequest(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
     for line in import_model(parsed.from_anomalib, parsed.output, wanted):
         print(line)
     return 0

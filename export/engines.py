@@ -1,4 +1,4 @@
-"""The three runtimes the gate compares, each as one function from pictures to raw numbers."""
+"""The three runtimes the gate compares, each as one function from images to raw numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from torch import nn
 from edge.errors import ConfigurationError
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPrediction
-from export.gate import Engine, Pictures
+from export.gate import Engine, Images
 from export.ir import INPUT, OUTPUTS
 
 
 def torch_engine(model: nn.Module) -> Engine:
-    def run(pictures: Pictures) -> list[RawPrediction]:
+    def run(images: Images) -> list[RawPrediction]:
         with torch.inference_mode():
-            score, anomaly_map = model(torch.from_numpy(pictures))
+            score, anomaly_map = model(torch.from_numpy(images))
         return _split(score.numpy(), anomaly_map.numpy())
 
     return run
@@ -30,8 +30,8 @@ def onnx_engine(onnx: Path) -> Engine:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
-    def run(pictures: Pictures) -> list[RawPrediction]:
-        return _split(*session.run(list(OUTPUTS), {INPUT: pictures}))
+    def run(images: Images) -> list[RawPrediction]:
+        return _split(*session.run(list(OUTPUTS), {INPUT: images}))
 
     return run
 
@@ -42,14 +42,14 @@ def openvino_engine(xml: bytes, weights: bytes, precision: str, device: str = "C
     model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
     compiled: dict[int, Any] = {}
 
-    def run(pictures: Pictures) -> list[RawPrediction]:
-        count = len(pictures)
+    def run(images: Images) -> list[RawPrediction]:
+        count = len(images)
         if count not in compiled:
-            model.reshape(list(pictures.shape))
+            model.reshape(list(images.shape))
             compiled[count] = core.compile_model(
                 model, device, {"INFERENCE_PRECISION_HINT": precision}
             )
-        outputs = compiled[count]({INPUT: pictures})
+        outputs = compiled[count]({INPUT: images})
         return _split(*(outputs[name] for name in OUTPUTS))
 
     return run

@@ -37,7 +37,7 @@ class QuantizationRefused(StationError):
 
 
 class CalibrationUnusable(ConfigurationError):
-    """The calibration pictures are too few, or show what no good part looks like."""
+    """The calibration images are too few, or show what no good part looks like."""
 
 
 class ImportRefused(ConfigurationError):

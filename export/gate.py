@@ -17,9 +17,9 @@ from export.accuracy import map_correlation
 from export.errors import GateFailed
 from training.metrics import auroc
 
-Pictures = NDArray[np.uint8]
-# Prepared ``(N, H, W, 3)`` pictures to raw predictions, all in one call.
-Engine = Callable[[Pictures], Sequence[RawPrediction]]
+Images = NDArray[np.uint8]
+# Prepared ``(N, H, W, 3)`` images to raw predictions, all in one call.
+Engine = Callable[[Images], Sequence[RawPrediction]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Budget:
         score_difference: in shares of the score's spread.
         map_correlation: lowest Pearson correlation of the maps.
         map_difference: in shares of the largest map value, which correlation alone cannot see.
-        auroc_drop: of the image AUROC on the validation pictures.
-        verdict_flips: share of validation pictures whose decision changes.
+        auroc_drop: of the image AUROC on the validation images.
+        verdict_flips: share of validation images whose decision changes.
     """
 
     score_difference: float = 1e-3
@@ -41,15 +41,15 @@ class Budget:
     verdict_flips: float = 0.0
 
 
-# Pictures that are run again in a batch and in another order.
+# Images that are run again in a batch and in another order.
 _INVARIANCE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Validation:
-    """Prepared validation pictures: ``(N, H, W, 3) uint8`` and ``(N,) bool`` defective."""
+    """Prepared validation images: ``(N, H, W, 3) uint8`` and ``(N,) bool`` defective."""
 
-    pictures: Pictures
+    images: Images
     defective: NDArray[np.bool_]
 
 
@@ -74,13 +74,13 @@ def parity(
     Raises:
         GateFailed: names engine, check, value and budget.
     """
-    pictures = np.concatenate([probe_pictures(spec), validation.pictures])
-    expected = _one_by_one(reference, pictures)
-    first_validation = len(pictures) - len(validation.pictures)
-    found = {name: _one_by_one(engine, pictures) for name, engine in others.items()}
+    images = np.concatenate([probe_images(spec), validation.images])
+    expected = _one_by_one(reference, images)
+    first_validation = len(images) - len(validation.images)
+    found = {name: _one_by_one(engine, images) for name, engine in others.items()}
     for name, engine in others.items():
         agreement(expected, found[name], spread).demand(name, budget)
-        _demand_invariance(name, engine, pictures, found[name], spread, budget)
+        _demand_invariance(name, engine, images, found[name], spread, budget)
     measured = agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
     after = np.array([p.score for p in found[exported][first_validation:]])
@@ -92,7 +92,7 @@ def parity(
         drop = auroc_before - auroc_after
         _demand(drop <= budget.auroc_drop, exported, "AUROC drop", drop, budget.auroc_drop)
     return GateReport(
-        pictures=len(pictures),
+        images=len(images),
         largest_score_difference=measured.score_difference,
         smallest_map_correlation=measured.map_correlation,
         verdict_flips=flips,
@@ -104,43 +104,43 @@ def parity(
 def invariance(
     name: str,
     engine: Engine,
-    pictures: Pictures,
+    images: Images,
     spread: float,
     budget: Budget,
     in_batches: bool = True,
 ) -> list[RawPrediction]:
-    """Demand that an engine gives a picture's numbers whatever else it is asked.
+    """Demand that an engine gives an image's numbers whatever else it is asked.
 
     Args:
-        in_batches: whether the runtime asks for several pictures at once, too.
+        in_batches: whether the runtime asks for several images at once, too.
 
     Returns:
-        The predictions of the pictures, each run on its own.
+        The predictions of the images, each run on its own.
 
     Raises:
         GateFailed: numbers depend on the batch or on earlier calls.
     """
-    found = _one_by_one(engine, pictures)
-    _demand_invariance(name, engine, pictures, found, spread, budget, in_batches)
+    found = _one_by_one(engine, images)
+    _demand_invariance(name, engine, images, found, spread, budget, in_batches)
     return found
 
 
 def _demand_invariance(
     name: str,
     engine: Engine,
-    pictures: Pictures,
+    images: Images,
     found: list[RawPrediction],
     spread: float,
     budget: Budget,
     in_batches: bool = True,
 ) -> None:
-    for fault in dependences(engine, pictures, found, spread, budget, in_batches):
+    for fault in dependences(engine, images, found, spread, budget, in_batches):
         raise _failed(name, fault)
 
 
 def dependences(
     engine: Engine,
-    pictures: Pictures,
+    images: Images,
     found: Sequence[RawPrediction],
     spread: float,
     budget: Budget,
@@ -149,10 +149,10 @@ def dependences(
     """Return a sentence for each figure that depends on the batch or on earlier calls.
 
     Args:
-        found: the predictions of the pictures, each run on its own.
-        in_batches: whether the runtime asks for several pictures at once, too.
+        found: the predictions of the images, each run on its own.
+        in_batches: whether the runtime asks for several images at once, too.
     """
-    few = pictures[:_INVARIANCE]
+    few = images[:_INVARIANCE]
     expected = found[: len(few)]
     together = engine(few) if in_batches else expected
     again = _one_by_one(engine, few[::-1])[::-1]
@@ -162,8 +162,8 @@ def dependences(
     ]
 
 
-def probe_pictures(spec: InputSpec) -> Pictures:
-    """Return prepared pictures of every kind that has ever made exports differ.
+def probe_images(spec: InputSpec) -> Images:
+    """Return prepared images of every kind that has ever made exports differ.
 
     Non-square, larger and smaller than the input, dark, constant, textured: ``(N, H, W, 3)``.
     """
@@ -189,8 +189,8 @@ def probe_pictures(spec: InputSpec) -> Pictures:
     return np.stack([prepare(pixels, frame_spec) for pixels, frame_spec in frames])
 
 
-def _one_by_one(engine: Engine, pictures: Pictures) -> list[RawPrediction]:
-    return [engine(picture[None])[0] for picture in pictures]
+def _one_by_one(engine: Engine, images: Images) -> list[RawPrediction]:
+    return [engine(image[None])[0] for image in images]
 
 
 @dataclass(frozen=True, slots=True)

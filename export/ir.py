@@ -1,4 +1,4 @@
-"""From torch to ONNX to OpenVINO IR: uint8 NHWC pictures in, raw score and raw map out."""
+"""From torch to ONNX to OpenVINO IR: uint8 NHWC images in, raw score and raw map out."""
 
 import ast
 import logging
@@ -111,7 +111,7 @@ def to_openvino(onnx: Path) -> ov.Model:
 def ir_bytes(
     model: ov.Model, height: int, width: int, half_weights: bool = False
 ) -> tuple[bytes, bytes]:
-    """Fix the input to one picture and serialise: the ``.xml`` and the ``.bin``.
+    """Fix the input to one image and serialise: the ``.xml`` and the ``.bin``.
 
     The same model gives the same bytes.
 

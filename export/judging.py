@@ -1,4 +1,4 @@
-"""Test pictures of a data set that judge a precision, with defects where there are any."""
+"""Test images of a data set that judge a precision, with defects where there are any."""
 
 import logging
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import InputSpec
-from export.gate import Engine, Pictures
+from export.gate import Engine, Images
 from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample
 from training.data.opening import open_judging
@@ -15,7 +15,7 @@ from training.data.samples import Sample
 from training.fitted import rests_on_test
 from training.seen_images import Role, SeenImages, phrase, sift
 
-# Bound of memory; of more pictures those spread evenly are taken.
+# Bound of memory; of more images those spread evenly are taken.
 _MOST = 1000
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
         log.info("%s: %d images travel with the checkpoint and judge already", data, repeated)
     samples = sifted.unseen
     if len(samples) > _MOST:
-        log.warning("of %d test pictures %d judge", len(samples), _MOST)
+        log.warning("of %d test images %d judge", len(samples), _MOST)
         samples = tuple(samples[index * len(samples) // _MOST] for index in range(_MOST))
     return samples
 
 
-def prepare_judging(samples: Sequence[Sample], spec: InputSpec, reference: Engine) -> Pictures:
+def prepare_judging(samples: Sequence[Sample], spec: InputSpec, reference: Engine) -> Images:
     """Prepare images to judge by, ``(N, H, W, 3) uint8``; of a tiled one the tile that decides it.
 
     Raises:
@@ -59,7 +59,7 @@ def prepare_judging(samples: Sequence[Sample], spec: InputSpec, reference: Engin
     return np.stack(prepared) if prepared else np.zeros((0, spec.height, spec.width, 3), np.uint8)
 
 
-def _decisive(pieces: Pictures, reference: Engine) -> Pictures:
+def _decisive(pieces: Images, reference: Engine) -> Images:
     if len(pieces) == 1:
         return pieces[0]
     return pieces[int(np.argmax([reference(piece[None])[0].score for piece in pieces]))]

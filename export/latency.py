@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.inspection.openvino_core import openvino_core
 from export.ir import INPUT
-from export.variants import Precision
+from export.variants import ExportPrecision
 
 _ROUNDS = 30
 _WARM_UP = 3
@@ -31,34 +31,34 @@ class Latency:
 
 
 def measure_latency(
-    graphs: Mapping[Precision, tuple[bytes, bytes]], inference: str, picture: NDArray[np.uint8]
-) -> dict[Precision, Latency]:
+    graphs: Mapping[ExportPrecision, tuple[bytes, bytes]], inference: str, image: NDArray[np.uint8]
+) -> dict[ExportPrecision, Latency]:
     """Time every graph in turn, again and again, as the runtime compiles it.
 
     Args:
         graphs: the IR of each precision; FP32 must be among them.
         inference: arithmetic of what is not integer.
-        picture: ``(H, W, 3) uint8``, prepared.
+        image: ``(H, W, 3) uint8``, prepared.
     """
     requests = {
-        precision: _request(xml, weights, inference, picture)
+        precision: _request(xml, weights, inference, image)
         for precision, (xml, weights) in graphs.items()
     }
-    taken: dict[Precision, list[float]] = {precision: [] for precision in requests}
+    taken: dict[ExportPrecision, list[float]] = {precision: [] for precision in requests}
     for turn in range(_WARM_UP + _ROUNDS):
         for precision, request in requests.items():
             started = time.perf_counter()
             request.infer()
             if turn >= _WARM_UP:
                 taken[precision].append(1e3 * (time.perf_counter() - started))
-    base = np.array(taken[Precision.FP32])
+    base = np.array(taken[ExportPrecision.FP32])
     return {
         precision: Latency(float(np.median(times)), float(np.median(np.array(times) / base)))
         for precision, times in taken.items()
     }
 
 
-def _request(xml: bytes, weights: bytes, inference: str, picture: NDArray[np.uint8]) -> Any:
+def _request(xml: bytes, weights: bytes, inference: str, image: NDArray[np.uint8]) -> Any:
     core = openvino_core()
     model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
     settings = {
@@ -68,5 +68,5 @@ def _request(xml: bytes, weights: bytes, inference: str, picture: NDArray[np.uin
         "ENABLE_CPU_PINNING": False,
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    request.get_tensor(INPUT).data[:] = picture
+    request.get_tensor(INPUT).data[:] = image
     return request

@@ -1,7 +1,7 @@
 """Features brought back to the mean that they have in floating point, place by place.
 
 What rounding does to a feature depends on its place: on the border, on what a good part shows
-there. It is nearly the same in every picture, so a model that knows good parts takes it for an
+there. It is nearly the same in every image, so a model that knows good parts takes it for an
 anomaly of them all. NNCF corrects the mean of a channel over all places, not that of each.
 """
 
@@ -14,14 +14,14 @@ from openvino import opset13
 
 from edge.inspection.openvino_core import openvino_core
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 def correct_mean(
     quantized: ov.Model,
     reference: ov.Model,
     name: str,
-    pictures: Pictures,
+    images: Images,
     is_consumer: Callable[[ov.Node], bool],
 ) -> None:
     """Subtract from an output what quantizing changed in its mean.
@@ -30,11 +30,11 @@ def correct_mean(
         quantized: changed in place.
         reference: the same graph in floating point.
         name: of an operation of both.
-        pictures: ``(N, H, W, 3) uint8`` good pictures.
+        images: ``(N, H, W, 3) uint8`` good images.
         is_consumer: tells which operations get the corrected output; the others, by which the
             quantized layers go on, get it as it was.
     """
-    change = _mean_output(quantized, name, pictures) - _mean_output(reference, name, pictures)
+    change = _mean_output(quantized, name, images) - _mean_output(reference, name, images)
     constant = opset13.constant(change.astype(np.float32))
     for output, consumer in list(_consumers(_operation(quantized, name).output(0))):
         if is_consumer(consumer.get_node()):
@@ -51,13 +51,13 @@ def _consumers(output: ov.Output) -> Iterator[tuple[ov.Output, ov.Input]]:
             yield output, consumer
 
 
-def _mean_output(model: ov.Model, name: str, pictures: Pictures) -> NDArray[np.float64]:
+def _mean_output(model: ov.Model, name: str, images: Images) -> NDArray[np.float64]:
     copy = model.clone()
     part = ov.Model([_operation(copy, name).output(0)], copy.get_parameters())
-    part.reshape([1, *pictures.shape[1:]])
+    part.reshape([1, *images.shape[1:]])
     compiled = openvino_core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    total = sum(np.asarray(compiled(picture[None])[0], np.float64) for picture in pictures)
-    return np.asarray(total) / len(pictures)
+    total = sum(np.asarray(compiled(image[None])[0], np.float64) for image in images)
+    return np.asarray(total) / len(images)
 
 
 def _operation(model: ov.Model, name: str) -> ov.Node:

@@ -47,11 +47,11 @@ _SPAN = RangeEstimatorParameters(
     ),
 )
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class QuantizationRecipe:
     """One way to quantize.
 
     Attributes:
@@ -143,11 +143,11 @@ class Quantizable:
         return self.is_weighty(operation)
 
 
-def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.Model:
+def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationRecipe) -> ov.Model:
     """Quantize weights and activations; the same arguments give the same model.
 
     Args:
-        calibration: ``(N, H, W, 3) uint8`` prepared good pictures.
+        calibration: ``(N, H, W, 3) uint8`` prepared good images.
 
     Raises:
         ConversionFailed: NNCF meets an operation that it cannot quantize around.
@@ -161,7 +161,7 @@ def quantize(subject: Quantizable, calibration: Pictures, recipe: Recipe) -> ov.
         with redirect_stdout(StringIO()):  # its progress bars
             quantized = nncf.quantize(
                 subject.model.clone(),
-                nncf.Dataset([picture[None] for picture in calibration]),
+                nncf.Dataset([image[None] for image in calibration]),
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(calibration),
                 fast_bias_correction=False,

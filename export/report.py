@@ -11,7 +11,7 @@ from edge.redaction import readable
 from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.latency import Latency
 from export.search import Attempt
-from export.variants import Precision, Variant
+from export.variants import ExportPrecision, Variant
 from training.checkpoint import Description
 from training.metrics import share_text
 
@@ -31,8 +31,8 @@ class Report:
     name: str
     description: Description
     chosen: Variant
-    made: Mapping[Precision, Variant | str]
-    latencies: Mapping[Precision, Latency]
+    made: Mapping[ExportPrecision, Variant | str]
+    latencies: Mapping[ExportPrecision, Latency]
     parity: GateReport
     groups: list[str]
     declared: tuple[str, ...]
@@ -113,15 +113,15 @@ def _markdown(report: Report) -> str:
         "",
         f"Threshold {description.threshold.image:.6g}, from the checkpoint: it is the same in "
         "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
-        f"{good} good and {defective} defective pictures that nothing was fitted or quantized "
+        f"{good} good and {defective} defective images that nothing was fitted or quantized "
         f"with. Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
         f"explains and as many that get worse, AUROC drop {report.budget.auroc_drop:.4f}, each "
         "exceeded only where chance explains it at most once in twenty; good scores shifted by "
         f"{report.budget.good_shift:.2f} of the spread, median map correlation "
         f"{report.budget.map_correlation:.2f}. Intervals are 95 %.",
         "",
-        f"FP32 against the checkpoint in torch and against ONNX Runtime: {report.parity.pictures} "
-        f"pictures, largest score difference {report.parity.largest_score_difference:.1e} of the "
+        f"FP32 against the checkpoint in torch and against ONNX Runtime: {report.parity.images} "
+        f"images, largest score difference {report.parity.largest_score_difference:.1e} of the "
         f"spread, verdict flips {report.parity.verdict_flips:.1%}.",
         "",
         "## Precisions",
@@ -147,7 +147,7 @@ def _markdown(report: Report) -> str:
     for precision, made in report.made.items():
         if isinstance(made, str):
             lines += ["", f"{precision.value} was refused: {made}"]
-    int8 = report.made[Precision.INT8]
+    int8 = report.made[ExportPrecision.INT8]
     lines += ["", "## INT8", "", f"May become integers: {', '.join(report.groups) or 'nothing'}."]
     kept = [f"{name} (declared by the model)" for name in report.declared]
     kept += list(int8.floating) if isinstance(int8, Variant) else []

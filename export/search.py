@@ -9,7 +9,7 @@ import openvino as ov
 
 from export.accuracy import Accuracy, AccuracyBudget
 from export.errors import QuantizationRefused
-from export.quantization import Pictures, Quantizable, Recipe, group_of, quantize
+from export.quantization import Images, Quantizable, QuantizationRecipe, group_of, quantize
 
 # Quantizing and judging once takes seconds; the whole export may take minutes.
 _MOST_ATTEMPTS = 12
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 class Attempt:
     """One row of the table of what was tried."""
 
-    recipe: Recipe
+    recipe: QuantizationRecipe
     accuracy: Accuracy
     faults: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QuantizationResult:
     """The quantized model, how it was made, and everything that was tried on the way."""
 
     model: ov.Model
-    recipe: Recipe
+    recipe: QuantizationRecipe
     attempts: tuple[Attempt, ...]
 
     @property
@@ -43,8 +43,8 @@ class Found:
 
 
 def search(
-    subject: Quantizable, calibration: Pictures, judge: Judge, budget: AccuracyBudget
-) -> Found:
+    subject: Quantizable, calibration: Images, judge: Judge, budget: AccuracyBudget
+) -> QuantizationResult:
     """Return the first candidate within budget; those that are likely faster are tried first.
 
     All layers, then the same with means corrected, which takes a few per cent of the time; then all
@@ -57,7 +57,7 @@ def search(
     """
     attempts: list[Attempt] = []
 
-    def attempt(recipe: Recipe) -> ov.Model | None:
+    def attempt(recipe: QuantizationRecipe) -> ov.Model | None:
         model = quantize(subject, calibration, recipe)
         accuracy, faults = judge(model)
         attempts.append(Attempt(recipe, accuracy, tuple(faults)))
@@ -69,17 +69,21 @@ def search(
         return row.accuracy.excess(budget)
 
     has_means = bool(subject.corrected_outputs())
-    for recipe in [Recipe(True, False), *[Recipe()] * has_means, Recipe(False, False)]:
+    for recipe in [
+        QuantizationRecipe(True, False),
+        *[QuantizationRecipe()] * has_means,
+        QuantizationRecipe(False, False),
+    ]:
         model = attempt(recipe)
         if model is not None:
-            return Found(model, attempts[-1].recipe, tuple(attempts))
+            return QuantizationResult(model, attempts[-1].recipe, tuple(attempts))
     whole = min(attempts, key=excess)
     groups = groups_by_cost(subject)
     alone: list[Attempt] = []
     for group in groups[: _MOST_ATTEMPTS - 5] if len(groups) > 1 else []:
         model = attempt(replace(whole.recipe, floating=(group,)))
         if model is not None:
-            return Found(model, attempts[-1].recipe, tuple(attempts))
+            return QuantizationResult(model, attempts[-1].recipe, tuple(attempts))
         alone.append(attempts[-1])
     helping = [row.recipe.floating[0] for row in sorted(alone, key=excess)]
     for count in range(2, len(groups)):
@@ -87,7 +91,7 @@ def search(
             break
         model = attempt(replace(whole.recipe, floating=tuple(sorted(helping[:count]))))
         if model is not None:
-            return Found(model, attempts[-1].recipe, tuple(attempts))
+            return QuantizationResult(model, attempts[-1].recipe, tuple(attempts))
     blamed = [row for row in alone if excess(row) < excess(whole)] or alone
     names = [row.recipe.floating[0] for row in sorted(blamed, key=excess)][:3] or groups
     raise QuantizationRefused(

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code
     for golden in manifest.self_test:
-        print(f"{golden.picture}: score {golden.score:.6g} ± {golden.tolerance:.2g}")
+        print(f"{golden.image}: score {golden.score:.6g} ± {golden.tolerance:.2g}")
     return 0
 
 

@@ -12,7 +12,7 @@ from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import openvino_engine
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
-from export.gate import Budget, Pictures, dependences, invariance
+from export.gate import Budget, Images, dependences, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
@@ -26,7 +26,7 @@ _INVARIANCE = Budget(score_difference=0.02, map_correlation=0.999, map_differenc
 log = logging.getLogger(__name__)
 
 
-class Precision(StrEnum):
+class ExportPrecision(StrEnum):
     """What an export can give.
 
     ``FP32``: as fitted. ``FP16``: half the size. ``INT8_WEIGHTS``: a quarter of the size of the
@@ -41,15 +41,15 @@ class Precision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """What variants are judged on: pictures that nothing was made with, and what FP32 says of them.
+class JudgingSet:
+    """What variants are judged on: images that nothing was made with, and what FP32 says of them.
 
     Attributes:
-        pictures: ``(N, H, W, 3) uint8``; those beyond ``scale.defective`` are probes.
+        images: ``(N, H, W, 3) uint8``; those beyond ``scale.defective`` are probes.
         reference: predictions of the exported FP32 graph.
     """
 
-    pictures: Pictures
+    images: Images
     reference: Predictions
     scale: Scale
 
@@ -65,7 +65,7 @@ class Variant:
         devices: faults by the name of each other OpenVINO device of this PC; empty: it may be used.
     """
 
-    precision: Precision
+    precision: ExportPrecision
     inference: str
     xml: bytes
     weights: bytes
@@ -76,53 +76,53 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Workshop:
+class VariantBuilder:
     """Everything that variants of one model are made from.
 
     Attributes:
         size: height and width of the input.
-        calibration: gives the pictures for quantization when they are needed.
+        calibration: gives the images for quantization when they are needed.
         inference: arithmetic of what is not integer, ``f32`` or ``bf16``.
-        in_batches: whether INT8 is asked for several pictures at once, as tiles are. OpenVINO's
+        in_batches: whether INT8 is asked for several images at once, as tiles are. OpenVINO's
             integer kernels of a batch were seen to give other numbers at one call in thirty
-            (2026.4.1, AVX2 without VNNI), those of a single picture never.
+            (2026.4.1, AVX2 without VNNI), those of a single image never.
     """
 
     subject: Quantizable
     size: tuple[int, int]
-    calibration: Callable[[], Pictures]
-    evidence: Evidence
+    calibration: Callable[[], Images]
+    evidence: JudgingSet
     budget: AccuracyBudget
     inference: str = "f32"
     in_batches: bool = True
 
-    def make(self, precision: Precision) -> Variant:
+    def make(self, precision: ExportPrecision) -> Variant:
         """Make a variant and let it pass the gate.
 
         Raises:
             GateFailed, QuantizationRefused: it changes more than the budget allows.
             ConversionFailed: the graph cannot be quantized.
-            CalibrationUnusable: the pictures for quantization cannot be used.
+            CalibrationUnusable: the images for quantization cannot be used.
         """
         floating: tuple[str, ...] = ()
         attempts: tuple[Attempt, ...] = ()
         model = self.subject.model.clone()
-        if precision is Precision.INT8_WEIGHTS:
+        if precision is ExportPrecision.INT8_WEIGHTS:
             model = compress_weights(model)
-        elif precision is Precision.INT8:
+        elif precision is ExportPrecision.INT8:
             found = search(self.subject, self.calibration(), self.judge, self.budget)
             model, floating, attempts = found.model, found.recipe.floating, found.attempts
-        half = precision in (Precision.FP16, Precision.INT8_WEIGHTS)
+        half = precision in (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS)
         xml, weights = ir_bytes(model, *self.size, half_weights=half)
         name = f"OpenVINO {precision.value}"
         engine = openvino_engine(xml, weights, self.inference)
         found_now = invariance(
             name,
             engine,
-            self.evidence.pictures,
+            self.evidence.images,
             self.evidence.scale.spread,
             _INVARIANCE,
-            self.in_batches or precision is not Precision.INT8,
+            self.in_batches or precision is not ExportPrecision.INT8,
         )
         accuracy = self.measure(found_now)
         faults = accuracy.faults(self.budget)
@@ -141,10 +141,10 @@ class Workshop:
         """Measure a candidate as the runtime would run it, and say what speaks against it."""
         engine = openvino_engine(*ir_bytes(model.clone(), *self.size), self.inference)
         evidence = self.evidence
-        found = [engine(picture[None])[0] for picture in evidence.pictures]
+        found = [engine(image[None])[0] for image in evidence.images]
         accuracy = self.measure(found)
         return accuracy, accuracy.faults(self.budget) or dependences(
-            engine, evidence.pictures, found, evidence.scale.spread, _INVARIANCE, self.in_batches
+            engine, evidence.images, found, evidence.scale.spread, _INVARIANCE, self.in_batches
         )
 
     def measure(self, predictions: Predictions) -> Accuracy:
@@ -158,7 +158,7 @@ class Workshop:
                 continue
             try:
                 engine = openvino_engine(xml, weights, self.inference, device)
-                predictions = [engine(picture[None])[0] for picture in self.evidence.pictures]
+                predictions = [engine(image[None])[0] for image in self.evidence.images]
                 faults = tuple(self.measure(predictions).faults(self.budget))
             except RuntimeError as error:
                 faults = (f"cannot run it ({str(error).splitlines()[-1]})",)
@@ -169,10 +169,12 @@ class Workshop:
 
 
 def make_all(
-    workshop: Workshop, precisions: Sequence[Precision], known: Mapping[Precision, Variant | str]
-) -> dict[Precision, Variant | str]:
+    workshop: VariantBuilder,
+    precisions: Sequence[ExportPrecision],
+    known: Mapping[ExportPrecision, Variant | str],
+) -> dict[ExportPrecision, Variant | str]:
     """Make the other precisions for comparison; of one that is refused, the reason."""
-    made: dict[Precision, Variant | str] = {}
+    made: dict[ExportPrecision, Variant | str] = {}
     for precision in precisions:
         if precision in known:
             made[precision] = known[precision]

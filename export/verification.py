@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPredictions
-from edge.inspection.self_test import golden_pictures, self_test
+from edge.inspection.self_test import golden_images, self_test
 from edge.station.model.trial import try_model
 from export.errors import VerificationFailed
 
-# Pictures of one request, to compare with each on its own.
+# Images of one request, to compare with each on its own.
 _BATCH = 4
 
 # Shares of the score's spread, or of the score where that is more. In integers a step may tip over.
@@ -27,7 +27,7 @@ _FLOAT_TOLERANCE = 1e-3
 def verify(path: Path) -> Iterator[str]:
     """Check a bundle; yields a sentence for each thing that holds.
 
-    Hashes; the scores that its export noted for the golden pictures; that a picture's numbers
+    Hashes; the scores that its export noted for the golden images; that an image's numbers
     depend neither on its batch, nor on earlier calls, nor on the number of threads; and the other
     OpenVINO devices of this PC, of which one that gives other numbers is named.
 
@@ -40,25 +40,25 @@ def verify(path: Path) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"hashes       {path}: xml and bin are those of the manifest"
     try_model(bundle)
-    network = Network(bundle)
+    network = CompiledModel(bundle)
     self_test(Detector(network), manifest)
     count = len(manifest.self_test)
     yield (
-        f"self-test    {count} golden pictures as at the export"
+        f"self-test    {count} golden images as at the export"
         if count
         else "self-test    numbers are finite; this bundle carries no golden scores"
     )
-    pictures = list(golden_pictures(manifest.input.height, manifest.input.width).values())
+    images = list(golden_images(manifest.input.height, manifest.input.width).values())
     detector = Detector(network)
-    alone = _predict(detector, pictures)
-    backwards = _predict(detector, pictures[::-1])
+    alone = _predict(detector, images)
+    backwards = _predict(detector, images[::-1])
     again = RawPredictions(backwards.scores[::-1], backwards.anomaly_maps[::-1])
     _demand("after other calls", alone, again, manifest)
     for what, plan in (
         (f"in a batch of {_BATCH}", RunPlan(batch=_BATCH)),
         ("with one thread", RunPlan(threads=1)),
     ):
-        found = _predict(Detector(Network(bundle, plan=plan)), pictures)
+        found = _predict(Detector(CompiledModel(bundle, plan=plan)), images)
         _demand(what, alone, found, manifest)
     yield "parity       alone, in a batch, in another order and with one thread alike"
     core = openvino_core()
@@ -72,14 +72,14 @@ def _other_device(bundle: Bundle, device: str) -> str:
     from edge.errors import StationError
 
     try:
-        self_test(Detector(Network(bundle, device)), bundle.manifest)
+        self_test(Detector(CompiledModel(bundle, device)), bundle.manifest)
     except StationError as error:
         return f"do not use it ({error})"
     return "verified"
 
 
-def _predict(detector: Detector, pictures: list[np.ndarray]) -> RawPredictions:
-    return detector.predict_all(len(pictures), lambda index, out: np.copyto(out, pictures[index]))
+def _predict(detector: Detector, images: list[np.ndarray]) -> RawPredictions:
+    return detector.predict_all(len(images), lambda index, out: np.copyto(out, images[index]))
 
 
 def _demand(what: str, expected: RawPredictions, found: RawPredictions, manifest: Manifest) -> None:
@@ -98,7 +98,7 @@ def _demand(what: str, expected: RawPredictions, found: RawPredictions, manifest
         difference = float(np.abs(a.astype(np.float64) - b).max())
         if not difference <= share * scale:
             raise VerificationFailed(
-                f"{manifest.identity.name}: a picture's {kind} {what} differs by {difference:.3g}, "
+                f"{manifest.identity.name}: an image's {kind} {what} differs by {difference:.3g}, "
                 f"allowed {share * scale:.3g}. Do not run this bundle here; export the model again "
                 "with this version."
             )

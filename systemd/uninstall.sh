@@ -1,9 +1,9 @@
 #!/bin/sh
-# Takes away what install.sh brought. Settings, models, journals and pictures stay, and so does the
+# Takes away what install.sh brought. Settings, models, journals and images stay, and so does the
 # user they belong to.
 #
 #     sudo systemd/uninstall.sh            the software is removed with: rm -r /opt/edge
-#     sudo systemd/uninstall.sh --purge    settings with drop-ins, models, journals and pictures, too
+#     sudo systemd/uninstall.sh --purge    settings with drop-ins, models, journals and images, too
 set -eu
 
 root=${DESTDIR:-}
@@ -50,7 +50,7 @@ if [ "$purge" = yes ]; then
     rm -rf "$root"/etc/systemd/system/edge-run@*.service.d
     rm -f "$root"/etc/credstore/edge-*.mqtt-password "$root"/etc/credstore/edge-*.page-token
     rm -f "$root/etc/mosquitto/edge.acl" "$root/etc/mosquitto/conf.d/edge.conf"
-    echo "removed    settings, models, journals, pictures and passwords"
+    echo "removed    settings, models, journals, images and passwords"
 else
     for kept in "$root/etc/edge" "$root/var/lib/edge" \
         "$root/etc/mosquitto/conf.d/edge.conf" "$root/etc/mosquitto/edge.acl"; do

@@ -16,7 +16,7 @@ from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.network_trace import Traced, TracedProcess, mains, traced
 from tests.support.page_station import ADDRESS, wait_until
-from tests.support.small_bundle import write_bundle, write_pictures
+from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import write_mvtec, write_weights
 
 
@@ -45,12 +45,12 @@ def test_what_a_child_looks_up_connects_to_and_writes_is_seen(tmp_path: Path) ->
 def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
     config = tmp_path / "station.yaml"
     (tmp_path / "broker").mkdir()
     broker = Broker(tmp_path / "broker")
     settings = {
-        "camera": {"uri": str(pictures), "rate_fps": 20, "loop": True},
+        "camera": {"uri": str(images), "rate_fps": 20, "loop": True},
         "model": {"path": str(write_bundle(tmp_path))},
         "mqtt": {"url": broker.url, "station": "site/line/cell/top"},
         "journal": {"folder": str(tmp_path / "journal")},
@@ -93,12 +93,12 @@ def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else
 
 
 def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=2, defective=1)
+    images = write_images(tmp_path / "pictures", good=2, defective=1)
     # Of a model with tiles the benchmark measures the latency alone.
     model = write_bundle(tmp_path, tile_plan=TileSpec(height=64, width=64, overlap=0.0))
     config = tmp_path / "station.yaml"
     settings = {
-        "camera": {"uri": str(pictures)},
+        "camera": {"uri": str(images)},
         "model": {"path": str(model)},
         "journal": {"folder": str(tmp_path / "journal")},
     }

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchmarkRow:
     """One algorithm on one data set.
 
     Attributes:
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFit:
-    """A fit, what tells it from others, and what a table calls its pictures."""
+    """A fit, what tells it from others, and what a table calls its images."""
 
     key: str
     config: FitConfig
@@ -124,7 +124,7 @@ def key_of(fit: FitConfig) -> str:
 
 
 def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
-    """Return what a table calls the pictures of each fit: category or folder.
+    """Return what a table calls the images of each fit: category or folder.
 
     Where several have one name, as many folders above as tell them apart stand before it.
     """
@@ -141,7 +141,7 @@ def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
 
 
 def place_of(fit: FitConfig) -> FitPlace:
-    """Return the folders that lead to the pictures of a fit, and their category."""
+    """Return the folders that lead to the images of a fit, and their category."""
     category = (fit.data.category,) if fit.data.category else ()
     *parents, name = fit.data.path.resolve().parts
     parts = (*parents, "+".join([name, *(path.resolve().name for path in fit.data.also)]))
@@ -157,7 +157,7 @@ def checkpoint_name(fit: FitConfig, data_name: str) -> str:
 
 def run_benchmark(
     opened: OpenStudy, fits: Sequence[FitConfig], keep: Path | None = None
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """Make the fits that nobody has made yet, and return all rows.
 
     Args:
@@ -209,7 +209,7 @@ def run_benchmark(
     return rows_of(opened, planned)
 
 
-def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[Row]:
+def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[BenchmarkRow]:
     """Return one row for each algorithm, backbone and data set, its seeds together."""
     keys = {fit.key for fit in fits}
     done: dict[str, dict[str, Any]] = {}
@@ -236,7 +236,7 @@ def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[Row]:
         for figure in FIGURES:
             if result.get(figure) is not None:
                 figures[figure].append(float(result[figure]))
-    return [Row(*row, figures, failed.get(row)) for row, figures in values.items()]
+    return [BenchmarkRow(*row, figures, failed.get(row)) for row, figures in values.items()]
 
 
 def _is_done(opened: OpenStudy, key: str, number: int) -> bool:

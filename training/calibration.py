@@ -26,13 +26,13 @@ from training.threshold_choice import ThresholdChoice
 _PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _FEW_DEFECTS = 10
 
-# A good picture so many robust standard deviations above the median may show a defect: of N
-# pictures 10 + 20 / N, because the deviations of a handful are known so badly.
+# A good image so many robust standard deviations above the median may show a defect: of N
+# images 10 + 20 / N, because the deviations of a handful are known so badly.
 _OUTLYING = 10.0
 _OUTLYING_OF_FEW = 20.0
 FEWEST_TO_OUTLIE = 4
 _SPREAD_OF_MAD = 1.4826  # median deviation to standard deviation, of a normal distribution
-# Scores that differ by less than this share are equal: those of one picture shown again.
+# Scores that differ by less than this share are equal: those of one image shown again.
 _EQUAL = 1e-3
 
 AUTOMATIC = ThresholdChoice(None)
@@ -96,8 +96,8 @@ def calibrate(
             them.
 
     Raises:
-        CalibrationError: no good validation pictures, or a score that is not finite.
-        DataError: the pictures cannot show what the chosen threshold asks for.
+        CalibrationError: no good validation images, or a score that is not finite.
+        DataError: the images cannot show what the chosen threshold asks for.
     """
     # In the scores' own precision, so that thresholds compare alike as float32 and as float64.
     records = make_records(scored, spec)
@@ -105,10 +105,10 @@ def calibrate(
     if earlier is not None:
         records = earlier.records.joined(records)
     if records.defective.all():
-        raise CalibrationError("no good pictures to calibrate on; at least one is needed.")
+        raise CalibrationError("no good images to calibrate on; at least one is needed.")
     if not all(np.isfinite(v).all() for v in (records.scores, records.peaks, records.lows)):
         raise CalibrationError(
-            "the model gives scores that are not finite. Check the weights and the pictures."
+            "the model gives scores that are not finite. Check the weights and the images."
         )
     distrusted = _distrusted(records, own, suspects, check_good)
     found = {
@@ -119,7 +119,7 @@ def calibrate(
     trusted = records.only(~distrusted)
     if trusted.defective.all():
         raise CalibrationError(
-            "all good pictures to calibrate on look like defects. Look at them; --no-check-good "
+            "all good images to calibrate on look like defects. Look at them; --no-check-good "
             "takes them as good."
         )
     good, defective = trusted.scores[~trusted.defective], trusted.scores[trusted.defective]
@@ -208,10 +208,10 @@ def _warn(
         )
     if len(defective) == 0:
         if len(good) < _FEW_DEFECTS:
-            log.warning("the threshold rests on %d good pictures only", len(good))
+            log.warning("the threshold rests on %d good images only", len(good))
         return
     if len(defective) < _FEW_DEFECTS:
-        log.warning("the threshold rests on %d defective pictures only", len(defective))
+        log.warning("the threshold rests on %d defective images only", len(defective))
     scores = np.concatenate([good, defective])
     labels = np.arange(len(scores)) >= len(good)
     rejects_all = f1_at(scores, labels, threshold) <= f1_reject_all(labels)

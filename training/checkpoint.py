@@ -47,7 +47,7 @@ _TYPES = frozenset(
     | {torch.int8, torch.uint8, torch.bool}
 )
 
-_PICTURES = "validation.pictures"
+_IMAGES = "validation.pictures"
 _DEFECTIVE = "validation.defective"
 _HASHES = "validation.hashes"
 _CALIBRATION = "calibration.pictures"
@@ -83,16 +83,16 @@ class _Document(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ValidationPictures:
-    """Prepared validation pictures that travel with the model, so that export can prove itself.
+class ValidationImages:
+    """Prepared validation images that travel with the model, so that export can prove itself.
 
     Attributes:
-        pictures: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
+        images: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
         defective: ``(N,) bool``.
         hashes: ``(N, 16) uint8``, what each is known by; None in checkpoints of earlier versions.
     """
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     defective: NDArray[np.bool_]
     hashes: NDArray[np.uint8] | None = None
 
@@ -102,7 +102,7 @@ class Checkpoint:
     """A fitted, calibrated model, its description and its evidence.
 
     Attributes:
-        calibration: ``(N, H, W, 3) uint8`` prepared good pictures of the fit, N at most 64, for
+        calibration: ``(N, H, W, 3) uint8`` prepared good images of the fit, N at most 64, for
             quantization; None in checkpoints of earlier versions.
         records: the images that the thresholds rest on; None in checkpoints of earlier versions.
         seen: which images it was fitted, calibrated and is quantized with; None in checkpoints of
@@ -111,7 +111,7 @@ class Checkpoint:
 
     model: AnomalyModel
     description: Description
-    validation: ValidationPictures
+    validation: ValidationImages
     calibration: NDArray[np.uint8] | None = None
     records: CalibrationRecords | None = None
     seen: SeenImages | None = None
@@ -124,7 +124,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputNotWritable: folder or disk refused it.
     """
     tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
-    tensors[_PICTURES] = torch.from_numpy(checkpoint.validation.pictures)
+    tensors[_IMAGES] = torch.from_numpy(checkpoint.validation.images)
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
     if checkpoint.calibration is not None:
         tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
@@ -151,22 +151,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: damaged, its tensors do not match their SHA-256. Copy it again or fit again."
         )
     description = document.description
-    picture = (description.input.height, description.input.width)
+    image = (description.input.height, description.input.width)
     try:
-        validation = _pop_validation(tensors, picture)
+        validation = _pop_validation(tensors, image)
         calibration = None
         if _CALIBRATION in tensors:
-            calibration = _pictures(tensors.pop(_CALIBRATION), _CALIBRATION, picture)
+            calibration = _images(tensors.pop(_CALIBRATION), _CALIBRATION, image)
         records = pop_records(tensors)
         seen = pop_seen(tensors)
         if seen is None:
             records = None  # its hashes are of files, and meet none of today's
         settings = make_settings(description.algorithm, dict(description.settings))
         model = build_model(
-            description.algorithm, description.backbone, None, picture, settings, description.seed
+            description.algorithm, description.backbone, None, image, settings, description.seed
         )
         adopt_tensors(model, tensors)
-        _try(model, picture)
+        _try(model, image)
     except (SettingError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     except MemoryError:
@@ -215,33 +215,29 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     return metadata, tensors
 
 
-def _pop_validation(
-    tensors: dict[str, torch.Tensor], picture: tuple[int, int]
-) -> ValidationPictures:
-    for name in (_PICTURES, _DEFECTIVE):
+def _pop_validation(tensors: dict[str, torch.Tensor], image: tuple[int, int]) -> ValidationImages:
+    for name in (_IMAGES, _DEFECTIVE):
         if name not in tensors:
             raise CheckpointError(f"it holds no {name}. Fit the model again.")
-    pictures = _pictures(tensors.pop(_PICTURES), _PICTURES, picture)
+    images = _images(tensors.pop(_IMAGES), _IMAGES, image)
     defective = tensors.pop(_DEFECTIVE)
-    demand_layout(_DEFECTIVE, defective, torch.bool, (len(pictures),))
+    demand_layout(_DEFECTIVE, defective, torch.bool, (len(images),))
     hashes = tensors.pop(_HASHES, None)
     if hashes is not None:
-        demand_layout(_HASHES, hashes, torch.uint8, (len(pictures), HASH_BYTES))
-    return ValidationPictures(
-        pictures, defective.numpy(), None if hashes is None else hashes.numpy()
-    )
+        demand_layout(_HASHES, hashes, torch.uint8, (len(images), HASH_BYTES))
+    return ValidationImages(images, defective.numpy(), None if hashes is None else hashes.numpy())
 
 
-def _pictures(tensor: torch.Tensor, name: str, picture: tuple[int, int]) -> NDArray[np.uint8]:
+def _images(tensor: torch.Tensor, name: str, image: tuple[int, int]) -> NDArray[np.uint8]:
     count = len(tensor) if tensor.ndim else 0
-    demand_layout(name, tensor, torch.uint8, (count, *picture, 3))
+    demand_layout(name, tensor, torch.uint8, (count, *image, 3))
     return np.asarray(tensor.numpy())
 
 
-def _try(model: AnomalyModel, picture: tuple[int, int]) -> None:
+def _try(model: AnomalyModel, image: tuple[int, int]) -> None:
     """Run a model once: tensors may have shapes that only their use shows to be wrong."""
     with torch.inference_mode():
-        model(torch.zeros((1, *picture, 3), dtype=torch.uint8))
+        model(torch.zeros((1, *image, 3), dtype=torch.uint8))
 
 
 def _parse(path: Path, text: str | None) -> _Document:

@@ -1,4 +1,4 @@
-"""``train-station``: from pictures to a calibrated model, on a workstation."""
+"""``train-station``: from images to a calibrated model, on a workstation."""
 
 import argparse
 import sys
@@ -38,14 +38,14 @@ def _run(parsed: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train-station",
-        description="Fit anomaly-detection models from pictures of good parts.",
+        description="Fit anomaly-detection models from images of good parts.",
     )
     parser.add_argument("--version", action="version", version=f"train-station {edge.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_fit(verbs.add_parser("fit", help="fit and calibrate a model"))
     _add_test(verbs.add_parser("test", help="metrics of a checkpoint on a data set"))
-    _add_predict(verbs.add_parser("predict", help="scores and heat maps of pictures"))
-    _add_calibrate(verbs.add_parser("calibrate", help="thresholds from new pictures, no new fit"))
+    _add_predict(verbs.add_parser("predict", help="scores and heat maps of images"))
+    _add_calibrate(verbs.add_parser("calibrate", help="thresholds from new images, no new fit"))
     _add_benchmark(verbs.add_parser("benchmark", help="a table of algorithms and data sets"))
     _add_sweep(verbs.add_parser("sweep", help="search for good hyperparameters"))
     return parser
@@ -67,7 +67,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         action="append",
-        help="folder of the data set; may be given again: the pictures are added, and one that is "
+        help="folder of the data set; may be given again: the images are added, and one that is "
         "in several folders counts once, as the last one has it",
     )
     _add_data_options(fit)
@@ -94,12 +94,12 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--crop", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="region of interest"
     )
     fit.add_argument(
-        "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit pictures"
+        "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit images"
     )
     fit.add_argument(
         "--validate-on",
         choices=["held-out", "test"],
-        help="what the threshold rests on (default held-out: never the test pictures)",
+        help="what the threshold rests on (default held-out: never the test images)",
     )
     fit.add_argument("--threshold", metavar="METHOD", help=f"{_THRESHOLDS} (default auto)")
     fit.add_argument(
@@ -124,12 +124,12 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-check-good",
         action="store_true",
-        help="take all good pictures as good: leave none out because it looks like a defect",
+        help="take all good images as good: leave none out because it looks like a defect",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="end with an error where a good picture looks like a defect",
+        help="end with an error where a good image looks like a defect",
     )
 
 
@@ -141,13 +141,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-unreadable",
         action="store_true",
-        help="leave out pictures that cannot be read, instead of ending with an error",
+        help="leave out images that cannot be read, instead of ending with an error",
     )
     parser.add_argument(
         "--synthetic-defects",
         type=int,
         metavar="N",
-        help="paste so many defects into good pictures where there are no defective ones",
+        help="paste so many defects into good images where there are no defective ones",
     )
 
 
@@ -155,7 +155,7 @@ def _add_test(test: argparse.ArgumentParser) -> None:
     test.add_argument("checkpoint", type=Path)
     test.add_argument("--data", type=Path, required=True)
     _add_data_options(test)
-    test.add_argument("--scores", type=Path, metavar="CSV", help="write every picture's score")
+    test.add_argument("--scores", type=Path, metavar="CSV", help="write every image's score")
     test.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
     test.add_argument("--report", type=Path, metavar="HTML", help="write the report")
     test.add_argument("--device", choices=DEVICES, default="cpu")
@@ -163,7 +163,7 @@ def _add_test(test: argparse.ArgumentParser) -> None:
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("checkpoint", type=Path)
-    predict.add_argument("pictures", type=Path, nargs="+", help="picture files or folders")
+    predict.add_argument("pictures", type=Path, nargs="+", help="image files or folders")
     predict.add_argument("-o", "--output", type=Path, metavar="DIR", help="write heat maps")
     predict.add_argument("--device", choices=DEVICES, default="cpu")
 
@@ -175,13 +175,13 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         required=True,
-        help="folder of new pictures, which are added to those of the calibration before; may be "
+        help="folder of new images, which are added to those of the calibration before; may be "
         "given again",
     )
     calibrate.add_argument(
         "--replace",
         action="store_true",
-        help="calibrate on these pictures alone, and forget those of the calibration before",
+        help="calibrate on these images alone, and forget those of the calibration before",
     )
     _add_data_options(calibrate)
     calibrate.add_argument(
@@ -191,12 +191,12 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         "--validate-on",
         choices=["held-out", "test"],
         default="held-out",
-        help="test: use the test pictures of the data set; figures on them are then optimistic",
+        help="test: use the test images of the data set; figures on them are then optimistic",
     )
     calibrate.add_argument(
         "--all-pictures",
         action="store_true",
-        help="use the pictures that the fit's own folder keeps apart for tests, too",
+        help="use the images that the fit's own folder keeps apart for tests, too",
     )
     _add_check_options(calibrate)
     calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
@@ -269,7 +269,7 @@ def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument("--trials", type=int, help="fits to make in all (default 20)")
     sweep.add_argument(
         "--objective",
-        help="figure of the validation pictures to raise (default image_auroc)",
+        help="figure of the validation images to raise (default image_auroc)",
     )
     sweep.add_argument(
         "-o",

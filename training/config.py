@@ -36,7 +36,7 @@ class FitConfig(BaseModel):
     """One fit.
 
     Attributes:
-        data: the pictures; in YAML the folder alone, or a section with what else is set.
+        data: the images; in YAML the folder alone, or a section with what else is set.
         algorithm, backbone, weights, weights_licence: see ``train-station fit --help``.
         image_size: side of the square model input in pixels.
         tile: side of the square pieces of a frame that are inspected one by one, in frame pixels;
@@ -44,11 +44,11 @@ class FitConfig(BaseModel):
         overlap: share of a tile that neighbours have in common at least.
         crop: region of interest, kept as the bundle's default.
         levels: mapping of 16-bit samples.
-        validate_on: pictures the threshold rests on.
+        validate_on: images the threshold rests on.
         threshold: ``auto``, ``f1``, ``recall=…``, ``false-reject-rate=…``, ``quantile=…`` or
             ``manual=…``.
-        check_good: look for defects among the good pictures, and leave out what looks like one.
-        strict: end with an error where a good picture looks like a defect.
+        check_good: look for defects among the good images, and leave out what looks like one.
+        strict: end with an error where a good image looks like a defect.
         track: where to log figures: ``csv:FILE``, ``tensorboard:FOLDER``, ``wandb:PROJECT``.
         hyperparameters: changes of the algorithm's defaults.
         seed: of every random choice.

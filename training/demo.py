@@ -16,18 +16,18 @@ from tqdm import tqdm
 from edge.atomic_files import write_whole
 from edge.errors import OutputNotWritable, StationError
 from training.data.rendered import (
-    Counts,
     Defect,
+    ImageCounts,
     render_part,
     write_dataset,
     write_encoded,
 )
 from training.small_backbone_training import train_small_backbone
 
-# Seeds of different purposes never meet: no picture the backbone has seen is in the demo.
+# Seeds of different purposes never meet: no image the backbone has seen is in the demo.
 _DATASET_SEED, _FRAMES_STREAM = 2, 3
-# Thresholds rest on pictures of their own: neither fitted on nor quoted from.
-_COUNTS = Counts(
+# Thresholds rest on images of their own: neither fitted on nor quoted from.
+_COUNTS = ImageCounts(
     train_good=500,
     test_good=40,
     test_defective=16,
@@ -55,7 +55,7 @@ _FRAME_PLAN: tuple[Defect | None, ...] = (
 )
 
 
-def render_demo_dataset(folder: Path, counts: Counts | None = None) -> None:
+def render_demo_dataset(folder: Path, counts: ImageCounts | None = None) -> None:
     """Write the data set that the demo's model is fitted on and calibrated with.
 
     Raises:
@@ -65,7 +65,7 @@ def render_demo_dataset(folder: Path, counts: Counts | None = None) -> None:
 
 
 def write_demo_frames(folder: Path) -> list[Path]:
-    """Write the frames that the demo inspects; a name tells what is in the picture.
+    """Write the frames that the demo inspects; a name tells what is in the image.
 
     Raises:
         OutputNotWritable: the disk refused it.

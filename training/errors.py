@@ -4,7 +4,7 @@ from edge.errors import ConfigurationError, StationError
 
 
 class DataError(ConfigurationError):
-    """The pictures are missing, too few or not laid out as the data set needs them."""
+    """The images are missing, too few or not laid out as the data set needs them."""
 
 
 class WeightsError(ConfigurationError):

@@ -37,20 +37,20 @@ _Result = TypeVar("_Result")
 
 
 class TorchPredictor:
-    """Runs a torch model, one picture at a time so that no score depends on its neighbours."""
+    """Runs a torch model, one image at a time so that no score depends on its neighbours."""
 
     def __init__(self, model: nn.Module, spec: InputSpec, device: torch.device) -> None:
         self._model = model.to(device).eval()
-        self._picture_shape = (spec.height, spec.width, 3)
+        self._image_shape = (spec.height, spec.width, 3)
         self._device = device
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
         scores, maps = [], []
         for index in range(count):
-            picture = np.empty(self._picture_shape, np.uint8)
-            fill(index, picture)
+            image = np.empty(self._image_shape, np.uint8)
+            fill(index, image)
             with torch.inference_mode():
-                score, anomaly_map = self._model(torch.from_numpy(picture)[None].to(self._device))
+                score, anomaly_map = self._model(torch.from_numpy(image)[None].to(self._device))
             scores.append(score.cpu().numpy())
             maps.append(anomaly_map.cpu().numpy())
         return RawPredictions(np.concatenate(scores), np.concatenate(maps))
@@ -62,7 +62,7 @@ def score_samples(
     """Score samples one by one, so that no score depends on its neighbours.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
     """
 
     def score(sample: Sample) -> Scored:
@@ -76,7 +76,7 @@ def score_samples(
 
 
 class Inspected(NamedTuple):
-    """A sample, its picture, and what the line would say about it."""
+    """A sample, its image, and what the line would say about it."""
 
     sample: Sample
     pixels: Pixels
@@ -89,7 +89,7 @@ def inspect_samples(
     """Inspect samples one after the other exactly as the line does.
 
     Raises:
-        DataError: a picture cannot be read; names the file.
+        DataError: an image cannot be read; names the file.
     """
     inspector = Inspector(predictor, calibrated)
 

@@ -1,4 +1,4 @@
-"""The figures of a split: what a model is worth on pictures, and how sure that is."""
+"""The figures of a split: what a model is worth on images, and how sure that is."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ class Scored:
     """Raw numbers of one sample.
 
     Attributes:
-        frame: height and width of its picture, which its mask must share.
-        worst: tile that gave the score; 0 for a picture that is inspected whole.
+        frame: height and width of its image, which its mask must share.
+        worst: tile that gave the score; 0 for an image that is inspected whole.
         content: SHA-256 of the image, to know it again by; zeros where nobody asks.
     """
 
@@ -54,7 +54,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class ImageFigures:
-    """Metrics of image scores with good and defective pictures.
+    """Metrics of image scores with good and defective images.
 
     Attributes:
         recall_at_false_rejects: highest recall at 1 % false rejects.
@@ -72,11 +72,11 @@ class ImageFigures:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the threshold does to the pictures.
+    """What the threshold does to the images.
 
     Attributes:
-        f1: at the threshold; None without defective pictures.
-        false_reject_interval, miss_interval: 95 %, of the shares; None of no pictures.
+        f1: at the threshold; None without defective images.
+        false_reject_interval, miss_interval: 95 %, of the shares; None of no images.
     """
 
     f1: float | None
@@ -87,7 +87,7 @@ class Verdicts:
 
 
 class SplitTally:
-    """Takes in scored pictures one by one; keeps a number of each, and of pixels only counts."""
+    """Takes in scored images one by one; keeps a number of each, and of pixels only counts."""
 
     def __init__(self, spec: InputSpec) -> None:
         self._spec = spec
@@ -97,7 +97,7 @@ class SplitTally:
         self.synthetic_count = 0
 
     def add(self, item: Scored) -> None:
-        """Take in one picture.
+        """Take in one image.
 
         A defective one without a mask is left out of the pixel metrics, which are taken at model
         resolution.
@@ -122,7 +122,7 @@ class SplitTally:
         return self._pixels.figures()
 
     def image_figures(self, seed: int) -> ImageFigures | None:
-        """Return metrics of the image scores; None without defective pictures."""
+        """Return metrics of the image scores; None without defective images."""
         scores, labels = self.scores, self.labels
         if not labels.any():
             return None
@@ -211,7 +211,7 @@ def split_metrics(scored: Iterable[Scored], spec: InputSpec) -> SplitMetrics:
 
 
 def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
-    """Count the pixels of a picture whose defective area is known.
+    """Count the pixels of an image whose defective area is known.
 
     A map of one cell says nothing about places; enlarged, its rounding would seem to.
     """

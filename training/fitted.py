@@ -14,7 +14,7 @@ from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.good_images import check_of_calibration, refuse_suspects, warn_of
-from training.making import find_device, fit_checkpoint, joined_pictures, validation_pictures
+from training.making import find_device, fit_checkpoint, joined_images, validation_images
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
 from training.threshold_choice import ThresholdChoice
@@ -46,7 +46,7 @@ def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> li
     """Score samples to calibrate on.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
     """
     spec = checkpoint.description.input
     predictor = TorchPredictor(checkpoint.model, spec, find_device(device))
@@ -123,9 +123,9 @@ def calibrated_on(
             "training": training,
         }
     )
-    validation = validation_pictures(scored, spec)
+    validation = validation_images(scored, spec)
     if earlier is not None:
-        validation = joined_pictures(checkpoint.validation, validation, spec)
+        validation = joined_images(checkpoint.validation, validation, spec)
     calibrated = seen(item.sample for item in scored)
     known = checkpoint.seen
     if known is not None:
@@ -138,13 +138,13 @@ def calibrated_on(
 
 
 def rests_on_test(checkpoint: Checkpoint) -> bool:
-    """Tell whether test pictures serve as validation by choice, as published tables have it."""
+    """Tell whether test images serve as validation by choice, as published tables have it."""
     notes = checkpoint.description.training.hyperparameters
     return bool(notes.get("calibrated_on_test", notes.get("validate_on") == ValidateOn.TEST))
 
 
 def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
-    """Return what a manifest says about how the pictures were used, beyond the defaults."""
+    """Return what a manifest says about how the images were used, beyond the defaults."""
     notes: dict[str, str | int | bool] = {}
     if data.layout is not None:
         notes["layout"] = data.layout.value
@@ -163,7 +163,7 @@ def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
 def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> Checkpoint:
     description = checkpoint.description
     training = description.training
-    # Views are the same pictures again.
+    # Views are the same images again.
     views = 1 + config.data.transform_copies if config.data.transforms else 1
     updated = training.model_copy(
         update={

@@ -21,31 +21,31 @@ log = logging.getLogger(__name__)
 def fit_statistical(
     model: StatisticalModel, samples: Sequence[Sample], spec: InputSpec, device: torch.device
 ) -> tuple[PixelFormat, ...]:
-    """Fit a model to good pictures in one pass.
+    """Fit a model to good images in one pass.
 
     Args:
-        samples: good pictures.
+        samples: good images.
         spec: input size, crop, levels and the formats that are let in.
 
     Returns:
         The pixel formats that were met, for the manifest.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
         OutOfMemory: names the settings to lower.
     """
     log.info(
-        "fitting %s on %d pictures; needs about %d MiB beside the network",
+        "fitting %s on %d images; needs about %d MiB beside the network",
         type(model).__name__,
         len(samples),
         model.fit_memory_bytes() / 2**20,
     )
     formats: set[PixelFormat] = set()
     model.to(device)
-    pictures = len(samples) if spec.tile_plan is None else None
+    images = len(samples) if spec.tile_plan is None else None
     unit = "pic" if spec.tile_plan is None else "tile"
     with torch.inference_mode(), naming_settings(model.memory_settings):
-        with tqdm(total=pictures, desc="features", unit=unit) as bar:
+        with tqdm(total=images, desc="features", unit=unit) as bar:
             for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
                 model.accumulate(batch.to(device))
                 bar.update(len(batch))

@@ -96,7 +96,7 @@ def check_of(splits: Splits, found: GoodImages, calibration: Calibration) -> Goo
     good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
     if len(good) < FEWEST_TO_OUTLIE:
-        log.warning("%d good pictures are too few to look for defects among them", len(good))
+        log.warning("%d good images are too few to look for defects among them", len(good))
     warn_of(suspects, calibration)
     image, pixel = calibration.with_suspects or (None, None)
     return GoodCheck(
@@ -140,7 +140,7 @@ def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
     if calibration.with_suspects is not None:
         effect = f"the threshold is {threshold:.4g}, with them {calibration.with_suspects[0]:.4g}"
     log.warning(
-        "%d good pictures look like defects and are left out of fit and calibration: %s; %s. Move "
+        "%d good images look like defects and are left out of fit and calibration: %s; %s. Move "
         "those that show a defect; --no-check-good uses all",
         len(suspects) + earlier,
         named([Path(text) for text in [*shown, *others]], _MOST_NAMED),
@@ -157,7 +157,7 @@ def refuse_suspects(suspects: Collection[Sample]) -> None:
     if suspects:
         files = named([Path(sample.label) for sample in suspects], _MOST_NAMED)
         raise DataError(
-            f"{files}: {len(suspects)} good pictures look like defects, and --strict does not go "
+            f"{files}: {len(suspects)} good images look like defects, and --strict does not go "
             "on with them. Look at them: move those that show a defect, and fit without --strict, "
             "or with --no-check-good, where all are good."
         )

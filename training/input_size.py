@@ -36,7 +36,7 @@ def size_advice(
         return None
     what = "squeezed out of shape" if stretched else "shrunk"
     told = (
-        f"pictures of {width}×{height} pixels are {what} to {spec.width}×{spec.height}, "
+        f"images of {width}×{height} pixels are {what} to {spec.width}×{spec.height}, "
         f"{across:.1f} times across and {down:.1f} times down, so that small defects may be lost"
     )
     side = min(height, width, _TILE_SHRUNK * min(spec.height, spec.width))

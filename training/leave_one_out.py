@@ -1,6 +1,6 @@
-"""Which of the good pictures look least like the others: defects that slipped in among them.
+"""Which of the good images look least like the others: defects that slipped in among them.
 
-Every picture is compared with all others, place by place. A fitted model cannot tell: it has
+Every image is compared with all others, place by place. A fitted model cannot tell: it has
 learned the defect, too; and cross-validation of a large set would multiply the time of a fit.
 """
 
@@ -25,7 +25,7 @@ _GRID = 16
 _WIDTH = 48
 _BATCH_SIZE = 16
 
-# More pictures are compared in parts of this size, which bounds memory at 100 MB.
+# More images are compared in parts of this size, which bounds memory at 100 MB.
 MOST_TOGETHER = 2_000
 # Comparing says nothing among fewer.
 FEWEST = FEWEST_TO_OUTLIE
@@ -33,7 +33,7 @@ FEWEST = FEWEST_TO_OUTLIE
 # Side of the cells that colours and contrasts are taken of, in pixels.
 _CELL = 8
 
-# A picture's places that are averaged: one odd value is noise, a defect covers a few.
+# An image's places that are averaged: one odd value is noise, a defect covers a few.
 _PLACES = 4
 
 
@@ -43,15 +43,15 @@ def suspicious_good(
     spec: InputSpec,
     device: torch.device,
 ) -> list[Sample]:
-    """Return the good pictures that lie far from all others, the strangest first.
+    """Return the good images that lie far from all others, the strangest first.
 
     Args:
         extractor: of the model; None of one without a backbone, colours and contrasts are then
             compared.
-        samples: good pictures. Those that are inspected in tiles are compared whole.
+        samples: good images. Those that are inspected in tiles are compared whole.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
     """
     plain = [sample for sample in samples if sample.view is None]
     whole = spec.model_copy(update={"tile_plan": None})
@@ -62,9 +62,9 @@ def suspicious_good(
 class Contrasts(nn.Module):
     """Mean and deviation of each colour in cells of 8×8 pixels: features without a backbone."""
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Return ``(N, 6, H / 8, W / 8) float32`` of ``(N, H, W, 3) uint8`` pictures."""
-        colours = pictures.permute(0, 3, 1, 2).float() / 255.0
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return ``(N, 6, H / 8, W / 8) float32`` of ``(N, H, W, 3) uint8`` images."""
+        colours = images.permute(0, 3, 1, 2).float() / 255.0
         side = min(_CELL, *colours.shape[2:])
         mean = F.avg_pool2d(colours, side)
         squares = F.avg_pool2d(colours.square(), side) - mean.square()
@@ -74,17 +74,17 @@ class Contrasts(nn.Module):
 def leave_one_out_scores(
     extractor: nn.Module, samples: Sequence[Sample], spec: InputSpec, device: torch.device
 ) -> NDArray[np.float32]:
-    """Return how far each picture lies from its nearest other one, at the places farthest off.
+    """Return how far each image lies from its nearest other one, at the places farthest off.
 
     Args:
         extractor: of the fitted model.
-        samples: ``(N,)`` good pictures; not in tiles.
+        samples: ``(N,)`` good images; not in tiles.
 
     Returns:
         ``(N,)``, relative to what is usual; 1 is usual, higher is stranger.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
     """
     extractor = extractor.to(device)
     parts = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec, TileSpec, Training, plain_text
 from edge.imaging.frame import PixelFormat
 from training.calibration import calibrate
-from training.checkpoint import Checkpoint, Description, ValidationPictures
+from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
 from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig
@@ -35,18 +35,18 @@ from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile, training_identity
 from training.threshold_choice import ThresholdChoice
 from training.trained_fitting import OnEpoch, fit_trained
-from training.training_pictures import TrainingPictures
+from training.training_images import TrainingImages
 
 _Item = TypeVar("_Item")
 
-# Pictures that travel with a checkpoint: at most so many, and fewer large ones. Quantization takes
-# its ranges from the good ones of the fit and is judged by the validation pictures.
+# Images that travel with a checkpoint: at most so many, and fewer large ones. Quantization takes
+# its ranges from the good ones of the fit and is judged by the validation images.
 _KEPT_TO_QUANTIZE = 64
 _KEPT_TO_JUDGE = 256
 _FEWEST_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
 
-# Of the pictures to fit on: they tell when to stop where nothing else may.
+# Of the images to fit on: they tell when to stop where nothing else may.
 _STOPPING_SHARE = 0.1
 
 # What a checkpoint names as the backbone of an algorithm that has none.
@@ -79,22 +79,22 @@ def fit_checkpoint(
     model_class = find_algorithm(config.algorithm).model_class()
     backbone, weights = (
         NO_BACKBONE,
-        Weights({}, "none needed: trained on the user's pictures alone"),
+        Weights({}, "none needed: trained on the user's images alone"),
     )
     if model_class.needs_backbone:
         backbone = config.backbone
         weights = find_weights(backbone, config.weights, config.weights_licence)
-    picture = (config.image_size, config.image_size)
+    image = (config.image_size, config.image_size)
     if config.tile is not None and model_class.per_position:
         raise SettingError(
             f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
             "shows another position in every frame size. Use patchcore, or leave out --tile."
         )
-    model = build_model(config.algorithm, backbone, weights, picture, settings, config.seed)
+    model = build_model(config.algorithm, backbone, weights, image, settings, config.seed)
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
-    spec = first_sight(picture, config.levels, config.crop, tiles)
+    spec = first_sight(image, config.levels, config.crop, tiles)
     formats = check_samples(splits.validation, spec)
     _check_threshold(config.threshold_choice, splits)
     frame = read_sample(splits.validation[0]).shape
@@ -105,7 +105,7 @@ def fit_checkpoint(
     shared = None if model.extractor is None else RememberedFeatures(model.extractor.to(device))
 
     def unfitted() -> StatisticalModel:
-        other = model_around(config.algorithm, shared, picture, settings, config.seed)
+        other = model_around(config.algorithm, shared, image, settings, config.seed)
         assert isinstance(other, StatisticalModel)
         return other
 
@@ -169,10 +169,10 @@ def fit_checkpoint(
     return Checkpoint(
         model.cpu(),
         description,
-        validation_pictures(
+        validation_images(
             [item for item in scored if item.sample not in calibration.suspects] or scored, spec
         ),
-        calibration_pictures(to_quantize, spec),
+        calibration_images(to_quantize, spec),
         calibration.records,
         SeenImages(
             # What was left out is not new to the model: it decided about the others.
@@ -185,9 +185,9 @@ def fit_checkpoint(
 
 
 def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Return what a training learns from and the good pictures that tell when to stop.
+    """Return what a training learns from and the good images that tell when to stop.
 
-    These are the good validation pictures, and where those are test pictures, others.
+    These are the good validation images, and where those are test images, others.
     """
     fit, held_out = splits.fit, tuple(s for s in splits.validation if not s.is_defective)
     if config.validate_on is ValidateOn.TEST or not held_out:
@@ -197,7 +197,7 @@ def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tu
 
 
 def _check_threshold(choice: ThresholdChoice, splits: Splits) -> None:
-    """Find out before the fit whether there are the pictures that a threshold asks for.
+    """Find out before the fit whether there are the images that a threshold asks for.
 
     Raises:
         DataError: says what is needed.
@@ -229,46 +229,46 @@ def _train(
             f"{config.algorithm}: {type(model).__name__} is neither a StatisticalModel nor a "
             "TrainedModel. Derive it from one of them."
         )
-    pictures, stopping = TrainingPictures(fit, spec), TrainingPictures(held_out, spec)
+    images, stopping = TrainingImages(fit, spec), TrainingImages(held_out, spec)
     device = find_device(config.device)
-    fit_trained(model, pictures, stopping, device, config.seed, state_file, on_epoch)
-    return tuple(sorted(pictures.formats))
+    fit_trained(model, images, stopping, device, config.seed, state_file, on_epoch)
+    return tuple(sorted(images.formats))
 
 
-def validation_pictures(scored: Sequence[Scored], spec: InputSpec) -> ValidationPictures:
-    """Prepare up to 256 validation pictures, half of them defective, for the export gate.
+def validation_images(scored: Sequence[Scored], spec: InputSpec) -> ValidationImages:
+    """Prepare up to 256 validation images, half of them defective, for the export gate.
 
-    Of a tiled picture the tile that gave its score is enough: the gate compares scores.
+    Of a tiled image the tile that gave its score is enough: the gate compares scores.
     """
     most = _most_kept(spec, _KEPT_TO_JUDGE)
     defective = [item for item in scored if item.sample.is_defective]
     good = [item for item in scored if not item.sample.is_defective]
     few = min(len(defective), max(most // 2, most - len(good)))
     kept = _spread(good, most - few) + _spread(defective, few)
-    pictures = [
+    images = [
         prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
     ]
     hashes = content_hashes(item.sample for item in kept)
-    return ValidationPictures(
-        np.stack(pictures),
+    return ValidationImages(
+        np.stack(images),
         np.array([item.sample.is_defective for item in kept], np.bool_),
         np.stack([_row(hashes[item.sample]) for item in kept]),
     )
 
 
-def joined_pictures(
-    earlier: ValidationPictures, newer: ValidationPictures, spec: InputSpec
-) -> ValidationPictures:
-    """Return the newer pictures and, as far as there is room, the earlier ones beside them."""
-    known = {picture.tobytes() for picture in newer.pictures}
-    room = max(_most_kept(spec, _KEPT_TO_JUDGE) - len(newer.pictures), 0)
-    rows = [n for n, picture in enumerate(earlier.pictures) if picture.tobytes() not in known]
+def joined_images(
+    earlier: ValidationImages, newer: ValidationImages, spec: InputSpec
+) -> ValidationImages:
+    """Return the newer images and, as far as there is room, the earlier ones beside them."""
+    known = {image.tobytes() for image in newer.images}
+    room = max(_most_kept(spec, _KEPT_TO_JUDGE) - len(newer.images), 0)
+    rows = [n for n, image in enumerate(earlier.images) if image.tobytes() not in known]
     rows = _spread(rows, room)
     hashes = None
     if newer.hashes is not None and earlier.hashes is not None:
         hashes = np.concatenate([newer.hashes, earlier.hashes[rows]])
-    return ValidationPictures(
-        np.concatenate([newer.pictures, earlier.pictures[rows]]),
+    return ValidationImages(
+        np.concatenate([newer.images, earlier.images[rows]]),
         np.concatenate([newer.defective, earlier.defective[rows]]),
         hashes,
     )
@@ -279,13 +279,13 @@ def _row(content: bytes) -> NDArray[np.uint8]:
 
 
 def _kept_to_quantize(fit: Sequence[Sample], spec: InputSpec) -> list[Sample]:
-    """Return up to 64 good pictures of the fit, which quantization takes its ranges from."""
+    """Return up to 64 good images of the fit, which quantization takes its ranges from."""
     plain = [sample for sample in fit if sample.view is None]
     return _spread(plain, _most_kept(spec, _KEPT_TO_QUANTIZE))
 
 
-def calibration_pictures(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
-    """Prepare pictures for quantization; of a tiled picture one tile, another place in each."""
+def calibration_images(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
+    """Prepare images for quantization; of a tiled image one tile, another place in each."""
     prepared = (prepare_sample(sample, read_sample(sample), spec) for sample in kept)
     return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
 

@@ -18,11 +18,11 @@ from training.components.small_backbone import ResidualBlock, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw
 from training.data.rendered import PartDesign, Variation, render_part
 
-# Seeds of different purposes never meet: no picture the backbone has seen is in the demo.
+# Seeds of different purposes never meet: no image the backbone has seen is in the demo.
 _STREAM = 1
 _CROP_PX = 96
 _BATCH = 48
-_CROPS_PER_PICTURE = 8
+_CROPS_PER_IMAGE = 8
 
 _FLAWS_PER_CROP = 2
 _CELLS_FINE, _CELLS_COARSE = _CROP_PX // 8, _CROP_PX // 16
@@ -36,18 +36,18 @@ Progress = Callable[[int, int, float], None]
 def train_small_backbone(
     seed: int = 0,
     *,
-    pictures: int = 240,
+    images: int = 240,
     epochs: int = 28,
     progress: Progress | None = None,
 ) -> SmallBackbone:
     """Train the small backbone to name flaws pasted onto rendered good parts.
 
-    The same seed and thread count give the same weights. 240 pictures and 28 epochs take about
+    The same seed and thread count give the same weights. 240 images and 28 epochs take about
     four minutes on two cores.
 
     Args:
-        pictures: rendered parts, each of another design.
-        epochs: passes over them; each takes eight fresh crops of a picture.
+        images: rendered parts, each of another design.
+        epochs: passes over them; each takes eight fresh crops of an image.
         progress: called with the step, the number of steps and the loss.
     """
     random = np.random.default_rng([seed, _STREAM])
@@ -55,8 +55,8 @@ def train_small_backbone(
         torch.manual_seed(seed)
         backbone = SmallBackbone(KINDS).train()
         tasks = _Tasks(backbone)
-    parts = [_training_picture(random) for _ in range(pictures)]
-    steps = max(1, epochs * pictures * _CROPS_PER_PICTURE // _BATCH)
+    parts = [_training_image(random) for _ in range(images)]
+    steps = max(1, epochs * images * _CROPS_PER_IMAGE // _BATCH)
     optimizer = torch.optim.AdamW(tasks.parameters(), lr=4e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
     for step, batch in enumerate(_batches(parts, steps, random), start=1):
@@ -178,7 +178,7 @@ def _blocks(grey: Tensor, shrink: int) -> Tensor:
     return F.pixel_unshuffle(F.avg_pool2d(grey, shrink), 4)
 
 
-def _training_picture(random: np.random.Generator) -> NDArray[np.uint8]:
+def _training_image(random: np.random.Generator) -> NDArray[np.uint8]:
     """Render a part of any design in any light, at a size near the model's input."""
     variation = Variation(shift_mm=8, scale=0.15, lamp_deg=180, lamp_strength=0.4, exposure=0.2)
     part = render_part(random, design=random_design(random), variation=variation)

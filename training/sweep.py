@@ -56,7 +56,7 @@ class SweepConfig(FitConfig):
     Attributes:
         search: by name, where to look.
         trials: fits in all, of all workers together.
-        objective: figure of the validation pictures to raise.
+        objective: figure of the validation images to raise.
     """
 
     search: Annotated[dict[str, Span | Choice], Field(min_length=1, strict=False)]
@@ -139,7 +139,7 @@ def run_sweep(opened: OpenStudy, config: SweepConfig) -> list[FrozenTrial]:
     """Search until there are enough trials, and return the good ones, best first.
 
     Raises:
-        SettingError: the objective does not exist for these pictures.
+        SettingError: the objective does not exist for these images.
         StudyUnreachable: the study's database was lost.
     """
 
@@ -149,7 +149,7 @@ def run_sweep(opened: OpenStudy, config: SweepConfig) -> list[FrozenTrial]:
             trial.set_user_attr(name, value)
         if result[config.objective] is None:
             raise SettingError(
-                f"objective {config.objective}: the validation pictures hold no defects"
+                f"objective {config.objective}: the validation images hold no defects"
                 f"{_with_masks(config)}. Add validation/<defect> to the data, or pass "
                 "--synthetic-defects 30."
             )

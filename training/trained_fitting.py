@@ -24,7 +24,7 @@ from training.memory import naming_settings
 from training.models.trained_model import TrainedModel
 from training.state_file import StateFile
 from training.tensor_hash import tensors_sha256
-from training.training_pictures import TrainingPictures, stream_seed
+from training.training_images import TrainingImages, stream_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,8 +54,8 @@ class _State:
 
 def fit_trained(
     model: TrainedModel,
-    pictures: TrainingPictures,
-    held_out: TrainingPictures,
+    images: TrainingImages,
+    held_out: TrainingImages,
     device: torch.device,
     seed: int,
     state_file: StateFile | None = None,
@@ -64,13 +64,13 @@ def fit_trained(
     """Train a model and keep the weights of the epoch with the lowest validation loss.
 
     Args:
-        pictures: good ones to learn from.
-        held_out: good pictures that tell when to stop; never test pictures.
+        images: good ones to learn from.
+        held_out: good images that tell when to stop; never test images.
         state_file: where to keep what a killed fit can go on from.
         on_epoch: called with the number of each finished epoch and its figures.
 
     Raises:
-        DataError: a picture cannot be used; names the file.
+        DataError: an image cannot be used; names the file.
         TrainingDiverged: a loss is not finite.
         OutOfMemory: names the settings to lower.
         SettingError: no such precision, or a rate that no optimizer takes.
@@ -78,10 +78,10 @@ def fit_trained(
     settings = model.settings
     fabric = _launch(device, settings.precision)
     log.info(
-        "training %s on %d pictures, %d more tell when to stop; needs about %d MiB beside the "
+        "training %s on %d images, %d more tell when to stop; needs about %d MiB beside the "
         "network and its activations",
         type(model).__name__,
-        len(pictures),
+        len(images),
         len(held_out),
         model.fit_memory_bytes() / 2**20,
     )
@@ -92,7 +92,7 @@ def fit_trained(
         f"--set batch_size={max(1, settings.batch_size // 2)} (now {settings.batch_size}) or "
         "--image-size; on a GPU --set precision=bf16-mixed also helps"
     ):
-        _Training(fabric, model, pictures, held_out, seed, state_file, on_epoch).run()
+        _Training(fabric, model, images, held_out, seed, state_file, on_epoch).run()
     model.eval().requires_grad_(False)
 
 
@@ -103,14 +103,14 @@ class _Training:
         self,
         fabric: "Fabric",
         model: TrainedModel,
-        pictures: TrainingPictures,
-        validation: TrainingPictures,
+        images: TrainingImages,
+        validation: TrainingImages,
         seed: int,
         state_file: StateFile | None,
         on_epoch: OnEpoch | None,
     ) -> None:
         self.fabric, self.model, self.seed = fabric, model, seed
-        self.pictures, self.validation = pictures, validation
+        self.images, self.validation = images, validation
         self.settings = model.settings
         # Batches are shared out, so that more processes mean less time and not another result.
         self.batch_size = max(1, self.settings.batch_size // fabric.world_size)
@@ -131,7 +131,7 @@ class _Training:
         resumed = self._resume()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             if not resumed:
-                self.model.eval().begin(self._on_device(self.pictures))
+                self.model.eval().begin(self._on_device(self.images))
         done = self.state.epoch
         with tqdm(total=self.settings.epochs, initial=done, desc="train", unit="epoch") as bar:
             while not self._over():
@@ -153,7 +153,7 @@ class _Training:
         return stopped or self.state.epoch >= self.settings.epochs
 
     def _epoch(self, epoch: int) -> float:
-        """Take one pass over the pictures; returns the mean loss."""
+        """Take one pass over the images; returns the mean loss."""
         fabric, model = self.fabric, self.model
         self._set_rates(epoch)
         model.train()
@@ -164,7 +164,7 @@ class _Training:
             torch.manual_seed(own_seed)
             random = torch.Generator().manual_seed(own_seed)
             share = (fabric.global_rank, fabric.world_size)
-            batches = self.pictures.shuffled(epoch, self.batch_size, self.seed, share)
+            batches = self.images.shuffled(epoch, self.batch_size, self.seed, share)
             for batch in self._in_step(batches):
                 losses = model.losses(batch.to(fabric.device), random)
                 while True:
@@ -187,7 +187,7 @@ class _Training:
                 + (
                     f", or take --set precision=32-true (now {self.settings.precision})."
                     if self.settings.precision != "32-true"
-                    else ", and look for broken pictures."
+                    else ", and look for broken images."
                 )
             )
         for each in self.optimizers:
@@ -221,8 +221,8 @@ class _Training:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
-    def _on_device(self, pictures: TrainingPictures) -> Iterator[Tensor]:
-        for batch in pictures.in_order(self.batch_size):
+    def _on_device(self, images: TrainingImages) -> Iterator[Tensor]:
+        for batch in images.in_order(self.batch_size):
             yield batch.to(self.fabric.device)
 
     def _in_step(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -284,7 +284,7 @@ class _Training:
         self.state = _State(
             found["epoch"], found["best_loss"], found["since_best"], dict(found["best"])
         )
-        for _ in self._on_device(self.pictures):
+        for _ in self._on_device(self.images):
             pass  # names the formats, and what cannot be read any more
         log.info("going on after epoch %d of %d", self.state.epoch, self.settings.epochs)
         return True

@@ -1,4 +1,4 @@
-"""Random transforms of pictures to learn from, named in YAML and made by torchvision v2.
+"""Random transforms of images to learn from, named in YAML and made by torchvision v2.
 
 They act on the frame, before the one preparation, and during the fit only: what validation, test,
 export and the line see is never transformed.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge.imaging.frame import Pixels
 from training.errors import DataError, SettingError
 
-# Everything of torchvision that takes a picture is allowed, but what changes its type, its meaning
+# Everything of torchvision that takes an image is allowed, but what changes its type, its meaning
 # or its number, and what wraps other transforms, which YAML cannot name.
 _REFUSED = frozenset(
     {"Compose", "Lambda", "Normalize", "ToDtype", "ConvertImageDtype", "ToImage", "ToPILImage"}
@@ -49,8 +49,8 @@ class Transforms:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One random way to look at a picture.
+class RandomView:
+    """One random way to look at an image.
 
     Attributes:
         number: of the view; another number draws other transforms.
@@ -90,28 +90,28 @@ def parse_transforms(steps: Sequence[str | Mapping[str, Any]], seed: int) -> Tra
     return transforms
 
 
-def transform_picture(
-    pixels: Pixels, view: View, name: str, mask: NDArray[np.bool_] | None = None
+def transform_image(
+    pixels: Pixels, view: RandomView, name: str, mask: NDArray[np.bool_] | None = None
 ) -> tuple[Pixels, NDArray[np.bool_]]:
-    """Look at a picture, and its mask, through random transforms.
+    """Look at an image, and its mask, through random transforms.
 
     Args:
         pixels: ``(H, W)``, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA uint8; not changed.
         view: the transforms and which draw of them.
-        name: of the picture; with the seed and the view's number it decides every draw.
-        mask: ``(H, W)``; moves with the picture.
+        name: of the image; with the seed and the view's number it decides every draw.
+        mask: ``(H, W)``; moves with the image.
 
     Returns:
-        Picture in the same format and mask; geometric steps may have changed the size of both.
+        Image in the same format and mask; geometric steps may have changed the size of both.
 
     Raises:
-        DataError: a 16-bit picture.
-        SettingError: a step refuses the picture.
+        DataError: a 16-bit image.
+        SettingError: a step refuses the image.
     """
     if pixels.dtype != np.uint8:
         raise DataError(
-            f"{name}: transforms take 8-bit pictures only. Leave out transforms, or save the "
-            "pictures as 8 bit."
+            f"{name}: transforms take 8-bit images only. Leave out transforms, or save the "
+            "images as 8 bit."
         )
     import torch
     from torchvision import tv_tensors
@@ -119,7 +119,7 @@ def transform_picture(
     colour = pixels[:, :, None] if pixels.ndim == 2 else pixels[:, :, 2::-1]
     rest: list[NDArray[Any]] = [] if mask is None else [mask.astype(np.uint8)]
     rest += [pixels[:, :, 3]] if pixels.ndim == 3 and pixels.shape[2] == 4 else []
-    picture = tv_tensors.Image(torch.from_numpy(colour.transpose(2, 0, 1).copy()))
+    image = tv_tensors.Image(torch.from_numpy(colour.transpose(2, 0, 1).copy()))
     others = [tv_tensors.Mask(torch.from_numpy(plane.copy())) for plane in rest]
     seed = f"{view.transforms.seed} {view.number} {name}"
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7])
@@ -128,14 +128,14 @@ def transform_picture(
         torch.manual_seed(number)
         for step_name, step in steps:
             try:
-                picture, *others = step(picture, *others) if others else (step(picture),)
+                image, *others = step(image, *others) if others else (step(image),)
             except (ValueError, TypeError, RuntimeError) as error:
                 raise SettingError(
                     f"transforms.{step_name} refused {name}: {_first_line(error)}. "
                     "Change its arguments or leave it out."
                 ) from error
     planes = [other.numpy() for other in others]
-    seen = picture.numpy().transpose(1, 2, 0)
+    seen = image.numpy().transpose(1, 2, 0)
     found = planes.pop(0) > 0 if mask is not None else np.zeros(seen.shape[:2], np.bool_)
     if pixels.ndim == 2:
         return np.ascontiguousarray(seen[:, :, 0]), found
@@ -159,7 +159,7 @@ def _pipeline(steps: tuple[tuple[str, str], ...]) -> tuple[tuple[str, Any], ...]
     for name, text in steps:
         if name not in known:
             raise SettingError(
-                f"transforms: {name!r} does not exist, or does not give a picture to learn from. "
+                f"transforms: {name!r} does not exist, or does not give an image to learn from. "
                 f"There are: {', '.join(sorted(known))}."
             )
         try:

@@ -18,7 +18,7 @@ from edge.errors import StationError
 from training.config import FitConfig
 from training.errors import OutOfMemory
 
-_TIMED_PICTURES = 20
+_TIMED_IMAGES = 20
 _WARM_UPS = 2
 _MIB = 2**20
 
@@ -31,11 +31,11 @@ def run_trial(config: FitConfig, on_test: bool, keep: Path | None = None) -> dic
     """Fit in a child process and return its figures.
 
     Args:
-        on_test: judge by the test pictures; else by the validation pictures, as a search must.
+        on_test: judge by the test images; else by the validation images, as a search must.
         keep: checkpoint to write; None forgets the model.
 
     Returns:
-        ``SplitMetrics`` of the pictures judged by, and backbone, fit_s, infer_ms, model_mib,
+        ``SplitMetrics`` of the images judged by, and backbone, fit_s, infer_ms, model_mib,
         peak_mib.
 
     Raises:
@@ -94,7 +94,7 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
             checkpoint to keep.
     """
     from training.checkpoint import save_checkpoint
-    from training.data.opening import no_test_pictures, open_splits
+    from training.data.opening import no_test_images, open_splits
     from training.evaluation import TorchPredictor
     from training.fitted import fitted
     from training.making import find_device
@@ -102,8 +102,8 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
 
     splits = open_splits(config.data, config.validate_on, config.seed)
     if on_test and not splits.test:
-        raise no_test_pictures(config.data.path)
-    # All good pictures are taken as good, as published figures do.
+        raise no_test_images(config.data.path)
+    # All good images are taken as good, as published figures do.
     config = config.model_copy(update={"check_good": False, "strict": False})
     started = time.perf_counter()
     checkpoint = fitted(config, splits=splits)
@@ -155,7 +155,7 @@ def _median_ms(predictor: Any, samples: Sequence[Any], spec: Any) -> float:
     from training.data.loading import read_sample
 
     times = []
-    for sample in samples[: _TIMED_PICTURES + _WARM_UPS]:
+    for sample in samples[: _TIMED_IMAGES + _WARM_UPS]:
         pixels = read_sample(sample)
         started = time.perf_counter()
         predict_frame(predictor, pixels, spec)

@@ -5,27 +5,27 @@ from collections.abc import Callable
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe
 from edge.settings.station import Settings
-from edge.station.handshake.coordinator import Triggering
+from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.mqtt_port import MqttPort
-from edge.station.handshake.part import Pairing, Rules, Source
-from edge.station.handshake.state_machine import Handshake
+from edge.station.handshake.part import Pairing, Rules, TriggerSource
+from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
-from edge.station.pipeline.work import Exposure, StationRules
-from edge.station.recording.mqtt_thread import Network
+from edge.station.pipeline.work import QueuedFrame, StationRules
+from edge.station.recording.mqtt_thread import MqttThread
 
 
-def mailbox_of(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Exposure]:
+def mailbox_of(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[QueuedFrame]:
     """Return what stands between camera and inspectors.
 
     Args:
-        can_wait: the source of the pictures does not run away, as files do not.
+        can_wait: the source of the images does not run away, as files do not.
     """
     policy = settings.camera.policy
     triggered = settings.camera.trigger.mode != "free_run"
     if not triggered and (policy == "latest" or (policy == "auto" and not can_wait)):
         return LatestMailbox()
     if can_wait:
-        # One picture for each inspector is enough; more would only wait.
+        # One image for each inspector is enough; more would only wait.
         return EveryMailbox(inspectors, room_limit_s=None)
     return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
 
@@ -42,10 +42,10 @@ def rules_of(settings: Settings, can_wait: bool, most_parts: int | None) -> Stat
 def triggering_of(
     settings: Settings,
     recipe: Recipe | None,
-    network: Network | None,
+    network: MqttThread | None,
     expose: Callable[[], None],
     record_event: Callable[[Event], None],
-) -> Triggering | None:
+) -> HandshakeCoordinator | None:
     """Return the hand-shake and its ports; None for a station that runs free.
 
     Args:
@@ -67,15 +67,15 @@ def triggering_of(
     ports = []
     if network is not None:
         ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
-    return Triggering(Handshake(rules), ports, expose, record_event)
+    return HandshakeCoordinator(HandshakeMachine(rules), ports, expose, record_event)
 
 
-def source_of(settings: Settings) -> Source | None:
+def source_of(settings: Settings) -> TriggerSource | None:
     """Return what exposes after a message; None for a station that takes none."""
     trigger = settings.camera.trigger
     if not trigger.by_message:
         return None
-    return Source.SOFTWARE if trigger.mode == "software" else Source.HARDWARE
+    return TriggerSource.SOFTWARE if trigger.mode == "software" else TriggerSource.HARDWARE
 
 
 def _pairing(settings: Settings) -> Pairing | None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from edge.contract.event import Datum
 from edge.contract.verdict import Verdict
-from edge.hmi.station_end.actions import Deeds, Hands
+from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.hmi.station_end.page_process import Page
 from edge.hmi.station_end.status import Sources
 from edge.hmi.window.window import Window
@@ -25,7 +25,7 @@ def with_overrides(
     return overrides.laid_over(settings), lambda: overrides.laid_over(reread())
 
 
-class Onlooker(Protocol):
+class VerdictObserver(Protocol):
     """Somebody who shows what is decided; nothing of it is waited for.
 
     ``outdated`` tells whether a file it was made with has changed, and ``renew`` takes that over.
@@ -42,7 +42,7 @@ def onlookers(
     sources: Sources,
     reread: Callable[[], Settings],
     reload: Callable[[], Mapping[str, Datum]],
-) -> list[Onlooker]:
+) -> list[VerdictObserver]:
     """Build the page and the window that the settings ask for.
 
     Args:
@@ -53,11 +53,11 @@ def onlookers(
         NoDesktop: there is nothing to open a window on.
     """
     settings, folder = sources.settings, journal_folder(sources.settings)
-    found: list[Onlooker] = []
+    found: list[VerdictObserver] = []
     if settings.show is not None and settings.show.window:
         found.append(Window(settings.show.width_px))
     if settings.hmi is not None and settings.hmi.enabled and folder is not None:
-        hands = Hands(
+        hands = ActionServices(
             model=sources.model,
             reread=reread,
             reload=reload,
@@ -67,5 +67,5 @@ def onlookers(
             health=sources.health,
             record_event=sources.recording.event,
         )
-        found.append(Page(settings.hmi, folder, sources, Deeds(hands)))
+        found.append(Page(settings.hmi, folder, sources, PageActions(hands)))
     return found

@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 
 from edge.app.secret_files import check_secrets
-from edge.app.service import Running
+from edge.app.service import StationService
 from edge.app.signals import Stopper
 from edge.cameras.factory import checked_kind
 from edge.errors import CameraLost, StationError
 from edge.settings.exposure import exposures
 from edge.settings.station import Settings
-from edge.station.pipeline.tally import Tally
+from edge.station.pipeline.tally import RunSummary
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class RunReport:
         overlays: where the overlays are and how many; None without ``--save``.
     """
 
-    tally: Tally
+    tally: RunSummary
     overlays: tuple[Path, int] | None
 
     def __str__(self) -> str:
@@ -50,11 +50,11 @@ def run_station(
     reread: Callable[[], Settings],
     stopper: Stopper,
 ) -> None:
-    """Run until the pictures end or a signal comes; not at all if it came already.
+    """Run until the images end or a signal comes; not at all if it came already.
 
     Args:
         settings: validated.
-        once: inspect every picture of a file source once, or one frame of a live camera.
+        once: inspect every image of a file source once, or one frame of a live camera.
         tuning: file that may hold a measured run plan.
         report: is given the counts at the end, also of a run that fails on its way.
         reread: reads the settings again, for a reload.
@@ -69,12 +69,12 @@ def run_station(
         log.warning("%s", exposure)
     # Nothing that is written here is for everybody on this PC; a service says the same.
     os.umask(os.umask(0o077) | 0o027)
-    cv2.setNumThreads(1)  # the pictures are small; OpenCV's pool would fight with inference
+    cv2.setNumThreads(1)  # the images are small; OpenCV's pool would fight with inference
     if stopper.stopped:
         log.info("stopped before the start")
         return
     reasons: tuple[str, ...] = ("internal",)
-    running = Running(settings, once, tuning, reread, stopper)
+    running = StationService(settings, once, tuning, reread, stopper)
     try:
         with running.manager.more_time(START_LIMIT_S):
             running.start()

@@ -7,23 +7,23 @@ from functools import partial
 from pathlib import Path
 
 from edge.app.assembly import mailbox_of, rules_of, source_of, triggering_of
-from edge.app.observers import Onlooker, onlookers, with_overrides
+from edge.app.observers import VerdictObserver, onlookers, with_overrides
 from edge.app.signals import Stopper
 from edge.contract.announcements import Metrics
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.state import JournalReport, StationReport
-from edge.contract.verdict import PictureAddresses, Recipe, Verdict, payload
+from edge.contract.verdict import ImageAddresses, Recipe, Verdict, payload
 from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.hmi.station_end.status import Sources
 from edge.settings.recording import SnapshotSettings
 from edge.settings.station import Settings
-from edge.station.command_threads import Control, Deeds
-from edge.station.handshake.coordinator import Triggering
+from edge.station.command_threads import CommandHandlers, CommandThreads
+from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Input
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.images.recent_images import QUEUE_BYTES, QUEUE_IMAGES, RecentImages
 from edge.station.images.snapshot_folder import SnapshotFolder
-from edge.station.model.manager import ModelExchangeFailed, StationModel
+from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import Releases
 from edge.station.monitoring.camera_monitor import CameraWatch
 from edge.station.monitoring.drift_monitor import DriftWatch
@@ -33,7 +33,7 @@ from edge.station.monitoring.systemd import ServiceManager
 from edge.station.monitoring.watchdog import Watchdog, end_process
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.tally import Tally
+from edge.station.pipeline.tally import RunSummary
 from edge.station.pipeline.work import Beats
 from edge.station.recording import reports
 from edge.station.recording.journal_recorder import journal_folder
@@ -52,7 +52,7 @@ CONTROL_SILENCE_S = 10.0
 RELOAD_LIMIT_S = 600.0
 
 
-class Running:
+class StationService:
     """A station with everything around it.
 
     ``start``, ``inspect`` and ``end`` are called once each, in this order and by one thread;
@@ -78,7 +78,7 @@ class Running:
         """
         self.manager = ServiceManager()
         self.overlays: OverlayWriter | None = None
-        self._onlookers: list[Onlooker] = []
+        self._onlookers: list[VerdictObserver] = []
         settings, reread = with_overrides(settings, reread)
         self._settings = settings
         self._once = once
@@ -94,9 +94,9 @@ class Running:
         self._recent: RecentImages | None = None
         self._noting = threading.Lock()  # snapshots and recent images have a thread each
         self._folders_stopped: dict[str, str] = {}  # why, by folder that takes no images
-        self._triggering: Triggering | None = None
+        self._triggering: HandshakeCoordinator | None = None
         self._station: Station | None = None
-        self._model: StationModel | None = None
+        self._model: ModelManager | None = None
         self._recording = Recording(
             settings,
             self._health,
@@ -126,7 +126,7 @@ class Running:
         """
         settings, camera = self._settings, self._watch.camera
         self._recording.start(self._report, self._metrics)
-        self._model = model = StationModel(
+        self._model = model = ModelManager(
             settings,
             self._tuning,
             camera.simulated,
@@ -168,7 +168,7 @@ class Running:
                 settings.watchdog.capture_s,
                 settings.watchdog.inspect_s,
             ),
-            pictures=self._addresses,
+            images=self._addresses,
         )
         self._onlookers = onlookers(self._sources(), self._reread, self._reload)
         for one in self._onlookers:
@@ -179,7 +179,7 @@ class Running:
             self._triggering.set_ready(Input.JOURNAL, self._recording.writable)
         self._watch.start()
 
-    def inspect(self) -> Tally:
+    def inspect(self) -> RunSummary:
         """Inspect to the end, then see that the broker has everything.
 
         Raises:
@@ -221,7 +221,7 @@ class Running:
             log.info("%s", undelivered)
         return tally
 
-    def tally(self) -> Tally | None:
+    def tally(self) -> RunSummary | None:
         """Return the counts so far; None when the run ended before the first part."""
         return self._station.tally() if self._station else None
 
@@ -241,7 +241,7 @@ class Running:
         return self._station
 
     @property
-    def _loaded(self) -> StationModel:
+    def _loaded(self) -> ModelManager:
         assert self._model is not None, "start comes first"
         return self._model
 
@@ -316,10 +316,10 @@ class Running:
 
     def _keep(self, verdict: Verdict) -> None:
         assert self._snapshots is not None and verdict.identity is not None
-        if verdict.pictures is not None:
+        if verdict.images is not None:
             self._snapshots.write(verdict, payload(verdict, verdict.identity, None))
 
-    def _addresses(self, verdict: Verdict) -> PictureAddresses | None:
+    def _addresses(self, verdict: Verdict) -> ImageAddresses | None:
         return self._snapshots.addresses(verdict) if self._snapshots else None
 
     def _note_snapshots(self, folder: str, stopped: bool, why: str) -> None:
@@ -335,11 +335,11 @@ class Running:
 
     # Triggers and commands.
 
-    def _control(self) -> Control:
+    def _control(self) -> CommandThreads:
         loaded, triggering = self._loaded, self._triggering
-        return Control(
+        return CommandThreads(
             self._recording.messages,
-            Deeds(
+            CommandHandlers(
                 trigger=self._built.trigger,
                 acknowledge=triggering.acknowledged if triggering else lambda _: None,
                 reload=self._reload,

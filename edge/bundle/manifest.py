@@ -78,7 +78,14 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
 
 class Identity(_Part):
@@ -147,8 +154,8 @@ class InputSpec(_Part):
     Attributes:
         height, width: model input in pixels.
         colour_order: order of the three prepared channels.
-        resize: ``area``: area-averaging where the picture shrinks, bilinear where it grows.
-        pixel_formats: formats of the pictures the model was trained on; others are refused.
+        resize: ``area``: area-averaging where the image shrinks, bilinear where it grows.
+        pixel_formats: formats of the images the model was trained on; others are refused.
         levels: mapping of 16-bit samples; required when a 16-bit format is listed.
         crop: default region of interest; the station may set its own.
         tile_plan: pieces the frame is inspected in; null inspects it whole.
@@ -276,15 +283,15 @@ class GateReport(_Part):
     """What the parity gate measured at export.
 
     Attributes:
-        pictures: how many pictures were compared.
+        images: how many images were compared.
         largest_score_difference: between torch and OpenVINO, in shares of the score's spread.
         smallest_map_correlation: Pearson, between torch and OpenVINO maps.
-        verdict_flips: validation pictures whose decision changed, as a share.
-        flips_interval: where that share of many more pictures would lie, 95 %.
+        verdict_flips: validation images whose decision changed, as a share.
+        flips_interval: where that share of many more images would lie, 95 %.
         auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
     """
 
-    pictures: int = Field(ge=1, le=10**9)
+    images: int = Field(validation_alias="pictures", serialization_alias="pictures", ge=1, le=10**9)
     largest_score_difference: Score
     smallest_map_correlation: Score
     verdict_flips: Share
@@ -376,7 +383,7 @@ class UsedImages(_Part):
     hashes: Annotated[str, Field(max_length=120_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 
-class SeenImages(_Part):
+class SeenImagesSummary(_Part):
     """What the model has seen: nothing of it says how good the model is.
 
     Attributes:
@@ -393,16 +400,16 @@ class SeenImages(_Part):
 
 
 class GoldenScore(_Part):
-    """What the exported graph said about one of the pictures of ``edge.inspection.self_test``.
+    """What the exported graph said about one of the images of ``edge.inspection.self_test``.
 
     Attributes:
-        picture: its name.
+        image: its name.
         score: raw image score.
         map_peak: largest value of the raw map.
         tolerance: another PC's numbers may be so far away, in raw units.
     """
 
-    picture: Name
+    image: Name = Field(validation_alias="picture", serialization_alias="picture")
     score: Score
     map_peak: Score
     tolerance: float = Field(gt=0, le=LARGEST_SCORE)
@@ -423,7 +430,7 @@ class Manifest(_Part):
     # Bundles exported by earlier versions have none.
     self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
     # Of bundles of earlier versions, and of imported ones, nobody knows.
-    seen_images: SeenImages | None = None
+    seen_images: SeenImagesSummary | None = None
 
     @model_validator(mode="after")
     def _thresholds_among_the_scores(self) -> Self:

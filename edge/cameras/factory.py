@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cameras.files.pacing import Pace
-from edge.cameras.files.replay import GLOB_CHARACTERS, ReplayCamera, find_pictures
-from edge.cameras.interface import Camera, EndOfPictures, LiveCamera
+from edge.cameras.files.replay import GLOB_CHARACTERS, ReplayCamera, find_images
+from edge.cameras.interface import Camera, EndOfFrames, LiveCamera
 from edge.errors import CameraLost, CameraSettingRefused, CameraUriInvalid
 from edge.imaging.frame import FrameStatus, Pixels
-from edge.imaging.image_files import is_picture
+from edge.imaging.image_files import is_image
 from edge.redaction import redacted
 from edge.settings.addresses import Scheme, scheme_of
 from edge.settings.camera import TriggerSettings
@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpg", ".mp
 STREAM_SCHEMES = frozenset({Scheme.RTSP, Scheme.RTSPS, Scheme.HTTP, Scheme.HTTPS})
 GENICAM_SCHEMES = frozenset({Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS})
 KNOWN = (
-    "a folder or glob of pictures, a picture, a video file, watch://FOLDER, gige://ADDRESS, "
+    "a folder or glob of frames, a frame, a video file, watch://FOLDER, gige://ADDRESS, "
     "gige://SERIAL, usb3://SERIAL, 0, /dev/video0, /dev/v4l/by-id/NAME, rtsp://… or http://…"
 )
 
@@ -42,7 +42,7 @@ KNOWN = (
 class CameraKind(StrEnum):
     """The cameras there are."""
 
-    PICTURES = "pictures"
+    IMAGES = "image files"
     VIDEO = "video file"
     FOLDER = "watched folder"
     DEVICE = "V4L2 device"
@@ -51,12 +51,12 @@ class CameraKind(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Pictures come when they come; what gives them may go and come back."""
-        return self not in (CameraKind.PICTURES, CameraKind.VIDEO)
+        """Frames come when they come; what gives them may go and come back."""
+        return self not in (CameraKind.IMAGES, CameraKind.VIDEO)
 
 
 # A trigger takes the next file.
-TRIGGERED_FILES = frozenset({CameraKind.PICTURES, CameraKind.VIDEO, CameraKind.FOLDER})
+TRIGGERED_FILES = frozenset({CameraKind.IMAGES, CameraKind.VIDEO, CameraKind.FOLDER})
 
 
 def camera_kind(uri: str) -> CameraKind:
@@ -86,14 +86,14 @@ def camera_kind(uri: str) -> CameraKind:
 
 def _kind_of_file(uri: str) -> CameraKind:
     path = Path(uri)
-    if path.is_dir() or (path.is_file() and is_picture(path)):
-        return CameraKind.PICTURES
+    if path.is_dir() or (path.is_file() and is_image(path)):
+        return CameraKind.IMAGES
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return CameraKind.VIDEO
     if path.exists():
-        raise CameraUriInvalid(f"{uri}: neither a picture nor a video. Known are {KNOWN}.")
+        raise CameraUriInvalid(f"{uri}: neither a frame nor a video. Known are {KNOWN}.")
     if GLOB_CHARACTERS & set(uri):
-        return CameraKind.PICTURES
+        return CameraKind.IMAGES
     raise CameraUriInvalid(f"{uri}: no such file or folder. Known are {KNOWN}.")
 
 
@@ -136,9 +136,9 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
         return live_camera_opener(uri, settings)()
     _warn_of_unused(uri, settings)
     pace = Pace(settings.rate_fps)
-    if kind is CameraKind.PICTURES:
+    if kind is CameraKind.IMAGES:
         return ReplayCamera(
-            uri, find_pictures(uri), pace, settings.loop, max_pixels=settings.max_pixels
+            uri, find_images(uri), pace, settings.loop, max_pixels=settings.max_pixels
         )
     from edge.cameras.files.video_file import VideoFile
 
@@ -221,7 +221,7 @@ def supervised_camera(
     return SupervisedCamera(
         live_camera_opener(settings.uri, settings, memory),
         settings.supervision,
-        # Nobody says when a picture will appear in a folder.
+        # Nobody says when a frame will appear in a folder.
         triggered=memory is not None or settings.trigger.mode != "free_run",
         on_change=on_change,
         identity=redacted(_device(settings.uri)),
@@ -279,9 +279,9 @@ def _refuse_a_limit_below_the_period(settings: CameraSettings) -> None:
     key = max(periods_s, key=lambda one: periods_s[one])
     if periods_s[key] >= limit_s:
         raise CameraSettingRefused(
-            f"{redacted(settings.uri)}: at camera.sensor.{key} {getattr(sensor, key):g} a picture "
+            f"{redacted(settings.uri)}: at camera.sensor.{key} {getattr(sensor, key):g} a frame "
             f"comes every {periods_s[key]:g} s, and camera.supervision.lost_after_s is "
-            f"{limit_s:g}. Set it to more than twice the time between two pictures."
+            f"{limit_s:g}. Set it to more than twice the time between two frames."
         )
 
 
@@ -306,7 +306,7 @@ def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> l
             frame = camera.read(timeout_s=1.0)
             if frame is not None and frame.status is FrameStatus.COMPLETE:
                 frames.append(frame.pixels)
-    except EndOfPictures:
+    except EndOfFrames:
         log.debug("the source has %d frames", len(frames))
     finally:
         camera.close()

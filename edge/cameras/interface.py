@@ -6,8 +6,8 @@ from typing import Protocol
 from edge.imaging.frame import Frame
 
 
-class EndOfPictures(Exception):
-    """A finite source has given its last picture. Not a fault."""
+class EndOfFrames(Exception):
+    """A finite source has given its last frame. Not a fault."""
 
 
 class Camera(Protocol):
@@ -15,7 +15,7 @@ class Camera(Protocol):
 
     Attributes:
         identity: the redacted URI; what messages and states call this camera.
-        simulated: the pictures come from files; nobody may book them as production.
+        simulated: the frames come from files; nobody may book them as production.
         can_wait: nothing is lost when nobody reads for a while (files); a live camera goes on.
     """
 
@@ -28,7 +28,7 @@ class Camera(Protocol):
 
         Raises:
             CameraLost: the camera was open and gives no more frames.
-            EndOfPictures: a finite source is through.
+            EndOfFrames: a finite source is through.
         """
         ...
 
@@ -65,7 +65,7 @@ class LiveCamera(Camera, Protocol):
         ...
 
     def trigger(self) -> None:
-        """Expose one picture now.
+        """Expose one frame now.
 
         Raises:
             CameraError: the camera takes no software trigger, or did not take this one.

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, Manifest
 from edge.cameras.files.pacing import Pace
-from edge.cameras.interface import EndOfPictures
+from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Verdict
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Frame, Pixels
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
 from edge.inspection.preprocessing import prepare, to_samples
@@ -29,10 +29,10 @@ from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import Exposure, Line
+from edge.station.pipeline.work import InspectionSetup, QueuedFrame
 from edge.station.threads import Failures
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,11 @@ def paired(
     )
 
 
-def latency_pair(network: Network, pixels: Pixels, pairs: int) -> Paired:
+def latency_pair(network: CompiledModel, pixels: Pixels, pairs: int) -> Paired:
     """Measure one frame: frame in → verdict decided, beside the bare network on prepared input.
 
     Without tiles the bare network is its request alone, with the input already in place. With tiles
-    it runs as many pictures as the frame has tiles, on all its streams.
+    it runs as many images as the frame has tiles, on all its streams.
     """
     manifest, plan = network.manifest, network.plan
     frame = Frame(pixels, 0, time.monotonic_ns(), time.time_ns())
@@ -108,7 +108,7 @@ def latency_pair(network: Network, pixels: Pixels, pairs: int) -> Paired:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Pictures a second of the whole station against the bare network, interleaved."""
+    """Images a second of the whole station against the bare network, interleaved."""
 
     pairs: int
     bare_per_s: float
@@ -121,8 +121,8 @@ class Throughput:
 
 
 def throughput_pair(
-    network: Network,
-    pictures: Sequence[Pixels],
+    network: CompiledModel,
+    images: Sequence[Pixels],
     record: Callable[[Verdict], None],
     count: int,
     pairs: int,
@@ -131,21 +131,23 @@ def throughput_pair(
 
     Args:
         network: compiled for throughput; without tiles.
-        pictures: frames that are shown over and over.
+        images: frames that are shown over and over.
         record: what the verdicts' sink does with each.
         count: frames of one measurement.
     """
     streams = network.plan.streams
     detector = Detector(network, streams)
-    prepared = prepared_pieces(pictures[0], network.manifest)[0]
+    prepared = prepared_pieces(images[0], network.manifest)[0]
     detector.predict_all(4 * streams, lambda _, out: np.copyto(out, prepared))
-    line = Line(tuple(Inspector(Detector(network), network.manifest) for _ in range(streams)))
+    line = InspectionSetup(
+        tuple(Inspector(Detector(network), network.manifest) for _ in range(streams))
+    )
 
     def run_path() -> None:
         failures = Failures()
         sink = Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)
-        camera = MemoryCamera(pictures, count)
-        mailbox: EveryMailbox[Exposure] = EveryMailbox(streams + 1, room_limit_s=None)
+        camera = MemoryCamera(images, count)
+        mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(streams + 1, room_limit_s=None)
         Station(camera, mailbox, line, [sink], failures).run()
 
     measured = paired(lambda: detector.predict_all(count, _keep), run_path, pairs, warm_up=1)
@@ -159,21 +161,23 @@ def throughput_pair(
 
 
 def steady_latency(
-    network: Network, pictures: Sequence[Pixels], rate_fps: float, count: int
+    network: CompiledModel, images: Sequence[Pixels], rate_fps: float, count: int
 ) -> Quantiles:
     """Run a station at a steady rate and return the quantiles of the total."""
     failures = Failures()
     inspector = Inspector(Detector(network), network.manifest)
-    camera = MemoryCamera(pictures, count, Pace(rate_fps))
-    mailbox: EveryMailbox[Exposure] = EveryMailbox(2, room_limit_s=None)
-    return Station(camera, mailbox, Line((inspector,)), [], failures).run().latency["total"]
+    camera = MemoryCamera(images, count, Pace(rate_fps))
+    mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(2, room_limit_s=None)
+    return (
+        Station(camera, mailbox, InspectionSetup((inspector,)), [], failures).run().latency["total"]
+    )
 
 
-def _keep(index: int, out: Picture) -> None:
+def _keep(index: int, out: Image) -> None:
     """Leave the input as the last frame left it: the network alone."""
 
 
-def prepared_pieces(pixels: Pixels, manifest: Manifest) -> list[Picture]:
+def prepared_pieces(pixels: Pixels, manifest: Manifest) -> list[Image]:
     """Return the model inputs of a frame: one, or one for each tile."""
     spec = manifest.input
     if spec.tile_plan is None:
@@ -189,23 +193,23 @@ def prepared_pieces(pixels: Pixels, manifest: Manifest) -> list[Picture]:
 class MemoryCamera:
     """Frames from memory, as fast as they are taken: a camera that is never the limit."""
 
-    identity = "pictures in memory"
+    identity = "images in memory"
     simulated = True
     can_wait = True
 
-    def __init__(self, pictures: Sequence[Pixels], count: int, pace: Pace | None = None) -> None:
-        self._pictures = cycle(pictures)
+    def __init__(self, images: Sequence[Pixels], count: int, pace: Pace | None = None) -> None:
+        self._images = cycle(images)
         self._pace = pace or Pace(None)
         self._left = count
         self._number = 0
 
     def read(self, timeout_s: float) -> Frame | None:
         if self._number == self._left:
-            raise EndOfPictures
+            raise EndOfFrames
         if not self._pace.due(timeout_s):
             return None
         self._number += 1
-        return Frame(next(self._pictures), self._number, time.monotonic_ns(), time.time_ns())
+        return Frame(next(self._images), self._number, time.monotonic_ns(), time.time_ns())
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -218,12 +222,12 @@ def _milliseconds(function: Callable[[], Any]) -> float:
 
 
 def benchmark(
-    bundle: Bundle, device: str, plan: RunPlan, pictures: Sequence[Pixels], pairs: int
+    bundle: Bundle, device: str, plan: RunPlan, images: Sequence[Pixels], pairs: int
 ) -> dict[str, Any]:
     """Measure a user's own model on the user's own frames; the result is ready for JSON."""
-    network = Network(bundle, device, plan)
-    latency = latency_pair(network, pictures[0], pairs)
-    rows, columns = pictures[0].shape[:2]
+    network = CompiledModel(bundle, device, plan)
+    latency = latency_pair(network, images[0], pairs)
+    rows, columns = images[0].shape[:2]
     result: dict[str, Any] = {
         "model": bundle.manifest.identity.name,
         "pc": pc_identity(),
@@ -233,12 +237,12 @@ def benchmark(
     }
     if bundle.manifest.input.tile_plan is None:
         cores = plan.threads or usable_cores()
-        busy = Network(bundle, device, RunPlan(streams=cores, threads=plan.threads))
+        busy = CompiledModel(bundle, device, RunPlan(streams=cores, threads=plan.threads))
         count = max(4 * cores, round(2000 / latency.path_p50_ms))
-        rate = throughput_pair(busy, pictures, lambda verdict: None, count, pairs=5)
+        rate = throughput_pair(busy, images, lambda verdict: None, count, pairs=5)
         result["throughput"] = rate.as_json()
     else:
-        result["tiles"] = len(prepared_pieces(pictures[0], bundle.manifest))
+        result["tiles"] = len(prepared_pieces(images[0], bundle.manifest))
     return result
 
 

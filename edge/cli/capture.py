@@ -1,4 +1,4 @@
-"""edge-run --capture: training pictures as the station will see them.
+"""edge-run --capture: training images as the station will see them.
 
 They come through the same settings and the same supervision as on the line, and only what the line
 would inspect is kept. They lie in ``DIR/good``, where ``train-station fit`` looks for them; beside
@@ -20,7 +20,7 @@ import cv2
 
 from edge.atomic_files import check_writable, write_whole
 from edge.cameras.factory import TRIGGERED_FILES, checked_kind, open_camera, supervised_camera
-from edge.cameras.interface import Camera, CameraReport, EndOfPictures
+from edge.cameras.interface import Camera, CameraReport, EndOfFrames
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraStatus
 from edge.contract.encoding import utc_text
@@ -33,16 +33,16 @@ from edge.settings.station import CameraSettings
 SCHEMA = "capture/1"
 GOOD = "good"
 READ_LIMIT_S = 0.1
-# A line of progress at most so often, and at each of these pictures.
+# A line of progress at most so often, and at each of these images.
 PROGRESS_S = 1.0
-# So many triggers in a row without a picture: the camera does not do what it is told.
+# So many triggers in a row without an image: the camera does not do what it is told.
 MOST_UNANSWERED = 5
-# Fast, and still half the size of the samples; the pictures are read more often than written.
+# Fast, and still half the size of the samples; the images are read more often than written.
 COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 class CameraSilent(CameraError):
-    """The camera takes triggers and gives no pictures."""
+    """The camera takes triggers and gives no images."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Captured:
     """What a run has kept so far.
 
     Attributes:
-        files: one entry for each picture, in order.
+        files: one entry for each image, in order.
         left_out: frames that the line would not inspect, by why.
     """
 
@@ -58,7 +58,7 @@ class Captured:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def capture_pictures(
+def capture_images(
     settings: CameraSettings,
     folder: Path,
     count: int,
@@ -66,23 +66,23 @@ def capture_pictures(
     say: Callable[[str], None],
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Write ``count`` pictures of a camera into ``folder/good``; returns how many there are.
+    """Write ``count`` images of a camera into ``folder/good``; returns how many there are.
 
     Args:
         settings: as the station has them.
         folder: of the data set; what is in it stays as it is.
-        every_s: least time between two pictures; 0 takes each that comes.
+        every_s: least time between two images; 0 takes each that comes.
         say: prints a line of progress.
-        stopping: looked at between two pictures.
+        stopping: looked at between two images.
 
     Raises:
         CameraUriInvalid, CameraSettingRefused, CameraNotOpened: the camera cannot be used.
         CameraStuck, CameraSilent: it stopped doing what it should.
-        OutputNotWritable: folder or disk refuse; every picture that is there is whole.
+        OutputNotWritable: folder or disk refuse; every image that is there is whole.
     """
     if settings.watches(folder / GOOD):
         raise CameraUriInvalid(
-            f"{settings.uri}: {folder / GOOD}, where the pictures are to go, is inside the watched "
+            f"{settings.uri}: {folder / GOOD}, where the images are to go, is inside the watched "
             "folder. Name another folder after --capture."
         )
     if checked_kind(settings) in TRIGGERED_FILES:  # they are there, whoever asks
@@ -98,10 +98,10 @@ def capture_pictures(
         if captured.files:
             record = _record(camera, settings, captured, begun_utc_ns)
             path = _unused(folder, f"capture_{_stamp(begun_utc_ns)}", ".json")
-            with suppress(OutputNotWritable):  # a full disk is told by the picture that met it
+            with suppress(OutputNotWritable):  # a full disk is told by the image that met it
                 write_whole(path, json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(captured.left_out.items()))
-    say(f"{len(captured.files)} pictures in {good}{f'; left out: {left_out}' if left_out else ''}")
+    say(f"{len(captured.files)} images in {good}{f'; left out: {left_out}' if left_out else ''}")
     return len(captured.files)
 
 
@@ -129,13 +129,13 @@ def _capture(
                 unanswered = 0 if frame is not None or not camera.status.working else unanswered + 1
                 if unanswered > MOST_UNANSWERED:
                     raise CameraSilent(
-                        f"{camera.identity}: {unanswered} triggers in a row gave no picture within "
+                        f"{camera.identity}: {unanswered} triggers in a row gave no image within "
                         f"{settings.trigger.frame_timeout_ms:g} ms. Raise "
                         "camera.trigger.frame_timeout_ms, or look at `edge-run --doctor`."
                     )
             else:
                 frame = camera.read(READ_LIMIT_S)
-        except EndOfPictures:
+        except EndOfFrames:
             return
         if frame is None:
             continue
@@ -152,7 +152,7 @@ def _triggered(
     frame_timeout_ms: float,
     stopping: Callable[[], bool],
 ) -> Frame | None:
-    """Expose when it is due, and return the picture; None when there was none."""
+    """Expose when it is due, and return the image; None when there was none."""
     while (left_s := (due_ns - time.monotonic_ns()) / 1e9) > 0 and not stopping():
         camera.read(min(READ_LIMIT_S, left_s))  # tells when the camera goes
     if not camera.status.working:
@@ -186,7 +186,7 @@ def _ignored(_status: CameraStatus) -> None:
 
 
 def _kept(frame: Frame, folder: Path, number: int) -> dict[str, Any]:
-    """Write a picture, whole or not at all, and return what the record says of it."""
+    """Write an image, whole or not at all, and return what the record says of it."""
     encoded = _png(frame, folder)
     path = _unused(folder, f"{_stamp(frame.captured_utc_ns)}_{number:06d}", ".png")
     write_whole(path, encoded)
@@ -207,7 +207,7 @@ def _png(frame: Frame, folder: Path) -> bytes:
     done, encoded = cv2.imencode(".png", frame.pixels, COMPRESSION)
     if not done:
         raise OutputNotWritable(
-            f"{folder}: a {frame.pixels.dtype} picture of shape {frame.pixels.shape} cannot be "
+            f"{folder}: a {frame.pixels.dtype} image of shape {frame.pixels.shape} cannot be "
             "encoded as PNG. Choose another camera.sensor.pixel_format."
         )
     return encoded.tobytes()
@@ -225,7 +225,7 @@ def _made(folder: Path) -> Path:
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
-    """Return a name that nobody has: pictures of another run are never written over."""
+    """Return a name that nobody has: images of another run are never written over."""
     path = folder / f"{stem}{suffix}"
     again = 1
     while os.path.lexists(path):
@@ -241,7 +241,7 @@ def _stamp(utc_ns: int) -> str:
 
 
 def _progress(captured: Captured, count: int, camera: Camera | SupervisedCamera) -> str:
-    line = f"{len(captured.files)} of {count} pictures"
+    line = f"{len(captured.files)} of {count} images"
     left_out = sum(captured.left_out.values())
     if left_out:
         line += f", {left_out} left out"

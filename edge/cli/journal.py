@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.journal.database import FILE_NAME
-from edge.journal.entries import RecordKind, Row
+from edge.journal.entries import JournalRow, RecordKind
 from edge.journal.export import delivery, export_csv
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, newest, query
@@ -69,7 +69,7 @@ def _overview(path: Path) -> str:
     return f"{path}: newest {numbers}; {waiting}"
 
 
-def _line(row: Row) -> str:
+def _line(row: JournalRow) -> str:
     content = json.loads(row.payload)
     what, of, detail = row.result or "", row.part_id or image_name(content) or "", ""
     if row.result in ("ERROR", "NOT_DECIDABLE"):

@@ -145,13 +145,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _capture(options: argparse.Namespace) -> int:
-    from edge.cli.capture import capture_pictures
+    from edge.cli.capture import capture_images
 
-    # Before there are pictures there is no model, and no broker is told of them.
+    # Before there are images there is no model, and no broker is told of them.
     settings = _settings(options, ("model", "mqtt"))
     with Stopper() as stopper:
         wanted = options.count or CAPTURED
-        capture_pictures(
+        capture_images(
             settings.camera,
             options.capture,
             wanted,

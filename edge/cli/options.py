@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--camera",
         metavar="URI",
-        help="folder, glob, picture or video file; watch://FOLDER; gige://…, usb3://…; 0, "
+        help="folder, glob, image or video file; watch://FOLDER; gige://…, usb3://…; 0, "
         "/dev/v4l/by-id/NAME; rtsp://…, http://…",
     )
     made.add_argument("--model", metavar="BUNDLE.xml", help="model made by export-model")
@@ -36,15 +36,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--station", metavar="SITE/LINE/STATION/CAMERA", help="name of this station in topics"
     )
-    made.add_argument("--save", metavar="DIR", help="write an overlay picture of every part")
+    made.add_argument("--save", metavar="DIR", help="write an overlay image of every part")
     made.add_argument(
         "--show", action="store_true", help="open a window with the overlay of every part"
     )
-    made.add_argument("--rate", metavar="FPS", type=float, help="pace of pictures from files")
+    made.add_argument("--rate", metavar="FPS", type=float, help="pace of images from files")
     made.add_argument(
         "--once",
         action="store_true",
-        help="inspect each picture once and end; of a live camera, one",
+        help="inspect each image once and end; of a live camera, one",
     )
     _add_actions(made.add_mutually_exclusive_group())
     _add_action_options(made)
@@ -77,7 +77,7 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--capture",
         metavar="DIR",
         type=Path,
-        help="write training pictures into DIR/good, with exactly the station's settings",
+        help="write training images into DIR/good, with exactly the station's settings",
     )
     group.add_argument(
         "--journal",
@@ -104,7 +104,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         dest="count",
         metavar="COUNT",
         type=_positive,
-        help=f"pictures to capture (default {CAPTURED}), or records of the journal to show "
+        help=f"images to capture (default {CAPTURED}), or records of the journal to show "
         f"(default {ROWS})",
     )
     parser.add_argument(
@@ -112,7 +112,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=0.0,
-        help="with --capture: least time between two pictures",
+        help="with --capture: least time between two images",
     )
     journal = parser.add_argument_group("with --journal")
     journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")

@@ -27,7 +27,7 @@ class Meta:
 
     Attributes:
         camera: redacted URI.
-        simulated: its pictures come from files or a fake camera.
+        simulated: its images come from files or a fake camera.
         model_name, model_version, model_sha256: of the bundle that decides.
         config_sha256: of the effective configuration.
         journal: UUID of the journal that ``seq`` counts in.
@@ -61,7 +61,7 @@ class Metrics:
     latency_ms: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
-class Phase(StrEnum):
+class TriggerPhase(StrEnum):
     """What became of a trigger so far; the verdict is told on its own topic."""
 
     ACCEPTED = "accepted"
@@ -71,7 +71,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
+class HandshakeMessage:
     """One phase of one trigger.
 
     Attributes:
@@ -81,7 +81,7 @@ class Handshake:
         seq, result: of the verdict, where a repeated trigger has one already.
     """
 
-    phase: Phase
+    phase: TriggerPhase
     trigger_id: str | None
     part_id: str | None
     utc_ns: int
@@ -142,7 +142,7 @@ def metrics_payloads(
     return whole, {**whole, "gauges": {}, "latency_ms": {}}
 
 
-def handshake_payload(handshake: Handshake, session: str) -> dict[str, Any]:
+def handshake_payload(handshake: HandshakeMessage, session: str) -> dict[str, Any]:
     """Build the ``handshake/1`` payload (``schemas/handshake-1.json``)."""
     return {
         "schema": HANDSHAKE_SCHEMA,

@@ -18,7 +18,7 @@ RecordKind = Literal["verdict", "event"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CommandRequest:
     """Who asked for a command, and where the answer goes.
 
     Attributes:
@@ -70,7 +70,7 @@ class Ack:
 class Resend:
     """Send records again, both ends included."""
 
-    request: Request
+    request: CommandRequest
     kind: RecordKind
     from_seq: int
     to_seq: int
@@ -80,29 +80,29 @@ class Resend:
 class Reload:
     """Read the configuration again."""
 
-    request: Request
+    request: CommandRequest
 
 
 @dataclass(frozen=True, slots=True)
 class SetRecipe:
     """Inspect for this recipe from the next part on."""
 
-    request: Request
+    request: CommandRequest
     recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Keep the picture of the next part."""
+    """Keep the image of the next part."""
 
-    request: Request
+    request: CommandRequest
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
     """Inspect the bundle's golden frames."""
 
-    request: Request
+    request: CommandRequest
 
 
 Command = Resend | Reload | SetRecipe | Snapshot | SelfTest
@@ -119,7 +119,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandAnswer:
     """What the sender of a command is told.
 
     Attributes:
@@ -128,14 +128,14 @@ class Answer:
         data: what the command gave, flat.
     """
 
-    request: Request
+    request: CommandRequest
     status: Status
     detail: str = ""
     reason: str | None = None
     data: Mapping[str, Datum] = field(default_factory=dict)
 
 
-def answer_payloads(answer: Answer) -> tuple[dict[str, Any], dict[str, Any]]:
+def answer_payloads(answer: CommandAnswer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Build the ``response/1`` payload (``schemas/response-1.json``), and the one without words."""
     whole = {
         "schema": RESPONSE_SCHEMA,
@@ -151,7 +151,7 @@ def answer_payloads(answer: Answer) -> tuple[dict[str, Any], dict[str, Any]]:
     return whole, {**whole, "detail": "", "data": {}}
 
 
-class ControlMessages:
+class CommandQueue:
     """Carries messages from the connection's thread to the control thread, in order, bounded."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:

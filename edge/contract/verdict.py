@@ -53,7 +53,7 @@ class StationIdentity:
     """What is the same in every verdict of one run; its texts are at most 100 characters each.
 
     Attributes:
-        simulated: the pictures come from files or a fake camera; consumers must not book them.
+        simulated: the images come from files or a fake camera; consumers must not book them.
         trigger_source: ``free_run``, ``software``, ``hardware`` or ``timer``.
         model_name, model_version, model_sha256: of the bundle; the hash is the manifest's.
         precision: weights / arithmetic, for example ``fp32/f32``.
@@ -97,7 +97,7 @@ class PartIdentity:
         triggered_ns: monotonic time of the trigger.
         triggered_utc_ns: wall-clock time of the trigger.
         deadline_ms: from the trigger to the decision; None takes the station's own, which counts
-            from the picture.
+            from the image.
     """
 
     part_id: str | None
@@ -110,10 +110,10 @@ class PartIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureAddresses:
-    """Where the pictures of a part will lie, each a URI; None where none is kept."""
+class ImageAddresses:
+    """Where the images of a part will lie, each a URI; None where none is kept."""
 
-    picture: str | None = None
+    image: str | None = None
     heat_map: str | None = None
 
 
@@ -124,13 +124,13 @@ class Verdict:
     Attributes:
         id: UUIDv7 of this result.
         inspection: what was decided.
-        frame: the picture; still there for whoever draws it, not part of the payload.
+        frame: the image; still there for whoever draws it, not part of the payload.
         decided_ns: monotonic time of the decision.
         decided_utc_ns: wall-clock time of the decision.
         inspection_started_ns: monotonic time at which the frame left the mailbox.
         identity: what the verdict says of model and settings; None where nobody records it.
         part: None for a part that nobody announced.
-        pictures: None where no snapshot is kept.
+        images: None where no snapshot is kept.
     """
 
     id: str
@@ -141,11 +141,11 @@ class Verdict:
     inspection_started_ns: int
     identity: StationIdentity | None = None
     part: PartIdentity | None = None
-    pictures: PictureAddresses | None = None
+    images: ImageAddresses | None = None
 
     @property
     def trigger_to_frame_ns(self) -> int | None:
-        """None without a trigger, and where no picture came or one from before it."""
+        """None without a trigger, and where no image came or one from before it."""
         part, frame = self.part, self.frame
         if part is None or not frame.pixels.size or frame.captured_ns < part.triggered_ns:
             return None
@@ -205,7 +205,7 @@ def payload(
             for region in inspection.regions
         ],
         "regions_truncated": inspection.regions_truncated,
-        "image": _image(frame, verdict.pictures),
+        "image": _image(frame, verdict.images),
         "frame": {
             "id": frame.number,
             "status": frame.status.value,
@@ -278,9 +278,9 @@ def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:
     return {"id": recipe.id, "version": recipe.version} if recipe else None
 
 
-def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:
+def _image(frame: Frame, images: ImageAddresses | None) -> dict[str, Any]:
     pixels = frame.pixels
-    kept = pictures.picture if pictures else None
+    kept = images.image if images else None
     readable = pixels.ndim >= 2 and pixels.size > 0
     found = pixel_format(pixels) if readable else None
     return {
@@ -289,7 +289,7 @@ def _image(frame: Frame, pictures: PictureAddresses | None) -> dict[str, Any]:
         "pixel_format": found.value if found else None,
         "sha256": _sha256(pixels) if readable else None,
         "uri": _uri(kept or frame.source),
-        "heatmap_uri": _uri(pictures.heat_map if pictures else None),
+        "heatmap_uri": _uri(images.heat_map if images else None),
         "source_uri": source_uri(frame.source),
         "source_modified_utc": _utc_or_none(frame.source_modified_utc_ns),
     }

@@ -21,9 +21,10 @@ from edge.cameras.factory import (
 )
 from edge.cameras.files.video_file import VideoFile
 from edge.cameras.genicam import gvcp
-from edge.cameras.interface import CameraReport, EndOfPictures
+from edge.cameras.interface import CameraReport, EndOfFrames
 from edge.cameras.supervised.freshness import Freshness
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
+from edge.doctor.image_tests import LossTest, TriggerTest, loss_test, trigger_test, wait_for_edge
 from edge.doctor.machine import (
     interface_findings,
     network_interface,
@@ -31,41 +32,40 @@ from edge.doctor.machine import (
     shared_subnet_finding,
     usb_memory_finding,
 )
-from edge.doctor.picture_tests import LossTest, TriggerTest, loss_test, trigger_test, wait_for_edge
 from edge.doctor.programs import holders, named
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.settings.camera import TriggerSettings
 from edge.settings.station import CameraSettings
 
-PICTURES = 200
+IMAGES = 200
 # Enough for all of them at seven a second; a slower camera shows what it can.
 LOSS_LIMIT_S = 30.0
 TRIGGERS = 5
 EDGE_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 0.5
-# Below it a picture needs so many packets that a small loss spoils most of them.
+# Below it an image needs so many packets that a small loss spoils most of them.
 LEAST_PACKET_BYTES = 8000
-# Of the pictures; one that is lost is a part that has no verdict but ERROR.
+# Of the images; one that is lost is a part that has no verdict but ERROR.
 MOST_LOST = 0.01
 
 Findings = Generator[Finding, None, Frame | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TestExtent:
     """How thorough the tests are; smaller ones make a shorter visit."""
 
-    pictures: int = PICTURES
+    images: int = IMAGES
     loss_s: float = LOSS_LIMIT_S
     triggers: int = TRIGGERS
     edge_s: float = EDGE_LIMIT_S
 
 
 def camera_findings(
-    settings: CameraSettings, stations: list[int], limits: Limits = Limits()
+    settings: CameraSettings, stations: list[int], limits: TestExtent = TestExtent()
 ) -> Findings:
-    """Look at a camera; returns its last complete picture, None where there is none.
+    """Look at a camera; returns its last complete image, None where there is none.
 
     Args:
         stations: process ids of the stations that run on this PC.
@@ -92,13 +92,13 @@ def _files(settings: CameraSettings) -> Findings:
         return None
     try:
         if not camera.simulated:
-            yield good("camera", f"{camera.identity} is there, and is read when a picture comes")
+            yield good("camera", f"{camera.identity} is there, and is read when an image comes")
             return None
         frame = camera.read(ANSWER_LIMIT_S)
         while frame is None:  # at the pace of the settings
             frame = camera.read(ANSWER_LIMIT_S)
-    except EndOfPictures:
-        yield fault("camera", f"{camera.identity} holds no picture", "name another file")
+    except EndOfFrames:
+        yield fault("camera", f"{camera.identity} holds no image", "name another file")
         return None
     except StationError as error:
         yield fault("camera", str(error), "")
@@ -108,13 +108,13 @@ def _files(settings: CameraSettings) -> Findings:
     if frame.detail:
         yield fault("camera", frame.detail, "")
         return None
-    yield good("camera", f"{camera.identity}, pictures of {_size(frame)}")
+    yield good("camera", f"{camera.identity}, images of {_size(frame)}")
     if isinstance(camera, VideoFile):
         yield from _hidden_damage(camera.codec)
     return frame
 
 
-def _device(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
+def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
     from edge.cameras.capture.v4l2 import streaming_errno
 
     device = f"/dev/video{settings.uri}" if settings.uri.isdecimal() else settings.uri
@@ -133,7 +133,7 @@ def _device(settings: CameraSettings, stations: list[int], limits: Limits) -> Fi
     return (yield from _live(settings, limits))
 
 
-def _genicam(settings: CameraSettings, stations: list[int], limits: Limits) -> Findings:
+def _genicam(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
     from edge.cameras.genicam.discovery import Transport, list_cameras, parse_uri
     from edge.doctor.camera_list import genicam_text
 
@@ -187,7 +187,7 @@ def _taken(owner: str, by_station: bool) -> Iterator[Finding]:
         yield not_seen(
             "loss and trigger test",
             "left out, not to disturb the station",
-            "stop the station to make them; its metrics tell of lost pictures, too",
+            "stop the station to make them; its metrics tell of lost images, too",
         )
         return
     yield fault(
@@ -197,7 +197,7 @@ def _taken(owner: str, by_station: bool) -> Iterator[Finding]:
     )
 
 
-def _live(settings: CameraSettings, limits: Limits) -> Findings:
+def _live(settings: CameraSettings, limits: TestExtent) -> Findings:
     """Open a camera as the station does, but running free, and count what it loses."""
     running_free = settings.model_copy(update={"trigger": TriggerSettings()})
     supervision = settings.supervision
@@ -207,7 +207,7 @@ def _live(settings: CameraSettings, limits: Limits) -> Findings:
             test = loss_test(
                 camera,
                 Freshness(supervision.max_age_ms, supervision.frozen_after),
-                limits.pictures,
+                limits.images,
                 limits.loss_s,
             )
             report = camera.report()
@@ -239,7 +239,7 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
     if size is not None and int(size) < LEAST_PACKET_BYTES:
         yield advice(
             "packet size",
-            f"{size} bytes; each picture takes {9000 // int(size)} times the packets it could",
+            f"{size} bytes; each image takes {9000 // int(size)} times the packets it could",
             "let MTU of interface, switch and camera be 9000, or set camera.sensor."
             "packet_size_bytes",
         )
@@ -250,9 +250,9 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
 def _hidden_damage(codec: str) -> Iterator[Finding]:
     found, _, todo = concealment(codec).partition(". ")
     if found:
-        yield advice("damaged pictures", found, todo)
+        yield advice("damaged images", found, todo)
     else:
-        yield good("damaged pictures", JPEG_CHECK_LIMIT)
+        yield good("damaged images", JPEG_CHECK_LIMIT)
 
 
 def _counted(report: CameraReport) -> Iterator[Finding]:
@@ -260,7 +260,7 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
     if counters.get("n_underruns"):
         yield advice(
             "receiving",
-            f"{counters['n_underruns']} pictures found no buffer on this PC",
+            f"{counters['n_underruns']} images found no buffer on this PC",
             "raise camera.sensor.buffers, and take load off this PC",
         )
     if counters.get("n_resent_packets"):
@@ -271,16 +271,16 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
         )
 
 
-def loss_finding(test: LossTest, limits: Limits) -> Finding:
+def loss_finding(test: LossTest, limits: TestExtent) -> Finding:
     """Say what a loss test means."""
     subject = "loss test"
-    gave = f"{test.pictures} pictures in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
+    gave = f"{test.images} images in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
     if test.lost:
-        return fault(subject, f"after {test.pictures} pictures: {test.lost}", "")
-    if not test.pictures:
+        return fault(subject, f"after {test.images} images: {test.lost}", "")
+    if not test.images:
         return fault(
             subject,
-            f"no picture within {limits.loss_s:g} s",
+            f"no image within {limits.loss_s:g} s",
             "check exposure time and frame rate, and that no firewall drops UDP from the camera",
         )
     spoilt = test.incomplete + test.missing
@@ -288,21 +288,21 @@ def loss_finding(test: LossTest, limits: Limits) -> Finding:
         found = f"{gave}: {test.incomplete} incomplete, {test.missing} missing ({test.fault})"
         todo = (
             "check cable, switch and MTU; set camera.sensor.packet_delay_ns, or a smaller "
-            "picture or rate"
+            "image or rate"
         )
-        bad = spoilt > MOST_LOST * (test.pictures + test.missing)
+        bad = spoilt > MOST_LOST * (test.images + test.missing)
         return (fault if bad else advice)(subject, found, todo)
     if test.not_new:
         found = f"{gave}: {test.not_new} not new ({test.fault})"
         todo = (
-            "look whether the camera shows a live picture; a scene without any noise needs "
+            "look whether the camera shows a live image; a scene without any noise needs "
             "camera.supervision.frozen_after: 0"
         )
         return (advice if test.complete > test.not_new else fault)(subject, found, todo)
     return good(subject, f"{gave}, none lost")
 
 
-def _triggers(settings: CameraSettings, limits: Limits) -> Iterator[Finding]:
+def _triggers(settings: CameraSettings, limits: TestExtent) -> Iterator[Finding]:
     trigger = settings.trigger
     if trigger.mode == "free_run" or camera_kind(settings.uri) in TRIGGERED_FILES:
         return
@@ -314,7 +314,7 @@ def _triggers(settings: CameraSettings, limits: Limits) -> Iterator[Finding]:
                     trigger.frame_timeout_ms,
                 )
             elif wait_for_edge(camera, limits.edge_s):
-                yield good("trigger test", f"an edge on {trigger.source} exposed a picture")
+                yield good("trigger test", f"an edge on {trigger.source} exposed an image")
             else:
                 yield not_seen(
                     "trigger test",
@@ -333,14 +333,14 @@ def trigger_finding(test: TriggerTest, frame_timeout_ms: float) -> Finding:
     if test.untriggered:
         return fault(
             subject,
-            f"{test.untriggered} pictures came without a trigger",
+            f"{test.untriggered} images came without a trigger",
             "check that camera.trigger.selector is what this camera waits for",
         )
     answered = len(test.answered_ms)
     if answered < test.fired:
         return fault(
             subject,
-            f"{test.fired - answered} of {test.fired} triggers gave no picture within "
+            f"{test.fired - answered} of {test.fired} triggers gave no image within "
             f"{frame_timeout_ms:g} ms",
             "raise camera.trigger.frame_timeout_ms, or shorten the exposure",
         )

@@ -21,7 +21,7 @@ _CAPTURES = 0x0000_0001 | 0x0000_1000  # one plane, or several
 
 @dataclass(frozen=True, slots=True)
 class VideoDevice:
-    """A V4L2 device that gives pictures.
+    """A V4L2 device that gives images.
 
     Attributes:
         uri: the name that stays the same after a restart, where there is one.
@@ -37,7 +37,7 @@ class VideoDevice:
 def video_devices(
     root: Path = Path("/"), capability: "Callable[[Path], bytes] | None" = None
 ) -> list[VideoDevice]:
-    """List the V4L2 devices that give pictures; those for metadata are left out.
+    """List the V4L2 devices that give images; those for metadata are left out.
 
     Args:
         root: where ``dev`` is.
@@ -60,7 +60,7 @@ def video_devices(
             if error.errno in (errno.EACCES, errno.EPERM):
                 card += "; add this user to the group 'video' and log in again"
         else:
-            if not _gives_pictures(answer):
+            if not _gives_images(answer):
                 continue
             card = answer[_CARD].split(b"\0", 1)[0].decode("utf-8", "replace").strip()
         name = stable.get(node.resolve(), node)
@@ -114,7 +114,7 @@ def genicam_text(camera: SeenCamera) -> str:
     return ", ".join(words)
 
 
-def _gives_pictures(capability: bytes) -> bool:
+def _gives_images(capability: bytes) -> bool:
     of_driver = int.from_bytes(capability[_CAPABILITIES], "little")
     # The driver's are those of all its devices together.
     own = capability[_DEVICE_CAPABILITIES] if of_driver & _HAS_DEVICE_CAPABILITIES else None

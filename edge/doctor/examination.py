@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge.contract.announcements import Meta
-from edge.doctor.camera import Limits, camera_findings
+from edge.doctor.camera import TestExtent, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.programs import named, running_stations, stations_with
@@ -37,7 +37,7 @@ def run_doctor(
     camera: bool,
     model: bool,
     say: Callable[[str], None],
-    limits: Limits = Limits(),
+    limits: TestExtent = TestExtent(),
 ) -> int:
     """Look at everything, say it line by line; reads only.
 
@@ -65,7 +65,7 @@ def examination(
     tuning: Path | None,
     camera: bool,
     model: bool,
-    limits: Limits = Limits(),
+    limits: TestExtent = TestExtent(),
 ) -> Iterator[Finding]:
     """Yield one finding after the other, each as soon as it is known; see ``run_doctor``."""
     stations = running_stations()
@@ -121,7 +121,7 @@ def _meta_like(settings: Settings) -> Meta:
 
 
 def _camera(
-    settings: Settings, stations: list[int], limits: Limits, seen: list[Frame]
+    settings: Settings, stations: list[int], limits: TestExtent, seen: list[Frame]
 ) -> Iterator[Finding]:
     frame = yield from camera_findings(settings.camera, stations, limits)
     if frame is not None:

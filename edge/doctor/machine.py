@@ -12,7 +12,7 @@ from pathlib import Path
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 
 LEAST_MTU = 8192
-# Room for one large picture and a stall of the receiving thread.
+# Room for one large image and a stall of the receiving thread.
 LEAST_RECEIVE_BUFFER_BYTES = 16 * 2**20
 LEAST_USBFS_MIB = 256
 LEAST_FREE_BYTES = 2**30
@@ -91,7 +91,7 @@ def usb_memory_finding(root: Path = Path("/")) -> Finding:
     if 0 < memory < LEAST_USBFS_MIB:
         return advice(
             subject,
-            f"usbfs_memory_mb is {memory}; large pictures do not fit",
+            f"usbfs_memory_mb is {memory}; large images do not fit",
             "echo 1000 > /sys/module/usbcore/parameters/usbfs_memory_mb",
         )
     return good(subject, f"{memory} MiB" if memory else "not limited")

@@ -17,9 +17,9 @@ from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
 from edge.imaging.frame import Frame
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
-from edge.inspection.self_test import golden_pictures, self_test
+from edge.inspection.self_test import golden_images, self_test
 from edge.inspection.thresholding import Reason
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.mqtt.reason_codes import (
@@ -29,7 +29,7 @@ from edge.mqtt.reason_codes import (
     meaning_of,
     told,
 )
-from edge.mqtt.reconnect import Dialer
+from edge.mqtt.reconnect import Connector
 from edge.mqtt.tls import tls_of
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.settings.exposure import in_plain_sight, page_in_plain_sight
@@ -113,7 +113,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             password=lambda: password,
             tls=tls,
         )
-        dialer = Dialer(lambda: broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
+        dialer = Connector(lambda: broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
         began_s = time.monotonic()
         connection = dialer.reach()
         took_ms = (time.monotonic() - began_s) * 1e3
@@ -144,7 +144,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
 
 
 def _lacking(
-    connection: Connection, dialer: Dialer, topic: StationTopic, meta: Meta
+    connection: Connection, dialer: Connector, topic: StationTopic, meta: Meta
 ) -> Iterator[Finding]:
     """Yield what this broker does not take of what the station has to say."""
     if connection.reason is not None:
@@ -179,7 +179,7 @@ def _lacking(
 def model_findings(
     settings: Settings, config: Path | None, tuning: Path, frame: Frame | None
 ) -> Iterator[Finding]:
-    """Read, verify, compile and self-test the model, and inspect a picture of the camera.
+    """Read, verify, compile and self-test the model, and inspect an image of the camera.
 
     Args:
         config: the settings' file; None for the command line alone.
@@ -196,7 +196,7 @@ def model_findings(
         yield good("model", f"{_name(bundle)}: all three files are whole{signed}")
         plan = run_plan(settings, bundle, tuning)
         try_model(bundle, settings.model.device, plan)
-        network = Network(bundle, settings.model.device, plan)
+        network = CompiledModel(bundle, settings.model.device, plan)
         detector = Detector(network)
         self_test(detector, bundle.manifest)
         yield good("self-test", _self_tested(bundle, settings.model.device))
@@ -211,16 +211,16 @@ def _frame_path(
     settings: Settings, bundle: Bundle, inspector: Inspector, frame: Frame | None
 ) -> Iterator[Finding]:
     shown = frame or _golden_frame(bundle)
-    of_camera = "a picture of the camera" if frame else "a golden picture"
+    of_camera = "an image of the camera" if frame else "a golden image"
     inspection = inspector.inspect(shown)
     reason = inspection.decision.reason
     if frame is not None and reason in UNSUITABLE:
-        yield fault("picture and model", inspection.detail, "")
+        yield fault("image and model", inspection.detail, "")
         return
     if frame is not None and inspection.detail:
-        yield advice("picture and model", inspection.detail, "")
+        yield advice("image and model", inspection.detail, "")
     elif frame is not None:
-        yield good("picture and model", f"the model takes it: score {inspection.score:.4g}")
+        yield good("image and model", f"the model takes it: score {inspection.score:.4g}")
     latencies = _latencies_ms(lambda: inspector.inspect(shown))
     median, most = float(np.median(latencies)), max(latencies)
     found = f"{of_camera} in {median:.1f} ms, {most:.1f} at most of {len(latencies)}"
@@ -249,8 +249,8 @@ def _latencies_ms(inspect: Callable[[], object]) -> list[float]:
 
 def _golden_frame(bundle: Bundle) -> Frame:
     size = bundle.manifest.input
-    pictures = golden_pictures(size.height, size.width)
-    pixels: NDArray[np.uint8] = pictures["noise"]
+    images = golden_images(size.height, size.width)
+    pixels: NDArray[np.uint8] = images["noise"]
     return Frame(pixels, 1, time.monotonic_ns(), time.time_ns())
 
 
@@ -263,4 +263,4 @@ def _self_tested(bundle: Bundle, device: str) -> str:
     count = len(bundle.manifest.self_test)
     if not count:
         return f"compiles for {device} and gives finite numbers; the bundle names no scores to meet"
-    return f"{count} golden pictures give the scores of the export on {device}"
+    return f"{count} golden images give the scores of the export on {device}"

@@ -13,7 +13,7 @@ END_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class ChildProcess:
     """A process, and the station's end of the link to it."""
 
     process: "subprocess.Popen[bytes]"
@@ -29,7 +29,7 @@ class Companion:
             self.process.wait()
 
 
-def spawned(module: str) -> Companion:
+def spawn(module: str) -> ChildProcess:
     """Start a module that takes the descriptor of its link as its one argument."""
     ours, theirs = socket.socketpair()
     environment = dict(os.environ)
@@ -46,4 +46,4 @@ def spawned(module: str) -> Companion:
         )
     finally:
         theirs.close()
-    return Companion(process, Link(Connection(ours.detach())))
+    return ChildProcess(process, Link(Connection(ours.detach())))

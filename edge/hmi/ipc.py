@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.contract.encoding import to_json
 
-# A picture of the live view, in 8 bits and colour, with room to spare.
+# An image of the live view, in 8 bits and colour, with room to spare.
 LARGEST_BYTES = 64 * 2**20
 
 
@@ -24,7 +24,7 @@ class Message:
     Attributes:
         kind: names who takes it.
         content: plain values.
-        blobs: pictures.
+        blobs: images.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Area-averaging resize in whole numbers: the one resize of the project.
 
 Each output pixel is the average of the input area it covers. Both axes are weighted with 11-bit
-integers that sum to exactly 2048, so every processor gives the same bytes and a constant picture
+integers that sum to exactly 2048, so every processor gives the same bytes and a constant image
 stays constant. One pass reads the frame once, row by row; it never exists as floats.
 
 All sums fit 32 bits, whatever the sizes: 255 × 2048 × 2048 + 2^21 is below 2^31. The result lies
@@ -38,7 +38,7 @@ class AxisWeights(NamedTuple):
 
 
 def resize_area(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) -> None:
-    """Resize a part of a picture into a three-channel picture.
+    """Resize a part of an image into a three-channel image.
 
     Sides that shrink are averaged, sides that grow are interpolated bilinearly afterwards.
     Averaging keeps texture finer than the model's input from aliasing into it, which would raise
@@ -46,11 +46,11 @@ def resize_area(samples: NDArray[np.uint8], box: Box, out: NDArray[np.uint8]) ->
 
     Args:
         samples: ``(H, W)`` or ``(H, W, 3) uint8``, C-contiguous. Not changed.
-        box: the part to take; lies inside the picture.
+        box: the part to take; lies inside the image.
         out: ``(h, w, 3) uint8``, C-contiguous; grey is written to all three channels.
 
     Raises:
-        ValueError: the box does not lie inside the picture, or ``out`` has not three channels;
+        ValueError: the box does not lie inside the image, or ``out`` has not three channels;
             the kernels do not check where they read and write.
     """
     _check(samples, box, out)

@@ -75,7 +75,7 @@ class Telemetry:
     Attributes:
         device_ns: the camera's own clock at the exposure; its zero is the camera's affair.
         missing_packets: of the transfer; 0 of a complete one.
-        exposure_us, gain_db: as they were for this picture.
+        exposure_us, gain_db: as they were for this image.
     """
 
     device_ns: int | None = None
@@ -86,16 +86,16 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture as the camera gave it.
+    """One image as the camera gave it.
 
     Attributes:
         pixels: ``(H, W)``, ``(H, W, 3) BGR`` or ``(H, W, 4) BGRA``, uint8 or uint16; owned by the
-            frame, never written again. Empty when the picture could not be read.
+            frame, never written again. Empty when the image could not be read.
         number: the camera's own frame counter, not ours; for folders the position of the file.
         captured_ns: monotonic host time of arrival.
         captured_utc_ns: wall-clock time of arrival; written down, never calculated with.
         status: only ``COMPLETE`` frames may be inspected.
-        source: URI of the file the picture came from, percent-encoded as ``Path.as_uri`` gives it,
+        source: URI of the file the image came from, percent-encoded as ``Path.as_uri`` gives it,
             of a video with ``#frame=N`` for its N-th frame; None for a live camera.
         source_modified_utc_ns: when that file was written, by its file system's clock; None where
             nobody asked.

@@ -1,4 +1,4 @@
-"""Picture files: one reader for the runtime, training and export: all see the same pixels."""
+"""Image files: one reader for the runtime, training and export: all see the same pixels."""
 
 import os
 from io import BytesIO
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.atomic_files import open_regular, write_all
-from edge.errors import OutputNotWritable, PictureUnreadable
+from edge.errors import ImageUnreadable, OutputNotWritable
 from edge.imaging.frame import Pixels, pixel_format
 from edge.imaging.image_file_integrity import image_file_fault
 from edge.imaging.image_header import MOST_PIXELS, ImageHeader, image_header
@@ -41,13 +41,13 @@ _OTHER_TYPES = (
 _MARK_THEIR_END = frozenset({".png", ".jpg", ".jpeg"})
 
 
-def is_picture(path: Path) -> bool:
-    """Tell by its name whether a file is a picture; hidden files are not."""
+def is_image(path: Path) -> bool:
+    """Tell by its name whether a file is an image; hidden files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_picture(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
-    """Read a picture with the depth and channels it was stored with, turned as viewers turn it.
+def read_image(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
+    """Read an image with the depth and channels it was stored with, turned as viewers turn it.
 
     Transparency that is opaque everywhere says nothing and is left out.
 
@@ -59,12 +59,12 @@ def read_picture(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
         ``(H, W)``, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA; uint8 or uint16.
 
     Raises:
-        PictureUnreadable: missing, truncated, not a picture, too large, or samples of another type.
+        ImageUnreadable: missing, truncated, not an image, too large, or samples of another type.
     """
     try:
         return _read(path, max_pixels)
     except MemoryError:
-        raise PictureUnreadable(
+        raise ImageUnreadable(
             f"{path}: more memory is needed to decode it than there is. Save it smaller, or give "
             "this program more memory."
         ) from None
@@ -83,7 +83,7 @@ def _read(path: Path, max_pixels: int) -> Pixels:
             # Of what is no image the first bytes are enough to tell so.
             encoded = np.fromfile(file, np.uint8, size if header else min(size, HEADERLESS_BYTES))
     except OSError as error:
-        raise PictureUnreadable(
+        raise ImageUnreadable(
             f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
     fault = _fault(encoded)
@@ -91,14 +91,12 @@ def _read(path: Path, max_pixels: int) -> Pixels:
     if pixels is None:
         other = _other_type(encoded)
         if other:
-            raise PictureUnreadable(
+            raise ImageUnreadable(
                 f"{path}: a {other} file, whatever its name says; such are not read. Save it as "
                 "PNG or JPEG."
             )
         what = f"{size} bytes{f'; {fault}' if fault else ''}"
-        raise PictureUnreadable(
-            f"{path}: not a complete picture ({what}). Copy it again or remove it."
-        )
+        raise ImageUnreadable(f"{path}: not a complete image ({what}). Copy it again or remove it.")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim == 3 and pixels.shape[2] == 4 and _is_opaque(pixels):
@@ -106,7 +104,7 @@ def _read(path: Path, max_pixels: int) -> Pixels:
     if not is_tiff(encoded[:4].tobytes()):  # which OpenCV has turned
         pixels = turned(pixels, how_turned)
     if pixel_format(pixels) is None:
-        raise PictureUnreadable(
+        raise ImageUnreadable(
             f"{path}: {pixels.dtype} samples in {pixels.ndim} dimensions are not supported. "
             "Save it as 8- or 16-bit PNG."
         )
@@ -120,14 +118,14 @@ def _demand_bounds(path: Path, header: ImageHeader, size: int, max_pixels: int) 
         header.pixels > max_pixels
         or header.pixels * header.pixel_bytes > max_pixels * LARGEST_PIXEL_BYTES
     ):
-        raise PictureUnreadable(
+        raise ImageUnreadable(
             f"{path}: {shape}, by its header; at most {max_pixels} pixels of "
             f"{LARGEST_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
             "ones has camera.max_pixels."
         )
     most = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, LARGEST_PIXEL_BYTES)
     if size > most:
-        raise PictureUnreadable(
+        raise ImageUnreadable(
             f"{path}: a file of {size} bytes for {shape}; at most {most} are read. Copy it again "
             "or remove it."
         )
@@ -188,7 +186,7 @@ def _fault(encoded: NDArray[np.uint8]) -> str:
 
 
 def may_be_filled_yet(path: Path) -> bool:
-    """Tell a picture that is still being written although it can be read.
+    """Tell an image that is still being written although it can be read.
 
     Copying over a network often makes the file in its full size first. What has not come yet is a
     hole in the file, and reads as zeros, which a BMP shows as black.
@@ -204,8 +202,8 @@ def may_be_filled_yet(path: Path) -> bool:
         return True
 
 
-def write_picture(path: Path, pixels: Pixels) -> None:
-    """Write a picture whole or not at all: to a temporary file, then renamed.
+def write_image(path: Path, pixels: Pixels) -> None:
+    """Write an image whole or not at all: to a temporary file, then renamed.
 
     Raises:
         OutputNotWritable: the folder or the disk refused it, or the suffix names no encoder.
@@ -216,7 +214,7 @@ def write_picture(path: Path, pixels: Pixels) -> None:
         done = False
     if not done:
         raise OutputNotWritable(
-            f"{path}: a {pixels.dtype} picture of shape {pixels.shape} cannot be encoded as "
+            f"{path}: a {pixels.dtype} image of shape {pixels.shape} cannot be encoded as "
             f"{path.suffix or 'a file without suffix'}. Use .png or .jpg."
         )
     write_all([(path, encoded.tobytes())], durable=False)

@@ -39,7 +39,7 @@ _READ_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 
 _ENDS_EARLY, _LEFT_OVER, _RESTART, _NO_CODE, _RANGE, _OVERRUN, _PADDING = range(1, 8)
 _FAULTS = {
-    _ENDS_EARLY: "the picture ends before its last block",
+    _ENDS_EARLY: "the image ends before its last block",
     _LEFT_OVER: "bytes are left over behind the last block",
     _RESTART: "a restart marker is missing or out of order",
     _NO_CODE: "the data holds a code that is in no table",
@@ -50,7 +50,7 @@ _FAULTS = {
 
 
 class _Damaged(Exception):
-    """What is wrong with the picture."""
+    """What is wrong with the image."""
 
 
 def jpeg_fault(encoded: NDArray[np.uint8]) -> str:
@@ -76,13 +76,13 @@ class _Component:
     blocks_wide: int = 0
     blocks_high: int = 0
     # Down to which bit each coefficient has come, -1 for nothing of it; and of a progressive
-    # picture which of them are not zero so far, (blocks, 64).
+    # image which of them are not zero so far, (blocks, 64).
     lowest_bit: list[int] = field(default_factory=lambda: [-1] * COEFFICIENTS)
     nonzero: NDArray[np.uint8] | None = None
 
 
 @dataclass(slots=True)
-class _Picture:
+class _Image:
     progressive: bool
     width: int
     height: int
@@ -96,16 +96,16 @@ def _check(data: NDArray[np.uint8]) -> None:
     if not raw.startswith(b"\xff\xd8"):
         raise _Damaged("the start marker is missing")
     place = 2
-    picture: _Picture | None = None
+    image: _Image | None = None
     tables: dict[int, bytes] = {}
     steps: dict[int, int] = {}
     restart = 0
     for _ in range(_MOST_SEGMENTS):
         marker, place = _marker(raw, place)
         if marker == _EOI:
-            if picture is None:
-                raise _Damaged("the picture ends before it begins")
-            _check_that_all_came(picture)
+            if image is None:
+                raise _Damaged("the image ends before it begins")
+            _check_that_all_came(image)
             return
         if marker in _WITHOUT_TABLES:
             raise _Damaged(
@@ -114,9 +114,9 @@ def _check(data: NDArray[np.uint8]) -> None:
         body = _segment(raw, place)
         place += 2 + len(body)
         if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
-            if picture is not None:
-                raise _Damaged("two pictures are mixed")
-            picture = _frame_header(body, marker == _PROGRESSIVE)
+            if image is not None:
+                raise _Damaged("two images are mixed")
+            image = _frame_header(body, marker == _PROGRESSIVE)
         elif marker == _DHT:
             _read_codes(body, tables)
         elif marker == _DQT:
@@ -126,9 +126,9 @@ def _check(data: NDArray[np.uint8]) -> None:
                 raise _Damaged("a header is damaged")
             restart = int.from_bytes(body, "big")
         elif marker == _SOS:
-            if picture is None:
-                raise _Damaged("the header of the picture is missing")
-            place = _check_scan(data, raw, place, body, picture, tables, steps, restart)
+            if image is None:
+                raise _Damaged("the header of the image is missing")
+            place = _check_scan(data, raw, place, body, image, tables, steps, restart)
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             raise _Damaged(f"an unknown marker {marker:#x} stands in it")
     raise _Damaged("it has too many headers")
@@ -153,9 +153,9 @@ def _segment(raw: bytes, place: int) -> bytes:
     return body
 
 
-def _frame_header(body: bytes, progressive: bool) -> _Picture:
+def _frame_header(body: bytes, progressive: bool) -> _Image:
     if len(body) < 6 or len(body) != 6 + 3 * body[5] or body[5] not in (1, 2, 3, 4):
-        raise _Damaged("the header of the picture is damaged")
+        raise _Damaged("the header of the image is damaged")
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if body[0] != 8 or not height or not width:
         raise _Damaged(
@@ -169,14 +169,14 @@ def _frame_header(body: bytes, progressive: bool) -> _Picture:
     if len(components) != body[5] or not all(
         1 <= one.horizontal <= 4 and 1 <= one.vertical <= 4 for one in components.values()
     ):
-        raise _Damaged("the header of the picture is damaged")
+        raise _Damaged("the header of the image is damaged")
     most_wide = max(one.horizontal for one in components.values())
     most_high = max(one.vertical for one in components.values())
     mcus_wide, mcus_high = -(-width // (8 * most_wide)), -(-height // (8 * most_high))
     for one in components.values():
         one.blocks_wide = _blocks(width * one.horizontal, most_wide)
         one.blocks_high = _blocks(height * one.vertical, most_high)
-    return _Picture(progressive, width, height, components, mcus_wide, mcus_high)
+    return _Image(progressive, width, height, components, mcus_wide, mcus_high)
 
 
 def _blocks(samples: int, share: int) -> int:
@@ -212,7 +212,7 @@ def _check_scan(
     raw: bytes,
     place: int,
     body: bytes,
-    picture: _Picture,
+    image: _Image,
     tables: dict[int, bytes],
     steps: dict[int, int],
     restart: int,
@@ -221,14 +221,14 @@ def _check_scan(
     if len(body) < 1 or len(body) != 4 + 2 * body[0] or body[0] not in (1, 2, 3, 4):
         raise _Damaged("the header of a scan is damaged")
     names = body[1:-3:2]
-    if len(set(names)) != len(names) or not all(name in picture.components for name in names):
+    if len(set(names)) != len(names) or not all(name in image.components for name in names):
         raise _Damaged("the header of a scan is damaged")
-    components = [picture.components[name] for name in names]
+    components = [image.components[name] for name in names]
     first, last = body[-3], body[-2]
     high, low = body[-1] >> 4, body[-1] & 15
-    if not picture.progressive:
+    if not image.progressive:
         first, last, high, low = 0, 63, 0, 0
-    _note_progress(picture, components, first, last, high, low)
+    _note_progress(image, components, first, last, high, low)
     chosen = body[2:-3:2]
     tables = tables or _standard_tables()
     # A scan of averages needs no codes for details, and the other way round.
@@ -245,17 +245,17 @@ def _check_scan(
             for number, one in enumerate(components)
             for _ in range(one.horizontal * one.vertical)
         ]
-        mcus = picture.mcus_wide * picture.mcus_high
+        mcus = image.mcus_wide * image.mcus_high
     # A block of black gives -1024, in steps rounded away from zero at most.
     limits = [1024 // (steps.get(one.quantization, 1) << low) + 1 for one in components]
-    if picture.progressive and first > 0:
+    if image.progressive and first > 0:
         flags = components[0].nonzero
         if flags is None:
             flags = components[0].nonzero = np.zeros((mcus, COEFFICIENTS), np.uint8)
         fault, end = walk_ac_scan(
             data, place, read.longest_ac[0], flags, mcus, restart, first, last, high > 0
         )
-    elif picture.progressive:
+    elif image.progressive:
         fault, end = walk_dc_scan(
             data,
             place,
@@ -288,10 +288,10 @@ def _check_scan(
 
 
 def _note_progress(
-    picture: _Picture, components: Sequence[_Component], first: int, last: int, high: int, low: int
+    image: _Image, components: Sequence[_Component], first: int, last: int, high: int, low: int
 ) -> None:
     """Hold a scan against what came before it: each bit of each coefficient comes once."""
-    sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not picture.progressive)
+    sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not image.progressive)
     if not sound or (first > 0 and len(components) > 1) or (high and low != high - 1):
         raise _Damaged("the header of a scan is damaged")
     count = last + 1 - first
@@ -301,9 +301,9 @@ def _note_progress(
         one.lowest_bit[first : last + 1] = [low] * count
 
 
-def _check_that_all_came(picture: _Picture) -> None:
-    if any(any(one.lowest_bit) for one in picture.components.values()):
-        raise _Damaged("scans of the picture are missing")
+def _check_that_all_came(image: _Image) -> None:
+    if any(any(one.lowest_bit) for one in image.components.values()):
+        raise _Damaged("scans of the image are missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ class _CodeTables:
     zeros_are_flat: bool
 
 
-@lru_cache(maxsize=32)  # a progressive picture has a dozen
+@lru_cache(maxsize=32)  # a progressive image has a dozen
 def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeTables:
     longest_dc = np.stack([_longest(dc or bytes(16)) for dc, _ in codes])
     longest_ac = np.stack([_longest(ac or bytes(16)) for _, ac in codes])
@@ -580,7 +580,7 @@ def walk_dc_scan(
     restart: int,
     refines: bool,
 ) -> tuple[int, int]:
-    """Walk a scan of averages of a progressive picture; arguments as for a sequential one.
+    """Walk a scan of averages of a progressive image; arguments as for a sequential one.
 
     Args:
         refines: each block gets one more bit.
@@ -638,7 +638,7 @@ def walk_ac_scan(
     last: int,
     refines: bool,
 ) -> tuple[int, int]:
-    """Walk a scan of details of a progressive picture.
+    """Walk a scan of details of a progressive image.
 
     Args:
         nonzero: ``(blocks, 64)``, which coefficients are not zero so far; changed.

@@ -1,1 +1,1 @@
-"""Pure inspection: prepared picture to decision. No threads, no I/O."""
+"""Pure inspection: prepared image to decision. No threads, no I/O."""

@@ -1,4 +1,4 @@
-"""The detector: the bundle's IR on OpenVINO, prepared pictures in, raw numbers out."""
+"""The detector: the bundle's IR on OpenVINO, prepared images in, raw numbers out."""
 
 from collections import deque
 from contextlib import suppress
@@ -20,7 +20,7 @@ class RunPlan:
     """How the network uses this PC.
 
     Attributes:
-        batch: pictures of one request; only tiles come in batches.
+        batch: images of one request; only tiles come in batches.
         streams: requests that run side by side. One uses all threads for the lowest latency.
         threads: inference threads of all streams together; 0 leaves the number to OpenVINO.
     """
@@ -30,7 +30,7 @@ class RunPlan:
     threads: int = 0
 
 
-class Network:
+class CompiledModel:
     """A compiled bundle; its detectors share weights and threads."""
 
     def __init__(self, bundle: Bundle, device: str = "CPU", plan: RunPlan = RunPlan()) -> None:
@@ -87,18 +87,18 @@ class Detector:
     Not thread-safe: one owner calls it. Several owners take a detector each.
     """
 
-    def __init__(self, network: Network, requests: int = 1) -> None:
+    def __init__(self, network: CompiledModel, requests: int = 1) -> None:
         """Create the requests; ``requests`` run side by side on the tiles of one frame."""
         self._plan = network.plan
         output, size = network.manifest.output, network.manifest.input
         self._map_shape = (output.map_height, output.map_width)
-        self._picture_shape = (size.height, size.width, 3)
+        self._image_shape = (size.height, size.width, 3)
         self._requests = [
             _Request(network.new_request(), output.image_score) for _ in range(requests)
         ]
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
-        """Run the network on ``count`` pictures, prepared straight into its input.
+        """Run the network on ``count`` images, prepared straight into its input.
 
         While requests run, ``fill`` prepares for the next one.
 
@@ -118,7 +118,7 @@ class Detector:
                     _collect(running, scores, maps)
                 request = self._requests[turn % len(self._requests)]
                 for index in range(first, min(first + batch, count)):
-                    fill(index, request.pictures[index - first])
+                    fill(index, request.images[index - first])
                 if count <= batch:
                     request.run()
                 else:
@@ -137,7 +137,7 @@ class Detector:
         return RawPredictions(scores, maps)
 
     def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
-        """Run the network on one picture that is prepared already.
+        """Run the network on one image that is prepared already.
 
         Args:
             prepared: ``(H, W, 3) uint8`` BGR as ``edge.inspection.preprocessing.prepare`` gives it.
@@ -147,12 +147,12 @@ class Detector:
 
         Raises:
             ModelError: inference failed, or the numbers are not finite.
-            ValueError: the picture was not prepared for this model.
+            ValueError: the image was not prepared for this model.
         """
-        if prepared.shape != self._picture_shape or prepared.dtype != np.uint8:
+        if prepared.shape != self._image_shape or prepared.dtype != np.uint8:
             raise ValueError(
-                f"prepared picture is {prepared.dtype} {prepared.shape}, the model takes uint8 "
-                f"{self._picture_shape}; use preprocessing.prepare with the bundle's input"
+                f"prepared image is {prepared.dtype} {prepared.shape}, the model takes uint8 "
+                f"{self._image_shape}; use preprocessing.prepare with the bundle's input"
             )
         scores, maps = self.predict_all(1, lambda _, out: np.copyto(out, prepared))
         prediction = RawPrediction(float(scores[0]), maps[0])
@@ -167,7 +167,7 @@ class _Request:
     def __init__(self, request: Any, image_score: bool) -> None:
         self._request = request
         self._started = False
-        self.pictures = request.get_tensor("pictures").data
+        self.images = request.get_tensor("pictures").data
         self.maps = request.get_tensor("anomaly_map").data
         self._scores = request.get_tensor("score").data if image_score else None
 
@@ -229,7 +229,7 @@ def _expected_ports(manifest: Manifest, batch: int = 1) -> dict[str, str]:
 
 
 def _check_batch(model: Any, manifest: Manifest, batch: int) -> None:
-    """Refuse a graph that would give all pictures of a batch one and the same score."""
+    """Refuse a graph that would give all images of a batch one and the same score."""
     expected = _expected_ports(manifest, batch)
     found = _ports(model, expected)
     if found != expected:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
-from edge.inspection.plausibility import PictureStatistics, picture_statistics
+from edge.inspection.plausibility import ImageStatistics, image_statistics
 from edge.inspection.predictor import Predictor, RawPrediction
 from edge.inspection.preprocessing import inspected_box, to_samples
 from edge.inspection.tiling import TilePlan, blend, plan_tiles
@@ -34,7 +34,7 @@ class FramePrediction(NamedTuple):
     prediction: RawPrediction
     worst: int
     box: Box
-    statistics: PictureStatistics
+    statistics: ImageStatistics
     preprocess_ns: int
     inference_ns: int
 
@@ -101,12 +101,12 @@ class _Preparation:
     pieces: tuple[Box, ...]
     clock_ns: Callable[[], int]
     spent_ns: int = 0
-    statistics: PictureStatistics | None = None
+    statistics: ImageStatistics | None = None
 
     def fill(self, index: int, out: NDArray[np.uint8]) -> None:
         started = self.clock_ns()
         resize_area(self.samples, self.pieces[index], out)
-        found = picture_statistics(out)
+        found = image_statistics(out)
         before = self.statistics
         self.statistics = found if before is None else before.joined(found, 1.0 / (index + 1))
         self.spent_ns += self.clock_ns() - started

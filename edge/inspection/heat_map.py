@@ -30,11 +30,11 @@ _KEEP_WORD = 0x0100_0100
 def blend_heat_map(
     canvas: NDArray[np.uint8], box: Box, anomaly_map: NDArray[np.float32], scale: ScoreScale
 ) -> None:
-    """Blend a map into a picture and draw its contour at the threshold.
+    """Blend a map into an image and draw its contour at the threshold.
 
     Args:
         canvas: ``(H, W, 3) uint8`` BGR, C-contiguous; changed in place inside ``box``.
-        box: where the map lies in the picture.
+        box: where the map lies in the image.
         anomaly_map: ``(h, w) float32`` raw map.
         scale: normalization of the map.
 
@@ -69,7 +69,7 @@ def blend_heat_map(
 
 @lru_cache(maxsize=1)
 def _blending() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return what each level adds, ``(256, 3)``, and keeps of the picture, ``(256,)``, in 1/256.
+    """Return what each level adds, ``(256, 3)``, and keeps of the image, ``(256,)``, in 1/256.
 
     Two 16-bit samples lie in each word, since two pixels at least are treated alike: blue and
     green, red and blue, green and red.

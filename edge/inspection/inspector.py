@@ -14,7 +14,7 @@ from edge.imaging.frame import Box, Frame, FrameStatus
 from edge.inspection.criteria import Calibrated, DecisionCriteria, Limits, decision_criteria
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize
-from edge.inspection.plausibility import picture_fault
+from edge.inspection.plausibility import image_fault
 from edge.inspection.predictor import NOT_FINITE, Predictor
 from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
 from edge.inspection.thresholding import Decision, Reason, Result, decide
@@ -118,7 +118,7 @@ class Inspector:
             detail = f"{width}×{height} pixels need more memory than there is."
             return self.failure(Reason.FRAME_INCOMPLETE, detail)
         inferred_at = self._clock_ns()
-        fault = picture_fault(predicted.statistics)
+        fault = image_fault(predicted.statistics)
         if fault is None and not predicted.prediction.is_finite():
             fault = Reason.MODEL_ERROR, NOT_FINITE
         inspection = self._evaluate(predicted) if fault is None else self.failure(*fault)

@@ -12,7 +12,7 @@ from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Result
 from edge.redaction import readable
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 # Smaller frames are enlarged and low ones extended, so that the label can be read.
 SMALLEST_WIDTH_PX = 240
@@ -27,7 +27,7 @@ COLOURS = {  # BGR
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw_overlay(pixels: Pixels, inspection: Inspection) -> Picture:
+def draw_overlay(pixels: Pixels, inspection: Inspection) -> Image:
     """Draw an inspection over its frame.
 
     Args:
@@ -55,8 +55,8 @@ def draw_overlay(pixels: Pixels, inspection: Inspection) -> Picture:
     return _with_label(canvas, text.replace("_", " "), COLOURS[decision.result])
 
 
-def _card(detail: str) -> Picture:
-    """Return a grey card that says why there is no picture."""
+def _card(detail: str) -> Image:
+    """Return a grey card that says why there is no image."""
     card = np.full((*CARD_PX, 3), 64, np.uint8)
     lines = textwrap.wrap(readable(detail), 52)[:12]
     for row, line in enumerate(lines):
@@ -64,7 +64,7 @@ def _card(detail: str) -> Picture:
     return card
 
 
-def _as_bgr(pixels: Pixels) -> Picture:
+def _as_bgr(pixels: Pixels) -> Image:
     """Return a copy with 8 bits and three channels; 16 bits are stretched to what is there."""
     shown = pixels[:, :, :3] if pixels.ndim == 3 else pixels
     if shown.dtype != np.uint8:
@@ -75,7 +75,7 @@ def _as_bgr(pixels: Pixels) -> Picture:
     return cv2.cvtColor(copy, cv2.COLOR_GRAY2BGR) if copy.ndim == 2 else copy
 
 
-def _draw_box(canvas: Picture, box: list[int]) -> None:
+def _draw_box(canvas: Image, box: list[int]) -> None:
     gap, line = 3 * _line_px(canvas), _line_px(canvas)
     x, y, width, height = box
     corners = (x - gap, y - gap), (x + width + gap, y + height + gap)
@@ -83,7 +83,7 @@ def _draw_box(canvas: Picture, box: list[int]) -> None:
     cv2.rectangle(canvas, *corners, COLOURS[Result.NOK], line)
 
 
-def _with_label(canvas: Picture, text: str, colour: tuple[int, int, int]) -> Picture:
+def _with_label(canvas: Image, text: str, colour: tuple[int, int, int]) -> Image:
     """Write the text on a coloured badge in the top-left corner."""
     wanted_px = max(14, min(canvas.shape[:2]) // 22)
     scale = wanted_px / cv2.getTextSize("N", _FONT, 1.0, 1)[0][1]
@@ -100,5 +100,5 @@ def _with_label(canvas: Picture, text: str, colour: tuple[int, int, int]) -> Pic
     return canvas
 
 
-def _line_px(canvas: Picture) -> int:
+def _line_px(canvas: Image) -> int:
     return max(1, min(canvas.shape[:2]) // 400)

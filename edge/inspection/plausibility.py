@@ -1,4 +1,4 @@
-"""Whether a prepared picture can show a part at all: lens cap, lamp off, all white."""
+"""Whether a prepared image can show a part at all: lens cap, lamp off, all white."""
 
 from typing import NamedTuple
 
@@ -20,8 +20,8 @@ LEAST_LIGHT_SHARE = 0.0005
 COUNTED_BELOW = 64.0
 
 
-class PictureStatistics(NamedTuple):
-    """Grey levels of one picture, or of all tiles of a frame.
+class ImageStatistics(NamedTuple):
+    """Grey levels of one image, or of all tiles of a frame.
 
     Attributes:
         light: share of the samples that are light; counted where the mean is low, else 1.
@@ -32,9 +32,9 @@ class PictureStatistics(NamedTuple):
     mean: float
     light: float = 0.0
 
-    def joined(self, other: "PictureStatistics", weight: float) -> "PictureStatistics":
+    def joined(self, other: "ImageStatistics", weight: float) -> "ImageStatistics":
         """Return the statistics of both; ``weight`` is the share of the other in means."""
-        return PictureStatistics(
+        return ImageStatistics(
             min(self.lowest, other.lowest),
             max(self.highest, other.highest),
             self.mean + (other.mean - self.mean) * weight,
@@ -42,29 +42,29 @@ class PictureStatistics(NamedTuple):
         )
 
 
-def picture_statistics(prepared: NDArray[np.uint8]) -> PictureStatistics:
-    """Return the statistics of a prepared ``(H, W, 3) uint8`` picture."""
+def image_statistics(prepared: NDArray[np.uint8]) -> ImageStatistics:
+    """Return the statistics of a prepared ``(H, W, 3) uint8`` image."""
     samples = np.ascontiguousarray(prepared).reshape(-1)
     lowest, highest, total = _extremes_and_sum(samples)
     mean = total / prepared.size
-    # Counting takes a third as long again, and only of dark pictures does it matter.
+    # Counting takes a third as long again, and only of dark images does it matter.
     light = np.count_nonzero(samples >= LIGHT) / prepared.size if mean < COUNTED_BELOW else 1.0
-    return PictureStatistics(lowest, highest, mean, light)
+    return ImageStatistics(lowest, highest, mean, light)
 
 
-def picture_fault(statistics: PictureStatistics) -> tuple[Reason, str] | None:
-    """Tell why a picture cannot show a part, or None if it may."""
+def image_fault(statistics: ImageStatistics) -> tuple[Reason, str] | None:
+    """Tell why an image cannot show a part, or None if it may."""
     dark_field = statistics.mean < DARKEST_MEAN and statistics.light >= LEAST_LIGHT_SHARE
     if not DARKEST_MEAN <= statistics.mean <= BRIGHTEST_MEAN and not dark_field:
         what = "dark" if statistics.mean < DARKEST_MEAN else "white"
         return Reason.EXPOSURE_OUT_OF_RANGE, (
-            f"the picture is all {what} (mean grey level {statistics.mean:.1f}). "
+            f"the image is all {what} (mean grey level {statistics.mean:.1f}). "
             "Check lamp, lens cap and exposure."
         )
     contrast = statistics.highest - statistics.lowest
     if contrast < LEAST_CONTRAST:
         return Reason.BLUR_OR_DARK, (
-            f"the picture has no contrast ({contrast} grey levels). Check lamp, focus and lens cap."
+            f"the image has no contrast ({contrast} grey levels). Check lamp, focus and lens cap."
         )
     return None
 

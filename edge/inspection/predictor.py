@@ -1,4 +1,4 @@
-"""What a network says about prepared pictures, whatever runs the network."""
+"""What a network says about prepared images, whatever runs the network."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,12 @@ NOT_FINITE = (
     "again."
 )
 
-# Prepares the picture of this index into a ``(H, W, 3) uint8`` BGR array, the network's own input.
+# Prepares the image of this index into a ``(H, W, 3) uint8`` BGR array, the network's own input.
 Fill = Callable[[int, NDArray[np.uint8]], None]
 
 
 class RawPrediction(NamedTuple):
-    """Raw numbers of one picture: image score and ``(h, w) float32`` map at feature resolution."""
+    """Raw numbers of one image: image score and ``(h, w) float32`` map at feature resolution."""
 
     score: float
     anomaly_map: NDArray[np.float32]
@@ -28,7 +28,7 @@ class RawPrediction(NamedTuple):
 
 
 class RawPredictions(NamedTuple):
-    """Raw numbers of several pictures: ``(N,) float32`` scores and ``(N, h, w) float32`` maps."""
+    """Raw numbers of several images: ``(N,) float32`` scores and ``(N, h, w) float32`` maps."""
 
     scores: NDArray[np.float32]
     anomaly_maps: NDArray[np.float32]
@@ -38,5 +38,5 @@ class Predictor(Protocol):
     """What gives raw numbers: the detector on the line, the torch model in training."""
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
-        """Predict ``count`` pictures, each on its own; ``fill`` is called for each in order."""
+        """Predict ``count`` images, each on its own; ``fill`` is called for each in order."""
         ...

@@ -1,7 +1,7 @@
 """The one pre-processing: a frame in, the model's uint8 input out.
 
 Training's data loader, the export gate and the runtime all call ``prepare``; nothing else in the
-project resizes a picture for a model. Everything after it (layout, float, mean, std) is inside the
+project resizes an image for a model. Everything after it (layout, float, mean, std) is inside the
 exported graph.
 """
 
@@ -47,14 +47,14 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """Bring a frame to 8 bits and to the model's channels; at best nothing is copied.
 
     Returns:
-        ``(H, W)`` for a model of grey pictures, else ``(H, W)`` or ``(H, W, 3)``; C-contiguous.
+        ``(H, W)`` for a model of grey images, else ``(H, W)`` or ``(H, W, 3)``; C-contiguous.
 
     Raises:
         FrameUnsuitable: the format is none the model was trained on, or there is nothing to
             inspect.
     """
     _check_format(pixels, spec)
-    inspected_box(pixels, spec.crop)  # OpenCV converts no empty picture
+    inspected_box(pixels, spec.crop)  # OpenCV converts no empty image
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)
@@ -78,7 +78,7 @@ def takes(accepted: Collection[PixelFormat], found: PixelFormat) -> bool:
     """Tell whether a model of some formats takes a frame of another one."""
     # Colour to grey is a fixed formula; the way back would be a guess.
     colour_as_grey = found is PixelFormat.BGR8 and PixelFormat.GREY8 in accepted
-    # Transparency is dropped: what a model of such pictures saw are the colours alone.
+    # Transparency is dropped: what a model of such images saw are the colours alone.
     without_alpha = {PixelFormat.BGR8: PixelFormat.BGRA8, PixelFormat.BGR16: PixelFormat.BGRA16}
     return found in accepted or colour_as_grey or without_alpha.get(found) in accepted
 
@@ -90,7 +90,7 @@ def _check_format(pixels: Pixels, spec: InputSpec) -> None:
         raise FrameUnsuitable(
             f"the frame is {found or f'{pixels.dtype} of shape {pixels.shape}'}, the model was "
             f"trained on {' and '.join(accepted)}. Set the camera to that format, "
-            "or train with pictures of this one."
+            "or train with images of this one."
         )
 
 

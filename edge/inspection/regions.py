@@ -33,7 +33,7 @@ class Region:
 
 
 def enlarge(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Enlarge a raw map bilinearly (half-pixel centres); used for regions, pictures and metrics."""
+    """Enlarge a raw map bilinearly (half-pixel centres); used for regions, images and metrics."""
     return cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

@@ -122,7 +122,7 @@ def quantile(good: Scores, probability: float = 0.95, margin: float = 0.1) -> fl
     """Return a threshold from good scores alone: a high quantile and a margin above it.
 
     The defaults reject about one good part in twenty. A threshold beyond all good scores of a small
-    set hangs on its strangest picture, and lets defects escape, which costs more. So that one that
+    set hangs on its strangest image, and lets defects escape, which costs more. So that one that
     was mis-sorted cannot open it, the share above the quantile, one at least, is not trusted: the
     threshold lies at most a margin above the highest of the others.
 
@@ -183,7 +183,7 @@ def false_reject_rate(good: Scores, rate: float) -> float:
     if allowed < 1:
         raise ValueError(
             f"a false-reject rate of {rate:g} needs at least {math.ceil(1 / rate - _ROUNDING)} "
-            f"good pictures, there are {len(good)}"
+            f"good images, there are {len(good)}"
         )
     highest_passed = good[len(good) - 1 - allowed]
     higher = good[good > highest_passed]
@@ -248,14 +248,13 @@ def _ascending(scores: Scores, kind: str, at_least: int = 0) -> Scores:
     """Sort scores, and refuse those that would make a threshold which rejects nothing."""
     if len(scores) < at_least:
         raise ValueError(
-            f"no scores of {kind} pictures; add some to the validation split or choose another "
+            f"no scores of {kind} images; add some to the validation split or choose another "
             "threshold method"
         )
     faulty = len(scores) - int(np.isfinite(scores).sum())
     if faulty:
         raise ValueError(
-            f"{faulty} of {len(scores)} scores of {kind} pictures are not finite; fit the model "
-            "again"
+            f"{faulty} of {len(scores)} scores of {kind} images are not finite; fit the model again"
         )
     return np.sort(scores)
 

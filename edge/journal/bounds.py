@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from edge.contract.event import Event, Severity, event_payload
 from edge.journal.entries import Entry, RecordKind
-from edge.journal.ledger import Dropped, Ledger, Tally
+from edge.journal.ledger import Dropped, JournalTotals, Ledger
 
 NEARLY_FULL = 0.8
 # Once said, a level is taken back only this far below it; else it would flicker at the edge.
@@ -86,7 +86,7 @@ class Usage:
     waiting_bytes: float
 
 
-def usage(tally: Tally, used_bytes: int, bounds: Bounds) -> Usage:
+def usage(tally: JournalTotals, used_bytes: int, bounds: Bounds) -> Usage:
     """Return how much of the journal is taken; bytes are shared out by payload."""
     droppable = bounds.overflow is Overflow.DROP_OLDEST_OK
     fixed_rows = tally.waiting_rows - (tally.waiting_ok_rows if droppable else 0)

@@ -98,7 +98,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JournalRow:
     """A record as it was read.
 
     Attributes:

@@ -12,7 +12,7 @@ from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.journal.entries import Row
+from edge.journal.entries import JournalRow
 
 
 def _at(*names: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -61,7 +61,7 @@ _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 COLUMNS = ("kind", "seq", "recorded_utc", "delivery", *_FROM_PAYLOAD)
 
 
-def write_csv(rows: Iterable[Row], file: TextIO) -> int:
+def write_csv(rows: Iterable[JournalRow], file: TextIO) -> int:
     """Write a heading and a line for each row; return how many rows."""
     count = 0
 
@@ -78,7 +78,7 @@ def write_csv(rows: Iterable[Row], file: TextIO) -> int:
     return count
 
 
-def export_csv(rows: Iterable[Row], path: Path) -> int:
+def export_csv(rows: Iterable[JournalRow], path: Path) -> int:
     """Write a CSV file that is there whole or not at all; return how many rows.
 
     Raises:
@@ -101,7 +101,7 @@ def export_csv(rows: Iterable[Row], path: Path) -> int:
     return count
 
 
-def delivery(row: Row) -> str:
+def delivery(row: JournalRow) -> str:
     """Tell in a word where a row is: ``acknowledged``, ``waiting``, ``kept``, or ``dead: why``."""
     if row.dead is not None:
         return f"dead: {row.dead}"

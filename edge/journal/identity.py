@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from edge.journal.ledger import Tally
-from edge.journal.witness import Testimony
+from edge.journal.ledger import JournalTotals
+from edge.journal.witness import HighWaterRecord
 
 # Our application's, for hashing machine ids as machine-id(5) asks for.
 _APPLICATION = UUID("4b1d7c5e-3a0f-4f0e-9d6c-2f6f1a1f8c57").bytes
@@ -82,10 +82,10 @@ def read_origin_of(path: Path, root: Path = Path("/")) -> Origin:
 def why_copied(
     written: Origin | None,
     now: Origin,
-    seen: Testimony | None,
+    seen: HighWaterRecord | None,
     witness_exists: bool,
     journal: str,
-    tally: Tally,
+    tally: JournalTotals,
 ) -> str | None:
     """Tell why a database must be a copy; None when it is the one that was written here.
 
@@ -142,7 +142,7 @@ def write_origin(connection: sqlite3.Connection, origin: Origin) -> None:
     )
 
 
-def take_new_identity(connection: sqlite3.Connection, former: str, tally: Tally) -> str:
+def take_new_identity(connection: sqlite3.Connection, former: str, tally: JournalTotals) -> str:
     """Give what is recorded from now on a UUID of its own; within the caller's transaction."""
     journal = str(uuid4())
     connection.execute(

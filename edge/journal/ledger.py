@@ -13,7 +13,7 @@ _WAITING = "acknowledged = 0 AND dead IS NULL"
 
 
 @dataclass(slots=True)
-class Tally:
+class JournalTotals:
     """The journal's own books; columns of the table of that name, in its order.
 
     Attributes:
@@ -41,8 +41,8 @@ class Tally:
         return self.verdict_seq if kind is RecordKind.VERDICT else self.event_seq
 
 
-_TALLY = ", ".join(field.name for field in fields(Tally))
-_SET_TALLY = ", ".join(f"{field.name} = ?" for field in fields(Tally))
+_TALLY = ", ".join(field.name for field in fields(JournalTotals))
+_SET_TALLY = ", ".join(f"{field.name} = ?" for field in fields(JournalTotals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Dropped:
     count: int
 
 
-def read_tally(connection: sqlite3.Connection) -> Tally:
+def read_tally(connection: sqlite3.Connection) -> JournalTotals:
     """Return the books as they are committed, or as this transaction left them."""
-    return Tally(*connection.execute(f"SELECT {_TALLY} FROM tally").fetchone())
+    return JournalTotals(*connection.execute(f"SELECT {_TALLY} FROM tally").fetchone())
 
 
 class Ledger:

@@ -27,7 +27,7 @@ from edge.journal.identity import (
 from edge.journal.ledger import read_tally
 from edge.journal.open_files import OpenFiles
 from edge.journal.trouble import is_damage
-from edge.journal.witness import Testimony, Witness, read_witness, witness_exists
+from edge.journal.witness import HighWaterMark, HighWaterRecord, read_witness, witness_exists
 
 # A station must be back within seconds. What is larger than the disk reads in this time is checked
 # as far as it reaches, and its newest rows always; damage met later is noted for the next start.
@@ -61,7 +61,7 @@ class Journal:
     journal: str
     connection: sqlite3.Connection
     lock: FolderLock
-    witness: Witness
+    witness: HighWaterMark
     files: OpenFiles
     synchronous: Synchronous
     quarantined: Path | None = None
@@ -108,7 +108,7 @@ def open_journal(
         connection = _connected(path, synchronous, utc_ns)
         journal, former, copied, lost = _identified(connection, folder, origin)
         new_witness = not witness_exists(folder)
-        witness = Witness(folder, journal)
+        witness = HighWaterMark(folder, journal)
         witness.note(read_tally(connection))  # takes its room on the disk now
         if new_witness:
             witness.make_durable()
@@ -236,7 +236,7 @@ def _identified(
 
 
 def _skip_lost(
-    connection: sqlite3.Connection, journal: str, seen: Testimony | None
+    connection: sqlite3.Connection, journal: str, seen: HighWaterRecord | None
 ) -> dict[RecordKind, tuple[int, int]]:
     """Go on behind the numbers that were given, where the rows of the last ones are gone."""
     tally = read_tally(connection)

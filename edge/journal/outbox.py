@@ -9,10 +9,10 @@ from edge.journal import database
 from edge.journal.entries import (
     Backlog,
     JournalDamaged,
+    JournalRow,
     JournalUnavailable,
     JournalUnsuitable,
     RecordKind,
-    Row,
 )
 from edge.journal.identity import read_formers
 from edge.journal.ledger import read_tally
@@ -42,7 +42,7 @@ class Outbox:
         self._file = file_identity(path)
         self._foreign: tuple[int, int] | None = None
 
-    def pending(self, after_position: int, most: int) -> list[Row]:
+    def pending(self, after_position: int, most: int) -> list[JournalRow]:
         """Return the first rows behind a position that are neither acknowledged nor dead, in order.
 
         Raises:
@@ -55,7 +55,7 @@ class Outbox:
             (after_position, most),
         )
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[Row]:
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[JournalRow]:
         """Return rows of a kind by number, both ends included, for sending them again.
 
         Rows that retention or the overflow policy removed are not there.
@@ -116,7 +116,7 @@ class Outbox:
             self._connection.close()
             self._connection, self._file = fresh, now
 
-    def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[Row]:
+    def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[JournalRow]:
         self._follow()
         try:
             return [as_row(found) for found in self._connection.execute(statement, values)]
@@ -129,10 +129,10 @@ def _goes_on(before: sqlite3.Connection, now: sqlite3.Connection) -> bool:
     return one == other and read_tally(now).position >= read_tally(before).position
 
 
-def as_row(found: tuple) -> Row:
+def as_row(found: tuple) -> JournalRow:
     """Make a row of the values of ``COLUMNS``."""
     position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead = found
-    return Row(
+    return JournalRow(
         position,
         RecordKind(kind),
         seq,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.contract.image_source import encoded_name
 from edge.journal import database
-from edge.journal.entries import RecordKind, Row
+from edge.journal.entries import JournalRow, RecordKind
 from edge.journal.outbox import COLUMNS, as_row
 
 ROWS_AT_ONCE = 512
@@ -56,7 +56,7 @@ class Query:
         return " AND ".join(texts) or "1", values
 
 
-def query(path: Path, wanted: Query = Query()) -> Iterator[Row]:
+def query(path: Path, wanted: Query = Query()) -> Iterator[JournalRow]:
     """Yield rows in the order they were written, in bounded memory.
 
     No transaction stays open between rows, so a slow reader does not hold up the writer's log.
@@ -83,7 +83,7 @@ def query(path: Path, wanted: Query = Query()) -> Iterator[Row]:
             position = found[-1][0]
 
 
-def newest(path: Path, wanted: Query, most: int) -> list[Row]:
+def newest(path: Path, wanted: Query, most: int) -> list[JournalRow]:
     """Return the newest rows, in the order they were written; the others are not read.
 
     Raises:

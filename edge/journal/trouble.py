@@ -15,7 +15,7 @@ _PASSING = {
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
 
-def passes(error: sqlite3.Error) -> bool:
+def is_transient(error: sqlite3.Error) -> bool:
     """Tell whether trying again may help: a full or failing disk, a lock."""
     return _primary(error) in _PASSING
 

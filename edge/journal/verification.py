@@ -12,7 +12,7 @@ from edge.journal.chain import first_link, link
 from edge.journal.entries import RecordKind
 from edge.journal.identity import FormerJournal, read_formers
 from edge.journal.ledger import read_tally
-from edge.journal.witness import Testimony, read_witness
+from edge.journal.witness import HighWaterRecord, read_witness
 
 ROWS_AT_ONCE = 512
 
@@ -85,7 +85,7 @@ def verify_chain(path: Path, head: bytes | None = None) -> ChainReport:
         return ChainReport(journal, walk.rows, walk.removed, fault, walk.head_position)
 
 
-def _disagreement(walk: "_Walk", journal: str, seen: Testimony | None) -> ChainFault | None:
+def _disagreement(walk: "_Walk", journal: str, seen: HighWaterRecord | None) -> ChainFault | None:
     """Compare the end of the chain with what the witness beside the journal has seen."""
     if seen is None:
         return None

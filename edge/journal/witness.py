@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.journal.ledger import Tally
+from edge.journal.ledger import JournalTotals
 
 FILE_NAME = "journal.witness"
 _LENGTH = 128
@@ -27,7 +27,7 @@ PUT_BACK_AFTER_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class HighWaterRecord:
     """What the journal of this UUID had come to.
 
     Attributes:
@@ -41,7 +41,7 @@ class Testimony:
     put_back: bool = False
 
 
-class Witness:
+class HighWaterMark:
     """The writer's side."""
 
     def __init__(self, folder: Path, journal: str, utc_s: Callable[[], float] = time.time) -> None:
@@ -54,7 +54,7 @@ class Witness:
             folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
 
-    def note(self, tally: Tally) -> None:
+    def note(self, tally: JournalTotals) -> None:
         """Note what is committed. It replaces bytes in place and so needs no room on the disk."""
         numbers = f"{tally.position} {tally.verdict_seq} {tally.event_seq} {int(self._utc_s())}"
         text = f"{self._journal} {numbers}"
@@ -75,7 +75,7 @@ def witness_exists(folder: Path) -> bool:
     return (folder / FILE_NAME).exists()
 
 
-def read_witness(folder: Path) -> Testimony | None:
+def read_witness(folder: Path) -> HighWaterRecord | None:
     """Return what was noted last; None when nothing was, or when it cannot be trusted."""
     path = folder / FILE_NAME
     try:
@@ -89,4 +89,4 @@ def read_witness(folder: Path) -> Testimony | None:
     journal, *numbers = words[:-1]
     position, verdict_seq, event_seq, *written_s = map(int, numbers)
     put_back = bool(written_s) and changed_s - written_s[0] > PUT_BACK_AFTER_S
-    return Testimony(journal, position, verdict_seq, event_seq, put_back)
+    return HighWaterRecord(journal, position, verdict_seq, event_seq, put_back)

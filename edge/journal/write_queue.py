@@ -43,7 +43,7 @@ class Group:
         return bool(self.entries or self.acknowledged or self.buried)
 
 
-class Intake:
+class WriteQueue:
     """Between the threads that submit and the one that writes.
 
     Its lock is never held around the disk or a callback.

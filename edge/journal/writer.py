@@ -23,8 +23,8 @@ from edge.journal.entries import Committed, Entry, JournalDamaged, JournalUnavai
 from edge.journal.ledger import Ledger
 from edge.journal.open import Journal, note_damage, write_anew
 from edge.journal.open_files import Displaced
-from edge.journal.trouble import is_damage, passes
-from edge.journal.write_queue import Group, Intake, Queued
+from edge.journal.trouble import is_damage, is_transient
+from edge.journal.write_queue import Group, Queued, WriteQueue
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class JournalWriter:
         self.dropped = 0
         self._used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
         self.fill = level(self._used, Fill.ROOM, bounds)
-        self._intake = Intake(bounds, queue_bound, self._used, self.fill)
+        self._intake = WriteQueue(bounds, queue_bound, self._used, self.fill)
 
     @property
     def refusal(self) -> Refusal | None:
@@ -327,7 +327,7 @@ class JournalWriter:
                 f"{path}: the journal is damaged ({error}). Restart the station: it sets the file "
                 "aside and begins a new journal."
             ) from error
-        if not passes(error):
+        if not is_transient(error):
             raise error
         self._report(
             f"{path}: the journal cannot be written ({error}). Accepted entries wait. Check the "

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge.errors import ConfigurationInvalid, StationError
-from edge.listen.listener import PASSWORD_OPTION, Listener, Wanted
+from edge.listen.listener import PASSWORD_OPTION, Listener, ListenOptions
 from edge.listen.store import Store
 from edge.mqtt.broker_login import read_broker_login
 from edge.settings.station import MqttSettings
@@ -49,7 +49,7 @@ def _listen(options: argparse.Namespace) -> int:
     table: Path | None = options.csv
     database: Path = options.sqlite if table is None else table.with_name(f"{table.name}.state.db")
     store = Store(database, table, options.from_seq)
-    wanted = Wanted(options.station, options.client_id, not options.no_repair)
+    wanted = ListenOptions(options.station, options.client_id, not options.no_repair)
     listener = Listener(settings, wanted, store)
     ended = _Ended(store, options.until_seq, options.timeout)
     for number in (signal.SIGTERM, signal.SIGINT):

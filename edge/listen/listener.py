@@ -21,7 +21,7 @@ from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError
 from edge.listen.repair import GiveUp, Repair, believed
-from edge.listen.sequence_ranges import Numbers, Stretch
+from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from edge.listen.store import Arrived, JournalNote, Store, check_storable
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.connection import NOT_MQTT
@@ -34,7 +34,7 @@ from edge.mqtt.reason_codes import (
     tls_meaning,
     told,
 )
-from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, Patience
+from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, Backoff
 from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ListenOptions:
     """What to listen to.
 
     Attributes:
@@ -80,7 +80,7 @@ class Listener:
     def __init__(
         self,
         settings: MqttSettings,
-        wanted: Wanted,
+        wanted: ListenOptions,
         store: Store,
         back_off_s: tuple[float, float] = BACK_OFF_S,
         repair: Callable[[], Repair] = Repair,
@@ -98,7 +98,7 @@ class Listener:
         self._login = read_broker_login(settings, PASSWORD_OPTION)
         self._reload_asked = False
         self._renewing = False
-        self._patience = Patience(back_off_s, random.random)
+        self._patience = Backoff(back_off_s, random.random)
         self._new_repair = repair
         self._clock_s = clock_s
         self._utc_ns = utc_ns
@@ -360,9 +360,9 @@ class Listener:
 
     def _report_conflicts(self, conflicts: Sequence[Arrived]) -> None:
         """Name the numbers that came with other verdicts than before; one line for a journal."""
-        numbers: dict[tuple[str, str], Numbers] = {}
+        numbers: dict[tuple[str, str], SequenceRanges] = {}
         for one in conflicts:
-            numbers.setdefault((one.station, one.journal), Numbers()).add(one.seq)
+            numbers.setdefault((one.station, one.journal), SequenceRanges()).add(one.seq)
         for (station, journal), found in numbers.items():
             stretches = list(found)
             named = ", ".join(map(str, stretches[:MOST_NAMED]))

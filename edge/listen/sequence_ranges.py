@@ -19,7 +19,7 @@ class Stretch:
         return self.last - self.first + 1
 
 
-class Numbers:
+class SequenceRanges:
     """A set of numbers as sorted stretches that neither touch nor overlap."""
 
     def __init__(self, stretches: list[Stretch] | None = None) -> None:

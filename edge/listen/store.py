@@ -13,7 +13,7 @@ from uuid import UUID
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.listen.sequence_ranges import Numbers, Stretch, without
+from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 
 # Column and where its value stands in the payload.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -128,7 +128,7 @@ class Store:
         """
         self._from_seq = from_seq
         self._width = len(HEADER)
-        self._known: dict[tuple[str, str], Numbers] = {}
+        self._known: dict[tuple[str, str], SequenceRanges] = {}
         self._lost: dict[tuple[str, str], list[Stretch]] = {}
         self._notes: dict[tuple[str, str], JournalNote] = {}
         self._table: io.BufferedRandom | None = None
@@ -188,8 +188,8 @@ class Store:
         """Return station and journal of everything known."""
         return list(self._known)
 
-    def numbers(self, station: str, journal: str) -> Numbers:
-        return self._known.get((station, journal), Numbers())
+    def numbers(self, station: str, journal: str) -> SequenceRanges:
+        return self._known.get((station, journal), SequenceRanges())
 
     def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]:
         """Return what is missing between the first number and ``up_to``, but for the given up.
@@ -216,7 +216,7 @@ class Store:
 
     def conflicts(self, station: str, journal: str) -> list[Stretch]:
         """Return the numbers that more than one verdict has."""
-        found = Numbers()
+        found = SequenceRanges()
         for (seq,) in self._database.execute(
             "SELECT DISTINCT seq FROM conflict WHERE station = ? AND journal = ?",
             (station, journal),
@@ -270,7 +270,7 @@ class Store:
         self._lost = {}
         for station, journal, first, last in self._database.execute("SELECT * FROM lost"):
             self._lost.setdefault((station, journal), []).append(Stretch(first, last))
-        self._known = {key: Numbers(found) for key, found in stretches.items()}
+        self._known = {key: SequenceRanges(found) for key, found in stretches.items()}
         notes = self._database.execute(
             "SELECT station, journal, first_seq, follows, position, seq, head FROM journal"
             " WHERE head IS NOT NULL"
@@ -322,7 +322,7 @@ class Store:
         key = (one.station, one.journal)
         if key not in self._known:
             before = [Stretch(0, self._from_seq - 1)] if self._from_seq is not None else []
-            self._known[key] = Numbers(before)
+            self._known[key] = SequenceRanges(before)
             for stretch in before:
                 self._database.execute(
                     "INSERT INTO stretch VALUES (?, ?, ?, ?)", (*key, stretch.first, stretch.last)

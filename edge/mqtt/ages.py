@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Mapping
 
 from edge.contract.verdict import ACT_WITHIN_NS
-from edge.journal.entries import RecordKind, Row
+from edge.journal.entries import JournalRow, RecordKind
 
 # A row that is older than this when it is sent is marked as replayed.
 FRESH_NS = ACT_WITHIN_NS
 
 
-class Ages:
+class ReplayDetector:
     """Tells whether a row is older than a limit by the monotonic clock, in bounded memory."""
 
     def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
@@ -26,7 +26,7 @@ class Ages:
         """Note the newest ``seq`` of each kind at monotonic ``now_ns``."""
         self._seen.append((now_ns, newest))
 
-    def is_old(self, row: Row, now_ns: int) -> bool:
+    def is_old(self, row: JournalRow, now_ns: int) -> bool:
         """Tell whether the row was there already at a moment that is over the limit ago."""
         return any(
             now_ns - at_ns > self._fresh_ns and row.seq <= newest[row.kind]

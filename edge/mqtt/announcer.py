@@ -11,8 +11,8 @@ from typing import Any
 
 from edge.contract import announcements as said
 from edge.contract import state as states
-from edge.contract.announcements import Handshake, Meta, Metrics
-from edge.contract.commands import RESPONSE_SCHEMA, Answer, answer_payloads
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics
+from edge.contract.commands import RESPONSE_SCHEMA, CommandAnswer, answer_payloads
 from edge.contract.delivery import Intervals
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.state import Condition, State, StationReport, state_payloads
@@ -39,7 +39,7 @@ class _Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LinkStatus:
     """What only the connection and the relay know, and the station says all the same.
 
     Attributes:
@@ -115,7 +115,7 @@ class Announcer:
             self._meta_due = self._meta_due or meta != self._meta
             self._meta = meta
 
-    def handshake(self, handshake: Handshake) -> None:
+    def handshake(self, handshake: HandshakeMessage) -> None:
         """Take a phase of a trigger; without a connection it is counted, and nobody is told."""
         self._put(
             _Outgoing(
@@ -125,7 +125,7 @@ class Announcer:
             )
         )
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: CommandAnswer) -> None:
         """Take an answer to a command; as a hand-shake, it is not kept for later."""
         request = answer.request
         topic = request.response_topic or self._topic.response(request.name)
@@ -151,7 +151,7 @@ class Announcer:
             self._not_said += len(self._waiting)
             self._waiting.clear()  # a hand-shake that comes later than its part misleads
 
-    def announce(self, connection: Connection, seen: Seen) -> None:
+    def announce(self, connection: Connection, seen: LinkStatus) -> None:
         """Say what is due and the broker has room for: meta, state, what waits, the rest."""
         now_s = time.monotonic()
         room = connection.room > 0
@@ -239,7 +239,7 @@ class Announcer:
         self._report_missing = False
         return report
 
-    def _publish_metrics(self, connection: Connection, seen: Seen) -> None:
+    def _publish_metrics(self, connection: Connection, seen: LinkStatus) -> None:
         metrics = self._metrics()
         whole = replace(
             metrics,

@@ -20,11 +20,11 @@ from pydantic import (
 
 from edge.contract.commands import (
     Ack,
-    Answer,
     Command,
+    CommandAnswer,
+    CommandRequest,
     ControlMessage,
     Reload,
-    Request,
     Resend,
     SelfTest,
     SetRecipe,
@@ -115,7 +115,7 @@ class _SelfTest(_Content):
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedCommand:
     """A message to carry out; ``audit`` None for what is not audited one by one."""
 
     message: ControlMessage
@@ -123,7 +123,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCommand:
     """A message that is not carried out; ``answer`` None where there is nobody to tell.
 
     Attributes:
@@ -131,7 +131,7 @@ class Refused:
     """
 
     reason: str
-    answer: Answer | None = None
+    answer: CommandAnswer | None = None
     audit: Event | None = None
     trigger_id: str | None = None
     part_id: str | None = None
@@ -171,7 +171,7 @@ class CommandGate:
         self._audits = TokenBucket(audits_per_minute)
         self._unaudited = 0
 
-    def examine(self, incoming: Incoming, now_ns: int) -> Accepted | Refused:
+    def examine(self, incoming: Incoming, now_ns: int) -> AcceptedCommand | RefusedCommand:
         """Judge one message at monotonic ``now_ns``."""
         request, fault = self._request(incoming)
         if fault is None and request is not None and not self._commands.take(now_ns):
@@ -182,10 +182,10 @@ class CommandGate:
             except ValidationError as error:
                 fault = _Fault("malformed", _told(error))
             else:
-                return Accepted(message, self._audit_accepted(message, now_ns))
+                return AcceptedCommand(message, self._audit_accepted(message, now_ns))
         return self._refusal(incoming, request, fault, now_ns)
 
-    def refuse(self, message: ControlMessage, now_ns: int) -> Refused:
+    def refuse(self, message: ControlMessage, now_ns: int) -> RefusedCommand:
         """Refuse what was accepted, because the station has too much to do already."""
         fault = _Fault("busy", "The station has too many messages waiting. Ask again later.")
         request = None if isinstance(message, Trigger | Ack) else message.request
@@ -196,12 +196,12 @@ class CommandGate:
             refused = replace(refused, trigger_id=message.trigger_id, part_id=message.part_id)
         return refused
 
-    def _request(self, incoming: Incoming) -> "tuple[Request | None, _Fault | None]":
+    def _request(self, incoming: Incoming) -> "tuple[CommandRequest | None, _Fault | None]":
         """Read the envelope; the request is None for triggers and acks."""
         request, fault = None, None
         name = incoming.topic.removeprefix(self._topic.command(""))
         if name != incoming.topic and _NAME.fullmatch(name):
-            request = Request(name, _sender(incoming))
+            request = CommandRequest(name, _sender(incoming))
             reply_to = incoming.response_topic
             if reply_to is not None and not self._may_answer_on(reply_to, name):
                 fault = _Fault("response_topic", "The station does not write to that topic.")
@@ -235,7 +235,9 @@ class CommandGate:
         )
         return not below_root or topic == own or topic.startswith(own + "/")
 
-    def _parse(self, incoming: Incoming, request: Request | None, now_ns: int) -> ControlMessage:
+    def _parse(
+        self, incoming: Incoming, request: CommandRequest | None, now_ns: int
+    ) -> ControlMessage:
         content = incoming.payload
         if request is not None:
             return _PARSERS[request.name](request, content or b"{}")
@@ -265,8 +267,12 @@ class CommandGate:
         return self._audit(detail, Severity.INFO, data, now_ns)
 
     def _refusal(
-        self, incoming: Incoming, request: Request | None, fault: "_Fault | None", now_ns: int
-    ) -> Refused:
+        self,
+        incoming: Incoming,
+        request: CommandRequest | None,
+        fault: "_Fault | None",
+        now_ns: int,
+    ) -> RefusedCommand:
         assert fault is not None
         name = bounded(incoming.topic.removeprefix(self._topic.root + "/"), 100)
         data: dict[str, Datum] = {
@@ -278,9 +284,9 @@ class CommandGate:
         audit = self._audit(f"{name} refused: {fault.detail}", Severity.WARNING, data, now_ns)
         answer = None
         if request:
-            answer = Answer(request, Status.REFUSED, fault.detail, fault.reason)
+            answer = CommandAnswer(request, Status.REFUSED, fault.detail, fault.reason)
         ids = _readable_ids(incoming.payload) if incoming.topic == self._topic.trigger else _NO_IDS
-        return Refused(fault.reason, answer, audit, *ids)
+        return RefusedCommand(fault.reason, answer, audit, *ids)
 
     def _audit(
         self, detail: str, severity: Severity, data: dict[str, Datum], now_ns: int
@@ -298,32 +304,32 @@ class _Fault:
     detail: str
 
 
-def _resend(request: Request, content: bytes) -> Resend:
+def _resend(request: CommandRequest, content: bytes) -> Resend:
     wanted = _Resend.model_validate_json(content)
     return Resend(request, wanted.kind, wanted.from_seq, wanted.to_seq)
 
 
-def _set_recipe(request: Request, content: bytes) -> SetRecipe:
+def _set_recipe(request: CommandRequest, content: bytes) -> SetRecipe:
     wanted = _SetRecipe.model_validate_json(content)
     return SetRecipe(request, Recipe(wanted.id, wanted.version))
 
 
-def _reload(request: Request, content: bytes) -> Reload:
+def _reload(request: CommandRequest, content: bytes) -> Reload:
     _Reload.model_validate_json(content)
     return Reload(request)
 
 
-def _snapshot(request: Request, content: bytes) -> Snapshot:
+def _snapshot(request: CommandRequest, content: bytes) -> Snapshot:
     _Snapshot.model_validate_json(content)
     return Snapshot(request)
 
 
-def _selftest(request: Request, content: bytes) -> SelfTest:
+def _selftest(request: CommandRequest, content: bytes) -> SelfTest:
     _SelfTest.model_validate_json(content)
     return SelfTest(request)
 
 
-_PARSERS: dict[str, Callable[[Request, bytes], Command]] = {
+_PARSERS: dict[str, Callable[[CommandRequest, bytes], Command]] = {
     "resend": _resend,
     "reload": _reload,
     "set_recipe": _set_recipe,

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.contract.announcements import Handshake, Meta, Metrics, Phase
-from edge.contract.commands import Answer, ControlMessage, ControlMessages, Resend
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
+from edge.contract.commands import CommandAnswer, CommandQueue, ControlMessage, Resend
 from edge.contract.delivery import Delivery, Intervals
 from edge.contract.event import Event, Severity
 from edge.contract.state import Condition, State, StationReport
 from edge.journal.entries import JournalError
-from edge.mqtt.announcer import PACKET_LIMIT, Announcer, Seen
+from edge.mqtt.announcer import PACKET_LIMIT, Announcer, LinkStatus
 from edge.mqtt.broker_login import read_broker_login
-from edge.mqtt.command_gate import Accepted, CommandGate, Refused
+from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
 from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
 from edge.mqtt.reason_codes import (
     PACKET_TOO_LARGE,
@@ -30,8 +30,8 @@ from edge.mqtt.reason_codes import (
     meaning_of,
     told,
 )
-from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, STABLE_S, Dialer, Patience
-from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, Outbox, Relay
+from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, STABLE_S, Backoff, Connector
+from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, OutboxReader, Relay
 from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class MqttPublisher:
         settings: MqttSettings,
         state: State,
         meta: Meta,
-        outbox: Outbox,
+        outbox: OutboxReader,
         marks: Marks,
-        control: ControlMessages,
+        control: CommandQueue,
         on_event: Callable[[Event], None],
         report: Callable[[], StationReport] = StationReport,
         metrics: Callable[[], Metrics] = Metrics,
@@ -92,7 +92,7 @@ class MqttPublisher:
         self._renewal_due_s = math.inf  # when to connect anew, with other credentials
         self._control = control
         self._on_event = on_event
-        self._patience = Patience(back_off_s, jitter)
+        self._patience = Backoff(back_off_s, jitter)
         self._beat = beat
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
@@ -106,7 +106,7 @@ class MqttPublisher:
         self._delivery = Delivery(False, False, 0, 0, False, False)
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
-        self._dialer = Dialer(
+        self._dialer = Connector(
             self._broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
         )
         self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
@@ -136,12 +136,12 @@ class MqttPublisher:
         self._announcer.set_meta(meta)
         self._wake_up.wake()
 
-    def handshake(self, handshake: Handshake) -> None:
+    def handshake(self, handshake: HandshakeMessage) -> None:
         """Tell what became of a trigger; without a connection nobody is told, and it is counted."""
         self._announcer.handshake(handshake)
         self._wake_up.wake()
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: CommandAnswer) -> None:
         """Answer a command, where its sender wants the answer."""
         self._announcer.answer(answer)
         self._wake_up.wake()
@@ -377,14 +377,16 @@ class MqttPublisher:
         if incoming.retained and not incoming.payload:
             return  # somebody removes a retained message, which the broker passes on
         judged = self._gate.examine(incoming, now_ns)
-        if isinstance(judged, Accepted) and not self._carry_out(judged.message):
+        if isinstance(judged, AcceptedCommand) and not self._carry_out(judged.message):
             judged = self._gate.refuse(judged.message, now_ns)
-        if isinstance(judged, Refused):
+        if isinstance(judged, RefusedCommand):
             if judged.answer is not None:
                 self.answer(judged.answer)
             if judged.trigger_id is not None:
                 ids = (judged.trigger_id, judged.part_id)
-                self.handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), judged.reason))
+                self.handshake(
+                    HandshakeMessage(TriggerPhase.REJECTED, *ids, self._utc_ns(), judged.reason)
+                )
         if judged.audit is not None:
             self._on_event(judged.audit)
 
@@ -416,10 +418,10 @@ class MqttPublisher:
             connection.turn(deadline - time.monotonic())
             self._take(connection)
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> LinkStatus:
         """Return what the station says of its connection and its relay."""
         relay = self._relay
-        return Seen(
+        return LinkStatus(
             self._hints(),
             relay.newest_verdict,
             {

@@ -30,7 +30,7 @@ STABLE_S = 10.0
 MOST_SHORT_CONNECTIONS = 3
 
 
-class Dialer:
+class Connector:
     """Makes one connection after another; MQTT 5 first, 3.1.1 where it is not spoken.
 
     Attributes:
@@ -152,7 +152,7 @@ def station_subscriptions(topic: StationTopic) -> Subscriptions:
     return Subscriptions(patterns, named, echo=topic.verdict)
 
 
-class Patience:
+class Backoff:
     """How long to wait before the next attempt: doubling, ±50 %, back to the start when it holds.
 
     The spread keeps the stations of a plant from coming back all at once.

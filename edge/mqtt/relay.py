@@ -15,11 +15,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.contract import event as events
 from edge.contract import verdict as verdicts
-from edge.contract.commands import Answer, Resend, Status
+from edge.contract.commands import CommandAnswer, Resend, Status
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.topics import StationTopic
-from edge.journal.entries import Backlog, RecordKind, Row, for_sending
-from edge.mqtt.ages import Ages
+from edge.journal.entries import Backlog, JournalRow, RecordKind, for_sending
+from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.connection import Connection, Echo
 from edge.mqtt.reason_codes import (
     IMPLEMENTATION_SPECIFIC,
@@ -69,13 +69,13 @@ MAY_CONCERN_THE_ROW = frozenset(
 SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
 
 
-class Outbox(Protocol):
+class OutboxReader(Protocol):
     """The journal as the relay reads it; each method raises JournalError when it cannot."""
 
-    def pending(self, after_position: int, most: int) -> Sequence[Row]:
+    def pending(self, after_position: int, most: int) -> Sequence[JournalRow]:
         """Return rows that are neither acknowledged nor dead, by position."""
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[Row]:
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[JournalRow]:
         """Return rows of one kind by ``seq``, both ends included, whatever became of them."""
 
     def backlog(self) -> Backlog:
@@ -99,7 +99,7 @@ class Marks(Protocol):
 class _Sent:
     """A row on its way; a witness shows whether the broker takes others than the refused one."""
 
-    row: Row
+    row: JournalRow
     resending: Resending | None
     sent_ns: int
     is_witness: bool = False
@@ -126,11 +126,11 @@ class Relay:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: OutboxReader,
         marks: Marks,
         topic: StationTopic,
         on_event: Callable[[Event], None],
-        on_answer: Callable[[Answer], None],
+        on_answer: Callable[[CommandAnswer], None],
         refused_pause_ns: tuple[int, int] = REFUSED_PAUSE_NS,
     ) -> None:
         """Prepare; what is in the outbox now may have been sent by the process before.
@@ -154,14 +154,14 @@ class Relay:
         self._on_event = on_event
         self._on_answer = on_answer
         self._session = ""
-        self._ages = Ages()
+        self._ages = ReplayDetector()
         self._may_have_been_sent = dict(outbox.backlog().last_seq)
         # Up to ``_done_through`` all is settled; above it what ``_done`` holds.
         self._done_through = 0
         self._done: set[int] = set()
         self._open: deque[int] = deque()
         self._read_through = self._sent_through = 0
-        self._ahead: deque[Row] = deque()
+        self._ahead: deque[JournalRow] = deque()
         self._all_read = False
         self._in_flight: dict[int, _Sent] = {}
         self._resends: deque[Resending] = deque()
@@ -169,7 +169,7 @@ class Relay:
         self._to_bury: dict[int, str] = {}
         # Verdicts by number: acknowledged and not come back yet, come back and not acknowledged.
         self._echo = Echo.NOT_NEEDED
-        self._awaited: dict[int, tuple[Row, int]] = {}
+        self._awaited: dict[int, tuple[JournalRow, int]] = {}
         self._echoed: set[int] = set()
         self._asked_ns: int | None = None
         self._probe_due_ns = 0
@@ -181,7 +181,7 @@ class Relay:
         self._refused_at_ns = 0
         self._taken_since = False
         # The row that may be at fault, and how often in turn it was refused and another taken.
-        self._suspect: Row | None = None
+        self._suspect: JournalRow | None = None
         self._others_taken = 0
         self._witness_due = False
 
@@ -340,7 +340,7 @@ class Relay:
             return (self._paused_until_ns - now_ns) / 1e9
         return 1.0
 
-    def _next_row(self) -> Row | None:
+    def _next_row(self) -> JournalRow | None:
         while True:
             if not self._ahead:
                 if self._all_read:
@@ -357,7 +357,7 @@ class Relay:
                 return row
             self._advance()  # acknowledged, and not marked yet when it was read
 
-    def _send_new(self, row: Row, connection: Connection, now_ns: int) -> None:
+    def _send_new(self, row: JournalRow, connection: Connection, now_ns: int) -> None:
         replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
         content, fault = self._content(row, replayed, connection)
         if content is None:
@@ -370,7 +370,7 @@ class Relay:
             self.newest_verdict = content
 
     def _content(
-        self, row: Row, replayed: bool, connection: Connection
+        self, row: JournalRow, replayed: bool, connection: Connection
     ) -> tuple[bytes, str] | tuple[None, str]:
         """Return the row's message, with fewer regions where the broker takes no more.
 
@@ -397,7 +397,7 @@ class Relay:
 
     def _send(
         self,
-        row: Row,
+        row: JournalRow,
         content: bytes,
         resending: Resending | None,
         connection: Connection,
@@ -407,7 +407,7 @@ class Relay:
         mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
         self._in_flight[mid] = _Sent(row, resending, now_ns, is_witness)
 
-    def _next_resent(self) -> Row | None:
+    def _next_resent(self) -> JournalRow | None:
         resending = self._resends[0]
         order = resending.order
         while not resending.rows and resending.next_seq <= order.to_seq:
@@ -435,7 +435,7 @@ class Relay:
         order = resending.order
         wanted = order.to_seq - order.from_seq + 1
         self._on_answer(
-            Answer(
+            CommandAnswer(
                 order.request,
                 status,
                 f"{resending.delivered} of {wanted} records sent again. The journal keeps records "
@@ -453,7 +453,7 @@ class Relay:
             self._asked_ns = now_ns
         return Echo.REFUSED if now_ns - self._asked_ns > SUBSCRIBE_LIMIT_NS else echo
 
-    def _awaits_echo(self, row: Row, now_ns: int) -> bool:
+    def _awaits_echo(self, row: JournalRow, now_ns: int) -> bool:
         """Tell whether an acknowledged row is only delivered when it comes back."""
         if row.kind is not RecordKind.VERDICT or self._echo is not Echo.GRANTED:
             return False
@@ -505,12 +505,14 @@ class Relay:
         log.info("%s", text)
         self._on_event(Event("delivery_proven", Severity.INFO, text))
 
-    def _deliver(self, row: Row) -> None:
+    def _deliver(self, row: JournalRow) -> None:
         self.acknowledged += 1
         self._settled(row.position)
         self._to_mark.append(row.position)
 
-    def _note_refusal(self, row: Row, code: int, cause: str, now_ns: int, alone: bool) -> None:
+    def _note_refusal(
+        self, row: JournalRow, code: int, cause: str, now_ns: int, alone: bool
+    ) -> None:
         """Keep the row, pause, and send it alone; give it up if it is the row's own fault.
 
         It is only where the broker, between its refusals of this row, took another of its kind
@@ -575,7 +577,7 @@ class Relay:
         if witness is not None and content is not None:
             self._send(witness, content, None, connection, now_ns, is_witness=True)
 
-    def _witness_for(self, row: Row) -> Row | None:
+    def _witness_for(self, row: JournalRow) -> JournalRow | None:
         """Return a delivered row of this kind, which harms nobody; else the one behind it."""
         first = max(row.seq - WITNESSES_READ, 1)
         before = self._outbox.rows(row.kind, first, row.seq - 1, WITNESSES_READ)
@@ -603,7 +605,7 @@ class Relay:
             self._refused_at_ns = now_ns
             self._back_off(now_ns)
 
-    def _bury(self, row: Row, reason: str) -> None:
+    def _bury(self, row: JournalRow, reason: str) -> None:
         log.error("%s %d cannot be delivered: %s", row.kind, row.seq, reason)
         self.buried += 1
         self._to_bury[row.position] = reason

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from edge.contract.commands import Resend
-from edge.journal.entries import Row
+from edge.journal.entries import JournalRow
 
 
 @dataclass(slots=True, eq=False)
@@ -13,7 +13,7 @@ class Resending:
 
     order: Resend
     next_seq: int
-    rows: deque[Row] = field(default_factory=deque)
+    rows: deque[JournalRow] = field(default_factory=deque)
     in_flight: set[int] = field(default_factory=set)
     delivered: int = 0
     interrupted: int = 0

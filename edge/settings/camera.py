@@ -19,8 +19,8 @@ class SensorSettings(Section):
         white_balance_red, white_balance_blue: ratios to green.
         white_balance_k: colour temperature, USB cameras.
         packet_size_bytes, packet_delay_ns: of GigE Vision; None negotiates the size.
-        chunks: ask for exposure and gain of each picture where the camera offers them.
-        buffers: pictures that may wait in the driver.
+        chunks: ask for exposure and gain of each frame where the camera offers them.
+        buffers: frames that may wait in the driver.
     """
 
     pixel_format: str | None = Field(default=None, min_length=1)
@@ -46,9 +46,9 @@ class TriggerSettings(Section):
     Attributes:
         mode: ``free_run``; ``software``, a message exposes; ``hardware``, a line does.
         selector, source, activation, delay_us, debounce_us: GenICam's, of the hardware line.
-        frame_timeout_ms: from an accepted trigger to its picture.
+        frame_timeout_ms: from an accepted trigger to its frame.
         announced: a hardware-triggered part is announced by a message before its edge; without,
-            every picture is a part of its own.
+            every frame is a part of its own.
     """
 
     mode: Literal["free_run", "software", "hardware"] = "free_run"
@@ -80,14 +80,14 @@ class WatchSettings(Section):
 
 
 class SupervisionSettings(Section):
-    """When a camera counts as lost and a picture as not fresh.
+    """When a camera counts as lost and a frame as not fresh.
 
     Attributes:
-        lost_after_s: without a picture; of a triggered camera, without an answer.
+        lost_after_s: without a frame; of a triggered camera, without an answer.
         opening_limit_s: for opening and configuring.
         stuck_after_s: a driver call that takes longer ends the process, to be started anew.
-        max_age_ms: a picture that waited longer is STALE.
-        frozen_after: so many identical pictures in a row are FROZEN; 0 never.
+        max_age_ms: a frame that waited longer is STALE.
+        frozen_after: so many identical frames in a row are FROZEN; 0 never.
         first_delay_s, longest_delay_s: between attempts to open, doubling, with ±50 % jitter.
     """
 
@@ -102,7 +102,7 @@ class SupervisionSettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.frozen_after == 1:
-            raise ValueError("frozen_after must be 0 (never) or at least 2 pictures")
+            raise ValueError("frozen_after must be 0 (never) or at least 2 frames")
         if self.first_delay_s > self.longest_delay_s:
             raise ValueError("first_delay_s must not be above longest_delay_s")
         return self

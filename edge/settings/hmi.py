@@ -43,7 +43,7 @@ class HmiSettings(Section):
         shifts: local times at which shifts begin, quarters of an hour, ascending.
         pictures_per_second: of the live view, at most, whoever watches.
         picture_width_px: wider frames are thinned out for the live view.
-        thumbnails: rejected parts whose small picture is kept in memory.
+        thumbnails: rejected parts whose small image is kept in memory.
         connections: at a time; more are turned away. A browser takes up to six.
     """
 

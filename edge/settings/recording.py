@@ -32,19 +32,19 @@ class JournalSettings(Section):
 
 
 class SnapshotSettings(Section):
-    """Which pictures are kept and for how long.
+    """Which images are kept and for how long.
 
     Attributes:
-        every_nth_ok: 0 keeps no OK picture but those near the threshold.
+        every_nth_ok: 0 keeps no OK image but those near the threshold.
         near_threshold: distance from 0.5 on the normalized scale.
-        max_count, max_age_days, max_bytes: bounds of the folder; NOK pictures go last, by age at
+        max_count, max_age_days, max_bytes: bounds of the folder; NOK images go last, by age at
             four times ``max_age_days``.
         free_space_floor_bytes: below it nothing is written.
         jpeg_quality: of the overlay.
         recent_hours: so long the image of every other part is kept as well, as JPEG, so that a
             missed defect can be marked with its image; 0 keeps none.
         recent_max_bytes: of those images; what is older than they hold goes first.
-        queue_bound, queue_max_bytes: parts that may wait to be written, and their pictures in
+        queue_bound, queue_max_bytes: parts that may wait to be written, and their images in
             memory; of a live camera what comes then is not kept, and counted.
     """
 
@@ -82,7 +82,7 @@ class RecipeSettings(Section):
 
 
 class DriftSettings(Section):
-    """Alarm when the scores of the line leave the band of the good pictures in training.
+    """Alarm when the scores of the line leave the band of the good images in training.
 
     Attributes:
         window: decided parts that are looked at.

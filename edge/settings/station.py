@@ -44,10 +44,10 @@ QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class CameraSettings(Section):
-    """Where pictures come from.
+    """Where images come from.
 
     Attributes:
-        uri: folder, glob, picture, video file, ``watch://FOLDER``, ``0``, ``/dev/v4l/by-id/…``,
+        uri: folder, glob, image, video file, ``watch://FOLDER``, ``0``, ``/dev/v4l/by-id/…``,
             ``gige://…``, ``usb3://…``, ``rtsp://…``, ``http://…``.
         rate_fps: of files; None replays them as fast as they are inspected.
         loop: start files over at their end.
@@ -201,7 +201,7 @@ class MqttSettings(Section):
 
 
 class SaveSettings(Section):
-    """Where overlay pictures go, and how many parts may wait to be drawn."""
+    """Where overlay images go, and how many parts may wait to be drawn."""
 
     folder: str = Field(min_length=1)
     queue_bound: QueueBound = 16

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge.contract.announcements import Handshake, Phase
+from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.contract.commands import (
     Ack,
-    Answer,
     Command,
+    CommandAnswer,
+    CommandQueue,
     ControlMessage,
-    ControlMessages,
     Reload,
     Resend,
     SelfTest,
@@ -23,7 +23,7 @@ from edge.contract.commands import (
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Recipe
 from edge.errors import StationError
-from edge.station.handshake.part import Source, TriggerRequest
+from edge.station.handshake.part import TriggerRequest, TriggerSource
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ MOST_COMMANDS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Deeds:
+class CommandHandlers:
     """What a station can be asked to do; a command without a deed is refused.
 
     Each deed of a command returns what its sender is told, and raises StationError with cause and
@@ -50,7 +50,7 @@ class Deeds:
     snapshot: Callable[[], Mapping[str, Datum]] | None = None
 
 
-class Control:
+class CommandThreads:
     """Takes messages from the connection and does what they say, in two threads of its own.
 
     One takes triggers and acknowledgements as they come: one that waited would expose whatever
@@ -60,13 +60,13 @@ class Control:
 
     def __init__(
         self,
-        messages: ControlMessages,
-        deeds: Deeds,
-        source: Source | None,
+        messages: CommandQueue,
+        deeds: CommandHandlers,
+        source: TriggerSource | None,
         recipe: Callable[[], Recipe | None],
         journal: str | None,
-        answer: Callable[[Answer], None],
-        handshake: Callable[[Handshake], None],
+        answer: Callable[[CommandAnswer], None],
+        handshake: Callable[[HandshakeMessage], None],
         record_event: Callable[[Event], None],
         beat: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -82,7 +82,7 @@ class Control:
         beat: the thread of the triggers is alive.
         """
         self._messages = messages
-        self._commands = ControlMessages(MOST_COMMANDS)
+        self._commands = CommandQueue(MOST_COMMANDS)
         self._beat = beat
         self._deeds = deeds
         self._source = source
@@ -127,7 +127,7 @@ class Control:
             case _:
                 if not self._commands.put(message):
                     text = "The station has too many commands waiting. Ask again later."
-                    self._tell(Answer(message.request, Status.REFUSED, text, "busy"))
+                    self._tell(CommandAnswer(message.request, Status.REFUSED, text, "busy"))
 
     def _trigger(self, trigger: Trigger) -> None:
         if self._source is None:
@@ -136,7 +136,9 @@ class Control:
                 trigger.trigger_id,
             )
             ids = (trigger.trigger_id, trigger.part_id)
-            self._handshake(Handshake(Phase.REJECTED, *ids, self._utc_ns(), NO_TRIGGERS))
+            self._handshake(
+                HandshakeMessage(TriggerPhase.REJECTED, *ids, self._utc_ns(), NO_TRIGGERS)
+            )
             return
         self._deeds.trigger(
             TriggerRequest(
@@ -165,16 +167,16 @@ class Control:
             done = self._do(command)
         except StationError as error:
             log.warning("%s: %s", request.name, error)
-            answer = Answer(request, Status.FAILED, str(error), type(error).__name__)
+            answer = CommandAnswer(request, Status.FAILED, str(error), type(error).__name__)
         else:
             if done is None:
                 text = "this station has no snapshots. Set snapshots.folder."
-                answer = Answer(request, Status.REFUSED, text, "not_configured")
+                answer = CommandAnswer(request, Status.REFUSED, text, "not_configured")
             else:
-                answer = Answer(request, Status.DONE, data=done)
+                answer = CommandAnswer(request, Status.DONE, data=done)
         self._tell(answer)
 
-    def _tell(self, answer: Answer) -> None:
+    def _tell(self, answer: CommandAnswer) -> None:
         """Answer, and keep it."""
         request = answer.request
         self._answer(answer)

@@ -1,4 +1,4 @@
-"""Real pictures through the whole chain, each step once per session."""
+"""Real images through the whole chain, each step once per session."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ class Chain:
     """What fit, test and export left behind.
 
     Attributes:
-        rows: of the scores' table, one for each test picture.
-        metrics: of the test pictures.
+        rows: of the scores' table, one for each test image.
+        metrics: of the test images.
         checkpoint: path of the model as fitted.
         bundle: path of the ``.xml``, in FP32.
         data: folder of the set.

@@ -1,4 +1,4 @@
-"""Where the real pictures and weights lie; none of them is part of the project."""
+"""Where the real images and weights lie; none of them is part of the project."""
 
 import os
 from pathlib import Path
@@ -16,5 +16,5 @@ def shared_data(*parts: str) -> Path:
     root = Path(os.environ.get("INSPECTION_DATA", BESIDE_THE_REPOSITORY))
     path = root.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"{path} is missing; INSPECTION_DATA names the folder of real pictures")
+        pytest.skip(f"{path} is missing; INSPECTION_DATA names the folder of real images")
     return path

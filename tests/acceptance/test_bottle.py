@@ -8,8 +8,8 @@ import pytest
 
 from edge.bundle.manifest import PixelFormat, load_bundle
 from edge.imaging.frame import Frame
-from edge.imaging.image_files import read_picture
-from edge.inspection.detector import Detector, Network
+from edge.imaging.image_files import read_image
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from tests.acceptance.conftest import Chain, RunChain, run_command
 from tests.acceptance.shared_data import shared_data
@@ -32,27 +32,27 @@ def bottle(algorithm: str, run_chain: RunChain) -> Chain:
 
 @pytest.fixture(scope="session")
 def tiles(run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """PatchCore on a few greyscale pictures, each of another, non-square size."""
+    """PatchCore on a few greyscale images, each of another, non-square size."""
     source = shared_data("magnetic_tile")
     few = tmp_path_factory.mktemp("few") / "magnetic_tile"
     for folder, count in (("train/good", 20), ("test/good", 6), ("test/crack", 6)):
         (few / folder).mkdir(parents=True)
-        for picture in sorted((source / folder).iterdir())[:count]:
-            shutil.copy(picture, few / folder)
+        for image in sorted((source / folder).iterdir())[:count]:
+            shutil.copy(image, few / folder)
     (few / "ground_truth" / "crack").mkdir(parents=True)
-    for picture in (few / "test" / "crack").iterdir():
-        mask = source / "ground_truth" / "crack" / f"{picture.stem}_mask.png"
+    for image in (few / "test" / "crack").iterdir():
+        mask = source / "ground_truth" / "crack" / f"{image.stem}_mask.png"
         shutil.copy(mask, few / "ground_truth" / "crack")
     return run_chain(few, "patchcore", "--set", "bank_size=512")
 
 
 def assert_the_edge_agrees(chain: Chain) -> None:
     bundle = load_bundle(chain.bundle)
-    inspector = Inspector(Detector(Network(bundle)), bundle.manifest)
+    inspector = Inspector(Detector(CompiledModel(bundle)), bundle.manifest)
     extent = bundle.manifest.normalization.image
     largest = 0.0
     for number, row in enumerate(chain.rows):
-        inspection = inspector.inspect(Frame(read_picture(Path(row["picture"])), number, 0, 0))
+        inspection = inspector.inspect(Frame(read_image(Path(row["picture"])), number, 0, 0))
         assert inspection.score is not None, inspection.detail
         largest = max(largest, abs(inspection.score - float(row["raw_score"])))
         assert inspection.decision.result.value == row["result"], row["picture"]
@@ -67,14 +67,14 @@ def test_image_and_pixel_auroc_reach_what_is_published(bottle: Chain, algorithm:
     assert bottle.metrics["pixel_auroc"] >= pixel
 
 
-def test_the_edge_gives_the_score_and_result_of_every_test_picture(bottle: Chain) -> None:
+def test_the_edge_gives_the_score_and_result_of_every_test_image(bottle: Chain) -> None:
     assert len(bottle.rows) == 83
     assert_the_edge_agrees(bottle)
 
 
-def test_grey_pictures_of_any_shape_score_alike_on_the_edge(tiles: Chain) -> None:
+def test_grey_images_of_any_shape_score_alike_on_the_edge(tiles: Chain) -> None:
     assert len(tiles.rows) == 12
-    shapes = {read_picture(Path(row["picture"])).shape for row in tiles.rows}
+    shapes = {read_image(Path(row["picture"])).shape for row in tiles.rows}
     assert len(shapes) > 6
     assert all(len(shape) == 2 and shape[0] != shape[1] for shape in shapes)
     assert load_bundle(tiles.bundle).manifest.input.pixel_formats == (PixelFormat.GREY8,)

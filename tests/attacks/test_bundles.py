@@ -15,7 +15,7 @@ from edge.station.model.trial import GraphCrashed, try_model
 from tests.attacks.crashing_model import crashing_model
 from tests.edge.conftest import EdgeRun, edge_run
 from tests.edge.station.test_model_swap import one_inspector
-from tests.support.small_bundle import difference_model, write_bundle, write_pictures
+from tests.support.small_bundle import difference_model, write_bundle, write_images
 
 __all__ = ["edge_run"]
 
@@ -50,7 +50,7 @@ def test_a_graph_that_crashes_is_refused_and_the_running_model_goes_on(
 def test_a_graph_that_crashes_is_told_by_the_command(
     tmp_path: Path, crashing: Path, edge_run: EdgeRun, mode: str
 ) -> None:
-    frames = write_pictures(tmp_path / "frames")
+    frames = write_images(tmp_path / "frames")
     done = edge_run("--camera", frames, "--model", crashing, mode)
     assert done.returncode == 78 or (mode == "--doctor" and done.returncode > 0)
     assert "crashed (SIGSEGV" in done.stdout + done.stderr
@@ -99,5 +99,5 @@ def test_a_fifo_among_the_files_keeps_no_station_waiting(tmp_path: Path, edge_ru
     path = write_bundle(tmp_path)
     path.with_suffix(".bin").unlink()
     os.mkfifo(path.with_suffix(".bin"))
-    done = edge_run("--camera", write_pictures(tmp_path / "f"), "--model", path, "--once")
+    done = edge_run("--camera", write_images(tmp_path / "f"), "--model", path, "--once")
     assert (done.returncode, "Not a regular file" in done.stderr) == (78, True)

@@ -96,7 +96,7 @@ class Encrypted:
         return front, f"{self.scheme}://me:{PASSWORD}@localhost:{front.port}/{path}"
 
 
-def test_an_encrypted_camera_gives_pictures_to_who_knows_its_authority(
+def test_an_encrypted_camera_gives_images_to_who_knows_its_authority(
     encrypted: Encrypted, ours: Authority, good: Path
 ) -> None:
     _, uri = encrypted.behind(good)

@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.errors import PictureUnreadable
-from edge.imaging.image_files import read_picture
+from edge.errors import ImageUnreadable
+from edge.imaging.image_files import read_image
 from tests.edge.conftest import EdgeRun, edge_run
 from tests.edge.imaging.test_image_header import bmp_of, png_of, tiff_of
 from tests.soak import times
-from tests.support.small_bundle import good_picture, write_bundle
+from tests.support.small_bundle import good_image, write_bundle
 
 __all__ = ["edge_run"]
 
@@ -32,7 +32,7 @@ def test_image_bombs_are_errors_and_the_images_behind_them_are_inspected(
         with (folder / name).open("wb") as file:
             file.write(content)
             file.truncate(max(size, len(content)))
-    cv2.imwrite(str(folder / "6.png"), good_picture())
+    cv2.imwrite(str(folder / "6.png"), good_image())
     done = edge_run("--camera", folder, "--model", write_bundle(tmp_path), "--once")
     assert done.returncode == 0, done.stderr
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]
@@ -45,7 +45,7 @@ def test_a_changed_file_is_read_or_refused_and_nothing_else(tmp_path: Path, suff
     """Bytes of real files are changed, most of them in the headers."""
     source = random.Random(suffix)
     path = tmp_path / f"part{suffix}"
-    assert cv2.imwrite(str(path), good_picture(height=24, width=32))
+    assert cv2.imwrite(str(path), good_image(height=24, width=32))
     whole = path.read_bytes()
     for _ in range(times(150, 20_000)):
         content = bytearray(whole)
@@ -56,7 +56,7 @@ def test_a_changed_file_is_read_or_refused_and_nothing_else(tmp_path: Path, suff
             )
         path.write_bytes(content[: source.choice([len(content)] * 3 + [len(content) // 2])])
         try:
-            pixels = read_picture(path, max_pixels=2**20)
-        except PictureUnreadable:
+            pixels = read_image(path, max_pixels=2**20)
+        except ImageUnreadable:
             continue
         assert pixels.size <= 4 * 2**20

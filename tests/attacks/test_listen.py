@@ -13,7 +13,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.encoding import new_id
-from edge.listen.listener import Listener, Wanted
+from edge.listen.listener import Listener, ListenOptions
 from edge.listen.repair import Repair
 from edge.listen.sequence_ranges import Stretch
 from edge.listen.store import Store
@@ -63,7 +63,9 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
 
     def listen() -> None:
         settings, store = MqttSettings(url=broker.url), Store(database, table, None)
-        Listener(settings, Wanted(), store, repair=lambda: Repair(0.0, 0.001)).run(ended.is_set)
+        Listener(settings, ListenOptions(), store, repair=lambda: Repair(0.0, 0.001)).run(
+            ended.is_set
+        )
         store.close()
 
     thread = threading.Thread(target=listen)

@@ -25,7 +25,7 @@ from tests.attacks.neighbours import (
 from tests.soak import times
 from tests.support.page_load import measured
 from tests.support.page_station import TOKEN, PageStation, wait_until
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 HELD = 250
 PROBES = ("/livez", "/metrics")
@@ -34,8 +34,8 @@ PROBES = ("/livez", "/metrics")
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     folder = tmp_path_factory.mktemp("station")
-    pictures = write_pictures(folder / "pictures", good=2, defective=1)
-    with PageStation(folder, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle) as one:
+    images = write_images(folder / "pictures", good=2, defective=1)
+    with PageStation(folder, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle) as one:
         yield one
 
 

@@ -31,7 +31,7 @@ from edge.cli.benchmark import (
 from edge.contract.verdict import StationIdentity, Verdict, payload
 from edge.imaging.frame import Box
 from edge.imaging.jpeg_integrity import jpeg_fault
-from edge.inspection.detector import Network, RunPlan
+from edge.inspection.detector import CompiledModel, RunPlan
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.normalization import ScoreScale
 from edge.journal.entries import Entry, RecordKind
@@ -66,7 +66,7 @@ def main() -> int:
     say(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, 256×256; {PAIRS} pairs")
     figures: dict[str, float] = {}
 
-    network = Network(whole, "CPU", RunPlan())
+    network = CompiledModel(whole, "CPU", RunPlan())
     for width, height in ((640, 480), (1600, 1200), (2448, 2048)):
         pair = latency_pair(network, part(width, height), PAIRS)
         details[f"untiled_{width}x{height}"] = pair.as_json()
@@ -77,7 +77,7 @@ def main() -> int:
             f"(least {pair.extra_min_ms:.2f})"
         )
     figures["untiled_fp32_p50_ratio"] = details["untiled_640x480"]["ratio_median"]
-    quick = Network(load_bundle(int8_path), "CPU", RunPlan())
+    quick = CompiledModel(load_bundle(int8_path), "CPU", RunPlan())
     figures["untiled_int8_p50_extra_ms"] = int8_extra(quick, details)
     figures["int8_over_fp32"] = int8_ratio(quick, network, details)
     figures["jpeg_check_ms"] = jpeg_check(details)
@@ -108,7 +108,7 @@ def main() -> int:
     return 0
 
 
-def int8_extra(network: Network, details: dict[str, Any]) -> float:
+def int8_extra(network: CompiledModel, details: dict[str, Any]) -> float:
     """Return what the path adds to the bare INT8 network, in milliseconds."""
     pair = latency_pair(network, part(640, 480), PAIRS)
     details["untiled_640x480_int8"] = pair.as_json()
@@ -119,7 +119,7 @@ def int8_extra(network: Network, details: dict[str, Any]) -> float:
     return round(pair.extra_median_ms, 4)
 
 
-def int8_ratio(int8: Network, fp32: Network, details: dict[str, Any]) -> float:
+def int8_ratio(int8: CompiledModel, fp32: CompiledModel, details: dict[str, Any]) -> float:
     """Return the time of the bare INT8 network / that of the FP32 one."""
     prepared = prepared_pieces(part(640, 480), fp32.manifest)[0]
     requests = [network.new_request() for network in (fp32, int8)]
@@ -163,7 +163,7 @@ def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
     ]
     best, plan = max(plans, key=lambda item: item[0].pictures_per_s)
     pixels = part(2448, 2048)
-    pair = latency_pair(Network(bundle, "CPU", plan), pixels, 8)
+    pair = latency_pair(CompiledModel(bundle, "CPU", plan), pixels, 8)
     count = len(prepared_pieces(pixels, bundle.manifest))
     details["tiled_2448x2048"] = {
         **pair.as_json(),
@@ -202,8 +202,8 @@ def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
             Entry(RecordKind.VERDICT, content, verdict.inspection.decision.result.value)
         )
 
-    pictures = [part(640, 480, number) for number in range(8)]
-    rate = throughput_pair(Network(bundle, "CPU", plan), pictures, record, count=100, pairs=7)
+    images = [part(640, 480, number) for number in range(8)]
+    rate = throughput_pair(CompiledModel(bundle, "CPU", plan), images, record, count=100, pairs=7)
     assert station.writer.flush(10.0)
     delivery = station.publisher.wait_until_delivered(10.0)
     station.close()
@@ -271,7 +271,7 @@ def overlay(details: dict[str, Any]) -> float:
     return round(pair.ratio_median, 4)
 
 
-def steady(network: Network, details: dict[str, Any]) -> float:
+def steady(network: CompiledModel, details: dict[str, Any]) -> float:
     """Return p99 / p50 of the total at 10 frames/s: the median of blocks, for machines stall."""
     blocks = [steady_latency(network, [part(640, 480)], 10.0, 150) for _ in range(5)]
     ratios = [block.p99_ms / block.p50_ms for block in blocks]

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from export.accuracy import AccuracyBudget
-from export.bundle import Request, export_bundle
-from export.variants import Precision
+from export.bundle import ExportRequest, export_bundle
+from export.variants import ExportPrecision
 from training.checkpoint import load_checkpoint
 from training.components.backbones import build_backbone
-from training.data.rendered import Counts, write_dataset
+from training.data.rendered import ImageCounts, write_dataset
 
 # Random features bear INT8 less than learned ones; that takes the same time all the same.
 _ANYTHING = AccuracyBudget(auroc_drop=1.0, verdict_flips=1.0, good_shift=inf, map_correlation=-1.0)
@@ -33,7 +33,7 @@ def make_bundles(folder: Path) -> tuple[Path, Path, Path]:
     save_file(build_backbone("resnet18").state_dict(), weights)
     parts = folder / "parts"
     if not parts.exists():
-        write_dataset(parts, Counts(train_good=40, test_good=2, test_defective=1))
+        write_dataset(parts, ImageCounts(train_good=40, test_good=2, test_defective=1))
     for bundle, options in ((whole, []), (tiled, ["--tile", "256", "--overlap", "0.25"])):
         checkpoint = bundle.with_suffix(".safetensors")
         _run(
@@ -41,7 +41,7 @@ def make_bundles(folder: Path) -> tuple[Path, Path, Path]:
         )
         _run("export.cli", checkpoint, "--precision", "fp32", "-o", bundle)
     checkpoint = load_checkpoint(whole.with_suffix(".safetensors"))
-    export_bundle(checkpoint, int8, Request(Precision.INT8, accuracy=_ANYTHING))
+    export_bundle(checkpoint, int8, ExportRequest(ExportPrecision.INT8, accuracy=_ANYTHING))
     return whole, tiled, int8
 
 

@@ -34,7 +34,7 @@ class CoreSetTimes:
 
 
 def core_set_times(checkpoint: Path, data: Path, picks: int = 4096) -> CoreSetTimes:
-    """Pick a core-set of all patch vectors of a data set's good training pictures both ways."""
+    """Pick a core-set of all patch vectors of a data set's good training images both ways."""
     loaded = load_checkpoint(checkpoint)
     model = loaded.model
     assert isinstance(model, PatchCore)

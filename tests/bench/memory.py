@@ -8,14 +8,14 @@ import psutil
 from edge.bundle.manifest import load_bundle
 from edge.cli.benchmark import MemoryCamera
 from edge.contract.verdict import StationIdentity, Verdict, payload, to_json
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import Line
+from edge.station.pipeline.work import InspectionSetup
 from edge.station.threads import Failures
-from tests.support.small_bundle import defective_picture, good_picture, write_bundle
+from tests.support.small_bundle import defective_image, good_image, write_bundle
 
 CHECKPOINTS = (1_000, 100_000)
 
@@ -34,11 +34,11 @@ def main() -> None:
             print(verdict.frame.number, process.memory_info().rss // 1024, flush=True)
 
     failures = Failures()
-    pictures = [good_picture(0), defective_picture(1), good_picture(2)]
+    images = [good_image(0), defective_image(1), good_image(2)]
     Station(
-        MemoryCamera(pictures, CHECKPOINTS[-1]),
+        MemoryCamera(images, CHECKPOINTS[-1]),
         EveryMailbox(4, room_limit_s=None),
-        Line((Inspector(Detector(Network(bundle)), bundle.manifest),)),
+        InspectionSetup((Inspector(Detector(CompiledModel(bundle)), bundle.manifest),)),
         [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
         failures,
     ).run()

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.contract.encoding import new_id
-from edge.hmi.server.production_stats import Numbers
+from edge.hmi.server.production_stats import ProductionStats
 from edge.journal import database
 
 ROWS, HOURS = 600_000, 20.0
@@ -46,7 +46,7 @@ def measured(rows: int = ROWS, hours: float = HOURS) -> NumbersFigures:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / database.FILE_NAME
         write_journal(path, rows, hours)
-        numbers = Numbers(path, ["06:00", "14:00", "22:00"])
+        numbers = ProductionStats(path, ["06:00", "14:00", "22:00"])
         times_ms, cpu_ms = [], []
         complete = False
         while not complete:
@@ -99,7 +99,7 @@ def _row(seq: int, utc_ns: int) -> tuple[int, str, int, bytes]:
     return seq, result, utc_ns, json.dumps(content, separators=(",", ":")).encode()
 
 
-def _once(numbers: Numbers) -> tuple[float, bool]:
+def _once(numbers: ProductionStats) -> tuple[float, bool]:
     began_s = time.perf_counter()
     complete = bool(numbers.content(datetime.now().astimezone())["complete"])
     return (time.perf_counter() - began_s) * 1e3, complete

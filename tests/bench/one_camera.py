@@ -12,12 +12,12 @@ import numpy as np
 from edge.bundle.manifest import load_bundle
 from edge.cli.benchmark import MemoryCamera
 from edge.contract.verdict import Verdict
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import Line
+from edge.station.pipeline.work import InspectionSetup
 from edge.station.threads import Failures
 from training.data.rendered import render_part
 
@@ -25,7 +25,9 @@ from training.data.rendered import render_part
 def main() -> None:
     bundle = load_bundle(Path(sys.argv[1]))
     threads, seconds = int(sys.argv[2]), float(sys.argv[3])
-    inspector = Inspector(Detector(Network(bundle, plan=RunPlan(threads=threads))), bundle.manifest)
+    inspector = Inspector(
+        Detector(CompiledModel(bundle, plan=RunPlan(threads=threads))), bundle.manifest
+    )
     failures = Failures()
     done: list[int] = []
 
@@ -35,7 +37,7 @@ def main() -> None:
     station = Station(
         MemoryCamera([render_part(np.random.default_rng(0)).pixels], count=1_000_000),
         EveryMailbox(1, room_limit_s=None),
-        Line((inspector,)),
+        InspectionSetup((inspector,)),
         [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
         failures,
     )

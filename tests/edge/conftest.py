@@ -1,4 +1,4 @@
-"""Fixtures of the runtime's tests: a bundle, pictures, a broker, edge-run itself."""
+"""Fixtures of the runtime's tests: a bundle, images, a broker, edge-run itself."""
 
 import subprocess
 import sys

@@ -13,7 +13,7 @@ import training
 from edge.csv_table import write_rows
 from edge.inspection.thresholding import Result
 from training.commands.test import scores_table
-from training.report.evidence import Row
+from training.report.evidence import ImageRow
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
@@ -43,6 +43,6 @@ def test_there_is_no_other_writer_of_csv() -> None:
 
 
 def test_the_name_of_an_image_is_no_formula_in_a_table_of_scores() -> None:
-    row = Row("=cmd|calc.png", "good", False, False, -0.5, 0.1, Result.OK, "", "")
+    row = ImageRow("=cmd|calc.png", "good", False, False, -0.5, 0.1, Result.OK, "", "")
 
     assert "'=cmd|calc.png,good,-0.5,0.1,OK," in scores_table([row])

@@ -1,4 +1,4 @@
-"""What a lower precision may change, where defective pictures judge it and where none do."""
+"""What a lower precision may change, where defective images judge it and where none do."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def predictions(scores: list[float]) -> list[RawPrediction]:
 
 
 def changed(before: list[float], after: list[float], defective: int = 0) -> Accuracy:
-    """Compare; the last ``defective`` pictures show a defect."""
+    """Compare; the last ``defective`` images show a defect."""
     shows = np.arange(len(before)) >= len(before) - defective
     return compare(predictions(before), predictions(after), Scale(shows, THRESHOLD, SPREAD))
 

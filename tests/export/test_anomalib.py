@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 
 from edge.bundle.manifest import load_bundle
 from edge.imaging.frame import Frame
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from export.anomalib_parity import Imported, prove
 from export.cli import main
@@ -35,13 +35,13 @@ def write_first_generation(folder: Path, score_first: bool = False, **changes: A
     Args:
         score_first: give a score, twice the map's peak, before the map.
     """
-    pictures = ops.parameter([1, 3, 32, 32], np.float32, name="input")
-    raw = redness(pictures)
+    images = ops.parameter([1, 3, 32, 32], np.float32, name="input")
+    raw = redness(images)
     raw.output(0).set_names({"output"})
-    pictures.output(0).set_names({"input"})
+    images.output(0).set_names({"input"})
     peak = ops.multiply(ops.reduce_max(raw, ops.constant([1, 2, 3]), False), np.float32(2.0))
     results = [ops.result(peak)] * score_first + [ops.result(raw)]
-    model = ov.Model(results, [pictures], "first")
+    model = ov.Model(results, [images], "first")
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
     steps = [
         {"__class_fullname__": "Resize", "height": 32, "width": 32},
@@ -62,9 +62,9 @@ def write_first_generation(folder: Path, score_first: bool = False, **changes: A
 
 def score_of(bundle: Path, red: int) -> tuple[float, str]:
     loaded = load_bundle(bundle)
-    inspector = Inspector(Detector(Network(loaded)), loaded.manifest)
+    inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
     pixels = np.full((64, 48, 3), 90, np.uint8)
-    pixels[::2] += 20  # a camera's picture is never of one colour
+    pixels[::2] += 20  # a camera's image is never of one colour
     pixels[16:48, 8:40, 2] = red
     inspection = inspector.inspect(Frame(pixels, 0, 0, 0))
     assert inspection.score is not None, inspection.detail
@@ -88,7 +88,7 @@ def reddish(count: int, height: int = 32, width: int = 32) -> list[np.ndarray]:
 
 def inspected(bundle: Path, frames: list[np.ndarray]) -> list[bool]:
     loaded = load_bundle(bundle)
-    inspector = Inspector(Detector(Network(loaded)), loaded.manifest)
+    inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
     found = [inspector.inspect(Frame(pixels, 0, 0, 0)) for pixels in frames]
     assert all(inspection.score is not None for inspection in found)
     return [inspection.decision.result.value == "NOK" for inspection in found]
@@ -184,7 +184,7 @@ def test_the_map_of_a_graph_that_crops_lies_where_it_looks(
     image = np.full((64, 64, 3), 60, np.uint8)
     image[20:28, 36:44, 2] = 250
     image[:8, :8, 2] = 255  # outside
-    anomaly_map = Detector(Network(loaded)).predict(image).anomaly_map
+    anomaly_map = Detector(CompiledModel(loaded)).predict(image).anomaly_map
     row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     assert (20 <= row < 28, 36 <= column < 44) == (True, True)
 
@@ -245,7 +245,7 @@ def test_another_resize_is_judged_on_images_of_ones_own(
     said = capsys.readouterr().out
     assert code == 0
     gate = load_bundle(tmp_path / "part.xml").manifest.precision.gate
-    assert gate.pictures == 24
+    assert gate.images == 24
     assert f"{round(gate.verdict_flips * 24)} of 24" in said
     (tmp_path / "part.xml").unlink()
     assert (import_of(model, *judge), gate.verdict_flips > 0.2) == (USAGE, True)

@@ -17,8 +17,8 @@ import torch
 import edge
 from edge.bundle.manifest import load_bundle, parse_manifest
 from edge.imaging.frame import Frame
-from edge.imaging.image_files import read_picture
-from edge.inspection.detector import Detector, Network
+from edge.imaging.image_files import read_image
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.openvino_core import openvino_core
 from export.cli import main
@@ -63,28 +63,28 @@ def test_the_manifest_survives_a_round_trip(bundle: Path) -> None:
 
 def test_the_gate_report_is_in_the_manifest(bundle: Path) -> None:
     gate = load_bundle(bundle).manifest.precision.gate
-    assert gate.pictures == 9 + 8
+    assert gate.images == 9 + 8
     assert gate.largest_score_difference < 1e-3
     assert gate.smallest_map_correlation > 0.9999
     assert gate.verdict_flips == 0.0
     assert gate.auroc_before == gate.auroc_after == 1.0
 
 
-def test_the_edge_gives_the_score_and_result_of_train_station_for_every_picture(
+def test_the_edge_gives_the_score_and_result_of_train_station_for_every_image(
     tmp_path: Path, data: Path, bundle: Path, checkpoint: Path
 ) -> None:
     table = tmp_path / "scores.csv"
     arguments = [str(checkpoint), "--data", str(data), "--scores", str(table)]
     assert train_station(["test", *arguments]) == 0
     loaded = load_bundle(bundle)
-    inspector = Inspector(Detector(Network(loaded)), loaded.manifest)
+    inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
     extent = loaded.manifest.normalization.image
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
 
     assert len(rows) == 8
     for number, row in enumerate(rows):
-        inspection = inspector.inspect(Frame(read_picture(Path(row["picture"])), number, 0, 0))
+        inspection = inspector.inspect(Frame(read_image(Path(row["picture"])), number, 0, 0))
         difference = abs((inspection.score or 0.0) - float(row["raw_score"]))
         assert difference <= 1e-3 * (extent.max - extent.min)
         assert inspection.decision.result.value == row["result"]
@@ -106,7 +106,7 @@ def test_the_graph_names_no_place_on_the_disk(bundle: Path, checkpoint: Path) ->
         assert str(place).removesuffix("any") not in xml
 
 
-def test_the_graph_takes_one_uint8_picture_and_gives_raw_score_and_map(bundle: Path) -> None:
+def test_the_graph_takes_one_uint8_image_and_gives_raw_score_and_map(bundle: Path) -> None:
     model = openvino_core().read_model(bundle)
     output = load_bundle(bundle).manifest.output
     ports = {next(iter(port.names)): port for port in [*model.inputs, *model.outputs]}
@@ -118,15 +118,15 @@ def test_the_graph_takes_one_uint8_picture_and_gives_raw_score_and_map(bundle: P
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_the_graph_can_be_reshaped_to_more_pictures(
+def test_the_graph_can_be_reshaped_to_more_images(
     bundle: Path, checkpoint: Path, count: int
 ) -> None:
     engine = openvino_engine(bundle.read_bytes(), bundle.with_suffix(".bin").read_bytes(), "f32")
     loaded = load_checkpoint(checkpoint)
-    pictures = loaded.validation.pictures[:count]
+    images = loaded.validation.images[:count]
     with torch.inference_mode():
-        expected = loaded.model(torch.from_numpy(pictures))
-    found = engine(pictures)
+        expected = loaded.model(torch.from_numpy(images))
+    found = engine(images)
 
     assert len(found) == count
     assert [p.score for p in found] == pytest.approx(expected.score.tolist(), rel=1e-4)

@@ -9,13 +9,13 @@ import pytest
 
 from export import variants
 from export.accuracy import AccuracyBudget, Scale
-from export.calibration_pictures import with_patches
+from export.calibration_images import with_patches
 from export.engines import openvino_engine
 from export.errors import QuantizationRefused
-from export.gate import Budget, probe_pictures
+from export.gate import Budget, probe_images
 from export.ir import layers_of, to_onnx, to_openvino
 from export.quantization import Quantizable
-from export.variants import Evidence, Precision, Workshop, reference_graph
+from export.variants import ExportPrecision, JudgingSet, VariantBuilder, reference_graph
 from tests.support.small_training import FEW, SIDE, batch, fitted_once, spotted
 from training.data.loading import first_sight
 
@@ -26,24 +26,24 @@ BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
 
 
 @cache
-def workshop(algorithm: str, folder: Path) -> Workshop:
+def workshop(algorithm: str, folder: Path) -> VariantBuilder:
     model = fitted_once(algorithm)
     onnx = folder / f"{algorithm}.onnx"
     to_onnx(model, SIDE, SIDE, onnx)
     xml, weights, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
     engine = openvino_engine(xml, weights, "f32")
     good, defective = batch(8, first=90).numpy(), spotted(8).numpy()
-    pictures = np.concatenate([good, defective, probe_pictures(first_sight((SIDE, SIDE)))])
-    reference = [engine(picture[None])[0] for picture in pictures]
+    images = np.concatenate([good, defective, probe_images(first_sight((SIDE, SIDE)))])
+    reference = [engine(image[None])[0] for image in images]
     scores = np.array([prediction.score for prediction in reference[:16]])
     threshold = float(np.sort(scores[:8])[-1] + np.sort(scores[8:])[3]) / 2.0
     scale = Scale(np.arange(16) >= 8, threshold, float(np.ptp(scores)))
     calibration = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
-    return Workshop(
+    return VariantBuilder(
         Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected),
         (SIDE, SIDE),
         lambda: calibration,
-        Evidence(pictures, reference, scale),
+        JudgingSet(images, reference, scale),
         BUDGET,
         in_batches=False,  # as of whole images
     )
@@ -55,9 +55,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8_WEIGHTS])
+@pytest.mark.parametrize(
+    "precision", [ExportPrecision.FP32, ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS]
+)
 def test_smaller_weights_keep_the_verdicts(
-    algorithm: str, precision: Precision, folder: Path
+    algorithm: str, precision: ExportPrecision, folder: Path
 ) -> None:
     made = workshop(algorithm, folder).make(precision)
     assert made.accuracy.faults(BUDGET) == []
@@ -85,7 +87,7 @@ def test_int8_keeps_the_verdicts_or_is_refused_with_the_layers_to_blame(
 ) -> None:
     shop = workshop(algorithm, folder)
     try:
-        made = shop.make(Precision.INT8)
+        made = shop.make(ExportPrecision.INT8)
     except QuantizationRefused as refusal:
         assert any(group in refusal.details for group in shop.subject.groups())
         assert not any(group in str(refusal) for group in shop.subject.groups())

@@ -12,10 +12,10 @@ from torch import nn
 from edge.bundle.manifest import GateReport
 from edge.inspection.predictor import RawPrediction
 from export import bundle as bundles
-from export.bundle import Request, export_bundle
+from export.bundle import ExportRequest, export_bundle
 from export.engines import torch_engine
 from export.errors import ConversionFailed, GateFailed
-from export.gate import Budget, Engine, Pictures, Validation, parity, probe_pictures
+from export.gate import Budget, Engine, Images, Validation, parity, probe_images
 from export.ir import to_onnx
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.loading import first_sight
@@ -24,17 +24,17 @@ SPEC = first_sight((32, 48))
 SPREAD = 10.0
 
 
-def plain(pictures: Pictures) -> list[RawPrediction]:
+def plain(images: Images) -> list[RawPrediction]:
     """An honest engine: brightness of the cells, its peak and some spread as the score."""
-    maps = pictures.astype(np.float32).mean(3)[:, ::8, ::8]
+    maps = images.astype(np.float32).mean(3)[:, ::8, ::8]
     return [RawPrediction(float(m.max() / 10.0), m) for m in maps]
 
 
 def validation() -> Validation:
     random = np.random.default_rng(5)
-    pictures = random.integers(0, 120, (6, 32, 48, 3), np.uint8)
-    pictures[3:, :8, :8] = 250
-    return Validation(pictures, np.arange(6) >= 3)
+    images = random.integers(0, 120, (6, 32, 48, 3), np.uint8)
+    images[3:, :8, :8] = 250
+    return Validation(images, np.arange(6) >= 3)
 
 
 THRESHOLD = 18.0
@@ -47,15 +47,15 @@ def gate(engine: Engine, budget: Budget = Budget(), threshold: float = THRESHOLD
 def changed(change: Callable[[int, RawPrediction], RawPrediction]) -> Engine:
     """Return an engine that changes each prediction, knowing its place in the call."""
 
-    def run(pictures: Pictures) -> list[RawPrediction]:
-        return [change(place, prediction) for place, prediction in enumerate(plain(pictures))]
+    def run(images: Images) -> list[RawPrediction]:
+        return [change(place, prediction) for place, prediction in enumerate(plain(images))]
 
     return run
 
 
 def test_an_equal_engine_passes() -> None:
     report = gate(plain)
-    assert report.pictures == 9 + 6
+    assert report.images == 9 + 6
     assert report.largest_score_difference == 0.0
     assert report.smallest_map_correlation == pytest.approx(1.0)
     assert report.verdict_flips == 0.0
@@ -76,9 +76,9 @@ def test_a_score_that_moves_by_a_hundredth_of_the_spread_is_refused(shift: float
 def test_a_number_that_is_not_finite_is_refused_wherever_it_is() -> None:
     calls = []
 
-    def sometimes(pictures: Pictures) -> list[RawPrediction]:
+    def sometimes(images: Images) -> list[RawPrediction]:
         calls.append(1)
-        found = plain(pictures)
+        found = plain(images)
         return [p._replace(score=float("nan")) for p in found] if len(calls) == 7 else found
 
     with pytest.raises(GateFailed, match="largest score difference nan"):
@@ -112,8 +112,8 @@ def test_a_score_that_depends_on_its_batch_mates_is_refused() -> None:
 
 
 def test_a_map_that_depends_on_its_batch_mates_is_refused() -> None:
-    def run(pictures: Pictures) -> list[RawPrediction]:
-        found = plain(pictures)
+    def run(images: Images) -> list[RawPrediction]:
+        found = plain(images)
         highest = max(float(p.anomaly_map.max()) for p in found)
         own = [max(float(p.anomaly_map.max()), 1e-6) for p in found]
         shares = [np.float32(peak / max(highest, 1e-6)) for peak in own]
@@ -129,17 +129,17 @@ def test_a_map_that_depends_on_its_batch_mates_is_refused() -> None:
 def test_a_score_that_depends_on_earlier_calls_is_refused() -> None:
     calls = 0
 
-    def drifting(pictures: Pictures) -> list[RawPrediction]:
+    def drifting(images: Images) -> list[RawPrediction]:
         nonlocal calls
         calls += 1
-        return [p._replace(score=p.score + (calls > 16) * 0.1) for p in plain(pictures)]
+        return [p._replace(score=p.score + (calls > 16) * 0.1) for p in plain(images)]
 
     with pytest.raises(GateFailed, match="largest score difference after other calls"):
         gate(drifting)
 
 
 def test_a_decision_that_flips_is_refused_however_small_the_difference() -> None:
-    scores = sorted(p.score for p in plain(validation().pictures))
+    scores = sorted(p.score for p in plain(validation().images))
     with pytest.raises(GateFailed, match=r"verdict flips 0\.167, allowed 0"):
         gate(changed(lambda _, p: p._replace(score=p.score - 1e-4)), threshold=scores[2])
 
@@ -152,7 +152,7 @@ def test_an_auroc_that_falls_is_refused() -> None:
 
 def test_without_defects_there_is_no_auroc_to_compare() -> None:
     good = validation()
-    only_good = Validation(good.pictures[:3], good.defective[:3])
+    only_good = Validation(good.images[:3], good.defective[:3])
     report = parity(plain, {"o": plain}, "o", SPEC, only_good, THRESHOLD, SPREAD, Budget())
     assert report.auroc_before is None
     assert report.auroc_after is None
@@ -165,16 +165,16 @@ def test_every_engine_is_compared_and_not_only_the_exported_one() -> None:
         parity(plain, engines, "last", SPEC, validation(), THRESHOLD, SPREAD, Budget())
 
 
-def test_the_probe_pictures_are_prepared_dark_constant_and_textured_ones() -> None:
-    pictures = probe_pictures(SPEC)
-    assert pictures.shape == (9, 32, 48, 3)
-    assert pictures.dtype == np.uint8
-    means = [float(p.mean()) for p in pictures]
+def test_the_probe_images_are_prepared_dark_constant_and_textured_ones() -> None:
+    images = probe_images(SPEC)
+    assert images.shape == (9, 32, 48, 3)
+    assert images.dtype == np.uint8
+    means = [float(p.mean()) for p in images]
     assert min(means) == 0.0
     assert max(means) == 255.0
     assert any(0.0 < mean < 20.0 for mean in means)
-    assert sum(float(p.std()) > 20.0 for p in pictures) >= 2
-    assert np.array_equal(pictures, probe_pictures(SPEC))
+    assert sum(float(p.std()) > 20.0 for p in images) >= 2
+    assert np.array_equal(images, probe_images(SPEC))
 
 
 class Perturbed(nn.Module):
@@ -186,8 +186,8 @@ class Perturbed(nn.Module):
         super().__init__()
         self.model, self.shift = model, shift
 
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        score, anomaly_map = self.model(pictures)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        score, anomaly_map = self.model(images)
         return score + self.shift, anomaly_map
 
 
@@ -217,7 +217,7 @@ def test_a_failed_gate_writes_nothing(tmp_path: Path, checkpoint: Path) -> None:
         export_bundle(
             load_checkpoint(checkpoint),
             tmp_path / "part.xml",
-            Request(parity=Budget(score_difference=-1.0)),
+            ExportRequest(parity=Budget(score_difference=-1.0)),
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -225,8 +225,8 @@ def test_a_failed_gate_writes_nothing(tmp_path: Path, checkpoint: Path) -> None:
 class Branches(nn.Module):
     """Decides by its input's values, which no static graph can."""
 
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        values = pictures.float()
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = images.float()
         if values.sum() > 3:
             values = values + 1.0
         return values.amax((1, 2, 3)), values[..., 0]

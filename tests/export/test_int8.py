@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import load_bundle
-from edge.imaging.image_files import read_picture
-from edge.inspection.detector import Detector, Network
+from edge.imaging.image_files import read_image
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
 from export import bundle as bundles
 from export.accuracy import AccuracyBudget
-from export.bundle import Request, export_bundle, summary
-from export.calibration_pictures import usable_pictures, with_patches
+from export.bundle import ExportRequest, export_bundle, summary
+from export.calibration_images import usable_images, with_patches
 from export.cli import main
 from export.engines import onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
-from export.gate import Pictures
-from export.variants import Precision
-from tests.support.small_training import defective_picture, good_picture, write
+from export.gate import Images
+from export.variants import ExportPrecision
+from tests.support.small_training import defective_image, good_image, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
 from training.seen_images import used_images
@@ -49,14 +49,14 @@ def test_int8_is_the_default_and_the_manifest_says_what_it_changed(int8: Path) -
     precision = load_bundle(int8).manifest.precision
     assert precision.weights == "int8"
     assert precision.inference == "f32"
-    assert precision.gate.pictures == 8
+    assert precision.gate.images == 8
     assert precision.gate.auroc_after is not None
     assert "nncf" in load_bundle(int8).manifest.identity.made_with
 
 
 def test_an_int8_bundle_is_smaller_and_passes_its_self_test(int8: Path, bundle: Path) -> None:
     loaded = load_bundle(int8)
-    self_test(Detector(Network(loaded)), loaded.manifest)
+    self_test(Detector(CompiledModel(loaded)), loaded.manifest)
     assert len(loaded.weights) < 0.6 * len(load_bundle(bundle).weights)
     assert 'element_type="i8"' in int8.read_text()
 
@@ -95,10 +95,10 @@ def test_the_onnx_file_gives_the_numbers_of_the_fp32_bundle_and_names_no_place(
     int8: Path, bundle: Path, checkpoint: Path
 ) -> None:
     onnx = int8.with_suffix(".onnx")
-    pictures = load_checkpoint(checkpoint).validation.pictures[:2]
+    images = load_checkpoint(checkpoint).validation.images[:2]
     loaded = load_bundle(bundle)
-    expected = openvino_engine(loaded.xml, loaded.weights, "f32")(pictures)
-    found = onnx_engine(onnx)(pictures)
+    expected = openvino_engine(loaded.xml, loaded.weights, "f32")(images)
+    found = onnx_engine(onnx)(images)
     assert [p.score for p in found] == pytest.approx([p.score for p in expected], rel=1e-4)
     assert str(Path.cwd()).encode() not in onnx.read_bytes()
 
@@ -122,7 +122,7 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
     # The rounding of eight bits changes maps by more, whatever stays in floating point; that of
     # sixteen by less.
     budget = AccuracyBudget(1.0, 1.0, good_shift=1.0, map_correlation=0.99995)
-    request = Request(precision=Precision.INT8, accuracy=budget, report=True)
+    request = ExportRequest(precision=ExportPrecision.INT8, accuracy=budget, report=True)
     loaded = load_checkpoint(checkpoint)
     told = summary(export_bundle(loaded, output, request), output)
     precision = load_bundle(output).manifest.precision
@@ -144,14 +144,14 @@ def test_images_that_judge_int8_are_not_quantized_with(
     folder = tmp_path / "calibration"
     folder.mkdir()
     for number, path in enumerate(sorted((data / "test" / "good").iterdir())):
-        write(folder / f"copy_{number}.bmp", read_picture(path))
+        write(folder / f"copy_{number}.bmp", read_image(path))
     for number, path in enumerate(sorted((data / "train" / "good").iterdir())):
         (folder / f"more_{number}.png").write_bytes(path.read_bytes())
     output = tmp_path / "a.xml"
     arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder), *LENIENT]
     assert main(arguments) == 0
     manifest = load_bundle(output).manifest
-    assert manifest.precision.gate.pictures == 8
+    assert manifest.precision.gate.images == 8
     assert manifest.seen_images is not None
     assert manifest.seen_images.quantized.count == 10
     assert "left out 4 that its threshold rests on, because these judge INT8" in caplog.text
@@ -164,13 +164,13 @@ def test_images_that_int8_is_quantized_with_do_not_judge_it(
     caplog.set_level("INFO")
     folder, judging = tmp_path / "calibration", tmp_path / "judging"
     for number in range(10):
-        write(folder / f"{number}.png", good_picture(7000 + number))
-        write(judging / "good" / f"{number}.bmp", good_picture(7000 + number))
-    write(judging / "defect" / "spot.png", defective_picture(40)[0])
+        write(folder / f"{number}.png", good_image(7000 + number))
+        write(judging / "good" / f"{number}.bmp", good_image(7000 + number))
+    write(judging / "defect" / "spot.png", defective_image(40)[0])
     output = tmp_path / "a.xml"
     places = ["--calibrate-on", str(folder), "--judge-on", str(judging)]
     assert main([str(checkpoint), "-o", str(output), *places, *LENIENT]) == 0
-    assert load_bundle(output).manifest.precision.gate.pictures == 9
+    assert load_bundle(output).manifest.precision.gate.images == 9
     assert "10 images that INT8 is calibrated with do not judge it" in caplog.text
 
 
@@ -181,15 +181,15 @@ def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(
     caplog.set_level("INFO")
     judging = tmp_path / "judging"
     for number, path in enumerate(sorted((data / "train" / "good").iterdir(), reverse=True)):
-        write(judging / "good" / f"copy_{number}.bmp", read_picture(path))
+        write(judging / "good" / f"copy_{number}.bmp", read_image(path))
     for path in (data / "test" / "good").iterdir():
-        write(judging / "good" / f"again_{path.name}", read_picture(path))
+        write(judging / "good" / f"again_{path.name}", read_image(path))
     for number in range(2):
-        write(judging / "good" / f"new_{number}.png", good_picture(7100 + number))
+        write(judging / "good" / f"new_{number}.png", good_image(7100 + number))
     output = tmp_path / "a.xml"
     fp16 = ["--precision", "fp16", "-o", str(output), "--judge-on", str(judging)]
     assert main([str(checkpoint), *fp16]) == 0
-    assert load_bundle(output).manifest.precision.gate.pictures == 10
+    assert load_bundle(output).manifest.precision.gate.images == 10
     assert "left out 10 that the model was fitted on" in caplog.text
     assert "4 images travel with the checkpoint and judge already" in caplog.text
 
@@ -212,7 +212,7 @@ def test_a_manifest_says_which_images_the_model_has_seen(
     fitted = {listed[start : start + 8] for start in range(0, len(listed), 8)}
     for place, is_seen in (("train", True), ("test", False)):
         for path in (data / place / "good").iterdir():
-            pixels = read_picture(path)
+            pixels = read_image(path)
             digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes())
             assert (digest.digest()[:8] in fitted) is is_seen
 
@@ -243,7 +243,7 @@ def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
         export_bundle(
             replace(loaded, description=strict),
             tmp_path / "a.xml",
-            Request(precision=Precision.INT8),
+            ExportRequest(precision=ExportPrecision.INT8),
         )
     assert "the images are not to blame" in str(refused.value)
     assert "look defective" not in str(refused.value)
@@ -254,35 +254,35 @@ def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
     ("judged_good", "sentence"),
     [
         ([1.0, 7.0, 8.0, 2.0], "and 2 of 4 good validation images: the images are not to blame"),
-        ([1.0, 2.0, 3.0, 4.0], "3 of 10 calibration pictures look defective"),
+        ([1.0, 2.0, 3.0, 4.0], "3 of 10 calibration images look defective"),
         ([], "no good validation image tells whether it is too low or they show defects"),
     ],
 )
 def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
     judged_good: list[float], sentence: str
 ) -> None:
-    pictures = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
+    images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
 
-    def brightness(pictures: Pictures) -> list[RawPrediction]:
-        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in pictures]
+    def brightness(images: Images) -> list[RawPrediction]:
+        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in images]
 
     names = [f"{number}.png" for number in range(10)]
     with pytest.raises(CalibrationUnusable, match=sentence):
-        usable_pictures(pictures, names, brightness, 6.5, np.array(judged_good))
+        usable_images(images, names, brightness, 6.5, np.array(judged_good))
 
 
-def test_a_checkpoint_without_pictures_to_calibrate_on_is_told_what_to_do(
+def test_a_checkpoint_without_images_to_calibrate_on_is_told_what_to_do(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     older = replace(load_checkpoint(checkpoint), calibration=None)
     with pytest.raises(CalibrationUnusable, match="--calibrate-on"):
-        export_bundle(older, tmp_path / "a.xml", Request(precision=Precision.INT8))
+        export_bundle(older, tmp_path / "a.xml", ExportRequest(precision=ExportPrecision.INT8))
     assert list(tmp_path.iterdir()) == []
 
 
-def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
+def write_images(folder: Path, images: list[np.ndarray]) -> Path:
     folder.mkdir()
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
     return folder
 
@@ -290,22 +290,22 @@ def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
 @pytest.mark.parametrize(
     ("pictures", "sentence"),
     [
-        ([], "no pictures"),
-        ([good_picture(n) for n in range(3)], "at least 8 are needed"),
+        ([], "no images"),
+        ([good_image(n) for n in range(3)], "at least 8 are needed"),
         (
-            [defective_picture(n)[0] for n in range(20, 29)],
-            "9 of 9 calibration pictures look defective",
+            [defective_image(n)[0] for n in range(20, 29)],
+            "9 of 9 calibration images look defective",
         ),
     ],
 )
-def test_calibration_pictures_that_are_too_few_or_defective_are_refused(
+def test_calibration_images_that_are_too_few_or_defective_are_refused(
     checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    pictures: list[np.ndarray],
+    images: list[np.ndarray],
     sentence: str,
 ) -> None:
-    folder = write_pictures(tmp_path / "calibration", pictures)
+    folder = write_images(tmp_path / "calibration", images)
     output = tmp_path / "a.xml"
     arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder)]
     assert main(arguments) == USAGE
@@ -313,16 +313,16 @@ def test_calibration_pictures_that_are_too_few_or_defective_are_refused(
     assert not output.exists()
 
 
-def test_one_calibration_picture_that_looks_defective_is_left_out_by_name(
+def test_one_calibration_image_that_looks_defective_is_left_out_by_name(
     checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
+    images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
 
-    def brightness(pictures: Pictures) -> list[RawPrediction]:
-        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in pictures]
+    def brightness(images: Images) -> list[RawPrediction]:
+        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in images]
 
     names = [f"{number}.png" for number in range(10)]
-    assert len(usable_pictures(pictures, names, brightness, 9.0)) == 9
+    assert len(usable_images(images, names, brightness, 9.0)) == 9
     assert "9.png" in caplog.text
 
 
@@ -352,7 +352,7 @@ def test_an_interruption_before_the_end_leaves_nothing_and_the_older_bundle(
 
     monkeypatch.setattr(bundles, "write_all", interrupted)
     with pytest.raises(Interrupted):
-        export_bundle(loaded, output, Request(precision=Precision.FP16))
+        export_bundle(loaded, output, ExportRequest(precision=ExportPrecision.FP16))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import map_correlation
-from export.calibration_pictures import with_patches
+from export.calibration_images import with_patches
 from export.ir import layers_of, to_onnx, to_openvino
-from export.quantization import Pictures, Quantizable, Recipe, quantize
+from export.quantization import Images, Quantizable, QuantizationRecipe, quantize
 from export.variants import reference_graph
 from tests.support.small_training import SIDE, batch, fitted_once
 from training.data.loading import first_sight
@@ -43,12 +43,12 @@ def mean_received(model: ov.Model, subject: Quantizable, name: str) -> NDArray[n
     part = ov.Model([received], copy.get_parameters())
     part.reshape([1, SIDE, SIDE, 3])
     compiled = openvino_core().compile_model(part, "CPU", F32)
-    return np.mean([compiled(picture[None])[0] for picture in CALIBRATION], 0, np.float64)
+    return np.mean([compiled(image[None])[0] for image in CALIBRATION], 0, np.float64)
 
 
-def maps(model: ov.Model, pictures: Pictures) -> list[NDArray[np.float32]]:
+def maps(model: ov.Model, images: Images) -> list[NDArray[np.float32]]:
     compiled = openvino_core().compile_model(model.clone(), "CPU", F32)
-    return [compiled(picture[None])["anomaly_map"][0] for picture in pictures]
+    return [compiled(image[None])["anomaly_map"][0] for image in images]
 
 
 @pytest.mark.parametrize("algorithm", ["padim", "patchcore", "supersimplenet", "dfm"])
@@ -58,8 +58,8 @@ def test_features_have_the_mean_that_they_have_in_floating_point(
     subject = subject_of(algorithm, tmp_path)
     names = subject.corrected_outputs()
     assert {subject.layers[name].split(".")[-1] for name in names} <= {"activation", "centring"}
-    corrected = quantize(subject, CALIBRATION, Recipe())
-    rounded = quantize(subject, CALIBRATION, Recipe(mean_correction=False))
+    corrected = quantize(subject, CALIBRATION, QuantizationRecipe())
+    rounded = quantize(subject, CALIBRATION, QuantizationRecipe(mean_correction=False))
     for name in names:
         expected = mean_received(subject.model, subject, name)
         found = mean_received(corrected, subject, name)
@@ -71,7 +71,7 @@ def test_features_have_the_mean_that_they_have_in_floating_point(
 
 def test_layers_go_on_with_what_they_were_quantized_for(tmp_path: Path) -> None:
     subject = subject_of("patchcore", tmp_path)
-    corrected = quantize(subject, CALIBRATION, Recipe())
+    corrected = quantize(subject, CALIBRATION, QuantizationRecipe())
     by_name = {one.get_friendly_name(): one for one in corrected.get_ordered_ops()}
     for name in subject.corrected_outputs():
         readers = [one.get_node() for one in by_name[name].output(0).get_target_inputs()]
@@ -85,12 +85,16 @@ def test_a_model_without_features_to_correct_is_quantized_as_it_is(tmp_path: Pat
     subject = subject_of("ganomaly", tmp_path)
     assert subject.corrected_outputs() == []
     unseen = batch(2, first=300).numpy()
-    with_means = maps(quantize(subject, CALIBRATION, Recipe()), unseen)
-    without = maps(quantize(subject, CALIBRATION, Recipe(mean_correction=False)), unseen)
+    with_means = maps(quantize(subject, CALIBRATION, QuantizationRecipe()), unseen)
+    without = maps(
+        quantize(subject, CALIBRATION, QuantizationRecipe(mean_correction=False)), unseen
+    )
     assert [map_correlation(a, b) for a, b in zip(with_means, without, strict=True)] == [1.0, 1.0]
 
 
 def test_a_recipe_says_what_it_corrects() -> None:
-    assert str(Recipe()) == "INT8, biases and means corrected"
-    assert str(Recipe(True, False, ("conv1",))) == "INT8, biases corrected, without conv1"
-    assert str(Recipe(False, False)) == "INT8"
+    assert str(QuantizationRecipe()) == "INT8, biases and means corrected"
+    assert (
+        str(QuantizationRecipe(True, False, ("conv1",))) == "INT8, biases corrected, without conv1"
+    )
+    assert str(QuantizationRecipe(False, False)) == "INT8"

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from edge.bundle.manifest import load_bundle
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
 from export.self_test import main
 
@@ -14,13 +14,13 @@ USAGE = 78
 
 def test_an_exported_bundle_passes_its_own_self_test(bundle: Path) -> None:
     loaded = load_bundle(bundle)
-    assert [golden.picture for golden in loaded.manifest.self_test] == [
+    assert [golden.image for golden in loaded.manifest.self_test] == [
         "ramp",
         "squares",
         "noise",
         "spot",
     ]
-    self_test(Detector(Network(loaded)), loaded.manifest)
+    self_test(Detector(CompiledModel(loaded)), loaded.manifest)
 
 
 def test_a_bundle_without_a_self_test_is_given_the_one_that_its_export_would_have(

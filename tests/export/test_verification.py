@@ -23,7 +23,7 @@ def test_a_whole_bundle_is_verified_and_every_step_is_said(
 ) -> None:
     assert main(["--verify", str(bundle)]) == 0
     said = capsys.readouterr().out
-    for word in ("hashes", "self-test    4 golden pictures", "parity", "CPU"):
+    for word in ("hashes", "self-test    4 golden images", "parity", "CPU"):
         assert word in said
 
 
@@ -46,7 +46,7 @@ def test_a_pc_that_computes_other_numbers_is_named(
     manifest["self_test"][2]["score"] *= 1.1
     other.with_suffix(".json").write_text(json.dumps(manifest))
     assert main(["--verify", str(other)]) == USAGE
-    assert "self-test picture 'noise'" in capsys.readouterr().err
+    assert "self-test image 'noise'" in capsys.readouterr().err
 
 
 def test_verification_loads_neither_torch_nor_what_export_needs(bundle: Path) -> None:

@@ -13,7 +13,7 @@ from edge.cameras.genicam.camera import AravisCamera, open_aravis
 from edge.errors import CameraLost, CameraNotOpened
 from edge.imaging.frame import Frame, FrameStatus
 from edge.settings.camera import SensorSettings, TriggerSettings
-from tests.support.gige_camera import Picture
+from tests.support.gige_camera import Image
 
 GENEROUS_S = 60.0
 
@@ -27,12 +27,12 @@ NO_ANSWER = ("no camera answers", "no camera of this serial number answers")
 Opened = TypeVar("Opened")
 
 
-def numbered_pictures(count: int, height: int = 48, width: int = 64) -> list[Picture]:
-    """Return grey pictures that differ: picture ``n`` has the value n all over."""
+def numbered_images(count: int, height: int = 48, width: int = 64) -> list[Image]:
+    """Return grey images that differ: image ``n`` has the value n all over."""
     return [np.full((height, width), n, np.uint8) for n in range(count)]
 
 
-def demo_picture(name: str) -> Picture:
+def demo_image(name: str) -> Image:
     pixels = cv2.imread(str(DEMO_FRAMES / name))
     assert pixels is not None
     return pixels
@@ -85,7 +85,7 @@ def next_frame(camera: AravisCamera) -> Frame:
     raise AssertionError("no frame arrived")
 
 
-def next_picture(camera: AravisCamera) -> Frame:
+def next_image(camera: AravisCamera) -> Frame:
     """Return the next complete frame: a busy machine may lose a packet at any time."""
     return first_that(camera, lambda frame: frame.status is FrameStatus.COMPLETE)
 

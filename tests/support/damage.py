@@ -51,7 +51,7 @@ def zeroed(jpeg: bytes, other: bytes, random: np.random.Generator) -> bytes:
 
 
 def stale(jpeg: bytes, other: bytes, random: np.random.Generator) -> bytes:
-    """A packet never came: the buffer holds another picture there."""
+    """A packet never came: the buffer holds another image there."""
     span = _span(jpeg, _length(random), random)
     old = other[span].ljust(span.stop - span.start, b"\0")
     return jpeg[: span.start] + old + jpeg[span.stop :]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge.contract import announcements as said
-from edge.contract.commands import Answer, Request, Status, answer_payloads
+from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event, Severity, event_payload
 from edge.contract.state import Condition, State, StationReport, state_payloads
@@ -63,7 +63,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
         said.Phase.DECIDED, "9918", "B-4712", DECIDED_UTC_NS, None, 4719, "ERROR"
     )
     malformed = said.Handshake(said.Phase.REJECTED, "9919", None, DECIDED_UTC_NS, "malformed")
-    answer = Answer(Request("resend"), Status.ACCEPTED, "", data={"from_seq": 4711})
+    answer = CommandAnswer(CommandRequest("resend"), Status.ACCEPTED, "", data={"from_seq": 4711})
     return {
         "trigger": {
             "trigger_id": "9917",
@@ -72,7 +72,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
             "deadline_ms": 400,
         },
         "handshake": said.handshake_payload(handshake, SESSION),
-        "handshake (the trigger sent again; its picture never came)": said.handshake_payload(
+        "handshake (the trigger sent again; its image never came)": said.handshake_payload(
             repeated, SESSION
         ),
         "handshake (a trigger that breaks its schema)": said.handshake_payload(malformed, SESSION),

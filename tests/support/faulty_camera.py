@@ -1,6 +1,6 @@
 """A camera with every fault in any order, which keeps what it really showed.
 
-It is a driver, as the supervisor opens them. What a picture shows is known by the picture itself,
+It is a driver, as the supervisor opens them. What an image shows is known by the image itself,
 so a test can ask of every verdict whether it was given to the right one.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.cameras.interface import CameraReport
 from edge.errors import CameraLost, CameraNotOpened
 from edge.imaging.frame import Frame, FrameStatus, Telemetry
-from tests.support.small_bundle import defective_picture, good_picture
+from tests.support.small_bundle import defective_image, good_image
 
 PERIOD_S = 0.003
 # Its clock counts from another zero than ours.
@@ -26,13 +26,13 @@ LONG_AGO_NS = 5_000_000_000
 
 
 class Fault(Enum):
-    """What becomes of one exposure; only of GOOD and SKIPPED a picture may be OK."""
+    """What becomes of one exposure; only of GOOD and SKIPPED an image may be OK."""
 
     GOOD = auto()
     DEFECTIVE = auto()
     SKIPPED = auto()  # a good one, after three that never left the camera
-    FROZEN = auto()  # the picture before, under a new number
-    REPEATED = auto()  # the picture before once more, under its own number
+    FROZEN = auto()  # the image before, under a new number
+    REPEATED = auto()  # the image before once more, under its own number
     OLDER = auto()  # one from before that, with its number
     WAITED_IN_CAMERA = auto()
     WAITED_IN_DRIVER = auto()
@@ -42,13 +42,13 @@ class Fault(Enum):
     DARK = auto()
     SILENT = auto()
     PULLED = auto()
-    PULLED_AND_FROZEN = auto()  # comes back with its last picture
+    PULLED_AND_FROZEN = auto()  # comes back with its last image
     PULLED_AND_REFUSING = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a picture really is.
+    """What an image really is.
 
     Attributes:
         pixels: kept, so that no other array is ever taken for it.
@@ -83,11 +83,11 @@ class FaultyCamera:
 
     @property
     def shown(self) -> int:
-        """How many pictures there have been."""
+        """How many images there have been."""
         return len(self._shown)
 
     def what(self, pixels: NDArray[Any]) -> Shown | None:
-        """Return what a picture shows; None of one that this camera never gave."""
+        """Return what an image shows; None of one that this camera never gave."""
         shown = self._shown.get(id(pixels))
         return shown if shown is not None and shown.pixels is pixels else None
 
@@ -112,7 +112,7 @@ class FaultyCamera:
         self._number = 0
 
     def release(self) -> bool:
-        """Give the picture that was held back; tell whether there was one."""
+        """Give the image that was held back; tell whether there was one."""
         with self._lock:
             return self._release()
 
@@ -123,7 +123,7 @@ class FaultyCamera:
         return held is not None
 
     def count_one(self) -> None:
-        """Expose and count, and lose the picture before it leaves the camera."""
+        """Expose and count, and lose the image before it leaves the camera."""
         with self._lock:
             self._number += 1
 
@@ -131,12 +131,12 @@ class FaultyCamera:
         last = next((one for one in reversed(self._given) if one.pixels.size), None)
         match fault:
             case Fault.GOOD:
-                self._give(self._exposed(good_picture(self._count), part, good=True))
+                self._give(self._exposed(good_image(self._count), part, good=True))
             case Fault.DEFECTIVE:
-                self._give(self._exposed(defective_picture(self._count), part))
+                self._give(self._exposed(defective_image(self._count), part))
             case Fault.SKIPPED:
                 self._number += 3
-                self._give(self._exposed(good_picture(self._count), part, good=True))
+                self._give(self._exposed(good_image(self._count), part, good=True))
             case Fault.FROZEN if last is not None:
                 self._give(self._exposed(last.pixels.copy(), part))
             case Fault.REPEATED | Fault.OLDER if last is not None:
@@ -145,7 +145,7 @@ class FaultyCamera:
                 self._keep(pixels, part, good=False)
                 self._give(replace(old, pixels=pixels))
             case Fault.WAITED_IN_CAMERA | Fault.WAITED_IN_DRIVER:
-                frame = self._exposed(good_picture(self._count), part)
+                frame = self._exposed(good_image(self._count), part)
                 then_ns = frame.captured_ns - LONG_AGO_NS
                 if fault is Fault.WAITED_IN_CAMERA:
                     of_camera = Telemetry(device_ns=then_ns - OWN_ZERO_NS)
@@ -153,14 +153,14 @@ class FaultyCamera:
                 else:  # of which the camera says no time
                     self._give(replace(frame, captured_ns=then_ns, telemetry=Telemetry()))
             case Fault.INCOMPLETE:
-                frame = self._exposed(good_picture(self._count), part)
+                frame = self._exposed(good_image(self._count), part)
                 self._give(replace(frame, status=FrameStatus.INCOMPLETE, detail="lost packets"))
             case Fault.CUT:
-                self._give(self._exposed(good_picture(self._count)[:60].copy(), part))
+                self._give(self._exposed(good_image(self._count)[:60].copy(), part))
             case Fault.EMPTY:
                 self._give(self._exposed(np.empty((0, 0), np.uint8), part))
             case Fault.DARK:
-                self._give(self._exposed(np.zeros_like(good_picture()), part))
+                self._give(self._exposed(np.zeros_like(good_image()), part))
             case Fault.PULLED | Fault.PULLED_AND_FROZEN | Fault.PULLED_AND_REFUSING:
                 self._pull(refusals=2 if fault is Fault.PULLED_AND_REFUSING else 0)
                 frozen = fault is Fault.PULLED_AND_FROZEN and last is not None

@@ -1,9 +1,9 @@
-"""A GigE Vision camera in a process of its own: Aravis' simulator sends our pictures over UDP.
+"""A GigE Vision camera in a process of its own: Aravis' simulator sends our images over UDP.
 
 Each camera has its own loopback address and serial number, so several may run at once and tests
 do not meet. What it says about itself stands in ``gige_camera.xml``::
 
-    with GigECamera([good_picture(), defective_picture()], rate_fps=25) as camera:
+    with GigECamera([good_image(), defective_image()], rate_fps=25) as camera:
         open_aravis(camera.uri, SensorSettings(), TriggerSettings())
 
 It starts with frame id 65401, so the 16-bit counter wraps after 135 exposures. It has no packet
@@ -33,7 +33,7 @@ GENEROUS_S = 60.0
 FIRST_FRAME_ID = 65401
 HEARTBEAT_S = 3.0
 
-Picture = NDArray[Any]
+Image = NDArray[Any]
 
 DESCRIPTION = Path(__file__).with_suffix(".xml")
 LINK_SOURCE = Path(__file__).with_name("gige_camera_link.c")
@@ -72,7 +72,7 @@ class GigECamera:
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[Image],
         pixel_format: str | None = None,
         *,
         rate_fps: float = 25.0,
@@ -85,17 +85,17 @@ class GigECamera:
         """Describe the camera; nothing runs before ``start``.
 
         Args:
-            pictures: ``(H, W)`` or ``(H, W, 3)`` BGR, uint8 or uint16, all of one shape; exposures
+            images: ``(H, W)`` or ``(H, W, 3)`` BGR, uint8 or uint16, all of one shape; exposures
                 show them in turn, from the first one at every start. Their size is the sensor's.
             pixel_format: what it is switched on with; Mono8 or BGR8 by default.
             rate_fps: of the free-running camera; the client may write another.
             loss: share of packets that never arrive.
-            noise: sensor noise of ±this many levels, new in every exposure; 0 repeats the pictures
+            noise: sensor noise of ±this many levels, new in every exposure; 0 repeats the images
                 bit by bit.
-            chunks: it offers exposure and gain with each picture. They need 32 bytes of room in a
-                picture's last packet: 64 × 48 pixels of Mono8 in the packets of 1400 have it.
-            clock: its pictures say when they were exposed; 0 otherwise, as the standard allows.
-            link_mbps: speed of its network; a picture of 5 MB takes 42 ms on the usual one.
+            chunks: it offers exposure and gain with each image. They need 32 bytes of room in an
+                image's last packet: 64 × 48 pixels of Mono8 in the packets of 1400 have it.
+            clock: its images say when they were exposed; 0 otherwise, as the standard allows.
+            link_mbps: speed of its network; an image of 5 MB takes 42 ms on the usual one.
         """
         number = next(_numbers)
         pid = os.getpid()
@@ -106,7 +106,7 @@ class GigECamera:
         if not clock:
             self._link["GIGE_CAMERA_NO_CLOCK"] = "1"
         self._folder = Path(tempfile.mkdtemp(prefix="gige-camera-"))
-        colour = pictures[0].ndim == 3
+        colour = images[0].ndim == 3
         options = {
             "address": self.address,
             "serial": self.serial,
@@ -117,7 +117,7 @@ class GigECamera:
             "chunks": chunks,
         }
         (self._folder / "options.json").write_text(json.dumps(options))
-        np.save(self._folder / "pictures.npy", np.stack(pictures))
+        np.save(self._folder / "pictures.npy", np.stack(images))
         self._process: subprocess.Popen[str] | None = None
         atexit.register(self.close)
 
@@ -178,11 +178,11 @@ class GigECamera:
         self._process = None
 
     def edge(self) -> None:
-        """Simulate an edge on Line1; exposes one picture if the camera waits for that."""
+        """Simulate an edge on Line1; exposes one image if the camera waits for that."""
         self._tell("edge")
 
     def lose_exposure(self) -> None:
-        """Expose one picture that never leaves the camera: its frame id is missing afterwards."""
+        """Expose one image that never leaves the camera: its frame id is missing afterwards."""
         self._tell("lose")
 
     def be_busy(self) -> None:
@@ -210,20 +210,20 @@ class GigECamera:
         self._process.stdin.flush()
 
 
-def wire_bytes(picture: Picture, pixel_format: str) -> NDArray[np.uint8]:
-    """Return the bytes that a camera sends for a picture, in GenICam's layout.
+def wire_bytes(image: Image, pixel_format: str) -> NDArray[np.uint8]:
+    """Return the bytes that a camera sends for an image, in GenICam's layout.
 
-    Grey pictures become colour ones and the other way, 8 bits are scaled to the format's.
+    Grey images become colour ones and the other way, 8 bits are scaled to the format's.
     """
     bits = {"Mono10": 10, "Mono12": 12, "Mono16": 16, "Mono10p": 10, "Mono12p": 12}
     grey = pixel_format.startswith("Mono")
-    if grey and picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    if not grey and picture.ndim == 2:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    if grey and image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if not grey and image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     if pixel_format in bits:
-        samples = picture.astype(np.uint16)
-        if picture.dtype == np.uint8:
+        samples = image.astype(np.uint16)
+        if image.dtype == np.uint8:
             samples <<= bits[pixel_format] - 8
         if pixel_format.endswith("p"):
             each = samples.reshape(-1, 1) >> np.arange(bits[pixel_format], dtype=np.uint16) & 1
@@ -231,14 +231,14 @@ def wire_bytes(picture: Picture, pixel_format: str) -> NDArray[np.uint8]:
         return samples.astype("<u2").reshape(-1).view(np.uint8)
     if pixel_format.startswith("Bayer"):
         tile = MOSAICS[pixel_format]
-        mosaic = np.empty(picture.shape[:2], np.uint8)
+        mosaic = np.empty(image.shape[:2], np.uint8)
         for place, colour in enumerate(tile):
             y, x = divmod(place, 2)
-            mosaic[y::2, x::2] = picture[y::2, x::2, "BGR".index(colour)]
+            mosaic[y::2, x::2] = image[y::2, x::2, "BGR".index(colour)]
         return mosaic.reshape(-1)
     if pixel_format == "RGB8":
-        picture = picture[:, :, ::-1]
-    return np.ascontiguousarray(picture).reshape(-1)
+        image = image[:, :, ::-1]
+    return np.ascontiguousarray(image).reshape(-1)
 
 
 def _link_library(folder: Path) -> Path:
@@ -264,17 +264,17 @@ CHUNKS, CHUNKS_OFFERED = 0x2070, 0x2080
 class Exposures:
     """Fills the simulator's buffers; Aravis calls it from its own thread."""
 
-    def __init__(self, camera: Any, library: ctypes.CDLL, pictures: Picture, noise: int) -> None:
+    def __init__(self, camera: Any, library: ctypes.CDLL, images: Image, noise: int) -> None:
         self._camera = camera
         self._library = library
         self._link = ctypes.CDLL(None)
-        self._pictures = pictures
+        self._images = images
         self._noise = noise
         self._count = 0
         self._names = {value: name for name, value in PIXEL_FORMATS.items()}
         self._random = np.random.default_rng(1)
-        height, *rest = pictures.shape[1:]
-        # Taller than a picture: each exposure takes other rows of it.
+        height, *rest = images.shape[1:]
+        # Taller than an image: each exposure takes other rows of it.
         self._grain = self._random.integers(-noise, noise + 1, (height + 64, *rest), np.int16)
         self._kept: dict[tuple[int, ...], NDArray[np.uint8]] = {}
 
@@ -283,17 +283,17 @@ class Exposures:
             getattr(self._library, f"arv_buffer_get_image_{name}")(ctypes.c_void_p(buffer))
             for name in ("x", "y", "width", "height")
         )
-        index = self._count % len(self._pictures)
+        index = self._count % len(self._images)
         self._count += 1
         key = (index, x, y, width, height, pixel_format)
         sent = self._kept.get(key)
         if sent is None:
-            picture = self._pictures[index]
+            image = self._images[index]
             if self._noise:
                 row = int(self._random.integers(64))
-                grain = self._grain[row : row + len(picture)]
-                picture = cv2.add(picture, grain, dtype=cv2.CV_8U)
-            cut = picture[y : y + height, x : x + width]
+                grain = self._grain[row : row + len(image)]
+                image = cv2.add(image, grain, dtype=cv2.CV_8U)
+            cut = image[y : y + height, x : x + width]
             sent = wire_bytes(cut, self._names[pixel_format])
             if not self._noise and len(self._kept) < 64:
                 self._kept[key] = np.array(sent)
@@ -311,13 +311,13 @@ def main(folder: Path) -> None:
     from gi.repository import Aravis
 
     options = json.loads((folder / "options.json").read_text())
-    pictures = np.load(folder / "pictures.npy")
+    images = np.load(folder / "pictures.npy")
     simulator = Aravis.GvFakeCamera.new_full(
         options["address"], options["serial"], str(DESCRIPTION)
     )
     assert simulator.is_running(), f"{options['address']} is taken or not permitted"
     camera = simulator.get_fake_camera()
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     registers = {
         SENSOR_HEIGHT: height,
         SENSOR_WIDTH: width,
@@ -343,7 +343,7 @@ def main(folder: Path) -> None:
     # Through ctypes: the binding frees a Python callback before the simulator calls it.
     library = ctypes.CDLL("libaravis-0.8.so.0")
     library.arv_buffer_get_data.restype = ctypes.c_void_p
-    exposures = Exposures(camera, library, pictures, options["noise"])
+    exposures = Exposures(camera, library, images, options["noise"])
     callback_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3)
     callback = callback_type(exposures.fill)
     pointer = ctypes.c_void_p(hash(camera))

@@ -1,4 +1,4 @@
-"""A network that never answers for a picture with a white sample: a real native call that hangs."""
+"""A network that never answers for an image with a white sample: a real native call that hangs."""
 
 import numpy as np
 import openvino as ov
@@ -12,12 +12,12 @@ _MOST_TURNS = 2**40
 def hanging_model() -> ov.Model:
     """Build the graph of the small bundle, its score sent through a loop.
 
-    The loop turns once, or until doomsday for a picture with a sample of 255.
+    The loop turns once, or until doomsday for an image with a sample of 255.
     """
     model = difference_model()
-    pictures = model.get_parameters()[0]
+    images = model.get_parameters()[0]
     brightest = ops.reduce_max(
-        ops.convert(pictures, "i64"), ops.constant(np.array([0, 1, 2, 3])), False
+        ops.convert(images, "i64"), ops.constant(np.array([0, 1, 2, 3])), False
     )
     white = ops.convert(ops.equal(brightest, ops.constant(np.int64(255))), "i64")
     turns = ops.add(
@@ -35,4 +35,4 @@ def hanging_model() -> ov.Model:
     last = ops.reshape(loop.get_iter_value(same.output(0), -1), ops.constant(np.array([1])), False)
     last.output(0).set_names({"score"})
     results = [ops.result(anomaly_map), ops.result(last.output(0))]
-    return ov.Model(results, [pictures], "hanging")
+    return ov.Model(results, [images], "hanging")

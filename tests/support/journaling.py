@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.journal.database import Synchronous
-from edge.journal.entries import Entry, RecordKind, Row
+from edge.journal.entries import Entry, JournalRow, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.query import Query, query
 from edge.journal.writer import JournalWriter
@@ -68,7 +68,7 @@ def running_writer(
     running.failures.raise_first()
 
 
-def rows(path: Path, wanted: Query = Query()) -> list[Row]:
+def rows(path: Path, wanted: Query = Query()) -> list[JournalRow]:
     return list(query(path, wanted))
 
 

@@ -11,11 +11,11 @@ from itertools import count
 
 import cv2
 
-from tests.support.small_bundle import good_picture
+from tests.support.small_bundle import good_image
 
 GENEROUS_S = 60.0
 USER, PASSWORD = "me", "geheim"
-DIFFERENT_PICTURES = 64
+DIFFERENT_IMAGES = 64
 
 
 class Behaviour(Enum):
@@ -23,8 +23,8 @@ class Behaviour(Enum):
 
     SOUND = auto()
     SILENT = auto()  # the connection stays, nothing comes
-    FROZEN = auto()  # one picture for ever
-    GARBAGE = auto()  # bytes that are no picture
+    FROZEN = auto()  # one image for ever
+    GARBAGE = auto()  # bytes that are no image
 
 
 class NetworkCamera:
@@ -34,16 +34,16 @@ class NetworkCamera:
 
     Attributes:
         behaviour: may be changed while it runs.
-        lost_bytes: so many of every other picture are announced and never sent; below zero, more
+        lost_bytes: so many of every other image are announced and never sent; below zero, more
             are sent than were announced.
-        connections: how often somebody asked for its pictures and was let in.
+        connections: how often somebody asked for its images and was let in.
     """
 
     def __init__(
         self,
         frames: int | None = None,
         then_silent: bool = False,
-        pictures: Sequence[bytes] = (),
+        images: Sequence[bytes] = (),
     ) -> None:
         self.behaviour = Behaviour.SOUND
         self.lost_bytes = 0
@@ -54,9 +54,9 @@ class NetworkCamera:
         self._then_silent = then_silent
         self._port = 0
         self._sockets: set[socket.socket] = set()
-        self._pictures = list(pictures) or [
-            cv2.imencode(".jpg", good_picture(number))[1].tobytes()
-            for number in range(DIFFERENT_PICTURES + 1)
+        self._images = list(images) or [
+            cv2.imencode(".jpg", good_image(number))[1].tobytes()
+            for number in range(DIFFERENT_IMAGES + 1)
         ]
         self.start()
 
@@ -96,7 +96,7 @@ class NetworkCamera:
         return authorization == f"Basic {expected}"
 
     def stream(self, connection: socket.socket) -> None:
-        """Send pictures until there are no more, or the peer has gone."""
+        """Send images until there are no more, or the peer has gone."""
         self.connections += 1
         self._sockets.add(connection)
         over = self.over
@@ -106,26 +106,26 @@ class NetworkCamera:
                     break
                 if self.behaviour is not Behaviour.SILENT:
                     lost = self.lost_bytes if number % 2 else 0
-                    connection.sendall(_part(self._picture(number), lost))
+                    connection.sendall(_part(self._image(number), lost))
                 if self._given is None:
                     over.wait(0.04)
             if self._then_silent:
                 over.wait(GENEROUS_S)
         self._sockets.discard(connection)
 
-    def _picture(self, number: int) -> bytes:
+    def _image(self, number: int) -> bytes:
         match self.behaviour:
             case Behaviour.FROZEN:
-                return self._pictures[-1]  # none that was shown before
+                return self._images[-1]  # none that was shown before
             case Behaviour.GARBAGE:
                 return b"\x00garbage" * 500
-        return self._pictures[number % (len(self._pictures) - 1)]
+        return self._images[number % (len(self._images) - 1)]
 
 
-def _part(picture: bytes, lost: int) -> bytes:
-    announced = len(picture) + min(lost, 0)
+def _part(image: bytes, lost: int) -> bytes:
+    announced = len(image) + min(lost, 0)
     head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {announced}\r\n\r\n"
-    return head.encode() + picture[: len(picture) - max(lost, 0)] + b"\r\n"
+    return head.encode() + image[: len(image) - max(lost, 0)] + b"\r\n"
 
 
 def _server(camera: NetworkCamera, port: int) -> ThreadingHTTPServer:

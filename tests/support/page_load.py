@@ -29,7 +29,7 @@ def demo_station(folder: Path) -> PageStation:
 
 @contextmanager
 def viewers(station: PageStation) -> Iterator[list[int]]:
-    """Let viewers watch; at the end the list holds how many pictures they have seen."""
+    """Let viewers watch; at the end the list holds how many images they have seen."""
     host, port = station.address.removeprefix("http://").split(":")
     command = [sys.executable, "-m", "tests.support.page_viewers", host, port, str(VIEWERS)]
     seen: list[int] = []
@@ -57,7 +57,7 @@ def verdicts(station: PageStation, condition: str) -> list[dict[str, Any]]:
 
 
 def measured(station: PageStation, parts: int) -> tuple[float, float]:
-    """Return p99 from picture to verdict, and processor time of the line for a part, in ms."""
+    """Return p99 from image to verdict, and processor time of the line for a part, in ms."""
     process = psutil.Process(station.pid)
     begin, began_s = last_seq(station), sum(process.cpu_times()[:2])
     wait_until(lambda: last_seq(station) >= begin + parts, "parts")

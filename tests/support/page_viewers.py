@@ -1,6 +1,6 @@
 """Many viewers of a page, in a process of their own: ``python -m tests.support.page_viewers``.
 
-Each follows the stream and fetches one picture at a time, always the newest, as the page does.
+Each follows the stream and fetches one image at a time, always the newest, as the page does.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ PATIENCE_S = 120.0
 
 
 async def watch(host: str, port: int, seen: list[int]) -> None:
-    """Follow the stream; count pictures."""
+    """Follow the stream; count images."""
     newest: asyncio.Queue[bytes] = asyncio.Queue(1)
     async with asyncio.TaskGroup() as both:
         both.create_task(follow(host, port, newest))
@@ -22,7 +22,7 @@ async def watch(host: str, port: int, seen: list[int]) -> None:
 
 
 async def follow(host: str, port: int, newest: asyncio.Queue[bytes]) -> None:
-    """Keep the newest part that has a picture."""
+    """Keep the newest part that has an image."""
     reader, writer = await asyncio.open_connection(host, port, limit=2**24)
     writer.write(_request(host, "/api/stream"))
     while line := await reader.readline():
@@ -33,19 +33,19 @@ async def follow(host: str, port: int, newest: asyncio.Queue[bytes]) -> None:
 
 
 async def fetch(host: str, port: int, newest: asyncio.Queue[bytes], seen: list[int]) -> None:
-    """Fetch pictures, and count those that are still kept."""
+    """Fetch images, and count those that are still kept."""
     while True:
         part = json.loads(await newest.get())
-        pictures, asked = await asyncio.open_connection(host, port, limit=2**24)
+        images, asked = await asyncio.open_connection(host, port, limit=2**24)
         # Who asks nothing for a while is let go, and a starved viewer does.
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 asked.write(_request(host, f"/live/{part['id']}.jpg"))
-                head = await pictures.readuntil(b"\r\n\r\n")
+                head = await images.readuntil(b"\r\n\r\n")
                 seen[0] += b" 200 " in head.partition(b"\r\n")[0]
                 fields = head.lower().split(b"\r\n")
                 length = next(x for x in fields if x.startswith(b"content-length"))
-                await pictures.readexactly(int(length.partition(b":")[2]))
+                await images.readexactly(int(length.partition(b":")[2]))
                 part = json.loads(await newest.get())
 
 
@@ -60,7 +60,7 @@ async def scrape(host: str, port: int, every_s: float) -> None:
 
 
 async def main(host: str, port: int, viewers: int) -> None:
-    """Watch until standard input ends, and each may have seen some; print how many pictures."""
+    """Watch until standard input ends, and each may have seen some; print how many images."""
     seen = [0]
     watching = [asyncio.create_task(watch(host, port, seen)) for _ in range(viewers)]
     watching.append(asyncio.create_task(scrape(host, port, 1.0)))

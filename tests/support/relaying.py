@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.contract.announcements import Meta
-from edge.contract.commands import ControlMessages
+from edge.contract.commands import CommandQueue
 from edge.contract.event import Event, event_payload
 from edge.contract.state import Condition, State
 from edge.contract.verdict import new_id, payload
-from edge.journal.entries import Backlog, Entry, RecordKind, Row
+from edge.journal.entries import Backlog, Entry, JournalRow, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
@@ -78,13 +78,13 @@ class WatchedOutbox(Outbox):
         self.seen = super().backlog()
         return self.seen
 
-    def pending(self, after_position: int, most: int) -> list[Row]:
+    def pending(self, after_position: int, most: int) -> list[JournalRow]:
         rows = super().pending(after_position, most)
         self.handed_out += len(rows)
         self.after_pending()
         return rows
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[Row]:
+    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[JournalRow]:
         self.before_rows()
         return super().rows(kind, from_seq, to_seq, most)
 
@@ -114,7 +114,7 @@ class RelayedJournal:
         self.journal = open_journal(folder)
         self.outbox = WatchedOutbox(self.journal.path)
         self.writer = JournalWriter(self.journal, on_commit=lambda: self.publisher.wake())
-        self.control = ControlMessages()
+        self.control = CommandQueue()
         self.events: list[Event] = []
         self._closed = False
         if password is not None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import cv2
 
-from tests.support.small_bundle import good_picture
+from tests.support.small_bundle import good_image
 
 USER, PASSWORD = "me", "geheim"
 PERIOD_S = 0.04
@@ -38,7 +38,7 @@ class RtspCamera:
         challenges: what it says to who has not logged in.
         loses_packets: of every other exposure a packet in the middle never arrives.
         jpegs: what it shows, by turns.
-        busy: it lets nobody have its pictures, after the login.
+        busy: it lets nobody have its images, after the login.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,7 @@ class RtspCamera:
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port = self._sockets[0].getsockname()[1]
         self.uri = f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/live"
-        self.jpegs = [
-            cv2.imencode(".jpg", good_picture(number))[1].tobytes() for number in range(64)
-        ]
+        self.jpegs = [cv2.imencode(".jpg", good_image(number))[1].tobytes() for number in range(64)]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ GOOD = Inspection(
 
 
 def sample_verdict(inspection: Inspection = GOOD, of: Frame | None = None) -> Verdict:
-    """Return a verdict of a part that was decided 12 ms after its picture came."""
+    """Return a verdict of a part that was decided 12 ms after its image came."""
     return Verdict(
         id=new_id(DECIDED_UTC_NS),
         inspection=inspection,

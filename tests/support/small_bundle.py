@@ -1,6 +1,6 @@
 """A tiny bundle with a real IR: the anomaly map is the difference from mid-grey.
 
-``write_bundle`` makes the model, ``good_picture`` and ``defective_picture`` what it was "trained"
+``write_bundle`` makes the model, ``good_image`` and ``defective_image`` what it was "trained"
 on. Everything is deterministic, so that tests can name scores.
 """
 
@@ -38,15 +38,15 @@ GREY = 128.0
 IMAGE_THRESHOLD = 20.0
 
 
-def good_picture(number: int = 0, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
+def good_image(number: int = 0, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
     """Return ``(H, W, 3) uint8``: mid-grey with slight noise; raw score about 2."""
     noise = np.random.default_rng(number).integers(-8, 9, (height, width, 3))
     return np.asarray(GREY + noise, np.uint8)
 
 
-def defective_picture(number: int = 0, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
-    """Return a good picture with one bright blob; raw score about 110."""
-    pixels = good_picture(number, height, width)
+def defective_image(number: int = 0, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
+    """Return a good image with one bright blob; raw score about 110."""
+    pixels = good_image(number, height, width)
     centre = (width * 3 // 4, height // 4)
     cv2.circle(pixels, centre, min(height, width) // 10, (240, 240, 240), -1)
     return pixels
@@ -99,7 +99,7 @@ def write_bundle(
             weights="fp32",
             inference="f32",
             gate=GateReport(
-                pictures=4,
+                images=4,
                 largest_score_difference=0.0,
                 smallest_map_correlation=1.0,
                 verdict_flips=0.0,
@@ -122,13 +122,13 @@ def write_bundle(
     return path
 
 
-def write_pictures(folder: Path, good: int = 1, defective: int = 0) -> Path:
+def write_images(folder: Path, good: int = 1, defective: int = 0) -> Path:
     """Write ``good_1.png`` … and ``spot_1.png`` … into a new folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, good + 1):
-        cv2.imwrite(str(folder / f"good_{number}.png"), good_picture(number))
+        cv2.imwrite(str(folder / f"good_{number}.png"), good_image(number))
     for number in range(1, defective + 1):
-        cv2.imwrite(str(folder / f"spot_{number}.png"), defective_picture(number))
+        cv2.imwrite(str(folder / f"spot_{number}.png"), defective_image(number))
     return folder
 
 
@@ -136,11 +136,11 @@ def difference_model(faulty: float | None = None) -> ov.Model:
     """Build the graph.
 
     Args:
-        faulty: score of a picture with a white sample (255); None for the one it deserves.
+        faulty: score of an image with a white sample (255); None for the one it deserves.
     """
-    pictures = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
+    images = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
     mean = ops.constant(np.full((1, 1, 1, 3), GREY, np.float32))
-    difference = ops.abs(ops.subtract(ops.convert(pictures, np.float32), mean))
+    difference = ops.abs(ops.subtract(ops.convert(images, np.float32), mean))
     planes = ops.transpose(difference, ops.constant(np.array([0, 3, 1, 2])))
     pool = [SIDE // CELLS, SIDE // CELLS]
     pooled = ops.avg_pool(planes, pool, [0, 0], [0, 0], pool, exclude_pad=False)
@@ -148,14 +148,14 @@ def difference_model(faulty: float | None = None) -> ov.Model:
     score = ops.reduce_max(anomaly_map, ops.constant(np.array([1, 2])), False)
     if faulty is not None:
         axes = ops.constant(np.array([1, 2, 3]))
-        brightest = ops.reduce_max(ops.convert(pictures, np.float32), axes, False)
+        brightest = ops.reduce_max(ops.convert(images, np.float32), axes, False)
         white = ops.equal(brightest, ops.constant(np.float32(255.0)))
         score = ops.select(white, ops.constant(np.float32(faulty)), score)
-    pictures.output(0).set_names({"pictures"})
+    images.output(0).set_names({"pictures"})
     anomaly_map.output(0).set_names({"anomaly_map"})
     score.output(0).set_names({"score"})
     results = [ops.result(anomaly_map.output(0)), ops.result(score.output(0))]
-    model = ov.Model(results, [pictures], "difference")
+    model = ov.Model(results, [images], "difference")
     # Automatic names count up through the process; with these the file is always the same.
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")

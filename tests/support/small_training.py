@@ -16,7 +16,7 @@ from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings
 from training.models.trained_model import TrainedModel
 from training.trained_fitting import fit_trained
-from training.training_pictures import TrainingPictures
+from training.training_images import TrainingImages
 
 SIDE = 64
 ALGORITHMS = ("padim", "patchcore")
@@ -65,7 +65,7 @@ TRAINED = tuple(name for name, settings in FEW.items() if "epochs" in settings)
 STATISTICAL = tuple(name for name in FEW if name not in TRAINED)
 
 
-def good_picture(number: int = 0, height: int = 80, width: int = 112) -> NDArray[np.uint8]:
+def good_image(number: int = 0, height: int = 80, width: int = 112) -> NDArray[np.uint8]:
     """Return ``(H, W, 3) uint8`` BGR: a coloured slope with stripes and a little noise."""
     random = np.random.default_rng(number)
     rows, columns = np.mgrid[0:height, 0:width]
@@ -76,11 +76,11 @@ def good_picture(number: int = 0, height: int = 80, width: int = 112) -> NDArray
     )
 
 
-def defective_picture(
+def defective_image(
     number: int = 0, height: int = 80, width: int = 112
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a good picture with a red spot, and its mask."""
-    pixels = good_picture(1000 + number, height, width)
+    """Return a good image with a red spot, and its mask."""
+    pixels = good_image(1000 + number, height, width)
     mask = np.zeros((height, width), np.uint8)
     centre = (20 + 7 * number % (width - 40), height // 2)
     cv2.circle(mask, centre, 9, 255, -1)
@@ -97,11 +97,11 @@ def write(path: Path, pixels: NDArray[Any]) -> Path:
 def write_mvtec(root: Path, train: int = 8, good: int = 4, defective: int = 4) -> Path:
     """Write a data set in the MVTec layout, with one kind of defect and its masks."""
     for number in range(train):
-        write(root / "train" / "good" / f"{number:03d}.png", good_picture(number))
+        write(root / "train" / "good" / f"{number:03d}.png", good_image(number))
     for number in range(good):
-        write(root / "test" / "good" / f"{number:03d}.png", good_picture(500 + number))
+        write(root / "test" / "good" / f"{number:03d}.png", good_image(500 + number))
     for number in range(defective):
-        pixels, mask = defective_picture(number)
+        pixels, mask = defective_image(number)
         write(root / "test" / "spot" / f"{number:03d}.png", pixels)
         write(root / "ground_truth" / "spot" / f"{number:03d}_mask.png", mask)
     return root
@@ -110,9 +110,9 @@ def write_mvtec(root: Path, train: int = 8, good: int = 4, defective: int = 4) -
 def write_folder(root: Path, good: int = 12, defective: int = 6, masks: bool = True) -> Path:
     """Write a plain folder: good/, defect/spot/ and masks/."""
     for number in range(good):
-        write(root / "good" / f"good_{number:03d}.png", good_picture(number))
+        write(root / "good" / f"good_{number:03d}.png", good_image(number))
     for number in range(defective):
-        pixels, mask = defective_picture(number)
+        pixels, mask = defective_image(number)
         write(root / "defect" / "spot" / f"spot_{number:03d}.png", pixels)
         if masks:
             write(root / "masks" / f"spot_{number:03d}.png", mask)
@@ -134,47 +134,47 @@ def write_weights(path: Path) -> Path:
 def batch(
     count: int, first: int = 0, side: int = SIDE, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Return ``(count, H, W, 3) uint8`` prepared good pictures, square if no size is given."""
-    pictures = [good_picture(first + n, *(size or (side, side))) for n in range(count)]
-    return torch.from_numpy(np.stack(pictures))
+    """Return ``(count, H, W, 3) uint8`` prepared good images, square if no size is given."""
+    images = [good_image(first + n, *(size or (side, side))) for n in range(count)]
+    return torch.from_numpy(np.stack(images))
 
 
 def spotted(count: int, side: int = SIDE) -> Tensor:
-    """Return ``(count, side, side, 3) uint8`` prepared defective pictures."""
-    pictures = [defective_picture(number, side, side)[0] for number in range(count)]
-    return torch.from_numpy(np.stack(pictures))
+    """Return ``(count, side, side, 3) uint8`` prepared defective images."""
+    images = [defective_image(number, side, side)[0] for number in range(count)]
+    return torch.from_numpy(np.stack(images))
 
 
 def unfitted(
-    algorithm: str, picture: tuple[int, int] = (SIDE, SIDE), **settings: Any
+    algorithm: str, image: tuple[int, int] = (SIDE, SIDE), **settings: Any
 ) -> AnomalyModel:
     return build_model(
         algorithm,
         "small",
         Weights(small_weights(), "none"),
-        picture,
+        image,
         make_settings(algorithm, {**FEW[algorithm], **settings}),
         seed=3,
     )
 
 
-def fitted(algorithm: str, pictures: Tensor | None = None, **settings: Any) -> AnomalyModel:
-    """Return a small model fitted to pictures; statistical ones in batches of three."""
-    pictures = batch(7) if pictures is None else pictures
-    size = (pictures.shape[1], pictures.shape[2])
+def fitted(algorithm: str, images: Tensor | None = None, **settings: Any) -> AnomalyModel:
+    """Return a small model fitted to images; statistical ones in batches of three."""
+    images = batch(7) if images is None else images
+    size = (images.shape[1], images.shape[2])
     model = unfitted(algorithm, size, **settings)
     if isinstance(model, TrainedModel):
         fit_trained(
             model,
-            TrainingPictures.prepared(pictures),
-            TrainingPictures.prepared(batch(2, first=50, size=size)),
+            TrainingImages.prepared(images),
+            TrainingImages.prepared(batch(2, first=50, size=size)),
             torch.device("cpu"),
             seed=3,
         )
         return model
     assert isinstance(model, StatisticalModel)
     with torch.inference_mode():
-        for part in pictures.split(3):
+        for part in images.split(3):
             model.accumulate(part)
         model.finish()
     return model
@@ -186,6 +186,6 @@ def fitted_once(algorithm: str) -> AnomalyModel:
     return fitted(algorithm)
 
 
-def predict_scores(model: AnomalyModel, pictures: Tensor) -> Tensor:
+def predict_scores(model: AnomalyModel, images: Tensor) -> Tensor:
     with torch.inference_mode():
-        return model(pictures).score
+        return model(images).score

@@ -22,7 +22,7 @@ SIDE = 32
 PERIOD_S = 0.02
 HEADER = struct.Struct("<cQQ")
 TAKES, REFUSES = b"+", b"-"
-PICTURE, ANSWER = b"P", b"A"
+IMAGE, ANSWER = b"P", b"A"
 TRIGGER, CHECK = b"T", b"?"
 
 
@@ -31,7 +31,7 @@ class Behaviour(Enum):
 
     SOUND = auto()
     SILENT = auto()  # its connection stays, nothing comes
-    FROZEN = auto()  # it counts on, and gives one picture for ever
+    FROZEN = auto()  # it counts on, and gives one image for ever
     MUTE = auto()  # and it takes a connection and says nothing at all: it cannot be opened
     REFUSING = auto()  # it does not take its settings
 
@@ -106,12 +106,12 @@ class SocketCamera:
                     connection.sendall(HEADER.pack(ANSWER, 0, 0))
                 if (request == TRIGGER) if self._triggered else not asked:
                     number += 1
-                    connection.sendall(self._picture(number))
+                    connection.sendall(self._image(number))
 
-    def _picture(self, number: int) -> bytes:
+    def _image(self, number: int) -> bytes:
         seed = 0 if self.behaviour is Behaviour.FROZEN else time.monotonic_ns()
         pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE), np.uint8)
-        return HEADER.pack(PICTURE, number, time.monotonic_ns()) + pixels.tobytes()
+        return HEADER.pack(IMAGE, number, time.monotonic_ns()) + pixels.tobytes()
 
 
 class SocketDriver:
@@ -132,7 +132,7 @@ class SocketDriver:
         self.identity = f"socket://127.0.0.1:{port}"
         self._reading = reading or threading.Event()
         self._blocking = blocking
-        self._pictures: deque[Frame] = deque()
+        self._images: deque[Frame] = deque()
         try:
             self._socket = socket.create_connection(("127.0.0.1", port), timeout=5.0)
             taken = self._socket.recv(1)
@@ -144,9 +144,9 @@ class SocketDriver:
 
     def read(self, timeout_s: float) -> Frame | None:
         self._reading.set()
-        if not self._pictures:
+        if not self._images:
             self._receive(None if self._blocking else timeout_s)
-        return self._pictures.popleft() if self._pictures else None
+        return self._images.popleft() if self._images else None
 
     def check(self) -> None:
         self._send(CHECK)
@@ -168,7 +168,7 @@ class SocketDriver:
         except OSError as error:
             raise CameraLost(f"{self.identity}: hung up. Check cable and power.") from error
 
-    def _receive(self, timeout_s: float | None, wanted: bytes = PICTURE) -> bool:
+    def _receive(self, timeout_s: float | None, wanted: bytes = IMAGE) -> bool:
         """Receive until what is wanted has come; tell whether it has."""
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         kind = b""
@@ -178,9 +178,9 @@ class SocketDriver:
             if not select.select([self._socket], [], [], left_s)[0]:
                 return False
             kind, number, device_ns = HEADER.unpack(self._exactly(HEADER.size))
-            if kind == PICTURE:
+            if kind == IMAGE:
                 pixels = np.frombuffer(self._exactly(SIDE * SIDE), np.uint8).reshape(SIDE, SIDE)
-                self._pictures.append(
+                self._images.append(
                     Frame(
                         pixels,
                         number,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.support.small_training import (
-    defective_picture,
-    good_picture,
+    defective_image,
+    good_image,
     write,
     write_folder,
     write_mvtec,
@@ -39,26 +39,26 @@ def test_an_empty_folder_is_named(
 ) -> None:
     (tmp_path / "empty").mkdir()
     error = failed(fit_arguments(tmp_path / "empty", weights, tmp_path / "m"), capsys)
-    assert "empty: no pictures. Put pictures of good parts there" in error
+    assert "empty: no images. Put images of good parts there" in error
 
 
-def test_one_picture_is_too_few_and_counted(
+def test_one_image_is_too_few_and_counted(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "one" / "1.png", good_picture())
+    write(tmp_path / "one" / "1.png", good_image())
     error = failed(fit_arguments(tmp_path / "one", weights, tmp_path / "m"), capsys)
-    assert "too few good pictures, 1 to fit on and 0 to calibrate on" in error
-    assert "Add pictures of good parts" in error
+    assert "too few good images, 1 to fit on and 0 to calibrate on" in error
+    assert "Add images of good parts" in error
 
 
-def test_a_corrupt_picture_is_named_and_by_choice_left_out(
+def test_a_corrupt_image_is_named_and_by_choice_left_out(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_mvtec(tmp_path / "set", train=12)
     (root / "train" / "good" / "005.png").write_bytes(b"\x89PNG cut")
     output = tmp_path / "m.safetensors"
     error = failed(fit_arguments(root, weights, output), capsys)
-    assert "train/good/005.png: not a complete picture" in error
+    assert "train/good/005.png: not a complete image" in error
     assert "Copy it again or remove it" in error
     assert not output.exists()
 
@@ -70,43 +70,41 @@ def test_a_corrupt_picture_is_named_and_by_choice_left_out(
     assert training.hyperparameters["skip_unreadable"] is True
 
 
-def test_a_corrupt_test_picture_does_not_spoil_a_finished_fit(
-    tmp_path: Path, weights: Path
-) -> None:
+def test_a_corrupt_test_image_does_not_spoil_a_finished_fit(tmp_path: Path, weights: Path) -> None:
     root = write_mvtec(tmp_path / "set")
     (root / "test" / "good" / "001.png").write_bytes(b"\x89PNG cut")
     output = tmp_path / "m.safetensors"
     assert main(fit_arguments(root, weights, output)) == 0
     page = output.with_suffix(".html").read_text()
-    assert "<b>1 pictures could not be inspected</b>" in page
-    assert "001.png: not a complete picture" in page
+    assert "<b>1 images could not be inspected</b>" in page
+    assert "001.png: not a complete image" in page
 
 
-def test_pictures_of_mixed_sizes_are_fitted(tmp_path: Path, weights: Path) -> None:
+def test_images_of_mixed_sizes_are_fitted(tmp_path: Path, weights: Path) -> None:
     for number in range(12):
         size = (60 + 9 * number, 150 - 7 * number)
-        write(tmp_path / "set" / "good" / f"{number}.png", good_picture(number, *size))
+        write(tmp_path / "set" / "good" / f"{number}.png", good_image(number, *size))
     assert main(fit_arguments(tmp_path / "set", weights, tmp_path / "m.safetensors")) == 0
 
 
-def test_a_mask_without_its_picture_is_named(
+def test_a_mask_without_its_image_is_named(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folder(tmp_path / "set")
     write(root / "masks" / "lost.png", np.ones((80, 112), np.uint8))
     error = failed(fit_arguments(root, weights, tmp_path / "m"), capsys)
-    assert "masks/lost.png: no picture belongs to this mask. Add the picture" in error
+    assert "masks/lost.png: no image belongs to this mask. Add the image" in error
 
 
-def test_a_defect_among_the_good_validation_pictures_is_warned_of(
+def test_a_defect_among_the_good_validation_images_is_warned_of(
     tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "set", train=10)
     for number in range(14):
-        write(root / "validation" / "good" / f"{number}.png", good_picture(300 + number))
-    write(root / "validation" / "good" / "wrong.png", defective_picture(99)[0])
+        write(root / "validation" / "good" / f"{number}.png", good_image(300 + number))
+    write(root / "validation" / "good" / "wrong.png", defective_image(99)[0])
     assert main(fit_arguments(root, weights, tmp_path / "m.safetensors")) == 0
-    assert "1 good pictures look like defects and are left out of fit and calib" in caplog.text
+    assert "1 good images look like defects and are left out of fit and calib" in caplog.text
     assert "validation/good/wrong.png" in caplog.text
 
 
@@ -163,7 +161,7 @@ def test_a_killed_fit_leaves_nothing_half_written(tmp_path: Path, weights: Path)
     output = tmp_path / "out" / "m.safetensors"
     output.parent.mkdir()
     output.write_bytes(b"the older one")
-    # Pictures so large that the fit takes far longer than it takes to kill it.
+    # Images so large that the fit takes far longer than it takes to kill it.
     process = start(fit_arguments(root, weights, output, "--image-size", "1024"))
     assert process.stderr is not None
     seen = ""
@@ -178,7 +176,7 @@ def test_a_killed_fit_leaves_nothing_half_written(tmp_path: Path, weights: Path)
     assert output.read_bytes() == b"the older one"
 
 
-def test_the_notes_of_a_fit_say_how_the_pictures_were_used(tmp_path: Path, weights: Path) -> None:
+def test_the_notes_of_a_fit_say_how_the_images_were_used(tmp_path: Path, weights: Path) -> None:
     root = write_folder(tmp_path / "parts", good=20, defective=0)
     config = tmp_path / "fit.yaml"
     config.write_text(

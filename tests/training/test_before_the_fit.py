@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support.small_training import good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from tests.training.test_bad_input import failed
 from training.cli import main
@@ -73,7 +73,7 @@ def test_levels_that_leave_few_grey_levels_are_warned_of_before_the_fit(
 ) -> None:
     root = tmp_path / "set" / "good"
     for number in range(6):
-        pixels = good_picture(number)[:, :, 1].astype(np.uint16) * 16
+        pixels = good_image(number)[:, :, 1].astype(np.uint16) * 16
         pixels[:20], pixels[20:30] = 0, 4095
         write(root / f"{number}.png", pixels)
     caplog.set_level("INFO")
@@ -95,34 +95,34 @@ def test_levels_are_told_where_they_are_why_nothing_is_to_be_seen(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for number in range(6):
-        pixels = good_picture(number)[:, :, 1].astype(np.uint16) * 8
+        pixels = good_image(number)[:, :, 1].astype(np.uint16) * 8
         write(tmp_path / "set" / "good" / f"{number}.png", pixels)
     arguments = fit_arguments(tmp_path / "set", weights, tmp_path / "m", "--levels", "0", "65535")
-    assert "the picture is all dark" in failed(arguments, capsys)
+    assert "the image is all dark" in failed(arguments, capsys)
     assert (
         "of 256 grey levels are left. For a camera of 11 bits give --levels 0 2047" in caplog.text
     )
 
 
-def test_a_picture_that_is_there_as_png_and_jpeg_is_named(
+def test_an_image_that_is_there_as_png_and_jpeg_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "set", train=10, good=4, defective=0)
     copy = root / "test" / "good" / "renamed.jpg"
-    write(copy, good_picture(3))
-    write(root / "test" / "good" / "other.jpg", good_picture(77))
-    plain = write(root / "train" / "good" / "plain.bmp", good_picture(5))
+    write(copy, good_image(3))
+    write(root / "test" / "good" / "other.jpg", good_image(77))
+    plain = write(root / "train" / "good" / "plain.bmp", good_image(5))
     first = root / "train" / "good"
     tell_beforehand(DataSettings(path=root))
     assert (
-        f"2 pictures seem to be there twice, as files of several types: {copy} and {first}/003.png"
+        f"2 images seem to be there twice, as files of several types: {copy} and {first}/003.png"
         f", {plain} and {first}/005.png. One of each" in caplog.text
     )
 
 
 def test_parts_in_one_fixture_are_no_duplicates(tmp_path: Path) -> None:
     """Nearly the same pixels, each with the noise of its own exposure."""
-    scene = cv2.GaussianBlur(good_picture(0, 480, 640), (0, 0), 2).astype(np.float32)
+    scene = cv2.GaussianBlur(good_image(0, 480, 640), (0, 0), 2).astype(np.float32)
     random = np.random.default_rng(2)
     paths = []
     for number in range(12):

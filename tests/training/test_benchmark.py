@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.support.small_training import defective_picture, good_picture, write, write_mvtec
+from tests.support.small_training import defective_image, good_image, write, write_mvtec
 from training.benchmark import COLUMNS, key_of, place_of, plan, unique_names
 from training.checkpoint import load_checkpoint
 from training.cli import main
@@ -233,7 +233,7 @@ def test_the_fit_of_a_killed_worker_is_taken_up_again(
     table = tmp_path / "table.csv"
     database = table.with_suffix(".db")
     more = "--algorithms", "padim", "--heartbeat", "1"
-    # Large pictures, so that the fit is not over before it is seen.
+    # Large images, so that the fit is not over before it is seen.
     options = arguments(data, weights, table, *more, "--image-size", "256")
     killed = start(*options)
     wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")
@@ -293,7 +293,7 @@ def test_folders_of_one_name_have_rows_of_their_own_and_replaced_images_new_figu
     first = write_mvtec(tmp_path / "a" / "parts", train=6, good=3, defective=3)
     second = write_mvtec(tmp_path / "b" / "parts", train=6, good=3, defective=3)
     for number in range(3):  # nobody can tell these
-        write(second / "test" / "spot" / f"{number:03d}.png", good_picture(900 + number))
+        write(second / "test" / "spot" / f"{number:03d}.png", good_image(900 + number))
     options = arguments(first, weights, table, "--data", str(second), "--keep", str(tmp_path / "k"))
     assert run(*options)[0] == 0
     before = {row["category"]: row["image_auroc"] for row in rows(table)}
@@ -302,7 +302,7 @@ def test_folders_of_one_name_have_rows_of_their_own_and_replaced_images_new_figu
     assert len(list((tmp_path / "k").iterdir())) == 2
 
     for number in range(3):
-        write(second / "test" / "spot" / f"{number:03d}.png", defective_picture(number)[0])
+        write(second / "test" / "spot" / f"{number:03d}.png", defective_image(number)[0])
     assert run(*options)[0] == 0
     after = {row["category"]: row["image_auroc"] for row in rows(table)}
     # Both hold the same images now: one fit serves both rows.
@@ -326,7 +326,7 @@ def test_a_fit_is_known_by_its_content_and_not_by_its_place(
     own.write_bytes(own.read_bytes() + b" ")
     assert key(root, own) != first
     assert key(root, own, "ganomaly") == key(root, weights, "ganomaly")  # needs no backbone
-    pixels, mask = defective_picture(9)
+    pixels, mask = defective_image(9)
     write(root / "ground_truth" / "spot" / "000_mask.png", mask)
     other_mask = key(root, weights)
     write(root / "train" / "good" / "000.png", pixels)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec, ThresholdMethod
-from tests.support.small_training import good_picture, write
+from tests.support.small_training import good_image, write
 from training.calibration import calibrate, far_above
 from training.data.loading import first_sight
 from training.data.samples import Sample
@@ -111,15 +111,15 @@ def test_a_useful_model_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize("kind", ["good", "spot"])
-def test_a_threshold_on_few_pictures_is_warned_of(
+def test_a_threshold_on_few_images_is_warned_of(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     calibrate([scored(1.0), scored(3.0, kind)], SPEC, seed=0)
-    assert "pictures only" in caplog.text
+    assert "images only" in caplog.text
 
 
-def test_without_good_pictures_there_is_no_calibration() -> None:
-    with pytest.raises(CalibrationError, match="no good pictures"):
+def test_without_good_images_there_is_no_calibration() -> None:
+    with pytest.raises(CalibrationError, match="no good images"):
         calibrate([scored(3.0, "spot")], SPEC, seed=0)
 
 
@@ -131,7 +131,7 @@ def test_numbers_that_are_not_finite_are_refused(number: float, where: str) -> N
         calibrate([scored(1.0), bad], SPEC, seed=0)
 
 
-def test_metrics_of_a_split_count_pictures_and_quote_the_baseline(mask: Path) -> None:
+def test_metrics_of_a_split_count_images_and_quote_the_baseline(mask: Path) -> None:
     items = [scored(s, peak=0.1) for s in GOOD] + [scored(5.0, "spot", mask, peak=9.0)] * 2
     metrics = split_metrics(items, SPEC)
 
@@ -184,14 +184,12 @@ def test_the_threshold_is_the_one_that_was_chosen(
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("recall=0.9", "threshold recall=0.9: no scores of defective pictures"),
-        ("f1", "threshold f1-adaptive: no scores of defective pictures"),
-        ("false-reject-rate=0.01", "needs at least 100 good pictures, there are 5"),
+        ("recall=0.9", "threshold recall=0.9: no scores of defective images"),
+        ("f1", "threshold f1-adaptive: no scores of defective images"),
+        ("false-reject-rate=0.01", "needs at least 100 good images, there are 5"),
     ],
 )
-def test_a_threshold_that_the_pictures_cannot_show_says_what_is_needed(
-    text: str, named: str
-) -> None:
+def test_a_threshold_that_the_images_cannot_show_says_what_is_needed(text: str, named: str) -> None:
     with pytest.raises(DataError, match=named):
         calibrate([scored(s) for s in GOOD], SPEC, 0, parse_threshold(text))
 
@@ -216,7 +214,7 @@ def test_a_choice_reads_back_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("count", [5, 20, 60, 200])
-def test_nothing_rests_on_a_good_picture_that_scores_far_above_the_others(count: int) -> None:
+def test_nothing_rests_on_a_good_image_that_scores_far_above_the_others(count: int) -> None:
     items = [scored(1.0 + n / count, peak=0.5 + n / count) for n in range(count)]
     clean = calibrate(items, SPEC, seed=0)
     wrong = scored(30.0, peak=50.0)
@@ -244,15 +242,15 @@ def test_no_method_lets_mis_sorted_defects_open_the_threshold(text: str) -> None
     assert calibrate([*items, *wrong], SPEC, 0, choice).threshold == clean
 
 
-def test_a_picture_that_is_suspected_beforehand_does_not_count() -> None:
+def test_an_image_that_is_suspected_beforehand_does_not_count() -> None:
     items = [scored(1.0 + n / 20) for n in range(20)]
     found = calibrate(items, SPEC, 0, suspects=[items[3].sample])
     assert found.suspects == {items[3].sample: items[3].score}
     assert found.threshold.good_count == 19
 
 
-def test_where_all_good_pictures_are_suspected_there_is_no_calibration() -> None:
-    with pytest.raises(CalibrationError, match="all good pictures to calibrate on look like"):
+def test_where_all_good_images_are_suspected_there_is_no_calibration() -> None:
+    with pytest.raises(CalibrationError, match="all good images to calibrate on look like"):
         calibrate([scored(1.0)], SPEC, 0, suspects=[scored(1.0).sample])
 
 
@@ -279,8 +277,8 @@ def test_the_strangest_score_comes_first_and_equal_ones_are_no_suspects() -> Non
 def test_a_threshold_on_synthetic_defects_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = write(tmp_path / "a.png", good_picture(0, 32, 32))
-    flawed = Sample(picture, "synthetic-scratch", flaw=Flaw("synthetic-scratch", 1))
+    image = write(tmp_path / "a.png", good_image(0, 32, 32))
+    flawed = Sample(image, "synthetic-scratch", flaw=Flaw("synthetic-scratch", 1))
     items = [scored(s) for s in GOOD]
     without_map = Scored(flawed, (32, 32), 6.0, np.full((8, 8), 0.1, np.float32))
     calibrate([*items, without_map], first_sight((32, 32)), seed=0)
@@ -308,7 +306,7 @@ def test_figures_quote_intervals_verdicts_and_the_baseline(mask: Path) -> None:
         assert 0 <= interval["low"] <= interval["high"] <= 1
 
 
-def test_a_score_of_the_whole_picture_has_no_pixel_metrics(mask: Path) -> None:
+def test_a_score_of_the_whole_image_has_no_pixel_metrics(mask: Path) -> None:
     items = [
         Scored(Sample(Path(f"{score}.png"), kind, where), (32, 32), score, whole(score))
         for score, kind, where in ((0.1, "good", None), (0.7, "good", None), (0.9, "spot", mask))

@@ -69,11 +69,11 @@ def test_the_description_tells_where_the_model_came_from(checkpoint: Path) -> No
     assert description.training.metrics.keys() == {"validation"}
 
 
-def test_validation_pictures_travel_with_the_model(checkpoint: Path) -> None:
+def test_validation_images_travel_with_the_model(checkpoint: Path) -> None:
     validation = load_checkpoint(checkpoint).validation
-    assert validation.pictures.shape[1:] == (64, 64, 3)
-    assert validation.pictures.dtype == np.uint8
-    assert len(validation.pictures) == len(validation.defective) >= 1
+    assert validation.images.shape[1:] == (64, 64, 3)
+    assert validation.images.dtype == np.uint8
+    assert len(validation.images) == len(validation.defective) >= 1
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

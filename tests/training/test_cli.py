@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support.small_training import good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.cli import main
 from training.models import ALGORITHMS
@@ -31,7 +31,7 @@ def test_fit_tells_the_threshold_and_what_it_rests_on(
     out = capsys.readouterr().out
     assert "m.safetensors: patchcore, threshold" in out
     assert "quantile" in out
-    assert "0 defective pictures" in out
+    assert "0 defective images" in out
 
 
 def test_test_prints_metrics_beside_the_baseline(
@@ -59,7 +59,7 @@ def test_test_writes_every_score_and_the_metrics(
     assert json.loads(metrics.read_text())["image_auroc"] == 1.0
 
 
-def test_a_test_picture_that_shows_nothing_is_reported_and_in_no_figure(
+def test_a_test_image_that_shows_nothing_is_reported_and_in_no_figure(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_mvtec(tmp_path / "set")
@@ -74,7 +74,7 @@ def test_a_test_picture_that_shows_nothing_is_reported_and_in_no_figure(
     assert (dark["result"], dark["raw_score"]) == ("ERROR", "")
 
 
-def test_predict_prints_a_line_and_writes_an_overlay_for_every_picture(
+def test_predict_prints_a_line_and_writes_an_overlay_for_every_image(
     tmp_path: Path, data: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [str(data / "test" / "good"), str(data / "test" / "spot")]
@@ -91,11 +91,11 @@ def test_predict_prints_a_line_and_writes_an_overlay_for_every_picture(
     assert cv2.imread(str(tmp_path / "maps" / "000.png")) is not None
 
 
-def test_predict_says_error_for_a_picture_that_shows_nothing(
+def test_predict_says_error_for_an_image_that_shows_nothing(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dark = write(tmp_path / "dark.png", np.zeros((80, 112, 3), np.uint8))
-    good = write(tmp_path / "good.png", good_picture(3))
+    good = write(tmp_path / "good.png", good_image(3))
     assert main(["predict", str(checkpoint), str(dark), str(good)]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "\tERROR\t" in first
@@ -196,7 +196,7 @@ def test_a_missing_data_folder_setting_names_the_option(
 
 
 @pytest.mark.parametrize("place", ["train/good/003.png", "test/good/001.png"])
-def test_a_corrupt_picture_is_named_and_nothing_is_written(
+def test_a_corrupt_image_is_named_and_nothing_is_written(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     root = write_mvtec(tmp_path / "set")
@@ -204,7 +204,7 @@ def test_a_corrupt_picture_is_named_and_nothing_is_written(
     output = tmp_path / "m.safetensors"
     arguments = fit_arguments(root, weights, output, "--validate-on", "test")
     assert main(arguments) == USAGE
-    assert f"{place}: not a complete picture" in capsys.readouterr().err
+    assert f"{place}: not a complete image" in capsys.readouterr().err
     assert not output.exists()
 
 
@@ -216,7 +216,7 @@ def test_a_mask_of_another_size_is_found_before_the_fit(
     arguments = fit_arguments(root, weights, tmp_path / "m", "--validate-on", "test")
     assert main(arguments) == USAGE
     error = capsys.readouterr().err
-    assert "000_mask.png: 9×9 pixels, but its picture" in error
+    assert "000_mask.png: 9×9 pixels, but its image" in error
     assert "features" not in error
 
 
@@ -254,22 +254,22 @@ def test_a_damaged_checkpoint_is_a_sentence(
     assert "bad.safetensors: cannot be read as a checkpoint" in capsys.readouterr().err
 
 
-def test_predict_names_a_missing_picture_and_an_empty_folder(
+def test_predict_names_a_missing_image_and_an_empty_folder(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for place in ("none.png", "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         assert main(["predict", str(checkpoint), str(tmp_path / place)]) == USAGE
-        assert f"{place}: no such picture" in capsys.readouterr().err
+        assert f"{place}: no such image" in capsys.readouterr().err
 
 
 def test_predict_names_an_output_folder_that_cannot_be_made(
     tmp_path: Path, data: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    picture = str(data / "test" / "good" / "000.png")
+    image = str(data / "test" / "good" / "000.png")
     output = str(tmp_path / "file" / "maps")
-    assert main(["predict", str(checkpoint), picture, "-o", output]) == USAGE
+    assert main(["predict", str(checkpoint), image, "-o", output]) == USAGE
     assert "cannot be made" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""train-station calibrate: a threshold from new pictures, without a fit."""
+"""train-station calibrate: a threshold from new images, without a fit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edge.bundle.manifest import ThresholdMethod
-from tests.support.small_training import good_picture, write, write_folder, write_mvtec
+from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main
@@ -21,7 +21,7 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("calibrate") / "november"
     write_folder(root, good=0, defective=6)
     for number in range(12):
-        write(root / "good" / f"{number}.png", good_picture(3000 + number))
+        write(root / "good" / f"{number}.png", good_image(3000 + number))
     return root
 
 
@@ -52,16 +52,16 @@ def test_the_new_checkpoint_has_the_new_threshold_and_the_same_network(
     assert told in capsys.readouterr().out
 
 
-def test_marked_pictures_are_added_to_what_the_calibration_rests_on(
+def test_marked_images_are_added_to_what_the_calibration_rests_on(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two folders of marked parts, one picture in both, beside those of the fit's calibration."""
+    """Two folders of marked parts, one image in both, beside those of the fit's calibration."""
     before = load_checkpoint(checkpoint)
     assert before.records is not None
     first = write_folder(tmp_path / "monday", good=0, defective=2)
-    write(first / "good" / "marked.png", good_picture(3000))
+    write(first / "good" / "marked.png", good_image(3000))
     second = write_folder(tmp_path / "tuesday", good=0, defective=3)
-    write(second / "good" / "marked.png", good_picture(3001))
+    write(second / "good" / "marked.png", good_image(3001))
     output = tmp_path / "new.safetensors"
     assert calibrate(checkpoint, first, output, "--data", str(second)) == 0
 
@@ -72,18 +72,18 @@ def test_marked_pictures_are_added_to_what_the_calibration_rests_on(
     assert (threshold.good_count, threshold.defective_count) == (good, 3)
     assert len(changed.records) == good + 3
     # Exports are judged by images that no model has learned: not by cross-validated ones.
-    assert len(changed.validation.pictures) == good + 3 - threshold.cross_validated_count
+    assert len(changed.validation.images) == good + 3 - threshold.cross_validated_count
     told = capsys.readouterr().out
-    assert f"{good} good and 3 defective pictures, 5 of them new from monday and tuesday" in told
+    assert f"{good} good and 3 defective images, 5 of them new from monday and tuesday" in told
     for when, value in (("before", before.description.threshold.image), ("now", threshold.image)):
         rejected, missed = changed.records.wrong_at(value)
         assert f"  {when:<6} rejects {rejected} of {good}, " in told
         assert f"misses {missed} of 3, " in told
 
-    # Once more the same pictures, under other names: nothing is counted twice.
+    # Once more the same images, under other names: nothing is counted twice.
     again = tmp_path / "again.safetensors"
     copied = write_folder(tmp_path / "copy", good=0, defective=3)
-    write(copied / "good" / "another_name.bmp", good_picture(3000))
+    write(copied / "good" / "another_name.bmp", good_image(3000))
     assert calibrate(output, copied, again) == 0
     assert load_checkpoint(again).description.threshold.image == threshold.image
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_an_earlier_version_says_what_its_new_threshold_rests_on
     older, output = tmp_path / "older.safetensors", tmp_path / "new.safetensors"
     save_checkpoint(older, replace(load_checkpoint(checkpoint), records=None))
     assert calibrate(older, new, output) == 0
-    assert "rests on the pictures given here alone" in caplog.text
+    assert "rests on the images given here alone" in caplog.text
     assert load_checkpoint(output).description.threshold.good_count == 12
 
 
@@ -156,7 +156,7 @@ def test_of_the_set_of_the_fit_only_what_was_kept_out_is_used(
     ("options", "named"),
     [
         (["--threshold", "best"], "threshold 'best' does not exist. Give auto, f1, recall=0.99"),
-        (["--threshold", "false-reject-rate=0.001"], "needs at least 1000 good pictures"),
+        (["--threshold", "false-reject-rate=0.001"], "needs at least 1000 good images"),
         (["--data", "nowhere"], "nowhere: not a folder"),
         (["--category", "cat"], "has no categories"),
         (["--histogram", "no/such/place.svg"], "place.svg: cannot be written"),
@@ -180,11 +180,11 @@ def test_recall_without_defects_says_so_and_synthetic_ones_help(
 ) -> None:
     root = tmp_path / "parts"
     for number in range(10):
-        write(root / f"{number}.png", good_picture(6000 + number))
+        write(root / f"{number}.png", good_image(6000 + number))
     output = tmp_path / "new.safetensors"
     recall = ["--threshold", "recall=0.9", "--replace"]
     assert calibrate(checkpoint, root, output, *recall) == USAGE
-    assert "no scores of defective pictures" in capsys.readouterr().err
+    assert "no scores of defective images" in capsys.readouterr().err
     assert calibrate(checkpoint, root, output, *recall, "--synthetic-defects", "9") == 0
     assert "from parts (synthetic defects))" in capsys.readouterr().out
 
@@ -204,4 +204,4 @@ def test_a_fit_with_a_chosen_threshold_has_it(
     assert (manual.threshold.image, manual.threshold.interval) == (0.75, None)
     assert chosen.training.hyperparameters["threshold"] == "quantile=0.5,0"
     assert main(fit_arguments(root, weights, output, "--threshold", "recall=0.9")) == USAGE
-    assert "no scores of defective pictures" in capsys.readouterr().err
+    assert "no scores of defective images" in capsys.readouterr().err

@@ -257,21 +257,21 @@ few = {
 }[algorithm]
 weights = Weights(small_weights(), "none")
 model = build_model(algorithm, "small", weights, (side, side), make_settings(algorithm, few), 0)
-pictures = batch(4, side=side)
+images = batch(4, side=side)
 with torch.inference_mode():
     for number in range(count // 4):
-        model.accumulate(pictures + number % 3)
+        model.accumulate(images + number % 3)
     model.finish()
 print(peak_bytes() // 2**20)
 """
 
 
 @pytest.mark.parametrize("algorithm", ["dfm", "padim", "patchcore"])
-def test_the_peak_memory_of_a_fit_does_not_grow_with_the_pictures(algorithm: str) -> None:
-    """Of 500 pictures all vectors would take 60 MiB and more than those of 50."""
+def test_the_peak_memory_of_a_fit_does_not_grow_with_the_images(algorithm: str) -> None:
+    """Of 500 images all vectors would take 60 MiB and more than those of 50."""
 
-    def peak_mib(pictures: int) -> int:
-        command = [sys.executable, "-c", PEAK_MEMORY, algorithm, str(pictures)]
+    def peak_mib(images: int) -> int:
+        command = [sys.executable, "-c", PEAK_MEMORY, algorithm, str(images)]
         root = Path(__file__).resolve().parents[2]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
         return int(done.stdout)

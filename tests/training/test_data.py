@@ -1,4 +1,4 @@
-"""Data sets on disk: layouts, splits that never share a picture, errors that name the file."""
+"""Data sets on disk: layouts, splits that never share an image, errors that name the file."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ import pytest
 
 from edge.bundle.manifest import Crop, InputSpec, Levels
 from edge.imaging.frame import PixelFormat
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.inspection.preprocessing import prepare
 from tests.support.small_training import (
-    defective_picture,
-    good_picture,
+    defective_image,
+    good_image,
     write,
     write_folder,
     write_mvtec,
@@ -65,11 +65,11 @@ def test_a_plain_folder_gives_kinds_and_masks(tmp_path: Path) -> None:
     assert all(s.mask and s.mask.name == s.path.name for s in data.defective)
 
 
-def test_pictures_may_lie_directly_in_the_folder(tmp_path: Path) -> None:
+def test_images_may_lie_directly_in_the_folder(tmp_path: Path) -> None:
     for number in range(6):
-        write(tmp_path / f"{number}.png", good_picture(number))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    write(tmp_path / ".hidden.png", good_picture())
+        write(tmp_path / f"{number}.png", good_image(number))
+    (tmp_path / "notes.txt").write_text("not an image")
+    write(tmp_path / ".hidden.png", good_image())
     assert len(Folder(tmp_path).good) == 6
 
 
@@ -80,7 +80,7 @@ def test_masks_of_a_plain_folder_are_optional(tmp_path: Path) -> None:
 
 def test_two_kinds_may_use_one_name_with_masks_by_kind(tmp_path: Path) -> None:
     write_folder(tmp_path, defective=0)
-    pixels, mask = defective_picture()
+    pixels, mask = defective_image()
     for kind in ("dent", "scratch"):
         write(tmp_path / "defect" / kind / "1.png", pixels)
         write(tmp_path / "masks" / kind / "1.png", mask)
@@ -88,13 +88,13 @@ def test_two_kinds_may_use_one_name_with_masks_by_kind(tmp_path: Path) -> None:
     assert masks == {kind: tmp_path / "masks" / kind / "1.png" for kind in ("dent", "scratch")}
 
 
-def test_a_mask_that_may_belong_to_two_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_mask_that_may_belong_to_two_images_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, defective=0)
-    pixels, mask = defective_picture()
+    pixels, mask = defective_image()
     for kind in ("dent", "scratch"):
         write(tmp_path / "defect" / kind / "1.png", pixels)
     write(tmp_path / "masks" / "1.png", mask)
-    with pytest.raises(DataError, match=r"masks/1\.png: 2 defective pictures are called 1"):
+    with pytest.raises(DataError, match=r"masks/1\.png: 2 defective images are called 1"):
         Folder(tmp_path)
 
 
@@ -106,32 +106,32 @@ def test_a_mask_of_validation_and_test_at_once_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("validate_on", ValidateOn)
-def test_no_picture_is_fitted_and_tested_or_validated(data: Path, validate_on: ValidateOn) -> None:
+def test_no_image_is_fitted_and_tested_or_validated(data: Path, validate_on: ValidateOn) -> None:
     splits = open_splits(data, validate_on)
     assert not paths(splits.fit) & (paths(splits.validation) | paths(splits.test))
     assert not any(sample.is_defective for sample in splits.fit)
 
 
-def test_the_threshold_never_rests_on_test_pictures(data: Path) -> None:
+def test_the_threshold_never_rests_on_test_images(data: Path) -> None:
     splits = open_splits(data)
     assert splits.validation
     assert not paths(splits.validation) & paths(splits.test)
 
 
-def test_the_threshold_rests_on_test_pictures_when_asked_for(data: Path) -> None:
+def test_the_threshold_rests_on_test_images_when_asked_for(data: Path) -> None:
     assert open_splits(data, ValidateOn.TEST).validation == open_splits(data).test
 
 
-def test_every_picture_is_used(data: Path) -> None:
+def test_every_image_is_used(data: Path) -> None:
     splits = open_splits(data)
     used = paths(splits.fit) | paths(splits.validation) | paths(splits.test)
     everything = {p for p in data.rglob("*.png") if "mask" not in str(p.relative_to(data))}
     assert used == everything
 
 
-def test_own_validation_pictures_are_used_and_nothing_is_held_out(tmp_path: Path) -> None:
+def test_own_validation_images_are_used_and_nothing_is_held_out(tmp_path: Path) -> None:
     write_mvtec(tmp_path, train=5)
-    write(tmp_path / "validation" / "good" / "9.png", good_picture(9))
+    write(tmp_path / "validation" / "good" / "9.png", good_image(9))
     splits = open_splits(tmp_path)
     assert len(splits.fit) == 5
     assert [sample.path.name for sample in splits.validation] == ["9.png"]
@@ -146,21 +146,21 @@ def roles(splits: Splits) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
-def test_adding_pictures_moves_no_other_one(tmp_path: Path, layout: str) -> None:
+def test_adding_images_moves_no_other_one(tmp_path: Path, layout: str) -> None:
     root = LAYOUTS[layout](tmp_path / "set", 60)
     before = roles(open_splits(root))
     good = root / ("train/good" if layout == "mvtec" else "good")
     for number in range(40):
-        write(good / f"new_{number}.png", good_picture(700 + number))
+        write(good / f"new_{number}.png", good_image(700 + number))
     after = roles(open_splits(root))
 
     assert len(after) == len(before) + 40
     assert {name: after[name] for name in before} == before
 
 
-def test_moving_the_folder_moves_no_picture_between_splits(tmp_path: Path) -> None:
+def test_moving_the_folder_moves_no_image_between_splits(tmp_path: Path) -> None:
     for number in range(30):
-        write(tmp_path / "first" / f"{number}.png", good_picture(number))
+        write(tmp_path / "first" / f"{number}.png", good_image(number))
     before = roles(open_splits(tmp_path / "first"))
     (tmp_path / "first").rename(tmp_path / "second")
     assert roles(open_splits(tmp_path / "second")) == before
@@ -171,7 +171,7 @@ def test_a_renamed_copy_has_the_same_splits(tmp_path: Path, data: Path) -> None:
     copy = shutil.copytree(data, tmp_path / "copy")
     files = sorted(p for p in copy.rglob("*.png") if "mask" not in str(p.relative_to(copy)))
     for number, path in enumerate(reversed(files)):
-        write(path.with_name(f"part_{number}.bmp"), read_picture(path))
+        write(path.with_name(f"part_{number}.bmp"), read_image(path))
         path.unlink()
     shutil.rmtree(copy / "masks", ignore_errors=True)
     shutil.rmtree(copy / "ground_truth", ignore_errors=True)
@@ -188,7 +188,7 @@ def test_another_seed_gives_other_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [4, 5, 7])
-def test_a_handful_of_pictures_can_be_split(tmp_path: Path, count: int) -> None:
+def test_a_handful_of_images_can_be_split(tmp_path: Path, count: int) -> None:
     splits = open_splits(write_folder(tmp_path, good=count, defective=0))
     assert len(splits.fit) >= 2
     assert splits.validation
@@ -196,9 +196,9 @@ def test_a_handful_of_pictures_can_be_split(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_too_few_pictures_are_counted_in_the_error(tmp_path: Path, count: int) -> None:
+def test_too_few_images_are_counted_in_the_error(tmp_path: Path, count: int) -> None:
     write_folder(tmp_path / "set", good=count, defective=0)
-    with pytest.raises(DataError, match=r"set: too few good pictures, \d to fit on"):
+    with pytest.raises(DataError, match=r"set: too few good images, \d to fit on"):
         open_splits(tmp_path / "set")
 
 
@@ -208,7 +208,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
-    path = write(tmp_path / "1.png", good_picture())
+    path = write(tmp_path / "1.png", good_image())
     with pytest.raises(DataError, match=r"1\.png: not a folder"):
         open_splits(path)
 
@@ -216,31 +216,31 @@ def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["set", "set/good", "set/train", "set/train/good"])
 def test_an_empty_folder_is_named(tmp_path: Path, empty: str) -> None:
     (tmp_path / empty).mkdir(parents=True)
-    with pytest.raises(DataError, match=f"{empty}.*: no pictures"):
+    with pytest.raises(DataError, match=f"{empty}.*: no images"):
         open_splits(tmp_path / "set")
 
 
 def test_defects_in_train_are_named_with_where_they_belong(tmp_path: Path) -> None:
     write_mvtec(tmp_path)
-    write(tmp_path / "train" / "spot" / "1.png", defective_picture()[0])
+    write(tmp_path / "train" / "spot" / "1.png", defective_image()[0])
     with pytest.raises(DataError, match=r"train/spot: only good .*Move it to .*test/spot"):
         open_splits(tmp_path)
 
 
-def test_good_pictures_among_the_defects_are_named(tmp_path: Path) -> None:
+def test_good_images_among_the_defects_are_named(tmp_path: Path) -> None:
     write_folder(tmp_path)
-    write(tmp_path / "defect" / "good" / "1.png", good_picture())
-    with pytest.raises(DataError, match=r"defect/good: good pictures belong in"):
+    write(tmp_path / "defect" / "good" / "1.png", good_image())
+    with pytest.raises(DataError, match=r"defect/good: good images belong in"):
         open_splits(tmp_path)
 
 
-def test_a_test_needs_test_pictures(tmp_path: Path) -> None:
+def test_a_test_needs_test_images(tmp_path: Path) -> None:
     write_mvtec(tmp_path, good=0, defective=0)
-    with pytest.raises(DataError, match="no test pictures"):
+    with pytest.raises(DataError, match="no test images"):
         open_judging(tmp_path)
 
 
-def test_validating_on_test_needs_good_test_pictures(tmp_path: Path) -> None:
+def test_validating_on_test_needs_good_test_images(tmp_path: Path) -> None:
     write_mvtec(tmp_path, good=0)
     with pytest.raises(DataError, match="0 to calibrate on"):
         open_splits(tmp_path, ValidateOn.TEST)
@@ -278,23 +278,23 @@ def sample(path: Path, mask: Path | None = None) -> Sample:
     return Sample(path, "spot" if mask else "good", mask)
 
 
-def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG half")
-    with pytest.raises(DataError, match=r"broken\.png: not a complete picture"):
+    with pytest.raises(DataError, match=r"broken\.png: not a complete image"):
         check_samples([sample(path)], SPEC)
     with pytest.raises(DataError, match=r"broken\.png"):
         list(prepared_batches([sample(path)], SPEC, 4, set()))
 
 
-def test_a_16_bit_picture_without_levels_names_the_option(tmp_path: Path) -> None:
+def test_a_16_bit_image_without_levels_names_the_option(tmp_path: Path) -> None:
     path = write(tmp_path / "deep.png", np.full((64, 64), 900, np.uint16))
-    with pytest.raises(DataError, match=r"deep\.png: a 16-bit picture\. Pass --levels"):
+    with pytest.raises(DataError, match=r"deep\.png: a 16-bit image\. Pass --levels"):
         check_samples([sample(path)], SPEC)
 
 
-def test_a_16_bit_picture_is_prepared_with_levels(tmp_path: Path) -> None:
-    deep = good_picture()[:, :, 0].astype(np.uint16) * 16
+def test_a_16_bit_image_is_prepared_with_levels(tmp_path: Path) -> None:
+    deep = good_image()[:, :, 0].astype(np.uint16) * 16
     path = write(tmp_path / "deep.png", deep)
     formats: set[PixelFormat] = set()
     spec = first_sight((64, 64), Levels(black=0, white=4080))
@@ -304,46 +304,46 @@ def test_a_16_bit_picture_is_prepared_with_levels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("level", "what"), [(0, "dark"), (255, "white"), (120, "no contrast")])
-def test_a_picture_that_the_line_would_refuse_is_not_learned_from(
+def test_an_image_that_the_line_would_refuse_is_not_learned_from(
     tmp_path: Path, level: int, what: str
 ) -> None:
     path = write(tmp_path / "blank.png", np.full((64, 64, 3), level, np.uint8))
-    with pytest.raises(DataError, match=rf"blank\.png: .*{what}.*Remove the picture"):
+    with pytest.raises(DataError, match=rf"blank\.png: .*{what}.*Remove the image"):
         prepare_sample(sample(path), read_sample(sample(path)), SPEC)
 
 
-def test_a_crop_that_does_not_fit_names_the_picture(tmp_path: Path) -> None:
-    path = write(tmp_path / "small.png", good_picture(0, 40, 40))
+def test_a_crop_that_does_not_fit_names_the_image(tmp_path: Path) -> None:
+    path = write(tmp_path / "small.png", good_image(0, 40, 40))
     spec = first_sight((64, 64), crop=Crop(x=0, y=0, width=80, height=30))
     with pytest.raises(DataError, match=r"small\.png: the crop 80×30"):
         check_samples([sample(path)], spec)
 
 
-def test_pictures_of_mixed_sizes_and_formats_come_prepared_in_order(tmp_path: Path) -> None:
-    pictures = [
-        good_picture(0, 50, 90),
-        good_picture(1, 200, 130)[:, :, 0],
-        cv2.cvtColor(good_picture(2, 64, 64), cv2.COLOR_BGR2BGRA),
+def test_images_of_mixed_sizes_and_formats_come_prepared_in_order(tmp_path: Path) -> None:
+    images = [
+        good_image(0, 50, 90),
+        good_image(1, 200, 130)[:, :, 0],
+        cv2.cvtColor(good_image(2, 64, 64), cv2.COLOR_BGR2BGRA),
     ] * 5
-    pictures[2][0, 0, 3] = 0  # else its transparency said nothing and would be left out
-    samples = [sample(write(tmp_path / f"{i:02d}.png", p)) for i, p in enumerate(pictures)]
+    images[2][0, 0, 3] = 0  # else its transparency said nothing and would be left out
+    samples = [sample(write(tmp_path / f"{i:02d}.png", p)) for i, p in enumerate(images)]
     formats: set[PixelFormat] = set()
     batches = list(prepared_batches(samples, SPEC, 4, formats))
 
     assert [len(batch) for batch in batches] == [4, 4, 4, 3]
     assert formats == {PixelFormat.BGR8, PixelFormat.GREY8, PixelFormat.BGRA8}
     found = np.concatenate([batch.numpy() for batch in batches])
-    assert all(np.array_equal(f, prepare(p, SPEC)) for f, p in zip(found, pictures, strict=True))
+    assert all(np.array_equal(f, prepare(p, SPEC)) for f, p in zip(found, images, strict=True))
 
 
 def spec_of(side: int, crop: Crop | None = None) -> InputSpec:
     return first_sight((side, side), crop=crop)
 
 
-def test_a_mask_of_another_size_than_its_picture_is_named(tmp_path: Path) -> None:
-    pixels, mask = defective_picture()
+def test_a_mask_of_another_size_than_its_image_is_named(tmp_path: Path) -> None:
+    pixels, mask = defective_image()
     both = sample(write(tmp_path / "p.png", pixels), write(tmp_path / "m.png", mask[:-8]))
-    with pytest.raises(DataError, match=r"m\.png: 112×72 pixels, but its picture .*112×80"):
+    with pytest.raises(DataError, match=r"m\.png: 112×72 pixels, but its image .*112×80"):
         check_samples([both], SPEC)
 
 
@@ -354,7 +354,7 @@ def test_a_broken_mask_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_mask_of_any_format_is_cropped_as_its_picture(tmp_path: Path, channels: int) -> None:
+def test_a_mask_of_any_format_is_cropped_as_its_image(tmp_path: Path, channels: int) -> None:
     mask = np.zeros((80, 112), np.uint8)
     mask[10:20, 30:50] = 7
     stored = mask
@@ -368,33 +368,33 @@ def test_a_mask_of_any_format_is_cropped_as_its_picture(tmp_path: Path, channels
     assert np.array_equal(found, mask[5:45, 20:60] > 0)
 
 
-def test_a_good_picture_has_an_empty_mask(tmp_path: Path) -> None:
+def test_a_good_image_has_an_empty_mask(tmp_path: Path) -> None:
     assert not read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112), SIZE).any()
 
 
 def test_the_fingerprint_knows_content_kind_and_mask_but_neither_name_nor_order(
     tmp_path: Path,
 ) -> None:
-    a = sample(write(tmp_path / "a.png", good_picture(1)))
-    b = sample(write(tmp_path / "b.png", good_picture(2)))
+    a = sample(write(tmp_path / "a.png", good_image(1)))
+    b = sample(write(tmp_path / "b.png", good_image(2)))
     first = fingerprint([a, b])
 
     assert fingerprint([b, a]) == first
     assert fingerprint([a]) != first
     assert fingerprint([a, Sample(b.path, "spot")]) != first
-    masked = Sample(b.path, "spot", write(tmp_path / "mask.png", defective_picture(0)[1]))
+    masked = Sample(b.path, "spot", write(tmp_path / "mask.png", defective_image(0)[1]))
     with_mask = fingerprint([a, masked])
-    write(tmp_path / "mask.png", defective_picture(1)[1])
+    write(tmp_path / "mask.png", defective_image(1)[1])
     assert fingerprint([a, masked]) != with_mask
     assert fingerprint([a, sample(b.path.rename(tmp_path / "c.png"))]) != with_mask
     assert fingerprint([a, sample(tmp_path / "c.png")]) == first
-    write(tmp_path / "c.png", good_picture(3))
+    write(tmp_path / "c.png", good_image(3))
     assert fingerprint([a, sample(tmp_path / "c.png")]) != first
 
 
 def test_an_image_is_known_by_its_pixels(tmp_path: Path) -> None:
     """Re-named, saved anew without loss, grey as colour, with opaque alpha: the same image."""
-    pixels, grey = good_picture(1), good_picture(1)[:, :, 0]
+    pixels, grey = good_image(1), good_image(1)[:, :, 0]
     alpha = np.dstack([pixels, np.full(grey.shape, 255, np.uint8)])
     first = content_hash(sample(write(tmp_path / "1.png", pixels)))
     for name, same in (("2.png", pixels), ("3.bmp", pixels), ("4.tif", pixels), ("5.png", alpha)):

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from export.calibration_pictures import read_calibration_folder
+from export.calibration_images import read_calibration_folder
 from tests.support.small_training import (
-    defective_picture,
-    good_picture,
+    defective_image,
+    good_image,
     write,
     write_folder,
     write_mvtec,
@@ -42,12 +42,12 @@ def said(root: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", ["folder", "mvtec"])
-def test_pictures_in_folders_of_good_are_taken(tmp_path: Path, layout: str) -> None:
+def test_images_in_folders_of_good_are_taken(tmp_path: Path, layout: str) -> None:
     root = (write_folder if layout == "folder" else write_mvtec)(tmp_path / "set", 4)
     good = root / ("good" if layout == "folder" else "train/good")
     for number in range(46):
         day = good / "2026" / f"day{number % 3}"
-        write(day / f"{number:03d}.png", good_picture(100 + number, 16, 16))
+        write(day / f"{number:03d}.png", good_image(100 + number, 16, 16))
     found = [s for s in all_of(root) if s.path.is_relative_to(good)]
     assert len(found) == 50
     assert not any(sample.is_defective for sample in found)
@@ -63,10 +63,10 @@ def test_pictures_in_folders_of_good_are_taken(tmp_path: Path, layout: str) -> N
 )
 def test_the_usual_names_are_understood_in_any_case(tmp_path: Path, good: str, bad: str) -> None:
     for number in range(4):
-        write(tmp_path / good / f"{number}.png", good_picture(number))
-    pixels, mask = defective_picture(1)
+        write(tmp_path / good / f"{number}.png", good_image(number))
+    pixels, mask = defective_image(1)
     write(tmp_path / bad / "plain.png", pixels)
-    write(tmp_path / bad / "Dent" / "deep" / "d.png", defective_picture(2)[0])
+    write(tmp_path / bad / "Dent" / "deep" / "d.png", defective_image(2)[0])
     write(tmp_path / "Masks" / "plain.png", mask)
     write(tmp_path / "Masks" / "dent" / "deep" / "d.bmp", mask)
     found = all_of(tmp_path)
@@ -80,9 +80,9 @@ def test_the_usual_names_are_understood_in_any_case(tmp_path: Path, good: str, b
 
 def test_the_mvtec_layout_knows_other_names_of_good(tmp_path: Path) -> None:
     for number in range(4):
-        write(tmp_path / "Train" / "OK" / f"{number}.png", good_picture(number))
-        write(tmp_path / "Test" / "ok" / f"{number}.png", good_picture(50 + number))
-    pixels, mask = defective_picture(1)
+        write(tmp_path / "Train" / "OK" / f"{number}.png", good_image(number))
+        write(tmp_path / "Test" / "ok" / f"{number}.png", good_image(50 + number))
+    pixels, mask = defective_image(1)
     write(tmp_path / "Test" / "NG" / "left" / "1.png", pixels)
     write(tmp_path / "Ground_Truth" / "ng" / "left" / "1_mask.bmp", mask)
     splits = open_splits(tmp_path)
@@ -92,25 +92,25 @@ def test_the_mvtec_layout_knows_other_names_of_good(tmp_path: Path) -> None:
 
 def test_defects_in_a_folder_of_good_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
-    write(tmp_path / "good" / "line2" / "NG" / "1.png", defective_picture(0)[0])
-    with pytest.raises(DataError, match=r"good/line2/NG: NG among the good pictures\. Move"):
+    write(tmp_path / "good" / "line2" / "NG" / "1.png", defective_image(0)[0])
+    with pytest.raises(DataError, match=r"good/line2/NG: NG among the good images\. Move"):
         open_splits(tmp_path)
 
 
-def test_the_folder_of_good_pictures_may_be_given_itself(tmp_path: Path) -> None:
+def test_the_folder_of_good_images_may_be_given_itself(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", good=4, defective=0) / "good"
-    write(root / "monday" / "1.png", good_picture(50))
+    write(root / "monday" / "1.png", good_image(50))
     assert len(all_of(root)) == 5
 
 
 def test_a_folder_whose_names_say_nothing_is_told_with_what_it_holds(tmp_path: Path) -> None:
-    write(tmp_path / "old" / "1.png", good_picture())
-    with pytest.raises(DataError, match="The folders old hold pictures, but nothing says whether"):
+    write(tmp_path / "old" / "1.png", good_image())
+    with pytest.raises(DataError, match="The folders old hold images, but nothing says whether"):
         open_splits(tmp_path)
 
 
 def pages(path: Path, count: int) -> None:
-    assert cv2.imwritemulti(str(path), [good_picture(n, 16, 16) for n in range(count)])
+    assert cv2.imwritemulti(str(path), [good_image(n, 16, 16) for n in range(count)])
 
 
 def test_what_is_not_used_is_counted_and_named_in_one_line(
@@ -120,21 +120,21 @@ def test_what_is_not_used_is_counted_and_named_in_one_line(
     assert said(root, caplog) == []
     for number in range(32):
         (root / "good" / f"{number}.{'gif' if number < 30 else 'heic'}").write_bytes(b"GIF89a")
-    write(root / "old" / "deep" / "1.png", good_picture())
-    write(root / "1.png", good_picture())
+    write(root / "old" / "deep" / "1.png", good_image())
+    write(root / "1.png", good_image())
     (root / "good" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (root / "good" / ".hidden.png").write_bytes(b"")
     pages(root / "good" / "scan.tif", 5)
     os.mkfifo(root / "good" / "pipe.png")
     assert said(root, caplog) == [
-        f"{root}: not used are 2 pictures in folders of no known use (1 in ., 1 in old/deep), "
+        f"{root}: not used are 2 images in folders of no known use (1 in ., 1 in old/deep), "
         "32 files of other types (30 .gif, 2 .heic), 1 links that lead nowhere (good/gone.png), "
         "4 further pages or frames in files (4 in good/scan.tif), 1 devices or pipes, 1 hidden"
     ]
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_notes_beside_the_pictures_are_no_warning(
+def test_notes_beside_the_images_are_no_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "set")
@@ -153,10 +153,10 @@ def test_of_a_published_set_everything_is_used(
         tell_beforehand(settings)
     assert caplog.text == ""
     for place in open_data_set(settings).places:
-        write(place / "more" / "1.png", good_picture())
+        write(place / "more" / "1.png", good_image())
         caplog.clear()
         tell_beforehand(settings)
-        assert "pictures in folders of no known use" in caplog.text
+        assert "images in folders of no known use" in caplog.text
         shutil.rmtree(place / "more")
 
 
@@ -168,14 +168,14 @@ def test_links_are_followed_once_and_never_in_circles(
     (root / "good" / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "good" / "itself").symlink_to(root / "good")
     (root / "also").symlink_to(root / "good")
-    assert len(open_data_set(DataSettings(path=root)).new_pictures()) == 8
+    assert len(open_data_set(DataSettings(path=root)).new_images()) == 8
     assert said(root, caplog) == []
 
 
 def animated(suffix: str) -> bytes:
     animation = cv2.Animation()
     animation.frames = [
-        np.dstack([good_picture(n, 16, 16), np.full((16, 16), 255, np.uint8)]) for n in range(3)
+        np.dstack([good_image(n, 16, 16), np.full((16, 16), 255, np.uint8)]) for n in range(3)
     ]
     animation.durations = [100] * 3
     done, content = cv2.imencodeanimation(suffix, animation)
@@ -212,19 +212,19 @@ def test_every_command_says_so_once_and_before_it_begins(
 def test_predict_counts_what_it_does_not_look_at(
     tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "new" / "1.png", good_picture())
-    write(tmp_path / "new" / "more" / "2.png", good_picture())
+    write(tmp_path / "new" / "1.png", good_image())
+    write(tmp_path / "new" / "more" / "2.png", good_image())
     assert main(["predict", str(checkpoint), str(tmp_path / "new")]) == 0
-    assert "not used are 1 pictures in folders of no known use (1 in more)" in caplog.text
+    assert "not used are 1 images in folders of no known use (1 in more)" in caplog.text
 
 
-def test_pictures_to_quantize_with_may_lie_in_folders(
+def test_images_to_quantize_with_may_lie_in_folders(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "ranges" / "1.png", good_picture(1))
-    write(tmp_path / "ranges" / "more" / "2.png", good_picture(2))
+    write(tmp_path / "ranges" / "1.png", good_image(1))
+    write(tmp_path / "ranges" / "more" / "2.png", good_image(2))
     (tmp_path / "ranges" / "3.heic").write_bytes(b"")
     read = read_calibration_folder(tmp_path / "ranges", first_sight((64, 64)))
-    assert len(read.pictures) == 2
+    assert len(read.images) == 2
     assert read.names == ["1.png", "2.png"]
     assert f"{tmp_path / 'ranges'}: not used are 1 files of other types (1 .heic)" in caplog.text

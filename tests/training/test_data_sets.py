@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support.small_training import (
-    defective_picture,
-    good_picture,
+    defective_image,
+    good_image,
     write,
     write_folder,
     write_mvtec,
@@ -36,10 +36,10 @@ from training.seen_images import Role, SeenImages, seen
 
 def write_btad(root: Path) -> Path:
     for number in range(8):
-        write(root / "01" / "train" / "ok" / f"{number:04d}.bmp", good_picture(number))
+        write(root / "01" / "train" / "ok" / f"{number:04d}.bmp", good_image(number))
     for number in range(3):
-        pixels, mask = defective_picture(number)
-        write(root / "01" / "test" / "ok" / f"{number:04d}.bmp", good_picture(100 + number))
+        pixels, mask = defective_image(number)
+        write(root / "01" / "test" / "ok" / f"{number:04d}.bmp", good_image(100 + number))
         write(root / "01" / "test" / "ko" / f"{number:04d}.bmp", pixels)
         write(root / "01" / "ground_truth" / "ko" / f"{number:04d}.png", mask)
     return root
@@ -50,10 +50,10 @@ def write_visa(root: Path) -> Path:
     data = Path("candle") / "Data"
     for number in range(9):
         path = data / "Images" / "Normal" / f"{number:04d}.JPG"
-        write(root / path, good_picture(number))
+        write(root / path, good_image(number))
         rows.append(["candle", "train" if number < 6 else "test", "normal", path, ""])
     for number in range(3):
-        pixels, mask = defective_picture(number)
+        pixels, mask = defective_image(number)
         path = data / "Images" / "Anomaly" / f"{number:03d}.JPG"
         area = data / "Masks" / "Anomaly" / f"{number:03d}.png"
         write(root / path, pixels)
@@ -70,9 +70,9 @@ def write_visa(root: Path) -> Path:
 def write_kolektor_sdd(root: Path) -> Path:
     for item in range(1, 13):
         for part in range(3):
-            pixels, mask = good_picture(item * 10 + part), np.zeros((80, 112), np.uint8)
+            pixels, mask = good_image(item * 10 + part), np.zeros((80, 112), np.uint8)
             if part == 2 and item % 2:
-                pixels, mask = defective_picture(item)
+                pixels, mask = defective_image(item)
             write(root / f"kos{item:02d}" / f"Part{part}.jpg", pixels)
             write(root / f"kos{item:02d}" / f"Part{part}_label.bmp", mask)
     return root
@@ -81,16 +81,16 @@ def write_kolektor_sdd(root: Path) -> Path:
 def write_kolektor_sdd2(root: Path) -> Path:
     for split, first in (("train", 10000), ("test", 20000)):
         for number in range(first, first + 10):
-            pixels, mask = good_picture(number), np.zeros((80, 112), np.uint8)
+            pixels, mask = good_image(number), np.zeros((80, 112), np.uint8)
             if number % 5 == 0:
-                pixels, mask = defective_picture(number)
+                pixels, mask = defective_image(number)
             write(root / split / f"{number}.png", pixels)
             write(root / split / f"{number}_GT.png", mask)
     return root
 
 
 def cifar_batches() -> dict[str, tuple[list[int], np.ndarray]]:
-    """Six batches of twenty pictures, two of each category."""
+    """Six batches of twenty images, two of each category."""
     random = np.random.default_rng(5)
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     labels = list(range(10)) * 2
@@ -99,8 +99,8 @@ def cifar_batches() -> dict[str, tuple[list[int], np.ndarray]]:
 
 def write_cifar_binary(root: Path) -> Path:
     root.mkdir()
-    for name, (labels, pictures) in cifar_batches().items():
-        records = np.hstack([np.array(labels, np.uint8)[:, None], pictures])
+    for name, (labels, images) in cifar_batches().items():
+        records = np.hstack([np.array(labels, np.uint8)[:, None], images])
         (root / f"{name}.bin").write_bytes(records.tobytes())
     return root
 
@@ -108,8 +108,8 @@ def write_cifar_binary(root: Path) -> Path:
 def write_cifar_python(root: Path) -> Path:
     """As the published files: a dictionary of bytes keys, pickled with protocol 2."""
     root.mkdir()
-    for name, (labels, pictures) in cifar_batches().items():
-        batch = {b"batch_label": b"one", b"labels": labels, b"data": pictures, b"filenames": []}
+    for name, (labels, images) in cifar_batches().items():
+        batch = {b"batch_label": b"one", b"labels": labels, b"data": images, b"filenames": []}
         (root / name).write_bytes(pickle.dumps(batch, protocol=2))
     return root
 
@@ -118,13 +118,13 @@ def write_shanghaitech(root: Path) -> Path:
     for clip in ("01_001", "01_002", "01_003", "02_001"):
         for number in range(4):
             seed = int(clip.replace("_", "")) + number
-            write(root / "training" / "frames" / clip / f"{number:03d}.jpg", good_picture(seed))
+            write(root / "training" / "frames" / clip / f"{number:03d}.jpg", good_image(seed))
     for clip in ("01_0014", "02_0128"):
         areas = np.zeros((5, 80, 112), np.uint8)
         for number in range(5):
-            pixels = good_picture(int(clip.replace("_", "")) + number)
+            pixels = good_image(int(clip.replace("_", "")) + number)
             if number >= 3:
-                pixels, mask = defective_picture(number + int(clip[:2]))
+                pixels, mask = defective_image(number + int(clip[:2]))
                 areas[number] = mask > 0
             write(root / "testing" / "frames" / clip / f"{number:03d}.jpg", pixels)
         for folder, content in (
@@ -167,7 +167,7 @@ def test_a_layout_is_found_out(layout: Layout, settings: DataSettings) -> None:
     assert type(open_data_set(settings)) is ADAPTERS[layout]
 
 
-def test_good_pictures_are_fitted_and_both_kinds_judged(settings: DataSettings) -> None:
+def test_good_images_are_fitted_and_both_kinds_judged(settings: DataSettings) -> None:
     found = open_splits(settings)
     assert found.fit
     assert not any(sample.is_defective for sample in found.fit)
@@ -175,13 +175,13 @@ def test_good_pictures_are_fitted_and_both_kinds_judged(settings: DataSettings) 
     assert any(not sample.is_defective for sample in found.validation)
 
 
-def test_no_picture_of_a_set_is_in_two_splits(settings: DataSettings) -> None:
+def test_no_image_of_a_set_is_in_two_splits(settings: DataSettings) -> None:
     found = open_splits(settings)
     assert not labels(found.fit) & labels(found.validation)
     assert not labels(found.test) & (labels(found.fit) | labels(found.validation))
 
 
-def test_every_picture_of_a_set_can_be_read_with_its_mask(settings: DataSettings) -> None:
+def test_every_image_of_a_set_can_be_read_with_its_mask(settings: DataSettings) -> None:
     found = open_splits(settings)
     everything = (*found.fit, *found.validation, *found.test)
     assert check_readable(everything) == {}
@@ -206,7 +206,7 @@ def test_the_same_set_elsewhere_has_the_same_splits_and_fingerprint(
 @pytest.mark.parametrize(
     ("layout", "removed", "named"),
     [
-        (Layout.BTAD, "01/test/ok", "01/test/ok: no such folder; good test pictures"),
+        (Layout.BTAD, "01/test/ok", "01/test/ok: no such folder; good test images"),
         (Layout.VISA, "candle/Data/Images/Normal/0003.JPG", "0003.JPG: no such file; it holds a"),
         (
             Layout.VISA,
@@ -220,8 +220,8 @@ def test_the_same_set_elsewhere_has_the_same_splits_and_fingerprint(
         (Layout.SHANGHAITECH, "testing/test_frame_mask/01_0014.npy", "01_0014.npy: no such file"),
         (Layout.SHANGHAITECH, "testing/frames/01_0014/002.jpg", "labels 5 frames, but"),
         (Layout.SHANGHAITECH, "training/frames", "training/frames: no clips"),
-        (Layout.MVTEC_AD, "train/good", "train/good: no pictures"),
-        (Layout.FOLDER, "good", "good: no pictures"),
+        (Layout.MVTEC_AD, "train/good", "train/good: no images"),
+        (Layout.FOLDER, "good", "good: no images"),
     ],
 )
 def test_the_missing_file_is_named(
@@ -274,7 +274,7 @@ def test_a_category_of_an_mvtec_folder_is_found_by_name(tmp_path: Path) -> None:
     assert open_splits(DataSettings(path=tmp_path, category="cable")).name == "cable"
 
 
-def test_pictures_of_one_commutator_stay_on_one_side(tmp_path: Path) -> None:
+def test_images_of_one_commutator_stay_on_one_side(tmp_path: Path) -> None:
     found = open_splits(write_kolektor_sdd(tmp_path / "set"))
     fit, validation, test = (
         {sample.group for sample in part} for part in (found.fit, found.validation, found.test)
@@ -300,7 +300,7 @@ def test_films_without_frames_name_the_command_that_takes_them_out(tmp_path: Pat
         open_splits(root)
 
 
-def test_both_versions_of_cifar10_hold_the_same_pictures(tmp_path: Path) -> None:
+def test_both_versions_of_cifar10_hold_the_same_images(tmp_path: Path) -> None:
     binary, python = write_cifar_binary(tmp_path / "bin"), write_cifar_python(tmp_path / "py")
     for number in (0, 7, 19):
         first = read_record(binary / "test_batch.bin", number)
@@ -347,7 +347,7 @@ def test_arrays_of_objects_are_not_taken_for_labels(tmp_path: Path) -> None:
     assert "allow_pickle" not in str(raised.value)
 
 
-def test_a_copy_of_a_test_picture_is_left_out_of_the_fit(
+def test_a_copy_of_a_test_image_is_left_out_of_the_fit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "set")
@@ -367,7 +367,7 @@ def test_a_copy_that_was_held_out_is_not_fitted(tmp_path: Path) -> None:
     assert not contents & {s.path.read_bytes() for s in open_splits(root).validation}
 
 
-def test_one_picture_that_is_good_and_defective_is_named_twice(tmp_path: Path) -> None:
+def test_one_image_that_is_good_and_defective_is_named_twice(tmp_path: Path) -> None:
     root = write_mvtec(tmp_path / "set")
     shutil.copy(root / "train" / "good" / "003.png", root / "test" / "spot" / "wrong.png")
     with pytest.raises(DataError, match=r"wrong\.png is spot, .*very same .*003\.png is good"):
@@ -375,7 +375,7 @@ def test_one_picture_that_is_good_and_defective_is_named_twice(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("layout", ["mvtec", "folder"])
-def test_a_mask_without_a_picture_is_named_and_by_choice_left_out(
+def test_a_mask_without_an_image_is_named_and_by_choice_left_out(
     tmp_path: Path, layout: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if layout == "mvtec":
@@ -384,13 +384,13 @@ def test_a_mask_without_a_picture_is_named_and_by_choice_left_out(
     else:
         root = write_folder(tmp_path / "set")
         stray = write(root / "masks" / "spot_99.png", np.ones((80, 112), np.uint8))
-    with pytest.raises(DataError, match=f"{stray}: no picture belongs to this mask"):
+    with pytest.raises(DataError, match=f"{stray}: no image belongs to this mask"):
         open_splits(root)
     assert open_splits(DataSettings(path=root, skip_unreadable=True)).fit
     assert str(stray) in caplog.text
 
 
-def test_unreadable_pictures_are_left_out_by_choice_and_named(
+def test_unreadable_images_are_left_out_by_choice_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "set", train=20)
@@ -399,7 +399,7 @@ def test_unreadable_pictures_are_left_out_by_choice_and_named(
     settings = DataSettings(path=root, skip_unreadable=True)
     splits = open_splits(settings)
     assert len(splits.fit) + len(splits.validation) == 19
-    assert "train/good/004.png: not a complete picture" in caplog.text
+    assert "train/good/004.png: not a complete image" in caplog.text
     test = open_judging(settings).samples
     assert {s.label for s in open_judging(root).samples} - {s.label for s in test} == {
         str(root / "test" / "good" / "001.png"),
@@ -411,7 +411,7 @@ def test_two_empty_files_are_unreadable_and_no_contradiction(tmp_path: Path) -> 
     root = write_mvtec(tmp_path / "set")
     for place in ("test/good/001.png", "test/spot/001.png"):
         (root / place).write_bytes(b"")
-    with pytest.raises(DataError, match=r"00.\.png: not a complete picture"):
+    with pytest.raises(DataError, match=r"00.\.png: not a complete image"):
         open_splits(root)
 
 
@@ -419,7 +419,7 @@ def fitted_on(splits: Splits) -> SeenImages:
     return SeenImages(fitted=seen(splits.fit), calibrated=seen(splits.validation))
 
 
-def test_new_pictures_are_used_whole_but_for_published_test_pictures(tmp_path: Path) -> None:
+def test_new_images_are_used_whole_but_for_published_test_images(tmp_path: Path) -> None:
     folder, mvtec = write_folder(tmp_path / "a", 12, 6), write_mvtec(tmp_path / "b", train=8)
     other = SeenImages(fitted=frozenset({bytes(16)}))
     for known in (None, other):
@@ -448,7 +448,7 @@ def test_of_the_set_that_was_fitted_only_what_was_kept_out_is_calibrated_on(
     assert set(test.samples) == set(splits.test)
 
 
-def test_a_renamed_set_that_grew_since_the_fit_gives_none_of_its_pictures_away(
+def test_a_renamed_set_that_grew_since_the_fit_gives_none_of_its_images_away(
     tmp_path: Path,
 ) -> None:
     root = write_folder(tmp_path / "set", 20, 6)
@@ -458,7 +458,7 @@ def test_a_renamed_set_that_grew_since_the_fit_gives_none_of_its_pictures_away(
     for number, path in enumerate(sorted((root / "good").iterdir(), reverse=True)):
         path.rename(root / "good" / f"{number}.png")
     for number in range(20):
-        write(root / "good" / f"new{number}.png", good_picture(77 + number))
+        write(root / "good" / f"new{number}.png", good_image(77 + number))
     opened = open_new(root, 4, known)
     found = seen(opened.samples)
     assert opened.left_out == {Role.FITTED: len(splits.fit)}
@@ -481,19 +481,19 @@ def test_all_of_a_folder_is_judged_but_for_what_the_model_has_seen(tmp_path: Pat
         splits.fit
     )
     everything = SeenImages(fitted=seen([*splits.fit, *splits.validation, *splits.test]))
-    with pytest.raises(DataError, match="no picture is left to judge by: 26 that the model was"):
+    with pytest.raises(DataError, match="no image is left to judge by: 26 that the model was"):
         open_judging(root, 0, everything)
 
 
-def test_calibration_without_good_pictures_is_refused(tmp_path: Path) -> None:
+def test_calibration_without_good_images_is_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", 5, 3)
     for path in (root / "good").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="no good pictures to calibrate on"):
+    with pytest.raises(DataError, match="no good images to calibrate on"):
         open_new(DataSettings(path=root, skip_unreadable=True), 0, None)
 
 
-def test_a_cifar_picture_has_no_mask(tmp_path: Path) -> None:
+def test_a_cifar_image_has_no_mask(tmp_path: Path) -> None:
     root = write_cifar_binary(tmp_path / "set")
     sample = open_judging(DataSettings(path=root, category="dog")).samples[0]
     assert read_frame_mask(sample, (32, 32)) is None

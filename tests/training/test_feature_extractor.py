@@ -16,19 +16,19 @@ def resnet() -> torch.nn.Module:
         return models.resnet18(weights=None).eval()
 
 
-def test_bgr_pictures_give_the_features_of_torchvisions_own_preprocessing() -> None:
+def test_bgr_images_give_the_features_of_torchvisions_own_preprocessing() -> None:
     from torchvision.transforms import v2 as transforms  # after the missing operators are declared
 
-    network, pictures = resnet(), batch(2)
+    network, images = resnet(), batch(2)
     preset = models.ResNet18_Weights.DEFAULT.transforms()
-    rgb = torch.from_numpy(np.ascontiguousarray(pictures.numpy()[..., ::-1]))
+    rgb = torch.from_numpy(np.ascontiguousarray(images.numpy()[..., ::-1]))
     planes = transforms.ToDtype(torch.float32, scale=True)(rgb.permute(0, 3, 1, 2))
     normalized = transforms.Normalize(preset.mean, preset.std)(planes)
     with torch.inference_mode():
         stem = network.maxpool(network.relu(network.bn1(network.conv1(normalized))))
         first = network.layer1(stem)
         second = network.layer2(first)
-        found = FeatureExtractor(network, ("layer1", "layer2"))(pictures)
+        found = FeatureExtractor(network, ("layer1", "layer2"))(images)
 
     assert torch.allclose(found[0], first, atol=1e-4)
     assert torch.allclose(found[1], second, atol=1e-4)
@@ -39,10 +39,10 @@ def test_features_come_in_the_order_in_which_layers_are_named() -> None:
     assert extractor.feature_shapes(64, 96) == [(256, 4, 6), (64, 16, 24)]
 
 
-def test_pictures_are_not_changed() -> None:
-    pictures = batch(2)
-    FeatureExtractor(resnet(), ("layer1",))(pictures)
-    assert torch.equal(pictures, batch(2))
+def test_images_are_not_changed() -> None:
+    images = batch(2)
+    FeatureExtractor(resnet(), ("layer1",))(images)
+    assert torch.equal(images, batch(2))
 
 
 def test_the_part_after_the_last_layer_is_left_out() -> None:

@@ -60,5 +60,5 @@ def test_the_matrices_are_no_part_of_a_checkpoint() -> None:
     assert not GaussianSmoothing((4, 4), (32, 32)).state_dict()
 
 
-def test_a_picture_narrower_than_the_kernel_is_smoothed_too() -> None:
+def test_an_image_narrower_than_the_kernel_is_smoothed_too() -> None:
     assert GaussianSmoothing((2, 2), (10, 12))(grid(2, 2)).isfinite().all()

@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import ConfigurationError
 from tests.acceptance.shared_data import shared_data
-from tests.support.small_training import FEW, STATISTICAL, defective_picture, good_picture, write
+from tests.support.small_training import FEW, STATISTICAL, defective_image, good_image, write
 from tests.training.conftest import fit_arguments
 from training.checkpoint import Checkpoint, Description, load_checkpoint
 from training.cli import main
@@ -20,13 +20,13 @@ from training.fitted import fitted
 
 def good_folder(root: Path, count: int) -> Path:
     for number in range(count):
-        write(root / "good" / f"{number:03d}.png", good_picture(number))
+        write(root / "good" / f"{number:03d}.png", good_image(number))
     return root
 
 
 def mis_sorted(root: Path, number: int = 3) -> Path:
     """Put a defect among the good images."""
-    return write(root / "good" / f"wrong{number}.png", defective_picture(number)[0])
+    return write(root / "good" / f"wrong{number}.png", defective_image(number)[0])
 
 
 def fit(root: Path, weights: Path, *more: str) -> Checkpoint:
@@ -126,11 +126,11 @@ def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_m
     tmp_path: Path,
 ) -> None:
     samples = [
-        Sample(write(tmp_path / f"{n}.png", good_picture(n)), GOOD, group=f"g{n // 2}" * (n < 6))
+        Sample(write(tmp_path / f"{n}.png", good_image(n)), GOOD, group=f"g{n // 2}" * (n < 6))
         for n in range(23)
     ]
-    samples.append(Sample(write(tmp_path / "copy.png", good_picture(9)), GOOD))
-    beside = [Sample(write(tmp_path / "b.png", good_picture(99)), GOOD)] * 4
+    samples.append(Sample(write(tmp_path / "copy.png", good_image(9)), GOOD))
+    beside = [Sample(write(tmp_path / "b.png", good_image(99)), GOOD)] * 4
     folds = folds_of(samples, beside)
     assert sorted(s.path for f in folds for s in f.judged) == sorted(s.path for s in samples)
     for fold in folds:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.manifest import Crop
-from tests.support.small_training import good_picture, write
+from tests.support.small_training import good_image, write
 from tests.training.conftest import fit_arguments
 from training.cli import main
 from training.data.loading import first_sight
@@ -16,11 +16,11 @@ def test_a_fit_of_narrow_images_names_a_tile_that_works(
     weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(6):
-        write(tmp_path / "parts" / f"{number}.png", good_picture(number, 310, 125))
+        write(tmp_path / "parts" / f"{number}.png", good_image(number, 310, 125))
     quick = ["--no-report", "--no-check-good"]
     arguments = fit_arguments(tmp_path / "parts", weights, tmp_path / "a.safetensors", *quick)
     assert main(arguments) == 0
-    assert caplog.text.count("pictures of 125×310 pixels are squeezed out of shape to 64×64") == 1
+    assert caplog.text.count("images of 125×310 pixels are squeezed out of shape to 64×64") == 1
     assert "--tile 125 inspects them in 3 tiles" in caplog.text
     caplog.clear()
     assert main([*arguments, "--tile", "125"]) == 0

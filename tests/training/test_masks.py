@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.support.small_training import defective_picture, write, write_folder
+from tests.support.small_training import defective_image, write, write_folder
 from training.data.beforehand import tell_beforehand
 from training.data.loading import first_sight, read_mask
 from training.data.masks import mask_area, reduced
@@ -31,7 +31,7 @@ def found(path: Path, mask: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndar
 
 
 def test_what_jpeg_leaves_around_an_edge_is_no_defect(tmp_path: Path) -> None:
-    _, mask = defective_picture(0, 640, 640)
+    _, mask = defective_image(0, 640, 640)
     path = tmp_path / "m.jpg"
     cv2.imwrite(str(path), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
     assert (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0).sum() > 1.5 * (mask > 0).sum()
@@ -108,7 +108,7 @@ def odd(tmp_path: Path, stored: np.ndarray, caplog: pytest.LogCaptureFixture) ->
 def test_odd_masks_are_named_before_anything_begins(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, mask = defective_picture(1)
+    _, mask = defective_image(1)
     assert odd(tmp_path, mask, caplog) == ""
     named = rf"{tmp_path}/set/masks/spot_001.png"
     assert (

@@ -228,7 +228,7 @@ def test_maps_of_one_value_each_say_nothing_about_places() -> None:
     assert counted.f1_adaptive() is None
 
 
-def test_memory_of_pixel_metrics_does_not_grow_with_the_pictures() -> None:
+def test_memory_of_pixel_metrics_does_not_grow_with_the_images() -> None:
     random = np.random.default_rng(0)
     counted = PixelTally()
     sizes = []
@@ -289,7 +289,7 @@ def test_the_interval_of_the_auroc_holds_the_true_one_19_times_of_20(
     assert 0.92 <= hits / 400 <= 0.985
 
 
-def test_a_perfect_separation_of_few_pictures_is_no_proof() -> None:
+def test_a_perfect_separation_of_few_images_is_no_proof() -> None:
     few = auroc_interval(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True]))
     many = auroc_interval(np.arange(400.0), np.arange(400) >= 200)
     assert few is not None

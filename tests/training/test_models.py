@@ -66,19 +66,19 @@ def model(request: pytest.FixtureRequest) -> AnomalyModel:
     return fitted_once(request.param)
 
 
-def predict(model: AnomalyModel, pictures: Tensor) -> Prediction:
+def predict(model: AnomalyModel, images: Tensor) -> Prediction:
     with torch.inference_mode():
-        return model(pictures)
+        return model(images)
 
 
 def test_the_tests_run_over_every_registered_algorithm() -> None:
     assert set(EVERY) == set(REGISTERED)
 
 
-def test_a_picture_alone_scores_as_in_a_batch(model: AnomalyModel) -> None:
-    pictures = torch.cat([batch(3, first=90), spotted(2)])
-    together = predict(model, pictures)
-    alone = [predict(model, picture[None]) for picture in pictures]
+def test_an_image_alone_scores_as_in_a_batch(model: AnomalyModel) -> None:
+    images = torch.cat([batch(3, first=90), spotted(2)])
+    together = predict(model, images)
+    alone = [predict(model, image[None]) for image in images]
 
     assert torch.allclose(torch.cat([p.score for p in alone]), together.score, rtol=1e-4, atol=1e-5)
     assert torch.allclose(
@@ -87,19 +87,19 @@ def test_a_picture_alone_scores_as_in_a_batch(model: AnomalyModel) -> None:
 
 
 def test_the_order_of_calls_changes_nothing(model: AnomalyModel) -> None:
-    pictures = torch.cat([batch(2, first=90), spotted(2)])
-    forward = [predict(model, p[None]).score.item() for p in pictures]
-    backward = [predict(model, p[None]).score.item() for p in pictures.flip(0)]
+    images = torch.cat([batch(2, first=90), spotted(2)])
+    forward = [predict(model, p[None]).score.item() for p in images]
+    backward = [predict(model, p[None]).score.item() for p in images.flip(0)]
     assert forward == backward[::-1]
 
 
-def test_pictures_are_not_changed(model: AnomalyModel) -> None:
-    pictures = spotted(2)
-    predict(model, pictures)
-    assert torch.equal(pictures, spotted(2))
+def test_images_are_not_changed(model: AnomalyModel) -> None:
+    images = spotted(2)
+    predict(model, images)
+    assert torch.equal(images, spotted(2))
 
 
-def test_defects_score_above_good_pictures(model: AnomalyModel) -> None:
+def test_defects_score_above_good_images(model: AnomalyModel) -> None:
     good, defective = predict(model, batch(6, first=90)), predict(model, spotted(6))
     assert defective.score.min() > good.score.max()
 
@@ -116,8 +116,8 @@ def test_the_map_is_highest_where_the_defect_is(model: AnomalyModel) -> None:
 
 
 def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Path) -> None:
-    pictures = torch.cat([batch(3, first=90), spotted(3)])
-    scores = predict(model, pictures).score
+    images = torch.cat([batch(3, first=90), spotted(3)])
+    scores = predict(model, images).score
     middle, spread = float(scores.mean()), float(scores.max() - scores.min())
     to_onnx(model, SIDE, SIDE, tmp_path / "model.onnx")
     xml, weights = ir_bytes(to_openvino(tmp_path / "model.onnx"), SIDE, SIDE)
@@ -125,7 +125,7 @@ def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Pa
         "ONNX Runtime": onnx_engine(tmp_path / "model.onnx"),
         "OpenVINO": openvino_engine(xml, weights, "f32"),
     }
-    validation = Validation(pictures.numpy(), np.arange(6) >= 3)
+    validation = Validation(images.numpy(), np.arange(6) >= 3)
 
     report = parity(
         torch_engine(model),
@@ -182,7 +182,7 @@ def test_fitting_changes_neither_the_backbone_nor_the_global_random_state(
 
 @pytest.mark.parametrize("algorithm", EVERY)
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_few_pictures_are_enough_to_fit_on(algorithm: str, count: int) -> None:
+def test_a_few_images_are_enough_to_fit_on(algorithm: str, count: int) -> None:
     prediction = predict(fitted(algorithm, batch(count), **ONE_EPOCH[algorithm]), spotted(2))
     assert prediction.score.isfinite().all()
     assert prediction.anomaly_map.isfinite().all()
@@ -190,13 +190,13 @@ def test_a_few_pictures_are_enough_to_fit_on(algorithm: str, count: int) -> None
 
 # Without any variance DFKDE has no component to put a density on.
 @pytest.mark.parametrize("algorithm", [name for name in STATISTICAL if name != "dfkde"])
-def test_equal_pictures_are_no_reason_to_fail(algorithm: str) -> None:
+def test_equal_images_are_no_reason_to_fail(algorithm: str) -> None:
     model = fitted(algorithm, batch(1).repeat(5, 1, 1, 1))
     assert predict(model, spotted(1)).score.item() > predict(model, batch(1)).score.item()
 
 
 @pytest.mark.parametrize("algorithm", ["padim", "patchcore"])
-def test_a_picture_that_was_learned_has_no_distance(algorithm: str) -> None:
+def test_an_image_that_was_learned_has_no_distance(algorithm: str) -> None:
     model = fitted(algorithm, batch(1).repeat(5, 1, 1, 1))
     assert predict(model, batch(1)).score.item() == pytest.approx(0.0, abs=0.05)
     assert predict(model, spotted(1)).score.item() > 0.2
@@ -221,8 +221,8 @@ def test_the_fit_does_not_depend_on_the_batching(algorithm: str) -> None:
     assert isinstance(one, StatisticalModel)
     assert isinstance(six, StatisticalModel)
     with torch.inference_mode():
-        for picture in batch(6).split(1):
-            one.accumulate(picture)
+        for image in batch(6).split(1):
+            one.accumulate(image)
         six.accumulate(batch(6))
         one.finish()
         six.finish()
@@ -304,12 +304,12 @@ def test_tiles_are_learned_where_positions_do_not_matter_and_refused_elsewhere(
             fit_checkpoint(config)
 
 
-def stage_features(pictures: Tensor) -> dict[str, Tensor]:
-    """Run the small backbone by hand on prepared pictures."""
+def stage_features(images: Tensor) -> dict[str, Tensor]:
+    """Run the small backbone by hand on prepared images."""
     network = build_backbone("small")
     network.load_state_dict(small_weights())
     network.eval()
-    rgb = pictures.numpy()[..., ::-1].astype(np.float32) / 255.0
+    rgb = images.numpy()[..., ::-1].astype(np.float32) / 255.0
     normal = (rgb - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
     with torch.inference_mode():
         maps = network.stem(torch.from_numpy(normal.transpose(0, 3, 1, 2).copy()))
@@ -320,8 +320,8 @@ def stage_features(pictures: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def padim_vectors(pictures: Tensor, model: PaDiM) -> np.ndarray:
-    stages = stage_features(pictures)
+def padim_vectors(images: Tensor, model: PaDiM) -> np.ndarray:
+    stages = stage_features(images)
     rows, columns = stages["layer1"].shape[2:]
     joined = []
     for name in ("layer1", "layer2", "layer3"):
@@ -329,7 +329,7 @@ def padim_vectors(pictures: Tensor, model: PaDiM) -> np.ndarray:
         factor = rows // values.shape[2]
         joined.append(values.repeat(factor, 2).repeat(factor, 3))
     vectors = np.concatenate(joined, 1)[:, model.channels.numpy()]
-    return vectors.reshape(len(pictures), vectors.shape[1], rows * columns).astype(np.float64)
+    return vectors.reshape(len(images), vectors.shape[1], rows * columns).astype(np.float64)
 
 
 def test_padim_computes_its_formulas() -> None:
@@ -341,9 +341,9 @@ def test_padim_computes_its_formulas() -> None:
         samples = good[:, :, position]
         covariance = np.cov(samples, rowvar=False) + (0.01 + 1e-5) * np.eye(samples.shape[1])
         inverse = np.linalg.inv(covariance)
-        for picture in range(2):
-            difference = probe[picture, :, position] - samples.mean(0)
-            distances[picture, position] = np.sqrt(difference @ inverse @ difference)
+        for image in range(2):
+            difference = probe[image, :, position] - samples.mean(0)
+            distances[image, position] = np.sqrt(difference @ inverse @ difference)
     grid = torch.from_numpy(distances.reshape(2, *model.grid)).float()
     smooth = GaussianSmoothing(model.grid, (SIDE, SIDE))
     found = predict(model, spotted(2))
@@ -368,8 +368,8 @@ def test_diagonal_padim_computes_its_formulas() -> None:
     assert model.whitening.numel() * model.width == full.whitening.numel()
 
 
-def dfm_vectors(pictures: Tensor) -> np.ndarray:
-    return stage_features(pictures)["layer3"].flatten(1).double().numpy()
+def dfm_vectors(images: Tensor) -> np.ndarray:
+    return stage_features(images)["layer3"].flatten(1).double().numpy()
 
 
 def test_dfm_computes_its_formulas() -> None:
@@ -394,12 +394,12 @@ def test_dfm_computes_its_formulas() -> None:
 
 
 def test_dfm_averages_every_feature_of_an_odd_grid() -> None:
-    pictures = batch(2, size=(63, 71))
+    images = batch(2, size=(63, 71))
     model = unfitted("dfm", (63, 71), layers=("layer2",), pooling=2)
     assert isinstance(model, DFM)
-    features = model.extractor(pictures)[0]
+    features = model.extractor(images)[0]
     assert (features.shape[2:], model.grid) == ((8, 9), (4, 5))
-    cells = model.embed(pictures).unflatten(1, (model.channels, *model.grid))
+    cells = model.embed(images).unflatten(1, (model.channels, *model.grid))
     assert torch.allclose(cells.mean((2, 3)), features.mean((2, 3)), atol=1e-5)
     # The second of five cells over nine columns: from 1.8 to 3.6.
     columns = features[:, :, :2].mean(2)
@@ -418,15 +418,15 @@ def test_padim_keeps_a_fixed_random_choice_of_channels() -> None:
     assert everything.channels.tolist() == list(range(32 + 64 + 128))
 
 
-def test_padim_warns_when_pictures_are_fewer_than_channels(
+def test_padim_warns_when_images_are_fewer_than_channels(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fitted("padim", batch(5))
-    assert "5 good pictures for 12 channels" in caplog.text
+    assert "5 good images for 12 channels" in caplog.text
 
 
-def patchcore_vectors(pictures: Tensor) -> np.ndarray:
-    stages = stage_features(pictures)
+def patchcore_vectors(images: Tensor) -> np.ndarray:
+    stages = stage_features(images)
     pooled = [
         F.avg_pool2d(stages[name], 3, stride=1, padding=1, count_include_pad=True)
         for name in ("layer2", "layer3")
@@ -443,7 +443,7 @@ def test_patchcore_computes_its_formulas(neighbours: int) -> None:
     assert isinstance(model, PatchCore)
     bank = (model.bank + model.bank_centre).double().numpy()
     found = predict(model, spotted(2))
-    for picture, patches in enumerate(patchcore_vectors(spotted(2))):
+    for image, patches in enumerate(patchcore_vectors(spotted(2))):
         distances = np.linalg.norm(patches[:, None] - bank[None], axis=2)
         nearest = distances.min(1)
         worst = int(nearest.argmax())
@@ -455,11 +455,11 @@ def test_patchcore_computes_its_formulas(neighbours: int) -> None:
         grid = torch.from_numpy(nearest.reshape(1, *model.grid)).float()
         smooth = GaussianSmoothing(model.grid, (SIDE, SIDE)).at_grid(grid)[0]
 
-        assert found.score[picture].item() == pytest.approx(weight * nearest[worst], rel=1e-3)
-        assert found.anomaly_map[picture].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
+        assert found.score[image].item() == pytest.approx(weight * nearest[worst], rel=1e-3)
+        assert found.anomaly_map[image].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
 
 
-def test_the_bank_of_patchcore_holds_patches_of_good_pictures_and_keeps_its_bound() -> None:
+def test_the_bank_of_patchcore_holds_patches_of_good_images_and_keeps_its_bound() -> None:
     model = fitted("patchcore", bank_size=20)
     assert isinstance(model, PatchCore)
     assert model.bank.shape == (20, 64 + 128)
@@ -486,12 +486,12 @@ def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_compo
     assert axes.T @ axes == pytest.approx(np.eye(axes.shape[1]), abs=1e-5)
     assert 0.99 <= float(model.bank.square().sum() / whole.bank.square().sum()) < 1.0
     found = predict(model, spotted(2))
-    for picture, patches in enumerate(patchcore_vectors(spotted(2))):
+    for image, patches in enumerate(patchcore_vectors(spotted(2))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
         nearest = np.linalg.norm(along[:, None] - bank[None], axis=2).min(1)
         grid = torch.from_numpy(nearest.reshape(1, *model.grid)).float()
         smooth = GaussianSmoothing(model.grid, (SIDE, SIDE)).at_grid(grid)[0]
-        assert found.anomaly_map[picture].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
+        assert found.anomaly_map[image].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ["patchcore", "dfm"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_training import defective_picture, write, write_folder, write_mvtec
+from tests.support.small_training import defective_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from tests.training.test_data_sets import (
     write_btad,
@@ -37,7 +37,7 @@ def renamed(root: Path, change: Callable[[Path], str]) -> Path:
 
 
 def accented(path: Path) -> str:
-    """Name a file in Korean: pictures decomposed as on macOS, masks composed."""
+    """Name a file in Korean: images decomposed as on macOS, masks composed."""
     if path.is_dir() or path.suffix == ".csv":
         return path.name
     is_mask = any(word in str(path).lower() for word in ("mask", "ground_truth", "_gt", "_label"))
@@ -87,10 +87,10 @@ def test_a_category_is_found_composed_or_not(tmp_path: Path) -> None:
 
 def test_folders_of_masks_and_kinds_meet_composed_or_not(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", good=4, defective=0)
-    pixels, mask = defective_picture()
+    pixels, mask = defective_image()
     write(root / decomposed("불량") / decomposed("흠집") / "1.png", pixels)
     write(root / "masks" / "흠집" / "1.png", mask)
-    (sample,) = [s for s in open_data_set(DataSettings(path=root)).new_pictures() if s.is_defective]
+    (sample,) = [s for s in open_data_set(DataSettings(path=root)).new_images() if s.is_defective]
     assert sample.kind == "흠집"
     assert sample.mask == root / "masks" / "흠집" / "1.png"
 

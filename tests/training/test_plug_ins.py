@@ -11,7 +11,7 @@ import pytest
 from tests.support.small_training import write_mvtec
 
 MODEL = '''
-"""Brightness: how far a cell is from the brightness it has in good pictures."""
+"""Brightness: how far a cell is from the brightness it has in good images."""
 
 from dataclasses import dataclass
 
@@ -31,26 +31,26 @@ class Brightness(StatisticalModel):
     per_position = True
     extractor = None
 
-    def __init__(self, extractor, picture, settings, seed=0):
+    def __init__(self, extractor, image, settings, seed=0):
         super().__init__()
         self.cell = settings.cell_px
-        self.grid = (picture[0] // self.cell, picture[1] // self.cell)
+        self.grid = (image[0] // self.cell, image[1] // self.cell)
         self.register_buffer("usual", torch.zeros(*self.grid))
         self.sum, self.count = torch.zeros(*self.grid), 0
 
-    def accumulate(self, pictures):
-        self.sum += self.cells(pictures).sum(0).cpu()
-        self.count += len(pictures)
+    def accumulate(self, images):
+        self.sum += self.cells(images).sum(0).cpu()
+        self.count += len(images)
 
     def finish(self, progress=lambda steps: None):
         self.usual.copy_(self.sum / self.count)
 
-    def forward(self, pictures):
-        grid = (self.cells(pictures) - self.usual).abs()
+    def forward(self, images):
+        grid = (self.cells(images) - self.usual).abs()
         return Prediction(grid.amax((1, 2)), grid)
 
-    def cells(self, pictures):
-        grey = pictures.to(torch.float32).mean(3)[:, None]
+    def cells(self, images):
+        grey = images.to(torch.float32).mean(3)[:, None]
         return F.avg_pool2d(grey, self.cell).squeeze(1)
 
     def fit_memory_bytes(self):

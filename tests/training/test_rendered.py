@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edge.errors import OutputNotWritable
-from edge.imaging.image_files import read_picture
-from training.data.rendered import Counts, Defect, RenderedPart, render_part, write_dataset
+from edge.imaging.image_files import read_image
+from training.data.rendered import Defect, ImageCounts, RenderedPart, render_part, write_dataset
 
 SMALL = {"width": 320, "height": 240}
 
@@ -59,7 +59,7 @@ def test_good_part_has_an_empty_mask() -> None:
 
 @pytest.mark.parametrize("defect", list(Defect))
 @pytest.mark.parametrize("seed", range(6))
-def test_defect_changes_the_picture_inside_its_mask_and_nowhere_else(
+def test_defect_changes_the_image_inside_its_mask_and_nowhere_else(
     defect: Defect, seed: int
 ) -> None:
     good, spoiled = part(seed), part(seed, defect)
@@ -87,7 +87,7 @@ def test_good_parts_vary_in_pose_and_light() -> None:
 
 def test_dataset_has_the_layout_of_mvtec(tmp_path: Path) -> None:
     folder = tmp_path / "flange"
-    write_dataset(folder, Counts(train_good=2, test_good=1, test_defective=1), **SMALL)
+    write_dataset(folder, ImageCounts(train_good=2, test_good=1, test_defective=1), **SMALL)
 
     expected = {"train/good/000.jpg", "train/good/001.jpg", "test/good/000.jpg"}
     for defect in Defect:
@@ -98,26 +98,26 @@ def test_dataset_has_the_layout_of_mvtec(tmp_path: Path) -> None:
 
 def test_dataset_masks_and_frames_can_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "flange"
-    write_dataset(folder, Counts(0, 0, 1), suffix=".png", **SMALL)
+    write_dataset(folder, ImageCounts(0, 0, 1), suffix=".png", **SMALL)
 
     for defect in Defect:
-        frame = read_picture(folder / "test" / defect / "000.png")
-        mask = read_picture(folder / "ground_truth" / defect / "000_mask.png")
+        frame = read_image(folder / "test" / defect / "000.png")
+        mask = read_image(folder / "ground_truth" / defect / "000_mask.png")
         assert frame.shape == (240, 320, 3)
         assert mask.shape == (240, 320)
         assert set(np.unique(mask)) == {0, 255}
 
 
 def test_dataset_is_the_same_again_and_grows_without_changing(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "one", Counts(1, 1, 1), **SMALL)
-    write_dataset(tmp_path / "two", Counts(2, 1, 1), **SMALL)
+    write_dataset(tmp_path / "one", ImageCounts(1, 1, 1), **SMALL)
+    write_dataset(tmp_path / "two", ImageCounts(2, 1, 1), **SMALL)
 
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert {name: two[name] for name in one} == one
 
 
 def test_dataset_never_shows_the_same_part_twice(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "set", Counts(2, 2, 1), **SMALL)
+    write_dataset(tmp_path / "set", ImageCounts(2, 2, 1), **SMALL)
     frames = [data for name, data in files(tmp_path / "set").items() if name.endswith("jpg")]
 
     assert len(set(frames)) == len(frames)
@@ -128,7 +128,7 @@ def test_existing_dataset_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").write_text("keep")
 
     with pytest.raises(OutputNotWritable, match="exists already"):
-        write_dataset(tmp_path / "mine", Counts(1, 0, 0))
+        write_dataset(tmp_path / "mine", ImageCounts(1, 0, 0))
 
     assert files(tmp_path / "mine") == {"notes.txt": b"keep"}
 
@@ -139,7 +139,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputNotWritable, match="No space left"):
-        write_dataset(tmp_path / "set", Counts(1, 0, 0), **SMALL)
+        write_dataset(tmp_path / "set", ImageCounts(1, 0, 0), **SMALL)
 
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import pytest
 from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspector
 from edge.inspection.thresholding import Result
-from tests.support.small_training import good_picture, write_folder
+from tests.support.small_training import good_image, write_folder
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import main
 from training.data.opening import open_judging
@@ -22,7 +22,7 @@ from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor
 from training.making import find_device
 from training.report.charts import points_chart, roc_chart, score_histogram
-from training.report.evidence import MISSED, Evidence, Gallery, Row, gather
+from training.report.evidence import MISSED, Evidence, Gallery, ImageRow, gather
 from training.report.page import Subject, report_page
 
 SUBJECT = Subject("slopes.safetensors", "ab" * 32, datetime(2026, 1, 2, tzinfo=UTC), {"torch": "2"})
@@ -131,8 +131,8 @@ def test_a_missed_part_is_shown_once_and_every_image_can_be_enlarged(
     assert page.count("<img ") == page.count('<details class="card"><summary><img ')
 
 
-def test_a_report_on_few_pictures_says_so(page: str) -> None:
-    assert "Only 4 defective pictures." in page
+def test_a_report_on_few_images_says_so(page: str) -> None:
+    assert "Only 4 defective images." in page
 
 
 def test_synthetic_defects_are_marked_wherever_they_are_shown(
@@ -141,7 +141,7 @@ def test_synthetic_defects_are_marked_wherever_they_are_shown(
     root = write_folder(tmp_path / "parts", good=20, defective=0)
     found = judged(loaded, DataSettings(path=root, synthetic_defects=6))
     page = report_page(SUBJECT, loaded.description, found)
-    assert "<b>Synthetic defects.</b> 6 of the pictures" in page
+    assert "<b>Synthetic defects.</b> 6 of the images" in page
     assert "synthetic defects (6)" in page
     assert "synthetic defects found" in page
     cards = re.findall(r'<span class="caption">[^<]*~synthetic.*?</span>', page)
@@ -155,7 +155,7 @@ def test_without_defects_the_report_says_what_is_not_known(
 ) -> None:
     found = judged(loaded, write_folder(tmp_path / "parts", good=20, defective=0))
     page = report_page(SUBJECT, loaded.description, found)
-    assert "No defective pictures." in page
+    assert "No defective images." in page
     assert "ROC: what" not in page
     assert page.count("<svg") == 1
 
@@ -169,29 +169,27 @@ def test_names_from_the_disk_cannot_change_the_page(loaded: Checkpoint, tmp_path
     assert "&lt;b onload=x&gt;" in page
 
 
-def test_pictures_that_could_not_be_inspected_are_listed(
-    loaded: Checkpoint, tmp_path: Path
-) -> None:
+def test_images_that_could_not_be_inspected_are_listed(loaded: Checkpoint, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "parts", good=20, defective=4)
     for path in (root / "good").iterdir():
         assert cv2.imwrite(str(path), np.zeros((80, 112, 3), np.uint8))
     page = report_page(SUBJECT, loaded.description, judged(loaded, root))
-    assert "pictures could not be inspected" in page
+    assert "images could not be inspected" in page
     assert "Not inspected" in page
 
 
-def test_a_gallery_keeps_the_most_telling_pictures_however_many_are_offered(
+def test_a_gallery_keeps_the_most_telling_images_however_many_are_offered(
     loaded: Checkpoint,
 ) -> None:
     inspector = Inspector(
         TorchPredictor(loaded.model, loaded.description.input, find_device("cpu")),
         loaded.description,
     )
-    inspection = inspector.inspect(Frame(good_picture(1), 0, 0, 0))
+    inspection = inspector.inspect(Frame(good_image(1), 0, 0, 0))
     gallery = Gallery()
     for number in [7, 3, 9, 1, 8, 2, 6, 0, 5, 4]:
-        row = Row(str(number), "spot", True, False, float(number), 0.1, Result.OK, "below", "")
-        gallery.offer(row, good_picture(number), inspection)
+        row = ImageRow(str(number), "spot", True, False, float(number), 0.1, Result.OK, "below", "")
+        gallery.offer(row, good_image(number), inspection)
     assert [shown.row.label for shown in gallery.group(MISSED)] == ["0", "1", "2", "3", "4", "5"]
 
 
@@ -210,7 +208,7 @@ def test_charts_are_well_formed_whatever_the_scores() -> None:
 
 def test_a_fit_writes_its_report_beside_the_checkpoint(checkpoint: Path) -> None:
     page = checkpoint.with_suffix(".html").read_text()
-    assert "the test pictures" in page
+    assert "the test images" in page
     assert checkpoint.name in page
 
 

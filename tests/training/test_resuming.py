@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.small_training import SIDE, good_picture, write, write_mvtec, write_weights
+from tests.support.small_training import SIDE, good_image, write, write_mvtec, write_weights
 from training.components.backbones import build_backbone
 from training.config import FitConfig
 from training.making import fit_checkpoint
@@ -48,7 +48,7 @@ def transforms(root: Path) -> FitConfig:
 
 
 def other_image(root: Path) -> FitConfig:
-    write(root / "parts" / "train" / "good" / "000.png", good_picture(99))
+    write(root / "parts" / "train" / "good" / "000.png", good_image(99))
     return stfpm(root)
 
 

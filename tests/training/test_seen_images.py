@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.imaging.image_files import read_picture
-from tests.support.small_training import good_picture, write, write_folder, write_mvtec
+from edge.imaging.image_files import read_image
+from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main
@@ -36,7 +36,7 @@ def renamed(tmp_path: Path, folder: Path) -> Path:
     copy = shutil.copytree(folder, tmp_path / "renamed")
     shutil.rmtree(copy / "masks")
     for number, path in enumerate(sorted(copy.rglob("*.png"), reverse=True)):
-        write(path.with_name(f"part{number}.bmp"), read_picture(path))
+        write(path.with_name(f"part{number}.bmp"), read_image(path))
         path.unlink()
     return copy
 
@@ -45,7 +45,7 @@ def renamed(tmp_path: Path, folder: Path) -> Path:
 def new(tmp_path: Path) -> Path:
     root = write_folder(tmp_path / "new", good=0, defective=0)
     for number in range(6):
-        write(root / "good" / f"{number}.png", good_picture(4000 + number))
+        write(root / "good" / f"{number}.png", good_image(4000 + number))
     return root
 
 
@@ -120,7 +120,7 @@ def test_a_grown_folder_calibrates_by_its_new_images_alone(
     assert not (again.calibrated - known.calibrated) & known.fitted
     assert again.calibrated > known.calibrated
     assert f"left out {len(known.fitted)} that the model was fitted on; " in caplog.text
-    assert "pictures are kept apart for tests; --all-pictures takes them, too" in caplog.text
+    assert "images are kept apart for tests; --all-images takes them, too" in caplog.text
 
 
 def test_a_test_leaves_out_what_the_threshold_was_calibrated_on(
@@ -129,8 +129,8 @@ def test_a_test_leaves_out_what_the_threshold_was_calibrated_on(
     output = tmp_path / "calibrated.safetensors"
     assert main(["calibrate", str(fitted), "--data", str(new), "-o", str(output)]) == 0
     assert main(["test", str(output), "--data", str(new)]) == USAGE
-    assert "no picture is left to judge by: 6 that its threshold" in capsys.readouterr().err
-    write(new / "good" / "another.png", good_picture(4100))
+    assert "no image is left to judge by: 6 that its threshold" in capsys.readouterr().err
+    write(new / "good" / "another.png", good_image(4100))
     figures = judged(output, new, tmp_path / "figures.json")
     assert (figures["good_count"], figures["left_out"]) == (1, {"calibrated": 6})
 
@@ -147,7 +147,7 @@ def test_a_threshold_of_test_images_is_said_to_be_optimistic(
     figures = judged(output, data, tmp_path / "figures.json")
     assert (figures["threshold_rests_on"], figures["left_out"]) == (8, {})
     told = capsys.readouterr().out
-    assert "  optimistic      the threshold rests on 8 of these pictures (--validate-on" in told
+    assert "  optimistic      the threshold rests on 8 of these images (--validate-on" in told
 
 
 def test_of_an_earlier_version_it_is_said_that_nothing_is_known(
@@ -155,11 +155,11 @@ def test_of_an_earlier_version_it_is_said_that_nothing_is_known(
 ) -> None:
     older = tmp_path / "older.safetensors"
     loaded = load_checkpoint(fitted)
-    pictures = replace(loaded.validation, hashes=None)
-    save_checkpoint(older, replace(loaded, seen=None, records=None, validation=pictures))
+    images = replace(loaded.validation, hashes=None)
+    save_checkpoint(older, replace(loaded, seen=None, records=None, validation=images))
     figures = judged(older, folder, tmp_path / "figures.json")
     assert (figures["good_count"], figures["seen_is_known"]) == (24, False)
-    assert "not known       which pictures the model was fitted" in capsys.readouterr().out
+    assert "not known       which images the model was fitted" in capsys.readouterr().out
     output = tmp_path / "again.safetensors"
     assert main(["calibrate", str(older), "--data", str(folder), "-o", str(output)]) == 0
     assert load_checkpoint(output).seen is None
@@ -188,8 +188,8 @@ def test_a_fit_adds_folders_and_an_image_counts_once_as_the_last_one_has_it(
     """Marked parts: a missed defect that was sorted as good, a good part that was rejected."""
     caplog.set_level("INFO")
     marked = tmp_path / "marked"
-    write(marked / "defect" / "missed.bmp", read_picture(folder / "good" / "good_003.png"))
-    write(marked / "good" / "rejected.png", good_picture(5000))
+    write(marked / "defect" / "missed.bmp", read_image(folder / "good" / "good_003.png"))
+    write(marked / "good" / "rejected.png", good_image(5000))
     yaml = tmp_path / "fit.yaml"
     yaml.write_text(f"data:\n  path: {folder}\n  also: [marked]\n")
     first, second = tmp_path / "options.safetensors", tmp_path / "yaml.safetensors"

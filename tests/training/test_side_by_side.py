@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.small_training import good_picture, write
+from tests.support.small_training import good_image, write
 from training.data.loading import first_sight
 from training.data.samples import GOOD, Sample
 from training.errors import DataError
@@ -45,7 +45,7 @@ def test_two_images_are_in_work_and_each_has_one_thread(
     two_threads: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("images")
-    images = [good_picture(number) // (1 + number % 3) for number in range(8)]
+    images = [good_image(number) // (1 + number % 3) for number in range(8)]
     samples = [
         Sample(write(folder / f"{number}.png", pixels), GOOD)
         for number, pixels in enumerate(images)
@@ -66,7 +66,7 @@ def test_the_first_image_that_fails_is_named_and_threads_are_given_back(
     two_threads: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("images")
-    paths = [write(folder / f"{number}.png", good_picture(number)) for number in range(8)]
+    paths = [write(folder / f"{number}.png", good_image(number)) for number in range(8)]
     for path in (paths[3], paths[5]):
         path.write_bytes(b"no image")
     model = Meeting()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from training import demo
 from training.components.small_backbone import CLASSES, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw
@@ -38,7 +38,7 @@ def test_stages_have_strides_4_8_and_16(layer: int, stride: int, channels: int) 
     assert logits.shape == (2, CLASSES, 10, 14)
 
 
-def test_any_picture_size_is_taken() -> None:
+def test_any_image_size_is_taken() -> None:
     with torch.inference_mode():
         assert SmallBackbone().eval()(torch.zeros(1, 3, 77, 131)).shape == (1, CLASSES, 5, 9)
 
@@ -55,26 +55,26 @@ def test_classes_are_the_kinds_of_flaws() -> None:
 def test_flaw_is_local_and_visible(kind: int) -> None:
     random = np.random.default_rng(kind)
     texture = random.integers(60, 200, (12, 12, 3)).astype(np.uint8)
-    picture = np.kron(texture, np.ones((8, 8, 1), np.uint8))
-    before = picture.copy()
+    image = np.kron(texture, np.ones((8, 8, 1), np.uint8))
+    before = image.copy()
 
-    flawed = paste_flaw(picture, kind, random)
+    flawed = paste_flaw(image, kind, random)
 
-    assert flawed.shape == picture.shape
+    assert flawed.shape == image.shape
     assert flawed.dtype == np.uint8
-    assert (picture == before).all()
-    assert 0.001 < (flawed != picture).any(axis=2).mean() < 0.5
+    assert (image == before).all()
+    assert 0.001 < (flawed != image).any(axis=2).mean() < 0.5
 
 
 def test_kind_0_is_no_flaw() -> None:
-    picture = np.full((96, 96, 3), 90, np.uint8)
-    assert (paste_flaw(picture, 0, np.random.default_rng(0)) == picture).all()
+    image = np.full((96, 96, 3), 90, np.uint8)
+    assert (paste_flaw(image, 0, np.random.default_rng(0)) == image).all()
 
 
 def test_training_twice_gives_identical_weights_and_keeps_the_global_seed() -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    first, second = (train_small_backbone(3, pictures=6, epochs=2) for _ in range(2))
+    first, second = (train_small_backbone(3, images=6, epochs=2) for _ in range(2))
 
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
@@ -103,7 +103,7 @@ def test_balancing_stages_changes_their_scale_and_no_answer() -> None:
 def test_training_reports_every_step() -> None:
     seen: list[tuple[int, int]] = []
     train_small_backbone(
-        0, pictures=6, epochs=2, progress=lambda step, steps, _loss: seen.append((step, steps))
+        0, images=6, epochs=2, progress=lambda step, steps, _loss: seen.append((step, steps))
     )
     assert seen == [(1, 2), (2, 2)]
 
@@ -126,7 +126,7 @@ def test_demo_frames_name_what_they_show(tmp_path: Path) -> None:
     kinds = {path.stem.split("_", 1)[1] for path in paths}
     assert kinds == {"good", *Defect}
     assert sum(path.stat().st_size for path in paths) < 1_500_000
-    assert read_picture(paths[0]).shape == (480, 640, 3)
+    assert read_image(paths[0]).shape == (480, 640, 3)
 
 
 def test_unwritable_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps: what is searched, judged by validation pictures only, shared like a benchmark."""
+"""Sweeps: what is searched, judged by validation images only, shared like a benchmark."""
 
 import csv
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_training import defective_picture, write, write_folder
+from tests.support.small_training import defective_image, write, write_folder
 from tests.training.test_benchmark import run
 from training.cli import main
 from training.errors import SettingError
@@ -46,7 +46,7 @@ def test_a_sweep_finds_what_it_was_told_to_look_for(tmp_path: Path, weights: Pat
     accuracy = [float(row["image_auroc"]) for row in found]
     assert accuracy == sorted(accuracy, reverse=True)
     assert "best of 2: trial" in out
-    assert "Judged by the validation pictures" in table.with_suffix(".md").read_text()
+    assert "Judged by the validation images" in table.with_suffix(".md").read_text()
     assert table.with_suffix(".svg").exists()
     assert "bank_size" in log.read_text()
     # Started again, with more asked for, only what is missing is made.
@@ -63,7 +63,7 @@ def test_a_sweep_without_defects_to_judge_by_says_what_to_add(
     given = options(root, weights, tmp_path / "s.csv", "--search", "bank_size=16|32")
     code, _, err = run(*given, "--trials", "1")
     assert code == USAGE
-    assert "the validation pictures hold no defects. Add validation/<defect>" in err
+    assert "the validation images hold no defects. Add validation/<defect>" in err
 
 
 def test_search_options_are_spans_or_choices() -> None:
@@ -111,7 +111,7 @@ def test_a_search_of_other_content_is_another_study_and_more_trials_are_not(
     moved = root.rename(tmp_path / "moved")
     assert search_digest(config(moved, **given)) == digest
 
-    pixels, mask = defective_picture(7)
+    pixels, mask = defective_image(7)
     write(moved / "masks" / "spot_000.png", mask)
     other_mask = search_digest(config(moved, **given))
     write(moved / "defect" / "spot" / "spot_000.png", pixels)

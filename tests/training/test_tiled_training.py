@@ -6,8 +6,8 @@ import pytest
 
 from edge.bundle.manifest import TileSpec, load_bundle
 from edge.imaging.frame import Frame
-from edge.imaging.image_files import read_picture
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.imaging.image_files import read_image
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from export.bundle import export_bundle
 from tests.support.small_training import write_mvtec, write_weights
@@ -68,7 +68,7 @@ def test_the_line_gives_the_scores_of_training(
 ) -> None:
     export_bundle(checkpoint, tmp_path / "tiled.xml")
     bundle = load_bundle(tmp_path / "tiled.xml")
-    inspector = Inspector(Detector(Network(bundle, plan=plan), plan.streams), bundle.manifest)
+    inspector = Inspector(Detector(CompiledModel(bundle, plan=plan), plan.streams), bundle.manifest)
     description = checkpoint.description
     predictor = TorchPredictor(checkpoint.model, description.input, find_device("cpu"))
     test = open_splits(folder / "parts", seed=description.seed).test
@@ -76,7 +76,7 @@ def test_the_line_gives_the_scores_of_training(
     spread = max(item.score for item in scored) - min(item.score for item in scored)
 
     for item in scored:
-        frame = Frame(read_picture(item.sample.path), 1, 0, 0)
+        frame = Frame(read_image(item.sample.path), 1, 0, 0)
         score = inspector.inspect(frame).score
         assert score is not None
         assert abs(score - item.score) <= 1e-3 * spread
@@ -88,7 +88,7 @@ def test_a_model_of_positions_says_that_it_cannot_be_tiled(folder: Path) -> None
         fit_checkpoint(config)
 
 
-def test_a_picture_smaller_than_a_tile_is_named_before_the_fit(folder: Path) -> None:
+def test_an_image_smaller_than_a_tile_is_named_before_the_fit(folder: Path) -> None:
     with pytest.raises(DataError, match=r"\.png: 112×80 .*smaller than one 200×200 tile"):
         fit_checkpoint(fit_config(folder, tile=200))
 

@@ -20,7 +20,7 @@ from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 from training.state_file import StateFile
 from training.trained_fitting import OnEpoch, fit_trained
-from training.training_pictures import TrainingPictures
+from training.training_images import TrainingImages
 
 # With dropout, with statistics of batches, and with two optimizers.
 RESUMABLE = ("efficientad", "stfpm", "ganomaly")
@@ -33,8 +33,8 @@ class Killed(Exception):
 def train(model: TrainedModel, state_file: StateFile | None = None, count: int = 5) -> TrainedModel:
     fit_trained(
         model,
-        TrainingPictures.prepared(batch(count)),
-        TrainingPictures.prepared(batch(2, first=50)),
+        TrainingImages.prepared(batch(count)),
+        TrainingImages.prepared(batch(2, first=50)),
         torch.device("cpu"),
         seed=3,
         state_file=state_file,
@@ -65,7 +65,7 @@ def kill_in_epoch(model: TrainedModel, number: int) -> None:
 @pytest.mark.parametrize("algorithm", RESUMABLE)
 def test_a_killed_fit_goes_on_to_the_very_same_weights(algorithm: str, tmp_path: Path) -> None:
     expected = train(trained(algorithm, epochs=4)).state_dict()
-    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=0.0)
+    state_file = StateFile(tmp_path / "part.training", "these images", between_s=0.0)
     killed = trained(algorithm, epochs=4)
     kill_in_epoch(killed, 3)
     with pytest.raises(Killed):
@@ -78,7 +78,7 @@ def test_a_killed_fit_goes_on_to_the_very_same_weights(algorithm: str, tmp_path:
 
 
 def test_a_finished_fit_is_not_trained_again(tmp_path: Path) -> None:
-    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=1e9)
+    state_file = StateFile(tmp_path / "part.training", "these images", between_s=1e9)
     train(trained("stfpm", epochs=2), state_file)
     again = trained("stfpm", epochs=2)
     kill_in_epoch(again, 1)
@@ -89,11 +89,11 @@ def test_a_finished_fit_is_not_trained_again(tmp_path: Path) -> None:
 def test_a_state_of_another_fit_starts_anew_and_says_so(
     change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state_file = StateFile(tmp_path / "part.training", "these pictures", between_s=0.0)
+    state_file = StateFile(tmp_path / "part.training", "these images", between_s=0.0)
     train(trained("stfpm", epochs=1), state_file)
     rate = 0.3 if change == "other settings" else 0.4
     if change == "other data":
-        state_file = replace(state_file, identity="other pictures")
+        state_file = replace(state_file, identity="other images")
     if change == "damaged":
         state_file.path.write_bytes(state_file.path.read_bytes()[:1000])
     first, second = (trained("stfpm", epochs=1, learning_rate=rate) for _ in range(2))
@@ -130,22 +130,22 @@ class Plain(TrainedModel):
     def optimizers(self) -> Sequence[Optimizer]:
         return [SGD([self.epoch], self.settings.learning_rate)]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
-        self.seen.append(pictures)
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
+        self.seen.append(images)
         yield Loss(-self.epoch)
 
-    def validation_loss(self, pictures: Tensor, random: Generator) -> Tensor:
+    def validation_loss(self, images: Tensor, random: Generator) -> Tensor:
         return torch.tensor(self.validation.pop(0))
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        score = self.epoch.expand(len(pictures))
+    def forward(self, images: Tensor) -> Prediction:
+        score = self.epoch.expand(len(images))
         return Prediction(score, score[:, None, None])
 
 
 def train_plain(model: Plain, count: int = 2, on_epoch: OnEpoch | None = None) -> None:
-    pictures = TrainingPictures.prepared(batch(count))
-    one = TrainingPictures.prepared(batch(1, first=50))
-    fit_trained(model, pictures, one, torch.device("cpu"), seed=0, on_epoch=on_epoch)
+    images = TrainingImages.prepared(batch(count))
+    one = TrainingImages.prepared(batch(1, first=50))
+    fit_trained(model, images, one, torch.device("cpu"), seed=0, on_epoch=on_epoch)
 
 
 def test_training_stops_when_validation_does_not_improve_and_keeps_the_best_epoch() -> None:
@@ -166,11 +166,11 @@ def test_every_epoch_is_reported_with_both_losses() -> None:
     ]
 
 
-def test_every_picture_is_seen_once_in_an_epoch_and_in_another_order_in_the_next() -> None:
+def test_every_image_is_seen_once_in_an_epoch_and_in_another_order_in_the_next() -> None:
     model = Plain([2.0, 1.0], PlainSettings(epochs=2, batch_size=4))
     train_plain(model, count=8)
     epochs = [torch.cat(model.seen[:2]), torch.cat(model.seen[2:])]
-    brightness = [[int(p.sum()) for p in pictures.long()] for pictures in epochs]
+    brightness = [[int(p.sum()) for p in images.long()] for images in epochs]
     assert (
         sorted(brightness[0])
         == sorted(brightness[1])
@@ -180,12 +180,12 @@ def test_every_picture_is_seen_once_in_an_epoch_and_in_another_order_in_the_next
 
 
 class Diverging(Plain):
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         yield Loss(self.epoch * float("nan"))
 
 
 class Greedy(Plain):
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         yield Loss(torch.zeros(2**50) @ self.epoch)
 
 
@@ -229,10 +229,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from tests.support.small_training import batch, unfitted
 from training.trained_fitting import fit_trained, is_first_process
-from training.training_pictures import TrainingPictures
+from training.training_images import TrainingImages
 torch.set_num_threads(1)
 model = unfitted("supersimplenet", epochs=2, batch_size=4)
-fit_trained(model, TrainingPictures.prepared(batch(8)), TrainingPictures.prepared(batch(2, 50)),
+fit_trained(model, TrainingImages.prepared(batch(8)), TrainingImages.prepared(batch(2, 50)),
             torch.device("cpu"), seed=3)
 name = "first" if is_first_process() else "second"
 save_file(model.state_dict(), Path(sys.argv[1]) / f"{name}.safetensors")

@@ -21,15 +21,15 @@ from training.models.supersimplenet import SuperSimpleNet
 from training.models.trained_model import TrainedModel
 
 
-def predict(model: torch.nn.Module, pictures: Tensor) -> Prediction:
+def predict(model: torch.nn.Module, images: Tensor) -> Prediction:
     with torch.inference_mode():
-        return model(pictures)
+        return model(images)
 
 
-def loss_values(model: TrainedModel, pictures: Tensor, seed: int = 0) -> list[float]:
+def loss_values(model: TrainedModel, images: Tensor, seed: int = 0) -> list[float]:
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        return [float(loss.value) for loss in model.losses(pictures, random)]
+        return [float(loss.value) for loss in model.losses(images, random)]
 
 
 def units(features: Tensor) -> np.ndarray:
@@ -40,10 +40,10 @@ def units(features: Tensor) -> np.ndarray:
 def test_stfpm_multiplies_the_distances_of_its_layers() -> None:
     model = fitted_once("stfpm")
     assert isinstance(model, STFPM)
-    pictures = spotted(2)
+    images = spotted(2)
     with torch.inference_mode():
-        taught = model.extractor(pictures)
-        read = model.student(model.extractor.normalized(pictures))
+        taught = model.extractor(images)
+        read = model.student(model.extractor.normalized(images))
     product, loss = np.ones((2, *model.grid)), 0.0
     for layer, teacher in zip(model.extractor.layers, taught, strict=True):
         distance = 0.5 * ((units(teacher) - units(read[layer])) ** 2).sum(1)
@@ -52,18 +52,18 @@ def test_stfpm_multiplies_the_distances_of_its_layers() -> None:
             torch.from_numpy(distance)[:, None], size=model.grid, mode="bilinear"
         )
         product *= enlarged[:, 0].numpy()
-    found = predict(model, pictures)
+    found = predict(model, images)
     assert found.anomaly_map.numpy() ** 3 == pytest.approx(product, rel=1e-3)
     assert found.score.tolist() == found.anomaly_map.amax((1, 2)).tolist()
-    assert loss_values(model, pictures) == pytest.approx([loss], rel=1e-4)
+    assert loss_values(model, images) == pytest.approx([loss], rel=1e-4)
 
 
 def test_reverse_distillation_adds_what_the_decoder_does_not_give_back() -> None:
     model = fitted_once("reverse_distillation")
     assert isinstance(model, ReverseDistillation)
-    pictures = spotted(2)
+    images = spotted(2)
     with torch.inference_mode():
-        pairs = model.pairs(pictures)
+        pairs = model.pairs(images)
     grid, loss = torch.zeros(2, 1, *model.grid), 0.0
     for read, given in pairs:
         assert read.shape == given.shape
@@ -72,11 +72,11 @@ def test_reverse_distillation_adds_what_the_decoder_does_not_give_back() -> None
         flat = units(read.flatten(1)) * units(given.flatten(1))
         loss += float(1.0 - flat.sum(1).mean())
     smooth = GaussianSmoothing(model.grid, (SIDE, SIDE))
-    found = predict(model, pictures)
+    found = predict(model, images)
     expected = smooth.at_grid(grid[:, 0])
     assert torch.allclose(found.anomaly_map, expected, rtol=1e-3, atol=1e-4)
     assert torch.allclose(found.score, smooth(grid[:, 0]).amax((1, 2)), rtol=1e-3)
-    assert loss_values(model, pictures) == pytest.approx([loss], rel=1e-3)
+    assert loss_values(model, images) == pytest.approx([loss], rel=1e-3)
 
 
 def test_reverse_distillation_takes_grids_of_any_size() -> None:
@@ -92,9 +92,9 @@ def test_reverse_distillation_takes_grids_of_any_size() -> None:
 def test_fastflow_averages_the_likelihoods_of_its_layers() -> None:
     model = fitted_once("fastflow")
     assert isinstance(model, FastFlow)
-    pictures = spotted(2)
+    images = spotted(2)
     with torch.inference_mode():
-        latents = model.latents(pictures)
+        latents = model.latents(images)
     total, loss, dimensions = torch.zeros(2, *model.grid), 0.0, 0
     for z, volume in latents:
         likelihood = torch.exp(-0.5 * z.square().mean(1, keepdim=True))
@@ -102,22 +102,22 @@ def test_fastflow_averages_the_likelihoods_of_its_layers() -> None:
         loss += float((0.5 * z.square().flatten(1).sum(1) - volume).mean())
         dimensions += z[0].numel()
     expected = 1.0 - total / len(latents)
-    assert torch.allclose(predict(model, pictures).anomaly_map, expected, atol=1e-5)
-    assert loss_values(model, pictures) == pytest.approx([loss / dimensions], rel=1e-4)
+    assert torch.allclose(predict(model, images).anomaly_map, expected, atol=1e-5)
+    assert loss_values(model, images) == pytest.approx([loss / dimensions], rel=1e-4)
 
 
 def test_cflow_gives_likelihoods_of_features_at_their_place() -> None:
     model = fitted_once("cflow")
     assert isinstance(model, CFLOW)
-    pictures = batch(2)
+    images = batch(2)
     with torch.inference_mode():
-        ((vectors, codes), *_) = model.vectors_and_codes(pictures)
+        ((vectors, codes), *_) = model.vectors_and_codes(images)
         z, volume = model.decoders[0](vectors, codes)
-        log_p = model.layer_likelihoods(pictures)[0].flatten()
+        log_p = model.layer_likelihoods(images)[0].flatten()
     width = vectors.shape[1]
     expected = (-0.5 * z.square().sum(1) - width / 2 * math.log(2 * math.pi) + volume) / width
     assert torch.allclose(log_p, expected, rtol=1e-5)
-    # The same feature elsewhere in the picture is not as likely.
+    # The same feature elsewhere in the image is not as likely.
     with torch.inference_mode():
         moved = model.log_likelihood(0, vectors, codes.roll(5, 0))
     assert not torch.allclose(moved, log_p, rtol=1e-3)
@@ -135,7 +135,7 @@ def test_the_highest_likelihood_of_cflow_is_a_constant_of_the_fit() -> None:
 
 
 @pytest.mark.parametrize("score", ["reconstruction", "latent"])
-def test_ganomaly_compares_pictures_or_codes_in_the_generators_own_range(score: str) -> None:
+def test_ganomaly_compares_images_or_codes_in_the_generators_own_range(score: str) -> None:
     model = fitted("ganomaly", epochs=2, score=score)
     assert isinstance(model, GANomaly)
     real = model.padded(spotted(2))
@@ -171,9 +171,9 @@ def test_ganomaly_pads_what_cannot_be_halved() -> None:
     from training.models.ganomaly import GANomalySettings
 
     model = GANomaly(None, (72, 100), GANomalySettings(channels=4, latent=5)).eval()
-    picture = torch.zeros(1, 72, 100, 3, dtype=torch.uint8)
-    assert model.padded(picture).shape == (1, 3, 80, 112)
-    assert predict(model, picture).anomaly_map.shape == (1, 9, 13)
+    image = torch.zeros(1, 72, 100, 3, dtype=torch.uint8)
+    assert model.padded(image).shape == (1, 3, 80, 112)
+    assert predict(model, image).anomaly_map.shape == (1, 9, 13)
 
 
 def test_both_maps_of_efficientad_are_brought_to_one_scale() -> None:
@@ -200,15 +200,15 @@ def test_the_quantiles_of_a_long_stream_rest_on_a_bounded_even_choice(
     model = unfitted("efficientad")
     assert isinstance(model, EfficientAD)
     monkeypatch.setattr("training.models.efficientad._QUANTILE_PICTURES", 4)
-    pictures = batch(11)
+    images = batch(11)
     with torch.inference_mode():
-        model.finish(pictures.split(3))
-        chosen = model.maps(pictures[::4]).transpose(0, 1).flatten(1).sort(1).values
+        model.finish(images.split(3))
+        chosen = model.maps(images[::4]).transpose(0, 1).flatten(1).sort(1).values
     place = round(0.9 * (chosen.shape[1] - 1))
     assert model.quantiles[:, 0].tolist() == pytest.approx(chosen[:, place].tolist(), rel=1e-4)
 
 
-def test_the_teacher_of_efficientad_is_normalized_on_the_pictures_of_the_fit() -> None:
+def test_the_teacher_of_efficientad_is_normalized_on_the_images_of_the_fit() -> None:
     model = fitted_once("efficientad")
     assert isinstance(model, EfficientAD)
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_efficientad_keeps_its_sizes_at_the_papers_input() -> None:
     assert _stage_sizes(256) == [3, 8, 15, 32, 63, 127]
 
 
-def test_supersimplenet_disturbs_half_of_the_pictures_in_patches() -> None:
+def test_supersimplenet_disturbs_half_of_the_images_in_patches() -> None:
     model = unfitted("supersimplenet")
     assert isinstance(model, SuperSimpleNet)
     masks = model.masks(200, torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Transforms from YAML: picture and mask together, in the fit only, repeatable."""
+"""Transforms from YAML: image and mask together, in the fit only, repeatable."""
 
 from pathlib import Path
 
@@ -8,21 +8,21 @@ import torch
 import yaml
 
 from edge.imaging.frame import PixelFormat
-from tests.support.small_training import defective_picture, good_picture, write, write_folder
+from tests.support.small_training import defective_image, good_image, write, write_folder
 from training.data.loading import first_sight, prepared_batches
 from training.data.opening import open_splits
 from training.data.settings import DataSettings
 from training.errors import DataError, SettingError
-from training.transforms import View, parse_transforms, transform_picture
+from training.transforms import RandomView, parse_transforms, transform_image
 
 
-def view(*steps: object, number: int = 1, seed: int = 0) -> View:
-    return View(parse_transforms(list(steps), seed), number)
+def view(*steps: object, number: int = 1, seed: int = 0) -> RandomView:
+    return RandomView(parse_transforms(list(steps), seed), number)
 
 
-def test_picture_and_mask_move_together() -> None:
-    pixels, mask = defective_picture(2)
-    seen, area = transform_picture(
+def test_image_and_mask_move_together() -> None:
+    pixels, mask = defective_image(2)
+    seen, area = transform_image(
         pixels, view({"RandomAffine": {"degrees": 40, "translate": [0.1, 0.1]}}), "a", mask > 0
     )
     red = seen[:, :, 2].astype(int) - seen[:, :, 1] > 120
@@ -31,8 +31,8 @@ def test_picture_and_mask_move_together() -> None:
 
 
 def test_colours_keep_their_order() -> None:
-    pixels, mask = defective_picture(0)
-    flipped, area = transform_picture(
+    pixels, mask = defective_image(0)
+    flipped, area = transform_image(
         pixels, view({"RandomHorizontalFlip": {"p": 1.0}}), "a", mask > 0
     )
     assert np.array_equal(flipped, pixels[:, ::-1])
@@ -40,31 +40,31 @@ def test_colours_keep_their_order() -> None:
 
 
 def test_grey_stays_grey_and_transparency_moves_along() -> None:
-    grey = good_picture(1)[:, :, 0]
-    seen, _ = transform_picture(grey, view({"ColorJitter": {"brightness": 0.5}}), "a")
+    grey = good_image(1)[:, :, 0]
+    seen, _ = transform_image(grey, view({"ColorJitter": {"brightness": 0.5}}), "a")
     assert seen.shape == grey.shape
     assert not np.array_equal(seen, grey)
     alpha = np.zeros(grey.shape, np.uint8)
     alpha[:, :30] = 200
-    both, _ = transform_picture(
-        np.dstack([good_picture(1), alpha]), view({"RandomHorizontalFlip": {"p": 1.0}}), "a"
+    both, _ = transform_image(
+        np.dstack([good_image(1), alpha]), view({"RandomHorizontalFlip": {"p": 1.0}}), "a"
     )
     assert np.array_equal(both[:, :, 3], alpha[:, ::-1])
 
 
 def test_the_same_draw_is_the_same_and_leaves_torchs_generator_alone() -> None:
-    pixels = good_picture(1)
+    pixels = good_image(1)
     steps = {"RandomAffine": {"degrees": 30}}
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first, _ = transform_picture(pixels, view(steps), "a")
+    first, _ = transform_image(pixels, view(steps), "a")
     assert torch.equal(torch.rand(1), expected)
-    again, _ = transform_picture(pixels, view(steps), "a")
+    again, _ = transform_image(pixels, view(steps), "a")
     assert np.array_equal(first, again)
     for other in (view(steps, number=2), view(steps, seed=1)):
-        assert not np.array_equal(transform_picture(pixels, other, "a")[0], first)
-    assert not np.array_equal(transform_picture(pixels, view(steps), "b")[0], first)
+        assert not np.array_equal(transform_image(pixels, other, "a")[0], first)
+    assert not np.array_equal(transform_image(pixels, view(steps), "b")[0], first)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_a_wrong_step_is_named_with_what_there_is(step: object, named: str) -> N
         parse_transforms([step], 0)  # type: ignore[list-item]
 
 
-def test_a_step_that_refuses_a_picture_is_named() -> None:
+def test_a_step_that_refuses_an_image_is_named() -> None:
     with pytest.raises(SettingError, match=r"transforms\.RandomCrop refused part: Required crop"):
-        transform_picture(good_picture(1), view({"RandomCrop": {"size": 500}}), "part")
+        transform_image(good_image(1), view({"RandomCrop": {"size": 500}}), "part")
 
 
-def test_16_bit_pictures_are_refused_with_the_next_step() -> None:
-    with pytest.raises(DataError, match=r"part: transforms take 8-bit pictures only\. Leave out"):
-        transform_picture(np.zeros((9, 9), np.uint16), view("RandomHorizontalFlip"), "part")
+def test_16_bit_images_are_refused_with_the_next_step() -> None:
+    with pytest.raises(DataError, match=r"part: transforms take 8-bit images only\. Leave out"):
+        transform_image(np.zeros((9, 9), np.uint16), view("RandomHorizontalFlip"), "part")
 
 
-def test_only_pictures_to_fit_on_are_transformed(tmp_path: Path) -> None:
+def test_only_images_to_fit_on_are_transformed(tmp_path: Path) -> None:
     settings = DataSettings.model_validate(
         {
             "path": write_folder(tmp_path),
@@ -111,9 +111,9 @@ def test_only_pictures_to_fit_on_are_transformed(tmp_path: Path) -> None:
 
 
 def test_batches_are_the_same_whatever_the_threads_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "set" / "good" / "0.png", good_picture(0))
+    path = write(tmp_path / "set" / "good" / "0.png", good_image(0))
     for number in range(1, 24):
-        write(path.with_name(f"{number}.png"), good_picture(number))
+        write(path.with_name(f"{number}.png"), good_image(number))
     settings = DataSettings(
         path=tmp_path / "set", transforms=({"RandomAffine": {"degrees": 20}}, "ColorJitter")
     )

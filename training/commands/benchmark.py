@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable, StationError
-from training.benchmark import Row, plan, run_benchmark
+from training.benchmark import BenchmarkRow, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
 from training.data.beforehand import tell_beforehand
@@ -107,7 +107,7 @@ def _bases(arguments: argparse.Namespace) -> list[FitConfig]:
     ]
 
 
-def _told(row: Row) -> str:
+def _told(row: BenchmarkRow) -> str:
     name = f"{row.algorithm} {row.backbone} {row.category}"
     if row.error:
         return f"{name}: {row.error}"

@@ -1,4 +1,4 @@
-"""``train-station calibrate``: thresholds from new pictures, without fitting again."""
+"""``train-station calibrate``: thresholds from new images, without fitting again."""
 
 import argparse
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate a checkpoint on other pictures and write a new one."""
+    """Calibrate a checkpoint on other images and write a new one."""
     drawn = {"the histogram": arguments.histogram, "the report": arguments.report}
     check_outputs({"the checkpoint": arguments.output, **drawn})
     check_outputs(drawn, kept=arguments.checkpoint)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     notes = before.training.hyperparameters
     if checkpoint.seen is None:
         log.warning(
-            "%s was made by an earlier version: it is not known which pictures it was fitted on, "
+            "%s was made by an earlier version: it is not known which images it was fitted on, "
             "and some may be among these, which makes the threshold too low. Fit again to leave "
             "them out.",
             arguments.checkpoint,
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             before.seed,
             checkpoint.seen,
             ValidateOn(arguments.validate_on),
-            arguments.all_pictures,
+            arguments.all_images,
             needs_good=arguments.replace or checkpoint.records is None,
         )
         for settings in sets
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if checkpoint.records is None and not arguments.replace:
         log.warning(
             "%s was made by an earlier version and does not carry what its threshold rests on; the "
-            "new one rests on the pictures given here alone. Give the earlier ones, too, with "
+            "new one rests on the images given here alone. Give the earlier ones, too, with "
             "another --data.",
             arguments.checkpoint,
         )
@@ -89,18 +89,18 @@ def run(arguments: argparse.Namespace) -> int:
         labels = np.array([item.sample.is_defective for item in scored], np.bool_)
         values = np.array([item.score for item in scored], np.float64)
         synthetic = any(item.sample.is_synthetic for item in scored)
-        picture = score_histogram(values, labels, threshold.image, threshold.interval, synthetic)
-        write_whole(arguments.histogram, picture.encode())
+        image = score_histogram(values, labels, threshold.image, threshold.interval, synthetic)
+        write_whole(arguments.histogram, image.encode())
     if arguments.report:
         predictor = TorchPredictor(changed.model, before.input, find_device(arguments.device))
         evidence = gather(
-            changed, predictor, samples, f"the pictures of {name} it was calibrated on", "report"
+            changed, predictor, samples, f"the images of {name} it was calibrated on", "report"
         )
         save_page(arguments.report, arguments.output, changed, evidence)
     print(
         f"{arguments.output}: threshold {before.threshold.image:.4f} → {threshold.image:.4f} "
         f"({choice.text}: {threshold.method.value}, {threshold.good_count} good and "
-        f"{threshold.defective_count} defective pictures{_origin(checkpoint, changed, name)})"
+        f"{threshold.defective_count} defective images{_origin(checkpoint, changed, name)})"
     )
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
         print(_wrong(when, value, changed.records))
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(opened: Opened) -> None:
-    """Say which pictures of a folder do not count, and why."""
+    """Say which images of a folder do not count, and why."""
     if opened.left_out:
         log.info(
             "%s: left out %s; %d are used",
@@ -116,7 +116,7 @@ def _tell(opened: Opened) -> None:
         )
     if opened.kept_apart:
         log.info(
-            "%s: %d pictures are kept apart for tests; --all-pictures takes them, too",
+            "%s: %d images are kept apart for tests; --all-images takes them, too",
             opened.name,
             opened.kept_apart,
         )

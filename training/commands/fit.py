@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _judged(splits: Splits) -> tuple[tuple[Sample, ...], str]:
-    """Return the pictures that the report judges: the test pictures, else the validation's."""
+    """Return the images that the report judges: the test images, else the validation's."""
     if splits.test:
-        return splits.test, "the test pictures"
-    name = "the validation pictures, which the threshold was chosen on: there are no others"
+        return splits.test, "the test images"
+    name = "the validation images, which the threshold was chosen on: there are no others"
     return splits.validation, name
 
 
@@ -68,7 +68,7 @@ def _told(output: Path, checkpoint: Checkpoint) -> str:
         f"{output}: {checkpoint.description.algorithm}, threshold "
         f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
         f"{_cross_validated(threshold.cross_validated_count)} and "
-        f"{threshold.defective_count} defective pictures)"
+        f"{threshold.defective_count} defective images)"
     )
 
 

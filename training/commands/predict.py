@@ -1,4 +1,4 @@
-"""``train-station predict``: scores, decisions and heat maps of pictures."""
+"""``train-station predict``: scores, decisions and heat maps of images."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,45 +6,45 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable
-from edge.imaging.image_files import write_picture
+from edge.imaging.image_files import write_image
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from training.checkpoint import load_checkpoint
 from training.data.beforehand import tell_unused_in
-from training.data.samples import Sample, pictures_in
+from training.data.samples import Sample, images_in
 from training.errors import DataError
 from training.evaluation import Inspected, TorchPredictor, inspect_samples
 from training.making import find_device
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print score and decision of pictures, write their heat maps."""
+    """Print score and decision of images, write their heat maps."""
     checkpoint = load_checkpoint(arguments.checkpoint)
     predictor = TorchPredictor(
         checkpoint.model, checkpoint.description.input, find_device(arguments.device)
     )
-    samples = [Sample(path, "unknown") for path in _picture_paths(arguments.pictures)]
+    samples = [Sample(path, "unknown") for path in _image_paths(arguments.images)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
     for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
         print(_prediction_line(inspected), flush=True)
         if overlays:
             overlay = draw_overlay(inspected.pixels, inspected.inspection)
-            write_picture(overlays[inspected.sample], overlay)
+            write_image(overlays[inspected.sample], overlay)
     return 0
 
 
-def _picture_paths(places: list[Path]) -> list[Path]:
-    paths = [path for place in places for path in (pictures_in(place) or [place])]
+def _image_paths(places: list[Path]) -> list[Path]:
+    paths = [path for place in places for path in (images_in(place) or [place])]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise DataError(f"{missing[0]}: no such picture, or a folder without pictures.")
+        raise DataError(f"{missing[0]}: no such image, or a folder without images.")
     for folder in filter(Path.is_dir, places):
-        tell_unused_in(folder, pictures_in(folder))
+        tell_unused_in(folder, images_in(folder))
     return list(dict.fromkeys(paths))
 
 
 def _overlay_paths(folder: Path, samples: Sequence[Sample]) -> dict[Sample, Path]:
-    """Name an overlay after each picture, with a number where names meet."""
+    """Name an overlay after each image, with a number where names meet."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

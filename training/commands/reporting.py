@@ -32,7 +32,7 @@ def write_report(
 ) -> Evidence:
     """Inspect samples and write the report, whole or not at all.
 
-    A picture that cannot be read is listed there: a finished fit must not fail because of it.
+    An image that cannot be read is listed there: a finished fit must not fail because of it.
 
     Args:
         name: of the split, for the report.

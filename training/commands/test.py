@@ -1,4 +1,4 @@
-"""``train-station test``: metrics of a checkpoint on the test pictures of a data set."""
+"""``train-station test``: metrics of a checkpoint on the test images of a data set."""
 
 import argparse
 import io
@@ -17,12 +17,12 @@ from training.data.opening import Opened, open_judging
 from training.evaluation import TorchPredictor
 from training.fitted import rests_on_test
 from training.making import find_device
-from training.report.evidence import Evidence, Row, gather
+from training.report.evidence import Evidence, ImageRow, gather
 from training.seen_images import Role, SeenImages, phrase, sift
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the metrics of a checkpoint on pictures of a data set that it has not seen."""
+    """Print the metrics of a checkpoint on images of a data set that it has not seen."""
     outputs = {
         "the table of scores": arguments.scores,
         "the metrics": arguments.json,
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         sift(opened.samples, checkpoint.seen, tuple(Role)).unseen
     )
     predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
-    evidence = gather(checkpoint, predictor, opened.samples, "the test pictures", "test")
+    evidence = gather(checkpoint, predictor, opened.samples, "the test images", "test")
     figures = figures_of(checkpoint, evidence) | {
         "left_out": dict(opened.left_out),
         "threshold_rests_on": optimistic,
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def scores_table(rows: Sequence[Row]) -> str:
-    """Return a CSV of raw and normalized scores, one picture a line."""
+def scores_table(rows: Sequence[ImageRow]) -> str:
+    """Return a CSV of raw and normalized scores, one image a line."""
     text = io.StringIO()
     columns = ["picture", "kind", "raw_score", "anomaly_score", "result", "reason"]
     cells = (
@@ -74,7 +74,7 @@ def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
     good, defective = figures["good_count"], figures["defective_count"]
     synthetic = figures["synthetic_count"]
     mark = f" ({synthetic} of them synthetic)" if synthetic else ""
-    lines = [f"  pictures        {good} good, {defective} defective{mark}"]
+    lines = [f"  images        {good} good, {defective} defective{mark}"]
     for title, key, interval in (
         ("image AUROC", "image_auroc", "auroc"),
         ("image AUPR", "image_aupr", "average_precision"),
@@ -108,7 +108,7 @@ def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
 def _seen(opened: Opened, known: SeenImages | None, optimistic: int) -> list[str]:
     if known is None:
         return [
-            "  not known       which pictures the model was fitted and calibrated on, because an "
+            "  not known       which images the model was fitted and calibrated on, because an "
             "earlier",
             "                  version made it: some may be among these. Fit again to leave them "
             "out.",
@@ -118,7 +118,7 @@ def _seen(opened: Opened, known: SeenImages | None, optimistic: int) -> list[str
         lines.append(f"  left out        {phrase(opened.left_out)}")
     if optimistic:
         lines.append(
-            f"  optimistic      the threshold rests on {optimistic} of these pictures "
+            f"  optimistic      the threshold rests on {optimistic} of these images "
             "(--validate-on test)"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Values as deviations from their mean over good pictures."""
+"""Values as deviations from their mean over good images."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Feature extraction: uint8 pictures in, feature maps of named layers out."""
+"""Feature extraction: uint8 images in, feature maps of named layers out."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class FeatureExtractor(nn.Module):
     """The part of a frozen backbone up to the last named layer.
 
     The first step is the float half of the pre-processing (layout, colour order, mean, standard
-    deviation), so that torch, ONNX and OpenVINO all start from the same uint8 pictures.
+    deviation), so that torch, ONNX and OpenVINO all start from the same uint8 images.
     """
 
     mean: Tensor
@@ -42,27 +42,27 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Extract features.
 
         Args:
-            pictures: ``(N, H, W, 3) uint8`` BGR, as ``preprocessing.prepare`` gives them.
+            images: ``(N, H, W, 3) uint8`` BGR, as ``preprocessing.prepare`` gives them.
 
         Returns:
             One ``(N, C, h, w) float32`` map per layer, in the order of ``layers``.
         """
-        features = self.body(self.normalized(pictures))
+        features = self.body(self.normalized(images))
         return [features[layer] for layer in self.layers]
 
-    def normalized(self, pictures: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """Return what the backbone itself reads: ``(N, 3, H, W) float32`` RGB around zero."""
         # Turned round last, where a channel is a plane: turning pixels takes OpenVINO ten times as
         # long.
-        rgb = pictures.permute(0, 3, 1, 2).to(torch.float32).flip(1)
+        rgb = images.permute(0, 3, 1, 2).to(torch.float32).flip(1)
         return (rgb - self.mean) / self.std
 
     def feature_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
-        """Return ``(C, h, w)`` of each layer for pictures of this size.
+        """Return ``(C, h, w)`` of each layer for images of this size.
 
         Raises:
             SettingError: the backbone does not take this size, or a layer gives no feature map.
@@ -73,7 +73,7 @@ class FeatureExtractor(nn.Module):
                 features = self(blank)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SettingError(
-                f"the backbone does not take pictures of {width}×{height} pixels ({error}). "
+                f"the backbone does not take images of {width}×{height} pixels ({error}). "
                 "Set --image-size."
             ) from error
         for layer, feature in zip(self.layers, features, strict=True):

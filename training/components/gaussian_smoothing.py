@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class GaussianSmoothing(nn.Module):
-    """Enlarge a grid bilinearly to picture size, blur it with G(sigma), reflect at the borders.
+    """Enlarge a grid bilinearly to image size, blur it with G(sigma), reflect at the borders.
 
     Both steps are linear and separable, so they are one matrix A per axis: ``A_h · grid · A_wᵀ``.
     That is exact, and cheap enough to stay in the exported graph. ``at_grid`` gives the same smooth
@@ -19,19 +19,19 @@ class GaussianSmoothing(nn.Module):
     grid_columns: Tensor
 
     def __init__(
-        self, grid: tuple[int, int], picture: tuple[int, int], sigma_px: float = 4.0
+        self, grid: tuple[int, int], image: tuple[int, int], sigma_px: float = 4.0
     ) -> None:
         """Build the matrices.
 
         Args:
             grid: rows and columns of the anomaly grid.
-            picture: height and width of the model input in pixels.
+            image: height and width of the model input in pixels.
             sigma_px: of the blur, in pixels of the model input.
         """
         super().__init__()
         for name, cells, pixels in (
-            ("rows", grid[0], picture[0]),
-            ("columns", grid[1], picture[1]),
+            ("rows", grid[0], image[0]),
+            ("columns", grid[1], image[1]),
         ):
             smooth = _blur(pixels, sigma_px) @ _enlarge(cells, pixels)
             # Derived from the settings: not part of a checkpoint.

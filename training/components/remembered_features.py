@@ -26,26 +26,26 @@ class RememberedFeatures(nn.Module):
         self._known: dict[bytes, list[Tensor]] = {}
         self.layers = extractor.layers
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Return what the extractor gives for ``(N, H, W, 3) uint8`` images."""
-        each = [self._features(picture) for picture in pictures]
+        each = [self._features(image) for image in images]
         return [torch.cat(layer) for layer in zip(*each, strict=True)]
 
-    def normalized(self, pictures: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """Return what the backbone itself reads."""
-        return self._extractor.normalized(pictures)
+        return self._extractor.normalized(images)
 
     def feature_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Return ``(C, h, w)`` of each layer for images of this size."""
         return self._extractor.feature_shapes(height, width)
 
-    def _features(self, picture: Tensor) -> list[Tensor]:
-        content = picture.cpu().contiguous().numpy()
+    def _features(self, image: Tensor) -> list[Tensor]:
+        content = image.cpu().contiguous().numpy()
         key = hashlib.blake2b(content.tobytes(), digest_size=16).digest()
         known = self._known.get(key)
         if known is not None:
             return known
-        features: list[Tensor] = self._extractor(picture[None])
+        features: list[Tensor] = self._extractor(image[None])
         size = sum(layer.numel() * layer.element_size() for layer in features)
         if size <= self._room:
             self._room -= size

@@ -9,10 +9,10 @@ from training.data.folder_names import (
     is_called,
     written,
 )
-from training.data.samples import GOOD, Sample, pictures_below, pictures_in, subfolders
+from training.data.samples import GOOD, Sample, images_below, images_in, subfolders
 from training.errors import DataError
 
-# Share of the good pictures kept out of the fit where a set brings no validation pictures.
+# Share of the good images kept out of the fit where a set brings no validation images.
 VALIDATION_SHARE = 0.15
 
 _MOST_NAMED = 20
@@ -24,20 +24,19 @@ def set_name(root: Path) -> str:
 
 
 def demanded(folder: Path, what: str) -> list[Path]:
-    """Return the pictures of a folder that must have some.
+    """Return the images of a folder that must have some.
 
     Raises:
         DataError: names the folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {what} belong there. Check --data.")
-    pictures = pictures_in(folder)
-    if not pictures:
+    images = images_in(folder)
+    if not images:
         raise DataError(
-            f"{folder}: no pictures; {what} belong there. Unpack the data set again, or check "
-            "--data."
+            f"{folder}: no images; {what} belong there. Unpack the data set again, or check --data."
         )
-    return pictures
+    return images
 
 
 def demanded_file(path: Path, what: str) -> Path:
@@ -77,29 +76,27 @@ def unknown_category(root: Path, category: str | None, known: Iterable[str]) -> 
 
 
 def good_samples(folder: Path) -> list[Sample]:
-    """Return the good pictures of a folder and its sub-folders.
+    """Return the good images of a folder and its sub-folders.
 
     Raises:
         DataError: a folder in it is called as if it held something else.
     """
     samples = []
-    for path in pictures_below(folder):
+    for path in images_below(folder):
         inner = path.relative_to(folder).parts[:-1]
         wrong = [name for name in inner if is_called(name, DEFECTIVE_NAMES | MASK_NAMES)]
         if wrong:
             raise DataError(
-                f"{path.parent}: {wrong[0]} among the good pictures. Move the folder out of "
+                f"{path.parent}: {wrong[0]} among the good images. Move the folder out of "
                 f"{folder}, or call it otherwise if what it holds is good."
             )
         samples.append(Sample(path, GOOD, name="/".join((*inner, path.name)) if inner else ""))
     return samples
 
 
-def masks_of(
-    pictures: Iterable[Path], masks: Sequence[Path]
-) -> tuple[dict[Path, Path], list[Path]]:
-    """Pair masks with pictures of the same stem; the masks left over are the second part."""
+def masks_of(images: Iterable[Path], masks: Sequence[Path]) -> tuple[dict[Path, Path], list[Path]]:
+    """Pair masks with images of the same stem; the masks left over are the second part."""
     by_stem = {written(mask.stem): mask for mask in masks}
-    found = {path: by_stem[stem] for path in pictures if (stem := written(path.stem)) in by_stem}
+    found = {path: by_stem[stem] for path in images if (stem := written(path.stem)) in by_stem}
     used = set(found.values())
     return found, sorted(mask for mask in masks if mask not in used)

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from edge.errors import PictureUnreadable
+from edge.errors import ImageUnreadable
 from edge.imaging.frame import PixelFormat, pixel_format
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
 from edge.imaging.orientation import UPRIGHT, orientation
 from edge.redaction import readable
@@ -48,30 +48,30 @@ def _tell(settings: DataSettings) -> None:
     data = open_data_set(settings)
     splits = data.split(0)
     samples = [*splits.fit, *splits.validation, *splits.test]
-    pictures = sorted({sample.path for sample in samples if sample.index is None})
+    images = sorted({sample.path for sample in samples if sample.index is None})
     masks = {sample.mask for sample in samples if sample.mask is not None}
     others = {*masks, *data.stray_masks, *data.other_files}
-    _tell_unused(settings.path, data.places, pictures, others)
-    sentences = (_turned(pictures), _formats(pictures), _twice(pictures), *_odd_masks(samples))
+    _tell_unused(settings.path, data.places, images, others)
+    sentences = (_turned(images), _formats(images), _twice(images), *_odd_masks(samples))
     for sentence in sentences:
         if sentence:
             log.warning("%s", sentence)
 
 
-def tell_unused_in(folder: Path, pictures: Sequence[Path]) -> None:
-    """Say in one line what lies in a folder beside the pictures that are used.
+def tell_unused_in(folder: Path, images: Sequence[Path]) -> None:
+    """Say in one line what lies in a folder beside the images that are used.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    _tell_unused(folder, [folder], pictures, ())
+    _tell_unused(folder, [folder], images, ())
 
 
 def _tell_unused(
-    root: Path, places: Sequence[Path], pictures: Sequence[Path], others: Collection[Path]
+    root: Path, places: Sequence[Path], images: Sequence[Path], others: Collection[Path]
 ) -> None:
     try:
-        unused = find_unused(places, set(pictures), others)
+        unused = find_unused(places, set(images), others)
     except OSError as error:
         raise DataError(
             f"{error.filename or root}: cannot be read ({error.strerror}). Check its permissions."
@@ -81,12 +81,12 @@ def _tell_unused(
         log.log(logging.WARNING if unused.matters else logging.INFO, "%s", text)
 
 
-def _turned(pictures: Sequence[Path]) -> str:
-    turned = [path for path in pictures if _orientation(path) != UPRIGHT]
+def _turned(images: Sequence[Path]) -> str:
+    turned = [path for path in images if _orientation(path) != UPRIGHT]
     if not turned:
         return ""
     return (
-        f"{len(turned)} of {len(pictures)} pictures say that they are to be turned (EXIF) and are "
+        f"{len(turned)} of {len(images)} images say that they are to be turned (EXIF) and are "
         f"read so, as viewers show them: {named(turned)}. Frames of a camera say nothing of it; "
         "make sure that the parts lie as they will there"
     )
@@ -97,12 +97,12 @@ def _orientation(path: Path) -> int:
         with path.open("rb") as file:
             return orientation(file)
     except OSError:
-        return UPRIGHT  # whoever reads the picture says what is wrong with it
+        return UPRIGHT  # whoever reads the image says what is wrong with it
 
 
-def _formats(pictures: Sequence[Path]) -> str:
+def _formats(images: Sequence[Path]) -> str:
     found: defaultdict[PixelFormat, list[Path]] = defaultdict(list)
-    for path in pictures:
+    for path in images:
         one = _format(path)
         if one is not None:
             found[one].append(path)
@@ -111,33 +111,33 @@ def _formats(pictures: Sequence[Path]) -> str:
     (most, usual), *few = sorted(found.items(), key=lambda item: -len(item[1]))
     others = ", ".join(f"{len(paths)} {one} ({named(paths)})" for one, paths in few)
     return (
-        f"the pictures are of several formats: {len(usual)} {most}, {others}. The station will "
+        f"the images are of several formats: {len(usual)} {most}, {others}. The station will "
         "take frames of each that is fitted or calibrated on; convert or remove the few if that is "
         "not meant"
     )
 
 
 def _format(path: Path) -> PixelFormat | None:
-    """Return a picture's format, from its header where that tells it."""
+    """Return an image's format, from its header where that tells it."""
     try:
         if path.suffix.lower() in _HEADER_SUFFIXES:
             with path.open("rb") as file:
                 header = image_header(file)
             if header is not None and header.pixel_bytes in _BY_BYTES:
                 return _BY_BYTES[header.pixel_bytes]
-        return pixel_format(read_picture(path))
-    except (OSError, PictureUnreadable):
+        return pixel_format(read_image(path))
+    except (OSError, ImageUnreadable):
         return None
 
 
-def _twice(pictures: Sequence[Path]) -> str:
-    pairs = same_images(pictures)
+def _twice(images: Sequence[Path]) -> str:
+    pairs = same_images(images)
     if not pairs:
         return ""
     shown = ", ".join(f"{one} and {other}" for one, other in pairs[:_MOST_PAIRS])
     more = f" and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
     return readable(
-        f"{len(pairs)} pictures seem to be there twice, as files of several types: {shown}{more}."
+        f"{len(pairs)} images seem to be there twice, as files of several types: {shown}{more}."
         " One of each may be fitted and judged by the other; remove one"
     )
 
@@ -147,8 +147,8 @@ def _odd_masks(samples: Sequence[Sample]) -> list[str]:
     masks = {s.mask for s in samples if s.mask is not None and s.mask_index is None}
     for mask in sorted(masks):
         try:
-            found = list(oddities(read_picture(mask)))
-        except PictureUnreadable:
+            found = list(oddities(read_image(mask)))
+        except ImageUnreadable:
             continue  # told by whoever needs it
         for one in found:
             odd[one].append(mask)

@@ -15,7 +15,7 @@ from training.data.adapting import (
     masks_of,
     set_name,
 )
-from training.data.samples import GOOD, Sample, Splits, pictures_in
+from training.data.samples import GOOD, Sample, Splits, images_in
 
 _OK, _KO = "ok", "ko"
 
@@ -30,15 +30,15 @@ class BTAD:
         """Read the file lists.
 
         Raises:
-            DataError: a folder or its pictures are missing; names it.
+            DataError: a folder or its images are missing; names it.
         """
         root = category_folder(root, category, self.matches)
         self.name = set_name(root)
         self.places = [root]
-        self.train = [Sample(p, GOOD) for p in demanded(root / "train" / _OK, "good pictures")]
-        good = [Sample(p, GOOD) for p in demanded(root / "test" / _OK, "good test pictures")]
-        defective = demanded(root / "test" / _KO, "defective test pictures")
-        masks, self.stray_masks = masks_of(defective, pictures_in(root / "ground_truth" / _KO))
+        self.train = [Sample(p, GOOD) for p in demanded(root / "train" / _OK, "good images")]
+        good = [Sample(p, GOOD) for p in demanded(root / "test" / _OK, "good test images")]
+        defective = demanded(root / "test" / _KO, "defective test images")
+        masks, self.stray_masks = masks_of(defective, images_in(root / "ground_truth" / _KO))
         self.test = good + [Sample(path, _KO, masks.get(path)) for path in defective]
 
     @staticmethod
@@ -48,5 +48,5 @@ class BTAD:
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), (), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)

@@ -49,7 +49,7 @@ class CIFAR10:
         self.name = f"cifar10-{category}"
         suffix = ".bin" if (root / f"{_TRAIN[0]}.bin").is_file() else ""
         paths = {
-            name: demanded_file(root / f"{name}{suffix}", "pictures of CIFAR-10")
+            name: demanded_file(root / f"{name}{suffix}", "images of CIFAR-10")
             for name in (*_TRAIN, *_TEST)
         }
         self.train = [
@@ -67,12 +67,12 @@ class CIFAR10:
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), (), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)
 
 
 def read_record(path: Path, index: int) -> NDArray[np.uint8]:
-    """Return one picture of a batch, ``(32, 32, 3) uint8`` BGR.
+    """Return one image of a batch, ``(32, 32, 3) uint8`` BGR.
 
     Raises:
         DataError: the batch is damaged.
@@ -100,16 +100,14 @@ def _batch(path: Path) -> tuple[list[int], NDArray[np.uint8]]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    labels, pictures = (
-        _binary(content) if path.suffix.lower() == ".bin" else _pickled(path, content)
-    )
+    labels, images = _binary(content) if path.suffix.lower() == ".bin" else _pickled(path, content)
     if (
         len(labels) == 0
-        or pictures.shape != (len(labels), _PIXELS)
+        or images.shape != (len(labels), _PIXELS)
         or not set(labels) <= set(range(len(CATEGORIES)))
     ):
         raise DataError(f"{path}: damaged, not a batch of CIFAR-10. Unpack the data set again.")
-    return labels, pictures
+    return labels, images
 
 
 def _binary(content: bytes) -> tuple[list[int], NDArray[np.uint8]]:
@@ -123,8 +121,8 @@ def _binary(content: bytes) -> tuple[list[int], NDArray[np.uint8]]:
 def _pickled(path: Path, content: bytes) -> tuple[list[int], NDArray[np.uint8]]:
     try:
         batch = _Reader(io.BytesIO(content)).load()
-        labels, pictures = batch[b"labels"], batch[b"data"]
-        return [int(label) for label in labels], pictures.values()
+        labels, images = batch[b"labels"], batch[b"data"]
+        return [int(label) for label in labels], images.values()
     except DataError:
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from edge.errors import PictureUnreadable
+from edge.errors import ImageUnreadable
 from edge.imaging.frame import Pixels
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from training.data.cifar10 import read_record
 from training.data.samples import Sample
 
@@ -78,8 +78,8 @@ def _lines(contents: dict[Sample, bytes]) -> Iterator[str]:
 def _of_file(path: Path, size: int, modified_ns: int, inode: int) -> bytes:
     """Hash one version of a file; a changed one has other arguments."""
     try:
-        return _of_pixels(read_picture(path))
-    except PictureUnreadable:
+        return _of_pixels(read_image(path))
+    except ImageUnreadable:
         pass
     try:
         return hashlib.sha256(path.read_bytes()).digest()

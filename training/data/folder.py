@@ -1,8 +1,8 @@
-"""A plain folder of pictures, as ``edge-run`` or a person collects them.
+"""A plain folder of images, as ``edge-run`` or a person collects them.
 
-good/*.png            or the pictures directly in the folder
+good/*.png            or the images directly in the folder
 defect/*.png          optional; also defect/<kind>/*.png
-masks/<name>.png      optional, same name as the defective picture; also masks/<kind>/<name>.png
+masks/<name>.png      optional, same name as the defective image; also masks/<kind>/<name>.png
 
 The folders may have other usual names, in any case (``folder_names``), and folders in them.
 """
@@ -23,8 +23,8 @@ from training.data.samples import (
     GOOD,
     Sample,
     Splits,
-    pictures_below,
-    pictures_in,
+    images_below,
+    images_in,
     subfolders,
 )
 from training.data.splitting import split_off
@@ -36,7 +36,7 @@ _MASKS = "masks"
 
 
 class Folder:
-    """Good pictures, perhaps some defective ones, perhaps with masks."""
+    """Good images, perhaps some defective ones, perhaps with masks."""
 
     held_out_share = VALIDATION_SHARE / (1.0 - _TEST_SHARE)
     other_files: tuple[Path, ...] = ()
@@ -45,7 +45,7 @@ class Folder:
         """Read the file lists.
 
         Raises:
-            DataError: no such folder, or no pictures in it.
+            DataError: no such folder, or no images in it.
         """
         if not root.is_dir():
             raise DataError(f"{root}: not a folder. Check --data.")
@@ -54,15 +54,15 @@ class Folder:
         good = _called(root, GOOD_NAMES)
         others = _called(root, DEFECTIVE_NAMES | MASK_NAMES)
         if not good and not others and is_called(self.name, GOOD_NAMES):
-            good = [root]  # the folder of the good pictures itself
+            good = [root]  # the folder of the good images itself
         if good:
             self.good = [sample for folder in good for sample in good_samples(folder)]
         else:
-            self.good = [Sample(path, GOOD) for path in pictures_in(root)]
-        masks = [path for folder in _called(root, MASK_NAMES) for path in pictures_below(folder)]
+            self.good = [Sample(path, GOOD) for path in images_in(root)]
+        masks = [path for folder in _called(root, MASK_NAMES) for path in images_below(folder)]
         self.defective = _defective(root, masks)
         if not self.good and not self.defective:
-            raise no_good_pictures(root)
+            raise no_good_images(root)
         used = {sample.mask for sample in self.defective}
         self.stray_masks = [path for path in masks if path not in used]
 
@@ -75,28 +75,28 @@ class Folder:
         validation_defects, test_defects = split_off(self.defective, 0.5, seed, "test")
         return Splits(self.name, rest, validation_defects, test_good + test_defects)
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return (*self.good, *self.defective)
 
 
-def no_good_pictures(root: Path) -> DataError:
-    """Return the error that says where good pictures were expected."""
+def no_good_images(root: Path) -> DataError:
+    """Return the error that says where good images were expected."""
     good = _called(root, GOOD_NAMES)
     folders = {GOOD_NAMES, DEFECTIVE_NAMES, MASK_NAMES}
     others = [
         folder.name
         for folder in subfolders(root)
-        if not any(is_called(folder.name, names) for names in folders) and pictures_below(folder)
+        if not any(is_called(folder.name, names) for names in folders) and images_below(folder)
     ]
     more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
     there = (
-        f" The folders {', '.join(others[:_MOST_NAMED])}{more} hold pictures, but nothing says "
+        f" The folders {', '.join(others[:_MOST_NAMED])}{more} hold images, but nothing says "
         "whether they are good."
         if others
         else ""
     )
     return DataError(
-        f"{good[0] if good else root}: no pictures. Put pictures of good parts there "
+        f"{good[0] if good else root}: no images. Put images of good parts there "
         f"(.png, .jpg, .bmp, .tif), or pass a folder in the MVTec layout.{there}"
     )
 
@@ -108,13 +108,13 @@ def _called(root: Path, names: frozenset[str]) -> list[Path]:
 def _defective(root: Path, masks: list[Path]) -> list[Sample]:
     found: list[tuple[Sample, list[tuple[str, ...]]]] = []
     for folder in _called(root, DEFECTIVE_NAMES):
-        for path in pictures_below(folder):
+        for path in images_below(folder):
             inner = path.relative_to(folder).parts[:-1]
             if any(is_called(name, GOOD_NAMES) for name in inner):
-                raise DataError(f"{path.parent}: good pictures belong in {root / GOOD}. Move them.")
+                raise DataError(f"{path.parent}: good images belong in {root / GOOD}. Move them.")
             kind = written(inner[0] if inner else folder.name)
             name = "/".join((*inner[1:], path.name)) if len(inner) > 1 else ""
-            # A mask lies as deep as its picture, in the folder of its kind, or just with all masks.
+            # A mask lies as deep as its image, in the folder of its kind, or just with all masks.
             places = dict.fromkeys([(folder.name, *inner), inner, inner[:1], ()])
             keys = [_key(place, path) for place in places]
             found.append((Sample(path, kind, None, name), keys))
@@ -127,14 +127,14 @@ def _defective(root: Path, masks: list[Path]) -> list[Sample]:
         key = next((key for key in keys if key in by_key), None)
         if key is not None and may_claim[key] > 1:
             raise DataError(
-                f"{by_key[key]}: {may_claim[key]} defective pictures are called "
+                f"{by_key[key]}: {may_claim[key]} defective images are called "
                 f"{sample.path.stem}. Put the mask of {sample.path} into "
-                f"{root / _MASKS / sample.kind}, or give the pictures different names."
+                f"{root / _MASKS / sample.kind}, or give the images different names."
             )
         samples.append(sample if key is None else replace(sample, mask=by_key[key]))
     return samples
 
 
 def _key(folders: tuple[str, ...], file: Path) -> tuple[str, ...]:
-    """Return what a picture and its mask have in common."""
+    """Return what an image and its mask have in common."""
     return (*(written(name).casefold() for name in folders), written(file.stem))

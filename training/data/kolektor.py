@@ -1,15 +1,15 @@
 """Kolektor surface defects: SDD (Tabernik et al., 2020) and SDD2 (Božič et al., 2021).
 
-SDD    kos01/Part0.jpg, kos01/Part0_label.bmp      50 items of about 8 pictures
+SDD    kos01/Part0.jpg, kos01/Part0_label.bmp      50 items of about 8 images
 SDD2   train/10000.png, train/10000_GT.png, test/…
 
-A picture is defective where its mask is not empty.
+An image is defective where its mask is not empty.
 """
 
 from pathlib import Path
 
-from edge.errors import PictureUnreadable
-from edge.imaging.image_files import read_picture
+from edge.errors import ImageUnreadable
+from edge.imaging.image_files import read_image
 from training.data.adapting import VALIDATION_SHARE, demanded, set_name
 from training.data.folder_names import written
 from training.data.masks import mask_area
@@ -22,7 +22,7 @@ _TEST_SHARE = 0.3
 
 
 class KolektorSDD:
-    """Commutators; published without fixed splits: ours keep the pictures of an item together."""
+    """Commutators; published without fixed splits: ours keep the images of an item together."""
 
     held_out_share = VALIDATION_SHARE / (1.0 - _TEST_SHARE)
 
@@ -30,7 +30,7 @@ class KolektorSDD:
         """Read file lists and masks.
 
         Raises:
-            DataError: no item, or a picture without its label; names the file.
+            DataError: no item, or an image without its label; names the file.
         """
         items = [folder for folder in subfolders(root) if folder.name.startswith("kos")]
         if not items:
@@ -41,7 +41,7 @@ class KolektorSDD:
         self.samples: list[Sample] = []
         self.stray_masks: list[Path] = []
         for item in items:
-            pictures, masks = _apart(demanded(item, "Part0.jpg, Part0_label.bmp, …"), "_label")
+            images, masks = _apart(demanded(item, "Part0.jpg, Part0_label.bmp, …"), "_label")
             self.other_files += masks.values()
             self.samples += [
                 _labelled(
@@ -50,7 +50,7 @@ class KolektorSDD:
                     f"{item.name}/{path.name}",
                     item.name,
                 )
-                for path in pictures
+                for path in images
             ]
             self.stray_masks += masks.values()
 
@@ -62,12 +62,12 @@ class KolektorSDD:
         rest, test = split_off(self.samples, _TEST_SHARE, seed, "test")
         return _splits(self.name, rest, test)
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.samples)
 
 
 class KolektorSDD2:
-    """Surfaces with the published splits; defective pictures to fit on serve validation."""
+    """Surfaces with the published splits; defective images to fit on serve validation."""
 
     held_out_share = VALIDATION_SHARE
 
@@ -75,7 +75,7 @@ class KolektorSDD2:
         """Read file lists and masks.
 
         Raises:
-            DataError: a split is missing, or a picture has no mask; names the file.
+            DataError: a split is missing, or an image has no mask; names the file.
         """
         self.name = set_name(root)
         self.places = [root]
@@ -84,11 +84,11 @@ class KolektorSDD2:
         found = {}
         for split in ("train", "test"):
             files = demanded(root / split, "10000.png, 10000_GT.png, …")
-            pictures, masks = _apart(files, "_GT")
+            images, masks = _apart(files, "_GT")
             self.other_files += masks.values()
             found[split] = [
                 _labelled(path, masks.pop(written(path.stem), None), f"{split}/{path.name}", "")
-                for path in pictures
+                for path in images
             ]
             self.stray_masks += masks.values()
         self.train, self.test = found["train"], found["test"]
@@ -100,7 +100,7 @@ class KolektorSDD2:
     def split(self, seed: int) -> Splits:
         return _splits(self.name, tuple(self.train), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)
 
 
@@ -111,19 +111,19 @@ def _splits(name: str, rest: tuple[Sample, ...], test: tuple[Sample, ...]) -> Sp
 
 
 def _apart(files: list[Path], ending: str) -> tuple[list[Path], dict[str, Path]]:
-    """Tell pictures from masks, which are named after their picture."""
+    """Tell images from masks, which are named after their image."""
     masks = {written(f.stem.removesuffix(ending)): f for f in files if f.stem.endswith(ending)}
     return [f for f in files if not f.stem.endswith(ending)], masks
 
 
-def _labelled(picture: Path, mask: Path | None, name: str, group: str) -> Sample:
+def _labelled(image: Path, mask: Path | None, name: str, group: str) -> Sample:
     if mask is None:
         raise DataError(
-            f"{picture}: its mask is missing, so nobody knows whether it is defective. "
+            f"{image}: its mask is missing, so nobody knows whether it is defective. "
             "Unpack the data set again."
         )
     try:
-        defective = bool(mask_area(read_picture(mask)).any())
-    except PictureUnreadable as error:
+        defective = bool(mask_area(read_image(mask)).any())
+    except ImageUnreadable as error:
         raise DataError(str(error)) from error
-    return Sample(picture, _DEFECT if defective else GOOD, mask if defective else None, name, group)
+    return Sample(image, _DEFECT if defective else GOOD, mask if defective else None, name, group)

@@ -1,4 +1,4 @@
-"""Pictures from disk to prepared batches, with the runtime's own reader and preparation."""
+"""Images from disk to prepared batches, with the runtime's own reader and preparation."""
 
 import logging
 import math
@@ -15,12 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge.bundle.manifest import Crop, InputSpec, Levels, TileSpec
-from edge.errors import FrameUnsuitable, PictureUnreadable
+from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.inspection.frame_prediction import frame_pieces
-from edge.inspection.plausibility import picture_fault, picture_statistics
+from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.preprocessing import takes, to_samples
 from training.data.cifar10 import read_record
 from training.data.masks import mask_area, reduced
@@ -28,24 +28,24 @@ from training.data.samples import Sample
 from training.data.shanghaitech import read_array_mask
 from training.data.synthetic_defects import paste_defect
 from training.errors import DataError
-from training.transforms import transform_picture
+from training.transforms import transform_image
 
-# Of 14-bit pictures with the levels of 16 bits a quarter is filled; a dark scene may fill so much.
+# Of 14-bit images with the levels of 16 bits a quarter is filled; a dark scene may fill so much.
 _LEAST_OF_LEVELS = 0.2
-_AHEAD = 8  # pictures decoded ahead of the network; bounds memory at any batch size
+_AHEAD = 8  # images decoded ahead of the network; bounds memory at any batch size
 
 log = logging.getLogger(__name__)
 
 
 def first_sight(
-    picture: tuple[int, int],
+    image: tuple[int, int],
     levels: Levels | None = None,
     crop: Crop | None = None,
     tile_plan: TileSpec | None = None,
 ) -> InputSpec:
-    """Return a spec that takes every format its levels allow, for pictures seen the first time."""
+    """Return a spec that takes every format its levels allow, for images seen the first time."""
     formats = tuple(known for known in PixelFormat if levels is not None or not known.is_16_bit)
-    height, width = picture
+    height, width = image
     return InputSpec(
         height=height,
         width=width,
@@ -57,7 +57,7 @@ def first_sight(
 
 
 def read_sample(sample: Sample) -> Pixels:
-    """Read the picture of a sample, with its synthetic defect and through its view.
+    """Read the image of a sample, with its synthetic defect and through its view.
 
     Raises:
         DataError: names the file and what to do.
@@ -65,37 +65,37 @@ def read_sample(sample: Sample) -> Pixels:
     pixels = _read_plain(sample)
     if sample.view is None:
         return pixels
-    return transform_picture(pixels, sample.view, sample.identity)[0]
+    return transform_image(pixels, sample.view, sample.identity)[0]
 
 
 def _read_plain(sample: Sample) -> Pixels:
-    """Read the picture without its view: torch's one generator allows no views in threads."""
+    """Read the image without its view: torch's one generator allows no views in threads."""
     if sample.index is not None:
         pixels: Pixels = read_record(sample.path, sample.index)
     else:
         try:
-            pixels = read_picture(sample.path)
-        except PictureUnreadable as error:
+            pixels = read_image(sample.path)
+        except ImageUnreadable as error:
             raise DataError(str(error)) from error
     return pixels if sample.flaw is None else paste_defect(pixels, sample.flaw)[0]
 
 
 def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
-    """Prepare a picture to learn from; it must be one that the line would inspect.
+    """Prepare an image to learn from; it must be one that the line would inspect.
 
     Returns:
-        ``(T, H, W, 3) uint8`` BGR: the whole picture, or its T tiles.
+        ``(T, H, W, 3) uint8`` BGR: the whole image, or its T tiles.
 
     Raises:
         DataError: names the file and what to do.
     """
     if spec.levels is None and pixels.dtype == np.uint16:
-        raise DataError(f"{sample.label}: a 16-bit picture. Pass --levels BLACK WHITE.")
+        raise DataError(f"{sample.label}: a 16-bit image. Pass --levels BLACK WHITE.")
     found = pixel_format(pixels)
     if found is not None and not takes(spec.pixel_formats, found):
         raise DataError(
-            f"{sample.label}: a {found} picture, but the model was fitted on "
-            f"{' and '.join(spec.pixel_formats)}. Convert or remove it, or fit again with pictures "
+            f"{sample.label}: a {found} image, but the model was fitted on "
+            f"{' and '.join(spec.pixel_formats)}. Convert or remove it, or fit again with images "
             "of this format among the others."
         )
     try:
@@ -106,14 +106,14 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
     prepared = np.empty((len(boxes), spec.height, spec.width, 3), np.uint8)
     for box, out in zip(boxes, prepared, strict=True):
         resize_area(samples, box, out)
-    fault = picture_fault(picture_statistics(prepared))
+    fault = image_fault(image_statistics(prepared))
     if fault is not None:
-        raise DataError(f"{sample.label}: {fault[1]} Remove the picture from the data set.")
+        raise DataError(f"{sample.label}: {fault[1]} Remove the image from the data set.")
     return prepared
 
 
 def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat]:
-    """Read and prepare pictures and masks once, to find a bad one before the long fit.
+    """Read and prepare images and masks once, to find a bad one before the long fit.
 
     Returns:
         The pixel formats that were met.
@@ -133,14 +133,14 @@ def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat
                 formats.add(found)
             prepare_sample(sample, pixels, spec)
             read_mask(sample, spec, pixels.shape[:2], (spec.height, spec.width))
-    finally:  # levels may be why a picture shows nothing
+    finally:  # levels may be why an image shows nothing
         if brightest and spec.levels is not None:
             _warn_of_levels(brightest, spec.levels)
     return formats
 
 
 def _warn_of_levels(brightest: int, levels: Levels) -> None:
-    """Say where 16-bit pictures fill so little of their levels that few grey levels are left."""
+    """Say where 16-bit images fill so little of their levels that few grey levels are left."""
     used = (brightest - levels.black) / (levels.white - levels.black)
     if used < _LEAST_OF_LEVELS:
         bits = max(brightest.bit_length(), 8)
@@ -153,7 +153,7 @@ def _warn_of_levels(brightest: int, levels: Levels) -> None:
 
 
 def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
-    """Read pictures and masks once, and return what is wrong with those that cannot be used."""
+    """Read images and masks once, and return what is wrong with those that cannot be used."""
     faults = {}
     for sample in tqdm(samples, desc="read", unit="pic", disable=not samples):
         try:
@@ -166,7 +166,7 @@ def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
 def prepared_batches(
     samples: Sequence[Sample], spec: InputSpec, batch_size: int, formats: set[PixelFormat]
 ) -> Iterator[Tensor]:
-    """Yield ``(N, H, W, 3) uint8`` BGR batches of pictures or tiles, in the order of the samples.
+    """Yield ``(N, H, W, 3) uint8`` BGR batches of images or tiles, in the order of the samples.
 
     Args:
         batch_size: N, at most.
@@ -183,7 +183,7 @@ def prepared_batches(
     def viewed(sample: Sample, loaded: NDArray[Any]) -> NDArray[np.uint8]:
         if sample.view is None:
             return loaded
-        pixels, _ = transform_picture(loaded, sample.view, sample.identity)
+        pixels, _ = transform_image(loaded, sample.view, sample.identity)
         return prepare_sample(sample, pixels, spec)
 
     batch: list[NDArray[np.uint8]] = []
@@ -210,18 +210,18 @@ def prepared_batches(
 def read_mask(
     sample: Sample, spec: InputSpec, frame: tuple[int, ...], size: tuple[int, int]
 ) -> NDArray[np.bool_] | None:
-    """Read where a sample is defective, cropped as the picture is.
+    """Read where a sample is defective, cropped as the image is.
 
     Args:
-        frame: height and width of the sample's picture.
+        frame: height and width of the sample's image.
         size: height and width at which pixels are compared.
 
     Returns:
-        ``size`` bool, all False for a good picture; None of a defective one whose mask is missing
+        ``size`` bool, all False for a good image; None of a defective one whose mask is missing
         or empty.
 
     Raises:
-        DataError: the mask cannot be read or has another size than its picture.
+        DataError: the mask cannot be read or has another size than its image.
     """
     mask = read_frame_mask(sample, frame)
     if mask is None:
@@ -233,10 +233,10 @@ def read_mask(
 
 
 def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Read a sample's mask as large as its picture; None where it has none, or an empty one.
+    """Read a sample's mask as large as its image; None where it has none, or an empty one.
 
     Raises:
-        DataError: the mask cannot be read or has another size than its picture.
+        DataError: the mask cannot be read or has another size than its image.
     """
     if sample.flaw is not None:
         return paste_defect(_read_plain(replace(sample, flaw=None)), sample.flaw)[1] > 0
@@ -246,13 +246,13 @@ def read_frame_mask(sample: Sample, frame: tuple[int, ...]) -> NDArray[np.bool_]
         mask: NDArray[Any] = read_array_mask(sample.mask, sample.mask_index)
     else:
         try:
-            mask = read_picture(sample.mask)
-        except PictureUnreadable as error:
+            mask = read_image(sample.mask)
+        except ImageUnreadable as error:
             raise DataError(str(error)) from error
     if mask.shape[:2] != tuple(frame):
         raise DataError(
-            f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]} pixels, but its picture "
-            f"{sample.label} has {frame[1]}×{frame[0]}. Save the mask at the picture's size."
+            f"{sample.mask}: {mask.shape[1]}×{mask.shape[0]} pixels, but its image "
+            f"{sample.label} has {frame[1]}×{frame[0]}. Save the mask at the image's size."
         )
     area = mask_area(mask)
     return area if area.any() else None

@@ -4,7 +4,7 @@ train/good/*.png
 test/good/*.png                 optional
 test/<defect>/*.png             optional
 ground_truth/<defect>/<name>_mask.png
-validation/good, validation/<defect>   ours, optional: pictures to calibrate on
+validation/good, validation/<defect>   ours, optional: images to calibrate on
 
 The folders may be written in any case, ``good`` be called by another usual name
 (``folder_names``), and all hold sub-folders.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from training.data.adapting import VALIDATION_SHARE, category_folder, good_samples, set_name
 from training.data.folder_names import GOOD_NAMES, folder_called, is_called, written
-from training.data.samples import GOOD, Sample, Splits, pictures_below, subfolders
+from training.data.samples import GOOD, Sample, Splits, images_below, subfolders
 from training.errors import DataError
 
 
@@ -28,7 +28,7 @@ class MVTecAD:
         """Read the file lists.
 
         Raises:
-            DataError: ``train/good`` has no pictures, or defects lie in ``train``.
+            DataError: ``train/good`` has no images, or defects lie in ``train``.
         """
         root = category_folder(root, category, self.matches)
         self.name = set_name(root)
@@ -38,17 +38,17 @@ class MVTecAD:
         self.train = [sample for folder in good for sample in good_samples(folder)]
         if not self.train:
             raise DataError(
-                f"{good[0] if good else train / GOOD}: no pictures. The MVTec layout needs good "
-                "pictures there; pictures of one folder go under good/ or directly into --data."
+                f"{good[0] if good else train / GOOD}: no images. The MVTec layout needs good "
+                "images there; images of one folder go under good/ or directly into --data."
             )
         others = [folder.name for folder in subfolders(train) if folder not in good]
         if others:
             raise DataError(
-                f"{train / others[0]}: only good pictures may be trained on. "
+                f"{train / others[0]}: only good images may be trained on. "
                 f"Move it to {root / 'test' / others[0]}."
             )
         ground_truth = folder_called(root, "ground_truth")
-        found = {_key(p.relative_to(ground_truth)): p for p in pictures_below(ground_truth)}
+        found = {_key(p.relative_to(ground_truth)): p for p in images_below(ground_truth)}
         self.validation = _labelled(folder_called(root, "validation"), found)
         self.test = _labelled(folder_called(root, "test"), found)
         masks: dict[Path, Path] = {}
@@ -59,9 +59,9 @@ class MVTecAD:
             ):
                 raise DataError(
                     f"{sample.mask}: belongs to {masks[sample.mask]} and to {sample.path}. "
-                    "Give the pictures different names."
+                    "Give the images different names."
                 )
-        self.stray_masks = [mask for mask in pictures_below(ground_truth) if mask not in masks]
+        self.stray_masks = [mask for mask in images_below(ground_truth) if mask not in masks]
 
     @staticmethod
     def matches(root: Path) -> bool:
@@ -70,7 +70,7 @@ class MVTecAD:
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), tuple(self.validation), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return (*self.train, *self.validation)
 
 
@@ -80,7 +80,7 @@ def _labelled(split: Path, masks: dict[tuple[str, ...], Path]) -> list[Sample]:
         if is_called(folder.name, GOOD_NAMES):
             samples += good_samples(folder)
             continue
-        for path in pictures_below(folder):
+        for path in images_below(folder):
             inner = path.relative_to(folder)
             mask = masks.get(_key(Path(folder.name, inner.parent, f"{path.stem}_mask.png")))
             name = "" if inner == Path(path.name) else str(inner)

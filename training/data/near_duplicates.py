@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge.errors import PictureUnreadable
-from edge.imaging.image_files import read_picture
+from edge.errors import ImageUnreadable
+from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
 
 _SIDE = 64
@@ -24,7 +24,7 @@ _NEARER = 0.6
 Thumbnails = NDArray[np.float32]
 
 
-def same_images(pictures: Sequence[Path]) -> list[tuple[Path, Path]]:
+def same_images(images: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Return pairs of files of different types that show the same image.
 
     Only files of one size are compared, and nothing is read of a set of one type.
@@ -32,8 +32,8 @@ def same_images(pictures: Sequence[Path]) -> list[tuple[Path, Path]]:
     by_size: defaultdict[tuple[int, int], defaultdict[str, list[Path]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    if len({_type(path) for path in pictures}) > 1:
-        for path in pictures:
+    if len({_type(path) for path in images}) > 1:
+        for path in images:
             size = _size(path)
             if size is not None:
                 by_size[size][_type(path)].append(path)
@@ -80,8 +80,8 @@ def _distances(first: Thumbnails, second: Thumbnails) -> NDArray[np.float64]:
 def _thumbnail(path: Path) -> Thumbnails | None:
     """Return grey levels, ``(64 · 64,)``; None of what cannot be read."""
     try:
-        pixels = read_picture(path)
-    except PictureUnreadable:
+        pixels = read_image(path)
+    except ImageUnreadable:
         return None
     scale = np.float32(255.0 / np.iinfo(pixels.dtype).max)
     grey = pixels if pixels.ndim == 2 else pixels[:, :, :3].mean(2, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From a folder on disk to splits that never share a picture."""
+"""From a folder on disk to splits that never share an image."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from edge.bundle.manifest import plain_text
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
-from training.data.folder import Folder, no_good_pictures
+from training.data.folder import Folder, no_good_images
 from training.data.folder_names import existing
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
@@ -26,9 +26,9 @@ from training.data.synthetic_defects import KINDS, Flaw
 from training.data.visa import VisA
 from training.errors import DataError
 from training.seen_images import HASH_BYTES, Role, SeenImages, phrase, sift
-from training.transforms import View, parse_transforms
+from training.transforms import RandomView, parse_transforms
 
-# One picture has no variation to learn from.
+# One image has no variation to learn from.
 FEWEST_TO_FIT = 2
 
 # Behind the name of a set, wherever it is named.
@@ -65,8 +65,8 @@ log = logging.getLogger(__name__)
 class ValidateOn(StrEnum):
     """Where the threshold comes from.
 
-    ``HELD_OUT``: the set's own validation pictures, else good pictures kept out of the fit.
-    ``TEST``: the test pictures, as published tables do; figures on them are then optimistic.
+    ``HELD_OUT``: the set's own validation images, else good images kept out of the fit.
+    ``TEST``: the test images, as published tables do; figures on them are then optimistic.
     """
 
     HELD_OUT = "held-out"
@@ -96,7 +96,7 @@ def open_splits(
     """Open a data set to fit on.
 
     Raises:
-        DataError: nothing usable there, or too few pictures; the message says what is missing
+        DataError: nothing usable there, or too few images; the message says what is missing
             where.
         SettingError: a transform that does not exist or refuses its arguments.
     """
@@ -105,11 +105,11 @@ def open_splits(
     splits = without_shared(_joined(parts))
     good = sum(not sample.is_defective for sample in splits.validation)
     if not splits.fit and good == 0:
-        raise no_good_pictures(settings.path)
+        raise no_good_images(settings.path)
     if len(splits.fit) < FEWEST_TO_FIT or good == 0:
         raise DataError(
-            f"{settings.path}: too few good pictures, {len(splits.fit)} to fit on and {good} to "
-            f"calibrate on; at least {FEWEST_TO_FIT} and 1 are needed. Add pictures of good parts; "
+            f"{settings.path}: too few good images, {len(splits.fit)} to fit on and {good} to "
+            f"calibrate on; at least {FEWEST_TO_FIT} and 1 are needed. Add images of good parts; "
             "50 or more are usual."
         )
     validation = with_synthetic(splits.validation, settings.synthetic_defects, seed)
@@ -150,16 +150,16 @@ def open_judging(
     """
     settings = as_settings(source)
     data = open_data_set(settings)
-    found = data.new_pictures() if isinstance(data, _DRAWN) else data.split(seed).test
+    found = data.new_images() if isinstance(data, _DRAWN) else data.split(seed).test
     found = _readable(found, settings)
     refuse_contradictions(content_hashes(found))
     if not found:
-        raise no_test_pictures(settings.path)
+        raise no_test_images(settings.path)
     sifted = sift(found, known, roles)
     if not sifted.unseen:
         raise DataError(
-            f"{settings.path}: no picture is left to judge by: {phrase(sifted.left_out)}. Give "
-            "pictures that the model has not seen."
+            f"{settings.path}: no image is left to judge by: {phrase(sifted.left_out)}. Give "
+            "images that the model has not seen."
         )
     samples = with_synthetic(sifted.unseen, settings.synthetic_defects, seed)
     return Opened(_named(data, samples), samples, sifted.left_out)
@@ -193,7 +193,7 @@ def open_new(
     if validate_on is ValidateOn.TEST and not isinstance(data, _DRAWN):
         found, apart = splits.test, frozenset[bytes]()
     else:
-        found = data.new_pictures()
+        found = data.new_images()
         apart = frozenset(content_hashes(splits.test).values())
     found = _readable(found, settings)
     contents = content_hashes(found)
@@ -211,7 +211,7 @@ def open_new(
     if not usable or (needs_good and all(sample.is_defective for sample in usable)):
         reasons = phrase(sifted.left_out)
         raise DataError(
-            f"{settings.path}: no good pictures to calibrate on; at least one is needed, 20 or "
+            f"{settings.path}: no good images to calibrate on; at least one is needed, 20 or "
             f"more are usual.{f' Left out: {reasons}.' if reasons else ''}"
         )
     samples = with_synthetic(usable, settings.synthetic_defects, seed)
@@ -231,10 +231,10 @@ def _named(data: DataSet, samples: tuple[Sample, ...]) -> str:
     )
 
 
-def no_test_pictures(root: Path) -> DataError:
-    """Return the error that says where test pictures were expected."""
+def no_test_images(root: Path) -> DataError:
+    """Return the error that says where test images were expected."""
     return DataError(
-        f"{root}: no test pictures. The MVTec layout has them in {root / 'test' / GOOD} and "
+        f"{root}: no test images. The MVTec layout has them in {root / 'test' / GOOD} and "
         f"{root / 'test'}/<defect>."
     )
 
@@ -243,7 +243,7 @@ def open_data_set(settings: DataSettings) -> DataSet:
     """Find out the layout and read the file lists.
 
     Raises:
-        DataError: names the file that is missing, or the masks that belong to no picture.
+        DataError: names the file that is missing, or the masks that belong to no image.
     """
     root = settings.path
     try:
@@ -258,10 +258,10 @@ def open_data_set(settings: DataSettings) -> DataSet:
             f"{error.filename or root}: cannot be read ({error.strerror}). Check its permissions."
         ) from error
     if data.stray_masks:
-        sentence = f"{named(data.stray_masks)}: no picture belongs to this mask"
+        sentence = f"{named(data.stray_masks)}: no image belongs to this mask"
         if not settings.skip_unreadable:
             raise DataError(
-                f"{sentence}. Add the picture, name the mask after it, or remove the mask; "
+                f"{sentence}. Add the image, name the mask after it, or remove the mask; "
                 "--skip-unreadable goes on without it."
             )
         log.warning("%s; left out", sentence)
@@ -269,10 +269,10 @@ def open_data_set(settings: DataSettings) -> DataSet:
 
 
 def with_synthetic(samples: tuple[Sample, ...], count: int, seed: int) -> tuple[Sample, ...]:
-    """Add synthetic defects to good pictures, unless real defects are among the samples.
+    """Add synthetic defects to good images, unless real defects are among the samples.
 
     Args:
-        count: of defects, spread over the pictures and the kinds of flaws.
+        count: of defects, spread over the images and the kinds of flaws.
     """
     good = [sample for sample in samples if not sample.is_defective]
     if count == 0 or len(good) < len(samples):
@@ -358,7 +358,7 @@ def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[Sample
     for fault in list(faults.values())[:10]:
         log.warning("left out: %s", fault)
     if len(faults) > 10:
-        log.warning("left out: %d more pictures that cannot be read", len(faults) - 10)
+        log.warning("left out: %d more images that cannot be read", len(faults) - 10)
     return tuple(sample for sample in samples if sample not in faults)
 
 
@@ -367,5 +367,5 @@ def _viewed(samples: tuple[Sample, ...], settings: DataSettings, seed: int) -> t
         return samples
     transforms = parse_transforms(settings.transforms, seed)
     copies = range(1, settings.transform_copies + 1)
-    views = [replace(s, view=View(transforms, number)) for number in copies for s in samples]
+    views = [replace(s, view=RandomView(transforms, number)) for number in copies for s in samples]
     return (*samples, *views)

@@ -1,4 +1,4 @@
-"""Sample part pictures rendered by the project: good parts and six kinds of defect, with masks."""
+"""Sample part images rendered by the project: good parts and six kinds of defect, with masks."""
 
 import shutil
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ from training.data.rendered_surface import (
     turned_surface,
 )
 
-__all__ = ["Counts", "Defect", "RenderedPart", "Variation", "render_part", "write_dataset"]
+__all__ = ["Defect", "ImageCounts", "RenderedPart", "Variation", "render_part", "write_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPart:
-    """One picture and what is wrong in it.
+    """One image and what is wrong in it.
 
     Attributes:
         pixels: ``(H, W, 3) uint8`` BGR.
-        mask: ``(H, W) uint8``; 255 where the defect changed the picture, else 0.
+        mask: ``(H, W) uint8``; 255 where the defect changed the image, else 0.
         defect: None for a good part.
     """
 
@@ -65,8 +65,8 @@ class Variation:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Pictures of a data set; the defective ones of each kind."""
+class ImageCounts:
+    """Images of a data set; the defective ones of each kind."""
 
     train_good: int = 60
     test_good: int = 20
@@ -87,7 +87,7 @@ def render_part(
     """Render one part from above; generators of equal state give equal bytes.
 
     The good part is drawn before its defect: the same seed with and without a defect is the same
-    part, and the two pictures differ nowhere outside the mask.
+    part, and the two images differ nowhere outside the mask.
     """
     variation = variation or Variation()
     pose = _draw_pose(random, variation, width, height)
@@ -114,7 +114,7 @@ def render_part(
 
 def write_dataset(
     folder: Path,
-    counts: Counts | None = None,
+    counts: ImageCounts | None = None,
     *,
     seed: int = 0,
     suffix: str = ".jpg",
@@ -127,13 +127,13 @@ def write_dataset(
 
     ``train/good``, ``test/good``, ``test/<defect>``, ``validation/…`` hold ``NNN.jpg`` (or
     ``.png``); ``ground_truth/<defect>/NNN_mask.png`` the masks, for which numbers of validation
-    pictures go on where those of the test end. A picture depends on the seed, its folder
+    images go on where those of the test end. An image depends on the seed, its folder
     and its number only, not on how many there are.
 
     Raises:
         OutputNotWritable: the folder exists already, or the disk refused it.
     """
-    counts = counts or Counts()
+    counts = counts or ImageCounts()
     if folder.exists():
         raise OutputNotWritable(f"{folder}: exists already. Remove it or name another folder.")
     partial = folder.with_name(f".{folder.name}.partial")
@@ -175,7 +175,7 @@ def write_dataset(
 
 
 def write_encoded(path: Path, pixels: NDArray[np.uint8], jpeg_quality: int = 92) -> None:
-    """Write a picture file in the format of its suffix."""
+    """Write an image file in the format of its suffix."""
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
     _, encoded = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(encoded.tobytes())

@@ -57,7 +57,7 @@ def scratched(
     direction = (
         angle + pose.rotation + np.pi / 2 + random.choice([-1, 1]) * random.uniform(0.5, 1.4)
     )
-    x, y = _in_picture(radius, angle, pose)
+    x, y = _in_image(radius, angle, pose)
     bend = random.choice([-1, 1]) * random.uniform(50, 220)
     length, width = random.uniform(18, 38), random.uniform(0.34, 0.54)
     lines = [(x, y, length, width, 1.0)]
@@ -111,7 +111,7 @@ def dented(
 ) -> Spoiled:
     """The mark of a blow: a round hollow with a raised rim, its floor rougher than the face."""
     size = random.uniform(2.8, 5.2)
-    x, y = _in_picture(*_place_on_face(design, random, clearance=size), pose)
+    x, y = _in_image(*_place_on_face(design, random, clearance=size), pose)
     dx, dy = surface.x - np.float32(x), surface.y - np.float32(y)
     distance, around = cv2.cartToPolar(dx, dy)
     lobes, phase = random.uniform(0.05, 0.14), random.uniform(0, 2 * np.pi)
@@ -137,7 +137,7 @@ def stained(
 ) -> Spoiled:
     """Dried coolant: a brownish film of uneven outline, darkest at its edge."""
     size = random.uniform(4.0, 8.0)
-    x, y = _in_picture(*_place_on_face(design, random, clearance=size / 2), pose)
+    x, y = _in_image(*_place_on_face(design, random, clearance=size / 2), pose)
     rows, columns = surface.x.shape
     # Two drops that ran together, their outline and thickness uneven.
     broad, narrow = (
@@ -210,7 +210,7 @@ def contaminated(
     surface: Surface, design: PartDesign, pose: Pose, random: np.random.Generator
 ) -> Spoiled:
     """A thing that does not belong there: a fibre or a curled metal chip, with its shadow."""
-    x, y = _in_picture(*_place_on_face(design, random, clearance=2.0), pose)
+    x, y = _in_image(*_place_on_face(design, random, clearance=2.0), pose)
     if random.random() < 0.5:
         path, width, brightness = _fibre(random)
         colours = ([0.035, 0.03, 0.03], [0.30, 0.13, 0.06], [0.08, 0.10, 0.30])
@@ -264,8 +264,8 @@ def _place_on_face(
             return radius, angle
 
 
-def _in_picture(radius: float, angle: float, pose: Pose) -> tuple[float, float]:
-    """From the part's polar frame to mm along the picture's axes."""
+def _in_image(radius: float, angle: float, pose: Pose) -> tuple[float, float]:
+    """From the part's polar frame to mm along the image's axes."""
     turned = angle + pose.rotation
     return radius * float(np.cos(turned)), radius * float(np.sin(turned))
 

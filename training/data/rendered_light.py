@@ -22,7 +22,7 @@ _WALL_BGR = np.array([0.98, 0.99, 1.0], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """A bar light: direction in the picture (radians), distance and height in mm, strength."""
+    """A bar light: direction in the image (radians), distance and height in mm, strength."""
 
     azimuth: float
     distance_mm: float
@@ -32,7 +32,7 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Lighting:
-    """All light of one picture.
+    """All light of one image.
 
     Attributes:
         lamps: bar lights, the strongest first.
@@ -51,7 +51,7 @@ class Lighting:
 
 @dataclass(frozen=True, slots=True)
 class SensorNoise:
-    """Drawn before the picture is known, so that a defect does not change it elsewhere.
+    """Drawn before the image is known, so that a defect does not change it elsewhere.
 
     Attributes:
         grain: ``(H, W, 3) float32``, deviation 1.
@@ -112,23 +112,23 @@ def shade(surface: Surface, lighting: Lighting, belt: Field) -> Field:
     ground = belt * belt_light * surface.belt * dark
     wall = surface.wall * dark * np.float32(lighting.dome * 0.9)
     tint = np.array([1 - lighting.warmth, 1, 1 + lighting.warmth], np.float32)
-    picture = cv2.merge(
+    image = cv2.merge(
         [
             metal * _METAL_BGR[i] * tint[i] + ground * _BELT_BGR[i] * tint[i] + wall * _WALL_BGR[i]
             for i in range(3)
         ]
     )
     if surface.transmission is not None:
-        picture *= surface.transmission
+        image *= surface.transmission
     if surface.added is not None:
-        picture += surface.added
-    return picture
+        image += surface.added
+    return image
 
 
-def expose(picture: Field, lighting: Lighting, noise: SensorNoise) -> NDArray[np.uint8]:
+def expose(image: Field, lighting: Lighting, noise: SensorNoise) -> NDArray[np.uint8]:
     """Give what the sensor stores, ``(H, W, 3) uint8`` BGR: lens, tone curve, noise."""
-    height, width = picture.shape[:2]
-    seen = cv2.GaussianBlur(picture, (3, 3), 0.65, borderType=cv2.BORDER_REPLICATE)
+    height, width = image.shape[:2]
+    seen = cv2.GaussianBlur(image, (3, 3), 0.65, borderType=cv2.BORDER_REPLICATE)
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None] ** 2
     gain = lighting.exposure * (1 - lighting.vignette * 0.5 * (rows + columns))

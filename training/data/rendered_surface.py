@@ -1,8 +1,8 @@
 """The sample part as a surface: a turned aluminium flange, described per pixel before any light.
 
-Lengths are millimetres on the part, ``x`` to the right and ``y`` down in the picture, the origin on
+Lengths are millimetres on the part, ``x`` to the right and ``y`` down in the image, the origin on
 the part's axis. A surface is a set of fields; light and camera (``rendered_light``) work on every
-pixel by itself, so that whatever changes a field at one pixel changes the picture only there.
+pixel by itself, so that whatever changes a field at one pixel changes the image only there.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import numpy as np
 
 from training.data.rendered_fields import Field, smooth_step
 
-FIELD_OF_VIEW_MM = 140.0  # what the picture's height shows
+FIELD_OF_VIEW_MM = 140.0  # what the image's height shows
 CAMERA_DISTANCE_MM = 420.0
 CHAMFER_TILT = 0.62
 _RADIUS_STEPS_PER_MM = 32
@@ -55,11 +55,11 @@ FLANGE = PartDesign()
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the part lies in the picture.
+    """Where the part lies in the image.
 
     Attributes:
         centre_x_px, centre_y_px: the part's axis.
-        rotation: radians, clockwise in the picture.
+        rotation: radians, clockwise in the image.
         scale_px_per_mm: pixels for one millimetre.
     """
 
@@ -130,7 +130,7 @@ def turned_surface(
     """Give the surface of one good part.
 
     Args:
-        shape: height and width of the picture.
+        shape: height and width of the image.
         missing_hole: a hole that was only marked, not drilled; the rest stays the same.
     """
     px = 1 / pose.scale_px_per_mm
@@ -176,7 +176,7 @@ def turned_surface(
 
 
 def hole_centre(design: PartDesign, pose: Pose, index: int) -> tuple[float, float]:
-    """Middle of a bolt hole in mm, along the picture's axes."""
+    """Middle of a bolt hole in mm, along the image's axes."""
     angle = design.hole_angle(index) + pose.rotation
     return (
         design.hole_circle_radius * float(np.cos(angle)),
@@ -279,7 +279,7 @@ def _belt_light(x: Field, y: Field, radius: Field, design: PartDesign) -> Field:
 def _window(
     surface: Surface, pose: Pose, x: float, y: float, half_mm: float
 ) -> tuple[slice, slice]:
-    """The part of the picture within ``half_mm`` of a point."""
+    """The part of the image within ``half_mm`` of a point."""
     rows, columns = surface.x.shape
     half = half_mm * pose.scale_px_per_mm
     column = pose.centre_x_px + x * pose.scale_px_per_mm
@@ -293,7 +293,7 @@ def _window(
 def _cut_wall(
     surface: Surface, design: PartDesign, pose: Pose, x: float, y: float, radius: float
 ) -> None:
-    """Show the wall of a hole: its far end is shifted towards the picture's middle."""
+    """Show the wall of a hole: its far end is shifted towards the image's middle."""
     rows, columns = surface.x.shape
     window = _window(surface, pose, x, y, radius + 1)
     depth = design.thickness / CAMERA_DISTANCE_MM

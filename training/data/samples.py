@@ -1,33 +1,33 @@
-"""What a data set is here: lists of pictures, each good or defective."""
+"""What a data set is here: lists of images, each good or defective."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.imaging.image_files import is_picture
+from edge.imaging.image_files import is_image
 from edge.redaction import readable
 from training.data.synthetic_defects import Flaw
-from training.transforms import View
+from training.transforms import RandomView
 
 GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture.
+    """One image.
 
     Attributes:
-        path: of the file that holds the picture.
+        path: of the file that holds the image.
         kind: ``good``, or the name of the defect.
         mask: file with the defect's area; None if there is none.
-        name: of the picture within its set; empty where the file's own name tells it from others.
-        group: pictures of one group lie on one side of every split: parts of one item, frames of
-            one film. Empty where each picture is its own.
-        index: of the picture in a file that holds many.
+        name: of the image within its set; empty where the file's own name tells it from others.
+        group: images of one group lie on one side of every split: parts of one item, frames of
+            one film. Empty where each image is its own.
+        index: of the image in a file that holds many.
         mask_index: of the mask in a file that holds many.
-        flaw: synthetic defect that is pasted into the picture when it is read.
-        view: random transforms that the picture is learned through; never set outside the fit.
+        flaw: synthetic defect that is pasted into the image when it is read.
+        view: random transforms that the image is learned through; never set outside the fit.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Sample:
     index: int | None = None
     mask_index: int | None = None
     flaw: Flaw | None = None
-    view: View | None = None
+    view: RandomView | None = None
 
     @property
     def is_defective(self) -> bool:
@@ -50,7 +50,7 @@ class Sample:
 
     @property
     def label(self) -> str:
-        """What tables and messages call the picture."""
+        """What tables and messages call the image."""
         number = "" if self.index is None else f"#{self.index}"
         synthetic = f"~{self.flaw.kind}-{self.flaw.seed}" if self.flaw else ""
         return f"{readable(str(self.path))}{number}{synthetic}"
@@ -63,13 +63,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Pictures by purpose; no picture is in two of them.
+    """Images by purpose; no image is in two of them.
 
     Attributes:
         name: of the data set, for the manifest.
-        fit: good pictures the model learns from.
-        validation: pictures that thresholds and normalization rest on.
-        test: pictures that figures are quoted from.
+        fit: good images the model learns from.
+        validation: images that thresholds and normalization rest on.
+        test: images that figures are quoted from.
     """
 
     name: str
@@ -83,11 +83,11 @@ class DataSet(Protocol):
 
     Attributes:
         name: for the manifest.
-        stray_masks: masks whose picture is missing.
-        held_out_share: of the pictures to fit on that is kept for validation where the set brings
-            no good validation pictures of its own.
+        stray_masks: masks whose image is missing.
+        held_out_share: of the images to fit on that is kept for validation where the set brings
+            no good validation images of its own.
         places: folders that hold the set and nothing else.
-        other_files: what was read there beside pictures and their masks.
+        other_files: what was read there beside images and their masks.
     """
 
     @property
@@ -104,24 +104,24 @@ class DataSet(Protocol):
     def split(self, seed: int) -> Splits:
         """Return the published splits, or splits drawn by the seed.
 
-        Its validation may hold defective pictures only, or nothing.
+        Its validation may hold defective images only, or nothing.
         """
 
-    def new_pictures(self) -> tuple[Sample, ...]:
-        """Return all but published test pictures: what another model may be calibrated on."""
+    def new_images(self) -> tuple[Sample, ...]:
+        """Return all but published test images: what another model may be calibrated on."""
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the picture files directly in a folder, sorted by name; none if it does not exist."""
-    return [path for path in _entries(folder) if path.is_file() and is_picture(path)]
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files directly in a folder, sorted by name; none if it does not exist."""
+    return [path for path in _entries(folder) if path.is_file() and is_image(path)]
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Return the picture files of a folder and its sub-folders, sorted by path.
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files of a folder and its sub-folders, sorted by path.
 
     Hidden folders are not entered, and a folder that links lead to twice only once.
     """
-    found = [path for inner in folders_below(folder) for path in pictures_in(inner)]
+    found = [path for inner in folders_below(folder) for path in images_in(inner)]
     return sorted(found)
 
 

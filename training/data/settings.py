@@ -1,4 +1,4 @@
-"""Which pictures, as YAML and command line name them."""
+"""Which images, as YAML and command line name them."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -25,15 +25,15 @@ class DataSettings(BaseModel):
 
     Attributes:
         path: folder of the data set.
-        also: more folders, each with a layout of its own; their pictures are added, fit only.
+        also: more folders, each with a layout of its own; their images are added, fit only.
         layout: how it is laid out; None finds out.
         category: of a set that holds many; ``airplane`` of CIFAR-10, ``candle`` of VisA.
-        skip_unreadable: leave out pictures that cannot be read, each with a warning, instead of
+        skip_unreadable: leave out images that cannot be read, each with a warning, instead of
             ending with an error.
-        synthetic_defects: how many to paste into good validation and test pictures, where these
+        synthetic_defects: how many to paste into good validation and test images, where these
             have no defective ones.
-        transforms: torchvision v2 steps that pictures are learned through; fit only.
-        transform_copies: transformed views of every picture beside the picture itself.
+        transforms: torchvision v2 steps that images are learned through; fit only.
+        transform_copies: transformed views of every image beside the image itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -19,7 +19,7 @@ from training.data.adapting import (
     demanded_file,
     unknown_category,
 )
-from training.data.samples import GOOD, Sample, Splits, pictures_in, subfolders
+from training.data.samples import GOOD, Sample, Splits, images_in, subfolders
 from training.errors import DataError
 from training.load_fault import load_fault
 
@@ -59,7 +59,7 @@ class ShanghaiTech:
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), (), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)
 
 
@@ -98,7 +98,7 @@ def _clips(root: Path, split: str, category: str | None) -> list[Path]:
 def _labelled(testing: Path, clip: Path) -> list[Sample]:
     table = demanded_file(testing / "test_frame_mask" / f"{clip.name}.npy", "the labels of frames")
     unusual = _array(table)
-    frames = pictures_in(clip)
+    frames = images_in(clip)
     if unusual.ndim != 1 or len(unusual) != len(frames):
         raise DataError(
             f"{table}: labels {len(unusual)} frames, but {clip} holds {len(frames)}. "

@@ -1,4 +1,4 @@
-"""No picture is in two splits, whatever its files are called."""
+"""No image is in two splits, whatever its files are called."""
 
 import logging
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def without_shared(splits: Splits) -> Splits:
-    """Take pictures out of the fit that are also in validation or test, and likewise validation.
+    """Take images out of the fit that are also in validation or test, and likewise validation.
 
-    Compared by content: a copy under another name, or saved anew without loss, is the same picture.
+    Compared by content: a copy under another name, or saved anew without loss, is the same image.
     What is taken out is said.
     Where test serves as validation by choice, these two stay as they are.
 
     Raises:
-        DataError: the same picture is good here and defective there; names both files.
+        DataError: the same image is good here and defective there; names both files.
     """
     contents = content_hashes([*splits.fit, *splits.validation, *splits.test])
     refuse_contradictions(contents)
@@ -41,7 +41,7 @@ def _apart(
     if not shared:
         return samples
     log.warning(
-        "%d pictures are also among those kept for judging and were left out of %s, first %s",
+        "%d images are also among those kept for judging and were left out of %s, first %s",
         len(shared),
         what,
         shared[0].label,
@@ -64,7 +64,7 @@ def refuse_contradictions(contents: dict[Sample, bytes]) -> None:
         for fault in check_readable([other, sample]).values():
             raise DataError(fault)
         raise DataError(
-            f"{sample.label} is {sample.kind}, and the very same picture {other.label} is "
+            f"{sample.label} is {sample.kind}, and the very same image {other.label} is "
             f"{other.kind}. Remove the one that is wrong."
         )
 

@@ -25,7 +25,7 @@ _LEAST_CHANGE = 8.0  # mean of 255 levels; less could not be told from noise by 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """A defect that is pasted whenever its picture is read; always the same one.
+    """A defect that is pasted whenever its image is read; always the same one.
 
     Attributes:
         kind: one of ``KINDS``.
@@ -37,14 +37,14 @@ class Flaw:
 
 
 def paste_defect(pixels: Pixels, flaw: Flaw) -> tuple[Pixels, NDArray[np.uint8]]:
-    """Paste a defect into a picture.
+    """Paste a defect into an image.
 
     Args:
         pixels: ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``, uint8 or uint16; not changed.
         flaw: which, and the seed it is drawn with.
 
     Returns:
-        The picture with the defect, of the same type and shape, and its ``(H, W) uint8`` mask, 255
+        The image with the defect, of the same type and shape, and its ``(H, W) uint8`` mask, 255
         where it was pasted.
     """
     white = float(np.iinfo(pixels.dtype).max)
@@ -70,7 +70,7 @@ def paste_defect(pixels: Pixels, flaw: Flaw) -> tuple[Pixels, NDArray[np.uint8]]
 def _perlin(colour: Field, random: np.random.Generator) -> tuple[Field, Field]:
     """Uneven patches of another texture (Zavrtanik et al., DRAEM, 2021)."""
     height, width = colour.shape[:2]
-    # The noise has no finer structure than this; large pictures would take seconds.
+    # The noise has no finer structure than this; large images would take seconds.
     shrink = max(1.0, max(height, width) / _FINEST)
     rows, columns = max(8, round(height / shrink)), max(8, round(width / shrink))
     share = random.uniform(0.004, 0.04)
@@ -82,7 +82,7 @@ def _perlin(colour: Field, random: np.random.Generator) -> tuple[Field, Field]:
 
 
 def _cut_paste(colour: Field, random: np.random.Generator) -> tuple[Field, Field]:
-    """A turned piece from elsewhere in the picture (Li et al., CutPaste, 2021)."""
+    """A turned piece from elsewhere in the image (Li et al., CutPaste, 2021)."""
     height, width = colour.shape[:2]
     side = np.array([random.uniform(0.05, 0.16) * width, random.uniform(0.05, 0.16) * height])
     middle = random.uniform(0.2, 0.8, 2) * (width, height)
@@ -118,7 +118,7 @@ KINDS: dict[str, Callable[[Field, np.random.Generator], tuple[Field, Field]]] = 
 
 
 def _elsewhere(colour: Field, random: np.random.Generator) -> Field:
-    """The same picture, turned, shifted and toned: a texture that is at home here, but not there.
+    """The same image, turned, shifted and toned: a texture that is at home here, but not there.
 
     Without a shift the defect would be the part itself.
     """

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.imaging.image_files import is_picture
+from edge.imaging.image_files import is_image
 from training.data.further_images import further_images
 from training.data.samples import folders_below
 
 _MOST_NAMED = 3
-# What people and programs put beside pictures; no picture is meant by it.
+# What people and programs put beside images; no image is meant by it.
 _PAPERS = frozenset(
     {".txt", ".md", ".pdf", ".html", ".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".log"}
 )
@@ -22,15 +22,15 @@ class Unused:
     """What was found.
 
     Attributes:
-        pictures: by their folder.
-        types: files that are no pictures, by suffix.
+        images: by their folder.
+        types: files that are no images, by suffix.
         broken: links that lead nowhere.
         hidden: files and folders whose name begins with a dot.
         special: neither file nor folder.
         inner: by file, pages or frames behind the first one.
     """
 
-    pictures: Counter[Path] = field(default_factory=Counter)
+    images: Counter[Path] = field(default_factory=Counter)
     types: Counter[str] = field(default_factory=Counter)
     broken: list[Path] = field(default_factory=list)
     hidden: int = 0
@@ -39,25 +39,25 @@ class Unused:
 
     @property
     def matters(self) -> bool:
-        """Something of it may be a picture."""
+        """Something of it may be an image."""
         return bool(
-            self.pictures or self.broken or self.inner or self.special or set(self.types) - _PAPERS
+            self.images or self.broken or self.inner or self.special or set(self.types) - _PAPERS
         )
 
 
 def find_unused(
-    places: Sequence[Path], pictures: Collection[Path], others: Collection[Path] = ()
+    places: Sequence[Path], images: Collection[Path], others: Collection[Path] = ()
 ) -> Unused:
-    """Look through folders for what is used neither as a picture nor as something else."""
+    """Look through folders for what is used neither as an image nor as something else."""
     found = Unused()
     for place in places:
         for folder in folders_below(place):
             with os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     path = folder / entry.name
-                    if path not in pictures and path not in others:
+                    if path not in images and path not in others:
                         _note(entry, path, found)
-    for path in sorted(pictures):
+    for path in sorted(images):
         more = further_images(path)
         if more:
             found.inner[path] = more
@@ -70,8 +70,8 @@ def _note(entry: os.DirEntry[str], path: Path, found: Unused) -> None:
     elif entry.is_symlink() and not path.exists():
         found.broken.append(path)
     elif entry.is_file():
-        if is_picture(path):
-            found.pictures[path.parent] += 1
+        if is_image(path):
+            found.images[path.parent] += 1
         else:
             found.types[path.suffix.lower() or "without suffix"] += 1
     elif not entry.is_dir():
@@ -89,10 +89,10 @@ def unused_text(root: Path, unused: Unused) -> str:
         return ", ".join(names[:_MOST_NAMED]) + more
 
     parts = []
-    if unused.pictures:
-        folders = [f"{count} in {named(f)}" for f, count in unused.pictures.most_common()]
-        total = unused.pictures.total()
-        parts.append(f"{total} pictures in folders of no known use ({listed(folders)})")
+    if unused.images:
+        folders = [f"{count} in {named(f)}" for f, count in unused.images.most_common()]
+        total = unused.images.total()
+        parts.append(f"{total} images in folders of no known use ({listed(folders)})")
     if unused.types:
         types = [f"{count} {suffix}" for suffix, count in unused.types.most_common()]
         parts.append(f"{unused.types.total()} files of other types ({listed(types)})")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.data.adapting import VALIDATION_SHARE, demanded_file, unknown_category
 from training.data.folder_names import existing, written
-from training.data.samples import GOOD, Sample, Splits, pictures_in
+from training.data.samples import GOOD, Sample, Splits, images_in
 from training.errors import DataError
 
 _TABLE = Path("split_csv") / "1cls.csv"
@@ -46,7 +46,7 @@ class VisA:
         for row in rows:
             if written(row["object"]) != category:
                 continue
-            path = demanded_file(existing(root / row["image"]), f"a picture that {table} lists")
+            path = demanded_file(existing(root / row["image"]), f"an image that {table} lists")
             mask = None
             if row["mask"]:
                 mask = demanded_file(existing(root / row["mask"]), f"a mask that {table} lists")
@@ -57,7 +57,7 @@ class VisA:
         defects = [sample.label for sample in self.train if sample.is_defective]
         if defects:
             raise DataError(f"{table}: lists the defective {defects[0]} under train. Correct it.")
-        masks = pictures_in(self.places[0] / "Data" / "Masks" / "Anomaly")
+        masks = images_in(self.places[0] / "Data" / "Masks" / "Anomaly")
         self.stray_masks = [mask for mask in masks if mask not in used]
 
     @staticmethod
@@ -69,7 +69,7 @@ class VisA:
     def split(self, seed: int) -> Splits:
         return Splits(self.name, tuple(self.train), (), tuple(self.test))
 
-    def new_pictures(self) -> tuple[Sample, ...]:
+    def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)
 
 

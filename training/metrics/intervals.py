@@ -16,7 +16,7 @@ _BISECTIONS = 60
 
 
 class Interval(NamedTuple):
-    """Where the figure of many more such pictures would lie."""
+    """Where the figure of many more such images would lie."""
 
     low: float
     high: float
@@ -50,8 +50,8 @@ def bootstrap_interval(
 ) -> Interval | None:
     """Return the percentile bootstrap interval of any metric.
 
-    Good and defective pictures are drawn again each by themselves, 1,000 times. None where there is
-    no metric, or where every draw gives the same: a perfect separation of few pictures is no
+    Good and defective images are drawn again each by themselves, 1,000 times. None where there is
+    no metric, or where every draw gives the same: a perfect separation of few images is no
     certainty, and drawing them again cannot show it.
     """
     if metric(scores, labels) is None:

@@ -1,4 +1,4 @@
-"""Pixel metrics in memory that does not grow with the number of pictures.
+"""Pixel metrics in memory that does not grow with the number of images.
 
 Every pixel is counted in one of 2²⁰ bins by the upper 20 bits of its float32 value, which keeps the
 order of any values without knowing their range: a bin is at most 0.05 % wide. Values of one bin
@@ -48,7 +48,7 @@ class PixelTally:
         self._localizes = False
 
     def add(self, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Count the pixels of one picture.
+        """Count the pixels of one image.
 
         Args:
             anomaly_map: ``(H, W)`` raw.

@@ -1,4 +1,4 @@
-"""What every model has in common: uint8 pictures in, raw numbers out."""
+"""What every model has in common: uint8 images in, raw numbers out."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
@@ -22,10 +22,10 @@ class Prediction(NamedTuple):
 
 
 class AnomalyModel(nn.Module, ABC):
-    """A network from pictures to raw numbers; the same ``forward`` tests and exports.
+    """A network from images to raw numbers; the same ``forward`` tests and exports.
 
-    Built as ``Model(extractor, picture, settings, seed)``: what is random follows from the seed,
-    and no score depends on other pictures or on earlier calls.
+    Built as ``Model(extractor, image, settings, seed)``: what is random follows from the seed,
+    and no score depends on other images or on earlier calls.
 
     Attributes:
         extractor: the frozen backbone; None for a model without one.
@@ -46,15 +46,15 @@ class AnomalyModel(nn.Module, ABC):
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)
 
     # Sub-modules whose outputs a quantized model may bring back to the mean, place by place, that
-    # they have over good pictures.
+    # they have over good images.
     mean_corrected: ClassVar[tuple[str, ...]] = ("extractor",)
 
     extractor: FeatureExtractor | None
     grid: tuple[int, int]
 
     @abstractmethod
-    def forward(self, pictures: Tensor) -> Prediction:
-        """Score ``(N, H, W, 3) uint8`` pictures, each on its own."""
+    def forward(self, images: Tensor) -> Prediction:
+        """Score ``(N, H, W, 3) uint8`` images, each on its own."""
 
     @abstractmethod
     def fit_memory_bytes(self) -> int:
@@ -62,14 +62,14 @@ class AnomalyModel(nn.Module, ABC):
 
 
 class StatisticalModel(AnomalyModel):
-    """A model that is fitted in one pass over good pictures, without gradients."""
+    """A model that is fitted in one pass over good images, without gradients."""
 
     # What a fit that ran out of memory is told to lower.
     memory_settings: ClassVar[str] = "--image-size"
 
     @abstractmethod
-    def accumulate(self, pictures: Tensor) -> None:
-        """Take in ``(N, H, W, 3) uint8`` good pictures; memory does not grow with their number."""
+    def accumulate(self, images: Tensor) -> None:
+        """Take in ``(N, H, W, 3) uint8`` good images; memory does not grow with their number."""
 
     @abstractmethod
     def finish(self, progress: Progress = ignore) -> None:

@@ -61,7 +61,7 @@ def build_model(
     algorithm: str,
     backbone: str,
     weights: Weights | None,
-    picture: tuple[int, int],
+    image: tuple[int, int],
     settings: Any,
     seed: int,
 ) -> AnomalyModel:
@@ -70,7 +70,7 @@ def build_model(
     Args:
         backbone: its name; of no account for an algorithm that needs none.
         weights: of the backbone; None when a checkpoint will bring them.
-        picture: height and width of the model input.
+        image: height and width of the model input.
     """
     model_class = find_algorithm(algorithm).model_class()
     # Every network draws first weights; the caller's random numbers stay as they were.
@@ -83,14 +83,14 @@ def build_model(
             if weights is not None:
                 # The extractor shares the network's tensors, and has only those its layers need.
                 load_weights(network, weights, extractor.body.state_dict().keys())
-        model: AnomalyModel = model_class(extractor, picture, settings, seed)
+        model: AnomalyModel = model_class(extractor, image, settings, seed)
     return model.eval().requires_grad_(False)
 
 
 def model_around(
     algorithm: str,
     extractor: FeatureExtractor | RememberedFeatures | None,
-    picture: tuple[int, int],
+    image: tuple[int, int],
     settings: Any,
     seed: int,
 ) -> AnomalyModel:
@@ -98,7 +98,7 @@ def model_around(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: AnomalyModel = find_algorithm(algorithm).model_class()(
-            extractor, picture, settings, seed
+            extractor, image, settings, seed
         )
     return model.eval().requires_grad_(False)
 

@@ -26,7 +26,7 @@ class CFLOWSettings(TrainedSettings):
         layers: layers of the backbone, each with a decoder of its own.
         couplings: of each decoder.
         condition_width: numbers that tell a decoder the position; a multiple of 4.
-        fiber: positions of one step, drawn from all pictures of the batch.
+        fiber: positions of one step, drawn from all images of the batch.
     """
 
     layers: tuple[str, ...] = ("layer2", "layer3", "layer4")
@@ -40,11 +40,11 @@ class CFLOWSettings(TrainedSettings):
 
 
 class CFLOW(TrainedModel):
-    """The likelihood of each feature vector, given where in the picture it lies.
+    """The likelihood of each feature vector, given where in the image it lies.
 
-    The heaviest model here. The highest likelihood, which the original takes from the pictures it
-    happens to score together, is a constant measured on good pictures, so that no score depends on
-    other pictures.
+    The heaviest model here. The highest likelihood, which the original takes from the images it
+    happens to score together, is a constant measured on good images, so that no score depends on
+    other images.
     """
 
     per_position = True
@@ -58,14 +58,14 @@ class CFLOW(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: CFLOWSettings,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         width = max(4, settings.condition_width - settings.condition_width % 4)
         for number, (_, rows, columns) in enumerate(shapes):
@@ -88,23 +88,23 @@ class CFLOW(TrainedModel):
     def optimizers(self) -> Sequence[Optimizer]:
         return [Adam(self.trainable(), self.settings.learning_rate)]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the mean of −log σ(log p) of each fiber (equation 7)."""
-        for number, (vectors, codes) in enumerate(self.vectors_and_codes(pictures)):
+        for number, (vectors, codes) in enumerate(self.vectors_and_codes(images)):
             order = torch.randperm(len(vectors), generator=random).to(vectors.device)
             for few in order.split(self.settings.fiber):
                 log_p = self.log_likelihood(number, vectors[few], codes[few])
                 yield Loss(-F.logsigmoid(log_p).mean())
 
-    def finish(self, pictures: Iterable[Tensor]) -> None:
-        """Measure the highest log-likelihood of every layer on good pictures."""
+    def finish(self, images: Iterable[Tensor]) -> None:
+        """Measure the highest log-likelihood of every layer on good images."""
         highest = torch.full_like(self.highest, -math.inf)
-        for batch in pictures:
+        for batch in images:
             found = [log_p.max() for log_p in self.layer_likelihoods(batch)]
             highest = torch.maximum(highest, torch.stack(found))
         self.highest = highest
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Add the layers' 1 − exp(log p − highest log p) (equation 8, turned round)."""
         layers = [
             F.interpolate(
@@ -113,16 +113,16 @@ class CFLOW(TrainedModel):
                 mode="bilinear",
                 align_corners=True,
             )
-            for number, log_p in enumerate(self.layer_likelihoods(pictures))
+            for number, log_p in enumerate(self.layer_likelihoods(images))
         ]
         grid = torch.cat(layers, 1).sum(1)
         return Prediction(grid.amax((1, 2)), grid)
 
-    def layer_likelihoods(self, pictures: Tensor) -> list[Tensor]:
+    def layer_likelihoods(self, images: Tensor) -> list[Tensor]:
         """Return log p per channel at every position of every layer, ``(N, h, w)``."""
         return [
             self.log_likelihood(number, vectors, codes).view(-1, *self._code(number).shape[:2])
-            for number, (vectors, codes) in enumerate(self.vectors_and_codes(pictures))
+            for number, (vectors, codes) in enumerate(self.vectors_and_codes(images))
         ]
 
     def log_likelihood(self, layer: int, vectors: Tensor, codes: Tensor) -> Tensor:
@@ -132,10 +132,10 @@ class CFLOW(TrainedModel):
         normal = -0.5 * z.square().sum(1) - 0.5 * width * math.log(2 * math.pi)
         return (normal + volume) / width
 
-    def vectors_and_codes(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def vectors_and_codes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the ``(N·h·w, C)`` vectors of every layer and the codes of their positions."""
         found = []
-        for number, feature in enumerate(self.extractor(pictures)):
+        for number, feature in enumerate(self.extractor(images)):
             vectors = feature.permute(0, 2, 3, 1).flatten(0, 2)
             code = self._code(number)
             codes = code.expand(feature.shape[0], *code.shape).flatten(0, 2)

@@ -24,7 +24,7 @@ class DFKDESettings:
         components: principal components that are kept at most.
         normalization: ``scale`` divides by the largest length met in the fit, ``norm`` each vector
             by its own.
-        most_pictures: pictures whose points the estimate rests on; of more a random choice.
+        most_pictures: images whose points the estimate rests on; of more a random choice.
     """
 
     layers: tuple[str, ...] = ("layer4",)
@@ -34,9 +34,9 @@ class DFKDESettings:
 
 
 class DFKDE(StatisticalModel):
-    """Tells unusual pictures from usual ones; where in the picture it does not say.
+    """Tells unusual images from usual ones; where in the image it does not say.
 
-    For reference: of the models here it is the weakest. The score is −log p, which orders pictures
+    For reference: of the models here it is the weakest. The score is −log p, which orders images
     as the original's logistic of it does, but still tells very unusual ones apart.
     """
 
@@ -52,7 +52,7 @@ class DFKDE(StatisticalModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: DFKDESettings,
         seed: int = 0,
     ) -> None:
@@ -67,7 +67,7 @@ class DFKDE(StatisticalModel):
         self.extractor = extractor
         self.settings = settings
         self.grid = (1, 1)
-        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*picture))
+        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*image))
         self.density = GaussianKDE()
         self.register_buffer("mean", torch.zeros(self.channels))
         self.register_buffer("axes", torch.empty(0, self.channels))
@@ -76,9 +76,9 @@ class DFKDE(StatisticalModel):
         self._vectors: list[Tensor] = []
         self._random = torch.Generator().manual_seed(seed)
 
-    def accumulate(self, pictures: Tensor) -> None:
-        """Keep a vector of each picture, beyond the bound a fair random choice of them."""
-        for vector in self.embed(pictures).cpu():
+    def accumulate(self, images: Tensor) -> None:
+        """Keep a vector of each image, beyond the bound a fair random choice of them."""
+        for vector in self.embed(images).cpu():
             self._seen += 1
             if len(self._vectors) < self.settings.most_pictures:
                 self._vectors.append(vector)
@@ -101,14 +101,14 @@ class DFKDE(StatisticalModel):
         self.density.fit(self.scaled(points.to(device)))
         self._vectors, self._seen = [], 0
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        points = (self.embed(pictures) - self.mean) @ self.axes.T
+    def forward(self, images: Tensor) -> Prediction:
+        points = (self.embed(images) - self.mean) @ self.axes.T
         score = -self.density(self.scaled(points))
         return Prediction(score, score[:, None, None])
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Average each layer over the picture and join them: ``(N, C)``."""
-        return torch.cat([feature.mean((2, 3)) for feature in self.extractor(pictures)], 1)
+    def embed(self, images: Tensor) -> Tensor:
+        """Average each layer over the image and join them: ``(N, C)``."""
+        return torch.cat([feature.mean((2, 3)) for feature in self.extractor(images)], 1)
 
     def scaled(self, points: Tensor) -> Tensor:
         """Bring points to lengths around one."""

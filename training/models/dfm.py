@@ -12,7 +12,7 @@ from training.components.k_center_greedy import Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
 from training.models.settings_checks import require_choice, require_share
 
-# Smallest deviation that a component counts with, as a share of the largest: fewer pictures than
+# Smallest deviation that a component counts with, as a share of the largest: fewer images than
 # components would else divide by nothing.
 _FLOOR = 1e-3
 
@@ -27,7 +27,7 @@ class DFMSettings:
         layers: the layers whose features are modelled, side by side.
         pooling: side of the cells over which features are averaged, at most.
         variance: share of the features' variance that the components hold.
-        most_components: components held at most, whatever the number of pictures.
+        most_components: components held at most, whatever the number of images.
         score: ``fre``, the feature reconstruction error, or ``nll``, the negative log-likelihood.
     """
 
@@ -39,7 +39,7 @@ class DFMSettings:
 
 
 class DFM(StatisticalModel):
-    """The features of a good picture lie near a plane; a defect leads away from it.
+    """The features of a good image lie near a plane; a defect leads away from it.
 
     The map shows the reconstruction error whatever the score: the likelihood has no place.
     """
@@ -55,7 +55,7 @@ class DFM(StatisticalModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: DFMSettings,
         seed: int = 0,
     ) -> None:
@@ -69,7 +69,7 @@ class DFM(StatisticalModel):
         require_share("dfm", "variance", settings.variance)
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         rows, columns = shapes[0][1], shapes[0][2]
         self.cells = AreaMean((rows, columns), settings.pooling)
         self.grid = self.cells.grid
@@ -80,8 +80,8 @@ class DFM(StatisticalModel):
         self.register_buffer("deviations", empty(0))
         self._components = PCA(settings.most_components)
 
-    def accumulate(self, pictures: Tensor) -> None:
-        self._components.add(self.embed(pictures))
+    def accumulate(self, images: Tensor) -> None:
+        self._components.add(self.embed(images))
 
     def finish(self, progress: Progress = ignore) -> None:
         """Keep the components that hold the share of variance (section 2.1)."""
@@ -94,19 +94,19 @@ class DFM(StatisticalModel):
         self.deviations = (deviations if largest > 0 else ones_like(deviations)).to(device)
         self._components = PCA(self.settings.most_components)
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        centred = self.embed(pictures) - self.mean
+    def forward(self, images: Tensor) -> Prediction:
+        centred = self.embed(images) - self.mean
         coordinates = centred @ self.axes.T
         residual = (centred - coordinates @ self.axes).square()
-        # The mean, where the paper sums: a score then does not grow with the picture.
+        # The mean, where the paper sums: a score then does not grow with the image.
         error = residual.unflatten(1, (self.channels, *self.grid)).mean(1)
         if self.settings.score == RESIDUAL:
             return Prediction(error.mean((1, 2)), error)
         return Prediction(self.negative_log_likelihood(coordinates), error)
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Average the features over cells, all layers at the first one's: ``(N, C·h·w)``."""
-        first, *deeper = self.extractor(pictures)
+        first, *deeper = self.extractor(images)
         joined = [first] + [
             F.interpolate(feature, size=first.shape[2:], mode="nearest") for feature in deeper
         ]

@@ -35,8 +35,8 @@ _LEAST_DEVIATION = 0.1
 
 _LOW, _HIGH = 0.9, 0.995
 
-# Pictures on whose maps the quantiles rest at most, evenly over all of them.
-_QUANTILE_PICTURES = 512
+# Images on whose maps the quantiles rest at most, evenly over all of them.
+_QUANTILE_IMAGES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +73,14 @@ class EfficientAD(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: EfficientADSettings,
         seed: int = 0,
     ) -> None:
         """Build the model.
 
         Raises:
-            SettingError: the patents were not cleared, or the picture is too small.
+            SettingError: the patents were not cleared, or the image is too small.
         """
         super().__init__()
         if not settings.patents_cleared:
@@ -91,34 +91,32 @@ class EfficientAD(TrainedModel):
             )
         self.extractor = extractor
         self.settings = settings
-        self.picture = picture
-        self.inner = tuple(_described(side) for side in picture)
+        self.image = image
+        self.inner = tuple(_described(side) for side in image)
         if min(self.inner) < 1:
-            raise SettingError(
-                "efficientad needs pictures of 40 pixels at least. Set --image-size."
-            )
+            raise SettingError("efficientad needs images of 40 pixels at least. Set --image-size.")
         self.grid = (self.inner[0] + 2 * _BORDER, self.inner[1] + 2 * _BORDER)
-        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*picture))
+        self.channels = sum(shape[0] for shape in extractor.feature_shapes(*image))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.student = patch_description(settings.channels, 2 * self.channels)
-            self.encoder = _encoder(picture)
-            self.decoder = _Decoder(picture, self.inner, self.channels)
+            self.encoder = _encoder(image)
+            self.decoder = _Decoder(image, self.inner, self.channels)
         self.register_buffer("taught_mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("taught_deviation", torch.ones(1, self.channels, 1, 1))
         # Rows: student, auto-encoder; columns: low and high quantile of their maps.
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
-    def begin(self, pictures: Iterable[Tensor]) -> None:
+    def begin(self, images: Iterable[Tensor]) -> None:
         """Measure mean and deviation of the teacher's channels."""
         count, total = 0, torch.zeros(2, self.channels, dtype=torch.float64)
-        for batch in pictures:
+        for batch in images:
             taught = self.teacher(self.extractor(batch)).double().cpu()
             total += torch.stack([taught.sum((0, 2, 3)), taught.square().sum((0, 2, 3))])
             count += taught[:, 0].numel()
         mean, squares = total / count
         deviation = (squares - mean.square()).clamp(min=0.0).sqrt()
-        # A channel that is as good as dead on good pictures must not outweigh all others.
+        # A channel that is as good as dead on good images must not outweigh all others.
         deviation = deviation.clamp(min=_LEAST_DEVIATION * float(deviation.mean()) + 1e-6)
         self.taught_mean.copy_(mean.float()[None, :, None, None])
         self.taught_deviation.copy_(deviation.float()[None, :, None, None])
@@ -131,16 +129,16 @@ class EfficientAD(TrainedModel):
         """Fall to a tenth at 95 % of the epochs."""
         return 0.1 if progress >= 0.95 else 1.0
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the sum of the student's, the penalty's and the auto-encoder's losses."""
-        taught, by_teacher, _ = self.answers(pictures)
+        taught, by_teacher, _ = self.answers(images)
         distance = (taught - by_teacher).square()
         hardest = distance.flatten().topk(max(1, math.ceil(_HARD * distance.numel()))).values
-        # The paper keeps the student from imitating the teacher elsewhere with ImageNet pictures;
+        # The paper keeps the student from imitating the teacher elsewhere with ImageNet images;
         # noise fields need no download.
-        strange = self.extractor.normalized(_strange_like(pictures, random))
+        strange = self.extractor.normalized(_strange_like(images, random))
         imitated = self.student(strange)[:, : self.channels]
-        changed = _jittered(pictures, random)
+        changed = _jittered(images, random)
         taught, _, by_encoder = self.answers(changed)
         coded = self.autoencoded(changed)
         yield Loss(
@@ -150,14 +148,14 @@ class EfficientAD(TrainedModel):
             + (coded - by_encoder).square().mean()
         )
 
-    def finish(self, pictures: Iterable[Tensor]) -> None:
+    def finish(self, images: Iterable[Tensor]) -> None:
         """Measure the quantiles of both maps, so that they can be added (section 3.4)."""
         kept: list[Tensor] = []
         every = 1
-        for number, maps in enumerate(m for batch in pictures for m in self.maps(batch).cpu()):
+        for number, maps in enumerate(m for batch in images for m in self.maps(batch).cpu()):
             if number % every == 0:
                 kept.append(maps)
-            if len(kept) > _QUANTILE_PICTURES:
+            if len(kept) > _QUANTILE_IMAGES:
                 kept, every = kept[::2], 2 * every
         values = torch.stack(kept, 1).flatten(1).double()
         probabilities = torch.tensor([_LOW, _HIGH], dtype=torch.float64)
@@ -167,26 +165,26 @@ class EfficientAD(TrainedModel):
         found[:, 1] = torch.maximum(found[:, 1], found[:, 0] + 1e-6)
         self.quantiles.copy_(found.float())
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Add both maps, each brought to 0 at its low and 0.1 at its high quantile."""
         # Where the student sees nothing it errs by nothing: less than anywhere else.
-        maps = F.pad(self.maps(pictures), (_BORDER, _BORDER, _BORDER, _BORDER))
+        maps = F.pad(self.maps(images), (_BORDER, _BORDER, _BORDER, _BORDER))
         low, high = self.quantiles[:, 0], self.quantiles[:, 1]
         grid = (0.1 * (maps - low[:, None, None]) / (high - low)[:, None, None]).mean(1)
         return Prediction(grid.amax((1, 2)), grid)
 
-    def maps(self, pictures: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Tensor:
         """Return student against teacher and against auto-encoder, ``(N, 2, h, w)`` (3.3)."""
-        taught, by_teacher, by_encoder = self.answers(pictures)
-        coded = self.autoencoded(pictures)
+        taught, by_teacher, by_encoder = self.answers(images)
+        coded = self.autoencoded(images)
         return torch.stack(
             [(taught - by_teacher).square().mean(1), (coded - by_encoder).square().mean(1)], 1
         )
 
-    def answers(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the teacher's normalized features and both halves of the student's."""
-        taught = (self.teacher(self.extractor(pictures)) - self.taught_mean) / self.taught_deviation
-        answer = self.student(self.extractor.normalized(pictures))
+        taught = (self.teacher(self.extractor(images)) - self.taught_mean) / self.taught_deviation
+        answer = self.student(self.extractor.normalized(images))
         return taught, answer[:, : self.channels], answer[:, self.channels :]
 
     def teacher(self, features: list[Tensor]) -> Tensor:
@@ -195,20 +193,20 @@ class EfficientAD(TrainedModel):
             F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
             for feature in features
         ]
-        # The student sees less than the picture: its border is cut off the teacher's too.
+        # The student sees less than the image: its border is cut off the teacher's too.
         return torch.cat(joined, 1)[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER]
 
-    def autoencoded(self, pictures: Tensor) -> Tensor:
+    def autoencoded(self, images: Tensor) -> Tensor:
         """Return the teacher's features as the auto-encoder imagines them."""
-        return self.decoder(self.encoder(self.extractor.normalized(pictures)))
+        return self.decoder(self.encoder(self.extractor.normalized(images)))
 
 
 class _Decoder(nn.Module):
     """From one vector back to the teacher's features, in stages of growing size."""
 
-    def __init__(self, picture: tuple[int, int], inner: tuple[int, ...], channels: int) -> None:
+    def __init__(self, image: tuple[int, int], inner: tuple[int, ...], channels: int) -> None:
         super().__init__()
-        stages = list(zip(*(_stage_sizes(side) for side in picture), strict=True))
+        stages = list(zip(*(_stage_sizes(side) for side in image), strict=True))
         self.sizes: list[tuple[int, ...]] = [*stages, inner]
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(0.2))
@@ -251,10 +249,10 @@ def _described(side: int) -> int:
     return ((side - 3) // 2 - 3) // 2 - 5
 
 
-def _encoder(picture: tuple[int, int]) -> nn.Sequential:
-    """Return the network from a picture to one vector of 64 numbers."""
+def _encoder(image: tuple[int, int]) -> nn.Sequential:
+    """Return the network from an image to one vector of 64 numbers."""
     layers: list[nn.Module] = []
-    channels, (rows, columns) = 3, picture
+    channels, (rows, columns) = 3, image
     for wider in (32, 32, 64, 64, 64):
         if min(rows, columns) >= 4:
             layers += [nn.Conv2d(channels, wider, 4, 2, 1), nn.ReLU()]
@@ -266,25 +264,25 @@ def _enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def _jittered(pictures: Tensor, random: Generator) -> Tensor:
-    """Change brightness, contrast or saturation of each picture by up to a fifth."""
-    changed = pictures.to(torch.float32)
-    factors = 1.0 + _JITTER * (2.0 * torch.rand(len(pictures), generator=random) - 1.0)
-    kinds = torch.randint(0, 3, (len(pictures),), generator=random)
+def _jittered(images: Tensor, random: Generator) -> Tensor:
+    """Change brightness, contrast or saturation of each image by up to a fifth."""
+    changed = images.to(torch.float32)
+    factors = 1.0 + _JITTER * (2.0 * torch.rand(len(images), generator=random) - 1.0)
+    kinds = torch.randint(0, 3, (len(images),), generator=random)
     grey = changed.mean(3, keepdim=True)
     origins = [torch.zeros_like(grey), grey.mean((1, 2, 3), keepdim=True).expand_as(grey), grey]
     origin = torch.stack([origins[int(kind)][place] for place, kind in enumerate(kinds)])
-    factor = factors.to(pictures.device)[:, None, None, None]
+    factor = factors.to(images.device)[:, None, None, None]
     return (origin + (changed - origin) * factor).clamp(0.0, 255.0)
 
 
-def _strange_like(pictures: Tensor, random: Generator) -> Tensor:
-    """Draw coloured noise fields of the pictures' shape: nothing a good part looks like."""
-    count, rows, columns, _ = pictures.shape
+def _strange_like(images: Tensor, random: Generator) -> Tensor:
+    """Draw coloured noise fields of the images' shape: nothing a good part looks like."""
+    count, rows, columns, _ = images.shape
     planes = []
     for _ in range(3 * count):
         cells = int(2 ** torch.randint(1, 6, (), generator=random))
         cells = min(cells, rows, columns)
         planes.append(perlin_noise((rows, columns), (cells, cells), random))
     fields = torch.stack(planes).view(count, 3, rows, columns).permute(0, 2, 3, 1)
-    return (127.5 + 127.5 * fields).clamp(0.0, 255.0).to(pictures.device)
+    return (127.5 + 127.5 * fields).clamp(0.0, 255.0).to(images.device)

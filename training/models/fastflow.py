@@ -38,7 +38,7 @@ class FastFlowSettings(TrainedSettings):
 
 
 class FastFlow(TrainedModel):
-    """Features of good pictures become standard normal; the rest has a low likelihood.
+    """Features of good images become standard normal; the rest has a low likelihood.
 
     Its normalization has a weight for every position, so the part must lie the same way.
     """
@@ -52,14 +52,14 @@ class FastFlow(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: FastFlowSettings,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         sizes = [
@@ -77,15 +77,15 @@ class FastFlow(TrainedModel):
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         return [Adam(self.trainable(), rate, weight_decay=decay)]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield −log p over all layers, per dimension (equation 2)."""
-        total, dimensions = torch.zeros((), device=pictures.device), 0
-        for z, volume in self.latents(pictures):
+        total, dimensions = torch.zeros((), device=images.device), 0
+        for z, volume in self.latents(images):
             total = total + (0.5 * z.square().flatten(1).sum(1) - volume).mean()
             dimensions += z[0].numel()
         yield Loss(total / dimensions)
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Return 1 − the layers' mean likelihood exp(−½ mean z²) at every position."""
         likelihoods = [
             F.interpolate(
@@ -94,14 +94,14 @@ class FastFlow(TrainedModel):
                 mode="bilinear",
                 align_corners=False,
             )
-            for z, _ in self.latents(pictures)
+            for z, _ in self.latents(images)
         ]
         grid = 1.0 - torch.cat(likelihoods, 1).mean(1)
         return Prediction(grid.amax((1, 2)), grid)
 
-    def latents(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def latents(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return z, ``(N, C, h, w)``, and the log of the volume change, ``(N,)``, of each layer."""
-        features = self.extractor(pictures)
+        features = self.extractor(images)
         return [
             flow(norm(feature))
             for flow, norm, feature in zip(self.flows, self.norms, features, strict=True)

@@ -20,12 +20,12 @@ _NARROWEST = 4
 # Channels grow up to this multiple of the first layer's: wider ones only add weights.
 _WIDEST = 8
 
-# Of a code's difference on good pictures, in shares of all codes' differences.
+# Of a code's difference on good images, in shares of all codes' differences.
 _LEAST_DEVIATION = 0.1
 
 RECONSTRUCTION, LATENT = "reconstruction", "latent"
 
-# Pixels of a picture that one cell of the map stands for at most, per side.
+# Pixels of an image that one cell of the map stands for at most, per side.
 _CELL_PX = 8
 
 
@@ -35,9 +35,9 @@ class GANomalySettings(TrainedSettings):
 
     Attributes:
         channels: of the first layer; they double with every halving of the size.
-        latent: numbers that a picture is squeezed into.
+        latent: numbers that an image is squeezed into.
         weight_features, weight_pixels, weight_latent: of the generator's three losses.
-        score: ``reconstruction``, the largest difference of the pictures, or ``latent``, that of
+        score: ``reconstruction``, the largest difference of the images, or ``latent``, that of
             the codes, as the paper has it.
     """
 
@@ -53,13 +53,13 @@ class GANomalySettings(TrainedSettings):
 
 
 class GANomaly(TrainedModel):
-    """Compares a picture with its reconstruction, and the code of the one with the other's.
+    """Compares an image with its reconstruction, and the code of the one with the other's.
 
-    For reference: weak on fine defects. Unlike the usual code, pictures are brought to the [−1, 1]
+    For reference: weak on fine defects. Unlike the usual code, images are brought to the [−1, 1]
     that the generator can give, the generator learns by the discriminator's features as the paper
-    says, and no score is scaled by the scores of other pictures. The paper's own score, of the
-    codes, hardly tells defects that are small in the picture; its pixels do, so they are the
-    default. Each code's difference counts in deviations that it has on good pictures.
+    says, and no score is scaled by the scores of other images. The paper's own score, of the
+    codes, hardly tells defects that are small in the image; its pixels do, so they are the
+    default. Each code's difference counts in deviations that it has on good images.
     """
 
     needs_backbone = False
@@ -72,7 +72,7 @@ class GANomaly(TrainedModel):
     def __init__(
         self,
         extractor: None,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: GANomalySettings,
         seed: int = 0,
     ) -> None:
@@ -85,12 +85,12 @@ class GANomaly(TrainedModel):
         require_choice("ganomaly", "score", settings.score, (RECONSTRUCTION, LATENT))
         self.settings = settings
         # The network halves sizes down to the narrowest; what is missing to that is padded.
-        self.halvings = max(1, (min(picture) // _NARROWEST).bit_length() - 1)
+        self.halvings = max(1, (min(image) // _NARROWEST).bit_length() - 1)
         unit = 2**self.halvings
-        self.padding = tuple(-side % unit for side in picture)
-        self.picture = picture
-        padded = (picture[0] + self.padding[0], picture[1] + self.padding[1])
-        self.cells = AreaMean(picture, _CELL_PX)
+        self.padding = tuple(-side % unit for side in image)
+        self.image = image
+        padded = (image[0] + self.padding[0], image[1] + self.padding[1])
+        self.cells = AreaMean(image, _CELL_PX)
         self.grid = self.cells.grid
         narrow = (padded[0] // unit, padded[1] // unit)
         widths = [min(2**i, _WIDEST) * settings.channels for i in range(self.halvings)]
@@ -122,9 +122,9 @@ class GANomaly(TrainedModel):
             for networks in (generator, discriminator)
         ]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the generator's loss (equation 4), then the discriminator's."""
-        real = self.padded(pictures)
+        real = self.padded(images)
         z, fake, z_again = self.reconstructed(real)
         yield Loss(self.generator_loss(real, z, fake, z_again), 0)
         answers = [
@@ -136,9 +136,9 @@ class GANomaly(TrainedModel):
             1,
         )
 
-    def validation_loss(self, pictures: Tensor, random: Generator) -> Tensor:
+    def validation_loss(self, images: Tensor, random: Generator) -> Tensor:
         """Return the generator's loss; the discriminator's rises when the generator is good."""
-        real = self.padded(pictures)
+        real = self.padded(images)
         return self.generator_loss(real, *self.reconstructed(real))
 
     def generator_loss(self, real: Tensor, z: Tensor, fake: Tensor, z_again: Tensor) -> Tensor:
@@ -150,25 +150,25 @@ class GANomaly(TrainedModel):
             + settings.weight_latent * F.smooth_l1_loss(z_again, z)
         )
 
-    def finish(self, pictures: Iterable[Tensor]) -> None:
-        """Measure mean and deviation of the codes' difference on good pictures."""
+    def finish(self, images: Iterable[Tensor]) -> None:
+        """Measure mean and deviation of the codes' difference on good images."""
         found = []
-        for batch in pictures:
+        for batch in images:
             z, _, z_again = self.reconstructed(self.padded(batch))
             found.append((z - z_again).flatten(1))
         differences = torch.cat(found)
         self.usual.copy_(differences.mean(0))
         deviation = differences.std(0, correction=0)
-        # Of few pictures a deviation is a guess; none may count for more than all others.
+        # Of few images a deviation is a guess; none may count for more than all others.
         least = _LEAST_DEVIATION * differences.square().mean().sqrt() + 1e-6
         self.deviation.copy_(deviation.clamp(min=float(least)))
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        """Return the difference of the pictures by cell, and its peak or that of the codes."""
-        real = self.padded(pictures)
+    def forward(self, images: Tensor) -> Prediction:
+        """Return the difference of the images by cell, and its peak or that of the codes."""
+        real = self.padded(images)
         z, fake, z_again = self.reconstructed(real)
         difference = (real - fake).abs().mean(1, keepdim=True)
-        shown = difference[:, :, : self.picture[0], : self.picture[1]]
+        shown = difference[:, :, : self.image[0], : self.image[1]]
         grid = self.cells(shown).squeeze(1)
         if self.settings.score == RECONSTRUCTION:
             return Prediction(grid.amax((1, 2)), grid)
@@ -176,9 +176,9 @@ class GANomaly(TrainedModel):
         codes = ((z - z_again).flatten(1) - self.usual) / self.deviation
         return Prediction(codes.square().mean(1), grid)
 
-    def padded(self, pictures: Tensor) -> Tensor:
+    def padded(self, images: Tensor) -> Tensor:
         """Return ``(N, 3, H, W) float32`` RGB in [−1, 1], padded to what can be halved."""
-        rgb = pictures.permute(0, 3, 1, 2).to(torch.float32).flip(1) / 127.5 - 1.0
+        rgb = images.permute(0, 3, 1, 2).to(torch.float32).flip(1) / 127.5 - 1.0
         return F.pad(rgb, (0, self.padding[1], 0, self.padding[0]))
 
     def reconstructed(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,7 +68,7 @@ class PaDiM(StatisticalModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: PaDiMSettings,
         seed: int = 0,
     ) -> None:
@@ -81,13 +81,13 @@ class PaDiM(StatisticalModel):
         require_choice("padim", "covariance", settings.covariance, (LOW_RANK, FULL, DIAGONAL))
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.positions = self.grid[0] * self.grid[1]
         total = sum(channels for channels, _, _ in shapes)
         self.width = min(settings.feature_count, total)
         self.centring = Centring()
-        self.smoothing = GaussianSmoothing(self.grid, picture)
+        self.smoothing = GaussianSmoothing(self.grid, image)
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
         self._totals = [channels for channels, _, _ in shapes]
@@ -103,12 +103,12 @@ class PaDiM(StatisticalModel):
             self.register_buffer("subspace", torch.empty(0, self.width, self.rank))
         self._gaussian: RunningGaussian | RunningDiagonalGaussian | None = None
 
-    def accumulate(self, pictures: Tensor) -> None:
+    def accumulate(self, images: Tensor) -> None:
         if self._gaussian is None:
             diagonal = self.covariance == DIAGONAL
             kind = RunningDiagonalGaussian if diagonal else RunningGaussian
             self._gaussian = kind(self.positions, self.width)
-        self._gaussian.add(self.embed(pictures))
+        self._gaussian.add(self.embed(images))
 
     def finish(self, progress: Progress = ignore) -> None:
         """Turn sums into mean and whitening factor (equation 1)."""
@@ -130,16 +130,16 @@ class PaDiM(StatisticalModel):
     def finish_steps(self) -> int:
         return self.positions
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        grid = self.distances(self.embed(pictures)).unflatten(1, self.grid)
+    def forward(self, images: Tensor) -> Prediction:
+        grid = self.distances(self.embed(images)).unflatten(1, self.grid)
         return Prediction(self.smoothing(grid).amax((1, 2)), self.smoothing.at_grid(grid))
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Join the layers at the first one's resolution and keep the chosen channels: (N, P, D)."""
         kept = []
         place = offset = 0
         for feature, count, total in zip(
-            self.extractor(pictures), self._counts, self._totals, strict=True
+            self.extractor(images), self._counts, self._totals, strict=True
         ):
             # Chosen before they are enlarged: most channels never leave their layer. By a product
             # with ones and zeros: to gather them OpenVINO would lay all maps out anew.
@@ -212,8 +212,8 @@ class PaDiM(StatisticalModel):
     def _warn_of_few(self, gaussian: RunningGaussian) -> None:
         if gaussian.count <= self.width:
             log.warning(
-                "%d good pictures for %d channels: the covariances rest on their ridge. Take more "
-                "pictures, or a smaller feature_count.",
+                "%d good images for %d channels: the covariances rest on their ridge. Take more "
+                "images, or a smaller feature_count.",
                 gaussian.count,
                 self.width,
             )

@@ -42,7 +42,7 @@ class PatchCoreSettings:
 
 
 class PatchCore(StatisticalModel):
-    """One memory bank for all positions, so a part may move in the picture."""
+    """One memory bank for all positions, so a part may move in the image."""
 
     memory_settings = "--set buffer_size, --set bank_size or --image-size"
     extractor: FeatureExtractor
@@ -55,7 +55,7 @@ class PatchCore(StatisticalModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: PatchCoreSettings,
         seed: int = 0,
     ) -> None:
@@ -68,11 +68,11 @@ class PatchCore(StatisticalModel):
         require_share("patchcore", "variance", settings.variance)
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.width = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.smoothing = GaussianSmoothing(self.grid, picture)
+        self.smoothing = GaussianSmoothing(self.grid, image)
         self.search = NearestVector()
         self.reduces = settings.variance < 1.0
         if self.reduces:
@@ -82,8 +82,8 @@ class PatchCore(StatisticalModel):
         self.register_buffer("bank_neighbours", torch.empty(0, 1, dtype=torch.int64))
         self._core_set = KCenterGreedy(settings.bank_size, settings.buffer_size, seed)
 
-    def accumulate(self, pictures: Tensor) -> None:
-        self._core_set.add(self.embed(pictures).flatten(0, 1))
+    def accumulate(self, images: Tensor) -> None:
+        self._core_set.add(self.embed(images).flatten(0, 1))
 
     def finish(self, progress: Progress = ignore) -> None:
         """Pick the core-set; centre it, so that distances by norms keep their digits."""
@@ -99,17 +99,17 @@ class PatchCore(StatisticalModel):
     def finish_steps(self) -> int:
         return self._core_set.picks
 
-    def forward(self, pictures: Tensor) -> Prediction:
-        patches = self.reduced(self.embed(pictures))
+    def forward(self, images: Tensor) -> Prediction:
+        patches = self.reduced(self.embed(images))
         nearest = self.search(patches, self.bank)
         distances = self.distances(patches, nearest)
         score = self.image_score(patches, distances, nearest)
         grid = distances.unflatten(1, self.grid)
         return Prediction(score, self.smoothing.at_grid(grid))
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Join locally aware patch features (section 3.1): ``(N, P, C)``."""
-        first, *deeper = (self.pool(feature) for feature in self.extractor(pictures))
+        first, *deeper = (self.pool(feature) for feature in self.extractor(images))
         joined = [first] + [
             F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
             for feature in deeper

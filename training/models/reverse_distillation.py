@@ -39,46 +39,46 @@ class ReverseDistillation(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: ReverseDistillationSettings,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.bottleneck = Bottleneck(shapes)
         self.decoder = Decoder(shapes, self.bottleneck.channels)
-        self.smoothing = GaussianSmoothing(self.grid, picture)
+        self.smoothing = GaussianSmoothing(self.grid, image)
         initialize(self.bottleneck, seed)
         initialize(self.decoder, seed + 1)
 
     def optimizers(self) -> Sequence[Optimizer]:
         return [Adam(self.trainable(), self.settings.learning_rate, betas=(0.5, 0.99))]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
-        """Yield Σ_l (1 − cos) of the whole flattened maps, mean over pictures (equation 2)."""
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
+        """Yield Σ_l (1 − cos) of the whole flattened maps, mean over images (equation 2)."""
         cosines = [
             F.cosine_similarity(read.flatten(1), given.flatten(1)).mean()
-            for read, given in self.pairs(pictures)
+            for read, given in self.pairs(images)
         ]
         yield Loss((1.0 - torch.stack(cosines)).sum())
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Add the layers' 1 − cos per position, blur, take the peak (equations 1 and 3)."""
         layers = [
             F.interpolate(
                 1.0 - _cosine(read, given), size=self.grid, mode="bilinear", align_corners=True
             )
-            for read, given in self.pairs(pictures)
+            for read, given in self.pairs(images)
         ]
         grid = torch.cat(layers, 1).sum(1)
         return Prediction(self.smoothing(grid).amax((1, 2)), self.smoothing.at_grid(grid))
 
-    def pairs(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the encoder's and the decoder's features of every layer."""
-        read = self.extractor(pictures)
+        read = self.extractor(images)
         return list(zip(read, self.decoder(self.bottleneck(read)), strict=True))
 
 

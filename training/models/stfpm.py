@@ -42,14 +42,14 @@ class STFPM(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: STFPMSettings,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
+        shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.student = fresh_copy(extractor.body, seed)
 
@@ -58,29 +58,29 @@ class STFPM(TrainedModel):
         decay = self.settings.weight_decay
         return [SGD(self.student.parameters(), rate, momentum, weight_decay=decay)]
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
-        """Yield Σ_l of the mean distance over positions and pictures (equations 1 to 3)."""
-        yield Loss(torch.stack([d.mean() for d in self.layer_distances(pictures)]).sum())
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
+        """Yield Σ_l of the mean distance over positions and images (equations 1 to 3)."""
+        yield Loss(torch.stack([d.mean() for d in self.layer_distances(images)]).sum())
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Multiply the layers' distances (equation 4).
 
-        Of the product its L-th root, which orders pictures alike and keeps digits in every
+        Of the product its L-th root, which orders images alike and keeps digits in every
         precision: the product of three tiny numbers does not.
         """
         enlarged = [
             F.interpolate(d[:, None], size=self.grid, mode="bilinear", align_corners=False)
-            for d in self.layer_distances(pictures)
+            for d in self.layer_distances(images)
         ]
         grid = (torch.cat(enlarged, 1) + _SMALLEST).log().mean(1).exp()
         return Prediction(grid.amax((1, 2)), grid)
 
-    def layer_distances(self, pictures: Tensor) -> list[Tensor]:
+    def layer_distances(self, images: Tensor) -> list[Tensor]:
         """Return ½‖t̂ − ŝ‖² of every layer, ``(N, h, w)``, features at unit length per position."""
-        read = self.student(self.extractor.normalized(pictures))
+        read = self.student(self.extractor.normalized(images))
         return [
             0.5 * (_unit(taught) - _unit(read[layer])).square().sum(1)
-            for layer, taught in zip(self.extractor.layers, self.extractor(pictures), strict=True)
+            for layer, taught in zip(self.extractor.layers, self.extractor(images), strict=True)
         ]
 
 

@@ -17,13 +17,13 @@ from training.components.perlin import perlin_noise
 from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 
-# Where the noise field lies above this, the features of a picture are disturbed.
+# Where the noise field lies above this, the features of an image are disturbed.
 _LEVEL = 0.2
 
 # Finest lattice of the noise field, as a power of two.
 _FINEST = 5
 
-# Share of pictures that stay undisturbed among those that could be.
+# Share of images that stay undisturbed among those that could be.
 _EMPTY = 0.5
 
 # Logits that the truncated L1 loss wants between good and disturbed positions.
@@ -59,7 +59,7 @@ class SuperSimpleNetSettings(TrainedSettings):
 
 
 class SuperSimpleNet(TrainedModel):
-    """Two small heads tell disturbed features from good ones: per position and per picture."""
+    """Two small heads tell disturbed features from good ones: per position and per image."""
 
     floating_point = ("smoothing", "verdict")
     extractor: FeatureExtractor
@@ -70,18 +70,18 @@ class SuperSimpleNet(TrainedModel):
     def __init__(
         self,
         extractor: FeatureExtractor,
-        picture: tuple[int, int],
+        image: tuple[int, int],
         settings: SuperSimpleNetSettings,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.extractor = extractor
         self.settings = settings
-        shapes = extractor.feature_shapes(*picture)
-        self.grid = (min(2 * shapes[0][1], picture[0]), min(2 * shapes[0][2], picture[1]))
+        shapes = extractor.feature_shapes(*image)
+        self.grid = (min(2 * shapes[0][1], image[0]), min(2 * shapes[0][2], image[1]))
         self.channels = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.smoothing = GaussianSmoothing(self.grid, picture, _SIGMA_PX)
+        self.smoothing = GaussianSmoothing(self.grid, image, _SIGMA_PX)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.adaptor = nn.Conv2d(self.channels, self.channels, 1)
@@ -98,11 +98,11 @@ class SuperSimpleNet(TrainedModel):
             self.verdict = nn.Linear(2 * 128 + 2, 1)
         self.register_buffer("deviation", torch.ones(()))
 
-    def begin(self, pictures: Iterable[Tensor]) -> None:
+    def begin(self, images: Iterable[Tensor]) -> None:
         """Measure the deviation of the features, so that noise and heads suit any backbone."""
         self.deviation.fill_(1.0)
         count, total = 0, torch.zeros(2, self.channels, dtype=torch.float64)
-        for batch in pictures:
+        for batch in images:
             features = self.embed(batch).double().cpu()
             total += torch.stack([features.sum((0, 2, 3)), features.square().sum((0, 2, 3))])
             count += features[:, 0].numel()
@@ -126,9 +126,9 @@ class SuperSimpleNet(TrainedModel):
         """Fall to 0.4 of it at 80 %, again at 90 % of the epochs."""
         return float(0.4 ** sum(progress >= limit for limit in (0.8, 0.9)))
 
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the loss of good features and of the same features disturbed (section III-D)."""
-        raw = self.embed(pictures)
+        raw = self.embed(images)
         adapted = self.adaptor(raw)
         masks = self.masks(2 * len(raw), random).to(raw.device)
         noise = torch.randn(2 * len(raw), *raw.shape[1:], generator=random).to(raw.device)
@@ -138,31 +138,31 @@ class SuperSimpleNet(TrainedModel):
         labels = masks.flatten(1).amax(1)
         yield Loss(_focal(logits, masks) + _truncated(logits, masks) + _focal(scores, labels))
 
-    def forward(self, pictures: Tensor) -> Prediction:
+    def forward(self, images: Tensor) -> Prediction:
         """Return the verdict head's logit and the blurred logits of the segmentation head.
 
         Logits, where the original takes their sigmoid: the order is the same, and what lies far
         from the threshold stays apart.
         """
-        raw = self.embed(pictures)
+        raw = self.embed(images)
         logits, score = self.heads(raw, self.adaptor(raw))
         return Prediction(score, self.smoothing.at_grid(logits.squeeze(1)))
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Join the layers at twice the first one's resolution, averaged over 3×3 (III-A).
 
         In shares of their mean deviation, where the original takes them as the backbone gives them.
         """
         joined = [
             F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
-            for feature in self.extractor(pictures)
+            for feature in self.extractor(images)
         ]
         return self.pool(torch.cat(joined, 1)) / self.deviation
 
     def heads(self, raw: Tensor, adapted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits per position, ``(N, 1, h, w)``, and per picture, ``(N,)`` (III-C)."""
+        """Return logits per position, ``(N, 1, h, w)``, and per image, ``(N,)`` (III-C)."""
         logits = self.segmentation(adapted)
-        # The picture's verdict must not teach the map where to look.
+        # The image's verdict must not teach the map where to look.
         seen = logits.detach()
         features = self.classification(torch.cat([raw, seen], 1))
         peaks = [features.amax((2, 3)), features.mean((2, 3)), seen.amax((2, 3)), seen.mean((2, 3))]

@@ -17,8 +17,8 @@ class TrainedSettings:
     """Hyperparameters of every trained model.
 
     Attributes:
-        epochs: passes over the pictures at most.
-        batch_size: pictures of one step; together, when several processes train.
+        epochs: passes over the images at most.
+        batch_size: images of one step; together, when several processes train.
         learning_rate: at the start.
         patience: epochs without a better validation loss after which training stops.
         precision: of the arithmetic: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -51,11 +51,11 @@ class TrainedModel(AnomalyModel):
 
     settings: TrainedSettings
 
-    def begin(self, pictures: Iterable[Tensor]) -> None:
-        """Measure once, before training, what it needs to know of the good pictures.
+    def begin(self, images: Iterable[Tensor]) -> None:
+        """Measure once, before training, what it needs to know of the good images.
 
         Args:
-            pictures: batches of ``(N, H, W, 3) uint8``; read only as far as they are needed.
+            images: batches of ``(N, H, W, 3) uint8``; read only as far as they are needed.
         """
 
     @abstractmethod
@@ -63,25 +63,25 @@ class TrainedModel(AnomalyModel):
         """Return the optimizers of all that is trained."""
 
     @abstractmethod
-    def losses(self, pictures: Tensor, random: Generator) -> Iterator[Loss]:
+    def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the steps of one batch.
 
         Each loss is stepped on before the next one is asked for. In evaluation mode the same
         losses, without steps, are what validation adds up.
 
         Args:
-            pictures: ``(N, H, W, 3) uint8`` good pictures.
+            images: ``(N, H, W, 3) uint8`` good images.
             random: on the CPU; every random choice is drawn from it.
         """
 
-    def validation_loss(self, pictures: Tensor, random: Generator) -> Tensor:
-        """Return what must fall on pictures that were not trained on, a scalar.
+    def validation_loss(self, images: Tensor, random: Generator) -> Tensor:
+        """Return what must fall on images that were not trained on, a scalar.
 
         Args:
-            pictures: ``(N, H, W, 3) uint8`` good pictures.
+            images: ``(N, H, W, 3) uint8`` good images.
             random: as in ``losses``.
         """
-        return torch.stack([loss.value for loss in self.losses(pictures, random)]).mean()
+        return torch.stack([loss.value for loss in self.losses(images, random)]).mean()
 
     def rate_factor(self, progress: float) -> float:
         """Return the share of the learning rate that is left.
@@ -91,11 +91,11 @@ class TrainedModel(AnomalyModel):
         """
         return 1.0
 
-    def finish(self, pictures: Iterable[Tensor]) -> None:
-        """Measure the constants of inference, which no picture's own neighbours may change.
+    def finish(self, images: Iterable[Tensor]) -> None:
+        """Measure the constants of inference, which no image's own neighbours may change.
 
         Args:
-            pictures: batches of good pictures that were not trained on.
+            images: batches of good images that were not trained on.
         """
 
     def trainable(self) -> list[nn.Parameter]:

@@ -19,7 +19,7 @@ _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """Maps values onto the picture."""
+    """Maps values onto the image."""
 
     low_x: float
     high_x: float
@@ -42,7 +42,7 @@ def score_histogram(
     interval: tuple[float, float] | None = None,
     synthetic: bool = False,
 ) -> str:
-    """Draw how the scores of good and defective pictures lie about the threshold.
+    """Draw how the scores of good and defective images lie about the threshold.
 
     Args:
         scores, labels: ``(N,)`` raw scores, True where defective; N may be 0.
@@ -186,7 +186,7 @@ def _label(value: float, share: bool) -> str:
 
 
 def _nice_top(highest: int) -> int:
-    """Return a round number of pictures, at or above the highest column, that four divides."""
+    """Return a round number of images, at or above the highest column, that four divides."""
     return max(4, -(-highest // 4) * 4)
 
 

@@ -1,4 +1,4 @@
-"""What a report shows of a split: every picture's verdict, and a bounded choice of pictures."""
+"""What a report shows of a split: every image's verdict, and a bounded choice of images."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -9,25 +9,25 @@ import numpy as np
 
 from edge.imaging.frame import Pixels
 from edge.inspection.inspector import Inspection
-from edge.inspection.overlay import Picture, draw_overlay
+from edge.inspection.overlay import Image, draw_overlay
 from edge.inspection.thresholding import Result
 from training.checkpoint import Checkpoint
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor, inspect_samples
 from training.figures import Scored, SplitTally
 
-# Of each group of pictures in a report.
+# Of each group of images in a report.
 _MOST_SHOWN = 6
 _SHOWN_WIDTH_PX = 480
 _QUALITY = 82
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One picture's verdict.
+class ImageRow:
+    """One image's verdict.
 
     Attributes:
-        score, normalized: None where the picture could not be inspected.
+        score, normalized: None where the image could not be inspected.
     """
 
     label: str
@@ -43,23 +43,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shown:
-    """A picture beside its heat map, as JPEG; ordered by how much it belongs into its group."""
+    """An image beside its heat map, as JPEG; ordered by how much it belongs into its group."""
 
     weight: float
     number: int
-    row: Row = field(compare=False)
+    row: ImageRow = field(compare=False)
     jpeg: bytes = field(compare=False, repr=False)
 
 
 class Gallery:
-    """The pictures worth looking at, at most six of each group, whatever is offered."""
+    """The images worth looking at, at most six of each group, whatever is offered."""
 
     def __init__(self) -> None:
         self._groups: dict[str, list[Shown]] = {}
         self._number = 0
 
-    def offer(self, row: Row, pixels: Pixels, inspection: Inspection) -> None:
-        """Keep a picture where it is among the most telling ones of a group."""
+    def offer(self, row: ImageRow, pixels: Pixels, inspection: Inspection) -> None:
+        """Keep an image where it is among the most telling ones of a group."""
         if row.score is None:
             return
         self._number += 1
@@ -75,7 +75,7 @@ class Gallery:
                 heapq.heappop(kept)
 
     def group(self, name: str) -> list[Shown]:
-        """Return the pictures of a group, the most telling first."""
+        """Return the images of a group, the most telling first."""
         return sorted(self._groups.get(name, ()), reverse=True)
 
     def kinds(self) -> list[str]:
@@ -87,7 +87,7 @@ MISSED, FALSELY_REJECTED, NEAREST_GOOD = "missed", "falsely rejected", "nearest 
 _KIND = "kind "
 
 
-def _groups_of(row: Row) -> Iterator[tuple[str, float]]:
+def _groups_of(row: ImageRow) -> Iterator[tuple[str, float]]:
     assert row.score is not None
     if not row.defective:
         rejected = row.result is not Result.OK
@@ -103,11 +103,11 @@ class Evidence:
 
     name: str
     tally: SplitTally
-    rows: list[Row]
+    rows: list[ImageRow]
     gallery: Gallery
 
     @property
-    def errors(self) -> list[Row]:
+    def errors(self) -> list[ImageRow]:
         return [row for row in self.rows if row.result is Result.ERROR]
 
 
@@ -125,7 +125,7 @@ def gather(
         purpose: in front of the progress bar.
 
     Raises:
-        DataError: a picture cannot be read; names the file.
+        DataError: an image cannot be read; names the file.
     """
     description = checkpoint.description
     evidence = Evidence(name, SplitTally(description.input), [], Gallery())
@@ -139,9 +139,9 @@ def gather(
     return evidence
 
 
-def unreadable_row(sample: Sample, fault: str) -> Row:
-    """Return the row of a picture that cannot be read."""
-    return Row(
+def unreadable_row(sample: Sample, fault: str) -> ImageRow:
+    """Return the row of an image that cannot be read."""
+    return ImageRow(
         label=sample.label,
         kind=sample.kind,
         defective=sample.is_defective,
@@ -154,8 +154,8 @@ def unreadable_row(sample: Sample, fault: str) -> Row:
     )
 
 
-def _row(sample: Sample, inspection: Inspection) -> Row:
-    return Row(
+def _row(sample: Sample, inspection: Inspection) -> ImageRow:
+    return ImageRow(
         label=sample.label,
         kind=sample.kind,
         defective=sample.is_defective,
@@ -168,7 +168,7 @@ def _row(sample: Sample, inspection: Inspection) -> Row:
     )
 
 
-def _side_by_side(pixels: Pixels, overlay: Picture) -> bytes:
+def _side_by_side(pixels: Pixels, overlay: Image) -> bytes:
     plain = _small(_as_bgr(pixels))
     beside = cv2.resize(overlay, plain.shape[1::-1], interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(
@@ -178,15 +178,15 @@ def _side_by_side(pixels: Pixels, overlay: Picture) -> bytes:
     return encoded.tobytes()
 
 
-def _small(picture: Picture) -> Picture:
-    height = max(1, round(picture.shape[0] * _SHOWN_WIDTH_PX / picture.shape[1]))
-    return cv2.resize(picture, (_SHOWN_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
+def _small(image: Image) -> Image:
+    height = max(1, round(image.shape[0] * _SHOWN_WIDTH_PX / image.shape[1]))
+    return cv2.resize(image, (_SHOWN_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
 
 
-def _as_bgr(pixels: Pixels) -> Picture:
+def _as_bgr(pixels: Pixels) -> Image:
     if pixels.dtype != np.uint8:  # as in the overlay: 16 bits are stretched to what is there
         pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    picture = np.ascontiguousarray(pixels, np.uint8)
-    if picture.ndim == 2:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    return np.ascontiguousarray(picture[:, :, :3])
+    image = np.ascontiguousarray(pixels, np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[:, :, :3])

@@ -16,7 +16,7 @@ from training.report.evidence import (
     MISSED,
     NEAREST_GOOD,
     Evidence,
-    Row,
+    ImageRow,
     Shown,
 )
 from training.report.style import STYLE
@@ -50,7 +50,7 @@ def report_page(subject: Subject, description: Description, evidence: Evidence) 
     """Return the report of a model on a split.
 
     Args:
-        evidence: of the split; its pictures must not have served the fit.
+        evidence: of the split; its images must not have served the fit.
     """
     title = f"{description.training.dataset}: {description.algorithm} {description.backbone}"
     sections = [
@@ -59,7 +59,7 @@ def report_page(subject: Subject, description: Description, evidence: Evidence) 
         _summary(description, evidence),
         _threshold(description, evidence),
         _kinds(evidence),
-        _pictures(evidence),
+        _images(evidence),
         _data(description, evidence),
         _model(subject, description),
         _signature(subject),
@@ -88,7 +88,7 @@ def _notices(description: Description, evidence: Evidence) -> str:
     notices = []
     if evidence.tally.synthetic_count:
         notices.append(
-            f"<b>Synthetic defects.</b> {tally.synthetic_count} of the pictures judged here carry "
+            f"<b>Synthetic defects.</b> {tally.synthetic_count} of the images judged here carry "
             "defects made by software. The figures show that the model reacts to a change, not "
             "how it does on real defects."
         )
@@ -107,26 +107,26 @@ def _notices(description: Description, evidence: Evidence) -> str:
                 f"{check.image_with:.4g}."
             )
         notices.append(
-            f"<b>{check.suspect_count} good pictures look like defects</b> and count neither for "
+            f"<b>{check.suspect_count} good images look like defects</b> and count neither for "
             f"the fit nor for the threshold.{effect} Look at them and move those that show a "
             f"defect: {escape(listed)}"
         )
     if description.training.hyperparameters.get("validate_on") == "test":
         notices.append(
-            "<b>The threshold was chosen on the test pictures.</b> Figures at the threshold are "
+            "<b>The threshold was chosen on the test images.</b> Figures at the threshold are "
             "optimistic."
         )
     if not tally.labels.any():
         notices.append(
-            "<b>No defective pictures.</b> Only false rejects can be judged; whether defects are "
+            "<b>No defective images.</b> Only false rejects can be judged; whether defects are "
             "found is not known."
         )
     elif tally.labels.sum() < _FEW:
         notices.append(
-            f"<b>Only {int(tally.labels.sum())} defective pictures.</b> Mind the intervals."
+            f"<b>Only {int(tally.labels.sum())} defective images.</b> Mind the intervals."
         )
     if threshold.good_count < _FEW:
-        notices.append(f"<b>The threshold rests on {threshold.good_count} good pictures only.</b>")
+        notices.append(f"<b>The threshold rests on {threshold.good_count} good images only.</b>")
     verdicts, image = tally.verdicts(threshold.image), tally.image_figures(description.seed)
     if image and verdicts.f1 is not None and verdicts.f1 <= image.f1_reject_all:
         notices.append(
@@ -135,7 +135,7 @@ def _notices(description: Description, evidence: Evidence) -> str:
         )
     if evidence.errors:
         notices.append(
-            f"<b>{len(evidence.errors)} pictures could not be inspected</b> and are in no figure; "
+            f"<b>{len(evidence.errors)} images could not be inspected</b> and are in no figure; "
             "they are listed under Data."
         )
     return "".join(f'<p class="notice">{notice}</p>' for notice in notices)
@@ -271,9 +271,9 @@ def _threshold(description: Description, evidence: Evidence) -> str:
         ("Method", _method(description, threshold)),
         (
             "Rests on",
-            f"{threshold.good_count} good, {threshold.defective_count} defective pictures",
+            f"{threshold.good_count} good, {threshold.defective_count} defective images",
         ),
-        ("Good pictures scored", _scored(threshold)),
+        ("Good images scored", _scored(threshold)),
         ("Suspects among the good ones", _suspects(description)),
         ("95 % interval (bootstrap)", between),
     ]
@@ -298,7 +298,7 @@ def _suspects(description: Description) -> str:
     check = description.training.good_check
     if check is None:
         return "not looked for"
-    counted = f"{check.suspect_count} of {check.compared} good pictures"
+    counted = f"{check.suspect_count} of {check.compared} good images"
     if check.image_with is None:
         return counted
     threshold = description.threshold
@@ -334,14 +334,14 @@ def _kinds(evidence: Evidence) -> str:
             f"<td>{min(scores):.2f}</td><td>{max(scores):.2f}</td></tr>"
         )
     return (
-        '<section><h2>By kind</h2><table class="figures"><thead><tr><th>Kind</th><th>Pictures</th>'
+        '<section><h2>By kind</h2><table class="figures"><thead><tr><th>Kind</th><th>Images</th>'
         "<th>Wrong</th><th>Share wrong, 95 % interval</th><th>Lowest score</th>"
         f"<th>Highest score</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
         '<p class="note">Scores are normalized: the threshold is 0.5.</p></section>'
     )
 
 
-def _pictures(evidence: Evidence) -> str:
+def _images(evidence: Evidence) -> str:
     gallery = evidence.gallery
     parts = [
         _shown(
@@ -360,13 +360,13 @@ def _pictures(evidence: Evidence) -> str:
         parts.append(_shown(f"{name}, the hardest first", gallery.group(kind), ""))
     parts.append(_shown("Good parts, the highest scores first", gallery.group(NEAREST_GOOD), ""))
     hint = '<p class="note">Click an image to enlarge it. Left the image, right its heat map.</p>'
-    return f'<section class="pictures"><h2>Pictures</h2>{hint}{"".join(parts)}</section>'
+    return f'<section class="pictures"><h2>Images</h2>{hint}{"".join(parts)}</section>'
 
 
-def _shown(heading: str, pictures: Sequence[Shown], nothing: str) -> str:
-    if not pictures:
+def _shown(heading: str, images: Sequence[Shown], nothing: str) -> str:
+    if not images:
         return f"<h3>{escape(heading)}</h3><p>{escape(nothing)}</p>" if nothing else ""
-    cards = "".join(_card(shown) for shown in pictures)
+    cards = "".join(_card(shown) for shown in images)
     return f'<h3>{escape(heading)}</h3><div class="cards">{cards}</div>'
 
 
@@ -389,9 +389,9 @@ def _data(description: Description, evidence: Evidence) -> str:
     lines = [
         ("Data set", training.dataset),
         ("Fingerprint (SHA-256)", training.dataset_fingerprint),
-        ("Pictures to fit on", f"{training.fit_count} good"),
+        ("Images to fit on", f"{training.fit_count} good"),
         (
-            "Pictures to calibrate on",
+            "Images to calibrate on",
             f"{training.validation_good_count} good, "
             f"{training.validation_defective_count} defective",
         ),
@@ -404,7 +404,7 @@ def _data(description: Description, evidence: Evidence) -> str:
                 else ""
             ),
         ),
-        ("Picture formats", ", ".join(f.value for f in description.input.pixel_formats)),
+        ("Image formats", ", ".join(f.value for f in description.input.pixel_formats)),
         ("Model input", _input(description)),
     ]
     errors = evidence.errors[:_MOST_ERRORS]
@@ -413,7 +413,7 @@ def _data(description: Description, evidence: Evidence) -> str:
     return f"<section><h2>Data</h2>{_list(lines)}{more}</section>"
 
 
-def _error(row: Row) -> str:
+def _error(row: ImageRow) -> str:
     detail = row.detail or row.reason
     return detail if row.label in detail else f"{row.label}: {detail}"
 

@@ -10,14 +10,14 @@ from optuna.trial import FrozenTrial
 from edge.atomic_files import write_all
 from edge.csv_table import write_rows
 from edge.redaction import readable
-from training.benchmark import COLUMNS, FIGURES, Row
+from training.benchmark import COLUMNS, FIGURES, BenchmarkRow
 from training.report.charts import points_chart
 
 MEASURED = ("fit_s", "infer_ms", "model_mib", "peak_mib")
 _DIGITS = {"fit_s": 1, "infer_ms": 1, "model_mib": 1, "peak_mib": 0}
 
 
-def write_benchmark(path: Path, rows: Sequence[Row], command: str) -> list[Path]:
+def write_benchmark(path: Path, rows: Sequence[BenchmarkRow], command: str) -> list[Path]:
     """Write table, document and plot of a benchmark, all or none.
 
     Args:
@@ -79,7 +79,7 @@ def write_sweep(
         for trial in trials
     ]
     points = [(float(trial.number), trial.value or 0.0, "") for trial in trials]
-    notes = f"Judged by the validation pictures. Made by `{command}`."
+    notes = f"Judged by the validation images. Made by `{command}`."
     labels = ("trial", objective, f"{objective} of the trials")
     shown = [[str(cell) for cell in line] for line in table]
     return _write(path, columns, table, shown, notes, points, labels)
@@ -121,7 +121,7 @@ def _csv(value: float | None, figure: str) -> str:
     return "" if value is None else f"{value:.{_DIGITS.get(figure, 4)}f}"
 
 
-def _with_spread(row: Row, figure: str) -> str:
+def _with_spread(row: BenchmarkRow, figure: str) -> str:
     mean, spread = row.mean(figure), row.spread(figure)
     digits = _DIGITS.get(figure, 4)
     if mean is None:

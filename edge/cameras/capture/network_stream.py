@@ -37,7 +37,7 @@ from edge.settings.camera import SensorSettings, SupervisionSettings
 PORTS = {Scheme.RTSP: 554, Scheme.RTSPS: 322, Scheme.HTTP: 80, Scheme.HTTPS: 443}
 # Repeated by the supervisor; a camera that comes back is not waited for by an old attempt.
 CONNECT_LIMIT_S = 1.0
-# To learn what a stream is FFmpeg may gather pictures for seconds, and gives them all at once then.
+# To learn what a stream is FFmpeg may gather frames for seconds, and gives them all at once then.
 QUICK_OPENING_S = 0.2
 MOST_GATHERED = 500
 # FFmpeg's own limits end before the supervisor's, so that its thread is not abandoned.
@@ -114,7 +114,7 @@ def open_stream(
         CameraReport(settings=_found(capture)),
         # RTP stamps each exposure; of other streams FFmpeg counts frames and calls it time.
         has_clock=scheme in RTSP_SCHEMES,
-        check=lambda: None,  # only pictures tell whether a stream lives
+        check=lambda: None,  # only frames tell whether a stream lives
         gives_jpegs=gives_jpegs,
     )
 
@@ -223,7 +223,7 @@ def _connect(address: SplitResult, identity: str, context: ssl.SSLContext | None
 
 
 def _skip_gathered(capture: cv2.VideoCapture) -> None:
-    """Skip the pictures that are older than the opening: those that need not be waited for."""
+    """Skip the frames that are older than the opening: those that need not be waited for."""
     rate_fps = min(max(capture.get(cv2.CAP_PROP_FPS), 10.0), 100.0)
     for _ in range(MOST_GATHERED):
         began_s = time.monotonic()

@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 # What OpenCV calls JPEGs in a row, by the names of streams, files and USB cameras.
 JPEG_CODES = frozenset({"MJPG", "JPEG", "MJPA", "DMB1", "AVRN"})
-# So many pictures in a row that are none: whatever sends them is not the camera.
+# So many frames in a row that are none: whatever sends them is not the camera.
 MOST_FOREIGN = 5
 
 
 class OpenCVCamera:
     """An open ``cv2.VideoCapture``: plain, without a thread, free-running.
 
-    ``read`` may block until OpenCV gives up, and it may give the last picture for ever: neither its
+    ``read`` may block until OpenCV gives up, and it may give the last frame for ever: neither its
     return value nor its silence proves anything, the supervisor's deadlines and checks do.
     """
 
@@ -123,7 +123,7 @@ def codec_of(capture: cv2.VideoCapture) -> str:
 def ask_for_jpegs(capture: cv2.VideoCapture) -> bool:
     """Have FFmpeg give JPEGs as they came; False where it decodes another codec by itself.
 
-    Only before the first picture was read.
+    Only before the first frame was read.
     """
     return codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
 
@@ -133,7 +133,7 @@ def concealment(codec: str) -> str:
     if codec in JPEG_CODES:
         return ""
     return (
-        f"pictures come as {codec or 'an unknown codec'}, whose decoder fills what was lost or "
+        f"frames come as {codec or 'an unknown codec'}, whose decoder fills what was lost or "
         "damaged and does not tell: such a part may be called OK. Let the camera send MJPEG; of "
         "that, damage is found"
     )
@@ -142,7 +142,7 @@ def concealment(codec: str) -> str:
 # What of a JPEG cannot be told, for its cameras to say.
 JPEG_CHECK_LIMIT = (
     "each JPEG is checked to its last bit; changed bytes that leave a sound JPEG of another "
-    "picture cannot be found, as JPEG has no checksum"
+    "frame cannot be found, as JPEG has no checksum"
 )
 
 

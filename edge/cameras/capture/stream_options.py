@@ -23,7 +23,7 @@ _PROTOCOLS = {
     Scheme.HTTP: "http,tcp",
     Scheme.HTTPS: "https,tls,tcp",
 }
-# Formats that hold their pictures. Playlists (hls, dash, concat, sdp …) name other addresses.
+# Formats that hold their frames. Playlists (hls, dash, concat, sdp …) name other addresses.
 _FORMATS = (
     "mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,m4v,mov,mp4,matroska,webm,flv,avi,asf,ogg,nut"
 )

@@ -36,7 +36,7 @@ _PLAIN_FORMATS = frozenset(
 
 
 def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
-    """Open a USB camera, always through V4L2, configure it and take a first picture.
+    """Open a USB camera, always through V4L2, configure it and take a first frame.
 
     Raises:
         CameraNotOpened: absent, not permitted, not a camera, in use, or without bandwidth.
@@ -134,8 +134,8 @@ def why_no_stream(device: str, number: int) -> str:
         return (
             f"{device}: another program uses this camera. Close it; `fuser -v {device}` shows it."
         )
-    cause = os.strerror(number) if number else "the stream starts, but no picture comes"
-    return f"{device}: gives no picture ({cause}). Check cable, hub and the camera's power."
+    cause = os.strerror(number) if number else "the stream starts, but no frame comes"
+    return f"{device}: gives no frame ({cause}). Check cable, hub and the camera's power."
 
 
 def _name(device: str) -> str | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Gives the moments at which the pictures of a replayed source are due.
+    """Gives the moments at which the images of a replayed source are due.
 
-    Without a rate every picture is due at once. A reader that comes late does not make the next
-    picture late: moments lie on a fixed grid, and missed ones are not made up for in a burst.
+    Without a rate every image is due at once. A reader that comes late does not make the next
+    image late: moments lie on a fixed grid, and missed ones are not made up for in a burst.
     """
 
     def __init__(

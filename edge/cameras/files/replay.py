@@ -1,4 +1,4 @@
-"""Replay: picture files as a camera."""
+"""Replay: image files as a camera."""
 
 import re
 import time
@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from edge.cameras.files.pacing import Pace
-from edge.cameras.interface import EndOfPictures
-from edge.errors import CameraUriInvalid, PictureUnreadable
+from edge.cameras.interface import EndOfFrames
+from edge.errors import CameraUriInvalid, ImageUnreadable
 from edge.imaging.frame import Frame, FrameStatus, Pixels
-from edge.imaging.image_files import is_picture, read_picture
+from edge.imaging.image_files import is_image, read_image
 from edge.imaging.image_header import MOST_PIXELS
 
 GLOB_CHARACTERS = frozenset("*?[")
 
 
 class ReplayCamera:
-    """Pictures of a folder, in natural order, once or looped, at a rate or as fast as asked."""
+    """Images of a folder, in natural order, once or looped, at a rate or as fast as asked."""
 
     simulated = True
     can_wait = True
@@ -26,7 +26,7 @@ class ReplayCamera:
     def __init__(
         self,
         identity: str,
-        pictures: Sequence[Path],
+        images: Sequence[Path],
         pace: Pace,
         loop: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -34,7 +34,7 @@ class ReplayCamera:
         max_pixels: int = MOST_PIXELS,
     ) -> None:
         self.identity = identity
-        self._pictures = tuple(pictures)
+        self._images = tuple(images)
         self._pace = pace
         self._loop = loop
         self._clock_ns = clock_ns
@@ -43,20 +43,20 @@ class ReplayCamera:
         self._next = 0
 
     def read(self, timeout_s: float) -> Frame | None:
-        """Return the next picture; one that cannot be read is an INCOMPLETE frame saying why."""
-        if self._next == len(self._pictures):
+        """Return the next image; one that cannot be read is an INCOMPLETE frame saying why."""
+        if self._next == len(self._images):
             if not self._loop:
-                raise EndOfPictures
+                raise EndOfFrames
             self._next = 0
         if not self._pace.due(timeout_s):
             return None
-        path = self._pictures[self._next]
+        path = self._images[self._next]
         self._next += 1
         pixels: Pixels = np.empty((0, 0), np.uint8)
         status, detail = FrameStatus.COMPLETE, ""
         try:
-            pixels = read_picture(path, self._max_pixels)
-        except PictureUnreadable as error:
+            pixels = read_image(path, self._max_pixels)
+        except ImageUnreadable as error:
             status, detail = FrameStatus.INCOMPLETE, str(error)
         return Frame(
             pixels=pixels,
@@ -72,19 +72,19 @@ class ReplayCamera:
         self._pace.close()
 
 
-def find_pictures(uri: str) -> list[Path]:
-    """List the pictures of a folder, a glob or a single file, naturally sorted.
+def find_images(uri: str) -> list[Path]:
+    """List the images of a folder, a glob or a single file, naturally sorted.
 
     Raises:
-        CameraUriInvalid: nothing there, no pictures there, or the folder cannot be read.
+        CameraUriInvalid: nothing there, no images there, or the folder cannot be read.
     """
     path = Path(uri)
     try:
         if path.is_dir():
-            found = [entry for entry in path.iterdir() if is_picture(entry) and entry.is_file()]
+            found = [entry for entry in path.iterdir() if is_image(entry) and entry.is_file()]
             if not found:
                 raise CameraUriInvalid(
-                    f"{uri}: the folder holds no pictures. Put .png, .jpg, .bmp, .tif or .webp "
+                    f"{uri}: the folder holds no images. Put .png, .jpg, .bmp, .tif or .webp "
                     "files there, or name their folder (sub-folders: 'FOLDER/*/*.png')."
                 )
             return natural_order(found)
@@ -93,12 +93,12 @@ def find_pictures(uri: str) -> list[Path]:
         pattern = Path(*path.parts[1:]) if path.is_absolute() else path
         start = Path(path.anchor) if path.is_absolute() else Path()
         matches = start.glob(str(pattern)) if GLOB_CHARACTERS & set(uri) else ()
-        found = [entry for entry in matches if is_picture(entry) and entry.is_file()]
+        found = [entry for entry in matches if is_image(entry) and entry.is_file()]
     except (OSError, ValueError) as error:
         raise CameraUriInvalid(f"{uri}: cannot be listed ({error}). Check the path.") from error
     if not found:
         raise CameraUriInvalid(
-            f"{uri}: no picture matches. Check the pattern, and quote it for the shell."
+            f"{uri}: no image matches. Check the pattern, and quote it for the shell."
         )
     return natural_order(found)
 

@@ -32,7 +32,7 @@ class TriggeredFiles:
         """Return the next file after a trigger; numbers count on where files are started over.
 
         Raises:
-            EndOfPictures: a trigger came after the last file.
+            EndOfFrames: a trigger came after the last file.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._triggers > 0, timeout_s):

@@ -8,7 +8,7 @@ import cv2
 
 from edge.cameras.capture.opencv import ask_for_jpegs, codec_of, concealment, warn_once
 from edge.cameras.files.pacing import Pace
-from edge.cameras.interface import EndOfPictures
+from edge.cameras.interface import EndOfFrames
 from edge.errors import CameraUriInvalid
 from edge.imaging.frame import Frame, FrameStatus
 from edge.imaging.image_files import decode_jpeg
@@ -20,7 +20,7 @@ class VideoFile:
     """A video file: finite, waits for its reader.
 
     Attributes:
-        codec: what its pictures are coded in, by OpenCV's four letters.
+        codec: what its images are coded in, by OpenCV's four letters.
     """
 
     simulated = True
@@ -59,7 +59,7 @@ class VideoFile:
             done, pixels = self._capture.read()
         if not done:
             self._warn_if_cut_short()
-            raise EndOfPictures
+            raise EndOfFrames
         self._number += 1
         self._position += 1
         fault = ""

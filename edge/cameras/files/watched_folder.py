@@ -1,4 +1,4 @@
-"""A folder into which another system writes pictures, as a camera."""
+"""A folder into which another system writes images, as a camera."""
 
 import logging
 import os
@@ -22,10 +22,10 @@ from edge.errors import (
     CameraLost,
     CameraNotOpened,
     CameraUriInvalid,
-    PictureUnreadable,
+    ImageUnreadable,
 )
 from edge.imaging.frame import Frame, FrameStatus, Pixels
-from edge.imaging.image_files import SUFFIXES, may_be_filled_yet, read_picture
+from edge.imaging.image_files import SUFFIXES, may_be_filled_yet, read_image
 from edge.imaging.image_header import MOST_PIXELS
 from edge.journal.judged_images import JudgedImages
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SCHEME = "watch://"
 # Two looks that find the same: nobody writes any more, or the writer stalls.
 REST_S = 0.1
-# A picture that cannot be read gets this long to become whole; then it is told as INCOMPLETE.
+# An image that cannot be read gets this long to become whole; then it is told as INCOMPLETE.
 PATIENCE_S = 5.0
 LOOK_PERIOD_S = 0.1
 # A look at the names of a large folder takes its time; the station has other work.
@@ -71,7 +71,7 @@ class FolderMemory:
     """What is known of a folder for as long as the station runs, however often it vanishes.
 
     Attributes:
-        number: of the last picture that was told.
+        number: of the last image that was told.
         busy: what was found is being read; that may take longer than a folder may be silent.
         take_existing: images that nobody has judged are inspected though they were there before.
         judged: what is recorded of earlier runs; None where nothing is.
@@ -118,10 +118,10 @@ class FolderMemory:
 
 
 class WatchedFolder:
-    """Gives every picture once, in the order in which they were finished.
+    """Gives every image once, in the order in which they were finished.
 
-    A picture is given when it did not change for a moment and can be read whole: copied in slowly
-    or renamed in makes no difference. One that is never whole is an INCOMPLETE frame. Pictures that
+    An image is given when it did not change for a moment and can be read whole: copied in slowly
+    or renamed in makes no difference. One that is never whole is an INCOMPLETE frame. Images that
     are there at the start are of parts that have passed: ``FolderMemory`` says what is to be done.
 
     The kernel tells what happens; where it does not, the folder's own time does, and a look at
@@ -145,9 +145,9 @@ class WatchedFolder:
         Args:
             uri: ``watch://FOLDER``.
             memory: of the times that it was opened before.
-            trigger_limit_ms: every picture waits for a trigger, and a trigger so long for a
-                picture; None gives pictures as they come.
-            max_pixels: a picture that says it has more is never whole.
+            trigger_limit_ms: every image waits for a trigger, and a trigger so long for an
+                image; None gives images as they come.
+            max_pixels: an image that says it has more is never whole.
             clock_ns: monotonic.
             wait: between two looks; None waits for the kernel's notifications.
 
@@ -161,7 +161,7 @@ class WatchedFolder:
         self._clock_ns = clock_ns
         self._trigger_limit_ms = trigger_limit_ms
         self._max_pixels = max_pixels
-        self._triggers: deque[int] = deque()  # until when each waits for its picture
+        self._triggers: deque[int] = deque()  # until when each waits for its image
         self._due: deque[str] = deque()
         self._own_wait = wait
         self._explained = True  # what changed since the last look, by notifications
@@ -186,7 +186,7 @@ class WatchedFolder:
             raise
 
     def read(self, timeout_s: float) -> Frame | None:
-        """Return the next picture; one that never becomes whole is an INCOMPLETE frame."""
+        """Return the next image; one that never becomes whole is an INCOMPLETE frame."""
         self._memory.busy = False
         until_ns = self._clock_ns() + round(timeout_s * 1e9)
         if self._known.existing is not None:
@@ -196,7 +196,7 @@ class WatchedFolder:
             self._memory.busy = False
         while True:
             self._take_changes()
-            frame = self._next_picture()
+            frame = self._next_image()
             if frame is not None or self._memory.busy:
                 return frame
             now_ns = self._clock_ns()
@@ -212,10 +212,10 @@ class WatchedFolder:
             raise self._lost("is not there")
 
     def trigger(self) -> None:
-        """Give the next picture to whoever triggered."""
+        """Give the next image to whoever triggered."""
         if self._trigger_limit_ms is None:
             raise CameraError(
-                f"{self.identity}: every picture is a part. Set camera.trigger.mode: software."
+                f"{self.identity}: every image is a part. Set camera.trigger.mode: software."
             )
         now_ns = self._clock_ns()
         self._forget_late_triggers(now_ns)
@@ -238,7 +238,7 @@ class WatchedFolder:
             self._notifications.wait(duration_ns / 1e9)
 
     def _next_due_ns(self, now_ns: int) -> int:
-        """Return when the next picture is to be tried; those that wait for a trigger are not."""
+        """Return when the next image is to be tried; those that wait for a trigger are not."""
         due_ns = None if self._due else self._known.arrivals.next_due_ns()
         return due_ns if due_ns is not None and due_ns > now_ns else self._next_look_ns
 
@@ -365,7 +365,7 @@ class WatchedFolder:
 
     def _refuse_too_many(self, count: int) -> None:
         if count > MAX_IMAGES:
-            raise self._lost(f"holds more than {MAX_IMAGES} pictures", "Clear it out")
+            raise self._lost(f"holds more than {MAX_IMAGES} images", "Clear it out")
 
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
         with self._told_if_gone(), os.scandir(self._folder) as entries:
@@ -384,10 +384,10 @@ class WatchedFolder:
         except OSError as error:
             raise self._lost(f"cannot be read ({error.strerror})") from None
 
-    # Pictures.
+    # Images.
 
-    def _next_picture(self) -> Frame | None:
-        """Return the picture whose turn it is, if there is one, and if it may be given."""
+    def _next_image(self) -> Frame | None:
+        """Return the image whose turn it is, if there is one, and if it may be given."""
         arrivals = self._known.arrivals
         if not self._due:
             self._due.extend(arrivals.due(self._clock_ns()))
@@ -405,7 +405,7 @@ class WatchedFolder:
                     self._triggers.popleft()
                 return frame
             if self._memory.busy:
-                return None  # whoever watches how long this takes is to see that it was a picture
+                return None  # whoever watches how long this takes is to see that it was an image
         return None
 
     def _may_give(self) -> bool:
@@ -415,7 +415,7 @@ class WatchedFolder:
         return bool(self._triggers)
 
     def _forget_late_triggers(self, now_ns: int) -> None:
-        """Forget triggers for which no picture came in time: their parts have a verdict by now."""
+        """Forget triggers for which no image came in time: their parts have a verdict by now."""
         while self._triggers and now_ns >= self._triggers[0]:
             self._triggers.popleft()
 
@@ -427,8 +427,8 @@ class WatchedFolder:
         status, detail = FrameStatus.COMPLETE, ""
         self._memory.busy = True
         try:
-            pixels = read_picture(path, self._max_pixels)
-        except PictureUnreadable as error:
+            pixels = read_image(path, self._max_pixels)
+        except ImageUnreadable as error:
             if not arrivals.not_whole(name, self._clock_ns()):
                 return None
             status, detail = FrameStatus.INCOMPLETE, str(error)
@@ -473,7 +473,7 @@ def watched_path(uri: str) -> Path:
 
 
 def _is_image(name: str) -> bool:
-    """Tell as ``edge.imaging.image_files.is_picture``, for a hundred thousand names at a time."""
+    """Tell as ``edge.imaging.image_files.is_image``, for a hundred thousand names at a time."""
     return not name.startswith(".") and name[name.rfind(".") :].lower() in SUFFIXES
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from edge.cameras.genicam import gvcp
-from edge.cameras.genicam.buffers import ExpectedPicture, picture_in
+from edge.cameras.genicam.buffers import ExpectedImage, image_in
 from edge.cameras.genicam.discovery import (
     ANSWER_LIMIT_S,
     CameraName,
@@ -71,7 +71,7 @@ class AravisCamera:
     """An open camera that streams. Whoever owns it calls everything from one thread.
 
     Attributes:
-        interface_address: of this machine, where the pictures of a GigE camera arrive.
+        interface_address: of this machine, where the frames of a GigE camera arrive.
         settings: key and value of what was set, as read back.
     """
 
@@ -107,7 +107,7 @@ class AravisCamera:
             apply_settings(aravis, features, camera, sensor, trigger)
             self._chunks = ask_for_chunks(aravis, features, camera, sensor)
             self.settings = tuple(features.applied.items())
-            self._expected = ExpectedPicture(
+            self._expected = ExpectedImage(
                 FORMATS[features.applied["camera.sensor.pixel_format"]],
                 features.read_integer("Height"),
                 features.read_integer("Width"),
@@ -129,7 +129,7 @@ class AravisCamera:
         try:
             return self._frame(buffer)
         finally:
-            # A picture whose first packet is lost keeps what the buffer held before.
+            # A frame whose first packet is lost keeps what the buffer held before.
             buffer.set_frame_id(0)
             self._stream.push_buffer(buffer)
 
@@ -234,7 +234,7 @@ class AravisCamera:
             # The size was settled with the settings; a second try may settle another.
             self._camera.gv_set_packet_size_adjustment(api.GvPacketSizeAdjustment.NEVER)
         try:
-            # Only now: the size of a picture follows from region, format and chunks.
+            # Only now: the size of a frame follows from region, format and chunks.
             payload = features.read_integer("PayloadSize")
             self._stream = self._camera.create_stream(None, None)
             if self._address:
@@ -252,7 +252,7 @@ class AravisCamera:
 
     def _frame(self, buffer: Any) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
-        pixels, fault = picture_in(self._aravis, buffer, self._expected)
+        pixels, fault = image_in(self._aravis, buffer, self._expected)
         frame_id, short = buffer.get_frame_id(), self._expected.short_ids
         self._number = number = next_number(self._number, frame_id, short)
         waited_ns = 0 if fault else self._waited_ns(buffer, now_ns, now_utc_ns)
@@ -269,8 +269,8 @@ class AravisCamera:
         )
 
     def _waited_ns(self, buffer: Any, now_ns: int, now_utc_ns: int) -> int:
-        """Return for how long the picture was here when it was read."""
-        # The wall clock may have been set meanwhile, but the picture cannot have waited since
+        """Return for how long the frame was here when it was read."""
+        # The wall clock may have been set meanwhile, but the frame cannot have waited since
         # before the queue was last seen empty.
         waited_ns = now_utc_ns - buffer.get_system_timestamp()
         return int(max(0, min(waited_ns, now_ns - self._empty_ns)))

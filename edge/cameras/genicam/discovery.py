@@ -104,7 +104,7 @@ def device_id(name: CameraName, aravis: Library) -> str:
     """Return what Aravis opens the camera by.
 
     A GigE camera is opened by its address: by any other id, and without a search before it, Aravis
-    may listen on an interface where no picture of this camera ever arrives.
+    may listen on an interface where no frame of this camera ever arrives.
 
     Raises:
         CameraNotOpened: no camera of that name answers.

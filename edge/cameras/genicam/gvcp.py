@@ -25,7 +25,7 @@ _HEADER = struct.Struct(">HHHH")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DiscoveryAnswer:
     """What a camera says when it is discovered."""
 
     vendor: str
@@ -35,14 +35,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class CameraControl:
     """Who controls a camera; ``by`` is None where the camera does not tell."""
 
     taken: bool
     by: str | None
 
 
-def discover(address: str, limit_s: float, interface: str = "") -> Answer | None:
+def discover(address: str, limit_s: float, interface: str = "") -> DiscoveryAnswer | None:
     """Ask the camera at an IP address who it is; None when it did not answer in time.
 
     Args:
@@ -51,7 +51,7 @@ def discover(address: str, limit_s: float, interface: str = "") -> Answer | None
     data = _ask(address, _DISCOVERY, b"", _DISCOVERY_ACK, limit_s, interface)
     if data is None or len(data) < 0xF8:
         return None
-    return Answer(
+    return DiscoveryAnswer(
         vendor=_text(data[0x48:0x68]),
         model=_text(data[0x68:0x88]),
         serial=_text(data[0xD8:0xE8]),
@@ -59,13 +59,13 @@ def discover(address: str, limit_s: float, interface: str = "") -> Answer | None
     )
 
 
-def control(address: str, limit_s: float) -> Control | None:
+def control(address: str, limit_s: float) -> CameraControl | None:
     """Ask who controls the camera; None when it did not answer in time."""
     privilege = _read_register(address, _CONTROL_PRIVILEGE, limit_s)
     if privilege is None:
         return None
     taken = bool(privilege & _CONTROLLED)
-    return Control(taken, controller(address, limit_s) if taken else None)
+    return CameraControl(taken, controller(address, limit_s) if taken else None)
 
 
 def controller(address: str, limit_s: float) -> str | None:

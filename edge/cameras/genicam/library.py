@@ -66,7 +66,7 @@ class Library:
     def received(self, buffer: Any) -> ctypes.Array[ctypes.c_uint8]:
         """Return the bytes that came, in place: they change once the buffer is pushed again.
 
-        The binding's own ``get_data`` would copy them, and the picture is copied once anyway.
+        The binding's own ``get_data`` would copy them, and the frame is copied once anyway.
         """
         size = ctypes.c_size_t()
         # A GObject's hash is the address of the object that it wraps.

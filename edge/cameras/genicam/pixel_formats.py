@@ -18,8 +18,8 @@ from edge.imaging.frame import PixelFormat, Pixels
 Bytes = NDArray[np.uint8]
 
 
-class PictureUndecodable(CameraError):
-    """The bytes of a picture are not what its size and pixel format say."""
+class ImageUndecodable(CameraError):
+    """The bytes of a frame are not what its size and pixel format say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class WireFormat:
         return (width * height * self.bits + 7) // 8
 
     def decode(self, sent: Bytes, width: int, height: int) -> Pixels:
-        """Return the picture as an array of its own; one pass over the pixels.
+        """Return the frame as an array of its own; one pass over the pixels.
 
         Args:
             sent: ``(N,) uint8``, not changed and not kept.
 
         Raises:
-            PictureUndecodable: N is not what the size needs.
+            ImageUndecodable: N is not what the size needs.
         """
         needed = self.bytes_of(width, height)
         if sent.size != needed or not needed:
-            raise PictureUndecodable(
+            raise ImageUndecodable(
                 f"{self.name} of {width}×{height} pixels has {needed} bytes, {sent.size} came. "
                 "Check camera.sensor and the camera's firmware."
             )

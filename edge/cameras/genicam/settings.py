@@ -60,7 +60,7 @@ def apply_settings(
 
 
 def ask_for_chunks(aravis: Library, features: Features, camera: Any, sensor: SensorSettings) -> Any:
-    """Ask for exposure and gain with each picture; None where the camera does not offer them."""
+    """Ask for exposure and gain with each frame; None where the camera does not offer them."""
     try:
         if not sensor.chunks or not features.offers("ChunkModeActive"):
             return None
@@ -107,7 +107,7 @@ def _write_region(features: Features, sensor: SensorSettings) -> None:
         size_key = f"camera.sensor.{extent.lower()}_px"
         offset_key = f"camera.sensor.offset_{axis}_px"
         if size is not None:
-            # A large picture does not fit beside an old offset, which is written again after it.
+            # A large frame does not fit beside an old offset, which is written again after it.
             if features.offers(place):
                 offset = features.read_integer(place) if offset is None else offset
                 features.write_integer(offset_key, [place], 0)

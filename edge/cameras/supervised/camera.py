@@ -89,10 +89,10 @@ class SupervisedCamera:
         Args:
             open_camera: opens and configures, and checks what it configured, at every call.
             settings: when it is lost, stuck or not fresh.
-            triggered: no picture is no fault while the camera answers.
+            triggered: no frame is no fault while the camera answers.
             on_change: called by ``read`` once for every change of state.
             identity, simulated, can_wait: as of every camera; known before one is open.
-            busy: tells that it has found a picture and is reading it. However long that takes, it
+            busy: tells that it has found a frame and is reading it. However long that takes, it
                 is no silence; ``stuck_after_s`` bounds it.
             idle: the state of one that works, and of which nothing is asked.
             clock_ns: monotonic.
@@ -165,7 +165,7 @@ class SupervisedCamera:
         return aged(item, self._clock_ns(), self._settings.max_age_ms)
 
     def trigger(self) -> None:
-        """Expose one picture now; returns when the camera took the trigger.
+        """Expose one frame now; returns when the camera took the trigger.
 
         Raises:
             CameraLost: the camera is away.
@@ -306,7 +306,7 @@ class SupervisedCamera:
             self._report(camera)
             while not self._closing and self._supervision.open:
                 self._serve_requests(camera)
-                with self._driver("reading a picture"):
+                with self._driver("reading a frame"):
                     frame = camera.read(slice_s)
                 if frame is not None:
                     self._take(frame)
@@ -331,7 +331,7 @@ class SupervisedCamera:
         with self._changed:
             if not self._supervision.open and not self.can_wait:
                 return  # it came after the loss was told, and may be of before
-            self._tell(self._supervision.pictured(self._clock_ns(), fresh, frame.detail))
+            self._tell(self._supervision.imaged(self._clock_ns(), fresh, frame.detail))
             if self.can_wait:
                 self._changed.wait_for(lambda: self._handover.has_room or self._closing)
             dropped = self._handover.put_frame(frame)

@@ -1,6 +1,6 @@
 """Is this frame new? What a camera gave is doubted here before anybody may inspect it.
 
-Drivers give the last picture again after an unplug, queues give pictures of parts that are long
+Drivers give the last frame again after an unplug, queues give frames of parts that are long
 gone, and the return value of a read says nothing of it. Whatever is not proven new loses its
 ``COMPLETE``; no other status is ever made better.
 """
@@ -14,7 +14,7 @@ from edge.imaging.frame import Frame, FrameStatus, Pixels
 
 # Crystals differ by up to 100 parts per million, and NTP slews the host's clock by as much.
 DRIFT = 200e-6
-# A camera's clock that went back further was set; no queue holds a picture for so long.
+# A camera's clock that went back further was set; no queue holds a frame for so long.
 CLOCK_WAS_SET_NS = 60_000_000_000
 
 SAMPLED_ROWS = 16
@@ -24,7 +24,7 @@ COMPARED_ROWS = 64
 class Freshness:
     """Judges the frames of one camera in the order in which it gave them.
 
-    Holds a reference to the last picture, never a copy.
+    Holds a reference to the last frame, never a copy.
     """
 
     def __init__(self, max_age_ms: float, frozen_after: int, live: bool = True) -> None:
@@ -32,7 +32,7 @@ class Freshness:
 
         Args:
             max_age_ms: how much longer than the fastest one a frame may take to arrive.
-            frozen_after: so many identical pictures in a row are FROZEN; 0 never.
+            frozen_after: so many identical frames in a row are FROZEN; 0 never.
             live: False for files, which have no camera's clock and may each have a size of its own.
         """
         self._max_age_ns = max_age_ms * 1e6
@@ -43,7 +43,7 @@ class Freshness:
         self.reopened()
 
     def reopened(self) -> None:
-        """Forget counter, clock and size; the last picture stays, so that it is not taken twice."""
+        """Forget counter, clock and size; the last frame stays, so that it is not taken twice."""
         self._number: int | None = None
         self._shape: tuple[int, ...] | None = None
         self._device_ns: int | None = None
@@ -67,8 +67,8 @@ class Freshness:
             self._number = number
             return None
         if number == last:
-            return FrameStatus.STALE, f"the camera gave picture number {number} before"
-        return FrameStatus.STALE, f"picture number {number} came after number {last}"
+            return FrameStatus.STALE, f"the camera gave frame number {number} before"
+        return FrameStatus.STALE, f"frame number {number} came after number {last}"
 
     def _judge_clock(self, frame: Frame) -> tuple[FrameStatus, str] | None:
         """Compare the camera's clock with ours: their difference grows with the way here."""
@@ -86,7 +86,7 @@ class Freshness:
             allowed_ns = self._least_lag_ns + DRIFT * (frame.captured_ns - arrived_ns)
             self._least_lag_ns = min(lag_ns, allowed_ns)
         if went_back and not was_set:
-            return FrameStatus.STALE, "it was exposed before a picture that came earlier"
+            return FrameStatus.STALE, "it was exposed before a frame that came earlier"
         self._device_ns, self._arrived_ns = device_ns, frame.captured_ns
         if was_set:
             return FrameStatus.STALE, "the camera's clock was set while it ran"
@@ -96,12 +96,12 @@ class Freshness:
         return None
 
     def _judge_size(self, frame: Frame) -> tuple[FrameStatus, str] | None:
-        """Compare with the largest picture since the camera was opened: smaller ones are cut."""
+        """Compare with the largest frame since the camera was opened: smaller ones are cut."""
         shape = frame.pixels.shape
         if frame.status is not FrameStatus.COMPLETE:
             return None
         if not frame.pixels.size:
-            return FrameStatus.INCOMPLETE, "the picture is empty"
+            return FrameStatus.INCOMPLETE, "the frame is empty"
         before = self._shape
         if before is None or math.prod(shape) > math.prod(before):
             self._shape = shape
@@ -119,7 +119,7 @@ class Freshness:
         self._identical += 1
         if self._identical < self._frozen_after:
             return None
-        return FrameStatus.FROZEN, f"the same picture at least {self._frozen_after} times in a row"
+        return FrameStatus.FROZEN, f"the same frame at least {self._frozen_after} times in a row"
 
 
 def aged(frame: Frame, now_ns: int, max_age_ms: float) -> Frame:
@@ -132,10 +132,10 @@ def aged(frame: Frame, now_ns: int, max_age_ms: float) -> Frame:
 
 
 def identical(one: Pixels, other: Pixels) -> bool:
-    """Tell whether two pictures are the same, sample for sample.
+    """Tell whether two frames are the same, sample for sample.
 
     Noise makes two exposures of a sensor differ in nearly every row, so a few rows tell them apart;
-    only pictures that agree there are compared as a whole, in pieces that stay in the cache.
+    only frames that agree there are compared as a whole, in pieces that stay in the cache.
     """
     if one is other:
         return True

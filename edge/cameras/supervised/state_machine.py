@@ -9,9 +9,9 @@ from edge.settings.camera import SupervisionSettings
 
 log = logging.getLogger(__name__)
 
-# A triggered camera that gave no picture for so long waits for its trigger again.
+# A triggered camera that gave no frame for so long waits for its trigger again.
 IDLE_AFTER_S = 10.0
-# So many pictures in a row that are not new: whatever gives them is no camera.
+# So many frames in a row that are not new: whatever gives them is no camera.
 MOST_UNFRESH = 5
 # Both threads look several times a second; when nobody did, the whole process stood still, and what
 # came meanwhile is given this long to be seen before its absence is judged.
@@ -26,7 +26,7 @@ class CameraState(StrEnum):
 
     CONNECTING = "connecting"  # opened for the first time
     STREAMING = "streaming"
-    WAITING_TRIGGER = "waiting_trigger"  # answers, and gives no picture because none is asked for
+    WAITING_TRIGGER = "waiting_trigger"  # answers, and gives no frame because none is asked for
     WAITING_IMAGE = "waiting_image"  # a watched folder is there, and nobody writes into it
     LOST = "lost"  # tried again and again
     FAILED = "failed"  # there, but does not take its settings; tried again, too
@@ -67,7 +67,7 @@ class CameraStatus:
 
     @property
     def working(self) -> bool:
-        """Pictures come, or would if one was asked for."""
+        """Frames come, or would if one was asked for."""
         return self.state in WORKING
 
 
@@ -93,7 +93,7 @@ class Supervision:
         """Args:
         identity: what messages call the camera.
         settings: the limits.
-        triggered: no picture is no fault, only no answer is.
+        triggered: no frame is no fault, only no answer is.
         idle: where such a camera is while nothing is asked of it.
         now_ns: monotonic, as in every call.
         """
@@ -107,7 +107,7 @@ class Supervision:
         self._opening_ns: int | None = None
         self._opened_ns = now_ns
         self._proven_ns = now_ns  # that the camera works, by what is asked of one of its kind
-        self._pictured_ns = now_ns
+        self._imaged_ns = now_ns
         self._looked_ns = self._judge_from_ns = now_ns
         self._awaits_first = False
         self._unfresh = 0
@@ -123,7 +123,7 @@ class Supervision:
         """Note that the camera is open with its settings; a triggered one needs no more proof."""
         self._opening_ns = None
         self.open = True
-        self._opened_ns = self._proven_ns = self._pictured_ns = now_ns
+        self._opened_ns = self._proven_ns = self._imaged_ns = now_ns
         self._unfresh = 0
         self._last_fault = self._unanswered = ""
         self._awaits_first = not self._triggered
@@ -139,8 +139,8 @@ class Supervision:
         self._opening_ns = None
         return self._away(CameraState.FAILED, cause, now_ns)
 
-    def pictured(self, now_ns: int, fresh: bool, detail: str) -> CameraStatus | None:
-        """Note a picture; one that is not new proves nothing."""
+    def imaged(self, now_ns: int, fresh: bool, detail: str) -> CameraStatus | None:
+        """Note a frame; one that is not new proves nothing."""
         if not self.open:
             return None
         if not fresh:
@@ -150,22 +150,22 @@ class Supervision:
         self._unfresh = 0
         self._last_fault = self._unanswered = ""
         self._awaits_first = False
-        self._proven_ns = self._pictured_ns = now_ns
+        self._proven_ns = self._imaged_ns = now_ns
         return self._works(CameraState.STREAMING, now_ns)
 
     def answered(self, now_ns: int) -> CameraStatus | None:
-        """Note that the device answers; pictures prove more, and of a free-running one are due."""
+        """Note that the device answers; frames prove more, and of a free-running one are due."""
         if not self.open or not self.answers_count:
             return None
         self._proven_ns = now_ns
         self._unanswered = ""
-        idle_s = (now_ns - self._pictured_ns) / 1e9
+        idle_s = (now_ns - self._imaged_ns) / 1e9
         if self.status.state is CameraState.STREAMING and idle_s > IDLE_AFTER_S:
             return self._works(self._idle, now_ns)
         return None
 
     def worked(self, now_ns: int) -> None:
-        """Note that the camera is at work on a picture: it is not silent."""
+        """Note that the camera is at work on a frame: it is not silent."""
         if self.open:
             self._proven_ns = now_ns
 
@@ -178,7 +178,7 @@ class Supervision:
 
     @property
     def answers_count(self) -> bool:
-        """Whether an answer is a proof: of a triggered camera, and before the first picture."""
+        """Whether an answer is a proof: of a triggered camera, and before the first frame."""
         return self._triggered or self._awaits_first
 
     def silence_s(self, now_ns: int) -> float:
@@ -213,7 +213,7 @@ class Supervision:
             )
         if self.silence_s(now_ns) > self._lost_after_s:
             return self._away(CameraState.LOST, self._silence(), now_ns)
-        if self._unfresh >= MOST_UNFRESH and now_ns - self._pictured_ns > self._lost_after_s * 1e9:
+        if self._unfresh >= MOST_UNFRESH and now_ns - self._imaged_ns > self._lost_after_s * 1e9:
             return self._away(CameraState.LOST, self._silence(), now_ns)
         if self._awaits_first and (now_ns - self._opened_ns) / 1e9 > self._opening_limit_s:
             return self._away(CameraState.LOST, self._silence(), now_ns)
@@ -224,15 +224,15 @@ class Supervision:
             return self._unanswered
         if self._last_fault:
             return (
-                f"{self._identity}: gives pictures, but none that is new ({self._last_fault}). "
+                f"{self._identity}: gives frames, but none that is new ({self._last_fault}). "
                 "Check the camera, and that something moves or is lit in front of it."
             )
         if self._awaits_first:
             return (
-                f"{self._identity}: opens, but gives no picture. Check that no other program "
+                f"{self._identity}: opens, but gives no frame. Check that no other program "
                 "uses the camera, and its trigger and network settings."
             )
-        what = "answer" if self._triggered else "picture"
+        what = "answer" if self._triggered else "frame"
         return (
             f"{self._identity}: no {what} for {self._lost_after_s:g} s. Check cable and power of "
             "the camera."

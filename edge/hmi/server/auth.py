@@ -41,7 +41,7 @@ MOST_ADDRESSES = 512
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is not answered.
 
     Attributes:
@@ -55,7 +55,7 @@ class Refused(Exception):
         self.why = why
 
 
-class TokenWrong(Refused):
+class TokenWrong(RequestRefused):
     """The token is wrong."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class Guard:
             Refused: with 421.
         """
         if not self._is_ours(_only(request, "host") or ""):
-            raise Refused(
+            raise RequestRefused(
                 421, "Unknown host name. Use the address, or add it to hmi.allowed_hosts."
             )
 
@@ -205,7 +205,7 @@ class Guard:
         """
         client = self._client(request)
         if client is not None and not self._reads.take(client):
-            raise Refused(429, "too many requests from your address. Wait a minute.")
+            raise RequestRefused(429, "too many requests from your address. Wait a minute.")
 
     @asynccontextmanager
     async def reading(self, request: Request) -> AsyncIterator[None]:
@@ -216,7 +216,9 @@ class Guard:
         """
         client = self._client(request)
         if client is not None and self._readers[network(client)] >= READS_OF_ONE:
-            raise Refused(429, "your address reads too much at a time. Wait for its answers.")
+            raise RequestRefused(
+                429, "your address reads too much at a time. Wait for its answers."
+            )
         who = network(client or "")
         self._readers[who] += 1
         try:
@@ -235,7 +237,7 @@ class Guard:
         """
         client = self._client(request)
         if client is not None and not self._searches.take(client):
-            raise Refused(429, "too many searches. Wait a minute.")
+            raise RequestRefused(429, "too many searches. Wait a minute.")
 
     def noting(self, address: str) -> int | None:
         """Return how many refusals were not recorded before this one; None where it is not either.
@@ -258,7 +260,7 @@ class Guard:
         address = self.address(request)
         self._check_origin(request)
         if not self.may_act:
-            raise Refused(
+            raise RequestRefused(
                 403, "this page is read-only. Set hmi.token_file, and start the station again."
             )
         user = self.user(request)
@@ -269,15 +271,15 @@ class Guard:
         else:
             name, counted = user, f"user {user}"
         if not self._actions.take(counted):
-            raise Refused(429, "too many actions of yours. Wait a minute.")
+            raise RequestRefused(429, "too many actions of yours. Wait a minute.")
         return Actor(name, address)
 
     def _check_origin(self, request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise Refused(415, "actions are application/json.")
+            raise RequestRefused(415, "actions are application/json.")
         if request.headers.get(MARK) is None:
-            raise Refused(403, f"the header {MARK} is missing: no page of ours sent this.")
+            raise RequestRefused(403, f"the header {MARK} is missing: no page of ours sent this.")
         origin = _only(request, "origin")
         if origin is None:
             return  # no browser; a browser names its origin with every POST
@@ -286,7 +288,7 @@ class Guard:
         if origin.rpartition("://")[2].lower() == host or read in self._origins:
             return
         if not read or read not in self._forwarded(request, host, origin):
-            raise Refused(
+            raise RequestRefused(
                 403,
                 f"this comes from a foreign site ({origin[:100]}, while this page is at "
                 f"{host[:100]}). If it is your reverse proxy's address, add it to hmi.public_urls.",
@@ -316,10 +318,10 @@ class Guard:
 
     def _check_token(self, request: Request) -> None:
         if self._token is None:
-            raise Refused(401, "the reverse proxy names nobody. Log in there.")
+            raise RequestRefused(401, "the reverse proxy names nobody. Log in there.")
         kind, _, given = (_only(request, "authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not given:
-            raise Refused(401, "this needs the station's token. Unlock the page first.")
+            raise RequestRefused(401, "this needs the station's token. Unlock the page first.")
         if not hmac.compare_digest(given.strip().encode(), self._token):
             raise TokenWrong
 
@@ -334,7 +336,7 @@ async def bounded_body(request: Request) -> bytes:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY_BYTES:
-            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes.")
+            raise RequestRefused(413, f"at most {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 
@@ -367,7 +369,7 @@ def _only(request: Request, name: str) -> str | None:
     """
     values = request.headers.getlist(name)
     if len(values) > 1:
-        raise Refused(
+        raise RequestRefused(
             400, f"the header {name} is there more than once. Let the reverse proxy replace it."
         )
     return values[0] if values else None

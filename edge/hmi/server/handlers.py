@@ -16,13 +16,13 @@ from starlette.responses import Response
 
 from edge.contract.encoding import to_json
 from edge.errors import StationError
-from edge.hmi.server.auth import MAX_WAITING, Actor, Guard, Refused, TokenWrong, bounded_body
-from edge.hmi.server.live_view import View
-from edge.hmi.server.part_queries import KINDS, MOST_FOUND, PICTURES, Parts
-from edge.hmi.server.production_stats import Numbers
+from edge.hmi.server.auth import MAX_WAITING, Actor, Guard, RequestRefused, TokenWrong, bounded_body
+from edge.hmi.server.live_view import LiveView
+from edge.hmi.server.part_queries import IMAGES, KINDS, MOST_FOUND, PartQueries
+from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.prometheus import CONTENT_TYPE, metrics_text
 from edge.hmi.server.requests import ACTIONS, number, seq_of, validated, wanted, whole
-from edge.hmi.server.responses import Download, file_reply, json_reply, picture_reply
+from edge.hmi.server.responses import Download, file_reply, image_reply, json_reply
 from edge.hmi.server.sse import Stream
 from edge.hmi.server.threshold_preview import PARTS, preview
 from edge.journal.outbox import Outbox
@@ -68,7 +68,7 @@ class OnceASecond:
             return self._made[1]
 
 
-class DoesDeeds(Protocol):
+class StationClient(Protocol):
     """The station, as far as the page can ask it for something."""
 
     async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]: ...
@@ -80,14 +80,14 @@ class Application:
 
     title: str
     language: str
-    view: View
-    station: DoesDeeds
+    view: LiveView
+    station: StationClient
     guard: Guard
-    parts: Parts
-    numbers: Numbers
+    parts: PartQueries
+    numbers: ProductionStats
 
 
-class Answers:
+class Handlers:
     """One method for each thing that can be asked."""
 
     def __init__(self, app: Application) -> None:
@@ -118,7 +118,7 @@ class Answers:
 
     def _file(self, name: str) -> Response:
         if name not in self._static:
-            raise Refused(404, "there is no such file.")
+            raise RequestRefused(404, "there is no such file.")
         content, kind = self._static[name]
         return Response(content, headers={"content-type": kind, "cache-control": "no-cache"})
 
@@ -150,28 +150,28 @@ class Answers:
         return to_json(self._app.numbers.content(datetime.now().astimezone())).encode()
 
     async def live(self, request: Request) -> Response:
-        picture = self._app.view.picture(request.path_params["id"].removesuffix(".jpg"))
-        if picture is None:
-            raise Refused(404, "this picture is not among the newest any more.")
-        jpeg = await run_in_threadpool(picture.jpeg)
-        return picture_reply(jpeg, "image/jpeg")
+        image = self._app.view.image(request.path_params["id"].removesuffix(".jpg"))
+        if image is None:
+            raise RequestRefused(404, "this image is not among the newest any more.")
+        jpeg = await run_in_threadpool(image.jpeg)
+        return image_reply(jpeg, "image/jpeg")
 
-    async def picture(self, request: Request) -> Response:
+    async def image(self, request: Request) -> Response:
         verdict_id, which = request.path_params["id"], request.path_params["which"]
         if which == "thumbnail":
             thumbnail = self._app.view.thumbnail(verdict_id)
             if thumbnail is not None:
-                return picture_reply(await run_in_threadpool(thumbnail.drawn), "image/jpeg")
+                return image_reply(await run_in_threadpool(thumbnail.drawn), "image/jpeg")
             async with self._thumbnails:
                 small = await run_in_threadpool(self._app.parts.thumbnail, verdict_id)
             if small is None:
-                raise Refused(404, "no picture of this part is kept.")
-            return picture_reply(small, "image/jpeg")
-        if which not in PICTURES:
-            raise Refused(404, "there are picture, overlay and thumbnail.")
+                raise RequestRefused(404, "no image of this part is kept.")
+            return image_reply(small, "image/jpeg")
+        if which not in IMAGES:
+            raise RequestRefused(404, "there are image, overlay and thumbnail.")
         file = await run_in_threadpool(self._app.parts.opened, verdict_id, which)
         if file is None:
-            raise Refused(404, "no picture of this part is kept.")
+            raise RequestRefused(404, "no image of this part is kept.")
         return file_reply(file, KINDS[Path(file.name).suffix])
 
     async def search(self, request: Request) -> Response:
@@ -206,7 +206,7 @@ class Answers:
         async with app.guard.reading(request):
             content = await run_in_threadpool(found)
         if content is None:
-            raise Refused(404, "the journal has no part of this number.")
+            raise RequestRefused(404, "the journal has no part of this number.")
         thumbnail = app.view.thumbnail(content["verdict"]["id"])
         if thumbnail is not None and not content["pictures"]:
             content["pictures"] = ["thumbnail"]
@@ -217,7 +217,7 @@ class Answers:
         app.guard.check_rate(request)
         threshold = number(request.query_params.get("image_threshold"))
         if app.view.status is None:
-            raise Refused(503, "the station has not said anything yet.")
+            raise RequestRefused(503, "the station has not said anything yet.")
         model = app.view.status["model"]
 
         def tried() -> dict[str, Any]:
@@ -244,10 +244,10 @@ class Answers:
     async def act(self, request: Request) -> Response:
         app, name = self._app, request.path_params["name"]
         if name not in ACTIONS:
-            raise Refused(404, f"there is no such action; there are {', '.join(ACTIONS)}.")
+            raise RequestRefused(404, f"there is no such action; there are {', '.join(ACTIONS)}.")
         try:
             actor = app.guard.actor(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             await self._note_refused(request, name, refused)
             if isinstance(refused, TokenWrong):
                 await self._wait_for_wrong_token()
@@ -255,18 +255,20 @@ class Answers:
         try:
             body = await asyncio.wait_for(bounded_body(request), BODY_LIMIT_S)
         except TimeoutError as error:
-            raise Refused(408, "the body of the request did not come.") from error
+            raise RequestRefused(408, "the body of the request did not come.") from error
         asked = validated(ACTIONS[name], body)
         if name == "unlock":
             return json_reply({"done": {"by": actor.name}})
         if name == "feedback":
             asked = await run_in_threadpool(self._with_verdict, asked)
         if self._acting.locked():
-            raise Refused(409, "another action is being carried out. Try again when it is done.")
+            raise RequestRefused(
+                409, "another action is being carried out. Try again when it is done."
+            )
         async with self._acting:
             return json_reply({"done": dict(await app.station.do(name, asked, actor))})
 
-    async def _note_refused(self, request: Request, name: str, refused: Refused) -> None:
+    async def _note_refused(self, request: Request, name: str, refused: RequestRefused) -> None:
         """Have it recorded that somebody tried; what comes in masses is recorded once a while."""
         address = self._app.guard.address(request)
         if refused.status not in (401, 403):
@@ -274,7 +276,9 @@ class Answers:
         before = self._app.guard.noting(address)
         if before is not None:
             asked = {"action": name, "why": refused.why, "not_recorded": before}
-            with suppress(Refused):  # a station that is busy changes nothing about the answer
+            with suppress(
+                RequestRefused
+            ):  # a station that is busy changes nothing about the answer
                 await self._app.station.do("note_refused", asked, Actor("nobody", address))
 
     async def _wait_for_wrong_token(self) -> None:
@@ -283,7 +287,9 @@ class Answers:
         if wait_s == 0.0:
             return
         if self._guessing >= MAX_WAITING:
-            raise Refused(429, "too many wrong tokens. Wait a minute; the right one is taken.")
+            raise RequestRefused(
+                429, "too many wrong tokens. Wait a minute; the right one is taken."
+            )
         self._guessing += 1
         try:
             await asyncio.sleep(wait_s)
@@ -293,10 +299,10 @@ class Answers:
     def _with_verdict(self, asked: dict[str, Any]) -> dict[str, Any]:
         row = self._app.parts.verdict(asked["seq"])
         if row is None:
-            raise Refused(404, "the journal has no part of this number.")
+            raise RequestRefused(404, "the journal has no part of this number.")
         allowed = {"false_reject": ("NOK", "NOT_DECIDABLE"), "missed_defect": ("OK",)}
         if row.result not in allowed.get(asked["mark"], (row.result,)):
-            raise Refused(409, f"a part that is {row.result} is no {asked['mark']}.")
+            raise RequestRefused(409, f"a part that is {row.result} is no {asked['mark']}.")
         content = json.loads(row.payload)
         return {
             **asked,
@@ -313,7 +319,9 @@ class Answers:
     async def metrics(self, request: Request) -> Response:
         # Numbers of a station that has stopped talking would look as if all were well.
         if not self._live:
-            raise Refused(503, "the station says nothing. Look at its log, or restart the service.")
+            raise RequestRefused(
+                503, "the station says nothing. Look at its log, or restart the service."
+            )
         return Response(await self._metrics.made(), headers={"content-type": CONTENT_TYPE})
 
     def _metrics_now(self) -> bytes:

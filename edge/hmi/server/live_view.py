@@ -19,8 +19,8 @@ from edge.contract.encoding import to_json
 
 log = logging.getLogger(__name__)
 
-# Pictures of the live view that are kept for viewers who are a little behind.
-KEPT_PICTURES = 3
+# Images of the live view that are kept for viewers who are a little behind.
+KEPT_IMAGES = 3
 JPEG_QUALITY = 82
 # From this level of the map on it is visible, and at this one densest; the threshold is at 128.
 VISIBLE_FROM, DENSEST_AT, DENSITY = 90, 192, 0.6
@@ -30,7 +30,7 @@ MOST_CONTOURS, MOST_POINTS = 64, 400
 
 
 @dataclass(slots=True)
-class Picture:
+class Image:
     """A thinned frame with its map; what is asked for is encoded once and kept."""
 
     content: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Picture:
     _drawn: bytes | None = None
 
     def drawn(self) -> bytes:
-        """Return the picture with heat map and regions drawn into it."""
+        """Return the image with heat map and regions drawn into it."""
         with self._encoding:
             if self._drawn is None:
                 self._drawn = _jpeg(self.canvas())
@@ -52,14 +52,14 @@ class Picture:
         return _drawn(self.content, self.blobs)
 
     def jpeg(self) -> bytes:
-        """Return the picture without anything drawn into it."""
+        """Return the image without anything drawn into it."""
         with self._encoding:
             if self._jpeg is None:
                 self._jpeg = _jpeg(_array(self.blobs[0], self.content["shape"]))
             return self._jpeg
 
     def layers(self) -> dict[str, Any]:
-        """Return what lies over the picture, in frame pixels: heat map, contours, regions."""
+        """Return what lies over the image, in frame pixels: heat map, contours, regions."""
         with self._encoding:
             if self._layers is None:
                 content = self.content
@@ -76,16 +76,16 @@ class Picture:
             return self._layers
 
 
-class View:
+class LiveView:
     """The newest status and part; viewers wait for what is newer than what they have.
 
-    All methods but those of pictures are of the event loop's thread.
+    All methods but those of images are of the event loop's thread.
     """
 
     def __init__(self, thumbnails: int, on_watched: Callable[[bool], None]) -> None:
         """Args:
-        thumbnails: rejected parts whose pictures are kept.
-        on_watched: told when somebody begins or nobody goes on to look at pictures.
+        thumbnails: rejected parts whose images are kept.
+        on_watched: told when somebody begins or nobody goes on to look at images.
         """
         self.status: Mapping[str, Any] | None = None
         self.status_at_s = 0.0
@@ -93,8 +93,8 @@ class View:
         self.viewers = 0
         self._most_thumbnails = thumbnails
         self._on_watched = on_watched
-        self._pictures: OrderedDict[str, Picture] = OrderedDict()
-        self._thumbnails: OrderedDict[str, Picture] = OrderedDict()
+        self._images: OrderedDict[str, Image] = OrderedDict()
+        self._thumbnails: OrderedDict[str, Image] = OrderedDict()
         self._version = 0
         self._events: dict[str, tuple[int, bytes]] = {}
         self._changed = asyncio.Event()
@@ -104,33 +104,33 @@ class View:
         self.status, self.status_at_s = status, now_s
         self._put("status", {key: status[key] for key in status if key not in _FOR_MACHINES})
 
-    def take_part(self, part: Mapping[str, Any], picture: Picture | None) -> None:
-        """Take the newest part, with its picture if that can be drawn."""
+    def take_part(self, part: Mapping[str, Any], image: Image | None) -> None:
+        """Take the newest part, with its image if that can be drawn."""
         self.part = part
         shown = {**part, "picture": None}
-        if picture is not None:
+        if image is not None:
             try:
-                shown["picture"] = picture.layers()
+                shown["picture"] = image.layers()
             except Exception:  # a part that cannot be drawn still takes the place of the one before
                 log.exception("the image of part %s cannot be shown", part["id"])
             else:
-                self._pictures[part["id"]] = picture
-                while len(self._pictures) > KEPT_PICTURES:
-                    self._pictures.popitem(last=False)
+                self._images[part["id"]] = image
+                while len(self._images) > KEPT_IMAGES:
+                    self._images.popitem(last=False)
         self._put("part", shown)
 
-    def take_rejected(self, verdict_id: str, picture: Picture) -> None:
-        """Keep the small picture of a rejected part."""
-        self._thumbnails[verdict_id] = picture
+    def take_rejected(self, verdict_id: str, image: Image) -> None:
+        """Keep the small image of a rejected part."""
+        self._thumbnails[verdict_id] = image
         while len(self._thumbnails) > self._most_thumbnails:
             self._thumbnails.popitem(last=False)
 
-    def picture(self, verdict_id: str) -> Picture | None:
-        """Return the live picture of a part, if it is one of the newest."""
-        return self._pictures.get(verdict_id)
+    def image(self, verdict_id: str) -> Image | None:
+        """Return the live image of a part, if it is one of the newest."""
+        return self._images.get(verdict_id)
 
-    def thumbnail(self, verdict_id: str) -> Picture | None:
-        """Return the small picture of a rejected part, if it is one of the newest."""
+    def thumbnail(self, verdict_id: str) -> Image | None:
+        """Return the small image of a rejected part, if it is one of the newest."""
         return self._thumbnails.get(verdict_id)
 
     def viewer_came(self) -> None:
@@ -189,7 +189,7 @@ def _density(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _heat_png(levels: NDArray[np.uint8]) -> str:
-    """Return the map as a small picture with transparency; the browser enlarges it smoothly."""
+    """Return the map as a small image with transparency; the browser enlarges it smoothly."""
     alpha = (_density(levels) * 255).astype(np.uint8)
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
     png = cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes()

@@ -23,12 +23,12 @@ from anyio import to_thread
 
 from edge.errors import StationError
 from edge.hmi.ipc import Link, LinkBroken, Message
-from edge.hmi.server.auth import Actor, Guard, Refused
+from edge.hmi.server.auth import Actor, Guard, RequestRefused
 from edge.hmi.server.connections import REQUEST_LIMIT_S, PageProtocol, Places
 from edge.hmi.server.handlers import Application
-from edge.hmi.server.live_view import Picture, View
-from edge.hmi.server.part_queries import Parts
-from edge.hmi.server.production_stats import Numbers
+from edge.hmi.server.live_view import Image, LiveView
+from edge.hmi.server.part_queries import PartQueries
+from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.routes import application
 from edge.settings.hmi import HmiSettings
 from edge.system.log_output import log_to_stderr
@@ -57,7 +57,7 @@ class StationLink:
         self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
 
     def watched(self, watched: bool) -> None:
-        """Tell whether anybody looks at pictures."""
+        """Tell whether anybody looks at images."""
         self._tell("watched", {"watched": watched})
 
     async def live(self) -> None:
@@ -85,11 +85,11 @@ class StationLink:
             self._tell("deed", {**request, "by": actor.name, "address": actor.address})
             found = await asyncio.wait_for(answer, DEED_LIMIT_S)
         except TimeoutError as error:
-            raise Refused(504, "the station has not answered; see its log.") from error
+            raise RequestRefused(504, "the station has not answered; see its log.") from error
         finally:
             del self._asked[number]
         if "error" in found:
-            raise Refused(500 if found.get("defect") else 409, found["error"])
+            raise RequestRefused(500 if found.get("defect") else 409, found["error"])
         return found["done"]
 
     def answered(self, content: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ async def _serve(
     link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
 ) -> None:
     station = StationLink(link)
-    view = View(settings.thumbnails, station.watched)
+    view = LiveView(settings.thumbnails, station.watched)
     journal, snapshots = hello["journal"], hello["snapshots"]
     guard = Guard(
         hello["token"],
@@ -154,8 +154,8 @@ async def _serve(
             view=view,
             station=station,
             guard=guard,
-            parts=Parts(Path(journal), Path(snapshots) if snapshots else None),
-            numbers=Numbers(Path(journal), settings.shifts),
+            parts=PartQueries(Path(journal), Path(snapshots) if snapshots else None),
+            numbers=ProductionStats(Path(journal), settings.shifts),
         )
     )
     to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
@@ -192,7 +192,7 @@ async def _serve(
 def _hear(
     link: Link,
     loop: asyncio.AbstractEventLoop,
-    view: View,
+    view: LiveView,
     station: StationLink,
     guard: Guard,
     server: uvicorn.Server,
@@ -207,15 +207,15 @@ def _hear(
         os._exit(0)  # a request that does not end is no reason to stay
 
 
-def _take(message: Message, view: View, station: StationLink, guard: Guard) -> None:
+def _take(message: Message, view: LiveView, station: StationLink, guard: Guard) -> None:
     content = message.content
     if message.kind == "status":
         view.take_status(content, time.monotonic())
     elif message.kind == "part":
         found = content["picture"]
-        view.take_part(content, Picture(found, message.blobs) if found else None)
+        view.take_part(content, Image(found, message.blobs) if found else None)
     elif message.kind == "rejected":
-        view.take_rejected(content["id"], Picture(content["picture"], message.blobs))
+        view.take_rejected(content["id"], Image(content["picture"], message.blobs))
     elif message.kind == "answer":
         station.answered(content)
     elif message.kind == "token":

@@ -23,11 +23,11 @@ from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import StationError
 from edge.journal import database
-from edge.journal.entries import Row
+from edge.journal.entries import JournalRow
 from edge.journal.export import write_csv
 from edge.journal.outbox import COLUMNS, as_row
 from edge.journal.query import Query, query
-from edge.station.images.snapshot_policy import SnapshotName, Why, recent_root
+from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason, recent_root
 
 MOST_FOUND = 100
 SEARCH_LIMIT_S = 5.0
@@ -40,7 +40,7 @@ MOST_LOOKED_AT = 20_000
 _OPERATIONS_PER_LOOK = 20_000
 _CSV_ROWS = 500
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-PICTURES = {"picture": SnapshotName.PICTURE, "overlay": SnapshotName.OVERLAY}
+IMAGES = {"picture": SnapshotName.IMAGE, "overlay": SnapshotName.OVERLAY}
 KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -49,18 +49,18 @@ class SearchTooLong(StationError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchPage:
     """A page of a search, newest first.
 
     Attributes:
         before: position to go on from; None when there is nothing older.
     """
 
-    rows: list[Row]
+    rows: list[JournalRow]
     before: int | None
 
 
-class Parts:
+class PartQueries:
     """Reads one journal and one folder of snapshots. Any thread may call anything."""
 
     def __init__(self, journal: Path, snapshots: Path | None) -> None:
@@ -69,7 +69,7 @@ class Parts:
         self._looking_for_marks = threading.Lock()
         self._marks: tuple[float, dict[int, dict[str, Any]]] | None = None
 
-    def search(self, wanted: Query, before: int | None, most: int) -> Found:
+    def search(self, wanted: Query, before: int | None, most: int) -> SearchPage:
         """Return the newest rows that are wanted, in front of a position.
 
         Raises:
@@ -83,9 +83,9 @@ class Parts:
             statement, values = statement + " AND position < ?", [*values, before]
         rows = self._rows(f"{statement} ORDER BY position DESC LIMIT ?", [*values, most + 1])
         more = len(rows) > most
-        return Found(rows[:most], rows[most - 1].position if more else None)
+        return SearchPage(rows[:most], rows[most - 1].position if more else None)
 
-    def verdict(self, seq: int) -> Row | None:
+    def verdict(self, seq: int) -> JournalRow | None:
         """Return a verdict by its number.
 
         Raises:
@@ -142,7 +142,7 @@ class Parts:
             first = False
 
     def feedback_tar(self) -> Iterator[bytes]:
-        """Yield a tar with ``good/`` and ``defect/`` pictures and ``feedback.csv``.
+        """Yield a tar with ``good/`` and ``defect/`` images and ``feedback.csv``.
 
         Unpacked it is a folder for ``train-station calibrate --data``.
 
@@ -155,18 +155,18 @@ class Parts:
         with tarfile.open(fileobj=buffer, mode="w|") as tar:
             for seq, data in sorted(said.items()):
                 verdict_id, mark = str(data.get("verdict_id")), data["mark"]
-                name, picture = self._picture(verdict_id)
-                if picture is not None:
+                name, image = self._image(verdict_id)
+                if image is not None:
                     name = f"{'good' if mark == 'false_reject' else 'defect'}/{name}"
-                    _add(tar, name, picture)
+                    _add(tar, name, image)
                     yield _emptied(buffer)
                 table.append((seq, verdict_id, mark, data.get("by"), data["utc"], name))
             write_rows(text, table, "\n")
             _add(tar, "feedback.csv", text.getvalue().encode())
         yield _emptied(buffer)
 
-    def _picture(self, verdict_id: str) -> tuple[str, bytes | None]:
-        """Return name and content of a kept picture; nothing if the bounds have deleted it."""
+    def _image(self, verdict_id: str) -> tuple[str, bytes | None]:
+        """Return name and content of a kept image; nothing if the bounds have deleted it."""
         path = self.snapshot(verdict_id, "picture")
         file = self.opened(verdict_id, "picture")
         if path is None or file is None:
@@ -178,8 +178,8 @@ class Parts:
         """Return a file of the snapshot folder as ``snapshot``, none of the last hours only."""
         if self._snapshots is None or not _ID.fullmatch(verdict_id):
             return None
-        names = (SnapshotName(verdict_id, why) for why in Why)
-        return _file(name.path(self._snapshots, PICTURES[which]) for name in names)
+        names = (SnapshotName(verdict_id, why) for why in SnapshotReason)
+        return _file(name.path(self._snapshots, IMAGES[which]) for name in names)
 
     def snapshot(self, verdict_id: str, which: str) -> Path | None:
         """Return a file of the snapshot folder, by the id of its verdict; None where none is kept.
@@ -190,7 +190,7 @@ class Parts:
             return None
         found = self.kept(verdict_id, which)
         if found is None and which == "picture":
-            name = SnapshotName(verdict_id, Why.RECENT)
+            name = SnapshotName(verdict_id, SnapshotReason.RECENT)
             found = _file(name.paths(recent_root(self._snapshots)))
         return found
 
@@ -218,7 +218,7 @@ class Parts:
         small = cv2.resize(pixels, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA)
         return cv2.imencode(".jpg", small)[1].tobytes()
 
-    def content(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    def content(self, row: JournalRow, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         """Return a row for a list."""
         payload = json.loads(row.payload)
         return {
@@ -235,10 +235,10 @@ class Parts:
             "total_ms": payload["duration_ms"]["total"],
             "simulated": payload["simulated"],
             "mark": feedback.get(row.seq, {}).get("mark"),
-            "picture": any(self.snapshot(payload["id"], which) for which in PICTURES),
+            "picture": any(self.snapshot(payload["id"], which) for which in IMAGES),
         }
 
-    def detail(self, row: Row, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    def detail(self, row: JournalRow, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         """Return everything that is known of a part."""
         payload = json.loads(row.payload)
         said = feedback.get(row.seq)
@@ -250,10 +250,10 @@ class Parts:
             "verdict": payload,
             "image_name": image_name(payload),
             "feedback": dict(said) if said else None,
-            "pictures": [w for w in PICTURES if self.snapshot(payload["id"], w) is not None],
+            "pictures": [w for w in IMAGES if self.snapshot(payload["id"], w) is not None],
         }
 
-    def last_decided(self, model_sha256: str, most: int) -> list[Row]:
+    def last_decided(self, model_sha256: str, most: int) -> list[JournalRow]:
         """Return the newest verdicts of a model, newest first; others are not looked for for long.
 
         Raises:
@@ -269,7 +269,7 @@ class Parts:
             [model_sha256.encode(), most],
         )
 
-    def _rows(self, statement: str, values: list[Any]) -> list[Row]:
+    def _rows(self, statement: str, values: list[Any]) -> list[JournalRow]:
         deadline = time.monotonic() + SEARCH_LIMIT_S
         with closing(database.connect_reading(self.journal)) as connection:
             connection.set_progress_handler(

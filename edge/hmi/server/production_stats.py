@@ -35,7 +35,7 @@ BINS = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PartSummary:
     """What the numbers need of a part."""
 
     seq: int
@@ -53,7 +53,7 @@ class Seen:
     image_name: str | None = None
 
 
-class Numbers:
+class ProductionStats:
     """Reads the journal behind the line; one thread at a time."""
 
     def __init__(self, journal: Path, shifts: Sequence[str]) -> None:
@@ -71,8 +71,8 @@ class Numbers:
         self._slots: Counter[tuple[int, str]] = Counter()
         self._causes: Counter[tuple[int, str]] = Counter()
         # With their positions, ascending.
-        self._recent: deque[Seen] = deque(maxlen=RECENT)
-        self._strip: list[tuple[int, Seen]] = []
+        self._recent: deque[PartSummary] = deque(maxlen=RECENT)
+        self._strip: list[tuple[int, PartSummary]] = []
         self._events: list[tuple[int, dict[str, Any]]] = []
 
     def content(self, now: datetime) -> dict[str, Any]:
@@ -231,9 +231,9 @@ _HOUR_NS = 3_600_000_000_000
 _SLOT_NS = _HOUR_NS // 4  # also where the local time is half an hour or a quarter off
 
 
-def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> Seen:
+def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> PartSummary:
     """Return what the numbers need of a verdict's payload."""
-    return Seen(
+    return PartSummary(
         seq,
         content["id"],
         content["part_id"],
@@ -277,7 +277,7 @@ def _newest(found: list[tuple[int, T]], most: int) -> list[tuple[int, T]]:
     return sorted(found, key=lambda one: one[0])[-most:]
 
 
-def histogram(parts: Sequence[Seen]) -> dict[str, Any] | None:
+def histogram(parts: Sequence[PartSummary]) -> dict[str, Any] | None:
     """Return raw scores of the newest model in bins; None without any."""
     if not parts:
         return None
@@ -298,8 +298,8 @@ def histogram(parts: Sequence[Seen]) -> dict[str, Any] | None:
     }
 
 
-def latency(parts: Sequence[Seen]) -> dict[str, float] | None:
-    """Return quantiles from the picture to the decision, of parts that were inspected."""
+def latency(parts: Sequence[PartSummary]) -> dict[str, float] | None:
+    """Return quantiles from the image to the decision, of parts that were inspected."""
     decided = [part for part in parts if part.raw_score is not None]
     times = [part.total_ms for part in decided if part.total_ms is not None]
     if not times:
@@ -308,13 +308,13 @@ def latency(parts: Sequence[Seen]) -> dict[str, float] | None:
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "parts": len(times)}
 
 
-def deadlines(parts: Sequence[Seen]) -> dict[str, int]:
+def deadlines(parts: Sequence[PartSummary]) -> dict[str, int]:
     """Return how many parts had a deadline, and how many of them were late."""
     met = [part.deadline_met for part in parts if part.deadline_met is not None]
     return {"parts": len(met), "late": met.count(False)}
 
 
-def rate_per_minute(parts: Sequence[Seen], now_ns: int) -> float:
+def rate_per_minute(parts: Sequence[PartSummary], now_ns: int) -> float:
     """Return how many parts came in the last minute; of a fast line, as far as is remembered."""
     fresh = [part.utc_ns for part in parts if now_ns - part.utc_ns <= 60_000_000_000]
     if len(fresh) == RECENT:
@@ -322,7 +322,7 @@ def rate_per_minute(parts: Sequence[Seen], now_ns: int) -> float:
     return float(len(fresh))
 
 
-def _strip_content(part: Seen) -> dict[str, Any]:
+def _strip_content(part: PartSummary) -> dict[str, Any]:
     return {
         "seq": part.seq,
         "id": part.id,

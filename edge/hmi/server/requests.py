@@ -8,47 +8,47 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from edge.hmi.server.auth import Refused
+from edge.hmi.server.auth import RequestRefused
 from edge.inspection.thresholding import Result
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query
 from edge.validation import in_words
 
 
-class Asked(BaseModel):
+class ActionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     comment: str = Field(default="", max_length=200)
 
 
-class ThresholdAsked(Asked):
+class ThresholdAsked(ActionRequest):
     image_threshold: float | None = Field(ge=-1e9, le=1e9)
 
 
-class FeedbackAsked(Asked):
+class FeedbackAsked(ActionRequest):
     seq: int = Field(ge=1, le=2**62)
     mark: str = Field(pattern="^(false_reject|missed_defect|none)$")
 
 
-class CaptureAsked(Asked):
+class CaptureAsked(ActionRequest):
     count: int = Field(ge=0, le=500)
 
 
-class AcknowledgeAsked(Asked):
+class AcknowledgeAsked(ActionRequest):
     reason: str = Field(pattern="^[a-z0-9_]{1,60}$")
 
 
-ACTIONS: dict[str, type[Asked]] = {
+ACTIONS: dict[str, type[ActionRequest]] = {
     "threshold": ThresholdAsked,
     "feedback": FeedbackAsked,
     "capture": CaptureAsked,
-    "rollback": Asked,
+    "rollback": ActionRequest,
     "acknowledge": AcknowledgeAsked,
-    "unlock": Asked,
+    "unlock": ActionRequest,
 }
 
 
-def validated(kind: type[Asked], body: bytes) -> dict[str, Any]:
+def validated(kind: type[ActionRequest], body: bytes) -> dict[str, Any]:
     """Return what an action is asked for.
 
     Raises:
@@ -61,7 +61,9 @@ def validated(kind: type[Asked], body: bytes) -> dict[str, Any]:
         where = ".".join(str(part) for part in fault["loc"])
         status = 400 if fault["type"] == "json_invalid" else 422
         words = in_words(fault)
-        raise Refused(status, f"{where}: {words}" if where else f"The body {words}") from error
+        raise RequestRefused(
+            status, f"{where}: {words}" if where else f"The body {words}"
+        ) from error
 
 
 def wanted(request: Request) -> Query:
@@ -80,7 +82,7 @@ def _choice(text: str | None, allowed: list[str]) -> str | None:
     if not text:
         return None
     if text not in allowed:
-        raise Refused(400, f"result is one of {', '.join(allowed)}.")
+        raise RequestRefused(400, f"result is one of {', '.join(allowed)}.")
     return text
 
 
@@ -92,7 +94,7 @@ def whole(text: str | None, default: int | None) -> int | None:
     if not text:
         return default
     if not _WHOLE.fullmatch(text):
-        raise Refused(400, "limit and before are whole numbers.")
+        raise RequestRefused(400, "limit and before are whole numbers.")
     return int(text)
 
 
@@ -108,7 +110,7 @@ def number(text: str | None) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise Refused(400, "image_threshold is a raw score, a finite number.")
+        raise RequestRefused(400, "image_threshold is a raw score, a finite number.")
     return found
 
 
@@ -120,4 +122,4 @@ def _moment(text: str | None) -> int | None:
         utc_s = datetime.fromisoformat(text).astimezone().timestamp()
         return min(max(int(utc_s * 1e9), 0), 2**62)
     except (ValueError, OverflowError, OSError) as error:
-        raise Refused(400, "from and to are times such as 2026-11-23T14:00.") from error
+        raise RequestRefused(400, "from and to are times such as 2026-11-23T14:00.") from error

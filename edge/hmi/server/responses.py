@@ -22,16 +22,16 @@ def error_reply(status: int, why: str, given: Mapping[str, str] | None = None) -
     return JSONResponse({"error": why}, status, headers={"cache-control": "no-store", **headers})
 
 
-# A picture never changes under its id.
+# An image never changes under its id.
 _KEEP = {"cache-control": "private, max-age=86400, immutable"}
 
 
-def picture_reply(content: bytes, kind: str) -> Response:
+def image_reply(content: bytes, kind: str) -> Response:
     return Response(content, headers={"content-type": kind, **_KEEP})
 
 
 def file_reply(file: BinaryIO, kind: str) -> Response:
-    """Return a picture that is read as fast as it is taken: one of 20 megapixels is large."""
+    """Return an image that is read as fast as it is taken: one of 20 megapixels is large."""
     length = str(os.fstat(file.fileno()).st_size)
     headers = {"content-type": kind, "content-length": length, **_KEEP}
     return StreamingResponse(_pieces(file), headers=headers)

@@ -8,9 +8,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.errors import StationError
-from edge.hmi.server.auth import MAX_BODY_BYTES, Guard, Refused
+from edge.hmi.server.auth import MAX_BODY_BYTES, Guard, RequestRefused
 from edge.hmi.server.connections import PROBES_ONLY
-from edge.hmi.server.handlers import Answers, Application
+from edge.hmi.server.handlers import Application, Handlers
 from edge.hmi.server.part_queries import SearchTooLong
 from edge.hmi.server.responses import error_reply
 
@@ -32,9 +32,9 @@ PROBES = ("/livez", "/readyz", "/metrics")
 def application(parts: Application) -> ASGIApp:
     """Build the ASGI application."""
     app = Starlette(
-        routes=make_routes(Answers(parts)),
+        routes=make_routes(Handlers(parts)),
         exception_handlers={
-            Refused: _refused,
+            RequestRefused: _refused,
             HTTPException: _http_error,
             SearchTooLong: _too_long,
             StationError: _station_error,
@@ -45,7 +45,7 @@ def application(parts: Application) -> ASGIApp:
     return _Guarded(app, parts.guard)
 
 
-def make_routes(answers: Answers) -> list[Route]:
+def make_routes(answers: Handlers) -> list[Route]:
     """Return every path that is served; those of the interface are described in openapi.json."""
     return [
         Route("/", answers.index),
@@ -61,7 +61,7 @@ def make_routes(answers: Answers) -> list[Route]:
         Route("/api/feedback.tar", answers.feedback_tar),
         Route("/api/actions/{name}", answers.act, methods=["POST"]),
         Route("/api/openapi.json", answers.openapi),
-        Route("/pictures/{id}/{which}", answers.picture),
+        Route("/pictures/{id}/{which}", answers.image),
         Route("/live/{id}", answers.live),
         Route("/metrics", answers.metrics),
         Route("/livez", answers.livez),
@@ -92,9 +92,9 @@ class _Guarded:
             self._guard.check_host(request)
             if scope["path"] not in PROBES:
                 if probes_only:
-                    raise Refused(503, "too many connections. Try again later.")
+                    raise RequestRefused(503, "too many connections. Try again later.")
                 self._guard.check_reader(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             answer = error_reply(refused.status, refused.why)
             if refused.status == 400:
                 answer.headers["connection"] = "close"
@@ -113,13 +113,13 @@ def _check_framing(scope: Scope) -> None:
     if b"transfer-encoding" in headers and (
         b"content-length" in headers or scope.get("http_version") != "1.1"
     ):
-        raise Refused(400, "Content-Length and Transfer-Encoding exclude each other.")
+        raise RequestRefused(400, "Content-Length and Transfer-Encoding exclude each other.")
     if int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
-        raise Refused(413, f"at most {MAX_BODY_BYTES} bytes.")
+        raise RequestRefused(413, f"at most {MAX_BODY_BYTES} bytes.")
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestRefused)
     return error_reply(error.status, error.why)
 
 

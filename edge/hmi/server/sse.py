@@ -5,7 +5,7 @@ import asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from edge.hmi.server.live_view import View
+from edge.hmi.server.live_view import LiveView
 
 # So long nothing new may come before a viewer is told that the page still lives.
 STREAM_SILENCE_S = 2.0
@@ -16,7 +16,7 @@ STREAM_PAUSE_S = 0.1
 class Stream(Response):
     """Server-sent events: who is slow gets the newest later, and nothing queues for them."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: LiveView) -> None:
         super().__init__(
             headers={
                 "content-type": "text/event-stream; charset=utf-8",

@@ -7,14 +7,14 @@ from typing import Any
 
 from edge.contract.image_source import image_name
 from edge.inspection.thresholding import decide
-from edge.journal.entries import Row
+from edge.journal.entries import JournalRow
 
 PARTS = 1000
 MOST_FLIPS = 24
 
 
 def preview(
-    rows: Sequence[Row],
+    rows: Sequence[JournalRow],
     threshold: float,
     guard_band: float,
     feedback: Mapping[int, Mapping[str, Any]],

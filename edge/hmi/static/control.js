@@ -1,4 +1,4 @@
-// What can be done: threshold, model, training pictures; and what was done.
+// What can be done: threshold, model, training images; and what was done.
 
 import { $, act, actor, badge, get, kept, make, moment, number, raw, renew, setActor, toast, who } from "./dom.js";
 import { histogram } from "./charts.js";

@@ -1,4 +1,4 @@
-// The line as it is now: the verdict, the live picture, the station's state.
+// The line as it is now: the verdict, the live image, the station's state.
 
 import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use, who } from "./dom.js";
 import { regionsWord } from "./parts.js";
@@ -8,7 +8,7 @@ import { known, language, t } from "./texts.js";
 const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full"];
 // Shown where camera and journal are.
 const TOLD = ["camera_lost", "camera_failed", "journal_unwritable"];
-// A picture that has not come by then is given up for a newer one.
+// An image that has not come by then is given up for a newer one.
 const PICTURE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
 
@@ -69,7 +69,7 @@ function showVerdict() {
   $("word").className = `word${width > 5 ? " long" : width > 3 ? " five" : ""}`;
   $("reason").textContent = reason;
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
-  // A part without an id goes by the number of its picture, which its record has, too.
+  // A part without an id goes by the number of its image, which its record has, too.
   $("part-word").textContent = t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part");
   $("part").textContent = part ? part.part_id ?? part.image_name ?? number(part.frame) : "–";
   $("part").title = part?.id ?? "";
@@ -77,7 +77,7 @@ function showVerdict() {
   $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;
 }
 
-// One picture at a time; what comes meanwhile waits as the newest only.
+// One image at a time; what comes meanwhile waits as the newest only.
 function load() {
   if (loading || !next) return;
   const wanted = next, image = new Image();

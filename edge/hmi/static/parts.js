@@ -196,7 +196,7 @@ export function strip(host, parts) {
   renew(host, parts, (part) => part.id, card);
 }
 
-// The record of a part may be seen before its picture has come, so it is asked for more than once.
+// The record of a part may be seen before its image has come, so it is asked for more than once.
 const TRIES = 3, TRY_AGAIN_MS = 1500;
 
 function card(part) {

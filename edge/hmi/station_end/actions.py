@@ -16,7 +16,7 @@ from edge.settings.overrides import Override, Overrides
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import SnapshotFolder
-from edge.station.model.manager import StationModel
+from edge.station.model.manager import ModelManager
 from edge.station.model.reloadable_settings import changed_keys
 from edge.station.monitoring.health import Health
 
@@ -46,7 +46,7 @@ class Doer:
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class ActionServices:
     """What the deeds work on.
 
     Attributes:
@@ -59,7 +59,7 @@ class Hands:
         record_event: keeps who did what.
     """
 
-    model: StationModel
+    model: ModelManager
     reread: Callable[[], Settings]
     reload: Callable[[], Mapping[str, Datum]]
     overrides: Overrides | None
@@ -69,13 +69,13 @@ class Hands:
     record_event: Callable[[Event], None]
 
 
-class Deeds:
+class PageActions:
     """Carries out one deed after another.
 
     ``part_decided`` and what only tells something may be called by other threads.
     """
 
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: ActionServices) -> None:
         self._hands = hands
         self._capturing = threading.Lock()
         self._to_capture = 0
@@ -100,7 +100,7 @@ class Deeds:
         return self._deeds[name](asked, doer)
 
     def part_decided(self, verdict: Verdict) -> None:
-        """Ask for one picture after the other, as long as some are wanted.
+        """Ask for one image after the other, as long as some are wanted.
 
         Only a part that was decided after the asking tells what became of it.
         """
@@ -108,10 +108,10 @@ class Deeds:
             return
         with self._capturing:
             if self._to_capture and verdict.decided_ns > self._asked_ns:
-                self._to_capture -= verdict.pictures is not None
-                self._ask_for_picture()
+                self._to_capture -= verdict.images is not None
+                self._ask_for_image()
 
-    def _ask_for_picture(self) -> None:
+    def _ask_for_image(self) -> None:
         snapshots = self._hands.snapshots()
         if snapshots is not None and self._to_capture:
             self._asked_ns = time.monotonic_ns()
@@ -119,7 +119,7 @@ class Deeds:
 
     @property
     def to_capture(self) -> int:
-        """Training pictures that are still wanted."""
+        """Training images that are still wanted."""
         return self._to_capture
 
     def acknowledged(self) -> dict[str, str]:
@@ -202,13 +202,13 @@ class Deeds:
         snapshots = self._hands.snapshots()
         if snapshots is None:
             raise DeedRefused(
-                "this station keeps no pictures. Set snapshots.folder, and start it again."
+                "this station keeps no images. Set snapshots.folder, and start it again."
             )
         with self._capturing:
             self._to_capture = count = min(int(asked["count"]), MOST_CAPTURED)
-            self._ask_for_picture()
+            self._ask_for_image()
         data: dict[str, Datum] = {"count": count, "folder": str(snapshots.root)}
-        self._record("capture_asked", f"{doer.name} asked for {count} pictures", data, doer)
+        self._record("capture_asked", f"{doer.name} asked for {count} images", data, doer)
         return data
 
     def _roll_back(self, asked: Mapping[str, Any], doer: Doer) -> dict[str, Datum]:

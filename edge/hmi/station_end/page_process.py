@@ -18,12 +18,12 @@ from edge.contract.encoding import bounded, utc_text
 from edge.contract.image_source import name_of
 from edge.contract.verdict import LONGEST_DETAIL, Verdict
 from edge.errors import StationError
-from edge.hmi.child_process import END_LIMIT_S, Companion, spawned
+from edge.hmi.child_process import END_LIMIT_S, ChildProcess, spawn
 from edge.hmi.ipc import Link, LinkBroken, Message
 from edge.hmi.page_token import read_token
-from edge.hmi.station_end.actions import Deeds, Doer
-from edge.hmi.station_end.preview_image import Thinned, thinned
-from edge.hmi.station_end.prometheus_counts import Counts
+from edge.hmi.station_end.actions import Doer, PageActions
+from edge.hmi.station_end.preview_image import PreviewImage, thinned
+from edge.hmi.station_end.prometheus_counts import VerdictCounts
 from edge.hmi.station_end.status import Sources
 from edge.inspection.thresholding import Result
 from edge.journal.database import FILE_NAME
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 STATUS_S = 1.0
-# Rejected parts whose pictures wait for the page's thread; more within one look keep their record.
+# Rejected parts whose images wait for the page's thread; more within one look keep their record.
 MOST_REJECTED, REJECTED_BYTES = 8, 64 * 2**20
 MOST_DEEDS = 8
 THUMBNAIL_PX = 360
@@ -61,7 +61,7 @@ class Page:
     """
 
     def __init__(
-        self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: Deeds
+        self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: PageActions
     ) -> None:
         """Read the token.
 
@@ -75,7 +75,7 @@ class Page:
         self._sources = sources
         self._deeds = deeds
         self._health: Health = sources.health
-        self._counts = Counts()
+        self._counts = VerdictCounts()
         self._latest: Verdict | None = None
         self._rejected: EveryMailbox[Verdict] = EveryMailbox(
             MOST_REJECTED, max_bytes=REJECTED_BYTES, size_bytes=memory_bytes
@@ -83,7 +83,7 @@ class Page:
         self._watched = False
         self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
         self._ending = threading.Event()
-        self._serving: Companion | None = None
+        self._serving: ChildProcess | None = None
         self._ears: threading.Thread | None = None
         self._heard_s = self._looked_s = 0.0
         self._threads = [
@@ -168,7 +168,7 @@ class Page:
 
     def _serve(self) -> None:
         self._heard_s = time.monotonic()
-        self._serving = serving = spawned("edge.hmi.server.main")
+        self._serving = serving = spawn("edge.hmi.server.main")
         link = serving.link
         link.send("hello", self._hello())
         self._ears = threading.Thread(
@@ -177,7 +177,7 @@ class Page:
         self._ears.start()
         status_s = shown_s = 0.0
         shown: Verdict | None = None
-        with_picture = False
+        with_image = False
         while not self._ending.wait(LOOK_S):
             now_s, latest = time.monotonic(), self._latest
             if now_s - status_s >= STATUS_S:
@@ -189,9 +189,9 @@ class Page:
                 continue
             due = now_s - shown_s >= 1.0 / self._settings.pictures_per_second
             watched = self._watched and due
-            if latest is not shown or (watched and not with_picture):
+            if latest is not shown or (watched and not with_image):
                 self._tell_part(link, latest, watched)
-                shown, with_picture = latest, watched
+                shown, with_image = latest, watched
                 shown_s = now_s if watched else shown_s
 
     def _hello(self) -> dict[str, Any]:
@@ -214,9 +214,9 @@ class Page:
             "to_capture": self._deeds.to_capture,
         }
 
-    def _tell_part(self, link: Link, verdict: Verdict, with_picture: bool) -> None:
+    def _tell_part(self, link: Link, verdict: Verdict, with_image: bool) -> None:
         width_px = self._settings.picture_width_px
-        found = self._thinned(verdict, width_px) if with_picture else None
+        found = self._thinned(verdict, width_px) if with_image else None
         content = {**summary(verdict), "picture": found.content if found else None}
         link.send("part", content, found.blobs if found else ())
 
@@ -225,7 +225,7 @@ class Page:
         if found is not None:
             link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
 
-    def _thinned(self, verdict: Verdict, width_px: int) -> Thinned | None:
+    def _thinned(self, verdict: Verdict, width_px: int) -> PreviewImage | None:
         try:
             return thinned(verdict, width_px)
         except Exception:  # a part that cannot be drawn still takes the place of the one before
@@ -308,7 +308,7 @@ def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:
-    """Return what is told of a part beside its picture."""
+    """Return what is told of a part beside its image."""
     inspection, part = verdict.inspection, verdict.part
     return {
         "id": verdict.id,

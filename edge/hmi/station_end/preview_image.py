@@ -13,17 +13,17 @@ from edge.inspection.normalization import ScoreScale, normalize
 
 # Cells of the map along one side; more are joined, the highest of each group counts.
 MOST_CELLS = 128
-# A picture of three channels fits into one message to the page, however long a line scan is.
+# An image of three channels fits into one message to the page, however long a line scan is.
 MAX_PIXELS = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Thinned:
-    """A picture and a map on their way to the page.
+class PreviewImage:
+    """An image and a map on their way to the page.
 
     Attributes:
         content: sizes, and where map and regions lie in the frame.
-        blobs: the picture, ``(h, w, 3) uint8`` BGR or ``(h, w) uint8``, and the levels of the map,
+        blobs: the image, ``(h, w, 3) uint8`` BGR or ``(h, w) uint8``, and the levels of the map,
             ``(h, w) uint8`` with the threshold at 128, empty without a map.
     """
 
@@ -31,8 +31,8 @@ class Thinned:
     blobs: tuple[bytes, bytes]
 
 
-def thinned(verdict: Verdict, width_px: int) -> Thinned | None:
-    """Return the picture of a verdict at most so wide; None of a part without one."""
+def thinned(verdict: Verdict, width_px: int) -> PreviewImage | None:
+    """Return the image of a verdict at most so wide; None of a part without one."""
     pixels, inspection = verdict.frame.pixels, verdict.inspection
     if pixels.ndim < 2 or pixels.size == 0:
         return None
@@ -53,7 +53,7 @@ def thinned(verdict: Verdict, width_px: int) -> Thinned | None:
             [region.x, region.y, region.width, region.height] for region in inspection.regions
         ],
     }
-    return Thinned(content, (small.tobytes(), levels.tobytes()))
+    return PreviewImage(content, (small.tobytes(), levels.tobytes()))
 
 
 def _as_8_bit(pixels: Pixels) -> NDArray[np.uint8]:

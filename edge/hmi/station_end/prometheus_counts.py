@@ -12,7 +12,7 @@ STAGE_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15,
 SCORE_BOUNDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
-class Tallied:
+class FixedHistogram:
     """A histogram: how many values lie in each bucket, and their sum."""
 
     __slots__ = ("_bounds", "_buckets", "_sum")
@@ -31,14 +31,14 @@ class Tallied:
         return {"bounds": list(self._bounds), "buckets": list(self._buckets), "sum": self._sum}
 
 
-class Counts:
+class VerdictCounts:
     """Every verdict of this run; one thread enters, another reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parts: Counter[tuple[str, str]] = Counter()
-        self._stages: dict[str, Tallied] = {}
-        self._scores = Tallied(SCORE_BOUNDS)
+        self._stages: dict[str, FixedHistogram] = {}
+        self._scores = FixedHistogram(SCORE_BOUNDS)
 
     def enter(self, verdict: Verdict) -> None:
         """Count one verdict; some microseconds, behind the decision."""
@@ -57,7 +57,7 @@ class Counts:
             for stage, duration_ns in stages_ns.items():
                 if duration_ns is not None and duration_ns >= 0:
                     if stage not in self._stages:
-                        self._stages[stage] = Tallied(STAGE_BOUNDS_S)
+                        self._stages[stage] = FixedHistogram(STAGE_BOUNDS_S)
                     self._stages[stage].add(duration_ns / 1e9)
             if inspection.normalized_score is not None:
                 self._scores.add(inspection.normalized_score)

@@ -1,4 +1,4 @@
-"""What a station says about itself to its page: everything but parts and pictures."""
+"""What a station says about itself to its page: everything but parts and images."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import SnapshotFolder
-from edge.station.model.manager import StationModel
-from edge.station.model.store import Model
+from edge.station.model.manager import ModelManager
+from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
 from edge.station.pipeline.latency import Quantiles
-from edge.station.pipeline.tally import Tally
+from edge.station.pipeline.tally import RunSummary
 from edge.station.recording.recorder import Recording
 
 
@@ -26,20 +26,20 @@ class Sources:
 
     Attributes:
         model: and the settings in force.
-        simulated: the pictures come from files or a fake camera.
+        simulated: the images come from files or a fake camera.
         condition: ``starting``, ``online``, ``degraded`` or ``stopped``.
         camera: None for files.
         queues: items that wait, by queue; the journal's comes from ``recording``.
         handshake: counts of the hand-shake.
     """
 
-    model: StationModel
+    model: ModelManager
     simulated: bool
     recording: Recording
     health: Health
     condition: Callable[[], str]
     camera: Callable[[], CameraStatus | None]
-    tally: Callable[[], Tally | None]
+    tally: Callable[[], RunSummary | None]
     queues: Callable[[], Mapping[str, int]]
     handshake: Callable[[], Mapping[str, int]]
     snapshots: Callable[[], SnapshotFolder | None]
@@ -137,7 +137,7 @@ def _snapshots(folder: SnapshotFolder | None) -> dict[str, Any] | None:
     return {"written": folder.written, "refused": folder.refused, "stopped": folder.stopped}
 
 
-def _model(loaded: StationModel) -> dict[str, Any]:
+def _model(loaded: ModelManager) -> dict[str, Any]:
     current, before = loaded.store.current, loaded.store.before
     manifest, criteria = current.bundle.manifest, current.criteria
     return {
@@ -161,7 +161,7 @@ def _model(loaded: StationModel) -> dict[str, Any]:
     }
 
 
-def _named(model: Model) -> dict[str, Any]:
+def _named(model: LoadedModel) -> dict[str, Any]:
     return {
         "name": model.bundle.manifest.identity.name,
         "sha256": model.bundle.sha256,
@@ -169,7 +169,7 @@ def _named(model: Model) -> dict[str, Any]:
     }
 
 
-def _run(tally: Tally | None) -> dict[str, Any] | None:
+def _run(tally: RunSummary | None) -> dict[str, Any] | None:
     if tally is None:
         return None
     return {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.hmi.ipc import Link, LinkBroken, Message
-from edge.hmi.server.live_view import Picture
+from edge.hmi.server.live_view import Image
 from edge.system.process_end import exit_process
 
 NICENESS = 10
@@ -29,9 +29,9 @@ COLOURS = {  # BGR, as on the page
 }
 
 
-def drawn(part: Mapping[str, Any], picture: Picture | None) -> NDArray[np.uint8]:
-    """Return the picture with its overlay, and the verdict in words and colour above it."""
-    canvas = np.full(CARD_PX, 64, np.uint8) if picture is None else picture.canvas()
+def drawn(part: Mapping[str, Any], image: Image | None) -> NDArray[np.uint8]:
+    """Return the image with its overlay, and the verdict in words and colour above it."""
+    canvas = np.full(CARD_PX, 64, np.uint8) if image is None else image.canvas()
     bar = np.full((BAR_PX, canvas.shape[1], 3), COLOURS[part["result"]], np.uint8)
     score = part["reason"] if part["score"] is None else f"{part['score']:.2f}"
     text = f"{part['result']}  {score}".replace("_", " ")
@@ -53,8 +53,8 @@ def main() -> int:
         if message is not None and message is not shown:
             content = message.content
             found = content["picture"]
-            picture = Picture(found, message.blobs) if found else None
-            cv2.imshow(NAME, drawn(content, picture))
+            image = Image(found, message.blobs) if found else None
+            cv2.imshow(NAME, drawn(content, image))
             shown = message
         cv2.waitKey(WAIT_MS)
         visible = cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1.0

@@ -10,7 +10,7 @@ import threading
 
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
-from edge.hmi.child_process import Companion, spawned
+from edge.hmi.child_process import ChildProcess, spawn
 from edge.hmi.ipc import LinkBroken
 from edge.hmi.station_end.page_process import summary
 from edge.hmi.station_end.preview_image import thinned
@@ -43,7 +43,7 @@ class Window:
         self._width_px = width_px
         self._latest: Verdict | None = None
         self._ending = threading.Event()
-        self._companion: Companion | None = None
+        self._companion: ChildProcess | None = None
         self._thread = threading.Thread(target=self._run, name="window", daemon=True)
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class Window:
 
     def _run(self) -> None:
         try:
-            self._companion = companion = spawned("edge.hmi.window.main")
+            self._companion = companion = spawn("edge.hmi.window.main")
             shown: Verdict | None = None
             while not self._ending.wait(LOOK_S):
                 latest = self._latest

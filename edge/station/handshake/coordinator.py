@@ -15,20 +15,20 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    HandshakeEffect,
     Late,
-    Outcome,
     Part,
     ReadyChanged,
     Rejected,
     Repeated,
     ResultValid,
     SlotFreed,
-    Source,
     TriggerRequest,
+    TriggerSource,
     Unexpected,
 )
 from edge.station.handshake.ports import Port
-from edge.station.handshake.state_machine import Handshake, Input, Outcomes
+from edge.station.handshake.state_machine import HandshakeMachine, Input, Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 UNEXPECTED_PER_LINE = 100
 
 # What the station has to do itself; everything else is done here.
-Owed = Exposed | Decided | Failed | Rejected
+PipelineAction = Exposed | Decided | Failed | Rejected
 
 
-class Triggering:
+class HandshakeCoordinator:
     """Serialises the hand-shake's events and tells the ports.
 
     Any thread calls any method. Ports are called under the lock, so that every PLC sees one order;
@@ -48,7 +48,7 @@ class Triggering:
 
     def __init__(
         self,
-        handshake: Handshake,
+        handshake: HandshakeMachine,
         ports: Sequence[Port],
         expose: Callable[[], None],
         record_event: Callable[[Event], None],
@@ -82,19 +82,19 @@ class Triggering:
         with self._changed:
             return dict(self._handshake.counts)
 
-    def trigger(self, request: TriggerRequest) -> list[Owed]:
+    def trigger(self, request: TriggerRequest) -> list[PipelineAction]:
         """Take a trigger; a software trigger exposes before this returns."""
         owed, outcomes = self._event(lambda now_ns: self._handshake.trigger(request, now_ns))
         for outcome in outcomes:
-            if isinstance(outcome, Accepted) and outcome.part.source is Source.SOFTWARE:
+            if isinstance(outcome, Accepted) and outcome.part.source is TriggerSource.SOFTWARE:
                 owed += self._exposed(outcome.part)
         return owed
 
-    def frame(self, frame: Frame) -> list[Owed]:
-        """Take a picture."""
+    def frame(self, frame: Frame) -> list[PipelineAction]:
+        """Take a frame."""
         return self._event(lambda now_ns: self._handshake.frame(frame, now_ns))[0]
 
-    def decided(self, part: Part, result: Result) -> list[Owed]:
+    def decided(self, part: Part, result: Result) -> list[PipelineAction]:
         """Take a score; the verdict may be written only when ``Decided`` is among what is owed."""
 
         def event(now_ns: int) -> Outcomes:
@@ -105,7 +105,7 @@ class Triggering:
 
         return self._event(event)[0]
 
-    def failed(self, part: Part, reason: Reason, detail: str) -> list[Owed]:
+    def failed(self, part: Part, reason: Reason, detail: str) -> list[PipelineAction]:
         """Note that a part cannot be exposed for or inspected."""
         return self._event(lambda now: self._handshake.failed(part, reason, detail, now))[0]
 
@@ -133,7 +133,7 @@ class Triggering:
         with self._changed:
             self._handshake.set_recipe(recipe)
 
-    def camera_restarted(self, detail: str) -> list[Owed]:
+    def camera_restarted(self, detail: str) -> list[PipelineAction]:
         """Note that the camera was lost, or is back with another counter."""
         return self._event(lambda now_ns: self._handshake.camera_restarted(now_ns, detail))[0]
 
@@ -146,18 +146,18 @@ class Triggering:
                 wait_s = min(longest_s, max(0.0, (due_ns - self._clock_ns()) / 1e9))
             self._changed.wait(wait_s)
 
-    def tick(self) -> list[Owed]:
+    def tick(self) -> list[PipelineAction]:
         """Do what is due by time."""
         return self._event(self._handshake.tick)[0]
 
-    def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[Owed], Outcomes]:
+    def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[PipelineAction], Outcomes]:
         with self._changed:
             outcomes = event(self._clock_ns())
             owed = [one for one in map(self._carry_out, outcomes) if one is not None]
             self._changed.notify_all()
         return owed, outcomes
 
-    def _exposed(self, part: Part) -> list[Owed]:
+    def _exposed(self, part: Part) -> list[PipelineAction]:
         try:
             self._expose()
         except CameraError as error:
@@ -165,7 +165,7 @@ class Triggering:
             return self.failed(part, Reason.CAMERA_LOST if lost else Reason.OVERRUN, str(error))
         return []
 
-    def _carry_out(self, outcome: Outcome) -> Owed | None:
+    def _carry_out(self, outcome: HandshakeEffect) -> PipelineAction | None:
         match outcome:
             case Exposed(part):
                 self._tell(lambda port: port.exposed(part))
@@ -199,7 +199,7 @@ class Triggering:
                 self._unexpected += 1
                 if self._unexpected == 1 or self._unexpected % UNEXPECTED_PER_LINE == 0:
                     log.warning(
-                        "picture %d is no part's: %s (%d so far)",
+                        "frame %d is no part's: %s (%d so far)",
                         frame.number,
                         detail,
                         self._unexpected,

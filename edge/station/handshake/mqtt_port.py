@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable
 
-from edge.contract.announcements import Handshake
-from edge.contract.announcements import Phase as Told
+from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.inspection.thresholding import Result
-from edge.station.handshake.part import Part, Phase, Rejection, Repeated
+from edge.station.handshake.part import Part, PartPhase, Rejection, Repeated
 
 
 class MqttPort:
@@ -17,7 +16,7 @@ class MqttPort:
 
     def __init__(
         self,
-        tell: Callable[[Handshake], None],
+        tell: Callable[[HandshakeMessage], None],
         state_changed: Callable[[], None],
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -33,21 +32,21 @@ class MqttPort:
         self._state_changed()
 
     def accepted(self, part: Part) -> None:
-        self._say(Told.ACCEPTED, part)
+        self._say(TriggerPhase.ACCEPTED, part)
 
     def rejected(self, part: Part, rejection: Rejection) -> None:
-        self._say(Told.REJECTED, part, reason=rejection.value)
+        self._say(TriggerPhase.REJECTED, part, reason=rejection.value)
 
     def repeated(self, known: Repeated) -> None:
         rejection = known.rejection.value if known.rejection else None
-        if known.phase in (Phase.REJECTED, Phase.ACCEPTED):
-            phase = Told(known.phase.value)
+        if known.phase in (PartPhase.REJECTED, PartPhase.ACCEPTED):
+            phase = TriggerPhase(known.phase.value)
         else:
-            phase = Told.EXPOSED if known.exposed else Told.DECIDED
+            phase = TriggerPhase.EXPOSED if known.exposed else TriggerPhase.DECIDED
         self._say(phase, known.part, rejection, known.seq, known.result)
 
     def exposed(self, part: Part) -> None:
-        self._say(Told.EXPOSED, part)
+        self._say(TriggerPhase.EXPOSED, part)
 
     def result_valid(self, part: Part, seq: int, result: Result) -> None:
         """The verdict says it."""
@@ -57,7 +56,7 @@ class MqttPort:
 
     def _say(
         self,
-        phase: Told,
+        phase: TriggerPhase,
         part: Part,
         reason: str | None = None,
         seq: int | None = None,
@@ -66,4 +65,6 @@ class MqttPort:
         if part.trigger_id is not None:
             told = result.value if result else None
             now_ns = self._utc_ns()
-            self._tell(Handshake(phase, part.trigger_id, part.part_id, now_ns, reason, seq, told))
+            self._tell(
+                HandshakeMessage(phase, part.trigger_id, part.part_id, now_ns, reason, seq, told)
+            )

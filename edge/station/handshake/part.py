@@ -8,38 +8,38 @@ from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Reason, Result
 
 
-class Source(StrEnum):
+class TriggerSource(StrEnum):
     """What made the camera expose a part."""
 
     SOFTWARE = "software"
     HARDWARE = "hardware"
 
 
-class Phase(StrEnum):
+class PartPhase(StrEnum):
     """Where a part is.
 
     A part is decided once: by its score, or by what kept it from having one.
     """
 
     REJECTED = "rejected"  # never exposed for; its ERROR record is all there is
-    ACCEPTED = "accepted"  # waits for its picture
-    EXPOSED = "exposed"  # has its picture, waits for its score
+    ACCEPTED = "accepted"  # waits for its frame
+    EXPOSED = "exposed"  # has its frame, waits for its score
     DECIDED = "decided"  # has its verdict, waits for the journal
     VALID = "valid"  # journalled; its result stands at the ports
     CLEARED = "cleared"  # acknowledged, or nobody did in time
 
 
 # Which phases may follow; the first set are the parts that the station still owes something.
-IN_FLIGHT = frozenset({Phase.ACCEPTED, Phase.EXPOSED, Phase.DECIDED})
-UNDECIDED = frozenset({Phase.ACCEPTED, Phase.EXPOSED})
-OVER = frozenset({Phase.REJECTED, Phase.CLEARED})
+IN_FLIGHT = frozenset({PartPhase.ACCEPTED, PartPhase.EXPOSED, PartPhase.DECIDED})
+UNDECIDED = frozenset({PartPhase.ACCEPTED, PartPhase.EXPOSED})
+OVER = frozenset({PartPhase.REJECTED, PartPhase.CLEARED})
 MAY_FOLLOW = {
-    Phase.REJECTED: frozenset[Phase](),
-    Phase.ACCEPTED: frozenset({Phase.EXPOSED, Phase.DECIDED}),
-    Phase.EXPOSED: frozenset({Phase.DECIDED}),
-    Phase.DECIDED: frozenset({Phase.VALID, Phase.CLEARED}),
-    Phase.VALID: frozenset({Phase.CLEARED}),
-    Phase.CLEARED: frozenset[Phase](),
+    PartPhase.REJECTED: frozenset[PartPhase](),
+    PartPhase.ACCEPTED: frozenset({PartPhase.EXPOSED, PartPhase.DECIDED}),
+    PartPhase.EXPOSED: frozenset({PartPhase.DECIDED}),
+    PartPhase.DECIDED: frozenset({PartPhase.VALID, PartPhase.CLEARED}),
+    PartPhase.VALID: frozenset({PartPhase.CLEARED}),
+    PartPhase.CLEARED: frozenset[PartPhase](),
 }
 
 
@@ -53,7 +53,7 @@ class Rejection(StrEnum):
 
 
 class Pairing(StrEnum):
-    """Which pictures are parts."""
+    """Which frames are parts."""
 
     SOFTWARE = "software"  # the station exposes for each accepted trigger
     ANNOUNCED = "announced"  # a line exposes, each edge announced by a trigger
@@ -73,11 +73,11 @@ class Rules:
     """What does not change while a station runs.
 
     Attributes:
-        pairing: which pictures are parts.
+        pairing: which frames are parts.
         slots: parts that may be in flight, and as many results that may stand at the ports.
         result_hold_ms: how long a result stands without acknowledgement.
-        frame_timeout_ms: from an accepted trigger to its picture.
-        deadline_ms: from the picture to the verdict, where the trigger names none.
+        frame_timeout_ms: from an accepted trigger to its frame.
+        deadline_ms: from the frame to the verdict, where the trigger names none.
         recipe: the one that is live.
     """
 
@@ -98,7 +98,7 @@ class TriggerRequest:
         part_id: of the product; None where the sender has none.
         recipe: None takes the one that is live.
         deadline_ms: from ``received_ns`` to the verdict; None takes the station's own, which
-            counts from the picture.
+            counts from the frame.
         received_ns, received_utc_ns: monotonic and wall-clock time of arrival.
         source: whether the station exposes, or a line does.
     """
@@ -109,7 +109,7 @@ class TriggerRequest:
     deadline_ms: float | None
     received_ns: int
     received_utc_ns: int
-    source: Source
+    source: TriggerSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ class Part:
 
     Attributes:
         number: 1, 2, …; of this process only.
-        trigger_id: None where every picture is a part.
+        trigger_id: None where every frame is a part.
         part_id, recipe: as announced.
         source: what made the camera expose.
-        announced_ns, announced_utc_ns: when the trigger came; without triggers, the picture.
+        announced_ns, announced_utc_ns: when the trigger came; without triggers, the frame.
         due_ns: monotonic time from which a score comes too late; None without a deadline.
     """
 
@@ -129,7 +129,7 @@ class Part:
     trigger_id: str | None
     part_id: str | None
     recipe: Recipe | None
-    source: Source
+    source: TriggerSource
     announced_ns: int
     announced_utc_ns: int
     due_ns: int | None
@@ -153,13 +153,13 @@ class Part:
 
     @classmethod
     def seen(cls, number: int, frame: Frame, live: Recipe | None) -> "Part":
-        """Make the part of a picture that nobody announced."""
+        """Make the part of a frame that nobody announced."""
         return cls(
             number=number,
             trigger_id=None,
             part_id=None,
             recipe=live,
-            source=Source.HARDWARE,
+            source=TriggerSource.HARDWARE,
             announced_ns=frame.captured_ns,
             announced_utc_ns=frame.captured_utc_ns,
             due_ns=None,
@@ -177,20 +177,20 @@ class OpenPart:
     Attributes:
         seq: of its record; None before it is journalled.
         valid_ns: monotonic time since which its result stands at the ports.
-        exposed: its picture arrived complete.
+        exposed: its frame arrived complete.
         result: what it was decided to be; None before.
         rejection: why it was rejected; None otherwise.
     """
 
     part: Part
-    phase: Phase
+    phase: PartPhase
     seq: int | None = None
     valid_ns: int = 0
     exposed: bool = False
     result: Result | None = None
     rejection: Rejection | None = None
 
-    def move(self, phase: Phase) -> None:
+    def move(self, phase: PartPhase) -> None:
         """Go on to another phase.
 
         Raises:
@@ -199,7 +199,7 @@ class OpenPart:
         if phase not in MAY_FOLLOW[self.phase]:
             raise PhaseError(f"part {self.part.number} cannot go from {self.phase} to {phase}")
         self.phase = phase
-        self.exposed = self.exposed or phase is Phase.EXPOSED
+        self.exposed = self.exposed or phase is PartPhase.EXPOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +225,12 @@ class Repeated:
 
     Attributes:
         rejection: why a rejected one was.
-        exposed: its picture has arrived complete.
+        exposed: its frame has arrived complete.
         result: None before it is on record; until then it may still become an ERROR.
     """
 
     part: Part
-    phase: Phase
+    phase: PartPhase
     seq: int | None
     rejection: Rejection | None = None
     exposed: bool = False
@@ -239,7 +239,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """The picture of this part arrived complete: tell the ports, inspect it."""
+    """The frame of this part arrived complete: tell the ports, inspect it."""
 
     part: Part
     frame: Frame
@@ -257,7 +257,7 @@ class Failed:
     """Write an ERROR verdict with this reason.
 
     Attributes:
-        frame: the picture that was the part's and cannot be used; None where there is none.
+        frame: the frame that was the part's and cannot be used; None where there is none.
     """
 
     part: Part
@@ -268,10 +268,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Picture or score of a part that has its verdict: a detail to note (``frame_late``), no more.
+    """Frame or score of a part that has its verdict: a detail to note (``frame_late``), no more.
 
     Attributes:
-        what: ``picture`` or ``score``.
+        what: ``frame`` or ``score``.
         late_ns: after the deadline, or the announcement where there is none.
     """
 
@@ -282,7 +282,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Unexpected:
-    """A picture that is no part's: count and report it, never inspect it."""
+    """A frame that is no part's: count and report it, never inspect it."""
 
     frame: Frame
     detail: str
@@ -321,7 +321,7 @@ class ReadyChanged:
     ready: bool
 
 
-Outcome = (
+HandshakeEffect = (
     Accepted
     | Rejected
     | Repeated

@@ -30,7 +30,7 @@ class Port(Protocol):
         ...
 
     def exposed(self, part: Part) -> None:
-        """The picture has arrived complete; the part may move."""
+        """The frame has arrived complete; the part may move."""
         ...
 
     def result_valid(self, part: Part, seq: int, result: Result) -> None:

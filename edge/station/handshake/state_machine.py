@@ -1,13 +1,13 @@
-"""The hand-shake: every accepted part gets its own picture and exactly one verdict.
+"""The hand-shake: every accepted part gets its own frame and exactly one verdict.
 
 A pure state machine. Every event takes the monotonic time and returns what is to be done about it,
 in order; whoever owns it serialises the calls, carries out the outcomes and calls ``tick`` when
 ``next_due_ns`` has come.
 
-What pairs a picture with a part is the camera's own frame counter. Where that leaves a doubt,
-nobody gets the picture: the parts that wait become ERROR, and the station is not ready until twice
-``frame_timeout_ms`` after the last of their triggers, so that a picture that is still on its way
-cannot meet a later part. Two things no counter shows: a picture that comes later than that, and, of
+What pairs a frame with a part is the camera's own frame counter. Where that leaves a doubt,
+nobody gets the frame: the parts that wait become ERROR, and the station is not ready until twice
+``frame_timeout_ms`` after the last of their triggers, so that a frame that is still on its way
+cannot meet a later part. Two things no counter shows: a frame that comes later than that, and, of
 several parts that wait for a hardware line, an edge that the camera neither exposed nor counted.
 Announcing a part only after ``exposed`` of the one before leaves no room for the second.
 """
@@ -27,13 +27,13 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    HandshakeEffect,
     Input,
     Late,
     OpenPart,
-    Outcome,
     Pairing,
     Part,
-    Phase,
+    PartPhase,
     ReadyChanged,
     Rejected,
     Rejection,
@@ -46,7 +46,7 @@ from edge.station.handshake.part import (
     nanoseconds,
 )
 
-Outcomes = tuple[Outcome, ...]
+Outcomes = tuple[HandshakeEffect, ...]
 
 # Parts without announcement that may be open at once; the station's own queue is shorter.
 MOST_OPEN = 1000
@@ -55,12 +55,12 @@ MOST_MISSING = 32
 # Trigger ids that are known again. In-flight parts, at most twice the slots, are never forgotten.
 FEWEST_REMEMBERED = 1000
 
-_PICTURE_FAULTS = {
+_IMAGE_FAULTS = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
     FrameStatus.STALE: Reason.FRAME_STALE,
     FrameStatus.FROZEN: Reason.FRAME_FROZEN,
 }
-_SHOWN_BEFORE = "the camera gave a picture with this number before"
+_SHOWN_BEFORE = "the camera gave a frame with this number before"
 _INPUT_REASONS = {
     Input.CAMERA: Reason.CAMERA_LOST,
     Input.MODEL: Reason.MODEL_ERROR,
@@ -68,7 +68,7 @@ _INPUT_REASONS = {
 }
 
 
-class Handshake:
+class HandshakeMachine:
     """The state machine of one camera.
 
     Attributes:
@@ -81,14 +81,14 @@ class Handshake:
         self._rules = rules
         self._recipe = rules.recipe
         self._frame_timeout_ns = nanoseconds(rules.frame_timeout_ms)
-        self._latest_ns = 2 * self._frame_timeout_ns  # from a trigger to a picture that is late
+        self._latest_ns = 2 * self._frame_timeout_ns  # from a trigger to a frame that is late
         self._missing_inputs = set(Input)
         self._told_ready = False
         self._last_number = 0
         self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
-        self._waiting: deque[OpenPart] = deque()  # announced, picture not seen, in order
+        self._waiting: deque[OpenPart] = deque()  # announced, frame not seen, in order
         self._remembered: OrderedDict[str, OpenPart] = OrderedDict()
-        self._base: int | None = None  # the camera's counter at the last picture
+        self._base: int | None = None  # the camera's counter at the last frame
         self._quiet_until_ns: int | None = None
 
     @property
@@ -119,20 +119,20 @@ class Handshake:
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            rejected = OpenPart(part, Phase.REJECTED, result=Result.ERROR, rejection=refusal[0])
+            rejected = OpenPart(part, PartPhase.REJECTED, result=Result.ERROR, rejection=refusal[0])
             self._remember(rejected)
             if self._rules.pairing is Pairing.ANNOUNCED:
                 self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
             return self._told([*done, Rejected(part, *refusal)])
-        one = OpenPart(part, Phase.ACCEPTED)
+        one = OpenPart(part, PartPhase.ACCEPTED)
         self._open[part.number] = one
         self._waiting.append(one)
         self._remember(one)
         return self._told([*done, Accepted(part)])
 
     def frame(self, frame: Frame, now_ns: int) -> Outcomes:
-        """Pair a picture with its part; it is never paired with one that it may not belong to."""
-        # By arrival: a picture that came in time and was handled late is in time.
+        """Pair a frame with its part; it is never paired with one that it may not belong to."""
+        # By arrival: a frame that came in time and was handled late is in time.
         done = self._expire(min(frame.captured_ns, now_ns))
         before, self._base = self._base, frame.number
         advance = 1 if before is None else frame.number - before
@@ -141,16 +141,16 @@ class Handshake:
         if advance == 0:
             return self._told([*done, Unexpected(frame, _SHOWN_BEFORE)])
         if not self._waiting:
-            # A part that is announced after its picture must not take the next one.
+            # A part that is announced after its frame must not take the next one.
             self._pause(now_ns + self._frame_timeout_ns)
-            return self._told([*done, Unexpected(frame, "no part waits for a picture")])
+            return self._told([*done, Unexpected(frame, "no part waits for a frame")])
         if frame.captured_ns < self._waiting[0].part.announced_ns:
-            # Announced too late, or exposed by nobody: whose the next picture is, is not known.
-            detail = "a picture came before the part that waits was announced"
+            # Announced too late, or exposed by nobody: whose the next frame is, is not known.
+            detail = "a frame came before the part that waits was announced"
             lost = self._doubt(Reason.OVERRUN, detail)
             return self._told([*done, *lost, Unexpected(frame, detail)])
         if before is None and self._quiet_until_ns is not None:
-            detail = "a refused trigger may have exposed, too, and no earlier picture says which"
+            detail = "a refused trigger may have exposed, too, and no earlier frame says which"
             return self._told(
                 [*done, *self._doubt(Reason.OVERRUN, detail), Unexpected(frame, detail)]
             )
@@ -159,7 +159,7 @@ class Handshake:
         return self._told([*done, *self._jumped(frame, advance)])
 
     def camera_restarted(self, now_ns: int, detail: str = "the camera started anew") -> Outcomes:
-        """Forget the camera's counter; parts that wait for a picture become ERROR.
+        """Forget the camera's counter; parts that wait for a frame become ERROR.
 
         For both ends of an outage: when the camera is lost, so that nobody waits longer, and when
         it is back.
@@ -174,7 +174,7 @@ class Handshake:
         one = self._open.get(part.number)
         if one is None or one.phase not in UNDECIDED:
             return self._told([*done, _late(part, "score", now_ns)])
-        one.move(Phase.DECIDED)
+        one.move(PartPhase.DECIDED)
         one.result = result
         return self._told([*done, Decided(one.part)])
 
@@ -184,7 +184,7 @@ class Handshake:
         one = self._open.get(part.number)
         if one is None or one.phase not in UNDECIDED:
             return self._told(done)
-        waited = one.phase is Phase.ACCEPTED
+        waited = one.phase is PartPhase.ACCEPTED
         done += self._fail(one, reason, detail)
         if waited:
             done += self._doubt(Reason.OVERRUN, f"the part before it failed: {detail}")
@@ -202,10 +202,10 @@ class Handshake:
         one = self._open.get(part.number)
         if one is None:
             return ()
-        one.move(Phase.VALID)
+        one.move(PartPhase.VALID)
         one.seq, one.valid_ns = seq, now_ns
-        done: list[Outcome] = []
-        standing = [other for other in self._open.values() if other.phase is Phase.VALID]
+        done: list[HandshakeEffect] = []
+        standing = [other for other in self._open.values() if other.phase is PartPhase.VALID]
         if len(standing) > self._rules.slots:
             done += self._clear(min(standing, key=lambda other: other.valid_ns), ack_missing=True)
         in_time = one.part.due_ns is None or now_ns < one.part.due_ns
@@ -221,7 +221,7 @@ class Handshake:
         one = self._open.get(part.number)
         if one is None:
             return ()
-        one.move(Phase.CLEARED)
+        one.move(PartPhase.CLEARED)
         one.result = Result.ERROR
         del self._open[part.number]
         return self._told([])
@@ -229,7 +229,7 @@ class Handshake:
     def acknowledged(self, seq: int) -> Outcomes:
         """Note the consumer's ``ack``; an unknown or repeated one changes nothing."""
         for one in self._open.values():
-            if one.phase is Phase.VALID and one.seq == seq:
+            if one.phase is PartPhase.VALID and one.seq == seq:
                 return self._told(self._clear(one, ack_missing=False))
         return ()
 
@@ -247,7 +247,7 @@ class Handshake:
         due += [
             one.valid_ns + nanoseconds(self._rules.result_hold_ms)
             for one in self._open.values()
-            if one.phase is Phase.VALID
+            if one.phase is PartPhase.VALID
         ]
         if self._waiting:
             due.append(self._waiting[0].part.announced_ns + self._frame_timeout_ns)
@@ -275,14 +275,14 @@ class Handshake:
             detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
             return Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH, detail
         if self._rules.pairing is Pairing.EVERY_FRAME:
-            detail = "this station takes no triggers: every picture is a part"
+            detail = "this station takes no triggers: every frame is a part"
             return Rejection.NOT_READY, Reason.INTERNAL, detail
         for name in Input:
             if name in self._missing_inputs:
                 detail = f"the {name} is not ready"
                 return Rejection.NOT_READY, _INPUT_REASONS[name], detail
         if self._quiet_until_ns is not None:
-            detail = "pictures of earlier parts may still come. Trigger only while ready"
+            detail = "frames of earlier parts may still come. Trigger only while ready"
             return Rejection.NOT_READY, Reason.OVERRUN, detail
         if self._busy:
             detail = "no slot is free. Trigger only while ready, or raise handshake.slots"
@@ -299,20 +299,20 @@ class Handshake:
             del self._remembered[oldest]
         self._remembered[one.part.trigger_id or ""] = one
 
-    def _paired(self, one: OpenPart, frame: Frame) -> list[Outcome]:
-        """Give the picture to the part whose turn it is."""
-        if one.phase is not Phase.ACCEPTED:
-            return [_late(one.part, "picture", frame.captured_ns)]
+    def _paired(self, one: OpenPart, frame: Frame) -> list[HandshakeEffect]:
+        """Give the frame to the part whose turn it is."""
+        if one.phase is not PartPhase.ACCEPTED:
+            return [_late(one.part, "frame", frame.captured_ns)]
         if frame.status is not FrameStatus.COMPLETE:
-            return self._fail(one, _PICTURE_FAULTS[frame.status], frame.detail, frame)
+            return self._fail(one, _IMAGE_FAULTS[frame.status], frame.detail, frame)
         if one.part.due_ns is None and self._rules.deadline_ms is not None:
             due_ns = frame.captured_ns + nanoseconds(self._rules.deadline_ms)
             one.part = replace(one.part, due_ns=due_ns)
-        one.move(Phase.EXPOSED)
+        one.move(PartPhase.EXPOSED)
         return [Exposed(one.part, frame)]
 
-    def _jumped(self, frame: Frame, advance: int) -> list[Outcome]:
-        """Account for a counter that did not go on by one: nobody may have this picture."""
+    def _jumped(self, frame: Frame, advance: int) -> list[HandshakeEffect]:
+        """Account for a counter that did not go on by one: nobody may have this frame."""
         waiting = len(self._waiting)
         if advance < 0:
             detail = f"the camera's counter went back to {frame.number}"
@@ -325,10 +325,10 @@ class Handshake:
             lost = self._doubt(Reason.OVERRUN, detail)
         return [*lost, Unexpected(frame, detail)]
 
-    def _part_of_its_own(self, frame: Frame, advance: int) -> list[Outcome]:
+    def _part_of_its_own(self, frame: Frame, advance: int) -> list[HandshakeEffect]:
         if advance == 0:
             return [Unexpected(frame, _SHOWN_BEFORE)]
-        done: list[Outcome] = []
+        done: list[HandshakeEffect] = []
         missing = max(0, advance - 1)
         self.counts["missed_exposures"] += missing
         if missing > MOST_MISSING:
@@ -336,7 +336,7 @@ class Handshake:
             done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
         else:
             for number in range(frame.number - missing, frame.number):
-                detail = f"picture {number} never came: its exposure was missed or lost"
+                detail = f"frame {number} never came: its exposure was missed or lost"
                 done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
         one = self._seen(frame)
         if one.part.number in self._open:
@@ -347,28 +347,28 @@ class Handshake:
     def _seen(self, frame: Frame) -> OpenPart:
         """Return a new part that nobody announced; open unless there are too many."""
         part = Part.seen(self._next_number(), frame, self._recipe)
-        one = OpenPart(part, Phase.ACCEPTED)
+        one = OpenPart(part, PartPhase.ACCEPTED)
         if len(self._open) < MOST_OPEN + self._rules.slots:
             self._open[part.number] = one
         return one
 
     def _fail(
         self, one: OpenPart, reason: Reason, detail: str, frame: Frame | None = None
-    ) -> list[Outcome]:
-        one.move(Phase.DECIDED)
+    ) -> list[HandshakeEffect]:
+        one.move(PartPhase.DECIDED)
         one.result = Result.ERROR
         return [Failed(one.part, reason, detail, frame)]
 
-    def _fail_waiting(self, reason: Reason, detail: str) -> list[Outcome]:
-        done: list[Outcome] = []
+    def _fail_waiting(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
+        done: list[HandshakeEffect] = []
         for one in self._waiting:
-            if one.phase is Phase.ACCEPTED:  # others have their verdict, by their deadline
+            if one.phase is PartPhase.ACCEPTED:  # others have their verdict, by their deadline
                 done += self._fail(one, reason, detail)
         self._waiting.clear()
         return done
 
-    def _doubt(self, reason: Reason, detail: str) -> list[Outcome]:
-        """Fail what waits, and let the pictures that may still come of it meet nobody."""
+    def _doubt(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
+        """Fail what waits, and let the frames that may still come of it meet nobody."""
         if self._waiting:
             self._pause(self._waiting[-1].part.announced_ns + self._latest_ns)
         return self._fail_waiting(reason, detail)
@@ -376,16 +376,16 @@ class Handshake:
     def _pause(self, until_ns: int) -> None:
         self._quiet_until_ns = max(self._quiet_until_ns or until_ns, until_ns)
 
-    def _expire(self, now_ns: int) -> list[Outcome]:
+    def _expire(self, now_ns: int) -> list[HandshakeEffect]:
         done = [outcome for one in tuple(self._open.values()) for outcome in self._due(one, now_ns)]
         if self._waiting:
             first = self._waiting[0]
             if now_ns - first.part.announced_ns >= self._frame_timeout_ns:
                 limit = f"{self._rules.frame_timeout_ms:g} ms"
-                if first.phase is Phase.ACCEPTED:
-                    detail = f"no picture came within {limit}. Check the camera and its trigger"
+                if first.phase is PartPhase.ACCEPTED:
+                    detail = f"no frame came within {limit}. Check the camera and its trigger"
                     done += self._fail(first, Reason.TIMEOUT, detail)
-                others = f"the part before it had no picture within {limit}"
+                others = f"the part before it had no frame within {limit}"
                 done += self._doubt(Reason.OVERRUN, others)
         quiet_until_ns = self._quiet_until_ns
         if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:
@@ -393,22 +393,22 @@ class Handshake:
             self._base = None
         return done
 
-    def _due(self, one: OpenPart, now_ns: int) -> Iterator[Outcome]:
+    def _due(self, one: OpenPart, now_ns: int) -> Iterator[HandshakeEffect]:
         due_ns = one.part.due_ns
         if one.phase in UNDECIDED and due_ns is not None and now_ns >= due_ns:
-            missing = "picture" if one.phase is Phase.ACCEPTED else "score"
+            missing = "frame" if one.phase is PartPhase.ACCEPTED else "score"
             yield from self._fail(one, Reason.TIMEOUT, f"no {missing} by the part's deadline")
         hold_ns = nanoseconds(self._rules.result_hold_ms)
-        if one.phase is Phase.VALID and now_ns - one.valid_ns >= hold_ns:
+        if one.phase is PartPhase.VALID and now_ns - one.valid_ns >= hold_ns:
             yield from self._clear(one, ack_missing=True)
 
-    def _clear(self, one: OpenPart, ack_missing: bool) -> list[Outcome]:
-        one.move(Phase.CLEARED)
+    def _clear(self, one: OpenPart, ack_missing: bool) -> list[HandshakeEffect]:
+        one.move(PartPhase.CLEARED)
         del self._open[one.part.number]
         self.counts["ack_missing"] += ack_missing
         return [SlotFreed(one.part, one.seq or 0, ack_missing)]
 
-    def _told(self, done: list[Outcome]) -> Outcomes:
+    def _told(self, done: list[HandshakeEffect]) -> Outcomes:
         """Count the outcomes, and add what they did to readiness."""
         if self.ready != self._told_ready:
             self._told_ready = self.ready

@@ -1,4 +1,4 @@
-"""Overlay pictures of inspected parts in a folder."""
+"""Overlay images of inspected parts in a folder."""
 
 import logging
 import re
@@ -11,7 +11,7 @@ from edge.atomic_files import create_new, refuse_foreign_links
 from edge.contract.verdict import Verdict
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import pixel_format
-from edge.imaging.image_files import write_picture
+from edge.imaging.image_files import write_image
 from edge.system.file_access import why_closed
 
 log = logging.getLogger(__name__)
@@ -20,11 +20,11 @@ LONGEST_STEM = 80
 
 
 class OverlayWriter:
-    """Draws and writes one picture per part; a full disk is logged once and never stops the line.
+    """Draws and writes one image per part; a full disk is logged once and never stops the line.
 
     Attributes:
-        written: pictures in the folder from this run.
-        failed: pictures that could not be written.
+        written: images in the folder from this run.
+        failed: images that could not be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,9 +62,9 @@ class OverlayWriter:
         pixels = verdict.frame.pixels
         if pixel_format(pixels) is None:  # nothing that could be drawn; the card says why
             pixels = np.empty((0, 0), np.uint8)
-        picture = draw_overlay(pixels, verdict.inspection)
+        image = draw_overlay(pixels, verdict.inspection)
         try:
-            write_picture(self.folder / file_name(verdict), picture)
+            write_image(self.folder / file_name(verdict), image)
             self.written += 1
         except OutputNotWritable as error:
             self.failed += 1

@@ -15,15 +15,21 @@ import cv2
 import numpy as np
 
 from edge.contract.verdict import Verdict
-from edge.errors import PictureUnreadable
+from edge.errors import ImageUnreadable
 from edge.imaging.frame import Pixels, pixel_format
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.inspection.inspector import Inspection
 from edge.inspection.regions import Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.snapshot_folder import SnapshotFolder
-from edge.station.images.snapshot_policy import SnapshotName, Why, encoded, recent_root, rendered
+from edge.station.images.snapshot_policy import (
+    SnapshotName,
+    SnapshotReason,
+    encoded,
+    recent_root,
+    rendered,
+)
 
 MAX_IMAGES = 100_000
 # JPEG takes a tenth of the time of PNG and a sixth of its space; at this quality eyes see no
@@ -75,16 +81,16 @@ class RecentImages:
     def keep(self, verdict: Verdict) -> None:
         """Write the image of a part, unless it has none or is kept as a snapshot."""
         pixels = verdict.frame.pixels
-        if verdict.pictures is not None or pixels.size == 0 or pixel_format(pixels) is None:
+        if verdict.images is not None or pixels.size == 0 or pixel_format(pixels) is None:
             return
         if self.folder.pausing:
             self.folder.refused += 1
             return
-        name = SnapshotName(verdict.id, Why.RECENT)
+        name = SnapshotName(verdict.id, SnapshotReason.RECENT)
         if pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2] == 3):
             files = {name.RECENT: encoded(name.RECENT, pixels, JPEG_OPTIONS)}
         else:
-            files = {name.PICTURE: encoded(name.PICTURE, pixels, [])}
+            files = {name.IMAGE: encoded(name.IMAGE, pixels, [])}
         self.folder.keep(name, files)
 
     def promote(self, record: Mapping[str, Any], snapshots: SnapshotFolder) -> bool:
@@ -97,14 +103,14 @@ class RecentImages:
         pixels = self._read(record["id"])
         if pixels is None:
             return False
-        name = SnapshotName(record["id"], Why.MARKED)
+        name = SnapshotName(record["id"], SnapshotReason.MARKED)
         files = rendered(pixels, _inspection(record), record, self._jpeg_quality)
         return snapshots.keep(name, files)
 
     def _read(self, verdict_id: str) -> Pixels | None:
-        for path in SnapshotName(verdict_id, Why.RECENT).paths(self.folder.root):
-            with suppress(PictureUnreadable):
-                return read_picture(path)
+        for path in SnapshotName(verdict_id, SnapshotReason.RECENT).paths(self.folder.root):
+            with suppress(ImageUnreadable):
+                return read_image(path)
         return None
 
 

@@ -2,15 +2,15 @@
 
 What is deleted, oldest first:
 
-- pictures that are not pinned, when they are older than ``max_age_days``, or when a new one would
+- images that are not pinned, when they are older than ``max_age_days``, or when a new one would
   exceed ``max_count`` or ``max_bytes``;
 - pinned ones (NOK), when they are ``PINNED_AGES`` times as old, or when another pinned one comes
-  and nothing else is left to delete. A picture that is not pinned never takes a pinned one's place:
+  and nothing else is left to delete. An image that is not pinned never takes a pinned one's place:
   it is not written.
 
 Nothing else is touched: no file of another name, and nothing at all as long as the folder cannot be
 listed. Ages do not follow the wall clock: within a run they are monotonic, and what an earlier run
-left is as old as the gaps between the pictures, none of which counts as more than a day.
+left is as old as the gaps between the images, none of which counts as more than a day.
 """
 
 import errno
@@ -26,12 +26,17 @@ from pathlib import Path
 from typing import Any
 
 from edge.atomic_files import check_writable, write_all
-from edge.contract.verdict import PictureAddresses, Verdict
+from edge.contract.verdict import ImageAddresses, Verdict
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import pixel_format
 from edge.inspection.thresholding import Result
 from edge.settings.recording import SnapshotSettings
-from edge.station.images.snapshot_policy import SnapshotName, Why, rendered, wanted
+from edge.station.images.snapshot_policy import (
+    SnapshotName,
+    SnapshotReason,
+    rendered,
+    snapshot_reason,
+)
 
 PINNED_AGES = 4
 # Snapshots that are listed; a folder with more was not made by these bounds, and is left alone.
@@ -105,7 +110,7 @@ class SnapshotFolder:
         """Create the folder and try it.
 
         Args:
-            settings: which pictures, and the bounds.
+            settings: which images, and the bounds.
             on_change: called with True and the cause when writing stops, once, and with False when
                 it goes on.
             clock_ns: monotonic.
@@ -139,26 +144,26 @@ class SnapshotFolder:
         check_writable(self.root / "trial")
 
     def keep_next(self) -> None:
-        """Keep the next part that has a picture, whatever becomes of it."""
+        """Keep the next part that has an image, whatever becomes of it."""
         self._keep_next = True
 
-    def addresses(self, verdict: Verdict) -> PictureAddresses | None:
-        """Decide whether a part is kept; return where its pictures will lie, if room is left."""
+    def addresses(self, verdict: Verdict) -> ImageAddresses | None:
+        """Decide whether a part is kept; return where its images will lie, if room is left."""
         inspection = verdict.inspection
         self._ok_count += inspection.decision.result is Result.OK
         pixels = verdict.frame.pixels
         if pixels.size == 0 or pixel_format(pixels) is None or self.pausing:
             return None
-        why = wanted(inspection, self._ok_count, self._settings)
+        why = snapshot_reason(inspection, self._ok_count, self._settings)
         if self._keep_next:
             self._keep_next = False
-            why = why or Why.ASKED
+            why = why or SnapshotReason.ASKED
         return None if why is None else self.addresses_of(SnapshotName(verdict.id, why))
 
-    def addresses_of(self, name: SnapshotName) -> PictureAddresses:
-        """Return where the pictures of a snapshot lie."""
-        return PictureAddresses(
-            picture=name.path(self.root, name.PICTURE).as_uri(),
+    def addresses_of(self, name: SnapshotName) -> ImageAddresses:
+        """Return where the images of a snapshot lie."""
+        return ImageAddresses(
+            image=name.path(self.root, name.IMAGE).as_uri(),
             heat_map=name.path(self.root, name.OVERLAY).as_uri(),
         )
 
@@ -169,7 +174,7 @@ class SnapshotFolder:
             verdict: others are passed over.
             record: the verdict as it is published.
         """
-        address = verdict.pictures.picture if verdict.pictures else None
+        address = verdict.images.image if verdict.images else None
         file_name = address.rpartition("/")[2] if address else ""
         name = SnapshotName.parse(Path(address or "").parent.name, file_name)
         if name is None:

@@ -1,4 +1,4 @@
-"""Which pictures are kept, under which names, and what is in their files."""
+"""Which images are kept, under which names, and what is in their files."""
 
 import json
 import re
@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # names alone need no inspector: the page's process has none
     from edge.inspection.inspector import Inspection
 
 
-class Why(StrEnum):
-    """Why a picture is kept; part of its file names."""
+class SnapshotReason(StrEnum):
+    """Why an image is kept; part of its file names."""
 
     NOK = "nok"
     ERROR = "error"
@@ -34,12 +34,14 @@ class Why(StrEnum):
 
     @property
     def pinned(self) -> bool:
-        """Whether such a picture goes last: evidence for a part thrown away, or of a wrong one."""
-        return self in (Why.NOK, Why.MARKED)
+        """Whether such an image goes last: evidence for a part thrown away, or of a wrong one."""
+        return self in (SnapshotReason.NOK, SnapshotReason.MARKED)
 
 
-def wanted(inspection: "Inspection", ok_count: int, settings: SnapshotSettings) -> Why | None:
-    """Tell whether and why the picture of a part is kept; it has to have one.
+def snapshot_reason(
+    inspection: "Inspection", ok_count: int, settings: SnapshotSettings
+) -> SnapshotReason | None:
+    """Tell whether and why the image of a part is kept; it has to have one.
 
     Args:
         inspection: of the part.
@@ -48,15 +50,15 @@ def wanted(inspection: "Inspection", ok_count: int, settings: SnapshotSettings) 
     """
     result, score = inspection.decision.result, inspection.normalized_score
     if result is Result.NOK:
-        return Why.NOK
+        return SnapshotReason.NOK
     if result is Result.ERROR:
-        return Why.ERROR
+        return SnapshotReason.ERROR
     if result is Result.NOT_DECIDABLE:
-        return Why.NEAR
+        return SnapshotReason.NEAR
     if score is not None and abs(score - THRESHOLD) <= settings.near_threshold:
-        return Why.NEAR
+        return SnapshotReason.NEAR
     if settings.every_nth_ok and ok_count % settings.every_nth_ok == 0:
-        return Why.SAMPLE
+        return SnapshotReason.SAMPLE
     return None
 
 
@@ -70,9 +72,9 @@ class SnapshotName:
     """
 
     verdict_id: str
-    why: Why
+    why: SnapshotReason
 
-    PICTURE, OVERLAY, RECORD, RECENT = ".png", "_overlay.jpg", ".json", ".jpg"
+    IMAGE, OVERLAY, RECORD, RECENT = ".png", "_overlay.jpg", ".json", ".jpg"
 
     @classmethod
     def parse(cls, day: str, file_name: str) -> Self | None:
@@ -80,7 +82,7 @@ class SnapshotName:
         found = _FILE.fullmatch(file_name)
         if found is None:
             return None
-        name = cls(found["id"], Why(found["why"]))
+        name = cls(found["id"], SnapshotReason(found["why"]))
         return name if name.day == day else None
 
     @property
@@ -102,9 +104,9 @@ class SnapshotName:
 
     def paths(self, root: Path) -> list[Path]:
         """Return where all of its files lie."""
-        suffixes = [self.PICTURE, self.OVERLAY, self.RECORD]
-        if self.why is Why.RECENT:
-            suffixes = [self.PICTURE, self.RECENT]
+        suffixes = [self.IMAGE, self.OVERLAY, self.RECORD]
+        if self.why is SnapshotReason.RECENT:
+            suffixes = [self.IMAGE, self.RECENT]
         return [self.path(root, suffix) for suffix in suffixes]
 
 
@@ -116,7 +118,7 @@ def recent_root(snapshots: Path) -> Path:
 _HEX = "[0-9a-f]"
 _FILE = re.compile(
     rf"\.?(?P<id>{_HEX}{{8}}-{_HEX}{{4}}-7{_HEX}{{3}}-[89ab]{_HEX}{{3}}-{_HEX}{{12}})"
-    rf"_(?P<why>{'|'.join(Why)})(\.png|_overlay\.jpg|\.jpg|\.json)(\.partial)?"
+    rf"_(?P<why>{'|'.join(SnapshotReason)})(\.png|_overlay\.jpg|\.jpg|\.json)(\.partial)?"
 )
 
 
@@ -128,7 +130,7 @@ def rendered(
 ) -> dict[str, bytes]:
     """Return the content of the files of a snapshot by suffix.
 
-    The picture is PNG: without loss, so that it can train the next model, read by everything, and
+    The image is PNG: without loss, so that it can train the next model, read by everything, and
     about half as large as raw; OpenCV's default level takes 45 ms for 5 MP grey, where the highest
     takes seconds. The overlay is for people: JPEG.
 
@@ -138,18 +140,18 @@ def rendered(
         record: the verdict.
         jpeg_quality: of the overlay, 1 to 100.
     """
-    from edge.inspection.overlay import draw_overlay  # compiles; only who keeps pictures waits
+    from edge.inspection.overlay import draw_overlay  # compiles; only who keeps images waits
 
     overlay = draw_overlay(pixels, inspection)
     quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     return {
-        SnapshotName.PICTURE: encoded(SnapshotName.PICTURE, pixels, []),
+        SnapshotName.IMAGE: encoded(SnapshotName.IMAGE, pixels, []),
         SnapshotName.OVERLAY: encoded(".jpg", overlay, quality),
         SnapshotName.RECORD: json.dumps(record, allow_nan=False, indent=1).encode() + b"\n",
     }
 
 
 def encoded(suffix: str, pixels: Pixels, options: list[int]) -> bytes:
-    """Return a picture as the bytes of a file of this suffix."""
+    """Return an image as the bytes of a file of this suffix."""
     _, content = cv2.imencode(suffix, np.ascontiguousarray(pixels), options)
     return content.tobytes()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edge.bundle.manifest import Bundle
 from edge.inspection.criteria import Limits
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.settings.station import Settings
 from edge.station.model.tuning import (
@@ -25,7 +25,7 @@ def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
     return tuning.best(model.objective, tiled, batches)
 
 
-def inspectors_of(network: Network, settings: Settings) -> list[Inspector]:
+def inspectors_of(network: CompiledModel, settings: Settings) -> list[Inspector]:
     """Build the inspectors that share a compiled network.
 
     Streams work on the tiles of one frame; without tiles, on one frame each.

@@ -13,14 +13,14 @@ from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError
 from edge.imaging.frame import Frame
 from edge.inspection.criteria import decision_criteria
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
 from edge.settings.station import Settings
 from edge.station.model.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
-from edge.station.model.store import Change, Model, ModelStore, Outcome, load_model
-from edge.station.pipeline.work import Line
+from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore, load_model
+from edge.station.pipeline.work import InspectionSetup
 
 
 class ModelExchangeFailed(ModelError):
@@ -31,19 +31,19 @@ class ModelExchangeFailed(ModelError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StationsModel(Model):
+class ConfiguredModel(LoadedModel):
     """A model, and the settings that its inspectors were made with."""
 
     settings: Settings
 
-    def deciding_by(self, settings: Settings) -> "StationsModel":
+    def deciding_by(self, settings: Settings) -> "ConfiguredModel":
         """Return the same network, to be decided by other settings."""
         criteria = decision_criteria(self.bundle.manifest, station_limits(settings))
         inspectors = tuple(one.deciding_by(criteria) for one in self.inspectors)
-        return StationsModel(self.bundle, inspectors, settings)
+        return ConfiguredModel(self.bundle, inspectors, settings)
 
 
-class StationModel:
+class ModelManager:
     """Loads models with the station's settings, and exchanges them on a running station.
 
     Attributes:
@@ -56,7 +56,7 @@ class StationModel:
         settings: Settings,
         tuning: Path,
         simulated: bool,
-        exchange: Callable[[Line], None],
+        exchange: Callable[[InspectionSetup], None],
         trial: Callable[[], Frame | None],
         reread: Callable[[], Settings],
         record_event: Callable[[Event], None],
@@ -91,7 +91,7 @@ class StationModel:
         self._note_release(first)
         self.store = ModelStore(first, self._load, self._take_over, trial, on_changed)
 
-    def line(self) -> Line:
+    def line(self) -> InspectionSetup:
         """Return what the station begins with."""
         return self._line(self.store.current, self.settings)
 
@@ -110,7 +110,7 @@ class StationModel:
         """
         if not self._reloading.acquire(blocking=False):
             detail = "the settings are being taken over already. Ask again when that is done."
-            self._record_event(Outcome(Change.BUSY, detail).event())
+            self._record_event(ExchangeResult(Change.BUSY, detail).event())
             raise ModelExchangeFailed(detail)
         try:
             return self._reload()
@@ -129,10 +129,10 @@ class StationModel:
             raise ModelExchangeFailed(outcome.detail)
         return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
 
-    def _exchanged(self, wanted: Settings, keys: list[str]) -> Outcome:
+    def _exchanged(self, wanted: Settings, keys: list[str]) -> ExchangeResult:
         """Exchange what the changed keys ask for: the decision alone, or the model with it."""
         current = self.store.current
-        assert isinstance(current, StationsModel)  # ``_load`` makes all of them
+        assert isinstance(current, ConfiguredModel)  # ``_load`` makes all of them
         path = Path(wanted.model.path)
         same_files = manifest_sha256(path) == current.bundle.sha256
         if keys and only_decision(keys) and same_files:
@@ -140,7 +140,7 @@ class StationModel:
         self._wanted = wanted
         return self.store.exchange(path)
 
-    def roll_back(self, why: str) -> Outcome:
+    def roll_back(self, why: str) -> ExchangeResult:
         """Bring back the model before, or what the same one decided by before.
 
         Returns:
@@ -154,18 +154,20 @@ class StationModel:
         """Return which settings ``roll_back`` would change; empty for none."""
         before = self.store.before
         return (
-            described(self.settings, before.settings) if isinstance(before, StationsModel) else ""
+            described(self.settings, before.settings) if isinstance(before, ConfiguredModel) else ""
         )
 
     def self_test(self) -> Mapping[str, Datum]:
-        """Inspect the golden pictures with a copy of the current model, beside the line.
+        """Inspect the golden images with a copy of the current model, beside the line.
 
         Raises:
             BundleError, ModelError: it gives other numbers than at its export.
         """
         bundle = self.store.current.bundle
         plan = run_plan(self.settings, bundle, self._tuning)
-        self_test(Detector(Network(bundle, self.settings.model.device, plan)), bundle.manifest)
+        self_test(
+            Detector(CompiledModel(bundle, self.settings.model.device, plan)), bundle.manifest
+        )
         return self.describe()
 
     def identity(self) -> dict[str, str]:
@@ -182,7 +184,7 @@ class StationModel:
         bundle = self.store.current.bundle
         return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
 
-    def _load(self, path: Path) -> StationsModel:
+    def _load(self, path: Path) -> ConfiguredModel:
         settings = self._wanted
         key = settings.model.public_key
         loaded = load_model(
@@ -193,7 +195,7 @@ class StationModel:
             Path(key) if key else None,
             self._releases if key and not settings.model.allow_downgrade else None,
         )
-        return StationsModel(loaded.bundle, loaded.inspectors, settings)
+        return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
 
     def part_decided(self, verdict: Verdict) -> None:
         """Note a verdict; a model that gives no numbers makes way for the one before it."""
@@ -207,20 +209,20 @@ class StationModel:
             outcome = outcome.of_settings(described(before, self.settings))
             self._record_event(outcome.event())
 
-    def _take_over(self, model: Model) -> None:
-        assert isinstance(model, StationsModel)  # ``_load`` makes all of them
+    def _take_over(self, model: LoadedModel) -> None:
+        assert isinstance(model, ConfiguredModel)  # ``_load`` makes all of them
         self._exchange(self._line(model, model.settings))
         self.settings = model.settings
         self._note_release(model)
 
-    def _note_release(self, model: StationsModel) -> None:
+    def _note_release(self, model: ConfiguredModel) -> None:
         chosen = model.settings.model
         if chosen.public_key is not None:
             self._releases.note(model.bundle.manifest, chosen.allow_downgrade)
 
-    def _line(self, model: Model, settings: Settings) -> Line:
+    def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:
         identity = station_identity(settings, model.bundle, self._simulated)
-        return Line(model.inspectors, identity, recipe_of(settings))
+        return InspectionSetup(model.inspectors, identity, recipe_of(settings))
 
 
 def recipe_of(settings: Settings) -> Recipe | None:

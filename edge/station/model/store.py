@@ -21,7 +21,7 @@ from edge.contract.event import Datum, Event, Severity
 from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.criteria import DecisionCriteria
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
@@ -39,7 +39,7 @@ _CANNOT_INSPECT = (Reason.MODEL_ERROR, Reason.FRAME_INCOMPLETE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
+class LoadedModel:
     """A model that may inspect: verified, compiled and self-tested.
 
     Attributes:
@@ -61,12 +61,12 @@ class Model:
 
 def load_model(
     path: Path,
-    inspectors: Callable[[Network], Sequence[Inspector]],
+    inspectors: Callable[[CompiledModel], Sequence[Inspector]],
     plan: Callable[[Bundle], RunPlan] = lambda _: RunPlan(),
     device: str = "CPU",
     public_key: Path | None = None,
     releases: Releases | None = None,
-) -> Model:
+) -> LoadedModel:
     """Read, verify, compile and self-test a model; the one way by which models come to a line.
 
     Args:
@@ -84,9 +84,9 @@ def load_model(
         releases.check(bundle.manifest, bundle.path)
     run_plan = plan(bundle)
     try_model(bundle, device, run_plan)
-    network = Network(bundle, device, run_plan)
+    network = CompiledModel(bundle, device, run_plan)
     self_test(Detector(network), bundle.manifest)
-    return Model(bundle, tuple(inspectors(network)))
+    return LoadedModel(bundle, tuple(inspectors(network)))
 
 
 class Change(StrEnum):
@@ -111,7 +111,7 @@ _SEVERITY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExchangeResult:
     """How an exchange ended, for whoever asked and for the journal.
 
     Attributes:
@@ -129,7 +129,7 @@ class Outcome:
         """Another model inspects than before, or it decides by other criteria."""
         return self.change in (Change.EXCHANGED, Change.DECISION, Change.ROLLED_BACK)
 
-    def of_settings(self, changes: str) -> "Outcome":
+    def of_settings(self, changes: str) -> "ExchangeResult":
         """Return it with what changed in the settings, as ``described``; "" for nothing."""
         if not changes:
             return self
@@ -150,9 +150,9 @@ class ModelStore:
 
     def __init__(
         self,
-        first: Model,
-        load: Callable[[Path], Model],
-        on_change: Callable[[Model], object] = lambda _: None,
+        first: LoadedModel,
+        load: Callable[[Path], LoadedModel],
+        on_change: Callable[[LoadedModel], object] = lambda _: None,
         trial: Callable[[], Frame | None] = lambda: None,
         on_changed: Callable[[], None] = lambda: None,
         failures_in_a_row: int = FAILURES_IN_A_ROW,
@@ -167,7 +167,7 @@ class ModelStore:
             failures_in_a_row: parts with ``model_error`` that bring the model before back.
         """
         self.current = first
-        self._before: Model | None = None
+        self._before: LoadedModel | None = None
         self._load = load
         self._on_change = on_change
         self._trial = trial
@@ -178,17 +178,17 @@ class ModelStore:
         self._exchanging = threading.Lock()
 
     @property
-    def before(self) -> Model | None:
+    def before(self) -> LoadedModel | None:
         """The model that ``rollback`` would bring back."""
         return self._before
 
-    def exchange(self, path: Path) -> Outcome:
+    def exchange(self, path: Path) -> ExchangeResult:
         """Load another model aside, and let it take over if nothing speaks against it.
 
         Takes as long as a start; the current model inspects meanwhile. Never raises.
         """
         if not self._loading.acquire(blocking=False):
-            return Outcome(
+            return ExchangeResult(
                 Change.BUSY, f"{path}: another model is being loaded. Ask again when it is done."
             )
         try:
@@ -207,7 +207,7 @@ class ModelStore:
             self._loading.release()
         return _outcome(Change.EXCHANGED, f"{model} inspects from the next part on", before, model)
 
-    def exchange_decision(self, model: Model, instead_of: Model) -> Outcome:
+    def exchange_decision(self, model: LoadedModel, instead_of: LoadedModel) -> ExchangeResult:
         """Let a model of the same network with other criteria take over. Never raises.
 
         Args:
@@ -219,7 +219,7 @@ class ModelStore:
             with self._exchanging:
                 if self.current is not instead_of:
                     detail = f"{self.current} took over meanwhile. Ask again."
-                    return Outcome(Change.BUSY, detail)
+                    return ExchangeResult(Change.BUSY, detail)
                 self._install(model)
                 self._before, self._failures = instead_of, 0
         except StationError as error:
@@ -227,12 +227,12 @@ class ModelStore:
         detail = f"{model} decides by other criteria from the next part on"
         return _outcome(Change.DECISION, detail, instead_of, model)
 
-    def rollback(self, why: str) -> Outcome:
+    def rollback(self, why: str) -> ExchangeResult:
         """Bring the model before back, once; it needs no loading."""
         with self._exchanging:
             return self._roll_back(why)
 
-    def part_decided(self, model_sha256: str, reason: Reason) -> Outcome | None:
+    def part_decided(self, model_sha256: str, reason: Reason) -> ExchangeResult | None:
         """Note the reason of a verdict; return how the model was rolled back, if it was.
 
         Args:
@@ -251,10 +251,10 @@ class ModelStore:
                 return None  # the same network would fail again, with another threshold at that
             return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
 
-    def _roll_back(self, why: str) -> Outcome:
+    def _roll_back(self, why: str) -> ExchangeResult:
         given_up, before = self.current, self._before
         if before is None:
-            return Outcome(
+            return ExchangeResult(
                 Change.NOTHING_BEFORE,
                 f"{why}: no model before {given_up} is kept. Load one by its path.",
                 _evidence(now=given_up),
@@ -263,7 +263,7 @@ class ModelStore:
         self._before, self._failures = None, 0
         return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before)
 
-    def _install(self, model: Model) -> None:
+    def _install(self, model: LoadedModel) -> None:
         """Make a model current, unless the station cannot work with it."""
         threads = len(self.current.inspectors)
         if len(model.inspectors) < threads:
@@ -275,11 +275,11 @@ class ModelStore:
         self.current = model
         self._on_changed()
 
-    def _try(self, model: Model) -> None:
+    def _try(self, model: LoadedModel) -> None:
         """Inspect a frame of this camera; the verdict goes nowhere.
 
         Raises:
-            ModelError: the model does not fit the pictures, or gives no number for them.
+            ModelError: the model does not fit the images, or gives no number for them.
         """
         frame = self._trial()
         if frame is None:
@@ -287,18 +287,18 @@ class ModelStore:
         inspection = model.inspectors[0].inspect(frame)
         if inspection.decision.reason in _CANNOT_INSPECT:
             raise ModelError(
-                f"{model} cannot inspect this camera's pictures: {inspection.detail} "
+                f"{model} cannot inspect this camera's images: {inspection.detail} "
                 "Choose the model that was trained for this camera."
             )
 
-    def _refused(self, cause: str, path: Path | None = None) -> Outcome:
+    def _refused(self, cause: str, path: Path | None = None) -> ExchangeResult:
         evidence = _evidence(now=self.current)
         if path is not None:
             evidence["path"] = str(path)
-        return Outcome(Change.REFUSED, f"{cause} {self.current} goes on.", evidence)
+        return ExchangeResult(Change.REFUSED, f"{cause} {self.current} goes on.", evidence)
 
 
-def _check_input(model: Model, frame: Frame | None) -> None:
+def _check_input(model: LoadedModel, frame: Frame | None) -> None:
     """Demand that a frame of this camera can be cropped as the criteria say.
 
     Raises:
@@ -312,11 +312,11 @@ def _check_input(model: Model, frame: Frame | None) -> None:
         raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
 
 
-def _outcome(change: Change, detail: str, before: Model, now: Model) -> Outcome:
-    return Outcome(change, detail, _evidence(before=before) | _evidence(now=now))
+def _outcome(change: Change, detail: str, before: LoadedModel, now: LoadedModel) -> ExchangeResult:
+    return ExchangeResult(change, detail, _evidence(before=before) | _evidence(now=now))
 
 
-def _evidence(**models: Model) -> dict[str, Datum]:
+def _evidence(**models: LoadedModel) -> dict[str, Datum]:
     """Return what the journal keeps of models, flat: who decides, and by what."""
     found: dict[str, Datum] = {}
     for which, model in models.items():

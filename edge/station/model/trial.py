@@ -23,7 +23,7 @@ import openvino as ov
 
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.errors import BundleDamaged, BundleError, ModelError, StationError
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.self_test import SelfTestFailed, self_test
 from edge.station.model.tuning import pc_identity
 
@@ -175,7 +175,7 @@ def main() -> int:
         bundle = load_bundle(Path(asked["path"]))
         if bundle.sha256 != asked["sha256"]:
             raise BundleDamaged(f"{bundle.path}: was changed while it was loaded. Load it again.")
-        network = Network(bundle, asked["device"], RunPlan(**asked["plan"]))
+        network = CompiledModel(bundle, asked["device"], RunPlan(**asked["plan"]))
         self_test(Detector(network), bundle.manifest)
     except StationError as error:
         kind, message = type(error).__name__, str(error)

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.atomic_files import write_whole
 from edge.bundle.manifest import Bundle, Manifest
 from edge.errors import ModelError
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.predictor import RawPredictions
-from edge.inspection.self_test import batch_fault, golden_pictures
+from edge.inspection.self_test import batch_fault, golden_images
 
 BATCHES_OF_TILES = (1, 2, 4, 8)
 # Instructions that add up products of 8-bit numbers. Without them OpenVINO (2026.4.1, AVX2) gave
@@ -126,7 +126,7 @@ def tune(
 ) -> Iterator[Measured]:
     """Measure plan after plan; yields each as it is done.
 
-    A batch that ever gives other numbers than single pictures do is left out.
+    A batch that ever gives other numbers than single images do is left out.
 
     Args:
         threads: the station's thread budget; 0 takes all cores this process may use.
@@ -134,7 +134,7 @@ def tune(
         clock: what the limit is measured by.
 
     Raises:
-        ModelError: the model cannot be used here, not even picture by picture.
+        ModelError: the model cannot be used here, not even image by image.
     """
     cores = threads or usable_cores()
     batches = sound_batches(bundle.manifest, device, processor_features())
@@ -164,15 +164,15 @@ def measure(
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measured:
-    """Measure one plan on prepared pictures for at most ``limit_s``, compilation included.
+    """Measure one plan on prepared images for at most ``limit_s``, compilation included.
 
     Raises:
         ModelError: the model cannot be used here, or gives other numbers in a batch.
     """
     deadline = clock() + limit_s
     manifest = bundle.manifest
-    network = Network(bundle, device, plan)
-    known = list(golden_pictures(manifest.input.height, manifest.input.width).values())
+    network = CompiledModel(bundle, device, plan)
+    known = list(golden_images(manifest.input.height, manifest.input.width).values())
 
     def fill(index: int, out: NDArray[np.uint8]) -> None:
         np.copyto(out, known[index % len(known)])
@@ -180,12 +180,12 @@ def measure(
     alone = None
     if plan.batch > 1:
         one_by_one = RunPlan(threads=plan.threads)
-        alone = Detector(Network(bundle, device, one_by_one)).predict_all(len(known), fill)
+        alone = Detector(CompiledModel(bundle, device, one_by_one)).predict_all(len(known), fill)
 
     detector = Detector(network, plan.streams)
     # One round is two requests for every stream: none waits for the others at its end.
-    pictures = 2 * plan.batch * plan.streams
-    _demand_alike(alone, detector.predict_all(pictures, fill), manifest)
+    images = 2 * plan.batch * plan.streams
+    _demand_alike(alone, detector.predict_all(images, fill), manifest)
     single = Detector(network)
     latencies: list[float] = []
     rates: list[float] = []
@@ -195,8 +195,8 @@ def measure(
         latencies.append(time.perf_counter() - started)
         _demand_alike(alone, found, manifest)
         started = time.perf_counter()
-        found = detector.predict_all(pictures, fill)
-        rates.append(pictures / (time.perf_counter() - started))
+        found = detector.predict_all(images, fill)
+        rates.append(images / (time.perf_counter() - started))
         _demand_alike(alone, found, manifest)
     return Measured(
         batch=plan.batch,
@@ -208,7 +208,7 @@ def measure(
 
 
 def _demand_alike(alone: RawPredictions | None, found: RawPredictions, manifest: Manifest) -> None:
-    """Demand of pictures in a batch, the known ones in turn, the numbers that they get alone."""
+    """Demand of images in a batch, the known ones in turn, the numbers that they get alone."""
     if alone is None:
         return
     places = np.arange(len(found.scores)) % len(alone.scores)
@@ -258,7 +258,7 @@ def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning
             log.warning("%s is ignored: it was made for %s. Run edge-run --tune again.", path, what)
             return None
     if not any(m.batch == 1 for m in tuning.measured):
-        log.warning("%s is ignored: it holds no measurement of single pictures", path)
+        log.warning("%s is ignored: it holds no measurement of single images", path)
         return None
     return tuning
 
@@ -303,7 +303,7 @@ def pc_identity() -> str:
 
 def table(measured: Iterable[Measured], heading: bool = True) -> str:
     """Return the measurements as lines of text."""
-    lines = ["batch  streams  threads  latency ms  pictures/s"] if heading else []
+    lines = ["batch  streams  threads  latency ms    images/s"] if heading else []
     lines += [
         f"{m.batch:5d}  {m.streams:7d}  {m.threads:7d}  "
         f"{m.latency_ms:10.2f}  {m.pictures_per_s:10.1f}"

@@ -75,7 +75,7 @@ class CameraWatch:
 
     @property
     def dropped(self) -> int:
-        """Pictures of a live camera that nobody took in time."""
+        """Frames of a live camera that nobody took in time."""
         return self.camera.dropped if isinstance(self.camera, SupervisedCamera) else 0
 
     def start(self) -> None:

@@ -6,8 +6,8 @@ distribution: the share of new parts above the r-th of n calibration scores is B
 distributed, so a count is beta-binomial. A small calibration set makes the band wide, as it must.
 
 Rejected parts may be defects, which say nothing about drift, so up to ``NOK_ALLOWANCE`` of the
-window they count as whatever speaks against an alarm. A score that repeats to the last bit is a
-picture that was shown again, as replays do: such a window counts for as many parts as it really
+window they count as whatever speaks against an alarm. A score that repeats to the last bit is an
+image that was shown again, as replays do: such a window counts for as many parts as it really
 holds.
 
 The rate of false alarms, per decided part of a line that has not changed, whose parts are
@@ -109,7 +109,7 @@ class DriftDetector:
     ) -> None:
         """Args:
         statistics: of the manifest.
-        good_count: calibration pictures that they rest on (``threshold.good_count``).
+        good_count: calibration images that they rest on (``threshold.good_count``).
         settings: of the station.
         """
         self._statistics = statistics

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edge.contract.encoding import new_id
-from edge.contract.verdict import PartIdentity, PictureAddresses, Verdict
+from edge.contract.verdict import ImageAddresses, PartIdentity, Verdict
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Reason
 from edge.station.handshake.part import Part
 from edge.station.pipeline.sinks import SINK_STOP_LIMIT_S, Sink
-from edge.station.pipeline.statistics import Books
-from edge.station.pipeline.work import Exposure, Line
+from edge.station.pipeline.statistics import RunStatistics
+from edge.station.pipeline.work import InspectionSetup, QueuedFrame
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 
 
-class Issuer:
+class VerdictDispatcher:
     """Gives verdicts to the sinks, and remembers whose part they are until they are recorded.
 
     Attributes:
@@ -30,19 +30,19 @@ class Issuer:
     def __init__(
         self,
         sinks: Sequence[Sink],
-        books: Books,
-        pictures: Callable[[Verdict], PictureAddresses | None],
+        books: RunStatistics,
+        images: Callable[[Verdict], ImageAddresses | None],
         ending: Callable[[], bool],
         clock_ns: Callable[[], int],
         utc_ns: Callable[[], int],
     ) -> None:
         """Args:
-        pictures: where the pictures of a verdict will be kept.
+        images: where the images of a verdict will be kept.
         ending: tells that nobody may wait for a full sink any more.
         """
         self.books = books
         self._sinks = tuple(sinks)
-        self._pictures = pictures
+        self._images = images
         self._ending = ending
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
@@ -54,7 +54,7 @@ class Issuer:
             sink.start()
 
     def issue(
-        self, exposure: Exposure, inspection: Inspection, started_ns: int, line: Line
+        self, exposure: QueuedFrame, inspection: Inspection, started_ns: int, line: InspectionSetup
     ) -> None:
         """Give out one verdict.
 
@@ -74,14 +74,16 @@ class Issuer:
                 identity=line.identity,
                 part=part_identity(exposure.part) if exposure.part else None,
             )
-            verdict = replace(verdict, pictures=self._pictures(verdict))
+            verdict = replace(verdict, images=self._images(verdict))
             if exposure.part is not None:
                 self._unrecorded[verdict.id] = exposure.part
             self.books.enter(verdict)
             for sink in self._sinks:
                 sink.put(verdict, self._ending)
 
-    def issue_failure(self, exposure: Exposure, reason: Reason, detail: str, line: Line) -> None:
+    def issue_failure(
+        self, exposure: QueuedFrame, reason: Reason, detail: str, line: InspectionSetup
+    ) -> None:
         """Give out the ERROR of a part that was not inspected."""
         failure = line.inspectors[0].failure(reason, detail)
         self.issue(exposure, failure, self._clock_ns(), line)
@@ -97,7 +99,7 @@ class Issuer:
     def finish(self) -> None:
         """Let every sink deliver what it has; the limit counts from when the run must end.
 
-        At the end of the pictures nothing presses: a reader of the pipe may take its time.
+        At the end of the images nothing presses: a reader of the pipe may take its time.
         """
         for sink in self._sinks:
             sink.close()

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Turns:
+class OrderedOutput:
     """Numbers items as they are taken and lets their results through in that order."""
 
     def __init__(self) -> None:

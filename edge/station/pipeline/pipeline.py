@@ -9,24 +9,24 @@ from typing import cast
 
 import numpy as np
 
-from edge.cameras.interface import Camera, EndOfPictures
+from edge.cameras.interface import Camera, EndOfFrames
 from edge.cameras.supervised.freshness import aged
-from edge.contract.verdict import PictureAddresses, Verdict
+from edge.contract.verdict import ImageAddresses, Verdict
 from edge.errors import CameraLost, ConfigurationError
 from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Reason
-from edge.station.handshake.coordinator import Owed, Triggering
+from edge.station.handshake.coordinator import HandshakeCoordinator, PipelineAction
 from edge.station.handshake.part import Decided, Exposed, Failed, Rejected, TriggerRequest
 from edge.station.handshake.state_machine import Input
 from edge.station.monitoring.heartbeat import Heartbeats
-from edge.station.pipeline.dispatcher import Issuer
+from edge.station.pipeline.dispatcher import VerdictDispatcher
 from edge.station.pipeline.mailbox import Mailbox, MailboxClosed
-from edge.station.pipeline.ordering import Turns
+from edge.station.pipeline.ordering import OrderedOutput
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.statistics import Books
-from edge.station.pipeline.tally import Tally
-from edge.station.pipeline.work import Beats, Exposure, Line, StationRules
+from edge.station.pipeline.statistics import RunStatistics
+from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.work import Beats, InspectionSetup, QueuedFrame, StationRules
 from edge.station.threads import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -51,15 +51,15 @@ class Station:
     def __init__(
         self,
         camera: Camera,
-        mailbox: Mailbox[Exposure],
-        line: Line,
+        mailbox: Mailbox[QueuedFrame],
+        line: InspectionSetup,
         sinks: Sequence[Sink],
         failures: Failures,
         rules: StationRules = StationRules(),
         *,
-        triggering: Triggering | None = None,
+        triggering: HandshakeCoordinator | None = None,
         beats: Beats | None = None,
-        pictures: Callable[[Verdict], PictureAddresses | None] = lambda _: None,
+        images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -72,7 +72,7 @@ class Station:
         rules: what every part is held to.
         triggering: the hand-shake; None where every frame is a part.
         beats: of its threads; None when nobody watches.
-        pictures: where the pictures of a verdict will be kept.
+        images: where the images of a verdict will be kept.
         clock_ns, utc_ns: monotonic and wall clock.
         """
         self._camera = camera
@@ -84,10 +84,10 @@ class Station:
         self._beats = beats or Beats.of(Heartbeats(), len(line.inspectors), 60.0, 60.0)
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
-        self._turns = Turns()
+        self._turns = OrderedOutput()
         self._done = 0
-        self._issuer = Issuer(
-            sinks, Books(rules.deadline_ms), pictures, self._ending, clock_ns, utc_ns
+        self._issuer = VerdictDispatcher(
+            sinks, RunStatistics(rules.deadline_ms), images, self._ending, clock_ns, utc_ns
         )
         self._stopping = False
         self._lost: CameraLost | None = None
@@ -98,7 +98,7 @@ class Station:
         """Ask for an orderly end. Only sets a flag: signal handlers call this."""
         self._stopping = True
 
-    def exchange(self, line: Line) -> None:
+    def exchange(self, line: InspectionSetup) -> None:
         """Inspect with another line from the next part on; those in work finish with theirs.
 
         Parts that were announced for another recipe, and are not in work yet, become ERROR.
@@ -156,8 +156,8 @@ class Station:
         if self._triggering is not None and part is not None:
             self._triggering.not_recorded(part)
 
-    def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> Tally:
-        """Inspect until the pictures end, ``stop`` is called or ``most_parts`` are done.
+    def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> RunSummary:
+        """Inspect until the images end, ``stop`` is called or ``most_parts`` are done.
 
         Args:
             on_degraded: called with a reason when the station lost something it needs.
@@ -190,10 +190,10 @@ class Station:
             raise self._lost
         return self.tally()
 
-    def tally(self) -> Tally:
+    def tally(self) -> RunSummary:
         """Return the counts so far."""
         books = self._issuer.books
-        return Tally(
+        return RunSummary(
             results=books.results,
             reasons=books.reasons,
             deadlines_missed=books.deadlines_missed,
@@ -213,10 +213,10 @@ class Station:
                 self._last_number = frame.number
                 self.newest = frame
                 if self._triggering is None:
-                    self._queue(Exposure(frame))
+                    self._queue(QueuedFrame(frame))
                 else:
                     self._carry_out(self._triggering.frame(frame))
-        except (EndOfPictures, MailboxClosed):
+        except (EndOfFrames, MailboxClosed):
             pass
         except CameraLost as error:
             self._lost = error
@@ -225,7 +225,7 @@ class Station:
             self._camera.close()
             self._beats.capture.rest()
 
-    def _queue(self, exposure: Exposure) -> None:
+    def _queue(self, exposure: QueuedFrame) -> None:
         overrun = self._mailbox.put(exposure)
         if overrun is None:
             return
@@ -235,8 +235,8 @@ class Station:
         )
         self._fail(overrun, Reason.OVERRUN, detail)
 
-    def _queue_part(self, exposure: Exposure) -> None:
-        """Queue the picture of a part, which is owed its verdict even while the station ends."""
+    def _queue_part(self, exposure: QueuedFrame) -> None:
+        """Queue the image of a part, which is owed its verdict even while the station ends."""
         try:
             self._queue(exposure)
         except MailboxClosed:
@@ -245,22 +245,22 @@ class Station:
 
     def _keep_time(self) -> None:
         """Give parts their verdict when their time is over, whatever the others are doing."""
-        triggering = cast(Triggering, self._triggering)
+        triggering = cast(HandshakeCoordinator, self._triggering)
         while not self._mailbox.closed:
             triggering.wait_until_due(POLL_S)
             self._carry_out(triggering.tick())
 
-    def _carry_out(self, owed: Sequence[Owed]) -> None:
+    def _carry_out(self, owed: Sequence[PipelineAction]) -> None:
         """Do what the hand-shake asks for."""
         for one in owed:
             match one:
                 case Exposed(part, frame):
-                    self._queue_part(Exposure(frame, part))
+                    self._queue_part(QueuedFrame(frame, part))
                 case Failed(part, reason, detail, frame):
-                    shown = frame or self._no_picture(detail)
-                    self._issue_failure(Exposure(shown, part), reason, detail)
+                    shown = frame or self._no_image(detail)
+                    self._issue_failure(QueuedFrame(shown, part), reason, detail)
                 case Rejected(part, _, reason, detail):
-                    self._issue_failure(Exposure(self._no_picture(detail), part), reason, detail)
+                    self._issue_failure(QueuedFrame(self._no_image(detail), part), reason, detail)
                 case Decided():
                     pass
 
@@ -285,7 +285,7 @@ class Station:
             self._fail_queued()
 
     def _inspect_frames(self, index: int) -> None:
-        def take() -> Exposure | None:
+        def take() -> QueuedFrame | None:
             if self._rules.most_parts is not None and self._done == self._rules.most_parts:
                 raise MailboxClosed
             if self._ending():
@@ -302,7 +302,7 @@ class Station:
         except MailboxClosed:
             return
 
-    def _inspect(self, index: int, number: int, exposure: Exposure) -> None:
+    def _inspect(self, index: int, number: int, exposure: QueuedFrame) -> None:
         line, started_ns = self._line, self._clock_ns()
         if self._rules.max_age_ms is not None:
             fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
@@ -342,13 +342,13 @@ class Station:
             return
 
     def _fail_open_parts(self) -> None:
-        """Give the parts that wait for a picture theirs: the station ends."""
+        """Give the parts that wait for an image theirs: the station ends."""
         if self._triggering is not None:
-            detail = "the station was stopped before the picture came. Inspect the part again."
+            detail = "the station was stopped before the image came. Inspect the part again."
             self._triggering.set_ready(Input.CAMERA, False)
             self._carry_out(self._triggering.camera_restarted(detail))
 
-    def _fail(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+    def _fail(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
         """Give a part that will not be inspected its ERROR, unless it has a verdict already."""
         if self._triggering is None or exposure.part is None:
             self._issue_failure(exposure, reason, detail)
@@ -356,7 +356,7 @@ class Station:
             self._carry_out(self._triggering.failed(exposure.part, reason, detail))
 
     def _issue_decided(
-        self, exposure: Exposure, inspection: Inspection, started_ns: int, line: Line
+        self, exposure: QueuedFrame, inspection: Inspection, started_ns: int, line: InspectionSetup
     ) -> None:
         """Give out a verdict, unless its part has one already."""
         if self._triggering is not None and exposure.part is not None:
@@ -367,13 +367,13 @@ class Station:
         self._issuer.issue(exposure, inspection, started_ns, line)
 
     def _issue_camera_lost(self, detail: str) -> None:
-        self._issue_failure(Exposure(self._no_picture(detail)), Reason.CAMERA_LOST, detail)
+        self._issue_failure(QueuedFrame(self._no_image(detail)), Reason.CAMERA_LOST, detail)
 
-    def _issue_failure(self, exposure: Exposure, reason: Reason, detail: str) -> None:
+    def _issue_failure(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
         self._issuer.issue_failure(exposure, reason, detail, self._line)
 
-    def _no_picture(self, detail: str) -> Frame:
-        """Return what stands in the record of a part that has no picture."""
+    def _no_image(self, detail: str) -> Frame:
+        """Return what stands in the record of a part that has no image."""
         return Frame(
             pixels=np.empty((0, 0), np.uint8),
             number=self._last_number + 1,

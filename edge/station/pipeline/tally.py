@@ -8,7 +8,7 @@ from edge.station.pipeline.latency import Quantiles
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RunSummary:
     """Counts of a run.
 
     Attributes:

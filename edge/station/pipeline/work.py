@@ -10,7 +10,7 @@ from edge.station.monitoring.heartbeat import Beat, Heartbeats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exposure:
+class QueuedFrame:
     """A frame on its way to an inspector.
 
     Attributes:
@@ -22,7 +22,7 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class InspectionSetup:
     """What inspects, exchanged as one.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.contract.announcements import Meta, Metrics
-from edge.contract.commands import ControlMessages
+from edge.contract.commands import CommandQueue
 from edge.contract.delivery import VerdictsUndelivered
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event
@@ -24,7 +24,7 @@ STOP_DELIVERY_LIMIT_S = 5.0
 NETWORK_STOP_LIMIT_S = 8.0
 
 
-class Network:
+class MqttThread:
     """The MQTT publisher and its thread.
 
     Attributes:
@@ -38,7 +38,7 @@ class Network:
         meta: Meta,
         journal: Path,
         writer: JournalWriter,
-        messages: ControlMessages,
+        messages: CommandQueue,
         on_event: Callable[[Event], None],
         report: Callable[[], StationReport],
         metrics: Callable[[], Metrics],

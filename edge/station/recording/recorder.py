@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edge.contract.announcements import Handshake, Meta, Metrics
-from edge.contract.commands import Answer, ControlMessages
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics
+from edge.contract.commands import CommandAnswer, CommandQueue
 from edge.contract.delivery import VerdictsUndelivered
 from edge.contract.event import Event, Severity
 from edge.contract.state import JournalReport, StationReport
@@ -32,7 +32,7 @@ from edge.station.recording.journal_recorder import (
     Told,
     claimed_journal_folder,
 )
-from edge.station.recording.mqtt_thread import Network
+from edge.station.recording.mqtt_thread import MqttThread
 from edge.station.recording.stdout import StandardOutput
 from edge.station.recording.verdict_output import VerdictOutput
 from edge.station.threads import Failures, Worker
@@ -76,13 +76,13 @@ class Recording:
             ConfigurationError: folder, certificates or password cannot be used.
             JournalError: the disk refuses.
         """
-        self.messages = ControlMessages()
+        self.messages = CommandQueue()
         self.writable = True
         self._settings = settings
         self._failures = failures
         self._heartbeats = heartbeats
         self._on_writable = on_writable
-        self._network: Network | None = None
+        self._network: MqttThread | None = None
         self._worker: Worker | None = None
         self._journal: JournalRecords | None = None
         self._plain: PlainRecords | None = None
@@ -114,7 +114,7 @@ class Recording:
         return self._journal.writer.waiting if self._journal else 0
 
     @property
-    def network(self) -> Network | None:
+    def network(self) -> MqttThread | None:
         """The connection to the broker, after ``start``."""
         return self._network
 
@@ -155,7 +155,7 @@ class Recording:
             recent = reports.within_an_hour(self._starts_ns, now_ns)
             return replace(report(now, folder), restarts_1h=recent)
 
-        self._network = Network(
+        self._network = MqttThread(
             mqtt,
             redacted(self._settings.camera.uri),
             Meta(camera=redacted(self._settings.camera.uri), journal=journal.journal),
@@ -196,12 +196,12 @@ class Recording:
         """Record an event; never waits."""
         (self._journal or self._plain_records).event(event)
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: CommandAnswer) -> None:
         """Tell the sender of a command how it ended."""
         if self._network:
             self._network.publisher.answer(answer)
 
-    def handshake(self, handshake: Handshake) -> None:
+    def handshake(self, handshake: HandshakeMessage) -> None:
         """Tell the sender of a trigger what became of it."""
         if self._network:
             self._network.publisher.handshake(handshake)

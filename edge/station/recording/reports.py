@@ -15,7 +15,7 @@ from edge.journal.outbox import Outbox
 from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.pipeline.latency import Quantiles
-from edge.station.pipeline.tally import Tally
+from edge.station.pipeline.tally import RunSummary
 
 COMMANDS = ("resend", "reload", "set_recipe", "selftest")
 # The event of every start, by which restarts are counted.
@@ -120,7 +120,7 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
 
 
 def metrics(
-    tally: Tally,
+    tally: RunSummary,
     camera: CameraStatus | None,
     camera_dropped: int,
     handshake: Mapping[str, int],

@@ -25,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, free_port
 from tests.support.page_station import PageStation, wait_until
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 PROJECT = Path(__file__).parents[3]
 SYSTEMD = PROJECT / "systemd"
@@ -116,8 +116,8 @@ def test_the_start_waits_for_no_network() -> None:
 def test_a_reload_with_an_error_fails_and_one_without_is_taken_over(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     station = PageStation(tmp_path, camera, bundle)
     del station.settings["hmi"]
     given = {"/opt/edge/bin/edge-run": edge_run_command()[0], "/etc/edge/%i.yaml": station.config}

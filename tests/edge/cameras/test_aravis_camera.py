@@ -1,4 +1,4 @@
-"""GigE Vision over the real protocol: pictures, losses, triggers, and cameras that go away."""
+"""GigE Vision over the real protocol: frames, losses, triggers, and cameras that go away."""
 
 import threading
 import time
@@ -19,11 +19,11 @@ from tests.support.aravis_fixtures import (
     FREE_RUN,
     GENEROUS_S,
     answers,
-    demo_picture,
+    demo_image,
     first_that,
     next_frame,
-    next_picture,
-    numbered_pictures,
+    next_image,
+    numbered_images,
     opened,
     patiently,
 )
@@ -41,11 +41,11 @@ def read_until_lost(camera: AravisCamera) -> CameraLost:
     return raised.value
 
 
-def test_good_and_defective_pictures_arrive_bit_by_bit() -> None:
-    sent = [demo_picture("00_good.jpg"), demo_picture("02_scratch.jpg")]
+def test_good_and_defective_images_arrive_bit_by_bit() -> None:
+    sent = [demo_image("00_good.jpg"), demo_image("02_scratch.jpg")]
 
     with GigECamera(sent) as device, opened(device.uri) as camera:
-        frames = [next_picture(camera) for _ in range(4)]
+        frames = [next_image(camera) for _ in range(4)]
 
     for frame in frames:
         assert np.array_equal(frame.pixels, sent[(frame.number - FIRST_FRAME_ID) % 2])
@@ -54,10 +54,10 @@ def test_good_and_defective_pictures_arrive_bit_by_bit() -> None:
 
 def test_a_frame_tells_when_it_came_and_keeps_its_pixels() -> None:
     before_ns = time.monotonic_ns()
-    with GigECamera(numbered_pictures(200)) as device, opened(device.uri, buffers=2) as camera:
-        first = next_picture(camera)
+    with GigECamera(numbered_images(200)) as device, opened(device.uri, buffers=2) as camera:
+        first = next_image(camera)
         kept = first.pixels.copy()
-        later = [next_picture(camera) for _ in range(6)]
+        later = [next_image(camera) for _ in range(6)]
         after_ns = time.monotonic_ns()
 
     assert np.array_equal(first.pixels, kept)
@@ -70,8 +70,8 @@ def test_a_frame_tells_when_it_came_and_keeps_its_pixels() -> None:
 
 
 def test_a_frame_that_waited_for_its_reader_is_as_old_as_it_is() -> None:
-    with GigECamera(numbered_pictures(3), rate_fps=50) as device, opened(device.uri) as camera:
-        next_picture(camera)
+    with GigECamera(numbered_images(3), rate_fps=50) as device, opened(device.uri) as camera:
+        next_image(camera)
         arrived = completed(camera)
         deadline = time.monotonic() + GENEROUS_S
         while completed(camera) <= arrived:
@@ -79,7 +79,7 @@ def test_a_frame_that_waited_for_its_reader_is_as_old_as_it_is() -> None:
             time.sleep(0.01)
         time.sleep(0.5)  # the reader is busy: the subject of this test
 
-        frame = next_picture(camera)
+        frame = next_image(camera)
         age_ms = (time.monotonic_ns() - frame.captured_ns) / 1e6
 
     assert age_ms > 400
@@ -89,12 +89,12 @@ def completed(camera: AravisCamera) -> int:
     return dict(camera.packet_counters())["n_completed_buffers"]
 
 
-def test_the_pictures_of_a_camera_without_a_clock_are_new() -> None:
+def test_the_images_of_a_camera_without_a_clock_are_new() -> None:
     with (
-        GigECamera(numbered_pictures(10), clock=False) as device,
+        GigECamera(numbered_images(10), clock=False) as device,
         opened(device.uri) as camera,
     ):
-        frames = [next_picture(camera) for _ in range(3)]
+        frames = [next_image(camera) for _ in range(3)]
     freshness = Freshness(max_age_ms=GENEROUS_S * 1e3, frozen_after=2)
 
     assert {frame.telemetry.device_ns for frame in frames} == {None}
@@ -102,9 +102,9 @@ def test_the_pictures_of_a_camera_without_a_clock_are_new() -> None:
 
 
 @pytest.mark.parametrize("loss", [0.001, 0.02])
-def test_a_picture_with_lost_packets_is_never_complete(loss: float) -> None:
-    # 219 packets a picture: 80 % of them arrive whole at 0.1 %, one in a hundred at 2 %.
-    sent = [demo_picture("00_good.jpg")[:, :, 0], demo_picture("02_scratch.jpg")[:, :, 0]]
+def test_an_image_with_lost_packets_is_never_complete(loss: float) -> None:
+    # 219 packets a frame: 80 % of them arrive whole at 0.1 %, one in a hundred at 2 %.
+    sent = [demo_image("00_good.jpg")[:, :, 0], demo_image("02_scratch.jpg")[:, :, 0]]
     with GigECamera(sent, rate_fps=100, loss=loss) as device, opened(device.uri) as camera:
         frames = [first_that(camera, lambda f: f.status is not FrameStatus.COMPLETE)]
         frames += [next_frame(camera) for _ in range(60)]
@@ -121,12 +121,12 @@ def test_a_picture_with_lost_packets_is_never_complete(loss: float) -> None:
 
 
 def test_the_number_goes_on_where_the_16_bits_end() -> None:
-    sent = numbered_pictures(200, height=16, width=16)
+    sent = numbered_images(200, height=16, width=16)
 
     with GigECamera(sent, rate_fps=200) as device, opened(device.uri, buffers=64) as camera:
-        frames = [next_picture(camera)]
+        frames = [next_image(camera)]
         while frames[-1].number < 65_545:
-            frames.append(next_picture(camera))
+            frames.append(next_image(camera))
 
     numbers = [frame.number for frame in frames]
     assert numbers == sorted(set(numbers))
@@ -139,7 +139,7 @@ def test_five_megapixels_keep_up_with_a_gigabit_link() -> None:
     sent = [np.full((2048, 2448), value, np.uint8) for value in (10, 200)]
 
     with GigECamera(sent, rate_fps=10) as device, opened(device.uri) as camera:
-        frames = deque([next_picture(camera)], maxlen=21)
+        frames = deque([next_image(camera)], maxlen=21)
         # Two seconds of it: a busy machine may drop packets, the camera waits for nobody.
         deadline = time.monotonic() + GENEROUS_S
         while True:
@@ -156,7 +156,7 @@ def test_five_megapixels_keep_up_with_a_gigabit_link() -> None:
 
 def test_a_software_trigger_gives_exactly_one_frame() -> None:
     with (
-        GigECamera(numbered_pictures(10)) as device,
+        GigECamera(numbered_images(10)) as device,
         opened(device.uri, SOFTWARE) as camera,
     ):
         assert camera.read(0.3) is None
@@ -170,7 +170,7 @@ def test_a_software_trigger_gives_exactly_one_frame() -> None:
 
 def test_a_camera_that_is_too_busy_for_a_trigger_is_not_lost() -> None:
     with (
-        GigECamera(numbered_pictures(10)) as device,
+        GigECamera(numbered_images(10)) as device,
         opened(device.uri, SOFTWARE) as camera,
     ):
         device.be_busy()
@@ -186,11 +186,11 @@ def test_a_camera_that_is_too_busy_for_a_trigger_is_not_lost() -> None:
 
 def test_an_edge_on_the_line_gives_exactly_one_frame() -> None:
     with (
-        GigECamera(numbered_pictures(10)) as device,
+        GigECamera(numbered_images(10)) as device,
         opened(device.uri, HARDWARE) as camera,
     ):
         assert camera.read(0.3) is None
-        answers(camera)  # no picture, yet the camera is there
+        answers(camera)  # no frame, yet the camera is there
         with pytest.raises(CameraError, match="takes no software trigger"):
             camera.trigger()
 
@@ -201,7 +201,7 @@ def test_an_edge_on_the_line_gives_exactly_one_frame() -> None:
 
 def test_an_exposure_that_never_left_the_camera_shows_in_the_numbers() -> None:
     with (
-        GigECamera(numbered_pictures(10)) as device,
+        GigECamera(numbered_images(10)) as device,
         opened(device.uri, HARDWARE) as camera,
     ):
         device.edge()
@@ -214,23 +214,23 @@ def test_an_exposure_that_never_left_the_camera_shows_in_the_numbers() -> None:
 
 
 def test_a_second_program_is_told_that_the_camera_is_taken() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         with opened(device.uri) as camera:
             with pytest.raises(CameraNotOpened, match="another program controls") as raised:
                 patiently(lambda: open_aravis(device.uri, AS_IT_IS, FREE_RUN))
             assert raised.value.exit_code == 69
-            next_picture(camera)
+            next_image(camera)
 
         # Whoever still holds that error does not hold the camera.
         with opened(device.uri) as camera:
-            next_picture(camera)
+            next_image(camera)
 
 
 def test_a_frozen_camera_is_missed_within_a_second_and_may_come_back() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         for _ in range(10):
             with opened(device.uri) as camera:
-                next_picture(camera)
+                next_image(camera)
                 answers(camera)
 
                 device.stop()
@@ -242,15 +242,15 @@ def test_a_frozen_camera_is_missed_within_a_second_and_may_come_back() -> None:
                 # A machine that stood still meanwhile may have cost the control over it, too.
                 if took_s < 1.0:
                     answers(camera)
-                    next_picture(camera)
+                    next_image(camera)
                     return
     raise AssertionError(f"it took {took_s:.1f} s")
 
 
 def test_a_camera_without_power_is_missed_and_is_opened_anew_when_it_returns() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         with opened(device.uri, exposure_us=5000) as camera:
-            next_picture(camera)
+            next_image(camera)
             device.kill()
             with pytest.raises(CameraLost):
                 camera.check()
@@ -258,12 +258,12 @@ def test_a_camera_without_power_is_missed_and_is_opened_anew_when_it_returns() -
 
         with opened(device.uri, exposure_us=5000) as camera:
             assert ("camera.sensor.exposure_us", "5000") in camera.settings
-            assert next_picture(camera).number >= FIRST_FRAME_ID
+            assert next_image(camera).number >= FIRST_FRAME_ID
 
 
 def test_a_camera_that_was_switched_off_and_on_again_is_lost_to_who_had_it() -> None:
-    with GigECamera(numbered_pictures(2)) as device, opened(device.uri) as camera:
-        next_picture(camera)
+    with GigECamera(numbered_images(2)) as device, opened(device.uri) as camera:
+        next_image(camera)
         device.kill()
         device.start()
 
@@ -275,26 +275,26 @@ def test_a_camera_that_was_switched_off_and_on_again_is_lost_to_who_had_it() -> 
 
 
 def test_a_closed_camera_is_free_for_the_next_program() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         for _ in range(3):
             with opened(device.uri) as camera:
-                next_picture(camera)
+                next_image(camera)
             camera.close()
             with pytest.raises(CameraLost, match="closed"):
                 camera.read(0.1)
 
 
-def test_the_camera_is_found_by_its_serial_number_and_its_pictures_arrive() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+def test_the_camera_is_found_by_its_serial_number_and_its_images_arrive() -> None:
+    with GigECamera(numbered_images(2)) as device:
         with opened(f"gige://{device.serial}") as camera:
             assert camera.interface_address == "127.0.0.1"
-            frame: Frame = next_picture(camera)
+            frame: Frame = next_image(camera)
         assert frame.status is FrameStatus.COMPLETE
 
 
 def test_the_simulated_camera_of_aravis_is_simulated() -> None:
     with opened("aravis://fake") as camera:
-        frame = next_picture(camera)
+        frame = next_image(camera)
         camera.check()
 
     assert camera.simulated
@@ -302,10 +302,10 @@ def test_the_simulated_camera_of_aravis_is_simulated() -> None:
 
 
 def test_a_camera_that_does_not_answer_is_let_go_without_stopping_the_others() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         for _ in range(5):
             camera = patiently(lambda: open_aravis(device.uri, AS_IT_IS, FREE_RUN))
-            next_picture(camera)
+            next_image(camera)
             device.kill()
             closing = threading.Thread(target=camera.close)
 
@@ -316,7 +316,7 @@ def test_a_camera_that_does_not_answer_is_let_go_without_stopping_the_others() -
             returned_s = time.monotonic()
             closing.join()
             with opened(device.uri) as camera:
-                next_picture(camera)
+                next_image(camera)
             took_s = time.monotonic() - returned_s
             if max(gaps) < 0.5 and took_s < 3.0:  # else the machine may have stood still
                 break
@@ -338,7 +338,7 @@ def test_a_camera_leaves_nothing_behind_however_it_ended() -> None:
     def after_some(times: int) -> tuple[int, int]:
         for _ in range(times):
             camera = patiently(lambda: open_aravis(device.uri, AS_IT_IS, FREE_RUN))
-            next_picture(camera)
+            next_image(camera)
             device.kill()
             with pytest.raises(CameraNotOpened):
                 open_aravis(device.uri, AS_IT_IS, FREE_RUN)
@@ -349,7 +349,7 @@ def test_a_camera_leaves_nothing_behind_however_it_ended() -> None:
         return process.num_threads(), process.num_fds()
 
     process = psutil.Process()
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         threads, files = after_some(1)
         later_threads, later_files = after_some(4)
         deadline = time.monotonic() + GENEROUS_S

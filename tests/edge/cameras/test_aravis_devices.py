@@ -16,7 +16,7 @@ from edge.cameras.genicam.discovery import CameraName, SeenCamera, Transport, pa
 from edge.cameras.genicam.library import AravisMissing, Library
 from edge.errors import CameraNotOpened, CameraUriInvalid
 from edge.settings.camera import SensorSettings, TriggerSettings
-from tests.support.aravis_fixtures import GENEROUS_S, numbered_pictures, opened
+from tests.support.aravis_fixtures import GENEROUS_S, numbered_images, opened
 from tests.support.gige_camera import GigECamera
 from tests.support.stalls import Stalls
 
@@ -71,8 +71,8 @@ def test_any_text_is_a_name_or_a_typed_error(text: str) -> None:
 
 def test_the_list_shows_every_camera_and_who_controls_it() -> None:
     with (
-        GigECamera(numbered_pictures(1)) as free,
-        GigECamera(numbered_pictures(1)) as taken,
+        GigECamera(numbered_images(1)) as free,
+        GigECamera(numbered_images(1)) as taken,
         opened(taken.uri),
     ):
         deadline = time.monotonic() + GENEROUS_S
@@ -105,7 +105,7 @@ def test_an_address_without_a_camera_is_told_at_once() -> None:
 def test_a_serial_number_that_nobody_has_is_told_with_those_there_are() -> None:
     told = ""
     deadline = time.monotonic() + GENEROUS_S
-    with GigECamera(numbered_pictures(1)) as other:
+    with GigECamera(numbered_images(1)) as other:
         # A machine that stands still misses an answer.
         while f"gige://{other.serial}" not in told:
             assert time.monotonic() < deadline, told
@@ -115,7 +115,7 @@ def test_a_serial_number_that_nobody_has_is_told_with_those_there_are() -> None:
 
 
 def test_a_camera_says_who_it_is_when_asked_directly() -> None:
-    with GigECamera(numbered_pictures(1)) as device:
+    with GigECamera(numbered_images(1)) as device:
         assert gvcp.discover(device.address, 5.0) == gvcp.Answer(
             "Aravis", "Fake", device.serial, ""
         )

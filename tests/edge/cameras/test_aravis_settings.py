@@ -14,21 +14,19 @@ from tests.support.aravis_fixtures import (
     FREE_RUN,
     answers,
     first_that,
-    next_picture,
+    next_image,
     opened,
     patiently,
 )
-from tests.support.gige_camera import GigECamera, Picture
+from tests.support.gige_camera import GigECamera, Image
 
 HEIGHT, WIDTH = 48, 64
-PICTURE: Picture = (
-    np.arange(HEIGHT * WIDTH, dtype=np.uint32).reshape(HEIGHT, WIDTH).astype(np.uint8)
-)
+IMAGE: Image = np.arange(HEIGHT * WIDTH, dtype=np.uint32).reshape(HEIGHT, WIDTH).astype(np.uint8)
 
 
 @pytest.fixture
 def device() -> Iterator[GigECamera]:
-    with GigECamera([PICTURE]) as one:
+    with GigECamera([IMAGE]) as one:
         yield one
 
 
@@ -42,7 +40,7 @@ def refused(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> str
 
 def settings_of(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> dict[str, str]:
     with opened(uri, trigger, **sensor) as camera:
-        next_picture(camera) if trigger.mode == "free_run" else answers(camera)
+        next_image(camera) if trigger.mode == "free_run" else answers(camera)
         return {key.removeprefix("camera."): value for key, value in camera.report().settings}
 
 
@@ -78,7 +76,7 @@ def test_what_is_not_set_is_left_alone(device: GigECamera) -> None:
     settings_of(device.uri, exposure_us=7777, gain_db=2)
 
     with opened(device.uri) as camera:
-        next_picture(camera)
+        next_image(camera)
         kept = camera.report()
         exposure = camera._camera.get_exposure_time()
 
@@ -170,35 +168,35 @@ def test_the_hardware_trigger_is_set_up_in_full_and_free_run_clears_it(
         "trigger.delay_us": "250",
         "trigger.debounce_us": "40",
     }
-    assert settings_of(device.uri)["trigger.mode"] == "free_run"  # pictures come by themselves
+    assert settings_of(device.uri)["trigger.mode"] == "free_run"  # frames come by themselves
 
 
 def test_a_region_is_read_out_of_the_sensor(device: GigECamera) -> None:
     region = {"width_px": 32, "height_px": 16, "offset_x_px": 8, "offset_y_px": 30}
 
     with opened(device.uri, **region) as camera:
-        cut = next_picture(camera)
+        cut = next_image(camera)
     # Does not fit beside the old offset, and is taken all the same.
     with opened(device.uri, width_px=64, height_px=48, offset_x_px=0, offset_y_px=0) as camera:
-        whole = next_picture(camera)
+        whole = next_image(camera)
 
-    assert np.array_equal(cut.pixels, PICTURE[30:46, 8:40])
-    assert np.array_equal(whole.pixels, PICTURE)
+    assert np.array_equal(cut.pixels, IMAGE[30:46, 8:40])
+    assert np.array_equal(whole.pixels, IMAGE)
 
 
 def test_an_offset_that_was_not_given_is_kept(device: GigECamera) -> None:
     with opened(device.uri, width_px=32, offset_x_px=16):
         pass
     with opened(device.uri, width_px=20) as camera:
-        pixels = next_picture(camera).pixels
+        pixels = next_image(camera).pixels
     message = refused(device.uri, width_px=64)
     with opened(device.uri, width_px=64, offset_x_px=0) as camera:
-        whole = next_picture(camera).pixels
+        whole = next_image(camera).pixels
 
-    assert np.array_equal(pixels, PICTURE[:, 16:36])
+    assert np.array_equal(pixels, IMAGE[:, 16:36])
     assert "offset_x_px" in message and "allows 0 to 0" in message
     assert message.endswith("Set camera.sensor.offset_x_px to what it takes.")
-    assert np.array_equal(whole, PICTURE)
+    assert np.array_equal(whole, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -207,23 +205,23 @@ def test_an_offset_that_was_not_given_is_kept(device: GigECamera) -> None:
 )
 def test_every_grey_format_travels(device: GigECamera, name: str, shift: int) -> None:
     with opened(device.uri, pixel_format=name) as camera:
-        pixels = next_picture(camera).pixels
+        pixels = next_image(camera).pixels
 
-    assert np.array_equal(pixels >> shift, PICTURE)
+    assert np.array_equal(pixels >> shift, IMAGE)
 
 
 @pytest.mark.parametrize("name", ["RGB8", "BGR8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8"])
 def test_every_colour_format_travels(name: str) -> None:
-    picture = np.full((HEIGHT, WIDTH, 3), (40, 100, 200), np.uint8)
+    image = np.full((HEIGHT, WIDTH, 3), (40, 100, 200), np.uint8)
 
-    with GigECamera([picture]) as coloured, opened(coloured.uri, pixel_format=name) as camera:
-        pixels = next_picture(camera).pixels
+    with GigECamera([image]) as coloured, opened(coloured.uri, pixel_format=name) as camera:
+        pixels = next_image(camera).pixels
 
-    assert np.array_equal(pixels, picture)
+    assert np.array_equal(pixels, image)
 
 
 def test_a_camera_that_stands_in_a_format_nobody_reads_is_refused() -> None:
-    with GigECamera([PICTURE], "YUV422_8") as device:
+    with GigECamera([IMAGE], "YUV422_8") as device:
         message = refused(device.uri)
 
     assert "pixel_format" in message and "YUV422_8" in message and "Mono8" in message
@@ -234,12 +232,12 @@ def test_settings_of_a_gige_network_are_refused_without_one() -> None:
     assert "GigE Vision only" in refused("aravis://fake", packet_size_bytes=9000)
 
 
-def test_exposure_and_gain_travel_with_each_picture() -> None:
-    with GigECamera([PICTURE], chunks=True) as device:
+def test_exposure_and_gain_travel_with_each_image() -> None:
+    with GigECamera([IMAGE], chunks=True) as device:
         with opened(device.uri, chunks=False) as camera:
-            silent = next_picture(camera)
+            silent = next_image(camera)
         with opened(device.uri, exposure_us=1234, gain_db=5.5) as camera:
-            told = next_picture(camera)
+            told = next_image(camera)
             camera._camera.set_float("ExposureTime", 4321.0)
             later = first_that(camera, lambda frame: frame.telemetry.exposure_us == 4321)
 
@@ -247,12 +245,12 @@ def test_exposure_and_gain_travel_with_each_picture() -> None:
     assert later.telemetry.gain_db == 5.5
     assert (silent.telemetry.exposure_us, silent.telemetry.gain_db) == (None, None)
     for frame in (told, later, silent):
-        assert np.array_equal(frame.pixels, PICTURE)
+        assert np.array_equal(frame.pixels, IMAGE)
 
 
-def test_a_picture_that_is_not_as_the_camera_was_set_is_not_complete(device: GigECamera) -> None:
+def test_an_image_that_is_not_as_the_camera_was_set_is_not_complete(device: GigECamera) -> None:
     with opened(device.uri, pixel_format="Mono8") as camera:
-        next_picture(camera)
+        next_image(camera)
         # As if another program had reached the camera: the same bytes now mean something else.
         camera._camera.set_string("PixelFormat", "BayerRG8")
         coloured = first_that(camera, lambda frame: "pixel format" in frame.detail)

@@ -1,6 +1,6 @@
-"""Whatever a camera does, in whatever order: only a new, whole picture of a good part is OK.
+"""Whatever a camera does, in whatever order: only a new, whole image of a good part is OK.
 
-The whole path of a picture is real: supervisor, freshness, pairing, station and the small bundle.
+The whole path of an image is real: supervisor, freshness, pairing, station and the small bundle.
 """
 
 import threading
@@ -20,24 +20,24 @@ from edge.bundle.manifest import load_bundle
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraStatus
 from edge.contract.verdict import Verdict
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.thresholding import Result
 from edge.settings.camera import SupervisionSettings
-from edge.station.handshake.coordinator import Triggering
-from edge.station.handshake.part import Pairing, Rules, Source, TriggerRequest
-from edge.station.handshake.state_machine import Handshake, Input
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.part import Pairing, Rules, TriggerRequest, TriggerSource
+from edge.station.handshake.state_machine import HandshakeMachine, Input
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import Line, StationRules
+from edge.station.pipeline.work import InspectionSetup, StationRules
 from edge.station.threads import Failures
 from tests.soak import times
 from tests.support.faulty_camera import Fault, FaultyCamera
 
 GENEROUS_S = 60.0
-# A machine that stands still loses no camera, whose next picture would count as the first, and
-# ages no picture as much as LONG_AGO_NS does.
+# A machine that stands still loses no camera, whose next image would count as the first, and
+# ages no image as much as LONG_AGO_NS does.
 SUPERVISION = SupervisionSettings(
     first_delay_s=0.01, longest_delay_s=0.02, lost_after_s=GENEROUS_S, max_age_ms=3000.0
 )
@@ -51,7 +51,7 @@ Mode = Literal["software", "hardware"]
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
-    return Inspector(Detector(Network(loaded)), loaded.manifest)
+    return Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
 
 
 class RunningLine:
@@ -69,8 +69,8 @@ class RunningLine:
         if mode is not None:
             pairing = Pairing.SOFTWARE if mode == "software" else Pairing.ANNOUNCED
             rules = Rules(pairing, frame_timeout_ms=FRAME_TIMEOUT_MS)
-            self.triggering = Triggering(
-                Handshake(rules), [], self._expose, record_event=lambda _: None
+            self.triggering = HandshakeCoordinator(
+                HandshakeMachine(rules), [], self._expose, record_event=lambda _: None
             )
             self.triggering.set_ready(Input.MODEL, True)
             self.triggering.set_ready(Input.JOURNAL, True)
@@ -78,7 +78,7 @@ class RunningLine:
         self.station = Station(
             self.camera,
             EveryMailbox(64),
-            Line((inspector,)),
+            InspectionSetup((inspector,)),
             [Sink("verdicts", self._record, 1000, wait_for_room=False, failures=failures)],
             failures,
             StationRules(max_age_ms=SUPERVISION.max_age_ms),
@@ -97,7 +97,7 @@ class RunningLine:
         return [v for v in self.verdicts if v.inspection.decision.result is Result.OK]
 
     def until_ok(self) -> None:
-        """Give good pictures until one is OK: whatever happened, the line goes on by itself."""
+        """Give good images until one is OK: whatever happened, the line goes on by itself."""
         before = self.device.shown
 
         def ok() -> bool:
@@ -113,11 +113,11 @@ class RunningLine:
         return self.triggering is not None and self.triggering.ready
 
     def stray(self) -> None:
-        """Expose what nobody announced; the station may meet the picture after the next trigger."""
+        """Expose what nobody announced; the station may meet the image after the next trigger."""
         self.device.play(Fault.GOOD)
 
     def until_met(self) -> None:
-        """Wait until the station has the picture that was shown last."""
+        """Wait until the station has the image that was shown last."""
         number = self.device.shown
 
         def met() -> bool:
@@ -169,7 +169,7 @@ def running(inspector: Inspector, mode: Mode | None = None) -> Iterator[RunningL
 @settings(max_examples=times(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=st.lists(st.sampled_from(Fault), max_size=25))
 @example(schedule=[Fault.GOOD, *Fault, Fault.GOOD, *reversed(Fault)])
-def test_no_stale_frozen_or_incomplete_picture_is_ever_ok(
+def test_no_stale_frozen_or_incomplete_image_is_ever_ok(
     inspector: Inspector, schedule: list[Fault]
 ) -> None:
     with running(inspector) as line:
@@ -179,7 +179,7 @@ def test_no_stale_frozen_or_incomplete_picture_is_ever_ok(
             if fault in PULLED:  # what it gave before reaches the station first
                 line.until(lambda before=openings: line.device.openings > before)
             if number % 6 == 5:
-                time.sleep(0.02)  # a camera gives its pictures one by one
+                time.sleep(0.02)  # a camera gives its images one by one
         line.until_ok()
 
     seen = [line.device.what(verdict.frame.pixels) for verdict in line.oks()]
@@ -193,9 +193,9 @@ class Fate(Enum):
     GOOD = auto()
     DEFECTIVE = auto()
     INCOMPLETE = auto()
-    TWICE = auto()  # the driver gives its picture again
-    MISSED = auto()  # exposed and counted, and the picture is lost
-    LATE = auto()  # its picture comes with that of the next part, or when its time is over
+    TWICE = auto()  # the driver gives its image again
+    MISSED = auto()  # exposed and counted, and the image is lost
+    LATE = auto()  # its image comes with that of the next part, or when its time is over
 
 
 class Between(Enum):
@@ -229,7 +229,7 @@ def exposed(device: FaultyCamera, part: str, fate: Fate) -> None:
             device.play(Fault.GOOD, part, held=True)
 
 
-def announce(line: RunningLine, part: str, source: Source) -> None:
+def announce(line: RunningLine, part: str, source: TriggerSource) -> None:
     request = TriggerRequest(
         trigger_id=part,
         part_id=part,
@@ -248,10 +248,10 @@ def burst(line: RunningLine, mode: Mode, names: list[str], fates: tuple[Fate, ..
     if mode == "software":
         for name, fate in parts:
             line.in_front = partial(exposed, line.device, name, fate)
-            announce(line, name, Source.SOFTWARE)
+            announce(line, name, TriggerSource.SOFTWARE)
     else:
         for name in names:
-            announce(line, name, Source.HARDWARE)
+            announce(line, name, TriggerSource.HARDWARE)
         for name, fate in parts:
             exposed(line.device, name, fate)
     line.until(lambda: set(names) <= {v.part.part_id for v in line.verdicts if v.part})
@@ -264,7 +264,7 @@ def burst(line: RunningLine, mode: Mode, names: list[str], fates: tuple[Fate, ..
 @given(happenings=HAPPENINGS)
 @example(happenings=[(Fate.MISSED, Fate.GOOD), (Fate.LATE, Fate.GOOD), Between.STRAY, (Fate.GOOD,)])
 @example(happenings=[(Fate.LATE,), (Fate.GOOD,), Between.COUNTED, (Fate.GOOD,), Between.PULLED])
-def test_no_part_is_ever_ok_by_another_parts_picture(
+def test_no_part_is_ever_ok_by_another_parts_image(
     inspector: Inspector, mode: Mode, happenings: list[Happening]
 ) -> None:
     announced: list[str] = []

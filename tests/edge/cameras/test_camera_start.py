@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from tests.edge.conftest import EdgeRun
-from tests.support.aravis_fixtures import numbered_pictures, opened
+from tests.support.aravis_fixtures import numbered_images, opened
 from tests.support.broker import Broker
 from tests.support.gige_camera import GigECamera
 from tests.support.network_camera import NetworkCamera
-from tests.support.small_bundle import defective_picture, good_picture, write_pictures
+from tests.support.small_bundle import defective_image, good_image, write_images
 from tests.support.station_process import StationProcess, until
 
 UNANNOUNCED = {"mode": "hardware", "announced": False}
@@ -23,7 +23,7 @@ UNANNOUNCED = {"mode": "hardware", "announced": False}
 
 @pytest.fixture
 def camera() -> Iterator[GigECamera]:
-    with GigECamera([good_picture(1), defective_picture(2)], rate_fps=20, noise=2) as one:
+    with GigECamera([good_image(1), defective_image(2)], rate_fps=20, noise=2) as one:
         yield one
 
 
@@ -83,19 +83,19 @@ def test_an_address_that_names_no_camera_ends_the_start(
     [
         (
             {"uri": "{folder}", "trigger": UNANNOUNCED},
-            "(pictures): camera.trigger.mode hardware",
+            "(images): camera.trigger.mode hardware",
         ),
         ({"uri": "0", "trigger": UNANNOUNCED}, "(V4L2 device): camera.trigger"),
         ({"uri": "gige://10.0.0.256"}, "not an IP address"),
         ({"uri": "rtsp://camera:0/1"}, "is not SCHEME://HOST"),
         ({"uri": "rtsp://camera/1", "sensor": {"gain_db": 1}}, "camera.sensor.gain_db cannot be"),
-        ({"uri": "0", "sensor": {"frame_rate_fps": 0.5}}, "a picture comes every 2 s"),
+        ({"uri": "0", "sensor": {"frame_rate_fps": 0.5}}, "an image comes every 2 s"),
     ],
 )
 def test_settings_that_no_camera_of_their_kind_takes_are_found_by_the_check(
     edge_run: EdgeRun, bundle: Path, tmp_path: Path, camera: dict[str, Any], told: str
 ) -> None:
-    camera["uri"] = camera["uri"].format(folder=write_pictures(tmp_path / "in", good=1))
+    camera["uri"] = camera["uri"].format(folder=write_images(tmp_path / "in", good=1))
     config = tmp_path / "station.yaml"
     config.write_text(yaml.safe_dump({"camera": camera, "model": {"path": str(bundle)}}))
 
@@ -167,17 +167,17 @@ def test_a_watched_folder_that_vanishes_is_told_and_comes_back_without_a_restart
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    pictures = write_pictures(tmp_path / "made", good=2)
+    images = write_images(tmp_path / "made", good=2)
     line.settings["camera"] = {"uri": f"watch://{folder}"}
     line.start()
     line.states("online")
-    (pictures / "good_1.png").rename(folder / "a.png")
+    (images / "good_1.png").rename(folder / "a.png")
     line.verdicts(1)
     folder.rename(tmp_path / "gone")
     line.degraded("camera_lost")
     folder.mkdir()
     line.events("camera_back")
-    (pictures / "good_2.png").rename(folder / "b.png")
+    (images / "good_2.png").rename(folder / "b.png")
     verdicts = line.verdicts(3)
 
     assert line.stop() == 0
@@ -187,7 +187,7 @@ def test_a_watched_folder_that_vanishes_is_told_and_comes_back_without_a_restart
 def test_a_camera_that_is_switched_off_while_another_setting_is_wrong_is_told_when_it_comes(
     line: StationProcess,
 ) -> None:
-    device = GigECamera(numbered_pictures(4))
+    device = GigECamera(numbered_images(4))
     line.settings["camera"] = {"uri": device.uri, "sensor": {"exposure_us": 5.0}}
     line.start()
     line.degraded("camera_lost")

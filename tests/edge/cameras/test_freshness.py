@@ -1,4 +1,4 @@
-"""No picture that is not new and whole stays COMPLETE."""
+"""No frame that is not new and whole stays COMPLETE."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,27 +48,27 @@ def test_a_number_that_was_there_before_is_stale() -> None:
     assert statuses([exposure(1), exposure(2), exposure(2)]) == [COMPLETE, COMPLETE, STALE]
 
 
-def test_a_picture_that_comes_after_a_later_one_is_stale() -> None:
+def test_an_image_that_comes_after_a_later_one_is_stale() -> None:
     frames = [exposure(number, clock=False) for number in (1, 3, 2, 4)]
 
     assert statuses(frames) == [COMPLETE, COMPLETE, STALE, COMPLETE]
 
 
-def test_the_same_picture_again_is_frozen_whatever_its_number() -> None:
+def test_the_same_image_again_is_frozen_whatever_its_number() -> None:
     first = exposure(1)
     frames = [first, replace(exposure(2), pixels=first.pixels.copy()), exposure(3)]
 
     assert statuses(frames) == [COMPLETE, FROZEN, COMPLETE]
 
 
-def test_how_many_identical_pictures_are_frozen_is_a_setting() -> None:
+def test_how_many_identical_images_are_frozen_is_a_setting() -> None:
     same = [replace(exposure(number), pixels=noise(0)) for number in range(1, 5)]
 
     assert statuses(same, Freshness(MAX_AGE_MS, 3)) == [COMPLETE, COMPLETE, FROZEN, FROZEN]
     assert statuses(same, Freshness(MAX_AGE_MS, 0)) == [COMPLETE] * 4
 
 
-def test_a_picture_that_was_seen_before_a_reconnection_is_frozen_after_it() -> None:
+def test_an_image_that_was_seen_before_a_reconnection_is_frozen_after_it() -> None:
     freshness = Freshness(MAX_AGE_MS, frozen_after=2)
     freshness.judged(exposure(500))
     freshness.reopened()
@@ -79,7 +79,7 @@ def test_a_picture_that_was_seen_before_a_reconnection_is_frozen_after_it() -> N
     assert freshness.judged(exposure(2)).status is COMPLETE
 
 
-def test_one_sample_makes_two_pictures_different() -> None:
+def test_one_sample_makes_two_images_different() -> None:
     one = noise(0, 2048, 64)
     for row in (0, 1, 63, 64, 1000, 2047):
         other = one.copy()
@@ -89,7 +89,7 @@ def test_one_sample_makes_two_pictures_different() -> None:
     assert not identical(one, one.astype(np.uint16)) and not identical(one, one[:-1])
 
 
-def test_a_picture_that_was_long_on_its_way_is_stale() -> None:
+def test_an_image_that_was_long_on_its_way_is_stale() -> None:
     late = exposure(3)
     late = replace(late, captured_ns=late.captured_ns + 150_000_000)
 
@@ -98,12 +98,12 @@ def test_a_picture_that_was_long_on_its_way_is_stale() -> None:
 
 @pytest.mark.parametrize("drift", [-1e-4, 1e-4])
 def test_a_clock_that_drifts_for_hours_makes_nothing_stale(drift: float) -> None:
-    numbers = range(1, 12 * 3600 * 25, 25 * 60)  # one picture a minute
+    numbers = range(1, 12 * 3600 * 25, 25 * 60)  # one frame a minute
 
     assert set(statuses([exposure(n, drift=drift) for n in numbers])) == {COMPLETE}
 
 
-def test_a_camera_clock_that_is_set_costs_one_picture() -> None:
+def test_a_camera_clock_that_is_set_costs_one_image() -> None:
     before = [exposure(number, offset_ns=10**15) for number in (1, 2)]
     after = [exposure(number) for number in (3, 4, 5)]
 
@@ -111,7 +111,7 @@ def test_a_camera_clock_that_is_set_costs_one_picture() -> None:
 
 
 def test_a_delayed_queue_stays_stale_however_long_it_is() -> None:
-    """The numbers are new, the exposures are old: pictures of parts that are gone."""
+    """The numbers are new, the exposures are old: frames of parts that are gone."""
     queue = [
         replace(exposure(n), telemetry=exposure(n - 6).telemetry, pixels=noise(n - 6))
         for n in range(8, 60)
@@ -120,7 +120,7 @@ def test_a_delayed_queue_stays_stale_however_long_it_is() -> None:
     assert set(statuses([exposure(n) for n in range(1, 8)] + queue)[7:]) == {STALE}
 
 
-def test_a_cut_picture_is_incomplete_and_the_next_whole_one_is_not() -> None:
+def test_a_cut_image_is_incomplete_and_the_next_whole_one_is_not() -> None:
     cut = replace(exposure(2), pixels=noise(2)[:5])
     empty = replace(exposure(3), pixels=np.empty((0, 0), np.uint8))
 
@@ -129,7 +129,7 @@ def test_a_cut_picture_is_incomplete_and_the_next_whole_one_is_not() -> None:
     ]
 
 
-def test_pictures_of_files_may_each_have_their_size() -> None:
+def test_images_of_files_may_each_have_their_size() -> None:
     frames = [replace(exposure(n), pixels=noise(n, height=10 + n)) for n in (1, 2, 3)]
     files = Freshness(MAX_AGE_MS, frozen_after=2, live=False)
 
@@ -194,7 +194,7 @@ def delivered(faults: list[str | None]) -> Iterator[tuple[Frame, bool]]:
 
 
 @given(st.lists(st.sampled_from([None, None, *FAULTS]), max_size=40), st.booleans())
-def test_no_faulty_picture_ever_stays_complete(faults: list[str | None], frames_wait: bool) -> None:
+def test_no_faulty_image_ever_stays_complete(faults: list[str | None], frames_wait: bool) -> None:
     freshness = Freshness(MAX_AGE_MS, frozen_after=2)
     for frame, sound in delivered(faults):
         judged = freshness.judged(frame)
@@ -207,7 +207,7 @@ def test_no_faulty_picture_ever_stays_complete(faults: list[str | None], frames_
 
 
 @given(st.lists(st.sampled_from([None, *FAULTS]), max_size=40))
-def test_every_fault_is_forgotten_three_sound_pictures_later(faults: list[str | None]) -> None:
+def test_every_fault_is_forgotten_three_sound_images_later(faults: list[str | None]) -> None:
     freshness = Freshness(MAX_AGE_MS, frozen_after=2)
     judged = [freshness.judged(f) for f, _ in delivered([*faults, None, None, None])]
 

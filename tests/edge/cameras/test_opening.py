@@ -15,9 +15,9 @@ from edge.errors import CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
 from edge.settings.camera import SensorSettings, TriggerSettings
 from edge.settings.station import CameraSettings
-from tests.support.aravis_fixtures import GENEROUS_S, numbered_pictures, patiently
+from tests.support.aravis_fixtures import GENEROUS_S, numbered_images, patiently
 from tests.support.gige_camera import GigECamera
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_supervised_camera_has_the_traits_of_its_kind(tmp_path: Path) -> None:
 def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, scheme: str
 ) -> None:
-    folder = write_pictures(tmp_path / "in", good=1)
+    folder = write_images(tmp_path / "in", good=1)
     settings = CameraSettings(uri=f"{scheme}{folder}", sensor=SensorSettings(exposure_us=500))
 
     open_camera(settings.uri, settings).close()
@@ -107,8 +107,8 @@ def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
 @pytest.mark.parametrize(
     ("sensor", "told"),
     [
-        (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 a picture comes every 2 s"),
-        (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 a picture comes every 3 s"),
+        (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 an image comes every 2 s"),
+        (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 an image comes every 3 s"),
     ],
 )
 def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error(
@@ -118,8 +118,8 @@ def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_e
         supervised_camera(CameraSettings(uri="0", sensor=sensor), lambda _: None)
 
 
-def test_a_camera_with_a_trigger_gives_its_pictures_for_a_measurement() -> None:
-    with GigECamera(numbered_pictures(8), rate_fps=50) as device:
+def test_a_camera_with_a_trigger_gives_its_images_for_a_measurement() -> None:
+    with GigECamera(numbered_images(8), rate_fps=50) as device:
         settings = CameraSettings(uri=device.uri, trigger=TriggerSettings(mode="hardware"))
         frames = patiently(lambda: some_frames(settings, most=4, limit_s=GENEROUS_S))
 

@@ -1,4 +1,4 @@
-"""GenICam pixel formats: small pictures whose bytes were written by hand."""
+"""GenICam pixel formats: small images whose bytes were written by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge.cameras.genicam.frame_ids import SHORT_IDS, next_number
 from edge.cameras.genicam.library import library
-from edge.cameras.genicam.pixel_formats import FORMATS, PictureUndecodable
+from edge.cameras.genicam.pixel_formats import FORMATS, ImageUndecodable
 from edge.imaging.frame import Pixels, pixel_format
 from tests.support.gige_camera import PIXEL_FORMATS, wire_bytes
 
@@ -90,18 +90,18 @@ def test_a_mosaic_is_filled_in_from_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_a_byte_too_few_or_too_many_is_no_picture(name: str) -> None:
+def test_a_byte_too_few_or_too_many_is_no_image(name: str) -> None:
     form = FORMATS[name]
     needed = form.bytes_of(8, 6)
 
     assert pixel_format(form.decode(np.zeros(needed, np.uint8), 8, 6)) is form.becomes
     for size in (needed - 1, needed + 1, 0):
-        with pytest.raises(PictureUndecodable, match=rf"{needed} bytes, {size} came"):
+        with pytest.raises(ImageUndecodable, match=rf"{needed} bytes, {size} came"):
             form.decode(np.zeros(size, np.uint8), 8, 6)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_a_picture_owns_its_pixels(name: str) -> None:
+def test_an_image_owns_its_pixels(name: str) -> None:
     sent = np.arange(FORMATS[name].bytes_of(8, 6), dtype=np.uint8)
     before = sent.copy()
 
@@ -123,11 +123,11 @@ def test_a_picture_owns_its_pixels(name: str) -> None:
 def test_what_a_camera_packs_is_unpacked(name: str, width: int, height: int, seed: int) -> None:
     colour = FORMATS[name].becomes.is_colour
     shape = (height, width, 3) if colour else (height, width)
-    picture: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    image: NDArray[np.uint8] = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
-    pixels = FORMATS[name].decode(wire_bytes(picture, name), width, height)
+    pixels = FORMATS[name].decode(wire_bytes(image, name), width, height)
 
-    assert np.array_equal(pixels >> (8 if pixels.dtype == np.uint16 else 0), picture)
+    assert np.array_equal(pixels >> (8 if pixels.dtype == np.uint16 else 0), image)
 
 
 def test_the_codes_are_those_of_aravis() -> None:
@@ -168,7 +168,7 @@ def test_short_ids_wrap_from_65535_to_1_without_a_gap() -> None:
     assert next_number(65534, 1, short=True) == 65536
 
 
-def test_a_picture_whose_id_was_lost_leaves_no_false_gap() -> None:
+def test_an_image_whose_id_was_lost_leaves_no_false_gap() -> None:
     number = next_number(100, 0, short=True)
 
     assert number == 101
@@ -190,7 +190,7 @@ def test_long_ids_are_numbers_already() -> None:
         ((0, 2, 3), True, [1, 2, 3]),  # the first one of GigE Vision was lost
     ],
 )
-def test_each_picture_after_the_opening_has_a_number_of_its_own(
+def test_each_image_after_the_opening_has_a_number_of_its_own(
     ids: tuple[int, ...], short: bool, numbers: list[int]
 ) -> None:
     number, given = None, []

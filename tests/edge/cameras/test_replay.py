@@ -1,4 +1,4 @@
-"""Pictures from files as a camera."""
+"""Images from files as a camera."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import pytest
 from edge.cameras.factory import open_camera
 from edge.cameras.files.pacing import Pace
 from edge.cameras.files.replay import natural_order
-from edge.cameras.interface import Camera, EndOfPictures
+from edge.cameras.interface import Camera, EndOfFrames
 from edge.errors import CameraUriInvalid
 from edge.imaging.frame import Frame, FrameStatus
 from edge.settings.station import CameraSettings
-from tests.support.small_bundle import good_picture, write_pictures
+from tests.support.small_bundle import good_image, write_images
 
 
 def opened(uri: object, loop: bool = False) -> Camera:
@@ -22,7 +22,7 @@ def opened(uri: object, loop: bool = False) -> Camera:
 
 def read_all(camera: Camera) -> list[Frame]:
     frames = []
-    with pytest.raises(EndOfPictures):
+    with pytest.raises(EndOfFrames):
         while True:
             frame = camera.read(1.0)
             assert frame is not None
@@ -35,7 +35,7 @@ def names(frames: list[Frame]) -> list[str]:
 
 
 def test_a_folder_is_replayed_in_the_order_people_count(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "frames", good=11)
+    folder = write_images(tmp_path / "frames", good=11)
 
     frames = read_all(opened(folder))
 
@@ -49,15 +49,15 @@ def test_natural_order_does_not_choke_on_strange_names() -> None:
     assert natural_order(paths)[:3] == [Path("9"), Path("9a"), Path("10")]  # digits first
 
 
-def test_a_glob_and_a_single_picture_are_cameras(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "frames", good=2, defective=2)
+def test_a_glob_and_a_single_image_are_cameras(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "frames", good=2, defective=2)
 
     assert names(read_all(opened(folder / "spot_*.png"))) == ["spot_1.png", "spot_2.png"]
     assert names(read_all(opened(folder / "good_2.png"))) == ["good_2.png"]
 
 
 def test_a_folder_with_brackets_in_its_name_is_a_folder(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "frames [1]", good=2)
+    folder = write_images(tmp_path / "frames [1]", good=2)
 
     assert len(read_all(opened(folder))) == 2
 
@@ -72,8 +72,8 @@ def test_depth_and_channels_stay_as_stored(tmp_path: Path) -> None:
     assert with_alpha.pixels.shape == (20, 30, 4)
 
 
-def test_a_picture_that_cannot_be_read_is_an_incomplete_frame(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), good_picture())
+def test_an_image_that_cannot_be_read_is_an_incomplete_frame(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), good_image())
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
     (tmp_path / "c.jpg").write_bytes(b"")
 
@@ -83,11 +83,11 @@ def test_a_picture_that_cannot_be_read_is_an_incomplete_frame(tmp_path: Path) ->
     for frame in (cut, nothing):
         assert frame.status is FrameStatus.INCOMPLETE
         assert frame.pixels.size == 0
-        assert "not a complete picture" in frame.detail
+        assert "not a complete image" in frame.detail
 
 
-def test_a_picture_that_vanishes_is_an_incomplete_frame(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "frames", good=2)
+def test_an_image_that_vanishes_is_an_incomplete_frame(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "frames", good=2)
     camera = opened(folder)
     (folder / "good_2.png").unlink()
 
@@ -97,7 +97,7 @@ def test_a_picture_that_vanishes_is_an_incomplete_frame(tmp_path: Path) -> None:
 
 
 def test_a_loop_starts_over(tmp_path: Path) -> None:
-    camera = opened(write_pictures(tmp_path / "frames", good=2), loop=True)
+    camera = opened(write_images(tmp_path / "frames", good=2), loop=True)
 
     numbers = [frame.number for frame in (camera.read(1.0) for _ in range(5)) if frame]
 
@@ -108,9 +108,9 @@ def test_a_loop_starts_over(tmp_path: Path) -> None:
     ("uri", "cause"),
     [
         ("{}/missing", "no such file or folder"),
-        ("{}/empty", "holds no pictures"),
-        ("{}/empty/*.png", "no picture matches"),
-        ("{}/notes.txt", "neither a picture nor a video"),
+        ("{}/empty", "holds no images"),
+        ("{}/empty/*.png", "no image matches"),
+        ("{}/notes.txt", "neither an image nor a video"),
         ("ftp://camera/1", "no camera has the scheme 'ftp'"),
         ("gopher://user:secret@camera", "gopher://***@camera"),
     ],
@@ -128,7 +128,7 @@ def test_a_uri_that_names_nothing_is_a_configuration_error(
     assert raised.value.exit_code == 78
 
 
-def test_the_pace_gives_pictures_on_a_grid_without_bursts() -> None:
+def test_the_pace_gives_images_on_a_grid_without_bursts() -> None:
     now = [100.0]
 
     def wait(duration_s: float) -> None:

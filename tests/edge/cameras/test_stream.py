@@ -100,7 +100,7 @@ def test_a_stream_that_falls_silent_is_lost_within_two_seconds_and_comes_back(
     assert (back.losses, back.recoveries) == (1, 1)
 
 
-def test_a_stream_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
+def test_a_stream_that_repeats_an_image_is_lost_and_none_of_it_is_complete(
     network_camera: NetworkCamera, stalls: Stalls
 ) -> None:
     # FFmpeg gives up a stream that was silent for so long, even one that stood still with us.
@@ -114,9 +114,9 @@ def test_a_stream_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
         frozen = [frame for frame in line.frames if frame.status is FrameStatus.FROZEN]
         line.read_until(lambda: network_camera.connections >= 3)
         assert line.states == [STREAMING, LOST]
-        # The first of the frozen ones is a picture; every other one is not.
-        pictures = {frame.pixels.tobytes() for frame in sound}
-        assert len(pictures) == len(sound) and len(frozen) > 5
+        # The first of the frozen ones is a frame; every other one is not.
+        images = {frame.pixels.tobytes() for frame in sound}
+        assert len(images) == len(sound) and len(frozen) > 5
 
         network_camera.behaviour = Behaviour.SOUND
         line.read_until_state(STREAMING)
@@ -152,7 +152,7 @@ def test_a_dropped_connection_is_told_and_made_again(network_camera: NetworkCame
     assert again[-1].epoch == 2
 
 
-def test_garbage_is_no_picture(network_camera: NetworkCamera) -> None:
+def test_garbage_is_no_image(network_camera: NetworkCamera) -> None:
     with closing(line_of(network_camera)) as line:
         line.camera.start()
         line.read_frames(5)
@@ -230,7 +230,7 @@ def test_a_camera_that_never_answers_is_not_opened() -> None:
     assert PASSWORD not in str(raised.value)
 
 
-def test_rtsp_pictures_are_new_and_those_that_the_network_held_back_are_stale() -> None:
+def test_rtsp_images_are_new_and_those_that_the_network_held_back_are_stale() -> None:
     with closing(RtspCamera()) as rtsp:
         supervision = SupervisionSettings(max_age_ms=300, lost_after_s=GENEROUS_S)
         settings = CameraSettings(uri=rtsp.uri, supervision=supervision)
@@ -254,7 +254,7 @@ def test_rtsp_pictures_are_new_and_those_that_the_network_held_back_are_stale() 
     assert all(lag - min(lags_ms[: n + 1]) <= 301 for n, lag in enumerate(lags_ms))
 
 
-def test_an_rtsp_picture_that_lost_a_packet_is_never_complete() -> None:
+def test_an_rtsp_image_that_lost_a_packet_is_never_complete() -> None:
     with closing(RtspCamera()) as rtsp:
         whole = {decoded(jpeg).tobytes() for jpeg in rtsp.jpegs}
         rtsp.loses_packets = True
@@ -295,7 +295,7 @@ def was_on_its_way(frame: Frame) -> bool:
     return frame.status is FrameStatus.STALE and "on its way from the camera" in frame.detail
 
 
-def test_pictures_that_were_gathered_while_a_stream_opened_are_not_given(stalls: Stalls) -> None:
+def test_images_that_were_gathered_while_a_stream_opened_are_not_given(stalls: Stalls) -> None:
     with closing(RtspCamera()) as rtsp:
         camera = open_stream(rtsp.uri, SensorSettings(), PATIENT)
         frames = [camera.read(1.0) for _ in range(5)]

@@ -39,7 +39,7 @@ def streaming(now_s: float = 0.0) -> Supervision:
     one = supervision()
     one.opening(ns(now_s))
     one.opened(ns(now_s))
-    one.pictured(ns(now_s), fresh=True, detail="")
+    one.imaged(ns(now_s), fresh=True, detail="")
     assert one.status.state is CameraState.STREAMING
     return one
 
@@ -52,19 +52,19 @@ def waiting(now_s: float = 0.0) -> Supervision:
     return one
 
 
-def test_a_free_running_camera_works_from_its_first_picture() -> None:
+def test_a_free_running_camera_works_from_its_first_image() -> None:
     one = supervision()
     one.opening(0)
 
     assert one.opened(ns(1)) is None
     assert one.status.state is CameraState.CONNECTING
     one.reported(REPORT)
-    changed = one.pictured(ns(2), fresh=True, detail="")
+    changed = one.imaged(ns(2), fresh=True, detail="")
 
     assert changed == CameraStatus(CameraState.STREAMING, ns(2), report=REPORT)
 
 
-def test_a_picture_is_due_from_a_free_running_camera() -> None:
+def test_an_image_is_due_from_a_free_running_camera() -> None:
     one = streaming()
 
     assert looked(one, 0, 1.5) is None
@@ -73,7 +73,7 @@ def test_a_picture_is_due_from_a_free_running_camera() -> None:
     assert changed and changed.state is CameraState.LOST
     assert changed.since_ns == ns(1.6)
     assert (changed.losses, changed.recoveries) == (1, 0)
-    assert "no picture for 1.5 s" in changed.detail and "Check cable" in changed.detail
+    assert "no frame for 1.5 s" in changed.detail and "Check cable" in changed.detail
     assert not one.open
 
 
@@ -81,14 +81,14 @@ def test_a_process_that_stood_still_first_looks_what_came_meanwhile() -> None:
     one = streaming()
     assert one.tick(ns(60)) is None
     assert one.tick(ns(60.1)) is None
-    one.pictured(ns(60.1), fresh=True, detail="")
+    one.imaged(ns(60.1), fresh=True, detail="")
     assert looked(one, 60.2, 61.6) is None
 
     assert one.tick(ns(120)) is None
     assert looked(one, 120.1, 120.2) is not None
 
 
-def test_an_answer_is_no_picture() -> None:
+def test_an_answer_is_no_image() -> None:
     one = streaming()
     assert looked(one, 0, 1.4) is None
     one.answered(ns(1.4))
@@ -96,14 +96,14 @@ def test_an_answer_is_no_picture() -> None:
     assert looked(one, 1.5, 1.6) is not None
 
 
-def test_pictures_that_are_not_new_prove_nothing() -> None:
+def test_images_that_are_not_new_prove_nothing() -> None:
     one = streaming()
     for tenth in range(1, 16):
-        assert one.pictured(ns(tenth / 10), fresh=False, detail="the same picture") is None
+        assert one.imaged(ns(tenth / 10), fresh=False, detail="the same frame") is None
 
-    changed = one.pictured(ns(1.6), fresh=False, detail="the same picture")
+    changed = one.imaged(ns(1.6), fresh=False, detail="the same frame")
 
-    assert changed and "none that is new (the same picture)" in changed.detail
+    assert changed and "none that is new (the same frame)" in changed.detail
 
 
 def test_a_triggered_camera_that_answers_waits_for_ever() -> None:
@@ -128,9 +128,9 @@ def test_one_answer_that_does_not_come_is_no_loss() -> None:
     assert changed and changed.detail == "cam: does not answer. Check the cable."
 
 
-def test_a_triggered_camera_waits_again_when_no_picture_came_for_a_while() -> None:
+def test_a_triggered_camera_waits_again_when_no_image_came_for_a_while() -> None:
     one = waiting()
-    streams = one.pictured(ns(1), fresh=True, detail="")
+    streams = one.imaged(ns(1), fresh=True, detail="")
     assert streams and streams.state is CameraState.STREAMING
     for second in range(2, int(IDLE_AFTER_S) + 2):
         assert one.answered(ns(second)) is None
@@ -140,13 +140,13 @@ def test_a_triggered_camera_waits_again_when_no_picture_came_for_a_while() -> No
     assert waits and waits.state is CameraState.WAITING_TRIGGER and waits.losses == 0
 
 
-def test_a_triggered_camera_that_answers_with_old_pictures_is_lost() -> None:
+def test_a_triggered_camera_that_answers_with_old_images_is_lost() -> None:
     one = waiting()
     changes = []
     for second in range(1, MOST_UNFRESH + 2):
         one.answered(ns(second))
         looked(one, second - 0.9, second - 0.1)
-        changes.append(one.pictured(ns(second), fresh=False, detail="it was exposed before"))
+        changes.append(one.imaged(ns(second), fresh=False, detail="it was exposed before"))
 
     assert [change is not None for change in changes] == [False] * (MOST_UNFRESH - 1) + [
         True,
@@ -164,12 +164,12 @@ def test_an_opening_that_takes_too_long_is_told_once_and_may_still_succeed() -> 
     assert changed and changed.state is CameraState.LOST and "within 10 s" in changed.detail
     assert looked(one, 10.2, 20) is None
     one.opened(ns(21))
-    back = one.pictured(ns(22), fresh=True, detail="")
+    back = one.imaged(ns(22), fresh=True, detail="")
 
     assert back and back.state is CameraState.STREAMING and back.recoveries == 1
 
 
-def test_a_camera_that_opens_and_gives_no_picture_is_given_up() -> None:
+def test_a_camera_that_opens_and_gives_no_image_is_given_up() -> None:
     one = supervision()
     one.opening(0)
     one.opened(ns(1))
@@ -180,7 +180,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_given_up() -> None:
     assert one.tick(ns(11)) is None
     changed = one.tick(ns(11.1))
 
-    assert changed and "opens, but gives no picture" in changed.detail
+    assert changed and "opens, but gives no frame" in changed.detail
 
 
 def test_an_outage_is_one_loss_however_many_attempts_it_takes(
@@ -192,7 +192,7 @@ def test_an_outage_is_one_loss_however_many_attempts_it_takes(
         one.opening(ns(attempt))
         changes.append(one.not_opened(ns(attempt), "cam: connection refused. Plug it in."))
     one.opening(ns(100))
-    changes += [one.opened(ns(100)), one.pictured(ns(100), fresh=True, detail="")]
+    changes += [one.opened(ns(100)), one.imaged(ns(100), fresh=True, detail="")]
 
     states = [change.state for change in changes if change]
     assert states == [CameraState.LOST, CameraState.STREAMING]
@@ -227,7 +227,7 @@ def test_what_comes_after_a_loss_was_told_changes_nothing() -> None:
     one = streaming()
     assert looked(one, 0, 2) is not None
 
-    assert one.pictured(ns(2.1), fresh=True, detail="") is None
+    assert one.imaged(ns(2.1), fresh=True, detail="") is None
     assert one.answered(ns(2.1)) is None and one.unanswered(ns(2.1), "x") is None
     assert one.status.state is CameraState.LOST
 
@@ -267,7 +267,7 @@ def test_whatever_happens_states_follow_the_table_and_every_outage_counts_once(
             case "not_opened" | "lost" | "refused":
                 changed = getattr(one, event)(now_ns, event)
             case "new" | "old":
-                changed = one.pictured(now_ns, fresh=event == "new", detail=event)
+                changed = one.imaged(now_ns, fresh=event == "new", detail=event)
             case "answer":
                 changed = one.answered(now_ns)
             case "none":

@@ -116,7 +116,7 @@ def test_a_loss_is_told_after_the_last_frame_and_a_recovery_before_the_next(
 def test_a_silent_camera_is_lost_within_two_seconds(
     device: SocketCamera, blocking: bool, stalls: Stalls
 ) -> None:
-    old = GENEROUS_S * 1e3  # a picture that came late is no other silence
+    old = GENEROUS_S * 1e3  # a frame that came late is no other silence
     with closing(supervised(device, blocking=blocking, max_age_ms=old)) as line:
         line.camera.start()
         line.read_frames(3)
@@ -127,10 +127,10 @@ def test_a_silent_camera_is_lost_within_two_seconds(
         silent_s = (lost.since_ns - line.frames[-1].captured_ns) / 1e9
         device.behaviour = Behaviour.SOUND
     assert 1.5 <= silent_s < 2.0 + stalls.lasted_s
-    assert lost.detail == ("socket: no picture for 1.5 s. Check cable and power of the camera.")
+    assert lost.detail == ("socket: no frame for 1.5 s. Check cable and power of the camera.")
 
 
-def test_a_camera_that_repeats_a_picture_is_lost_and_none_of_it_is_complete(
+def test_a_camera_that_repeats_an_image_is_lost_and_none_of_it_is_complete(
     device: SocketCamera, stalls: Stalls
 ) -> None:
     with closing(supervised(device, max_age_ms=GENEROUS_S * 1e3)) as line:
@@ -200,7 +200,7 @@ def test_a_driver_that_does_not_return_ends_the_process(device: SocketCamera) ->
         line.read_until(lambda: False)
 
     assert raised.value.exit_code == 69
-    assert "reading a picture has been blocked in the driver for 3" in str(raised.value)
+    assert "reading a frame has been blocked in the driver for 3" in str(raised.value)
     assert line.states == [STREAMING, LOST]
     with pytest.raises(CameraStuck):
         line.camera.read(0.5)
@@ -294,7 +294,7 @@ def test_a_camera_that_was_replaced_and_refuses_has_failed_until_it_is_cured(
     assert (back.losses, back.recoveries) == (1, 1)
 
 
-def test_a_triggered_camera_gives_a_picture_for_each_trigger(
+def test_a_triggered_camera_gives_an_image_for_each_trigger(
     triggered_device: SocketCamera,
 ) -> None:
     with closing(supervised(triggered_device, triggered=True, **PATIENT)) as line:
@@ -347,7 +347,7 @@ def test_a_trigger_that_the_camera_does_not_take_in_time_is_withdrawn(
         assert reading.wait(GENEROUS_S)
 
         with pytest.raises(CameraError, match="did not take the trigger within 1 s"):
-            line.camera.trigger()  # the driver waits for a picture and nothing else
+            line.camera.trigger()  # the driver waits for a frame and nothing else
 
         triggered_device.stop()
         line.read_until_state(LOST)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess
 
 SOFTWARE = {"mode": "software", "frame_timeout_ms": 60_000}
@@ -14,7 +14,7 @@ SOFTWARE = {"mode": "software", "frame_timeout_ms": 60_000}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "in", good=2, defective=1)
+    return write_images(tmp_path / "in", good=2, defective=1)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_each_trigger_inspects_the_next_image_of_a_watched_folder(
         station.ready()
         station.trigger("t3", "part-3")  # is there before its image
         station.phases("accepted", 4)
-        write_pictures(folder / "next", good=3)
+        write_images(folder / "next", good=3)
         (folder / "next" / "good_3.png").rename(folder / "late.png")
         verdicts = station.verdicts(4)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.factory import open_camera
-from edge.cameras.interface import Camera, EndOfPictures
+from edge.cameras.interface import Camera, EndOfFrames
 from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
 from edge.errors import CameraUriInvalid
@@ -42,7 +42,7 @@ def test_a_video_file_is_finite_and_simulated(video: Path) -> None:
 
     frames = [next_frame(camera) for _ in range(5)]
 
-    with pytest.raises(EndOfPictures):
+    with pytest.raises(EndOfFrames):
         camera.read(1.0)
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5]
     assert [round(float(f.pixels.mean()) / 40) for f in frames] == [0, 1, 2, 3, 4]

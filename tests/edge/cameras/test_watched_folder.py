@@ -1,4 +1,4 @@
-"""A folder into which another system writes pictures."""
+"""A folder into which another system writes images."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from edge.cameras.supervised.state_machine import CameraState
 from edge.contract.image_source import image_name
 from edge.errors import CameraLost, CameraNotOpened, CameraUriInvalid, StationError
 from edge.imaging.frame import Frame, FrameStatus, Pixels
-from edge.imaging.image_files import may_be_filled_yet, read_picture
+from edge.imaging.image_files import may_be_filled_yet, read_image
 from edge.journal.entries import RecordKind
 from edge.journal.judged_images import JudgedImages
 from edge.journal.query import Query, query
@@ -39,7 +39,7 @@ from edge.settings.camera import SupervisionSettings, WatchSettings
 from edge.settings.station import CameraSettings
 from tests.edge.conftest import edge_run_command
 from tests.support.journaling import running_writer, verdict, wait_until
-from tests.support.small_bundle import good_picture, write_pictures
+from tests.support.small_bundle import good_image, write_images
 from tests.support.supervised_line import GENEROUS_S, SupervisedLine
 
 WAITING, STREAMING, LOST = CameraState.WAITING_IMAGE, CameraState.STREAMING, CameraState.LOST
@@ -47,8 +47,8 @@ WAITING, STREAMING, LOST = CameraState.WAITING_IMAGE, CameraState.STREAMING, Cam
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with three pictures that nobody watched."""
-    return write_pictures(tmp_path / "in", good=3)
+    """A folder with three images that nobody watched."""
+    return write_images(tmp_path / "in", good=3)
 
 
 class Silent(FolderNotifications):
@@ -75,14 +75,14 @@ def line(folder: Path) -> Iterator[SupervisedLine]:
 
 
 def encoded(number: int, suffix: str = ".png") -> bytes:
-    return cv2.imencode(suffix, good_picture(number))[1].tobytes()
+    return cv2.imencode(suffix, good_image(number))[1].tobytes()
 
 
 def names(frames: list[Frame]) -> list[str]:
     return [Path(frame.source or "").name for frame in frames]
 
 
-def test_pictures_are_given_once_in_the_order_in_which_they_were_finished(
+def test_images_are_given_once_in_the_order_in_which_they_were_finished(
     folder: Path, line: SupervisedLine
 ) -> None:
     for number in (12, 11, 10):
@@ -93,7 +93,7 @@ def test_pictures_are_given_once_in_the_order_in_which_they_were_finished(
 
     assert names(line.frames) == ["part_12.png", "part_11.png", "part_10.png", "part_9.png"]
     assert [frame.number for frame in line.frames] == [1, 2, 3, 4]
-    assert np.array_equal(line.frames[0].pixels, good_picture(12))
+    assert np.array_equal(line.frames[0].pixels, good_image(12))
     assert line.states == [WAITING, STREAMING]
 
 
@@ -138,7 +138,7 @@ def test_where_the_kernel_is_silent_the_folder_itself_tells(
 
 def test_a_folder_of_the_same_name_is_watched_instead(folder: Path, line: SupervisedLine) -> None:
     folder.rename(folder.with_name("old"))
-    write_pictures(folder, good=1)
+    write_images(folder, good=1)
     for number in (20, 21):
         (folder / f"new_{number}.png").write_bytes(encoded(number))
         line.read_until(lambda new=f"new_{number}.png": new in names(line.frames))
@@ -243,7 +243,7 @@ def test_images_that_were_there_are_counted_or_taken_in_their_order(tmp_path: Pa
 
 
 def test_what_is_older_than_the_journal_is_not_taken_for_new(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "in", good=2)
+    folder = write_images(tmp_path / "in", good=2)
     os.utime(folder / "good_1.png", ns=(10**18, 10**18))
     with running_writer(tmp_path / "journal", utc_ns=lambda: 11 * 10**17) as running:
         running.write(verdict(1), verdict(2))
@@ -305,13 +305,13 @@ class Run:
 def test_what_came_while_the_station_was_down_is_taken_once_or_told(
     tmp_path: Path, bundle: Path
 ) -> None:
-    folder = write_pictures(tmp_path / "in", good=2)
+    folder = write_images(tmp_path / "in", good=2)
     run = Run(tmp_path, bundle, "take")
     try:
         assert run.judged(2) == ["good_1.png", "good_2.png"]
         run.end(signal.SIGKILL)
         (folder / "down.png").write_bytes(encoded(7))
-        (folder / "good_2.png").write_bytes(encoded(8))  # another picture of the same name
+        (folder / "good_2.png").write_bytes(encoded(8))  # another image of the same name
         run = Run(tmp_path, bundle, "take")
         assert run.judged(4) == ["good_1.png", "good_2.png", "down.png", "good_2.png"]
         taken = run.told("images_taken")
@@ -330,8 +330,8 @@ def test_what_came_while_the_station_was_down_is_taken_once_or_told(
 
 
 def test_a_burst_larger_than_every_queue_is_given_whole(folder: Path, line: SupervisedLine) -> None:
-    picture = {number: encoded(number) for number in range(60)}
-    for number, content in picture.items():
+    image = {number: encoded(number) for number in range(60)}
+    for number, content in image.items():
         (folder / f"burst_{number:02}.png").write_bytes(content)
 
     line.read_frames(60)
@@ -341,7 +341,7 @@ def test_a_burst_larger_than_every_queue_is_given_whole(folder: Path, line: Supe
     assert {frame.status for frame in line.frames} == {FrameStatus.COMPLETE}
 
 
-def test_a_station_that_takes_its_time_loses_neither_pictures_nor_the_folder(
+def test_a_station_that_takes_its_time_loses_neither_images_nor_the_folder(
     folder: Path, line: SupervisedLine
 ) -> None:
     for number in range(30):
@@ -355,7 +355,7 @@ def test_a_station_that_takes_its_time_loses_neither_pictures_nor_the_folder(
     assert len(set(names(line.frames))) == 30
 
 
-def test_a_picture_that_is_copied_in_slowly_is_read_when_it_is_whole(
+def test_an_image_that_is_copied_in_slowly_is_read_when_it_is_whole(
     folder: Path, line: SupervisedLine
 ) -> None:
     content = encoded(7)
@@ -368,10 +368,10 @@ def test_a_picture_that_is_copied_in_slowly_is_read_when_it_is_whole(
     line.read_frames(1)
 
     assert names(line.frames) == ["quick.png", "slow.png"]
-    assert np.array_equal(line.frames[1].pixels, good_picture(7))
+    assert np.array_equal(line.frames[1].pixels, good_image(7))
 
 
-def test_a_picture_that_has_its_size_before_its_pixels_is_read_when_it_is_whole(
+def test_an_image_that_has_its_size_before_its_pixels_is_read_when_it_is_whole(
     folder: Path, line: SupervisedLine
 ) -> None:
     content = encoded(7, ".bmp")
@@ -386,10 +386,10 @@ def test_a_picture_that_has_its_size_before_its_pixels_is_read_when_it_is_whole(
     line.read_frames(1)
 
     assert names(line.frames) == ["quick.bmp", "slow.bmp"]
-    assert np.array_equal(line.frames[1].pixels, good_picture(7))
+    assert np.array_equal(line.frames[1].pixels, good_image(7))
 
 
-def test_a_picture_with_a_black_border_is_not_taken_for_one_that_is_being_filled(
+def test_an_image_with_a_black_border_is_not_taken_for_one_that_is_being_filled(
     tmp_path: Path,
 ) -> None:
     content = cv2.imencode(".bmp", np.zeros((100, 100, 3), np.uint8))[1].tobytes()
@@ -402,7 +402,7 @@ def test_a_picture_with_a_black_border_is_not_taken_for_one_that_is_being_filled
     assert not may_be_filled_yet(whole) and may_be_filled_yet(begun)
 
 
-def test_a_picture_that_is_renamed_in_is_read_and_what_is_no_picture_is_not(
+def test_an_image_that_is_renamed_in_is_read_and_what_is_no_image_is_not(
     folder: Path, line: SupervisedLine
 ) -> None:
     (folder / ".part.png").write_bytes(encoded(4))
@@ -418,16 +418,16 @@ def test_a_picture_that_is_renamed_in_is_read_and_what_is_no_picture_is_not(
     assert names(line.frames) == ["part.png", "last.png"]
 
 
-def test_a_name_that_is_written_again_is_a_new_picture(folder: Path, line: SupervisedLine) -> None:
+def test_a_name_that_is_written_again_is_a_new_image(folder: Path, line: SupervisedLine) -> None:
     for number in (21, 22):
         (folder / "latest.png").write_bytes(encoded(number))
         line.read_frames(1)
 
     assert names(line.frames) == ["latest.png", "latest.png"]
-    assert np.array_equal(line.frames[1].pixels, good_picture(22))
+    assert np.array_equal(line.frames[1].pixels, good_image(22))
 
 
-def test_the_same_picture_again_is_frozen(folder: Path, line: SupervisedLine) -> None:
+def test_the_same_image_again_is_frozen(folder: Path, line: SupervisedLine) -> None:
     (folder / "a.png").write_bytes(encoded(1))
     line.read_frames(1)
     (folder / "b.png").write_bytes(encoded(1))
@@ -436,25 +436,25 @@ def test_the_same_picture_again_is_frozen(folder: Path, line: SupervisedLine) ->
     assert [f.status for f in line.frames] == [FrameStatus.COMPLETE, FrameStatus.FROZEN]
 
 
-def test_a_picture_that_never_becomes_whole_is_incomplete(
+def test_an_image_that_never_becomes_whole_is_incomplete(
     folder: Path, line: SupervisedLine
 ) -> None:
     (folder / "cut.png").write_bytes(encoded(1)[:500])
     frame = line.read_frames(1)[0]
 
     assert frame.status is FrameStatus.INCOMPLETE and frame.pixels.size == 0
-    assert "not a complete picture" in frame.detail
+    assert "not a complete image" in frame.detail
 
 
-def test_a_picture_that_takes_longer_to_read_than_the_folder_may_be_silent_is_no_loss(
+def test_an_image_that_takes_longer_to_read_than_the_folder_may_be_silent_is_no_loss(
     folder: Path, line: SupervisedLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def over_a_slow_network(path: Path, max_pixels: int) -> Pixels:
         if path.name == "slow.png":
             time.sleep(2 * SupervisionSettings().lost_after_s)  # the subject of this test
-        return read_picture(path, max_pixels)
+        return read_image(path, max_pixels)
 
-    monkeypatch.setattr(watched_folder, "read_picture", over_a_slow_network)
+    monkeypatch.setattr(watched_folder, "read_image", over_a_slow_network)
     (folder / "slow.png").write_bytes(encoded(1))
     line.read_frames(1)
     (folder / "next.png").write_bytes(encoded(2))
@@ -464,7 +464,7 @@ def test_a_picture_that_takes_longer_to_read_than_the_folder_may_be_silent_is_no
     assert line.states == [WAITING, STREAMING]
 
 
-def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_back(
+def test_a_folder_that_vanishes_is_lost_and_its_images_are_read_when_it_is_back(
     folder: Path, line: SupervisedLine
 ) -> None:
     (folder / "before.png").write_bytes(encoded(1))
@@ -486,7 +486,7 @@ def test_a_folder_that_vanishes_is_lost_and_its_pictures_are_read_when_it_is_bac
 def network_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder on another file system."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-        folder = write_pictures(Path(name) / "in", good=3)
+        folder = write_images(Path(name) / "in", good=3)
         if folder.stat().st_dev == tmp_path.stat().st_dev:
             pytest.skip("this machine has one file system")
         yield folder
@@ -565,7 +565,7 @@ def test_a_folder_that_is_not_there_is_not_opened_and_a_file_never_is(tmp_path: 
 REST_NS, PATIENCE_NS = 100, 5000
 
 
-def test_triggers_of_which_no_picture_comes_are_forgotten(folder: Path) -> None:
+def test_triggers_of_which_no_image_comes_are_forgotten(folder: Path) -> None:
     now_ns = 0
     camera = WatchedFolder(f"watch://{folder}", FolderMemory(), 1000.0, clock_ns=lambda: now_ns)
     with closing(camera):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.manifest import TileSpec, load_bundle
-from edge.cameras.interface import EndOfPictures
+from edge.cameras.interface import EndOfFrames
 from edge.cli.benchmark import MemoryCamera, latency_pair, paired, prepared_pieces
-from edge.imaging.image_files import write_picture
-from edge.inspection.detector import Network, RunPlan
-from tests.support.small_bundle import good_picture, write_bundle
+from edge.imaging.image_files import write_image
+from edge.inspection.detector import CompiledModel, RunPlan
+from tests.support.small_bundle import good_image, write_bundle
 
 
 def benchmark(camera: Path, model: Path) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def benchmark(camera: Path, model: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_figures_lie_beside_the_model_and_are_printed(tmp_path: Path) -> None:
     model = write_bundle(tmp_path)
-    write_picture(tmp_path / "good.png", good_picture())
+    write_image(tmp_path / "good.png", good_image())
 
     done = benchmark(tmp_path / "good.png", model)
 
@@ -51,9 +51,9 @@ def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
     bundle = load_bundle(
         write_bundle(tmp_path, tile_plan=TileSpec(height=64, width=64, overlap=0.0))
     )
-    pixels = good_picture()
+    pixels = good_image()
     assert len(prepared_pieces(pixels, bundle.manifest)) == 6
-    pair = latency_pair(Network(bundle, plan=RunPlan(batch=4, streams=2)), pixels, pairs=3)
+    pair = latency_pair(CompiledModel(bundle, plan=RunPlan(batch=4, streams=2)), pixels, pairs=3)
     assert pair.pairs == 3
     assert pair.ratio_min <= pair.ratio_median
 
@@ -83,9 +83,9 @@ def test_pairs_are_taken_in_turn() -> None:
     assert calls == ["bare", "path"] * 4
 
 
-def test_pictures_in_memory_come_round_and_end() -> None:
-    camera = MemoryCamera([good_picture(0), good_picture(1)], count=3)
+def test_images_in_memory_come_round_and_end() -> None:
+    camera = MemoryCamera([good_image(0), good_image(1)], count=3)
     frames = [camera.read(1.0) for _ in range(3)]
     assert [frame.number for frame in frames if frame] == [1, 2, 3]
-    with pytest.raises(EndOfPictures):
+    with pytest.raises(EndOfFrames):
         camera.read(1.0)

@@ -1,4 +1,4 @@
-"""edge-run --capture: training pictures from real GigE Vision, streams and files."""
+"""edge-run --capture: training images from real GigE Vision, streams and files."""
 
 import json
 import os
@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import yaml
 
-from edge.cli.capture import CameraSilent, capture_pictures
+from edge.cli.capture import CameraSilent, capture_images
 from edge.errors import CameraSettingRefused, OutputNotWritable
 from edge.settings.station import CameraSettings
 from tests.edge.conftest import EdgeRun, edge_run_command
-from tests.support.aravis_fixtures import numbered_pictures, patiently
+from tests.support.aravis_fixtures import numbered_images, patiently
 from tests.support.gige_camera import GigECamera
 from tests.support.network_camera import NetworkCamera
-from tests.support.small_bundle import good_picture, write_pictures
+from tests.support.small_bundle import good_image, write_images
 from training.data.folder import Folder
 
 GENEROUS_S = 60.0
@@ -30,10 +30,10 @@ GENEROUS_S = 60.0
 
 def captured(uri: str, folder: Path, count: int, every_s: float = 0.0, **settings: Any) -> int:
     camera = CameraSettings.model_validate({"uri": uri, **settings})
-    return patiently(lambda: capture_pictures(camera, folder, count, every_s, say=lambda _: None))
+    return patiently(lambda: capture_images(camera, folder, count, every_s, say=lambda _: None))
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     return sorted((folder / "good").iterdir())
 
 
@@ -46,7 +46,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 def test_what_the_line_sees_is_written_bit_by_bit_and_training_opens_it(
     edge_run: EdgeRun, tmp_path: Path
 ) -> None:
-    shown = [good_picture(n) for n in range(64)]
+    shown = [good_image(n) for n in range(64)]
     out = tmp_path / "set"
     config = tmp_path / "new.yaml"  # of a station that has neither model nor broker yet
     with GigECamera(shown, rate_fps=50) as device:
@@ -55,10 +55,10 @@ def test_what_the_line_sees_is_written_bit_by_bit_and_training_opens_it(
         run = edge_run("--capture", out, "-n", 12, "--config", config)
 
     assert run.returncode == 0, run.stderr
-    assert f"edge-run: 12 pictures in {out / 'good'}" in run.stderr
+    assert f"edge-run: 12 images in {out / 'good'}" in run.stderr
     samples = Folder(out).good
-    assert len(samples) == len(pictures_in(out)) == 12
-    known = {picture.tobytes() for picture in shown}
+    assert len(samples) == len(images_in(out)) == 12
+    known = {image.tobytes() for image in shown}
     assert all(cv2.imread(str(s.path), cv2.IMREAD_UNCHANGED).tobytes() in known for s in samples)
     record = record_of(out)
     assert record["camera"]["settings"]["camera.sensor.exposure_us"] == "3000"
@@ -74,37 +74,37 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     with GigECamera(deep, "Mono16", rate_fps=50) as device:
         captured(device.uri, tmp_path, 3)
 
-    for path in pictures_in(tmp_path):
+    for path in images_in(tmp_path):
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert pixels.dtype == np.uint16
-        assert any(np.array_equal(pixels, picture) for picture in deep)
+        assert any(np.array_equal(pixels, image) for image in deep)
 
 
-def test_only_pictures_that_are_whole_and_new_are_kept(tmp_path: Path) -> None:
-    shown = [good_picture(n) for n in range(8) for _ in range(4)]  # each one four times
+def test_only_images_that_are_whole_and_new_are_kept(tmp_path: Path) -> None:
+    shown = [good_image(n) for n in range(8) for _ in range(4)]  # each one four times
     with GigECamera(shown, rate_fps=100, loss=0.01) as device:
         captured(device.uri, tmp_path, 20)
 
-    kept = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pictures_in(tmp_path)]
-    known = {picture.tobytes() for picture in shown}
-    assert len(kept) == 20 and all(picture.tobytes() in known for picture in kept)
+    kept = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in images_in(tmp_path)]
+    known = {image.tobytes() for image in shown}
+    assert len(kept) == 20 and all(image.tobytes() in known for image in kept)
     left_out = record_of(tmp_path)["left_out"]
     assert left_out["frozen"] >= 1  # a machine that stands still skips most of them
 
 
 def test_nothing_is_written_over_and_every_run_has_its_record(tmp_path: Path) -> None:
-    with GigECamera(numbered_pictures(200), rate_fps=100) as device:
+    with GigECamera(numbered_images(200), rate_fps=100) as device:
         captured(device.uri, tmp_path, 4)
-        before = {path: path.read_bytes() for path in pictures_in(tmp_path)}
+        before = {path: path.read_bytes() for path in images_in(tmp_path)}
         captured(device.uri, tmp_path, 4)
 
-    assert len(pictures_in(tmp_path)) == 8
+    assert len(images_in(tmp_path)) == 8
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(list(tmp_path.glob("capture_*.json"))) == 2
 
 
-def test_pictures_are_as_far_apart_as_asked(tmp_path: Path) -> None:
-    with GigECamera(numbered_pictures(200), rate_fps=100) as device:
+def test_images_are_as_far_apart_as_asked(tmp_path: Path) -> None:
+    with GigECamera(numbered_images(200), rate_fps=100) as device:
         captured(device.uri, tmp_path, 4, every_s=0.25)
 
     times = [one["captured_utc"] for one in record_of(tmp_path)["pictures"]]
@@ -113,8 +113,8 @@ def test_pictures_are_as_far_apart_as_asked(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_waits_for_software_triggers_gets_them(tmp_path: Path) -> None:
-    with GigECamera(numbered_pictures(64)) as device:
-        # However long a machine stands still, each picture is one that is kept.
+    with GigECamera(numbered_images(64)) as device:
+        # However long a machine stands still, each image is one that is kept.
         trigger = {"mode": "software", "frame_timeout_ms": GENEROUS_S * 1e3}
         supervision = {"max_age_ms": GENEROUS_S * 1e3}
         captured(device.uri, tmp_path, 5, trigger=trigger, supervision=supervision)
@@ -125,30 +125,30 @@ def test_a_camera_that_waits_for_software_triggers_gets_them(tmp_path: Path) -> 
 
 def test_a_camera_that_answers_no_trigger_is_told(tmp_path: Path) -> None:
     with (
-        GigECamera([good_picture()], loss=1.0) as device,
-        pytest.raises(CameraSilent, match="triggers in a row gave no picture"),
+        GigECamera([good_image()], loss=1.0) as device,
+        pytest.raises(CameraSilent, match="triggers in a row gave no image"),
     ):
         trigger = {"mode": "software", "frame_timeout_ms": 50.0}
         captured(device.uri, tmp_path, 5, trigger=trigger)
 
-    assert pictures_in(tmp_path) == []
+    assert images_in(tmp_path) == []
 
 
 def test_streams_and_files_are_captured_too(tmp_path: Path) -> None:
     camera = NetworkCamera()
-    files = write_pictures(tmp_path / "frames", good=3)
+    files = write_images(tmp_path / "frames", good=3)
 
     captured(camera.uri, tmp_path / "stream", 3)
     camera.close()
     given = captured(str(files), tmp_path / "files", 50)
 
-    assert len(pictures_in(tmp_path / "stream")) == given == 3
+    assert len(images_in(tmp_path / "stream")) == given == 3
     text = next((tmp_path / "stream").glob("capture_*.json")).read_text()
     assert "geheim" not in text and "http://***@127.0.0.1" in text
 
 
 def test_a_camera_that_is_pulled_is_waited_for(tmp_path: Path) -> None:
-    with GigECamera(numbered_pictures(200), rate_fps=50) as device:
+    with GigECamera(numbered_images(200), rate_fps=50) as device:
         process = subprocess.Popen(
             edge_run_command("--capture", tmp_path, "-n", 150, "--camera", device.uri),
             stderr=subprocess.DEVNULL,
@@ -171,13 +171,13 @@ def test_a_refused_setting_and_an_unwritable_folder_are_configuration_errors(
     tmp_path: Path, edge_run: EdgeRun
 ) -> None:
     with (
-        GigECamera(numbered_pictures(2)) as device,
+        GigECamera(numbered_images(2)) as device,
         pytest.raises(CameraSettingRefused, match="exposure_us"),
     ):
         captured(device.uri, tmp_path, 5, sensor={"exposure_us": 5.0})
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritable):
-        captured(str(write_pictures(tmp_path / "frames")), tmp_path / "file", 5)
+        captured(str(write_images(tmp_path / "frames")), tmp_path / "file", 5)
     absent = edge_run("--capture", tmp_path / "out", "--camera", "/dev/video77")
 
     assert absent.returncode == 69
@@ -186,7 +186,7 @@ def test_a_refused_setting_and_an_unwritable_folder_are_configuration_errors(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_capture_leaves_whole_pictures_only(
+def test_an_interrupted_capture_leaves_whole_images_only(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 480, 640), np.uint8)
@@ -209,12 +209,12 @@ def test_an_interrupted_capture_leaves_whole_pictures_only(
     if how is not signal.SIGKILL:
         assert process.returncode == 130
         assert len(record_of(tmp_path)["pictures"]) == len(kept)
-        assert not [path for path in pictures_in(tmp_path) if path.suffix != ".png"]
-        assert f"{len(kept)} pictures in" in said and "Traceback" not in said
+        assert not [path for path in images_in(tmp_path) if path.suffix != ".png"]
+        assert f"{len(kept)} images in" in said and "Traceback" not in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_is_told_and_leaves_no_half_picture(tmp_path: Path, edge_run: EdgeRun) -> None:
+def test_a_full_disk_is_told_and_leaves_no_half_image(tmp_path: Path, edge_run: EdgeRun) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -224,7 +224,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_picture(tmp_path: Path, edge_run
     try:
         with GigECamera(list(noise), rate_fps=50) as device:
             run = edge_run("--capture", disk, "-n", 1000, "--camera", device.uri)
-        kept = pictures_in(disk)
+        kept = images_in(disk)
 
         assert run.returncode == 78
         assert "No space left on device" in run.stderr

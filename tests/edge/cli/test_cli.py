@@ -17,18 +17,18 @@ from edge.cli.main import main
 from edge.settings.overrides import Override, Overrides
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.support.broker import GENEROUS_S, Broker, free_port
-from tests.support.small_bundle import defective_picture, good_picture, write_bundle, write_pictures
+from tests.support.small_bundle import defective_image, good_image, write_bundle, write_images
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Three good parts and two with a spot."""
-    return write_pictures(tmp_path / "frames", good=3, defective=2)
+    return write_images(tmp_path / "frames", good=3, defective=2)
 
 
 @pytest.fixture
-def many_pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "many", good=200)
+def many_images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "many", good=200)
 
 
 @pytest.fixture
@@ -71,10 +71,8 @@ def results(output: str) -> list[str]:
     return [verdict["result"] for verdict in verdicts(output)]
 
 
-def test_each_picture_gives_one_verdict_line(
-    edge_run: EdgeRun, pictures: Path, bundle: Path
-) -> None:
-    run = edge_run("--camera", pictures, "--model", bundle, "--once")
+def test_each_image_gives_one_verdict_line(edge_run: EdgeRun, images: Path, bundle: Path) -> None:
+    run = edge_run("--camera", images, "--model", bundle, "--once")
 
     assert run.returncode == 0
     assert results(run.stdout) == ["OK", "OK", "OK", "NOK", "NOK"]
@@ -83,11 +81,11 @@ def test_each_picture_gives_one_verdict_line(
 
 
 def test_overlays_are_written_and_their_folder_is_told(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "overlays"
 
-    run = edge_run("--camera", pictures, "--model", bundle, "--once", "--save", out)
+    run = edge_run("--camera", images, "--model", bundle, "--once", "--save", out)
 
     assert sorted(path.name for path in out.iterdir()) == [
         "000001_good_1_OK.jpg",
@@ -99,10 +97,10 @@ def test_overlays_are_written_and_their_folder_is_told(
     assert f"5 overlays in {out}" in run.stderr
 
 
-def test_strange_pictures_are_errors_and_the_run_goes_on(
+def test_strange_images_are_errors_and_the_run_goes_on(
     edge_run: EdgeRun, bundle: Path, tmp_path: Path
 ) -> None:
-    good = good_picture()
+    good = good_image()
     folder = tmp_path / "strange"
     folder.mkdir()
     cv2.imwrite(str(folder / "1.png"), good)
@@ -112,7 +110,7 @@ def test_strange_pictures_are_errors_and_the_run_goes_on(
     cv2.imwrite(str(folder / "5.png"), np.dstack([good, good[:, :, 0]]))
     cv2.imwrite(str(folder / "6.png"), good[:1, :1])
     cv2.imwrite(str(folder / "7.png"), good * 0)
-    cv2.imwrite(str(folder / "8.png"), defective_picture())
+    cv2.imwrite(str(folder / "8.png"), defective_image())
 
     run = edge_run("--camera", folder, "--model", bundle, "--save", tmp_path / "out")
 
@@ -145,7 +143,7 @@ def test_a_wrong_value_of_an_option_is_told_in_plain_words(
     ("arguments", "code", "told"),
     [
         (["--camera", "{d}/none", "--model", "{b}"], 78, "no such file or folder"),
-        (["--camera", "{d}/empty", "--model", "{b}"], 78, "holds no pictures"),
+        (["--camera", "{d}/empty", "--model", "{b}"], 78, "holds no images"),
         (["--camera", "ftp://x", "--model", "{b}"], 78, "no camera has the scheme"),
         (["--camera", "/dev/video77", "--model", "{b}", "--once"], 69, "no such camera"),
         (["--camera", "{f}", "--model", "{d}/none.xml"], 78, "cannot be read"),
@@ -164,7 +162,7 @@ def test_a_wrong_value_of_an_option_is_told_in_plain_words(
 )
 def test_a_mistake_is_told_in_one_message_with_its_exit_code(
     edge_run: EdgeRun,
-    pictures: Path,
+    images: Path,
     bundle: Path,
     tmp_path: Path,
     arguments: list[str],
@@ -175,7 +173,7 @@ def test_a_mistake_is_told_in_one_message_with_its_exit_code(
     (tmp_path / "typo.yaml").write_text("camera: {uri: x, rate_fsp: 1}\nmodel: {path: y}\n")
     (tmp_path / "broken.yaml").write_text("camera: [\n")
 
-    run = edge_run(*(word.format(d=tmp_path, f=pictures, b=bundle) for word in arguments))
+    run = edge_run(*(word.format(d=tmp_path, f=images, b=bundle) for word in arguments))
 
     assert run.returncode == code
     assert told in run.stderr
@@ -186,13 +184,13 @@ def test_a_mistake_is_told_in_one_message_with_its_exit_code(
 
 @pytest.mark.parametrize("suffix", [".xml", ".bin", ".json"])
 def test_a_truncated_bundle_is_refused(
-    edge_run: EdgeRun, pictures: Path, tmp_path: Path, suffix: str
+    edge_run: EdgeRun, images: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = write_bundle(tmp_path)
     damaged = path.with_suffix(suffix)
     damaged.write_bytes(damaged.read_bytes()[:-1])
 
-    run = edge_run("--camera", pictures, "--model", path)
+    run = edge_run("--camera", images, "--model", path)
 
     assert run.returncode == 78
     assert str(damaged) in run.stderr
@@ -214,11 +212,11 @@ def test_check_validates_and_opens_nothing(edge_run: EdgeRun, bundle: Path, tmp_
 
 
 def test_check_tells_the_threshold_that_was_set_at_the_page(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "station.yaml"
     config.write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\njournal: {{folder: journal}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}}}\njournal: {{folder: journal}}\n"
     )
     before = edge_run("--config", config, "--check")
     sha256 = manifest_sha256(bundle)
@@ -237,7 +235,7 @@ def test_check_tells_the_threshold_that_was_set_at_the_page(
 
 
 def test_check_refuses_a_model_that_the_station_would_refuse(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     public = tmp_path / "release.pub.pem"
     subprocess.run(
@@ -247,7 +245,7 @@ def test_check_refuses_a_model_that_the_station_would_refuse(
     )
     config = tmp_path / "station.yaml"
     config.write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}, public_key: {public.name}}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}, public_key: {public.name}}}\n"
     )
 
     run = edge_run("--config", config, "--check")
@@ -257,11 +255,11 @@ def test_check_refuses_a_model_that_the_station_would_refuse(
 
 
 def test_check_leaves_to_systemd_what_systemd_gives(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "station.yaml"
     config.write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}}}\n"
         'mqtt: {url: "mqtt://broker", station: a/b/c/d, username: a/b/c/d,\n'
         '  password_file: "${CREDENTIALS_DIRECTORY}/mqtt-password"}\n'
     )
@@ -273,10 +271,10 @@ def test_check_leaves_to_systemd_what_systemd_gives(
 
 
 def test_settings_of_the_file_decide(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "station.yaml").write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}}}\n"
         "decision: {image_threshold: 500, deadline_ms: 60000}\n"
     )
 
@@ -289,10 +287,10 @@ def test_settings_of_the_file_decide(
 
 
 def test_verdicts_reach_the_broker_and_all_are_acknowledged(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, running_broker: Broker
+    edge_run: EdgeRun, images: Path, bundle: Path, running_broker: Broker
 ) -> None:
     run = edge_run(
-        *("--camera", pictures, "--model", bundle, "--once"),
+        *("--camera", images, "--model", bundle, "--once"),
         *("--mqtt", running_broker.url, "--station", "plant/line/cap/top"),
     )
 
@@ -306,11 +304,11 @@ def test_verdicts_reach_the_broker_and_all_are_acknowledged(
 
 
 def test_undelivered_verdicts_are_told_and_the_run_does_not_succeed(
-    edge_run: EdgeRun, pictures: Path, bundle: Path
+    edge_run: EdgeRun, images: Path, bundle: Path
 ) -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
 
-    run = edge_run("--camera", pictures, "--model", bundle, "--once", "--mqtt", url)
+    run = edge_run("--camera", images, "--model", bundle, "--once", "--mqtt", url)
 
     assert run.returncode == 75
     assert "Nothing is lost: they wait in" in run.stderr
@@ -318,14 +316,14 @@ def test_undelivered_verdicts_are_told_and_the_run_does_not_succeed(
 
 
 def test_a_killed_station_is_offline_for_everybody(
-    many_pictures: Path,
+    many_images: Path,
     bundle: Path,
     running_broker: Broker,
     processes: list[subprocess.Popen[str]],
 ) -> None:
     process = start(
         processes,
-        *("--camera", many_pictures, "--model", bundle, "--rate", "20"),
+        *("--camera", many_images, "--model", bundle, "--rate", "20"),
         *("--mqtt", running_broker.url),
     )
     running_broker.collect("/verdict", lambda got: len(got) >= 3)
@@ -339,7 +337,7 @@ def test_a_killed_station_is_offline_for_everybody(
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_in_order_with_every_verdict_told(
-    many_pictures: Path,
+    many_images: Path,
     bundle: Path,
     tmp_path: Path,
     processes: list[subprocess.Popen[str]],
@@ -347,7 +345,7 @@ def test_a_signal_ends_in_order_with_every_verdict_told(
 ) -> None:
     process = start(
         processes,
-        *("--camera", many_pictures, "--model", bundle, "--rate", "50"),
+        *("--camera", many_images, "--model", bundle, "--rate", "50"),
         *("--save", tmp_path / "out"),
     )
     assert process.stdout is not None
@@ -363,9 +361,9 @@ def test_a_signal_ends_in_order_with_every_verdict_told(
 
 
 def test_the_end_of_the_reader_is_a_clean_end(
-    many_pictures: Path, bundle: Path, processes: list[subprocess.Popen[str]]
+    many_images: Path, bundle: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
-    process = start(processes, "--camera", many_pictures, "--model", bundle, "--rate", "100")
+    process = start(processes, "--camera", many_images, "--model", bundle, "--rate", "100")
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
@@ -375,10 +373,10 @@ def test_the_end_of_the_reader_is_a_clean_end(
     assert "Traceback" not in said and "BrokenPipe" not in said
 
 
-def test_a_full_disk_behind_standard_output_is_told(pictures: Path, bundle: Path) -> None:
+def test_a_full_disk_behind_standard_output_is_told(images: Path, bundle: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         run = subprocess.run(
-            edge_run_command("--camera", pictures, "--model", bundle),
+            edge_run_command("--camera", images, "--model", bundle),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -392,7 +390,7 @@ def test_a_full_disk_behind_standard_output_is_told(pictures: Path, bundle: Path
 
 
 def test_a_save_folder_that_vanishes_does_not_stop_the_line(
-    many_pictures: Path,
+    many_images: Path,
     bundle: Path,
     tmp_path: Path,
     processes: list[subprocess.Popen[str]],
@@ -400,7 +398,7 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
     out = tmp_path / "out"
     process = start(
         processes,
-        *("--camera", many_pictures, "--model", bundle, "--rate", "200", "--save", out),
+        *("--camera", many_images, "--model", bundle, "--rate", "200", "--save", out),
     )
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -412,9 +410,9 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
     assert said.count("Inspection goes on without overlays") == 1
 
 
-def test_a_closed_standard_output_is_told(pictures: Path, bundle: Path) -> None:
+def test_a_closed_standard_output_is_told(images: Path, bundle: Path) -> None:
     run = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", pictures, "--model", bundle)],
+        ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", images, "--model", bundle)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -449,10 +447,10 @@ def test_help_names_every_option(edge_run: EdgeRun) -> None:
 
 
 def test_the_journal_is_shown_written_as_csv_and_verified(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     journal, config, table = tmp_path / "journal", tmp_path / "station.yaml", tmp_path / "nok.csv"
-    config.write_text(f"camera: {{uri: {pictures}}}\njournal: {{folder: {journal}}}\n")
+    config.write_text(f"camera: {{uri: {images}}}\njournal: {{folder: {journal}}}\n")
     edge_run("--config", config, "--model", bundle, "--once")
 
     shown = edge_run("--journal", "--config", config, "-n", "2", "--kind", "verdict")

@@ -7,8 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edge.contract import announcements as said
-from edge.contract.announcements import Handshake, Meta, Metrics, Phase
-from edge.contract.commands import Answer, Request, Status, answer_payloads
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
+from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import to_json
 from edge.contract.event import Event, Severity, event_payload
 from edge.contract.schemas import read_schema, schema_names
@@ -65,19 +65,21 @@ def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: 
     check_payload(TOPIC.state, will_payload(SESSION))
 
 
-@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("phase", list(TriggerPhase))
 @pytest.mark.parametrize(
     "reason",
     [None, *Rejection, "malformed", "too_large", "retained", NO_TRIGGERS],
 )
-def test_every_phase_and_rejection_is_in_the_schema(phase: Phase, reason: str | None) -> None:
-    told = Handshake(phase, "1", None, 0, reason, 7)
+def test_every_phase_and_rejection_is_in_the_schema(
+    phase: TriggerPhase, reason: str | None
+) -> None:
+    told = HandshakeMessage(phase, "1", None, 0, reason, 7)
     check_payload(TOPIC.handshake, said.handshake_payload(told, SESSION))
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
-    answer = Answer(Request("reload"), status, "Done.", data={"parts": 1})
+    answer = CommandAnswer(CommandRequest("reload"), status, "Done.", data={"parts": 1})
     for content in answer_payloads(answer):
         check_payload(TOPIC.response("reload"), content)
 

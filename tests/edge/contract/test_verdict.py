@@ -19,8 +19,8 @@ from edge.contract.clock_sync import STA_UNSYNC, ClockSource, ClockSync, clock_s
 from edge.contract.image_source import encoded_name, image_name
 from edge.contract.verdict import (
     REASON_CODES,
+    ImageAddresses,
     PartIdentity,
-    PictureAddresses,
     Recipe,
     StationIdentity,
     Verdict,
@@ -205,12 +205,12 @@ def test_a_triggers_own_deadline_counts_from_the_trigger(deadline_ms: float, met
     assert (content["deadline_ms"], content["deadline_met"]) == (deadline_ms, met)
 
 
-def test_the_stations_deadline_counts_from_the_picture_also_for_triggered_parts() -> None:
+def test_the_stations_deadline_counts_from_the_image_also_for_triggered_parts() -> None:
     content = sent(replace(verdict(), part=PART), replace(IDENTITY, deadline_ms=12.0))
     assert (content["deadline_ms"], content["deadline_met"]) == (12.0, True)
 
 
-def test_a_part_whose_picture_never_came_has_no_time_from_trigger_to_frame() -> None:
+def test_a_part_whose_image_never_came_has_no_time_from_trigger_to_frame() -> None:
     missing = frame(np.empty((0, 0), np.uint8), status=FrameStatus.INCOMPLETE)
     content = sent(replace(verdict(failed(Reason.TIMEOUT), missing), part=PART))
     assert content["duration_ms"]["trigger_to_frame"] is None
@@ -225,9 +225,9 @@ def test_what_the_camera_says_about_the_exposure_is_passed_on() -> None:
     assert unsure["gain_db"] is None
 
 
-def test_a_snapshot_is_named_before_the_file_the_picture_came_from() -> None:
-    pictures = PictureAddresses("file:///kept.png", "file:///heat.jpg")
-    image = sent(replace(verdict(of=frame(source="file:///a.png")), pictures=pictures))["image"]
+def test_a_snapshot_is_named_before_the_file_the_image_came_from() -> None:
+    images = ImageAddresses("file:///kept.png", "file:///heat.jpg")
+    image = sent(replace(verdict(of=frame(source="file:///a.png")), images=images))["image"]
     assert (image["uri"], image["heatmap_uri"]) == ("file:///kept.png", "file:///heat.jpg")
     assert image["source_uri"] == "file:///a.png"
 
@@ -281,8 +281,8 @@ def test_the_weakest_regions_give_way_when_a_verdict_would_be_longer_than_8_kib(
     regions = tuple(Region(99999, 99999, 99999, 99999, 10**10 - n, 0.9) for n in range(MAX_REGIONS))
     inspection = replace(failed(Reason.INTERNAL, "\U0001f600" * 300), regions=regions)
     part = replace(PART, part_id="\U0001f600" * 64, trigger_id="\U0001f600" * 64)
-    pictures = PictureAddresses("a" * 1000, "b" * 1000)
-    long = replace(verdict(inspection), part=part, pictures=pictures)
+    images = ImageAddresses("a" * 1000, "b" * 1000)
+    long = replace(verdict(inspection), part=part, images=images)
     emoji = "\U0001f600" * 100
     wordy = replace(IDENTITY, runtime=emoji, model_name=emoji, device=emoji)
     content = sent(long, wordy, session=str(UUID(int=0)))
@@ -322,7 +322,7 @@ def test_a_uri_that_cannot_be_sent_whole_is_left_out(source: str) -> None:
         (None, None),
     ],
 )
-def test_a_verdict_names_the_file_of_its_picture(source: str | None, name: str | None) -> None:
+def test_a_verdict_names_the_file_of_its_image(source: str | None, name: str | None) -> None:
     record = sent(verdict(of=frame(source=source)))
     assert image_name(record) == name
     if name is not None:
@@ -342,7 +342,7 @@ def test_the_image_hash_is_of_the_pixels_row_by_row() -> None:
 @pytest.mark.parametrize(
     "pixels", [np.empty((0, 0), np.uint8), np.empty((0, 5, 3), np.uint8), np.zeros(9, np.uint8)]
 )
-def test_a_picture_that_could_not_be_read_has_no_size_and_no_hash(pixels: Pixels) -> None:
+def test_an_image_that_could_not_be_read_has_no_size_and_no_hash(pixels: Pixels) -> None:
     unread = frame(pixels, status=FrameStatus.INCOMPLETE)
     image = sent(verdict(failed(Reason.FRAME_INCOMPLETE), unread))["image"]
     assert set(image.values()) == {None}

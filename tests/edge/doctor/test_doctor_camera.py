@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from edge.cameras.genicam import gvcp
-from edge.doctor.camera import Limits, camera_findings, loss_finding, trigger_finding
+from edge.doctor.camera import TestExtent, camera_findings, loss_finding, trigger_finding
 from edge.doctor.examination import bounded
 from edge.doctor.finding import Finding, Grade, good
-from edge.doctor.picture_tests import LossTest, TriggerTest
+from edge.doctor.image_tests import LossTest, TriggerTest
 from edge.doctor.programs import holders, running_stations
 from edge.imaging.frame import Frame
 from edge.settings.station import CameraSettings
 from tests.edge.conftest import EdgeRun
-from tests.support.aravis_fixtures import numbered_pictures, opened
+from tests.support.aravis_fixtures import numbered_images, opened
 from tests.support.broker import Broker
 from tests.support.gige_camera import GigECamera
 from tests.support.network_camera import NetworkCamera
-from tests.support.small_bundle import defective_picture, good_picture, write_pictures
+from tests.support.small_bundle import defective_image, good_image, write_images
 from tests.support.stalls import Stalls
 from tests.support.station_process import StationProcess
 
-# All pictures of a test fit: one that meets a busy machine loses none.
+# All images of a test fit: one that meets a busy machine loses none.
 ROOMY = {"buffers": 64}
-QUICK = Limits(pictures=40, loss_s=10.0, triggers=3, edge_s=0.3)
+QUICK = TestExtent(images=40, loss_s=10.0, triggers=3, edge_s=0.3)
 FAST_FPS = 100.0
 # The doctor waits for so long for an answer.
 LONGEST_STALL_S = 0.4
@@ -36,7 +36,7 @@ LONGEST_STALL_S = 0.4
 def looked_at(
     uri: str, stations: list[int] | None = None, **settings: Any
 ) -> tuple[dict[str, Finding], Frame | None]:
-    """Return the findings by their subject, and the picture that is left over.
+    """Return the findings by their subject, and the image that is left over.
 
     A machine that stood still for longer than a camera may is looked at anew.
     """
@@ -73,37 +73,37 @@ def loss(
 
 
 def test_a_sound_camera_is_seen_with_its_network_its_access_and_its_settings() -> None:
-    with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
+    with GigECamera(numbered_images(64), rate_fps=FAST_FPS) as device:
         found, frame = looked_at(device.uri, sensor={"exposure_us": 2000.0})
 
     assert grades(found)["camera"] is grades(found)["access"] is Grade.GOOD
     assert "exposure_us 2000" in found["settings it took"].found
     assert found["packet size"].grade is Grade.ADVICE and "MTU" in found["packet size"].advice
-    assert found["loss test"].found.startswith("40 pictures in ")
+    assert found["loss test"].found.startswith("40 images in ")
     assert found["network interface"].found.startswith("lo (127.")
     assert device.serial in found["cameras that answer"].found
     assert frame is not None and frame.pixels.shape == (48, 64)
 
 
 def test_lost_packets_are_counted_and_told() -> None:
-    pictures = [good_picture(n) for n in range(8)]
-    with GigECamera(pictures, rate_fps=FAST_FPS, loss=0.02) as device:
+    images = [good_image(n) for n in range(8)]
+    with GigECamera(images, rate_fps=FAST_FPS, loss=0.02) as device:
         found, _ = looked_at(device.uri)
 
     assert found["loss test"].grade is Grade.FAULT
     assert "packet_delay_ns" in found["loss test"].advice
 
 
-def test_a_camera_that_repeats_one_picture_is_at_fault() -> None:
-    with GigECamera(numbered_pictures(1), rate_fps=FAST_FPS) as device:
+def test_a_camera_that_repeats_one_image_is_at_fault() -> None:
+    with GigECamera(numbered_images(1), rate_fps=FAST_FPS) as device:
         found, _ = looked_at(device.uri, sensor=ROOMY)
 
     assert found["loss test"].grade is Grade.FAULT
-    assert "39 not new (the same picture" in found["loss test"].found
+    assert "39 not new (the same image" in found["loss test"].found
 
 
 def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:
-    with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
+    with GigECamera(numbered_images(64), rate_fps=FAST_FPS) as device:
         fired, _ = looked_at(device.uri, sensor=ROOMY, trigger={"mode": "software"})
         waited, _ = looked_at(device.uri, sensor=ROOMY, trigger={"mode": "hardware"})
 
@@ -115,7 +115,7 @@ def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:
 
 
 def test_a_trigger_that_the_camera_does_not_have_is_a_fault_and_the_examination_goes_on() -> None:
-    with GigECamera(numbered_pictures(64), rate_fps=FAST_FPS) as device:
+    with GigECamera(numbered_images(64), rate_fps=FAST_FPS) as device:
         trigger = {"mode": "hardware", "source": "Line7"}
         found, frame = looked_at(device.uri, sensor=ROOMY, trigger=trigger)
 
@@ -125,7 +125,7 @@ def test_a_trigger_that_the_camera_does_not_have_is_a_fault_and_the_examination_
 
 
 def test_a_camera_that_another_program_has_is_left_alone() -> None:
-    with GigECamera(numbered_pictures(8)) as device, opened(device.uri) as camera:
+    with GigECamera(numbered_images(8)) as device, opened(device.uri) as camera:
         found, _ = looked_at(device.uri)
         by_station, _ = looked_at(device.uri, stations=[1])
         assert camera.read(5.0) is not None
@@ -139,7 +139,7 @@ def test_a_camera_that_another_program_has_is_left_alone() -> None:
 
 
 def test_a_setting_that_the_camera_does_not_take_and_an_absent_camera_are_faults() -> None:
-    with GigECamera(numbered_pictures(2)) as device:
+    with GigECamera(numbered_images(2)) as device:
         refused, _ = looked_at(device.uri, sensor={"exposure_us": 5.0})
     absent, frame = looked_at(device.uri)
 
@@ -170,25 +170,25 @@ def test_whatever_the_camera_is_its_fault_is_one_finding(
 
 @pytest.mark.parametrize("uri", ["{folder}", "watch://{folder}", "rtsp://camera/1", "/dev/video77"])
 def test_a_trigger_that_no_camera_of_its_kind_takes_is_a_fault(tmp_path: Path, uri: str) -> None:
-    pictures = write_pictures(tmp_path / "frames")
+    images = write_images(tmp_path / "frames")
 
-    found, _ = looked_at(uri.format(folder=pictures), trigger={"mode": "hardware"})
+    found, _ = looked_at(uri.format(folder=images), trigger={"mode": "hardware"})
 
     assert found["camera"].grade is Grade.FAULT
     assert "camera.trigger.mode hardware is for gige://" in found["camera"].found
 
 
 def test_files_folders_and_streams_are_looked_at_too(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "frames")
+    images = write_images(tmp_path / "frames")
     camera = NetworkCamera()
 
-    files, picture = looked_at(str(pictures))
+    files, image = looked_at(str(images))
     watched, none = looked_at(f"watch://{tmp_path}")
     stream, frame = looked_at(camera.uri)
     camera.close()
 
     assert files["camera"].grade is watched["camera"].grade is Grade.GOOD
-    assert picture is not None and none is None and frame is not None
+    assert image is not None and none is None and frame is not None
     assert stream["loss test"].grade is Grade.GOOD
     assert not any("geheim" in finding.found for finding in stream.values())
 
@@ -196,7 +196,7 @@ def test_files_folders_and_streams_are_looked_at_too(tmp_path: Path) -> None:
 def test_the_doctor_of_a_running_station_does_not_disturb_it(
     tmp_path: Path, bundle: Path, running_broker: Broker, edge_run: EdgeRun
 ) -> None:
-    with GigECamera([good_picture(1), defective_picture(2)], rate_fps=10, noise=2) as camera:
+    with GigECamera([good_image(1), defective_image(2)], rate_fps=10, noise=2) as camera:
         # What a busy machine does to the station is not the doctor's doing.
         supervision = {"lost_after_s": 30.0, "max_age_ms": 60_000.0}
         settings = {
@@ -266,8 +266,8 @@ def test_who_holds_a_device_is_found(tmp_path: Path) -> None:
     ("test", "grade", "words"),
     [
         (loss(), Grade.GOOD, "none lost"),
-        (loss(0), Grade.FAULT, "no picture within"),
-        (loss(3, lost="pulled"), Grade.FAULT, "after 3 pictures: pulled"),
+        (loss(0), Grade.FAULT, "no image within"),
+        (loss(3, lost="pulled"), Grade.FAULT, "after 3 images: pulled"),
         (loss(199, incomplete=1), Grade.ADVICE, "1 incomplete"),
         (loss(199, missing=1), Grade.ADVICE, "1 missing"),
         (loss(190, incomplete=5, missing=5), Grade.FAULT, "5 incomplete, 5 missing"),
@@ -275,10 +275,10 @@ def test_who_holds_a_device_is_found(tmp_path: Path) -> None:
         (loss(1, not_new=199), Grade.FAULT, "199 not new"),
     ],
 )
-def test_a_loss_test_is_good_only_when_every_picture_came_whole_and_new(
+def test_a_loss_test_is_good_only_when_every_image_came_whole_and_new(
     test: LossTest, grade: Grade, words: str
 ) -> None:
-    finding = loss_finding(test, Limits())
+    finding = loss_finding(test, TestExtent())
 
     assert finding.grade is grade
     assert words in finding.found
@@ -288,12 +288,12 @@ def test_a_loss_test_is_good_only_when_every_picture_came_whole_and_new(
     ("test", "grade", "words"),
     [
         (TriggerTest(5, (30.0, 40.0, 31.0, 32.0, 33.0), 0, ""), Grade.GOOD, "30 to 40 ms"),
-        (TriggerTest(5, (30.0,), 0, ""), Grade.FAULT, "4 of 5 triggers gave no picture"),
-        (TriggerTest(5, (30.0,) * 5, 7, ""), Grade.FAULT, "7 pictures came without a trigger"),
+        (TriggerTest(5, (30.0,), 0, ""), Grade.FAULT, "4 of 5 triggers gave no image"),
+        (TriggerTest(5, (30.0,) * 5, 7, ""), Grade.FAULT, "7 images came without a trigger"),
         (TriggerTest(1, (), 0, "does not take it"), Grade.FAULT, "does not take it"),
     ],
 )
-def test_a_trigger_test_is_good_only_when_each_trigger_gave_its_picture(
+def test_a_trigger_test_is_good_only_when_each_trigger_gave_its_image(
     test: TriggerTest, grade: Grade, words: str
 ) -> None:
     finding = trigger_finding(test, 1000.0)

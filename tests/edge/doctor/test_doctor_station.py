@@ -15,7 +15,7 @@ from edge.doctor.station import broker_finding, clock_finding
 from edge.settings.station import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broker import Broker, free_port
-from tests.support.small_bundle import good_picture, write_bundle, write_pictures
+from tests.support.small_bundle import good_image, write_bundle, write_images
 from tests.support.station_process import STATION
 
 
@@ -26,8 +26,8 @@ def graded(output: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "frames", good=2)
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "frames", good=2)
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def guarded_broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def test_a_station_that_can_start_is_good_from_its_settings_to_its_broker(
-    edge_run: EdgeRun, pictures: Path, bundle: Path, running_broker: Broker, tmp_path: Path
+    edge_run: EdgeRun, images: Path, bundle: Path, running_broker: Broker, tmp_path: Path
 ) -> None:
     config, journal = tmp_path / "station.yaml", tmp_path / "journal"
     settings = {
-        "camera": {"uri": str(pictures)},
+        "camera": {"uri": str(images)},
         "model": {"path": str(bundle)},
         "decision": {"deadline_ms": 60_000.0},
         "mqtt": {"url": running_broker.url, "station": STATION},
@@ -61,7 +61,7 @@ def test_a_station_that_can_start_is_good_from_its_settings_to_its_broker(
     run = edge_run("--doctor", "--config", config)
 
     found = graded(run.stdout)
-    good = ("settings", "camera", "model", "self-test", "picture and model", "latency", "broker")
+    good = ("settings", "camera", "model", "self-test", "image and model", "latency", "broker")
     assert [found[subject] for subject in good] == ["good"] * len(good), run.stdout
     assert {"clock", "processor clock", "journal's disk", "snapshots' disk"} <= found.keys()
     assert run.returncode == 0
@@ -129,24 +129,24 @@ def test_settings_that_cannot_be_read_are_a_configuration_error(
     assert "Did you mean 'rate_fps'?" in run.stderr
 
 
-def test_a_model_that_is_too_slow_or_takes_other_pictures_is_at_fault(
-    edge_run: EdgeRun, bundle: Path, pictures: Path, tmp_path: Path
+def test_a_model_that_is_too_slow_or_takes_other_images_is_at_fault(
+    edge_run: EdgeRun, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow.yaml"
     settings = {
-        "camera": {"uri": str(pictures)},
+        "camera": {"uri": str(images)},
         "model": {"path": str(bundle)},
         "decision": {"deadline_ms": 0.001},
     }
     slow.write_text(yaml.safe_dump(settings))
 
     too_slow = edge_run("--doctor", "--config", slow)
-    cv2.imwrite(str(tmp_path / "grey.png"), good_picture()[:, :, 0])
+    cv2.imwrite(str(tmp_path / "grey.png"), good_image()[:, :, 0])
     grey = edge_run("--doctor", "--camera", tmp_path / "grey.png", "--model", bundle)
 
     assert too_slow.returncode == grey.returncode == 1
     assert "the deadline is 0.001 ms → tune this PC" in too_slow.stdout
-    assert graded(grey.stdout)["picture and model"] == "fault"
+    assert graded(grey.stdout)["image and model"] == "fault"
     assert "the frame is grey8" in grey.stdout
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from edge.doctor.camera_list import VideoDevice, camera_lines, video_devices
 from tests.edge.conftest import EdgeRun
-from tests.support.aravis_fixtures import numbered_pictures, opened
+from tests.support.aravis_fixtures import numbered_images, opened
 from tests.support.gige_camera import GigECamera
 
 HAS_OWN = 0x8000_0000
-PICTURES, METADATA = 0x1, 0x0080_0000
+IMAGES, METADATA = 0x1, 0x0080_0000
 
 
 def capability(card: str, own: int) -> bytes:
     """Return ``struct v4l2_capability`` as drivers fill it: both kinds of device in one camera."""
-    of_driver = HAS_OWN | PICTURES | METADATA
+    of_driver = HAS_OWN | IMAGES | METADATA
     fields = [b"uvcvideo".ljust(16, b"\0"), card.encode().ljust(32, b"\0"), bytes(32), bytes(4)]
     return (
         b"".join(fields) + of_driver.to_bytes(4, "little") + own.to_bytes(4, "little") + bytes(12)
@@ -25,9 +25,9 @@ def capability(card: str, own: int) -> bytes:
 
 def asked(node: Path) -> bytes:
     answers = {
-        "video0": capability("HD Webcam", PICTURES),
+        "video0": capability("HD Webcam", IMAGES),
         "video1": capability("HD Webcam", METADATA),
-        "video2": capability("Other", PICTURES),
+        "video2": capability("Other", IMAGES),
     }
     if node.name == "video10":
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -72,8 +72,8 @@ def test_a_file_that_is_no_device_is_no_camera(tmp_path: Path) -> None:
 
 def test_cameras_are_listed_with_the_uri_to_paste_and_who_uses_them(edge_run: EdgeRun) -> None:
     with (
-        GigECamera(numbered_pictures(2)) as used,
-        GigECamera(numbered_pictures(2)) as free,
+        GigECamera(numbered_images(2)) as used,
+        GigECamera(numbered_images(2)) as free,
         opened(used.uri),
     ):
         for _ in range(3):

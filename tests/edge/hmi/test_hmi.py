@@ -17,19 +17,19 @@ import httpx
 import psutil
 import pytest
 
-from edge.hmi.server.handlers import Answers
+from edge.hmi.server.handlers import Handlers
 from edge.hmi.server.routes import make_routes
-from edge.station.images.snapshot_policy import SnapshotName, Why
+from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason
 from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     """A station that sees good and defective parts in turn, again and again."""
     folder = tmp_path_factory.mktemp("station")
-    pictures = write_pictures(folder / "pictures", good=3, defective=2)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(folder / "pictures", good=3, defective=2)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     with PageStation(folder, camera, bundle) as one:
         wait_until(lambda: bool(one.parts(result="NOK")), "good and defective parts")
         yield one
@@ -96,7 +96,7 @@ def test_older_parts_follow_page_by_page(station: PageStation) -> None:
     assert seqs == list(range(seqs[0], seqs[0] - 8, -1))
 
 
-def test_a_rejected_part_has_its_picture_and_overlay(station: PageStation) -> None:
+def test_a_rejected_part_has_its_image_and_overlay(station: PageStation) -> None:
     def kept() -> list[dict[str, Any]]:
         return [part for part in station.parts(result="NOK") if part["picture"]]
 
@@ -122,8 +122,8 @@ def test_a_rejected_part_has_its_picture_and_overlay(station: PageStation) -> No
         newest = station.json("/api/numbers")["strip"][0]["id"]
         return station.get(f"/pictures/{newest}/thumbnail").content
 
-    # Its record may be there a moment before its picture, which a busy station may leave out.
-    wait_until(lambda: thumbnail_of_the_newest().startswith(b"\xff\xd8"), "the small picture")
+    # Its record may be there a moment before its image, which a busy station may leave out.
+    wait_until(lambda: thumbnail_of_the_newest().startswith(b"\xff\xd8"), "the small image")
 
 
 def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
@@ -142,7 +142,7 @@ def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
 def test_the_description_of_the_interface_names_every_path(station: PageStation) -> None:
     described = station.json("/api/openapi.json")
     assert described["openapi"].startswith("3.")
-    served = {route.path for route in make_routes(Answers.__new__(Answers))}
+    served = {route.path for route in make_routes(Handlers.__new__(Handlers))}
     assert described["paths"].keys() == served - {"/", "/static/{name}"}  # the page itself
 
     part = station.parts(most=1)[0]
@@ -166,8 +166,8 @@ def test_the_description_of_the_interface_names_every_path(station: PageStation)
 def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     with station:
         shown = station.status()
         assert (shown["may_act"], shown["may_unlock"]) == (False, True)  # nobody has said who it is
@@ -236,8 +236,8 @@ def test_marked_parts_are_recorded_and_exported_for_calibration(station: PageSta
 def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=2)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     station.settings["snapshots"] |= {"every_nth_ok": 0, "near_threshold": 0.0}
     with station:
         wait_until(lambda: len(station.parts()) > 3, "parts that are good")
@@ -250,7 +250,7 @@ def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
         done = station.act("feedback", {"seq": part["seq"], "mark": "missed_defect"}).json()
 
         assert done["done"]["image_kept"] is True
-        day = tmp_path / "snapshots" / SnapshotName(part["id"], Why.MARKED).day
+        day = tmp_path / "snapshots" / SnapshotName(part["id"], SnapshotReason.MARKED).day
         files = [day / f"{part['id']}_marked{end}" for end in (".png", "_overlay.jpg", ".json")]
         assert sorted(day.iterdir()) == sorted(files)
         assert json.loads(files[2].read_text())["id"] == part["id"]
@@ -260,11 +260,11 @@ def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
         assert "edge_recent_images_written_total" in station.get("/metrics").text
 
 
-def test_training_pictures_are_kept_of_the_next_parts_and_no_more(
+def test_training_images_are_kept_of_the_next_parts_and_no_more(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=2)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     station.settings["snapshots"] |= {"every_nth_ok": 0, "near_threshold": 0.0}
     with station:
         assert station.act("capture", {"count": 4}).json()["done"]["count"] == 4
@@ -272,7 +272,7 @@ def test_training_pictures_are_kept_of_the_next_parts_and_no_more(
         def kept() -> int:
             return len(list((tmp_path / "snapshots").rglob("*_asked.png")))
 
-        wait_until(lambda: kept() == 4, "four pictures")
+        wait_until(lambda: kept() == 4, "four images")
         first = station.parts(most=1)[0]["seq"]
         wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 8, "more parts")
         assert kept() == 4
@@ -283,8 +283,8 @@ def test_training_pictures_are_kept_of_the_next_parts_and_no_more(
 def test_an_alarm_is_acknowledged_and_stays_until_its_cause_is_gone(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=2)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     station.journal.parent.mkdir()
     station.journal.write_bytes(b"no database" * 1000)
     with station:
@@ -432,11 +432,11 @@ def test_a_link_in_the_snapshot_folder_is_not_followed(station: PageStation) -> 
     # Only what is kept for good is a PNG here: an image of the last hours is a JPEG.
     folder = station.folder / "snapshots"
     wait_until(lambda: any(folder.rglob("*.png")), "a snapshot")
-    picture = max(folder.rglob("*.png"))
-    verdict_id = picture.name.partition("_")[0]
+    image = max(folder.rglob("*.png"))
+    verdict_id = image.name.partition("_")[0]
     assert station.get(f"/pictures/{verdict_id}/picture").status_code == 200
-    picture.unlink()
-    picture.symlink_to(station.folder / "token")
+    image.unlink()
+    image.symlink_to(station.folder / "token")
 
     answer = station.get(f"/pictures/{verdict_id}/picture")
 
@@ -446,8 +446,8 @@ def test_a_link_in_the_snapshot_folder_is_not_followed(station: PageStation) -> 
 def test_a_user_that_a_trusted_proxy_names_may_act_and_is_recorded(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=1)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     station.settings["hmi"] |= {
         "user_header": "X-Forwarded-User",
         "trusted_proxies": ["127.0.0.1"],
@@ -486,10 +486,10 @@ def test_a_viewer_that_never_reads_and_one_that_never_asks_change_nothing(
         assert station.status()["status"]["condition"] == "online"
 
 
-def test_viewers_that_take_no_large_picture_take_no_memory(station: PageStation) -> None:
+def test_viewers_that_take_no_large_image_take_no_memory(station: PageStation) -> None:
     verdict_id = "01a20a8b-e623-7a43-9125-03f2af0aacac"
-    name = SnapshotName(verdict_id, Why.NOK)
-    path = name.path(station.folder / "snapshots", SnapshotName.PICTURE)
+    name = SnapshotName(verdict_id, SnapshotReason.NOK)
+    path = name.path(station.folder / "snapshots", SnapshotName.IMAGE)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(32 * 2**20)
@@ -510,7 +510,7 @@ def test_viewers_that_take_no_large_picture_take_no_memory(station: PageStation)
     path.unlink()
 
 
-def test_pictures_are_only_drawn_while_somebody_watches(station: PageStation) -> None:
+def test_images_are_only_drawn_while_somebody_watches(station: PageStation) -> None:
     def live() -> int:
         return station.get(f"/live/{station.status()['part']['id']}.jpg").status_code
 
@@ -521,10 +521,10 @@ def test_pictures_are_only_drawn_while_somebody_watches(station: PageStation) ->
             if part["picture"] is None:
                 continue
             assert part["picture"]["width_px"] == 160
-            picture = station.get(f"/live/{part['id']}.jpg")
-            if picture.status_code == 200:  # only the newest few are kept
+            image = station.get(f"/live/{part['id']}.jpg")
+            if image.status_code == 200:  # only the newest few are kept
                 break
-        assert picture.content.startswith(b"\xff\xd8")
+        assert image.content.startswith(b"\xff\xd8")
     wait_until(lambda: live() == 404, "nobody watches any more")
 
 
@@ -539,8 +539,8 @@ def ended(process: psutil.Process) -> bool:
 def test_a_page_that_hangs_is_ended_and_comes_back_and_the_line_goes_on(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 50, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 50, "loop": True}, bundle)
     with station:
         before = station.parts(most=1)[0]["seq"]
         dead = station.page_process
@@ -558,8 +558,8 @@ def test_a_page_that_hangs_is_ended_and_comes_back_and_the_line_goes_on(
 def test_a_port_that_is_taken_degrades_the_station_and_stops_nothing(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1)
-    station = PageStation(tmp_path, {"uri": str(pictures), "rate_fps": 20, "loop": True}, bundle)
+    images = write_images(tmp_path / "pictures", good=1)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         station.settings["hmi"]["port"] = taken.getsockname()[1]
         station.launch()

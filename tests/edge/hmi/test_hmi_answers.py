@@ -20,14 +20,14 @@ from starlette.types import Message, Scope
 from edge.bundle.manifest import manifest_sha256
 from edge.hmi.server import part_queries as parts_module
 from edge.hmi.server import production_stats as numbers_module
-from edge.hmi.server.auth import READS_OF_ONE, Actor, Guard, Refused
+from edge.hmi.server.auth import READS_OF_ONE, Actor, Guard, RequestRefused
 from edge.hmi.server.handlers import LIVE_WITHIN_S, MOST_EXPORTS, Application, OnceASecond
-from edge.hmi.server.live_view import View
-from edge.hmi.server.part_queries import Parts
-from edge.hmi.server.production_stats import Numbers
+from edge.hmi.server.live_view import LiveView
+from edge.hmi.server.part_queries import PartQueries
+from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.responses import Download
 from edge.hmi.server.routes import application
-from edge.hmi.station_end.actions import Deeds, Doer, Hands
+from edge.hmi.station_end.actions import ActionServices, Doer, PageActions
 from edge.journal.entries import Entry, RecordKind
 from edge.settings.overrides import Overrides
 from edge.settings.station import load_settings
@@ -64,20 +64,20 @@ class BusyStation:
     """A station that has no time."""
 
     async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]:
-        raise Refused(409, "the station is busy. Try again.")
+        raise RequestRefused(409, "the station is busy. Try again.")
 
 
-def asked(path: str, view: View | None = None, **options: Any) -> httpx.Response:
+def asked(path: str, view: LiveView | None = None, **options: Any) -> httpx.Response:
     """Ask a page without a station behind it."""
     app = application(
         Application(
             "Cell 7",
             "en",
-            view or View(1, lambda _: None),
+            view or LiveView(1, lambda _: None),
             BusyStation(),
             Guard("secret", None, [], []),
-            Parts(Path("nowhere"), None),
-            Numbers(Path("nowhere"), ["06:00"]),
+            PartQueries(Path("nowhere"), None),
+            ProductionStats(Path("nowhere"), ["06:00"]),
         )
     )
 
@@ -105,7 +105,7 @@ def test_who_is_refused_is_told_why_also_by_a_station_that_is_busy() -> None:
 
 
 def test_a_silent_station_has_no_numbers_for_prometheus() -> None:
-    view = View(1, lambda _: None)
+    view = LiveView(1, lambda _: None)
     view.take_status({"counts": {}, "run": {}}, time.monotonic() - LIVE_WITHIN_S)
 
     view.take_part({"id": "id", "result": "OK"}, None)
@@ -189,7 +189,7 @@ def test_of_one_address_only_some_reads_wait_and_others_take_their_turn() -> Non
             try:
                 async with guard.reading(request(address)):
                     await ended.wait()
-            except Refused as refused:
+            except RequestRefused as refused:
                 assert refused.status == 429
                 return False
             return True
@@ -208,13 +208,13 @@ def test_of_one_address_only_some_reads_wait_and_others_take_their_turn() -> Non
 # What it reads.
 
 
-def test_a_picture_that_is_deleted_while_marks_are_exported_is_left_out(
+def test_an_image_that_is_deleted_while_marks_are_exported_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_writer(tmp_path) as running:
         running.write(verdict("NOK"), feedback(1, "id", 'kim, "the" boss'))
-        parts = Parts(running.path, tmp_path)
-        monkeypatch.setattr(Parts, "snapshot", lambda *_: tmp_path / "deleted.png")
+        parts = PartQueries(running.path, tmp_path)
+        monkeypatch.setattr(PartQueries, "snapshot", lambda *_: tmp_path / "deleted.png")
 
         content = b"".join(parts.feedback_tar())
 
@@ -233,7 +233,7 @@ def test_parts_of_a_new_model_are_not_looked_for_through_the_whole_journal(
     old, new = "a" * 64, "b" * 64
     with running_writer(tmp_path) as running:
         running.write(verdict("NOK", new), *[verdict("OK", old)] * 2, verdict("NOK", new))
-        parts = Parts(running.path, None)
+        parts = PartQueries(running.path, None)
 
         assert [row.seq for row in parts.last_decided(new, 10)] == [4]
         assert [row.seq for row in parts.last_decided(old, 10)] == [3, 2]
@@ -259,7 +259,7 @@ def test_the_shift_before_is_counted_whole_also_after_a_restart(tmp_path: Path) 
     ago = {30: "OK", 20: "OK", 10: "NOK", 1: "OK"}
     parts = {NOON - timedelta(hours=hours): result for hours, result in ago.items()}
 
-    found = Numbers(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
+    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
 
     # One shift a day: the one before began 30 hours ago.
     assert (found["shift_before"]["total"], found["shift_before"]["yield"]) == (3, 2 / 3)
@@ -274,10 +274,10 @@ def test_a_long_journal_is_counted_back_piece_by_piece_and_ends_with_the_same_nu
     results = ["OK", "NOK", "OK", "OK", "ERROR"] * 8
     parts = {NOON - timedelta(minutes=len(results) - n): r for n, r in enumerate(results)}
     journal = journal_of(tmp_path, parts)
-    whole = Numbers(journal, ["06:00"]).content(NOON)
+    whole = ProductionStats(journal, ["06:00"]).content(NOON)
     for name, value in {"FRESH_ROWS": 6, "PIECE_ROWS": 7, "COUNTING_S": 0.0}.items():
         monkeypatch.setattr(numbers_module, name, value)
-    numbers = Numbers(journal, ["06:00"])
+    numbers = ProductionStats(journal, ["06:00"])
 
     answers = [numbers.content(NOON)]
     while not answers[-1]["complete"]:
@@ -299,7 +299,7 @@ def test_what_came_while_nobody_looked_is_counted_too(
     now = datetime.now().astimezone()
     with running_writer(tmp_path) as running:
         running.write(verdict("NOK"))
-        numbers = Numbers(running.path, ["06:00"])
+        numbers = ProductionStats(running.path, ["06:00"])
         numbers.content(now)
         running.write(*[verdict("OK")] * 5, verdict("NOK"), feedback(1, "id", "kim"))
 
@@ -314,13 +314,13 @@ def test_what_came_while_nobody_looked_is_counted_too(
 def test_causes_are_those_of_the_shift(tmp_path: Path) -> None:
     parts = {NOON - timedelta(hours=hours): "NOK" for hours in (8, 7, 5, 1)}
 
-    found = Numbers(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
+    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
 
     assert found["reasons"] == [("score_above", 2)]
 
 
 def test_a_journal_that_cannot_be_read_yet_is_begun_where_it_should_be(tmp_path: Path) -> None:
-    numbers = Numbers(tmp_path / "journal.db", ["06:00"])
+    numbers = ProductionStats(tmp_path / "journal.db", ["06:00"])
     with pytest.raises(Exception, match="no journal"):
         numbers.content(NOON)
     parts = {NOON - timedelta(hours=hours): "OK" for hours in (1000, 1)}
@@ -334,7 +334,7 @@ def test_parts_that_missed_their_deadline_are_counted(tmp_path: Path) -> None:
     with running_writer(tmp_path) as running:
         running.write(*(verdict("OK", deadline_met=one) for one in met))
 
-    found = Numbers(running.path, ["06:00"]).content(datetime.now().astimezone())
+    found = ProductionStats(running.path, ["06:00"]).content(datetime.now().astimezone())
 
     assert found["deadlines"] == {"parts": 3, "late": 2}
 
@@ -342,7 +342,7 @@ def test_parts_that_missed_their_deadline_are_counted(tmp_path: Path) -> None:
 # What it does.
 
 
-def deeds(folder: Path, health: Health, **more: Any) -> Deeds:
+def deeds(folder: Path, health: Health, **more: Any) -> PageActions:
     given: dict[str, Any] = {
         "model": None,
         "reread": None,
@@ -353,7 +353,7 @@ def deeds(folder: Path, health: Health, **more: Any) -> Deeds:
         "health": health,
         "record_event": lambda _: None,
     }
-    return Deeds(Hands(**given | more))
+    return PageActions(ActionServices(**given | more))
 
 
 class LookedAt(dict[str, str]):

@@ -81,7 +81,7 @@ def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
     yield open_page
     for context in contexts:
         context.close()
-    # A picture that has left the few newest while it was asked for, and a token that is wrong.
+    # An image that has left the few newest while it was asked for, and a token that is wrong.
     assert [text for text in said if "404" not in text and "401" not in text] == []
     assert all(url.startswith((station.address, "data:")) for url in asked)
 
@@ -148,7 +148,7 @@ def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
     assert looks["OK"][2] != looks["NOK"][2]
 
 
-def test_what_lies_over_the_picture_can_be_switched_and_is_remembered(opened: Opened) -> None:
+def test_what_lies_over_the_image_can_be_switched_and_is_remembered(opened: Opened) -> None:
     page = opened()
     expect(page.locator("#lines .region").first).to_be_attached()
     expect(page.locator("#lines .contour").first).to_be_attached()
@@ -159,7 +159,7 @@ def test_what_lies_over_the_picture_can_be_switched_and_is_remembered(opened: Op
         button.click()
         expect(button).to_have_attribute("aria-pressed", "false")
 
-    for _ in range(3):  # also over the next pictures
+    for _ in range(3):  # also over the next images
         caption = page.locator("#caption").inner_text()
         expect(page.locator("#caption")).not_to_have_text(caption)
         expect(page.locator("#lines *")).to_have_count(0)
@@ -298,11 +298,11 @@ def test_a_false_reject_is_marked_where_the_part_is_shown(
 def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_list(
     opened: Opened, station: PageStation
 ) -> None:
-    def pictured() -> list[int]:
+    def imaged() -> list[int]:
         return [part["seq"] for part in station.parts(result="OK") if part["picture"]]
 
-    wait_until(lambda: len(station.parts()) > 12 and len(pictured()) > 2, "some parts")
-    seq = pictured()[2]
+    wait_until(lambda: len(station.parts()) > 12 and len(imaged()) > 2, "some parts")
+    seq = imaged()[2]
     page = opened("parts", "phone")
     rows = page.locator("#found tr")
     expect(rows.nth(12)).to_be_attached()
@@ -395,7 +395,7 @@ def test_a_mark_is_shown_also_when_the_journal_takes_its_time(
     )
 
 
-def test_a_picture_that_comes_after_its_record_is_shown(opened: Opened) -> None:
+def test_an_image_that_comes_after_its_record_is_shown(opened: Opened) -> None:
     page, refused = opened("control"), set()
 
     def first_not_found(route: Route) -> None:

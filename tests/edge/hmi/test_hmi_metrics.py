@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.hmi.server.prometheus import metrics_text
 from tests.support.broker import Broker
 from tests.support.page_station import PageStation, wait_until
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 # What Prometheus itself adds.
@@ -32,8 +32,8 @@ _GROUPED = re.compile(r"\bby \(([^)]*)\)")
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     """A station on a broker, so that nothing is missing from its metrics."""
     folder = tmp_path_factory.mktemp("station")
-    pictures = write_pictures(folder / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(folder / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     one = PageStation(folder, camera, bundle)
     broker = Broker(tmp_path_factory.mktemp("broker"))
     broker.start()

@@ -19,23 +19,29 @@ from edge.bundle.manifest import manifest_sha256
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.ipc import LARGEST_BYTES
-from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, Refused, network
-from edge.hmi.server.live_view import Picture, View
-from edge.hmi.server.production_stats import Numbers, Seen, histogram, latency, rate_per_minute
+from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, RequestRefused, network
+from edge.hmi.server.live_view import Image, LiveView
+from edge.hmi.server.production_stats import (
+    PartSummary,
+    ProductionStats,
+    histogram,
+    latency,
+    rate_per_minute,
+)
 from edge.hmi.server.threshold_preview import preview
 from edge.hmi.station_end.preview_image import MOST_CELLS, thinned
 from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
-from edge.journal.entries import RecordKind, Row
+from edge.journal.entries import JournalRow, RecordKind
 from edge.mqtt.announcer import PACKET_LIMIT
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings.hmi import HmiSettings
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import load_settings
 from edge.station.model.store import Change
-from tests.support.small_bundle import defective_picture
+from tests.support.small_bundle import defective_image
 
 EDGE = Path(edge.__file__).parent
 
@@ -55,7 +61,7 @@ def request(address: str = "192.0.2.7", **headers: str) -> Request:
 
 
 def refusal(guard: Guard, asked: Request) -> int:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(RequestRefused) as raised:
         guard.actor(asked)
     return raised.value.status
 
@@ -214,7 +220,7 @@ def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
     doubled = Request({**asked.scope, "headers": raw})
 
     if name == "Host":
-        with pytest.raises(Refused) as raised:
+        with pytest.raises(RequestRefused) as raised:
             guard.check_host(doubled)
         assert raised.value.status == 400
     else:
@@ -248,11 +254,11 @@ def test_only_our_own_names_are_answered(host: str, ours: bool) -> None:
     if ours:
         guard.check_host(request(host=host))
         return
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         guard.check_host(request(host=host))
 
 
-# Pictures.
+# Images.
 
 
 def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
@@ -273,21 +279,21 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
 @pytest.mark.parametrize(
     "pixels",
     [
-        defective_picture(height=480, width=640),
+        defective_image(height=480, width=640),
         np.zeros((480, 640), np.uint8),
         np.full((480, 640), 40_000, np.uint16),
         np.zeros((480, 640, 4), np.uint8),
         np.zeros((1, 5000, 3), np.uint8),
     ],
 )
-def test_frames_of_every_format_become_pictures_of_bounded_size(pixels: np.ndarray) -> None:
+def test_frames_of_every_format_become_images_of_bounded_size(pixels: np.ndarray) -> None:
     found = thinned(verdict(pixels), 320)
     assert found is not None
-    picture = Picture(found.content, found.blobs)
+    image = Image(found.content, found.blobs)
 
     assert found.content["shape"][1] <= 320
-    assert picture.jpeg().startswith(b"\xff\xd8") and picture.jpeg() is picture.jpeg()
-    assert picture.drawn().startswith(b"\xff\xd8")
+    assert image.jpeg().startswith(b"\xff\xd8") and image.jpeg() is image.jpeg()
+    assert image.drawn().startswith(b"\xff\xd8")
 
 
 def test_a_line_scan_without_end_fits_into_a_message_to_the_page() -> None:
@@ -300,10 +306,10 @@ def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def shown() -> list[bytes]:
-        view = View(1, lambda _: None)
+        view = LiveView(1, lambda _: None)
         view.take_part({"id": "a", "result": "OK"}, None)
-        view.take_part({"id": "b", "result": "ERROR"}, Picture({"map_shape": [9]}, (b"", b"")))
-        assert view.part == {"id": "b", "result": "ERROR"} and view.picture("b") is None
+        view.take_part({"id": "b", "result": "ERROR"}, Image({"map_shape": [9]}, (b"", b"")))
+        assert view.part == {"id": "b", "result": "ERROR"} and view.image("b") is None
         return (await view.newer(0, 1.0))[1].splitlines()
 
     assert json.loads(asyncio.run(shown())[1][6:]) == {
@@ -324,7 +330,7 @@ def test_thinning_a_large_map_keeps_its_peak() -> None:
     assert (levels >= 128).sum() == 1
 
 
-def test_a_part_without_picture_has_none() -> None:
+def test_a_part_without_image_has_none() -> None:
     assert thinned(verdict(np.empty((0, 0), np.uint8)), 320) is None
 
 
@@ -333,7 +339,7 @@ def test_a_part_without_picture_has_none() -> None:
 
 def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
     async def seen() -> tuple[int, bytes]:
-        view = View(4, lambda _: None)
+        view = LiveView(4, lambda _: None)
         for number in range(100):
             view.take_status({"number": number, "counts": {}, "run": {}}, 0.0)
             view.take_part({"id": str(number), "picture": None}, None)
@@ -354,7 +360,7 @@ def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() 
     told: list[bool] = []
 
     async def watch() -> None:
-        view = View(4, told.append)
+        view = LiveView(4, told.append)
         view.viewer_came()
         view.viewer_came()
         view.viewer_left()
@@ -364,11 +370,11 @@ def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() 
     assert told == [True, False]
 
 
-def test_small_pictures_are_bounded() -> None:
+def test_small_images_are_bounded() -> None:
     async def kept() -> list[bool]:
-        view = View(2, lambda _: None)
+        view = LiveView(2, lambda _: None)
         for name in "abc":
-            view.take_rejected(name, Picture({}, ()))
+            view.take_rejected(name, Image({}, ()))
         return [view.thumbnail(name) is not None for name in "abc"]
 
     assert asyncio.run(kept()) == [False, True, True]
@@ -377,8 +383,8 @@ def test_small_pictures_are_bounded() -> None:
 # Numbers.
 
 
-def seen(seq: int, score: float | None, utc_ns: int = 0, model: str = "a") -> Seen:
-    return Seen(seq, "id", None, utc_ns, "OK", "score_below", score, 5.0, 0.1, 1.0, model)
+def seen(seq: int, score: float | None, utc_ns: int = 0, model: str = "a") -> PartSummary:
+    return PartSummary(seq, "id", None, utc_ns, "OK", "score_below", score, 5.0, 0.1, 1.0, model)
 
 
 def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
@@ -405,10 +411,10 @@ def test_the_rate_counts_the_last_minute() -> None:
 
 
 def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
-    def row(seq: int, score: float | None, result: str) -> Row:
+    def row(seq: int, score: float | None, result: str) -> JournalRow:
         payload = {"id": str(seq), "part_id": None, "raw_score": score, "result": result}
         text = json.dumps(payload).encode()
-        return Row(seq, RecordKind.VERDICT, seq, result, None, text, 0, True, None)
+        return JournalRow(seq, RecordKind.VERDICT, seq, result, None, text, 0, True, None)
 
     rows = [row(4, None, "ERROR"), row(3, 5.0, "NOK"), row(2, 4.0, "OK"), row(1, 9.0, "NOK")]
     marks = {3: {"mark": "false_reject"}, 2: {"mark": "missed_defect"}}
@@ -430,7 +436,7 @@ def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
 def test_shifts_begin_where_the_settings_say_also_before_the_first_of_a_day(
     tmp_path: Path,
 ) -> None:
-    numbers = Numbers(tmp_path / "journal.db", ["06:00", "14:00", "22:00"])
+    numbers = ProductionStats(tmp_path / "journal.db", ["06:00", "14:00", "22:00"])
     midnight = datetime(2026, 11, 23).astimezone()
 
     def begin(hour: int) -> timedelta:

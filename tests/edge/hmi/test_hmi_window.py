@@ -13,7 +13,7 @@ import pytest
 
 from edge.hmi.window.main import drawn
 from tests.support.page_station import PageStation, wait_until
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def station(tmp_path: Path, bundle: Path) -> PageStation:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 10, "loop": True}
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 10, "loop": True}
     one = PageStation(tmp_path, camera, bundle)
     del one.settings["hmi"]
     one.settings["show"] = {"window": True}
@@ -79,7 +79,7 @@ def test_without_a_desktop_it_is_told_before_anything_is_inspected(
     assert "there is no desktop here" in station.log
 
 
-def test_a_part_without_a_picture_is_shown_as_a_card() -> None:
+def test_a_part_without_an_image_is_shown_as_a_card() -> None:
     part = {"result": "ERROR", "reason": "camera_lost", "score": None}
 
     assert drawn(part, None).shape == (404, 480, 3)

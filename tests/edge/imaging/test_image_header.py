@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import PictureUnreadable
-from edge.imaging.image_files import read_picture
+from edge.errors import ImageUnreadable
+from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
 
 SIZES = [(1, 1), (7, 300), (257, 64)]
@@ -80,8 +80,8 @@ BOMBS = {
 def test_an_image_that_says_it_is_huge_is_not_decoded(tmp_path: Path, name: str) -> None:
     path = tmp_path / "part.png"
     path.write_bytes(BOMBS[name])
-    with pytest.raises(PictureUnreadable, match=r"part\.png: \d+×\d+ pixels.*camera\.max_pixels"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match=r"part\.png: \d+×\d+ pixels.*camera\.max_pixels"):
+        read_image(path)
 
 
 def test_a_tiff_with_a_huge_tile_is_not_decoded(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_tiff_with_a_huge_tile_is_not_decoded(tmp_path: Path) -> None:
     moved = len(content)
     content[4:8] = struct.pack("<I", moved)
     path.write_bytes(bytes(content) + struct.pack("<H", count + 2) + entries + tiles + bytes(4))
-    with pytest.raises(PictureUnreadable, match="1048576×1048576 pixels"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match="1048576×1048576 pixels"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("content", [bmp_of(64, 64), tiff_of(64, 64), png_of(64, 64), b"none"])
@@ -106,23 +106,23 @@ def test_a_file_far_larger_than_its_image_is_not_read(tmp_path: Path, content: b
     with path.open("wb") as file:
         file.write(content)
         file.truncate(10**12)
-    with pytest.raises(PictureUnreadable, match="1000000000000 bytes"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match="1000000000000 bytes"):
+        read_image(path)
 
 
 def test_a_station_bounds_its_images_lower(tmp_path: Path) -> None:
     path = tmp_path / "part.png"
     cv2.imwrite(str(path), np.full((100, 100), 90, np.uint8))
-    assert read_picture(path, max_pixels=10_000).shape == (100, 100)
-    with pytest.raises(PictureUnreadable, match="100×100 pixels"):
-        read_picture(path, max_pixels=9_999)
+    assert read_image(path, max_pixels=10_000).shape == (100, 100)
+    with pytest.raises(ImageUnreadable, match="100×100 pixels"):
+        read_image(path, max_pixels=9_999)
 
 
 def test_content_of_another_format_than_the_five_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "part.png"
     path.write_bytes(b"P5 64 64 255\n" + bytes(64 * 64))
-    with pytest.raises(PictureUnreadable, match="not a complete picture"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match="not a complete image"):
+        read_image(path)
 
 
 def test_too_little_memory_is_the_fault_of_that_image_alone(tmp_path: Path) -> None:
@@ -131,13 +131,13 @@ def test_too_little_memory_is_the_fault_of_that_image_alone(tmp_path: Path) -> N
     cv2.imwrite(str(tmp_path / "small.png"), np.full((10, 10), 90, np.uint8))
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from edge.errors import PictureUnreadable\n"
-        "from edge.imaging.image_files import read_picture\n"
+        "from edge.errors import ImageUnreadable\n"
+        "from edge.imaging.image_files import read_image\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**26,) * 2)\n"
-        "try: read_picture(Path(sys.argv[1]))\n"
-        "except PictureUnreadable as error: print(error)\n"
-        "print(read_picture(Path(sys.argv[2])).shape)\n"
+        "try: read_image(Path(sys.argv[1]))\n"
+        "except ImageUnreadable as error: print(error)\n"
+        "print(read_image(Path(sys.argv[2])).shape)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, path, tmp_path / "small.png"],

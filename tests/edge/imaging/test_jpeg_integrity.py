@@ -1,6 +1,6 @@
 """A JPEG is whole or it is refused: 1,000 damages of each kind, and none passes that can be told.
 
-What cannot be told by the codec, because what came is a sound JPEG of another picture, is counted.
+What cannot be told by the codec, because what came is a sound JPEG of another image, is counted.
 """
 
 import json
@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.cameras.factory import open_camera
-from edge.errors import PictureUnreadable
+from edge.errors import ImageUnreadable
 from edge.imaging.frame import FrameStatus
-from edge.imaging.image_files import decode_jpeg, read_picture
+from edge.imaging.image_files import decode_jpeg, read_image
 from edge.imaging.jpeg_integrity import jpeg_fault
 from edge.settings.station import CameraSettings
 from tests.edge.conftest import edge_run_command
@@ -29,7 +29,7 @@ from tests.support.network_camera import GENEROUS_S, NetworkCamera
 from training.data.rendered import render_part
 
 DEMO = Path("configs/demo")
-DAMAGES, PICTURES = 1000, 5
+DAMAGES, IMAGES = 1000, 5
 PATCH = np.random.default_rng(0).normal(120, 30, (40, 56, 3)).astype(np.uint8)
 RESTART_INTERVALS = (0, 40)
 SAMPLINGS = (
@@ -67,7 +67,7 @@ def decoded(content: bytes) -> NDArray[np.integer]:
 
 @pytest.fixture(scope="module")
 def parts() -> dict[int, list[bytes]]:
-    """By restart interval, pictures of 30 to 100 kB."""
+    """By restart interval, images of 30 to 100 kB."""
     return {
         interval: [
             jpeg(
@@ -75,18 +75,18 @@ def parts() -> dict[int, list[bytes]]:
                 *(cv2.IMWRITE_JPEG_QUALITY, 75 + 5 * (number % 5)),
                 *(cv2.IMWRITE_JPEG_RST_INTERVAL, interval),
             )
-            for number in range(PICTURES)
+            for number in range(IMAGES)
         ]
         for interval in RESTART_INTERVALS
     }
 
 
-def accepted_though_different(kind: damage.Damage, pictures: list[bytes]) -> int:
-    """Damage pictures a thousand times; return how many passed and show other pixels."""
+def accepted_though_different(kind: damage.Damage, images: list[bytes]) -> int:
+    """Damage images a thousand times; return how many passed and show other pixels."""
     random = np.random.default_rng(5)
     wrong = 0
     for number in range(DAMAGES):
-        whole, other = pictures[number % PICTURES], pictures[(number + 2) % PICTURES]
+        whole, other = images[number % IMAGES], images[(number + 2) % IMAGES]
         damaged = kind(whole, other, random)
         pixels, fault = decode_jpeg(as_array(damaged))
         wrong += not fault and not np.array_equal(pixels, decoded(whole))
@@ -97,13 +97,13 @@ def accepted_though_different(kind: damage.Damage, pictures: list[bytes]) -> int
 @pytest.mark.parametrize(
     "kind", [damage.cut, damage.cut_and_ended, damage.lost, damage.zeroed], ids=lambda k: k.__name__
 )
-def test_of_a_thousand_damaged_pictures_none_passes(
+def test_of_a_thousand_damaged_images_none_passes(
     parts: dict[int, list[bytes]], kind: damage.Damage, interval: int
 ) -> None:
     assert accepted_though_different(kind, parts[interval]) == 0
 
 
-def test_of_a_thousand_pictures_that_lost_restart_intervals_none_passes(
+def test_of_a_thousand_images_that_lost_restart_intervals_none_passes(
     parts: dict[int, list[bytes]],
 ) -> None:
     assert accepted_though_different(damage.intervals_lost, parts[40]) == 0
@@ -123,7 +123,7 @@ def test_restart_intervals_in_another_order_are_refused_unless_eight_apart(
 
 
 # Of 1,000: where every byte that came belongs to a sound JPEG, too, some are sound JPEGs of a
-# picture that never was. docs/operate.md says so.
+# image that never was. docs/operate.md says so.
 @pytest.mark.parametrize(
     ("kind", "most"),
     [(damage.noise, 10), (damage.moved, 60), (damage.stale, 100), (damage.another_tail, 100)],
@@ -154,7 +154,7 @@ def test_a_whole_jpeg_is_whole_whatever_its_kind(data: st.DataObject) -> None:
     )
 
     assert jpeg_fault(as_array(content)) == ""
-    # What follows the end marker belongs to nobody, even another picture.
+    # What follows the end marker belongs to nobody, even another image.
     assert jpeg_fault(as_array(content + b"\0\0" + content[:-40])) == ""
     assert jpeg_fault(as_array(content[:-3] + content[-2:]))
     assert jpeg_fault(as_array(content[:-2]))
@@ -198,8 +198,8 @@ def test_a_damaged_file_is_refused_with_its_cause(
 ) -> None:
     (tmp_path / "part.jpg").write_bytes(damaged(jpeg(noisy_part(1))))
 
-    with pytest.raises(PictureUnreadable, match=f"not a complete picture.*({told})"):
-        read_picture(tmp_path / "part.jpg")
+    with pytest.raises(ImageUnreadable, match=f"not a complete image.*({told})"):
+        read_image(tmp_path / "part.jpg")
 
 
 def test_a_damaged_frame_of_a_video_is_incomplete(tmp_path: Path) -> None:
@@ -224,14 +224,14 @@ def test_a_damaged_frame_of_a_video_is_incomplete(tmp_path: Path) -> None:
 
 
 def test_no_damaged_defective_part_of_a_network_camera_is_ok() -> None:
-    """Decoders fill a lost tail with the picture before: the good part hides the defect."""
+    """Decoders fill a lost tail with the image before: the good part hides the defect."""
     good = (DEMO / "frames" / "00_good.jpg").read_bytes()
     defective = (DEMO / "frames" / "02_scratch.jpg").read_bytes()
     start = damage.scan_start(defective)
     tails = [start + (len(defective) - start) * share // 12 for share in (1, 3, 5, 7, 9, 10)]
-    pictures = [one for tail in tails for one in (good, defective[:tail] + damage.END)]
+    images = [one for tail in tails for one in (good, defective[:tail] + damage.END)]
 
-    with closing(NetworkCamera(pictures=[*pictures, good])) as camera:
+    with closing(NetworkCamera(images=[*images, good])) as camera:
         command = edge_run_command("--camera", camera.uri, "--model", DEMO / "bottle.xml")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as station:
             assert station.stdout is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.imaging.image_files import decode_jpeg, read_picture
+from edge.imaging.image_files import decode_jpeg, read_image
 from edge.imaging.orientation import orientation
 
 # How an upright image looks when its file says 1 to 8 (EXIF 2.32, table of tag 274): stored pixels
@@ -105,7 +105,7 @@ def test_a_file_is_read_as_viewers_show_it(tmp_path: Path, kind: str) -> None:
     for how, shown in SHOWN.items():
         content = written(stored, how)
         path.write_bytes(content)
-        pixels = read_picture(path)
+        pixels = read_image(path)
         expected = shown(stored)
         assert pixels.shape == expected.shape, how
         assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 2, how
@@ -117,7 +117,7 @@ def test_a_file_is_read_as_viewers_show_it(tmp_path: Path, kind: str) -> None:
 def test_an_orientation_that_does_not_exist_is_upright(tmp_path: Path, how: int) -> None:
     path = tmp_path / "part.jpg"
     path.write_bytes(jpeg(scene(), how))
-    assert read_picture(path).shape == (48, 64, 3)
+    assert read_image(path).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])

@@ -28,7 +28,7 @@ def boxes(draw: st.DrawFn) -> tuple[Box, int, int]:
     return box, box.y + box.height + draw(st.integers(0, 9)), box.x + box.width
 
 
-def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+def image(height: int, width: int, channels: int = 3) -> np.ndarray:
     """Return noise, or grey noise where ``channels`` is 1."""
     shape = (height, width) if channels == 1 else (height, width, channels)
     return np.random.default_rng(height * 1000 + width).integers(0, 256, shape, np.uint8)
@@ -99,14 +99,14 @@ def test_no_run_of_pixels_weighs_more_than_it_covers(axis: tuple[int, int]) -> N
 def test_every_size_is_within_a_grey_level_of_exact_averaging(
     rows: int, columns: int, height: int, width: int, channels: int
 ) -> None:
-    samples = picture(rows, columns, channels)
+    samples = image(rows, columns, channels)
     difference = resized(samples, height, width) - exactly_resized(samples, height, width)
     grows = height > rows or width > columns
     assert np.abs(difference).max() <= (1.25 if grows else 1.0)  # growing rounds a second time
 
 
 @given(sides, sides, sides, sides, st.integers(0, 255))
-def test_a_constant_picture_stays_constant(
+def test_a_constant_image_stays_constant(
     rows: int, columns: int, height: int, width: int, grey: int
 ) -> None:
     assert (resized(np.full((rows, columns, 3), grey, np.uint8), height, width) == grey).all()
@@ -118,7 +118,7 @@ def test_a_box_gives_what_its_copy_gives(
     placed: tuple[Box, int, int], height: int, width: int, channels: int
 ) -> None:
     box, rows, columns = placed
-    samples = picture(rows, columns, channels)
+    samples = image(rows, columns, channels)
     copy = samples[box.y : box.y + box.height, box.x : box.x + box.width].copy()
     assert np.array_equal(resized(samples, height, width, box), resized(copy, height, width))
 
@@ -127,16 +127,16 @@ def test_a_box_gives_what_its_copy_gives(
 def test_grey_gives_the_same_as_three_equal_channels(
     rows: int, columns: int, height: int, width: int
 ) -> None:
-    grey = picture(rows, columns, 1)
+    grey = image(rows, columns, 1)
     colour = np.repeat(grey[:, :, None], 3, axis=2)
     assert np.array_equal(resized(grey, height, width), resized(colour, height, width))
 
 
 @given(sides, sides, sides, sides)
-def test_a_picture_that_may_not_be_written_is_read_and_stays(
+def test_an_image_that_may_not_be_written_is_read_and_stays(
     rows: int, columns: int, height: int, width: int
 ) -> None:
-    samples = picture(rows, columns)
+    samples = image(rows, columns)
     before = samples.copy()
     samples.flags.writeable = False
     resized(samples, height, width)
@@ -145,7 +145,7 @@ def test_a_picture_that_may_not_be_written_is_read_and_stays(
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_four_threads_at_once_give_the_same_bytes(channels: int) -> None:
-    samples = picture(480, 641, channels)
+    samples = image(480, 641, channels)
     expected = resized(samples, 224, 200).tobytes()
     axis_weights.cache_clear()
 
@@ -158,7 +158,7 @@ def test_four_threads_at_once_give_the_same_bytes(channels: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(20, 10_000), (10_000, 20)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sides_of_10_000_pixels_stay_exact(height: int, width: int, channels: int) -> None:
-    samples = picture(height, width, channels)
+    samples = image(height, width, channels)
     target = min(height, 64), min(width, 64)
     difference = resized(samples, *target) - exactly_resized(samples, *target)
     assert np.abs(difference).max() <= 1.0
@@ -171,7 +171,7 @@ def test_the_largest_sums_there_can_be_fit_32_bits(target: int, channels: int) -
     assert (resized(np.full(shape, 255, np.uint8), min(target, 300), target) == 255).all()
 
 
-def test_an_edge_in_a_huge_picture_stays_where_it_is() -> None:
+def test_an_edge_in_a_huge_image_stays_where_it_is() -> None:
     """625 input pixels weigh three or four steps each; all fours on one side would move it."""
     samples = np.zeros((16, 10_000), np.uint8)
     samples[:, :173] = 255
@@ -183,9 +183,9 @@ def test_an_edge_in_a_huge_picture_stays_where_it_is() -> None:
     [Box(-1, 0, 10, 10), Box(0, 0, 41, 30), Box(0, 1, 40, 30), Box(5, 5, 0, 9), Box(5, 5, 9, 0)],
     ids=str,
 )
-def test_a_box_outside_the_picture_is_refused_before_memory_is_read(box: Box) -> None:
+def test_a_box_outside_the_image_is_refused_before_memory_is_read(box: Box) -> None:
     with pytest.raises(ValueError, match="cannot resize"):
-        resized(picture(30, 40), 16, 16, box)
+        resized(image(30, 40), 16, 16, box)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 1), (16, 16, 4), (0, 16, 3)])
@@ -193,4 +193,4 @@ def test_an_output_of_another_layout_is_refused_before_memory_is_written(
     shape: tuple[int, ...],
 ) -> None:
     with pytest.raises(ValueError, match="cannot resize"):
-        resize_area(picture(30, 40), Box(0, 0, 40, 30), np.zeros(shape, np.uint8))
+        resize_area(image(30, 40), Box(0, 0, 40, 30), np.zeros(shape, np.uint8))

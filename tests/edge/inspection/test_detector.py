@@ -12,9 +12,9 @@ from openvino import opset13 as ops
 
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.errors import BundleDamaged, ModelError, StationError
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.preprocessing import prepare
-from tests.support.small_bundle import CELLS, SIDE, defective_picture, good_picture, write_bundle
+from tests.support.small_bundle import CELLS, SIDE, defective_image, good_image, write_bundle
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def detector(bundle: Bundle) -> Detector:
-    return Detector(Network(bundle))
+    return Detector(CompiledModel(bundle))
 
 
 def prepared(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
     return prepare(pixels, bundle.manifest.input)
 
 
-def expected_map(picture: np.ndarray) -> np.ndarray:
+def expected_map(image: np.ndarray) -> np.ndarray:
     """Return what the graph of the small bundle computes, in plain numpy."""
     cell = SIDE // CELLS
-    difference = np.abs(picture.astype(np.float32) - 128.0)
+    difference = np.abs(image.astype(np.float32) - 128.0)
     return difference.reshape(CELLS, cell, CELLS, cell, 3).mean(axis=(1, 3, 4))
 
 
@@ -70,8 +70,8 @@ def graph(
     names: tuple[str, ...] = ("pictures", "anomaly_map", "score"),
 ) -> ov.Model:
     """Build a graph whose map is a sum of its input's channels, and whose score is constant."""
-    pictures = ops.parameter(sides or [1, CELLS, CELLS, 3], input_type)
-    as_float = ops.convert(pictures, np.float32)
+    images = ops.parameter(sides or [1, CELLS, CELLS, 3], input_type)
+    as_float = ops.convert(images, np.float32)
     anomaly_map = ops.convert(
         ops.reduce_sum(as_float, ops.constant(np.array([3])), False), output_type
     )
@@ -82,56 +82,56 @@ def graph(
             ops.constant(np.float32(0.0)),
         )
         results.append(ops.result(ops.add(zero, ops.constant(np.float32(score)))))
-    ports = [pictures.output(0), *(result.input_value(0) for result in results)]
+    ports = [images.output(0), *(result.input_value(0) for result in results)]
     for port, name in zip(ports, names, strict=False):
         port.set_names({name} if name else set())
-    return ov.Model(results, [pictures], "graph")
+    return ov.Model(results, [images], "graph")
 
 
 SMALL_INPUT = {"height": CELLS, "width": CELLS}
 
 
 def test_the_map_and_score_are_what_the_graph_computes(bundle: Bundle, detector: Detector) -> None:
-    picture = prepared(bundle, defective_picture())
-    prediction = detector.predict(picture)
+    image = prepared(bundle, defective_image())
+    prediction = detector.predict(image)
     assert prediction.anomaly_map.dtype == np.float32
-    assert prediction.anomaly_map == pytest.approx(expected_map(picture), abs=1e-3)
-    assert prediction.score == pytest.approx(expected_map(picture).max(), abs=1e-3)
+    assert prediction.anomaly_map == pytest.approx(expected_map(image), abs=1e-3)
+    assert prediction.score == pytest.approx(expected_map(image).max(), abs=1e-3)
 
 
-def test_the_order_of_pictures_changes_nothing(bundle: Bundle, detector: Detector) -> None:
-    pictures = [prepared(bundle, good_picture(n)) for n in range(3)]
-    forward = [detector.predict(picture).score for picture in pictures]
-    backward = [detector.predict(picture).score for picture in reversed(pictures)]
+def test_the_order_of_images_changes_nothing(bundle: Bundle, detector: Detector) -> None:
+    images = [prepared(bundle, good_image(n)) for n in range(3)]
+    forward = [detector.predict(image).score for image in images]
+    backward = [detector.predict(image).score for image in reversed(images)]
     assert forward == backward[::-1]
     assert len(set(forward)) == 3
 
 
 def test_a_map_stays_its_callers_own(bundle: Bundle, detector: Detector) -> None:
-    first = detector.predict(prepared(bundle, good_picture())).anomaly_map
+    first = detector.predict(prepared(bundle, good_image())).anomaly_map
     before = first.copy()
-    detector.predict(prepared(bundle, defective_picture()))
+    detector.predict(prepared(bundle, defective_image()))
     assert np.array_equal(first, before)
 
 
-def test_a_picture_is_not_changed(bundle: Bundle, detector: Detector) -> None:
-    picture = prepared(bundle, good_picture())
-    picture.flags.writeable = False
-    detector.predict(picture)
+def test_an_image_is_not_changed(bundle: Bundle, detector: Detector) -> None:
+    image = prepared(bundle, good_image())
+    image.flags.writeable = False
+    detector.predict(image)
 
 
 def test_two_detectors_do_not_share_tensors(bundle: Bundle, detector: Detector) -> None:
-    other = Detector(Network(bundle, plan=RunPlan(threads=1)))
-    score = detector.predict(prepared(bundle, defective_picture())).score
-    other.predict(prepared(bundle, good_picture()))
-    assert detector.predict(prepared(bundle, defective_picture())).score == score
+    other = Detector(CompiledModel(bundle, plan=RunPlan(threads=1)))
+    score = detector.predict(prepared(bundle, defective_image())).score
+    other.predict(prepared(bundle, good_image()))
+    assert detector.predict(prepared(bundle, defective_image())).score == score
 
 
 def test_the_files_may_vanish_after_loading(path: Path) -> None:
     bundle = load_bundle(path)
     for suffix in (".xml", ".bin", ".json"):
         path.with_suffix(suffix).unlink()
-    assert Detector(Network(bundle)).predict(prepared(bundle, good_picture())).score > 0.0
+    assert Detector(CompiledModel(bundle)).predict(prepared(bundle, good_image())).score > 0.0
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_the_files_may_vanish_after_loading(path: Path) -> None:
         np.zeros((SIDE + 1, SIDE, 3), np.uint8),
         np.zeros(3, np.uint8),
     ],
-    ids=lambda picture: f"{picture.dtype}{picture.shape}",
+    ids=lambda image: f"{image.dtype}{image.shape}",
 )
-def test_a_picture_that_was_not_prepared_is_never_stretched_to_fit(
-    detector: Detector, picture: np.ndarray
+def test_an_image_that_was_not_prepared_is_never_stretched_to_fit(
+    detector: Detector, image: np.ndarray
 ) -> None:
     with pytest.raises(ValueError, match=r"use preprocessing\.prepare"):
-        detector.predict(picture)
+        detector.predict(image)
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,17 @@ def test_shapes_that_are_not_the_graphs_are_refused(
 ) -> None:
     bundle = rewritten(path, **{section: changes})
     with pytest.raises(BundleDamaged, match=r"part\.xml: the graph has .*manifest says .*again"):
-        Detector(Network(bundle))
+        Detector(CompiledModel(bundle))
 
 
 @pytest.mark.parametrize(
     ("model", "named"),
     [
-        (graph(input_type=np.float32), "pictures f32"),
+        (graph(input_type=np.float32), "images f32"),
         (graph(output_type=np.float64), "anomaly_map f64"),
-        (graph(sides=[-1, CELLS, CELLS, 3]), r"pictures u8 \[\?,16,16,3\]"),
+        (graph(sides=[-1, CELLS, CELLS, 3]), r"images u8 \[\?,16,16,3\]"),
         (graph(sides=[2, CELLS, CELLS, 3]), r"score f32 \[2\]"),
-        (graph(score=None), "pictures u8"),
+        (graph(score=None), "images u8"),
         (graph(names=("images", "anomaly_map", "score")), "images u8"),
         (graph(names=("pictures", "anomaly_map", "")), r"Result_\d+ f32"),
     ],
@@ -186,20 +186,20 @@ def test_shapes_that_are_not_the_graphs_are_refused(
 )
 def test_a_graph_with_other_ports_is_refused(path: Path, model: ov.Model, named: str) -> None:
     with pytest.raises(BundleDamaged, match=named):
-        Detector(Network(with_graph(path, model, input=SMALL_INPUT)))
+        Detector(CompiledModel(with_graph(path, model, input=SMALL_INPUT)))
 
 
 def test_without_an_image_score_the_largest_map_value_is_it(path: Path) -> None:
     model = graph(score=None)
     bundle = with_graph(path, model, input=SMALL_INPUT, output={"image_score": False})
-    picture = np.zeros((CELLS, CELLS, 3), np.uint8)
-    picture[3, 4] = 50
-    assert Detector(Network(bundle)).predict(picture).score == 150.0
+    image = np.zeros((CELLS, CELLS, 3), np.uint8)
+    image[3, 4] = 50
+    assert Detector(CompiledModel(bundle)).predict(image).score == 150.0
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
 def test_a_network_that_gives_no_finite_number_is_an_error(path: Path, score: float) -> None:
-    detector = Detector(Network(with_graph(path, graph(score=score), input=SMALL_INPUT)))
+    detector = Detector(CompiledModel(with_graph(path, graph(score=score), input=SMALL_INPUT)))
     with pytest.raises(ModelError, match="not finite"):
         detector.predict(np.zeros((CELLS, CELLS, 3), np.uint8))
 
@@ -214,27 +214,27 @@ def test_a_cut_file_that_its_manifest_vouches_for_is_an_error_not_a_crash(
     # A manifest that names an empty .xml is refused for it already.
     file.write_bytes(whole[: max(int(share * len(whole)), 1)])
     with pytest.raises(ModelError, match=r"part\.xml: OpenVINO .* cannot read it .*Export"):
-        Detector(Network(rewritten(path)))
+        Detector(CompiledModel(rewritten(path)))
 
 
 def test_a_device_that_is_not_there_is_named_with_the_next_step(bundle: Bundle) -> None:
     with pytest.raises(StationError, match=r"for NPU9 .*Choose a device"):
-        Detector(Network(bundle, device="NPU9"))
+        Detector(CompiledModel(bundle, device="NPU9"))
 
 
-def test_a_graph_that_mixes_the_pictures_of_a_batch_is_refused(path: Path) -> None:
+def test_a_graph_that_mixes_the_images_of_a_batch_is_refused(path: Path) -> None:
     """One score for all of them would let a defect pass as its neighbour."""
-    pictures = ops.parameter([1, CELLS, CELLS, 3], np.uint8)
-    as_float = ops.convert(pictures, np.float32)
+    images = ops.parameter([1, CELLS, CELLS, 3], np.uint8)
+    as_float = ops.convert(images, np.float32)
     anomaly_map = ops.reduce_sum(as_float, ops.constant(np.array([3])), False)
     score = ops.reduce_mean(anomaly_map, ops.constant(np.array([0, 1, 2])), True)
     flat = ops.reshape(score, ops.constant(np.array([1])), False)
     names = ("pictures", "anomaly_map", "score")
-    for node, name in zip((pictures, anomaly_map, flat), names, strict=True):
+    for node, name in zip((images, anomaly_map, flat), names, strict=True):
         node.output(0).set_names({name})
-    model = ov.Model([ops.result(anomaly_map), ops.result(flat)], [pictures], "mixed")
+    model = ov.Model([ops.result(anomaly_map), ops.result(flat)], [images], "mixed")
     bundle = with_graph(path, model, input=SMALL_INPUT)
 
-    Detector(Network(bundle))
+    Detector(CompiledModel(bundle))
     with pytest.raises(ModelError, match=r"batches of 2 make it .*score f32 \[1\]"):
-        Detector(Network(bundle, plan=RunPlan(batch=2)))
+        Detector(CompiledModel(bundle, plan=RunPlan(batch=2)))

@@ -11,14 +11,14 @@ from edge.bundle.manifest import Bundle, Crop, InputSpec, Levels, TileSpec, load
 from edge.errors import FrameUnsuitable, ModelError
 from edge.imaging.frame import Box, Frame, PixelFormat
 from edge.inspection.criteria import Limits
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import FramePrediction, frame_pieces, predict_frame
 from edge.inspection.inspector import Inspector
-from edge.inspection.plausibility import picture_statistics
+from edge.inspection.plausibility import image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.thresholding import Decision, Reason, Result
-from tests.support.small_bundle import CELLS, SIDE, difference_model, good_picture, write_bundle
+from tests.support.small_bundle import CELLS, SIDE, difference_model, good_image, write_bundle
 
 TILES = TileSpec(height=SIDE, width=SIDE, overlap=0.25)
 HEIGHT, WIDTH = 150, 250  # 3 × 5 tiles, the last row and column moved back to the edge
@@ -58,7 +58,7 @@ def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def tile_detector(bundle: Bundle, plan: RunPlan) -> Detector:
-    return Detector(Network(bundle, plan=plan), plan.streams)
+    return Detector(CompiledModel(bundle, plan=plan), plan.streams)
 
 
 def frame(pixels: np.ndarray) -> Frame:
@@ -66,8 +66,8 @@ def frame(pixels: np.ndarray) -> Frame:
 
 
 def spotted(x: int, y: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Return a good picture with one bright spot of 6 × 6 pixels."""
-    pixels = good_picture(1, height, width)
+    """Return a good image with one bright spot of 6 × 6 pixels."""
+    pixels = good_image(1, height, width)
     pixels[y : y + 6, x : x + 6] = 250
     return pixels
 
@@ -75,7 +75,7 @@ def spotted(x: int, y: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndar
 def tile_scores(bundle: Bundle, pixels: np.ndarray) -> list[float]:
     """Predict the tiles of a frame one by one."""
     spec = bundle.manifest.input
-    one_by_one = Detector(Network(bundle))
+    one_by_one = Detector(CompiledModel(bundle))
     untiled = spec.model_copy(update={"tile_plan": None})
     return [
         one_by_one.predict(
@@ -124,13 +124,13 @@ def test_a_defect_is_found_in_every_tile_and_its_region_lies_on_it(
 
 
 def test_a_good_frame_is_ok(inspector: Inspector) -> None:
-    inspection = inspector.inspect(frame(good_picture(1, HEIGHT, WIDTH)))
+    inspection = inspector.inspect(frame(good_image(1, HEIGHT, WIDTH)))
     assert inspection.decision == Decision(Result.OK, Reason.SCORE_BELOW)
     assert inspection.placement == Box(0, 0, WIDTH, HEIGHT)
 
 
 def test_the_map_has_the_resolution_of_the_tiles_maps(bundle: Bundle, detector: Detector) -> None:
-    pixels = good_picture(1, HEIGHT, WIDTH)
+    pixels = good_image(1, HEIGHT, WIDTH)
     anomaly_map = predict_frame(detector, pixels, bundle.manifest.input).prediction.anomaly_map
     cell = SIDE // CELLS
     assert anomaly_map.shape == (-(-HEIGHT // cell), -(-WIDTH // cell))  # half a cell is one
@@ -142,7 +142,7 @@ def test_batches_and_streams_change_nothing(
 ) -> None:
     spec = bundle.manifest.input
     other = tile_detector(bundle, plan)
-    for pixels in (spotted(240, 140), good_picture(2, HEIGHT, WIDTH), spotted(10, 90)):
+    for pixels in (spotted(240, 140), good_image(2, HEIGHT, WIDTH), spotted(10, 90)):
         assert same(predict_frame(other, pixels, spec), predict_frame(detector, pixels, spec))
 
 
@@ -152,8 +152,10 @@ def test_a_partly_filled_batch_says_nothing_about_the_frame_before(
 ) -> None:
     """The inputs are used again: what stays of a defect must not reach the next frame."""
     used = Inspector(tile_detector(bundle, plan), bundle.manifest)
-    good = good_picture(3, SIDE, SIDE + 10)  # two tiles
-    expected = Inspector(Detector(Network(bundle)), bundle.manifest).inspect(frame(good)).score
+    good = good_image(3, SIDE, SIDE + 10)  # two tiles
+    expected = (
+        Inspector(Detector(CompiledModel(bundle)), bundle.manifest).inspect(frame(good)).score
+    )
 
     used.inspect(frame(np.full((HEIGHT, WIDTH, 3), 250, np.uint8)))
 
@@ -162,15 +164,15 @@ def test_a_partly_filled_batch_says_nothing_about_the_frame_before(
 
 def test_the_order_of_frames_changes_nothing(bundle: Bundle, detector: Detector) -> None:
     spec = bundle.manifest.input
-    pictures = [spotted(240, 140), good_picture(2, HEIGHT, WIDTH), spotted(0, 0)]
-    forward = [predict_frame(detector, p, spec) for p in pictures]
-    backward = [predict_frame(detector, p, spec) for p in reversed(pictures)]
+    images = [spotted(240, 140), good_image(2, HEIGHT, WIDTH), spotted(0, 0)]
+    forward = [predict_frame(detector, p, spec) for p in images]
+    backward = [predict_frame(detector, p, spec) for p in reversed(images)]
     assert all(same(one, other) for one, other in zip(forward, backward[::-1], strict=True))
 
 
 def test_a_map_stays_its_callers_own(bundle: Bundle, detector: Detector) -> None:
     spec = bundle.manifest.input
-    first = predict_frame(detector, good_picture(1, SIDE, SIDE), spec).prediction.anomaly_map
+    first = predict_frame(detector, good_image(1, SIDE, SIDE), spec).prediction.anomaly_map
     before = first.copy()
     predict_frame(detector, spotted(5, 5, SIDE, SIDE), spec)
     assert np.array_equal(first, before)
@@ -191,7 +193,7 @@ def test_frames_of_changing_size_are_each_inspected_whole(
 def test_a_frame_smaller_than_a_tile_is_an_error_that_names_both_sizes(
     inspector: Inspector, height: int, width: int
 ) -> None:
-    inspection = inspector.inspect(frame(good_picture(1, height, width)))
+    inspection = inspector.inspect(frame(good_image(1, height, width)))
     assert inspection.decision == Decision(Result.ERROR, Reason.FRAME_INCOMPLETE)
     assert f"{width}×{height}" in inspection.detail
     assert f"{SIDE}×{SIDE}" in inspection.detail
@@ -228,7 +230,7 @@ def test_one_tile_without_a_number_is_an_error_beside_good_and_bad_ones(
     faulty: Bundle, x: int, y: int
 ) -> None:
     inspector = Inspector(tile_detector(faulty, RunPlan(batch=2, streams=2)), faulty.manifest)
-    for pixels in (good_picture(1, HEIGHT, WIDTH), spotted(60, 60)):
+    for pixels in (good_image(1, HEIGHT, WIDTH), spotted(60, 60)):
         assert inspector.inspect(frame(pixels)).decision.result in (Result.OK, Result.NOK)
         pixels[y, x] = 255
         inspection = inspector.inspect(frame(pixels))
@@ -277,7 +279,7 @@ def test_the_statistics_are_those_of_all_tiles(bundle: Bundle, detector: Detecto
     statistics = predict_frame(detector, pixels, spec).statistics
 
     tiles = [pixels[b.y : b.y + SIDE, b.x : b.x + SIDE] for b in frame_pieces(pixels, spec).boxes]
-    together = picture_statistics(np.concatenate(tiles))
+    together = image_statistics(np.concatenate(tiles))
     assert (statistics.lowest, statistics.highest) == (together.lowest, together.highest)
     assert statistics.mean == pytest.approx(together.mean)
 
@@ -299,13 +301,13 @@ def test_a_frame_whose_tiles_show_nothing_is_an_error(
 
 def test_an_even_tile_beside_others_is_no_fault(inspector: Inspector) -> None:
     """The background of a part may fill a tile."""
-    pixels = good_picture(1, HEIGHT, WIDTH)
+    pixels = good_image(1, HEIGHT, WIDTH)
     pixels[:SIDE, :SIDE] = 128
     assert inspector.inspect(frame(pixels)).decision.result is Result.OK
 
 
 class Batchless:
-    """Predicts pictures in the order given, as training does."""
+    """Predicts images in the order given, as training does."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
@@ -323,7 +325,7 @@ class Batchless:
 
 def test_every_predictor_goes_the_same_path(bundle: Bundle, detector: Detector) -> None:
     spec, pixels = bundle.manifest.input, spotted(33, 99)
-    training = predict_frame(Batchless(Detector(Network(bundle))), pixels, spec)
+    training = predict_frame(Batchless(Detector(CompiledModel(bundle))), pixels, spec)
     assert same(training, predict_frame(detector, pixels, spec))
 
 

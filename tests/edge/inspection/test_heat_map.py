@@ -30,7 +30,7 @@ def places(draw: st.DrawFn) -> tuple[Box, int, int]:
     return box, box.y + box.height + draw(margin), box.x + box.width + draw(margin)
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     random = np.random.default_rng(height * 1000 + width)
     return random.integers(0, 256, (height, width, 3), np.uint8)
 
@@ -76,7 +76,7 @@ def away_from_contour(values: np.ndarray, reach_px: int = 3) -> np.ndarray:
     ("height", "width"), [(480, 640), (479, 641), (240, 1001), (1001, 240), (256, 256)]
 )
 def test_it_is_close_to_doing_it_step_by_step(height: int, width: int) -> None:
-    pixels, anomaly_map = picture(height, width), smooth_map(16, 20, 10.0)
+    pixels, anomaly_map = image(height, width), smooth_map(16, 20, 10.0)
     expected, values = step_by_step(pixels, anomaly_map)
 
     difference = np.abs(blended(pixels, anomaly_map) - expected).max(axis=2)
@@ -93,7 +93,7 @@ def test_nothing_outside_the_box_changes(
     place: tuple[Box, int, int], rows: int, columns: int
 ) -> None:
     box, height, width = place
-    pixels = picture(height, width)
+    pixels = image(height, width)
     drawn = blended(pixels, random_map(rows, columns), box)
     inside = np.s_[box.y : box.y + box.height, box.x : box.x + box.width]
     drawn[inside] = pixels[inside]
@@ -105,7 +105,7 @@ def test_a_box_gives_what_its_copy_gives(
     place: tuple[Box, int, int], rows: int, columns: int
 ) -> None:
     box, height, width = place
-    pixels, anomaly_map = picture(height, width), random_map(rows, columns)
+    pixels, anomaly_map = image(height, width), random_map(rows, columns)
     inside = np.s_[box.y : box.y + box.height, box.x : box.x + box.width]
     alone = blended(pixels[inside].copy(), anomaly_map)
     assert np.array_equal(blended(pixels, anomaly_map, box)[inside], alone)
@@ -128,7 +128,7 @@ def test_an_even_map_gives_every_pixel_the_same_treatment(
 
 @given(sides, sides)
 def test_a_map_below_the_visible_values_changes_nothing(height: int, width: int) -> None:
-    pixels = picture(height, width)
+    pixels = image(height, width)
     highest = SCALE.threshold + (VISIBLE_FROM - THRESHOLD) * SCALE.range
     assert np.array_equal(blended(pixels, smooth_map(5, 5, highest)), pixels)
 
@@ -149,7 +149,7 @@ def test_the_contour_lies_between_values_on_either_side_of_the_threshold(
     far = away_from_contour(values, reach_px)
     contour = (drawn == WHITE).all(axis=2), (drawn == INK).all(axis=2)
     for line in contour:
-        assert line.sum() >= min(height, width)  # it crosses the picture
+        assert line.sum() >= min(height, width)  # it crosses the image
         assert not line[far].any()
     # White lies on the side at or above the threshold, ink on the other.
     slack = np.abs(np.gradient(values)).max() * 3
@@ -175,12 +175,12 @@ def test_a_map_that_may_not_be_written_is_read_and_stays(
     anomaly_map = random_map(rows, columns)
     before = anomaly_map.copy()
     anomaly_map.flags.writeable = False
-    blended(picture(height, width), anomaly_map)
+    blended(image(height, width), anomaly_map)
     assert np.array_equal(anomaly_map, before)
 
 
 def test_a_part_of_a_larger_map_is_read_as_its_copy() -> None:
-    pixels, larger = picture(90, 70), random_map(20, 20)
+    pixels, larger = image(90, 70), random_map(20, 20)
     assert np.array_equal(
         blended(pixels, larger[2:12:2, 3:9]), blended(pixels, larger[2:12:2, 3:9].copy())
     )
@@ -188,7 +188,7 @@ def test_a_part_of_a_larger_map_is_read_as_its_copy() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_drawn_as_the_worst(value: float) -> None:
-    pixels = picture(40, 40)
+    pixels = image(40, 40)
     worst = blended(pixels, np.full((4, 4), 1e6, np.float32))
     assert np.array_equal(blended(pixels, np.full((4, 4), value, np.float32)), worst)
 
@@ -200,10 +200,10 @@ def test_what_is_no_number_is_drawn_as_the_worst(value: float) -> None:
 )
 def test_a_box_outside_the_canvas_is_refused_before_memory_is_written(box: Box) -> None:
     with pytest.raises(ValueError, match="cannot blend"):
-        blended(picture(30, 40), random_map(4, 4), box)
+        blended(image(30, 40), random_map(4, 4), box)
 
 
 def test_a_canvas_that_would_be_copied_is_refused() -> None:
-    canvas = picture(60, 40)[::2]
+    canvas = image(60, 40)[::2]
     with pytest.raises(ValueError, match="cannot blend"):
         blend_heat_map(canvas, whole(canvas), random_map(4, 4), SCALE)

@@ -13,9 +13,9 @@ from edge.bundle.manifest import Bundle, Crop, load_bundle
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.inspection.criteria import Limits
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Durations, Inspector
-from edge.inspection.plausibility import picture_fault, picture_statistics
+from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.regions import MAX_REGIONS
@@ -24,8 +24,8 @@ from tests.support.small_bundle import (
     CELLS,
     IMAGE_THRESHOLD,
     SIDE,
-    defective_picture,
-    good_picture,
+    defective_image,
+    good_image,
     write_bundle,
 )
 
@@ -37,7 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def detector(bundle: Bundle) -> Detector:
-    return Detector(Network(bundle))
+    return Detector(CompiledModel(bundle))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def inspector(bundle: Bundle, detector: Detector) -> Inspector:
 
 
 class Says:
-    """A network that says the same of every picture."""
+    """A network that says the same of every image."""
 
     def __init__(self, score: float, anomaly_map: np.ndarray | None = None) -> None:
         blank = np.zeros((CELLS, CELLS), np.float32)
@@ -54,9 +54,9 @@ class Says:
         self.anomaly_map = blank if anomaly_map is None else anomaly_map
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
-        picture = np.empty((SIDE, SIDE, 3), np.uint8)
+        image = np.empty((SIDE, SIDE, 3), np.uint8)
         for index in range(count):
-            fill(index, picture)
+            fill(index, image)
         return RawPredictions(np.full(count, self.score), np.stack([self.anomaly_map] * count))
 
 
@@ -69,7 +69,7 @@ def ticking(*times_ns: int) -> Iterator[int]:
 
 
 def test_a_good_part_is_ok(inspector: Inspector) -> None:
-    inspection = inspector.inspect(frame(good_picture()))
+    inspection = inspector.inspect(frame(good_image()))
     assert inspection.decision == Decision(Result.OK, Reason.SCORE_BELOW)
     assert inspection.normalized_score is not None
     assert inspection.normalized_score < 0.5
@@ -77,7 +77,7 @@ def test_a_good_part_is_ok(inspector: Inspector) -> None:
 
 
 def test_a_defective_part_is_nok_and_its_region_lies_on_the_defect(inspector: Inspector) -> None:
-    inspection = inspector.inspect(frame(defective_picture()))
+    inspection = inspector.inspect(frame(defective_image()))
     assert inspection.decision == Decision(Result.NOK, Reason.SCORE_ABOVE)
     assert inspection.normalized_score is not None
     assert inspection.normalized_score >= 0.5
@@ -90,7 +90,7 @@ def test_a_defective_part_is_nok_and_its_region_lies_on_the_defect(inspector: In
 def test_the_score_is_the_predictors_own(
     bundle: Bundle, detector: Detector, inspector: Inspector
 ) -> None:
-    pixels = defective_picture(height=480, width=640)
+    pixels = defective_image(height=480, width=640)
     prediction = detector.predict(prepare(pixels, bundle.manifest.input))
     inspection = inspector.inspect(frame(pixels))
     assert inspection.score == prediction.score
@@ -99,21 +99,21 @@ def test_the_score_is_the_predictors_own(
 
 def test_an_inspection_says_what_it_was_decided_by(bundle: Bundle, detector: Detector) -> None:
     limits = Limits(image_threshold=200.0, pixel_threshold=90.0)
-    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(defective_picture()))
+    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(defective_image()))
     assert (inspection.threshold, inspection.pixel_threshold) == (200.0, 90.0)
     assert inspection.decision.result is Result.OK
 
 
 def test_the_stations_threshold_lies_at_one_half_too(bundle: Bundle) -> None:
     limits = Limits(image_threshold=33.0)
-    inspection = Inspector(Says(33.0), bundle.manifest, limits).inspect(frame(good_picture()))
+    inspection = Inspector(Says(33.0), bundle.manifest, limits).inspect(frame(good_image()))
     assert inspection.normalized_score == 0.5
     assert inspection.decision.result is Result.NOK
 
 
 def test_a_score_just_below_the_threshold_is_ok_and_reads_below_one_half(bundle: Bundle) -> None:
     just_below = float(np.nextafter(IMAGE_THRESHOLD, 0.0))
-    inspection = Inspector(Says(just_below), bundle.manifest).inspect(frame(good_picture()))
+    inspection = Inspector(Says(just_below), bundle.manifest).inspect(frame(good_image()))
     assert inspection.decision.result is Result.OK
     assert inspection.normalized_score is not None
     assert inspection.normalized_score < 0.5
@@ -133,13 +133,13 @@ def test_the_guard_band_is_a_share_of_the_validation_range(
     bundle: Bundle, score: float, expected: Result
 ) -> None:
     inspector = Inspector(Says(score), bundle.manifest, Limits(guard_band=0.1))
-    assert inspector.inspect(frame(good_picture())).decision.result is expected
+    assert inspector.inspect(frame(good_image())).decision.result is expected
 
 
 def test_a_crop_inspects_only_its_part_of_the_frame(bundle: Bundle, detector: Detector) -> None:
     crop = Crop(x=80, y=0, width=80, height=60)
     inspector = Inspector(detector, bundle.manifest, Limits(crop=crop))
-    inspection = inspector.inspect(frame(defective_picture()))
+    inspection = inspector.inspect(frame(defective_image()))
     assert inspection.placement == Box(80, 0, 80, 60)
     (region,) = inspection.regions
     assert region.x < 120 < region.x + region.width
@@ -147,14 +147,14 @@ def test_a_crop_inspects_only_its_part_of_the_frame(bundle: Bundle, detector: De
 
     away = Crop(x=0, y=60, width=80, height=60)
     inspector = Inspector(detector, bundle.manifest, Limits(crop=away))
-    assert inspector.inspect(frame(defective_picture())).decision.result is Result.OK
+    assert inspector.inspect(frame(defective_image())).decision.result is Result.OK
 
 
 def test_a_crop_that_does_not_fit_is_an_error_that_says_so(
     bundle: Bundle, detector: Detector
 ) -> None:
     limits = Limits(crop=Crop(x=0, y=0, width=161, height=120))
-    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(good_picture()))
+    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(good_image()))
     assert inspection.decision == Decision(Result.ERROR, Reason.FRAME_INCOMPLETE)
     assert "does not fit the 160×120 frame" in inspection.detail
 
@@ -163,7 +163,7 @@ def test_regions_below_the_stations_size_are_not_reported(
     bundle: Bundle, detector: Detector
 ) -> None:
     inspector = Inspector(detector, bundle.manifest, Limits(smallest_region_px=10_000))
-    inspection = inspector.inspect(frame(defective_picture()))
+    inspection = inspector.inspect(frame(defective_image()))
     assert inspection.regions == ()
     assert inspection.decision.result is Result.NOK
 
@@ -172,9 +172,7 @@ def test_many_regions_are_truncated_and_it_is_said(bundle: Bundle) -> None:
     spots = np.zeros((CELLS, CELLS), np.float32)
     spots[::2, ::2] = 100.0
     limits = Limits(pixel_threshold=70.0)  # enlarging flattens a single cell to about 77
-    inspection = Inspector(Says(100.0, spots), bundle.manifest, limits).inspect(
-        frame(good_picture())
-    )
+    inspection = Inspector(Says(100.0, spots), bundle.manifest, limits).inspect(frame(good_image()))
     assert len(inspection.regions) == MAX_REGIONS
     assert inspection.regions_truncated
 
@@ -190,7 +188,7 @@ def test_many_regions_are_truncated_and_it_is_said(bundle: Bundle) -> None:
 def test_only_complete_frames_are_inspected(
     inspector: Inspector, status: FrameStatus, reason: Reason
 ) -> None:
-    inspection = inspector.inspect(frame(good_picture(), status, "12 packets missing"))
+    inspection = inspector.inspect(frame(good_image(), status, "12 packets missing"))
     assert inspection.decision == Decision(Result.ERROR, reason)
     assert inspection.detail == "12 packets missing"
     assert inspection.score is None
@@ -198,15 +196,15 @@ def test_only_complete_frames_are_inspected(
 
 def test_every_status_but_complete_has_its_reason(inspector: Inspector) -> None:
     for status in FrameStatus:
-        result = inspector.inspect(frame(good_picture(), status)).decision.result
+        result = inspector.inspect(frame(good_image(), status)).decision.result
         assert (result is Result.OK) == (status is FrameStatus.COMPLETE)
 
 
-def test_a_picture_that_could_not_be_read_is_an_error(inspector: Inspector) -> None:
+def test_an_image_that_could_not_be_read_is_an_error(inspector: Inspector) -> None:
     nothing = np.empty((0, 0), np.uint8)
     assert inspector.inspect(frame(nothing)).decision.result is Result.ERROR
-    unread = frame(nothing, FrameStatus.INCOMPLETE, "part.png: not a complete picture")
-    assert inspector.inspect(unread).detail == "part.png: not a complete picture"
+    unread = frame(nothing, FrameStatus.INCOMPLETE, "part.png: not a complete image")
+    assert inspector.inspect(unread).detail == "part.png: not a complete image"
 
 
 @pytest.mark.parametrize(
@@ -217,9 +215,9 @@ def test_a_picture_that_could_not_be_read_is_an_error(inspector: Inspector) -> N
         (np.full((120, 160, 3), 1, np.uint8), Reason.EXPOSURE_OUT_OF_RANGE),
         (np.full((120, 160, 3), 90, np.uint8), Reason.BLUR_OR_DARK),
         (np.zeros((1, 1, 3), np.uint8), Reason.FRAME_INCOMPLETE),
-        (good_picture()[:, :, 0], Reason.FRAME_INCOMPLETE),
-        (good_picture().astype(np.uint16), Reason.FRAME_INCOMPLETE),
-        (np.dstack([good_picture(), good_picture()[:, :, :1]]), Reason.FRAME_INCOMPLETE),
+        (good_image()[:, :, 0], Reason.FRAME_INCOMPLETE),
+        (good_image().astype(np.uint16), Reason.FRAME_INCOMPLETE),
+        (np.dstack([good_image(), good_image()[:, :, :1]]), Reason.FRAME_INCOMPLETE),
     ],
     ids=["black", "white", "lens cap", "no contrast", "1x1", "grey", "16 bits", "bgra"],
 )
@@ -255,14 +253,14 @@ def test_no_array_makes_inspect_raise_or_pass(inspector: Inspector, pixels: Pixe
 def test_whatever_network_gives_no_finite_number_is_a_model_error(
     bundle: Bundle, prediction: Says
 ) -> None:
-    inspection = Inspector(prediction, bundle.manifest).inspect(frame(good_picture()))
+    inspection = Inspector(prediction, bundle.manifest).inspect(frame(good_image()))
     assert inspection.decision == Decision(Result.ERROR, Reason.MODEL_ERROR)
     assert inspection.score is None
     assert "not finite" in inspection.detail
 
 
 def test_the_frame_is_not_changed(inspector: Inspector) -> None:
-    pixels = defective_picture(height=SIDE, width=SIDE)
+    pixels = defective_image(height=SIDE, width=SIDE)
     before = pixels.copy()
     pixels.flags.writeable = False
     inspector.inspect(frame(pixels))
@@ -270,7 +268,7 @@ def test_the_frame_is_not_changed(inspector: Inspector) -> None:
 
 
 def test_the_order_of_frames_changes_nothing(inspector: Inspector) -> None:
-    frames = [frame(good_picture(1)), frame(defective_picture(2)), frame(good_picture(3))]
+    frames = [frame(good_image(1)), frame(defective_image(2)), frame(good_image(3))]
     forward = [inspector.inspect(each).score for each in frames]
     backward = [inspector.inspect(each).score for each in reversed(frames)]
     assert forward == backward[::-1]
@@ -279,7 +277,7 @@ def test_the_order_of_frames_changes_nothing(inspector: Inspector) -> None:
 def test_stages_are_timed_by_the_clock_that_was_given(bundle: Bundle) -> None:
     clock = ticking(100, 130, 140, 150, 200, 200, 250)
     inspector = Inspector(Says(1.0), bundle.manifest, clock_ns=lambda: next(clock))
-    assert inspector.inspect(frame(good_picture())).durations == Durations(40, 60, 50)
+    assert inspector.inspect(frame(good_image())).durations == Durations(40, 60, 50)
 
 
 def test_a_failure_is_decided_by_the_same_thresholds(bundle: Bundle) -> None:
@@ -305,17 +303,17 @@ def test_a_limit_out_of_range_is_refused_by_name(name: str, value: float) -> Non
 
 
 @given(st.integers(0, 255), st.integers(0, 255))
-def test_a_picture_with_contrast_and_light_has_no_fault(dark: int, bright: int) -> None:
+def test_an_image_with_contrast_and_light_has_no_fault(dark: int, bright: int) -> None:
     board = np.where(np.indices((16, 16)).sum(axis=0) % 2, dark, bright)
-    picture = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
+    image = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
     usable = 8 <= dark + bright <= 502 and abs(dark - bright) >= 8
-    assert (picture_fault(picture_statistics(picture)) is None) == usable
+    assert (image_fault(image_statistics(image)) is None) == usable
 
 
 def test_the_bundle_on_disk_gives_the_same_inspection_every_time(tmp_path: Path) -> None:
     scores = set()
     for name in ("first", "second"):
         bundle = load_bundle(write_bundle(tmp_path, name))
-        inspector = Inspector(Detector(Network(bundle)), bundle.manifest)
-        scores.add(inspector.inspect(frame(defective_picture())).score)
+        inspector = Inspector(Detector(CompiledModel(bundle)), bundle.manifest)
+        scores.add(inspector.inspect(frame(defective_image())).score)
     assert len(scores) == 1

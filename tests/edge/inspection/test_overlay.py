@@ -1,4 +1,4 @@
-"""Overlay pictures: readable on any frame, and the frame stays as it was."""
+"""Overlay images: readable on any frame, and the frame stays as it was."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ import pytest
 from edge.bundle.manifest import Crop, load_bundle
 from edge.contract.verdict import Verdict
 from edge.imaging.frame import Frame, FrameStatus, Pixels
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.inspection.criteria import Limits, decision_criteria
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.overlay import draw_overlay
 from edge.station.images.overlay_folder import OverlayWriter, file_name
-from tests.support.small_bundle import defective_picture, good_picture
+from tests.support.small_bundle import defective_image, good_image
 
 
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
-    return Inspector(Detector(Network(loaded)), loaded.manifest)
+    return Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
 
 
 def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
@@ -29,7 +29,7 @@ def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
 
 
 def test_a_defect_is_coloured_where_it_is_and_nowhere_else(inspector: Inspector) -> None:
-    pixels = defective_picture(1, 480, 640)
+    pixels = defective_image(1, 480, 640)
 
     drawn = overlay(inspector, pixels)
 
@@ -42,7 +42,7 @@ def test_a_defect_is_coloured_where_it_is_and_nowhere_else(inspector: Inspector)
 
 
 def test_a_good_part_is_only_labelled(inspector: Inspector) -> None:
-    pixels = good_picture(1, 480, 640)
+    pixels = good_image(1, 480, 640)
 
     drawn = overlay(inspector, pixels)
 
@@ -51,7 +51,7 @@ def test_a_good_part_is_only_labelled(inspector: Inspector) -> None:
 
 
 def test_the_frame_itself_is_not_drawn_on(inspector: Inspector) -> None:
-    pixels = defective_picture()
+    pixels = defective_image()
     before = pixels.copy()
 
     overlay(inspector, pixels)
@@ -62,19 +62,19 @@ def test_the_frame_itself_is_not_drawn_on(inspector: Inspector) -> None:
 @pytest.mark.parametrize(
     "pixels",
     [
-        good_picture()[:, :, 0],
-        good_picture().astype(np.uint16) * 200,
-        good_picture()[:, :, [0, 1, 2, 0]],
+        good_image()[:, :, 0],
+        good_image().astype(np.uint16) * 200,
+        good_image()[:, :, [0, 1, 2, 0]],
         np.zeros((50, 60), np.uint16),
         np.zeros((1, 1, 3), np.uint8),
         np.zeros((2, 3000), np.uint8),
         np.zeros((3000, 2), np.uint8),
         np.empty((0, 0), np.uint8),
-        defective_picture(1, 16, 16),
+        defective_image(1, 16, 16),
     ],
     ids=lambda pixels: f"{pixels.shape} {pixels.dtype}",
 )
-def test_every_frame_gives_a_picture_with_a_label(inspector: Inspector, pixels: Pixels) -> None:
+def test_every_frame_gives_an_image_with_a_label(inspector: Inspector, pixels: Pixels) -> None:
     drawn = overlay(inspector, pixels)
 
     assert drawn.dtype == np.uint8 and drawn.ndim == 3 and drawn.shape[2] == 3
@@ -85,8 +85,8 @@ def test_every_frame_gives_a_picture_with_a_label(inspector: Inspector, pixels: 
 def test_a_defect_in_a_crop_is_drawn_at_its_place_in_the_frame(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     crop = Crop(x=320, y=0, width=320, height=240)
-    inspector = Inspector(Detector(Network(loaded)), loaded.manifest, Limits(crop=crop))
-    pixels = defective_picture(1, 480, 640)
+    inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest, Limits(crop=crop))
+    pixels = defective_image(1, 480, 640)
 
     drawn = overlay(inspector, pixels)
 
@@ -100,16 +100,16 @@ def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_s
     bundle: Path, tmp_path: Path
 ) -> None:
     loaded = load_bundle(bundle)
-    before = Inspector(Detector(Network(loaded)), loaded.manifest)
+    before = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
     limits = Limits(pixel_threshold=3 * loaded.manifest.threshold.pixel)
     after = before.deciding_by(decision_criteria(loaded.manifest, limits))
     writer = OverlayWriter(tmp_path)
 
     def written(inspector: Inspector, number: int) -> bytes:
-        frame = Frame(defective_picture(1, 480, 640), number, 0, 0)
+        frame = Frame(defective_image(1, 480, 640), number, 0, 0)
         one = Verdict("", inspector.inspect(frame), frame, 0, 0, 0)
         writer.write(one)
-        return read_picture(tmp_path / file_name(one)).tobytes()
+        return read_image(tmp_path / file_name(one)).tobytes()
 
     first = written(before, 1)
     assert written(after, 2) != first

@@ -1,4 +1,4 @@
-"""Whether a picture can show a part: exact grey levels, and sentences that help."""
+"""Whether an image can show a part: exact grey levels, and sentences that help."""
 
 import numpy as np
 import pytest
@@ -12,44 +12,44 @@ from edge.inspection.plausibility import (
     DARKEST_MEAN,
     LEAST_CONTRAST,
     LIGHT,
-    PictureStatistics,
-    picture_fault,
-    picture_statistics,
+    ImageStatistics,
+    image_fault,
+    image_statistics,
 )
 from edge.inspection.thresholding import Reason
 
-pictures = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3)))
+images = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3)))
 
 
-@given(pictures)
-def test_statistics_are_those_of_all_samples(picture: np.ndarray) -> None:
-    picture.flags.writeable = False
-    statistics = picture_statistics(picture)
-    assert (statistics.lowest, statistics.highest) == (picture.min(), picture.max())
-    assert statistics.mean == pytest.approx(picture.mean())
-    light = (picture >= LIGHT).mean() if picture.mean() < COUNTED_BELOW else 1.0
+@given(images)
+def test_statistics_are_those_of_all_samples(image: np.ndarray) -> None:
+    image.flags.writeable = False
+    statistics = image_statistics(image)
+    assert (statistics.lowest, statistics.highest) == (image.min(), image.max())
+    assert statistics.mean == pytest.approx(image.mean())
+    light = (image >= LIGHT).mean() if image.mean() < COUNTED_BELOW else 1.0
     assert statistics.light == pytest.approx(light)
 
 
 @pytest.mark.parametrize("grey", [0, 1, 255])
-def test_large_pictures_are_summed_without_overflow(grey: int) -> None:
-    statistics = picture_statistics(np.full((3000, 3001, 3), grey, np.uint8))
-    assert statistics == PictureStatistics(grey, grey, grey, float(grey >= LIGHT))
+def test_large_images_are_summed_without_overflow(grey: int) -> None:
+    statistics = image_statistics(np.full((3000, 3001, 3), grey, np.uint8))
+    assert statistics == ImageStatistics(grey, grey, grey, float(grey >= LIGHT))
 
 
-@given(pictures)
-def test_a_view_has_the_statistics_of_its_copy(picture: np.ndarray) -> None:
-    for view in (picture[::-1, ::2], picture.transpose(1, 0, 2), picture[:, :, ::-1]):
-        assert picture_statistics(view) == picture_statistics(view.copy())
+@given(images)
+def test_a_view_has_the_statistics_of_its_copy(image: np.ndarray) -> None:
+    for view in (image[::-1, ::2], image.transpose(1, 0, 2), image[:, :, ::-1]):
+        assert image_statistics(view) == image_statistics(view.copy())
 
 
 @given(st.lists(arrays(np.uint8, (4, 5, 3)), min_size=1, max_size=6))
-def test_joined_statistics_are_those_of_one_picture_of_all(tiles: list[np.ndarray]) -> None:
-    joined = picture_statistics(tiles[0])
+def test_joined_statistics_are_those_of_one_image_of_all(tiles: list[np.ndarray]) -> None:
+    joined = image_statistics(tiles[0])
     for index, tile in enumerate(tiles[1:], start=1):
-        joined = joined.joined(picture_statistics(tile), 1.0 / (index + 1))
+        joined = joined.joined(image_statistics(tile), 1.0 / (index + 1))
 
-    together = picture_statistics(np.concatenate(tiles))
+    together = image_statistics(np.concatenate(tiles))
     assert (joined.lowest, joined.highest) == (together.lowest, together.highest)
     assert joined.mean == pytest.approx(together.mean)
 
@@ -57,16 +57,16 @@ def test_joined_statistics_are_those_of_one_picture_of_all(tiles: list[np.ndarra
 @pytest.mark.parametrize(
     ("statistics", "reason", "said"),
     [
-        (PictureStatistics(0, 200, DARKEST_MEAN - 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "all dark"),
-        (PictureStatistics(9, 255, BRIGHTEST_MEAN + 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "white"),
-        (PictureStatistics(90, 89 + LEAST_CONTRAST, 93.0), Reason.BLUR_OR_DARK, "no contrast"),
-        (PictureStatistics(90, 90, 90.0), Reason.BLUR_OR_DARK, r"0 grey levels"),
+        (ImageStatistics(0, 200, DARKEST_MEAN - 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "all dark"),
+        (ImageStatistics(9, 255, BRIGHTEST_MEAN + 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "white"),
+        (ImageStatistics(90, 89 + LEAST_CONTRAST, 93.0), Reason.BLUR_OR_DARK, "no contrast"),
+        (ImageStatistics(90, 90, 90.0), Reason.BLUR_OR_DARK, r"0 grey levels"),
     ],
 )
-def test_a_picture_that_shows_nothing_is_told_with_the_next_step(
-    statistics: PictureStatistics, reason: Reason, said: str
+def test_an_image_that_shows_nothing_is_told_with_the_next_step(
+    statistics: ImageStatistics, reason: Reason, said: str
 ) -> None:
-    fault = picture_fault(statistics)
+    fault = image_fault(statistics)
     assert fault is not None
     assert fault[0] is reason
     assert said in fault[1]
@@ -76,27 +76,27 @@ def test_a_picture_that_shows_nothing_is_told_with_the_next_step(
 @pytest.mark.parametrize(
     "statistics",
     [
-        PictureStatistics(0, LEAST_CONTRAST, DARKEST_MEAN),
-        PictureStatistics(255 - LEAST_CONTRAST, 255, BRIGHTEST_MEAN),
-        PictureStatistics(0, 255, 128.0),
+        ImageStatistics(0, LEAST_CONTRAST, DARKEST_MEAN),
+        ImageStatistics(255 - LEAST_CONTRAST, 255, BRIGHTEST_MEAN),
+        ImageStatistics(0, 255, 128.0),
     ],
     ids=str,
 )
-def test_the_limits_themselves_are_no_fault(statistics: PictureStatistics) -> None:
-    assert picture_fault(statistics) is None
+def test_the_limits_themselves_are_no_fault(statistics: ImageStatistics) -> None:
+    assert image_fault(statistics) is None
 
 
 def test_a_dark_field_shows_a_part_and_hot_pixels_under_the_cap_do_not() -> None:
-    picture = np.zeros((256, 256, 3), np.uint8)
-    picture[100, 20:180] = 200  # a scratch that scatters, mean grey 0.5
-    assert picture_fault(picture_statistics(picture)) is None
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[100, 20:180] = 200  # a scratch that scatters, mean grey 0.5
+    assert image_fault(image_statistics(image)) is None
 
     capped = np.random.default_rng(0).integers(0, 4, (256, 256, 3)).astype(np.uint8)
     capped.reshape(-1, 3)[::6600] = 255  # ten hot pixels
-    fault = picture_fault(picture_statistics(capped))
+    fault = image_fault(image_statistics(capped))
     assert fault is not None
     assert fault[0] is Reason.EXPOSURE_OUT_OF_RANGE
 
 
 def test_a_mean_that_is_no_number_is_a_fault() -> None:
-    assert picture_fault(PictureStatistics(0, 255, float("nan"))) is not None
+    assert image_fault(ImageStatistics(0, 255, float("nan"))) is not None

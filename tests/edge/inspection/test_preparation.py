@@ -45,7 +45,7 @@ def spec(
     )
 
 
-def picture(height: int, width: int, layout: PixelFormat = PixelFormat.BGR8) -> np.ndarray:
+def image(height: int, width: int, layout: PixelFormat = PixelFormat.BGR8) -> np.ndarray:
     channels, dtype = SHAPES[layout]
     highest = np.iinfo(dtype).max
     random = np.random.default_rng(height * 1000 + width)
@@ -56,7 +56,7 @@ def picture(height: int, width: int, layout: PixelFormat = PixelFormat.BGR8) -> 
 def test_every_frame_size_gives_the_stated_input(
     rows: int, columns: int, height: int, width: int, layout: PixelFormat
 ) -> None:
-    prepared = prepare(picture(rows, columns, layout), spec(height, width, layout))
+    prepared = prepare(image(rows, columns, layout), spec(height, width, layout))
     assert prepared.shape == (height, width, 3)
     assert prepared.dtype == np.uint8
     assert prepared.flags.c_contiguous
@@ -66,7 +66,7 @@ def test_every_frame_size_gives_the_stated_input(
 def test_the_frame_is_never_changed_nor_handed_out(
     rows: int, columns: int, height: int, width: int, layout: PixelFormat
 ) -> None:
-    pixels = picture(rows, columns, layout)
+    pixels = image(rows, columns, layout)
     before = pixels.copy()
     pixels.flags.writeable = False
 
@@ -79,7 +79,7 @@ def test_the_frame_is_never_changed_nor_handed_out(
 
 @given(sides, sides)
 def test_a_frame_of_the_input_size_stays_as_it_is(height: int, width: int) -> None:
-    pixels = picture(height, width)
+    pixels = image(height, width)
     assert np.array_equal(prepare(pixels, spec(height, width)), pixels)
 
 
@@ -95,14 +95,14 @@ def test_an_even_frame_stays_even(
 def test_preparing_twice_gives_the_same_bytes(
     rows: int, columns: int, height: int, width: int
 ) -> None:
-    pixels = picture(rows, columns)
+    pixels = image(rows, columns)
     first = prepare(pixels, spec(height, width))
     assert np.array_equal(first, prepare(pixels, spec(height, width)))
 
 
 @given(st.integers(2, 5), st.integers(2, 5))
 def test_shrinking_averages_the_area(times_y: int, times_x: int) -> None:
-    pixels = picture(16 * times_y, 20 * times_x)
+    pixels = image(16 * times_y, 20 * times_x)
     means = pixels.reshape(16, times_y, 20, times_x, 3).mean(axis=(1, 3))
     difference = prepare(pixels, spec(16, 20)).astype(float) - means
     assert np.abs(difference).max() <= 0.75
@@ -117,14 +117,14 @@ def test_shrinking_keeps_fine_texture_from_aliasing() -> None:
 
 
 def test_growing_is_bilinear() -> None:
-    pixels = picture(20, 24)
+    pixels = image(20, 24)
     expected = cv2.resize(pixels, (60, 50), interpolation=cv2.INTER_LINEAR)
     assert np.array_equal(prepare(pixels, spec(50, 60)), expected)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(20, 96), (96, 20)])
 def test_one_side_may_shrink_while_the_other_grows(rows: int, columns: int) -> None:
-    pixels = picture(rows, columns)
+    pixels = image(rows, columns)
     shrunk = cv2.resize(pixels, (min(columns, 48), min(rows, 32)), interpolation=cv2.INTER_AREA)
     expected = cv2.resize(shrunk, (48, 32), interpolation=cv2.INTER_LINEAR)
     difference = prepare(pixels, spec(32, 48)).astype(int) - expected
@@ -135,26 +135,26 @@ def test_one_side_may_shrink_while_the_other_grows(rows: int, columns: int) -> N
 def test_mirroring_the_frame_mirrors_the_input(
     rows: int, columns: int, height: int, width: int
 ) -> None:
-    pixels = picture(rows, columns)
+    pixels = image(rows, columns)
     mirrored = prepare(pixels[:, ::-1], spec(height, width))
     difference = mirrored[:, ::-1].astype(int) - prepare(pixels, spec(height, width))
     assert np.abs(difference).max() <= 1
 
 
 def test_a_view_gives_what_its_copy_gives() -> None:
-    whole = picture(120, 150)
+    whole = image(120, 150)
     view = whole[10:110:2, 140:20:-1, ::-1]
     assert np.array_equal(prepare(view, spec()), prepare(view.copy(), spec()))
 
 
 def test_a_crop_gives_what_the_cropped_frame_gives() -> None:
-    pixels = picture(120, 150)
+    pixels = image(120, 150)
     cropped = prepare(pixels, spec(crop=Crop(x=30, y=10, width=70, height=40)))
     assert np.array_equal(cropped, prepare(pixels[10:50, 30:100], spec()))
 
 
 def test_a_crop_of_the_input_size_is_copied_out_of_the_frame() -> None:
-    pixels = picture(120, 150)
+    pixels = image(120, 150)
     prepared = prepare(pixels, spec(crop=Crop(x=30, y=10, width=48, height=32)))
     assert np.array_equal(prepared, pixels[10:42, 30:78])
     assert not np.may_share_memory(prepared, pixels)
@@ -164,40 +164,40 @@ def test_a_crop_of_the_input_size_is_copied_out_of_the_frame() -> None:
 def test_a_crop_must_lie_inside_the_frame(x: int, y: int, fits: bool) -> None:
     crop = Crop(x=x, y=y, width=50, height=40)
     if fits:
-        prepare(picture(120, 150), spec(crop=crop))
+        prepare(image(120, 150), spec(crop=crop))
         return
     with pytest.raises(FrameUnsuitable, match=r"does not fit the 150×120 frame.*Change the crop"):
-        prepare(picture(120, 150), spec(crop=crop))
+        prepare(image(120, 150), spec(crop=crop))
 
 
 def test_grey_fills_all_three_channels() -> None:
-    grey = picture(40, 50, PixelFormat.GREY8)
+    grey = image(40, 50, PixelFormat.GREY8)
     prepared = prepare(grey, spec(32, 48, PixelFormat.GREY8))
     assert (prepared == prepared[:, :, :1]).all()
     assert np.array_equal(prepared, prepare(np.repeat(grey[:, :, None], 3, axis=2), spec(32, 48)))
 
 
 def test_a_colour_camera_that_shows_grey_gives_what_a_grey_camera_gives() -> None:
-    grey = picture(40, 50, PixelFormat.GREY8)
+    grey = image(40, 50, PixelFormat.GREY8)
     as_colour = np.repeat(grey[:, :, None], 3, axis=2)
     grey_model = spec(32, 48, PixelFormat.GREY8)
     assert np.array_equal(prepare(as_colour, grey_model), prepare(grey, grey_model))
 
 
 def test_a_model_of_both_grey_and_colour_keeps_colour() -> None:
-    pixels = picture(32, 48)
+    pixels = image(32, 48)
     both = spec(32, 48, PixelFormat.GREY8, PixelFormat.BGR8)
     assert np.array_equal(prepare(pixels, both), pixels)
 
 
 def test_transparency_is_left_out() -> None:
-    pixels = picture(40, 50, PixelFormat.BGRA8)
+    pixels = image(40, 50, PixelFormat.BGRA8)
     prepared = prepare(pixels, spec(32, 48, PixelFormat.BGRA8))
     assert np.array_equal(prepared, prepare(pixels[:, :, :3].copy(), spec(32, 48)))
 
 
 def test_16_bit_transparency_is_left_out() -> None:
-    pixels = picture(40, 50, PixelFormat.BGRA16)
+    pixels = image(40, 50, PixelFormat.BGRA16)
     prepared = prepare(pixels, spec(32, 48, PixelFormat.BGRA16))
     colour = prepare(pixels[:, :, :3].copy(), spec(32, 48, PixelFormat.BGR16))
     assert np.array_equal(prepared, colour)
@@ -248,7 +248,7 @@ def test_a_format_the_model_never_saw_is_refused(
     found: PixelFormat, trained_on: PixelFormat
 ) -> None:
     with pytest.raises(FrameUnsuitable, match=f"is {found}, .*trained on {trained_on}.*Set the"):
-        prepare(picture(40, 50, found), spec(32, 48, trained_on))
+        prepare(image(40, 50, found), spec(32, 48, trained_on))
 
 
 @pytest.mark.parametrize(
@@ -278,4 +278,4 @@ def test_a_frame_too_small_to_show_a_part_is_refused(rows: int, columns: int) ->
 
 def test_a_crop_too_small_to_show_a_part_is_refused() -> None:
     with pytest.raises(FrameUnsuitable, match=r"4×4 pixels .*Check the crop"):
-        prepare(picture(120, 150), spec(crop=Crop(x=0, y=0, width=4, height=4)))
+        prepare(image(120, 150), spec(crop=Crop(x=0, y=0, width=4, height=4)))

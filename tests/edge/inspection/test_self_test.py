@@ -1,4 +1,4 @@
-"""The self-test: golden pictures are the same everywhere, other numbers are refused by name."""
+"""The self-test: golden images are the same everywhere, other numbers are refused by name."""
 
 import hashlib
 from dataclasses import replace
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import Bundle, GoldenScore, Manifest, load_bundle
-from edge.inspection.detector import Detector, Network, RunPlan
-from edge.inspection.self_test import SelfTestFailed, golden_pictures, golden_scores, self_test
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.self_test import SelfTestFailed, golden_images, golden_scores, self_test
 from tests.support.small_bundle import write_bundle
 
 DEMO = Path(__file__).parents[3] / "configs" / "demo" / "bottle.xml"
@@ -23,7 +23,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def detector(small: Bundle) -> Detector:
-    return Detector(Network(small))
+    return Detector(CompiledModel(small))
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +35,29 @@ def expecting(bundle: Bundle, *scores: GoldenScore) -> Manifest:
     return bundle.manifest.model_copy(update={"self_test": scores})
 
 
-def test_golden_pictures_are_these_bytes_on_every_machine() -> None:
+def test_golden_images_are_these_bytes_on_every_machine() -> None:
     digest = hashlib.sha256()
-    for name, picture in golden_pictures(48, 80).items():
-        assert picture.shape == (48, 80, 3)
-        assert picture.dtype == np.uint8
-        digest.update(name.encode() + picture.tobytes())
+    for name, image in golden_images(48, 80).items():
+        assert image.shape == (48, 80, 3)
+        assert image.dtype == np.uint8
+        digest.update(name.encode() + image.tobytes())
     assert digest.hexdigest() == "34db6e5a484a029f68e32ae2943eddb54cc93948a9eb6eb969ed6049577630e6"
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (64, 64), (256, 96), (1, 1)])
-def test_golden_pictures_differ_and_are_well_exposed(height: int, width: int) -> None:
-    pictures = golden_pictures(height, width)
-    for picture in pictures.values():
-        assert picture.min() > 0
-        assert picture.max() < 255
+def test_golden_images_differ_and_are_well_exposed(height: int, width: int) -> None:
+    images = golden_images(height, width)
+    for image in images.values():
+        assert image.min() > 0
+        assert image.max() < 255
     if height > 1:
-        assert len({picture.tobytes() for picture in pictures.values()}) == len(pictures)
+        assert len({image.tobytes() for image in images.values()}) == len(images)
 
 
 def test_a_model_passes_by_its_own_golden_scores(
     detector: Detector, small: Bundle, golden: tuple[GoldenScore, ...]
 ) -> None:
-    assert [one.picture for one in golden] == ["ramp", "squares", "noise", "spot"]
+    assert [one.image for one in golden] == ["ramp", "squares", "noise", "spot"]
     assert len({one.score for one in golden}) == 4
     self_test(detector, expecting(small, *golden))
 
@@ -70,7 +70,7 @@ def test_a_model_passes_by_its_own_golden_scores(
 def test_the_demo_bundle_passes_however_the_pc_runs_it(plan: RunPlan) -> None:
     bundle = load_bundle(DEMO)
     assert len(bundle.manifest.self_test) == 4
-    self_test(Detector(Network(bundle, plan=plan), plan.streams), bundle.manifest)
+    self_test(Detector(CompiledModel(bundle, plan=plan), plan.streams), bundle.manifest)
 
 
 @pytest.mark.parametrize("part", ["score", "map_peak"])
@@ -103,7 +103,7 @@ def test_arithmetic_of_another_precision_is_noticed() -> None:
     bundle = load_bundle(DEMO)
     precision = bundle.manifest.precision.model_copy(update={"inference": "bf16"})
     other = bundle.manifest.model_copy(update={"precision": precision})
-    detector = Detector(Network(replace(bundle, manifest=other)))
+    detector = Detector(CompiledModel(replace(bundle, manifest=other)))
     found = golden_scores(detector, bundle.manifest)
     if [one.score for one in found] == [one.score for one in bundle.manifest.self_test]:
         pytest.skip("this processor computes bf16 as f32")
@@ -123,7 +123,7 @@ def test_numbers_that_are_not_finite_are_refused_even_without_golden_scores(
             return predictions
 
     with pytest.raises(SelfTestFailed, match=r"'squares'.*not finite"):
-        self_test(Broken(Network(small)), small.manifest)
+        self_test(Broken(CompiledModel(small)), small.manifest)
 
 
 def test_a_bundle_of_an_earlier_version_is_loaded_and_tested_for_finite_numbers(
@@ -133,9 +133,9 @@ def test_a_bundle_of_an_earlier_version_is_loaded_and_tested_for_finite_numbers(
     self_test(detector, small.manifest)
 
 
-def test_a_golden_picture_that_this_version_does_not_have_is_refused(
+def test_a_golden_image_that_this_version_does_not_have_is_refused(
     detector: Detector, small: Bundle
 ) -> None:
-    moon = GoldenScore(picture="moon", score=1.0, map_peak=1.0, tolerance=1.0)
+    moon = GoldenScore(image="moon", score=1.0, map_peak=1.0, tolerance=1.0)
     with pytest.raises(SelfTestFailed, match=r"'moon'.*Export the model again"):
         self_test(detector, expecting(small, moon))

@@ -212,7 +212,7 @@ def test_the_rate_is_exact_where_floating_point_is_not(count: int) -> None:
 
 
 def test_too_few_good_parts_cannot_show_a_false_reject_rate() -> None:
-    with pytest.raises(ValueError, match=r"0.01 needs at least 100 good pictures, there are 99"):
+    with pytest.raises(ValueError, match=r"0.01 needs at least 100 good images, there are 99"):
         false_reject_rate(np.arange(99.0), 0.01)
 
 
@@ -265,7 +265,7 @@ SOME, NONE = np.arange(10.0), np.array([])
 
 
 def test_no_good_score_is_named_as_the_cause() -> None:
-    with pytest.raises(ValueError, match="no scores of good pictures; add some"):
+    with pytest.raises(ValueError, match="no scores of good images; add some"):
         quantile(NONE)
 
 
@@ -273,7 +273,7 @@ def test_no_good_score_is_named_as_the_cause() -> None:
 def test_no_defective_score_is_named_as_the_cause(
     threshold: Callable[[Scores, Scores], float],
 ) -> None:
-    with pytest.raises(ValueError, match="no scores of defective pictures; add some"):
+    with pytest.raises(ValueError, match="no scores of defective images; add some"):
         threshold(SOME, NONE)
 
 

@@ -17,7 +17,7 @@ from edge.journal.ledger import read_tally
 from edge.journal.open import Journal, open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.verification import verify_chain
-from edge.journal.witness import PUT_BACK_AFTER_S, Witness, read_witness
+from edge.journal.witness import PUT_BACK_AFTER_S, HighWaterMark, read_witness
 from tests.support.journaling import numbers, rows, running_writer, verdict
 
 BACKED_UP, SINCE, AFTER = 20, 10, 5
@@ -72,7 +72,7 @@ def put_back_over_all(backup: Path) -> Path:
     with closing(sqlite3.connect(backup / "journal.db")) as connection:
         tally = read_tally(connection)
     (folder / "journal.db").write_bytes((backup / "journal.db").read_bytes())
-    witness = Witness(folder, seen.journal, lambda: time.time() - 2 * PUT_BACK_AFTER_S)
+    witness = HighWaterMark(folder, seen.journal, lambda: time.time() - 2 * PUT_BACK_AFTER_S)
     witness.note(tally)
     witness.close()
     return folder

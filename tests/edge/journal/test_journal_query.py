@@ -16,7 +16,7 @@ from edge.cli.journal import run_journal_command
 from edge.contract.event import Event, Severity, event_payload
 from edge.errors import OutputNotWritable
 from edge.journal.chain import link
-from edge.journal.entries import Entry, JournalUnavailable, RecordKind, Row
+from edge.journal.entries import Entry, JournalRow, JournalUnavailable, RecordKind
 from edge.journal.export import COLUMNS, export_csv
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
@@ -143,7 +143,7 @@ def test_a_csv_that_cannot_be_written_leaves_nothing_behind(folder: Path, tmp_pa
     with pytest.raises(OutputNotWritable):
         export_csv(query(folder / "journal.db"), tmp_path / "missing" / "rows.csv")
 
-    def broken() -> Iterator[Row]:
+    def broken() -> Iterator[JournalRow]:
         yield from rows(folder / "journal.db")[:1]
         raise JournalUnavailable("gone")
 

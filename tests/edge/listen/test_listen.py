@@ -25,15 +25,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge.contract.encoding import new_id
 from edge.errors import OutputNotWritable
 from edge.listen.cli import main
-from edge.listen.listener import Listener, Wanted
+from edge.listen.listener import Listener, ListenOptions
 from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
-from edge.listen.sequence_ranges import Numbers, Stretch, without
+from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 from edge.listen.store import HEADER, Arrived, Store
 from edge.settings.station import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import VERDICT, Relaying, relayed_journals
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess, until
 
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
@@ -90,7 +90,7 @@ def lines(table: Path) -> list[dict[str, str]]:
 
 @given(st.lists(st.integers(1, 60), max_size=80), st.integers(0, 70))
 def test_numbers_are_a_set_that_knows_its_gaps(added: list[int], up_to: int) -> None:
-    numbers, known = Numbers(), set()
+    numbers, known = SequenceRanges(), set()
     for number in added:
         assert (numbers.add(number) is None) == (number in known)
         known.add(number)
@@ -99,7 +99,7 @@ def test_numbers_are_a_set_that_knows_its_gaps(added: list[int], up_to: int) -> 
     missing = {n for one in numbers.gaps(up_to) for n in range(one.first, one.last + 1)}
     end = max([*known, up_to]) if known else 0
     assert missing == set(range(min(known, default=1), end + 1)) - known
-    assert list(Numbers(list(numbers))) == list(numbers)
+    assert list(SequenceRanges(list(numbers))) == list(numbers)
 
 
 @given(
@@ -289,7 +289,7 @@ def put_back(backup: Path, folder: Path) -> None:
 def test_no_verdict_is_missing_after_a_backup_was_put_back(
     running_broker: Broker, bundle: Path, listening: Listening, tmp_path: Path, edge_run: EdgeRun
 ) -> None:
-    frames = write_pictures(tmp_path / "frames", good=3, defective=1)
+    frames = write_images(tmp_path / "frames", good=3, defective=1)
     settings = {
         "camera": {"uri": str(frames), "rate_fps": 50.0, "loop": True},
         "model": {"path": str(bundle)},
@@ -491,7 +491,9 @@ def test_two_listeners_of_one_name_are_told_what_is_wrong(
     def listen(number: int) -> None:
         store = Store(tmp_path / f"{number}.db", None, None)
         settings = MqttSettings(url=running_broker.url)
-        Listener(settings, Wanted(), store, back_off_s=(0.05, 0.2)).run(lambda: ended.is_set())
+        Listener(settings, ListenOptions(), store, back_off_s=(0.05, 0.2)).run(
+            lambda: ended.is_set()
+        )
         store.close()
 
     ended = threading.Event()
@@ -516,7 +518,7 @@ def test_a_broker_that_lets_nobody_listen_is_told(
         settings = MqttSettings(url=f"mqtt://127.0.0.1:{strict.getsockname()[1]}")
         store = Store(tmp_path / "mes.db", None, None)
         ended = threading.Event()
-        listener = Listener(settings, Wanted(), store)
+        listener = Listener(settings, ListenOptions(), store)
         listening = threading.Thread(target=listener.run, args=(ended.is_set,))
         listening.start()
         connection, _ = strict.accept()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from edge.contract.commands import (
     Ack,
-    ControlMessages,
+    CommandQueue,
+    CommandRequest,
     Reload,
-    Request,
     Resend,
     SelfTest,
     SetRecipe,
@@ -27,9 +27,9 @@ from edge.mqtt.command_gate import (
     LARGEST_BYTES,
     MINUTE_NS,
     MOST_RESENT,
-    Accepted,
+    AcceptedCommand,
     CommandGate,
-    Refused,
+    RefusedCommand,
     TokenBucket,
 )
 from edge.mqtt.connection import Incoming
@@ -50,15 +50,15 @@ def incoming(suffix: str, content: Any = None, **envelope: Any) -> Incoming:
 
 def accepted(what: Incoming) -> Any:
     judged = gate().examine(what, SECOND_NS)
-    assert isinstance(judged, Accepted), judged
+    assert isinstance(judged, AcceptedCommand), judged
     if judged.audit:
         check_payload(TOPIC.event, event_payload(judged.audit, 0))
     return judged.message
 
 
-def refused(what: Incoming, at: CommandGate | None = None) -> Refused:
+def refused(what: Incoming, at: CommandGate | None = None) -> RefusedCommand:
     judged = (at or gate()).examine(what, SECOND_NS)
-    assert isinstance(judged, Refused), judged
+    assert isinstance(judged, RefusedCommand), judged
     if judged.answer:
         check_payload(TOPIC.response("x"), answer_payloads(judged.answer)[0])
     if judged.audit:
@@ -88,8 +88,8 @@ def test_a_trigger_expires_when_its_message_does() -> None:
 
 
 def test_acks_and_every_command_become_typed_messages() -> None:
-    def asked(name: str) -> Request:
-        return Request(name, "meier")
+    def asked(name: str) -> CommandRequest:
+        return CommandRequest(name, "meier")
 
     who = {"sender": "meier"}
     assert accepted(incoming("ack", {"seq": 7})) == Ack(7, None)
@@ -172,7 +172,7 @@ def test_no_bytes_make_the_gate_raise(
 ) -> None:
     what = Incoming(f"{TOPIC.root}/{suffix}", payload, False, None, reply_to, correlation, sender)
     judged = gate().examine(what, 0)
-    assert isinstance(judged, Accepted | Refused)
+    assert isinstance(judged, AcceptedCommand | RefusedCommand)
     if judged.audit is not None:
         check_payload(TOPIC.event, event_payload(judged.audit, 0))
 
@@ -210,23 +210,23 @@ def test_the_gate_and_the_published_schema_agree(suffix: str, data: st.DataObjec
     for mixed in (content, right | content, right):
         judged = gate().examine(incoming(suffix, mixed), 0)
         name = suffix.replace("/", "-").replace("_", "-") + "/1"
-        assert isinstance(judged, Accepted) == validator(name).is_valid(mixed)
+        assert isinstance(judged, AcceptedCommand) == validator(name).is_valid(mixed)
 
 
 def test_commands_beyond_the_rate_are_refused_and_triggers_are_not() -> None:
     limited = gate(commands_per_minute=3)
     for _ in range(3):
-        assert isinstance(limited.examine(incoming("cmd/reload"), 0), Accepted)
+        assert isinstance(limited.examine(incoming("cmd/reload"), 0), AcceptedCommand)
 
     assert refused_at(limited, 0) == "rate_limited"
-    assert isinstance(limited.examine(incoming("trigger", {"trigger_id": "1"}), 0), Accepted)
-    assert isinstance(limited.examine(incoming("cmd/reload"), MINUTE_NS // 3), Accepted)
+    assert isinstance(limited.examine(incoming("trigger", {"trigger_id": "1"}), 0), AcceptedCommand)
+    assert isinstance(limited.examine(incoming("cmd/reload"), MINUTE_NS // 3), AcceptedCommand)
     assert refused_at(limited, MINUTE_NS // 3) == "rate_limited"
 
 
 def refused_at(limited: CommandGate, now_ns: int) -> str:
     judged = limited.examine(incoming("cmd/reload"), now_ns)
-    assert isinstance(judged, Refused)
+    assert isinstance(judged, RefusedCommand)
     assert judged.answer is not None
     assert judged.answer.status is Status.REFUSED
     return judged.reason
@@ -301,14 +301,14 @@ def test_the_audit_names_who_asked_for_what_in_bounded_words() -> None:
 def test_what_the_station_has_no_time_for_is_refused_as_busy() -> None:
     at = gate()
     judged = at.examine(incoming("cmd/reload"), 0)
-    assert isinstance(judged, Accepted)
+    assert isinstance(judged, AcceptedCommand)
     busy = at.refuse(judged.message, 0)
     assert (busy.reason, busy.answer and busy.answer.status) == ("busy", Status.REFUSED)
     assert at.refuse(Ack(1, None), 0).answer is None
 
 
 def test_the_queue_of_messages_is_bounded_and_in_order() -> None:
-    queue = ControlMessages(most=2)
+    queue = CommandQueue(most=2)
     assert [queue.put(Ack(seq, None)) for seq in (1, 2, 3)] == [True, True, False]
     assert [queue.take(0.0), queue.take(0.0), queue.take(0.0)] == [Ack(1, None), Ack(2, None), None]
     queue.close()

@@ -14,7 +14,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.contract.announcements import Handshake, Meta, Metrics, Phase
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
 from edge.contract.clock_sync import ClockSource
 from edge.contract.delivery import Intervals
 from edge.contract.state import Condition, JournalReport, StationReport
@@ -199,9 +199,9 @@ def test_the_state_is_said_again_from_time_to_time(
 
 
 def test_a_handshake_is_told_at_once_or_never(broker: Broker, relaying: Relaying) -> None:
-    told = Handshake(Phase.ACCEPTED, "4711", "B-1", 0)
+    told = HandshakeMessage(TriggerPhase.ACCEPTED, "4711", "B-1", 0)
     station = relaying(broker.url)
-    station.publisher.handshake(Handshake(Phase.ACCEPTED, "nobody-hears", None, 0))
+    station.publisher.handshake(HandshakeMessage(TriggerPhase.ACCEPTED, "nobody-hears", None, 0))
     broker.start()
     broker.subscribe()
     station.wait_until(lambda: station.publisher.delivery().connected)

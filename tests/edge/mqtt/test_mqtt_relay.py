@@ -20,11 +20,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.journal.entries import RecordKind, Row
+from edge.journal.entries import JournalRow, RecordKind
 from edge.journal.outbox import Outbox
-from edge.listen.sequence_ranges import Numbers, Stretch
+from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from edge.mqtt import connection, relay
-from edge.mqtt.ages import FRESH_NS, Ages
+from edge.mqtt.ages import FRESH_NS, ReplayDetector
 from tests.soak import seeds
 from tests.support.broken_network import BrokenNetwork, Mood
 from tests.support.broker import GENEROUS_S, Broker
@@ -48,15 +48,15 @@ def network(running_broker: Broker) -> Iterator[BrokenNetwork]:
     between.close()
 
 
-def row(seq: int) -> Row:
-    return Row(seq, RecordKind.VERDICT, seq, "OK", None, b"{}", 0, False, None)
+def row(seq: int) -> JournalRow:
+    return JournalRow(seq, RecordKind.VERDICT, seq, "OK", None, b"{}", 0, False, None)
 
 
 @given(st.lists(st.integers(0, 3 * SECOND_NS), min_size=1, max_size=60), st.integers(1, 60))
 def test_a_row_is_old_after_ten_seconds_of_monotonic_time_and_not_much_later(
     steps_ns: list[int], seq: int
 ) -> None:
-    ages, now_ns, committed_ns = Ages(), 0, {}
+    ages, now_ns, committed_ns = ReplayDetector(), 0, {}
     for newest, step_ns in enumerate(steps_ns, start=1):
         now_ns += step_ns
         committed_ns[newest] = now_ns
@@ -433,7 +433,7 @@ def test_committed_verdicts_survive_kills_of_station_and_broker(
     received = running_broker.collect("/verdict", lambda got: bool(got) and got[-1]["seq"] == last)
     arrived = numbers(received)
     assert arrived == sorted(arrived)
-    known = Numbers([Stretch(0, 0)])
+    known = SequenceRanges([Stretch(0, 0)])
     for seq in arrived:
         known.add(seq)
     missing = known.gaps(last)

@@ -21,7 +21,7 @@ from tests.support.relaying import (
     relayed_journals,
     write_secret,
 )
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 from tests.support.station_process import STATION, StationProcess, until
 
 
@@ -158,7 +158,7 @@ def test_a_station_takes_over_password_and_certificates_at_a_reload(
     secret, folder = tmp_path / "password", tmp_path / "own"
     folder.mkdir()
     write_secret(secret, "geheim")
-    frames = write_pictures(tmp_path / "frames", good=1)
+    frames = write_images(tmp_path / "frames", good=1)
     settings = {
         "camera": {"uri": str(frames), "loop": True, "rate_fps": 5.0},
         "model": {"path": str(bundle)},

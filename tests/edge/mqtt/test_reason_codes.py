@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
-from edge.listen.listener import Listener, Wanted
+from edge.listen.listener import Listener, ListenOptions
 from edge.listen.store import Store
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Subscriptions, WakeUp
 from edge.mqtt.reason_codes import (
@@ -63,7 +63,7 @@ def listen_until(
 ) -> None:
     settings = MqttSettings(url=broker.url, ca_file=ca_file)
     with closing(Store(folder / "verdicts.db", None, None)) as store:
-        Listener(settings, Wanted(), store, back_off_s=(0.001, 0.002)).run(done)
+        Listener(settings, ListenOptions(), store, back_off_s=(0.001, 0.002)).run(done)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:

@@ -335,7 +335,7 @@ def test_output_into_the_watched_folder_is_refused(
     load(config, config.read_text().replace(f"folder: {key}", "folder: in2"))
 
 
-def test_captured_pictures_do_not_go_where_they_are_taken_from(
+def test_captured_images_do_not_go_where_they_are_taken_from(
     tmp_path: Path, edge_run: EdgeRun
 ) -> None:
     (tmp_path / "set" / "good").mkdir(parents=True)

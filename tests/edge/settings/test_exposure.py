@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edge.contract.commands import Answer, Request, Status, answer_payloads
+from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.doctor.finding import Grade
 from edge.doctor.station import page_finding
 from edge.settings.exposure import exposures
 from edge.settings.station import HmiSettings, load_settings
 from tests.edge.conftest import edge_run_command
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 
 PASSWORD = "username: me, password_file: p"
 
@@ -68,10 +68,10 @@ def test_the_doctor_calls_a_page_that_sends_its_token_unencrypted_not_good() -> 
 def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
     tmp_path: Path, bundle: Path, umask: int, not_for_them: int
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
     config = tmp_path / "station.yaml"
     config.write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}}}\n"
         f"journal: {{folder: {tmp_path}/journal}}\nsnapshots: {{folder: {tmp_path}/snapshots}}\n"
         f"save: {{folder: {tmp_path}/overlays}}\n"
     )
@@ -88,8 +88,8 @@ def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
 
 
 def test_an_answer_is_bounded_whatever_name_it_holds() -> None:
-    request = Request("snapshot", "me")
-    answer = Answer(request, Status.FAILED, "x" * 200_000, "why", {"name": "y" * 200_000})
+    request = CommandRequest("snapshot", "me")
+    answer = CommandAnswer(request, Status.FAILED, "x" * 200_000, "why", {"name": "y" * 200_000})
 
     whole, _ = answer_payloads(answer)
 

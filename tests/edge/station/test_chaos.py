@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from edge.listen.sequence_ranges import Numbers, Stretch
+from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from tests.soak import seeds, times
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess
 
 ROUNDS = times(3, 8)
@@ -54,7 +54,7 @@ def station(tmp_path: Path, bundle: Path, broker: Broker) -> Iterator[StationPro
     """A station that is not started yet, and does not outlive its test."""
     settings = {
         "camera": {
-            "uri": str(write_pictures(tmp_path / "frames", good=7, defective=3)),
+            "uri": str(write_images(tmp_path / "frames", good=7, defective=3)),
             "rate_fps": RATE_FPS,
             "loop": True,
         },
@@ -117,7 +117,7 @@ def repair(station: StationProcess, broker: Broker) -> None:
 
 
 def gaps_of(broker: Broker) -> list[Stretch]:
-    received = Numbers([Stretch(0, 0)])
+    received = SequenceRanges([Stretch(0, 0)])
     for one in arrived(broker):
         received.add(one["seq"])
     return received.gaps()

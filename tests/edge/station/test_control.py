@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from edge.contract.announcements import Handshake, Phase
+from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.contract.commands import (
     Ack,
-    Answer,
-    ControlMessages,
+    CommandAnswer,
+    CommandQueue,
+    CommandRequest,
     Reload,
-    Request,
     SelfTest,
     Snapshot,
     Status,
@@ -19,8 +19,8 @@ from edge.contract.commands import (
 )
 from edge.contract.event import Datum, Event
 from edge.errors import StationError
-from edge.station.command_threads import MOST_COMMANDS, Control, Deeds
-from edge.station.handshake.part import Source, TriggerRequest
+from edge.station.command_threads import MOST_COMMANDS, CommandHandlers, CommandThreads
+from edge.station.handshake.part import TriggerRequest, TriggerSource
 
 GENEROUS_S = 60.0
 
@@ -28,19 +28,19 @@ GENEROUS_S = 60.0
 class Asked:
     """A station that notes what it is asked; its self-test takes until ``go_on``."""
 
-    def __init__(self, source: Source | None) -> None:
-        self.messages = ControlMessages()
+    def __init__(self, source: TriggerSource | None) -> None:
+        self.messages = CommandQueue()
         self.triggers: list[TriggerRequest] = []
         self.acknowledged: list[int] = []
-        self.answers: list[Answer] = []
-        self.handshakes: list[Handshake] = []
+        self.answers: list[CommandAnswer] = []
+        self.handshakes: list[HandshakeMessage] = []
         self.events: list[Event] = []
         self.testing, self.go_on = threading.Event(), threading.Event()
         self._changed = threading.Condition()
         self._ended = False
-        self.control = Control(
+        self.control = CommandThreads(
             self.messages,
-            Deeds(
+            CommandHandlers(
                 trigger=self._note(self.triggers),
                 acknowledge=self._note(self.acknowledged),
                 reload=self._reload,
@@ -94,13 +94,13 @@ class Asked:
 
 
 @pytest.fixture
-def source(request: pytest.FixtureRequest) -> Source | None:
+def source(request: pytest.FixtureRequest) -> TriggerSource | None:
     """What exposes; None of a station that runs free."""
-    return getattr(request, "param", Source.SOFTWARE)
+    return getattr(request, "param", TriggerSource.SOFTWARE)
 
 
 @pytest.fixture
-def station(source: Source | None) -> Iterator[Asked]:
+def station(source: TriggerSource | None) -> Iterator[Asked]:
     one = Asked(source)
     yield one
     one.close()
@@ -111,7 +111,7 @@ def trigger(trigger_id: str) -> Trigger:
 
 
 def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked) -> None:
-    assert station.messages.put(SelfTest(Request("selftest")))
+    assert station.messages.put(SelfTest(CommandRequest("selftest")))
     assert station.testing.wait(GENEROUS_S)
 
     station.messages.put(trigger("9917"))
@@ -131,23 +131,23 @@ def test_a_station_that_runs_free_tells_whoever_triggers_it(station: Asked) -> N
     station.wait_until(lambda: bool(station.handshakes))
 
     (told,) = station.handshakes
-    assert (told.phase, told.trigger_id, told.reason) == (Phase.REJECTED, "1", "no_triggers")
+    assert (told.phase, told.trigger_id, told.reason) == (TriggerPhase.REJECTED, "1", "no_triggers")
     assert station.triggers == []
 
 
 def test_commands_beyond_what_may_wait_are_refused_and_recorded(station: Asked) -> None:
-    station.messages.put(SelfTest(Request("selftest")))
+    station.messages.put(SelfTest(CommandRequest("selftest")))
     assert station.testing.wait(GENEROUS_S)
 
     for _ in range(MOST_COMMANDS + 1):
-        station.messages.put(Snapshot(Request("snapshot")))
+        station.messages.put(Snapshot(CommandRequest("snapshot")))
 
     station.wait_until(lambda: len(station.events) == 1)
     assert [(a.status, a.reason) for a in station.answers] == [(Status.REFUSED, "busy")]
 
 
 def test_a_command_that_fails_is_answered_with_cause_and_next_step(station: Asked) -> None:
-    station.messages.put(Reload(Request("reload")))
+    station.messages.put(Reload(CommandRequest("reload")))
 
     station.wait_until(lambda: len(station.events) == 1)
     (answer,) = station.answers

@@ -120,7 +120,7 @@ def test_defects_within_the_allowance_are_no_drift() -> None:
     assert found == 0
 
 
-def test_a_few_pictures_shown_again_and_again_are_no_drift() -> None:
+def test_a_few_images_shown_again_and_again_are_no_drift() -> None:
     found = 0
     for seed in range(60):
         random = np.random.default_rng(seed)
@@ -218,7 +218,7 @@ def test_parts_without_a_score_are_passed_over() -> None:
     assert number == WINDOW
 
 
-def test_one_calibration_picture_is_never_enough_for_an_alarm() -> None:
+def test_one_calibration_image_is_never_enough_for_an_alarm() -> None:
     random = np.random.default_rng(11)
     line = Calibrated(DISTRIBUTIONS["normal"], 1, random)
 

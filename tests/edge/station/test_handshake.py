@@ -1,4 +1,4 @@
-"""The hand-shake: one verdict per accepted part, and no picture of another part."""
+"""The hand-shake: one verdict per accepted part, and no frame of another part."""
 
 import random
 from collections import Counter, deque
@@ -18,12 +18,12 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    HandshakeEffect,
     Input,
     Late,
-    Outcome,
     Pairing,
     Part,
-    Phase,
+    PartPhase,
     PhaseError,
     ReadyChanged,
     Rejected,
@@ -32,11 +32,11 @@ from edge.station.handshake.part import (
     ResultValid,
     Rules,
     SlotFreed,
-    Source,
     TriggerRequest,
+    TriggerSource,
     Unexpected,
 )
-from edge.station.handshake.state_machine import FEWEST_REMEMBERED, MOST_MISSING, Handshake
+from edge.station.handshake.state_machine import FEWEST_REMEMBERED, MOST_MISSING, HandshakeMachine
 
 MS = 1_000_000
 FRAME_TIMEOUT_MS = 100
@@ -44,7 +44,7 @@ SCHEDULES, SCHEDULE_LENGTH = 400, 300
 NOTHING = np.zeros((1, 1), np.uint8)
 
 
-def picture(number: int, at_ms: float, status: FrameStatus = FrameStatus.COMPLETE) -> Frame:
+def image(number: int, at_ms: float, status: FrameStatus = FrameStatus.COMPLETE) -> Frame:
     return Frame(NOTHING, number, round(at_ms * MS), 0, status)
 
 
@@ -53,7 +53,7 @@ def request(
     at_ms: float,
     recipe: Recipe | None = None,
     deadline_ms: float | None = None,
-    source: Source = Source.SOFTWARE,
+    source: TriggerSource = TriggerSource.SOFTWARE,
 ) -> TriggerRequest:
     received_ns = round(at_ms * MS)
     return TriggerRequest(
@@ -66,12 +66,12 @@ class Line:
 
     def __init__(self, pairing: Pairing = Pairing.SOFTWARE, ready: bool = True, **rules: object):
         merged = {"frame_timeout_ms": FRAME_TIMEOUT_MS, "result_hold_ms": 500.0, **rules}
-        self.handshake = Handshake(Rules(pairing, **merged))  # type: ignore[arg-type]
+        self.handshake = HandshakeMachine(Rules(pairing, **merged))  # type: ignore[arg-type]
         if ready:
             for name in Input:
                 self.handshake.set_ready(name, True)
 
-    def trigger(self, trigger_id: str, at_ms: float, **wishes: object) -> list[Outcome]:
+    def trigger(self, trigger_id: str, at_ms: float, **wishes: object) -> list[HandshakeEffect]:
         asked = request(trigger_id, at_ms, **wishes)  # type: ignore[arg-type]
         return said(self.handshake.trigger(asked, round(at_ms * MS)))
 
@@ -82,8 +82,8 @@ class Line:
 
     def frame(
         self, number: int, at_ms: float, status: FrameStatus = FrameStatus.COMPLETE
-    ) -> list[Outcome]:
-        return said(self.handshake.frame(picture(number, at_ms, status), round(at_ms * MS)))
+    ) -> list[HandshakeEffect]:
+        return said(self.handshake.frame(image(number, at_ms, status), round(at_ms * MS)))
 
     def exposed(self, number: int, at_ms: float) -> Part:
         (outcome,) = self.frame(number, at_ms)
@@ -91,17 +91,17 @@ class Line:
         assert outcome.frame.number == number
         return outcome.part
 
-    def decided(self, part: Part, at_ms: float) -> list[Outcome]:
+    def decided(self, part: Part, at_ms: float) -> list[HandshakeEffect]:
         return said(self.handshake.decided(part, round(at_ms * MS), Result.OK))
 
-    def committed(self, part: Part, seq: int, at_ms: float) -> list[Outcome]:
+    def committed(self, part: Part, seq: int, at_ms: float) -> list[HandshakeEffect]:
         return said(self.handshake.committed(part, seq, round(at_ms * MS)))
 
-    def tick(self, at_ms: float) -> list[Outcome]:
+    def tick(self, at_ms: float) -> list[HandshakeEffect]:
         return said(self.handshake.tick(round(at_ms * MS)))
 
     def valid(self, trigger_id: str, number: int, at_ms: float) -> Part:
-        """Bring one part to its valid result, with the picture's number as its ``seq``."""
+        """Bring one part to its valid result, with the frame's number as its ``seq``."""
         self.accepted(trigger_id, at_ms)
         part = self.exposed(number, at_ms)
         assert self.decided(part, at_ms) == [Decided(part)]
@@ -109,12 +109,12 @@ class Line:
         return part
 
 
-def said(outcomes: tuple[Outcome, ...]) -> list[Outcome]:
+def said(outcomes: tuple[HandshakeEffect, ...]) -> list[HandshakeEffect]:
     """Leave the changes of readiness out; tests of those look at ``ready``."""
     return [outcome for outcome in outcomes if not isinstance(outcome, ReadyChanged)]
 
 
-def failures(outcomes: list[Outcome]) -> list[tuple[int, Reason]]:
+def failures(outcomes: list[HandshakeEffect]) -> list[tuple[int, Reason]]:
     return [(o.part.number, o.reason) for o in outcomes if isinstance(o, Failed)]
 
 
@@ -131,7 +131,7 @@ def test_ready_needs_camera_model_and_journal() -> None:
 def test_a_part_goes_from_trigger_to_acknowledgement() -> None:
     line = Line()
     part = line.accepted("9917", 0)
-    assert (part.number, part.part_id, part.source) == (1, "part-9917", Source.SOFTWARE)
+    assert (part.number, part.part_id, part.source) == (1, "part-9917", TriggerSource.SOFTWARE)
 
     assert line.exposed(41, 30) == part
     assert line.decided(part, 50) == [Decided(part)]
@@ -155,11 +155,11 @@ def test_the_same_trigger_is_answered_with_its_phase_and_does_not_expose_again()
     phases.append(line.trigger("1", 8))
 
     assert phases == [
-        [Repeated(part, Phase.ACCEPTED, None)],
-        [Repeated(part, Phase.EXPOSED, None, exposed=True)],
-        [Repeated(part, Phase.DECIDED, None, exposed=True)],
-        [Repeated(part, Phase.VALID, 77, exposed=True, result=Result.OK)],
-        [Repeated(part, Phase.CLEARED, 77, exposed=True, result=Result.OK)],
+        [Repeated(part, PartPhase.ACCEPTED, None)],
+        [Repeated(part, PartPhase.EXPOSED, None, exposed=True)],
+        [Repeated(part, PartPhase.DECIDED, None, exposed=True)],
+        [Repeated(part, PartPhase.VALID, 77, exposed=True, result=Result.OK)],
+        [Repeated(part, PartPhase.CLEARED, 77, exposed=True, result=Result.OK)],
     ]
     assert line.handshake.counts["Accepted"] == 1
 
@@ -172,11 +172,13 @@ def test_a_refused_trigger_stays_refused_when_it_is_sent_again() -> None:
         line.handshake.set_ready(name, True)
     line.committed(refused.part, 5, 1)
 
-    rejected = Repeated(refused.part, Phase.REJECTED, 5, Rejection.NOT_READY, result=Result.ERROR)
+    rejected = Repeated(
+        refused.part, PartPhase.REJECTED, 5, Rejection.NOT_READY, result=Result.ERROR
+    )
     assert line.trigger("1", 2) == [rejected]
 
 
-def test_a_part_that_had_no_picture_is_never_said_to_have_been_exposed() -> None:
+def test_a_part_that_had_no_image_is_never_said_to_have_been_exposed() -> None:
     line = Line()
     part = line.accepted("1", 0)
     line.tick(FRAME_TIMEOUT_MS)
@@ -184,8 +186,8 @@ def test_a_part_that_had_no_picture_is_never_said_to_have_been_exposed() -> None
     line.committed(part, 5, FRAME_TIMEOUT_MS + 2)
     (valid,) = line.trigger("1", FRAME_TIMEOUT_MS + 3)
 
-    assert undecided == Repeated(part, Phase.DECIDED, None, result=Result.ERROR)
-    assert valid == Repeated(part, Phase.VALID, 5, result=Result.ERROR)
+    assert undecided == Repeated(part, PartPhase.DECIDED, None, result=Result.ERROR)
+    assert valid == Repeated(part, PartPhase.VALID, 5, result=Result.ERROR)
 
 
 def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_asks_again() -> None:
@@ -196,7 +198,7 @@ def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_a
     line.committed(part, 5, 200)
 
     assert line.trigger("1", 201) == [
-        Repeated(part, Phase.VALID, 5, exposed=True, result=Result.ERROR)
+        Repeated(part, PartPhase.VALID, 5, exposed=True, result=Result.ERROR)
     ]
 
 
@@ -208,7 +210,7 @@ def test_a_verdict_that_has_no_record_is_an_error_to_whoever_asks_again() -> Non
     line.handshake.not_recorded(part)
 
     assert line.trigger("1", 30) == [
-        Repeated(part, Phase.CLEARED, None, exposed=True, result=Result.ERROR)
+        Repeated(part, PartPhase.CLEARED, None, exposed=True, result=Result.ERROR)
     ]
 
 
@@ -251,7 +253,7 @@ def test_every_refusal_names_its_cause_and_owes_a_record() -> None:
     assert line.handshake.counts["Rejected"] == 4
 
 
-def test_no_picture_within_the_limit_is_an_error_and_a_pause() -> None:
+def test_no_image_within_the_limit_is_an_error_and_a_pause() -> None:
     line = Line()
     line.accepted("1", 0)
     assert line.handshake.next_due_ns() == FRAME_TIMEOUT_MS * MS
@@ -264,7 +266,7 @@ def test_no_picture_within_the_limit_is_an_error_and_a_pause() -> None:
     assert line.handshake.next_due_ns() is None
 
 
-def test_a_picture_after_its_limit_never_meets_the_next_part() -> None:
+def test_an_image_after_its_limit_never_meets_the_next_part() -> None:
     line = Line()
     line.valid("0", 10, 0)
     line.accepted("1", 10)
@@ -280,11 +282,11 @@ def test_a_picture_after_its_limit_never_meets_the_next_part() -> None:
     assert line.exposed(12, 270).trigger_id == "3"
 
 
-def test_a_picture_that_came_in_time_and_is_handled_late_is_in_time() -> None:
+def test_an_image_that_came_in_time_and_is_handled_late_is_in_time() -> None:
     line = Line()
     line.accepted("1", 0)
 
-    outcomes = line.handshake.frame(picture(5, 99), 300 * MS)
+    outcomes = line.handshake.frame(image(5, 99), 300 * MS)
 
     assert any(isinstance(outcome, Exposed) for outcome in outcomes)
 
@@ -311,14 +313,14 @@ def test_a_score_after_the_deadline_is_too_late_whether_or_not_the_timer_was_fas
     assert late == Late(part, "score", MS)
 
 
-def test_the_stations_own_deadline_counts_from_the_picture() -> None:
+def test_the_stations_own_deadline_counts_from_the_image() -> None:
     line = Line(deadline_ms=40.0)
     assert line.accepted("1", 0).due_ns is None
 
     assert line.exposed(1, 30).due_ns == 70 * MS
 
 
-def test_a_part_past_its_deadline_still_takes_its_own_picture() -> None:
+def test_a_part_past_its_deadline_still_takes_its_own_image() -> None:
     line = Line()
     line.valid("0", 10, 0)
     line.accepted("1", 10, deadline_ms=20)
@@ -327,7 +329,7 @@ def test_a_part_past_its_deadline_still_takes_its_own_picture() -> None:
 
     (late,) = line.frame(11, 40)
     assert isinstance(late, Late)
-    assert (late.part.trigger_id, late.what) == ("1", "picture")
+    assert (late.part.trigger_id, late.what) == ("1", "frame")
     assert line.exposed(12, 50).trigger_id == "2"
 
 
@@ -348,7 +350,7 @@ def test_a_commit_after_the_deadline_is_not_in_time() -> None:
         (FrameStatus.FROZEN, Reason.FRAME_FROZEN),
     ],
 )
-def test_a_damaged_picture_is_the_error_of_its_part_alone(
+def test_a_damaged_image_is_the_error_of_its_part_alone(
     status: FrameStatus, reason: Reason
 ) -> None:
     line = Line(Pairing.ANNOUNCED)
@@ -360,7 +362,7 @@ def test_a_damaged_picture_is_the_error_of_its_part_alone(
     assert line.exposed(12, 21).trigger_id == "2"
 
 
-def test_the_kth_announced_part_gets_the_kth_picture() -> None:
+def test_the_kth_announced_part_gets_the_kth_image() -> None:
     line = Line(Pairing.ANNOUNCED)
     line.valid("0", 10, 0)
     for number in range(1, 6):
@@ -416,7 +418,7 @@ def test_a_number_that_came_before_is_no_new_exposure() -> None:
     assert line.exposed(11, 21).trigger_id == "1"
 
 
-def test_a_picture_before_its_announcement_belongs_to_nobody() -> None:
+def test_an_image_before_its_announcement_belongs_to_nobody() -> None:
     line = Line(Pairing.ANNOUNCED)
     line.valid("0", 10, 0)
 
@@ -433,7 +435,7 @@ def test_until_the_counter_is_known_parts_are_taken_one_at_a_time() -> None:
 
     assert isinstance(busy, Rejected)
     assert busy.rejection is Rejection.BUSY
-    # Whether this is the picture of 1 or of 2, nobody can say.
+    # Whether this is the frame of 1 or of 2, nobody can say.
     assert failures(line.frame(500, 20)) == [(1, Reason.OVERRUN)]
 
 
@@ -475,7 +477,7 @@ def test_an_overrun_of_the_queue_is_the_error_of_that_part_alone() -> None:
     assert line.handshake.ready
 
 
-def test_every_picture_is_a_part_and_every_missing_number_an_error() -> None:
+def test_every_image_is_a_part_and_every_missing_number_an_error() -> None:
     line = Line(Pairing.EVERY_FRAME, deadline_ms=40.0)
     first = line.exposed(10, 0)
     outcomes = line.frame(13, 5)
@@ -510,7 +512,7 @@ def test_a_nonsensical_counter_is_one_error_that_says_how_many() -> None:
     assert isinstance(exposed, Exposed)
 
 
-def test_where_every_picture_is_a_part_a_trigger_is_refused() -> None:
+def test_where_every_image_is_a_part_a_trigger_is_refused() -> None:
     (refused,) = Line(Pairing.EVERY_FRAME).trigger("1", 0)
 
     assert isinstance(refused, Rejected)
@@ -562,7 +564,7 @@ def test_a_verdict_that_the_journal_refused_is_never_valid() -> None:
 class World:
     """A line around the hand-shake: what was exposed for whom is known here, and only here.
 
-    The camera counts every exposure, also one whose picture it loses; pictures arrive in order, at
+    The camera counts every exposure, also one whose frame it loses; frames arrive in order, at
     most twice the frame timeout after their trigger. A hardware line exposes whatever the station
     answered to the announcement.
     """
@@ -578,7 +580,7 @@ class World:
         self.names, self.seqs = count(1), count(1)
         self.sent: list[str] = []
         self.edges: deque[tuple[str, float]] = deque()  # announced, not yet exposed
-        self.under_way: deque[tuple[int, float]] = deque()  # picture, latest arrival
+        self.under_way: deque[tuple[int, float]] = deque()  # frame, latest arrival
         self.exposed_for: dict[int, str] = {}
         self.paired: set[int] = set()
         self.accepted: set[int] = set()
@@ -587,7 +589,7 @@ class World:
         self.uncommitted: deque[Part] = deque()
         self.valid: set[int] = set()
 
-    def take(self, outcomes: list[Outcome]) -> None:
+    def take(self, outcomes: list[HandshakeEffect]) -> None:
         """Carry the outcomes out as a station does, and keep the books."""
         for outcome in outcomes:
             if isinstance(outcome, Accepted):
@@ -650,13 +652,13 @@ class World:
         self.edges.popleft()
         next(self.numbers)
 
-    def picture(self) -> None:
+    def image(self) -> None:
         self.arrive(FrameStatus.COMPLETE)
 
-    def damaged_picture(self) -> None:
+    def damaged_image(self) -> None:
         self.arrive(self.random.choice(list(FrameStatus)))
 
-    def picture_lost(self) -> None:
+    def image_lost(self) -> None:
         self.under_way.popleft()
 
     def a_moment(self) -> None:
@@ -723,7 +725,7 @@ class World:
         if self.edges:
             steps |= {self.edge: 8, self.edge_missed_and_counted: 0.4}
         if self.under_way:
-            steps |= {self.picture: 8, self.damaged_picture: 0.5, self.picture_lost: 0.3}
+            steps |= {self.image: 8, self.damaged_image: 0.5, self.image_lost: 0.3}
         if self.inspecting:
             steps |= {self.score: 8, self.inspection_fails: 0.3}
         if self.uncommitted:
@@ -749,7 +751,7 @@ class World:
 
 
 @pytest.mark.parametrize("pairing", [Pairing.SOFTWARE, Pairing.ANNOUNCED])
-def test_whatever_happens_each_part_has_one_verdict_and_no_others_picture(
+def test_whatever_happens_each_part_has_one_verdict_and_no_others_image(
     pairing: Pairing,
 ) -> None:
     happened: Counter[str] = Counter()

@@ -91,13 +91,13 @@ def test_memory_does_not_grow_with_the_number_of_durations() -> None:
     assert size_bytes(many) - size_bytes(few) <= 64
 
 
-def test_the_time_from_trigger_to_frame_is_counted_where_a_picture_came() -> None:
+def test_the_time_from_trigger_to_frame_is_counted_where_an_image_came() -> None:
     latencies = StageLatencies()
     one = verdict(Durations(1 * MS, 4 * MS, 1 * MS))
     pixels = np.zeros((2, 2, 3), np.uint8)
     triggered = PartIdentity("p", "t", "software", None, one.frame.captured_ns - 5 * MS, 0)
     latencies.record(replace(one, frame=replace(one.frame, pixels=pixels), part=triggered))
-    latencies.record(replace(one, part=triggered))  # without a picture
+    latencies.record(replace(one, part=triggered))  # without an image
 
     stage = latencies.quantiles()["trigger_to_frame"]
     assert stage.count == 1 and stage.p50_ms == pytest.approx(5.0, rel=0.02)

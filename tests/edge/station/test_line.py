@@ -12,11 +12,11 @@ import pytest
 from tests.soak import times
 from tests.support.broker import Broker
 from tests.support.gige_camera import GigECamera
-from tests.support.small_bundle import defective_picture, good_picture
+from tests.support.small_bundle import defective_image, good_image
 from tests.support.station_process import StationProcess, until
 
 NOISE = 2
-# However long a machine stands still, no camera is lost, no picture is old and no part is too late.
+# However long a machine stands still, no camera is lost, no image is old and no part is too late.
 PATIENT = {"lost_after_s": 30.0, "max_age_ms": 60_000.0}
 PATIENT_MS = 60_000.0
 STATE_PERIOD_S = 30.0  # in which a state is said again although nothing has changed
@@ -25,7 +25,7 @@ STATE_PERIOD_S = 30.0  # in which a state is said again although nothing has cha
 @pytest.fixture
 def camera() -> Iterator[GigECamera]:
     """A camera that shows a good part and a defective one in turn."""
-    with GigECamera([good_picture(1), defective_picture(2)], rate_fps=20, noise=NOISE) as one:
+    with GigECamera([good_image(1), defective_image(2)], rate_fps=20, noise=NOISE) as one:
         yield one
 
 
@@ -53,7 +53,7 @@ def moment(verdict: dict[str, Any], name: str) -> float:
 
 def triggered(line: StationProcess, **trigger: Any) -> None:
     line.settings["camera"]["trigger"] = trigger
-    # One picture for each exposure: identical ones would be frozen.
+    # One image for each exposure: identical ones would be frozen.
     line.settings["camera"]["supervision"] = {"frozen_after": 0, **PATIENT}
 
 
@@ -67,8 +67,8 @@ def test_good_and_defective_parts_travel_through_gige_vision_into_verdicts(
         assert line.stop() == 0
 
     assert {"OK", "NOK"} == set(results(verdicts))
-    by_picture = {verdict["frame"]["id"] % 2: verdict["result"] for verdict in verdicts}
-    assert all(by_picture[v["frame"]["id"] % 2] == v["result"] for v in verdicts)
+    by_image = {verdict["frame"]["id"] % 2: verdict["result"] for verdict in verdicts}
+    assert all(by_image[v["frame"]["id"] % 2] == v["result"] for v in verdicts)
     assert all(v["frame"]["missing_packets"] == 0 for v in verdicts)
     assert not any(v["simulated"] for v in verdicts)
     assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
@@ -84,7 +84,7 @@ def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_it
         line.states("online")
         process = psutil.Process(line.pid)
         for number in range(1, rounds + 1):
-            until(lambda: line.verdicts(1)[-1]["reason"] != "camera_lost", "pictures come")
+            until(lambda: line.verdicts(1)[-1]["reason"] != "camera_lost", "images come")
             camera.kill()
             line.degraded("camera_lost", number)
             line.events("camera_lost", number)
@@ -125,7 +125,7 @@ def test_a_camera_that_is_absent_at_the_start_is_waited_for(
         assert line.stop() == 0
 
 
-def test_each_triggered_part_gets_its_own_picture_and_one_verdict(
+def test_each_triggered_part_gets_its_own_image_and_one_verdict(
     line: StationProcess, camera: GigECamera
 ) -> None:
     triggered(line, mode="software", frame_timeout_ms=PATIENT_MS)
@@ -220,7 +220,7 @@ def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
     assert by_part["missed"] == by_part["behind it"] == ("ERROR", "overrun")
 
 
-def test_a_part_whose_picture_never_comes_is_an_error_by_its_deadline(
+def test_a_part_whose_image_never_comes_is_an_error_by_its_deadline(
     line: StationProcess,
 ) -> None:
     triggered(line, mode="hardware", frame_timeout_ms=PATIENT_MS)
@@ -257,7 +257,7 @@ def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rej
 
 
 @pytest.mark.parametrize("loss", [0.001, 0.02])
-def test_pictures_with_lost_packets_are_never_ok(
+def test_images_with_lost_packets_are_never_ok(
     line: StationProcess, camera: GigECamera, loss: float
 ) -> None:
     camera.set_loss(loss)
@@ -272,11 +272,11 @@ def test_pictures_with_lost_packets_are_never_ok(
     assert all(v["frame"]["missing_packets"] == 0 for v in verdicts if v["result"] == "OK")
 
 
-def test_a_picture_that_is_repeated_bit_by_bit_is_never_ok_again(
+def test_an_image_that_is_repeated_bit_by_bit_is_never_ok_again(
     tmp_path: Path, bundle: Path, running_broker: Broker
 ) -> None:
     settings: dict[str, Any] = {"model": {"path": str(bundle)}}
-    with GigECamera([good_picture()], rate_fps=20) as frozen:
+    with GigECamera([good_image()], rate_fps=20) as frozen:
         settings["camera"] = {"uri": frozen.uri, "supervision": PATIENT}
         with StationProcess(tmp_path, running_broker, settings) as line:
             verdicts = line.verdicts(10)

@@ -18,28 +18,28 @@ from openvino import opset13 as ops
 from edge.bundle.manifest import Manifest, load_bundle
 from edge.errors import BundleError
 from edge.imaging.frame import Frame
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_scores
 from edge.inspection.thresholding import Reason, Result
-from edge.station.model.store import Change, Model, ModelStore, load_model
+from edge.station.model.store import Change, LoadedModel, ModelStore, load_model
 from tests.support.small_bundle import (
     CELLS,
     SIDE,
-    defective_picture,
+    defective_image,
     difference_model,
-    good_picture,
+    good_image,
     write_bundle,
 )
 
 GENEROUS_S = 60.0
 
 
-def one_inspector(network: Network) -> Sequence[Inspector]:
+def one_inspector(network: CompiledModel) -> Sequence[Inspector]:
     return [Inspector(Detector(network), network.manifest)]
 
 
-def load(path: Path) -> Model:
+def load(path: Path) -> LoadedModel:
     return load_model(path, one_inspector)
 
 
@@ -58,12 +58,12 @@ def rewrite(path: Path, **parts: object) -> Path:
 
 def with_self_test(path: Path) -> Path:
     bundle = load_bundle(path)
-    scores = golden_scores(Detector(Network(bundle)), bundle.manifest)
+    scores = golden_scores(Detector(CompiledModel(bundle)), bundle.manifest)
     return rewrite(path, self_test=[score.model_dump() for score in scores])
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> Model:
+def first(tmp_path: Path) -> LoadedModel:
     return load(with_self_test(write_bundle(fresh(tmp_path / "1"))))
 
 
@@ -81,7 +81,7 @@ def fresh(folder: Path) -> Path:
 
 
 class Line:
-    """A thread that inspects good and defective pictures in turn, as a station's does."""
+    """A thread that inspects good and defective images in turn, as a station's does."""
 
     def __init__(self, store: ModelStore) -> None:
         self._store = store
@@ -108,7 +108,7 @@ class Line:
         while not self._ended:
             number += 1
             defective = number % 2 == 0
-            pixels = defective_picture(number % 7) if defective else good_picture(number % 7)
+            pixels = defective_image(number % 7) if defective else good_image(number % 7)
             model = self._store.current
             inspection = model.inspectors[0].inspect(Frame(pixels, number, 0, 0))
             self._store.part_decided(model.bundle.sha256, inspection.decision.reason)
@@ -121,7 +121,7 @@ class Line:
 
 
 @pytest.fixture
-def store(first: Model) -> ModelStore:
+def store(first: LoadedModel) -> ModelStore:
     return ModelStore(first, load)
 
 
@@ -134,7 +134,7 @@ def line(store: ModelStore) -> Iterator[Line]:
 
 
 def test_a_whole_model_takes_over_between_two_parts(
-    store: ModelStore, line: Line, new: Path, first: Model
+    store: ModelStore, line: Line, new: Path, first: LoadedModel
 ) -> None:
     outcome = store.exchange(new)
     line.wait_for_parts(4)
@@ -154,12 +154,12 @@ def test_a_whole_model_takes_over_between_two_parts(
 
 
 def test_thresholds_are_exchanged_between_two_parts_again_and_again(
-    store: ModelStore, line: Line, first: Model
+    store: ModelStore, line: Line, first: LoadedModel
 ) -> None:
     for number in range(1, 11):
         criteria = replace(store.current.criteria, threshold=20.0 + number)
         inspectors = tuple(one.deciding_by(criteria) for one in store.current.inspectors)
-        outcome = store.exchange_decision(Model(first.bundle, inspectors), store.current)
+        outcome = store.exchange_decision(LoadedModel(first.bundle, inspectors), store.current)
         assert outcome.change is Change.DECISION
         line.wait_for_parts(2)
     line.end()
@@ -233,7 +233,7 @@ def graph_that_gives_zero(path: Path) -> None:
     rewrite(path)
 
 
-def doubled() -> ov.Model:
+def doubled() -> ov.LoadedModel:
     model = difference_model()
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Constant" and list(node.output(0).shape) == [1, 1, 1, 3]:
@@ -243,19 +243,17 @@ def doubled() -> ov.Model:
     return model
 
 
-def constant(value: float) -> ov.Model:
-    pictures = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
-    sums = ops.reduce_sum(
-        ops.convert(pictures, np.float32), ops.constant(np.array([1, 2, 3])), False
-    )
+def constant(value: float) -> ov.LoadedModel:
+    images = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
+    sums = ops.reduce_sum(ops.convert(images, np.float32), ops.constant(np.array([1, 2, 3])), False)
     nothing = ops.multiply(sums, ops.constant(np.float32(0.0)))
     score = ops.add(nothing, ops.constant(np.float32(value)))
     cells = ops.constant(np.zeros((1, CELLS, CELLS), np.float32))
     anomaly_map = ops.add(cells, ops.reshape(score, ops.constant(np.array([1, 1, 1])), False))
-    pictures.output(0).set_names({"pictures"})
+    images.output(0).set_names({"pictures"})
     anomaly_map.output(0).set_names({"anomaly_map"})
     score.output(0).set_names({"score"})
-    return ov.Model([ops.result(anomaly_map), ops.result(score)], [pictures], "constant")
+    return ov.LoadedModel([ops.result(anomaly_map), ops.result(score)], [images], "constant")
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
@@ -279,13 +277,13 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "graph of other numbers": graph_of_other_numbers,
     "graph that gives zero": graph_that_gives_zero,
     "graph without numbers": graph_without_numbers,
-    "golden picture unknown": manifest_says(
+    "golden image unknown": manifest_says(
         self_test=[{"picture": "moon", "score": 1.0, "map_peak": 1.0, "tolerance": 1.0}]
     ),
 }
 
 
-def difference_without_score() -> ov.Model:
+def difference_without_score() -> ov.LoadedModel:
     model = difference_model()
     score = next(r for r in model.get_results() if "score" in r.output(0).names)
     model.remove_result(score)
@@ -294,7 +292,7 @@ def difference_without_score() -> ov.Model:
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_model_gives_no_verdict_and_the_old_one_goes_on(
-    store: ModelStore, line: Line, new: Path, first: Model, damage: Callable[[Path], None]
+    store: ModelStore, line: Line, new: Path, first: LoadedModel, damage: Callable[[Path], None]
 ) -> None:
     damage(new)
     outcome = store.exchange(new)
@@ -367,12 +365,12 @@ def test_files_overwritten_in_place_while_they_are_loaded_kill_no_process(tmp_pa
 
 
 def test_a_model_that_fails_at_its_first_parts_gives_way_to_the_one_before(
-    store: ModelStore, tmp_path: Path, first: Model
+    store: ModelStore, tmp_path: Path, first: LoadedModel
 ) -> None:
-    # It passes its self-test and gives no number for white, which golden pictures do not have.
+    # It passes its self-test and gives no number for white, which golden images do not have.
     failing = write_bundle(fresh(tmp_path / "3"), model=difference_model(faulty=float("nan")))
     assert store.exchange(failing).change is Change.EXCHANGED
-    white = good_picture()
+    white = good_image()
     white[40:60, 40:60] = 255
     outcomes = [inspected(store, white) for _ in range(3)]
 
@@ -384,19 +382,19 @@ def test_a_model_that_fails_at_its_first_parts_gives_way_to_the_one_before(
 
 
 def test_a_part_with_a_number_in_between_keeps_the_new_model(
-    store: ModelStore, tmp_path: Path, first: Model
+    store: ModelStore, tmp_path: Path, first: LoadedModel
 ) -> None:
     failing = write_bundle(fresh(tmp_path / "3"), model=difference_model(faulty=float("nan")))
     store.exchange(failing)
-    white = good_picture()
+    white = good_image()
     white[40:60, 40:60] = 255
-    for pixels in (white, white, good_picture(), white, white):
+    for pixels in (white, white, good_image(), white, white):
         assert inspected(store, pixels) is None
     assert store.current is not first
 
 
 def test_failures_of_the_model_before_do_not_count_against_the_new_one(
-    store: ModelStore, new: Path, first: Model
+    store: ModelStore, new: Path, first: LoadedModel
 ) -> None:
     store.exchange(new)
     for _ in range(10):
@@ -404,7 +402,7 @@ def test_failures_of_the_model_before_do_not_count_against_the_new_one(
     assert store.current is not first
 
 
-def test_the_only_model_stays_however_often_it_fails(store: ModelStore, first: Model) -> None:
+def test_the_only_model_stays_however_often_it_fails(store: ModelStore, first: LoadedModel) -> None:
     for _ in range(10):
         assert store.part_decided(first.bundle.sha256, Reason.MODEL_ERROR) is None
     assert store.current is first
@@ -417,7 +415,7 @@ def inspected(store: ModelStore, pixels: np.ndarray):  # type: ignore[no-untyped
 
 
 def test_a_rollback_by_hand_brings_the_model_before_back_once(
-    store: ModelStore, new: Path, first: Model
+    store: ModelStore, new: Path, first: LoadedModel
 ) -> None:
     store.exchange(new)
     outcome = store.rollback("asked for")
@@ -427,10 +425,10 @@ def test_a_rollback_by_hand_brings_the_model_before_back_once(
     assert "Load one by its path" in again.detail
 
 
-def test_two_exchanges_at_once_are_one(first: Model, new: Path) -> None:
+def test_two_exchanges_at_once_are_one(first: LoadedModel, new: Path) -> None:
     loading, go_on = threading.Event(), threading.Event()
 
-    def slow(path: Path) -> Model:
+    def slow(path: Path) -> LoadedModel:
         loading.set()
         assert go_on.wait(GENEROUS_S)
         return load(path)
@@ -446,24 +444,30 @@ def test_two_exchanges_at_once_are_one(first: Model, new: Path) -> None:
     assert store.current is not first
 
 
-def test_a_model_that_cannot_take_the_cameras_pictures_is_refused(first: Model, new: Path) -> None:
+def test_a_model_that_cannot_take_the_cameras_images_is_refused(
+    first: LoadedModel, new: Path
+) -> None:
     grey = Frame(np.full((120, 160), 128, np.uint8), 1, 0, 0)
     store = ModelStore(first, load, trial=lambda: grey)
     outcome = store.exchange(new)
     assert outcome.change is Change.REFUSED
-    assert "cannot inspect this camera's pictures" in outcome.detail
+    assert "cannot inspect this camera's images" in outcome.detail
     assert store.current is first
 
 
-def test_a_model_with_fewer_inspectors_than_threads_is_refused(first: Model, new: Path) -> None:
-    two = Model(first.bundle, first.inspectors * 2)
+def test_a_model_with_fewer_inspectors_than_threads_is_refused(
+    first: LoadedModel, new: Path
+) -> None:
+    two = LoadedModel(first.bundle, first.inspectors * 2)
     outcome = ModelStore(two, load).exchange(new)
     assert outcome.change is Change.REFUSED
     assert "2 threads" in outcome.detail
 
 
-def test_a_station_that_does_not_take_the_model_keeps_the_old_one(first: Model, new: Path) -> None:
-    def refuse(_: Model) -> None:
+def test_a_station_that_does_not_take_the_model_keeps_the_old_one(
+    first: LoadedModel, new: Path
+) -> None:
+    def refuse(_: LoadedModel) -> None:
         raise ValueError("no room")
 
     store = ModelStore(first, load, on_change=refuse)
@@ -472,7 +476,7 @@ def test_a_station_that_does_not_take_the_model_keeps_the_old_one(first: Model, 
 
 
 def test_a_path_through_a_symbolic_link_is_resolved_once(
-    store: ModelStore, tmp_path: Path, new: Path, first: Model
+    store: ModelStore, tmp_path: Path, new: Path, first: LoadedModel
 ) -> None:
     current = tmp_path / "current"
     current.symlink_to(new.parent.name)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from edge.app.service import RECORD_QUEUE_BOUND
-from edge.imaging.image_files import write_picture
+from edge.imaging.image_files import write_image
 from edge.journal.verification import verify_chain
 from tests.support.broken_network import BrokenNetwork, Mood
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.hanging_model import hanging_model
 from tests.support.service_manager import NotifySocket
-from tests.support.small_bundle import good_picture, write_bundle, write_pictures
+from tests.support.small_bundle import good_image, write_bundle, write_images
 from tests.support.station_process import StationProcess, until
 
 RATE_FPS = 50.0
@@ -27,8 +27,8 @@ RATE_FPS = 50.0
 
 @pytest.fixture
 def settings(tmp_path: Path, bundle: Path) -> dict[str, Any]:
-    """Of a station that inspects the same few pictures again and again."""
-    frames = write_pictures(tmp_path / "frames", good=3, defective=1)
+    """Of a station that inspects the same few images again and again."""
+    frames = write_images(tmp_path / "frames", good=3, defective=1)
     return {
         "camera": {"uri": str(frames), "rate_fps": RATE_FPS, "loop": True},
         "model": {"path": str(bundle)},
@@ -68,9 +68,9 @@ def journalled(line: StationProcess) -> list[dict[str, Any]]:
 def test_a_hung_inference_ends_the_process_and_its_service_manager_is_no_longer_fed(
     tmp_path: Path, running_broker: Broker, settings: dict[str, Any]
 ) -> None:
-    white = good_picture()
+    white = good_image()
     white[30:90, 40:120] = 255
-    write_picture(tmp_path / "frames" / "white.png", white)
+    write_image(tmp_path / "frames" / "white.png", white)
     settings["model"] = {"path": str(write_bundle(tmp_path, "hanging", model=hanging_model()))}
     settings["watchdog"] = {"inspect_s": 2.0}
     manager = NotifySocket(tmp_path / "notify")
@@ -180,7 +180,7 @@ def newest(line: StationProcess) -> int:
 
 
 def many_names(folder: Path, frames: Path) -> Path:
-    """Give a picture a thousand names, and so its overlays."""
+    """Give an image a thousand names, and so its overlays."""
     folder.mkdir()
     for number in range(1000):
         (folder / f"{number}.png").symlink_to(frames / "good_1.png")

@@ -9,11 +9,11 @@ import pytest
 from edge.bundle.signing import sign_bundle
 from edge.contract.event import Event
 from edge.settings.station import Settings
-from edge.station.model.manager import ModelExchangeFailed, StationModel
+from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import OlderRelease, Releases
 from tests.edge.bundle.test_signature import make_keys
 from tests.edge.conftest import EdgeRun
-from tests.support.small_bundle import write_bundle, write_pictures
+from tests.support.small_bundle import write_bundle, write_images
 
 
 class Plant:
@@ -42,10 +42,10 @@ class Plant:
         section = {"path": str(model), "public_key": str(self.public), **keys}
         return Settings.model_validate({"camera": {"uri": "0"}, "model": section})
 
-    def start(self, model: Path, **keys: Any) -> StationModel:
+    def start(self, model: Path, **keys: Any) -> ModelManager:
         self.written = self.settings(model, **keys)
         events: list[Event] = []
-        return StationModel(
+        return ModelManager(
             self.written,
             self.folder / "tuning.json",
             simulated=True,
@@ -111,7 +111,7 @@ def test_a_damaged_memory_is_told_and_keeps_no_station_from_starting(
 
 def test_the_check_refuses_what_the_station_would(plant: Plant, edge_run: EdgeRun) -> None:
     older, newer = plant.release("2026-01-01"), plant.release("2026-02-01")
-    frames = write_pictures(plant.folder / "frames")
+    frames = write_images(plant.folder / "frames")
     config = plant.folder / "station.yaml"
 
     def said(model: Path, *arguments: str) -> tuple[int, str]:

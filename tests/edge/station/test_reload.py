@@ -10,7 +10,7 @@ import pytest
 from tests.edge.settings.test_config import ALIAS_BOMB
 from tests.support.page_station import TOKEN, PageStation, wait_until
 from tests.support.service_manager import NotifySocket
-from tests.support.small_bundle import write_bundle, write_pictures
+from tests.support.small_bundle import write_bundle, write_images
 
 TIMES = 20
 BROKEN = (
@@ -37,8 +37,8 @@ def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_
 ) -> None:
     (tmp_path / "other").mkdir()
     models = [str(bundle), str(write_bundle(tmp_path / "other"))]
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     with PageStation(tmp_path, camera, bundle) as station:
         for number in range(1, TIMES + 1):
             # In turn another model, and another guard band for the same one.
@@ -65,8 +65,8 @@ def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_
 def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_changes(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     manager = NotifySocket(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     with closing(manager), PageStation(tmp_path, camera, bundle) as station:
@@ -112,8 +112,8 @@ def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_
 def test_no_settings_file_ends_a_running_station_however_broken_it_is(
     tmp_path: Path, bundle: Path
 ) -> None:
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
-    camera = {"uri": str(pictures), "rate_fps": 20, "loop": True}
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
     with PageStation(tmp_path, camera, bundle) as station:
         for number, content in enumerate(BROKEN, 1):
             station.reload(content)

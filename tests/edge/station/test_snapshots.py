@@ -1,4 +1,4 @@
-"""Snapshots: the right pictures, within their bounds, and never at the line's cost."""
+"""Snapshots: the right images, within their bounds, and never at the line's cost."""
 
 import json
 import os
@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.contract.verdict import PictureAddresses, Verdict, new_id
+from edge.contract.verdict import ImageAddresses, Verdict, new_id
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import Frame
-from edge.imaging.image_files import read_picture
+from edge.imaging.image_files import read_image
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import FEWEST_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder
-from edge.station.images.snapshot_policy import SnapshotName, Why, wanted
+from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason, snapshot_reason
 
 DAY_NS = 86_400_000_000_000
 START_UTC_NS = 1_790_000_000_000_000_000
@@ -71,12 +71,12 @@ class Disk:
             lambda _: self.free,
         )
 
-    def keep(self, why: Why, size_bytes: int = 1000) -> SnapshotName:
+    def keep(self, why: SnapshotReason, size_bytes: int = 1000) -> SnapshotName:
         """Keep one snapshot, a second after the last one."""
         self.now_ns += 1_000_000_000
         self.utc_ns += 1_000_000_000
         name = SnapshotName(new_id(self.utc_ns), why)
-        files = {name.PICTURE: bytes(size_bytes - 2), name.OVERLAY: b"x", name.RECORD: b"y"}
+        files = {name.IMAGE: bytes(size_bytes - 2), name.OVERLAY: b"x", name.RECORD: b"y"}
         self.folder.keep(name, files)
         return name
 
@@ -98,32 +98,36 @@ def disk(tmp_path: Path) -> Disk:
 @pytest.mark.parametrize(
     ("result", "score", "ok_count", "why"),
     [
-        (Result.NOK, 0.9, 1, Why.NOK),
-        (Result.NOK, 0.51, 1, Why.NOK),
-        (Result.ERROR, None, 1, Why.ERROR),
-        (Result.NOT_DECIDABLE, 0.2, 1, Why.NEAR),
-        (Result.OK, 0.45, 1, Why.NEAR),
+        (Result.NOK, 0.9, 1, SnapshotReason.NOK),
+        (Result.NOK, 0.51, 1, SnapshotReason.NOK),
+        (Result.ERROR, None, 1, SnapshotReason.ERROR),
+        (Result.NOT_DECIDABLE, 0.2, 1, SnapshotReason.NEAR),
+        (Result.OK, 0.45, 1, SnapshotReason.NEAR),
         (Result.OK, 0.4, 1, None),
-        (Result.OK, 0.4, 10, Why.SAMPLE),
+        (Result.OK, 0.4, 10, SnapshotReason.SAMPLE),
         (Result.OK, 0.4, 11, None),
     ],
 )
 def test_what_is_kept_and_why(
-    result: Result, score: float | None, ok_count: int, why: Why | None
+    result: Result, score: float | None, ok_count: int, why: SnapshotReason | None
 ) -> None:
     settings = SnapshotSettings(folder="x", every_nth_ok=10, near_threshold=0.0625)
 
-    assert wanted(inspection(result, score), ok_count, settings) is why
+    assert snapshot_reason(inspection(result, score), ok_count, settings) is why
 
 
-def test_zero_keeps_no_ok_picture_far_from_the_threshold() -> None:
+def test_zero_keeps_no_ok_image_far_from_the_threshold() -> None:
     settings = SnapshotSettings(folder="x", every_nth_ok=0)
 
-    assert not any(wanted(inspection(Result.OK), count, settings) for count in range(1000))
+    assert not any(snapshot_reason(inspection(Result.OK), count, settings) for count in range(1000))
 
 
-@given(st.integers(0, 2**48 - 1), st.sampled_from(Why), st.sampled_from([".png", ".json"]))
-def test_a_name_can_be_read_from_each_of_its_files(ms: int, why: Why, suffix: str) -> None:
+@given(
+    st.integers(0, 2**48 - 1), st.sampled_from(SnapshotReason), st.sampled_from([".png", ".json"])
+)
+def test_a_name_can_be_read_from_each_of_its_files(
+    ms: int, why: SnapshotReason, suffix: str
+) -> None:
     name = SnapshotName(new_id(ms * 1_000_000), why)
     path = name.path(Path("/x"), suffix)
 
@@ -132,22 +136,22 @@ def test_a_name_can_be_read_from_each_of_its_files(ms: int, why: Why, suffix: st
     assert name.utc_ms == ms
 
 
-def test_picture_overlay_and_record_lie_where_the_verdict_says(tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "kept pictures")
+def test_image_overlay_and_record_lie_where_the_verdict_says(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "kept images")
     part = verdict(Result.NOK, 0.9)
     addresses = disk.folder.addresses(part)
     assert addresses is not None
-    part = replace(part, pictures=addresses)
+    part = replace(part, images=addresses)
 
     assert disk.folder.write(part, {"schema": "verdict/1", "id": part.id})
 
-    picture = Path(unquote(urlsplit(addresses.picture or "").path))
+    image = Path(unquote(urlsplit(addresses.image or "").path))
     overlay = Path(unquote(urlsplit(addresses.heat_map or "").path))
-    assert np.array_equal(read_picture(picture), PIXELS)
-    assert read_picture(overlay).shape[2] == 3
-    record = json.loads(next(picture.parent.glob("*.json")).read_text())
+    assert np.array_equal(read_image(image), PIXELS)
+    assert read_image(overlay).shape[2] == 3
+    record = json.loads(next(image.parent.glob("*.json")).read_text())
     assert record == {"schema": "verdict/1", "id": part.id}
-    assert sorted(p.name for p in picture.parent.iterdir()) == sorted(
+    assert sorted(p.name for p in image.parent.iterdir()) == sorted(
         f"{part.id}_nok{suffix}" for suffix in (".png", "_overlay.jpg", ".json")
     )
 
@@ -158,7 +162,7 @@ def test_a_verdict_that_is_not_kept_writes_nothing(disk: Disk) -> None:
     assert list(disk.root.iterdir()) == []
 
 
-def test_an_error_without_a_picture_is_not_kept(disk: Disk) -> None:
+def test_an_error_without_an_image_is_not_kept(disk: Disk) -> None:
     lost = verdict(Result.ERROR, None, np.empty((0, 0), np.uint8))
 
     assert disk.folder.addresses(lost) is None
@@ -167,7 +171,7 @@ def test_an_error_without_a_picture_is_not_kept(disk: Disk) -> None:
 @pytest.mark.parametrize(
     "pixels", [np.zeros((9, 9, 2), np.uint8), np.zeros((9, 9, 5), np.uint8), np.zeros(9, np.uint8)]
 )
-def test_what_is_no_picture_is_not_kept_and_ends_no_station(
+def test_what_is_no_image_is_not_kept_and_ends_no_station(
     disk: Disk, tmp_path: Path, pixels: np.ndarray
 ) -> None:
     odd = verdict(Result.ERROR, None, pixels)
@@ -179,28 +183,28 @@ def test_what_is_no_picture_is_not_kept_and_ends_no_station(
     assert overlays.written == 1
 
 
-def test_the_next_picture_is_kept_when_somebody_asks(disk: Disk) -> None:
+def test_the_next_image_is_kept_when_somebody_asks(disk: Disk) -> None:
     disk.folder.keep_next()
     first = disk.folder.addresses(verdict(Result.OK))
     second = disk.folder.addresses(verdict(Result.OK))
 
-    assert isinstance(first, PictureAddresses)
-    assert "_asked.png" in (first.picture or "")
+    assert isinstance(first, ImageAddresses)
+    assert "_asked.png" in (first.image or "")
     assert second is None
 
 
 def test_by_count_the_oldest_goes_first_and_pinned_ones_last(disk: Disk) -> None:
-    nok = disk.keep(Why.NOK)
-    first = disk.keep(Why.SAMPLE)
-    second = disk.keep(Why.NEAR)
-    third = disk.keep(Why.ERROR)
+    nok = disk.keep(SnapshotReason.NOK)
+    first = disk.keep(SnapshotReason.SAMPLE)
+    second = disk.keep(SnapshotReason.NEAR)
+    third = disk.keep(SnapshotReason.ERROR)
 
     assert [disk.has(name) for name in (nok, first, second, third)] == [True, False, True, True]
 
 
 def test_pinned_ones_make_room_for_each_other_only(disk: Disk) -> None:
-    pinned = [disk.keep(Why.NOK) for _ in range(4)]
-    sample = disk.keep(Why.SAMPLE)
+    pinned = [disk.keep(SnapshotReason.NOK) for _ in range(4)]
+    sample = disk.keep(SnapshotReason.SAMPLE)
 
     assert disk.names() == pinned[1:]
     assert not disk.has(sample)
@@ -210,9 +214,9 @@ def test_pinned_ones_make_room_for_each_other_only(disk: Disk) -> None:
 
 def test_the_folder_never_holds_more_bytes_than_its_bound(tmp_path: Path) -> None:
     disk = Disk(tmp_path, max_bytes=2**20)
-    nok = disk.keep(Why.NOK, 400_000)
+    nok = disk.keep(SnapshotReason.NOK, 400_000)
     for _ in range(20):
-        disk.keep(Why.SAMPLE, 150_000)
+        disk.keep(SnapshotReason.SAMPLE, 150_000)
         assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) <= 2**20
 
     assert disk.has(nok)
@@ -220,59 +224,63 @@ def test_the_folder_never_holds_more_bytes_than_its_bound(tmp_path: Path) -> Non
 
 
 def test_one_that_is_larger_than_the_bound_deletes_nothing(disk: Disk) -> None:
-    before = [disk.keep(Why.SAMPLE), disk.keep(Why.NOK)]
+    before = [disk.keep(SnapshotReason.SAMPLE), disk.keep(SnapshotReason.NOK)]
 
-    disk.keep(Why.NOK, 2**20 + 1)
+    disk.keep(SnapshotReason.NOK, 2**20 + 1)
 
     assert disk.names() == before
 
 
 def test_ages_are_monotonic_and_pinned_ones_live_longer(tmp_path: Path) -> None:
     disk = Disk(tmp_path, max_age_days=30.0)
-    nok, sample = disk.keep(Why.NOK), disk.keep(Why.SAMPLE)
+    nok, sample = disk.keep(SnapshotReason.NOK), disk.keep(SnapshotReason.SAMPLE)
     disk.now_ns += 30 * DAY_NS
-    third = disk.keep(Why.SAMPLE)
+    third = disk.keep(SnapshotReason.SAMPLE)
     assert [disk.has(name) for name in (nok, sample, third)] == [True, False, True]
 
     disk.now_ns += (PINNED_AGES - 1) * 30 * DAY_NS
-    disk.keep(Why.SAMPLE)
+    disk.keep(SnapshotReason.SAMPLE)
     assert not disk.has(nok)
 
 
 @pytest.mark.parametrize("step_days", [-1, 1, -400, 400])
 def test_a_step_of_the_wall_clock_deletes_nothing(tmp_path: Path, step_days: int) -> None:
     disk = Disk(tmp_path, max_age_days=30.0)
-    before = [disk.keep(Why.SAMPLE) for _ in range(5)]
+    before = [disk.keep(SnapshotReason.SAMPLE) for _ in range(5)]
     disk.utc_ns += step_days * DAY_NS
-    after = [disk.keep(Why.SAMPLE) for _ in range(5)]
+    after = [disk.keep(SnapshotReason.SAMPLE) for _ in range(5)]
     disk.folder = disk.opened()  # the ages are estimated from the names now
-    last = disk.keep(Why.SAMPLE)
+    last = disk.keep(SnapshotReason.SAMPLE)
 
     assert sorted(disk.names(), key=str) == sorted([*before, *after, last], key=str)
 
 
 def test_a_new_run_goes_on_with_what_is_there(disk: Disk) -> None:
-    nok, first, second = disk.keep(Why.NOK), disk.keep(Why.SAMPLE), disk.keep(Why.SAMPLE)
+    nok, first, second = (
+        disk.keep(SnapshotReason.NOK),
+        disk.keep(SnapshotReason.SAMPLE),
+        disk.keep(SnapshotReason.SAMPLE),
+    )
     disk.folder = disk.opened()
-    disk.keep(Why.SAMPLE)
+    disk.keep(SnapshotReason.SAMPLE)
 
     assert [disk.has(name) for name in (nok, first, second)] == [True, False, True]
 
 
-def test_an_earlier_run_ages_by_the_gaps_between_its_pictures(tmp_path: Path) -> None:
+def test_an_earlier_run_ages_by_the_gaps_between_its_images(tmp_path: Path) -> None:
     disk = Disk(tmp_path, max_age_days=10.0)
     names = []
     for _ in range(15):
-        names.append(disk.keep(Why.SAMPLE))
+        names.append(disk.keep(SnapshotReason.SAMPLE))
         disk.utc_ns += DAY_NS
     disk.folder = disk.opened()
-    disk.keep(Why.SAMPLE)
+    disk.keep(SnapshotReason.SAMPLE)
 
     assert disk.names()[:-1] == names[-11:]  # the newest counts as new
 
 
 def test_files_of_others_are_never_touched(disk: Disk) -> None:
-    name = disk.keep(Why.SAMPLE)
+    name = disk.keep(SnapshotReason.SAMPLE)
     day = disk.root / name.day
     foreign = [
         disk.root / "notes.txt",
@@ -288,25 +296,25 @@ def test_files_of_others_are_never_touched(disk: Disk) -> None:
     (disk.root / "2018-01-01").symlink_to(disk.root / "old")
     disk.folder = disk.opened()
     for _ in range(8):
-        disk.keep(Why.SAMPLE)
+        disk.keep(SnapshotReason.SAMPLE)
 
     assert len(disk.names()) == 3
     assert all(path.read_bytes() == b"mine" for path in foreign)
 
 
 def test_what_a_killed_run_left_half_written_is_removed(disk: Disk) -> None:
-    name = disk.keep(Why.NOK)
+    name = disk.keep(SnapshotReason.NOK)
     half = disk.root / name.day / f".{name.verdict_id}_nok.png.partial"
     half.write_bytes(b"half")
     disk.folder = disk.opened()
-    disk.keep(Why.NOK)
+    disk.keep(SnapshotReason.NOK)
 
     assert not half.exists()
     assert disk.has(name)
 
 
 def test_without_a_list_of_the_folder_nothing_is_written_or_deleted(disk: Disk) -> None:
-    kept = [disk.keep(Why.SAMPLE) for _ in range(3)]
+    kept = [disk.keep(SnapshotReason.SAMPLE) for _ in range(3)]
     odd = disk.root / "2020-01-01"
     odd.mkdir()
     for number in range(5):
@@ -315,14 +323,14 @@ def test_without_a_list_of_the_folder_nothing_is_written_or_deleted(disk: Disk) 
     disk.folder = disk.opened()
     unlistable = disk.root.rename(disk.root.with_name("elsewhere"))
     disk.root.write_bytes(b"not a folder")
-    disk.keep(Why.SAMPLE)
+    disk.keep(SnapshotReason.SAMPLE)
     assert [wrong for wrong, _ in disk.said] == [True]
     disk.root.unlink()
     unlistable.rename(disk.root)
 
     assert len(disk.names()) == 3 + 5
     disk.now_ns += RETRY_NS
-    disk.keep(Why.SAMPLE)
+    disk.keep(SnapshotReason.SAMPLE)
     assert [wrong for wrong, _ in disk.said] == [True, False]
     assert len(disk.names()) == 3
     assert disk.has(kept[-1])
@@ -331,12 +339,12 @@ def test_without_a_list_of_the_folder_nothing_is_written_or_deleted(disk: Disk) 
 def test_a_folder_with_more_than_the_bounds_can_have_made_is_left_alone(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = [disk.keep(Why.SAMPLE) for _ in range(3)]
+    kept = [disk.keep(SnapshotReason.SAMPLE) for _ in range(3)]
     assert FEWEST_LISTED >= 10_000
     monkeypatch.setattr("edge.station.images.snapshot_folder.FEWEST_LISTED", 2)
     disk.settings = SnapshotSettings(folder=str(disk.root), max_count=1, free_space_floor_bytes=0)
     disk.folder = disk.opened()
-    disk.keep(Why.NOK)
+    disk.keep(SnapshotReason.NOK)
 
     assert disk.names() == kept
     (said,) = disk.said
@@ -348,22 +356,22 @@ def test_below_the_floor_nothing_is_written_or_deleted_and_it_is_said_once(disk:
         folder=str(disk.root), max_count=3, free_space_floor_bytes=1_000_000
     )
     disk.folder = disk.opened()
-    kept = [disk.keep(Why.SAMPLE) for _ in range(3)]
+    kept = [disk.keep(SnapshotReason.SAMPLE) for _ in range(3)]
     disk.free = 1_000_500
     for _ in range(3):
-        disk.keep(Why.NOK)
+        disk.keep(SnapshotReason.NOK)
     assert disk.names() == kept
     assert [wrong for wrong, _ in disk.said] == [True]
     assert "free_space_floor_bytes" in disk.said[0][1]
     assert disk.folder.addresses(verdict(Result.NOK)) is None
 
     disk.free = 1_020_000  # enough for one, not for going on
-    disk.keep(Why.NOK)
+    disk.keep(SnapshotReason.NOK)
     assert disk.names() == kept
     disk.free = 2_000_000
     disk.now_ns += RETRY_NS
     assert disk.folder.addresses(verdict(Result.NOK)) is not None
-    assert disk.has(disk.keep(Why.NOK))
+    assert disk.has(disk.keep(SnapshotReason.NOK))
     assert [wrong for wrong, _ in disk.said] == [True, False]
 
 
@@ -381,12 +389,12 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_stops_snapshots_until_there_is_space(tiny: Path) -> None:
     disk = Disk(tiny / "snapshots", max_bytes=2**20)
-    kept = [disk.keep(Why.SAMPLE, 100_000) for _ in range(3)]
+    kept = [disk.keep(SnapshotReason.SAMPLE, 100_000) for _ in range(3)]
     # What statvfs promises, others may take before it is written.
     filler = tiny / "filler"
     filler.write_bytes(bytes(150_000))
     for _ in range(3):
-        disk.keep(Why.NOK, 100_000)
+        disk.keep(SnapshotReason.NOK, 100_000)
     assert [wrong for wrong, _ in disk.said] == [True]
     assert "No space left on device" in disk.said[0][1]
     assert all(disk.has(name) for name in kept)
@@ -394,7 +402,7 @@ def test_a_full_disk_stops_snapshots_until_there_is_space(tiny: Path) -> None:
 
     filler.unlink()
     disk.now_ns += RETRY_NS
-    assert disk.has(disk.keep(Why.NOK, 100_000))
+    assert disk.has(disk.keep(SnapshotReason.NOK, 100_000))
     assert [wrong for wrong, _ in disk.said] == [True, False]
 
 
@@ -403,8 +411,8 @@ def test_real_free_space_is_asked_for(tiny: Path) -> None:
     said: list[str] = []
     folder = SnapshotFolder(settings, lambda _, why: said.append(why))
 
-    name = SnapshotName(new_id(START_UTC_NS), Why.NOK)
-    assert not folder.keep(name, {name.PICTURE: b"x"})
+    name = SnapshotName(new_id(START_UTC_NS), SnapshotReason.NOK)
+    assert not folder.keep(name, {name.IMAGE: b"x"})
     assert len(said) == 1
 
 
@@ -448,9 +456,9 @@ def test_images_of_every_format_are_kept_for_some_hours_and_promoted(
     assert images.promote(journalled(part), disk.folder)
 
     (name,) = disk.names()
-    assert name == SnapshotName(part.id, Why.MARKED)
+    assert name == SnapshotName(part.id, SnapshotReason.MARKED)
     assert disk.has(name)
-    kept = read_picture(name.path(tmp_path, name.PICTURE))
+    kept = read_image(name.path(tmp_path, name.IMAGE))
     assert (kept.shape, kept.dtype) == (pixels.shape, pixels.dtype)
     unlike = np.abs(kept.astype(int) - pixels).mean()
     assert unlike == 0 if suffix == ".png" else unlike < 8  # noise is the hardest there is
@@ -495,6 +503,6 @@ def test_what_is_kept_as_a_snapshot_is_not_kept_twice(tmp_path: Path) -> None:
     images, disk = recent(tmp_path), Disk(tmp_path)
     part = verdict(Result.NOK)
 
-    images.keep(replace(part, pictures=disk.folder.addresses(part)))
+    images.keep(replace(part, images=disk.folder.addresses(part)))
 
     assert recent_ids(tmp_path) == []

@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import load_bundle
-from edge.cameras.interface import EndOfPictures
+from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Recipe, Verdict
 from edge.errors import CameraLost
 from edge.imaging.frame import Frame, FrameStatus
-from edge.inspection.detector import Detector, Network, RunPlan
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason, Result
-from edge.station.handshake.coordinator import Triggering
+from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Pairing, Rules
-from edge.station.handshake.state_machine import Handshake
+from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import Beats, Exposure, Line, StationRules
+from edge.station.pipeline.work import Beats, InspectionSetup, QueuedFrame, StationRules
 from edge.station.threads import Failures
-from tests.support.small_bundle import defective_picture, good_picture
+from tests.support.small_bundle import defective_image, good_image
 
 GENEROUS_S = 60.0
 Step = Frame | Exception | Callable[[], None]
@@ -45,7 +45,7 @@ class ScriptedCamera:
         self._steps: Iterator[Step] = iter(steps)
 
     def read(self, timeout_s: float) -> Frame | None:
-        step = next(self._steps, EndOfPictures())
+        step = next(self._steps, EndOfFrames())
         if isinstance(step, Exception):
             raise step
         if isinstance(step, Frame):
@@ -124,13 +124,13 @@ class TogetherInspector(Inspector):
 @pytest.fixture(scope="module")
 def inspector(bundle: Path) -> Inspector:
     loaded = load_bundle(bundle)
-    return Inspector(Detector(Network(loaded)), loaded.manifest)
+    return Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
 
 
 @pytest.fixture
 def gated(bundle: Path) -> GatedInspector:
     loaded = load_bundle(bundle)
-    inspector = GatedInspector(Detector(Network(loaded)), loaded.manifest)
+    inspector = GatedInspector(Detector(CompiledModel(loaded)), loaded.manifest)
     inspector.gate, inspector.entered = threading.Event(), threading.Event()
     return inspector
 
@@ -139,15 +139,15 @@ def gated(bundle: Path) -> GatedInspector:
 def three(bundle: Path) -> list[TogetherInspector]:
     """Three inspectors of one network."""
     loaded = load_bundle(bundle)
-    network = Network(loaded, plan=RunPlan(streams=3))
+    network = CompiledModel(loaded, plan=RunPlan(streams=3))
     inspectors = [TogetherInspector(Detector(network), loaded.manifest) for _ in range(3)]
     for inspector, barrier in zip(inspectors, [threading.Barrier(3)] * 3, strict=True):
         inspector.meeting = barrier
     return inspectors
 
 
-def frames(count: int, picture: Callable[[int], np.ndarray] = good_picture) -> list[Frame]:
-    return [Frame(picture(n), n, 0, 0) for n in range(1, count + 1)]
+def frames(count: int, image: Callable[[int], np.ndarray] = good_image) -> list[Frame]:
+    return [Frame(image(n), n, 0, 0) for n in range(1, count + 1)]
 
 
 def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callable[[], None]:
@@ -168,10 +168,10 @@ def station(
     camera: ScriptedCamera,
     inspectors: Inspector | Sequence[Inspector],
     *consumers: Callable[[Verdict], None],
-    mailbox: Mailbox[Exposure] | None = None,
+    mailbox: Mailbox[QueuedFrame] | None = None,
     bound: int = 100,
     rules: StationRules = StationRules(),
-    triggering: Triggering | None = None,
+    triggering: HandshakeCoordinator | None = None,
     beats: Beats | None = None,
     recipe: Recipe | None = None,
 ) -> Station:
@@ -185,21 +185,28 @@ def station(
     if isinstance(inspectors, Inspector):
         inspectors = [inspectors]
     return Station(
-        *(camera, mailbox, Line(tuple(inspectors), recipe=recipe), sinks, failures, rules),
+        *(
+            camera,
+            mailbox,
+            InspectionSetup(tuple(inspectors), recipe=recipe),
+            sinks,
+            failures,
+            rules,
+        ),
         triggering=triggering,
         beats=beats,
     )
 
 
-def every_picture_a_part(recipe: Recipe | None = None) -> Triggering:
+def every_image_a_part(recipe: Recipe | None = None) -> HandshakeCoordinator:
     """The hand-shake of a hardware line without announcements."""
-    handshake = Handshake(Rules(Pairing.EVERY_FRAME, recipe=recipe))
-    return Triggering(handshake, [], expose=lambda: None, record_event=lambda _: None)
+    handshake = HandshakeMachine(Rules(Pairing.EVERY_FRAME, recipe=recipe))
+    return HandshakeCoordinator(handshake, [], expose=lambda: None, record_event=lambda _: None)
 
 
-def test_every_picture_gets_one_verdict_in_order(inspector: Inspector) -> None:
+def test_every_image_gets_one_verdict_in_order(inspector: Inspector) -> None:
     seen = Collected()
-    camera = ScriptedCamera([*frames(20), *frames(1, defective_picture)])
+    camera = ScriptedCamera([*frames(20), *frames(1, defective_image)])
 
     tally = station(camera, inspector, seen).run()
 
@@ -213,12 +220,12 @@ def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
     seen = Collected()
     bad = [
         Frame(np.empty((0, 0), np.uint8), 1, 0, 0, FrameStatus.INCOMPLETE, detail="cut"),
-        Frame(good_picture()[:, :, 0], 2, 0, 0),
-        Frame(good_picture().astype(np.uint16), 3, 0, 0),
-        Frame(good_picture()[:1, :1], 4, 0, 0),
-        Frame(good_picture() * 0, 5, 0, 0),
-        Frame(good_picture(), 6, 0, 0, FrameStatus.FROZEN),
-        Frame(good_picture(), 7, 0, 0, FrameStatus.STALE),
+        Frame(good_image()[:, :, 0], 2, 0, 0),
+        Frame(good_image().astype(np.uint16), 3, 0, 0),
+        Frame(good_image()[:1, :1], 4, 0, 0),
+        Frame(good_image() * 0, 5, 0, 0),
+        Frame(good_image(), 6, 0, 0, FrameStatus.FROZEN),
+        Frame(good_image(), 7, 0, 0, FrameStatus.STALE),
     ]
 
     tally = station(ScriptedCamera(bad), inspector, seen).run()
@@ -284,7 +291,7 @@ def test_stopping_finishes_what_is_queued(gated: GatedInspector) -> None:
 
 def test_a_part_exposed_while_the_station_stops_has_its_verdict(inspector: Inspector) -> None:
     seen = Collected()
-    mailbox: EveryMailbox[Exposure] = EveryMailbox(4)
+    mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(4)
 
     class StoppedMeanwhile(ScriptedCamera):
         def read(self, timeout_s: float) -> Frame | None:
@@ -293,7 +300,7 @@ def test_a_part_exposed_while_the_station_stops_has_its_verdict(inspector: Inspe
 
     camera = StoppedMeanwhile(frames(1), can_wait=False)
 
-    station(camera, inspector, seen, mailbox=mailbox, triggering=every_picture_a_part()).run()
+    station(camera, inspector, seen, mailbox=mailbox, triggering=every_image_a_part()).run()
 
     assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
 
@@ -306,7 +313,7 @@ def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Insp
     run = station(
         *(ScriptedCamera(unreadable, can_wait=False), inspector, seen),
         bound=1,
-        triggering=every_picture_a_part(),
+        triggering=every_image_a_part(),
         beats=Beats.of(heartbeats, 1, capture_s=0.2, inspect_s=GENEROUS_S),
     )
     running = threading.Thread(target=run.run)
@@ -332,14 +339,14 @@ def test_no_part_is_inspected_for_another_recipe_than_its_own(
     first, second, third = frames(3)
     exchanged = threading.Event()
     steps: list[Step] = [first, second, waiting_for(exchanged), third]
-    triggering = every_picture_a_part(bottle)
+    triggering = every_image_a_part(bottle)
     run = station(ScriptedCamera(steps), gated, seen, triggering=triggering, recipe=bottle)
     running = threading.Thread(target=run.run)
     running.start()
     assert gated.entered.wait(GENEROUS_S)
     wait_until(lambda: triggering.counts().get("Exposed") == 2)
 
-    run.exchange(Line((inspector,), recipe=can))
+    run.exchange(InspectionSetup((inspector,), recipe=can))
     exchanged.set()
     gated.gate.set()
     running.join(GENEROUS_S)
@@ -374,7 +381,7 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
         Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
-    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
+    tally = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), sinks, failures).run()
 
     assert quick.numbers == list(range(1, 21))
     assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
@@ -390,14 +397,14 @@ def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector)
         if verdict.frame.number == 20:
             stuck.gate.set()
 
-    failures, three_bytes = Failures(), 3 * good_picture(0).nbytes
+    failures, three_bytes = Failures(), 3 * good_image(0).nbytes
     sinks = [
         Sink("stuck", stuck, 16, False, failures, max_bytes=three_bytes),
         Sink("quick", after_all_others, 100, False, failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
 
-    tally = Station(camera, EveryMailbox(100), Line((inspector,)), sinks, failures).run()
+    tally = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), sinks, failures).run()
 
     # One in work, and two that wait: their anomaly maps count, too.
     assert 1 <= len(stuck.verdicts) <= 3
@@ -429,7 +436,7 @@ def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
     left: list[Verdict] = []
     sink = Sink("record", stuck, 2, False, failures, keeps_all=True, undelivered=left.append)
     camera = ScriptedCamera([*frames(6), lambda: one.stop()], can_wait=False)
-    one = Station(camera, EveryMailbox(100), Line((inspector,)), [sink], failures)
+    one = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), [sink], failures)
 
     tally = one.run()
     stuck.gate.set()
@@ -485,7 +492,7 @@ def test_a_defect_in_the_camera_ends_the_run_with_its_parts_told(inspector: Insp
 def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Path) -> None:
     seen = Collected()
     loaded = load_bundle(bundle)
-    broken = BrokenInspector(Detector(Network(loaded)), loaded.manifest)
+    broken = BrokenInspector(Detector(CompiledModel(loaded)), loaded.manifest)
 
     with pytest.raises(ZeroDivisionError):
         station(ScriptedCamera(frames(1)), broken, seen).run()
@@ -497,7 +504,7 @@ def test_parts_that_wait_behind_a_defect_get_their_verdicts_too(bundle: Path) ->
     """Never silence: no inspector is left for them, and the line must know."""
     seen = Collected()
     loaded = load_bundle(bundle)
-    broken = TogetherInspector(Detector(Network(loaded)), loaded.manifest)
+    broken = TogetherInspector(Detector(CompiledModel(loaded)), loaded.manifest)
     broken.broken, broken.meeting = True, threading.Barrier(2)
     queued = threading.Event()
 
@@ -521,8 +528,7 @@ def test_three_inspectors_give_verdicts_in_the_order_of_the_frames(
 ) -> None:
     seen = Collected()
     parts = [
-        Frame((defective_picture if n % 5 == 0 else good_picture)(n), n, 0, 0)
-        for n in range(1, 101)
+        Frame((defective_image if n % 5 == 0 else good_image)(n), n, 0, 0) for n in range(1, 101)
     ]
 
     tally = station(ScriptedCamera(parts), three, seen).run()

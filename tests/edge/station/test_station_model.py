@@ -12,12 +12,12 @@ from edge.contract.event import Event
 from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Reason
 from edge.settings.station import Settings
-from edge.station.model.manager import ModelExchangeFailed, StationModel
+from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import RestartNeeded
-from edge.station.pipeline.work import Line
+from edge.station.pipeline.work import InspectionSetup
 from tests.edge.station.test_model_swap import fresh, rewrite, with_self_test
-from tests.support.small_bundle import good_picture, write_bundle
+from tests.support.small_bundle import good_image, write_bundle
 
 GENEROUS_S = 60.0
 
@@ -31,13 +31,13 @@ class Site:
         threshold = json.loads(self.second.with_suffix(".json").read_bytes())["threshold"]
         other = threshold | {"image": 30.0, "interval": None}
         with_self_test(rewrite(self.second, threshold=other))
-        self.lines: list[Line] = []
+        self.lines: list[InspectionSetup] = []
         self.events: list[Event] = []
         self.told = 0
         self.on_trial: Callable[[], object] = lambda: None
         self.written = self.settings(self.first, recipe={"id": "bottle", "version": 1})
         self.frame: Frame | None = None
-        self.model = StationModel(
+        self.model = ModelManager(
             self.written,
             folder / "tuning.json",
             simulated=True,
@@ -151,7 +151,7 @@ def test_a_decision_is_exchanged_without_the_network(
     before = site.model.store.current
     for suffix in (".xml", ".bin"):
         site.first.with_suffix(suffix).unlink()  # whoever reads the network, fails
-    site.frame = Frame(good_picture(), 1, 0, 0)
+    site.frame = Frame(good_image(), 1, 0, 0)
     site.written = site.settings(site.first, **sections)
 
     site.model.reload()
@@ -177,7 +177,7 @@ def test_a_decision_is_exchanged_without_the_network(
 
 
 def test_a_crop_that_does_not_lie_in_the_frame_changes_nothing(site: Site) -> None:
-    site.frame = Frame(good_picture(), 1, 0, 0)
+    site.frame = Frame(good_image(), 1, 0, 0)
     before, settings = site.model.store.current, site.model.settings
     away = CROP | {"x": 10_000}
     site.written = site.settings(site.first, camera={"uri": "0", "crop": away})

@@ -20,7 +20,7 @@ from edge.journal.entries import RecordKind
 from edge.journal.outbox import Outbox
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S
-from tests.support.small_bundle import write_pictures
+from tests.support.small_bundle import write_images
 from tests.support.station_process import until
 
 # Two verdicts fill the pipe, 64 the queues behind it.
@@ -40,7 +40,7 @@ class Stalled:
         self.journal = folder / "journal" if journal else None
         self.overlays = folder / "overlays"
         settings: dict[str, Any] = {
-            "camera": {"uri": str(write_pictures(folder / "parts", good=PARTS, defective=1))},
+            "camera": {"uri": str(write_images(folder / "parts", good=PARTS, defective=1))},
             "model": {"path": str(bundle)},
             "save": {"folder": str(self.overlays)},
         }
@@ -146,7 +146,7 @@ def test_a_signal_in_the_first_moments_of_a_start_is_a_stop_in_order(
     tmp_path: Path, bundle: Path, loaded: str
 ) -> None:
     """Told when it imports a library, which is where the first moments go."""
-    pictures = write_pictures(tmp_path / "pictures", good=1, defective=1)
+    images = write_images(tmp_path / "pictures", good=1, defective=1)
     code = (
         "import importlib.abc, os, signal, sys\n"
         "class Now(importlib.abc.MetaPathFinder):\n"
@@ -155,7 +155,7 @@ def test_a_signal_in_the_first_moments_of_a_start_is_a_stop_in_order(
         "            sys.meta_path.remove(self)\n"
         "            os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.meta_path.insert(0, Now())\n"
-        f"sys.argv = ['edge-run', '--camera', {str(pictures)!r}, '--model', {str(bundle)!r}]\n"
+        f"sys.argv = ['edge-run', '--camera', {str(images)!r}, '--model', {str(bundle)!r}]\n"
         "from edge.cli.main import main; main()\n"
     )
     done = subprocess.run(

@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 from edge.bundle.manifest import Bundle, TileSpec, load_bundle
 from edge.errors import ModelError, OutputNotWritable
 from edge.imaging.frame import Frame
-from edge.inspection.detector import Network, RunPlan
+from edge.inspection.detector import CompiledModel, RunPlan
 from edge.settings.station import CameraSettings, ModelSettings, Settings
 from edge.station.model.inspectors import inspectors_of, run_plan
 from edge.station.model.tuning import (
@@ -36,7 +36,7 @@ from edge.station.model.tuning import (
     write_tuning,
 )
 from tests.edge.conftest import EdgeRun
-from tests.support.small_bundle import CELLS, SIDE, difference_model, good_picture, write_bundle
+from tests.support.small_bundle import CELLS, SIDE, difference_model, good_image, write_bundle
 
 TILES = TileSpec(height=SIDE, width=SIDE, overlap=0.25)
 
@@ -82,9 +82,9 @@ def settings(bundle: Bundle, objective: str = "latency") -> Settings:
 
 
 def batchless(folder: Path) -> Bundle:
-    """Write a tiled bundle whose graph runs one picture at a time and no more."""
-    pictures = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
-    as_float = ops.convert(pictures, np.float32)
+    """Write a tiled bundle whose graph runs one image at a time and no more."""
+    images = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
+    as_float = ops.convert(images, np.float32)
     pool = [SIDE // CELLS, SIDE // CELLS]
     planes = ops.transpose(as_float, ops.constant(np.array([0, 3, 1, 2])))
     pooled = ops.max_pool(planes, pool, [1, 1], [0, 0], [0, 0], pool).output(0)
@@ -92,9 +92,9 @@ def batchless(folder: Path) -> Bundle:
     anomaly_map = ops.reshape(cells, ops.constant(np.array([1, CELLS, CELLS])), False)
     score = ops.reduce_max(anomaly_map, ops.constant(np.array([1, 2])), False)
     names = ("pictures", "anomaly_map", "score")
-    for node, name in zip((pictures, anomaly_map, score), names, strict=True):
+    for node, name in zip((images, anomaly_map, score), names, strict=True):
         node.output(0).set_names({name})
-    model = ov.Model([ops.result(anomaly_map), ops.result(score)], [pictures], "batchless")
+    model = ov.Model([ops.result(anomaly_map), ops.result(score)], [images], "batchless")
     return load_bundle(write_bundle(folder, tile_plan=TILES, model=model))
 
 
@@ -120,7 +120,7 @@ def test_a_real_tune_measures_every_plan_and_is_read_back(
     assert read.best("throughput", tiled=True) in candidate_plans(threads, BATCHES_OF_TILES)
 
 
-def test_an_untiled_model_is_measured_picture_by_picture(whole: Bundle) -> None:
+def test_an_untiled_model_is_measured_image_by_image(whole: Bundle) -> None:
     assert {result.batch for result in tune(whole, "CPU", 2, limit_s=0.1)} == {1}
 
 
@@ -146,7 +146,7 @@ def test_a_model_that_runs_no_batches_is_tuned_without_them(
 
 
 def coupled(folder: Path) -> Bundle:
-    """Write a tiled bundle whose graph mixes the pictures of a batch a little."""
+    """Write a tiled bundle whose graph mixes the images of a batch a little."""
     model = difference_model()
     for result in model.get_results():
         numbers = result.input_value(0)
@@ -317,17 +317,17 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
     write_tuning(path, tuning(tiled, measured(), best))
 
     plan = run_plan(settings(tiled), tiled, path)
-    (inspector,) = inspectors_of(Network(tiled, "CPU", plan), settings(tiled))
+    (inspector,) = inspectors_of(CompiledModel(tiled, "CPU", plan), settings(tiled))
 
     assert plan == best.plan
-    frame = Frame(good_picture(1, 150, 250), 1, 0, 0)
+    frame = Frame(good_image(1, 150, 250), 1, 0, 0)
     assert inspector.inspect(frame).decision.result.value == "OK"
 
 
 def test_without_tiles_every_stream_gets_an_inspector(tmp_path: Path, whole: Bundle) -> None:
     chosen = settings(whole, "throughput")
     plan = run_plan(chosen, whole, tmp_path / "none.json")
-    assert len(inspectors_of(Network(whole, "CPU", plan), chosen)) == plan.streams == 2
+    assert len(inspectors_of(CompiledModel(whole, "CPU", plan), chosen)) == plan.streams == 2
 
 
 def test_the_file_lies_beside_the_settings_else_beside_the_model() -> None:

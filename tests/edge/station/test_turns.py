@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.station.pipeline.ordering import Turns
+from edge.station.pipeline.ordering import OrderedOutput
 
 GENEROUS_S = 60.0
 
@@ -45,7 +45,7 @@ def from_list(items: list[int]) -> Callable[[], int | None]:
 @given(st.permutations(range(8)))
 def test_results_leave_in_order_whichever_is_ready_first(ready: list[int]) -> None:
     """Every interleaving: an item's work ends when the one before it in ``ready`` has ended."""
-    turns, threads = Turns(), Threads()
+    turns, threads = OrderedOutput(), Threads()
     finished = [threading.Event() for _ in ready]
     waits_for = {item: ready[place - 1] if place else None for place, item in enumerate(ready)}
     left: list[int] = []
@@ -72,7 +72,7 @@ def test_results_leave_in_order_whichever_is_ready_first(ready: list[int]) -> No
 @settings(max_examples=20)
 @given(st.integers(1, 8), st.integers(0, 120))
 def test_any_number_of_threads_gives_each_item_once_and_in_order(count: int, items: int) -> None:
-    turns, threads = Turns(), Threads()
+    turns, threads = OrderedOutput(), Threads()
     left: list[int] = []
     inside = threading.Semaphore(1)
     source = from_list(list(range(items)))
@@ -95,7 +95,7 @@ def test_any_number_of_threads_gives_each_item_once_and_in_order(count: int, ite
 
 @given(st.sets(st.integers(0, 19)))
 def test_an_exception_in_a_turn_reaches_its_thread_and_stops_no_other(broken: set[int]) -> None:
-    turns, threads = Turns(), Threads()
+    turns, threads = OrderedOutput(), Threads()
     left: list[int] = []
     source = from_list(list(range(20)))
 
@@ -119,7 +119,7 @@ def test_an_exception_in_a_turn_reaches_its_thread_and_stops_no_other(broken: se
 
 
 def test_a_source_that_raises_takes_no_number() -> None:
-    turns = Turns()
+    turns = OrderedOutput()
 
     def broken() -> int:
         raise ZeroDivisionError
@@ -131,14 +131,14 @@ def test_a_source_that_raises_takes_no_number() -> None:
 
 
 def test_a_source_that_has_nothing_takes_no_number() -> None:
-    turns = Turns()
+    turns = OrderedOutput()
     assert turns.take(lambda: None) is None
     assert turns.take(lambda: 7) == (0, 7)
 
 
 def test_one_thread_takes_at_a_time() -> None:
     """Otherwise the numbers would not follow the order of the items."""
-    turns, threads = Turns(), Threads()
+    turns, threads = OrderedOutput(), Threads()
     first_inside, second_comes, second_inside = (threading.Event() for _ in range(3))
     together: list[bool] = []
 

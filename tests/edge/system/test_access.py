@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def closed(tmp_path: Path, bundle: Path) -> Iterator[Path]:
-    """A folder with pictures and a bundle that nobody may enter, as /home is to a service."""
+    """A folder with images and a bundle that nobody may enter, as /home is to a service."""
     folder = tmp_path / "closed"
     folder.mkdir()
     for file in bundle.parent.iterdir():
@@ -79,10 +79,10 @@ def test_a_camera_folder_that_is_closed_to_the_service_is_a_configuration_error(
 def test_whatever_the_settings_name_and_the_service_cannot_enter_is_told_by_its_place(
     tmp_path: Path, closed: Path, bundle: Path, section: str
 ) -> None:
-    pictures = tmp_path / "open"
-    pictures.mkdir()
-    shutil.copy(bundle, pictures / "part.png")
-    text = f"camera: {{uri: {pictures}}}\njournal: {{folder: {tmp_path / 'journal'}}}\n"
+    images = tmp_path / "open"
+    images.mkdir()
+    shutil.copy(bundle, images / "part.png")
+    text = f"camera: {{uri: {images}}}\njournal: {{folder: {tmp_path / 'journal'}}}\n"
     if not section.startswith("model"):
         text += f"model: {{path: {bundle}}}\n"
     config = tmp_path / "station.yaml"

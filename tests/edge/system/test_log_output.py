@@ -14,14 +14,14 @@ PRIORITY = re.compile(r"<[3467]>\S")
 
 
 def said(folder: Path, bundle: Path, *, journal: bool) -> list[str]:
-    """Run a station with its page on two pictures; return its lines on standard error."""
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    """Run a station with its page on two images; return its lines on standard error."""
+    images = folder / "pictures"
+    images.mkdir()
     for name in ("a.png", "b.png"):
-        shutil.copy(bundle, pictures / name)  # no picture: an ERROR, and a line
+        shutil.copy(bundle, images / name)  # no image: an ERROR, and a line
     config = folder / "station.yaml"
     config.write_text(
-        f"camera: {{uri: {pictures}}}\nmodel: {{path: {bundle}}}\n"
+        f"camera: {{uri: {images}}}\nmodel: {{path: {bundle}}}\n"
         f"journal: {{folder: {folder / 'journal'}}}\nhmi: {{port: 0}}\n"
     )
     ours, theirs = socket.socketpair()

@@ -19,17 +19,17 @@ from edge.redaction import readable
 from edge.system.process_start import discard_output
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.small_bundle import good_picture
+from tests.support.small_bundle import good_image
 from tests.support.station_process import STATION
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ASCII_OUTPUT = {"PYTHONIOENCODING": "ascii:strict"}
 
 
-def named_pictures(folder: Path) -> Path:
-    """Write pictures with umlauts, one whose name is no UTF-8, and two that are damaged."""
+def named_images(folder: Path) -> Path:
+    """Write images with umlauts, one whose name is no UTF-8, and two that are damaged."""
     folder.mkdir()
-    encoded = cv2.imencode(".png", good_picture())[1].tobytes()
+    encoded = cv2.imencode(".png", good_image())[1].tobytes()
     for name in ("1 gut ü.png".encode(), b"2 sch\xf6n.png"):
         Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(encoded)
     for name in ("3 kaputt ß.png".encode(), b"4 kaputt \xdf.png"):
@@ -42,7 +42,7 @@ def test_no_verdict_is_lost_over_a_name_whatever_the_locale(
     tmp_path: Path, bundle: Path, environment: dict[str, str]
 ) -> None:
     settings = {
-        "camera": {"uri": str(named_pictures(tmp_path / "Prüfbilder"))},
+        "camera": {"uri": str(named_images(tmp_path / "Prüfbilder"))},
         "model": {"path": str(bundle)},
         "journal": {"folder": str(tmp_path / "Prüfbuch")},
         "save": {"folder": str(tmp_path / "Bilder ä")},
@@ -93,7 +93,7 @@ def started(config: Path, *arguments: str, **how: Any) -> "subprocess.Popen[byte
 def station_config(folder: Path, bundle: Path, broker: Broker, **camera: object) -> Path:
     frames = folder / "frames"
     frames.mkdir()
-    cv2.imwrite(str(frames / "1.png"), good_picture())
+    cv2.imwrite(str(frames / "1.png"), good_image())
     settings = {
         "camera": {"uri": str(frames), **camera},
         "model": {"path": str(bundle)},
@@ -140,7 +140,7 @@ def test_a_full_disk_behind_standard_error_changes_nothing_either(
 def test_a_closed_standard_error_puts_nothing_among_the_verdicts(
     bundle: Path, tmp_path: Path
 ) -> None:
-    folder = named_pictures(tmp_path / "frames")
+    folder = named_images(tmp_path / "frames")
     words = edge_run_command("--camera", folder, "--model", bundle, "--once")
 
     run = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *words], capture_output=True, check=False)

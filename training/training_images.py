@@ -1,4 +1,4 @@
-"""Prepared pictures for training: in batches, in an order that a seed decides."""
+"""Prepared images for training: in batches, in an order that a seed decides."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ from edge.imaging.frame import PixelFormat
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 
-# Pictures are kept in memory up to here; more of them are read anew in every epoch.
+# Images are kept in memory up to here; more of them are read anew in every epoch.
 _KEPT_BYTES = 2**30
 
 
-class TrainingPictures:
-    """Pictures or tiles of samples, read once where they fit into memory.
+class TrainingImages:
+    """Images or tiles of samples, read once where they fit into memory.
 
     Attributes:
         formats: pixel formats that were met, complete after the first pass.
@@ -26,11 +26,11 @@ class TrainingPictures:
     def __init__(
         self, samples: Sequence[Sample], spec: InputSpec, kept_bytes: int = _KEPT_BYTES
     ) -> None:
-        """Name the pictures; nothing is read yet.
+        """Name the images; nothing is read yet.
 
         Args:
-            samples: good pictures.
-            kept_bytes: bound of the memory that prepared pictures take.
+            samples: good images.
+            kept_bytes: bound of the memory that prepared images take.
         """
         self.formats: set[PixelFormat] = set()
         self._samples = samples
@@ -41,16 +41,16 @@ class TrainingPictures:
         self._kept: Tensor | None = None
 
     @classmethod
-    def prepared(cls, pictures: Tensor) -> "TrainingPictures":
-        """Take ``(N, H, W, 3) uint8`` pictures that are prepared and in memory already."""
-        height, width = pictures.shape[1:3]
+    def prepared(cls, images: Tensor) -> "TrainingImages":
+        """Take ``(N, H, W, 3) uint8`` images that are prepared and in memory already."""
+        height, width = images.shape[1:3]
         made = cls((), InputSpec(height=height, width=width, pixel_formats=(PixelFormat.BGR8,)))
         made.formats = {PixelFormat.BGR8}
-        made._kept = pictures
+        made._kept = images
         return made
 
     def __len__(self) -> int:
-        """Return the number of samples, or of prepared pictures."""
+        """Return the number of samples, or of prepared images."""
         return len(self._samples) or (0 if self._kept is None else len(self._kept))
 
     def in_order(self, batch_size: int) -> Iterator[Tensor]:
@@ -77,10 +77,10 @@ class TrainingPictures:
         """Yield the batches of one epoch; the same arguments give the same batches.
 
         Args:
-            share: number of this process and of all processes; each gets other pictures.
+            share: number of this process and of all processes; each gets other images.
 
         Raises:
-            DataError: a picture cannot be used; names the file.
+            DataError: an image cannot be used; names the file.
         """
         if self._kept is None and self._may_keep:
             for _ in self.in_order(batch_size):

@@ -1,4 +1,4 @@
-"""Two tests of a camera that is open: are pictures lost, and does it take triggers?"""
+"""Two tests of a camera that is open: are images lost, and does it take triggers?"""
 
 import time
 from collections.abc import Callable
@@ -19,12 +19,12 @@ class LossTest:
     """What a camera gave.
 
     Attributes:
-        complete, incomplete, not_new: pictures by what they are worth.
+        complete, incomplete, not_new: images by what they are worth.
         missing: gaps in the camera's own numbers.
         fault: why the first one that could not be inspected could not.
         lost: why the camera went away during the test; empty if it did not.
-        seconds: how long it took, from the first picture to the last one.
-        newest: the last complete picture.
+        seconds: how long it took, from the first image to the last one.
+        newest: the last complete image.
     """
 
     complete: int
@@ -37,22 +37,22 @@ class LossTest:
     newest: Frame | None
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return self.complete + self.incomplete + self.not_new
 
     @property
     def rate_fps(self) -> float:
-        return (self.pictures - 1) / self.seconds if self.seconds > 0 else 0.0
+        return (self.images - 1) / self.seconds if self.seconds > 0 else 0.0
 
 
 def loss_test(
     camera: Camera,
     freshness: Freshness,
-    pictures: int,
+    images: int,
     limit_s: float,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> LossTest:
-    """Read so many pictures of a camera that runs free, at most for ``limit_s``.
+    """Read so many images of a camera that runs free, at most for ``limit_s``.
 
     Args:
         freshness: new, with the station's limits.
@@ -63,7 +63,7 @@ def loss_test(
     number: int | None = None
     newest: Frame | None = None
     until_ns = clock_ns() + round(limit_s * 1e9)
-    while sum(counts.values()) < pictures and clock_ns() < until_ns:
+    while sum(counts.values()) < images and clock_ns() < until_ns:
         try:
             frame = camera.read(READ_SLICE_S)
         except CameraLost as error:
@@ -97,8 +97,8 @@ class TriggerTest:
 
     Attributes:
         fired: triggers that the camera was given.
-        answered_ms: from each trigger that was answered to its picture.
-        untriggered: pictures that nobody asked for.
+        answered_ms: from each trigger that was answered to its image.
+        untriggered: images that nobody asked for.
         refused: what the camera said against a trigger.
     """
 
@@ -114,7 +114,7 @@ def trigger_test(
     frame_timeout_ms: float,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> TriggerTest:
-    """Expose some pictures by software, one after the other; each has ``frame_timeout_ms``.
+    """Expose some images by software, one after the other; each has ``frame_timeout_ms``.
 
     Raises:
         CameraLost: the camera went away.
@@ -141,7 +141,7 @@ def trigger_test(
 def wait_for_edge(
     camera: LiveCamera, limit_s: float, clock_ns: Callable[[], int] = time.monotonic_ns
 ) -> bool:
-    """Wait for a picture that a line exposed; tell whether one came.
+    """Wait for an image that a line exposed; tell whether one came.
 
     Raises:
         CameraLost: the camera went away.

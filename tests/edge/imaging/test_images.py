@@ -1,4 +1,4 @@
-"""Picture files: read as stored, refused when cut, written whole or not at all."""
+"""Image files: read as stored, refused when cut, written whole or not at all."""
 
 import struct
 import zlib
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import OutputNotWritable, PictureUnreadable
+from edge.errors import ImageUnreadable, OutputNotWritable
 from edge.imaging.frame import PixelFormat, pixel_format
-from edge.imaging.image_files import SUFFIXES, is_picture, read_picture, write_picture
+from edge.imaging.image_files import SUFFIXES, is_image, read_image, write_image
 
 LOSSLESS = (".png", ".bmp", ".tif")
 BYTES_AFTER_THE_PIXELS = 8  # what a PNG may lose of its last chunk without losing a pixel
@@ -34,10 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_a_written_picture_is_read_back_the_same(tmp_path: Path, suffix: str) -> None:
+def test_a_written_image_is_read_back_the_same(tmp_path: Path, suffix: str) -> None:
     pixels = textured(20, 30, 3)
-    write_picture(tmp_path / f"part{suffix}", pixels)
-    assert np.array_equal(read_picture(tmp_path / f"part{suffix}"), pixels)
+    write_image(tmp_path / f"part{suffix}", pixels)
+    assert np.array_equal(read_image(tmp_path / f"part{suffix}"), pixels)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_depth_and_channels_stay_as_stored(
     tmp_path: Path, shape: tuple[int, ...], dtype: type, expected: PixelFormat
 ) -> None:
     pixels = textured(*shape, dtype=dtype)
-    write_picture(tmp_path / "part.png", pixels)
+    write_image(tmp_path / "part.png", pixels)
 
-    read = read_picture(tmp_path / "part.png")
+    read = read_image(tmp_path / "part.png")
 
     assert pixel_format(read) is expected
     assert np.array_equal(read, pixels)
@@ -65,43 +65,43 @@ def test_depth_and_channels_stay_as_stored(
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
 @given(share=st.floats(0.0, 1.0))
-def test_a_cut_picture_is_refused_wherever_it_was_cut(
+def test_a_cut_image_is_refused_wherever_it_was_cut(
     folder: Path, suffix: str, share: float
 ) -> None:
     whole = encoded(suffix, textured(40, 50, 3))
     path = folder / f"cut{suffix}"
     path.write_bytes(whole[: int(share * (len(whole) - BYTES_AFTER_THE_PIXELS))])
-    with pytest.raises(PictureUnreadable, match="not a complete picture"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match="not a complete image"):
+        read_image(path)
 
 
 def test_a_cut_jpeg_with_a_whole_thumbnail_is_refused(tmp_path: Path) -> None:
-    """The thumbnail lies near the end of so short a file, and ends like a picture."""
+    """The thumbnail lies near the end of so short a file, and ends like an image."""
     whole = encoded(".jpg", textured(40, 50, 3))
     thumbnail = encoded(".jpg", textured(8, 8, 3))
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     path = tmp_path / "part.jpg"
 
     path.write_bytes(whole[:2] + segment + whole[2:])
-    assert read_picture(path).shape == (40, 50, 3)
+    assert read_image(path).shape == (40, 50, 3)
 
     path.write_bytes(whole[:2] + segment + whole[2:-300])
-    with pytest.raises(PictureUnreadable):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable):
+        read_image(path)
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
     path = tmp_path / "phone.jpg"
     path.write_bytes(encoded(".jpg", textured(40, 50, 3)) + b"\0" * 10_000)
-    assert read_picture(path).shape == (40, 50, 3)
+    assert read_image(path).shape == (40, 50, 3)
 
 
 def test_a_png_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     content = bytearray(encoded(".png", textured(40, 50, 3)))
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "part.png").write_bytes(content)
-    with pytest.raises(PictureUnreadable):
-        read_picture(tmp_path / "part.png")
+    with pytest.raises(ImageUnreadable):
+        read_image(tmp_path / "part.png")
 
 
 def tiff(pixels: np.ndarray, compressed: bool) -> bytes:
@@ -150,22 +150,22 @@ def test_a_file_whose_end_never_came_is_refused(tmp_path: Path, kind: str) -> No
     whole = KINDS[kind](lit_scene())
     path = tmp_path / "part.img"
     path.write_bytes(whole)
-    assert read_picture(path).shape[:2] == (240, 320)
+    assert read_image(path).shape[:2] == (240, 320)
     for share in (0.37, 0.5, 0.61, 0.83):
         # Not at the end of a row: there black may begin.
         came = int(len(whole) * share) // 320 * 320 + 60
 
         path.write_bytes(whole[:came] + bytes(len(whole) - came))
-        with pytest.raises(PictureUnreadable, match="its end is zeros"):
-            read_picture(path)
+        with pytest.raises(ImageUnreadable, match="its end is zeros"):
+            read_image(path)
         path.write_bytes(whole[:came])
-        with pytest.raises(PictureUnreadable, match="its end is missing"):
-            read_picture(path)
+        with pytest.raises(ImageUnreadable, match="its end is missing"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scene", ["black", "black below", "black above", "bar", "drawn", "tilted"])
-def test_a_picture_that_is_black_at_its_end_is_read(tmp_path: Path, kind: str, scene: str) -> None:
+def test_an_image_that_is_black_at_its_end_is_read(tmp_path: Path, kind: str, scene: str) -> None:
     pixels = lit_scene()
     if scene == "black":
         pixels[:] = 0
@@ -185,7 +185,7 @@ def test_a_picture_that_is_black_at_its_end_is_read(tmp_path: Path, kind: str, s
             pixels = cv2.warpAffine(pixels, turned, (320, 240))
     (tmp_path / "part.img").write_bytes(KINDS[kind](pixels))
 
-    assert read_picture(tmp_path / "part.img").shape[:2] == (240, 320)
+    assert read_image(tmp_path / "part.img").shape[:2] == (240, 320)
 
 
 def test_a_webp_whose_flat_end_is_coded_as_zeros_is_read_and_a_lost_end_still_refused(
@@ -196,53 +196,53 @@ def test_a_webp_whose_flat_end_is_coded_as_zeros_is_read_and_a_lost_end_still_re
     assert len(whole) - len(whole.rstrip(b"\0")) > 180
     path = tmp_path / "part.webp"
     path.write_bytes(whole)
-    assert read_picture(path).shape == (130, 517, 3)
+    assert read_image(path).shape == (130, 517, 3)
 
     for came in (600, 1000, 1500):
         path.write_bytes(whole[:came] + bytes(len(whole) - came))
-        with pytest.raises(PictureUnreadable, match="its end is zeros"):
-            read_picture(path)
+        with pytest.raises(ImageUnreadable, match="its end is zeros"):
+            read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\x89PNG", b"not a picture", b"\0" * 999])
-def test_a_file_that_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\x89PNG", b"not an image", b"\0" * 999])
+def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part.png"
     path.write_bytes(content)
-    with pytest.raises(PictureUnreadable, match=r"part\.png: .*Copy it again or remove it"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match=r"part\.png: .*Copy it again or remove it"):
+        read_image(path)
 
 
-def test_a_missing_picture_is_named_with_its_cause(tmp_path: Path) -> None:
-    with pytest.raises(PictureUnreadable, match=r"gone\.png: cannot be read \(No such file"):
-        read_picture(tmp_path / "gone.png")
+def test_a_missing_image_is_named_with_its_cause(tmp_path: Path) -> None:
+    with pytest.raises(ImageUnreadable, match=r"gone\.png: cannot be read \(No such file"):
+        read_image(tmp_path / "gone.png")
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(PictureUnreadable, match="Is a directory"):
-        read_picture(tmp_path)
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageUnreadable, match="Is a directory"):
+        read_image(tmp_path)
 
 
 def test_float_samples_are_refused_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "part.tif").write_bytes(encoded(".tif", np.ones((20, 30), np.float32)))
-    with pytest.raises(PictureUnreadable, match=r"float32.*8- or 16-bit PNG"):
-        read_picture(tmp_path / "part.tif")
+    with pytest.raises(ImageUnreadable, match=r"float32.*8- or 16-bit PNG"):
+        read_image(tmp_path / "part.tif")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.Jpeg", "ä ö.tif"])
-def test_pictures_are_known_by_their_suffix(name: str) -> None:
-    assert is_picture(Path(name))
+def test_images_are_known_by_their_suffix(name: str) -> None:
+    assert is_image(Path(name))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "png", ".a.png", ".a.png.partial", "a.png.partial"])
-def test_hidden_partial_and_other_files_are_no_pictures(name: str) -> None:
-    assert not is_picture(Path(name))
+def test_hidden_partial_and_other_files_are_no_images(name: str) -> None:
+    assert not is_image(Path(name))
 
 
-def test_a_picture_replaces_its_predecessor_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_an_image_replaces_its_predecessor_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "part.png"
-    write_picture(path, textured(20, 30))
-    write_picture(path, np.zeros((20, 30), np.uint8))
-    assert not read_picture(path).any()
+    write_image(path, textured(20, 30))
+    write_image(path, np.zeros((20, 30), np.uint8))
+    assert not read_image(path).any()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -250,20 +250,20 @@ def test_a_picture_replaces_its_predecessor_and_leaves_nothing_else(tmp_path: Pa
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, folder_name: str) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputNotWritable, match=r"part\.png: cannot be written .*permissions"):
-        write_picture(tmp_path / folder_name / "part.png", textured(20, 30))
+        write_image(tmp_path / folder_name / "part.png", textured(20, 30))
 
 
 def test_a_name_that_is_taken_by_a_folder_leaves_no_partial_file(tmp_path: Path) -> None:
     (tmp_path / "part.png").mkdir()
     with pytest.raises(OutputNotWritable):
-        write_picture(tmp_path / "part.png", textured(20, 30))
+        write_image(tmp_path / "part.png", textured(20, 30))
     assert [path.name for path in tmp_path.iterdir()] == ["part.png"]
 
 
 @pytest.mark.parametrize("name", ["part.xyz", "part"])
 def test_a_suffix_without_encoder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputNotWritable, match=r"Use \.png or \.jpg"):
-        write_picture(tmp_path / name, textured(20, 30))
+        write_image(tmp_path / name, textured(20, 30))
     assert not list(tmp_path.iterdir())
 
 
@@ -283,8 +283,8 @@ def test_a_file_of_another_type_is_called_what_it_is(
 ) -> None:
     path = tmp_path / "part.jpg"
     path.write_bytes(content)
-    with pytest.raises(PictureUnreadable, match=rf"part\.jpg: a {kind} file, whatever its name"):
-        read_picture(path)
+    with pytest.raises(ImageUnreadable, match=rf"part\.jpg: a {kind} file, whatever its name"):
+        read_image(path)
 
 
 def test_transparency_that_is_opaque_everywhere_is_left_out(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_transparency_that_is_opaque_everywhere_is_left_out(tmp_path: Path) -> N
         pixels[:, :, 3] = 255
         path = tmp_path / f"part{suffix}"
         path.write_bytes(encoded(suffix, pixels))
-        assert read_picture(path).shape == (20, 30, 3)
+        assert read_image(path).shape == (20, 30, 3)
         pixels[4, 5, 3] = 254
         path.write_bytes(encoded(suffix, pixels))
-        assert read_picture(path).shape == (20, 30, 4)
+        assert read_image(path).shape == (20, 30, 4)

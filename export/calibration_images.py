@@ -1,4 +1,4 @@
-"""The pictures that quantization takes its ranges from: good ones, never those that judge it."""
+"""The images that quantization takes its ranges from: good ones, never those that judge it."""
 
 import logging
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec
 from export.errors import CalibrationUnusable
-from export.gate import Engine, Pictures
+from export.gate import Engine, Images
 from training.data.beforehand import tell_unused_in
 from training.data.loading import prepare_sample, read_sample
-from training.data.samples import GOOD, Sample, pictures_below
+from training.data.samples import GOOD, Sample, images_below
 from training.errors import DataError
 from training.seen_images import Role, SeenImages, phrase, seen, sift
 
@@ -21,11 +21,11 @@ FEWEST = 8
 _ADVISED = 32
 _MOST = 128
 
-# Of good pictures a few score above any threshold; more than this share is something else.
+# Of good images a few score above any threshold; more than this share is something else.
 _MOST_DEFECTIVE = 0.2
 _MOST_NAMED = 5
 
-# A patch has this part of a picture's side, and about so many pictures have one.
+# A patch has this part of an image's side, and about so many images have one.
 _PATCH = 6
 _PATCHED = 16
 _EXTREMES: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (255, 255, 255))
@@ -37,19 +37,19 @@ _NONE = np.zeros(0)
 log = logging.getLogger(__name__)
 
 
-def usable_pictures(
-    pictures: Pictures,
+def usable_images(
+    images: Images,
     names: list[str],
     reference: Engine,
     threshold: float,
     judged_good: NDArray[np.floating] = _NONE,
-) -> Pictures:
-    """Return the pictures that look good to the floating-point model.
+) -> Images:
+    """Return the images that look good to the floating-point model.
 
     A defect among them would widen ranges, and make every step of the integers coarser.
 
     Args:
-        names: of the pictures, for messages.
+        names: of the images, for messages.
         reference: the model in floating point.
         judged_good: its scores of good validation images: where many of these are rejected, too,
             the threshold is at fault and no image.
@@ -57,13 +57,13 @@ def usable_pictures(
     Raises:
         CalibrationUnusable: too few, or too many look defective.
     """
-    scores = np.array([reference(picture[None])[0].score for picture in pictures])
+    scores = np.array([reference(image[None])[0].score for image in images])
     doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
-    good = pictures[scores < threshold]
+    good = images[scores < threshold]
     rejected = int((judged_good >= threshold).sum())
-    if len(doubtful) > _MOST_DEFECTIVE * len(pictures):
+    if len(doubtful) > _MOST_DEFECTIVE * len(images):
         what = (
-            f"the threshold {threshold:.4g} rejects {len(doubtful)} of {len(pictures)} good "
+            f"the threshold {threshold:.4g} rejects {len(doubtful)} of {len(images)} good "
             "images to quantize with"
         )
         named = ", ".join(doubtful[:_MOST_NAMED])
@@ -79,56 +79,56 @@ def usable_pictures(
                 "they show defects. Give images of good parts to judge by with --judge-on."
             )
         raise CalibrationUnusable(
-            f"{len(doubtful)} of {len(pictures)} calibration pictures look defective: {named}; "
-            f"of the good validation images {rejected} of {len(judged_good)} do. Give pictures of "
+            f"{len(doubtful)} of {len(images)} calibration images look defective: {named}; "
+            f"of the good validation images {rejected} of {len(judged_good)} do. Give images of "
             "good parts with --calibrate-on."
         )
     if doubtful:
         log.warning(
-            "left out %d calibration pictures that the model rejects: %s",
+            "left out %d calibration images that the model rejects: %s",
             len(doubtful),
             ", ".join(doubtful[:_MOST_NAMED]),
         )
     if len(good) < FEWEST:
         raise CalibrationUnusable(
-            f"{len(good)} good calibration pictures, at least {FEWEST} are needed and {_ADVISED} "
-            "or more are usual. Give a folder of good pictures with --calibrate-on."
+            f"{len(good)} good calibration images, at least {FEWEST} are needed and {_ADVISED} "
+            "or more are usual. Give a folder of good images with --calibrate-on."
         )
     if len(good) < _ADVISED:
-        log.warning("quantization rests on %d calibration pictures only", len(good))
+        log.warning("quantization rests on %d calibration images only", len(good))
     return good
 
 
-def with_patches(pictures: Pictures, spec: InputSpec) -> Pictures:
-    """Return the pictures, some with a patch of black, white or, in colour, a pure colour.
+def with_patches(images: Images, spec: InputSpec) -> Images:
+    """Return the images, some with a patch of black, white or, in colour, a pure colour.
 
-    Ranges taken from good pictures alone cut off what a defect does to the values, the very thing
+    Ranges taken from good images alone cut off what a defect does to the values, the very thing
     that is to be seen: a red spot on a grey part is no red any more. Patches of every extreme
-    keep the ranges open for any contrast, while most of the pictures stay what they are.
+    keep the ranges open for any contrast, while most of the images stay what they are.
     """
     random = np.random.default_rng(0)
-    patched = pictures.copy()
-    rows, columns = pictures.shape[1:3]
+    patched = images.copy()
+    rows, columns = images.shape[1:3]
     height, width = max(rows // _PATCH, 1), max(columns // _PATCH, 1)
     colours = _EXTREMES if any(f.is_colour for f in spec.pixel_formats) else _EXTREMES[:2]
-    for number, picture in enumerate(patched[:: max(len(pictures) // _PATCHED, 1)]):
+    for number, image in enumerate(patched[:: max(len(images) // _PATCHED, 1)]):
         row = int(random.integers(0, rows - height + 1))
         column = int(random.integers(0, columns - width + 1))
-        picture[row : row + height, column : column + width] = colours[number % len(colours)]
+        image[row : row + height, column : column + width] = colours[number % len(colours)]
     return patched
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ToQuantize:
-    """Pictures that INT8 may take its ranges from.
+    """Images that INT8 may take its ranges from.
 
     Attributes:
-        pictures: ``(N, H, W, 3) uint8``; of tiled ones one tile each.
+        images: ``(N, H, W, 3) uint8``; of tiled ones one tile each.
         names: of each, for messages.
         hashes: what they are known by.
     """
 
-    pictures: Pictures
+    images: Images
     names: list[str]
     hashes: frozenset[bytes]
 
@@ -136,7 +136,7 @@ class ToQuantize:
 def read_calibration_folder(
     folder: Path, spec: InputSpec, known: SeenImages | None = None
 ) -> ToQuantize:
-    """Read a folder of good pictures through the shared preparation; of many, 128 spread evenly.
+    """Read a folder of good images through the shared preparation; of many, 128 spread evenly.
 
     Sub-folders are read, too; what is not used is said. Those that the threshold rests on judge
     INT8 and are left out, unless they were fitted on, too.
@@ -145,13 +145,13 @@ def read_calibration_folder(
         known: what the model has seen; None where nobody knows.
 
     Raises:
-        CalibrationUnusable: no pictures there, or one cannot be read or does not suit the model.
+        CalibrationUnusable: no images there, or one cannot be read or does not suit the model.
     """
-    paths = pictures_below(folder)
+    paths = images_below(folder)
     tell_unused_in(folder, paths)
     if not paths:
         raise CalibrationUnusable(
-            f"{folder}: no pictures. Give a folder of good pictures with --calibrate-on."
+            f"{folder}: no images. Give a folder of good images with --calibrate-on."
         )
     samples = [Sample(path, GOOD) for path in paths]
     if known is not None:
@@ -160,8 +160,8 @@ def read_calibration_folder(
         reasons = phrase(sifted.left_out)
         if not sifted.unseen:
             raise CalibrationUnusable(
-                f"{folder}: no pictures are left to quantize with: {reasons} and judge INT8. Give "
-                "other good pictures with --calibrate-on."
+                f"{folder}: no images are left to quantize with: {reasons} and judge INT8. Give "
+                "other good images with --calibrate-on."
             )
         if reasons:
             log.info("%s: left out %s, because these judge INT8", folder, reasons)
