@@ -58,11 +58,13 @@ def example_messages() -> dict[str, dict[str, Any]]:
         "gige://192.168.2.10: no answer for 1.5 s. Check cable and power of the camera.",
         {"losses": 1, "recoveries": 0},
     )
-    handshake = said.Handshake(said.Phase.EXPOSED, "9917", "B-4711", DECIDED_UTC_NS)
-    repeated = said.Handshake(
-        said.Phase.DECIDED, "9918", "B-4712", DECIDED_UTC_NS, None, 4719, "ERROR"
+    handshake = said.HandshakeMessage(said.TriggerPhase.EXPOSED, "9917", "B-4711", DECIDED_UTC_NS)
+    repeated = said.HandshakeMessage(
+        said.TriggerPhase.DECIDED, "9918", "B-4712", DECIDED_UTC_NS, None, 4719, "ERROR"
     )
-    malformed = said.Handshake(said.Phase.REJECTED, "9919", None, DECIDED_UTC_NS, "malformed")
+    malformed = said.HandshakeMessage(
+        said.TriggerPhase.REJECTED, "9919", None, DECIDED_UTC_NS, "malformed"
+    )
     answer = CommandAnswer(CommandRequest("resend"), Status.ACCEPTED, "", data={"from_seq": 4711})
     return {
         "trigger": {

@@ -116,11 +116,11 @@ def test_a_serial_number_that_nobody_has_is_told_with_those_there_are() -> None:
 
 def test_a_camera_says_who_it_is_when_asked_directly() -> None:
     with GigECamera(numbered_images(1)) as device:
-        assert gvcp.discover(device.address, 5.0) == gvcp.Answer(
+        assert gvcp.discover(device.address, 5.0) == gvcp.DiscoveryAnswer(
             "Aravis", "Fake", device.serial, ""
         )
         assert gvcp.discover(device.address, 5.0, "127.0.0.1") is not None
-        assert gvcp.control(device.address, 5.0) == gvcp.Control(taken=False, by=None)
+        assert gvcp.control(device.address, 5.0) == gvcp.CameraControl(taken=False, by=None)
 
 
 def test_the_question_is_bounded_where_somebody_listens_and_says_nothing() -> None:
@@ -155,7 +155,9 @@ def test_answers_to_other_questions_and_rubbish_are_no_answer() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
         liar.bind((SILENT_ADDRESS, gvcp.PORT))
         liar.settimeout(GENEROUS_S)
-        script = f"from edge.cameras import gvcp; print(gvcp.discover('{SILENT_ADDRESS}', 0.4))"
+        script = (
+            f"from edge.cameras.genicam import gvcp; print(gvcp.discover('{SILENT_ADDRESS}', 0.4))"
+        )
         asking = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         packet, address = liar.recvfrom(100)
         number = int.from_bytes(packet[6:8], "big")

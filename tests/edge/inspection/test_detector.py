@@ -135,7 +135,7 @@ def test_the_files_may_vanish_after_loading(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.zeros((SIDE, SIDE, 3), np.float32),
         np.zeros((SIDE, SIDE), np.uint8),

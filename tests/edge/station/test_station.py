@@ -429,8 +429,8 @@ def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
 def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
     inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("sinks", "issuing"):
-        monkeypatch.setattr(f"edge.station.{module}.SINK_STOP_LIMIT_S", 0.0)
+    for module in ("sinks", "dispatcher"):
+        monkeypatch.setattr(f"edge.station.pipeline.{module}.SINK_STOP_LIMIT_S", 0.0)
     stuck, failures = Collected(), Failures()
     stuck.gate.clear()
     left: list[Verdict] = []
