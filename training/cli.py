@@ -163,7 +163,7 @@ def _add_test(test: argparse.ArgumentParser) -> None:
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("checkpoint", type=Path)
-    predict.add_argument("pictures", type=Path, nargs="+", help="image files or folders")
+    predict.add_argument("images", type=Path, nargs="+", help="image files or folders")
     predict.add_argument("-o", "--output", type=Path, metavar="DIR", help="write heat maps")
     predict.add_argument("--device", choices=DEVICES, default="cpu")
 
@@ -194,7 +194,7 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         help="test: use the test images of the data set; figures on them are then optimistic",
     )
     calibrate.add_argument(
-        "--all-pictures",
+        "--all-images",
         action="store_true",
         help="use the images that the fit's own folder keeps apart for tests, too",
     )
