@@ -2,6 +2,6 @@
 
 from edge.system.no_telemetry import switch_off_telemetry
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 switch_off_telemetry()  # before any library that would phone home

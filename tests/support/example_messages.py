@@ -1,6 +1,6 @@
 """One message of each topic, as the station builds it, for the documentation.
 
-``python -m tests.support.example_messages`` writes them anew into docs/operate.md.
+``python -m tests.support.example_messages`` writes them anew into docs/messages.md.
 """
 
 import json
@@ -24,7 +24,7 @@ from edge.inspection.regions import Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from tests.support.sample_verdict import DECIDED_UTC_NS, IDENTITY, SECOND_NS, sample_verdict
 
-GUIDE = Path(__file__).parents[2] / "docs" / "operate.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "messages.md"
 BEGIN, END = "<!-- examples -->\n", "<!-- end of the examples -->\n"
 TOPIC = StationTopic.parse("plant1/line3/washer/cam1")
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
