@@ -77,7 +77,7 @@ class Scale:
     spread: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """What changed between two precisions on the same images.
 

@@ -110,7 +110,13 @@ def _imported(path: Path, files: tuple[Path, Path, Path], wanted: ImportRequest)
     xml, weights = ir_bytes(model, *source.size)
     unit = max(source.image_extent.max - source.image_extent.min, 1e-6)
     imported = Imported(
-        path, source.size, source.batch, source.free, source.norm, source.image, unit
+        path=path,
+        size=source.size,
+        batch=source.batch,
+        free=source.free,
+        norm=source.norm,
+        threshold=source.image,
+        unit=unit,
     )
     report = prove(imported, xml, weights)
     count = report.images

@@ -44,7 +44,7 @@ _OTHER_SHAPES = ((1.2, 1.9), (2.1, 0.9))
 _ERROR_RATE = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
     """What the graph and its bundle are compared by.
 
@@ -71,7 +71,7 @@ class Imported:
         return InputSpec(height=self.size[0], width=self.size[1], pixel_formats=formats)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """What another resize does to frames, the graph's own way against the bundle's.
 

@@ -28,7 +28,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _AS_THEY_ARE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalibSource:
     """What an exported model says about itself.
 
@@ -57,7 +57,7 @@ class AnomalibSource:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Input:
     """The part of a source that only concerns images."""
 
@@ -152,23 +152,23 @@ def _input(
     if free and inside.resized is None:
         notes.append("it resizes nothing itself: its own program gave it frames as they were")
         free = False
-    return _Input(size, batch, free, own is not None, tuple(notes))
+    return _Input(size=size, batch=batch, free=free, any_shape=own is not None, notes=tuple(notes))
 
 
 def _second_generation(path: Path, taken: _Input) -> AnomalibSource:
     unit = Extent(min=0.0, max=1.0)
     return AnomalibSource(
-        SECOND,
-        taken.size,
-        taken.batch,
-        taken.free,
-        taken.any_shape,
-        _AS_THEY_ARE,
-        _threshold(path, taken, "image", "pred_score", "pred_label"),
-        _threshold(path, taken, "pixel", "anomaly_map", "pred_mask"),
-        unit,
-        unit,
-        taken.notes,
+        generation=SECOND,
+        size=taken.size,
+        batch=taken.batch,
+        free=taken.free,
+        any_shape=taken.any_shape,
+        norm=_AS_THEY_ARE,
+        image=_threshold(path, taken, "image", "pred_score", "pred_label"),
+        pixel=_threshold(path, taken, "pixel", "anomaly_map", "pred_mask"),
+        image_extent=unit,
+        map_extent=unit,
+        notes=taken.notes,
     )
 
 
@@ -211,17 +211,17 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> An
             "it was trained on a centre crop, which is not applied: set a crop at the station"
         )
     return AnomalibSource(
-        FIRST,
-        taken.size,
-        taken.batch,
-        taken.free,
-        taken.any_shape,
-        norm,
-        image,
-        pixel,
-        _extent(path, metadata, "pred_scores", low, high),
-        _extent(path, metadata, "anomaly_maps", low, high),
-        tuple(notes),
+        generation=FIRST,
+        size=taken.size,
+        batch=taken.batch,
+        free=taken.free,
+        any_shape=taken.any_shape,
+        norm=norm,
+        image=image,
+        pixel=pixel,
+        image_extent=_extent(path, metadata, "pred_scores", low, high),
+        map_extent=_extent(path, metadata, "anomaly_maps", low, high),
+        notes=tuple(notes),
     )
 
 

@@ -72,7 +72,7 @@ _MAKERS = ("torch", "onnx", "onnxruntime", "openvino")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
     """What is asked of an export.
 
@@ -270,13 +270,13 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
     return _Prepared(
         VariantBuilder(
-            subject,
-            size,
-            calibration,
-            evidence,
-            request.accuracy,
-            request.inference,
-            description.input.tile_plan is not None,
+            subject=subject,
+            size=size,
+            calibration=calibration,
+            evidence=evidence,
+            budget=request.accuracy,
+            inference=request.inference,
+            in_batches=description.input.tile_plan is not None,
         ),
         report,
         lambda: found().hashes,
@@ -336,16 +336,16 @@ def _full_report(
     }
     latencies = measure_latency(graphs, workshop.inference, workshop.evidence.images[0])
     return Report(
-        name,
-        checkpoint.description,
-        variant,
-        made,
-        latencies,
-        parity,
-        workshop.subject.groups(),
-        workshop.subject.floating,
-        workshop.budget,
-        workshop.evidence.scale,
+        name=name,
+        description=checkpoint.description,
+        chosen=variant,
+        made=made,
+        latencies=latencies,
+        parity=parity,
+        groups=workshop.subject.groups(),
+        declared=workshop.subject.floating,
+        budget=workshop.budget,
+        scale=workshop.evidence.scale,
     )
 
 
@@ -355,7 +355,13 @@ def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
     Raises:
         BundleError, ModelError: the runtime cannot use the files.
     """
-    bundle = Bundle(manifest, "", xml, weights, Path(f"{manifest.identity.name}.xml"))
+    bundle = Bundle(
+        manifest=manifest,
+        sha256="",
+        xml=xml,
+        weights=weights,
+        path=Path(f"{manifest.identity.name}.xml"),
+    )
     scores = golden_scores(Detector(CompiledModel(bundle)), manifest)
     return manifest.model_copy(update={"self_test": scores})
 

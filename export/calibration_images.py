@@ -153,7 +153,7 @@ def read_calibration_folder(
         raise CalibrationUnusable(
             f"{folder}: no images. Give a folder of good images with --calibrate-on."
         )
-    samples = [Sample(path, GOOD) for path in paths]
+    samples = [Sample(path=path, kind=GOOD) for path in paths]
     if known is not None:
         judging = SeenImages(calibrated=known.calibrated - known.fitted)
         sifted = sift(samples, judging, (Role.CALIBRATED,))

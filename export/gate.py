@@ -22,7 +22,7 @@ Images = NDArray[np.uint8]
 Engine = Callable[[Images], Sequence[RawPrediction]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What an export may change.
 

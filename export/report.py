@@ -16,7 +16,7 @@ from training.checkpoint import Description
 from training.metrics import share_text
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Report:
     """All that a sceptical reader may ask about an export.
 

@@ -54,7 +54,7 @@ class JudgingSet:
     scale: Scale
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Variant:
     """A model in one precision.
 
@@ -75,7 +75,7 @@ class Variant:
     devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class VariantBuilder:
     """Everything that variants of one model are made from.
 
@@ -134,7 +134,14 @@ class VariantBuilder:
             )
         devices = self._other_devices(xml, weights)
         return Variant(
-            precision, self.inference, xml, weights, accuracy, floating, attempts, devices
+            precision=precision,
+            inference=self.inference,
+            xml=xml,
+            weights=weights,
+            accuracy=accuracy,
+            floating=floating,
+            attempts=attempts,
+            devices=devices,
         )
 
     def judge(self, model: ov.Model) -> tuple[Accuracy, list[str]]:

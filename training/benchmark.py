@@ -37,7 +37,7 @@ FitPlace = tuple[str, ...]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkRow:
     """One algorithm on one data set.
 
@@ -236,7 +236,16 @@ def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[BenchmarkRow]
         for figure in FIGURES:
             if result.get(figure) is not None:
                 figures[figure].append(float(result[figure]))
-    return [BenchmarkRow(*row, figures, failed.get(row)) for row, figures in values.items()]
+    return [
+        BenchmarkRow(
+            algorithm=row[0],
+            backbone=row[1],
+            category=row[2],
+            values=figures,
+            error=failed.get(row),
+        )
+        for row, figures in values.items()
+    ]
 
 
 def _is_done(opened: OpenStudy, key: str, number: int) -> bool:

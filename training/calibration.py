@@ -40,7 +40,7 @@ AUTOMATIC = ThresholdChoice(None)
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """What a checkpoint holds beside the fitted model.
 
@@ -138,11 +138,11 @@ def calibrate(
     _warn(kept, good, defective, image, method)
     random = np.random.default_rng(seed)
     return Calibration(
-        Normalization(
+        normalization=Normalization(
             image=_extent(scores, image, len(defective)),
             map=_extent(np.concatenate([trusted.lows, trusted.peaks]), pixel, len(defective)),
         ),
-        Threshold(
+        threshold=Threshold(
             image=image,
             pixel=pixel,
             method=method,
@@ -153,14 +153,14 @@ def calibrate(
             else bootstrap_interval(good, defective, random, method=choice.threshold),
             cross_validated_count=min(cross_validated, len(good)),
         ),
-        ScoreStatistics(
+        statistics=ScoreStatistics(
             probabilities=_PROBABILITIES,
             scores=tuple(float(value) for value in np.quantile(good, _PROBABILITIES)),
         ),
-        records,
-        dict(sorted(found.items(), key=lambda pair: -pair[1])),
-        int(distrusted.sum()) - len(found),
-        with_suspects,
+        records=records,
+        suspects=dict(sorted(found.items(), key=lambda pair: -pair[1])),
+        earlier_suspects=int(distrusted.sum()) - len(found),
+        with_suspects=with_suspects,
     )
 
 

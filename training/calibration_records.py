@@ -30,7 +30,7 @@ _LAYOUT: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CalibrationRecords:
     """Scored images of a calibration, N of them.
 
@@ -66,15 +66,17 @@ class CalibrationRecords:
             )
             rows = rows[len(rows) - room :]
         return CalibrationRecords(
-            *(
-                np.concatenate([getattr(self, field.name)[rows], getattr(newer, field.name)])
+            **{
+                field.name: np.concatenate(
+                    [getattr(self, field.name)[rows], getattr(newer, field.name)]
+                )
                 for field in fields(self)
-            )
+            }
         )
 
     def only(self, rows: NDArray[np.bool_]) -> "CalibrationRecords":
         """Return some of the records."""
-        return CalibrationRecords(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return CalibrationRecords(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def wrong_at(self, threshold: float) -> tuple[int, int]:
         """Return how many good images a threshold rejects and how many defective ones it misses."""
@@ -96,12 +98,12 @@ def make_records(scored: Sequence[Scored], spec: InputSpec) -> CalibrationRecord
     maps = [item.anomaly_map for item in rows]
     enlarged = [float(enlarge(m, *region_resolution(m, spec)).max()) for m in maps]
     return CalibrationRecords(
-        np.stack(hashes) if hashes else np.zeros((0, 32), np.uint8),
-        np.array([item.sample.is_defective for item in rows], np.bool_),
-        np.array([item.score for item in rows], np.float32),
-        np.array([m.min() for m in maps], np.float32),
-        np.array([m.max() for m in maps], np.float32),
-        np.array(enlarged, np.float32),
+        hashes=np.stack(hashes) if hashes else np.zeros((0, 32), np.uint8),
+        defective=np.array([item.sample.is_defective for item in rows], np.bool_),
+        scores=np.array([item.score for item in rows], np.float32),
+        lows=np.array([m.min() for m in maps], np.float32),
+        peaks=np.array([m.max() for m in maps], np.float32),
+        region_peaks=np.array(enlarged, np.float32),
     )
 
 
@@ -111,12 +113,12 @@ def pop_records(tensors: dict[str, torch.Tensor]) -> CalibrationRecords | None:
     Raises:
         CheckpointError: they have other types or shapes than records.
     """
-    names = [_PREFIX + field.name for field in fields(CalibrationRecords)]
-    if not all(name in tensors for name in names):
+    names = [field.name for field in fields(CalibrationRecords)]
+    if not all(_PREFIX + name in tensors for name in names):
         return None
-    arrays = [tensors.pop(name) for name in names]
-    count = len(arrays[1]) if arrays[1].ndim else 0
-    for name, array in zip(names, arrays, strict=True):
-        kind, shape = _LAYOUT.get(name.removeprefix(_PREFIX), (torch.float32, ()))
-        demand_layout(name, array, kind, (count, *shape))
-    return CalibrationRecords(*(array.numpy() for array in arrays))
+    arrays = {name: tensors.pop(_PREFIX + name) for name in names}
+    count = len(arrays["defective"]) if arrays["defective"].ndim else 0
+    for name, array in arrays.items():
+        kind, shape = _LAYOUT.get(name, (torch.float32, ()))
+        demand_layout(_PREFIX + name, array, kind, (count, *shape))
+    return CalibrationRecords(**{name: array.numpy() for name, array in arrays.items()})

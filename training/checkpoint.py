@@ -97,7 +97,7 @@ class ValidationImages:
     hashes: NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Checkpoint:
     """A fitted, calibrated model, its description and its evidence.
 
@@ -184,7 +184,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{description.algorithm} gives {model.grid[1]}×{model.grid[0]}. It was made by "
             "another version; fit again."
         )
-    return Checkpoint(model, description, validation, calibration, records, seen)
+    return Checkpoint(
+        model=model,
+        description=description,
+        validation=validation,
+        calibration=calibration,
+        records=records,
+        seen=seen,
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

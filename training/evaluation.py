@@ -70,7 +70,15 @@ def score_samples(
         prepare_sample(sample, pixels, spec)
         predicted = predict_frame(predictor, pixels, spec)
         frame = (pixels.shape[0], pixels.shape[1])
-        return Scored(sample, frame, *predicted.prediction, predicted.worst, image_hash(sample))
+        raw = predicted.prediction
+        return Scored(
+            sample=sample,
+            frame=frame,
+            score=raw.score,
+            anomaly_map=raw.anomaly_map,
+            worst=predicted.worst,
+            content=image_hash(sample),
+        )
 
     return list(side_by_side(score, samples, spec, purpose))
 
@@ -94,7 +102,12 @@ def inspect_samples(
     inspector = Inspector(predictor, calibrated)
 
     def inspect(sample: Sample) -> Inspected:
-        frame = Frame(read_sample(sample), 0, time.monotonic_ns(), time.time_ns())
+        frame = Frame(
+            pixels=read_sample(sample),
+            number=0,
+            captured_ns=time.monotonic_ns(),
+            captured_utc_ns=time.time_ns(),
+        )
         return Inspected(sample, frame.pixels, inspector.inspect(frame))
 
     yield from side_by_side(inspect, samples, calibrated.input, purpose)

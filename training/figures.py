@@ -34,7 +34,7 @@ FALSE_REJECTS = 0.01
 Metric = Callable[[Scores, Labels], float | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Scored:
     """Raw numbers of one sample.
 
@@ -52,7 +52,7 @@ class Scored:
     content: bytes = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFigures:
     """Metrics of image scores with good and defective images.
 
@@ -70,7 +70,7 @@ class ImageFigures:
     intervals: dict[str, Interval]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
     """What the threshold does to the images.
 

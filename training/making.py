@@ -167,14 +167,14 @@ def fit_checkpoint(
     )
     to_quantize = _kept_to_quantize(trusted.fit, spec)
     return Checkpoint(
-        model.cpu(),
-        description,
-        validation_images(
+        model=model.cpu(),
+        description=description,
+        validation=validation_images(
             [item for item in scored if item.sample not in calibration.suspects] or scored, spec
         ),
-        calibration_images(to_quantize, spec),
-        calibration.records,
-        SeenImages(
+        calibration=calibration_images(to_quantize, spec),
+        records=calibration.records,
+        seen=SeenImages(
             # What was left out is not new to the model: it decided about the others.
             seen([*fit, *good.suspects]),
             seen(stopping),

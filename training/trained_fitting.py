@@ -92,7 +92,15 @@ def fit_trained(
         f"--set batch_size={max(1, settings.batch_size // 2)} (now {settings.batch_size}) or "
         "--image-size; on a GPU --set precision=bf16-mixed also helps"
     ):
-        _Training(fabric, model, images, held_out, seed, state_file, on_epoch).run()
+        _Training(
+            fabric=fabric,
+            model=model,
+            images=images,
+            validation=held_out,
+            seed=seed,
+            state_file=state_file,
+            on_epoch=on_epoch,
+        ).run()
     model.eval().requires_grad_(False)
 
 
@@ -101,6 +109,7 @@ class _Training:
 
     def __init__(
         self,
+        *,
         fabric: "Fabric",
         model: TrainedModel,
         images: TrainingImages,

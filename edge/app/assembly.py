@@ -67,7 +67,9 @@ def triggering_of(
     ports = []
     if network is not None:
         ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
-    return HandshakeCoordinator(HandshakeMachine(rules), ports, expose, record_event)
+    return HandshakeCoordinator(
+        handshake=HandshakeMachine(rules), ports=ports, expose=expose, record_event=record_event
+    )
 
 
 def source_of(settings: Settings) -> TriggerSource | None:

@@ -98,18 +98,18 @@ class StationService:
         self._station: Station | None = None
         self._model: ModelManager | None = None
         self._recording = Recording(
-            settings,
-            self._health,
-            self._heartbeats,
-            self._failures,
-            self._note_writable,
-            stopper.stop,
+            settings=settings,
+            health=self._health,
+            heartbeats=self._heartbeats,
+            failures=self._failures,
+            on_writable=self._note_writable,
+            on_reader_gone=stopper.stop,
         )
         self._watch = CameraWatch(
-            settings.camera,
-            once,
-            self._health,
-            self._recording.event,
+            settings=settings.camera,
+            once=once,
+            health=self._health,
+            record_event=self._recording.event,
             gone=lambda detail: self._built.camera_lost(detail),
             back=lambda: self._built.camera_back(),
             give_up=lambda: self._built.stop(),
@@ -127,9 +127,9 @@ class StationService:
         settings, camera = self._settings, self._watch.camera
         self._recording.start(self._report, self._metrics)
         self._model = model = ModelManager(
-            settings,
-            self._tuning,
-            camera.simulated,
+            settings=settings,
+            tuning=self._tuning,
+            simulated=camera.simulated,
             exchange=lambda line: self._built.exchange(line),
             trial=lambda: self._station.newest if self._station else None,
             reread=self._reread,
@@ -274,7 +274,9 @@ class StationService:
             sinks.append(Sink("overlays", write, bound, camera.can_wait, self._failures))
         if settings.snapshots:
             kept = settings.snapshots
-            self._snapshots = SnapshotFolder(kept, partial(self._note_snapshots, "snapshots"))
+            self._snapshots = SnapshotFolder(
+                settings=kept, on_change=partial(self._note_snapshots, "snapshots")
+            )
             sinks.append(
                 Sink(
                     "snapshots",
@@ -338,8 +340,8 @@ class StationService:
     def _control(self) -> CommandThreads:
         loaded, triggering = self._loaded, self._triggering
         return CommandThreads(
-            self._recording.messages,
-            CommandHandlers(
+            messages=self._recording.messages,
+            deeds=CommandHandlers(
                 trigger=self._built.trigger,
                 acknowledge=triggering.acknowledged if triggering else lambda _: None,
                 reload=self._reload,
@@ -347,13 +349,13 @@ class StationService:
                 set_recipe=self._set_recipe,
                 snapshot=self._keep_next if self._snapshots else None,
             ),
-            source_of(self._settings),
-            lambda: loaded.recipe,
-            self._recording.journal,
-            self._recording.answer,
-            self._recording.handshake,
-            self._recording.event,
-            self._heartbeats.stage("control", CONTROL_SILENCE_S, critical=False),
+            source=source_of(self._settings),
+            recipe=lambda: loaded.recipe,
+            journal=self._recording.journal,
+            answer=self._recording.answer,
+            handshake=self._recording.handshake,
+            record_event=self._recording.event,
+            beat=self._heartbeats.stage("control", CONTROL_SILENCE_S, critical=False),
         )
 
     def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:

@@ -447,7 +447,7 @@ class Manifest(_Part):
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A verified bundle in memory.
 
@@ -500,7 +500,13 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
             weights = _verified(
                 bin_file, bin_path, MOST_BIN_BYTES, identity.bin_bytes, identity.bin_sha256
             )
-    return Bundle(manifest, hashlib.sha256(text).hexdigest(), xml, weights, xml_path)
+    return Bundle(
+        manifest=manifest,
+        sha256=hashlib.sha256(text).hexdigest(),
+        xml=xml,
+        weights=weights,
+        path=xml_path,
+    )
 
 
 def manifest_sha256(xml_path: Path) -> str | None:

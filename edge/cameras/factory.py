@@ -138,7 +138,11 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     pace = Pace(settings.rate_fps)
     if kind is CameraKind.IMAGES:
         return ReplayCamera(
-            uri, find_images(uri), pace, settings.loop, max_pixels=settings.max_pixels
+            identity=uri,
+            images=find_images(uri),
+            pace=pace,
+            loop=settings.loop,
+            max_pixels=settings.max_pixels,
         )
     from edge.cameras.files.video_file import VideoFile
 
@@ -174,7 +178,9 @@ def live_camera_opener(
         remembered = memory or FolderMemory(settings.watch.existing == "take")
         triggered = settings.trigger.mode == "software"
         limit_ms = settings.trigger.frame_timeout_ms if triggered else None
-        return lambda: WatchedFolder(uri, remembered, limit_ms, settings.max_pixels)
+        return lambda: WatchedFolder(
+            uri=uri, memory=remembered, trigger_limit_ms=limit_ms, max_pixels=settings.max_pixels
+        )
     if kind is CameraKind.DEVICE:
         from edge.cameras.capture.v4l2 import open_v4l2
 
@@ -219,8 +225,8 @@ def supervised_camera(
     if checked_kind(settings) is CameraKind.FOLDER:
         memory = FolderMemory(settings.watch.existing == "take", judged, on_inventory)
     return SupervisedCamera(
-        live_camera_opener(settings.uri, settings, memory),
-        settings.supervision,
+        open_camera=live_camera_opener(settings.uri, settings, memory),
+        settings=settings.supervision,
         # Nobody says when a frame will appear in a folder.
         triggered=memory is not None or settings.trigger.mode != "free_run",
         on_change=on_change,

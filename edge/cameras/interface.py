@@ -37,7 +37,7 @@ class Camera(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraReport:
     """What a camera says about itself; None and missing where it does not say.
 

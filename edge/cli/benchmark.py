@@ -35,7 +35,7 @@ from edge.station.threads import Failures
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
     """The whole path against the bare network, over ``pairs`` interleaved pairs.
 
@@ -71,13 +71,13 @@ def paired(
     ratios = [p / b for b, p in zip(bare_ms, path_ms, strict=True)]
     extras = [p - b for b, p in zip(bare_ms, path_ms, strict=True)]
     return Paired(
-        pairs,
-        statistics.median(bare_ms),
-        statistics.median(path_ms),
-        min(ratios),
-        statistics.median(ratios),
-        min(extras),
-        statistics.median(extras),
+        pairs=pairs,
+        bare_p50_ms=statistics.median(bare_ms),
+        path_p50_ms=statistics.median(path_ms),
+        ratio_min=min(ratios),
+        ratio_median=statistics.median(ratios),
+        extra_min_ms=min(extras),
+        extra_median_ms=statistics.median(extras),
     )
 
 
@@ -88,7 +88,9 @@ def latency_pair(network: CompiledModel, pixels: Pixels, pairs: int) -> Paired:
     it runs as many images as the frame has tiles, on all its streams.
     """
     manifest, plan = network.manifest, network.plan
-    frame = Frame(pixels, 0, time.monotonic_ns(), time.time_ns())
+    frame = Frame(
+        pixels=pixels, number=0, captured_ns=time.monotonic_ns(), captured_utc_ns=time.time_ns()
+    )
     prepared = prepared_pieces(pixels, manifest)
     if manifest.input.tile_plan is None:
         request = network.new_request()
@@ -106,7 +108,7 @@ def latency_pair(network: CompiledModel, pixels: Pixels, pairs: int) -> Paired:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
     """Images a second of the whole station against the bare network, interleaved."""
 
@@ -152,11 +154,11 @@ def throughput_pair(
 
     measured = paired(lambda: detector.predict_all(count, _keep), run_path, pairs, warm_up=1)
     return Throughput(
-        pairs,
-        1e3 * count / measured.bare_p50_ms,
-        1e3 * count / measured.path_p50_ms,
-        1.0 / measured.ratio_min,
-        1.0 / measured.ratio_median,
+        pairs=pairs,
+        bare_per_s=1e3 * count / measured.bare_p50_ms,
+        path_per_s=1e3 * count / measured.path_p50_ms,
+        ratio_max=1.0 / measured.ratio_min,
+        ratio_median=1.0 / measured.ratio_median,
     )
 
 
@@ -209,7 +211,12 @@ class MemoryCamera:
         if not self._pace.due(timeout_s):
             return None
         self._number += 1
-        return Frame(next(self._images), self._number, time.monotonic_ns(), time.time_ns())
+        return Frame(
+            pixels=next(self._images),
+            number=self._number,
+            captured_ns=time.monotonic_ns(),
+            captured_utc_ns=time.time_ns(),
+        )
 
     def close(self) -> None:
         """Nothing is held open."""

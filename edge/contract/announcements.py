@@ -21,7 +21,7 @@ LAST_FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """What a station is, for consumers that configure themselves; None where it is not known.
 
@@ -70,7 +70,7 @@ class TriggerPhase(StrEnum):
     DECIDED = "decided"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeMessage:
     """One phase of one trigger.
 

@@ -34,7 +34,7 @@ class CommandRequest:
     correlation: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
     """Expose for one part, or announce one that the hardware will expose.
 
@@ -118,7 +118,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandAnswer:
     """What the sender of a command is told.
 

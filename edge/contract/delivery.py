@@ -20,7 +20,7 @@ class Intervals:
     last_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """Where the records are.
 

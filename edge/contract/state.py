@@ -19,7 +19,7 @@ class Condition(StrEnum):
     OFFLINE = "offline"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Condition of a station and why.
 
@@ -52,7 +52,7 @@ class ChainHead:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalReport:
     """How full the journal is.
 
@@ -77,7 +77,7 @@ class JournalReport:
     head: ChainHead | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StationReport:
     """What a station measures about itself, told with its state; None where it does not know.
 

@@ -48,7 +48,7 @@ REASON_CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StationIdentity:
     """What is the same in every verdict of one run; its texts are at most 100 characters each.
 
@@ -86,7 +86,7 @@ class Recipe:
         return f"recipe {self.id}{version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartIdentity:
     """Which part this is, as its trigger told; texts are at most 100 characters each.
 
@@ -117,7 +117,7 @@ class ImageAddresses:
     heat_map: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Verdict:
     """One decided part on its way to the sinks.
 

@@ -14,7 +14,7 @@ READ_SLICE_S = 0.1
 QUIET_S = 0.3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossTest:
     """What a camera gave.
 

@@ -113,7 +113,13 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             password=lambda: password,
             tls=tls,
         )
-        dialer = Connector(lambda: broker, mqtt.topic, mqtt.url, WakeUp(), lambda: False)
+        dialer = Connector(
+            broker=lambda: broker,
+            topic=mqtt.topic,
+            url=mqtt.url,
+            wake_up=WakeUp(),
+            stopping=lambda: False,
+        )
         began_s = time.monotonic()
         connection = dialer.reach()
         took_ms = (time.monotonic() - began_s) * 1e3
@@ -251,7 +257,9 @@ def _golden_frame(bundle: Bundle) -> Frame:
     size = bundle.manifest.input
     images = golden_images(size.height, size.width)
     pixels: NDArray[np.uint8] = images["noise"]
-    return Frame(pixels, 1, time.monotonic_ns(), time.time_ns())
+    return Frame(
+        pixels=pixels, number=1, captured_ns=time.monotonic_ns(), captured_utc_ns=time.time_ns()
+    )
 
 
 def _name(bundle: Bundle) -> str:

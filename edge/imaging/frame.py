@@ -84,7 +84,7 @@ class Telemetry:
     gain_db: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Frame:
     """One image as the camera gave it.
 

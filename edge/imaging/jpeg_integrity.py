@@ -68,7 +68,7 @@ def jpeg_fault(encoded: NDArray[np.uint8]) -> str:
     return ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Component:
     horizontal: int
     vertical: int
@@ -81,7 +81,7 @@ class _Component:
     nonzero: NDArray[np.uint8] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Image:
     progressive: bool
     width: int
@@ -163,7 +163,9 @@ def _frame_header(body: bytes, progressive: bool) -> _Image:
             "baseline JPEG or PNG"
         )
     components = {
-        body[at]: _Component(body[at + 1] >> 4, body[at + 1] & 15, body[at + 2])
+        body[at]: _Component(
+            horizontal=body[at + 1] >> 4, vertical=body[at + 1] & 15, quantization=body[at + 2]
+        )
         for at in range(6, len(body), 3)
     }
     if len(components) != body[5] or not all(
@@ -176,7 +178,14 @@ def _frame_header(body: bytes, progressive: bool) -> _Image:
     for one in components.values():
         one.blocks_wide = _blocks(width * one.horizontal, most_wide)
         one.blocks_high = _blocks(height * one.vertical, most_high)
-    return _Image(progressive, width, height, components, mcus_wide, mcus_high)
+    return _Image(
+        progressive=progressive,
+        width=width,
+        height=height,
+        components=components,
+        mcus_wide=mcus_wide,
+        mcus_high=mcus_high,
+    )
 
 
 def _blocks(samples: int, share: int) -> int:
@@ -306,7 +315,7 @@ def _check_that_all_came(image: _Image) -> None:
         raise _Damaged("scans of the image are missing")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _CodeTables:
     """Look-ups for the components of a scan, ``(components, 2^bits) uint16``.
 
@@ -344,7 +353,14 @@ def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeT
     flat = all(
         d[0] >> 8 == 0 and a[0] >> 8 == 0 for d, a in zip(longest_dc, longest_ac, strict=True)
     )
-    return _CodeTables(dc, ac, first_ac, longest_dc, longest_ac, flat)
+    return _CodeTables(
+        dc=dc,
+        ac=ac,
+        first_ac=first_ac,
+        longest_dc=longest_dc,
+        longest_ac=longest_ac,
+        zeros_are_flat=flat,
+    )
 
 
 def _longest(table: bytes) -> NDArray[np.uint16]:

@@ -20,7 +20,7 @@ class Calibrated(Protocol):
     def threshold(self) -> Threshold: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a station may set; None keeps the bundle's value.
 
@@ -60,7 +60,7 @@ class Limits:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionCriteria:
     """What a part is decided by, exchanged as one.
 

@@ -62,7 +62,7 @@ def predict_frame(
     started = clock_ns()
     samples = to_samples(pixels, spec)
     pieces = frame_pieces(pixels, spec)
-    preparation = _Preparation(samples, pieces.boxes, clock_ns)
+    preparation = _Preparation(samples=samples, pieces=pieces.boxes, clock_ns=clock_ns)
     preparation.spent_ns = clock_ns() - started
     scores, maps = predictor.predict_all(len(pieces.boxes), preparation.fill)
     joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
@@ -93,7 +93,7 @@ def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
     return Pieces(box, tuple(plan.tile(index) for index in range(len(plan))), plan)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Preparation:
     """Fills the network's inputs and adds up what that took and showed."""
 

@@ -35,7 +35,7 @@ class Durations:
     postprocess_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Inspection:
     """What is known about one frame after the decision.
 
@@ -134,10 +134,10 @@ class Inspector:
     def failure(self, reason: Reason, detail: str) -> Inspection:
         """Return the ERROR inspection of a part that could not be inspected."""
         return Inspection(
-            Decision(Result.ERROR, reason),
-            self.criteria.threshold,
-            self.criteria.pixel_threshold,
-            detail,
+            decision=Decision(Result.ERROR, reason),
+            threshold=self.criteria.threshold,
+            pixel_threshold=self.criteria.pixel_threshold,
+            detail=detail,
         )
 
     def _evaluate(self, predicted: FramePrediction) -> Inspection:

@@ -14,7 +14,7 @@ from edge.imaging.kernels import kernel, part_of_kernel
 MAX_REGIONS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """One anomalous area, in pixels of the full frame, origin top-left.
 

@@ -23,7 +23,7 @@ MOST_TILES = 4096
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TilePlan:
     """Where the tiles of one frame size lie.
 
@@ -71,11 +71,11 @@ def plan_tiles(box: Box, spec: TileSpec) -> TilePlan:
             "or a model that was trained without tiles."
         )
     plan = TilePlan(
-        box,
-        starts(box.height, spec.height, spec.overlap),
-        starts(box.width, spec.width, spec.overlap),
-        spec.height,
-        spec.width,
+        box=box,
+        tops=starts(box.height, spec.height, spec.overlap),
+        lefts=starts(box.width, spec.width, spec.overlap),
+        height=spec.height,
+        width=spec.width,
     )
     if len(plan) > MOST_TILES:
         raise FrameUnsuitable(
@@ -122,7 +122,7 @@ def blend(tiles: NDArray[np.float32], plan: TilePlan) -> NDArray[np.float32]:
     return canvas
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Cells:
     """A plan at the resolution of the maps, with the blending weights of both axes."""
 
@@ -139,7 +139,12 @@ def _cells(plan: TilePlan, rows: int, columns: int) -> _Cells:
     tops, height = _to_cells(plan.tops, plan.height, plan.box.height, rows)
     lefts, width = _to_cells(plan.lefts, plan.width, plan.box.width, columns)
     return _Cells(
-        height, width, tops, lefts, _weights(tops, rows, height), _weights(lefts, columns, width)
+        height=height,
+        width=width,
+        tops=tops,
+        lefts=lefts,
+        row_weights=_weights(tops, rows, height),
+        column_weights=_weights(lefts, columns, width),
     )
 
 

@@ -80,7 +80,7 @@ class Entry:
     part_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """An entry that is on the disk.
 
@@ -97,7 +97,7 @@ class Committed:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalRow:
     """A record as it was read.
 
@@ -121,7 +121,7 @@ class JournalRow:
     kept_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """What the broker does not have yet.
 

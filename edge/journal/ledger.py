@@ -12,7 +12,7 @@ _KEPT_ONLY = 2
 _WAITING = "acknowledged = 0 AND dead IS NULL"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class JournalTotals:
     """The journal's own books; columns of the table of that name, in its order.
 
@@ -41,7 +41,8 @@ class JournalTotals:
         return self.verdict_seq if kind is RecordKind.VERDICT else self.event_seq
 
 
-_TALLY = ", ".join(field.name for field in fields(JournalTotals))
+_NAMES = [field.name for field in fields(JournalTotals)]
+_TALLY = ", ".join(_NAMES)
 _SET_TALLY = ", ".join(f"{field.name} = ?" for field in fields(JournalTotals))
 
 
@@ -60,7 +61,8 @@ class Dropped:
 
 def read_tally(connection: sqlite3.Connection) -> JournalTotals:
     """Return the books as they are committed, or as this transaction left them."""
-    return JournalTotals(*connection.execute(f"SELECT {_TALLY} FROM tally").fetchone())
+    row = connection.execute(f"SELECT {_TALLY} FROM tally").fetchone()
+    return JournalTotals(**dict(zip(_NAMES, row, strict=True)))
 
 
 class Ledger:
@@ -137,7 +139,7 @@ class Ledger:
         tally.bytes += len(content)
         if not kept_only:
             self._count_waiting(1, len(content), entry.result)
-        return Committed(position, seq, entry.kind, content, entry)
+        return Committed(position=position, seq=seq, kind=entry.kind, payload=content, entry=entry)
 
     def acknowledge(self, positions: Iterable[int]) -> None:
         """Note that the broker has these rows; unknown and settled ones are passed over."""

@@ -39,7 +39,7 @@ _PAGES_AT_ONCE = 2048
 DAMAGE_NOTE = "journal.damaged"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
     """An open journal, the only one that writes it.
 

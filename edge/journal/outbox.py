@@ -90,10 +90,10 @@ class Outbox:
         except sqlite3.Error as error:
             raise _fault(self._path, error) from error
         return Backlog(
-            tally.waiting_rows,
-            tally.waiting_bytes,
-            None if oldest is None else oldest[0],
-            {kind: tally.seq(kind) for kind in RecordKind},
+            count=tally.waiting_rows,
+            bytes=tally.waiting_bytes,
+            oldest_utc_ns=None if oldest is None else oldest[0],
+            last_seq={kind: tally.seq(kind) for kind in RecordKind},
             first_seq=former.verdict_seq + 1 if former else 1,
             follows=former.journal if former else None,
             head=ChainHead(tally.position, tally.verdict_seq, tally.chain.hex()),
@@ -133,15 +133,15 @@ def as_row(found: tuple) -> JournalRow:
     """Make a row of the values of ``COLUMNS``."""
     position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead = found
     return JournalRow(
-        position,
-        RecordKind(kind),
-        seq,
-        result,
-        part_id,
-        payload,
-        created_utc_ns,
-        bool(acknowledged),
-        dead,
+        position=position,
+        kind=RecordKind(kind),
+        seq=seq,
+        result=result,
+        part_id=part_id,
+        payload=payload,
+        created_utc_ns=created_utc_ns,
+        acknowledged=bool(acknowledged),
+        dead=dead,
         kept_only=acknowledged > 1,
     )
 

@@ -14,7 +14,7 @@ from edge.journal.outbox import COLUMNS, as_row
 ROWS_AT_ONCE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """Which rows are wanted; None asks for no limit on that side. Both ends are included.
 

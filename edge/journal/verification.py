@@ -33,7 +33,7 @@ class ChainFault:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainReport:
     """What following the chain showed.
 
@@ -82,7 +82,13 @@ def verify_chain(path: Path, head: bytes | None = None) -> ChainReport:
         fault = walk.fault or _disagreement(walk, journal, seen)
         if fault is None and head is not None and walk.head_position is None:
             fault = ChainFault(walk.position, None, None, _not_met(head, walk.removed))
-        return ChainReport(journal, walk.rows, walk.removed, fault, walk.head_position)
+        return ChainReport(
+            journal=journal,
+            rows=walk.rows,
+            removed=walk.removed,
+            fault=fault,
+            head_position=walk.head_position,
+        )
 
 
 def _disagreement(walk: "_Walk", journal: str, seen: HighWaterRecord | None) -> ChainFault | None:

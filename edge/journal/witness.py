@@ -26,7 +26,7 @@ _LENGTH = 128
 PUT_BACK_AFTER_S = 600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HighWaterRecord:
     """What the journal of this UUID had come to.
 
@@ -89,4 +89,10 @@ def read_witness(folder: Path) -> HighWaterRecord | None:
     journal, *numbers = words[:-1]
     position, verdict_seq, event_seq, *written_s = map(int, numbers)
     put_back = bool(written_s) and changed_s - written_s[0] > PUT_BACK_AFTER_S
-    return HighWaterRecord(journal, position, verdict_seq, event_seq, put_back)
+    return HighWaterRecord(
+        journal=journal,
+        position=position,
+        verdict_seq=verdict_seq,
+        event_seq=event_seq,
+        put_back=put_back,
+    )

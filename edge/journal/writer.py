@@ -60,6 +60,7 @@ class JournalWriter:
 
     def __init__(
         self,
+        *,
         journal: Journal,
         bounds: Bounds = Bounds(),
         commit: GroupCommit = GroupCommit(),

@@ -50,7 +50,7 @@ def _listen(options: argparse.Namespace) -> int:
     database: Path = options.sqlite if table is None else table.with_name(f"{table.name}.state.db")
     store = Store(database, table, options.from_seq)
     wanted = ListenOptions(options.station, options.client_id, not options.no_repair)
-    listener = Listener(settings, wanted, store)
+    listener = Listener(settings=settings, wanted=wanted, store=store)
     ended = _Ended(store, options.until_seq, options.timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended.by_signal)

@@ -79,6 +79,7 @@ class Listener:
 
     def __init__(
         self,
+        *,
         settings: MqttSettings,
         wanted: ListenOptions,
         store: Store,
@@ -446,7 +447,14 @@ def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arri
         raise ValueError("seq is no number of a journal")
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
-    arrived = Arrived(station, journal, seq, content, payload, arrived_utc)
+    arrived = Arrived(
+        station=station,
+        journal=journal,
+        seq=seq,
+        content=content,
+        payload=payload,
+        arrived_utc=arrived_utc,
+    )
     check_storable(arrived)
     return arrived
 
@@ -464,13 +472,21 @@ def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
         text.encode()  # a database holds no half of a surrogate
     head = journal.get("head")
     if head is None:
-        return JournalNote(station, name, first_seq, follows)
+        return JournalNote(station=station, journal=name, first_seq=first_seq, follows=follows)
     position, seq, value = head["position"], head["seq"], head["sha256"]
     if not all(number == 0 or _is_seq(number) for number in (position, seq)):
         raise ValueError("position or seq of the head is none")
     if not isinstance(value, str) or not _HEAD.fullmatch(value):
         raise ValueError("the head's sha256 is none")
-    return JournalNote(station, name, first_seq, follows, position, seq, value)
+    return JournalNote(
+        station=station,
+        journal=name,
+        first_seq=first_seq,
+        follows=follows,
+        position=position,
+        seq=seq,
+        head=value,
+    )
 
 
 def _is_seq(value: Any) -> bool:

@@ -5,7 +5,7 @@ import io
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS verdict{_VERDICT};
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
     """A verdict as it came."""
 
@@ -74,7 +74,7 @@ class Arrived:
     arrived_utc: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalNote:
     """What a station's state says of its journal.
 
@@ -271,11 +271,12 @@ class Store:
         for station, journal, first, last in self._database.execute("SELECT * FROM lost"):
             self._lost.setdefault((station, journal), []).append(Stretch(first, last))
         self._known = {key: SequenceRanges(found) for key, found in stretches.items()}
-        notes = self._database.execute(
-            "SELECT station, journal, first_seq, follows, position, seq, head FROM journal"
-            " WHERE head IS NOT NULL"
+        names = [field.name for field in fields(JournalNote)]
+        rows = self._database.execute(
+            f"SELECT {', '.join(names)} FROM journal WHERE head IS NOT NULL"
         )
-        self._notes = {(found[0], found[1]): JournalNote(*found) for found in notes}
+        notes = [JournalNote(**dict(zip(names, row, strict=True))) for row in rows]
+        self._notes = {(note.station, note.journal): note for note in notes}
 
     def _upgrade(self, table: Path | None) -> None:
         """Take over what an older version kept, which compared numbers alone."""

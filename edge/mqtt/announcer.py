@@ -63,6 +63,7 @@ class Announcer:
 
     def __init__(
         self,
+        *,
         topic: StationTopic,
         state: State,
         meta: Meta,

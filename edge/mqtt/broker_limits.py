@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 MOST_IN_FLIGHT = 65_535  # MQTT's own limit, where the broker names none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerLimits:
     """What a broker announced.
 
@@ -31,7 +31,7 @@ class BrokerLimits:
     wildcards_available: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class LearnedLimits:
     """What connections to a broker taught; the next one begins with it.
 
@@ -52,9 +52,9 @@ class LearnedLimits:
 def announced_limits(properties: Properties | None) -> BrokerLimits:
     """Read the limits of a CONNACK; None is one of MQTT 3.1.1, which announces nothing."""
     return BrokerLimits(
-        getattr(properties, "MaximumPacketSize", None),
-        getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT),
-        getattr(properties, "MaximumQoS", 2),
-        bool(getattr(properties, "RetainAvailable", True)),
-        bool(getattr(properties, "WildcardSubscriptionAvailable", True)),
+        largest_packet_bytes=getattr(properties, "MaximumPacketSize", None),
+        receive_maximum=getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT),
+        maximum_qos=getattr(properties, "MaximumQoS", 2),
+        retain_available=bool(getattr(properties, "RetainAvailable", True)),
+        wildcards_available=bool(getattr(properties, "WildcardSubscriptionAvailable", True)),
     )

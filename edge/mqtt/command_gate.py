@@ -122,7 +122,7 @@ class AcceptedCommand:
     audit: Event | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedCommand:
     """A message that is not carried out; ``answer`` None where there is nobody to tell.
 
@@ -190,7 +190,7 @@ class CommandGate:
         fault = _Fault("busy", "The station has too many messages waiting. Ask again later.")
         request = None if isinstance(message, Trigger | Ack) else message.request
         name = type(message).__name__.lower() if request is None else f"cmd/{request.name}"
-        incoming = Incoming(f"{self._topic.root}/{name}", b"")
+        incoming = Incoming(topic=f"{self._topic.root}/{name}", payload=b"")
         refused = self._refusal(incoming, request, fault, now_ns)
         if isinstance(message, Trigger):
             refused = replace(refused, trigger_id=message.trigger_id, part_id=message.part_id)
@@ -284,9 +284,18 @@ class CommandGate:
         audit = self._audit(f"{name} refused: {fault.detail}", Severity.WARNING, data, now_ns)
         answer = None
         if request:
-            answer = CommandAnswer(request, Status.REFUSED, fault.detail, fault.reason)
-        ids = _readable_ids(incoming.payload) if incoming.topic == self._topic.trigger else _NO_IDS
-        return RefusedCommand(fault.reason, answer, audit, *ids)
+            answer = CommandAnswer(
+                request=request, status=Status.REFUSED, detail=fault.detail, reason=fault.reason
+            )
+        triggering = incoming.topic == self._topic.trigger
+        trigger_id, part_id = _readable_ids(incoming.payload) if triggering else _NO_IDS
+        return RefusedCommand(
+            reason=fault.reason,
+            answer=answer,
+            audit=audit,
+            trigger_id=trigger_id,
+            part_id=part_id,
+        )
 
     def _audit(
         self, detail: str, severity: Severity, data: dict[str, Datum], now_ns: int

@@ -70,7 +70,7 @@ class ConnectionRefused(Exception):
         return self.code == UNSUPPORTED_VERSION
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
     """Where to connect and as whom; the representation shows no password."""
 
@@ -123,7 +123,7 @@ class Unanswered:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
     """A message from the broker as it came, nothing believed yet.
 
@@ -183,6 +183,7 @@ class Connection:
 
     def __init__(
         self,
+        *,
         broker: Broker,
         version: MQTTProtocolVersion,
         will: Will | None,
@@ -516,13 +517,13 @@ class Connection:
         properties = message.properties
         self.incoming.append(
             Incoming(
-                topic,
-                bytes(message.payload),
-                bool(message.retain),
-                getattr(properties, "MessageExpiryInterval", None),
-                getattr(properties, "ResponseTopic", None),
-                getattr(properties, "CorrelationData", None),
-                _sender(getattr(properties, "UserProperty", ())),
+                topic=topic,
+                payload=bytes(message.payload),
+                retained=bool(message.retain),
+                expiry_s=getattr(properties, "MessageExpiryInterval", None),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                sender=_sender(getattr(properties, "UserProperty", ())),
             )
         )
 

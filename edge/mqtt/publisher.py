@@ -55,6 +55,7 @@ class MqttPublisher:
 
     def __init__(
         self,
+        *,
         settings: MqttSettings,
         state: State,
         meta: Meta,
@@ -96,20 +97,46 @@ class MqttPublisher:
         self._beat = beat
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
-        self._announcer = Announcer(self._topic, state, meta, report, metrics, intervals, utc_ns)
+        self._announcer = Announcer(
+            topic=self._topic,
+            state=state,
+            meta=meta,
+            report=report,
+            metrics=metrics,
+            intervals=intervals,
+            utc_ns=utc_ns,
+        )
         self._stopping = threading.Event()
         self._stop_reasons: tuple[str, ...] = ()
         self._wake_up = WakeUp()
         # The lock guards what threads share; it is never held around paho.
         self._changed = threading.Condition()
         self._rows_came = True
-        self._delivery = Delivery(False, False, 0, 0, False, False)
+        self._delivery = Delivery(
+            connected=False,
+            complete=False,
+            acknowledged=0,
+            dead_letters=0,
+            nobody_listens=False,
+            refusing=False,
+        )
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
         self._dialer = Connector(
-            self._broker, self._topic, settings.url, self._wake_up, self._stopping.is_set
+            broker=self._broker,
+            topic=self._topic,
+            url=settings.url,
+            wake_up=self._wake_up,
+            stopping=self._stopping.is_set,
         )
-        self._relay = Relay(outbox, marks, self._topic, on_event, self.answer, refused_pause_ns)
+        self._relay = Relay(
+            outbox=outbox,
+            marks=marks,
+            topic=self._topic,
+            on_event=on_event,
+            on_answer=self.answer,
+            refused_pause_ns=refused_pause_ns,
+        )
         self._taken_over_s = float("-inf")
         self._suspects: deque[Unanswered] = deque(maxlen=MOST_SHORT_CONNECTIONS)
         self._lacks: tuple[str, ...] = ()
@@ -383,9 +410,14 @@ class MqttPublisher:
             if judged.answer is not None:
                 self.answer(judged.answer)
             if judged.trigger_id is not None:
-                ids = (judged.trigger_id, judged.part_id)
                 self.handshake(
-                    HandshakeMessage(TriggerPhase.REJECTED, *ids, self._utc_ns(), judged.reason)
+                    HandshakeMessage(
+                        phase=TriggerPhase.REJECTED,
+                        trigger_id=judged.trigger_id,
+                        part_id=judged.part_id,
+                        utc_ns=self._utc_ns(),
+                        reason=judged.reason,
+                    )
                 )
         if judged.audit is not None:
             self._on_event(judged.audit)

@@ -41,6 +41,7 @@ class Connector:
 
     def __init__(
         self,
+        *,
         broker: Callable[[], Broker],
         topic: StationTopic,
         url: str,
@@ -105,14 +106,14 @@ class Connector:
 
     def _attempt(self, version: MQTTProtocolVersion) -> Connection:
         return Connection(
-            self._broker(),
-            version,
-            Will(self._topic.state, to_json(will_payload(self.session))),
-            self._wake_up,
-            self._stopping,
-            station_subscriptions(self._topic),
-            self.learned,
-            self.careful,
+            broker=self._broker(),
+            version=version,
+            will=Will(self._topic.state, to_json(will_payload(self.session))),
+            wake_up=self._wake_up,
+            stopping=self._stopping,
+            subscriptions=station_subscriptions(self._topic),
+            learned=self.learned,
+            careful=self.careful,
         )
 
     def _fall_back(self, error: ConnectionRefused) -> bool:

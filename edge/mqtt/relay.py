@@ -126,6 +126,7 @@ class Relay:
 
     def __init__(
         self,
+        *,
         outbox: OutboxReader,
         marks: Marks,
         topic: StationTopic,
@@ -241,7 +242,7 @@ class Relay:
         """Take the order for a resend; False when too many are waiting."""
         if len(self._resends) >= MOST_RESENDS:
             return False
-        self._resends.append(Resending(order, order.from_seq))
+        self._resends.append(Resending(order=order, next_seq=order.from_seq))
         return True
 
     def fill(self, connection: Connection, now_ns: int) -> None:
@@ -436,12 +437,12 @@ class Relay:
         wanted = order.to_seq - order.from_seq + 1
         self._on_answer(
             CommandAnswer(
-                order.request,
-                status,
-                f"{resending.delivered} of {wanted} records sent again. The journal keeps records "
-                "for journal.retention_days.",
-                reason,
-                {"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
+                request=order.request,
+                status=status,
+                detail=f"{resending.delivered} of {wanted} records sent again. The journal keeps "
+                "records for journal.retention_days.",
+                reason=reason,
+                data={"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
             )
         )
 

@@ -7,7 +7,7 @@ from edge.contract.commands import Resend
 from edge.journal.entries import JournalRow
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Resending:
     """A resend on its way: rows read and not sent, ``seq`` of rows sent and not acknowledged."""
 

@@ -34,7 +34,7 @@ NO_TRIGGERS = "no_triggers"
 MOST_COMMANDS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandHandlers:
     """What a station can be asked to do; a command without a deed is refused.
 
@@ -60,6 +60,7 @@ class CommandThreads:
 
     def __init__(
         self,
+        *,
         messages: CommandQueue,
         deeds: CommandHandlers,
         source: TriggerSource | None,
@@ -127,7 +128,14 @@ class CommandThreads:
             case _:
                 if not self._commands.put(message):
                     text = "The station has too many commands waiting. Ask again later."
-                    self._tell(CommandAnswer(message.request, Status.REFUSED, text, "busy"))
+                    self._tell(
+                        CommandAnswer(
+                            request=message.request,
+                            status=Status.REFUSED,
+                            detail=text,
+                            reason="busy",
+                        )
+                    )
 
     def _trigger(self, trigger: Trigger) -> None:
         if self._source is None:
@@ -135,9 +143,14 @@ class CommandThreads:
                 "trigger %s is ignored: this station runs free. Set camera.trigger.mode.",
                 trigger.trigger_id,
             )
-            ids = (trigger.trigger_id, trigger.part_id)
             self._handshake(
-                HandshakeMessage(TriggerPhase.REJECTED, *ids, self._utc_ns(), NO_TRIGGERS)
+                HandshakeMessage(
+                    phase=TriggerPhase.REJECTED,
+                    trigger_id=trigger.trigger_id,
+                    part_id=trigger.part_id,
+                    utc_ns=self._utc_ns(),
+                    reason=NO_TRIGGERS,
+                )
             )
             return
         self._deeds.trigger(
@@ -167,13 +180,20 @@ class CommandThreads:
             done = self._do(command)
         except StationError as error:
             log.warning("%s: %s", request.name, error)
-            answer = CommandAnswer(request, Status.FAILED, str(error), type(error).__name__)
+            answer = CommandAnswer(
+                request=request,
+                status=Status.FAILED,
+                detail=str(error),
+                reason=type(error).__name__,
+            )
         else:
             if done is None:
                 text = "this station has no snapshots. Set snapshots.folder."
-                answer = CommandAnswer(request, Status.REFUSED, text, "not_configured")
+                answer = CommandAnswer(
+                    request=request, status=Status.REFUSED, detail=text, reason="not_configured"
+                )
             else:
-                answer = CommandAnswer(request, Status.DONE, data=done)
+                answer = CommandAnswer(request=request, status=Status.DONE, data=done)
         self._tell(answer)
 
     def _tell(self, answer: CommandAnswer) -> None:

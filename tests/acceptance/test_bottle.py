@@ -52,7 +52,14 @@ def assert_the_edge_agrees(chain: Chain) -> None:
     extent = bundle.manifest.normalization.image
     largest = 0.0
     for number, row in enumerate(chain.rows):
-        inspection = inspector.inspect(Frame(read_image(Path(row["picture"])), number, 0, 0))
+        inspection = inspector.inspect(
+            Frame(
+                pixels=read_image(Path(row["picture"])),
+                number=number,
+                captured_ns=0,
+                captured_utc_ns=0,
+            )
+        )
         assert inspection.score is not None, inspection.detail
         largest = max(largest, abs(inspection.score - float(row["raw_score"])))
         assert inspection.decision.result.value == row["result"], row["picture"]

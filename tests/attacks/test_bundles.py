@@ -36,8 +36,8 @@ def test_a_graph_that_crashes_is_refused_and_the_running_model_goes_on(
     tmp_path: Path, crashing: Path
 ) -> None:
     store = ModelStore(
-        load_model(write_bundle(tmp_path), one_inspector),
-        lambda path: load_model(path, one_inspector),
+        first=load_model(write_bundle(tmp_path), one_inspector),
+        load=lambda path: load_model(path, one_inspector),
     )
     outcome = store.exchange(crashing)
     assert outcome.change is Change.REFUSED

@@ -63,9 +63,12 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
 
     def listen() -> None:
         settings, store = MqttSettings(url=broker.url), Store(database, table, None)
-        Listener(settings, ListenOptions(), store, repair=lambda: Repair(0.0, 0.001)).run(
-            ended.is_set
-        )
+        Listener(
+            settings=settings,
+            wanted=ListenOptions(),
+            store=store,
+            repair=lambda: Repair(0.0, 0.001),
+        ).run(ended.is_set)
         store.close()
 
     thread = threading.Thread(target=listen)

@@ -193,7 +193,15 @@ def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
     shutil.rmtree(BUILD / "bench" / "journal", ignore_errors=True)
     station = RelayedJournal(BUILD / "bench" / "journal", broker.url).start()
     identity = StationIdentity(
-        True, "free_run", "whole", "1", bundle.sha256, "fp32/f32", "CPU", "openvino", "0" * 64
+        simulated=True,
+        trigger_source="free_run",
+        model_name="whole",
+        model_version="1",
+        model_sha256=bundle.sha256,
+        precision="fp32/f32",
+        device="CPU",
+        runtime="openvino",
+        config_sha256="0" * 64,
     )
 
     def record(verdict: Verdict) -> None:

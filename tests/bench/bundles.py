@@ -41,7 +41,9 @@ def make_bundles(folder: Path) -> tuple[Path, Path, Path]:
         )
         _run("export.cli", checkpoint, "--precision", "fp32", "-o", bundle)
     checkpoint = load_checkpoint(whole.with_suffix(".safetensors"))
-    export_bundle(checkpoint, int8, ExportRequest(ExportPrecision.INT8, accuracy=_ANYTHING))
+    export_bundle(
+        checkpoint, int8, ExportRequest(precision=ExportPrecision.INT8, accuracy=_ANYTHING)
+    )
     return whole, tiled, int8
 
 

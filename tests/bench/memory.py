@@ -24,7 +24,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = load_bundle(write_bundle(Path(folder)))
     identity = StationIdentity(
-        True, "free_run", "part", "1", bundle.sha256, "fp32/f32", "CPU", "openvino", "0" * 64
+        simulated=True,
+        trigger_source="free_run",
+        model_name="part",
+        model_version="1",
+        model_sha256=bundle.sha256,
+        precision="fp32/f32",
+        device="CPU",
+        runtime="openvino",
+        config_sha256="0" * 64,
     )
     process = psutil.Process()
 

@@ -43,6 +43,16 @@ def test_there_is_no_other_writer_of_csv() -> None:
 
 
 def test_the_name_of_an_image_is_no_formula_in_a_table_of_scores() -> None:
-    row = ImageRow("=cmd|calc.png", "good", False, False, -0.5, 0.1, Result.OK, "", "")
+    row = ImageRow(
+        label="=cmd|calc.png",
+        kind="good",
+        defective=False,
+        synthetic=False,
+        score=-0.5,
+        normalized=0.1,
+        result=Result.OK,
+        reason="",
+        detail="",
+    )
 
     assert "'=cmd|calc.png,good,-0.5,0.1,OK," in scores_table([row])

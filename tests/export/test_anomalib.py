@@ -66,7 +66,7 @@ def score_of(bundle: Path, red: int) -> tuple[float, str]:
     pixels = np.full((64, 48, 3), 90, np.uint8)
     pixels[::2] += 20  # a camera's image is never of one colour
     pixels[16:48, 8:40, 2] = red
-    inspection = inspector.inspect(Frame(pixels, 0, 0, 0))
+    inspection = inspector.inspect(Frame(pixels=pixels, number=0, captured_ns=0, captured_utc_ns=0))
     assert inspection.score is not None, inspection.detail
     return inspection.score, inspection.decision.result.value
 
@@ -89,7 +89,10 @@ def reddish(count: int, height: int = 32, width: int = 32) -> list[np.ndarray]:
 def inspected(bundle: Path, frames: list[np.ndarray]) -> list[bool]:
     loaded = load_bundle(bundle)
     inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
-    found = [inspector.inspect(Frame(pixels, 0, 0, 0)) for pixels in frames]
+    found = [
+        inspector.inspect(Frame(pixels=pixels, number=0, captured_ns=0, captured_utc_ns=0))
+        for pixels in frames
+    ]
     assert all(inspection.score is not None for inspection in found)
     return [inspection.decision.result.value == "NOK" for inspection in found]
 
@@ -195,7 +198,9 @@ def test_a_bundle_with_swapped_colours_is_refused(tmp_path: Path) -> None:
     loaded = load_bundle(tmp_path / "part.xml")
     threshold = loaded.manifest.threshold.image
     norm = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    imported = Imported(model, (32, 32), 1, False, norm, threshold, 1.0)
+    imported = Imported(
+        path=model, size=(32, 32), batch=1, free=False, norm=norm, threshold=threshold, unit=1.0
+    )
     assert prove(imported, loaded.xml, loaded.weights).largest_score_difference < 1e-4
 
     graph = ov.Core().read_model(loaded.xml, ov.Tensor(np.frombuffer(loaded.weights, np.uint8)))

@@ -84,7 +84,14 @@ def test_the_edge_gives_the_score_and_result_of_train_station_for_every_image(
 
     assert len(rows) == 8
     for number, row in enumerate(rows):
-        inspection = inspector.inspect(Frame(read_image(Path(row["picture"])), number, 0, 0))
+        inspection = inspector.inspect(
+            Frame(
+                pixels=read_image(Path(row["picture"])),
+                number=number,
+                captured_ns=0,
+                captured_utc_ns=0,
+            )
+        )
         difference = abs((inspection.score or 0.0) - float(row["raw_score"]))
         assert difference <= 1e-3 * (extent.max - extent.min)
         assert inspection.decision.result.value == row["result"]

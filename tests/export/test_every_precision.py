@@ -40,11 +40,11 @@ def workshop(algorithm: str, folder: Path) -> VariantBuilder:
     scale = Scale(np.arange(16) >= 8, threshold, float(np.ptp(scores)))
     calibration = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
     return VariantBuilder(
-        Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected),
-        (SIDE, SIDE),
-        lambda: calibration,
-        JudgingSet(images, reference, scale),
-        BUDGET,
+        subject=Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected),
+        size=(SIDE, SIDE),
+        calibration=lambda: calibration,
+        evidence=JudgingSet(images, reference, scale),
+        budget=BUDGET,
         in_batches=False,  # as of whole images
     )
 

@@ -48,7 +48,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
         commands=("resend", "reload", "set_recipe", "snapshot", "selftest"),
     )
     report = StationReport(camera_state="open", trigger_ready=True)
-    state = State(Condition.ONLINE, utc_text(DECIDED_UTC_NS))
+    state = State(condition=Condition.ONLINE, since_utc=utc_text(DECIDED_UTC_NS))
     metrics = said.Metrics(
         {"parts_ok": 4710, "parts_nok": 7}, {"frames_waiting": 0}, {"total": {"p50": 11.9}}
     )
@@ -58,14 +58,28 @@ def example_messages() -> dict[str, dict[str, Any]]:
         "gige://192.168.2.10: no answer for 1.5 s. Check cable and power of the camera.",
         {"losses": 1, "recoveries": 0},
     )
-    handshake = said.HandshakeMessage(said.TriggerPhase.EXPOSED, "9917", "B-4711", DECIDED_UTC_NS)
+    handshake = said.HandshakeMessage(
+        phase=said.TriggerPhase.EXPOSED, trigger_id="9917", part_id="B-4711", utc_ns=DECIDED_UTC_NS
+    )
     repeated = said.HandshakeMessage(
-        said.TriggerPhase.DECIDED, "9918", "B-4712", DECIDED_UTC_NS, None, 4719, "ERROR"
+        phase=said.TriggerPhase.DECIDED,
+        trigger_id="9918",
+        part_id="B-4712",
+        utc_ns=DECIDED_UTC_NS,
+        reason=None,
+        seq=4719,
+        result="ERROR",
     )
     malformed = said.HandshakeMessage(
-        said.TriggerPhase.REJECTED, "9919", None, DECIDED_UTC_NS, "malformed"
+        phase=said.TriggerPhase.REJECTED,
+        trigger_id="9919",
+        part_id=None,
+        utc_ns=DECIDED_UTC_NS,
+        reason="malformed",
     )
-    answer = CommandAnswer(CommandRequest("resend"), Status.ACCEPTED, "", data={"from_seq": 4711})
+    answer = CommandAnswer(
+        request=CommandRequest("resend"), status=Status.ACCEPTED, detail="", data={"from_seq": 4711}
+    )
     return {
         "trigger": {
             "trigger_id": "9917",
@@ -102,19 +116,19 @@ def example_messages() -> dict[str, dict[str, Any]]:
 
 def _verdict() -> dict[str, Any]:
     nok = Inspection(
-        Decision(Result.NOK, Reason.SCORE_ABOVE),
+        decision=Decision(Result.NOK, Reason.SCORE_ABOVE),
         threshold=20.0,
         pixel_threshold=20.0,
         score=31.5,
         normalized_score=0.71,
-        regions=(Region(40, 60, 12, 9, 70, 0.83),),
+        regions=(Region(x=40, y=60, width=12, height=9, area_px=70, peak=0.83),),
         durations=Durations(1_000_000, 2_500_000, 300_000),
     )
     frame = Frame(
-        np.full((120, 160, 3), 90, np.uint8),
-        7,
-        SECOND_NS,
-        DECIDED_UTC_NS - 12_000_000,
+        pixels=np.full((120, 160, 3), 90, np.uint8),
+        number=7,
+        captured_ns=SECOND_NS,
+        captured_utc_ns=DECIDED_UTC_NS - 12_000_000,
         source="file:///srv/images/B-4711.png",
         source_modified_utc_ns=DECIDED_UTC_NS - SECOND_NS,
     )

@@ -174,7 +174,13 @@ class FaultyCamera:
         self._keep(pixels, part, good)
         now_ns = time.monotonic_ns()
         telemetry = Telemetry(device_ns=now_ns - OWN_ZERO_NS)
-        return Frame(pixels, self._number, now_ns, time.time_ns(), telemetry=telemetry)
+        return Frame(
+            pixels=pixels,
+            number=self._number,
+            captured_ns=now_ns,
+            captured_utc_ns=time.time_ns(),
+            telemetry=telemetry,
+        )
 
     def _keep(self, pixels: NDArray[Any], part: str | None, good: bool) -> None:
         self._shown[id(pixels)] = Shown(pixels, len(self._shown) + 1, good, part)

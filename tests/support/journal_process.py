@@ -87,7 +87,7 @@ def main(folder: str, first: str, limit: str = "0", count: str = "0") -> None:
         say.write(f"trouble: {trouble}\n")
         say.flush()
 
-    writer = JournalWriter(open_journal(Path(folder)), on_trouble=tell_trouble)
+    writer = JournalWriter(journal=open_journal(Path(folder)), on_trouble=tell_trouble)
     threading.Thread(target=writer.run, daemon=True).start()
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     if int(limit):

@@ -37,7 +37,7 @@ class RunningWriter:
         self.journal = open_journal(folder, synchronous, check_limit_s=PATIENCE_S)
         self.path = self.journal.path
         self.failures = Failures()
-        self.writer = JournalWriter(self.journal, **options)
+        self.writer = JournalWriter(journal=self.journal, **options)
         self._worker = Worker("journal", self.writer.run, self.failures)
         self._worker.start()
 

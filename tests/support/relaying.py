@@ -113,7 +113,7 @@ class RelayedJournal:
         folder.mkdir(parents=True, exist_ok=True)
         self.journal = open_journal(folder)
         self.outbox = WatchedOutbox(self.journal.path)
-        self.writer = JournalWriter(self.journal, on_commit=lambda: self.publisher.wake())
+        self.writer = JournalWriter(journal=self.journal, on_commit=lambda: self.publisher.wake())
         self.control = CommandQueue()
         self.events: list[Event] = []
         self._closed = False
@@ -121,13 +121,15 @@ class RelayedJournal:
             settings["password_file"] = str(folder / "password")
             write_secret(folder / "password", password)
         self.publisher = MqttPublisher(
-            MqttSettings(url=url, **{"station": STATION, **settings}),
-            State(Condition.STARTING, "2026-01-01T00:00:00.000000Z", model="part"),
-            Meta(model_name="part", journal=self.journal.journal),
-            self.outbox,
-            self.writer,
-            self.control,
-            self.record_event,
+            settings=MqttSettings(url=url, **{"station": STATION, **settings}),
+            state=State(
+                condition=Condition.STARTING, since_utc="2026-01-01T00:00:00.000000Z", model="part"
+            ),
+            meta=Meta(model_name="part", journal=self.journal.journal),
+            outbox=self.outbox,
+            marks=self.writer,
+            control=self.control,
+            on_event=self.record_event,
             intervals=intervals,
             **{"back_off_s": (0.05, 0.2), **(publisher or {})},
         )

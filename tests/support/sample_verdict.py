@@ -22,7 +22,7 @@ IDENTITY = StationIdentity(
     config_sha256="b" * 64,
 )
 GOOD = Inspection(
-    Decision(Result.OK, Reason.SCORE_BELOW),
+    decision=Decision(Result.OK, Reason.SCORE_BELOW),
     threshold=20.0,
     pixel_threshold=20.0,
     score=2.0,
@@ -36,7 +36,13 @@ def sample_verdict(inspection: Inspection = GOOD, of: Frame | None = None) -> Ve
     return Verdict(
         id=new_id(DECIDED_UTC_NS),
         inspection=inspection,
-        frame=of or Frame(np.full((120, 160, 3), 90, np.uint8), 7, SECOND_NS, 0),
+        frame=of
+        or Frame(
+            pixels=np.full((120, 160, 3), 90, np.uint8),
+            number=7,
+            captured_ns=SECOND_NS,
+            captured_utc_ns=0,
+        ),
         decided_ns=SECOND_NS + 12_000_000,
         decided_utc_ns=DECIDED_UTC_NS,
         inspection_started_ns=SECOND_NS + 5_000_000,

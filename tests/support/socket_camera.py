@@ -182,10 +182,10 @@ class SocketDriver:
                 pixels = np.frombuffer(self._exactly(SIDE * SIDE), np.uint8).reshape(SIDE, SIDE)
                 self._images.append(
                     Frame(
-                        pixels,
-                        number,
-                        time.monotonic_ns(),
-                        time.time_ns(),
+                        pixels=pixels,
+                        number=number,
+                        captured_ns=time.monotonic_ns(),
+                        captured_utc_ns=time.time_ns(),
                         telemetry=Telemetry(device_ns=device_ns),
                     )
                 )

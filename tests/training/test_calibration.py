@@ -23,7 +23,12 @@ GOOD = [1.0, 1.25, 1.5, 1.75, 2.0]
 def scored(score: float, kind: str = "good", mask: Path | None = None, peak: float = 0.5) -> Scored:
     anomaly_map = np.full((8, 8), 0.1, np.float32)
     anomaly_map[2:4, 2:4] = peak
-    return Scored(Sample(Path(f"{kind}-{score}.png"), kind, mask), (32, 32), score, anomaly_map)
+    return Scored(
+        sample=Sample(path=Path(f"{kind}-{score}.png"), kind=kind, mask=mask),
+        frame=(32, 32),
+        score=score,
+        anomaly_map=anomaly_map,
+    )
 
 
 @pytest.fixture
@@ -278,9 +283,11 @@ def test_a_threshold_on_synthetic_defects_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     image = write(tmp_path / "a.png", good_image(0, 32, 32))
-    flawed = Sample(image, "synthetic-scratch", flaw=Flaw("synthetic-scratch", 1))
+    flawed = Sample(path=image, kind="synthetic-scratch", flaw=Flaw("synthetic-scratch", 1))
     items = [scored(s) for s in GOOD]
-    without_map = Scored(flawed, (32, 32), 6.0, np.full((8, 8), 0.1, np.float32))
+    without_map = Scored(
+        sample=flawed, frame=(32, 32), score=6.0, anomaly_map=np.full((8, 8), 0.1, np.float32)
+    )
     calibrate([*items, without_map], first_sight((32, 32)), seed=0)
     assert "rests on synthetic defects" in caplog.text
 
@@ -308,7 +315,12 @@ def test_figures_quote_intervals_verdicts_and_the_baseline(mask: Path) -> None:
 
 def test_a_score_of_the_whole_image_has_no_pixel_metrics(mask: Path) -> None:
     items = [
-        Scored(Sample(Path(f"{score}.png"), kind, where), (32, 32), score, whole(score))
+        Scored(
+            sample=Sample(path=Path(f"{score}.png"), kind=kind, mask=where),
+            frame=(32, 32),
+            score=score,
+            anomaly_map=whole(score),
+        )
         for score, kind, where in ((0.1, "good", None), (0.7, "good", None), (0.9, "spot", mask))
     ]
 

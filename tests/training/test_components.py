@@ -164,7 +164,9 @@ def test_running_variances_are_those_of_numpy() -> None:
 def small_flow(channels: int, condition: int = 0) -> CouplingFlow:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        flow = CouplingFlow(channels, [nn.Linear] * 3, clamp=1.9, condition_width=condition)
+        flow = CouplingFlow(
+            channels=channels, networks=[nn.Linear] * 3, clamp=1.9, condition_width=condition
+        )
         for parameter in flow.parameters():
             nn.init.normal_(parameter, 0.0, 0.5)
     return flow.double().requires_grad_(False)
@@ -188,7 +190,9 @@ def test_the_volume_change_of_a_flow_is_that_of_its_jacobian(channels: int, cond
 def test_a_flow_on_maps_counts_every_position() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        flow = CouplingFlow(4, [lambda c, t: nn.Conv2d(c, t, 1)] * 2, clamp=2.0).double()
+        flow = CouplingFlow(
+            channels=4, networks=[lambda c, t: nn.Conv2d(c, t, 1)] * 2, clamp=2.0
+        ).double()
     x = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     z, volume = flow(x)
     by_position = [flow(x[:, :, r : r + 1, c : c + 1])[1] for r in range(3) for c in range(5)]

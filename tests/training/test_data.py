@@ -275,7 +275,7 @@ SPEC = first_sight(SIZE)
 
 
 def sample(path: Path, mask: Path | None = None) -> Sample:
-    return Sample(path, "spot" if mask else "good", mask)
+    return Sample(path=path, kind="spot" if mask else "good", mask=mask)
 
 
 def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
@@ -381,8 +381,10 @@ def test_the_fingerprint_knows_content_kind_and_mask_but_neither_name_nor_order(
 
     assert fingerprint([b, a]) == first
     assert fingerprint([a]) != first
-    assert fingerprint([a, Sample(b.path, "spot")]) != first
-    masked = Sample(b.path, "spot", write(tmp_path / "mask.png", defective_image(0)[1]))
+    assert fingerprint([a, Sample(path=b.path, kind="spot")]) != first
+    masked = Sample(
+        path=b.path, kind="spot", mask=write(tmp_path / "mask.png", defective_image(0)[1])
+    )
     with_mask = fingerprint([a, masked])
     write(tmp_path / "mask.png", defective_image(1)[1])
     assert fingerprint([a, masked]) != with_mask

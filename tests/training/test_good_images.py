@@ -126,11 +126,15 @@ def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_m
     tmp_path: Path,
 ) -> None:
     samples = [
-        Sample(write(tmp_path / f"{n}.png", good_image(n)), GOOD, group=f"g{n // 2}" * (n < 6))
+        Sample(
+            path=write(tmp_path / f"{n}.png", good_image(n)),
+            kind=GOOD,
+            group=f"g{n // 2}" * (n < 6),
+        )
         for n in range(23)
     ]
-    samples.append(Sample(write(tmp_path / "copy.png", good_image(9)), GOOD))
-    beside = [Sample(write(tmp_path / "b.png", good_image(99)), GOOD)] * 4
+    samples.append(Sample(path=write(tmp_path / "copy.png", good_image(9)), kind=GOOD))
+    beside = [Sample(path=write(tmp_path / "b.png", good_image(99)), kind=GOOD)] * 4
     folds = folds_of(samples, beside)
     assert sorted(s.path for f in folds for s in f.judged) == sorted(s.path for s in samples)
     for fold in folds:

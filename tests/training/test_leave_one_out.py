@@ -27,7 +27,7 @@ def extractor() -> FeatureExtractor:
 
 def good_samples(folder: Path, count: int) -> list[Sample]:
     return [
-        Sample(write(folder / f"{number:02d}.png", good_image(number)), GOOD)
+        Sample(path=write(folder / f"{number:02d}.png", good_image(number)), kind=GOOD)
         for number in range(count)
     ]
 
@@ -36,7 +36,7 @@ def test_a_defect_among_good_images_is_the_strangest(
     tmp_path: Path, extractor: FeatureExtractor
 ) -> None:
     samples = good_samples(tmp_path, 20)
-    wrong = Sample(write(tmp_path / "wrong.png", defective_image(3)[0]), GOOD)
+    wrong = Sample(path=write(tmp_path / "wrong.png", defective_image(3)[0]), kind=GOOD)
     scores = leave_one_out_scores(extractor, [*samples[:9], wrong, *samples[9:]], SPEC, CPU)
     assert int(np.argmax(scores)) == 9
     assert suspicious_good(extractor, [*samples, wrong], SPEC, CPU) == [wrong]
@@ -54,5 +54,5 @@ def test_few_images_cannot_be_compared(
 
 
 def test_equal_images_can_be_compared(tmp_path: Path, extractor: FeatureExtractor) -> None:
-    sample = Sample(write(tmp_path / "same.png", good_image(1)), GOOD)
+    sample = Sample(path=write(tmp_path / "same.png", good_image(1)), kind=GOOD)
     assert np.isfinite(leave_one_out_scores(extractor, [sample] * 12, SPEC, CPU)).all()

@@ -26,7 +26,7 @@ def area(side: int = 900, spot: int = 3, at: tuple[int, int] = (401, 517)) -> np
 
 
 def found(path: Path, mask: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndarray | None:
-    sample = Sample(path.with_name("p.png"), "spot", write(path, mask))
+    sample = Sample(path=path.with_name("p.png"), kind="spot", mask=write(path, mask))
     return read_mask(sample, first_sight(size), mask.shape[:2], size)
 
 
@@ -35,7 +35,7 @@ def test_what_jpeg_leaves_around_an_edge_is_no_defect(tmp_path: Path) -> None:
     path = tmp_path / "m.jpg"
     cv2.imwrite(str(path), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
     assert (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0).sum() > 1.5 * (mask > 0).sum()
-    sample = Sample(tmp_path / "p.png", "spot", path)
+    sample = Sample(path=tmp_path / "p.png", kind="spot", mask=path)
     kept = read_mask(sample, first_sight((640, 640)), (640, 640), (640, 640))
     assert kept is not None
     assert (kept ^ (mask > 0)).sum() <= 0.05 * (mask > 0).sum()

@@ -98,7 +98,9 @@ def test_dataset_has_the_layout_of_mvtec(tmp_path: Path) -> None:
 
 def test_dataset_masks_and_frames_can_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "flange"
-    write_dataset(folder, ImageCounts(0, 0, 1), suffix=".png", **SMALL)
+    write_dataset(
+        folder, ImageCounts(train_good=0, test_good=0, test_defective=1), suffix=".png", **SMALL
+    )
 
     for defect in Defect:
         frame = read_image(folder / "test" / defect / "000.png")
@@ -109,15 +111,21 @@ def test_dataset_masks_and_frames_can_be_read(tmp_path: Path) -> None:
 
 
 def test_dataset_is_the_same_again_and_grows_without_changing(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "one", ImageCounts(1, 1, 1), **SMALL)
-    write_dataset(tmp_path / "two", ImageCounts(2, 1, 1), **SMALL)
+    write_dataset(
+        tmp_path / "one", ImageCounts(train_good=1, test_good=1, test_defective=1), **SMALL
+    )
+    write_dataset(
+        tmp_path / "two", ImageCounts(train_good=2, test_good=1, test_defective=1), **SMALL
+    )
 
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert {name: two[name] for name in one} == one
 
 
 def test_dataset_never_shows_the_same_part_twice(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "set", ImageCounts(2, 2, 1), **SMALL)
+    write_dataset(
+        tmp_path / "set", ImageCounts(train_good=2, test_good=2, test_defective=1), **SMALL
+    )
     frames = [data for name, data in files(tmp_path / "set").items() if name.endswith("jpg")]
 
     assert len(set(frames)) == len(frames)
@@ -128,7 +136,7 @@ def test_existing_dataset_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").write_text("keep")
 
     with pytest.raises(OutputNotWritable, match="exists already"):
-        write_dataset(tmp_path / "mine", ImageCounts(1, 0, 0))
+        write_dataset(tmp_path / "mine", ImageCounts(train_good=1, test_good=0, test_defective=0))
 
     assert files(tmp_path / "mine") == {"notes.txt": b"keep"}
 
@@ -139,7 +147,9 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputNotWritable, match="No space left"):
-        write_dataset(tmp_path / "set", ImageCounts(1, 0, 0), **SMALL)
+        write_dataset(
+            tmp_path / "set", ImageCounts(train_good=1, test_good=0, test_defective=0), **SMALL
+        )
 
     assert list(tmp_path.iterdir()) == []
 

@@ -185,10 +185,22 @@ def test_a_gallery_keeps_the_most_telling_images_however_many_are_offered(
         TorchPredictor(loaded.model, loaded.description.input, find_device("cpu")),
         loaded.description,
     )
-    inspection = inspector.inspect(Frame(good_image(1), 0, 0, 0))
+    inspection = inspector.inspect(
+        Frame(pixels=good_image(1), number=0, captured_ns=0, captured_utc_ns=0)
+    )
     gallery = Gallery()
     for number in [7, 3, 9, 1, 8, 2, 6, 0, 5, 4]:
-        row = ImageRow(str(number), "spot", True, False, float(number), 0.1, Result.OK, "below", "")
+        row = ImageRow(
+            label=str(number),
+            kind="spot",
+            defective=True,
+            synthetic=False,
+            score=float(number),
+            normalized=0.1,
+            result=Result.OK,
+            reason="below",
+            detail="",
+        )
         gallery.offer(row, good_image(number), inspection)
     assert [shown.row.label for shown in gallery.group(MISSED)] == ["0", "1", "2", "3", "4", "5"]
 

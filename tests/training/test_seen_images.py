@@ -202,7 +202,7 @@ def test_a_fit_adds_folders_and_an_image_counts_once_as_the_last_one_has_it(
     assert load_checkpoint(second).description.training == training
     assert training.dataset == "parts and marked"
     assert "parts: 1 images count as a later folder has them" in caplog.text
-    missed = next(iter(seen([Sample(marked / "defect" / "missed.bmp", "defect")])))
+    missed = next(iter(seen([Sample(path=marked / "defect" / "missed.bmp", kind="defect")])))
     known = seen_by(first)
     assert missed not in known.fitted
     figures = judged(first, folder, tmp_path / "figures.json")

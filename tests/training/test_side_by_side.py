@@ -47,7 +47,7 @@ def test_two_images_are_in_work_and_each_has_one_thread(
     folder = tmp_path_factory.mktemp("images")
     images = [good_image(number) // (1 + number % 3) for number in range(8)]
     samples = [
-        Sample(write(folder / f"{number}.png", pixels), GOOD)
+        Sample(path=write(folder / f"{number}.png", pixels), kind=GOOD)
         for number, pixels in enumerate(images)
     ]
     model = Meeting()
@@ -73,5 +73,5 @@ def test_the_first_image_that_fails_is_named_and_threads_are_given_back(
     model.both = threading.Barrier(1)
     predictor = TorchPredictor(model, SPEC, torch.device("cpu"))
     with pytest.raises(DataError, match=r"3\.png"):
-        score_samples(predictor, [Sample(path, GOOD) for path in paths], SPEC, "score")
+        score_samples(predictor, [Sample(path=path, kind=GOOD) for path in paths], SPEC, "score")
     assert torch.get_num_threads() == 2

@@ -76,7 +76,9 @@ def test_the_line_gives_the_scores_of_training(
     spread = max(item.score for item in scored) - min(item.score for item in scored)
 
     for item in scored:
-        frame = Frame(read_image(item.sample.path), 1, 0, 0)
+        frame = Frame(
+            pixels=read_image(item.sample.path), number=1, captured_ns=0, captured_utc_ns=0
+        )
         score = inspector.inspect(frame).score
         assert score is not None
         assert abs(score - item.score) <= 1e-3 * spread

@@ -97,4 +97,4 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"broken\.png"):
-        epoch(TrainingImages([Sample(path, "good")], SPEC))
+        epoch(TrainingImages([Sample(path=path, kind="good")], SPEC))

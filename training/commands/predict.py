@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = TorchPredictor(
         checkpoint.model, checkpoint.description.input, find_device(arguments.device)
     )
-    samples = [Sample(path, "unknown") for path in _image_paths(arguments.images)]
+    samples = [Sample(path=path, kind="unknown") for path in _image_paths(arguments.images)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
     for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
         print(_prediction_line(inspected), flush=True)

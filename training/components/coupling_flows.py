@@ -26,6 +26,7 @@ class AffineCoupling(nn.Module):
 
     def __init__(
         self,
+        *,
         channels: int,
         network: SubNetwork,
         clamp: float,
@@ -96,6 +97,7 @@ class CouplingFlow(nn.Module):
 
     def __init__(
         self,
+        *,
         channels: int,
         networks: list[SubNetwork],
         clamp: float,
@@ -105,7 +107,13 @@ class CouplingFlow(nn.Module):
         """Build one coupling for each of ``networks``; see ``AffineCoupling``."""
         super().__init__()
         self.steps = nn.ModuleList(
-            AffineCoupling(channels, network, clamp, condition_width, seed + number)
+            AffineCoupling(
+                channels=channels,
+                network=network,
+                clamp=clamp,
+                condition_width=condition_width,
+                seed=seed + number,
+            )
             for number, network in enumerate(networks)
         )
 

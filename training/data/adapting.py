@@ -90,7 +90,9 @@ def good_samples(folder: Path) -> list[Sample]:
                 f"{path.parent}: {wrong[0]} among the good images. Move the folder out of "
                 f"{folder}, or call it otherwise if what it holds is good."
             )
-        samples.append(Sample(path, GOOD, name="/".join((*inner, path.name)) if inner else ""))
+        samples.append(
+            Sample(path=path, kind=GOOD, name="/".join((*inner, path.name)) if inner else "")
+        )
     return samples
 
 

@@ -35,11 +35,15 @@ class BTAD:
         root = category_folder(root, category, self.matches)
         self.name = set_name(root)
         self.places = [root]
-        self.train = [Sample(p, GOOD) for p in demanded(root / "train" / _OK, "good images")]
-        good = [Sample(p, GOOD) for p in demanded(root / "test" / _OK, "good test images")]
+        self.train = [
+            Sample(path=p, kind=GOOD) for p in demanded(root / "train" / _OK, "good images")
+        ]
+        good = [
+            Sample(path=p, kind=GOOD) for p in demanded(root / "test" / _OK, "good test images")
+        ]
         defective = demanded(root / "test" / _KO, "defective test images")
         masks, self.stray_masks = masks_of(defective, images_in(root / "ground_truth" / _KO))
-        self.test = good + [Sample(path, _KO, masks.get(path)) for path in defective]
+        self.test = good + [Sample(path=path, kind=_KO, mask=masks.get(path)) for path in defective]
 
     @staticmethod
     def matches(root: Path) -> bool:

@@ -85,8 +85,8 @@ def _samples(path: Path, category: str) -> list[Sample]:
     labels, _ = _batch(path)
     return [
         Sample(
-            path,
-            GOOD if CATEGORIES[label] == category else CATEGORIES[label],
+            path=path,
+            kind=GOOD if CATEGORIES[label] == category else CATEGORIES[label],
             name=f"{path.stem}/{index}",
             index=index,
         )

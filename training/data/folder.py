@@ -58,7 +58,7 @@ class Folder:
         if good:
             self.good = [sample for folder in good for sample in good_samples(folder)]
         else:
-            self.good = [Sample(path, GOOD) for path in images_in(root)]
+            self.good = [Sample(path=path, kind=GOOD) for path in images_in(root)]
         masks = [path for folder in _called(root, MASK_NAMES) for path in images_below(folder)]
         self.defective = _defective(root, masks)
         if not self.good and not self.defective:
@@ -117,7 +117,7 @@ def _defective(root: Path, masks: list[Path]) -> list[Sample]:
             # A mask lies as deep as its image, in the folder of its kind, or just with all masks.
             places = dict.fromkeys([(folder.name, *inner), inner, inner[:1], ()])
             keys = [_key(place, path) for place in places]
-            found.append((Sample(path, kind, None, name), keys))
+            found.append((Sample(path=path, kind=kind, mask=None, name=name), keys))
     by_key: dict[tuple[str, ...], Path] = {}
     for mask in masks:
         by_key.setdefault(_key(mask.relative_to(root).parts[1:-1], mask), mask)

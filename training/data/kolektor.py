@@ -126,4 +126,10 @@ def _labelled(image: Path, mask: Path | None, name: str, group: str) -> Sample:
         defective = bool(mask_area(read_image(mask)).any())
     except ImageUnreadable as error:
         raise DataError(str(error)) from error
-    return Sample(image, _DEFECT if defective else GOOD, mask if defective else None, name, group)
+    return Sample(
+        path=image,
+        kind=_DEFECT if defective else GOOD,
+        mask=mask if defective else None,
+        name=name,
+        group=group,
+    )

@@ -84,7 +84,7 @@ def _labelled(split: Path, masks: dict[tuple[str, ...], Path]) -> list[Sample]:
             inner = path.relative_to(folder)
             mask = masks.get(_key(Path(folder.name, inner.parent, f"{path.stem}_mask.png")))
             name = "" if inner == Path(path.name) else str(inner)
-            samples.append(Sample(path, written(folder.name), mask, name))
+            samples.append(Sample(path=path, kind=written(folder.name), mask=mask, name=name))
     return samples
 
 

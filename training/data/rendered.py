@@ -46,7 +46,7 @@ class RenderedPart:
     defect: Defect | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
     """How much good parts differ; each value is the half-width of a uniform spread.
 
@@ -64,7 +64,7 @@ class Variation:
     exposure: float = 0.07
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCounts:
     """Images of a data set; the defective ones of each kind."""
 

@@ -30,7 +30,7 @@ class Lamp:
     strength: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lighting:
     """All light of one image.
 

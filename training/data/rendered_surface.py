@@ -20,7 +20,7 @@ _POLAR_COLUMNS = 512
 _POLAR_ROWS_PER_MM = 3.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartDesign:
     """What is the same on every part of one drawing; lengths in mm.
 
@@ -69,7 +69,7 @@ class Pose:
     scale_px_per_mm: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surface:
     """What light falls on, per pixel; every field ``(H, W) float32``.
 
@@ -195,7 +195,7 @@ def with_changes(surface: Surface, amount: Field, **fields: Field | float) -> Su
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Profile:
     """Tables over the radius, ``_RADIUS_STEPS_PER_MM`` to the millimetre."""
 

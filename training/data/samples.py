@@ -13,7 +13,7 @@ from training.transforms import RandomView
 GOOD = "good"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image.
 

@@ -43,7 +43,7 @@ class ShanghaiTech:
         self.places = [*train, *test]
         self.name = "shanghaitech" + (f"-{category}" if category else "")
         self.train = [
-            Sample(path, GOOD, name=f"{clip.name}/{path.name}", group=clip.name)
+            Sample(path=path, kind=GOOD, name=f"{clip.name}/{path.name}", group=clip.name)
             for clip in train
             for path in demanded(clip, "frames")
         ]
@@ -108,9 +108,9 @@ def _labelled(testing: Path, clip: Path) -> list[Sample]:
     mask = pixel_masks if pixel_masks.is_file() else None
     return [
         Sample(
-            path,
-            _UNUSUAL if unusual[index] else GOOD,
-            mask if unusual[index] else None,
+            path=path,
+            kind=_UNUSUAL if unusual[index] else GOOD,
+            mask=mask if unusual[index] else None,
             name=f"{clip.name}/{path.name}",
             group=clip.name,
             mask_index=index if mask and unusual[index] else None,

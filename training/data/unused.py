@@ -17,7 +17,7 @@ _PAPERS = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Unused:
     """What was found.
 

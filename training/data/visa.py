@@ -53,7 +53,9 @@ class VisA:
                 used.add(mask)
             kind = GOOD if row["label"].lower() == "normal" else _ANOMALY
             split = self.train if row["split"].lower() == "train" else self.test
-            split.append(Sample(path, kind, mask, f"{path.parent.name}/{path.name}"))
+            split.append(
+                Sample(path=path, kind=kind, mask=mask, name=f"{path.parent.name}/{path.name}")
+            )
         defects = [sample.label for sample in self.train if sample.is_defective]
         if defects:
             raise DataError(f"{table}: lists the defective {defects[0]} under train. Correct it.")

@@ -75,11 +75,11 @@ class CFLOW(TrainedModel):
             torch.manual_seed(seed)
             self.decoders = nn.ModuleList(
                 CouplingFlow(
-                    channels,
-                    [_network(2 * channels)] * settings.couplings,
-                    _CLAMP,
-                    width,
-                    seed + 1_000 * number,
+                    channels=channels,
+                    networks=[_network(2 * channels)] * settings.couplings,
+                    clamp=_CLAMP,
+                    condition_width=width,
+                    seed=seed + 1_000 * number,
                 )
                 for number, (channels, _, _) in enumerate(shapes)
             )

@@ -19,7 +19,7 @@ _FLOOR = 1e-3
 RESIDUAL, LIKELIHOOD = "fre", "nll"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DFMSettings:
     """Hyperparameters.
 

@@ -69,7 +69,9 @@ class FastFlow(TrainedModel):
             torch.manual_seed(seed)
             networks = [_network(size, settings.hidden_ratio) for size in sizes]
             self.flows = nn.ModuleList(
-                CouplingFlow(channels, networks, _CLAMP, seed=seed + 1_000 * number)
+                CouplingFlow(
+                    channels=channels, networks=networks, clamp=_CLAMP, seed=seed + 1_000 * number
+                )
                 for number, (channels, _, _) in enumerate(shapes)
             )
 

@@ -21,7 +21,7 @@ _ROWS = 1024
 _GROUP = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PatchCoreSettings:
     """Hyperparameters.
 

@@ -22,7 +22,7 @@ _SHOWN_WIDTH_PX = 480
 _QUALITY = 82
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRow:
     """One image's verdict.
 
@@ -134,7 +134,14 @@ def gather(
         evidence.rows.append(row)
         if inspection.score is not None and inspection.anomaly_map is not None:
             frame = (pixels.shape[0], pixels.shape[1])
-            evidence.tally.add(Scored(sample, frame, inspection.score, inspection.anomaly_map))
+            evidence.tally.add(
+                Scored(
+                    sample=sample,
+                    frame=frame,
+                    score=inspection.score,
+                    anomaly_map=inspection.anomaly_map,
+                )
+            )
             evidence.gallery.offer(row, pixels, inspection)
     return evidence
 

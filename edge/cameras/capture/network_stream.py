@@ -109,9 +109,9 @@ def open_stream(
     if time.monotonic() - began_s > QUICK_OPENING_S:
         _skip_gathered(capture)
     return OpenCVCamera(
-        identity,
-        capture,
-        CameraReport(settings=_found(capture)),
+        identity=identity,
+        capture=capture,
+        report=CameraReport(settings=_found(capture)),
         # RTP stamps each exposure; of other streams FFmpeg counts frames and calls it time.
         has_clock=scheme in RTSP_SCHEMES,
         check=lambda: None,  # only frames tell whether a stream lives

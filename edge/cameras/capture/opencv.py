@@ -33,6 +33,7 @@ class OpenCVCamera:
 
     def __init__(
         self,
+        *,
         identity: str,
         capture: cv2.VideoCapture,
         report: CameraReport,
@@ -81,11 +82,11 @@ class OpenCVCamera:
         if self._has_clock:
             device_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6) or None
         return Frame(
-            pixels,
-            self._number,
-            time.monotonic_ns(),
-            time.time_ns(),
-            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
+            pixels=pixels,
+            number=self._number,
+            captured_ns=time.monotonic_ns(),
+            captured_utc_ns=time.time_ns(),
+            status=FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
             detail=fault,
             telemetry=Telemetry(device_ns=device_ns),
         )

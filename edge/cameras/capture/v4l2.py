@@ -67,9 +67,9 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         capture.release()
         raise
     return OpenCVCamera(
-        device,
-        capture,
-        CameraReport(model=_name(device), settings=settings),
+        identity=device,
+        capture=capture,
+        report=CameraReport(model=_name(device), settings=settings),
         has_clock=True,  # the kernel stamps each buffer
         check=lambda: check_present(device),
         gives_jpegs=gives_jpegs,

@@ -39,7 +39,7 @@ class Controls(Protocol):
     def get(self, property_id: int) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """One control as it shall be.
 
@@ -90,23 +90,49 @@ def apply_settings(
 def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterator[Wish]:
     if sensor.pixel_format is not None:
         code = fourcc(sensor.pixel_format, identity)
-        yield Wish("pixel_format", cv2.CAP_PROP_FOURCC, code, sensor.pixel_format)
+        yield Wish(
+            key="pixel_format",
+            property_id=cv2.CAP_PROP_FOURCC,
+            value=code,
+            asked=sensor.pixel_format,
+        )
     if sensor.width_px is not None or sensor.height_px is not None:
         # OpenCV writes them together, once it has been given both.
         width = sensor.width_px or int(controls.get(cv2.CAP_PROP_FRAME_WIDTH))
         height = sensor.height_px or int(controls.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        yield Wish("width_px", cv2.CAP_PROP_FRAME_WIDTH, width, str(width))
-        yield Wish("height_px", cv2.CAP_PROP_FRAME_HEIGHT, height, str(height))
+        yield Wish(
+            key="width_px", property_id=cv2.CAP_PROP_FRAME_WIDTH, value=width, asked=str(width)
+        )
+        yield Wish(
+            key="height_px", property_id=cv2.CAP_PROP_FRAME_HEIGHT, value=height, asked=str(height)
+        )
     rate = sensor.frame_rate_fps
     if rate is not None:
-        yield Wish("frame_rate_fps", cv2.CAP_PROP_FPS, rate, f"{rate:g}", 1.0, RATE_TOLERANCE)
+        yield Wish(
+            key="frame_rate_fps",
+            property_id=cv2.CAP_PROP_FPS,
+            value=rate,
+            asked=f"{rate:g}",
+            unit=1.0,
+            tolerance=RATE_TOLERANCE,
+        )
     if sensor.exposure_us is not None:
         yield _exposure(sensor.exposure_us, identity)
     if sensor.gain_db is not None:
-        yield Wish("gain_db", cv2.CAP_PROP_GAIN, sensor.gain_db, f"{sensor.gain_db:g}")
+        yield Wish(
+            key="gain_db",
+            property_id=cv2.CAP_PROP_GAIN,
+            value=sensor.gain_db,
+            asked=f"{sensor.gain_db:g}",
+        )
     kelvin = sensor.white_balance_k
     if kelvin is not None:
-        yield Wish("white_balance_k", cv2.CAP_PROP_WB_TEMPERATURE, kelvin, str(kelvin))
+        yield Wish(
+            key="white_balance_k",
+            property_id=cv2.CAP_PROP_WB_TEMPERATURE,
+            value=kelvin,
+            asked=str(kelvin),
+        )
 
 
 def _exposure(exposure_us: float, identity: str) -> Wish:
@@ -117,7 +143,11 @@ def _exposure(exposure_us: float, identity: str) -> Wish:
             f"multiples of {EXPOSURE_UNIT_US:g}. Choose {EXPOSURE_UNIT_US:g} or more."
         )
     return Wish(
-        "exposure_us", cv2.CAP_PROP_EXPOSURE, steps, f"{exposure_us:g}", unit=EXPOSURE_UNIT_US
+        key="exposure_us",
+        property_id=cv2.CAP_PROP_EXPOSURE,
+        value=steps,
+        asked=f"{exposure_us:g}",
+        unit=EXPOSURE_UNIT_US,
     )
 
 

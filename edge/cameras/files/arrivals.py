@@ -21,7 +21,7 @@ class Stamp:
     inode: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Resting:
     """A file that is waited for.
 
@@ -179,7 +179,9 @@ class Arrivals:
         ordered = sorted(files, key=lambda name: (files[name].modified_ns, natural_key(name), name))
         for name in ordered:
             order = self._next_order()
-            self._resting[name] = _Resting(files[name], now_ns, order, announced)
+            self._resting[name] = _Resting(
+                stamp=files[name], since_ns=now_ns, order=order, announced=announced
+            )
 
     def _next_order(self) -> int:
         self._last_order += 1

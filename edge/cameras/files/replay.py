@@ -25,6 +25,7 @@ class ReplayCamera:
 
     def __init__(
         self,
+        *,
         identity: str,
         images: Sequence[Path],
         pace: Pace,

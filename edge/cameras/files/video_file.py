@@ -66,11 +66,11 @@ class VideoFile:
         if self._gives_jpegs:
             pixels, fault = decode_jpeg(pixels)
         return Frame(
-            pixels,
-            self._number,
-            time.monotonic_ns(),
-            time.time_ns(),
-            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
+            pixels=pixels,
+            number=self._number,
+            captured_ns=time.monotonic_ns(),
+            captured_utc_ns=time.time_ns(),
+            status=FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
             detail=fault,
             source=f"{self._source}#frame={self._position}",
         )

@@ -133,6 +133,7 @@ class WatchedFolder:
 
     def __init__(
         self,
+        *,
         uri: str,
         memory: FolderMemory,
         trigger_limit_ms: float | None = None,

@@ -58,7 +58,7 @@ def open_aravis(uri: str, sensor: SensorSettings, trigger: TriggerSettings) -> "
     name = parse_uri(uri)
     aravis = library()
     try:
-        return AravisCamera(uri, name, aravis, sensor, trigger)
+        return AravisCamera(uri=uri, name=name, aravis=aravis, sensor=sensor, trigger=trigger)
     except StationError as error:
         # Its traceback holds the camera, and with it control over the camera: whoever keeps the
         # error would lock himself out.
@@ -79,6 +79,7 @@ class AravisCamera:
 
     def __init__(
         self,
+        *,
         uri: str,
         name: CameraName,
         aravis: Library,
@@ -259,11 +260,11 @@ class AravisCamera:
         if self._stream.get_n_buffers()[1] == 0:
             self._empty_ns = now_ns
         return Frame(
-            pixels,
-            number,
-            now_ns - waited_ns,
-            now_utc_ns - waited_ns,
-            FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
+            pixels=pixels,
+            number=number,
+            captured_ns=now_ns - waited_ns,
+            captured_utc_ns=now_utc_ns - waited_ns,
+            status=FrameStatus.INCOMPLETE if fault else FrameStatus.COMPLETE,
             detail=fault,
             telemetry=Telemetry() if fault else self._telemetry(buffer),
         )

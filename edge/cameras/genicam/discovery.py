@@ -40,7 +40,7 @@ class CameraName:
     serial: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenCamera:
     """A camera that answered a search.
 

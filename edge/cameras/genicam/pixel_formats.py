@@ -22,7 +22,7 @@ class ImageUndecodable(CameraError):
     """The bytes of a frame are not what its size and pixel format say."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WireFormat:
     """How a camera lays out samples.
 
@@ -116,19 +116,59 @@ _GREY8, _GREY16, _BGR8 = PixelFormat.GREY8, PixelFormat.GREY16, PixelFormat.BGR8
 FORMATS = {
     form.name: form
     for form in (
-        WireFormat("Mono8", 0x01080001, 8, _GREY8, _grey8),
-        WireFormat("Mono10", 0x01100003, 16, _GREY16, _grey_in_16(6)),
-        WireFormat("Mono12", 0x01100005, 16, _GREY16, _grey_in_16(4)),
-        WireFormat("Mono16", 0x01100007, 16, _GREY16, _grey_in_16(0)),
-        WireFormat("Mono10p", 0x010A0046, 10, _GREY16, _grey_packed(10)),
-        WireFormat("Mono12p", 0x010C0047, 12, _GREY16, _grey_packed(12)),
+        WireFormat(name="Mono8", code=0x01080001, bits=8, becomes=_GREY8, _decode=_grey8),
+        WireFormat(
+            name="Mono10", code=0x01100003, bits=16, becomes=_GREY16, _decode=_grey_in_16(6)
+        ),
+        WireFormat(
+            name="Mono12", code=0x01100005, bits=16, becomes=_GREY16, _decode=_grey_in_16(4)
+        ),
+        WireFormat(
+            name="Mono16", code=0x01100007, bits=16, becomes=_GREY16, _decode=_grey_in_16(0)
+        ),
+        WireFormat(
+            name="Mono10p", code=0x010A0046, bits=10, becomes=_GREY16, _decode=_grey_packed(10)
+        ),
+        WireFormat(
+            name="Mono12p", code=0x010C0047, bits=12, becomes=_GREY16, _decode=_grey_packed(12)
+        ),
         # OpenCV's older names (BayerBG for GenICam's RG) are shifted by a pixel; these are not.
-        WireFormat("BayerRG8", 0x01080009, 8, _BGR8, _converted(1, cv2.COLOR_BayerRGGB2BGR)),
-        WireFormat("BayerGR8", 0x01080008, 8, _BGR8, _converted(1, cv2.COLOR_BayerGRBG2BGR)),
-        WireFormat("BayerGB8", 0x0108000A, 8, _BGR8, _converted(1, cv2.COLOR_BayerGBRG2BGR)),
-        WireFormat("BayerBG8", 0x0108000B, 8, _BGR8, _converted(1, cv2.COLOR_BayerBGGR2BGR)),
-        WireFormat("RGB8", 0x02180014, 24, _BGR8, _converted(3, cv2.COLOR_RGB2BGR)),
-        WireFormat("BGR8", 0x02180015, 24, _BGR8, _bgr8),
+        WireFormat(
+            name="BayerRG8",
+            code=0x01080009,
+            bits=8,
+            becomes=_BGR8,
+            _decode=_converted(1, cv2.COLOR_BayerRGGB2BGR),
+        ),
+        WireFormat(
+            name="BayerGR8",
+            code=0x01080008,
+            bits=8,
+            becomes=_BGR8,
+            _decode=_converted(1, cv2.COLOR_BayerGRBG2BGR),
+        ),
+        WireFormat(
+            name="BayerGB8",
+            code=0x0108000A,
+            bits=8,
+            becomes=_BGR8,
+            _decode=_converted(1, cv2.COLOR_BayerGBRG2BGR),
+        ),
+        WireFormat(
+            name="BayerBG8",
+            code=0x0108000B,
+            bits=8,
+            becomes=_BGR8,
+            _decode=_converted(1, cv2.COLOR_BayerBGGR2BGR),
+        ),
+        WireFormat(
+            name="RGB8",
+            code=0x02180014,
+            bits=24,
+            becomes=_BGR8,
+            _decode=_converted(3, cv2.COLOR_RGB2BGR),
+        ),
+        WireFormat(name="BGR8", code=0x02180015, bits=24, becomes=_BGR8, _decode=_bgr8),
     )
 }
 

@@ -72,6 +72,7 @@ class SupervisedCamera:
 
     def __init__(
         self,
+        *,
         open_camera: Callable[[], LiveCamera],
         settings: SupervisionSettings,
         triggered: bool,
@@ -110,7 +111,9 @@ class SupervisedCamera:
         self._clock_ns = clock_ns
         self._chance = chance
         self._changed = threading.Condition()  # guards everything below
-        self._supervision = Supervision(identity, settings, triggered, clock_ns(), idle)
+        self._supervision = Supervision(
+            identity=identity, settings=settings, triggered=triggered, now_ns=clock_ns(), idle=idle
+        )
         # Used by the camera's thread only.
         self._freshness = Freshness(settings.max_age_ms, settings.frozen_after, live=not can_wait)
         self._handover = Handover(HANDOVER_FRAMES_TRIGGERED if triggered else HANDOVER_FRAMES)

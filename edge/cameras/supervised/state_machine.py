@@ -45,7 +45,7 @@ MAY_FOLLOW = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraStatus:
     """What is known of a camera.
 
@@ -84,6 +84,7 @@ class Supervision:
 
     def __init__(
         self,
+        *,
         identity: str,
         settings: SupervisionSettings,
         triggered: bool,
@@ -97,7 +98,7 @@ class Supervision:
         idle: where such a camera is while nothing is asked of it.
         now_ns: monotonic, as in every call.
         """
-        self.status = CameraStatus(CameraState.CONNECTING, now_ns)
+        self.status = CameraStatus(state=CameraState.CONNECTING, since_ns=now_ns)
         self.open = False
         self._identity = identity
         self._triggered = triggered

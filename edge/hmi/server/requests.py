@@ -70,9 +70,9 @@ def wanted(request: Request) -> Query:
     """Return which verdicts a request asks for."""
     given = request.query_params
     return Query(
-        RecordKind.VERDICT,
-        _choice(given.get("result"), [result.value for result in Result]),
-        given.get("part_id") or None,
+        kind=RecordKind.VERDICT,
+        result=_choice(given.get("result"), [result.value for result in Result]),
+        part_id=given.get("part_id") or None,
         from_utc_ns=_moment(given.get("from")),
         to_utc_ns=_moment(given.get("to")),
     )

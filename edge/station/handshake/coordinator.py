@@ -48,6 +48,7 @@ class HandshakeCoordinator:
 
     def __init__(
         self,
+        *,
         handshake: HandshakeMachine,
         ports: Sequence[Port],
         expose: Callable[[], None],

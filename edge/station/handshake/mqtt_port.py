@@ -66,5 +66,13 @@ class MqttPort:
             told = result.value if result else None
             now_ns = self._utc_ns()
             self._tell(
-                HandshakeMessage(phase, part.trigger_id, part.part_id, now_ns, reason, seq, told)
+                HandshakeMessage(
+                    phase=phase,
+                    trigger_id=part.trigger_id,
+                    part_id=part.part_id,
+                    utc_ns=now_ns,
+                    reason=reason,
+                    seq=seq,
+                    result=told,
+                )
             )

@@ -68,7 +68,7 @@ class Input(StrEnum):
     JOURNAL = "journal"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What does not change while a station runs.
 
@@ -89,7 +89,7 @@ class Rules:
     recipe: Recipe | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerRequest:
     """A part as PLC or MES announced it.
 
@@ -112,7 +112,7 @@ class TriggerRequest:
     source: TriggerSource
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One part that is owed exactly one verdict.
 
@@ -170,7 +170,7 @@ class PhaseError(RuntimeError):
     """An event that the phase of its part does not allow: a defect of the caller."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class OpenPart:
     """A part and where it is; the hand-shake's own book-keeping.
 
@@ -219,7 +219,7 @@ class Rejected:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Repeated:
     """The trigger was seen before: tell the ports where its part is, do not expose again.
 

@@ -119,12 +119,14 @@ class HandshakeMachine:
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            rejected = OpenPart(part, PartPhase.REJECTED, result=Result.ERROR, rejection=refusal[0])
+            rejected = OpenPart(
+                part=part, phase=PartPhase.REJECTED, result=Result.ERROR, rejection=refusal[0]
+            )
             self._remember(rejected)
             if self._rules.pairing is Pairing.ANNOUNCED:
                 self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
             return self._told([*done, Rejected(part, *refusal)])
-        one = OpenPart(part, PartPhase.ACCEPTED)
+        one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
         self._open[part.number] = one
         self._waiting.append(one)
         self._remember(one)
@@ -347,7 +349,7 @@ class HandshakeMachine:
     def _seen(self, frame: Frame) -> OpenPart:
         """Return a new part that nobody announced; open unless there are too many."""
         part = Part.seen(self._next_number(), frame, self._recipe)
-        one = OpenPart(part, PartPhase.ACCEPTED)
+        one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
         if len(self._open) < MOST_OPEN + self._rules.slots:
             self._open[part.number] = one
         return one
@@ -420,7 +422,14 @@ class HandshakeMachine:
 def _repeated(known: OpenPart) -> Repeated:
     """Return what is told of a part again; an ERROR at once, other results once on record."""
     result = known.result if known.seq is not None or known.result is Result.ERROR else None
-    return Repeated(known.part, known.phase, known.seq, known.rejection, known.exposed, result)
+    return Repeated(
+        part=known.part,
+        phase=known.phase,
+        seq=known.seq,
+        rejection=known.rejection,
+        exposed=known.exposed,
+        result=result,
+    )
 
 
 def _late(part: Part, what: str, now_ns: int) -> Late:

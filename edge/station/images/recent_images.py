@@ -75,7 +75,9 @@ class RecentImages:
             "free_space_floor_bytes": 2 * settings.free_space_floor_bytes,
         }
         own = settings.model_copy(update=bounds)
-        self.folder = SnapshotFolder(own, on_change, clock_ns, durable=False)
+        self.folder = SnapshotFolder(
+            settings=own, on_change=on_change, clock_ns=clock_ns, durable=False
+        )
         self._jpeg_quality = settings.jpeg_quality
 
     def keep(self, verdict: Verdict) -> None:
@@ -117,7 +119,7 @@ class RecentImages:
 def _inspection(record: Mapping[str, Any]) -> Inspection:
     """Return what a verdict says of its part, as far as it can be drawn; the map is not kept."""
     regions = tuple(
-        Region(x, y, width, height, region["area_px"], region["peak"])
+        Region(x=x, y=y, width=width, height=height, area_px=region["area_px"], peak=region["peak"])
         for region in record["regions"]
         for x, y, width, height in [region["bbox"]]
     )

@@ -101,6 +101,7 @@ class SnapshotFolder:
 
     def __init__(
         self,
+        *,
         settings: SnapshotSettings,
         on_change: Callable[[bool, str], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,

@@ -53,6 +53,7 @@ class ModelManager:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         tuning: Path,
         simulated: bool,
@@ -89,7 +90,13 @@ class ModelManager:
         self._releases = releases
         first = self._load(Path(settings.model.path))
         self._note_release(first)
-        self.store = ModelStore(first, self._load, self._take_over, trial, on_changed)
+        self.store = ModelStore(
+            first=first,
+            load=self._load,
+            on_change=self._take_over,
+            trial=trial,
+            on_changed=on_changed,
+        )
 
     def line(self) -> InspectionSetup:
         """Return what the station begins with."""

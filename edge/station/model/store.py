@@ -150,6 +150,7 @@ class ModelStore:
 
     def __init__(
         self,
+        *,
         first: LoadedModel,
         load: Callable[[Path], LoadedModel],
         on_change: Callable[[LoadedModel], object] = lambda _: None,

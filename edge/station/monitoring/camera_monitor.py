@@ -26,6 +26,7 @@ class CameraWatch:
 
     def __init__(
         self,
+        *,
         settings: CameraSettings,
         once: bool,
         health: Health,

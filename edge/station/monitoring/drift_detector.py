@@ -38,7 +38,7 @@ _RUNTIMES_AGREE = 1e-4
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """The scores have left the band; the evidence is that of the quantile that says so loudest.
 

@@ -177,6 +177,7 @@ class JournalRecords:
 
     def __init__(
         self,
+        *,
         journal: Journal,
         settings: JournalSettings,
         relayed: bool,
@@ -210,14 +211,14 @@ class JournalRecords:
         self._events_lost = 0
         self._clock, self._clock_read_s = clock_sync(), time.monotonic()
         self.writer = JournalWriter(
-            journal,
-            Bounds(
+            journal=journal,
+            bounds=Bounds(
                 max_rows=settings.max_rows,
                 max_bytes=settings.max_bytes,
                 retention_days=settings.retention_days,
                 overflow=Overflow(settings.overflow),
             ),
-            GroupCommit(settings.commit_interval_ms, settings.commit_rows),
+            commit=GroupCommit(settings.commit_interval_ms, settings.commit_rows),
             relayed=relayed,
             on_commit=on_commit,
             on_trouble=self._note_trouble,

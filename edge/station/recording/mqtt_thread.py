@@ -33,6 +33,7 @@ class MqttThread:
 
     def __init__(
         self,
+        *,
         mqtt: MqttSettings,
         camera: str,
         meta: Meta,
@@ -59,15 +60,21 @@ class MqttThread:
             JournalError: the journal cannot be read.
         """
         self.publisher = MqttPublisher(
-            mqtt,
-            State(Condition.STARTING, utc_text(time.time_ns()), (), camera, meta.model_name),
-            meta,
-            Outbox(journal),
-            writer,
-            messages,
-            on_event,
-            report,
-            metrics,
+            settings=mqtt,
+            state=State(
+                condition=Condition.STARTING,
+                since_utc=utc_text(time.time_ns()),
+                reasons=(),
+                camera=camera,
+                model=meta.model_name,
+            ),
+            meta=meta,
+            outbox=Outbox(journal),
+            marks=writer,
+            control=messages,
+            on_event=on_event,
+            report=report,
+            metrics=metrics,
             beat=beat,
         )
         self._kept = kept

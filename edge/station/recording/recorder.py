@@ -59,6 +59,7 @@ class Recording:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         health: Health,
         heartbeats: Heartbeats,
@@ -156,17 +157,17 @@ class Recording:
             return replace(report(now, folder), restarts_1h=recent)
 
         self._network = MqttThread(
-            mqtt,
-            redacted(self._settings.camera.uri),
-            Meta(camera=redacted(self._settings.camera.uri), journal=journal.journal),
-            journal.path,
-            journal.writer,
-            self.messages,
-            self.event,
-            reported,
-            lambda: metrics(journal.writer.waiting),
-            self._heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),
-            journal.kept,
+            mqtt=mqtt,
+            camera=redacted(self._settings.camera.uri),
+            meta=Meta(camera=redacted(self._settings.camera.uri), journal=journal.journal),
+            journal=journal.path,
+            writer=journal.writer,
+            messages=self.messages,
+            on_event=self.event,
+            report=reported,
+            metrics=lambda: metrics(journal.writer.waiting),
+            beat=self._heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),
+            kept=journal.kept,
         )
         self._network.start(self._failures)
         self.event(Event(reports.STARTED, Severity.INFO, "the station starts"))
@@ -293,8 +294,8 @@ class Recording:
         if self._settings.mqtt is None:
             self._output = VerdictOutput(StandardOutput(on_reader_gone), self._failures)
         return JournalRecords(
-            open_journal(folder, Synchronous(settings.synchronous)),
-            settings,
+            journal=open_journal(folder, Synchronous(settings.synchronous)),
+            settings=settings,
             relayed=self._settings.mqtt is not None,
             health=health,
             heartbeats=heartbeats,

@@ -63,14 +63,21 @@ class RunningLine:
         self._working = False
         self._recoveries = 0
         self.camera = SupervisedCamera(
-            self.device.open, SUPERVISION, mode is not None, self._changed, identity="faulty"
+            open_camera=self.device.open,
+            settings=SUPERVISION,
+            triggered=mode is not None,
+            on_change=self._changed,
+            identity="faulty",
         )
         self.triggering = None
         if mode is not None:
             pairing = Pairing.SOFTWARE if mode == "software" else Pairing.ANNOUNCED
-            rules = Rules(pairing, frame_timeout_ms=FRAME_TIMEOUT_MS)
+            rules = Rules(pairing=pairing, frame_timeout_ms=FRAME_TIMEOUT_MS)
             self.triggering = HandshakeCoordinator(
-                HandshakeMachine(rules), [], self._expose, record_event=lambda _: None
+                handshake=HandshakeMachine(rules),
+                ports=[],
+                expose=self._expose,
+                record_event=lambda _: None,
             )
             self.triggering.set_ready(Input.MODEL, True)
             self.triggering.set_ready(Input.JOURNAL, True)

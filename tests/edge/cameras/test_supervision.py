@@ -22,7 +22,7 @@ REPORT = CameraReport(model="one")
 
 
 def supervision(triggered: bool = False) -> Supervision:
-    return Supervision("cam", SETTINGS, triggered, now_ns=0)
+    return Supervision(identity="cam", settings=SETTINGS, triggered=triggered, now_ns=0)
 
 
 def ns(seconds: float) -> int:
@@ -61,7 +61,7 @@ def test_a_free_running_camera_works_from_its_first_image() -> None:
     one.reported(REPORT)
     changed = one.imaged(ns(2), fresh=True, detail="")
 
-    assert changed == CameraStatus(CameraState.STREAMING, ns(2), report=REPORT)
+    assert changed == CameraStatus(state=CameraState.STREAMING, since_ns=ns(2), report=REPORT)
 
 
 def test_an_image_is_due_from_a_free_running_camera() -> None:

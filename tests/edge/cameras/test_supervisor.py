@@ -54,10 +54,10 @@ def supervised(
 ) -> SupervisedLine:
     return SupervisedLine(
         lambda on_change: SupervisedCamera(
-            lambda: SocketDriver(device.port, blocking, reading),
-            SupervisionSettings.model_validate(settings),
-            triggered,
-            on_change,
+            open_camera=lambda: SocketDriver(device.port, blocking, reading),
+            settings=SupervisionSettings.model_validate(settings),
+            triggered=triggered,
+            on_change=on_change,
             identity="socket",
             clock_ns=clock_ns,
         )
@@ -397,7 +397,11 @@ def test_a_defect_of_the_driver_reaches_the_reader() -> None:
         raise ZeroDivisionError
 
     camera = SupervisedCamera(
-        defective, SupervisionSettings(), False, lambda _: None, identity="socket"
+        open_camera=defective,
+        settings=SupervisionSettings(),
+        triggered=False,
+        on_change=lambda _: None,
+        identity="socket",
     )
 
     with pytest.raises(ZeroDivisionError):

@@ -197,7 +197,10 @@ def test_what_is_asked_of_a_full_folder_does_not_grow_with_it(
         (folder / f"part_{number}.png").touch()
     counted = Counted(monkeypatch)
     camera = WatchedFolder(
-        f"watch://{folder}", FolderMemory(), clock_ns=lambda: counted.now_ns, wait=counted.wait
+        uri=f"watch://{folder}",
+        memory=FolderMemory(),
+        clock_ns=lambda: counted.now_ns,
+        wait=counted.wait,
     )
     with closing(camera):
         counted.read_for(camera, 0.2)
@@ -216,7 +219,7 @@ def existing(folder: Path, *, take: bool, recorded: JudgedImages | None = None) 
     """Watch a folder until it is known what it held, and read what is given of it."""
     found: list[Inventory] = []
     memory = FolderMemory(take, recorded, found.append)
-    with closing(WatchedFolder(f"watch://{folder}", memory)) as camera:
+    with closing(WatchedFolder(uri=f"watch://{folder}", memory=memory)) as camera:
         deadline = time.monotonic() + GENEROUS_S
         while not found:
             assert time.monotonic() < deadline
@@ -567,7 +570,12 @@ REST_NS, PATIENCE_NS = 100, 5000
 
 def test_triggers_of_which_no_image_comes_are_forgotten(folder: Path) -> None:
     now_ns = 0
-    camera = WatchedFolder(f"watch://{folder}", FolderMemory(), 1000.0, clock_ns=lambda: now_ns)
+    camera = WatchedFolder(
+        uri=f"watch://{folder}",
+        memory=FolderMemory(),
+        trigger_limit_ms=1000.0,
+        clock_ns=lambda: now_ns,
+    )
     with closing(camera):
         tracemalloc.start()
         for _ in range(50_000):

@@ -22,7 +22,7 @@ from tests.support.payloads import check_payload, undocumented, validator
 
 TOPIC = StationTopic.parse("site/line/cell/top")
 SESSION = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
-STATE = State(Condition.ONLINE, "2026-01-01T00:00:00.000000Z")
+STATE = State(condition=Condition.ONLINE, since_utc="2026-01-01T00:00:00.000000Z")
 
 
 @pytest.mark.parametrize("name", schema_names())
@@ -57,7 +57,9 @@ def test_there_is_a_schema_for_every_topic_that_meta_lists() -> None:
 
 @pytest.mark.parametrize("condition", [c for c in Condition if c is not Condition.OFFLINE])
 def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: Condition) -> None:
-    content, short = state_payloads(State(condition, STATE.since_utc, ("camera_lost",)), SESSION)
+    content, short = state_payloads(
+        State(condition=condition, since_utc=STATE.since_utc, reasons=("camera_lost",)), SESSION
+    )
     check_payload(TOPIC.state, content)
     check_payload(TOPIC.state, short)
     assert not validator("state/1").is_valid(content | {"state": "offline"})
@@ -73,13 +75,17 @@ def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: 
 def test_every_phase_and_rejection_is_in_the_schema(
     phase: TriggerPhase, reason: str | None
 ) -> None:
-    told = HandshakeMessage(phase, "1", None, 0, reason, 7)
+    told = HandshakeMessage(
+        phase=phase, trigger_id="1", part_id=None, utc_ns=0, reason=reason, seq=7
+    )
     check_payload(TOPIC.handshake, said.handshake_payload(told, SESSION))
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
-    answer = CommandAnswer(CommandRequest("reload"), status, "Done.", data={"parts": 1})
+    answer = CommandAnswer(
+        request=CommandRequest("reload"), status=status, detail="Done.", data={"parts": 1}
+    )
     for content in answer_payloads(answer):
         check_payload(TOPIC.response("reload"), content)
 

@@ -45,11 +45,20 @@ REGION = Region(x=10, y=20, width=30, height=40, area_px=900, peak=0.75)
 
 def frame(pixels: Pixels | None = None, source: str | None = None, **changes: Any) -> Frame:
     grey = np.full((120, 160, 3), 90, np.uint8)
-    return Frame(grey if pixels is None else pixels, 7, SECOND_NS, 0, source=source, **changes)
+    return Frame(
+        pixels=grey if pixels is None else pixels,
+        number=7,
+        captured_ns=SECOND_NS,
+        captured_utc_ns=0,
+        source=source,
+        **changes,
+    )
 
 
 def failed(reason: Reason, detail: str = "Check the lamp.") -> Inspection:
-    return Inspection(Decision(Result.ERROR, reason), 20.0, 20.0, detail)
+    return Inspection(
+        decision=Decision(Result.ERROR, reason), threshold=20.0, pixel_threshold=20.0, detail=detail
+    )
 
 
 def sent(
@@ -269,7 +278,7 @@ def test_regions_are_boxes_in_frame_pixels() -> None:
 
 @given(st.text(max_size=5000), st.text(max_size=2000), st.text(min_size=100, max_size=100))
 def test_no_text_makes_a_verdict_longer_than_8_kib(detail: str, source: str, name: str) -> None:
-    huge = Region(99999, 99999, 99999, 99999, 9999999999, 0.123456)
+    huge = Region(x=99999, y=99999, width=99999, height=99999, area_px=9999999999, peak=0.123456)
     inspection = replace(
         failed(Reason.INTERNAL, detail * 3), regions=(huge,) * MAX_REGIONS, regions_truncated=True
     )
@@ -278,7 +287,10 @@ def test_no_text_makes_a_verdict_longer_than_8_kib(detail: str, source: str, nam
 
 
 def test_the_weakest_regions_give_way_when_a_verdict_would_be_longer_than_8_kib() -> None:
-    regions = tuple(Region(99999, 99999, 99999, 99999, 10**10 - n, 0.9) for n in range(MAX_REGIONS))
+    regions = tuple(
+        Region(x=99999, y=99999, width=99999, height=99999, area_px=10**10 - n, peak=0.9)
+        for n in range(MAX_REGIONS)
+    )
     inspection = replace(failed(Reason.INTERNAL, "\U0001f600" * 300), regions=regions)
     part = replace(PART, part_id="\U0001f600" * 64, trigger_id="\U0001f600" * 64)
     images = ImageAddresses("a" * 1000, "b" * 1000)

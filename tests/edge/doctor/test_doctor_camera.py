@@ -69,7 +69,16 @@ def grades(found: dict[str, Finding]) -> dict[str, Grade]:
 def loss(
     complete: int = 200, incomplete: int = 0, not_new: int = 0, missing: int = 0, lost: str = ""
 ) -> LossTest:
-    return LossTest(complete, incomplete, not_new, missing, "why", lost, 2.0, None)
+    return LossTest(
+        complete=complete,
+        incomplete=incomplete,
+        not_new=not_new,
+        missing=missing,
+        fault="why",
+        lost=lost,
+        seconds=2.0,
+        newest=None,
+    )
 
 
 def test_a_sound_camera_is_seen_with_its_network_its_access_and_its_settings() -> None:

@@ -265,7 +265,7 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
     anomaly_map = np.zeros((cells, cells), np.float32)
     anomaly_map[0, cells - 1] = 9.0
     inspection = Inspection(
-        Decision(Result.NOK, Reason.SCORE_ABOVE),
+        decision=Decision(Result.NOK, Reason.SCORE_ABOVE),
         threshold=5.0,
         pixel_threshold=5.0,
         score=9.0,
@@ -273,7 +273,14 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
         anomaly_map=anomaly_map,
         map_scale=ScoreScale(5.0, 10.0),
     )
-    return Verdict("id", inspection, Frame(pixels, 1, 0, 0), 0, 0, 0)
+    return Verdict(
+        id="id",
+        inspection=inspection,
+        frame=Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0),
+        decided_ns=0,
+        decided_utc_ns=0,
+        inspection_started_ns=0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,7 +421,17 @@ def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
     def row(seq: int, score: float | None, result: str) -> JournalRow:
         payload = {"id": str(seq), "part_id": None, "raw_score": score, "result": result}
         text = json.dumps(payload).encode()
-        return JournalRow(seq, RecordKind.VERDICT, seq, result, None, text, 0, True, None)
+        return JournalRow(
+            position=seq,
+            kind=RecordKind.VERDICT,
+            seq=seq,
+            result=result,
+            part_id=None,
+            payload=text,
+            created_utc_ns=0,
+            acknowledged=True,
+            dead=None,
+        )
 
     rows = [row(4, None, "ERROR"), row(3, 5.0, "NOK"), row(2, 4.0, "OK"), row(1, 9.0, "NOK")]
     marks = {3: {"mark": "false_reject"}, 2: {"mark": "missed_defect"}}

@@ -62,7 +62,7 @@ def tile_detector(bundle: Bundle, plan: RunPlan) -> Detector:
 
 
 def frame(pixels: np.ndarray) -> Frame:
-    return Frame(pixels, 1, 0, 0)
+    return Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
 
 
 def spotted(x: int, y: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:

@@ -61,7 +61,9 @@ class Says:
 
 
 def frame(pixels: Pixels, status: FrameStatus = FrameStatus.COMPLETE, detail: str = "") -> Frame:
-    return Frame(pixels, 1, 0, 0, status, detail=detail)
+    return Frame(
+        pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0, status=status, detail=detail
+    )
 
 
 def ticking(*times_ns: int) -> Iterator[int]:

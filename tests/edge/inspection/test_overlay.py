@@ -24,7 +24,7 @@ def inspector(bundle: Path) -> Inspector:
 
 
 def overlay(inspector: Inspector, pixels: Pixels) -> np.ndarray:
-    inspection = inspector.inspect(Frame(pixels, 1, 0, 0))
+    inspection = inspector.inspect(Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0))
     return draw_overlay(pixels, inspection)
 
 
@@ -106,8 +106,17 @@ def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_s
     writer = OverlayWriter(tmp_path)
 
     def written(inspector: Inspector, number: int) -> bytes:
-        frame = Frame(defective_image(1, 480, 640), number, 0, 0)
-        one = Verdict("", inspector.inspect(frame), frame, 0, 0, 0)
+        frame = Frame(
+            pixels=defective_image(1, 480, 640), number=number, captured_ns=0, captured_utc_ns=0
+        )
+        one = Verdict(
+            id="",
+            inspection=inspector.inspect(frame),
+            frame=frame,
+            decided_ns=0,
+            decided_utc_ns=0,
+            inspection_started_ns=0,
+        )
         writer.write(one)
         return read_image(tmp_path / file_name(one)).tobytes()
 
@@ -127,6 +136,25 @@ def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_s
 def test_files_are_named_by_part_source_and_result(
     inspector: Inspector, source: str | None, expected: str
 ) -> None:
-    frame = Frame(np.empty((0, 0), np.uint8), 7, 0, 0, FrameStatus.INCOMPLETE, source)
+    frame = Frame(
+        pixels=np.empty((0, 0), np.uint8),
+        number=7,
+        captured_ns=0,
+        captured_utc_ns=0,
+        status=FrameStatus.INCOMPLETE,
+        source=source,
+    )
 
-    assert file_name(Verdict("", inspector.inspect(frame), frame, 0, 0, 0)) == expected
+    assert (
+        file_name(
+            Verdict(
+                id="",
+                inspection=inspector.inspect(frame),
+                frame=frame,
+                decided_ns=0,
+                decided_utc_ns=0,
+                inspection_started_ns=0,
+            )
+        )
+        == expected
+    )

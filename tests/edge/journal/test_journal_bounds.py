@@ -153,7 +153,7 @@ def test_a_full_journal_is_full_after_a_restart_too(tmp_path: Path) -> None:
 
 def test_the_queue_counts_toward_the_bound(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    writer = JournalWriter(journal, Bounds(max_rows=100))  # nobody writes
+    writer = JournalWriter(journal=journal, bounds=Bounds(max_rows=100))  # nobody writes
     for n in range(100):
         writer.submit(verdict(n))
 

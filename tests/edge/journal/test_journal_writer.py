@@ -126,7 +126,7 @@ def test_many_entries_share_a_commit(tmp_path: Path) -> None:
 
 def test_a_full_queue_refuses_without_waiting(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    writer = JournalWriter(journal, queue_bound=3)  # nobody writes
+    writer = JournalWriter(journal=journal, queue_bound=3)  # nobody writes
     for n in range(3):
         writer.submit(verdict(n))
 
@@ -218,7 +218,7 @@ def test_what_is_acknowledged_or_dead_is_not_pending_and_can_be_read_again(tmp_p
 
 def test_acknowledgements_are_bounded_and_none_is_half_taken(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    writer = JournalWriter(journal)  # nobody writes
+    writer = JournalWriter(journal=journal)  # nobody writes
 
     assert writer.acknowledge(range(10_000))
     assert not writer.acknowledge([10_000])

@@ -146,7 +146,14 @@ def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> N
 
 def arrived(seq: int, identity: str = VERDICT["id"]) -> Arrived:
     content = {**VERDICT, "id": identity, "seq": seq, "part_id": 'a "b"\n;'}
-    return Arrived("site/line/cell/top", JOURNAL, seq, content, json.dumps(content), "now")
+    return Arrived(
+        station="site/line/cell/top",
+        journal=JOURNAL,
+        seq=seq,
+        content=content,
+        payload=json.dumps(content),
+        arrived_utc="now",
+    )
 
 
 def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> None:
@@ -491,9 +498,9 @@ def test_two_listeners_of_one_name_are_told_what_is_wrong(
     def listen(number: int) -> None:
         store = Store(tmp_path / f"{number}.db", None, None)
         settings = MqttSettings(url=running_broker.url)
-        Listener(settings, ListenOptions(), store, back_off_s=(0.05, 0.2)).run(
-            lambda: ended.is_set()
-        )
+        Listener(
+            settings=settings, wanted=ListenOptions(), store=store, back_off_s=(0.05, 0.2)
+        ).run(lambda: ended.is_set())
         store.close()
 
     ended = threading.Event()
@@ -518,7 +525,7 @@ def test_a_broker_that_lets_nobody_listen_is_told(
         settings = MqttSettings(url=f"mqtt://127.0.0.1:{strict.getsockname()[1]}")
         store = Store(tmp_path / "mes.db", None, None)
         ended = threading.Event()
-        listener = Listener(settings, ListenOptions(), store)
+        listener = Listener(settings=settings, wanted=ListenOptions(), store=store)
         listening = threading.Thread(target=listener.run, args=(ended.is_set,))
         listening.start()
         connection, _ = strict.accept()

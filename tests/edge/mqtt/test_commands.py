@@ -45,7 +45,9 @@ def gate(commands_per_minute: int = 1000, audits_per_minute: int = 1000) -> Comm
 
 def incoming(suffix: str, content: Any = None, **envelope: Any) -> Incoming:
     payload = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Incoming(f"{TOPIC.root}/{suffix}", b"" if content is None else payload, **envelope)
+    return Incoming(
+        topic=f"{TOPIC.root}/{suffix}", payload=b"" if content is None else payload, **envelope
+    )
 
 
 def accepted(what: Incoming) -> Any:
@@ -74,10 +76,23 @@ def test_a_trigger_is_read_with_all_it_says() -> None:
         "deadline_ms": 150,
         "schema": "trigger/1",
     }
-    expected = Trigger("4711", "B-1", "bottle", 7, 150.0, SECOND_NS, None)
+    expected = Trigger(
+        trigger_id="4711",
+        part_id="B-1",
+        recipe_id="bottle",
+        recipe_version=7,
+        deadline_ms=150.0,
+        received_ns=SECOND_NS,
+        expires_ns=None,
+    )
     assert accepted(incoming("trigger", said)) == expected
     assert accepted(incoming("trigger", {"trigger_id": "1"})) == Trigger(
-        "1", None, None, None, None, SECOND_NS
+        trigger_id="1",
+        part_id=None,
+        recipe_id=None,
+        recipe_version=None,
+        deadline_ms=None,
+        received_ns=SECOND_NS,
     )
 
 
@@ -156,7 +171,7 @@ def test_what_breaks_the_contract_is_refused_with_its_reason(
 
 
 def test_a_command_to_another_station_is_refused() -> None:
-    elsewhere = Incoming("vi/v1/site/line/cell/side/cmd/reload", b"{}")
+    elsewhere = Incoming(topic="vi/v1/site/line/cell/side/cmd/reload", payload=b"{}")
     assert refused(elsewhere).reason == "unknown_topic"
 
 
@@ -170,7 +185,15 @@ def test_a_command_to_another_station_is_refused() -> None:
 def test_no_bytes_make_the_gate_raise(
     payload: bytes, suffix: str, reply_to: str, correlation: bytes, sender: str
 ) -> None:
-    what = Incoming(f"{TOPIC.root}/{suffix}", payload, False, None, reply_to, correlation, sender)
+    what = Incoming(
+        topic=f"{TOPIC.root}/{suffix}",
+        payload=payload,
+        retained=False,
+        expiry_s=None,
+        response_topic=reply_to,
+        correlation=correlation,
+        sender=sender,
+    )
     judged = gate().examine(what, 0)
     assert isinstance(judged, AcceptedCommand | RefusedCommand)
     if judged.audit is not None:

@@ -140,9 +140,23 @@ def test_state_meta_and_last_are_retained_and_nothing_else(
 def test_the_state_tells_what_the_station_measures(
     running_broker: Broker, relaying: Relaying
 ) -> None:
-    journal = JournalReport("7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11", 7, 2, 1.5, 4096)
+    journal = JournalReport(
+        journal="7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11",
+        last_seq=7,
+        backlog=2,
+        oldest_age_s=1.5,
+        bytes=4096,
+    )
     report = StationReport(
-        "open", "acA2440", 41.5, "1", "c" * 64, journal, 10**9, 1, ClockSource.NTP
+        camera_state="open",
+        camera_model="acA2440",
+        camera_temperature_c=41.5,
+        model_version="1",
+        model_sha256="c" * 64,
+        journal=journal,
+        disk_free_bytes=10**9,
+        restarts_1h=1,
+        clock_sync=ClockSource.NTP,
     )
     relaying(running_broker.url, publisher={"report": lambda: report})
 
@@ -199,9 +213,13 @@ def test_the_state_is_said_again_from_time_to_time(
 
 
 def test_a_handshake_is_told_at_once_or_never(broker: Broker, relaying: Relaying) -> None:
-    told = HandshakeMessage(TriggerPhase.ACCEPTED, "4711", "B-1", 0)
+    told = HandshakeMessage(phase=TriggerPhase.ACCEPTED, trigger_id="4711", part_id="B-1", utc_ns=0)
     station = relaying(broker.url)
-    station.publisher.handshake(HandshakeMessage(TriggerPhase.ACCEPTED, "nobody-hears", None, 0))
+    station.publisher.handshake(
+        HandshakeMessage(
+            phase=TriggerPhase.ACCEPTED, trigger_id="nobody-hears", part_id=None, utc_ns=0
+        )
+    )
     broker.start()
     broker.subscribe()
     station.wait_until(lambda: station.publisher.delivery().connected)

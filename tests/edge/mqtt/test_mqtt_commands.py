@@ -98,7 +98,9 @@ def test_triggers_acks_and_commands_arrive_typed_and_in_order(
     (event,) = running_broker.collect("/event", many(1))
     assert (event["data"]["command"], event["data"]["accepted"]) == ("reload", True)
 
-    station.publisher.answer(CommandAnswer(reload.request, Status.DONE, "Nothing has changed."))
+    station.publisher.answer(
+        CommandAnswer(request=reload.request, status=Status.DONE, detail="Nothing has changed.")
+    )
     (answer,) = running_broker.collect("/cmd/reload/res", many(1))
     assert (answer["command"], answer["status"]) == ("reload", "done")
 

@@ -49,7 +49,17 @@ def network(running_broker: Broker) -> Iterator[BrokenNetwork]:
 
 
 def row(seq: int) -> JournalRow:
-    return JournalRow(seq, RecordKind.VERDICT, seq, "OK", None, b"{}", 0, False, None)
+    return JournalRow(
+        position=seq,
+        kind=RecordKind.VERDICT,
+        seq=seq,
+        result="OK",
+        part_id=None,
+        payload=b"{}",
+        created_utc_ns=0,
+        acknowledged=False,
+        dead=None,
+    )
 
 
 @given(st.lists(st.integers(0, 3 * SECOND_NS), min_size=1, max_size=60), st.integers(1, 60))

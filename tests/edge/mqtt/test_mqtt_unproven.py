@@ -49,7 +49,8 @@ class GuardedBroker:
         self._access = folder / "access"
         self.allow("")
         self.broker = Broker(
-            folder, f"password_file {passwords}\nacl_file {self._access}\nallow_anonymous false"
+            folder,
+            f"password_file {passwords}\nacl_file {self._access}\nallow_anonymous false",
         )
 
     def allow(self, rules: str) -> None:

@@ -54,8 +54,15 @@ def relaying(tmp_path: Path) -> Iterator[Relaying]:
 def connected(
     broker: ScriptedBroker, version: MQTTProtocolVersion = V5, *topics: str
 ) -> Connection:
-    there = Broker("127.0.0.1", broker.port, "station")
-    return Connection(there, version, None, WakeUp(), lambda: False, Subscriptions(topics, topics))
+    there = Broker(host="127.0.0.1", port=broker.port, client_id="station")
+    return Connection(
+        broker=there,
+        version=version,
+        will=None,
+        wake_up=WakeUp(),
+        stopping=lambda: False,
+        subscriptions=Subscriptions(topics, topics),
+    )
 
 
 def listen_until(
@@ -63,7 +70,9 @@ def listen_until(
 ) -> None:
     settings = MqttSettings(url=broker.url, ca_file=ca_file)
     with closing(Store(folder / "verdicts.db", None, None)) as store:
-        Listener(settings, ListenOptions(), store, back_off_s=(0.001, 0.002)).run(done)
+        Listener(
+            settings=settings, wanted=ListenOptions(), store=store, back_off_s=(0.001, 0.002)
+        ).run(done)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
@@ -254,14 +263,23 @@ def test_a_wrong_certificate_is_told_as_what_it_is(
             server.verify_mode = ssl.CERT_REQUIRED
     with ScriptedBroker(tls=server) as broker:
         broker.url = f"mqtts://127.0.0.1:{broker.port}"
-        secured = Broker("127.0.0.1", broker.port, "station", tls=tls_context(ca_file, None, None))
+        secured = Broker(
+            host="127.0.0.1",
+            port=broker.port,
+            client_id="station",
+            tls=tls_context(ca_file, None, None),
+        )
         found = broker_finding(MqttSettings(url=broker.url, station=STATION, ca_file=ca_file))
         if not words:
-            Connection(secured, V5, None, WakeUp(), lambda: False).disconnect()
+            Connection(
+                broker=secured, version=V5, will=None, wake_up=WakeUp(), stopping=lambda: False
+            ).disconnect()
             assert found.grade is Grade.GOOD
             return
         with pytest.raises(ConnectionRefused) as error:
-            Connection(secured, V5, None, WakeUp(), lambda: False)
+            Connection(
+                broker=secured, version=V5, will=None, wake_up=WakeUp(), stopping=lambda: False
+            )
         assert words in str(error.value)
         assert found.grade is Grade.FAULT and words in found.found
         listen_until(broker, tmp_path, lambda: "TLS with" in logged(caplog), ca_file)

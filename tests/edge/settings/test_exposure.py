@@ -89,7 +89,13 @@ def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
 
 def test_an_answer_is_bounded_whatever_name_it_holds() -> None:
     request = CommandRequest("snapshot", "me")
-    answer = CommandAnswer(request, Status.FAILED, "x" * 200_000, "why", {"name": "y" * 200_000})
+    answer = CommandAnswer(
+        request=request,
+        status=Status.FAILED,
+        detail="x" * 200_000,
+        reason="why",
+        data={"name": "y" * 200_000},
+    )
 
     whole, _ = answer_payloads(answer)
 

@@ -39,15 +39,15 @@ class Asked:
         self._changed = threading.Condition()
         self._ended = False
         self.control = CommandThreads(
-            self.messages,
-            CommandHandlers(
+            messages=self.messages,
+            deeds=CommandHandlers(
                 trigger=self._note(self.triggers),
                 acknowledge=self._note(self.acknowledged),
                 reload=self._reload,
                 self_test=self._self_test,
                 set_recipe=lambda _: {},
             ),
-            source,
+            source=source,
             recipe=lambda: None,
             journal=None,
             answer=self._note(self.answers),
@@ -107,7 +107,14 @@ def station(source: TriggerSource | None) -> Iterator[Asked]:
 
 
 def trigger(trigger_id: str) -> Trigger:
-    return Trigger(trigger_id, None, None, None, None, received_ns=0)
+    return Trigger(
+        trigger_id=trigger_id,
+        part_id=None,
+        recipe_id=None,
+        recipe_version=None,
+        deadline_ms=None,
+        received_ns=0,
+    )
 
 
 def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked) -> None:

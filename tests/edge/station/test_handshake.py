@@ -45,7 +45,13 @@ NOTHING = np.zeros((1, 1), np.uint8)
 
 
 def image(number: int, at_ms: float, status: FrameStatus = FrameStatus.COMPLETE) -> Frame:
-    return Frame(NOTHING, number, round(at_ms * MS), 0, status)
+    return Frame(
+        pixels=NOTHING,
+        number=number,
+        captured_ns=round(at_ms * MS),
+        captured_utc_ns=0,
+        status=status,
+    )
 
 
 def request(
@@ -57,7 +63,13 @@ def request(
 ) -> TriggerRequest:
     received_ns = round(at_ms * MS)
     return TriggerRequest(
-        trigger_id, f"part-{trigger_id}", recipe, deadline_ms, received_ns, 0, source
+        trigger_id=trigger_id,
+        part_id=f"part-{trigger_id}",
+        recipe=recipe,
+        deadline_ms=deadline_ms,
+        received_ns=received_ns,
+        received_utc_ns=0,
+        source=source,
     )
 
 
@@ -66,7 +78,7 @@ class Line:
 
     def __init__(self, pairing: Pairing = Pairing.SOFTWARE, ready: bool = True, **rules: object):
         merged = {"frame_timeout_ms": FRAME_TIMEOUT_MS, "result_hold_ms": 500.0, **rules}
-        self.handshake = HandshakeMachine(Rules(pairing, **merged))  # type: ignore[arg-type]
+        self.handshake = HandshakeMachine(Rules(pairing=pairing, **merged))  # type: ignore[arg-type]
         if ready:
             for name in Input:
                 self.handshake.set_ready(name, True)
@@ -155,11 +167,11 @@ def test_the_same_trigger_is_answered_with_its_phase_and_does_not_expose_again()
     phases.append(line.trigger("1", 8))
 
     assert phases == [
-        [Repeated(part, PartPhase.ACCEPTED, None)],
-        [Repeated(part, PartPhase.EXPOSED, None, exposed=True)],
-        [Repeated(part, PartPhase.DECIDED, None, exposed=True)],
-        [Repeated(part, PartPhase.VALID, 77, exposed=True, result=Result.OK)],
-        [Repeated(part, PartPhase.CLEARED, 77, exposed=True, result=Result.OK)],
+        [Repeated(part=part, phase=PartPhase.ACCEPTED, seq=None)],
+        [Repeated(part=part, phase=PartPhase.EXPOSED, seq=None, exposed=True)],
+        [Repeated(part=part, phase=PartPhase.DECIDED, seq=None, exposed=True)],
+        [Repeated(part=part, phase=PartPhase.VALID, seq=77, exposed=True, result=Result.OK)],
+        [Repeated(part=part, phase=PartPhase.CLEARED, seq=77, exposed=True, result=Result.OK)],
     ]
     assert line.handshake.counts["Accepted"] == 1
 
@@ -173,7 +185,11 @@ def test_a_refused_trigger_stays_refused_when_it_is_sent_again() -> None:
     line.committed(refused.part, 5, 1)
 
     rejected = Repeated(
-        refused.part, PartPhase.REJECTED, 5, Rejection.NOT_READY, result=Result.ERROR
+        part=refused.part,
+        phase=PartPhase.REJECTED,
+        seq=5,
+        rejection=Rejection.NOT_READY,
+        result=Result.ERROR,
     )
     assert line.trigger("1", 2) == [rejected]
 
@@ -186,8 +202,8 @@ def test_a_part_that_had_no_image_is_never_said_to_have_been_exposed() -> None:
     line.committed(part, 5, FRAME_TIMEOUT_MS + 2)
     (valid,) = line.trigger("1", FRAME_TIMEOUT_MS + 3)
 
-    assert undecided == Repeated(part, PartPhase.DECIDED, None, result=Result.ERROR)
-    assert valid == Repeated(part, PartPhase.VALID, 5, result=Result.ERROR)
+    assert undecided == Repeated(part=part, phase=PartPhase.DECIDED, seq=None, result=Result.ERROR)
+    assert valid == Repeated(part=part, phase=PartPhase.VALID, seq=5, result=Result.ERROR)
 
 
 def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_asks_again() -> None:
@@ -198,7 +214,7 @@ def test_a_verdict_that_is_committed_after_its_deadline_is_an_error_to_whoever_a
     line.committed(part, 5, 200)
 
     assert line.trigger("1", 201) == [
-        Repeated(part, PartPhase.VALID, 5, exposed=True, result=Result.ERROR)
+        Repeated(part=part, phase=PartPhase.VALID, seq=5, exposed=True, result=Result.ERROR)
     ]
 
 
@@ -210,7 +226,7 @@ def test_a_verdict_that_has_no_record_is_an_error_to_whoever_asks_again() -> Non
     line.handshake.not_recorded(part)
 
     assert line.trigger("1", 30) == [
-        Repeated(part, PartPhase.CLEARED, None, exposed=True, result=Result.ERROR)
+        Repeated(part=part, phase=PartPhase.CLEARED, seq=None, exposed=True, result=Result.ERROR)
     ]
 
 

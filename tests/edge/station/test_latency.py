@@ -35,8 +35,15 @@ def verdict(durations: Durations, queue_ns: int = 2 * MS, total_ns: int = 9 * MS
     captured = 1_000 * MS
     return Verdict(
         id="",
-        inspection=Inspection(Decision(Result.OK, Reason.SCORE_BELOW), 1, 1, durations=durations),
-        frame=Frame(np.empty((0, 0), np.uint8), 1, captured, 0),
+        inspection=Inspection(
+            decision=Decision(Result.OK, Reason.SCORE_BELOW),
+            threshold=1,
+            pixel_threshold=1,
+            durations=durations,
+        ),
+        frame=Frame(
+            pixels=np.empty((0, 0), np.uint8), number=1, captured_ns=captured, captured_utc_ns=0
+        ),
         decided_ns=captured + total_ns,
         decided_utc_ns=0,
         inspection_started_ns=captured + queue_ns,
@@ -95,7 +102,14 @@ def test_the_time_from_trigger_to_frame_is_counted_where_an_image_came() -> None
     latencies = StageLatencies()
     one = verdict(Durations(1 * MS, 4 * MS, 1 * MS))
     pixels = np.zeros((2, 2, 3), np.uint8)
-    triggered = PartIdentity("p", "t", "software", None, one.frame.captured_ns - 5 * MS, 0)
+    triggered = PartIdentity(
+        part_id="p",
+        trigger_id="t",
+        trigger_source="software",
+        recipe=None,
+        triggered_ns=one.frame.captured_ns - 5 * MS,
+        triggered_utc_ns=0,
+    )
     latencies.record(replace(one, frame=replace(one.frame, pixels=pixels), part=triggered))
     latencies.record(replace(one, part=triggered))  # without an image
 

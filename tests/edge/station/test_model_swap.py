@@ -110,7 +110,9 @@ class Line:
             defective = number % 2 == 0
             pixels = defective_image(number % 7) if defective else good_image(number % 7)
             model = self._store.current
-            inspection = model.inspectors[0].inspect(Frame(pixels, number, 0, 0))
+            inspection = model.inspectors[0].inspect(
+                Frame(pixels=pixels, number=number, captured_ns=0, captured_utc_ns=0)
+            )
             self._store.part_decided(model.bundle.sha256, inspection.decision.reason)
             expected = Result.NOK if defective else Result.OK
             with self._counted:
@@ -122,7 +124,7 @@ class Line:
 
 @pytest.fixture
 def store(first: LoadedModel) -> ModelStore:
-    return ModelStore(first, load)
+    return ModelStore(first=first, load=load)
 
 
 @pytest.fixture
@@ -410,7 +412,9 @@ def test_the_only_model_stays_however_often_it_fails(store: ModelStore, first: L
 
 def inspected(store: ModelStore, pixels: np.ndarray):  # type: ignore[no-untyped-def]
     model = store.current
-    inspection = model.inspectors[0].inspect(Frame(pixels, 1, 0, 0))
+    inspection = model.inspectors[0].inspect(
+        Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+    )
     return store.part_decided(model.bundle.sha256, inspection.decision.reason)
 
 
@@ -433,7 +437,7 @@ def test_two_exchanges_at_once_are_one(first: LoadedModel, new: Path) -> None:
         assert go_on.wait(GENEROUS_S)
         return load(path)
 
-    store = ModelStore(first, slow)
+    store = ModelStore(first=first, load=slow)
     thread = threading.Thread(target=store.exchange, args=(new,))
     thread.start()
     assert loading.wait(GENEROUS_S)
@@ -447,8 +451,10 @@ def test_two_exchanges_at_once_are_one(first: LoadedModel, new: Path) -> None:
 def test_a_model_that_cannot_take_the_cameras_images_is_refused(
     first: LoadedModel, new: Path
 ) -> None:
-    grey = Frame(np.full((120, 160), 128, np.uint8), 1, 0, 0)
-    store = ModelStore(first, load, trial=lambda: grey)
+    grey = Frame(
+        pixels=np.full((120, 160), 128, np.uint8), number=1, captured_ns=0, captured_utc_ns=0
+    )
+    store = ModelStore(first=first, load=load, trial=lambda: grey)
     outcome = store.exchange(new)
     assert outcome.change is Change.REFUSED
     assert "cannot inspect this camera's images" in outcome.detail
@@ -459,7 +465,7 @@ def test_a_model_with_fewer_inspectors_than_threads_is_refused(
     first: LoadedModel, new: Path
 ) -> None:
     two = LoadedModel(first.bundle, first.inspectors * 2)
-    outcome = ModelStore(two, load).exchange(new)
+    outcome = ModelStore(first=two, load=load).exchange(new)
     assert outcome.change is Change.REFUSED
     assert "2 threads" in outcome.detail
 
@@ -470,7 +476,7 @@ def test_a_station_that_does_not_take_the_model_keeps_the_old_one(
     def refuse(_: LoadedModel) -> None:
         raise ValueError("no room")
 
-    store = ModelStore(first, load, on_change=refuse)
+    store = ModelStore(first=first, load=load, on_change=refuse)
     assert store.exchange(new).change is Change.REFUSED
     assert store.current is first
 

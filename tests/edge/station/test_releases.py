@@ -46,8 +46,8 @@ class Plant:
         self.written = self.settings(model, **keys)
         events: list[Event] = []
         return ModelManager(
-            self.written,
-            self.folder / "tuning.json",
+            settings=self.written,
+            tuning=self.folder / "tuning.json",
             simulated=True,
             exchange=lambda _: None,
             trial=lambda: None,

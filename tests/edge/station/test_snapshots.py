@@ -38,15 +38,27 @@ REASONS = {
 
 
 def inspection(result: Result, score: float | None = 0.1) -> Inspection:
-    return Inspection(Decision(result, REASONS[result]), 1.0, 1.0, normalized_score=score)
+    return Inspection(
+        decision=Decision(result, REASONS[result]),
+        threshold=1.0,
+        pixel_threshold=1.0,
+        normalized_score=score,
+    )
 
 
 def verdict(
     result: Result, score: float | None = 0.1, pixels: np.ndarray = PIXELS, utc_ns: int = 0
 ) -> Verdict:
-    frame = Frame(pixels, 1, 0, 0)
+    frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
     utc_ns = utc_ns or START_UTC_NS
-    return Verdict(new_id(utc_ns), inspection(result, score), frame, 1, utc_ns, 0)
+    return Verdict(
+        id=new_id(utc_ns),
+        inspection=inspection(result, score),
+        frame=frame,
+        decided_ns=1,
+        decided_utc_ns=utc_ns,
+        inspection_started_ns=0,
+    )
 
 
 class Disk:
@@ -65,10 +77,10 @@ class Disk:
     def opened(self) -> SnapshotFolder:
         """A new run over the same folder."""
         return SnapshotFolder(
-            self.settings,
-            lambda wrong, why: self.said.append((wrong, why)),
-            lambda: self.now_ns,
-            lambda _: self.free,
+            settings=self.settings,
+            on_change=lambda wrong, why: self.said.append((wrong, why)),
+            clock_ns=lambda: self.now_ns,
+            free_bytes=lambda _: self.free,
         )
 
     def keep(self, why: SnapshotReason, size_bytes: int = 1000) -> SnapshotName:
@@ -409,7 +421,7 @@ def test_a_full_disk_stops_snapshots_until_there_is_space(tiny: Path) -> None:
 def test_real_free_space_is_asked_for(tiny: Path) -> None:
     settings = SnapshotSettings(folder=str(tiny), free_space_floor_bytes=2**20)
     said: list[str] = []
-    folder = SnapshotFolder(settings, lambda _, why: said.append(why))
+    folder = SnapshotFolder(settings=settings, on_change=lambda _, why: said.append(why))
 
     name = SnapshotName(new_id(START_UTC_NS), SnapshotReason.NOK)
     assert not folder.keep(name, {name.IMAGE: b"x"})
@@ -421,7 +433,7 @@ def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) -> No
     settings = SnapshotSettings(folder=str(tmp_path / "file" / "snapshots"))
 
     with pytest.raises(OutputNotWritable, match=r"snapshots\.folder"):
-        SnapshotFolder(settings, lambda *_: None)
+        SnapshotFolder(settings=settings, on_change=lambda *_: None)
 
 
 # The images of the last hours.

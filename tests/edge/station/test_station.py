@@ -147,7 +147,10 @@ def three(bundle: Path) -> list[TogetherInspector]:
 
 
 def frames(count: int, image: Callable[[int], np.ndarray] = good_image) -> list[Frame]:
-    return [Frame(image(n), n, 0, 0) for n in range(1, count + 1)]
+    return [
+        Frame(pixels=image(n), number=n, captured_ns=0, captured_utc_ns=0)
+        for n in range(1, count + 1)
+    ]
 
 
 def waiting_for(event: threading.Event, timeout_s: float = GENEROUS_S) -> Callable[[], None]:
@@ -200,8 +203,10 @@ def station(
 
 def every_image_a_part(recipe: Recipe | None = None) -> HandshakeCoordinator:
     """The hand-shake of a hardware line without announcements."""
-    handshake = HandshakeMachine(Rules(Pairing.EVERY_FRAME, recipe=recipe))
-    return HandshakeCoordinator(handshake, [], expose=lambda: None, record_event=lambda _: None)
+    handshake = HandshakeMachine(Rules(pairing=Pairing.EVERY_FRAME, recipe=recipe))
+    return HandshakeCoordinator(
+        handshake=handshake, ports=[], expose=lambda: None, record_event=lambda _: None
+    )
 
 
 def test_every_image_gets_one_verdict_in_order(inspector: Inspector) -> None:
@@ -219,13 +224,32 @@ def test_every_image_gets_one_verdict_in_order(inspector: Inspector) -> None:
 def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
     seen = Collected()
     bad = [
-        Frame(np.empty((0, 0), np.uint8), 1, 0, 0, FrameStatus.INCOMPLETE, detail="cut"),
-        Frame(good_image()[:, :, 0], 2, 0, 0),
-        Frame(good_image().astype(np.uint16), 3, 0, 0),
-        Frame(good_image()[:1, :1], 4, 0, 0),
-        Frame(good_image() * 0, 5, 0, 0),
-        Frame(good_image(), 6, 0, 0, FrameStatus.FROZEN),
-        Frame(good_image(), 7, 0, 0, FrameStatus.STALE),
+        Frame(
+            pixels=np.empty((0, 0), np.uint8),
+            number=1,
+            captured_ns=0,
+            captured_utc_ns=0,
+            status=FrameStatus.INCOMPLETE,
+            detail="cut",
+        ),
+        Frame(pixels=good_image()[:, :, 0], number=2, captured_ns=0, captured_utc_ns=0),
+        Frame(pixels=good_image().astype(np.uint16), number=3, captured_ns=0, captured_utc_ns=0),
+        Frame(pixels=good_image()[:1, :1], number=4, captured_ns=0, captured_utc_ns=0),
+        Frame(pixels=good_image() * 0, number=5, captured_ns=0, captured_utc_ns=0),
+        Frame(
+            pixels=good_image(),
+            number=6,
+            captured_ns=0,
+            captured_utc_ns=0,
+            status=FrameStatus.FROZEN,
+        ),
+        Frame(
+            pixels=good_image(),
+            number=7,
+            captured_ns=0,
+            captured_utc_ns=0,
+            status=FrameStatus.STALE,
+        ),
     ]
 
     tally = station(ScriptedCamera(bad), inspector, seen).run()
@@ -528,7 +552,13 @@ def test_three_inspectors_give_verdicts_in_the_order_of_the_frames(
 ) -> None:
     seen = Collected()
     parts = [
-        Frame((defective_image if n % 5 == 0 else good_image)(n), n, 0, 0) for n in range(1, 101)
+        Frame(
+            pixels=(defective_image if n % 5 == 0 else good_image)(n),
+            number=n,
+            captured_ns=0,
+            captured_utc_ns=0,
+        )
+        for n in range(1, 101)
     ]
 
     tally = station(ScriptedCamera(parts), three, seen).run()

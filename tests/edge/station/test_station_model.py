@@ -38,8 +38,8 @@ class Site:
         self.written = self.settings(self.first, recipe={"id": "bottle", "version": 1})
         self.frame: Frame | None = None
         self.model = ModelManager(
-            self.written,
-            folder / "tuning.json",
+            settings=self.written,
+            tuning=folder / "tuning.json",
             simulated=True,
             exchange=self.lines.append,
             trial=self._trial,
@@ -151,7 +151,7 @@ def test_a_decision_is_exchanged_without_the_network(
     before = site.model.store.current
     for suffix in (".xml", ".bin"):
         site.first.with_suffix(suffix).unlink()  # whoever reads the network, fails
-    site.frame = Frame(good_image(), 1, 0, 0)
+    site.frame = Frame(pixels=good_image(), number=1, captured_ns=0, captured_utc_ns=0)
     site.written = site.settings(site.first, **sections)
 
     site.model.reload()
@@ -177,7 +177,7 @@ def test_a_decision_is_exchanged_without_the_network(
 
 
 def test_a_crop_that_does_not_lie_in_the_frame_changes_nothing(site: Site) -> None:
-    site.frame = Frame(good_image(), 1, 0, 0)
+    site.frame = Frame(pixels=good_image(), number=1, captured_ns=0, captured_utc_ns=0)
     before, settings = site.model.store.current, site.model.settings
     away = CROP | {"x": 10_000}
     site.written = site.settings(site.first, camera={"uri": "0", "crop": away})

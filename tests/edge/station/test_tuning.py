@@ -320,7 +320,7 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
     (inspector,) = inspectors_of(CompiledModel(tiled, "CPU", plan), settings(tiled))
 
     assert plan == best.plan
-    frame = Frame(good_image(1, 150, 250), 1, 0, 0)
+    frame = Frame(pixels=good_image(1, 150, 250), number=1, captured_ns=0, captured_utc_ns=0)
     assert inspector.inspect(frame).decision.result.value == "OK"
 
 
