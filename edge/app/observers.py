@@ -11,18 +11,20 @@ from edge.hmi.station_end.status import Sources
 from edge.hmi.window.window import Window
 from edge.settings.overrides import Overrides
 from edge.settings.station import Settings
+from edge.station.model.manager import Reread
 from edge.station.recording.journal_recorder import journal_folder
 
 
-def with_overrides(
-    settings: Settings, reread: Callable[[], Settings]
-) -> tuple[Settings, Callable[[], Settings]]:
+def with_overrides(settings: Settings, reread: Callable[[], Settings]) -> tuple[Settings, Reread]:
     """Return the settings, and how they are read again, with what was set at the page."""
     folder = journal_folder(settings)
     if folder is None:
-        return settings, reread
+        return settings, lambda _: reread()
     overrides = Overrides.beside(folder)
-    return overrides.laid_over(settings), lambda: overrides.laid_over(reread())
+    return (
+        overrides.laid_over(settings),
+        lambda in_force: overrides.laid_over(reread(), in_force),
+    )
 
 
 class VerdictObserver(Protocol):
@@ -40,13 +42,11 @@ class VerdictObserver(Protocol):
 
 def onlookers(
     sources: Sources,
-    reread: Callable[[], Settings],
     reload: Callable[[], Mapping[str, Datum]],
 ) -> list[VerdictObserver]:
     """Build the page and the window that the settings ask for.
 
     Args:
-        reread: reads the settings again, with overrides.
         reload: takes them over between two parts.
 
     Raises:
@@ -59,7 +59,7 @@ def onlookers(
     if settings.hmi is not None and settings.hmi.enabled and folder is not None:
         hands = ActionServices(
             model=sources.model,
-            reread=reread,
+            reread=sources.model.reread,
             reload=reload,
             overrides=Overrides.beside(folder),
             snapshots=sources.snapshots,

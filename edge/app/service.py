@@ -79,11 +79,11 @@ class StationService:
         self.manager = ServiceManager()
         self.overlays: OverlayWriter | None = None
         self._onlookers: list[VerdictObserver] = []
-        settings, reread = with_overrides(settings, reread)
+        settings, reread_with_overrides = with_overrides(settings, reread)
         self._settings = settings
         self._once = once
         self._tuning = tuning
-        self._reread = reread
+        self._reread = reread_with_overrides
         self._stopper = stopper
         self._failures = Failures()
         self._heartbeats = Heartbeats()
@@ -170,7 +170,7 @@ class StationService:
             ),
             images=self._addresses,
         )
-        self._onlookers = onlookers(self._sources(), self._reread, self._reload)
+        self._onlookers = onlookers(self._sources(), self._reload)
         for one in self._onlookers:
             one.start()
         self._stopper.stops(self._station.stop)

@@ -8,6 +8,7 @@ that key in the YAML has the last word.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,6 +39,18 @@ class Override(BaseModel):
     instead_of: float | None = None
     by: str = Field(max_length=200)
     utc: str = Field(max_length=40)
+
+
+class ModelInForce(NamedTuple):
+    """The model that a running station inspects with, whatever lies at its path by now.
+
+    Attributes:
+        path: ``model.path`` of the settings it was loaded by.
+        sha256: of its bundle.
+    """
+
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +94,19 @@ class Overrides:
         else:
             write_whole(self.path, override.model_dump_json(indent=1).encode() + b"\n")
 
-    def laid_over(self, settings: Settings) -> Settings:
-        """Return the settings with what was set at the page, where that still counts."""
+    def laid_over(self, settings: Settings, in_force: ModelInForce | None = None) -> Settings:
+        """Return the settings with what was set at the page, where that still counts.
+
+        Args:
+            in_force: counts in place of the files at its path; None has the files looked at.
+        """
         override = self.read()
         if override is None:
             return settings
         decision = settings.decision
         if override.instead_of != decision.image_threshold:
             why = "decision.image_threshold has been changed in the settings since"
-        elif override.model_sha256 != manifest_sha256(Path(settings.model.path)):
+        elif override.model_sha256 != _model_sha256(settings.model.path, in_force):
             why = "it was set for another model"
         else:
             chosen = decision.model_copy(update={"image_threshold": override.image_threshold})
@@ -98,3 +115,9 @@ class Overrides:
             "the threshold %g set at the page is left out: %s", override.image_threshold, why
         )
         return settings
+
+
+def _model_sha256(path: str, in_force: ModelInForce | None) -> str | None:
+    if in_force is not None and in_force.path == path:
+        return in_force.sha256
+    return manifest_sha256(Path(path))

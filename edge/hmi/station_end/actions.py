@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge.bundle.manifest import manifest_sha256
 from edge.contract.encoding import bounded, utc_text
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Verdict
@@ -142,10 +141,6 @@ class PageActions:
             raise DeedRefused(
                 f"the settings file has changes that are not in force ({', '.join(changed)}). "
                 "Reload or restart the station first, so that only the threshold changes here."
-            )
-        if current.bundle.sha256 != manifest_sha256(current.bundle.path):
-            raise DeedRefused(
-                "the files of the model have changed since it was loaded. Reload first."
             )
         before = overrides.read()
         before_value = current.criteria.threshold

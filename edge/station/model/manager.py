@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openvino
@@ -15,12 +15,16 @@ from edge.imaging.frame import Frame
 from edge.inspection.criteria import decision_criteria
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
+from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
 from edge.station.model.inspectors import inspectors_of, run_plan, station_limits
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
 from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore, load_model
 from edge.station.pipeline.work import InspectionSetup
+
+# Reads the settings again, with what was set at the page for the model that is named.
+Reread = Callable[[ModelInForce | None], Settings]
 
 
 class ModelExchangeFailed(ModelError):
@@ -59,7 +63,7 @@ class ModelManager:
         simulated: bool,
         exchange: Callable[[InspectionSetup], None],
         trial: Callable[[], Frame | None],
-        reread: Callable[[], Settings],
+        reread: Reread,
         record_event: Callable[[Event], None],
         on_changed: Callable[[], None],
         releases: Releases,
@@ -124,11 +128,28 @@ class ModelManager:
         finally:
             self._reloading.release()
 
+    def reread(self) -> Settings:
+        """Return the settings as they are written now, for the model that inspects.
+
+        Raises:
+            ConfigurationError: they cannot be used.
+        """
+        return self._reread(self._in_force)
+
+    @property
+    def _in_force(self) -> ModelInForce:
+        return ModelInForce(self.settings.model.path, self.store.current.bundle.sha256)
+
     def _reload(self) -> Mapping[str, Datum]:
-        wanted = self._reread()
-        keys = check_exchangeable(self.settings, wanted)
-        before = self.settings
-        outcome = self._exchanged(wanted, keys)
+        before, wanted = self.settings, self.reread()
+        keys = check_exchangeable(before, wanted)
+        if keys and only_decision(keys):
+            outcome = self._exchange_decision(wanted)
+        else:
+            wanted = self._reread(None)  # another model may lie at the path
+            keys = check_exchangeable(before, wanted)
+            self._wanted = wanted
+            outcome = self.store.exchange(Path(wanted.model.path))
         if outcome.changed:
             outcome = outcome.of_settings(described(before, self.settings))
         self._record_event(outcome.event())
@@ -136,16 +157,25 @@ class ModelManager:
             raise ModelExchangeFailed(outcome.detail)
         return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
 
-    def _exchanged(self, wanted: Settings, keys: list[str]) -> ExchangeResult:
-        """Exchange what the changed keys ask for: the decision alone, or the model with it."""
+    def _exchange_decision(self, wanted: Settings) -> ExchangeResult:
+        """Decide by other settings; the files of the network need not even be there."""
         current = self.store.current
         assert isinstance(current, ConfiguredModel)  # ``_load`` makes all of them
-        path = Path(wanted.model.path)
-        same_files = manifest_sha256(path) == current.bundle.sha256
-        if keys and only_decision(keys) and same_files:
-            return self.store.exchange_decision(current.deciding_by(wanted), current)
-        self._wanted = wanted
-        return self.store.exchange(path)
+        outcome = self.store.exchange_decision(current.deciding_by(wanted), current)
+        path, notes = Path(wanted.model.path), []
+        if manifest_sha256(path) != current.bundle.sha256:
+            notes.append(
+                f"the files at {path} are not those of the model that inspects; reload once more "
+                "to take them over"
+            )
+        if wanted.camera.crop != current.settings.camera.crop:
+            notes.append(
+                "with another crop the network sees parts at another scale; check the threshold "
+                "with known parts"
+            )
+        if outcome.changed and notes:
+            return replace(outcome, detail=f"{outcome.detail} ({'; '.join(notes)})")
+        return outcome
 
     def roll_back(self, why: str) -> ExchangeResult:
         """Bring back the model before, or what the same one decided by before.

@@ -235,7 +235,7 @@ def graph_that_gives_zero(path: Path) -> None:
     rewrite(path)
 
 
-def doubled() -> ov.LoadedModel:
+def doubled() -> ov.Model:
     model = difference_model()
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Constant" and list(node.output(0).shape) == [1, 1, 1, 3]:
@@ -245,7 +245,7 @@ def doubled() -> ov.LoadedModel:
     return model
 
 
-def constant(value: float) -> ov.LoadedModel:
+def constant(value: float) -> ov.Model:
     images = ops.parameter([1, SIDE, SIDE, 3], np.uint8)
     sums = ops.reduce_sum(ops.convert(images, np.float32), ops.constant(np.array([1, 2, 3])), False)
     nothing = ops.multiply(sums, ops.constant(np.float32(0.0)))
@@ -255,7 +255,7 @@ def constant(value: float) -> ov.LoadedModel:
     images.output(0).set_names({"pictures"})
     anomaly_map.output(0).set_names({"anomaly_map"})
     score.output(0).set_names({"score"})
-    return ov.LoadedModel([ops.result(anomaly_map), ops.result(score)], [images], "constant")
+    return ov.Model([ops.result(anomaly_map), ops.result(score)], [images], "constant")
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
@@ -285,7 +285,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 }
 
 
-def difference_without_score() -> ov.LoadedModel:
+def difference_without_score() -> ov.Model:
     model = difference_model()
     score = next(r for r in model.get_results() if "score" in r.output(0).names)
     model.remove_result(score)

@@ -51,7 +51,7 @@ class Plant:
             simulated=True,
             exchange=lambda _: None,
             trial=lambda: None,
-            reread=lambda: self.written,
+            reread=lambda _: self.written,
             record_event=events.append,
             on_changed=lambda: None,
             releases=Releases(self.journal),

@@ -1,6 +1,8 @@
 """Models and thresholds exchanged again and again on a running station, which then still stops."""
 
+import json
 import re
+import sqlite3
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -107,6 +109,50 @@ def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_
         assert manager.received[-1] == "READY=1\nSTATUS=inspecting"
 
         assert station.stop() == 0
+
+
+def test_the_decision_is_exchanged_without_the_files_of_the_model(
+    tmp_path: Path, bundle: Path
+) -> None:
+    images = write_images(tmp_path / "images", good=2, defective=0)
+    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
+    with PageStation(tmp_path, camera, bundle) as station:
+
+        def see_parts() -> None:
+            newest = station.parts(most=1)[0]["seq"]
+            wait_until(lambda: station.parts(most=1)[0]["seq"] > newest + 2, "more parts")
+
+        for file in bundle.parent.glob(f"{bundle.stem}.*"):
+            file.unlink()
+        assert station.act("threshold", {"image_threshold": 31.0}).json()["done"]["now"] == 31.0
+        see_parts()
+        station.settings["decision"] = {"guard_band": 0.02}
+        station.settings["camera"]["crop"] = {"x": 0, "y": 0, "width": 120, "height": 100}
+        station.reload()
+        wait_until(partial(reloaded, station, 1), "guard band and crop")
+        see_parts()
+        write_bundle(bundle.parent, bundle.stem)
+        content = json.loads(bundle.with_suffix(".json").read_bytes())
+        content["threshold"] |= {"image": 40.0, "interval": None}
+        bundle.with_suffix(".json").write_text(json.dumps(content))
+        assert station.act("threshold", {"image_threshold": 32.0}).json()["done"]["now"] == 32.0
+        assert "reload once more to take them over" in station.log
+        see_parts()
+        station.reload()  # nothing but the files has changed
+        wait_until(partial(reloaded, station, 2), "the other model")
+        see_parts()
+        assert station.stop() == 0
+
+    assert station.log.count("check the threshold with known parts") == 1
+    with closing(sqlite3.connect(station.journal)) as journal:
+        rows = journal.execute("SELECT payload FROM record WHERE kind='verdict' ORDER BY seq")
+        verdicts = [json.loads(payload) for (payload,) in rows]
+    # One setting after the other, none mixed with another, and none comes back.
+    settings = [(v["config_sha256"], v["model"]["sha256"], v["raw_threshold"]) for v in verdicts]
+    in_turn = [one for n, one in enumerate(settings) if not n or settings[n - 1] != one]
+    assert [threshold for _, _, threshold in in_turn] == [20.0, 31.0, 31.0, 32.0, 40.0]
+    assert len({sha256 for sha256, _, _ in in_turn}) == 5
+    assert len({sha256 for _, sha256, _ in in_turn}) == 2
 
 
 def test_no_settings_file_ends_a_running_station_however_broken_it_is(

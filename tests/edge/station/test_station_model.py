@@ -43,7 +43,7 @@ class Site:
             simulated=True,
             exchange=self.lines.append,
             trial=self._trial,
-            reread=lambda: self.written,
+            reread=lambda _: self.written,
             record_event=self.events.append,
             on_changed=self._changed,
             releases=Releases(None),
@@ -190,16 +190,23 @@ def test_a_crop_that_does_not_lie_in_the_frame_changes_nothing(site: Site) -> No
     assert site.lines == []
 
 
-def test_a_threshold_and_other_files_under_the_same_path_are_a_new_model(site: Site) -> None:
+def test_other_files_under_the_same_path_are_a_new_model_once_nothing_else_changes(
+    site: Site,
+) -> None:
     for suffix in (".xml", ".bin", ".json"):
         content = site.second.with_suffix(suffix).read_bytes()
         site.first.with_suffix(suffix).write_bytes(content)
     site.written = site.settings(site.first, decision={"guard_band": 0.1})
 
     site.model.reload()
+    assert [event.kind for event in site.events] == ["decision_changed"]
+    assert "reload once more" in site.events[0].detail
+    assert site.model.store.current.criteria.threshold == 20.0
 
-    assert [event.kind for event in site.events] == ["model_exchanged"]
+    site.model.reload()
+    assert [event.kind for event in site.events] == ["decision_changed", "model_exchanged"]
     assert site.model.store.current.criteria.threshold == 30.0
+    assert site.model.settings.decision.guard_band == 0.1
 
 
 def test_failures_do_not_take_a_threshold_back(site: Site) -> None:
