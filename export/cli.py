@@ -152,6 +152,7 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _import(parsed: argparse.Namespace) -> int:
+    # OpenVINO and numba
     from export.anomalib import ImportRequest, import_model
 
     wanted = ImportRequest(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
@@ -197,6 +198,7 @@ def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
 
 
 def _verify(bundle: Path) -> int:
+    # OpenVINO
     from export.verification import verify
 
     for line in verify(bundle):

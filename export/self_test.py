@@ -9,6 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.atomic_files import write_whole
+from edge.bundle.manifest import load_bundle
+from edge.errors import StationError
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Add the self-test to one bundle; returns the exit code."""
@@ -16,10 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
     path: Path = parser.parse_args(arguments).bundle
 
-    from edge.atomic_files import write_whole
-    from edge.bundle.manifest import load_bundle
-    from edge.errors import StationError
-    from edge.station.model.trial import try_model
+    # OpenVINO and torch; --help does not wait for them.
+    from edge.inspection.trial import try_model
     from export.bundle import manifest_text, with_self_test
 
     try:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
+from edge.errors import StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPredictions
 from edge.inspection.self_test import golden_images, self_test
-from edge.station.model.trial import try_model
+from edge.inspection.trial import try_model
 from export.errors import VerificationFailed
 
 # Images of one request, to compare with each on its own.
@@ -69,8 +70,6 @@ def verify(path: Path) -> Iterator[str]:
 
 
 def _other_device(bundle: Bundle, device: str) -> str:
-    from edge.errors import StationError
-
     try:
         self_test(Detector(CompiledModel(bundle, device)), bundle.manifest)
     except StationError as error:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from edge.bundle.manifest import Crop, Levels
-from edge.settings.yaml_lines import Location, SettingsFile, read_settings_file
+from edge.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
 from training.data.settings import DataSettings

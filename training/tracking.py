@@ -63,7 +63,7 @@ class TensorBoardTracker:
         Raises:
             OutputNotWritable: the folder cannot be made.
         """
-        # Slow to import, and only needed here.
+        # tensorboard is slow to load, and only needed here.
         from torch.utils.tensorboard import SummaryWriter
 
         try:

@@ -358,7 +358,7 @@ def _launch(device: torch.device, precision: str) -> "Fabric":
     """Start Fabric on one device, or on those that ``torchrun`` gave to its processes."""
     if precision not in _PRECISIONS:
         raise SettingError(f"precision: found {precision!r}. There are: {', '.join(_PRECISIONS)}.")
-    # Imported here: it takes a second, and statistical models do without.
+    # lightning-fabric takes a second to load, and statistical models do without.
     from lightning_fabric import Fabric
 
     world = int(os.environ.get("WORLD_SIZE", "1"))

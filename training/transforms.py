@@ -113,6 +113,7 @@ def transform_image(
             f"{name}: transforms take 8-bit images only. Leave out transforms, or save the "
             "images as 8 bit."
         )
+    # torch and torchvision take seconds to load; most fits transform nothing.
     import torch
     from torchvision import tv_tensors
 
@@ -145,9 +146,11 @@ def transform_image(
 
 @lru_cache(maxsize=8)
 def _pipeline(steps: tuple[tuple[str, str], ...]) -> tuple[tuple[str, Any], ...]:
+    # torchvision, see above; what it misses has to be declared before it is loaded.
     from training.components.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
+    # torchvision
     from torchvision.transforms import v2
 
     known = {

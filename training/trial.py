@@ -15,8 +15,16 @@ from typing import Any
 
 from edge.bundle.manifest import SplitMetrics
 from edge.errors import StationError
+from edge.inspection.frame_prediction import predict_frame
+from training.checkpoint import save_checkpoint
 from training.config import FitConfig
+from training.data.loading import read_sample
+from training.data.opening import no_test_images, open_splits
 from training.errors import OutOfMemory
+from training.evaluation import TorchPredictor
+from training.fitted import fitted
+from training.making import find_device
+from training.report.evidence import gather
 
 _TIMED_IMAGES = 20
 _WARM_UPS = 2
@@ -93,13 +101,6 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
         StationError: a setting, the weights or the data cannot be used, or the disk refuses the
             checkpoint to keep.
     """
-    from training.checkpoint import save_checkpoint
-    from training.data.opening import no_test_images, open_splits
-    from training.evaluation import TorchPredictor
-    from training.fitted import fitted
-    from training.making import find_device
-    from training.report.evidence import gather
-
     splits = open_splits(config.data, config.validate_on, config.seed)
     if on_test and not splits.test:
         raise no_test_images(config.data.path)
@@ -151,9 +152,6 @@ def accuracy_names() -> list[str]:
 
 def _median_ms(predictor: Any, samples: Sequence[Any], spec: Any) -> float:
     """Return the median time from a frame in memory to its raw numbers."""
-    from edge.inspection.frame_prediction import predict_frame
-    from training.data.loading import read_sample
-
     times = []
     for sample in samples[: _TIMED_IMAGES + _WARM_UPS]:
         pixels = read_sample(sample)

@@ -24,6 +24,7 @@ def read_key_file(path: Path, refusal: type[ConfigurationError]) -> bytes:
 
 def signing_library() -> tuple[Any, Any]:
     try:
+        # cryptography is an extra of its own, and slow to load.
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:

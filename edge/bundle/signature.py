@@ -46,6 +46,7 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
             f"{signature_path}: cannot be read ({error.strerror}), and model.public_key asks for "
             f"signed bundles. Copy it from the release, or sign the bundle with `edge-sign sign`."
         ) from error
+    # cryptography is there by now: the key was read with it.
     from cryptography.exceptions import InvalidSignature
 
     try:

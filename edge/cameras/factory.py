@@ -7,26 +7,28 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from edge.cameras.capture.network_stream import check_stream, open_stream
+from edge.cameras.capture.v4l2 import open_v4l2
+from edge.cameras.files.existing_images import Inventory
 from edge.cameras.files.pacing import Pace
 from edge.cameras.files.replay import GLOB_CHARACTERS, ReplayCamera, find_images
+from edge.cameras.files.video_file import VideoFile
+from edge.cameras.files.watched_folder import FolderMemory, WatchedFolder, watched_path
+from edge.cameras.genicam.camera import open_aravis
+from edge.cameras.genicam.discovery import parse_uri
 from edge.cameras.interface import Camera, EndOfFrames, LiveCamera
+from edge.cameras.supervised.camera import SupervisedCamera
+from edge.cameras.supervised.state_machine import CameraState, CameraStatus
 from edge.errors import CameraLost, CameraSettingRefused, CameraUriInvalid
 from edge.imaging.frame import FrameStatus, Pixels
 from edge.imaging.image_files import is_image
+from edge.journal.judged_images import JudgedImages
 from edge.redaction import redacted
 from edge.settings.addresses import Scheme, scheme_of
 from edge.settings.camera import TriggerSettings
 from edge.settings.station import CameraSettings
 from edge.system.file_access import why_closed
-
-if TYPE_CHECKING:
-    from edge.cameras.files.existing_images import Inventory
-    from edge.cameras.files.watched_folder import FolderMemory
-    from edge.cameras.supervised.camera import SupervisedCamera
-    from edge.cameras.supervised.state_machine import CameraStatus
-    from edge.journal.judged_images import JudgedImages
 
 log = logging.getLogger(__name__)
 
@@ -109,14 +111,10 @@ def checked_kind(settings: CameraSettings) -> CameraKind:
     kind = camera_kind(uri)
     _refuse_triggers(uri, kind, settings)
     if kind is CameraKind.GENICAM:
-        from edge.cameras.genicam.discovery import parse_uri
-
         parse_uri(uri)
     if kind is CameraKind.FOLDER:
         _refuse_a_closed_folder(uri)
     if kind is CameraKind.STREAM:
-        from edge.cameras.capture.network_stream import check_stream
-
         check_stream(uri, settings.sensor, settings.ca_file)
     if kind.is_live and kind is not CameraKind.FOLDER:
         _refuse_a_limit_below_the_period(settings)
@@ -144,13 +142,11 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
             loop=settings.loop,
             max_pixels=settings.max_pixels,
         )
-    from edge.cameras.files.video_file import VideoFile
-
     return VideoFile(Path(uri), pace, settings.loop)
 
 
 def live_camera_opener(
-    uri: str, settings: CameraSettings, memory: "FolderMemory | None" = None
+    uri: str, settings: CameraSettings, memory: FolderMemory | None = None
 ) -> Callable[[], LiveCamera]:
     """Return what opens and configures a live camera, the same one at every call.
 
@@ -166,13 +162,9 @@ def live_camera_opener(
         log.warning("%s sets its own pace; the rate is for files only", redacted(uri))
     sensor, supervision = settings.sensor, settings.supervision
     if kind is CameraKind.GENICAM:
-        from edge.cameras.genicam.camera import open_aravis
-
         return lambda: open_aravis(uri, sensor, settings.trigger)
     _refuse_triggers(uri, kind, settings)
     if kind is CameraKind.FOLDER:
-        from edge.cameras.files.watched_folder import FolderMemory, WatchedFolder, watched_path
-
         watched_path(uri)
         _warn_of_unused(uri, settings)
         remembered = memory or FolderMemory(settings.watch.existing == "take")
@@ -182,12 +174,8 @@ def live_camera_opener(
             uri=uri, memory=remembered, trigger_limit_ms=limit_ms, max_pixels=settings.max_pixels
         )
     if kind is CameraKind.DEVICE:
-        from edge.cameras.capture.v4l2 import open_v4l2
-
         return lambda: open_v4l2(_device(uri), sensor)
     if kind is CameraKind.STREAM:
-        from edge.cameras.capture.network_stream import open_stream
-
         return lambda: open_stream(uri, sensor, supervision, settings.ca_file)
     raise CameraUriInvalid(f"{uri}: is no live camera; files are replayed.")
 
@@ -203,10 +191,10 @@ def _warn_of_unused(uri: str, settings: CameraSettings) -> None:
 
 def supervised_camera(
     settings: CameraSettings,
-    on_change: "Callable[[CameraStatus], None]",
-    judged: "JudgedImages | None" = None,
-    on_inventory: "Callable[[Inventory], None] | None" = None,
-) -> "SupervisedCamera":
+    on_change: Callable[[CameraStatus], None],
+    judged: JudgedImages | None = None,
+    on_inventory: Callable[[Inventory], None] | None = None,
+) -> SupervisedCamera:
     """Return the supervisor of a live camera; it has not been started.
 
     Args:
@@ -217,10 +205,6 @@ def supervised_camera(
     Raises:
         CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
     """
-    from edge.cameras.files.watched_folder import FolderMemory
-    from edge.cameras.supervised.camera import SupervisedCamera
-    from edge.cameras.supervised.state_machine import CameraState
-
     memory: FolderMemory | None = None
     if checked_kind(settings) is CameraKind.FOLDER:
         memory = FolderMemory(settings.watch.existing == "take", judged, on_inventory)
@@ -254,8 +238,6 @@ def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> No
 
 def _refuse_a_closed_folder(uri: str) -> None:
     """A folder that is not there may come; one that is closed to us stays so."""
-    from edge.cameras.files.watched_folder import watched_path
-
     try:
         os.scandir(watched_path(uri)).close()
     except PermissionError as error:
@@ -268,8 +250,6 @@ def absent_folder(uri: str) -> str | None:
     """Return the watched folder that a URI names if it is not there now; None for all else."""
     if camera_kind(uri) is not CameraKind.FOLDER:
         return None
-    from edge.cameras.files.watched_folder import watched_path
-
     path = watched_path(uri)
     return None if path.is_dir() else str(path)
 

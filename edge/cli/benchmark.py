@@ -24,13 +24,13 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
 from edge.inspection.preprocessing import prepare, to_samples
-from edge.station.model.tuning import pc_identity, usable_cores
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.work import InspectionSetup, QueuedFrame
 from edge.station.threads import Failures
+from edge.system.processor import pc_identity, usable_cores
 
 Image = NDArray[np.uint8]
 

@@ -1,6 +1,7 @@
 """edge-run: the command line of the station."""
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -9,12 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.app.signals import Stopper
+from edge.atomic_files import check_writable, write_whole
+from edge.cli.journal import run_journal_command
 from edge.cli.options import CAPTURED, PROGRAM, ROWS, parser
+from edge.doctor.camera_list import camera_lines
 from edge.errors import ConfigurationError, StationError
+from edge.hmi.page_token import write_token
+from edge.journal.entries import RecordKind
+from edge.journal.query import Query
+from edge.redaction import redacted
 from edge.system.file_access import hidden_from_service, why_closed
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_end import exit_process
 from edge.system.process_start import prepare_process
+from edge.yaml_lines import read_settings_file
 
 if TYPE_CHECKING:
     from edge.settings.station import Settings
@@ -62,8 +71,6 @@ def _act(options: argparse.Namespace) -> int:
     if options.list_cameras:
         _list_cameras()
     elif options.make_token:
-        from edge.hmi.page_token import write_token
-
         write_token(options.make_token)
     elif options.doctor:
         return _doctor(options)
@@ -91,6 +98,8 @@ def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "S
     Args:
         unneeded: sections that stand empty for this action; what is named is used all the same.
     """
+    # pydantic and numpy take a second to load; --help does not wait, nor does a service that is
+    # stopped in its first moments. The same holds for all that is loaded in a function here.
     from edge.settings.station import load_settings
 
     chosen: dict[str, dict[str, object]] = {
@@ -112,8 +121,6 @@ def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "S
 
 def _named(options: argparse.Namespace) -> set[str]:
     """Return which of camera, model and broker the command line or the file names."""
-    from edge.settings.yaml_lines import read_settings_file
-
     named = {name for name in ("camera", "model", "mqtt") if getattr(options, name)}
     if options.config:
         values = read_settings_file(options.config).values
@@ -122,13 +129,12 @@ def _named(options: argparse.Namespace) -> set[str]:
 
 
 def _list_cameras() -> None:
-    from edge.doctor.camera_list import camera_lines
-
     for line in camera_lines():
         print_line(line)
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    # OpenCV, numba and OpenVINO
     from edge.doctor.examination import run_doctor
     from edge.station.model.tuning import tuning_path
 
@@ -145,6 +151,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _capture(options: argparse.Namespace) -> int:
+    # OpenCV and numba
     from edge.cli.capture import capture_images
 
     # Before there are images there is no model, and no broker is told of them.
@@ -163,9 +170,7 @@ def _capture(options: argparse.Namespace) -> int:
 
 
 def _journal(options: argparse.Namespace) -> int:
-    from edge.cli.journal import run_journal_command
-    from edge.journal.entries import RecordKind
-    from edge.journal.query import Query
+    # OpenCV and numba
     from edge.station.recording.journal_recorder import journal_folder_seen_from
 
     folder = Path(options.journal) if options.journal else None
@@ -192,10 +197,10 @@ def _journal(options: argparse.Namespace) -> int:
 
 
 def _check(settings: "Settings", config: Path | None) -> str:
+    # OpenCV, numba and pydantic
     from edge.app.secret_files import check_secrets
     from edge.bundle.manifest import load_bundle
     from edge.cameras.factory import absent_folder, checked_kind
-    from edge.redaction import redacted
     from edge.settings.exposure import exposures
     from edge.settings.overrides import Overrides
     from edge.station.model.releases import Releases
@@ -262,10 +267,10 @@ def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
 
 
 def _tune(settings: "Settings", config: Path | None) -> None:
-    from edge.atomic_files import check_writable
+    # OpenVINO
     from edge.bundle.manifest import load_bundle
+    from edge.inspection.trial import try_model
     from edge.station.model import tuning
-    from edge.station.model.trial import try_model
 
     model = settings.model
     bundle = load_bundle(Path(model.path))
@@ -287,14 +292,12 @@ def _tune(settings: "Settings", config: Path | None) -> None:
 
 
 def _benchmark(settings: "Settings", config: Path | None) -> None:
-    import json
-
-    from edge.atomic_files import check_writable, write_whole
+    # OpenVINO, OpenCV and numba
     from edge.bundle.manifest import load_bundle
     from edge.cameras.factory import some_frames
     from edge.cli.benchmark import benchmark, benchmark_table
+    from edge.inspection.trial import try_model
     from edge.station.model.inspectors import run_plan
-    from edge.station.model.trial import try_model
     from edge.station.model.tuning import beside, tuning_path
 
     model = settings.model
@@ -311,6 +314,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
 
 
 def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) -> None:
+    # OpenVINO, OpenCV, numba and paho-mqtt
     from edge.app.run import run_station
     from edge.settings.station import DEFAULT_STATION
     from edge.station.model.tuning import tuning_path

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge.cameras.capture.network_stream import lossy_transport
 from edge.cameras.capture.opencv import JPEG_CHECK_LIMIT, concealment
+from edge.cameras.capture.v4l2 import streaming_errno
 from edge.cameras.factory import (
     TRIGGERED_FILES,
     CameraKind,
@@ -21,8 +22,10 @@ from edge.cameras.factory import (
 )
 from edge.cameras.files.video_file import VideoFile
 from edge.cameras.genicam import gvcp
+from edge.cameras.genicam.discovery import Transport, list_cameras, parse_uri
 from edge.cameras.interface import CameraReport, EndOfFrames
 from edge.cameras.supervised.freshness import Freshness
+from edge.doctor.camera_list import genicam_text
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.doctor.image_tests import LossTest, TriggerTest, loss_test, trigger_test, wait_for_edge
 from edge.doctor.machine import (
@@ -115,8 +118,6 @@ def _files(settings: CameraSettings) -> Findings:
 
 
 def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
-    from edge.cameras.capture.v4l2 import streaming_errno
-
     device = f"/dev/video{settings.uri}" if settings.uri.isdecimal() else settings.uri
     if Path(device).exists():
         if not device.startswith("/dev/v4l/"):
@@ -134,9 +135,6 @@ def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -
 
 
 def _genicam(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
-    from edge.cameras.genicam.discovery import Transport, list_cameras, parse_uri
-    from edge.doctor.camera_list import genicam_text
-
     try:
         name = parse_uri(settings.uri)
         seen = list_cameras()

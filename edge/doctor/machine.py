@@ -3,6 +3,7 @@
 Everything is read below ``root``, so that a saved ``/proc`` and ``/sys`` can be looked at, too.
 """
 
+import fcntl
 import os
 import socket
 import struct
@@ -164,8 +165,6 @@ def _fields(lines: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _interface_address(name: str) -> str | None:
-    import fcntl
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))

@@ -21,6 +21,7 @@ from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_images, self_test
 from edge.inspection.thresholding import Reason
+from edge.inspection.trial import try_model
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.mqtt.reason_codes import (
     QOS_NOT_SUPPORTED,
@@ -36,7 +37,6 @@ from edge.settings.exposure import in_plain_sight, page_in_plain_sight
 from edge.settings.station import HmiSettings, MqttSettings, Settings
 from edge.station.model.inspectors import inspectors_of, run_plan
 from edge.station.model.releases import Releases
-from edge.station.model.trial import try_model
 from edge.station.recording.journal_recorder import journal_folder_seen_from
 
 LATENCY_ROUNDS = 30

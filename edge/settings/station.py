@@ -34,8 +34,8 @@ from edge.settings.recording import (
     WatchdogSettings,
 )
 from edge.settings.section import Section
-from edge.settings.yaml_lines import Location, SettingsFile, read_settings_file
 from edge.validation import in_words
+from edge.yaml_lines import Location, SettingsFile, read_settings_file
 
 DEFAULT_STATION = "site/line/station/camera"
 MOST_FAULTS = 10

@@ -10,8 +10,8 @@ from edge.bundle.manifest import load_bundle
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.detector import RunPlan
 from edge.inspection.inspector import Inspector
+from edge.inspection.trial import GraphCrashed, try_model
 from edge.station.model.store import Change, ModelStore, load_model
-from edge.station.model.trial import GraphCrashed, try_model
 from tests.attacks.crashing_model import crashing_model
 from tests.edge.conftest import EdgeRun, edge_run
 from tests.edge.station.test_model_swap import one_inspector

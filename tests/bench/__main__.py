@@ -39,9 +39,8 @@ from edge.station.model.tuning import (
     BATCHES_OF_TILES,
     candidate_plans,
     measure,
-    pc_identity,
-    usable_cores,
 )
+from edge.system.processor import pc_identity, usable_cores
 from tests.bench import watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times

@@ -57,6 +57,7 @@ class OverlayWriter:
 
     def write(self, verdict: Verdict) -> None:
         """Write the overlay of one verdict."""
+        # numba compiles with it: only who draws waits.
         from edge.inspection.overlay import draw_overlay
 
         pixels = verdict.frame.pixels

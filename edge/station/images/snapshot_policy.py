@@ -140,7 +140,8 @@ def rendered(
         record: the verdict.
         jpeg_quality: of the overlay, 1 to 100.
     """
-    from edge.inspection.overlay import draw_overlay  # compiles; only who keeps images waits
+    # numba compiles with it: only who keeps images waits.
+    from edge.inspection.overlay import draw_overlay
 
     overlay = draw_overlay(pixels, inspection)
     quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]

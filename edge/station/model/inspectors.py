@@ -9,10 +9,10 @@ from edge.inspection.inspector import Inspector
 from edge.settings.station import Settings
 from edge.station.model.tuning import (
     default_plan,
-    processor_features,
     read_tuning,
     sound_batches,
 )
+from edge.system.processor import processor_features
 
 
 def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:

@@ -26,8 +26,8 @@ from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
+from edge.inspection.trial import try_model
 from edge.station.model.releases import Releases
-from edge.station.model.trial import try_model
 
 log = logging.getLogger(__name__)
 

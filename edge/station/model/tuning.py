@@ -6,8 +6,6 @@ log.
 """
 
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from edge.errors import ModelError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.predictor import RawPredictions
 from edge.inspection.self_test import batch_fault, golden_images
+from edge.system.processor import pc_identity, processor_features, usable_cores
 
 BATCHES_OF_TILES = (1, 2, 4, 8)
 # Instructions that add up products of 8-bit numbers. Without them OpenVINO (2026.4.1, AVX2) gave
@@ -272,33 +271,6 @@ def beside(config: Path | None, model: Path, what: str) -> Path:
     """Return a file of measurements beside the station's settings, else beside the model."""
     owner = config or model
     return owner.with_name(f"{owner.stem}.{what}.json")
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def processor_features() -> frozenset[str]:
-    """Return what the kernel says that the processor can do; nothing where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    found = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(found.partition(":")[2].split())
-
-
-def pc_identity() -> str:
-    """Return processor and number of usable cores: what a tuning depends on."""
-    name = platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        log.debug("no /proc/cpuinfo; the PC is known by its architecture only")
-    return f"{name}, {usable_cores()} cores"
 
 
 def table(measured: Iterable[Measured], heading: bool = True) -> str:

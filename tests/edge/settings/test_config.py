@@ -15,7 +15,7 @@ from edge.settings.station import (
     Settings,
     load_settings,
 )
-from edge.settings.yaml_lines import ConfigurationUnreadable
+from edge.yaml_lines import ConfigurationUnreadable
 from tests.edge.conftest import EdgeRun
 
 GOOD = """\

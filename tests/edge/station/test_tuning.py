@@ -26,15 +26,14 @@ from edge.station.model.tuning import (
     candidate_plans,
     default_plan,
     make_tuning,
-    processor_features,
     read_tuning,
     sound_batches,
     table,
     tune,
     tuning_path,
-    usable_cores,
     write_tuning,
 )
+from edge.system.processor import processor_features, usable_cores
 from tests.edge.conftest import EdgeRun
 from tests.support.small_bundle import CELLS, SIDE, difference_model, good_image, write_bundle
 

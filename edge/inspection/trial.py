@@ -25,7 +25,7 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.errors import BundleDamaged, BundleError, ModelError, StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.self_test import SelfTestFailed, self_test
-from edge.station.model.tuning import pc_identity
+from edge.system.processor import pc_identity
 
 # A model that takes longer to compile and test will not come.
 TRIAL_LIMIT_S = 300.0
@@ -74,7 +74,7 @@ def _try(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> None:
     }
     environment = {key: os.environ[key] for key in os.environ if key not in _NOT_INHERITED}
     # -P: a folder named edge in the working directory is none of ours.
-    command = [sys.executable, "-P", "-m", "edge.station.model.trial"]
+    command = [sys.executable, "-P", "-m", "edge.inspection.trial"]
     try:
         process = subprocess.Popen(
             command,
