@@ -21,7 +21,8 @@ __all__ = ["checkpoint", "data", "weights"]
 
 Tensors = dict[str, torch.Tensor]
 Document = dict[str, Any]
-VALUES = [None, -1, 0, 10**6, 10**30, 1e300, "x", "\x00", "x" * 10**5, [], {}, True, [[]] * 3]
+NUMBERS: list[Any] = [-1, 0, 10**6, 10**30, 1e300]
+VALUES = [None, *NUMBERS, "x", "\x00", "x" * 10**5, [], {}, True, [[]] * 3]
 
 
 def forged(source: Path, target: Path, change: Callable[[Tensors, Document], object]) -> Path:

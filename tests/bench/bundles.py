@@ -35,11 +35,9 @@ def make_bundles(folder: Path) -> tuple[Path, Path, Path]:
     if not parts.exists():
         write_dataset(parts, ImageCounts(train_good=40, test_good=2, test_defective=1))
     for bundle, options in ((whole, []), (tiled, ["--tile", "256", "--overlap", "0.25"])):
-        checkpoint = bundle.with_suffix(".safetensors")
-        _run(
-            "training.cli", "fit", "--data", parts, "--weights", weights, *options, "-o", checkpoint
-        )
-        _run("export.cli", checkpoint, "--precision", "fp32", "-o", bundle)
+        fitted = bundle.with_suffix(".safetensors")
+        _run("training.cli", "fit", "--data", parts, "--weights", weights, *options, "-o", fitted)
+        _run("export.cli", fitted, "--precision", "fp32", "-o", bundle)
     checkpoint = load_checkpoint(whole.with_suffix(".safetensors"))
     export_bundle(
         checkpoint, int8, ExportRequest(precision=ExportPrecision.INT8, accuracy=_ANYTHING)

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from edge.journal.entries import Committed, JournalRefuses
@@ -33,14 +34,14 @@ def main(folder: str) -> None:
 def paced(running: RunningWriter) -> None:
     latencies_ms: list[float] = []
 
-    def told(since_ns: int) -> None:
+    def told(since_ns: int, _: object) -> None:
         latencies_ms.append((time.monotonic_ns() - since_ns) / 1e6)
 
     began = time.monotonic()
     for n in range(PACED_PER_S * PACED_S):
         time.sleep(max(0.0, began + n / PACED_PER_S - time.monotonic()))
         since_ns = time.monotonic_ns()
-        running.writer.submit(verdict(n), lambda _, since_ns=since_ns: told(since_ns))
+        running.writer.submit(verdict(n), partial(told, since_ns))
     running.flush()
     took = time.monotonic() - began
     latencies_ms.sort()

@@ -85,7 +85,8 @@ class TracedProcess:
     def result(self) -> Traced:
         """Wait for its end."""
         code = self.process.wait(LIMIT_S)
-        reached, own = set(), set()
+        reached: set[str] = set()
+        own: set[str] = set()
         for line in self._record.read_text(errors="replace").splitlines():
             addresses = {f"{four or six}:{port}" for port, four, six in _ADDRESS.findall(line)}
             (own if "getsockname(" in line else reached).update(addresses)

@@ -122,7 +122,9 @@ def test_every_method_can_be_chosen_and_is_noted(
     assert calibrate(checkpoint, new, output, "--threshold", text) == 0
     description = load_checkpoint(output).description
     assert description.threshold.method is method
-    assert description.training.hyperparameters["threshold"].startswith(text.split("=")[0])
+    noted = description.training.hyperparameters["threshold"]
+    assert isinstance(noted, str)
+    assert noted.startswith(text.split("=")[0])
     if method is ThresholdMethod.MANUAL:
         assert description.threshold.image == 1.25
 

@@ -231,11 +231,13 @@ def test_a_fresh_copy_has_learned_nothing_and_learns_alone() -> None:
     network.load_state_dict(small_weights())
     network.requires_grad_(False)
     first, second, other = fresh_copy(network, 1), fresh_copy(network, 1), fresh_copy(network, 2)
-    weight = first.layer1.main[0].weight
+    weight, same, different, learned = (
+        one.get_parameter("layer1.main.0.weight") for one in (first, second, other, network)
+    )
     assert weight.requires_grad
-    assert torch.equal(weight, second.layer1.main[0].weight)
-    assert not torch.equal(weight, other.layer1.main[0].weight)
-    assert not torch.equal(weight, network.layer1.main[0].weight)
+    assert torch.equal(weight, same)
+    assert not torch.equal(weight, different)
+    assert not torch.equal(weight, learned)
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 

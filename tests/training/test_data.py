@@ -365,11 +365,14 @@ def test_a_mask_of_any_format_is_cropped_as_its_image(tmp_path: Path, channels: 
     spec = spec_of(40, Crop(x=20, y=5, width=40, height=40))
     found = read_mask(sample(tmp_path / "p.png", path), spec, (80, 112), (spec.height, spec.width))
 
+    assert found is not None
     assert np.array_equal(found, mask[5:45, 20:60] > 0)
 
 
 def test_a_good_image_has_an_empty_mask(tmp_path: Path) -> None:
-    assert not read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112), SIZE).any()
+    mask = read_mask(sample(tmp_path / "p.png"), SPEC, (80, 112), SIZE)
+    assert mask is not None
+    assert not mask.any()
 
 
 def test_the_fingerprint_knows_content_kind_and_mask_but_neither_name_nor_order(

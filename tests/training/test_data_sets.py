@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.decoding import decode_file
 from tests.support.small_training import (
     defective_image,
     good_image,
@@ -508,7 +509,7 @@ def test_synthetic_defects_come_with_their_mask(tmp_path: Path) -> None:
     assert splits.name == "set (synthetic defects)"
     assert all(sample.is_synthetic and sample.kind.startswith("synthetic-") for sample in synthetic)
     for sample in synthetic:
-        plain = cv2.imread(str(sample.path))
+        plain = decode_file(sample.path, cv2.IMREAD_COLOR)
         changed = np.abs(read_sample(sample).astype(int) - plain).max(2)
         mask = read_frame_mask(sample, plain.shape[:2])
         assert mask is not None

@@ -10,7 +10,7 @@ from training.components.feature_extractor import FeatureExtractor
 from training.errors import SettingError
 
 
-def resnet() -> torch.nn.Module:
+def resnet() -> models.ResNet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return models.resnet18(weights=None).eval()

@@ -7,6 +7,7 @@ import pytest
 
 from edge.errors import ConfigurationError
 from tests.acceptance.shared_data import shared_data
+from tests.support.decoding import decode_file
 from tests.support.small_training import FEW, STATISTICAL, defective_image, good_image, write
 from tests.training.conftest import fit_arguments
 from training.checkpoint import Checkpoint, Description, load_checkpoint
@@ -152,13 +153,13 @@ def test_one_mis_sorted_bottle_does_not_open_the_threshold(tmp_path: Path) -> No
     weights = shared_data("weights", "resnet18-imagenet-to-layer3.safetensors")
     root, output = tmp_path / "set", tmp_path / "m.safetensors"
     for path in sorted((bottle / "train" / "good").glob("*.png"))[:20]:
-        write(root / "good" / path.name, cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8))
+        write(root / "good" / path.name, decode_file(path, cv2.IMREAD_REDUCED_COLOR_8))
     arguments = ["fit", "--data", str(root), "--weights", str(weights), "-o", str(output)]
     arguments += ["--image-size", "96", "--set", "bank_size=256", "--no-report"]
     assert main(arguments) == 0
     clean = load_checkpoint(output).description
     for path in sorted((bottle / "test" / "broken_large").glob("*.png")):
-        small = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8)
+        small = decode_file(path, cv2.IMREAD_REDUCED_COLOR_8)
         wrong = write(root / "good" / "z.png", small)
         if wrong not in [sample.path for sample in open_splits(root).test]:
             break

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,12 +311,13 @@ def stage_features(images: Tensor) -> dict[str, Tensor]:
     network.load_state_dict(small_weights())
     network.eval()
     rgb = images.numpy()[..., ::-1].astype(np.float32) / 255.0
-    normal = (rgb - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    mean = np.array([0.485, 0.456, 0.406], np.float32)
+    normal = (rgb - mean) / np.array([0.229, 0.224, 0.225], np.float32)
     with torch.inference_mode():
-        maps = network.stem(torch.from_numpy(normal.transpose(0, 3, 1, 2).copy()))
+        maps = network.get_submodule("stem")(torch.from_numpy(normal.transpose(0, 3, 1, 2).copy()))
         found = {}
         for name in ("layer1", "layer2", "layer3"):
-            maps = getattr(network, name)(maps)
+            maps = network.get_submodule(name)(maps)
             found[name] = maps
     return found
 
@@ -538,8 +540,9 @@ def test_efficientad_waits_for_the_word_that_its_patents_are_cleared() -> None:
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(
     algorithm: str, name: str
 ) -> None:
+    other: dict[str, Any] = {name: "other"}
     with pytest.raises(SettingError, match=rf"{algorithm}\.{name}: found 'other'. There are: \w+,"):
-        unfitted(algorithm, **{name: "other"})
+        unfitted(algorithm, **other)
 
 
 def test_an_unknown_hyperparameter_is_refused_with_those_that_exist() -> None:

@@ -10,11 +10,20 @@ from edge.errors import OutputNotWritable
 from edge.imaging.image_files import read_image
 from training.data.rendered import Defect, ImageCounts, RenderedPart, render_part, write_dataset
 
-SMALL = {"width": 320, "height": 240}
+WIDTH, HEIGHT = 320, 240
 
 
 def part(seed: int, defect: Defect | None = None) -> RenderedPart:
-    return render_part(np.random.default_rng(seed), defect, **SMALL)
+    return render_part(np.random.default_rng(seed), defect, width=WIDTH, height=HEIGHT)
+
+
+def write_small(folder: Path, counts: ImageCounts, suffix: str = ".jpg") -> None:
+    write_dataset(folder, counts, suffix=suffix, width=WIDTH, height=HEIGHT)
+
+
+def state_of_numpy() -> bytes:
+    key: bytes = np.random.get_state(legacy=False)["state"]["key"].tobytes()
+    return key
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -87,7 +96,7 @@ def test_good_parts_vary_in_pose_and_light() -> None:
 
 def test_dataset_has_the_layout_of_mvtec(tmp_path: Path) -> None:
     folder = tmp_path / "flange"
-    write_dataset(folder, ImageCounts(train_good=2, test_good=1, test_defective=1), **SMALL)
+    write_small(folder, ImageCounts(train_good=2, test_good=1, test_defective=1))
 
     expected = {"train/good/000.jpg", "train/good/001.jpg", "test/good/000.jpg"}
     for defect in Defect:
@@ -98,9 +107,7 @@ def test_dataset_has_the_layout_of_mvtec(tmp_path: Path) -> None:
 
 def test_dataset_masks_and_frames_can_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "flange"
-    write_dataset(
-        folder, ImageCounts(train_good=0, test_good=0, test_defective=1), suffix=".png", **SMALL
-    )
+    write_small(folder, ImageCounts(train_good=0, test_good=0, test_defective=1), suffix=".png")
 
     for defect in Defect:
         frame = read_image(folder / "test" / defect / "000.png")
@@ -111,21 +118,15 @@ def test_dataset_masks_and_frames_can_be_read(tmp_path: Path) -> None:
 
 
 def test_dataset_is_the_same_again_and_grows_without_changing(tmp_path: Path) -> None:
-    write_dataset(
-        tmp_path / "one", ImageCounts(train_good=1, test_good=1, test_defective=1), **SMALL
-    )
-    write_dataset(
-        tmp_path / "two", ImageCounts(train_good=2, test_good=1, test_defective=1), **SMALL
-    )
+    write_small(tmp_path / "one", ImageCounts(train_good=1, test_good=1, test_defective=1))
+    write_small(tmp_path / "two", ImageCounts(train_good=2, test_good=1, test_defective=1))
 
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
     assert {name: two[name] for name in one} == one
 
 
 def test_dataset_never_shows_the_same_part_twice(tmp_path: Path) -> None:
-    write_dataset(
-        tmp_path / "set", ImageCounts(train_good=2, test_good=2, test_defective=1), **SMALL
-    )
+    write_small(tmp_path / "set", ImageCounts(train_good=2, test_good=2, test_defective=1))
     frames = [data for name, data in files(tmp_path / "set").items() if name.endswith("jpg")]
 
     assert len(set(frames)) == len(frames)
@@ -147,9 +148,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputNotWritable, match="No space left"):
-        write_dataset(
-            tmp_path / "set", ImageCounts(train_good=1, test_good=0, test_defective=0), **SMALL
-        )
+        write_small(tmp_path / "set", ImageCounts(train_good=1, test_good=0, test_defective=0))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -157,8 +156,8 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_rendering_leaves_numpys_and_opencvs_global_state_alone() -> None:
     np.random.seed(3)
     cv2.setRNGSeed(3)
-    before = np.random.get_state()[1].tobytes()
+    before = state_of_numpy()
 
     part(1, Defect.CONTAMINATION)
 
-    assert np.random.get_state()[1].tobytes() == before
+    assert state_of_numpy() == before

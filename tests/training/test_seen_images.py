@@ -93,7 +93,7 @@ def test_of_a_renamed_copy_only_what_the_model_has_not_seen_is_judged(
     for figures in (own, copied):
         assert figures["left_out"] == left_out
         counts = (figures["good_count"], figures["defective_count"])
-        assert sum(map(int, map(str, counts))) == 32 - sum(left_out.values())  # type: ignore[arg-type]
+        assert sum(map(int, map(str, counts))) == 32 - sum(left_out.values())
     assert (own["good_count"], own["image_auroc"]) == (
         copied["good_count"],
         copied["image_auroc"],

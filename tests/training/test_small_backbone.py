@@ -27,7 +27,7 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.parametrize(("layer", "stride", "channels"), [(1, 4, 32), (2, 8, 64), (3, 16, 128)])
 def test_stages_have_strides_4_8_and_16(layer: int, stride: int, channels: int) -> None:
     backbone = SmallBackbone().eval()
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     getattr(backbone, f"layer{layer}").register_forward_hook(
         lambda _module, _inputs, output: shapes.update(seen=tuple(output.shape))
     )

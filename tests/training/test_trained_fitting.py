@@ -99,6 +99,7 @@ def test_a_state_of_another_fit_starts_anew_and_says_so(
     first, second = (trained("stfpm", epochs=1, learning_rate=rate) for _ in range(2))
     if change == "other weights":
         for model in (first, second):
+            assert model.extractor is not None
             next(model.extractor.parameters()).data.mul_(1.5)
     expected, found = train(first).state_dict(), train(second, state_file).state_dict()
 
@@ -218,9 +219,10 @@ def test_a_rate_that_no_optimizer_takes_is_refused() -> None:
 def test_mixed_precision_learns_about_the_same(algorithm: str) -> None:
     exact = train(trained(algorithm, epochs=3), count=7)
     mixed = train(trained(algorithm, epochs=3, precision="bf16-mixed"), count=7)
-    scores = [predict_scores(model, torch.cat([batch(2), spotted(2)])) for model in (exact, mixed)]
-    assert not torch.equal(*scores)
-    assert torch.allclose(*scores, rtol=0.3, atol=0.1)
+    images = torch.cat([batch(2), spotted(2)])
+    precise, rounded = predict_scores(exact, images), predict_scores(mixed, images)
+    assert not torch.equal(precise, rounded)
+    assert torch.allclose(precise, rounded, rtol=0.3, atol=0.1)
 
 
 TWO_PROCESSES = """

@@ -1,6 +1,8 @@
 """Transforms from YAML: image and mask together, in the fit only, repeatable."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from training.errors import DataError, SettingError
 from training.transforms import RandomView, parse_transforms, transform_image
 
 
-def view(*steps: object, number: int = 1, seed: int = 0) -> RandomView:
+def view(*steps: str | Mapping[str, Any], number: int = 1, seed: int = 0) -> RandomView:
     return RandomView(parse_transforms(list(steps), seed), number)
 
 

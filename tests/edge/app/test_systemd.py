@@ -425,7 +425,7 @@ class SecuredBroker:
 
         def on_message(_c: paho.Client, _d: object, message: paho.MQTTMessage) -> None:
             with one.changed:
-                one.received.append((message.topic, message.payload))
+                one.received.append((message.topic, bytes(message.payload)))
                 one.changed.notify_all()
 
         def on_publish(

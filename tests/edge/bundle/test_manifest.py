@@ -334,4 +334,4 @@ def test_a_manifest_cannot_be_changed_after_loading(path: Path) -> None:
     bundle: Bundle = load_bundle(path)
     manifest: Manifest = bundle.manifest
     with pytest.raises(ValueError, match="frozen"):
-        manifest.threshold.image = 0.0  # type: ignore[misc]
+        manifest.threshold.image = 0.0

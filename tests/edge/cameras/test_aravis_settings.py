@@ -172,7 +172,7 @@ def test_the_hardware_trigger_is_set_up_in_full_and_free_run_clears_it(
 
 
 def test_a_region_is_read_out_of_the_sensor(device: GigECamera) -> None:
-    region = {"width_px": 32, "height_px": 16, "offset_x_px": 8, "offset_y_px": 30}
+    region: dict[str, Any] = {"width_px": 32, "height_px": 16, "offset_x_px": 8, "offset_y_px": 30}
 
     with opened(device.uri, **region) as camera:
         cut = next_image(camera)

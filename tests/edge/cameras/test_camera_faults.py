@@ -173,6 +173,10 @@ def running(inspector: Inspector, mode: Mode | None = None) -> Iterator[RunningL
     assert not thread.is_alive()
 
 
+def has_opened_again(device: FaultyCamera, before: int) -> bool:
+    return device.openings > before
+
+
 @settings(max_examples=times(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=st.lists(st.sampled_from(Fault), max_size=25))
 @example(schedule=[Fault.GOOD, *Fault, Fault.GOOD, *reversed(Fault)])
@@ -184,7 +188,7 @@ def test_no_stale_frozen_or_incomplete_image_is_ever_ok(
             openings = line.device.openings
             line.device.play(fault)
             if fault in PULLED:  # what it gave before reaches the station first
-                line.until(lambda before=openings: line.device.openings > before)
+                line.until(partial(has_opened_again, line.device, openings))
             if number % 6 == 5:
                 time.sleep(0.02)  # a camera gives its images one by one
         line.until_ok()
@@ -300,7 +304,7 @@ def test_no_part_is_ever_ok_by_another_parts_image(
         last_results = (announced_and_exposed((Fate.GOOD,)) for _ in range(3))
         goes_on = Result.OK in last_results
 
-    told = [verdict.part.part_id for verdict in line.verdicts if verdict.part]
+    told = [verdict.part.part_id or "" for verdict in line.verdicts if verdict.part]
     assert sorted(told) == sorted(announced)  # each part has one verdict
     for verdict in line.oks():
         shown = line.device.what(verdict.frame.pixels)

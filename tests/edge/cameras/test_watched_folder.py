@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ def encoded(number: int, suffix: str = ".png") -> bytes:
     return cv2.imencode(suffix, good_image(number))[1].tobytes()
 
 
+def has_come(line: SupervisedLine, name: str) -> bool:
+    return name in names(line.frames)
+
+
 def names(frames: list[Frame]) -> list[str]:
     return [Path(frame.source or "").name for frame in frames]
 
@@ -141,7 +146,7 @@ def test_a_folder_of_the_same_name_is_watched_instead(folder: Path, line: Superv
     write_images(folder, good=1)
     for number in (20, 21):
         (folder / f"new_{number}.png").write_bytes(encoded(number))
-        line.read_until(lambda new=f"new_{number}.png": new in names(line.frames))
+        line.read_until(partial(has_come, line, f"new_{number}.png"))
 
     assert names(line.frames)[-2:] == ["new_20.png", "new_21.png"]
 
@@ -516,7 +521,7 @@ def test_what_a_network_folder_holds_is_not_new_when_it_is_mounted_again(
             lost = line.read_until_state(LOST)
             line.read_until_state(WAITING)
             (network_folder / f"new_{number}.png").write_bytes(encoded(number + 10))
-            line.read_until(lambda new=f"new_{number}.png": new in names(line.frames))
+            line.read_until(partial(has_come, line, f"new_{number}.png"))
             switched(mount_point, to=empty)
             line.read_until_state(LOST)
             line.read_until_state(WAITING)

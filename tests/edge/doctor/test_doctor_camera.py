@@ -53,7 +53,7 @@ def _looked_at(
     camera: CameraSettings, stations: list[int] | None
 ) -> tuple[dict[str, Finding], Frame | None]:
     findings = camera_findings(camera, stations or [], QUICK)
-    found = {}
+    found: dict[str, Finding] = {}
     while True:
         try:
             finding = next(findings)

@@ -74,12 +74,12 @@ def test_parts_are_found_by_result_and_time_and_exported(station: PageStation) -
     assert [p["seq"] for p in rejected] == sorted((p["seq"] for p in rejected), reverse=True)
 
     moment = datetime.fromisoformat(rejected[-1]["utc"])
-    span = {
+    span: dict[str, Any] = {
         "from": (moment - timedelta(seconds=1)).isoformat(),
         "to": (moment + timedelta(seconds=1)).isoformat(),
     }
     assert rejected[-1]["seq"] in [part["seq"] for part in station.parts(most=100, **span)]
-    later = {"from": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    later: dict[str, Any] = {"from": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert station.parts(**later) == []
 
     lines = station.get("/api/parts.csv", params={"result": "NOK", **span}).text.splitlines()

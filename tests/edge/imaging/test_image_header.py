@@ -12,6 +12,7 @@ import pytest
 from edge.errors import ImageUnreadable
 from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
+from tests.support.decoding import decode_file
 
 SIZES = [(1, 1), (7, 300), (257, 64)]
 
@@ -26,7 +27,7 @@ def test_the_header_says_what_the_decoder_gives(
         channels = 3
     path = tmp_path / f"part{suffix}"
     assert cv2.imwrite(str(path), np.full((height, width, channels), 90, np.uint8))
-    decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    decoded = decode_file(path)
     with path.open("rb") as file:
         header = image_header(file)
     assert header is not None

@@ -29,7 +29,7 @@ SHOWN = {
 
 def scene(dtype: type = np.uint8, channels: int = 3) -> NDArray[np.integer]:
     """Return four patches of different grey, (48, 64): no two turns of it are equal."""
-    grey = np.zeros((48, 64), dtype)
+    grey: NDArray[np.integer] = np.zeros((48, 64), dtype)
     grey[:24, :32], grey[:24, 32:], grey[24:, :32], grey[24:, 32:] = 40, 90, 150, 220
     return grey if channels == 1 else np.repeat(grey[:, :, None], channels, 2)
 

@@ -13,7 +13,7 @@ from edge.imaging.frame import PixelFormat
 from edge.inspection.preprocessing import SMALLEST_SIDE_PX, prepare, to_8_bit
 
 LEVELS = Levels(black=0, white=65535)
-SHAPES = {
+SHAPES: dict[PixelFormat, tuple[tuple[int, ...], type[np.unsignedinteger]]] = {
     PixelFormat.GREY8: ((), np.uint8),
     PixelFormat.GREY16: ((), np.uint16),
     PixelFormat.BGR8: ((3,), np.uint8),

@@ -178,16 +178,23 @@ def without_what_was_added(folder: Path) -> None:
         connection.execute("DROP TABLE former")
 
 
+def change_attributes(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.chmod(0o600)
+
+
+def copy_of_an_older_version(folder: Path) -> None:
+    without_what_was_added(folder)
+    shutil.copytree(folder, folder.with_name("other"))
+    shutil.rmtree(folder)
+    folder.with_name("other").rename(folder)
+
+
 UNCHANGED: dict[str, Callable[[Path], object]] = {
     "left alone": lambda folder: None,
     "of an older version": without_what_was_added,
-    "attributes changed": lambda folder: [file.chmod(0o600) for file in folder.iterdir()],
-    "copied of an older version": lambda folder: (
-        without_what_was_added(folder),
-        shutil.copytree(folder, folder.with_name("other")),
-        shutil.rmtree(folder),
-        folder.with_name("other").rename(folder),
-    ),
+    "attributes changed": change_attributes,
+    "copied of an older version": copy_of_an_older_version,
     "folder renamed and back": lambda folder: (
         folder.rename(folder.with_name("other")),
         folder.with_name("other").rename(folder),

@@ -131,7 +131,7 @@ def test_no_part_number_is_a_formula_to_a_spreadsheet(
 ) -> None:
     row = next(iter(query(folder / "journal.db")))
     payload = json.dumps({**json.loads(row.payload), "part_id": part_id, "anomaly_score": -1.5})
-    export_csv([replace(row, payload=payload)], tmp_path / "rows.csv")
+    export_csv([replace(row, payload=payload.encode())], tmp_path / "rows.csv")
 
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         line = next(csv.DictReader(file))

@@ -492,6 +492,8 @@ def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
 def test_two_listeners_of_one_name_are_told_what_is_wrong(
     running_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    over = threading.Event()
+
     def told() -> bool:
         return "another edge-listen has the same --client-id" in caplog.text
 
@@ -500,17 +502,16 @@ def test_two_listeners_of_one_name_are_told_what_is_wrong(
         settings = MqttSettings(url=running_broker.url)
         Listener(
             settings=settings, wanted=ListenOptions(), store=store, back_off_s=(0.05, 0.2)
-        ).run(lambda: ended.is_set())
+        ).run(over.is_set)
         store.close()
 
-    ended = threading.Event()
     both = [threading.Thread(target=listen, args=(number,)) for number in (1, 2)]
     for one in both:
         one.start()
     deadline_s = time.monotonic() + GENEROUS_S
     while not told() and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    ended.set()
+    over.set()
     for one in both:
         one.join(GENEROUS_S)
 

@@ -77,8 +77,12 @@ def retained(broker: Broker) -> set[str]:
 
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="newcomer")
     client.on_message = note
+
     # What is kept comes with the subscription, and so before what is published after it.
-    client.on_subscribe = lambda *_: client.publish("end", b"", 1)
+    def on_subscribe(*_: object) -> None:
+        client.publish("end", b"", 1)
+
+    client.on_subscribe = on_subscribe
     client.connect("127.0.0.1", broker.port)
     client.subscribe([("vi/#", 1), ("end", 1)])
     client.loop_start()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,7 @@ def test_a_dead_letter_can_be_asked_for_once_the_broker_takes_it(
             # The answer before may come a second time, after the restart of the broker.
             small.collect(
                 "/cmd/resend/res",
-                lambda answers, sent=sent: bool(answers) and answers[-1]["data"]["sent"] == sent,
+                partial(last_sent, sent),
             )
     small.close()
 
@@ -325,6 +326,18 @@ def test_a_flood_of_resends_is_refused(
     assert station.delivered()
 
 
+def last_sent(count: int, answers: list[dict[str, Any]]) -> bool:
+    return bool(answers) and answers[-1]["data"]["sent"] == count
+
+
+def has_numbers(wanted: set[int], messages: list[dict[str, Any]]) -> bool:
+    return wanted <= {*numbers(messages)}
+
+
+def has_connected_again(network: BrokenNetwork, known: int) -> bool:
+    return network.connections > known
+
+
 def test_an_answer_goes_where_the_sender_wants_it_with_its_correlation_data(
     running_broker: Broker, relaying: Relaying, asker: paho.Client
 ) -> None:
@@ -333,7 +346,12 @@ def test_an_answer_goes_where_the_sender_wants_it_with_its_correlation_data(
     station.wait_until(lambda: station.publisher.delivery().connected)
     answered: list[paho.MQTTMessage] = []
     arrived = threading.Event()
-    asker.on_message = lambda _c, _u, message: (answered.append(message), arrived.set())
+
+    def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        answered.append(message)
+        arrived.set()
+
+    asker.on_message = on_message
     subscribed = threading.Event()
     asker.on_subscribe = lambda *_: subscribed.set()
     asker.subscribe("answers/here", 1)
@@ -347,7 +365,8 @@ def test_an_answer_goes_where_the_sender_wants_it_with_its_correlation_data(
 
     assert arrived.wait(GENEROUS_S)
     assert json.loads(answered[0].payload)["status"] == "done"
-    assert answered[0].properties.CorrelationData == b"\x00mine"
+    answered_with: Any = answered[0].properties
+    assert answered_with.CorrelationData == b"\x00mine"
     (event,) = running_broker.collect("/event", lambda messages: len(messages) == 1)
     assert (event["data"]["who"], event["data"]["accepted"]) == ("meier", True)
 
@@ -375,7 +394,7 @@ def test_a_bad_network_costs_duplicates_at_most_and_holds_nobody_up(
             took_s.append(time.monotonic() - began_s)
         connections = network.connections
         if trouble != "reset":  # the keep-alive notices
-            station.wait_until(lambda known=connections: network.connections > known)
+            station.wait_until(partial(has_connected_again, network, connections))
             network.mood = Mood.FINE
             network.reset()
         running_broker.collect("/verdict", has_all(50 + 100 * (turn + 1)))
@@ -454,7 +473,7 @@ def test_committed_verdicts_survive_kills_of_station_and_broker(
         for gap in missing:
             ask(asker, "resend", from_seq=gap.first, to_seq=gap.last)
             wanted = set(range(gap.first, gap.last + 1))
-            running_broker.collect("/verdict", lambda got, wanted=wanted: wanted <= {*numbers(got)})
+            running_broker.collect("/verdict", partial(has_numbers, wanted))
     assert set(committed) <= set(range(1, last + 1))
     assert set(numbers(running_broker.collect("/verdict", has_all(last)))) == set(
         range(1, last + 1)

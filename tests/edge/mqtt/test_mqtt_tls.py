@@ -221,8 +221,8 @@ def test_the_listener_takes_over_a_password_at_a_reload(
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "edge.listen.cli", "--mqtt", strict_broker.url),
-                *("--sqlite", tmp_path / "mes.db", "--until-seq", "4", "--username", "observer"),
-                *("--password-file", secret, *options),
+                *("--sqlite", str(tmp_path / "mes.db"), "--until-seq", "4", "--username"),
+                *("observer", "--password-file", str(secret), *options),
             ],
             stderr=errors,
         )

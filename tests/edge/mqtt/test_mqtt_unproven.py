@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paho.mqtt import publish
@@ -147,20 +148,28 @@ def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
         assert "let the station write and read" in found.advice
 
 
+SEQS_OF_NO_VERDICT: list[Any] = [[1], {}, None, "x"]
+
+
 def test_what_others_say_on_the_topic_ends_no_station(
     guarded: GuardedBroker, relaying: Relaying
 ) -> None:
     guarded.allow(f"{READS}user observer\n{WRITES}")
     guarded.broker.reload()
-    observer = {"username": "observer", "password": "geheim"}
     with OldBroker(guarded.broker.port) as old:
         station = begun(relaying, old)
         station.record(1)
         state = guarded.broker.collect("/state", says_unproven)[-1]
-        for seq in ([1], {}, None, "x"):
+        for seq in SEQS_OF_NO_VERDICT:
             foreign = json.dumps({"seq": seq, "session": state["session"]})
             port = guarded.broker.port
-            publish.single(f"{ROOT}/verdict", foreign, 1, port=port, auth=observer)
+            publish.single(
+                f"{ROOT}/verdict",
+                foreign,
+                1,
+                port=port,
+                auth={"username": "observer", "password": "geheim"},
+            )
         guarded.broker.collect("/verdict", lambda got: len(got) == 4)
 
         guarded.allow(READS + WRITES)

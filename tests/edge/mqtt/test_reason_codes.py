@@ -5,6 +5,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_a_refused_connect_is_told_as_what_it_is_by_station_doctor_and_listener(
         )
 
 
+def is_answered(connection: Connection) -> bool:
+    connection.turn(0.01)
+    return connection.subscribed is not None
+
+
+def is_acknowledged(connection: Connection, count: int) -> bool:
+    connection.turn(0.01)
+    return len(connection.acks) == count
+
+
 def test_a_refused_subscription_is_told_as_what_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,10 +148,12 @@ def test_a_refused_subscription_is_told_as_what_it_is(
         for code in codes(Packet.SUBACK):
             current[0] = code
             connection = connected(refusing, V5, "some/topic")
-            soon(lambda one=connection: one.turn(0.01) or one.subscribed is not None)
+            soon(partial(is_answered, connection))
             connection.disconnect()
             caplog.clear()
-            connection._note_suback(connection.subscribed)
+            answer = connection.subscribed
+            assert answer is not None
+            connection._note_suback(answer)
             assert told(code, Packet.SUBACK) in logged(caplog)
             caplog.clear()
             listen_until(refusing, tmp_path, lambda: "does not let" in logged(caplog))
@@ -153,7 +166,7 @@ def test_a_refused_message_is_told_as_what_it_is() -> None:
         connection = connected(refusing)
         for _ in codes(Packet.PUBACK):
             connection.publish("some/topic", b"{}", "verdict/1")
-        soon(lambda: connection.turn(0.01) or len(connection.acks) == len(codes(Packet.PUBACK)))
+        soon(partial(is_acknowledged, connection, len(codes(Packet.PUBACK))))
         connection.disconnect()
     for code, (_, reason) in zip(codes(Packet.PUBACK), connection.acks, strict=True):
         assert reason is not None

@@ -52,7 +52,7 @@ def test_a_good_file_becomes_one_frozen_tree(station_yaml: Path) -> None:
     assert (settings.mqtt.host, settings.mqtt.port) == ("broker", 1884)
     assert settings.save is None
     with pytest.raises(ValueError, match="frozen"):
-        settings.camera.loop = True  # type: ignore[misc]
+        settings.camera.loop = True
 
 
 def test_the_command_line_goes_over_the_file(station_yaml: Path) -> None:
@@ -195,7 +195,8 @@ def test_no_secret_is_shown_in_an_error(station_yaml: Path) -> None:
 
 def test_the_hash_names_the_effective_settings_without_secrets() -> None:
     def sha256(uri: str, **decision: float) -> str:
-        options = {"camera": {"uri": uri}, "model": {"path": "m.xml"}, "decision": decision}
+        options: dict[str, dict[str, object]]
+        options = {"camera": {"uri": uri}, "model": {"path": "m.xml"}, "decision": {**decision}}
         return load_settings(None, options).sha256
 
     assert sha256("rtsp://me:one@cam/1") == sha256("rtsp://you:two@cam/1")

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -73,7 +73,7 @@ def written(path: Path, bundle: Bundle, **changes: Any) -> Path:
     return path
 
 
-def settings(bundle: Bundle, objective: str = "latency") -> Settings:
+def settings(bundle: Bundle, objective: Literal["latency", "throughput"] = "latency") -> Settings:
     return Settings(
         camera=CameraSettings(uri="0"),
         model=ModelSettings(path=str(bundle.path), threads=2, objective=objective),

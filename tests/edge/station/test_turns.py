@@ -157,7 +157,10 @@ def test_one_thread_takes_at_a_time() -> None:
         second_comes.set()
         assert turns.take(quick) == (1, 2)
 
-    threads.start(lambda: turns.take(slow))
+    def take_first() -> None:
+        turns.take(slow)
+
+    threads.start(take_first)
     threads.start(take_second)
     threads.join()
 

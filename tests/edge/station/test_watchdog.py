@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -206,7 +206,7 @@ class Watched:
         told, self._told = [*self._told, *self.listener.waiting()], []
         return told
 
-    def _give_up(self, hung: list[Stale]) -> None:
+    def _give_up(self, hung: Sequence[Stale]) -> None:
         self.given_up += [one.stage for one in hung]
 
 

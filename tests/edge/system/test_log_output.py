@@ -31,7 +31,7 @@ def said(folder: Path, bundle: Path, *, journal: bool) -> list[str]:
         done = subprocess.run(
             edge_run_command("--config", config, "--once"),
             stdout=subprocess.DEVNULL,
-            stderr=theirs,
+            stderr=theirs.fileno(),
             timeout=120,
             check=False,
             env={**os.environ, "JOURNAL_STREAM": stream},
