@@ -37,6 +37,7 @@ from edge.contract.event import Datum, Event, Severity
 from edge.contract.topics import ROOT, StationTopic
 from edge.contract.verdict import Recipe
 from edge.mqtt.connection import Incoming
+from edge.token_bucket import TokenBucket
 from edge.validation import in_words
 
 LARGEST_BYTES = 4096
@@ -48,7 +49,6 @@ LONGEST_CORRELATION_BYTES = 256
 LONGEST_SENDER = 100
 # Audit records per minute; a flood must not fill the journal.
 AUDITS_PER_MINUTE = 60
-MINUTE_NS = 60_000_000_000
 
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 
@@ -135,26 +135,6 @@ class RefusedCommand:
     audit: Event | None = None
     trigger_id: str | None = None
     part_id: str | None = None
-
-
-class TokenBucket:
-    """Lets ``per_minute`` pass in any minute, all at once or spread."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._tokens = float(per_minute)
-        self._at_ns: int | None = None
-
-    def take(self, now_ns: int) -> bool:
-        """Tell whether one more may pass at monotonic ``now_ns``."""
-        elapsed_ns = 0 if self._at_ns is None else max(now_ns - self._at_ns, 0)
-        self._at_ns = now_ns
-        refilled = self._tokens + elapsed_ns * self._per_minute / MINUTE_NS
-        self._tokens = min(refilled, float(self._per_minute))
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class CommandGate:

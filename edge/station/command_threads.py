@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.2
 # As the sender of a trigger is told, see ``schemas/handshake-1.json``.
 NO_TRIGGERS = "no_triggers"
+# Triggers that a free station ignores are logged together, no more often than this.
+IGNORED_TOLD_AFTER_NS = 60_000_000_000
 # Commands that may wait for the one that is carried out.
 MOST_COMMANDS = 8
 
@@ -94,6 +96,8 @@ class CommandThreads:
         self._record_event = record_event
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
+        self._ignored, self._last_ignored = 0, ""  # triggers since the last line about them
+        self._ignored_told_ns: int | None = None
 
     def run(self, ending: Callable[[], bool]) -> None:
         """Take messages until the station ends; the body of the thread of the triggers."""
@@ -102,6 +106,8 @@ class CommandThreads:
             message = self._messages.take(POLL_S)
             if message is not None:
                 self._take(message)
+            self._log_ignored()
+        self._log_ignored(at_the_end=True)
 
     def run_commands(self, ending: Callable[[], bool], between: Callable[[], None]) -> None:
         """Carry out commands until the station ends; the body of their thread.
@@ -139,10 +145,8 @@ class CommandThreads:
 
     def _trigger(self, trigger: Trigger) -> None:
         if self._source is None:
-            log.warning(
-                "trigger %s is ignored: this station runs free. Set camera.trigger.mode.",
-                trigger.trigger_id,
-            )
+            self._ignored += 1
+            self._last_ignored = trigger.trigger_id
             self._handshake(
                 HandshakeMessage(
                     phase=TriggerPhase.REJECTED,
@@ -164,6 +168,19 @@ class CommandThreads:
                 source=self._source,
             )
         )
+
+    def _log_ignored(self, at_the_end: bool = False) -> None:
+        """Log ignored triggers: the first at once, those that follow together."""
+        now_ns, told_ns = self._clock_ns(), self._ignored_told_ns
+        due = told_ns is None or now_ns - told_ns >= IGNORED_TOLD_AFTER_NS
+        if self._ignored and (due or at_the_end):
+            log.warning(
+                "%d trigger(s) ignored, %s the last: this station runs free. "
+                "Set camera.trigger.mode.",
+                self._ignored,
+                self._last_ignored,
+            )
+            self._ignored, self._ignored_told_ns = 0, now_ns
 
     def _wanted(self, trigger: Trigger) -> Recipe | None:
         if trigger.recipe_id is None:

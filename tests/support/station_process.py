@@ -150,12 +150,15 @@ class StationProcess:
 
     def publish(self, suffix: str, content: dict[str, Any]) -> None:
         """Send a message to the station and wait until the broker has it."""
+        self.publish_soon(suffix, content).wait_for_publish(GENEROUS_S)
+
+    def publish_soon(self, suffix: str, content: dict[str, Any]) -> paho.MQTTMessageInfo:
+        """Send a message to the station and wait for nothing."""
         if self._sender is None:
             self._sender = paho.Client(CallbackAPIVersion.VERSION2, client_id="test-plc")
             self._sender.connect("127.0.0.1", self.broker.port)
             self._sender.loop_start()
-        sent = self._sender.publish(f"{ROOT}/{suffix}", json.dumps(content), qos=1)
-        sent.wait_for_publish(GENEROUS_S)
+        return self._sender.publish(f"{ROOT}/{suffix}", json.dumps(content), qos=1)
 
     def close(self) -> None:
         """Kill what runs."""

@@ -86,7 +86,7 @@ const en = {
   event_verdicts_dropped: "Verdicts dropped", event_journal_quarantined: "Journal was damaged", event_journal_lost_records: "The disk lost records", event_journal_copied: "Journal was copied",
   event_journal_displaced: "The journal's folder is gone", event_delivery_unproven: "Delivery is not proven", event_delivery_proven: "Delivery is proven again",
   event_images_taken: "Images of before are inspected", event_images_skipped: "Images not inspected",
-  event_ack_missing: "Acknowledgement missing", event_frame_late: "Image came late", event_command: "Command", event_command_done: "Command done", event_command_failed: "Command failed",
+  event_ack_missing: "Acknowledgement missing", event_frame_late: "Image came late", event_triggers_refused: "Many triggers refused", event_command: "Command", event_command_done: "Command done", event_command_failed: "Command failed",
 };
 
 const ko = {
@@ -177,7 +177,7 @@ const ko = {
   event_verdicts_dropped: "판정 기록 삭제됨", event_journal_quarantined: "저널 손상", event_journal_lost_records: "디스크가 기록을 잃음", event_journal_copied: "복사된 저널",
   event_journal_displaced: "저널 폴더가 사라짐", event_delivery_unproven: "전달이 확인되지 않음", event_delivery_proven: "전달이 다시 확인됨",
   event_images_taken: "이전 이미지를 검사함", event_images_skipped: "검사하지 않은 이미지 있음",
-  event_ack_missing: "확인 응답 없음", event_frame_late: "영상이 늦게 도착함", event_command: "명령", event_command_done: "명령 완료", event_command_failed: "명령 실패",
+  event_ack_missing: "확인 응답 없음", event_frame_late: "영상이 늦게 도착함", event_triggers_refused: "트리거 다수 거부됨", event_command: "명령", event_command_done: "명령 완료", event_command_failed: "명령 실패",
 };
 
 const languages = { en, ko };

@@ -19,6 +19,7 @@ from edge.station.handshake.part import (
     Late,
     Part,
     ReadyChanged,
+    RefusalsCounted,
     Rejected,
     Repeated,
     ResultValid,
@@ -151,6 +152,10 @@ class HandshakeCoordinator:
         """Do what is due by time."""
         return self._event(self._handshake.tick)[0]
 
+    def close(self) -> None:
+        """Record what was counted and not told yet."""
+        self._event(lambda _: self._handshake.close())
+
     def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[PipelineAction], Outcomes]:
         with self._changed:
             outcomes = event(self._clock_ns())
@@ -176,9 +181,11 @@ class HandshakeCoordinator:
             case Failed(part):
                 self._results[part.number] = Result.ERROR
                 return outcome
-            case Rejected(part, rejection):
+            case Rejected(part=part, rejection=rejection):
                 self._tell(lambda port: port.rejected(part, rejection))
-                return outcome
+                return outcome if outcome.recorded else None
+            case RefusalsCounted():
+                self._record_event(_refusals_counted(outcome))
             case Accepted(part):
                 self._tell(lambda port: port.accepted(part))
             case Repeated():
@@ -218,6 +225,16 @@ def _ack_missing(part: Part, seq: int) -> Event:
         Severity.WARNING,
         f"nobody acknowledged verdict {seq}. Check the consumer, or raise handshake.result_hold_ms",
         {"seq": seq, "part_id": part.part_id, "trigger_id": part.trigger_id},
+    )
+
+
+def _refusals_counted(refusals: RefusalsCounted) -> Event:
+    return Event(
+        "triggers_refused",
+        Severity.WARNING,
+        f"{refusals.count} more triggers were refused than have a verdict each; the last because "
+        f"{refusals.detail} Find out who sends them",
+        {"count": refusals.count, "last": refusals.detail},
     )
 
 

@@ -21,7 +21,7 @@ class PartPhase(StrEnum):
     A part is decided once: by its score, or by what kept it from having one.
     """
 
-    REJECTED = "rejected"  # never exposed for; its ERROR record is all there is
+    REJECTED = "rejected"  # never exposed for; it has an ERROR record at most
     ACCEPTED = "accepted"  # waits for its frame
     EXPOSED = "exposed"  # has its frame, waits for its score
     DECIDED = "decided"  # has its verdict, waits for the journal
@@ -79,6 +79,9 @@ class Rules:
         frame_timeout_ms: from an accepted trigger to its frame.
         deadline_ms: from the frame to the verdict, where the trigger names none.
         recipe: the one that is live.
+        recorded_refusals: refused triggers that have a record each, at once; more are counted.
+        recorded_refusals_per_minute: how many more of them may have one.
+        max_accepted_known: accepted parts whose trigger ids are known again.
     """
 
     pairing: Pairing
@@ -87,6 +90,9 @@ class Rules:
     frame_timeout_ms: float = 1000.0
     deadline_ms: float | None = None
     recipe: Recipe | None = None
+    recorded_refusals: int = 300
+    recorded_refusals_per_minute: int = 60
+    max_accepted_known: int = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,14 +215,34 @@ class Accepted:
     part: Part
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Tell the ports, and write the ERROR record of the part: it passed without inspection."""
+    """Tell the ports, and write the ERROR record of the part: it passed without inspection.
+
+    Attributes:
+        recorded: False of one that is counted in ``RefusalsCounted`` and has no record.
+    """
 
     part: Part
     rejection: Rejection
     reason: Reason
     detail: str
+    recorded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsCounted:
+    """Record one event that stands for refused triggers without a record of their own.
+
+    Attributes:
+        count: how many they are.
+        detail: why the last of them was refused.
+        since_ns: monotonic time of the first.
+    """
+
+    count: int
+    detail: str
+    since_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +350,7 @@ class ReadyChanged:
 HandshakeEffect = (
     Accepted
     | Rejected
+    | RefusalsCounted
     | Repeated
     | Exposed
     | Decided

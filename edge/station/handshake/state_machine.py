@@ -10,6 +10,9 @@ nobody gets the frame: the parts that wait become ERROR, and the station is not 
 cannot meet a later part. Two things no counter shows: a frame that comes later than that, and, of
 several parts that wait for a hardware line, an edge that the camera neither exposed nor counted.
 Announcing a part only after ``exposed`` of the one before leaves no room for the second.
+
+Accepted parts are never at the mercy of refused triggers: a flood of these has records up to a
+rate and is counted beyond it, and its ids are remembered apart from those of accepted parts.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -35,6 +38,7 @@ from edge.station.handshake.part import (
     Part,
     PartPhase,
     ReadyChanged,
+    RefusalsCounted,
     Rejected,
     Rejection,
     Repeated,
@@ -45,6 +49,7 @@ from edge.station.handshake.part import (
     Unexpected,
     nanoseconds,
 )
+from edge.token_bucket import TokenBucket
 
 Outcomes = tuple[HandshakeEffect, ...]
 
@@ -52,8 +57,14 @@ Outcomes = tuple[HandshakeEffect, ...]
 MOST_OPEN = 1000
 # A longer gap in the counter is one ERROR that says how many: a camera, too, may count nonsense.
 MOST_MISSING = 32
-# Trigger ids that are known again. In-flight parts, at most twice the slots, are never forgotten.
-FEWEST_REMEMBERED = 1000
+# Ids of accepted parts are known again for their time, and longer while they are few. A part that
+# is not over is never forgotten.
+ACCEPTED_KNOWN_NS = 600_000_000_000
+FEWEST_ACCEPTED_KNOWN = 1000
+# Ids of refused triggers: those that were sent last.
+MOST_REFUSED_KNOWN = 1000
+# Refused triggers without a record of their own are told of together.
+REFUSALS_TOLD_AFTER_NS = 60_000_000_000
 
 _IMAGE_FAULTS = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
@@ -72,8 +83,8 @@ class HandshakeMachine:
     """The state machine of one camera.
 
     Attributes:
-        counts: how often each outcome happened, by the name of its class; ``ack_missing`` and
-            ``missed_exposures`` beside them.
+        counts: how often each outcome happened, by the name of its class; ``ack_missing``,
+            ``missed_exposures`` and ``refused_without_record`` beside them.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -87,7 +98,12 @@ class HandshakeMachine:
         self._last_number = 0
         self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
         self._waiting: deque[OpenPart] = deque()  # announced, frame not seen, in order
-        self._remembered: OrderedDict[str, OpenPart] = OrderedDict()
+        self._accepted: OrderedDict[str, OpenPart] = OrderedDict()  # oldest first
+        self._refused: OrderedDict[str, OpenPart] = OrderedDict()  # sent longest ago first
+        self._records_of_refusals = TokenBucket(
+            rules.recorded_refusals_per_minute, rules.recorded_refusals
+        )
+        self._unrecorded: RefusalsCounted | None = None
         self._base: int | None = None  # the camera's counter at the last frame
         self._quiet_until_ns: int | None = None
 
@@ -113,23 +129,19 @@ class HandshakeMachine:
     def trigger(self, request: TriggerRequest, now_ns: int) -> Outcomes:
         """Accept a part, refuse it, or tell where it is when it was seen before."""
         done = self._expire(now_ns)
-        known = self._remembered.get(request.trigger_id)
+        known = self._known(request.trigger_id)
         if known is not None:
+            if known.phase is PartPhase.REJECTED:
+                self._refused.move_to_end(request.trigger_id)
             return self._told([*done, _repeated(known)])
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            rejected = OpenPart(
-                part=part, phase=PartPhase.REJECTED, result=Result.ERROR, rejection=refusal[0]
-            )
-            self._remember(rejected)
-            if self._rules.pairing is Pairing.ANNOUNCED:
-                self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
-            return self._told([*done, Rejected(part, *refusal)])
+            return self._told([*done, self._rejected(part, *refusal, now_ns=now_ns)])
         one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
         self._open[part.number] = one
         self._waiting.append(one)
-        self._remember(one)
+        self._remember_accepted(one, now_ns)
         return self._told([*done, Accepted(part)])
 
     def frame(self, frame: Frame, now_ns: int) -> Outcomes:
@@ -198,7 +210,7 @@ class HandshakeMachine:
         Raises:
             PhaseError: the part is not decided.
         """
-        known = self._remembered.get(part.trigger_id or "")
+        known = self._known(part.trigger_id or "")
         if known is not None and known.part.number == part.number:
             known.seq = seq  # also of a rejected one, for whoever asks again
         one = self._open.get(part.number)
@@ -255,7 +267,13 @@ class HandshakeMachine:
             due.append(self._waiting[0].part.announced_ns + self._frame_timeout_ns)
         elif self._quiet_until_ns is not None:
             due.append(self._quiet_until_ns)
+        if self._unrecorded is not None:
+            due.append(self._unrecorded.since_ns + REFUSALS_TOLD_AFTER_NS)
         return min(due, default=None)
+
+    def close(self) -> Outcomes:
+        """Tell what was counted and not told yet; the station ends."""
+        return self._told(self._tell_unrecorded())
 
     @property
     def _busy(self) -> bool:
@@ -295,11 +313,43 @@ class HandshakeMachine:
         self._last_number += 1
         return self._last_number
 
-    def _remember(self, one: OpenPart) -> None:
-        if len(self._remembered) >= max(FEWEST_REMEMBERED, 4 * self._rules.slots):
-            oldest = next(key for key, old in self._remembered.items() if old.phase in OVER)
-            del self._remembered[oldest]
-        self._remembered[one.part.trigger_id or ""] = one
+    def _known(self, trigger_id: str) -> OpenPart | None:
+        """Return the part of a trigger that was sent before; None where none is known."""
+        return self._accepted.get(trigger_id) or self._refused.get(trigger_id)
+
+    def _rejected(
+        self, part: Part, rejection: Rejection, reason: Reason, detail: str, *, now_ns: int
+    ) -> Rejected:
+        """Refuse a part: with a record of its own, or counted where there are too many of them."""
+        if self._rules.pairing is Pairing.ANNOUNCED:
+            self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
+        recorded = self._records_of_refusals.take(now_ns)
+        if not recorded:
+            before = self._unrecorded or RefusalsCounted(0, detail, now_ns)
+            self._unrecorded = RefusalsCounted(before.count + 1, detail, before.since_ns)
+            self.counts["refused_without_record"] += 1
+        one = OpenPart(part=part, phase=PartPhase.REJECTED, rejection=rejection)
+        one.result = Result.ERROR if recorded else None
+        self._refused[part.trigger_id or ""] = one
+        if len(self._refused) > MOST_REFUSED_KNOWN:
+            self._refused.popitem(last=False)
+        return Rejected(
+            part=part, rejection=rejection, reason=reason, detail=detail, recorded=recorded
+        )
+
+    def _remember_accepted(self, one: OpenPart, now_ns: int) -> None:
+        self._accepted[one.part.trigger_id or ""] = one
+        while len(self._accepted) > FEWEST_ACCEPTED_KNOWN:
+            oldest_id, oldest = next(iter(self._accepted.items()))
+            fresh = now_ns - oldest.part.announced_ns < ACCEPTED_KNOWN_NS
+            room = len(self._accepted) <= self._rules.max_accepted_known
+            if oldest.phase not in OVER or (fresh and room):
+                return
+            del self._accepted[oldest_id]
+
+    def _tell_unrecorded(self) -> list[HandshakeEffect]:
+        counted, self._unrecorded = self._unrecorded, None
+        return [] if counted is None else [counted]
 
     def _paired(self, one: OpenPart, frame: Frame) -> list[HandshakeEffect]:
         """Give the frame to the part whose turn it is."""
@@ -380,6 +430,9 @@ class HandshakeMachine:
 
     def _expire(self, now_ns: int) -> list[HandshakeEffect]:
         done = [outcome for one in tuple(self._open.values()) for outcome in self._due(one, now_ns)]
+        counted = self._unrecorded
+        if counted is not None and now_ns - counted.since_ns >= REFUSALS_TOLD_AFTER_NS:
+            done += self._tell_unrecorded()
         if self._waiting:
             first = self._waiting[0]
             if now_ns - first.part.announced_ns >= self._frame_timeout_ns:

@@ -259,7 +259,7 @@ class Station:
                 case Failed(part, reason, detail, frame):
                     shown = frame or self._no_image(detail)
                     self._issue_failure(QueuedFrame(shown, part), reason, detail)
-                case Rejected(part, _, reason, detail):
+                case Rejected(part=part, reason=reason, detail=detail):
                     self._issue_failure(QueuedFrame(self._no_image(detail), part), reason, detail)
                 case Decided():
                     pass
@@ -347,6 +347,7 @@ class Station:
             detail = "the station was stopped before the image came. Inspect the part again."
             self._triggering.set_ready(Input.CAMERA, False)
             self._carry_out(self._triggering.camera_restarted(detail))
+            self._triggering.close()
 
     def _fail(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
         """Give a part that will not be inspected its ERROR, unless it has a verdict already."""

@@ -25,14 +25,13 @@ from edge.contract.topics import StationTopic
 from edge.contract.verdict import Recipe
 from edge.mqtt.command_gate import (
     LARGEST_BYTES,
-    MINUTE_NS,
     MOST_RESENT,
     AcceptedCommand,
     CommandGate,
     RefusedCommand,
-    TokenBucket,
 )
 from edge.mqtt.connection import Incoming
+from edge.token_bucket import MINUTE_NS, TokenBucket
 from tests.support.payloads import check_payload, validator
 
 TOPIC = StationTopic.parse("site/line/cell/top")

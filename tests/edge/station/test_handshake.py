@@ -7,7 +7,7 @@ from itertools import accumulate, count
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.contract.verdict import Recipe
@@ -26,6 +26,7 @@ from edge.station.handshake.part import (
     PartPhase,
     PhaseError,
     ReadyChanged,
+    RefusalsCounted,
     Rejected,
     Rejection,
     Repeated,
@@ -36,7 +37,14 @@ from edge.station.handshake.part import (
     TriggerSource,
     Unexpected,
 )
-from edge.station.handshake.state_machine import FEWEST_REMEMBERED, MOST_MISSING, HandshakeMachine
+from edge.station.handshake.state_machine import (
+    ACCEPTED_KNOWN_NS,
+    FEWEST_ACCEPTED_KNOWN,
+    MOST_MISSING,
+    MOST_REFUSED_KNOWN,
+    REFUSALS_TOLD_AFTER_NS,
+    HandshakeMachine,
+)
 
 MS = 1_000_000
 FRAME_TIMEOUT_MS = 100
@@ -230,21 +238,117 @@ def test_a_verdict_that_has_no_record_is_an_error_to_whoever_asks_again() -> Non
     ]
 
 
-def test_trigger_ids_are_forgotten_oldest_first_but_never_one_in_flight() -> None:
+def test_of_refused_triggers_the_ids_that_were_sent_last_are_known() -> None:
     line = Line(slots=2)
     line.accepted("in flight", 0)
     line.exposed(1, 0)
     line.handshake.set_ready(Input.MODEL, False)
-    for number in range(FEWEST_REMEMBERED + 5):
+    for number in range(MOST_REFUSED_KNOWN + 1):
         line.trigger(str(number), 1)
+        line.trigger("1", 1)  # somebody asks for it again and again
 
     (known,) = line.trigger("in flight", 2)
+    (asked_for,) = line.trigger("1", 2)
+    (last,) = line.trigger(str(MOST_REFUSED_KNOWN), 2)
     (forgotten,) = line.trigger("0", 2)
-    (remembered,) = line.trigger(str(FEWEST_REMEMBERED), 2)
 
-    assert isinstance(known, Repeated)
+    assert [type(one) for one in (known, asked_for, last)] == [Repeated] * 3
     assert isinstance(forgotten, Rejected)
-    assert isinstance(remembered, Repeated)
+
+
+def test_accepted_ids_are_known_for_their_time_and_the_last_ones_longer() -> None:
+    line, later_ms = Line(slots=1), ACCEPTED_KNOWN_NS / MS
+    for number in range(FEWEST_ACCEPTED_KNOWN + 2):
+        line.valid(str(number), number, number)
+        line.handshake.acknowledged(number)
+    (within_its_time,) = line.trigger("0", 10_000)
+    line.valid("one more", FEWEST_ACCEPTED_KNOWN + 2, later_ms + 1)  # 0 and 1 are over by then
+
+    (forgotten,) = line.trigger("1", later_ms + 2)
+    assert isinstance(within_its_time, Repeated)
+    assert isinstance(forgotten, Accepted | Rejected)
+    (kept,) = line.trigger("3", later_ms + 2)
+    assert isinstance(kept, Repeated)
+
+
+def test_accepted_ids_are_bounded_whatever_the_rate() -> None:
+    bound = FEWEST_ACCEPTED_KNOWN + 100
+    line = Line(slots=1, max_accepted_known=bound)
+    for number in range(bound + 1):
+        line.valid(str(number), number, number / 1000)
+        line.handshake.acknowledged(number)
+
+    (kept,) = line.trigger("1", 51)
+    (forgotten,) = line.trigger("0", 51)
+    assert isinstance(kept, Repeated)
+    assert isinstance(forgotten, Accepted)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["part", "new ids", "one id", "ids of parts"]),
+            st.integers(1, 2 * MOST_REFUSED_KNOWN),
+            st.sampled_from([0, 10, 5000, 61_000]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_whatever_floods_an_accepted_part_is_known_and_refused_ones_are_counted(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    burst, per_minute = 20, 6
+    line = Line(
+        recipe=Recipe("bottle", 1), recorded_refusals=burst, recorded_refusals_per_minute=per_minute
+    )
+    other, now_ms, names = Recipe("can", 1), 0.0, count()
+    parts: list[str] = []
+    outcomes: list[HandshakeEffect] = []
+    for what, how_many, pause_ms in steps:
+        now_ms += pause_ms + 1
+        if what == "part":
+            name = f"part {len(parts)}"
+            outcomes += line.tick(now_ms)
+            line.valid(name, len(parts) + 1, now_ms)
+            parts.append(name)
+        for _ in range(0 if what == "part" else how_many):
+            name = "same" if what == "one id" else f"new {next(names)}"
+            if what == "ids of parts" and parts:
+                name = parts[next(names) % len(parts)]
+            outcomes += line.trigger(name, now_ms, recipe=other)
+    answers = [line.trigger(name, now_ms)[-1] for name in parts]
+    outcomes += said(line.handshake.close())
+
+    for number, answer in enumerate(answers, 1):
+        assert isinstance(answer, Repeated)
+        assert (answer.seq, answer.result) == (number, Result.OK)
+    refused = [one for one in outcomes if isinstance(one, Rejected)]
+    recorded = sum(one.recorded for one in refused)
+    told = sum(one.count for one in outcomes if isinstance(one, RefusalsCounted))
+    assert recorded + told == len(refused)
+    assert recorded <= burst + per_minute * now_ms / 60_000
+    assert recorded >= min(burst, len(refused))
+
+
+def test_refused_triggers_without_a_record_are_told_of_together_and_have_no_verdict() -> None:
+    line = Line(ready=False, recorded_refusals=1, recorded_refusals_per_minute=1)
+    first, second, third = (
+        line.trigger(name, at)[-1] for name, at in [("1", 0), ("2", 1), ("3", 5)]
+    )
+    due_ns = line.handshake.next_due_ns()
+    (again,) = line.trigger("2", 6)
+
+    assert isinstance(first, Rejected) and first.recorded
+    for one in (second, third):
+        assert isinstance(one, Rejected) and not one.recorded
+    assert due_ns == 1 * MS + REFUSALS_TOLD_AFTER_NS
+    assert again == Repeated(
+        part=second.part, phase=PartPhase.REJECTED, seq=None, rejection=Rejection.NOT_READY
+    )
+    assert line.tick(due_ns / MS) == [RefusalsCounted(2, "the camera is not ready", 1 * MS)]
+    assert line.handshake.next_due_ns() is None
 
 
 def test_every_refusal_names_its_cause_and_owes_a_record() -> None:
