@@ -1,7 +1,5 @@
-"""Typed messages to a station, and the bounded queue in which its control thread takes them."""
+"""Typed messages to a station, and the answers to its commands."""
 
-import threading
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +10,6 @@ from edge.contract.event import LONGEST_DETAIL, MOST_DATA, Datum, bounded_datum
 from edge.contract.verdict import Recipe
 
 RESPONSE_SCHEMA = "response/1"
-MOST_WAITING = 256
 
 RecordKind = Literal["verdict", "event"]
 
@@ -149,34 +146,3 @@ def answer_payloads(answer: CommandAnswer) -> tuple[dict[str, Any], dict[str, An
         },
     }
     return whole, {**whole, "detail": "", "data": {}}
-
-
-class CommandQueue:
-    """Carries messages from the connection's thread to the control thread, in order, bounded."""
-
-    def __init__(self, most: int = MOST_WAITING) -> None:
-        self._most = most
-        self._waiting: deque[ControlMessage] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, message: ControlMessage) -> bool:
-        """Queue a message; False when the queue is full or closed, and it was not taken."""
-        with self._changed:
-            if self._closed or len(self._waiting) >= self._most:
-                return False
-            self._waiting.append(message)
-            self._changed.notify()
-            return True
-
-    def take(self, timeout_s: float) -> ControlMessage | None:
-        """Return the oldest message; None when none came in time or after ``close``."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
-            return self._waiting.popleft() if self._waiting else None
-
-    def close(self) -> None:
-        """Take nothing more, and end the waits of ``take``."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, load_bundle
 from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
-from edge.contract.clock_sync import ClockSource, ClockSync, clock_sync
+from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.contract.encoding import to_json
 from edge.contract.topics import StationTopic
 from edge.contract.verdict import LONGEST_PAYLOAD_BYTES
@@ -37,6 +37,7 @@ from edge.settings.exposure import in_plain_sight, page_in_plain_sight
 from edge.settings.station import HmiSettings, MqttSettings, Settings
 from edge.station.model.inspectors import inspectors_of, run_plan
 from edge.station.model.releases import Releases
+from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.recording.journal_recorder import journal_folder_seen_from
 
 LATENCY_ROUNDS = 30

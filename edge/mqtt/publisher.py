@@ -12,7 +12,7 @@ from dataclasses import replace
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
-from edge.contract.commands import CommandAnswer, CommandQueue, ControlMessage, Resend
+from edge.contract.commands import CommandAnswer, ControlMessage, Resend
 from edge.contract.delivery import Delivery, Intervals
 from edge.contract.event import Event, Severity
 from edge.contract.state import Condition, State, StationReport
@@ -20,6 +20,7 @@ from edge.journal.entries import JournalError
 from edge.mqtt.announcer import PACKET_LIMIT, Announcer, LinkStatus
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
+from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
 from edge.mqtt.reason_codes import (
     PACKET_TOO_LARGE,

@@ -10,7 +10,6 @@ from edge.contract.commands import (
     Ack,
     Command,
     CommandAnswer,
-    CommandQueue,
     ControlMessage,
     Reload,
     Resend,
@@ -23,6 +22,7 @@ from edge.contract.commands import (
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Recipe
 from edge.errors import StationError
+from edge.mqtt.command_queue import CommandQueue
 from edge.station.handshake.part import TriggerRequest, TriggerSource
 
 log = logging.getLogger(__name__)

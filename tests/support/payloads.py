@@ -1,12 +1,28 @@
 """Checks payloads against the schemas that are shipped with the package."""
 
+import json
 from functools import cache
+from importlib import resources
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from edge.contract.schemas import read_schema
 from edge.contract.topics import ROOT
+
+_FILES = resources.files("edge.contract.schemas")
+
+
+def schema_names() -> list[str]:
+    """Return the names of all shipped schemas, for example ``verdict/1``."""
+    stems = (file.name.removesuffix(".json") for file in _FILES.iterdir() if "json" in file.name)
+    return sorted("/".join(stem.rsplit("-", 1)) for stem in stems)
+
+
+def read_schema(name: str) -> dict[str, Any]:
+    """Read a schema by the name that its payload carries in ``schema``."""
+    text = _FILES.joinpath(name.replace("/", "-") + ".json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
 
 
 @cache

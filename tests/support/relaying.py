@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from edge.contract.announcements import Meta
-from edge.contract.commands import CommandQueue
 from edge.contract.event import Event, event_payload
 from edge.contract.state import Condition, State
 from edge.contract.verdict import new_id, payload
@@ -18,6 +17,7 @@ from edge.journal.entries import Backlog, Entry, JournalRow, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
+from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import Intervals, MqttPublisher
 from edge.settings.station import MqttSettings
 from edge.station.threads import Failures, Worker

@@ -10,7 +10,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from edge.atomic_files import create_new
-from edge.contract.clock_sync import clock_sync
 from edge.contract.delivery import VerdictsUndelivered
 from edge.contract.event import Event, Severity, event_payload
 from edge.contract.image_source import image_name
@@ -32,6 +31,7 @@ from edge.settings.recording import JournalSettings
 from edge.settings.station import Settings
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.recording.verdict_output import VerdictOutput
 from edge.system.file_access import is_folder
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.contract.announcements import Meta, Metrics
-from edge.contract.commands import CommandQueue
 from edge.contract.delivery import VerdictsUndelivered
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event
 from edge.contract.state import Condition, State, StationReport
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
+from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings.station import MqttSettings
 from edge.station.threads import Failures, Worker

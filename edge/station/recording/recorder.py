@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.contract.announcements import HandshakeMessage, Meta, Metrics
-from edge.contract.commands import CommandAnswer, CommandQueue
+from edge.contract.commands import CommandAnswer
 from edge.contract.delivery import VerdictsUndelivered
 from edge.contract.event import Event, Severity
 from edge.contract.state import JournalReport, StationReport
@@ -19,6 +19,7 @@ from edge.journal.entries import JournalError
 from edge.journal.judged_images import JudgedImages
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
+from edge.mqtt.command_queue import CommandQueue
 from edge.redaction import redacted
 from edge.settings.recording import JournalSettings
 from edge.settings.station import Settings

@@ -8,12 +8,12 @@ from pathlib import Path
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
 from edge.contract.announcements import Meta, Metrics
-from edge.contract.clock_sync import clock_sync
 from edge.contract.state import JournalReport, StationReport
 from edge.journal.entries import RecordKind
 from edge.journal.outbox import Outbox
 from edge.redaction import redacted
 from edge.settings.station import Settings
+from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.tally import RunSummary
 

@@ -11,14 +11,19 @@ from edge.contract.announcements import HandshakeMessage, Meta, Metrics, Trigger
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import to_json
 from edge.contract.event import Event, Severity, event_payload
-from edge.contract.schemas import read_schema, schema_names
 from edge.contract.state import Condition, State, StationReport, state_payloads, will_payload
 from edge.contract.topics import StationTopic
 from edge.mqtt.command_gate import LARGEST_BYTES, MOST_RESENT
 from edge.station.command_threads import NO_TRIGGERS
 from edge.station.handshake.part import Rejection
 from tests.support.example_messages import BEGIN, END, GUIDE, documented, example_messages
-from tests.support.payloads import check_payload, undocumented, validator
+from tests.support.payloads import (
+    check_payload,
+    read_schema,
+    schema_names,
+    undocumented,
+    validator,
+)
 
 TOPIC = StationTopic.parse("site/line/cell/top")
 SESSION = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
@@ -140,8 +145,3 @@ def test_a_field_that_no_schema_describes_is_found() -> None:
     assert undocumented(content, schema) == []
     content["camera"]["colour"] = "red"
     assert undocumented(content | {"mood": 1}, schema) == ["camera.colour", "mood"]
-
-
-def test_an_unknown_schema_is_named() -> None:
-    with pytest.raises(KeyError, match="verdict/2"):
-        read_schema("verdict/2")

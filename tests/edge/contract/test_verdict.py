@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from edge.contract.clock_sync import STA_UNSYNC, ClockSource, ClockSync, clock_sync, read_timex
+from edge.contract.clock_sync import STA_UNSYNC, ClockSource, ClockSync, read_timex
 from edge.contract.image_source import encoded_name, image_name
 from edge.contract.verdict import (
     REASON_CODES,
@@ -32,6 +32,7 @@ from edge.imaging.frame import Frame, FrameStatus, Pixels, Telemetry
 from edge.inspection.inspector import Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
 from edge.inspection.thresholding import Decision, Reason, Result
+from edge.station.monitoring.kernel_clock import clock_sync
 from tests.support.sample_verdict import GOOD, IDENTITY, SECOND_NS
 from tests.support.sample_verdict import sample_verdict as verdict
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from edge.contract.commands import (
     Ack,
-    CommandQueue,
     CommandRequest,
     Reload,
     Resend,
@@ -30,6 +29,7 @@ from edge.mqtt.command_gate import (
     CommandGate,
     RefusedCommand,
 )
+from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.connection import Incoming
 from edge.token_bucket import MINUTE_NS, TokenBucket
 from tests.support.payloads import check_payload, validator
@@ -330,7 +330,7 @@ def test_what_the_station_has_no_time_for_is_refused_as_busy() -> None:
 
 
 def test_the_queue_of_messages_is_bounded_and_in_order() -> None:
-    queue = CommandQueue(most=2)
+    queue = CommandQueue(max_waiting=2)
     assert [queue.put(Ack(seq, None)) for seq in (1, 2, 3)] == [True, True, False]
     assert [queue.take(0.0), queue.take(0.0), queue.take(0.0)] == [Ack(1, None), Ack(2, None), None]
     queue.close()

@@ -12,7 +12,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.contract.commands import (
-    MOST_WAITING,
     Ack,
     CommandAnswer,
     ControlMessage,
@@ -20,6 +19,7 @@ from edge.contract.commands import (
     Status,
     Trigger,
 )
+from edge.mqtt.command_queue import MAX_WAITING
 from edge.mqtt.publisher import MqttPublisher
 from tests.support.broker import GENEROUS_S, Broker, Messages
 from tests.support.relaying import RelayedJournal, Relaying, relayed_journals
@@ -189,11 +189,11 @@ def test_a_trigger_that_nobody_has_time_for_is_rejected_at_once(
     running_broker: Broker, relaying: Relaying, plc: paho.Client
 ) -> None:
     connected(relaying(running_broker.url))
-    for number in range(MOST_WAITING + 2):
+    for number in range(MAX_WAITING + 2):
         send(plc, "trigger", {"trigger_id": str(number), "part_id": "B"})
 
     rejected = running_broker.collect("/handshake", many(2))
-    assert [one["trigger_id"] for one in rejected] == [str(MOST_WAITING), str(MOST_WAITING + 1)]
+    assert [one["trigger_id"] for one in rejected] == [str(MAX_WAITING), str(MAX_WAITING + 1)]
     assert {(one["phase"], one["reason"]) for one in rejected} == {("rejected", "busy")}
     running_broker.collect("/event", many(2))
 

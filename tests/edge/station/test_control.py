@@ -9,7 +9,6 @@ from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.contract.commands import (
     Ack,
     CommandAnswer,
-    CommandQueue,
     CommandRequest,
     Reload,
     SelfTest,
@@ -19,6 +18,7 @@ from edge.contract.commands import (
 )
 from edge.contract.event import Datum, Event
 from edge.errors import StationError
+from edge.mqtt.command_queue import CommandQueue
 from edge.station.command_threads import MOST_COMMANDS, CommandHandlers, CommandThreads
 from edge.station.handshake.part import TriggerRequest, TriggerSource
 

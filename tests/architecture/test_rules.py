@@ -1,0 +1,140 @@
+"""The rules of the house hold in the code, and each of them would be noticed if it did not."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.source_rules import all_faults, read_modules
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("rule", all_faults([]))
+def test_a_rule_holds_in_the_code(rule: str, faults: dict[str, list[str]]) -> None:
+    # Rooms that are being rebuilt.
+    moving = ("edge/app/", "edge/hmi/", "edge/station/pipeline/")
+    assert [one for one in faults[rule] if "takes" not in one or not one.startswith(moving)] == []
+
+
+@pytest.fixture(scope="module")
+def faults() -> dict[str, list[str]]:
+    modules = read_modules(ROOT)
+    assert len(modules) > 300
+    return dict(all_faults(modules))
+
+
+LONG = "class {name}:\n    def __init__(self, a, b, c, d, e): ...\n"
+RECORD = (
+    "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Row:\n"
+    "    a: int\n    b: int\n    c: int\n    d: int\n    e: int = 0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "files", "named"),
+    [
+        (
+            "imports go downwards",
+            {"edge/settings/a.py": "def late():\n    from edge.station import b\n"},
+            "edge/settings/a.py:2: settings imports edge.station.b",
+        ),
+        (
+            "imports go downwards",
+            {"edge/mqtt/a.py": "import edge.cameras.interface\n"},
+            "edge/mqtt/a.py:1: mqtt imports edge.cameras.interface",
+        ),
+        (
+            "imports go downwards",
+            {"edge/redaction.py": "from edge.imaging.frame import Frame\n"},
+            "edge/redaction.py:1: redaction imports edge.imaging.frame.Frame",
+        ),
+        (
+            "imports go downwards",
+            {"edge/garage/a.py": "import os\n"},
+            "edge/garage/a.py: the room 'garage' has no rank",
+        ),
+        (
+            "training and export know nothing of the station",
+            {"export/a.py": "from edge.station.model import trial\n"},
+            "export/a.py:1: export imports edge.station.model.trial",
+        ),
+        (
+            "training and export know nothing of the station",
+            {"edge/imaging/a.py": "import training\n"},
+            "edge/imaging/a.py:1: edge imports training",
+        ),
+        (
+            "the page's process loads nothing of the station's end",
+            {
+                "edge/hmi/server/a.py": "from edge.hmi import between\n",
+                "edge/hmi/between.py": "import edge.hmi.station_end.b\n",
+                "edge/hmi/station_end/b.py": "",
+            },
+            "edge.hmi.station_end.b",
+        ),
+        (
+            "the station never names the page",
+            {"edge/station/a.py": "from edge.hmi.page import Page\n", "edge/hmi/page.py": ""},
+            "edge.hmi.page",
+        ),
+        (
+            "no public class name twice",
+            {"edge/mqtt/a.py": "class Seen: ...\n", "training/b.py": "class Seen: ...\n"},
+            "Seen: edge/mqtt/a.py, training/b.py",
+        ),
+        (
+            "long constructors take names",
+            {"edge/mqtt/a.py": LONG.format(name="Relay")},
+            "edge/mqtt/a.py:1: Relay takes 5",
+        ),
+        (
+            "long constructors take names",
+            {"edge/mqtt/a.py": RECORD},
+            "edge/mqtt/a.py:3: Row takes 5",
+        ),
+        (
+            "an import in a function names the library it delays",
+            {"training/a.py": "def late():\n    # slow\n    import torch\n    import numpy\n"},
+            "training/a.py:3: import torch",
+        ),
+        (
+            "the contract knows no I/O and no thread",
+            {"edge/contract/a.py": "import threading\n"},
+            "edge/contract/a.py:1: imports threading",
+        ),
+        (
+            "the contract knows no I/O and no thread",
+            {"edge/contract/a.py": "import os\nos.unlink('a')\n"},
+            "edge/contract/a.py:2: os",
+        ),
+        (
+            "the contract knows no I/O and no thread",
+            {"edge/contract/a.py": "text = open('a').read()\n"},
+            "edge/contract/a.py:1: open()",
+        ),
+    ],
+)
+def test_what_breaks_a_rule_is_named(
+    tmp_path: Path, rule: str, files: dict[str, str], named: str
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    faults = all_faults(read_modules(tmp_path))
+    assert faults[rule] == [named]
+
+
+def test_what_keeps_the_rules_is_not_named(tmp_path: Path) -> None:
+    files = {
+        "edge/station/a.py": "from edge import errors\nimport edge\nedge.__version__\n",
+        "edge/contract/b.py": "import os\nos.urandom(4)\n",
+        "edge/mqtt/c.py": RECORD.replace("frozen=True", "frozen=True, kw_only=True"),
+        "export/d.py": "def late():\n    # torch takes seconds to load.\n    import torch\n",
+        "training/e.py": "from edge.inspection.overlay import draw_overlay\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert not any(all_faults(read_modules(tmp_path)).values())

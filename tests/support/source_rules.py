@@ -1,0 +1,281 @@
+"""The rules of the house over the source text: who imports whom, and how classes are built."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = ("edge", "training", "export")
+
+# From the top down; rooms of one rank do not know each other.
+RANKS = (
+    ("cli",),
+    ("app",),
+    ("hmi", "doctor"),
+    ("station", "teaching"),
+    ("listen",),
+    ("cameras", "mqtt", "plc"),
+    ("journal", "settings"),
+    ("contract",),
+    ("inspection",),
+    ("bundle",),
+    ("imaging",),
+)
+# Under all rooms, and importing none of them.
+GROUND_FLOOR = frozenset(
+    {"system", "errors", "redaction", "atomic_files", "csv_table", "validation", "yaml_lines"}
+)
+# What training and export may import besides the ground floor.
+SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "teaching"})
+
+HEAVY = (
+    *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
+    *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
+)
+IO_MODULES = frozenset(
+    {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}
+    | {"queue", "select", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys"}
+    | {"tempfile", "threading", "time", "urllib.request", "cv2", "openvino", "paho", "yaml"}
+)
+# Pure of what IO_MODULES hold: bytes for ids, and the names of paths.
+PURE_PARTS = frozenset({"os.urandom", "os.fsencode", "os.path"})
+
+MAX_POSITIONAL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One source file.
+
+    Attributes:
+        name: dotted, of a package without ``__init__``.
+        path: relative to the root.
+    """
+
+    name: str
+    path: Path
+    source: str
+    tree: ast.Module
+
+    @property
+    def room(self) -> str:
+        """Return the second part of the name; empty for a package's own ``__init__``."""
+        return self.name.partition(".")[2].partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported module, or name of a module."""
+
+    target: str
+    line: int
+
+    @property
+    def room(self) -> str:
+        return self.target.partition(".")[2].partition(".")[0]
+
+
+def read_modules(root: Path, packages: Iterable[str] = PACKAGES) -> list[Module]:
+    """Read every module below the packages' folders."""
+    found = []
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            source = path.read_text("utf-8")
+            found.append(Module(name, path.relative_to(root), source, ast.parse(source)))
+    return found
+
+
+def imports_of(module: Module) -> Iterator[Import]:
+    """Yield what a module imports anywhere, also in functions and for types alone."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                yield Import(f"{base}.{alias.name}", node.lineno)
+
+
+def upward_imports(modules: Iterable[Module]) -> list[str]:
+    """Return the imports inside of ``edge`` that do not go downwards."""
+    rank = {room: -number for number, rooms in enumerate(RANKS) for room in rooms}
+    faults = []
+    for module in _of(modules, "edge"):
+        if module.room not in rank and module.room not in GROUND_FLOOR | {"", "__main__"}:
+            faults.append(f"{module.path}: the room {module.room!r} has no rank")
+        for one in imports_of(module):
+            if not one.target.startswith("edge.") or one.room == module.room:
+                continue
+            own, other = rank.get(module.room), rank.get(one.room)
+            # ``import edge`` alone, and a name of edge/__init__.py, is the ground floor.
+            if other is None or module.room in ("", "__main__"):
+                continue
+            if own is None or other >= own:
+                faults.append(f"{module.path}:{one.line}: {module.room} imports {one.target}")
+    return faults
+
+
+def foreign_imports(modules: Iterable[Module]) -> list[str]:
+    """Return what training and export import of ``edge`` that only a station needs.
+
+    Also what ``edge`` imports of them, training of export, and relative imports, which hide it.
+    """
+    below = {"edge": ("training", "export"), "training": ("export",), "export": ()}
+    faults = []
+    for module in modules:
+        package = module.name.split(".")[0]
+        for one in imports_of(module):
+            top = one.target.split(".")[0]
+            shared = one.room in SHARED_ROOMS | GROUND_FLOOR or one.room.startswith("__")
+            refused = package != "edge" and top == "edge" and "." in one.target and not shared
+            if refused or top in below[package] or one.target.startswith("."):
+                faults.append(f"{module.path}:{one.line}: {package} imports {one.target}")
+    return faults
+
+
+def reaches(modules: Iterable[Module], start: str, goal: str) -> list[str]:
+    """Return the modules below ``goal`` that one below ``start`` imports, whatever the way."""
+    by_name = {module.name: module for module in modules}
+    waiting = [name for name in by_name if _within(name, start)]
+    seen = set(waiting)
+    while waiting:
+        for one in imports_of(by_name[waiting.pop()]):
+            for name in (one.target, one.target.rpartition(".")[0]):
+                if name in by_name and name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+    return sorted(name for name in seen if _within(name, goal))
+
+
+def repeated_classes(modules: Iterable[Module]) -> list[str]:
+    """Return the public names that two classes share."""
+    places = defaultdict(list)
+    for module in modules:
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(module.path))
+    return [f"{name}: {', '.join(found)}" for name, found in places.items() if len(found) > 1]
+
+
+def long_constructors(modules: Iterable[Module]) -> list[str]:
+    """Return the classes whose constructor takes more than four arguments by position."""
+    faults = []
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                count = _positional(node)
+                if count:
+                    faults.append(f"{module.path}:{node.lineno}: {node.name} takes {count}")
+    return faults
+
+
+def _positional(node: ast.ClassDef) -> int:
+    """Return how many arguments a constructor takes where some are not by name; 0 for few."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            given = item.args
+            by_position = len(given.posonlyargs) + len(given.args) - 1
+            count = by_position + len(given.kwonlyargs)
+            return count if by_position and count > MAX_POSITIONAL else 0
+    options = [ast.unparse(one) for one in node.decorator_list]
+    made = [one for one in options if one.startswith("dataclass")]
+    if not made or "kw_only=True" in made[0]:
+        return 0
+    count = sum(
+        isinstance(item, ast.AnnAssign)
+        and "ClassVar" not in ast.unparse(item.annotation)
+        and not (item.value is not None and "init=False" in ast.unparse(item.value))
+        for item in node.body
+    )
+    return count if count > MAX_POSITIONAL else 0
+
+
+def unexplained_imports(modules: Iterable[Module]) -> list[str]:
+    """Return the imports in functions without a comment that names the library they delay.
+
+    The comment ends on the line before the first of several imports that follow each other.
+    """
+    faults = []
+    for module in modules:
+        lines = module.source.splitlines()
+        for function in ast.walk(module.tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for first in _first_imports(function):
+                comment = _comment_before(lines, first.lineno)
+                if not any(name.lower() in comment.lower() for name in HEAVY):
+                    faults.append(f"{module.path}:{first.lineno}: {ast.unparse(first)}")
+    return faults
+
+
+def _first_imports(function: ast.AST) -> Iterator[ast.stmt]:
+    for node in ast.walk(function):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, [])
+            before: ast.stmt | None = None
+            for statement in block if isinstance(block, list) else []:
+                kinds = (ast.Import, ast.ImportFrom)
+                if isinstance(statement, kinds) and not isinstance(before, kinds):
+                    yield statement
+                before = statement
+
+
+def _comment_before(lines: list[str], number: int) -> str:
+    comment = []
+    for line in reversed(lines[: number - 1]):
+        if not line.strip().startswith("#"):
+            break
+        comment.insert(0, line.strip())
+    return " ".join(comment)
+
+
+def io_in_contract(modules: Iterable[Module]) -> list[str]:
+    """Return where the contract touches a file, a clock, a connection or a thread."""
+    faults = []
+    for module in modules:
+        if not _within(module.name, "edge.contract"):
+            continue
+        pure = {
+            node.value
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in PURE_PARTS
+        }
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Name) and node.id in IO_MODULES and node not in pure:
+                faults.append(f"{module.path}:{node.lineno}: {node.id}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "print", "input"):
+                faults.append(f"{module.path}:{node.lineno}: {ast.unparse(node.func)}()")
+        for one in imports_of(module):
+            parts = one.target.split(".")
+            names = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            if names & (IO_MODULES - {"os"}) or (parts[0] == "os" and len(parts) > 1):
+                faults.append(f"{module.path}:{one.line}: imports {one.target}")
+    return faults
+
+
+def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
+    """Return by rule what breaks it."""
+    return {
+        "imports go downwards": upward_imports(modules),
+        "training and export know nothing of the station": foreign_imports(modules),
+        "the page's process loads nothing of the station's end": reaches(
+            modules, "edge.hmi.server", "edge.hmi.station_end"
+        ),
+        "the station never names the page": reaches(modules, "edge.station", "edge.hmi"),
+        "no public class name twice": repeated_classes(modules),
+        "long constructors take names": long_constructors(modules),
+        "an import in a function names the library it delays": unexplained_imports(modules),
+        "the contract knows no I/O and no thread": io_in_contract(modules),
+    }
+
+
+def _of(modules: Iterable[Module], package: str) -> Iterator[Module]:
+    return (module for module in modules if _within(module.name, package))
+
+
+def _within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
