@@ -93,7 +93,7 @@ def _kind_of_file(uri: str) -> CameraKind:
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return CameraKind.VIDEO
     if path.exists():
-        raise CameraUriInvalid(f"{uri}: neither a frame nor a video. Known are {KNOWN}.")
+        raise CameraUriInvalid(f"{uri}: neither an image nor a video. Known are {KNOWN}.")
     if GLOB_CHARACTERS & set(uri):
         return CameraKind.IMAGES
     raise CameraUriInvalid(f"{uri}: no such file or folder. Known are {KNOWN}.")

@@ -83,13 +83,13 @@ def test_an_address_that_names_no_camera_ends_the_start(
     [
         (
             {"uri": "{folder}", "trigger": UNANNOUNCED},
-            "(images): camera.trigger.mode hardware",
+            "(image files): camera.trigger.mode hardware",
         ),
         ({"uri": "0", "trigger": UNANNOUNCED}, "(V4L2 device): camera.trigger"),
         ({"uri": "gige://10.0.0.256"}, "not an IP address"),
         ({"uri": "rtsp://camera:0/1"}, "is not SCHEME://HOST"),
         ({"uri": "rtsp://camera/1", "sensor": {"gain_db": 1}}, "camera.sensor.gain_db cannot be"),
-        ({"uri": "0", "sensor": {"frame_rate_fps": 0.5}}, "an image comes every 2 s"),
+        ({"uri": "0", "sensor": {"frame_rate_fps": 0.5}}, "a frame comes every 2 s"),
     ],
 )
 def test_settings_that_no_camera_of_their_kind_takes_are_found_by_the_check(

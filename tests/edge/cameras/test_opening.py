@@ -107,8 +107,8 @@ def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
 @pytest.mark.parametrize(
     ("sensor", "told"),
     [
-        (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 an image comes every 2 s"),
-        (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 an image comes every 3 s"),
+        (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 a frame comes every 2 s"),
+        (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 a frame comes every 3 s"),
     ],
 )
 def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error(

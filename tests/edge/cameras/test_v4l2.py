@@ -185,4 +185,4 @@ def test_the_kernel_is_asked_why_a_stream_does_not_start() -> None:
     assert streaming_errno("/dev/video77") == errno.ENOENT
     assert "Inappropriate ioctl" in why_no_stream("/dev/null", errno.ENOTTY)
     assert "another program uses" in why_no_stream(CAM, errno.EBUSY)
-    assert "no image comes" in why_no_stream(CAM, 0)
+    assert "no frame comes" in why_no_stream(CAM, 0)

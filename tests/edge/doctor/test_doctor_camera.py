@@ -108,7 +108,7 @@ def test_a_camera_that_repeats_one_image_is_at_fault() -> None:
         found, _ = looked_at(device.uri, sensor=ROOMY)
 
     assert found["loss test"].grade is Grade.FAULT
-    assert "39 not new (the same image" in found["loss test"].found
+    assert "39 not new (the same frame" in found["loss test"].found
 
 
 def test_software_triggers_are_tried_and_hardware_ones_are_waited_for() -> None:

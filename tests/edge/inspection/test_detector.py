@@ -174,12 +174,12 @@ def test_shapes_that_are_not_the_graphs_are_refused(
 @pytest.mark.parametrize(
     ("model", "named"),
     [
-        (graph(input_type=np.float32), "images f32"),
+        (graph(input_type=np.float32), "pictures f32"),
         (graph(output_type=np.float64), "anomaly_map f64"),
-        (graph(sides=[-1, CELLS, CELLS, 3]), r"images u8 \[\?,16,16,3\]"),
+        (graph(sides=[-1, CELLS, CELLS, 3]), r"pictures u8 \[\?,16,16,3\]"),
         (graph(sides=[2, CELLS, CELLS, 3]), r"score f32 \[2\]"),
-        (graph(score=None), "images u8"),
-        (graph(names=("images", "anomaly_map", "score")), "images u8"),
+        (graph(score=None), "pictures u8"),
+        (graph(names=("images", "anomaly_map", "score")), "pictures u8"),
         (graph(names=("pictures", "anomaly_map", "")), r"Result_\d+ f32"),
     ],
     ids=["float input", "double map", "dynamic", "batch of 2", "no score", "other name", "no name"],
