@@ -117,6 +117,11 @@ def calibrate(
         if out
     }
     trusted = records.only(~distrusted)
+    if choice.method is ThresholdMethod.MISS_RATE and any(s.sample.is_synthetic for s in scored):
+        raise DataError(
+            f"threshold {choice.text}: synthetic defects say nothing of how many real ones are "
+            "missed. Give images of real defects."
+        )
     if trusted.defective.all():
         raise CalibrationError(
             "all good images to calibrate on look like defects. Look at them; --no-check-good "
@@ -152,6 +157,7 @@ def calibrate(
             if method is ThresholdMethod.MANUAL
             else bootstrap_interval(good, defective, random, method=choice.threshold),
             cross_validated_count=min(cross_validated, len(good)),
+            guarantee=choice.guarantee(good, defective),
         ),
         statistics=ScoreStatistics(
             probabilities=_PROBABILITIES,

@@ -62,9 +62,9 @@ def look_at_good(
         DataError: an image cannot be used; names the file.
         OutOfMemory: names the settings to lower.
     """
-    held_out = [sample for sample in splits.validation if not sample.is_defective]
+    held_out = _held_out(splits)
     plain = [sample for sample in splits.fit if sample.view is None]
-    if isinstance(model, StatisticalModel) and len(plain) + len(held_out) <= MOST_IMAGES:
+    if is_cross_validated(model, splits):
         # The folds learn what is held out, so that they see as many images as the final model;
         # test images are learned by nobody.
         beside = [] if splits.validation == splits.test else held_out
@@ -81,6 +81,17 @@ def look_at_good(
     if not check:
         return GoodImages()
     return GoodImages((), suspicious_good(model.extractor, [*plain, *held_out], spec, device))
+
+
+def is_cross_validated(model: AnomalyModel, splits: Splits) -> bool:
+    """Whether the images of a fit are few enough to be scored by models fitted without them."""
+    plain = sum(sample.view is None for sample in splits.fit)
+    few = plain + len(_held_out(splits)) <= MOST_IMAGES
+    return isinstance(model, StatisticalModel) and few
+
+
+def _held_out(splits: Splits) -> list[Sample]:
+    return [sample for sample in splits.validation if not sample.is_defective]
 
 
 def without(samples: Sequence[Sample], suspects: Collection[Sample]) -> tuple[Sample, ...]:

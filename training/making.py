@@ -25,7 +25,13 @@ from training.data.splitting import split_off
 from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
-from training.good_images import check_of, look_at_good, refuse_suspects, without
+from training.good_images import (
+    check_of,
+    is_cross_validated,
+    look_at_good,
+    refuse_suspects,
+    without,
+)
 from training.input_size import size_advice
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
@@ -96,7 +102,7 @@ def fit_checkpoint(
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
     spec = first_sight(image, config.levels, config.crop, tiles)
     formats = check_samples(splits.validation, spec)
-    _check_threshold(config.threshold_choice, splits)
+    _check_threshold(config, splits, is_cross_validated(model, splits))
     frame = read_sample(splits.validation[0]).shape
     advice = size_advice(frame, spec, config.overlap, not model_class.per_position)
     if advice is not None:
@@ -196,16 +202,24 @@ def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tu
     return fit, held_out
 
 
-def _check_threshold(choice: ThresholdChoice, splits: Splits) -> None:
+def _check_threshold(config: FitConfig, splits: Splits, cross_validated: bool) -> None:
     """Find out before the fit whether there are the images that a threshold asks for.
+
+    Args:
+        cross_validated: the images of the fit count, too.
 
     Raises:
         DataError: says what is needed.
     """
     defective = np.array([sample.is_defective for sample in splits.validation], np.bool_)
-    scores = defective.astype(np.float32)  # any will do: only their numbers count here
+    good_count = int((~defective).sum())
+    if cross_validated and config.validate_on is not ValidateOn.TEST:
+        good_count += sum(sample.view is None for sample in splits.fit)
+    choice = config.threshold_choice
+    # Any scores will do: only their numbers count here.
+    good, bad = np.zeros(good_count, np.float32), np.ones(int(defective.sum()), np.float32)
     try:
-        choice.threshold(scores[~defective], scores[defective])
+        choice.threshold(good, bad)
     except ValueError as error:
         raise DataError(f"threshold {choice.text}: {error}.") from error
 

@@ -226,8 +226,25 @@ class ThresholdMethod(StrEnum):
     F1_ADAPTIVE = "f1_adaptive"
     RECALL = "recall"
     FALSE_REJECT_RATE = "false_reject_rate"
+    MISS_RATE = "miss_rate"
     QUANTILE = "quantile"
     MANUAL = "manual"
+
+
+class Guarantee(_Part):
+    """What holds of all parts that are drawn like the calibration images, whatever their scores.
+
+    Attributes:
+        of: good parts that are rejected, or defective parts that are passed.
+        rate: at most this share of them.
+        confidence: with this probability over the choice of the calibration images.
+        count: calibration images of that kind that it rests on.
+    """
+
+    of: Literal["false_reject_rate", "miss_rate"]
+    rate: Share
+    confidence: Share
+    count: Count
 
 
 class Threshold(_Part):
@@ -239,6 +256,7 @@ class Threshold(_Part):
         interval: bootstrap interval (2.5 % to 97.5 %) of the image threshold.
         cross_validated_count: of the good ones, scored by models that were fitted without them;
             the others were kept out of the fit.
+        guarantee: None where the method promises none: the threshold is an estimate.
     """
 
     image: Score
@@ -248,6 +266,7 @@ class Threshold(_Part):
     defective_count: Count
     interval: tuple[Score, Score] | None
     cross_validated_count: Count = 0
+    guarantee: Guarantee | None = None
 
     @model_validator(mode="after")
     def _interval_ordered(self) -> "Threshold":

@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inspection.tolerance import allowed_beyond, needed_count, rate_bound
+
 Scores = NDArray[np.floating]
 
 # Shares of a count are exact to far more than this, and off by one without it: 100 × 0.29 < 29.
@@ -188,6 +190,71 @@ def false_reject_rate(good: Scores, rate: float) -> float:
     highest_passed = good[len(good) - 1 - allowed]
     higher = good[good > highest_passed]
     return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
+
+
+def guaranteed_false_reject_rate(good: Scores, rate: float, confidence: float) -> float:
+    """Return the lowest gap that rejects at most ``rate`` of all good parts, with confidence.
+
+    Args:
+        good: ``(N,)`` raw scores of good parts that the model was not fitted on.
+        rate, confidence: both between 0 and 1, excluded.
+
+    Returns:
+        The middle of that gap; just above the highest score where ties leave none.
+
+    Raises:
+        ValueError: too few good parts (says how many are needed, and the strictest rate that these
+            carry); a rate or confidence out of range; or a score that is not finite.
+
+    Source: ``edge.inspection.tolerance``.
+    """
+    good = _ascending(good, "good")
+    beyond = _carried(len(good), "good", rate, confidence, "false-reject")
+    highest_passed = good[len(good) - 1 - beyond]
+    higher = good[good > highest_passed]
+    return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
+
+
+def guaranteed_miss_rate(
+    good: Scores, defective: Scores, rate: float, confidence: float
+) -> float:
+    """Return the highest gap that passes at most ``rate`` of all defective parts, with confidence.
+
+    Args:
+        good, defective: ``(N,)`` and ``(M,)`` raw scores of parts that nothing was fitted on.
+        rate, confidence: both between 0 and 1, excluded.
+
+    Returns:
+        The middle of that gap; the defect's own score where nothing lies below it.
+
+    Raises:
+        ValueError: too few defective parts (says how many are needed, and the strictest rate that
+            these carry); a rate or confidence out of range; or a score that is not finite.
+
+    Source: ``edge.inspection.tolerance``.
+    """
+    good, defective = _ascending(good, "good"), _ascending(defective, "defective")
+    weakest = defective[_carried(len(defective), "defective", rate, confidence, "miss")]
+    scores = np.concatenate([good, defective])
+    below = scores[scores < weakest]
+    return midway(below.max(), weakest) if len(below) else float(weakest)
+
+
+def _carried(count: int, kind: str, rate: float, confidence: float, name: str) -> int:
+    """Return how many of ``count`` parts may lie on the wrong side of the threshold."""
+    beyond = allowed_beyond(count, rate, confidence)
+    if beyond is None:
+        carried = (
+            f"; these carry {math.ceil(rate_bound(0, count, confidence) * 1e4) / 1e4:g} at best"
+            if count
+            else ""
+        )
+        raise ValueError(
+            f"a {name} rate of {rate:g} with a confidence of {confidence:g} needs at least "
+            f"{needed_count(rate, confidence)} {kind} images that the model was not fitted on, "
+            f"there are {count}{carried}"
+        )
+    return beyond
 
 
 def recall(good: Scores, defective: Scores, target: float) -> float:

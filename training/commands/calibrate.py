@@ -6,6 +6,7 @@ import logging
 import numpy as np
 
 from edge.atomic_files import write_whole
+from training.guarantees import guarantee_sentence
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"({choice.text}: {threshold.method.value}, {threshold.good_count} good and "
         f"{threshold.defective_count} defective images{_origin(checkpoint, changed, name)})"
     )
+    print(guarantee_sentence(threshold, changed.description.training.good_check))
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
         print(_wrong(when, value, changed.records))
     return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from edge.redaction import readable
+from training.guarantees import guarantee_sentence
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import figures_of, write_report
@@ -68,7 +69,8 @@ def _told(output: Path, checkpoint: Checkpoint) -> str:
         f"{output}: {checkpoint.description.algorithm}, threshold "
         f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
         f"{_cross_validated(threshold.cross_validated_count)} and "
-        f"{threshold.defective_count} defective images)"
+        f"{threshold.defective_count} defective images)\n"
+        f"{guarantee_sentence(threshold, checkpoint.description.training.good_check)}"
     )
 
 

@@ -1,0 +1,71 @@
+"""What held-out scores guarantee, against the exact law and against draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, binom
+
+from edge.inspection.thresholding import guaranteed_false_reject_rate, guaranteed_miss_rate
+from edge.inspection.tolerance import allowed_beyond, needed_count, rate_bound
+
+SHARES = st.floats(0.001, 0.5)
+CONFIDENCES = st.sampled_from([0.8, 0.9, 0.95, 0.99])
+
+
+def test_the_counts_are_those_of_the_tables() -> None:
+    """As in every table of distribution-free tolerance limits."""
+    assert [needed_count(rate, 0.95) for rate in (0.01, 0.02, 0.05, 0.1)] == [299, 149, 59, 29]
+    assert [allowed_beyond(n, 0.01, 0.95) for n in (298, 299, 472, 473)] == [None, 0, 0, 1]
+
+
+@given(st.integers(1, 2000), SHARES, CONFIDENCES)
+def test_what_may_lie_beyond_is_the_exact_binomial_law(
+    count: int, rate: float, confidence: float
+) -> None:
+    beyond = allowed_beyond(count, rate, confidence)
+    assert (beyond is None) == (count < needed_count(rate, confidence))
+    carried = -1 if beyond is None else beyond
+    assert beyond is None or binom.cdf(carried, count, rate) <= 1.0 - confidence + 1e-9
+    assert binom.cdf(carried + 1, count, rate) > 1.0 - confidence - 1e-9
+
+
+@given(st.integers(1, 2000), st.data(), CONFIDENCES)
+def test_the_bound_of_a_rate_is_that_of_clopper_and_pearson(
+    count: int, data: st.DataObject, confidence: float
+) -> None:
+    beyond = data.draw(st.integers(0, count - 1))
+    exact = beta.ppf(confidence, beyond + 1, count - beyond)
+    assert rate_bound(beyond, count, confidence) == pytest.approx(exact, abs=1e-7)
+    assert rate_bound(count, count, confidence) == 1.0
+
+
+def test_a_guaranteed_rate_is_broken_as_often_as_its_confidence_says() -> None:
+    """Of 10,000 draws of 299 scores 4.95 % may break 1 %: P(Binomial(299, 0.01) = 0)."""
+    draws = np.random.default_rng(0).random((10_000, 299))
+    limits = [guaranteed_false_reject_rate(good, 0.01, 0.95) for good in draws]
+    broken = np.mean([1.0 - limit > 0.01 for limit in limits])
+    assert 0.043 <= broken <= 0.057
+    misses = [guaranteed_miss_rate(np.zeros(0), drawn[:149], 0.02, 0.95) for drawn in draws]
+    assert 0.043 <= np.mean([limit > 0.02 for limit in misses]) <= 0.057
+
+
+def test_equal_scores_break_no_guarantee() -> None:
+    ties = np.full(299, 0.25, np.float32)
+    assert guaranteed_false_reject_rate(ties, 0.01, 0.95) > 0.25
+    assert guaranteed_miss_rate(ties, ties[:149], 0.02, 0.95) <= 0.25
+
+
+def test_too_few_parts_say_how_many_are_needed_and_what_these_carry() -> None:
+    good = np.arange(100, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"at least 299 good .* are 100; these carry 0\.0296 at"):
+        guaranteed_false_reject_rate(good, 0.01, 0.95)
+    assert guaranteed_false_reject_rate(good, 0.0296, 0.95) > 99.0
+    with pytest.raises(ValueError, match=r"at least 149 defective images .* there are 0$"):
+        guaranteed_miss_rate(good, good[:0], 0.02, 0.95)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="lies between 0 and 1"):
+        guaranteed_false_reject_rate(np.arange(9.0), rate, 0.95)
