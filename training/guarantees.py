@@ -23,16 +23,18 @@ def guarantee_sentence(threshold: Threshold, check: GoodCheck | None) -> str:
     what, kind, other = _KINDS[found.of]
     left_out = check.suspect_count if check is not None else 0
     folds = threshold.cross_validated_count if found.of == "false_reject_rate" else 0
-    validated = f" ({folds} of them scored by models that were fitted without them)" if folds else ""
+    validated = (
+        f" ({folds} of them scored by models that were fitted without them)" if folds else ""
+    )
     aside = (
-        f" {left_out} good images that look like defects are left out; of parts like them it says "
-        "nothing."
+        f" {left_out} good images that look like defects are left out; of parts like them it "
+        "says nothing."
         if left_out and found.of == "false_reject_rate"
         else ""
     )
     return (
-        f"With a confidence of {100.0 * found.confidence:.3g} % at most {100.0 * found.rate:.3g} % of {what}, as "
-        f"long as parts, light and camera are drawn like the {found.count} {kind} calibration "
+        f"With a confidence of {100.0 * found.confidence:.3g} % at most "
+        f"{100.0 * found.rate:.3g} % of {what}, as long as parts, light and camera are drawn like the {found.count} {kind} calibration "
         f"images{validated}; images of one part or one hour are no such draw.{aside} How many "
         f"{other} is not guaranteed."
     )

@@ -39,7 +39,6 @@ from training.models.building import build_model, make_settings, model_around
 from training.models.trained_model import TrainedModel
 from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile, training_identity
-from training.threshold_choice import ThresholdChoice
 from training.trained_fitting import OnEpoch, fit_trained
 from training.training_images import TrainingImages
 

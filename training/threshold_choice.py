@@ -20,8 +20,8 @@ from training.errors import SettingError
 
 AUTOMATIC = "auto"
 FORMS = (
-    "auto, f1, recall=0.99, false-reject-rate=0.01, with a guarantee false-reject-rate=0.01@0.95 or "
-    "miss-rate=0.02@0.95, quantile=0.95 (with a margin: 0.95,0.1) or manual=SCORE"
+    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1), "
+    "manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or miss-rate=0.02@0.95"
 )
 
 
@@ -57,11 +57,13 @@ class ThresholdChoice:
         """Return what the threshold of these scores promises; None without a confidence."""
         if self.confidence is None:
             return None
+        rate, confidence = self.numbers[0], self.confidence
         if self.method is ThresholdMethod.MISS_RATE:
-            of, count = "miss_rate", len(defective)
-        else:
-            of, count = "false_reject_rate", len(good)
-        return Guarantee(of=of, rate=self.numbers[0], confidence=self.confidence, count=count)
+            count = len(defective)
+            return Guarantee(of="miss_rate", rate=rate, confidence=confidence, count=count)
+        return Guarantee(
+            of="false_reject_rate", rate=rate, confidence=confidence, count=len(good)
+        )
 
     def threshold(self, good: Scores, defective: Scores) -> float:
         """Return the raw threshold of good and defective scores.
@@ -76,9 +78,9 @@ class ThresholdChoice:
         if self.method is ThresholdMethod.RECALL:
             return recall(good, defective, *self.numbers)
         if self.method is ThresholdMethod.MISS_RATE and self.confidence is not None:
-            return guaranteed_miss_rate(good, defective, *self.numbers, self.confidence)
+            return guaranteed_miss_rate(good, defective, self.numbers[0], self.confidence)
         if self.method is ThresholdMethod.FALSE_REJECT_RATE and self.confidence is not None:
-            return guaranteed_false_reject_rate(good, *self.numbers, self.confidence)
+            return guaranteed_false_reject_rate(good, self.numbers[0], self.confidence)
         if self.method is ThresholdMethod.FALSE_REJECT_RATE:
             return false_reject_rate(good, *self.numbers)
         if self.method is ThresholdMethod.QUANTILE:

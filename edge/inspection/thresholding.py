@@ -215,9 +215,7 @@ def guaranteed_false_reject_rate(good: Scores, rate: float, confidence: float) -
     return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
 
 
-def guaranteed_miss_rate(
-    good: Scores, defective: Scores, rate: float, confidence: float
-) -> float:
+def guaranteed_miss_rate(good: Scores, defective: Scores, rate: float, confidence: float) -> float:
     """Return the highest gap that passes at most ``rate`` of all defective parts, with confidence.
 
     Args:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from edge.redaction import readable
-from training.guarantees import guarantee_sentence
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import figures_of, write_report
@@ -13,6 +12,7 @@ from training.data.beforehand import tell_beforehand
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
 from training.fitted import fitted
+from training.guarantees import guarantee_sentence
 from training.tracking import numbers_of, open_trackers
 from training.trained_fitting import is_first_process
 
