@@ -61,9 +61,7 @@ class ThresholdChoice:
         if self.method is ThresholdMethod.MISS_RATE:
             count = len(defective)
             return Guarantee(of="miss_rate", rate=rate, confidence=confidence, count=count)
-        return Guarantee(
-            of="false_reject_rate", rate=rate, confidence=confidence, count=len(good)
-        )
+        return Guarantee(of="false_reject_rate", rate=rate, confidence=confidence, count=len(good))
 
     def threshold(self, good: Scores, defective: Scores) -> float:
         """Return the raw threshold of good and defective scores.

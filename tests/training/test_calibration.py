@@ -1,5 +1,6 @@
 """Calibration: thresholds, ranges and statistics from validation scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from training.data.samples import Sample
 from training.data.synthetic_defects import Flaw
 from training.errors import CalibrationError, DataError, SettingError
 from training.figures import FALSE_REJECTS, Scored, SplitTally, split_metrics
+from training.good_images import check_of_calibration
+from training.guarantees import guarantee_sentence
 from training.threshold_choice import parse_threshold
 
 SPEC: InputSpec = first_sight((32, 32))
@@ -172,6 +175,8 @@ def test_without_defects_there_are_counts_only() -> None:
         ("false-reject-rate=0.2", ThresholdMethod.FALSE_REJECT_RATE, 1.875),
         ("quantile=0.5,0", ThresholdMethod.QUANTILE, 1.50015),
         ("quantile", ThresholdMethod.QUANTILE, 2.0),
+        ("false-reject-rate=0.5@0.95", ThresholdMethod.FALSE_REJECT_RATE, 2.0),
+        ("miss-rate=0.7@0.95", ThresholdMethod.MISS_RATE, 1.55),
         ("manual=1.7", ThresholdMethod.MANUAL, 1.7),
         ("auto", ThresholdMethod.F1_ADAPTIVE, 4.5),
     ],
@@ -192,6 +197,8 @@ def test_the_threshold_is_the_one_that_was_chosen(
         ("recall=0.9", "threshold recall=0.9: no scores of defective images"),
         ("f1", "threshold f1-adaptive: no scores of defective images"),
         ("false-reject-rate=0.01", "needs at least 100 good images, there are 5"),
+        ("false-reject-rate=0.01@0.95", r"at least 299 good .* there are 5; these carry 0\.4508"),
+        ("miss-rate=0.02@0.95", "at least 149 defective .* there are 0"),
     ],
 )
 def test_a_threshold_that_the_images_cannot_show_says_what_is_needed(text: str, named: str) -> None:
@@ -204,6 +211,8 @@ def test_a_threshold_that_the_images_cannot_show_says_what_is_needed(text: str, 
     [
         *("best", "recall", "recall=2", "recall=0.9,1", "false-reject-rate=1", "manual"),
         *("manual=x", "manual=nan", "quantile=0.9,-1", "quantile=0", "f1=3"),
+        *("miss-rate=0.1", "false-reject-rate=0.1@1", "false-reject-rate=1@0.9", "recall=0.9@0.9"),
+        *("false-reject-rate=0.1@", "manual=1@0.9"),
     ],
 )
 def test_an_unknown_threshold_lists_those_that_exist(text: str) -> None:
@@ -212,10 +221,41 @@ def test_an_unknown_threshold_lists_those_that_exist(text: str) -> None:
 
 
 def test_a_choice_reads_back_as_it_was_written() -> None:
-    for text in ("recall=0.99", "quantile=0.95,0.1", "manual=-3.5", "auto"):
+    for text in ("recall=0.99", "quantile=0.95,0.1", "manual=-3.5", "auto", "miss-rate=0.02@0.95"):
         choice = parse_threshold(text)
         assert choice.text == text
         assert parse_threshold(choice.text) == choice
+
+
+def test_a_guarantee_says_what_it_rests_on_and_what_it_leaves_open() -> None:
+    items = [scored(1.0 + n / 60) for n in range(60)]
+    found = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05@0.95")).threshold
+    guarantee = found.guarantee
+    assert guarantee is not None
+    assert (guarantee.of, guarantee.rate, guarantee.confidence) == ("false_reject_rate", 0.05, 0.95)
+    assert guarantee.count == 60
+    sentence = guarantee_sentence(found, None)
+    assert "With a confidence of 95 % at most 5 % of good parts are rejected" in sentence
+    assert "drawn like the 60 good calibration images;" in sentence
+    assert "How many defective parts pass is not guaranteed" in sentence
+
+    estimate = calibrate(items, SPEC, 0).threshold
+    assert estimate.guarantee is None
+    assert "Nothing is guaranteed: the threshold is" in guarantee_sentence(estimate, None)
+
+
+def test_a_guarantee_names_the_images_that_it_leaves_out() -> None:
+    items = [scored(1.0 + n / 60, peak=0.5 + n / 60) for n in range(60)] + [scored(30.0, peak=50.0)]
+    found = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05@0.95"))
+    sentence = guarantee_sentence(found.threshold, check_of_calibration(found))
+    assert "1 good images that look like defects are left out; of parts like them it" in sentence
+
+
+def test_synthetic_defects_guarantee_nothing() -> None:
+    flawed = Sample(path=Path("a.png"), kind="scratch", flaw=Flaw("synthetic-scratch", 1))
+    made = replace(scored(9.0), sample=flawed)
+    with pytest.raises(DataError, match="synthetic defects say nothing"):
+        calibrate([scored(1.0), made], SPEC, 0, parse_threshold("miss-rate=0.9@0.5"))
 
 
 @pytest.mark.parametrize("count", [5, 20, 60, 200])

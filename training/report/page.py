@@ -9,6 +9,7 @@ from html import escape
 from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.thresholding import Result
 from training.checkpoint import Description
+from training.guarantees import guarantee_sentence
 from training.metrics import Interval, share_interval
 from training.report.charts import roc_chart, score_histogram
 from training.report.evidence import (
@@ -274,6 +275,7 @@ def _threshold(description: Description, evidence: Evidence) -> str:
             f"{threshold.good_count} good, {threshold.defective_count} defective images",
         ),
         ("Good images scored", _scored(threshold)),
+        ("Guaranteed", guarantee_sentence(threshold, description.training.good_check)),
         ("Suspects among the good ones", _suspects(description)),
         ("95 % interval (bootstrap)", between),
     ]
