@@ -35,6 +35,6 @@ def guarantee_sentence(threshold: Threshold, check: GoodCheck | None) -> str:
     return (
         f"With a confidence of {100.0 * found.confidence:.3g} % at most "
         f"{100.0 * found.rate:.3g} % of {what}, as long as parts, light and camera are drawn like "
-        f"the {found.count} {kind} calibration images{validated}; images of one part or one hour are no such draw.{aside} How many "
-        f"{other} is not guaranteed."
+        f"the {found.count} {kind} calibration images{validated}; images of one part or one hour "
+        f"are no such draw.{aside} How many {other} is not guaranteed."
     )
