@@ -30,17 +30,17 @@ def with_overrides(settings: Settings, reread: Callable[[], Settings]) -> tuple[
 class VerdictObserver(Protocol):
     """Somebody who shows what is decided; nothing of it is waited for.
 
-    ``outdated`` tells whether a file it was made with has changed, and ``renew`` takes that over.
+    ``outdated`` says whether a file it was made with has changed, and ``renew`` puts that in force.
     """
 
     def start(self) -> None: ...
-    def told(self, verdict: Verdict) -> None: ...
+    def on_verdict(self, verdict: Verdict) -> None: ...
     def outdated(self) -> bool: ...
     def renew(self) -> None: ...
     def stop(self) -> None: ...
 
 
-def onlookers(
+def make_observers(
     sources: Sources,
     reload: Callable[[], Mapping[str, Datum]],
 ) -> list[VerdictObserver]:
@@ -57,7 +57,7 @@ def onlookers(
     if settings.show is not None and settings.show.window:
         found.append(Window(settings.show.width_px))
     if settings.hmi is not None and settings.hmi.enabled and folder is not None:
-        hands = ActionServices(
+        services = ActionServices(
             model=sources.model,
             reread=sources.model.reread,
             reload=reload,
@@ -67,5 +67,5 @@ def onlookers(
             health=sources.health,
             record_event=sources.recording.event,
         )
-        found.append(Page(settings.hmi, folder, sources, PageActions(hands)))
+        found.append(Page(settings.hmi, folder, sources, PageActions(services)))
     return found

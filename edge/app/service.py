@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.app.assembly import mailbox_of, rules_of, source_of, triggering_of
-from edge.app.observers import VerdictObserver, onlookers, with_overrides
+from edge.app.observers import VerdictObserver, make_observers, with_overrides
 from edge.app.signals import Stopper
 from edge.contract.announcements import Metrics
 from edge.contract.event import Datum, Event, Severity
@@ -78,7 +78,7 @@ class StationService:
         """
         self.manager = ServiceManager()
         self.overlays: OverlayWriter | None = None
-        self._onlookers: list[VerdictObserver] = []
+        self._observers: list[VerdictObserver] = []
         settings, reread_with_overrides = with_overrides(settings, reread)
         self._settings = settings
         self._once = once
@@ -170,8 +170,8 @@ class StationService:
             ),
             images=self._addresses,
         )
-        self._onlookers = onlookers(self._sources(), self._reload)
-        for one in self._onlookers:
+        self._observers = make_observers(self._sources(), self._reload)
+        for one in self._observers:
             one.start()
         self._stopper.stops(self._station.stop)
         if self._triggering:
@@ -231,7 +231,7 @@ class StationService:
         Returns:
             The error of parts without a record, or not written; None when there are none.
         """
-        for one in self._onlookers:
+        for one in self._observers:
             one.stop()
         return self._recording.stop(reasons, self._ending)
 
@@ -309,8 +309,8 @@ class StationService:
             station.not_recorded(verdict.id)
         self._loaded.part_decided(verdict)
         self._drift.observe(verdict)
-        for one in self._onlookers:
-            one.told(verdict)
+        for one in self._observers:
+            one.on_verdict(verdict)
 
     def _not_taken(self, verdict: Verdict) -> None:
         self._recording.not_taken(verdict)
@@ -377,7 +377,7 @@ class StationService:
         try:
             with self.manager.more_time(RELOAD_LIMIT_S):
                 renew = self._recording.login_changed()
-                outdated = [one for one in self._onlookers if one.outdated()]
+                outdated = [one for one in self._observers if one.outdated()]
                 done = self._loaded.reload()
             self._not_reloaded = ""
         except ModelExchangeFailed as error:

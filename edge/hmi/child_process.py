@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from edge.hmi.ipc import Link
+from edge.hmi.messages import PAGE_MESSAGES, PageMessage
 
 END_LIMIT_S = 3.0
 
@@ -17,7 +18,7 @@ class ChildProcess:
     """A process, and the station's end of the link to it."""
 
     process: "subprocess.Popen[bytes]"
-    link: Link
+    link: Link[PageMessage]
 
     def end(self) -> None:
         """End it, by force if it does not go."""
@@ -46,4 +47,4 @@ def spawn(module: str) -> ChildProcess:
         )
     finally:
         theirs.close()
-    return ChildProcess(process, Link(Connection(ours.detach())))
+    return ChildProcess(process, Link(Connection(ours.detach()), PAGE_MESSAGES))

@@ -1,16 +1,23 @@
-"""The link between a station and the process that serves its page: messages over a socket pair."""
+"""The link between a station and a process beside it: messages over a socket pair.
 
-import json
+A message is one byte that says how many blobs follow, and a model as JSON.
+"""
+
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Generic, TypeVar
+
+from pydantic import TypeAdapter
 
 from edge.contract.encoding import to_json
+from edge.hmi.contents import Content
 
 # An image of the live view, in 8 bits and colour, with room to spare.
-LARGEST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
+
+Incoming = TypeVar("Incoming")
 
 
 class LinkBroken(Exception):
@@ -18,30 +25,25 @@ class LinkBroken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """What one end tells the other.
+class Received(Generic[Incoming]):
+    """A message, and the images that came with it."""
 
-    Attributes:
-        kind: names who takes it.
-        content: plain values.
-        blobs: images.
-    """
-
-    kind: str
-    content: Mapping[str, Any] = field(default_factory=dict)
-    blobs: tuple[bytes, ...] = ()
+    message: Incoming
+    blobs: tuple[bytes, ...]
 
 
-class Link:
+class Link(Generic[Incoming]):
     """One end. Any thread may send; one receives."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, incoming: TypeAdapter[Incoming]) -> None:
+        """Args:
+        incoming: of what the other end may send.
+        """
         self._connection = connection
+        self._incoming = incoming
         self._sending = threading.Lock()
 
-    def send(
-        self, kind: str, content: Mapping[str, Any], blobs: Sequence[bytes | memoryview] = ()
-    ) -> None:
+    def send(self, message: Content, blobs: Sequence[bytes | memoryview] = ()) -> None:
         """Send a message; waits as long as the other end reads nothing.
 
         What UTF-8 cannot carry, as in the name of a file, arrives as backslash escapes.
@@ -50,7 +52,7 @@ class Link:
             LinkBroken: there is no other end.
             ValueError: a number is NaN or infinite.
         """
-        head = to_json({"kind": kind, "content": content, "blobs": len(blobs)}).encode()
+        head = bytes([len(blobs)]) + to_json(message.model_dump()).encode()
         try:
             with self._sending:
                 self._connection.send_bytes(head)
@@ -59,18 +61,19 @@ class Link:
         except OSError as error:
             raise LinkBroken(str(error)) from error
 
-    def receive(self) -> Message:
+    def receive(self) -> Received[Incoming]:
         """Wait for the next message.
 
         Raises:
-            LinkBroken: there is no other end.
+            LinkBroken: there is no other end, or none that says what is expected.
         """
         try:
-            head = json.loads(self._connection.recv_bytes(LARGEST_BYTES))
-            blobs = tuple(self._connection.recv_bytes(LARGEST_BYTES) for _ in range(head["blobs"]))
-        except (EOFError, OSError, ValueError) as error:
+            head = self._connection.recv_bytes(MAX_BYTES)
+            message = self._incoming.validate_json(head[1:])
+            blobs = tuple(self._connection.recv_bytes(MAX_BYTES) for _ in range(head[0]))
+        except (EOFError, OSError, ValueError, IndexError) as error:
             raise LinkBroken(str(error)) from error
-        return Message(head["kind"], head["content"], blobs)
+        return Received(message, blobs)
 
     def close(self) -> None:
         self._connection.close()

@@ -246,7 +246,7 @@ def test_what_is_no_http_ends_nothing_and_writes_no_log(station: PageStation, se
     chance = random.Random(seed)
     whole = [
         b"GET /api/parts?result=NOK&limit=5 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n",
-        b"GET /pictures/01a20a8b-e623-7a43-9125-03f2af0aacac/picture HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /images/01a20a8b-e623-7a43-9125-03f2af0aacac/image HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /api/actions/threshold HTTP/1.1\r\nHost: localhost\r\nX-Edge-Request: 1\r\n"
         b"Content-Type: application/json\r\nAuthorization: Bearer x\r\nContent-Length: 24\r\n\r\n"
         b'{"image_threshold": 1.0}',

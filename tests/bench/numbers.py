@@ -101,7 +101,7 @@ def _row(seq: int, utc_ns: int) -> tuple[int, str, int, bytes]:
 
 def _once(numbers: ProductionStats) -> tuple[float, bool]:
     began_s = time.perf_counter()
-    complete = bool(numbers.content(datetime.now().astimezone())["complete"])
+    complete = numbers.numbers(datetime.now().astimezone()).complete
     return (time.perf_counter() - began_s) * 1e3, complete
 
 

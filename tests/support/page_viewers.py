@@ -26,7 +26,7 @@ async def follow(host: str, port: int, newest: asyncio.Queue[bytes]) -> None:
     reader, writer = await asyncio.open_connection(host, port, limit=2**24)
     writer.write(_request(host, "/api/stream"))
     while line := await reader.readline():
-        if line.startswith(b'data: {"id"') and b'"picture":null' not in line:
+        if line.startswith(b'data: {"id"') and b'"image":null' not in line:
             if newest.full():
                 newest.get_nowait()
             newest.put_nowait(line[6:])

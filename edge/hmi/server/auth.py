@@ -15,10 +15,11 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
+
+from edge.hmi.actions import Actor
 
 MARK = "x-edge-request"
 # The name of who has the token, percent-encoded.
@@ -37,7 +38,7 @@ NOTES_PER_MINUTE, NOTES_OF_ALL_PER_MINUTE = 2, 10
 WRONG_AT_ONCE, WRONG_PER_MINUTE = 5, 10
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
 MAX_WAITING = 8
-MOST_ADDRESSES = 512
+MAX_ADDRESSES = 512
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -112,17 +113,9 @@ class Rate:
         enough = left >= 1.0
         self._left[who] = (left - 1.0 if enough else left), now_s
         self._left.move_to_end(who)
-        while len(self._left) > MOST_ADDRESSES:
+        while len(self._left) > MAX_ADDRESSES:
             self._left.popitem(last=False)
         return enough
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who acts."""
-
-    name: str
-    address: str
 
 
 class Guard:
@@ -164,7 +157,7 @@ class Guard:
         """Whoever has the token may act."""
         return self._token is not None
 
-    def take_token(self, token: str | None) -> None:
+    def set_token(self, token: str | None) -> None:
         """Ask for another token from now on; who has the one before is locked out."""
         self._token = token.encode() if token else None
 
@@ -172,7 +165,7 @@ class Guard:
         """Refuse names that are not ours: a foreign site may point its own name at this PC.
 
         Raises:
-            Refused: with 421.
+            RequestRefused: with 421.
         """
         if not self._is_ours(_only(request, "host") or ""):
             raise RequestRefused(
@@ -201,7 +194,7 @@ class Guard:
         """Refuse an address that asks too much.
 
         Raises:
-            Refused: with 429.
+            RequestRefused: with 429.
         """
         client = self._client(request)
         if client is not None and not self._reads.take(client):
@@ -212,7 +205,7 @@ class Guard:
         """Wait for a turn to read journal or disk.
 
         Raises:
-            Refused: 429 for an address that waits for several already.
+            RequestRefused: 429 for an address that waits for several already.
         """
         client = self._client(request)
         if client is not None and self._readers[network(client)] >= READS_OF_ONE:
@@ -233,7 +226,7 @@ class Guard:
         """Refuse an address that searches too much.
 
         Raises:
-            Refused: with 429.
+            RequestRefused: with 429.
         """
         client = self._client(request)
         if client is not None and not self._searches.take(client):
@@ -254,8 +247,9 @@ class Guard:
         """Return who acts.
 
         Raises:
-            Refused: 400 for a doubled header, 401 without or with a wrong token, 403 for a foreign
-                site or a page that is read-only, 415 for anything but JSON, 429 for too many.
+            RequestRefused: 400 for a doubled header, 401 without or with a wrong token, 403 for a
+                foreign site or a page that is read-only, 415 for anything but JSON, 429 for too
+                many.
         """
         address = self.address(request)
         self._check_origin(request)
@@ -330,7 +324,7 @@ async def bounded_body(request: Request) -> bytes:
     """Return the body of a request.
 
     Raises:
-        Refused: with 413 when it is larger than any action is.
+        RequestRefused: with 413 when it is larger than any action is.
     """
     body = bytearray()
     async for piece in request.stream():
@@ -365,7 +359,8 @@ def _only(request: Request, name: str) -> str | None:
     """Return the value of a header.
 
     Raises:
-        Refused: 400 when it is there more than once; a proxy adds its own to what a client sent.
+        RequestRefused: 400 when it is there more than once; a proxy adds its own to what a client
+            sent.
     """
     values = request.headers.getlist(name)
     if len(values) > 1:

@@ -3,41 +3,82 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.contract.encoding import to_json
 from edge.errors import StationError
-from edge.hmi.server.auth import MAX_WAITING, Actor, Guard, RequestRefused, TokenWrong, bounded_body
+from edge.hmi.actions import (
+    AcknowledgeAlarm,
+    AcknowledgeBody,
+    ActionBody,
+    Actor,
+    CaptureBody,
+    CaptureImages,
+    FeedbackBody,
+    MarkedPart,
+    MarkPart,
+    RecordRefusal,
+    RollBack,
+    RollbackBody,
+    SetThreshold,
+    StationAction,
+    StationActionResult,
+    ThresholdBody,
+    UnlockBody,
+    Unlocked,
+)
+from edge.hmi.server.answers import (
+    ActionAnswer,
+    FoundParts,
+    Liveness,
+    MarkedParts,
+    PageStatus,
+    PartDetail,
+    Readiness,
+    ThresholdPreview,
+)
+from edge.hmi.server.auth import MAX_WAITING, Guard, RequestRefused, TokenWrong, bounded_body
 from edge.hmi.server.live_view import LiveView
-from edge.hmi.server.part_queries import IMAGES, KINDS, MOST_FOUND, PartQueries
+from edge.hmi.server.part_queries import MEDIA_TYPES, PartQueries
 from edge.hmi.server.production_stats import ProductionStats
-from edge.hmi.server.prometheus import CONTENT_TYPE, metrics_text
-from edge.hmi.server.requests import ACTIONS, number, seq_of, validated, wanted, whole
-from edge.hmi.server.responses import Download, file_reply, image_reply, json_reply
+from edge.hmi.server.prometheus import CONTENT_TYPE, JournalBacklog, metrics_text
+from edge.hmi.server.requests import (
+    ACTIONS,
+    MAX_FOUND,
+    FormerImagePath,
+    ImagePath,
+    PartPath,
+    PartsPageQuery,
+    PartsQuery,
+    PreviewQuery,
+    parsed_body,
+    parsed_path,
+    parsed_query,
+)
+from edge.hmi.server.responses import Download, as_json, file_reply, image_reply, json_reply
 from edge.hmi.server.sse import Stream
 from edge.hmi.server.threshold_preview import PARTS, preview
+from edge.journal.entries import JournalRow
 from edge.journal.outbox import Outbox
 from edge.station.recording.reports import journal_report
 
 STATIC = Path(__file__).parents[1] / "static"
-_KINDS = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".json": "application/json",
 }
 BODY_LIMIT_S = 10.0
-MOST_EXPORTS = 2
+MAX_EXPORTS = 2
 # That are made at a time: a list asks for fifty, and others wait for a thread, too.
 MAX_THUMBNAILS = 2
 # A station that has said nothing for so long does not live.
@@ -46,9 +87,6 @@ LIVE_WITHIN_S = 5.0
 _NOT_READY = (
     "camera_lost", "camera_failed", "journal_unwritable", "journal_full",
 )  # fmt: skip
-
-
-_JSON = {"content-type": "application/json", "cache-control": "no-store"}
 
 
 class OnceASecond:
@@ -69,9 +107,9 @@ class OnceASecond:
 
 
 class StationClient(Protocol):
-    """The station, as far as the page can ask it for something."""
+    """The station, as far as the page can have it do something."""
 
-    async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]: ...
+    async def do(self, action: StationAction, actor: Actor) -> StationActionResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +126,13 @@ class Application:
 
 
 class Handlers:
-    """One method for each thing that can be asked."""
+    """One method for each thing that can be asked.
+
+    Attributes:
+        description: of the interface, as JSON; whoever builds the routes sets it.
+    """
+
+    description = b"{}"
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -97,12 +141,12 @@ class Handlers:
         self._numbers = OnceASecond(self._counted_now)
         self._marks = OnceASecond(self._marked_now)
         self._metrics = OnceASecond(self._metrics_now)
-        self._exports = asyncio.Semaphore(MOST_EXPORTS)
+        self._exports = asyncio.Semaphore(MAX_EXPORTS)
         self._thumbnails = asyncio.Semaphore(MAX_THUMBNAILS)
         self._static = {
-            path.name: (path.read_bytes(), _KINDS[path.suffix])
+            path.name: (path.read_bytes(), _MEDIA_TYPES[path.suffix])
             for path in STATIC.iterdir()
-            if path.suffix in _KINDS
+            if path.suffix in _MEDIA_TYPES
         }
 
     # The page itself.
@@ -114,13 +158,14 @@ class Handlers:
         return self._file(request.path_params["name"])
 
     async def openapi(self, request: Request) -> Response:
-        return self._file("openapi.json")
+        headers = {"content-type": "application/json", "cache-control": "no-cache"}
+        return Response(self.description, headers=headers)
 
     def _file(self, name: str) -> Response:
         if name not in self._static:
             raise RequestRefused(404, "there is no such file.")
-        content, kind = self._static[name]
-        return Response(content, headers={"content-type": kind, "cache-control": "no-cache"})
+        content, media_type = self._static[name]
+        return Response(content, headers={"content-type": media_type, "cache-control": "no-cache"})
 
     # What it shows.
 
@@ -130,24 +175,24 @@ class Handlers:
     async def status(self, request: Request) -> Response:
         app, user = self._app, self._app.guard.user(request)
         return json_reply(
-            {
-                "title": app.title,
-                "language": app.language,
-                "may_act": user is not None,
-                "may_unlock": app.guard.has_token,
-                "user": user,
-                "live": self._live,
-                "status": app.view.status,
-                # Of a station that has stopped talking nobody knows what it decided since.
-                "part": app.view.part if self._live else None,
-            }
+            PageStatus(
+                title=app.title,
+                language=app.language,
+                may_act=user is not None,
+                may_unlock=app.guard.has_token,
+                user=user,
+                live=self._live,
+                status=app.view.status,
+                # Nobody knows what a silent station has decided since.
+                part=app.view.part if self._live else None,
+            )
         )
 
     async def numbers(self, request: Request) -> Response:
-        return Response(await self._numbers.made(), headers=_JSON)
+        return json_reply(await self._numbers.made())
 
     def _counted_now(self) -> bytes:
-        return to_json(self._app.numbers.content(datetime.now().astimezone())).encode()
+        return as_json(self._app.numbers.numbers(datetime.now().astimezone()))
 
     async def live(self, request: Request) -> Response:
         image = self._app.view.image(request.path_params["id"].removesuffix(".jpg"))
@@ -157,7 +202,16 @@ class Handlers:
         return image_reply(jpeg, "image/jpeg")
 
     async def image(self, request: Request) -> Response:
-        verdict_id, which = request.path_params["id"], request.path_params["which"]
+        unknown = "there are image, overlay and thumbnail."
+        path = parsed_path(ImagePath, request.path_params, unknown)
+        return await self._kept_image(path.id, path.which)
+
+    async def former_image(self, request: Request) -> Response:
+        unknown = "there are picture, overlay and thumbnail."
+        path = parsed_path(FormerImagePath, request.path_params, unknown)
+        return await self._kept_image(path.id, "image" if path.which == "picture" else path.which)
+
+    async def _kept_image(self, verdict_id: str, which: str) -> Response:
         if which == "thumbnail":
             thumbnail = self._app.view.thumbnail(verdict_id)
             if thumbnail is not None:
@@ -167,24 +221,22 @@ class Handlers:
             if small is None:
                 raise RequestRefused(404, "no image of this part is kept.")
             return image_reply(small, "image/jpeg")
-        if which not in IMAGES:
-            raise RequestRefused(404, "there are image, overlay and thumbnail.")
         file = await run_in_threadpool(self._app.parts.opened, verdict_id, which)
         if file is None:
             raise RequestRefused(404, "no image of this part is kept.")
-        return file_reply(file, KINDS[Path(file.name).suffix])
+        return file_reply(file, MEDIA_TYPES[Path(file.name).suffix])
 
     async def search(self, request: Request) -> Response:
         app = self._app
         app.guard.check_rate(request)
-        given, question = request.query_params, wanted(request)
-        most = min(whole(given.get("limit"), 50) or 50, MOST_FOUND)
-        before = whole(given.get("before"), None)
+        query = parsed_query(PartsPageQuery, request.query_params)
+        most = min(query.limit or 50, MAX_FOUND)
 
-        def found() -> dict[str, Any]:
-            page, said = app.parts.search(question, before, most), app.parts.feedback()
-            rows = [app.parts.content(row, said) for row in page.rows]
-            return {"parts": rows, "before": page.before}
+        def found() -> FoundParts:
+            page = app.parts.search(query.question(), query.before, most)
+            marks = app.parts.feedback()
+            rows = [app.parts.found_part(row, marks) for row in page.rows]
+            return FoundParts(parts=rows, before=page.before)
 
         async with app.guard.reading(request):
             return json_reply(await run_in_threadpool(found))
@@ -192,47 +244,48 @@ class Handlers:
     async def csv(self, request: Request) -> Response:
         app = self._app
         app.guard.check_rate(request)
-        pieces = app.parts.csv(wanted(request))
+        query = parsed_query(PartsQuery, request.query_params)
+        pieces = app.parts.csv(query.question())
         return Download(pieces, "parts.csv", "text/csv; charset=utf-8", self._exports)
 
     async def detail(self, request: Request) -> Response:
-        app, seq = self._app, seq_of(request.path_params["seq"])
+        app, unknown = self._app, "the journal has no part of this number."
         app.guard.check_rate(request)
+        seq = parsed_path(PartPath, request.path_params, unknown).seq
 
-        def found() -> dict[str, Any] | None:
-            row = app.parts.verdict(seq) if seq is not None else None
+        def found() -> PartDetail | None:
+            row = app.parts.verdict(seq)
             return app.parts.detail(row, app.parts.feedback()) if row else None
 
         async with app.guard.reading(request):
-            content = await run_in_threadpool(found)
-        if content is None:
-            raise RequestRefused(404, "the journal has no part of this number.")
-        thumbnail = app.view.thumbnail(content["verdict"]["id"])
-        if thumbnail is not None and not content["pictures"]:
-            content["pictures"] = ["thumbnail"]
-        return json_reply(content)
+            part = await run_in_threadpool(found)
+        if part is None:
+            raise RequestRefused(404, unknown)
+        if not part.images and app.view.thumbnail(part.verdict["id"]) is not None:
+            part = part.model_copy(update={"images": ["thumbnail"]})
+        return json_reply(part)
 
     async def preview(self, request: Request) -> Response:
         app = self._app
         app.guard.check_rate(request)
-        threshold = number(request.query_params.get("image_threshold"))
+        threshold = parsed_query(PreviewQuery, request.query_params).image_threshold
         if app.view.status is None:
             raise RequestRefused(503, "the station has not said anything yet.")
-        model = app.view.status["model"]
+        model = app.view.status.model
 
-        def tried() -> dict[str, Any]:
-            rows = app.parts.last_decided(model["sha256"], PARTS)
-            return preview(rows, threshold, model["guard_band"], app.parts.feedback())
+        def tried() -> ThresholdPreview:
+            rows = app.parts.last_decided(model.sha256, PARTS)
+            return preview(rows, threshold, model.guard_band, app.parts.feedback())
 
         async with app.guard.reading(request):
             return json_reply(await run_in_threadpool(tried))
 
     async def feedback(self, request: Request) -> Response:
-        return Response(await self._marks.made(), headers=_JSON)
+        return json_reply(await self._marks.made())
 
     def _marked_now(self) -> bytes:
-        said = self._app.parts.feedback()
-        return to_json({"feedback": [said[seq] for seq in sorted(said, reverse=True)]}).encode()
+        marks = self._app.parts.feedback()
+        return as_json(MarkedParts(feedback=[marks[seq] for seq in sorted(marks, reverse=True)]))
 
     async def feedback_tar(self, request: Request) -> Response:
         self._app.guard.check_rate(request)
@@ -248,7 +301,7 @@ class Handlers:
         try:
             actor = app.guard.actor(request)
         except RequestRefused as refused:
-            await self._note_refused(request, name, refused)
+            await self._record_refusal(request, name, refused)
             if isinstance(refused, TokenWrong):
                 await self._wait_for_wrong_token()
             raise
@@ -256,30 +309,28 @@ class Handlers:
             body = await asyncio.wait_for(bounded_body(request), BODY_LIMIT_S)
         except TimeoutError as error:
             raise RequestRefused(408, "the body of the request did not come.") from error
-        asked = validated(ACTIONS[name], body)
-        if name == "unlock":
-            return json_reply({"done": {"by": actor.name}})
-        if name == "feedback":
-            asked = await run_in_threadpool(self._with_verdict, asked)
+        request_body = parsed_body(ACTIONS[name], body)
+        if isinstance(request_body, UnlockBody):
+            return json_reply(ActionAnswer(done=Unlocked(by=actor.name)))
+        action = await run_in_threadpool(self._station_action, request_body)
         if self._acting.locked():
             raise RequestRefused(
                 409, "another action is being carried out. Try again when it is done."
             )
         async with self._acting:
-            return json_reply({"done": dict(await app.station.do(name, asked, actor))})
+            result = await app.station.do(action, actor)
+        return json_reply(ActionAnswer.model_validate({"done": result}))
 
-    async def _note_refused(self, request: Request, name: str, refused: RequestRefused) -> None:
+    async def _record_refusal(self, request: Request, name: str, refused: RequestRefused) -> None:
         """Have it recorded that somebody tried; what comes in masses is recorded once a while."""
         address = self._app.guard.address(request)
         if refused.status not in (401, 403):
             return
         before = self._app.guard.noting(address)
         if before is not None:
-            asked = {"action": name, "why": refused.why, "not_recorded": before}
-            with suppress(
-                RequestRefused
-            ):  # a station that is busy changes nothing about the answer
-                await self._app.station.do("note_refused", asked, Actor("nobody", address))
+            refusal = RecordRefusal(action=name, why=refused.why, not_recorded=before)
+            with suppress(RequestRefused):  # a busy station changes nothing about the answer
+                await self._app.station.do(refusal, Actor("nobody", address))
 
     async def _wait_for_wrong_token(self) -> None:
         """Let who guesses wait; only so many do, others are told to come later."""
@@ -296,23 +347,34 @@ class Handlers:
         finally:
             self._guessing -= 1
 
-    def _with_verdict(self, asked: dict[str, Any]) -> dict[str, Any]:
-        row = self._app.parts.verdict(asked["seq"])
+    def _station_action(self, body: ActionBody) -> StationAction:
+        match body:
+            case ThresholdBody():
+                return SetThreshold(body=body)
+            case FeedbackBody():
+                return MarkPart(body=body, part=self._marked_part(body))
+            case CaptureBody():
+                return CaptureImages(body=body)
+            case RollbackBody():
+                return RollBack(body=body)
+            case AcknowledgeBody():
+                return AcknowledgeAlarm(body=body)
+        raise AssertionError(f"no action has a body of {type(body).__name__}")
+
+    def _marked_part(self, body: FeedbackBody) -> MarkedPart:
+        row = self._app.parts.verdict(body.seq)
         if row is None:
             raise RequestRefused(404, "the journal has no part of this number.")
-        allowed = {"false_reject": ("NOK", "NOT_DECIDABLE"), "missed_defect": ("OK",)}
-        if row.result not in allowed.get(asked["mark"], (row.result,)):
-            raise RequestRefused(409, f"a part that is {row.result} is no {asked['mark']}.")
-        content = json.loads(row.payload)
-        return {
-            **asked,
-            "verdict_id": content["id"],
-            "part_id": row.part_id,
-            "result": row.result,
-            "raw_score": content["raw_score"],
-            "record": content,
-            "has_snapshot": self._app.parts.kept(content["id"], "picture") is not None,
-        }
+        _check_mark(row, body.mark)
+        record = json.loads(row.payload)
+        return MarkedPart(
+            verdict_id=record["id"],
+            part_id=row.part_id,
+            result=row.result,
+            raw_score=record["raw_score"],
+            record=record,
+            has_snapshot=self._app.parts.kept(record["id"], "image") is not None,
+        )
 
     # For machines.
 
@@ -329,7 +391,7 @@ class Handlers:
         assert view.status is not None
         return metrics_text(view.status, self._journal(), view.viewers)
 
-    def _journal(self) -> dict[str, Any] | None:
+    def _journal(self) -> JournalBacklog | None:
         path = self._app.parts.journal
         try:
             outbox = Outbox(path)
@@ -339,12 +401,7 @@ class Handlers:
                 outbox.close()
         except StationError:
             return None
-        return {
-            "backlog": found.backlog,
-            "oldest_age_s": found.oldest_age_s,
-            "bytes": found.bytes,
-            "last_seq": found.last_seq,
-        }
+        return JournalBacklog(found.backlog, found.oldest_age_s, found.bytes, found.last_seq)
 
     def _silent_s(self) -> float | None:
         """Return for how long the station has said nothing; None before its first word."""
@@ -353,7 +410,7 @@ class Handlers:
 
     async def livez(self, request: Request) -> Response:
         silent_s, live = self._silent_s(), self._live
-        content = {"live": live, "silent_s": None if silent_s is None else round(silent_s, 1)}
+        content = Liveness(live=live, silent_s=None if silent_s is None else round(silent_s, 1))
         return json_reply(content, 200 if live else 503)
 
     @property
@@ -364,11 +421,21 @@ class Handlers:
     async def readyz(self, request: Request) -> Response:
         view = self._app.view
         if view.status is None or not self._live:
-            return json_reply(
-                {"ready": False, "reasons": {"silent": "the station says nothing"}}, 503
-            )
-        reasons, condition = view.status["reasons"], view.status["condition"]
+            silent = {"silent": "the station says nothing"}
+            return json_reply(Readiness(ready=False, condition=None, reasons=silent), 503)
+        reasons, condition = view.status.reasons, view.status.condition
         hindering = [reason for reason in reasons if reason in _NOT_READY]
         ready = condition in ("online", "degraded") and not hindering
-        content = {"ready": ready, "condition": condition, "reasons": reasons}
+        content = Readiness(ready=ready, condition=condition, reasons=reasons)
         return json_reply(content, 200 if ready else 503)
+
+
+def _check_mark(row: JournalRow, mark: str) -> None:
+    """Refuse a mark that says what the verdict said already.
+
+    Raises:
+        RequestRefused: with 409.
+    """
+    allowed = {"false_reject": ("NOK", "NOT_DECIDABLE"), "missed_defect": ("OK",)}.get(mark)
+    if allowed is not None and row.result not in allowed:
+        raise RequestRefused(409, f"Only {' or '.join(allowed)} parts can be marked {mark}.")

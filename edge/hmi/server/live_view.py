@@ -2,20 +2,27 @@
 
 import asyncio
 import base64
-import json
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.contract.encoding import to_json
+from edge.hmi.contents import (
+    Area,
+    Content,
+    DecidedPart,
+    ImageLayers,
+    ImageLayout,
+    ShownPart,
+    StationStatus,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +33,24 @@ JPEG_QUALITY = 82
 VISIBLE_FROM, DENSEST_AT, DENSITY = 90, 192, 0.6
 # The map is enlarged to so many samples a side before its contour is followed.
 CONTOUR_SIDE = 256
-MOST_CONTOURS, MOST_POINTS = 64, 400
+MAX_CONTOURS, MAX_POINTS = 64, 400
+
+
+class StationSilence(Content):
+    """Nothing has changed; for how long the station has said nothing, None before its start."""
+
+    silent_s: float | None
 
 
 @dataclass(slots=True)
 class Image:
-    """A thinned frame with its map; what is asked for is encoded once and kept."""
+    """A small frame with its map; each form is encoded once, when it is first asked for."""
 
-    content: Mapping[str, Any]
+    layout: ImageLayout
     blobs: tuple[bytes, ...]
     _encoding: threading.Lock = field(default_factory=threading.Lock)
     _jpeg: bytes | None = None
-    _layers: dict[str, Any] | None = None
+    _layers: ImageLayers | None = None
     _drawn: bytes | None = None
 
     def drawn(self) -> bytes:
@@ -49,30 +62,30 @@ class Image:
 
     def canvas(self) -> NDArray[np.uint8]:
         """Return a copy with heat map and regions drawn into it, ``(H, W, 3) uint8`` BGR."""
-        return _drawn(self.content, self.blobs)
+        return _drawn(self.layout, self.blobs)
 
     def jpeg(self) -> bytes:
         """Return the image without anything drawn into it."""
         with self._encoding:
             if self._jpeg is None:
-                self._jpeg = _jpeg(_array(self.blobs[0], self.content["shape"]))
+                self._jpeg = _jpeg(_array(self.blobs[0], self.layout.shape))
             return self._jpeg
 
-    def layers(self) -> dict[str, Any]:
-        """Return what lies over the image, in frame pixels: heat map, contours, regions."""
+    def layers(self) -> ImageLayers:
+        """Return what lies over the image: heat map, contours, regions."""
         with self._encoding:
             if self._layers is None:
-                content = self.content
-                levels = _array(self.blobs[1], content["map_shape"])
-                shown = levels.size > 0 and content["placement"] is not None
-                self._layers = {
-                    "width_px": content["width_px"],
-                    "height_px": content["height_px"],
-                    "placement": content["placement"],
-                    "heat": _heat_png(levels) if shown else None,
-                    "contours": _contours(levels, content["placement"]) if shown else [],
-                    "regions": content["regions"],
-                }
+                layout = self.layout
+                levels = _array(self.blobs[1], layout.map_shape)
+                placement = layout.placement if levels.size else None
+                self._layers = ImageLayers(
+                    width_px=layout.width_px,
+                    height_px=layout.height_px,
+                    placement=layout.placement,
+                    heat=_heat_png(levels) if placement else None,
+                    contours=_contours(levels, placement) if placement else [],
+                    regions=layout.regions,
+                )
             return self._layers
 
 
@@ -85,13 +98,13 @@ class LiveView:
     def __init__(self, thumbnails: int, on_watched: Callable[[bool], None]) -> None:
         """Args:
         thumbnails: rejected parts whose images are kept.
-        on_watched: told when somebody begins or nobody goes on to look at images.
+        on_watched: called when somebody begins or nobody goes on to look at images.
         """
-        self.status: Mapping[str, Any] | None = None
+        self.status: StationStatus | None = None
         self.status_at_s = 0.0
-        self.part: Mapping[str, Any] | None = None
+        self.part: DecidedPart | None = None
         self.viewers = 0
-        self._most_thumbnails = thumbnails
+        self._max_thumbnails = thumbnails
         self._on_watched = on_watched
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._thumbnails: OrderedDict[str, Image] = OrderedDict()
@@ -99,30 +112,30 @@ class LiveView:
         self._events: dict[str, tuple[int, bytes]] = {}
         self._changed = asyncio.Event()
 
-    def take_status(self, status: Mapping[str, Any], now_s: float) -> None:
-        """Take a status; viewers are told of what they show of it, if that has changed."""
+    def on_status(self, status: StationStatus, now_s: float) -> None:
+        """Take a status; viewers get what they show of it, if that has changed."""
         self.status, self.status_at_s = status, now_s
-        self._put("status", {key: status[key] for key in status if key not in _FOR_MACHINES})
+        self._put("status", status.for_viewers())
 
-    def take_part(self, part: Mapping[str, Any], image: Image | None) -> None:
+    def on_part(self, part: DecidedPart, image: Image | None) -> None:
         """Take the newest part, with its image if that can be drawn."""
         self.part = part
-        shown = {**part, "picture": None}
+        layers = None
         if image is not None:
             try:
-                shown["picture"] = image.layers()
+                layers = image.layers()
             except Exception:  # a part that cannot be drawn still takes the place of the one before
-                log.exception("the image of part %s cannot be shown", part["id"])
+                log.exception("the image of part %s cannot be shown", part.id)
             else:
-                self._images[part["id"]] = image
+                self._images[part.id] = image
                 while len(self._images) > KEPT_IMAGES:
                     self._images.popitem(last=False)
-        self._put("part", shown)
+        self._put("part", ShownPart.of(part, layers))
 
-    def take_rejected(self, verdict_id: str, image: Image) -> None:
+    def on_rejected(self, verdict_id: str, image: Image) -> None:
         """Keep the small image of a rejected part."""
         self._thumbnails[verdict_id] = image
-        while len(self._thumbnails) > self._most_thumbnails:
+        while len(self._thumbnails) > self._max_thumbnails:
             self._thumbnails.popitem(last=False)
 
     def image(self, verdict_id: str) -> Image | None:
@@ -133,12 +146,12 @@ class LiveView:
         """Return the small image of a rejected part, if it is one of the newest."""
         return self._thumbnails.get(verdict_id)
 
-    def viewer_came(self) -> None:
+    def add_viewer(self) -> None:
         self.viewers += 1
         if self.viewers == 1:
             self._on_watched(True)
 
-    def viewer_left(self) -> None:
+    def remove_viewer(self) -> None:
         self.viewers -= 1
         if self.viewers == 0:
             self._on_watched(False)
@@ -147,7 +160,7 @@ class LiveView:
         """Return what has changed since a version, as server-sent events.
 
         Nothing queues: who comes late gets the newest of each kind. Without any change within the
-        limit it is told for how long the station has said nothing.
+        limit it is the silence of the station.
         """
         if self._version <= seen:
             changed = self._changed
@@ -155,13 +168,12 @@ class LiveView:
                 await asyncio.wait_for(changed.wait(), limit_s)
             except TimeoutError:
                 silent_s = time.monotonic() - self.status_at_s if self.status else None
-                text = json.dumps({"silent_s": silent_s})
-                return seen, f"event: alive\ndata: {text}\n\n".encode()
+                return seen, _event("alive", StationSilence(silent_s=silent_s))
         events = [text for version, text in sorted(self._events.values()) if version > seen]
         return self._version, b"".join(events)
 
-    def _put(self, kind: str, content: Mapping[str, Any]) -> None:
-        event = f"event: {kind}\ndata: {to_json(content)}\n\n".encode()
+    def _put(self, kind: str, content: Content) -> None:
+        event = _event(kind, content)
         if kind in self._events and self._events[kind][1] == event:
             return
         self._version += 1
@@ -170,8 +182,8 @@ class LiveView:
         changed.set()
 
 
-# Numbers that change with every part, and that the page has from the journal.
-_FOR_MACHINES = ("counts", "run")
+def _event(kind: str, content: Content) -> bytes:
+    return f"event: {kind}\ndata: {to_json(content.model_dump())}\n\n".encode()
 
 
 def _array(blob: bytes, shape: list[int]) -> NDArray[np.uint8]:
@@ -196,18 +208,18 @@ def _heat_png(levels: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _drawn(content: Mapping[str, Any], blobs: tuple[bytes, ...]) -> NDArray[np.uint8]:
-    pixels, levels = _array(blobs[0], content["shape"]), _array(blobs[1], content["map_shape"])
+def _drawn(layout: ImageLayout, blobs: tuple[bytes, ...]) -> NDArray[np.uint8]:
+    pixels, levels = _array(blobs[0], layout.shape), _array(blobs[1], layout.map_shape)
     canvas = pixels.copy() if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    scale = canvas.shape[1] / content["width_px"]
-    if levels.size and content["placement"] is not None:
-        x, y, width, height = (round(value * scale) for value in content["placement"])
+    scale = canvas.shape[1] / layout.width_px
+    if levels.size and layout.placement is not None:
+        x, y, width, height = (round(value * scale) for value in layout.placement)
         under = canvas[y : y + height, x : x + width]
         large = cv2.resize(levels, (under.shape[1], under.shape[0]))
         share = _density(large)[:, :, None]
         over = cv2.applyColorMap(large, cv2.COLORMAP_TURBO)
         under[:] = (under * (1.0 - share) + over * share).astype(np.uint8)
-    for region in content["regions"]:
+    for region in layout.regions:
         x, y, width, height = (round(value * scale) for value in region)
         corners = (x - 3, y - 3), (x + width + 3, y + height + 3)
         cv2.rectangle(canvas, *corners, (24, 24, 24), 4)
@@ -215,7 +227,7 @@ def _drawn(content: Mapping[str, Any], blobs: tuple[bytes, ...]) -> NDArray[np.u
     return canvas
 
 
-def _contours(levels: NDArray[np.uint8], placement: list[int]) -> list[list[float]]:
+def _contours(levels: NDArray[np.uint8], placement: Area) -> list[list[float]]:
     """Return the lines at the threshold as x, y, x, y, … in frame pixels."""
     if not (levels >= 128).any():
         return []
@@ -227,8 +239,8 @@ def _contours(levels: NDArray[np.uint8], placement: list[int]) -> list[list[floa
     x, y, width, height = placement
     across, down = width / large.shape[1], height / large.shape[0]
     lines = []
-    for points in sorted(found, key=len, reverse=True)[:MOST_CONTOURS]:
-        step = -(-len(points) // MOST_POINTS)
+    for points in sorted(found, key=len, reverse=True)[:MAX_CONTOURS]:
+        step = -(-len(points) // MAX_POINTS)
         line = points[::step, 0].astype(np.float64) - 0.5  # the border, and a pixel's middle
         placed = np.round(line * (across, down) + (x, y), 1)
         lines.append(placed.ravel().tolist())

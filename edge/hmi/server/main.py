@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,8 +21,25 @@ import uvicorn
 from anyio import to_thread
 
 from edge.errors import StationError
-from edge.hmi.ipc import Link, LinkBroken, Message
-from edge.hmi.server.auth import Actor, Guard, RequestRefused
+from edge.hmi.actions import Actor, StationAction, StationActionResult
+from edge.hmi.contents import Content
+from edge.hmi.ipc import Link, LinkBroken, Received
+from edge.hmi.messages import (
+    STATION_MESSAGES,
+    ActionDone,
+    ActionFailed,
+    ActionRequested,
+    Alive,
+    Hello,
+    PartDecided,
+    PartRejected,
+    Serving,
+    StationMessage,
+    StatusChanged,
+    TokenChanged,
+    WatchedChanged,
+)
+from edge.hmi.server.auth import Guard, RequestRefused
 from edge.hmi.server.connections import REQUEST_LIMIT_S, PageProtocol, Places
 from edge.hmi.server.handlers import Application
 from edge.hmi.server.live_view import Image, LiveView
@@ -43,64 +59,64 @@ UNREAD_LIMIT_MS = 20_000
 SEND_BUFFER_BYTES = 256 * 1024
 # That read, encode and export, for all who look.
 MAX_THREADS = 12
-LIFE_S = 2.0
-DEED_LIMIT_S = 600.0
+ALIVE_S = 2.0
+ACTION_LIMIT_S = 600.0
 END_LIMIT_S = 2.0
 
 
 class StationLink:
-    """The station as the page's process knows it: asked for deeds, told who watches."""
+    """The page's end of the link: requests actions, and says that it lives and who watches."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[StationMessage]) -> None:
         self._link = link
-        self._numbers = 0
-        self._asked: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._last_number = 0
+        self._waiting: dict[int, asyncio.Future[ActionDone | ActionFailed]] = {}
 
-    def watched(self, watched: bool) -> None:
-        """Tell whether anybody looks at images."""
-        self._tell("watched", {"watched": watched})
+    def on_watched(self, watched: bool) -> None:
+        """Send whether anybody looks at images."""
+        self._send(WatchedChanged(watched=watched))
 
-    async def live(self) -> None:
-        """Give a sign of life, again and again."""
+    async def send_signs_of_life(self) -> None:
+        """Send a sign of life, again and again."""
         while True:
-            await asyncio.sleep(LIFE_S)
-            self._tell("alive", {})
+            await asyncio.sleep(ALIVE_S)
+            self._send(Alive())
 
-    def serving(self, address: str) -> None:
-        """Tell where the page is."""
-        self._tell("serving", {"address": address})
+    def on_serving(self, address: str) -> None:
+        """Send where the page is."""
+        self._send(Serving(address=address))
 
-    async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]:
-        """Have a deed done; return what came of it.
+    async def do(self, action: StationAction, actor: Actor) -> StationActionResult:
+        """Have an action carried out; return its result.
 
         Raises:
-            Refused: the station does not do it, with its reason.
+            RequestRefused: the station does not do it, with its reason.
         """
-        self._numbers += 1
-        number = self._numbers
-        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        request = {"number": number, "name": name, "asked": dict(asked)}
+        self._last_number += 1
+        number = self._last_number
+        waiting: asyncio.Future[ActionDone | ActionFailed]
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
         try:
-            self._tell("deed", {**request, "by": actor.name, "address": actor.address})
-            found = await asyncio.wait_for(answer, DEED_LIMIT_S)
+            self._send(ActionRequested(number=number, action=action, actor=actor))
+            answer = await asyncio.wait_for(waiting, ACTION_LIMIT_S)
         except TimeoutError as error:
             raise RequestRefused(504, "the station has not answered; see its log.") from error
         finally:
-            del self._asked[number]
-        if "error" in found:
-            raise RequestRefused(500 if found.get("defect") else 409, found["error"])
-        return found["done"]
+            del self._waiting[number]
+        if isinstance(answer, ActionFailed):
+            raise RequestRefused(500 if answer.defect else 409, answer.error)
+        return answer.result
 
-    def answered(self, content: Mapping[str, Any]) -> None:
-        """Take the answer to a deed; one that nobody waits for any more is dropped."""
-        waiting = self._asked.get(content["number"])
+    def on_answer(self, answer: ActionDone | ActionFailed) -> None:
+        """Take the answer to an action; one that nobody waits for any more is dropped."""
+        waiting = self._waiting.get(answer.number)
         if waiting is not None and not waiting.done():
-            waiting.set_result(content)
+            waiting.set_result(answer)
 
-    def _tell(self, kind: str, content: Mapping[str, Any]) -> None:
+    def _send(self, message: Content) -> None:
         try:
-            self._link.send(kind, content)
+            self._link.send(message)
         except LinkBroken:
             log.debug("the station is gone")
 
@@ -110,10 +126,12 @@ def main() -> int:
     log_to_stderr()
     os.nice(NICENESS)
     cv2.setNumThreads(1)
-    link = Link(Connection(int(sys.argv[1])))
+    link = Link(Connection(int(sys.argv[1])), STATION_MESSAGES)
     try:
-        hello = link.receive().content
-        settings = HmiSettings.model_validate(hello["settings"])
+        hello = link.receive().message
+        if not isinstance(hello, Hello):
+            raise LinkBroken("this is no station")
+        settings = hello.settings
         listening = _listening(settings)
     except LinkBroken:
         return 0
@@ -127,21 +145,19 @@ def main() -> int:
         )
         return 69
     try:
-        asyncio.run(_serve(link, hello, settings, listening))
+        asyncio.run(_serve(link, hello, listening))
     except StationError as error:
         log.error("%s", error)
         return error.exit_code
     return 0
 
 
-async def _serve(
-    link: Link, hello: Mapping[str, Any], settings: HmiSettings, listening: socket.socket
-) -> None:
-    station = StationLink(link)
-    view = LiveView(settings.thumbnails, station.watched)
-    journal, snapshots = hello["journal"], hello["snapshots"]
+async def _serve(link: Link[StationMessage], hello: Hello, listening: socket.socket) -> None:
+    settings, station = hello.settings, StationLink(link)
+    view = LiveView(settings.thumbnails, station.on_watched)
+    journal, snapshots = Path(hello.journal), hello.snapshots
     guard = Guard(
-        hello["token"],
+        hello.token,
         settings.user_header,
         settings.trusted_proxies,
         settings.allowed_hosts,
@@ -149,13 +165,13 @@ async def _serve(
     )
     app = application(
         Application(
-            title=hello["title"],
+            title=hello.title,
             language=settings.language,
             view=view,
             station=station,
             guard=guard,
-            parts=PartQueries(Path(journal), Path(snapshots) if snapshots else None),
-            numbers=ProductionStats(Path(journal), settings.shifts),
+            parts=PartQueries(journal, Path(snapshots) if snapshots else None),
+            numbers=ProductionStats(journal, settings.shifts),
         )
     )
     to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
@@ -177,20 +193,20 @@ async def _serve(
         )
     )
     loop = asyncio.get_running_loop()
-    ears = threading.Thread(
-        target=_hear, args=(link, loop, view, station, guard, server), name="ears", daemon=True
+    reader = threading.Thread(
+        target=_read, args=(link, loop, view, station, guard, server), name="reader", daemon=True
     )
-    ears.start()
+    reader.start()
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    station.serving(f"http://{shown}:{port}")
-    life = asyncio.create_task(station.live())
+    station.on_serving(f"http://{shown}:{port}")
+    alive = asyncio.create_task(station.send_signs_of_life())
     await server.serve(sockets=[listening])
-    life.cancel()
+    alive.cancel()
 
 
-def _hear(
-    link: Link,
+def _read(
+    link: Link[StationMessage],
     loop: asyncio.AbstractEventLoop,
     view: LiveView,
     station: StationLink,
@@ -199,33 +215,35 @@ def _hear(
 ) -> None:
     try:
         while True:
-            message = link.receive()
-            loop.call_soon_threadsafe(_take, message, view, station, guard)
+            received = link.receive()
+            loop.call_soon_threadsafe(_on_message, received, view, station, guard)
     except (LinkBroken, RuntimeError):  # the station, or our own loop, has ended
         server.should_exit = True
         time.sleep(END_LIMIT_S)
         os._exit(0)  # a request that does not end is no reason to stay
 
 
-def _take(message: Message, view: LiveView, station: StationLink, guard: Guard) -> None:
-    content = message.content
-    if message.kind == "status":
-        view.take_status(content, time.monotonic())
-    elif message.kind == "part":
-        found = content["picture"]
-        view.take_part(content, Image(found, message.blobs) if found else None)
-    elif message.kind == "rejected":
-        view.take_rejected(content["id"], Image(content["picture"], message.blobs))
-    elif message.kind == "answer":
-        station.answered(content)
-    elif message.kind == "token":
-        guard.take_token(content["token"])
+def _on_message(
+    received: Received[StationMessage], view: LiveView, station: StationLink, guard: Guard
+) -> None:
+    message, blobs = received.message, received.blobs
+    match message:
+        case StatusChanged():
+            view.on_status(message.status, time.monotonic())
+        case PartDecided():
+            view.on_part(message.part, Image(message.image, blobs) if message.image else None)
+        case PartRejected():
+            view.on_rejected(message.verdict_id, Image(message.image, blobs))
+        case ActionDone() | ActionFailed():
+            station.on_answer(message)
+        case TokenChanged():
+            guard.set_token(message.token)
 
 
 def _listening(settings: HmiSettings) -> socket.socket:
     """Return a socket that listens; what it accepts inherits its limits.
 
-    Who is told the address may connect at once, and waits until the server accepts.
+    Whoever knows the address may connect at once, and waits until the server accepts.
 
     Raises:
         OSError: the address is taken or not ours.

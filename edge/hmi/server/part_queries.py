@@ -22,6 +22,7 @@ from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import StationError
+from edge.hmi.server.answers import FeedbackRecord, FoundPart, PartDetail
 from edge.journal import database
 from edge.journal.entries import JournalRow
 from edge.journal.export import write_csv
@@ -29,19 +30,18 @@ from edge.journal.outbox import COLUMNS, as_row
 from edge.journal.query import Query, query
 from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason, recent_root
 
-MOST_FOUND = 100
 SEARCH_LIMIT_S = 5.0
-MOST_FEEDBACK = 2000
+MAX_FEEDBACK = 2000
 MARKS_S = 0.5
 THUMBNAIL_PX = 320
 LARGE_BYTES = 300_000
 # So many verdicts are looked at for those of one model.
-MOST_LOOKED_AT = 20_000
+MAX_LOOKED_AT = 20_000
 _OPERATIONS_PER_LOOK = 20_000
 _CSV_ROWS = 500
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-IMAGES = {"picture": SnapshotName.IMAGE, "overlay": SnapshotName.OVERLAY}
-KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
+IMAGES = {"image": SnapshotName.IMAGE, "overlay": SnapshotName.OVERLAY}
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 class SearchTooLong(StationError):
@@ -66,17 +66,17 @@ class PartQueries:
     def __init__(self, journal: Path, snapshots: Path | None) -> None:
         self.journal = journal
         self._snapshots = snapshots
-        self._looking_for_marks = threading.Lock()
-        self._marks: tuple[float, dict[int, dict[str, Any]]] | None = None
+        self._reading_marks = threading.Lock()
+        self._marks: tuple[float, dict[int, FeedbackRecord]] | None = None
 
-    def search(self, wanted: Query, before: int | None, most: int) -> SearchPage:
-        """Return the newest rows that are wanted, in front of a position.
+    def search(self, question: Query, before: int | None, most: int) -> SearchPage:
+        """Return the newest rows that answer a question, in front of a position.
 
         Raises:
             JournalError: it cannot be read.
             SearchTooLong: it takes longer than somebody who waits for it should.
         """
-        condition, values = wanted.condition()
+        condition, values = question.condition()
         # Backwards through the table itself: the newest are found at once, nothing is sorted.
         statement = f"SELECT {COLUMNS} FROM record NOT INDEXED WHERE {condition}"
         if before is not None:
@@ -94,42 +94,43 @@ class PartQueries:
         rows = self._rows(f"SELECT {COLUMNS} FROM record WHERE kind = 'verdict' AND seq = ?", [seq])
         return rows[0] if rows else None
 
-    def feedback(self) -> dict[int, dict[str, Any]]:
-        """Return what people said of parts by ``seq``, the newest word of each.
+    def feedback(self) -> dict[int, FeedbackRecord]:
+        """Return by ``seq`` how people marked parts, the newest mark of each.
 
-        Looked up at most once in ``MARKS_S``, however many ask.
+        Read at most once in ``MARKS_S``, however many ask.
 
         Raises:
             JournalError: it cannot be read.
             SearchTooLong: as ``search``.
         """
-        with self._looking_for_marks:
+        with self._reading_marks:
             now_s = time.monotonic()
             if self._marks is None or now_s - self._marks[0] >= MARKS_S:
                 self._marks = now_s, self._feedback_now()
             return self._marks[1]
 
-    def _feedback_now(self) -> dict[int, dict[str, Any]]:
+    def _feedback_now(self) -> dict[int, FeedbackRecord]:
         rows = self._rows(
             f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
             " WHERE kind = 'event' AND instr(payload, ?) ORDER BY seq DESC LIMIT ?",
-            [b'"kind":"feedback"', MOST_FEEDBACK],
+            [b'"kind":"feedback"', MAX_FEEDBACK],
         )
-        said: dict[int, dict[str, Any]] = {}
+        found: dict[int, FeedbackRecord] = {}
         for row in rows:
             content = json.loads(row.payload)
             data = content["data"]
             if content["kind"] == "feedback" and isinstance(data.get("seq"), int):
-                said.setdefault(data["seq"], {**data, "utc": content["utc"]})
-        return {seq: data for seq, data in said.items() if data["mark"] != "none"}
+                record = FeedbackRecord.model_validate({**data, "utc": content["utc"]})
+                found.setdefault(record.seq, record)
+        return {seq: record for seq, record in found.items() if record.mark != "none"}
 
-    def csv(self, wanted: Query) -> Iterator[bytes]:
+    def csv(self, question: Query) -> Iterator[bytes]:
         """Yield rows as CSV in pieces, oldest first, in bounded memory.
 
         Raises:
             JournalError: it cannot be read.
         """
-        rows = query(self.journal, wanted)
+        rows = query(self.journal, question)
         first = True
         while True:
             some = list(islice(rows, _CSV_ROWS))
@@ -149,26 +150,26 @@ class PartQueries:
         Raises:
             JournalError: it cannot be read.
         """
-        said = self.feedback()
+        marks = self.feedback()
         buffer, text = io.BytesIO(), io.StringIO()
-        table: list[tuple[Any, ...]] = [("seq", "verdict_id", "mark", "by", "utc", "picture")]
+        table: list[tuple[Any, ...]] = [("seq", "verdict_id", "mark", "by", "utc", "image")]
         with tarfile.open(fileobj=buffer, mode="w|") as tar:
-            for seq, data in sorted(said.items()):
-                verdict_id, mark = str(data.get("verdict_id")), data["mark"]
+            for seq, record in sorted(marks.items()):
+                verdict_id, mark = str(record.verdict_id), record.mark
                 name, image = self._image(verdict_id)
                 if image is not None:
                     name = f"{'good' if mark == 'false_reject' else 'defect'}/{name}"
                     _add(tar, name, image)
                     yield _emptied(buffer)
-                table.append((seq, verdict_id, mark, data.get("by"), data["utc"], name))
+                table.append((seq, verdict_id, mark, record.by, record.utc, name))
             write_rows(text, table, "\n")
             _add(tar, "feedback.csv", text.getvalue().encode())
         yield _emptied(buffer)
 
     def _image(self, verdict_id: str) -> tuple[str, bytes | None]:
         """Return name and content of a kept image; nothing if the bounds have deleted it."""
-        path = self.snapshot(verdict_id, "picture")
-        file = self.opened(verdict_id, "picture")
+        path = self.snapshot(verdict_id, "image")
+        file = self.opened(verdict_id, "image")
         if path is None or file is None:
             return "", None
         with file:
@@ -189,7 +190,7 @@ class PartQueries:
         if self._snapshots is None or not _ID.fullmatch(verdict_id):
             return None
         found = self.kept(verdict_id, which)
-        if found is None and which == "picture":
+        if found is None and which == "image":
             name = SnapshotName(verdict_id, SnapshotReason.RECENT)
             found = _file(name.paths(recent_root(self._snapshots)))
         return found
@@ -204,7 +205,7 @@ class PartQueries:
 
     def thumbnail(self, verdict_id: str) -> bytes | None:
         """Return a small JPEG of a part, with its heat map where that is kept."""
-        file = self.opened(verdict_id, "overlay") or self.opened(verdict_id, "picture")
+        file = self.opened(verdict_id, "overlay") or self.opened(verdict_id, "image")
         if file is None:
             return None
         with file:
@@ -218,40 +219,39 @@ class PartQueries:
         small = cv2.resize(pixels, (THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA)
         return cv2.imencode(".jpg", small)[1].tobytes()
 
-    def content(self, row: JournalRow, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    def found_part(self, row: JournalRow, marks: Mapping[int, FeedbackRecord]) -> FoundPart:
         """Return a row for a list."""
         payload = json.loads(row.payload)
-        return {
-            "seq": row.seq,
-            "id": payload["id"],
-            "utc": payload["time"]["decided_utc"],
-            "part_id": row.part_id,
-            "image_name": image_name(payload),
-            "result": row.result,
-            "reason": payload["reason"],
-            "score": payload["anomaly_score"],
-            "raw_score": payload["raw_score"],
-            "raw_threshold": payload["raw_threshold"],
-            "total_ms": payload["duration_ms"]["total"],
-            "simulated": payload["simulated"],
-            "mark": feedback.get(row.seq, {}).get("mark"),
-            "picture": any(self.snapshot(payload["id"], which) for which in IMAGES),
-        }
+        return FoundPart(
+            seq=row.seq,
+            id=payload["id"],
+            utc=payload["time"]["decided_utc"],
+            part_id=row.part_id,
+            image_name=image_name(payload),
+            result=row.result,
+            reason=payload["reason"],
+            score=payload["anomaly_score"],
+            raw_score=payload["raw_score"],
+            raw_threshold=payload["raw_threshold"],
+            total_ms=payload["duration_ms"]["total"],
+            simulated=payload["simulated"],
+            mark=marks[row.seq].mark if row.seq in marks else None,
+            image=any(self.snapshot(payload["id"], which) for which in IMAGES),
+        )
 
-    def detail(self, row: JournalRow, feedback: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    def detail(self, row: JournalRow, marks: Mapping[int, FeedbackRecord]) -> PartDetail:
         """Return everything that is known of a part."""
         payload = json.loads(row.payload)
-        said = feedback.get(row.seq)
-        return {
-            "seq": row.seq,
-            "recorded_utc": utc_text(row.created_utc_ns),
-            "acknowledged": row.acknowledged,
-            "dead": row.dead,
-            "verdict": payload,
-            "image_name": image_name(payload),
-            "feedback": dict(said) if said else None,
-            "pictures": [w for w in IMAGES if self.snapshot(payload["id"], w) is not None],
-        }
+        return PartDetail(
+            seq=row.seq,
+            recorded_utc=utc_text(row.created_utc_ns),
+            acknowledged=row.acknowledged,
+            dead=row.dead,
+            verdict=payload,
+            image_name=image_name(payload),
+            feedback=marks.get(row.seq),
+            images=[kind for kind in IMAGES if self.snapshot(payload["id"], kind) is not None],
+        )
 
     def last_decided(self, model_sha256: str, most: int) -> list[JournalRow]:
         """Return the newest verdicts of a model, newest first; others are not looked for for long.
@@ -262,7 +262,7 @@ class PartQueries:
         """
         newest = (
             "SELECT * FROM record INDEXED BY record_by_seq"
-            f" WHERE kind = 'verdict' ORDER BY seq DESC LIMIT {MOST_LOOKED_AT}"
+            f" WHERE kind = 'verdict' ORDER BY seq DESC LIMIT {MAX_LOOKED_AT}"
         )
         return self._rows(
             f"SELECT {COLUMNS} FROM ({newest}) WHERE instr(payload, ?) ORDER BY seq DESC LIMIT ?",

@@ -19,6 +19,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edge.contract.image_source import image_name
+from edge.hmi.server.answers import (
+    DeadlineCounts,
+    LatencyQuantiles,
+    ProductionNumbers,
+    RecordedEvent,
+    RejectedPart,
+    ScoreHistogram,
+    SpanCounts,
+    TrendPoint,
+)
 from edge.journal import database
 
 # Rows that are read whole at a time; before them, rows that are only counted.
@@ -73,9 +83,9 @@ class ProductionStats:
         # With their positions, ascending.
         self._recent: deque[PartSummary] = deque(maxlen=RECENT)
         self._strip: list[tuple[int, PartSummary]] = []
-        self._events: list[tuple[int, dict[str, Any]]] = []
+        self._events: list[tuple[int, RecordedEvent]] = []
 
-    def content(self, now: datetime) -> dict[str, Any]:
+    def numbers(self, now: datetime) -> ProductionNumbers:
         """Return the numbers.
 
         Args:
@@ -85,7 +95,7 @@ class ProductionStats:
             JournalError: it cannot be read.
         """
         self._read_on(now)
-        return self._made(now)
+        return self._numbers(now)
 
     def _read_on(self, now: datetime) -> None:
         until_s = time.monotonic() + COUNTING_S
@@ -123,7 +133,7 @@ class ProductionStats:
             self._position = position
             content = json.loads(payload)
             if kind == "verdict":
-                part = seen(seq, utc_ns, content)
+                part = part_summary(seq, utc_ns, content)
                 self._recent.append(part)
                 self._slots[utc_ns // _SLOT_NS, part.result] += 1
                 self._since_ns = min(self._since_ns or utc_ns, utc_ns)
@@ -160,7 +170,9 @@ class ProductionStats:
                 f" ORDER BY position DESC LIMIT {STRIP}",
                 (first, end),
             )
-            found = [(p, seen(seq, utc_ns, json.loads(text))) for p, seq, utc_ns, text in parts]
+            found = [
+                (p, part_summary(seq, utc_ns, json.loads(text))) for p, seq, utc_ns, text in parts
+            ]
             self._strip = _newest([*self._strip, *found], STRIP)
         if len(self._events) < EVENTS or self._events[0][0] < end:
             events = connection.execute(
@@ -171,7 +183,7 @@ class ProductionStats:
             told = [(position, _event(seq, json.loads(text))) for position, seq, text in events]
             self._events = _newest([*self._events, *told], EVENTS)
 
-    def _made(self, now: datetime) -> dict[str, Any]:
+    def _numbers(self, now: datetime) -> ProductionNumbers:
         recent = list(self._recent)
         this_hour = now.replace(minute=0, second=0, microsecond=0)
         shift, before = self.shift_begin(now), self._shift_before(now)
@@ -179,30 +191,30 @@ class ProductionStats:
         for (slot, reason), count in self._causes.items():
             if slot >= _ns(shift) // _SLOT_NS:
                 causes[reason] += count
-        return {
-            "now": now.isoformat(timespec="seconds"),
-            "since": _text(self._since_ns),
-            "complete": not self._uncounted,
-            "hours": [
+        return ProductionNumbers(
+            now=now.isoformat(timespec="seconds"),
+            since=_text(self._since_ns) if self._since_ns is not None else None,
+            complete=not self._uncounted,
+            hours=[
                 self._between(this_hour - timedelta(hours=back), timedelta(hours=1))
                 for back in range(HOURS - 1, -1, -1)
             ],
-            "shift": self._between(shift, now - shift + timedelta(hours=1)),
-            "shift_before": self._between(before, shift - before),
-            "reasons": causes.most_common(6),
-            "trend": [
-                [part.seq, part.score, part.result, part.raw_score, part.raw_threshold]
+            shift=self._between(shift, now - shift + timedelta(hours=1)),
+            shift_before=self._between(before, shift - before),
+            reasons=causes.most_common(6),
+            trend=[
+                TrendPoint(part.seq, part.score, part.result, part.raw_score, part.raw_threshold)
                 for part in recent[-TREND:]
             ],
-            "histogram": histogram(recent),
-            "latency": latency(recent),
-            "deadlines": deadlines(recent),
-            "rate_per_minute": rate_per_minute(recent, _ns(now)),
-            "strip": [_strip_content(part) for _, part in reversed(self._strip)],
-            "events": [content for _, content in reversed(self._events)],
-        }
+            histogram=histogram(recent),
+            latency=latency(recent),
+            deadlines=deadlines(recent),
+            rate_per_minute=rate_per_minute(recent, _ns(now)),
+            strip=[_rejected(part) for _, part in reversed(self._strip)],
+            events=[event for _, event in reversed(self._events)],
+        )
 
-    def _between(self, begin: datetime, length: timedelta) -> dict[str, Any]:
+    def _between(self, begin: datetime, length: timedelta) -> SpanCounts:
         """Return the counts of a span whose ends are quarters of an hour."""
         first, last = _ns(begin) // _SLOT_NS, _ns(begin + length) // _SLOT_NS
         counts: Counter[str] = Counter()
@@ -210,12 +222,12 @@ class ProductionStats:
             if first <= slot < last:
                 counts[result] += count
         total = sum(counts.values())
-        return {
-            "begin": begin.isoformat(timespec="minutes"),
-            "counts": dict(counts),
-            "total": total,
-            "yield": counts["OK"] / total if total else None,
-        }
+        return SpanCounts(
+            begin=begin.isoformat(timespec="minutes"),
+            counts=dict(counts),
+            total=total,
+            yield_=counts["OK"] / total if total else None,
+        )
 
     def shift_begin(self, moment: datetime) -> datetime:
         """Return when the shift of a moment began."""
@@ -231,7 +243,7 @@ _HOUR_NS = 3_600_000_000_000
 _SLOT_NS = _HOUR_NS // 4  # also where the local time is half an hour or a quarter off
 
 
-def seen(seq: int, utc_ns: int, content: dict[str, Any]) -> PartSummary:
+def part_summary(seq: int, utc_ns: int, content: dict[str, Any]) -> PartSummary:
     """Return what the numbers need of a verdict's payload."""
     return PartSummary(
         seq,
@@ -265,9 +277,15 @@ def _first_since(connection: sqlite3.Connection, begin_ns: int, low: int, high: 
     return low
 
 
-def _event(seq: int, content: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("utc", "kind", "severity", "detail", "data")
-    return {"seq": seq, **{name: content.get(name) for name in names}}
+def _event(seq: int, content: Mapping[str, Any]) -> RecordedEvent:
+    return RecordedEvent(
+        seq=seq,
+        utc=content.get("utc"),
+        kind=content["kind"],
+        severity=content.get("severity"),
+        detail=content.get("detail"),
+        data=content.get("data"),
+    )
 
 
 T = TypeVar("T")
@@ -277,7 +295,7 @@ def _newest(found: list[tuple[int, T]], most: int) -> list[tuple[int, T]]:
     return sorted(found, key=lambda one: one[0])[-most:]
 
 
-def histogram(parts: Sequence[PartSummary]) -> dict[str, Any] | None:
+def histogram(parts: Sequence[PartSummary]) -> ScoreHistogram | None:
     """Return raw scores of the newest model in bins; None without any."""
     if not parts:
         return None
@@ -289,29 +307,29 @@ def histogram(parts: Sequence[PartSummary]) -> dict[str, Any] | None:
     low, high = min(*scores, threshold), max(*scores, threshold)
     room = 0.05 * (high - low) or 0.5
     counts, edges = np.histogram(scores, BINS, (low - room, high + room))
-    return {
-        "counts": counts.tolist(),
-        "low": float(edges[0]),
-        "high": float(edges[-1]),
-        "threshold": threshold,
-        "parts": len(scores),
-    }
+    return ScoreHistogram(
+        counts=counts.tolist(),
+        low=float(edges[0]),
+        high=float(edges[-1]),
+        threshold=threshold,
+        parts=len(scores),
+    )
 
 
-def latency(parts: Sequence[PartSummary]) -> dict[str, float] | None:
+def latency(parts: Sequence[PartSummary]) -> LatencyQuantiles | None:
     """Return quantiles from the image to the decision, of parts that were inspected."""
     decided = [part for part in parts if part.raw_score is not None]
     times = [part.total_ms for part in decided if part.total_ms is not None]
     if not times:
         return None
     p50, p95, p99 = np.quantile(times, [0.5, 0.95, 0.99])
-    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "parts": len(times)}
+    return LatencyQuantiles(p50=float(p50), p95=float(p95), p99=float(p99), parts=len(times))
 
 
-def deadlines(parts: Sequence[PartSummary]) -> dict[str, int]:
+def deadlines(parts: Sequence[PartSummary]) -> DeadlineCounts:
     """Return how many parts had a deadline, and how many of them were late."""
     met = [part.deadline_met for part in parts if part.deadline_met is not None]
-    return {"parts": len(met), "late": met.count(False)}
+    return DeadlineCounts(parts=len(met), late=met.count(False))
 
 
 def rate_per_minute(parts: Sequence[PartSummary], now_ns: int) -> float:
@@ -322,24 +340,22 @@ def rate_per_minute(parts: Sequence[PartSummary], now_ns: int) -> float:
     return float(len(fresh))
 
 
-def _strip_content(part: PartSummary) -> dict[str, Any]:
-    return {
-        "seq": part.seq,
-        "id": part.id,
-        "part_id": part.part_id,
-        "image_name": part.image_name,
-        "utc": _text(part.utc_ns),
-        "result": part.result,
-        "reason": part.reason,
-        "score": part.score,
-    }
+def _rejected(part: PartSummary) -> RejectedPart:
+    return RejectedPart(
+        seq=part.seq,
+        id=part.id,
+        part_id=part.part_id,
+        image_name=part.image_name,
+        utc=_text(part.utc_ns),
+        result=part.result,
+        reason=part.reason,
+        score=part.score,
+    )
 
 
 def _ns(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000_000
 
 
-def _text(utc_ns: int | None) -> str | None:
-    if utc_ns is None:
-        return None
+def _text(utc_ns: int) -> str:
     return datetime.fromtimestamp(utc_ns / 1e9).astimezone().isoformat(timespec="milliseconds")

@@ -1,7 +1,7 @@
 """The station's numbers in the words of Prometheus."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -15,15 +15,31 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from edge.cameras.supervised.state_machine import CameraState
+from edge.hmi.contents import HistogramCounts, ImageFolderSummary, StationStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONDITIONS = ("starting", "online", "degraded", "stopped")
 CAMERA_STATES = ("files", *(state.value for state in CameraState))
 
 
-def metrics_text(
-    status: Mapping[str, Any], journal: Mapping[str, Any] | None, viewers: int
-) -> bytes:
+@dataclass(frozen=True, slots=True)
+class JournalBacklog:
+    """The journal, and what of it the broker does not have yet.
+
+    Attributes:
+        rows: that the broker does not have.
+        oldest_age_s: of the oldest of them; None without any.
+        bytes: of the journal's files.
+        last_seq: number of the newest verdict; None without any.
+    """
+
+    rows: int
+    oldest_age_s: float | None
+    bytes: int
+    last_seq: int | None
+
+
+def metrics_text(status: StationStatus, journal: JournalBacklog | None, viewers: int) -> bytes:
     """Return all metrics.
 
     Args:
@@ -45,131 +61,130 @@ class _Once(Collector):
         return self._families
 
 
-def _parts(status: Mapping[str, Any]) -> Iterable[Metric]:
-    counts, run = status["counts"], status["run"] or {}
+def _parts(status: StationStatus) -> Iterable[Metric]:
+    counts, run = status.counts, status.run
     parts = CounterMetricFamily(
         "edge_parts", "Decided parts by result and reason.", labels=("result", "reason")
     )
-    for result, reason, count in counts["parts"]:
+    for result, reason, count in counts.parts:
         parts.add_metric((result, reason), count)
     yield parts
     stages = HistogramMetricFamily(
         "edge_stage_seconds", "Time of a part in each stage of its way.", labels=("stage",)
     )
-    for stage, found in counts["stages"].items():
-        stages.add_metric((stage,), _buckets(found), found["sum"])
+    for stage, found in counts.stages.items():
+        stages.add_metric((stage,), _buckets(found), found.sum)
     yield stages
     scores = HistogramMetricFamily(
         "edge_score", "Normalized anomaly scores; the threshold is at 0.5."
     )
-    scores.add_metric((), _buckets(counts["scores"]), counts["scores"]["sum"])
+    scores.add_metric((), _buckets(counts.scores), counts.scores.sum)
     yield scores
-    for name, text, key in (
-        ("edge_deadlines_missed", "Parts decided after their deadline.", "deadlines_missed"),
-        ("edge_frames_skipped", "Frames that newer ones replaced before inspection.", "skipped"),
-    ):
-        yield _counter(name, text, run.get(key, 0))
+    text = "Parts decided after their deadline."
+    yield _counter("edge_deadlines_missed", text, run.deadlines_missed if run else 0)
+    text = "Frames that newer ones replaced before inspection."
+    yield _counter("edge_frames_skipped", text, run.skipped if run else 0)
     dropped = CounterMetricFamily(
         "edge_dropped", "Verdicts that a consumer's full queue refused.", labels=("sink",)
     )
-    for sink, count in run.get("dropped", {}).items():
+    for sink, count in (run.dropped if run else {}).items():
         dropped.add_metric((sink,), count)
     yield dropped
     handshake = CounterMetricFamily(
         "edge_handshake", "Phases and faults of the hand-shake.", labels=("what",)
     )
-    for what, count in status["handshake"].items():
+    for what, count in status.handshake.items():
         handshake.add_metric((what,), count)
     yield handshake
 
 
-def _state(status: Mapping[str, Any]) -> Iterable[Metric]:
-    model, camera = status["model"], status["camera"]
+def _state(status: StationStatus) -> Iterable[Metric]:
+    model, camera = status.model, status.camera
     yield _info(
         "edge_model",
         "The model that decides.",
-        {key: str(model[key]) for key in ("name", "version", "sha256", "precision", "device")},
+        model.model_dump(include={"name", "version", "sha256", "precision", "device"}),
     )
     yield _info(
         "edge_station",
         "The station.",
         {
-            "station": status["station"] or "",
-            "software": status["software"],
-            "config_sha256": status["config_sha256"],
-            "simulated": str(status["simulated"]).lower(),
+            "station": status.station or "",
+            "software": status.software,
+            "config_sha256": status.config_sha256,
+            "simulated": str(status.simulated).lower(),
         },
     )
-    yield _gauge("edge_threshold", "Raw threshold in force.", model["threshold"])
+    yield _gauge("edge_threshold", "Raw threshold in force.", model.threshold)
     condition = GaugeMetricFamily(
         "edge_condition", "1 for what the station is doing.", labels=("condition",)
     )
     for name in CONDITIONS:
-        condition.add_metric((name,), float(status["condition"] == name))
+        condition.add_metric((name,), float(status.condition == name))
     yield condition
     reasons = GaugeMetricFamily(
         "edge_degraded", "1 for each reason for which it is degraded.", labels=("reason",)
     )
-    for reason in status["reasons"]:
+    for reason in status.reasons:
         reasons.add_metric((reason,), 1.0)
     yield reasons
     states = GaugeMetricFamily(
         "edge_camera_state", "1 for the state of the camera.", labels=("state",)
     )
     for name in CAMERA_STATES:
-        states.add_metric((name,), float(camera["state"] == name))
+        states.add_metric((name,), float(camera.state == name))
     yield states
-    yield _counter("edge_camera_losses", "How often the camera was away.", camera["losses"])
-    yield _counter("edge_camera_recoveries", "How often it came back.", camera["recoveries"])
-    if camera["temperature_c"] is not None:
+    yield _counter("edge_camera_losses", "How often the camera was away.", camera.losses)
+    yield _counter("edge_camera_recoveries", "How often it came back.", camera.recoveries)
+    if camera.temperature_c is not None:
         text = "As the camera says."
-        yield _gauge("edge_camera_temperature_celsius", text, camera["temperature_c"])
+        yield _gauge("edge_camera_temperature_celsius", text, camera.temperature_c)
     driver = GaugeMetricFamily(
         "edge_camera_driver", "The driver's counters since the camera opened.", labels=("counter",)
     )
-    for name, count in camera["counters"].items():
+    for name, count in camera.counters.items():
         driver.add_metric((name,), count)
     yield driver
 
 
-def _records(status: Mapping[str, Any], journal: Mapping[str, Any] | None) -> Iterable[Metric]:
+def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[Metric]:
     queues = GaugeMetricFamily("edge_queue_items", "What waits in a queue.", labels=("queue",))
-    for name, count in status["queues"].items():
+    for name, count in status.queues.items():
         queues.add_metric((name,), count)
     yield queues
-    broker = status["broker"]
+    broker = status.broker
     if broker is not None:
-        connected = float(broker["connected"])
+        connected = float(broker.connected)
         yield _gauge("edge_broker_connected", "1 with a connection to the broker.", connected)
         text = "Records given up in this run."
-        yield _counter("edge_dead_letters", text, broker.get("dead_letters", 0))
+        yield _counter("edge_dead_letters", text, broker.dead_letters)
         text = "Records the broker took in this run."
-        yield _counter("edge_acknowledged", text, broker.get("acknowledged", 0))
-    writable = float(status["journal"]["writable"])
+        yield _counter("edge_acknowledged", text, broker.acknowledged)
+    writable = float(status.journal.writable)
     yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
     if journal is not None:
-        for name, text, key in (
-            ("edge_journal_backlog_rows", "Records the broker does not have yet.", "backlog"),
-            ("edge_journal_oldest_seconds", "Age of the oldest of them.", "oldest_age_s"),
-            ("edge_journal_bytes", "Size of the journal's files.", "bytes"),
-            ("edge_journal_last_seq", "Number of the newest verdict.", "last_seq"),
+        for name, text, value in (
+            ("edge_journal_backlog_rows", "Records the broker does not have yet.", journal.rows),
+            ("edge_journal_oldest_seconds", "Age of the oldest of them.", journal.oldest_age_s),
+            ("edge_journal_bytes", "Size of the journal's files.", journal.bytes),
+            ("edge_journal_last_seq", "Number of the newest verdict.", journal.last_seq),
         ):
-            yield _gauge(name, text, journal[key] or 0)
-    free = status["disk"]["free_bytes"]
+            yield _gauge(name, text, value or 0)
+    free = status.disk.free_bytes
     yield _gauge("edge_disk_free_bytes", "Free where the journal lies.", free)
-    snapshots = status["snapshots"]
-    if snapshots is not None:
-        yield _counter("edge_snapshots_written", "Of this run.", snapshots["written"])
-        yield _counter("edge_snapshots_refused", "No room was left for.", snapshots["refused"])
-    recent = status["recent_images"]
-    if recent is not None:
-        yield _counter("edge_recent_images_written", "Of this run.", recent["written"])
-        yield _counter("edge_recent_images_refused", "No room was left for.", recent["refused"])
+    yield from _image_folder("edge_snapshots", status.snapshots)
+    yield from _image_folder("edge_recent_images", status.recent_images)
 
 
-def _buckets(found: Mapping[str, Any]) -> list[tuple[str, float]]:
+def _image_folder(name: str, folder: ImageFolderSummary | None) -> Iterable[Metric]:
+    if folder is not None:
+        yield _counter(f"{name}_written", "Of this run.", folder.written)
+        yield _counter(f"{name}_refused", "No room was left for.", folder.refused)
+
+
+def _buckets(found: HistogramCounts) -> list[tuple[str, float]]:
     total, buckets = 0, []
-    for bound, count in zip([*found["bounds"], "+Inf"], found["buckets"], strict=True):
+    for bound, count in zip([*found.bounds, "+Inf"], found.buckets, strict=True):
         total += count
         buckets.append((str(bound), float(total)))
     return buckets

@@ -1,61 +1,174 @@
 """What a request asks for, checked before anything is done with it."""
 
-import math
-import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from edge.hmi.actions import (
+    AcknowledgeBody,
+    ActionBody,
+    CaptureBody,
+    FeedbackBody,
+    RollbackBody,
+    ThresholdBody,
+    UnlockBody,
+)
+from edge.hmi.contents import Content
 from edge.hmi.server.auth import RequestRefused
 from edge.inspection.thresholding import Result
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query
 from edge.validation import in_words
 
-
-class ActionRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    comment: str = Field(default="", max_length=200)
-
-
-class ThresholdAsked(ActionRequest):
-    image_threshold: float | None = Field(ge=-1e9, le=1e9)
-
-
-class FeedbackAsked(ActionRequest):
-    seq: int = Field(ge=1, le=2**62)
-    mark: str = Field(pattern="^(false_reject|missed_defect|none)$")
-
-
-class CaptureAsked(ActionRequest):
-    count: int = Field(ge=0, le=500)
-
-
-class AcknowledgeAsked(ActionRequest):
-    reason: str = Field(pattern="^[a-z0-9_]{1,60}$")
-
-
-ACTIONS: dict[str, type[ActionRequest]] = {
-    "threshold": ThresholdAsked,
-    "feedback": FeedbackAsked,
-    "capture": CaptureAsked,
-    "rollback": ActionRequest,
-    "acknowledge": AcknowledgeAsked,
-    "unlock": ActionRequest,
+ACTIONS: dict[str, type[ActionBody]] = {
+    "threshold": ThresholdBody,
+    "feedback": FeedbackBody,
+    "capture": CaptureBody,
+    "rollback": RollbackBody,
+    "acknowledge": AcknowledgeBody,
+    "unlock": UnlockBody,
 }
+MAX_FOUND = 100
+# As many digits as SQLite takes.
+MAX_NUMBER = 10**18 - 1
 
 
-def validated(kind: type[ActionRequest], body: bytes) -> dict[str, Any]:
-    """Return what an action is asked for.
+def _utc_ns(text: str) -> int:
+    """Return RFC 3339, or the local time a browser's field gives, as nanoseconds since 1970."""
+    try:
+        utc_s = datetime.fromisoformat(text).astimezone().timestamp()
+        return min(max(int(utc_s * 1e9), 0), 2**62)
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
+Moment = Annotated[int, BeforeValidator(_utc_ns), WithJsonSchema({"type": "string"})]
+
+
+class RequestQuery(Content):
+    """What stands behind the question mark of an address; more is ignored, as is what is empty.
+
+    Attributes:
+        faults: by parameter, the answer to one that makes no sense.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    faults: ClassVar[Mapping[str, str]]
+
+
+class PartsQuery(RequestQuery):
+    """Which verdicts."""
+
+    faults: ClassVar = {
+        "result": f"result is one of {', '.join(Result)}.",
+        "from": "from and to are times such as 2026-11-23T14:00.",
+        "to": "from and to are times such as 2026-11-23T14:00.",
+        "before": "limit and before are whole numbers.",
+        "limit": "limit and before are whole numbers.",
+    }
+
+    result: Result | None = Field(default=None, description="exactly this")
+    part_id: str | None = Field(
+        default=None, description="exactly this, or the name of the file that the image came from"
+    )
+    since: Moment | None = Field(default=None, alias="from", description="RFC 3339, or local time")
+    to: Moment | None = Field(default=None, description="RFC 3339, or local time")
+
+    def question(self) -> Query:
+        """Return it as the journal takes it."""
+        return Query(
+            kind=RecordKind.VERDICT,
+            result=self.result.value if self.result else None,
+            part_id=self.part_id,
+            from_utc_ns=self.since,
+            to_utc_ns=self.to,
+        )
+
+
+class PartsPageQuery(PartsQuery):
+    """Which verdicts, page by page."""
+
+    before: int | None = Field(
+        default=None, ge=0, le=MAX_NUMBER, description="position to go on from"
+    )
+    limit: int = Field(default=50, ge=0, le=MAX_NUMBER, description=f"at most {MAX_FOUND}")
+
+
+class PreviewQuery(RequestQuery):
+    faults: ClassVar = {"image_threshold": "image_threshold is a raw score, a finite number."}
+
+    image_threshold: float = Field(description="raw score")
+
+
+class PartPath(Content):
+    seq: int = Field(ge=0, le=MAX_NUMBER)
+
+
+class LivePath(Content):
+    id: str = Field(description="of a verdict; it may end in .jpg")
+
+
+class ImagePath(Content):
+    id: str = Field(description="of a verdict", json_schema_extra={"format": "uuid"})
+    which: Literal["image", "overlay", "thumbnail"]
+
+
+class FormerImagePath(Content):
+    id: str = Field(description="of a verdict", json_schema_extra={"format": "uuid"})
+    which: Literal["picture", "overlay", "thumbnail"]
+
+
+class FilePath(Content):
+    name: str
+
+
+class ActionPath(Content):
+    name: Literal["threshold", "feedback", "capture", "rollback", "acknowledge", "unlock"]
+
+
+Q = TypeVar("Q", bound=RequestQuery)
+
+
+def parsed_query(kind: type[Q], given: Mapping[str, str]) -> Q:
+    """Return the parameters of a query.
 
     Raises:
-        Refused: 400 for what is no JSON, 422 for anything but what the action takes.
+        RequestRefused: 400 for what makes no sense.
     """
     try:
-        return kind.model_validate_json(body).model_dump()
+        return kind.model_validate({name: text for name, text in given.items() if text})
+    except ValidationError as error:
+        raise RequestRefused(400, kind.faults[str(error.errors()[0]["loc"][0])]) from error
+
+
+P = TypeVar("P", bound=Content)
+
+
+def parsed_path(kind: type[P], given: Mapping[str, Any], why: str) -> P:
+    """Return the parameters of a path.
+
+    Raises:
+        RequestRefused: 404 for a path that leads nowhere.
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise RequestRefused(404, why) from error
+
+
+B = TypeVar("B", bound=ActionBody)
+
+
+def parsed_body(kind: type[B], body: bytes) -> B:
+    """Return the body of an action's request.
+
+    Raises:
+        RequestRefused: 400 for what is no JSON, 422 for anything but what the action takes.
+    """
+    try:
+        return kind.model_validate_json(body)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
@@ -64,62 +177,3 @@ def validated(kind: type[ActionRequest], body: bytes) -> dict[str, Any]:
         raise RequestRefused(
             status, f"{where}: {words}" if where else f"The body {words}"
         ) from error
-
-
-def wanted(request: Request) -> Query:
-    """Return which verdicts a request asks for."""
-    given = request.query_params
-    return Query(
-        kind=RecordKind.VERDICT,
-        result=_choice(given.get("result"), [result.value for result in Result]),
-        part_id=given.get("part_id") or None,
-        from_utc_ns=_moment(given.get("from")),
-        to_utc_ns=_moment(given.get("to")),
-    )
-
-
-def _choice(text: str | None, allowed: list[str]) -> str | None:
-    if not text:
-        return None
-    if text not in allowed:
-        raise RequestRefused(400, f"result is one of {', '.join(allowed)}.")
-    return text
-
-
-_WHOLE = re.compile(r"\d{1,18}")
-
-
-def whole(text: str | None, default: int | None) -> int | None:
-    """Return a whole number of a query."""
-    if not text:
-        return default
-    if not _WHOLE.fullmatch(text):
-        raise RequestRefused(400, "limit and before are whole numbers.")
-    return int(text)
-
-
-def seq_of(text: str) -> int | None:
-    """Return the number of a part in a path; None for what is none."""
-    return int(text) if _WHOLE.fullmatch(text) else None
-
-
-def number(text: str | None) -> float:
-    """Return a finite number of a query."""
-    try:
-        found = float(text or "")
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise RequestRefused(400, "image_threshold is a raw score, a finite number.")
-    return found
-
-
-def _moment(text: str | None) -> int | None:
-    """Return RFC 3339, or the local time a browser's field gives, as nanoseconds since 1970."""
-    if not text:
-        return None
-    try:
-        utc_s = datetime.fromisoformat(text).astimezone().timestamp()
-        return min(max(int(utc_s * 1e9), 0), 2**62)
-    except (ValueError, OverflowError, OSError) as error:
-        raise RequestRefused(400, "from and to are times such as 2026-11-23T14:00.") from error

@@ -4,22 +4,40 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+
+from edge.contract.encoding import to_json
+from edge.hmi.contents import Content
+from edge.hmi.server.answers import Problem
 
 _PIECE_BYTES = 256 * 1024
 
 
-def json_reply(content: Any, status: int = 200) -> Response:
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})
+_FRESH = {"content-type": "application/json", "cache-control": "no-store"}
+
+
+def as_json(content: Content) -> bytes:
+    """Return an answer as JSON.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return to_json(content.model_dump(by_alias=True)).encode()
+
+
+def json_reply(content: Content | bytes, status: int = 200) -> Response:
+    """Return an answer; bytes are one that was made for all who ask."""
+    body = content if isinstance(content, bytes) else as_json(content)
+    return Response(body, status, headers=_FRESH)
 
 
 def error_reply(status: int, why: str, given: Mapping[str, str] | None = None) -> Response:
     headers = {"www-authenticate": "Bearer"} if status == 401 else dict(given or {})
-    return JSONResponse({"error": why}, status, headers={"cache-control": "no-store", **headers})
+    return Response(as_json(Problem(error=why)), status, headers={**headers, **_FRESH})
 
 
 # An image never changes under its id.

@@ -1,18 +1,56 @@
 """The page's HTTP interface: which paths there are, and what every answer carries."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from edge.contract.encoding import to_json
 from edge.errors import StationError
-from edge.hmi.server.auth import MAX_BODY_BYTES, Guard, RequestRefused
-from edge.hmi.server.connections import PROBES_ONLY
+from edge.hmi.contents import Content, ShownPart, ViewerStatus
+from edge.hmi.server.answers import (
+    ActionAnswer,
+    FoundParts,
+    Liveness,
+    MarkedParts,
+    PageStatus,
+    PartDetail,
+    ProductionNumbers,
+    Readiness,
+    ThresholdPreview,
+)
+from edge.hmi.server.auth import (
+    MARK,
+    MAX_BODY_BYTES,
+    NAME,
+    READS_PER_MINUTE,
+    Guard,
+    RequestRefused,
+)
+from edge.hmi.server.connections import PROBES_ONLY, REQUEST_LIMIT_S
+from edge.hmi.server.description import Answer, Operation, describe
 from edge.hmi.server.handlers import Application, Handlers
+from edge.hmi.server.live_view import StationSilence
 from edge.hmi.server.part_queries import SearchTooLong
+from edge.hmi.server.requests import (
+    ACTIONS,
+    ActionPath,
+    FilePath,
+    FormerImagePath,
+    ImagePath,
+    LivePath,
+    PartPath,
+    PartsPageQuery,
+    PartsQuery,
+    PreviewQuery,
+)
 from edge.hmi.server.responses import error_reply
+from edge.hmi.server.threshold_preview import PARTS
 
 _SECURE = (
     (
@@ -28,11 +66,37 @@ _SECURE = (
 # What a monitor asks; it is answered also while all places are taken.
 PROBES = ("/livez", "/readyz", "/metrics")
 
+_ABOUT = (
+    "What the page at a station can be asked. Reading needs no token; actions need "
+    "`Authorization: Bearer` with the station's token, or the user header of a trusted reverse "
+    "proxy, and always `X-Edge-Request: 1` and `Content-Type: application/json`. Scores named raw "
+    "are what was compared; others are normalized, with the threshold at 0.5. A request has to be "
+    f"whole within {REQUEST_LIMIT_S:g} s, its body at most {MAX_BODY_BYTES // 1024} KiB. Who asks "
+    f"more than {READS_PER_MINUTE:,} times a minute gets 429; who connects while an address has "
+    "half of the places, or all are taken, gets 503 for everything but "
+    f"{', '.join(f'`{path}`' for path in PROBES)}. 421 is for a host name that is not ours."
+)
+# Refusals that every path has, and those of all but probes.
+_PROBE = (400, 413, 421)
+_ALL = (*_PROBE, 429, 503)
+_ACTION_HEADERS = (
+    {"name": MARK, "in": "header", "required": True, "schema": {"const": "1"}},
+    {
+        "name": NAME,
+        "in": "header",
+        "description": "name of who has the token, percent-encoded; recorded, not checked",
+        "schema": {"type": "string"},
+    },
+)
 
-def application(parts: Application) -> ASGIApp:
+
+def application(parts: Application) -> "GuardedPage":
     """Build the ASGI application."""
+    handlers = Handlers(parts)
+    operations = make_operations(handlers)
+    handlers.description = to_json(describe("Inspection station", _ABOUT, operations)).encode()
     app = Starlette(
-        routes=make_routes(Handlers(parts)),
+        routes=make_routes(operations),
         exception_handlers={
             RequestRefused: _refused,
             HTTPException: _http_error,
@@ -42,38 +106,194 @@ def application(parts: Application) -> ASGIApp:
     )
     # A redirect would name the address that the proxy calls, not the one that people do.
     app.router.redirect_slashes = False
-    return _Guarded(app, parts.guard)
+    return GuardedPage(app, parts.guard)
 
 
-def make_routes(answers: Handlers) -> list[Route]:
-    """Return every path that is served; those of the interface are described in openapi.json."""
+def make_operations(handlers: Handlers) -> list[Operation]:
+    """Return everything that can be asked: the routes, and what the description says of them."""
+    file = Answer(
+        "a file of the page", ("text/html", "text/css", "text/javascript", "image/svg+xml")
+    )
+    image = Answer("an image", ("image/png", "image/jpeg"))
+    live, ready = _answer("it does", Liveness), _answer("they are", Readiness)
     return [
-        Route("/", answers.index),
-        Route("/static/{name}", answers.static),
-        Route("/api/stream", answers.stream),
-        Route("/api/status", answers.status),
-        Route("/api/numbers", answers.numbers),
-        Route("/api/parts", answers.search),
-        Route("/api/parts.csv", answers.csv),
-        Route("/api/parts/{seq}", answers.detail),
-        Route("/api/threshold/preview", answers.preview),
-        Route("/api/feedback", answers.feedback),
-        Route("/api/feedback.tar", answers.feedback_tar),
-        Route("/api/actions/{name}", answers.act, methods=["POST"]),
-        Route("/api/openapi.json", answers.openapi),
-        Route("/pictures/{id}/{which}", answers.image),
-        Route("/live/{id}", answers.live),
-        Route("/metrics", answers.metrics),
-        Route("/livez", answers.livez),
-        Route("/readyz", answers.readyz),
+        Operation(
+            path="/",
+            handler=handlers.index,
+            summary="The page",
+            answers={200: Answer("the page", ("text/html",))},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/static/{name}",
+            handler=handlers.static,
+            summary="Scripts, styles and words of the page",
+            path_model=FilePath,
+            answers={200: file},
+            refusals=(*_ALL, 404),
+        ),
+        Operation(
+            path="/api/stream",
+            handler=handlers.stream,
+            summary="State and parts as server-sent events: `status`, `part`, `alive`; "
+            "who is slow gets the newest",
+            answers={
+                200: Answer(
+                    "`data` of the events",
+                    ("text/event-stream",),
+                    (ViewerStatus, ShownPart, StationSilence),
+                )
+            },
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/api/status",
+            handler=handlers.status,
+            summary="State of the station and its newest part",
+            answers={200: _answer("the state", PageStatus)},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/api/numbers",
+            handler=handlers.numbers,
+            summary="Yield, counts per hour and shift, trend, histogram, latency, last rejected "
+            "parts, events; from the journal, at most a second old",
+            answers={200: _answer("the numbers", ProductionNumbers)},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/api/parts",
+            handler=handlers.search,
+            summary="Verdicts, newest first",
+            query=PartsPageQuery,
+            answers={200: _answer("a page of them", FoundParts)},
+            refusals=(*_ALL, 422),
+        ),
+        Operation(
+            path="/api/parts.csv",
+            handler=handlers.csv,
+            summary="Verdicts, oldest first, with the columns of `edge-run --journal`",
+            query=PartsQuery,
+            answers={200: Answer("a table", ("text/csv",))},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/api/parts/{seq}",
+            handler=handlers.detail,
+            summary="Everything that is known of a part",
+            path_model=PartPath,
+            answers={200: _answer("the part", PartDetail)},
+            refusals=(*_ALL, 404, 422),
+        ),
+        Operation(
+            path="/api/threshold/preview",
+            handler=handlers.preview,
+            summary=f"How the last {PARTS:,} parts of the model would have been decided",
+            query=PreviewQuery,
+            answers={200: _answer("counts, and the parts that change", ThresholdPreview)},
+            refusals=(*_ALL, 422),
+        ),
+        Operation(
+            path="/api/feedback",
+            handler=handlers.feedback,
+            summary="Parts that people have marked",
+            answers={200: _answer("the newest mark of each", MarkedParts)},
+            refusals=(*_ALL, 422),
+        ),
+        Operation(
+            path="/api/feedback.tar",
+            handler=handlers.feedback_tar,
+            summary="Images of marked parts in good/ and defect/, for "
+            "`train-station calibrate --data`",
+            answers={200: Answer("a tar", ("application/x-tar",))},
+            refusals=(*_ALL, 422),
+        ),
+        Operation(
+            path="/api/actions/{name}",
+            method="POST",
+            handler=handlers.act,
+            summary="Do something; recorded as an event with who did it",
+            path_model=ActionPath,
+            headers=_ACTION_HEADERS,
+            bodies=ACTIONS,
+            answers={200: _answer("it is done", ActionAnswer)},
+            refusals=(*_ALL, 401, 403, 404, 408, 409, 415, 422, 500, 504),
+        ),
+        Operation(
+            path="/api/openapi.json",
+            handler=handlers.openapi,
+            summary="This description",
+            answers={200: Answer("OpenAPI 3.1")},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/images/{id}/{which}",
+            handler=handlers.image,
+            summary="A kept image of a part: `image` (PNG, without loss; of the last hours JPEG), "
+            "`overlay` or `thumbnail` (JPEG)",
+            path_model=ImagePath,
+            answers={200: image},
+            refusals=(*_ALL, 404),
+        ),
+        Operation(
+            path="/pictures/{id}/{which}",
+            handler=handlers.former_image,
+            summary="As /images/{id}/{which}, where `image` was called `picture`",
+            path_model=FormerImagePath,
+            answers={200: image},
+            refusals=(*_ALL, 404),
+            deprecated=True,
+        ),
+        Operation(
+            path="/live/{id}",
+            handler=handlers.live,
+            summary="The live image of one of the newest parts, while somebody watches",
+            path_model=LivePath,
+            answers={200: Answer("an image", ("image/jpeg",))},
+            refusals=(*_ALL, 404),
+        ),
+        Operation(
+            path="/metrics",
+            handler=handlers.metrics,
+            summary="Numbers for Prometheus",
+            answers={200: Answer("text", ("text/plain",))},
+            refusals=(*_PROBE, 503),
+        ),
+        Operation(
+            path="/livez",
+            handler=handlers.livez,
+            summary="Whether the station's process speaks",
+            answers={200: live, 503: replace(live, description="it does not")},
+            refusals=_PROBE,
+        ),
+        Operation(
+            path="/readyz",
+            handler=handlers.readyz,
+            summary="Whether parts are inspected, and why not",
+            answers={200: ready, 503: replace(ready, description="they are not")},
+            refusals=_PROBE,
+        ),
     ]
 
 
-class _Guarded:
-    """Checks the name a request comes by, and adds the headers that every answer has."""
+def make_routes(operations: Sequence[Operation]) -> list[Route]:
+    """Return the routes; there is none without a description."""
+    return [Route(one.path, one.handler, methods=[one.method]) for one in operations]
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        self._app = app
+
+def _answer(description: str, model: type[Content]) -> Answer:
+    return Answer(description, models=(model,))
+
+
+class GuardedPage:
+    """Checks the name a request comes by, and adds the headers that every answer has.
+
+    Attributes:
+        app: what answers.
+    """
+
+    def __init__(self, app: Starlette, guard: Guard) -> None:
+        self.app = app
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,14 +320,14 @@ class _Guarded:
                 answer.headers["connection"] = "close"
             await answer(scope, receive, secured)
             return
-        await self._app(scope, receive, secured)
+        await self.app(scope, receive, secured)
 
 
 def _check_framing(scope: Scope) -> None:
     """Refuse a request of which somebody before us may have seen another end than we do.
 
     Raises:
-        Refused: 400 for two lengths, 413 for a body that no action has.
+        RequestRefused: 400 for two lengths, 413 for a body that no action has.
     """
     headers = dict(scope["headers"])
     if b"transfer-encoding" in headers and (

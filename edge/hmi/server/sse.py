@@ -31,7 +31,7 @@ class Stream(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         gone = asyncio.create_task(_until_gone(receive))
-        self._view.viewer_came()
+        self._view.add_viewer()
         try:
             seen = 0
             while not gone.done():
@@ -41,7 +41,7 @@ class Stream(Response):
                 await asyncio.sleep(STREAM_PAUSE_S)
         finally:
             gone.cancel()
-            self._view.viewer_left()
+            self._view.remove_viewer()
 
 
 async def _until_gone(receive: Receive) -> None:

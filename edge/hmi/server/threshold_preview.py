@@ -3,22 +3,22 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from edge.contract.image_source import image_name
+from edge.hmi.server.answers import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
 from edge.inspection.thresholding import decide
 from edge.journal.entries import JournalRow
 
 PARTS = 1000
-MOST_FLIPS = 24
+MAX_FLIPS = 24
 
 
 def preview(
     rows: Sequence[JournalRow],
     threshold: float,
     guard_band: float,
-    feedback: Mapping[int, Mapping[str, Any]],
-) -> dict[str, Any]:
+    feedback: Mapping[int, FeedbackRecord],
+) -> ThresholdPreview:
     """Decide journalled raw scores again.
 
     Args:
@@ -32,7 +32,7 @@ def preview(
     """
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
-    flips: list[dict[str, Any]] = []
+    flips: list[FlippedPart] = []
     changed = 0
     marks = {"false_reject": [0, 0], "missed_defect": [0, 0]}  # marked, put right
     for row in rows:
@@ -43,33 +43,34 @@ def preview(
         now = decide(score, threshold, guard_band).result.value
         before[was] += 1
         after[now] += 1
-        mark = feedback.get(row.seq, {}).get("mark")
+        mark = feedback[row.seq].mark if row.seq in feedback else None
         if mark in marks:
             marks[mark][0] += 1
             marks[mark][1] += (now == "OK") if mark == "false_reject" else (now != "OK")
         if now != was:
             changed += 1
-            if len(flips) < MOST_FLIPS:
+            if len(flips) < MAX_FLIPS:
                 flips.append(
-                    {
-                        "seq": row.seq,
-                        "id": content["id"],
-                        "part_id": row.part_id,
-                        "image_name": image_name(content),
-                        "raw_score": score,
-                        "before": was,
-                        "after": now,
-                        "mark": mark,
-                    }
+                    FlippedPart(
+                        seq=row.seq,
+                        id=content["id"],
+                        part_id=row.part_id,
+                        image_name=image_name(content),
+                        raw_score=score,
+                        before=was,
+                        after=now,
+                        mark=mark,
+                    )
                 )
-    return {
-        "threshold": threshold,
-        "parts": sum(before.values()),
-        "before": dict(before),
-        "after": dict(after),
-        "changed": changed,
-        "flips": flips,
-        "marks": {
-            mark: {"marked": marked, "put_right": right} for mark, (marked, right) in marks.items()
+    return ThresholdPreview(
+        threshold=threshold,
+        parts=sum(before.values()),
+        before=before,
+        after=after,
+        changed=changed,
+        flips=flips,
+        marks={
+            mark: MarkOutcome(marked=marked, put_right=right)
+            for mark, (marked, right) in marks.items()
         },
-    }
+    )

@@ -141,7 +141,7 @@ async function carryOut(name, asked, said) {
 
 function wentBack(done) {
   if (!done.same_model) return t("rollback_done", done);
-  return "before" in done ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_decision_done", done);
+  return done.before !== null ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_decision_done", done);
 }
 
 function showModel() {

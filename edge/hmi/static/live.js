@@ -9,7 +9,7 @@ const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journa
 // Shown where camera and journal are.
 const TOLD = ["camera_lost", "camera_failed", "journal_unwritable"];
 // An image that has not come by then is given up for a newer one.
-const PICTURE_MS = 5000;
+const IMAGE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
 
 const layers = { heat: true, contours: true, regions: true };
@@ -35,17 +35,17 @@ export function setOld(isOld) { if (old !== isOld) { old = isOld; showVerdict();
 export function takePart(found) {
   part = found;
   showVerdict();
-  if (found.picture) { next = found; load(); } else if (!found.has_image) clear();
+  if (found.image) { next = found; load(); } else if (!found.has_image) clear();
 }
 
 // A part without an image takes that of the one before away, too.
 function clear() {
   next = shown = null;
-  for (const name of ["picture", "heat"]) $(name).removeAttribute("src");
+  for (const name of ["image", "heat"]) $(name).removeAttribute("src");
   $("heat").hidden = true;
-  $("nopicture").hidden = false;
-  $("nopicture").dataset.text = "no_image";
-  $("nopicture").textContent = t("no_image");
+  $("no-image").hidden = false;
+  $("no-image").dataset.text = "no_image";
+  $("no-image").textContent = t("no_image");
   $("lines").replaceChildren();
   $("caption").replaceChildren();
 }
@@ -84,38 +84,38 @@ function load() {
   next = null;
   loading = true;
   const end = () => { clearTimeout(waiting); image.onload = image.onerror = null; loading = false; load(); };
-  const waiting = setTimeout(() => { image.src = ""; end(); }, PICTURE_MS);
-  image.onload = () => { if (part && !part.has_image) return end(); shown = wanted; $("picture").src = image.src; $("nopicture").hidden = true; showOverlay(); end(); };
+  const waiting = setTimeout(() => { image.src = ""; end(); }, IMAGE_MS);
+  image.onload = () => { if (part && !part.has_image) return end(); shown = wanted; $("image").src = image.src; $("no-image").hidden = true; showOverlay(); end(); };
   image.onerror = end;
   image.src = `live/${wanted.id}.jpg`;
 }
 
 function showOverlay() {
-  const { picture } = shown, lines = $("lines");
-  if (picture.heat) $("heat").src = picture.heat;
-  lines.setAttribute("viewBox", `0 0 ${picture.width_px} ${picture.height_px}`);
+  const { image } = shown, lines = $("lines");
+  if (image.heat) $("heat").src = image.heat;
+  lines.setAttribute("viewBox", `0 0 ${image.width_px} ${image.height_px}`);
   lines.replaceChildren(
-    ...(layers.contours ? picture.contours.map((line) => draw("polygon", { class: "contour", points: line.join(" ") })) : []),
-    ...(layers.regions ? picture.regions.map(([x, y, width, height]) => draw("rect", { class: "region", x: x - 4, y: y - 4, width: width + 8, height: height + 8, rx: 3 })) : []),
+    ...(layers.contours ? image.contours.map((line) => draw("polygon", { class: "contour", points: line.join(" ") })) : []),
+    ...(layers.regions ? image.regions.map(([x, y, width, height]) => draw("rect", { class: "region", x: x - 4, y: y - 4, width: width + 8, height: height + 8, rx: 3 })) : []),
   );
   place();
   caption();
 }
 
 function caption() {
-  const word = regionsWord(shown.result, shown.reason, shown.picture.regions.length, "_short");
+  const word = regionsWord(shown.result, shown.reason, shown.image.regions.length, "_short");
   $("caption").replaceChildren(old ? "" : badge(shown.result), clock(shown.decided_utc), old ? "" : word);
 }
 
 function place() {
   if (!shown) return;
-  const { picture } = shown, frame = $("frame");
-  const scale = Math.min(frame.clientWidth / picture.width_px, frame.clientHeight / picture.height_px);
-  const width = picture.width_px * scale, height = picture.height_px * scale;
+  const { image } = shown, frame = $("frame");
+  const scale = Math.min(frame.clientWidth / image.width_px, frame.clientHeight / image.height_px);
+  const width = image.width_px * scale, height = image.height_px * scale;
   const left = (frame.clientWidth - width) / 2, top = (frame.clientHeight - height) / 2;
-  for (const node of [$("picture"), $("lines")]) put(node, left, top, width, height);
-  $("heat").hidden = !(layers.heat && picture.heat);
-  if (picture.heat) { const [x, y, w, h] = picture.placement; put($("heat"), left + x * scale, top + y * scale, w * scale, h * scale); }
+  for (const node of [$("image"), $("lines")]) put(node, left, top, width, height);
+  $("heat").hidden = !(layers.heat && image.heat);
+  if (image.heat) { const [x, y, w, h] = image.placement; put($("heat"), left + x * scale, top + y * scale, w * scale, h * scale); }
 }
 
 function put(node, left, top, width, height) { Object.assign(node.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` }); }

@@ -74,7 +74,7 @@ function line(part) {
   const [day, time] = moment(part.utc).split(" "), name = part.part_id ?? part.image_name ?? "–";
   const today = moment(new Date()).startsWith(day);
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
-    make("td", { class: "small" }, part.picture ? make("img", { src: `pictures/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }) : null),
+    make("td", { class: "small" }, part.image ? make("img", { src: `images/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }) : null),
     make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, today ? null : make("span", { class: "day" }, `${day} `), time), make("td", {}, badge(part.result)),
     make("td", {}, number(part.score, 2)), make("td", { class: "name", title: name }, name), make("td", { class: "marked" }, part.mark ? t(part.mark) : ""));
 }
@@ -91,14 +91,14 @@ async function show(seq) {
 }
 
 function detail(found) {
-  const { verdict, pictures, feedback } = found;
+  const { verdict, images, feedback } = found;
   $("detail").replaceChildren(...[
     make("div", { class: "row steps" },
       make("button", { type: "button", id: "newer-part", onclick: () => go(-1) }, t("newer_part")),
       make("button", { type: "button", id: "older-part", onclick: () => go(1) }, t("older_part")),
       make("button", { type: "button", id: "to-list", onclick: () => (rowOf(selected) ?? $("search")).scrollIntoView({ block: "center" }) }, t("to_list"))),
     make("div", { class: "head" }, badge(verdict.result), make("strong", {}, `${t("number")} ${number(found.seq)}`), make("span", {}, moment(verdict.time.decided_utc))),
-    marks(found, feedback), explained(verdict), picture(verdict, pictures), facts(found, verdict),
+    marks(found, feedback), explained(verdict), keptImage(verdict, images), facts(found, verdict),
     make("details", {}, make("summary", {}, t("everything")), make("pre", { tabindex: 0 }, JSON.stringify(found, null, 1)))].filter(Boolean));
 }
 
@@ -114,13 +114,13 @@ export function regionsWord(result, reason, count, short = "") {
   return result === "NOK" && reason === "score_above" && !count ? t(`nok_without_region${short}`) : "";
 }
 
-function picture(verdict, kinds) {
+function keptImage(verdict, kinds) {
   if (!kinds.length) return make("p", { class: "empty" }, t("no_snapshot"));
-  const words = { overlay: "overlay", picture: "plain", thumbnail: "thumbnail" };
+  const words = { overlay: "overlay", image: "plain", thumbnail: "thumbnail" };
   const image = make("img", { alt: `${t("part")} ${verdict.seq}: ${t(verdict.result)}` });
   const buttons = kinds.map((kind) => make("button", { type: "button", onclick: () => choose(kind) }, t(words[kind])));
   function choose(kind) {
-    image.src = `pictures/${verdict.id}/${kind}`;
+    image.src = `images/${verdict.id}/${kind}`;
     kinds.forEach((other, i) => buttons[i].setAttribute("aria-pressed", other === kind));
   }
   choose(kinds.includes("overlay") ? "overlay" : kinds[0]);
@@ -210,7 +210,7 @@ function card(part) {
   const ask = () => {
     const image = make("img", { alt: "", onerror: failed, onload: () => thumb.replaceChildren(image) });
     if (!tries) thumb.append(image);
-    image.src = `pictures/${part.id}/thumbnail`;
+    image.src = `images/${part.id}/thumbnail`;
   };
   ask();
   const label = `${t("number")} ${part.seq}: ${t(part.result)}, ${t(part.reason)}`;

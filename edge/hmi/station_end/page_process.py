@@ -1,4 +1,4 @@
-"""The station's end of its page: starts the process that serves it, and tells it what happens.
+"""The station's end of its page: starts the process that serves it, and sends it what happens.
 
 Nothing here is waited for. A verdict is counted and left where the page's thread finds it, which
 looks ten times a second; what it finds is the newest, and what came between was counted. When the
@@ -8,21 +8,33 @@ other process is slow, hangs or dies, that thread waits or starts it again, and 
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Any
 
 from edge.contract.encoding import bounded, utc_text
 from edge.contract.image_source import name_of
 from edge.contract.verdict import LONGEST_DETAIL, Verdict
 from edge.errors import StationError
 from edge.hmi.child_process import END_LIMIT_S, ChildProcess, spawn
-from edge.hmi.ipc import Link, LinkBroken, Message
+from edge.hmi.contents import DecidedPart, StationStatus
+from edge.hmi.ipc import Link, LinkBroken
+from edge.hmi.messages import (
+    ActionDone,
+    ActionFailed,
+    ActionRequested,
+    Hello,
+    PageMessage,
+    PartDecided,
+    PartRejected,
+    Serving,
+    StatusChanged,
+    TokenChanged,
+    WatchedChanged,
+)
 from edge.hmi.page_token import read_token
-from edge.hmi.station_end.actions import Doer, PageActions
-from edge.hmi.station_end.preview_image import PreviewImage, thinned
+from edge.hmi.station_end.actions import PageActions
+from edge.hmi.station_end.preview_image import PreviewImage, make_preview
 from edge.hmi.station_end.prometheus_counts import VerdictCounts
 from edge.hmi.station_end.status import Sources
 from edge.inspection.thresholding import Result
@@ -37,31 +49,30 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1
 STATUS_S = 1.0
 # Rejected parts whose images wait for the page's thread; more within one look keep their record.
-MOST_REJECTED, REJECTED_BYTES = 8, 64 * 2**20
-MOST_DEEDS = 8
+MAX_REJECTED, MAX_REJECTED_BYTES = 8, 64 * 2**20
+MAX_ACTIONS = 8
 THUMBNAIL_PX = 360
-FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
+FIRST_DELAY_S, MAX_DELAY_S = 1.0, 30.0
 # A process that served so long had a good start; the next one may come at once.
 GOOD_START_S = 60.0
-# A process that gives no sign of life for so long will not; it gives one every other second.
+# A process that gives no sign of life for so long hangs; it gives one every other second.
 STUCK_S = 8.0
 STARTING_LIMIT_S = 60.0
-# Who has not looked for so long was stopped or starved, or long at a deed, and may not have heard
-# signs of life that have come.
+# This thread was stopped or starved, or busy with an action, and may have signs of life to read.
 NOT_LOOKED_S = 2.0
 
 
 class Page:
     """The page of one station.
 
-    ``told`` is called by one thread, behind the record of each verdict.
+    ``on_verdict`` is called by one thread, behind the record of each verdict.
 
     Attributes:
         address: where it is served; None as long as it is not.
     """
 
     def __init__(
-        self, settings: HmiSettings, journal_folder: Path, sources: Sources, deeds: PageActions
+        self, settings: HmiSettings, journal_folder: Path, sources: Sources, actions: PageActions
     ) -> None:
         """Read the token.
 
@@ -73,22 +84,22 @@ class Page:
         self._settings = settings
         self._token = self._read_token()
         self._sources = sources
-        self._deeds = deeds
+        self._actions = actions
         self._health: Health = sources.health
         self._counts = VerdictCounts()
         self._latest: Verdict | None = None
         self._rejected: EveryMailbox[Verdict] = EveryMailbox(
-            MOST_REJECTED, max_bytes=REJECTED_BYTES, size_bytes=memory_bytes
+            MAX_REJECTED, max_bytes=MAX_REJECTED_BYTES, size_bytes=memory_bytes
         )
         self._watched = False
-        self._asked: Queue[Mapping[str, Any]] = Queue(MOST_DEEDS)
+        self._requests: Queue[ActionRequested] = Queue(MAX_ACTIONS)
         self._ending = threading.Event()
         self._serving: ChildProcess | None = None
-        self._ears: threading.Thread | None = None
+        self._reader_thread: threading.Thread | None = None
         self._heard_s = self._looked_s = 0.0
         self._threads = [
-            threading.Thread(target=self._kept_alive, name="page", daemon=True),
-            threading.Thread(target=self._do_deeds, name="page deeds", daemon=True),
+            threading.Thread(target=self._supervise, name="page", daemon=True),
+            threading.Thread(target=self._do_actions, name="page actions", daemon=True),
         ]
 
     def start(self) -> None:
@@ -96,16 +107,16 @@ class Page:
         for thread in self._threads:
             thread.start()
 
-    def told(self, verdict: Verdict) -> None:
-        """Note a verdict; some microseconds."""
-        self._counts.enter(verdict)
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Take a verdict; some microseconds."""
+        self._counts.add(verdict)
         self._latest = verdict
         if verdict.inspection.decision.result is not Result.OK:
             self._rejected.put(verdict)
-        self._deeds.part_decided(verdict)
+        self._actions.on_verdict(verdict)
 
     def outdated(self) -> bool:
-        """Tell whether the token differs from the one that the page asks for.
+        """Return whether the token differs from the one that the page asks for.
 
         Raises:
             ConfigurationInvalid: its file cannot be used.
@@ -121,8 +132,8 @@ class Page:
         self._token = self._read_token()
         serving = self._serving
         if serving is not None:
-            with suppress(LinkBroken):  # the process that comes next is told at its start
-                serving.link.send("token", {"token": self._token})
+            with suppress(LinkBroken):  # the process that comes next gets it at its start
+                serving.link.send(TokenChanged(token=self._token))
 
     def _read_token(self) -> str | None:
         path = self._settings.token_file
@@ -139,7 +150,7 @@ class Page:
 
     # The page's thread.
 
-    def _kept_alive(self) -> None:
+    def _supervise(self) -> None:
         delay_s = FIRST_DELAY_S
         while not self._ending.is_set():
             began_s = time.monotonic()
@@ -151,14 +162,14 @@ class Page:
             except Exception as error:  # a defect of the page is no reason to stop the line
                 log.exception("the page has met a defect")
                 why = f"{type(error).__name__}: {error}"
-            self._let_go()
+            self._end_process()
             if self._ending.is_set():
                 return
             self._health.set("page_down", True, self._trouble(why))
             if time.monotonic() - began_s > GOOD_START_S:
                 delay_s = FIRST_DELAY_S
             self._ending.wait(delay_s)
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+            delay_s = min(2 * delay_s, MAX_DELAY_S)
 
     def _trouble(self, why: str) -> str:
         return (
@@ -170,11 +181,11 @@ class Page:
         self._heard_s = time.monotonic()
         self._serving = serving = spawn("edge.hmi.server.main")
         link = serving.link
-        link.send("hello", self._hello())
-        self._ears = threading.Thread(
-            target=self._hear, args=(link,), name="page ears", daemon=True
+        link.send(self._hello())
+        self._reader_thread = threading.Thread(
+            target=self._read, args=(link,), name="page reader", daemon=True
         )
-        self._ears.start()
+        self._reader_thread.start()
         status_s = shown_s = 0.0
         shown: Verdict | None = None
         with_image = False
@@ -182,99 +193,103 @@ class Page:
             now_s, latest = time.monotonic(), self._latest
             if now_s - status_s >= STATUS_S:
                 status_s = now_s
-                link.send("status", self._status())
+                link.send(StatusChanged(status=self._status()))
             while (rejected := self._rejected.take(0.0)) is not None:
-                self._tell_rejected(link, rejected)
+                self._send_rejected(link, rejected)
             if latest is None:
                 continue
             due = now_s - shown_s >= 1.0 / self._settings.pictures_per_second
             watched = self._watched and due
             if latest is not shown or (watched and not with_image):
-                self._tell_part(link, latest, watched)
+                self._send_part(link, latest, watched)
                 shown, with_image = latest, watched
                 shown_s = now_s if watched else shown_s
 
-    def _hello(self) -> dict[str, Any]:
+    def _hello(self) -> Hello:
         sources = self._sources
         snapshots = sources.snapshots()
         named = sources.settings.mqtt.station if sources.settings.mqtt else None
-        return {
-            "settings": self._settings.model_dump(mode="json"),
-            "token": self._token,
-            "title": self._settings.title or named or "Inspection station",
-            "journal": str(self._journal_folder / FILE_NAME),
-            "snapshots": str(snapshots.root) if snapshots else None,
-        }
+        return Hello(
+            settings=self._settings,
+            token=self._token,
+            title=self._settings.title or named or "Inspection station",
+            journal=str(self._journal_folder / FILE_NAME),
+            snapshots=str(snapshots.root) if snapshots else None,
+        )
 
-    def _status(self) -> dict[str, Any]:
-        return {
-            **self._sources.content(self._journal_folder),
-            "counts": self._counts.content(),
-            "acknowledged": self._deeds.acknowledged(),
-            "to_capture": self._deeds.to_capture,
-        }
+    def _status(self) -> StationStatus:
+        return self._sources.status(
+            self._journal_folder,
+            self._counts.totals(),
+            acknowledged=self._actions.acknowledged(),
+            to_capture=self._actions.to_capture,
+        )
 
-    def _tell_part(self, link: Link, verdict: Verdict, with_image: bool) -> None:
+    def _send_part(self, link: Link[PageMessage], verdict: Verdict, with_image: bool) -> None:
         width_px = self._settings.picture_width_px
-        found = self._thinned(verdict, width_px) if with_image else None
-        content = {**summary(verdict), "picture": found.content if found else None}
-        link.send("part", content, found.blobs if found else ())
+        preview = self._preview(verdict, width_px) if with_image else None
+        send_part(link, verdict, preview)
 
-    def _tell_rejected(self, link: Link, verdict: Verdict) -> None:
-        found = self._thinned(verdict, THUMBNAIL_PX)
-        if found is not None:
-            link.send("rejected", {"id": verdict.id, "picture": found.content}, found.blobs)
+    def _send_rejected(self, link: Link[PageMessage], verdict: Verdict) -> None:
+        preview = self._preview(verdict, THUMBNAIL_PX)
+        if preview is not None:
+            link.send(PartRejected(verdict_id=verdict.id, image=preview.layout), preview.blobs)
 
-    def _thinned(self, verdict: Verdict, width_px: int) -> PreviewImage | None:
+    def _preview(self, verdict: Verdict, width_px: int) -> PreviewImage | None:
         try:
-            return thinned(verdict, width_px)
+            return make_preview(verdict, width_px)
         except Exception:  # a part that cannot be drawn still takes the place of the one before
             log.exception("the image of part %s cannot be shown", verdict.id)
             return None
 
     # What the other process says.
 
-    def _hear(self, link: Link) -> None:
+    def _read(self, link: Link[PageMessage]) -> None:
         try:
             while True:
-                self._take(link.receive(), link)
+                self._on_message(link.receive().message, link)
         except LinkBroken:
             return
 
-    def _take(self, message: Message, link: Link) -> None:
-        content = message.content
+    def _on_message(self, message: PageMessage, link: Link[PageMessage]) -> None:
         self._heard_s = time.monotonic()
-        if message.kind == "watched":
-            self._watched = bool(content["watched"])
-        elif message.kind == "serving":
-            self.address = content["address"]
-            self._health.set("page_down", False)
-            log.info("the page is at %s", self.address)
-        elif message.kind == "deed":
-            try:
-                self._asked.put_nowait(content)
-            except Full:
-                _answer(link, content["number"], {"error": "the station is busy. Try again."})
+        match message:
+            case WatchedChanged():
+                self._watched = message.watched
+            case Serving():
+                self.address = message.address
+                self._health.set("page_down", False)
+                log.info("the page is at %s", self.address)
+            case ActionRequested():
+                try:
+                    self._requests.put_nowait(message)
+                except Full:
+                    busy = "the station is busy. Try again."
+                    _answer(link, ActionFailed(number=message.number, error=busy))
 
-    def _do_deeds(self) -> None:
+    def _do_actions(self) -> None:
         while not self._ending.is_set():
             self._end_if_stuck()
             try:
-                asked = self._asked.get(timeout=LOOK_S * 5)
+                request = self._requests.get(timeout=LOOK_S * 5)
             except Empty:
                 continue
-            doer = Doer(asked["by"], asked["address"])
-            answer: dict[str, Any]
-            try:
-                answer = {"done": self._deeds.do(asked["name"], asked["asked"], doer)}
-            except StationError as error:
-                answer = {"error": str(error)}
-            except Exception as error:  # told to who asked, and no reason to stop the line
-                log.exception("a deed of the page has met a defect")
-                answer = {"error": f"{type(error).__name__}: {error}", "defect": True}
+            answer = self._carry_out(request)
             serving = self._serving
             if serving is not None:
-                _answer(serving.link, asked["number"], answer)
+                _answer(serving.link, answer)
+
+    def _carry_out(self, request: ActionRequested) -> ActionDone | ActionFailed:
+        number = request.number
+        try:
+            result = self._actions.do(request.action, request.actor)
+            return ActionDone(number=number, result=result)
+        except StationError as error:
+            return ActionFailed(number=number, error=str(error))
+        except Exception as error:  # answered to who asked, and no reason to stop the line
+            log.exception("an action of the page has met a defect")
+            why = f"{type(error).__name__}: {error}"
+            return ActionFailed(number=number, error=why, defect=True)
 
     # The other process.
 
@@ -290,38 +305,46 @@ class Page:
             self._heard_s = now_s
             serving.process.kill()
 
-    def _let_go(self) -> None:
+    def _end_process(self) -> None:
         serving, self._serving = self._serving, None
         self.address, self._watched = None, False
         if serving is not None:
             serving.end()
-            if self._ears is not None:
-                self._ears.join(END_LIMIT_S)
+            if self._reader_thread is not None:
+                self._reader_thread.join(END_LIMIT_S)
             serving.link.close()
 
 
-def _answer(link: Link, number: int, answer: Mapping[str, Any]) -> None:
-    try:
-        link.send("answer", {"number": number, **answer})
-    except LinkBroken:
-        return  # who asked is gone
+def send_part(link: Link[PageMessage], verdict: Verdict, preview: PreviewImage | None) -> None:
+    """Send a part, with its image if there is one.
+
+    Raises:
+        LinkBroken: there is no other end.
+    """
+    message = PartDecided(part=decided_part(verdict), image=preview.layout if preview else None)
+    link.send(message, preview.blobs if preview else ())
 
 
-def summary(verdict: Verdict) -> dict[str, Any]:
-    """Return what is told of a part beside its image."""
+def decided_part(verdict: Verdict) -> DecidedPart:
+    """Return what is shown of a part beside its image."""
     inspection, part = verdict.inspection, verdict.part
-    return {
-        "id": verdict.id,
-        "part_id": part.part_id if part else None,
-        "image_name": name_of(verdict.frame.source) if verdict.frame.source else None,
-        "result": inspection.decision.result.value,
-        "reason": inspection.decision.reason.value,
-        "detail": bounded(inspection.detail, LONGEST_DETAIL),
-        "score": inspection.normalized_score,
-        "raw_score": inspection.score,
-        "raw_threshold": inspection.threshold,
-        "decided_utc": utc_text(verdict.decided_utc_ns),
-        "total_ms": (verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
-        "frame": verdict.frame.number,
-        "has_image": verdict.frame.pixels.size > 0,
-    }
+    return DecidedPart(
+        id=verdict.id,
+        part_id=part.part_id if part else None,
+        image_name=name_of(verdict.frame.source) if verdict.frame.source else None,
+        result=inspection.decision.result,
+        reason=inspection.decision.reason,
+        detail=bounded(inspection.detail, LONGEST_DETAIL),
+        score=inspection.normalized_score,
+        raw_score=inspection.score,
+        raw_threshold=inspection.threshold,
+        decided_utc=utc_text(verdict.decided_utc_ns),
+        total_ms=(verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
+        frame=verdict.frame.number,
+        has_image=verdict.frame.pixels.size > 0,
+    )
+
+
+def _answer(link: Link[PageMessage], answer: ActionDone | ActionFailed) -> None:
+    with suppress(LinkBroken):  # who asked is gone
+        link.send(answer)

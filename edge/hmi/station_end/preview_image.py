@@ -1,18 +1,18 @@
-"""Frames made small for people: thinned out, in 8 bits, with the anomaly map as levels."""
+"""Frames made small for people: in 8 bits, with the anomaly map as levels."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.contract.verdict import Verdict
+from edge.hmi.contents import ImageLayout
 from edge.imaging.frame import Pixels
 from edge.inspection.normalization import ScoreScale, normalize
 
 # Cells of the map along one side; more are joined, the highest of each group counts.
-MOST_CELLS = 128
+MAX_CELLS = 128
 # An image of three channels fits into one message to the page, however long a line scan is.
 MAX_PIXELS = 16 * 2**20
 
@@ -22,17 +22,17 @@ class PreviewImage:
     """An image and a map on their way to the page.
 
     Attributes:
-        content: sizes, and where map and regions lie in the frame.
+        layout: sizes, and where map and regions lie in the frame.
         blobs: the image, ``(h, w, 3) uint8`` BGR or ``(h, w) uint8``, and the levels of the map,
             ``(h, w) uint8`` with the threshold at 128, empty without a map.
     """
 
-    content: dict[str, Any]
+    layout: ImageLayout
     blobs: tuple[bytes, bytes]
 
 
-def thinned(verdict: Verdict, width_px: int) -> PreviewImage | None:
-    """Return the image of a verdict at most so wide; None of a part without one."""
+def make_preview(verdict: Verdict, width_px: int) -> PreviewImage | None:
+    """Return the image of a verdict at most so wide; None for a part without one."""
     pixels, inspection = verdict.frame.pixels, verdict.inspection
     if pixels.ndim < 2 or pixels.size == 0:
         return None
@@ -43,17 +43,15 @@ def thinned(verdict: Verdict, width_px: int) -> PreviewImage | None:
     if inspection.anomaly_map is not None and inspection.map_scale is not None:
         levels = _levels(inspection.anomaly_map, inspection.map_scale)
     place = inspection.placement
-    content = {
-        "width_px": int(pixels.shape[1]),
-        "height_px": int(pixels.shape[0]),
-        "shape": list(small.shape),
-        "map_shape": list(levels.shape),
-        "placement": None if place is None else [place.x, place.y, place.width, place.height],
-        "regions": [
-            [region.x, region.y, region.width, region.height] for region in inspection.regions
-        ],
-    }
-    return PreviewImage(content, (small.tobytes(), levels.tobytes()))
+    layout = ImageLayout(
+        width_px=width,
+        height_px=height,
+        shape=list(small.shape),
+        map_shape=list(levels.shape),
+        placement=None if place is None else (place.x, place.y, place.width, place.height),
+        regions=[(one.x, one.y, one.width, one.height) for one in inspection.regions],
+    )
+    return PreviewImage(layout, (small.tobytes(), levels.tobytes()))
 
 
 def _as_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
@@ -68,7 +66,7 @@ def _as_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
 
 def _levels(anomaly_map: NDArray[np.float32], scale: ScoreScale) -> NDArray[np.uint8]:
     """Return the normalized map as levels; at the threshold 128, below it less."""
-    step = -(-max(anomaly_map.shape) // MOST_CELLS)
+    step = -(-max(anomaly_map.shape) // MAX_CELLS)
     if step > 1:
         rows, columns = (-(-side // step) * step for side in anomaly_map.shape)
         padded = np.full((rows, columns), -np.inf, np.float32)

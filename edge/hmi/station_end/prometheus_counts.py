@@ -4,9 +4,9 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from edge.contract.verdict import Verdict
+from edge.hmi.contents import HistogramCounts, VerdictTotals
 
 STAGE_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 SCORE_BOUNDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -26,13 +26,15 @@ class FixedHistogram:
         self._buckets[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def content(self) -> dict[str, Any]:
-        """Return bounds, buckets (the last one has no upper bound) and sum."""
-        return {"bounds": list(self._bounds), "buckets": list(self._buckets), "sum": self._sum}
+    def counts(self) -> HistogramCounts:
+        """Return what was counted so far."""
+        return HistogramCounts(
+            bounds=list(self._bounds), buckets=list(self._buckets), sum=self._sum
+        )
 
 
 class VerdictCounts:
-    """Every verdict of this run; one thread enters, another reads."""
+    """Every verdict of this run; one thread adds, another reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +42,7 @@ class VerdictCounts:
         self._stages: dict[str, FixedHistogram] = {}
         self._scores = FixedHistogram(SCORE_BOUNDS)
 
-    def enter(self, verdict: Verdict) -> None:
+    def add(self, verdict: Verdict) -> None:
         """Count one verdict; some microseconds, behind the decision."""
         inspection, frame = verdict.inspection, verdict.frame
         durations, decision = inspection.durations, inspection.decision
@@ -62,11 +64,11 @@ class VerdictCounts:
             if inspection.normalized_score is not None:
                 self._scores.add(inspection.normalized_score)
 
-    def content(self) -> dict[str, Any]:
-        """Return the counts as plain values."""
+    def totals(self) -> VerdictTotals:
+        """Return what was counted so far."""
         with self._lock:
-            return {
-                "parts": [[*cause, count] for cause, count in self._parts.items()],
-                "stages": {stage: found.content() for stage, found in self._stages.items()},
-                "scores": self._scores.content(),
-            }
+            return VerdictTotals(
+                parts=[(*cause, count) for cause, count in self._parts.items()],
+                stages={stage: found.counts() for stage, found in self._stages.items()},
+                scores=self._scores.counts(),
+            )

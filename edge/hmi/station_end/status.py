@@ -1,13 +1,27 @@
-"""What a station says about itself to its page: everything but parts and images."""
+"""The status of a station, for its page: everything but parts and images."""
 
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import edge
+from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
+from edge.hmi.contents import (
+    BrokerSummary,
+    CameraSummary,
+    DiskSpace,
+    GoodScores,
+    ImageFolderSummary,
+    JournalSummary,
+    ModelSummary,
+    RollbackTarget,
+    RunCounts,
+    StageLatency,
+    StationStatus,
+    VerdictTotals,
+)
 from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages
@@ -22,7 +36,7 @@ from edge.station.recording.recorder import Recording
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the page's numbers come from; each is asked once a second by the page's thread.
+    """Where the page's status comes from; the page's thread reads each once a second.
 
     Attributes:
         model: and the settings in force.
@@ -50,136 +64,138 @@ class Sources:
         """As they are in force."""
         return self.model.settings
 
-    def content(self, journal_folder: Path) -> dict[str, Any]:
-        """Return the status as plain values.
+    def status(
+        self,
+        journal_folder: Path,
+        counts: VerdictTotals,
+        *,
+        acknowledged: Mapping[str, str],
+        to_capture: int,
+    ) -> StationStatus:
+        """Return the status.
 
         Args:
             journal_folder: whose disk is looked at.
+            counts: of this run's verdicts.
+            acknowledged: by reason, who has acknowledged it.
+            to_capture: training images that are still wanted.
         """
-        return {
-            "software": f"edge {edge.__version__}",
-            "station": self.settings.mqtt.station if self.settings.mqtt else None,
-            "condition": self.condition(),
-            "simulated": self.simulated,
-            "reasons": self.health.reasons,
-            "config_sha256": self.settings.sha256,
-            "recipe": self.settings.recipe.model_dump() if self.settings.recipe else None,
-            "deadline_ms": self.settings.decision.deadline_ms,
-            "camera": _camera(self.settings, self.camera()),
-            "broker": _broker(self.settings, self.recording),
-            "journal": {"writable": self.recording.writable, "id": self.recording.journal},
-            "disk": _disk(journal_folder),
-            "snapshots": _snapshots(self.snapshots()),
-            "recent_images": _snapshots(recent.folder if (recent := self.recent()) else None),
-            "model": _model(self.model),
-            "run": _run(tally := self.tally()),
-            "skipped": tally.skipped if tally else 0,
-            "queues": {**self.queues(), "journal": self.recording.waiting},
-            "handshake": dict(self.handshake()),
-        }
+        settings, recording, recent = self.settings, self.recording, self.recent()
+        summary = self.tally()
+        return StationStatus(
+            software=f"edge {edge.__version__}",
+            station=settings.mqtt.station if settings.mqtt else None,
+            condition=self.condition(),
+            simulated=self.simulated,
+            reasons=self.health.reasons,
+            config_sha256=settings.sha256,
+            recipe=settings.recipe,
+            deadline_ms=settings.decision.deadline_ms,
+            camera=_camera(settings, self.camera()),
+            broker=_broker(settings, recording),
+            journal=JournalSummary(writable=recording.writable, id=recording.journal),
+            disk=_disk(journal_folder),
+            snapshots=_image_folder(self.snapshots()),
+            recent_images=_image_folder(recent.folder if recent else None),
+            model=_model(self.model),
+            skipped=summary.skipped if summary else 0,
+            queues={**self.queues(), "journal": recording.waiting},
+            handshake=dict(self.handshake()),
+            acknowledged=dict(acknowledged),
+            to_capture=to_capture,
+            run=_run(summary) if summary else None,
+            counts=counts,
+        )
 
 
-def _camera(settings: Settings, status: CameraStatus | None) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "id": redacted(settings.camera.uri),
-        "trigger": settings.camera.trigger.mode,
-        "state": "files",
-        "detail": "",
-        "losses": 0,
-        "recoveries": 0,
-        "model": None,
-        "temperature_c": None,
-        "counters": {},
-    }
+def _camera(settings: Settings, status: CameraStatus | None) -> CameraSummary:
+    uri, trigger = redacted(settings.camera.uri), settings.camera.trigger.mode
     if status is None:
-        return content
-    content |= {
-        "state": status.state.value,
-        "detail": status.detail,
-        "losses": status.losses,
-        "recoveries": status.recoveries,
-    }
-    if status.report is not None:
-        report = status.report
-        content |= {
-            "model": report.model,
-            "temperature_c": report.temperature_c,
-            "counters": dict(report.counters),
-        }
-    return content
+        return CameraSummary(id=uri, trigger=trigger)
+    report = status.report or CameraReport()
+    return CameraSummary(
+        id=uri,
+        trigger=trigger,
+        state=status.state.value,
+        detail=status.detail,
+        losses=status.losses,
+        recoveries=status.recoveries,
+        model=report.model,
+        temperature_c=report.temperature_c,
+        counters=dict(report.counters),
+    )
 
 
-def _broker(settings: Settings, recording: Recording) -> dict[str, Any] | None:
+def _broker(settings: Settings, recording: Recording) -> BrokerSummary | None:
     if settings.mqtt is None:
         return None
-    content: dict[str, Any] = {"url": settings.mqtt.url, "connected": False}
-    if recording.network is not None:
-        delivery = recording.network.publisher.delivery()
-        content |= {
-            "connected": delivery.connected,
-            "acknowledged": delivery.acknowledged,
-            "dead_letters": delivery.dead_letters,
-            "nobody_listens": delivery.nobody_listens,
-            "refusing": delivery.refusing,
-            "hints": list(delivery.hints),
-        }
-    return content
+    if recording.network is None:
+        return BrokerSummary(url=settings.mqtt.url)
+    delivery = recording.network.publisher.delivery()
+    return BrokerSummary(
+        url=settings.mqtt.url,
+        connected=delivery.connected,
+        acknowledged=delivery.acknowledged,
+        dead_letters=delivery.dead_letters,
+        nobody_listens=delivery.nobody_listens,
+        refusing=delivery.refusing,
+        hints=list(delivery.hints),
+    )
 
 
-def _disk(folder: Path) -> dict[str, Any]:
+def _disk(folder: Path) -> DiskSpace:
     usage = shutil.disk_usage(folder)
-    return {"free_bytes": usage.free, "total_bytes": usage.total}
+    return DiskSpace(free_bytes=usage.free, total_bytes=usage.total)
 
 
-def _snapshots(folder: SnapshotFolder | None) -> dict[str, Any] | None:
+def _image_folder(folder: SnapshotFolder | None) -> ImageFolderSummary | None:
     if folder is None:
         return None
-    return {"written": folder.written, "refused": folder.refused, "stopped": folder.stopped}
+    return ImageFolderSummary(
+        written=folder.written, refused=folder.refused, stopped=folder.stopped
+    )
 
 
-def _model(loaded: ModelManager) -> dict[str, Any]:
-    current, before = loaded.store.current, loaded.store.before
+def _model(manager: ModelManager) -> ModelSummary:
+    current, before = manager.store.current, manager.store.before
     manifest, criteria = current.bundle.manifest, current.criteria
-    return {
-        **loaded.identity(),
-        "algorithm": manifest.identity.algorithm,
-        "backbone": manifest.identity.backbone,
-        "precision": f"{manifest.precision.weights}/{manifest.precision.inference}",
-        "device": loaded.settings.model.device,
-        "threshold": criteria.threshold,
-        "bundle_threshold": manifest.threshold.image,
-        "threshold_method": manifest.threshold.method.value,
-        "guard_band": criteria.guard_band,
-        "range": criteria.image_scale.range,
-        "before": None
-        if before is None
-        else {**_named(before), "changes": loaded.changes_of_rollback()},
-        "good": {
-            "probabilities": list(manifest.statistics.probabilities),
-            "scores": list(manifest.statistics.scores),
-        },
-    }
+    statistics = manifest.statistics
+    return ModelSummary(
+        **manager.identity(),
+        algorithm=manifest.identity.algorithm,
+        backbone=manifest.identity.backbone,
+        precision=f"{manifest.precision.weights}/{manifest.precision.inference}",
+        device=manager.settings.model.device,
+        threshold=criteria.threshold,
+        bundle_threshold=manifest.threshold.image,
+        threshold_method=manifest.threshold.method.value,
+        guard_band=criteria.guard_band,
+        range=criteria.image_scale.range,
+        before=_rollback_target(before, manager.changes_of_rollback()) if before else None,
+        good=GoodScores(
+            probabilities=list(statistics.probabilities), scores=list(statistics.scores)
+        ),
+    )
 
 
-def _named(model: LoadedModel) -> dict[str, Any]:
-    return {
-        "name": model.bundle.manifest.identity.name,
-        "sha256": model.bundle.sha256,
-        "threshold": model.criteria.threshold,
-    }
+def _rollback_target(model: LoadedModel, changes: str) -> RollbackTarget:
+    return RollbackTarget(
+        name=model.bundle.manifest.identity.name,
+        sha256=model.bundle.sha256,
+        threshold=model.criteria.threshold,
+        changes=changes,
+    )
 
 
-def _run(tally: RunSummary | None) -> dict[str, Any] | None:
-    if tally is None:
-        return None
-    return {
-        "results": {result.value: count for result, count in tally.results.items()},
-        "deadlines_missed": tally.deadlines_missed,
-        "skipped": tally.skipped,
-        "dropped": dict(tally.dropped),
-        "latency_ms": {stage: _quantiles(found) for stage, found in tally.latency.items()},
-    }
+def _run(summary: RunSummary) -> RunCounts:
+    return RunCounts(
+        results={result.value: count for result, count in summary.results.items()},
+        deadlines_missed=summary.deadlines_missed,
+        skipped=summary.skipped,
+        dropped=dict(summary.dropped),
+        latency_ms={stage: _latency(found) for stage, found in summary.latency.items()},
+    )
 
 
-def _quantiles(found: Quantiles) -> dict[str, float]:
-    return {"p50": found.p50_ms, "p95": found.p95_ms, "p99": found.p99_ms, "max": found.most_ms}
+def _latency(found: Quantiles) -> StageLatency:
+    return StageLatency(p50=found.p50_ms, p95=found.p95_ms, p99=found.p99_ms, max=found.most_ms)

@@ -1,17 +1,17 @@
-"""The process of the window: draws what it is told, ends when it is closed or its station ends."""
+"""The process of the window: draws the newest part, ends with its station or when closed."""
 
 import os
 import sys
 import threading
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.hmi.ipc import Link, LinkBroken, Message
+from edge.hmi.contents import DecidedPart
+from edge.hmi.ipc import Link, LinkBroken, Received
+from edge.hmi.messages import STATION_MESSAGES, PartDecided, StationMessage
 from edge.hmi.server.live_view import Image
 from edge.system.process_end import exit_process
 
@@ -29,12 +29,12 @@ COLOURS = {  # BGR, as on the page
 }
 
 
-def drawn(part: Mapping[str, Any], image: Image | None) -> NDArray[np.uint8]:
+def draw_part(part: DecidedPart, image: Image | None) -> NDArray[np.uint8]:
     """Return the image with its overlay, and the verdict in words and colour above it."""
     canvas = np.full(CARD_PX, 64, np.uint8) if image is None else image.canvas()
-    bar = np.full((BAR_PX, canvas.shape[1], 3), COLOURS[part["result"]], np.uint8)
-    score = part["reason"] if part["score"] is None else f"{part['score']:.2f}"
-    text = f"{part['result']}  {score}".replace("_", " ")
+    bar = np.full((BAR_PX, canvas.shape[1], 3), COLOURS[part.result], np.uint8)
+    score = part.reason.value if part.score is None else f"{part.score:.2f}"
+    text = f"{part.result.value}  {score}".replace("_", " ")
     cv2.putText(bar, text, (12, 31), cv2.FONT_HERSHEY_SIMPLEX, 0.9, WHITE, 2, cv2.LINE_AA)
     return np.vstack([bar, canvas])
 
@@ -42,20 +42,19 @@ def drawn(part: Mapping[str, Any], image: Image | None) -> NDArray[np.uint8]:
 def main() -> int:
     """Show parts until the window is closed or the link ends."""
     os.nice(NICENESS)
-    link = Link(Connection(int(sys.argv[1])))
-    newest: list[Message | None] = [None]
+    link = Link(Connection(int(sys.argv[1])), STATION_MESSAGES)
+    newest: list[Received[StationMessage] | None] = [None]
     cv2.namedWindow(NAME, cv2.WINDOW_NORMAL)
-    ears = threading.Thread(target=_hear, args=(link, newest), daemon=True)
-    ears.start()
+    reader = threading.Thread(target=_read, args=(link, newest), name="reader", daemon=True)
+    reader.start()
     shown, opened = None, False
-    while ears.is_alive():
-        message = newest[0]
-        if message is not None and message is not shown:
-            content = message.content
-            found = content["picture"]
-            image = Image(found, message.blobs) if found else None
-            cv2.imshow(NAME, drawn(content, image))
-            shown = message
+    while reader.is_alive():
+        received = newest[0]
+        if received is not None and received is not shown:
+            message, shown = received.message, received
+            if isinstance(message, PartDecided):
+                image = Image(message.image, received.blobs) if message.image else None
+                cv2.imshow(NAME, draw_part(message.part, image))
         cv2.waitKey(WAIT_MS)
         visible = cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1.0
         if opened and not visible:
@@ -64,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def _hear(link: Link, newest: list[Message | None]) -> None:
+def _read(link: Link[StationMessage], newest: list[Received[StationMessage] | None]) -> None:
     try:
         while True:
             newest[0] = link.receive()

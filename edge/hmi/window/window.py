@@ -12,8 +12,8 @@ from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.child_process import ChildProcess, spawn
 from edge.hmi.ipc import LinkBroken
-from edge.hmi.station_end.page_process import summary
-from edge.hmi.station_end.preview_image import thinned
+from edge.hmi.station_end.page_process import send_part
+from edge.hmi.station_end.preview_image import make_preview
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class NoDesktop(ConfigurationError):
 
 
 class Window:
-    """The window of one station; ``told`` is called by one thread, behind the record."""
+    """The window of one station; one thread calls ``on_verdict``, behind the record."""
 
     def __init__(self, width_px: int) -> None:
         """Args:
@@ -43,18 +43,18 @@ class Window:
         self._width_px = width_px
         self._latest: Verdict | None = None
         self._ending = threading.Event()
-        self._companion: ChildProcess | None = None
+        self._child: ChildProcess | None = None
         self._thread = threading.Thread(target=self._run, name="window", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def told(self, verdict: Verdict) -> None:
-        """Note a verdict; the newest is shown."""
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Take a verdict; the newest is shown."""
         self._latest = verdict
 
     def outdated(self) -> bool:
-        """Tell that a window is made with nothing that could change."""
+        """Return False: a window is made with nothing that could change."""
         return False
 
     def renew(self) -> None:
@@ -63,22 +63,20 @@ class Window:
     def stop(self) -> None:
         """Close the window."""
         self._ending.set()
-        if self._companion is not None:
-            self._companion.end()
+        if self._child is not None:
+            self._child.end()
         if self._thread.ident is not None:
             self._thread.join(END_LIMIT_S)
 
     def _run(self) -> None:
         try:
-            self._companion = companion = spawn("edge.hmi.window.main")
+            self._child = child = spawn("edge.hmi.window.main")
             shown: Verdict | None = None
             while not self._ending.wait(LOOK_S):
                 latest = self._latest
                 if latest is None or latest is shown:
                     continue
-                found = thinned(latest, self._width_px)
-                content = {**summary(latest), "picture": found.content if found else None}
-                companion.link.send("part", content, found.blobs if found else ())
+                send_part(child.link, latest, make_preview(latest, self._width_px))
                 shown = latest
         except LinkBroken:
             if not self._ending.is_set():

@@ -18,21 +18,31 @@ from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from edge.bundle.manifest import manifest_sha256
+from edge.hmi.actions import (
+    AcknowledgeAlarm,
+    AcknowledgeBody,
+    Actor,
+    SetThreshold,
+    StationAction,
+    StationActionResult,
+    ThresholdBody,
+)
 from edge.hmi.server import part_queries as parts_module
 from edge.hmi.server import production_stats as numbers_module
-from edge.hmi.server.auth import READS_OF_ONE, Actor, Guard, RequestRefused
-from edge.hmi.server.handlers import LIVE_WITHIN_S, MOST_EXPORTS, Application, OnceASecond
+from edge.hmi.server.auth import READS_OF_ONE, Guard, RequestRefused
+from edge.hmi.server.handlers import LIVE_WITHIN_S, MAX_EXPORTS, Application, OnceASecond
 from edge.hmi.server.live_view import LiveView
 from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.responses import Download
 from edge.hmi.server.routes import application
-from edge.hmi.station_end.actions import ActionServices, Doer, PageActions
+from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.journal.entries import Entry, RecordKind
 from edge.settings.overrides import Overrides
 from edge.settings.station import load_settings
 from edge.station.monitoring.health import Health
 from tests.support.journaling import PATIENCE_S, running_writer, wait_until
+from tests.support.page_contents import sample_part, sample_status
 
 SCORE = {"raw_score": 1.0, "raw_threshold": 5.0, "anomaly_score": 0.1}
 
@@ -63,7 +73,7 @@ def feedback(seq: int, verdict_id: str, by: str) -> Entry:
 class BusyStation:
     """A station that has no time."""
 
-    async def do(self, name: str, asked: Mapping[str, Any], actor: Actor) -> Mapping[str, Any]:
+    async def do(self, action: StationAction, actor: Actor) -> StationActionResult:
         raise RequestRefused(409, "the station is busy. Try again.")
 
 
@@ -106,9 +116,9 @@ def test_who_is_refused_is_told_why_also_by_a_station_that_is_busy() -> None:
 
 def test_a_silent_station_has_no_numbers_for_prometheus() -> None:
     view = LiveView(1, lambda _: None)
-    view.take_status({"counts": {}, "run": {}}, time.monotonic() - LIVE_WITHIN_S)
+    view.on_status(sample_status(), time.monotonic() - LIVE_WITHIN_S)
 
-    view.take_part({"id": "id", "result": "OK"}, None)
+    view.on_part(sample_part(), None)
 
     assert asked("/metrics", view).status_code == 503
     status = asked("/api/status", view).json()
@@ -131,7 +141,7 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
 
     def pieces() -> Iterator[bytes]:
         making.append(1)
-        if len(making) == MOST_EXPORTS:
+        if len(making) == MAX_EXPORTS:
             as_many_as_may.set()
         assert as_many_as_may.wait(PATIENCE_S)
         for _ in range(3):
@@ -152,13 +162,13 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
         await Download(pieces(), "parts.csv", "text/csv", turns)(scope, receive, send)
 
     async def all_at_once() -> None:
-        turns = asyncio.Semaphore(MOST_EXPORTS)
+        turns = asyncio.Semaphore(MAX_EXPORTS)
         await asyncio.gather(*(export(turns) for _ in range(5)))
         await export(turns)  # and afterwards there is room again
 
     asyncio.run(all_at_once())
 
-    assert max(most) == MOST_EXPORTS
+    assert max(most) == MAX_EXPORTS
     assert sorted(statuses) == [200, 200, 200, 503, 503, 503]
 
 
@@ -229,7 +239,7 @@ def test_an_image_that_is_deleted_while_marks_are_exported_is_left_out(
 def test_parts_of_a_new_model_are_not_looked_for_through_the_whole_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts_module, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(parts_module, "MAX_LOOKED_AT", 3)
     old, new = "a" * 64, "b" * 64
     with running_writer(tmp_path) as running:
         running.write(verdict("NOK", new), *[verdict("OK", old)] * 2, verdict("NOK", new))
@@ -259,13 +269,13 @@ def test_the_shift_before_is_counted_whole_also_after_a_restart(tmp_path: Path) 
     ago = {30: "OK", 20: "OK", 10: "NOK", 1: "OK"}
     parts = {NOON - timedelta(hours=hours): result for hours, result in ago.items()}
 
-    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
+    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).numbers(NOON)
 
     # One shift a day: the one before began 30 hours ago.
-    assert (found["shift_before"]["total"], found["shift_before"]["yield"]) == (3, 2 / 3)
-    assert found["shift"]["total"] == 1
-    assert sum(hour["total"] for hour in found["hours"]) == 3
-    assert found["complete"]
+    assert (found.shift_before.total, found.shift_before.yield_) == (3, 2 / 3)
+    assert found.shift.total == 1
+    assert sum(hour.total for hour in found.hours) == 3
+    assert found.complete
 
 
 def test_a_long_journal_is_counted_back_piece_by_piece_and_ends_with_the_same_numbers(
@@ -274,21 +284,21 @@ def test_a_long_journal_is_counted_back_piece_by_piece_and_ends_with_the_same_nu
     results = ["OK", "NOK", "OK", "OK", "ERROR"] * 8
     parts = {NOON - timedelta(minutes=len(results) - n): r for n, r in enumerate(results)}
     journal = journal_of(tmp_path, parts)
-    whole = ProductionStats(journal, ["06:00"]).content(NOON)
+    whole = ProductionStats(journal, ["06:00"]).numbers(NOON)
     for name, value in {"FRESH_ROWS": 6, "PIECE_ROWS": 7, "COUNTING_S": 0.0}.items():
         monkeypatch.setattr(numbers_module, name, value)
     numbers = ProductionStats(journal, ["06:00"])
 
-    answers = [numbers.content(NOON)]
-    while not answers[-1]["complete"]:
-        answers.append(numbers.content(NOON))
+    answers = [numbers.numbers(NOON)]
+    while not answers[-1].complete:
+        answers.append(numbers.numbers(NOON))
 
     assert len(answers) == 5
-    assert [one["shift"]["total"] for one in answers] == [13, 20, 27, 34, 40]
-    assert answers[0]["since"] > answers[-1]["since"] == whole["since"]
-    same = ("hours", "shift", "shift_before", "strip", "events")
-    assert {key: answers[-1][key] for key in same} == {key: whole[key] for key in same}
-    assert sorted(answers[-1]["reasons"]) == sorted(whole["reasons"])
+    assert [one.shift.total for one in answers] == [13, 20, 27, 34, 40]
+    assert str(answers[0].since) > str(answers[-1].since) == whole.since
+    same = {"hours", "shift", "shift_before", "strip", "events"}
+    assert answers[-1].model_dump(include=same) == whole.model_dump(include=same)
+    assert sorted(answers[-1].reasons) == sorted(whole.reasons)
 
 
 def test_what_came_while_nobody_looked_is_counted_too(
@@ -300,33 +310,33 @@ def test_what_came_while_nobody_looked_is_counted_too(
     with running_writer(tmp_path) as running:
         running.write(verdict("NOK"))
         numbers = ProductionStats(running.path, ["06:00"])
-        numbers.content(now)
+        numbers.numbers(now)
         running.write(*[verdict("OK")] * 5, verdict("NOK"), feedback(1, "id", "kim"))
 
-        while not (found := numbers.content(now))["complete"]:
+        while not (found := numbers.numbers(now)).complete:
             continue
 
-    assert sum(hour["total"] for hour in found["hours"]) == 7
-    assert [part["seq"] for part in found["strip"]] == [7, 1]
-    assert [event["kind"] for event in found["events"]] == ["feedback"]
+    assert sum(hour.total for hour in found.hours) == 7
+    assert [part.seq for part in found.strip] == [7, 1]
+    assert [event.kind for event in found.events] == ["feedback"]
 
 
 def test_causes_are_those_of_the_shift(tmp_path: Path) -> None:
     parts = {NOON - timedelta(hours=hours): "NOK" for hours in (8, 7, 5, 1)}
 
-    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).content(NOON)
+    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).numbers(NOON)
 
-    assert found["reasons"] == [("score_above", 2)]
+    assert found.reasons == [("score_above", 2)]
 
 
 def test_a_journal_that_cannot_be_read_yet_is_begun_where_it_should_be(tmp_path: Path) -> None:
     numbers = ProductionStats(tmp_path / "journal.db", ["06:00"])
     with pytest.raises(Exception, match="no journal"):
-        numbers.content(NOON)
+        numbers.numbers(NOON)
     parts = {NOON - timedelta(hours=hours): "OK" for hours in (1000, 1)}
     journal_of(tmp_path, parts)
 
-    assert len(numbers.content(NOON)["trend"]) == 1
+    assert len(numbers.numbers(NOON).trend) == 1
 
 
 def test_parts_that_missed_their_deadline_are_counted(tmp_path: Path) -> None:
@@ -334,15 +344,15 @@ def test_parts_that_missed_their_deadline_are_counted(tmp_path: Path) -> None:
     with running_writer(tmp_path) as running:
         running.write(*(verdict("OK", deadline_met=one) for one in met))
 
-    found = ProductionStats(running.path, ["06:00"]).content(datetime.now().astimezone())
+    found = ProductionStats(running.path, ["06:00"]).numbers(datetime.now().astimezone())
 
-    assert found["deadlines"] == {"parts": 3, "late": 2}
+    assert (found.deadlines.parts, found.deadlines.late) == (3, 2)
 
 
 # What it does.
 
 
-def deeds(folder: Path, health: Health, **more: Any) -> PageActions:
+def page_actions(folder: Path, health: Health, **more: Any) -> PageActions:
     given: dict[str, Any] = {
         "model": None,
         "reread": None,
@@ -374,11 +384,15 @@ def test_an_acknowledgement_while_the_status_is_made_breaks_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
     reasons = LookedAt(drift="look", journal_full="look")
-    done = deeds(tmp_path, cast(Health, SimpleNamespace(reasons=reasons)))
-    kim = Doer("kim", "192.0.2.7")
-    done.do("acknowledge", {"reason": "drift"}, kim)
+    done = page_actions(tmp_path, cast(Health, SimpleNamespace(reasons=reasons)))
+    kim = Actor("kim", "192.0.2.7")
 
-    reasons.meanwhile = lambda: done.do("acknowledge", {"reason": "journal_full"}, kim).clear()
+    def acknowledge(reason: str) -> None:
+        done.do(AcknowledgeAlarm(body=AcknowledgeBody(reason=reason)), kim)
+
+    acknowledge("drift")
+
+    reasons.meanwhile = lambda: acknowledge("journal_full")
     done.acknowledged()
 
     wait_until(lambda: len(done.acknowledged()) == 2, "both")
@@ -395,8 +409,10 @@ def test_a_threshold_that_a_defect_kept_out_of_force_is_not_there_at_the_next_st
     def fails() -> Mapping[str, Any]:
         raise RuntimeError("a defect")
 
-    done = deeds(tmp_path, Health(), model=cast(Any, model), reread=lambda: settings, reload=fails)
+    done = page_actions(
+        tmp_path, Health(), model=cast(Any, model), reread=lambda: settings, reload=fails
+    )
 
     with pytest.raises(RuntimeError):
-        done.do("threshold", {"image_threshold": 7.0}, Doer("kim", "::1"))
+        done.do(SetThreshold(body=ThresholdBody(image_threshold=7.0)), Actor("kim", "::1"))
     assert Overrides.beside(tmp_path).read() is None

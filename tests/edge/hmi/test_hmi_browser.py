@@ -189,8 +189,8 @@ def test_every_number_of_the_line_is_that_of_the_interface(
 def test_a_part_is_found_by_its_number_and_shows_all_that_is_known(
     opened: Opened, station: PageStation
 ) -> None:
-    wait_until(lambda: any(p["picture"] for p in station.parts(result="NOK")), "a snapshot")
-    part = next(p for p in station.parts(result="NOK") if p["picture"])
+    wait_until(lambda: any(p["image"] for p in station.parts(result="NOK")), "a snapshot")
+    part = next(p for p in station.parts(result="NOK") if p["image"])
     page = opened("parts")
 
     page.locator("#search [name=result]").select_option("NOK")
@@ -299,7 +299,7 @@ def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_li
     opened: Opened, station: PageStation
 ) -> None:
     def imaged() -> list[int]:
-        return [part["seq"] for part in station.parts(result="OK") if part["picture"]]
+        return [part["seq"] for part in station.parts(result="OK") if part["image"]]
 
     wait_until(lambda: len(station.parts()) > 12 and len(imaged()) > 2, "some parts")
     seq = imaged()[2]
@@ -420,7 +420,7 @@ def test_a_reverse_proxy_shows_the_whole_page_below_a_path_and_it_acts_there(
         page, asked = browser.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(proxy.address)
-        expect(page.locator("#picture")).to_have_js_property("naturalWidth", 640)
+        expect(page.locator("#image")).to_have_js_property("naturalWidth", 640)
         expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
         go_to(page, f"parts/{part['seq']}")
         expect(page.locator("#detail img")).to_have_js_property("naturalWidth", 640)
@@ -461,7 +461,7 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
     opened: Opened, size: str
 ) -> None:
     page = opened(size=size)
-    expect(page.locator("#picture")).to_have_js_property("naturalWidth", 640)
+    expect(page.locator("#image")).to_have_js_property("naturalWidth", 640)
     expect(page.locator("#strip img").first).to_have_js_property("complete", True)
     shot(page, f"{size}-en")
 
@@ -636,16 +636,16 @@ def test_a_part_whose_file_has_no_readable_name_takes_the_place_of_the_good_one_
         page = browser.new_page()
         page.goto(f"{other.address}/#line")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "OK")
-        expect(page.locator("#picture")).to_have_attribute("src", re.compile("live/"))
+        expect(page.locator("#image")).to_have_attribute("src", re.compile("live/"))
 
         Path(os.fsdecode(os.fsencode(watched) + b"/sch\xf6n.png")).write_bytes(b"no image")
 
         expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
         expect(page.locator("#part")).to_have_text(r"sch\xf6n.png")
-        expect(page.locator("#nopicture")).to_have_text("This part has no image")
-        expect(page.locator("#nopicture")).to_be_visible()
+        expect(page.locator("#no-image")).to_have_text("This part has no image")
+        expect(page.locator("#no-image")).to_be_visible()
         expect(page.locator("#caption")).to_be_empty()
-        expect(page.locator("#picture")).not_to_have_attribute("src", re.compile("."))
+        expect(page.locator("#image")).not_to_have_attribute("src", re.compile("."))
         part = other.status()["part"]
         assert (part["result"], part["image_name"]) == ("ERROR", r"sch\xf6n.png")
         page.close()

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge.hmi.server.prometheus import metrics_text
 from tests.support.broker import Broker
+from tests.support.page_contents import sample_status
 from tests.support.page_station import PageStation, wait_until
 from tests.support.small_bundle import write_images
 
@@ -157,18 +158,8 @@ def test_prometheus_itself_takes_alerts_and_metrics(station: PageStation, tmp_pa
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_metrics_of_a_station_that_has_just_started_are_told_without_a_gap(
-    station: PageStation,
-) -> None:
-    status = station.status()["status"]
-    empty = {
-        **status,
-        "counts": {"parts": [], "stages": {}, "scores": {"bounds": [], "buckets": [0], "sum": 0}},
-        "run": None,
-        "broker": None,
-    }
-
-    found = samples(metrics_text(empty, None, 0).decode())
+def test_metrics_of_a_station_that_has_just_started_are_told_without_a_gap() -> None:
+    found = samples(metrics_text(sample_status(), None, 0).decode())
 
     assert found["edge_frames_skipped_total"][0][1] == 0
     assert "edge_broker_connected" not in found and "edge_journal_bytes" not in found

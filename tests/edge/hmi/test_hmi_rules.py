@@ -18,7 +18,9 @@ import edge
 from edge.bundle.manifest import manifest_sha256
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
-from edge.hmi.ipc import LARGEST_BYTES
+from edge.hmi.contents import ImageLayout
+from edge.hmi.ipc import MAX_BYTES
+from edge.hmi.server.answers import FeedbackRecord, MarkOutcome
 from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, RequestRefused, network
 from edge.hmi.server.live_view import Image, LiveView
 from edge.hmi.server.production_stats import (
@@ -29,7 +31,7 @@ from edge.hmi.server.production_stats import (
     rate_per_minute,
 )
 from edge.hmi.server.threshold_preview import preview
-from edge.hmi.station_end.preview_image import MOST_CELLS, thinned
+from edge.hmi.station_end.preview_image import MAX_CELLS, make_preview
 from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
@@ -41,11 +43,15 @@ from edge.settings.hmi import HmiSettings
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import load_settings
 from edge.station.model.store import Change
+from tests.support.page_contents import sample_part, sample_status
 from tests.support.small_bundle import defective_image
 
 EDGE = Path(edge.__file__).parent
 
 PROXY = "192.0.2.1"
+LAYOUT = ImageLayout(
+    width_px=2, height_px=2, shape=[2, 2], map_shape=[0, 0], placement=None, regions=[]
+)
 
 
 def request(address: str = "192.0.2.7", **headers: str) -> Request:
@@ -294,19 +300,19 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
     ],
 )
 def test_frames_of_every_format_become_images_of_bounded_size(pixels: np.ndarray) -> None:
-    found = thinned(verdict(pixels), 320)
+    found = make_preview(verdict(pixels), 320)
     assert found is not None
-    image = Image(found.content, found.blobs)
+    image = Image(found.layout, found.blobs)
 
-    assert found.content["shape"][1] <= 320
+    assert found.layout.shape[1] <= 320
     assert image.jpeg().startswith(b"\xff\xd8") and image.jpeg() is image.jpeg()
     assert image.drawn().startswith(b"\xff\xd8")
 
 
 def test_a_line_scan_without_end_fits_into_a_message_to_the_page() -> None:
-    found = thinned(verdict(np.zeros((60_000, 1000), np.uint8)), 4096)
+    found = make_preview(verdict(np.zeros((60_000, 1000), np.uint8)), 4096)
 
-    assert found is not None and 3 * len(found.blobs[0]) < LARGEST_BYTES
+    assert found is not None and 3 * len(found.blobs[0]) < MAX_BYTES
 
 
 def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
@@ -314,31 +320,30 @@ def test_a_part_that_cannot_be_drawn_takes_the_place_of_the_one_before(
 ) -> None:
     async def shown() -> list[bytes]:
         view = LiveView(1, lambda _: None)
-        view.take_part({"id": "a", "result": "OK"}, None)
-        view.take_part({"id": "b", "result": "ERROR"}, Image({"map_shape": [9]}, (b"", b"")))
-        assert view.part == {"id": "b", "result": "ERROR"} and view.image("b") is None
+        view.on_part(sample_part(id="a"), None)
+        part = sample_part(id="b", result="ERROR", reason="internal")
+        damaged = LAYOUT.model_copy(update={"map_shape": [9, 9]})
+        view.on_part(part, Image(damaged, (b"", b"")))
+        assert view.part == part and view.image("b") is None
         return (await view.newer(0, 1.0))[1].splitlines()
 
-    assert json.loads(asyncio.run(shown())[1][6:]) == {
-        "id": "b",
-        "result": "ERROR",
-        "picture": None,
-    }
+    found = json.loads(asyncio.run(shown())[1][6:])
+    assert (found["id"], found["result"], found["image"]) == ("b", "ERROR", None)
     assert "part b cannot be shown" in caplog.text
 
 
 def test_thinning_a_large_map_keeps_its_peak() -> None:
-    found = thinned(verdict(np.zeros((480, 640), np.uint8), 1001), 320)
+    found = make_preview(verdict(np.zeros((480, 640), np.uint8), 1001), 320)
     assert found is not None
-    levels = np.frombuffer(found.blobs[1], np.uint8).reshape(found.content["map_shape"])
+    levels = np.frombuffer(found.blobs[1], np.uint8).reshape(found.layout.map_shape)
 
-    assert max(levels.shape) <= MOST_CELLS
+    assert max(levels.shape) <= MAX_CELLS
     assert levels[0, -1] == levels.max() >= 128
     assert (levels >= 128).sum() == 1
 
 
 def test_a_part_without_image_has_none() -> None:
-    assert thinned(verdict(np.empty((0, 0), np.uint8)), 320) is None
+    assert make_preview(verdict(np.empty((0, 0), np.uint8)), 320) is None
 
 
 # The stream.
@@ -348,19 +353,18 @@ def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
     async def seen() -> tuple[int, bytes]:
         view = LiveView(4, lambda _: None)
         for number in range(100):
-            view.take_status({"number": number, "counts": {}, "run": {}}, 0.0)
-            view.take_part({"id": str(number), "picture": None}, None)
+            view.on_status(sample_status(to_capture=number), 0.0)
+            view.on_part(sample_part(id=str(number)), None)
         return await view.newer(0, 1.0)
 
     version, events = asyncio.run(seen())
 
     assert version == 200
-    assert [
+    status, part = (
         json.loads(line[6:]) for line in events.decode().splitlines() if line[:5] == "data:"
-    ] == [
-        {"number": 99},
-        {"id": "99", "picture": None},
-    ]
+    )
+    assert (status["to_capture"], part["id"], part["image"]) == (99, "99", None)
+    assert "counts" not in status and "run" not in status  # they change with every part
 
 
 def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() -> None:
@@ -368,10 +372,10 @@ def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() 
 
     async def watch() -> None:
         view = LiveView(4, told.append)
-        view.viewer_came()
-        view.viewer_came()
-        view.viewer_left()
-        view.viewer_left()
+        view.add_viewer()
+        view.add_viewer()
+        view.remove_viewer()
+        view.remove_viewer()
 
     asyncio.run(watch())
     assert told == [True, False]
@@ -381,7 +385,7 @@ def test_small_images_are_bounded() -> None:
     async def kept() -> list[bool]:
         view = LiveView(2, lambda _: None)
         for name in "abc":
-            view.take_rejected(name, Image({}, ()))
+            view.on_rejected(name, Image(LAYOUT, ()))
         return [view.thumbnail(name) is not None for name in "abc"]
 
     assert asyncio.run(kept()) == [False, True, True]
@@ -398,15 +402,15 @@ def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
     found = histogram([seen(1, 99.0, model="b"), seen(2, 1.0), seen(3, None), seen(4, 3.0)])
 
     assert found is not None
-    assert (sum(found["counts"]), found["parts"]) == (2, 2)
-    assert found["low"] < 1.0 and found["high"] > 5.0  # the threshold is on it
+    assert (sum(found.counts), found.parts) == (2, 2)
+    assert found.low < 1.0 and found.high > 5.0  # the threshold is on it
     assert histogram([]) is None
 
 
 def test_parts_that_were_not_inspected_make_the_line_look_no_faster() -> None:
     found = latency([replace(seen(1, None), total_ms=0.1), seen(2, 1.0)])
 
-    assert found is not None and (found["p50"], found["parts"]) == (1.0, 1)
+    assert found is not None and (found.p50, found.parts) == (1.0, 1)
     assert latency([seen(1, None)]) is None
 
 
@@ -434,20 +438,22 @@ def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
         )
 
     rows = [row(4, None, "ERROR"), row(3, 5.0, "NOK"), row(2, 4.0, "OK"), row(1, 9.0, "NOK")]
-    marks = {3: {"mark": "false_reject"}, 2: {"mark": "missed_defect"}}
+    utc = "2026-11-23T12:00:00Z"
+    marks = {
+        3: FeedbackRecord(seq=3, mark="false_reject", utc=utc),
+        2: FeedbackRecord(seq=2, mark="missed_defect", utc=utc),
+    }
 
     same = preview(rows, 5.0, 0.0, marks)
     higher = preview(rows, 5.5, 0.0, marks)
     unsure = preview(rows, 5.0, 0.5, marks)
 
-    assert (same["before"], same["after"], same["changed"]) == ({"NOK": 2, "OK": 1},) * 2 + (0,)
-    assert higher["after"] == {"OK": 2, "NOK": 1}
-    assert [(flip["seq"], flip["before"], flip["after"]) for flip in higher["flips"]] == [
-        (3, "NOK", "OK")
-    ]
-    assert higher["marks"]["false_reject"] == {"marked": 1, "put_right": 1}
-    assert higher["marks"]["missed_defect"] == {"marked": 1, "put_right": 0}
-    assert unsure["after"] == {"NOT_DECIDABLE": 1, "OK": 1, "NOK": 1}
+    assert (same.before, same.after, same.changed) == ({"NOK": 2, "OK": 1},) * 2 + (0,)
+    assert higher.after == {"OK": 2, "NOK": 1}
+    assert [(flip.seq, flip.before, flip.after) for flip in higher.flips] == [(3, "NOK", "OK")]
+    assert higher.marks["false_reject"] == MarkOutcome(marked=1, put_right=1)
+    assert higher.marks["missed_defect"] == MarkOutcome(marked=1, put_right=0)
+    assert unsure.after == {"NOT_DECIDABLE": 1, "OK": 1, "NOK": 1}
 
 
 def test_shifts_begin_where_the_settings_say_also_before_the_first_of_a_day(

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge.hmi.window.main import drawn
+from edge.hmi.window.main import draw_part
+from tests.support.page_contents import sample_part
 from tests.support.page_station import PageStation, wait_until
 from tests.support.small_bundle import write_images
 
@@ -80,9 +81,9 @@ def test_without_a_desktop_it_is_told_before_anything_is_inspected(
 
 
 def test_a_part_without_an_image_is_shown_as_a_card() -> None:
-    part = {"result": "ERROR", "reason": "camera_lost", "score": None}
+    part = sample_part(result="ERROR", reason="camera_lost", score=None)
 
-    assert drawn(part, None).shape == (404, 480, 3)
+    assert draw_part(part, None).shape == (404, 480, 3)
 
 
 def _titles(screen: str) -> str:

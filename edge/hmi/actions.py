@@ -1,0 +1,173 @@
+"""What can be asked for at the page, what came of it, and who asked."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from edge.contract.event import Datum
+from edge.hmi.contents import Content
+
+MAX_CAPTURED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts.
+
+    Attributes:
+        name: the user a reverse proxy names, or ``token``.
+        address: of the browser or proxy.
+    """
+
+    name: str
+    address: str
+
+    def data(self) -> dict[str, Datum]:
+        """Return what an event says of them."""
+        return {"by": self.name, "address": self.address}
+
+
+# What a request carries.
+
+
+class ActionBody(Content):
+    """The body of an action's request."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    comment: str = Field(default="", max_length=200)
+
+
+class ThresholdBody(ActionBody):
+    image_threshold: float | None = Field(
+        ge=-1e9, le=1e9, description="raw; null takes the settings' own back"
+    )
+
+
+class FeedbackBody(ActionBody):
+    seq: int = Field(ge=1, le=2**62)
+    mark: Literal["false_reject", "missed_defect", "none"]
+
+
+class CaptureBody(ActionBody):
+    count: int = Field(ge=0, le=MAX_CAPTURED)
+
+
+class RollbackBody(ActionBody):
+    pass
+
+
+class AcknowledgeBody(ActionBody):
+    reason: str = Field(pattern="^[a-z0-9_]{1,60}$")
+
+
+class UnlockBody(ActionBody):
+    pass
+
+
+# What the station is asked to do.
+
+
+class MarkedPart(Content):
+    """What the journal says of a part that is marked.
+
+    Attributes:
+        record: its verdict.
+        has_snapshot: its image is kept for good already.
+    """
+
+    verdict_id: str
+    part_id: str | None
+    result: str | None
+    raw_score: float | None
+    record: dict[str, Any]
+    has_snapshot: bool
+
+
+class SetThreshold(Content):
+    name: Literal["threshold"] = "threshold"
+    body: ThresholdBody
+
+
+class MarkPart(Content):
+    name: Literal["feedback"] = "feedback"
+    body: FeedbackBody
+    part: MarkedPart
+
+
+class CaptureImages(Content):
+    name: Literal["capture"] = "capture"
+    body: CaptureBody
+
+
+class RollBack(Content):
+    name: Literal["rollback"] = "rollback"
+    body: RollbackBody
+
+
+class AcknowledgeAlarm(Content):
+    name: Literal["acknowledge"] = "acknowledge"
+    body: AcknowledgeBody
+
+
+class RecordRefusal(Content):
+    """Somebody tried what they may not; ``not_recorded`` more did since the last record."""
+
+    name: Literal["record_refusal"] = "record_refusal"
+    action: str
+    why: str
+    not_recorded: int
+
+
+StationAction = Annotated[
+    SetThreshold | MarkPart | CaptureImages | RollBack | AcknowledgeAlarm | RecordRefusal,
+    Field(discriminator="name"),
+]
+
+
+# What came of it.
+
+
+class ThresholdChanged(Content):
+    before: float
+    now: float
+
+
+class PartMarked(Content):
+    seq: int
+    mark: str
+    image_kept: bool
+
+
+class CaptureBegun(Content):
+    count: int
+    folder: str
+
+
+class RolledBack(Content):
+    """The model before is in force; ``before`` and ``now`` where only its threshold differed."""
+
+    model: str
+    model_sha256: str
+    threshold: float
+    same_model: bool
+    changed: str | None
+    before: float | None = None
+    now: float | None = None
+
+
+class AlarmAcknowledged(Content):
+    reason: str
+
+
+class RefusalRecorded(Content):
+    pass
+
+
+class Unlocked(Content):
+    by: str
+
+
+PageActionResult = ThresholdChanged | PartMarked | CaptureBegun | RolledBack | AlarmAcknowledged
+StationActionResult = PageActionResult | RefusalRecorded

@@ -1,0 +1,213 @@
+"""What a station tells its page of itself and its parts, and the page tells those who look."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge.inspection.thresholding import Reason, Result
+from edge.settings.recording import RecipeSettings
+
+# x, y, width, height in frame pixels.
+Area = tuple[int, int, int, int]
+
+
+class Content(BaseModel):
+    """Something that is told; nobody changes it, and nothing else comes with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageLayout(Content):
+    """How an image and its anomaly map lie in the bytes that come with them, and in the frame."""
+
+    width_px: int = Field(description="of the frame")
+    height_px: int = Field(description="of the frame")
+    shape: list[int] = Field(min_length=2, max_length=3, description="of the image")
+    map_shape: list[int] = Field(min_length=2, max_length=2, description="(0, 0) without a map")
+    placement: Area | None = Field(description="of the map in the frame")
+    regions: list[Area]
+
+
+class DecidedPart(Content):
+    """A part and its verdict."""
+
+    id: str
+    part_id: str | None
+    image_name: str | None = Field(description="of the file that the image came from")
+    result: Result
+    reason: Reason
+    detail: str
+    score: float | None = Field(description="normalized, threshold at 0.5")
+    raw_score: float | None
+    raw_threshold: float
+    decided_utc: str
+    total_ms: float
+    frame: int = Field(description="the camera's own number")
+    has_image: bool
+
+
+class CameraSummary(Content):
+    id: str
+    trigger: str
+    state: str = "files"
+    detail: str = ""
+    losses: int = 0
+    recoveries: int = 0
+    model: str | None = None
+    temperature_c: float | None = None
+    counters: dict[str, int] = {}
+
+
+class BrokerSummary(Content):
+    url: str
+    connected: bool = False
+    acknowledged: int = 0
+    dead_letters: int = 0
+    nobody_listens: bool = False
+    refusing: bool = False
+    hints: list[str] = []
+
+
+class JournalSummary(Content):
+    writable: bool
+    id: str | None
+
+
+class DiskSpace(Content):
+    """Of the disk on which the journal lies."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+class ImageFolderSummary(Content):
+    written: int
+    refused: int
+    stopped: bool = Field(description="no images are kept at present")
+
+
+class RollbackTarget(Content):
+    """What ``rollback`` switches to."""
+
+    name: str
+    sha256: str
+    threshold: float
+    changes: str
+
+
+class GoodScores(Content):
+    """Quantiles of the raw scores of good parts in training."""
+
+    probabilities: list[float]
+    scores: list[float]
+
+
+class ModelSummary(Content):
+    name: str
+    version: str
+    sha256: str
+    algorithm: str
+    backbone: str
+    precision: str = Field(description="weights/inference")
+    device: str
+    threshold: float = Field(description="raw, in force")
+    bundle_threshold: float
+    threshold_method: str
+    guard_band: float
+    range: float
+    before: RollbackTarget | None
+    good: GoodScores
+
+
+class StageLatency(Content):
+    """In milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class RunCounts(Content):
+    """Since the station began to inspect."""
+
+    results: dict[str, int]
+    deadlines_missed: int
+    skipped: int
+    dropped: dict[str, int]
+    latency_ms: dict[str, StageLatency]
+
+
+class HistogramCounts(Content):
+    bounds: list[float]
+    buckets: list[int] = Field(description="the last one has no upper bound")
+    sum: float
+
+
+class VerdictTotals(Content):
+    """Of all verdicts since the station started."""
+
+    parts: list[tuple[str, str, int]] = Field(description="result, reason, count")
+    stages: dict[str, HistogramCounts] = Field(description="seconds")
+    scores: HistogramCounts
+
+
+class ViewerStatus(Content):
+    """The state of a station, as far as people look at it."""
+
+    software: str
+    station: str | None
+    condition: str
+    simulated: bool
+    reasons: dict[str, str] = Field(
+        description="for which it is degraded, with cause and next step"
+    )
+    config_sha256: str
+    recipe: RecipeSettings | None
+    deadline_ms: float | None
+    camera: CameraSummary
+    broker: BrokerSummary | None
+    journal: JournalSummary
+    disk: DiskSpace
+    snapshots: ImageFolderSummary | None
+    recent_images: ImageFolderSummary | None
+    model: ModelSummary
+    skipped: int
+    queues: dict[str, int]
+    handshake: dict[str, int]
+    acknowledged: dict[str, str] = Field(description="by reason, who has acknowledged it")
+    to_capture: int
+
+
+class StationStatus(ViewerStatus):
+    """The state of a station, with what changes with every part."""
+
+    run: RunCounts | None
+    counts: VerdictTotals
+
+    def for_viewers(self) -> ViewerStatus:
+        """Return it without what people have from the journal."""
+        shown = {name: getattr(self, name) for name in ViewerStatus.model_fields}
+        return ViewerStatus.model_construct(**shown)
+
+
+class ImageLayers(Content):
+    """What lies over a live image, in frame pixels."""
+
+    width_px: int
+    height_px: int
+    placement: Area | None
+    heat: str | None = Field(description="data URL of a small image with transparency")
+    contours: list[list[float]] = Field(description="x, y, x, y, … of each line at the threshold")
+    regions: list[Area]
+
+
+class ShownPart(DecidedPart):
+    """The newest part as it is shown."""
+
+    image: ImageLayers | None
+
+    @classmethod
+    def of(cls, part: DecidedPart, image: ImageLayers | None) -> Self:
+        """Return a part with what lies over its image."""
+        return cls.model_construct(**dict(part), image=image)
