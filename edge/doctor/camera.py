@@ -39,6 +39,7 @@ from edge.doctor.programs import holders, named
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.settings.camera import TriggerSettings
+from edge.settings.exposure import login_in_plain_sight
 from edge.settings.station import CameraSettings
 
 IMAGES = 200
@@ -83,6 +84,12 @@ def camera_findings(
     if kind is CameraKind.DEVICE:
         return (yield from _device(settings, stations, limits))
     if kind is CameraKind.STREAM:
+        if login_in_plain_sight(settings):
+            yield advice(
+                "camera's login",
+                "its password is sent unencrypted; whoever listens in the network reads it",
+                "use rtsps:// or https:// with camera.ca_file, or a network of its own",
+            )
         return (yield from _live(settings, limits))
     return (yield from _files(settings))
 

@@ -1,4 +1,4 @@
-"""What can be asked for at the page, what came of it, and who asked."""
+"""The page's actions: what a request holds, what the station carries out, and the result."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ class Actor:
     address: str
 
     def data(self) -> dict[str, Datum]:
-        """Return what an event says of them."""
+        """Return it as an event has it."""
         return {"by": self.name, "address": self.address}
 
 
@@ -66,7 +66,7 @@ class UnlockBody(ActionBody):
     pass
 
 
-# What the station is asked to do.
+# What the station carries out.
 
 
 class MarkedPart(Content):
@@ -126,7 +126,7 @@ StationAction = Annotated[
 ]
 
 
-# What came of it.
+# Results.
 
 
 class ThresholdChanged(Content):

@@ -1,4 +1,4 @@
-"""What a station tells its page of itself and its parts, and the page tells those who look."""
+"""The content of messages and answers: a station's status, its parts, their images."""
 
 from typing import Self
 
@@ -12,7 +12,7 @@ Area = tuple[int, int, int, int]
 
 
 class Content(BaseModel):
-    """Something that is told; nobody changes it, and nothing else comes with it."""
+    """Content of a message or an answer: frozen, and without keys of another version."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

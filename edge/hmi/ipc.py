@@ -65,7 +65,7 @@ class Link(Generic[Incoming]):
         """Wait for the next message.
 
         Raises:
-            LinkBroken: there is no other end, or none that says what is expected.
+            LinkBroken: there is no other end, or its message is not one of those expected.
         """
         try:
             head = self._connection.recv_bytes(MAX_BYTES)

@@ -1,4 +1,4 @@
-"""What a station and its page say to each other; images come as bytes beside their message."""
+"""Messages between a station and its page; images come as bytes beside their message."""
 
 from typing import Annotated, Literal
 

@@ -2,13 +2,21 @@
 
 import ipaddress
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from edge.settings.station import HmiSettings, MqttSettings, Settings
+from edge.settings.addresses import Scheme, scheme_of
+from edge.settings.station import CameraSettings, HmiSettings, MqttSettings, Settings
 
 
 def exposures(settings: Settings) -> Iterator[str]:
     """Yield what whoever listens in the network can read, each with what to do."""
-    mqtt, hmi = settings.mqtt, settings.hmi
+    camera, mqtt, hmi = settings.camera, settings.mqtt, settings.hmi
+    if login_in_plain_sight(camera):
+        yield (
+            f"camera.uri: the password travels to {urlsplit(camera.uri).hostname} unencrypted; "
+            "whoever listens can take over the camera. Use rtsps:// or https:// with "
+            "camera.ca_file, or give the camera a network of its own."
+        )
     if mqtt is not None and mqtt.password_file and in_plain_sight(mqtt):
         yield (
             f"mqtt.url: the password travels to {mqtt.host} unencrypted; whoever listens can act "
@@ -22,13 +30,21 @@ def exposures(settings: Settings) -> Iterator[str]:
         )
 
 
+def login_in_plain_sight(camera: CameraSettings) -> bool:
+    """Return whether the password of a network camera leaves this PC unencrypted."""
+    if scheme_of(camera.uri) not in (Scheme.RTSP, Scheme.HTTP):
+        return False
+    parts = urlsplit(camera.uri)
+    return bool(parts.password) and not _is_here(parts.hostname or "")
+
+
 def in_plain_sight(mqtt: MqttSettings) -> bool:
-    """Tell whether what is said to the broker leaves this PC unencrypted."""
+    """Return whether messages to the broker leave this PC unencrypted."""
     return not mqtt.tls and not _is_here(mqtt.host)
 
 
 def page_in_plain_sight(hmi: HmiSettings) -> bool:
-    """Tell whether the page takes its token from other PCs, and unencrypted."""
+    """Return whether the page takes its token from other PCs, and unencrypted."""
     return hmi.token_file is not None and not _is_here(hmi.host)
 
 

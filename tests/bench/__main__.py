@@ -41,7 +41,7 @@ from edge.station.model.tuning import (
     measure,
 )
 from edge.system.processor import pc_identity, usable_cores
-from tests.bench import watched_folder
+from tests.bench import numbers, watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
 from tests.bench.publication import publication_figures
@@ -95,6 +95,7 @@ def main() -> int:
     details["publication"] = asdict(publication)
     figures["publication_p99_ms"] = statistics.median(publication.p99_ms)
     say(str(publication))
+    figures["page_numbers_cpu_ms"] = page_numbers(details)
     folder = details["watched_folder"] = asdict(watched_folder.measured())
     say(watched_folder.sentence(folder))
     figures["watched_folder_latency_ms"] = folder["latency_max_ms"]
@@ -362,6 +363,18 @@ def watched_page(details: dict[str, Any]) -> float:
         f"{statistics.median(w for _, w in rounds):.1f} ms watched, ratio {ratio:.3f}"
     )
     return round(ratio, 4)
+
+
+def page_numbers(details: dict[str, Any]) -> float:
+    """Return the processor time of the page's dearest answer over a long journal, in ms."""
+    found = numbers.measured()
+    details["page_numbers"] = asdict(found)
+    say(
+        f"page's numbers over {found.rows:,} rows: first answer {found.first_ms:.0f} ms, longest "
+        f"{found.longest_ms:.0f} ms ({found.longest_cpu_ms:.0f} ms of the processor), "
+        f"{found.later_ms:.0f} ms after {numbers.GROWTH} more rows"
+    )
+    return round(found.longest_cpu_ms, 1)
 
 
 def core_set(bundle: Path, details: dict[str, Any]) -> float:

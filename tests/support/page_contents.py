@@ -57,7 +57,7 @@ def sample_status(**more: Any) -> StationStatus:
     counts = VerdictTotals(
         parts=[], stages={}, scores=HistogramCounts(bounds=[], buckets=[0], sum=0.0)
     )
-    given = {
+    given: dict[str, Any] = {
         "software": "edge 0",
         "station": None,
         "condition": "online",

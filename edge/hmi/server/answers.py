@@ -1,4 +1,4 @@
-"""What the page answers."""
+"""The page's answers."""
 
 from typing import Any, NamedTuple
 
@@ -20,9 +20,9 @@ class PageStatus(Content):
     may_act: bool = Field(description="a trusted proxy names the user")
     may_unlock: bool = Field(description="whoever has the token may act")
     user: str | None
-    live: bool = Field(description="false while the station says nothing")
+    live: bool = Field(description="false while the station sends nothing")
     status: StationStatus | None
-    part: DecidedPart | None = Field(description="the newest; null while the station says nothing")
+    part: DecidedPart | None = Field(description="the newest; null while it sends nothing")
 
 
 # Numbers.
@@ -116,7 +116,7 @@ class ProductionNumbers(Content):
 
 
 class FeedbackRecord(Content):
-    """What somebody said of a part."""
+    """How somebody marked a part."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -209,7 +209,9 @@ class ActionAnswer(Content):
 
 class Liveness(Content):
     live: bool
-    silent_s: float | None = Field(description="null before the first word of the station")
+    silent_s: float | None = Field(
+        description="seconds since the last status; null before the first"
+    )
 
 
 class Readiness(Content):

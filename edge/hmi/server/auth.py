@@ -106,7 +106,7 @@ class Rate:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str) -> bool:
-        """Use one up; tell whether there was one left."""
+        """Use one up; False where none was left."""
         who, now_s = network(address), self._clock_s()
         left, at_s = self._left.get(who, (self._most, now_s))
         left = min(self._most, left + (now_s - at_s) * self._per_s)
@@ -350,8 +350,8 @@ def _address(request: Request) -> str:
 
 def _token_holder(request: Request) -> str:
     """Return who has the token; a name they give is not proven, so the token stays beside it."""
-    said = unquote(_only(request, NAME) or "")
-    name = "".join(letter for letter in said if letter.isprintable()).strip()[:60]
+    given = unquote(_only(request, NAME) or "")
+    name = "".join(letter for letter in given if letter.isprintable()).strip()[:60]
     return f"{name} (token)" if name else "token"
 
 

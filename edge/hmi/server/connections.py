@@ -21,7 +21,7 @@ REQUEST_LIMIT_S = 15.0
 # A probe asks at once, and once.
 PROBE_LIMIT_S = 3.0
 PROBE_PLACES, PROBE_PLACES_OF_ONE = 16, 4
-# Of a body that nobody wanted so much is taken and thrown away, so that its sender reads why.
+# So much of a refused body is read and thrown away, so that its sender reads the refusal.
 MAX_UNWANTED_BYTES = 2**20
 # In the scope's state of a connection that may ask for probes only.
 PROBES_ONLY = "probes_only"

@@ -75,10 +75,10 @@ def describe(title: str, about: str, operations: Sequence[Operation]) -> dict[st
     answers: set[type[Content]] = {Problem}
     for one in operations:
         answers.update(model for answer in one.answers.values() for model in answer.models)
-    asked = {model for one in operations for model in one.models()} - answers
-    ordered = sorted(asked | answers, key=_name)
+    given = {model for one in operations for model in one.models()} - answers
+    ordered = sorted(given | answers, key=_name)
     _, found = models_json_schema(
-        [(model, "validation" if model in asked else "serialization") for model in ordered],
+        [(model, "validation" if model in given else "serialization") for model in ordered],
         ref_template="#/components/schemas/{model}",
     )
     schemas = found["$defs"]

@@ -1,4 +1,4 @@
-"""Who answers what the page can be asked."""
+"""The handlers of the page's interface."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ BODY_LIMIT_S = 10.0
 MAX_EXPORTS = 2
 # That are made at a time: a list asks for fifty, and others wait for a thread, too.
 MAX_THUMBNAILS = 2
-# A station that has said nothing for so long does not live.
+# A station that has sent nothing for so long does not live.
 LIVE_WITHIN_S = 5.0
 # Reasons for which no part is inspected; others degrade the station, which goes on.
 _NOT_READY = (
@@ -126,7 +126,7 @@ class Application:
 
 
 class Handlers:
-    """One method for each thing that can be asked.
+    """One method for each operation of the interface.
 
     Attributes:
         description: of the interface, as JSON; whoever builds the routes sets it.
@@ -270,7 +270,7 @@ class Handlers:
         app.guard.check_rate(request)
         threshold = parsed_query(PreviewQuery, request.query_params).image_threshold
         if app.view.status is None:
-            raise RequestRefused(503, "the station has not said anything yet.")
+            raise RequestRefused(503, "the station has sent no status yet.")
         model = app.view.status.model
 
         def tried() -> ThresholdPreview:
@@ -333,7 +333,7 @@ class Handlers:
                 await self._app.station.do(refusal, Actor("nobody", address))
 
     async def _wait_for_wrong_token(self) -> None:
-        """Let who guesses wait; only so many do, others are told to come later."""
+        """Delay the answer to a wrong token; of many, only some wait, others get 429."""
         wait_s = self._app.guard.wrong_tokens.wait_s()
         if wait_s == 0.0:
             return
@@ -404,7 +404,7 @@ class Handlers:
         return JournalBacklog(found.backlog, found.oldest_age_s, found.bytes, found.last_seq)
 
     def _silent_s(self) -> float | None:
-        """Return for how long the station has said nothing; None before its first word."""
+        """Return the seconds since the last status; None before the first."""
         view = self._app.view
         return None if view.status is None else time.monotonic() - view.status_at_s
 
@@ -431,7 +431,7 @@ class Handlers:
 
 
 def _check_mark(row: JournalRow, mark: str) -> None:
-    """Refuse a mark that says what the verdict said already.
+    """Refuse a mark that does not contradict the verdict.
 
     Raises:
         RequestRefused: with 409.

@@ -37,7 +37,7 @@ MAX_CONTOURS, MAX_POINTS = 64, 400
 
 
 class StationSilence(Content):
-    """Nothing has changed; for how long the station has said nothing, None before its start."""
+    """Nothing has changed; seconds since the last status, None before the first."""
 
     silent_s: float | None
 
@@ -156,20 +156,20 @@ class LiveView:
         if self.viewers == 0:
             self._on_watched(False)
 
-    async def newer(self, seen: int, limit_s: float) -> tuple[int, bytes]:
+    async def newer(self, since: int, limit_s: float) -> tuple[int, bytes]:
         """Return what has changed since a version, as server-sent events.
 
         Nothing queues: who comes late gets the newest of each kind. Without any change within the
         limit it is the silence of the station.
         """
-        if self._version <= seen:
+        if self._version <= since:
             changed = self._changed
             try:
                 await asyncio.wait_for(changed.wait(), limit_s)
             except TimeoutError:
                 silent_s = time.monotonic() - self.status_at_s if self.status else None
-                return seen, _event("alive", StationSilence(silent_s=silent_s))
-        events = [text for version, text in sorted(self._events.values()) if version > seen]
+                return since, _event("alive", StationSilence(silent_s=silent_s))
+        events = [text for version, text in sorted(self._events.values()) if version > since]
         return self._version, b"".join(events)
 
     def _put(self, kind: str, content: Content) -> None:
@@ -195,7 +195,7 @@ def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _density(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how much of the heat map is seen, 0 to 1."""
+    """Return the opacity of the heat map, 0 to 1."""
     shown = (levels.astype(np.float32) - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM)
     return np.asarray(np.clip(shown, 0.0, 1.0) * DENSITY, np.float32)
 

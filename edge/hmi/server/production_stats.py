@@ -1,8 +1,8 @@
-"""Yield, counts, trend and histogram from the journal, read on as it grows and only when asked.
+"""Yield, counts, trend and histogram from the journal, read only when a page asks for them.
 
 A journal may hold a million parts of a day. So the newest rows are read at once, and what lies
 before them, or between two questions that were hours apart, is counted back piece by piece, as far
-as the time of an answer allows; until then the numbers say from when on they count.
+as the time of an answer allows; until then ``since`` is the time from which they count.
 """
 
 import json
@@ -144,7 +144,7 @@ class ProductionStats:
                 self._events = _newest([*self._events, (position, _event(seq, content))], EVENTS)
 
     def _count_back(self, connection: sqlite3.Connection, shift_ns: int) -> None:
-        """Count the newest piece of what is not counted; without what an OK part says."""
+        """Count the newest piece of what is not counted; without the payloads of OK parts."""
         begin, end = self._uncounted.pop()
         first = max(begin, end - PIECE_ROWS)
         if first > begin:
@@ -180,8 +180,10 @@ class ProductionStats:
                 f" ORDER BY position DESC LIMIT {EVENTS}",
                 (first, end),
             )
-            told = [(position, _event(seq, json.loads(text))) for position, seq, text in events]
-            self._events = _newest([*self._events, *told], EVENTS)
+            found_events = [
+                (position, _event(seq, json.loads(text))) for position, seq, text in events
+            ]
+            self._events = _newest([*self._events, *found_events], EVENTS)
 
     def _numbers(self, now: datetime) -> ProductionNumbers:
         recent = list(self._recent)

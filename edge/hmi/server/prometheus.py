@@ -1,4 +1,4 @@
-"""The station's numbers in the words of Prometheus."""
+"""The station's numbers in the text format of Prometheus."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ def _state(status: StationStatus) -> Iterable[Metric]:
     yield _counter("edge_camera_losses", "How often the camera was away.", camera.losses)
     yield _counter("edge_camera_recoveries", "How often it came back.", camera.recoveries)
     if camera.temperature_c is not None:
-        text = "As the camera says."
+        text = "As the camera reports it."
         yield _gauge("edge_camera_temperature_celsius", text, camera.temperature_c)
     driver = GaugeMetricFamily(
         "edge_camera_driver", "The driver's counters since the camera opened.", labels=("counter",)

@@ -82,7 +82,7 @@ class Download(Response):
             await error_reply(503, why)(scope, receive, send)
             return
         async with self._turns:
-            # What cannot be read is told as an error, not as a file that ends at once.
+            # A journal that cannot be read is an error, not a file that ends at once.
             first = await run_in_threadpool(next, self._pieces, b"")
             pieces = chain([first], self._pieces)
             await StreamingResponse(pieces, headers=self._given)(scope, receive, send)

@@ -1,4 +1,8 @@
-"""The news of the page as server-sent events."""
+"""The news of the page as server-sent events.
+
+Hand-written: sse-starlette replaces a method of uvicorn's server when it is imported, runs a group
+of tasks for each viewer, and its ping is a comment, which the page's ``EventSource`` never sees.
+"""
 
 import asyncio
 
@@ -7,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from edge.hmi.server.live_view import LiveView
 
-# So long nothing new may come before a viewer is told that the page still lives.
+# After so long without news a viewer gets a sign of life.
 STREAM_SILENCE_S = 2.0
-# A viewer is told of changes no more often.
+# A viewer gets changes no more often.
 STREAM_PAUSE_S = 0.1
 
 
@@ -33,9 +37,9 @@ class Stream(Response):
         gone = asyncio.create_task(_until_gone(receive))
         self._view.add_viewer()
         try:
-            seen = 0
+            version = 0
             while not gone.done():
-                seen, events = await self._view.newer(seen, STREAM_SILENCE_S)
+                version, events = await self._view.newer(version, STREAM_SILENCE_S)
                 # Waits while the viewer does not read; the kernel ends who never does.
                 await send({"type": "http.response.body", "body": events, "more_body": True})
                 await asyncio.sleep(STREAM_PAUSE_S)

@@ -25,7 +25,7 @@ def preview(
         rows: verdicts of the model in force, newest first.
         threshold: raw, to be tried.
         guard_band: half-width of the undecided band in raw units.
-        feedback: what people said of parts, by ``seq``.
+        feedback: how people marked parts, by ``seq``.
 
     Returns:
         Counts before and after, the parts that change, and how the marked ones would fare.

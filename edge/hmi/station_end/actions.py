@@ -45,7 +45,7 @@ ENDED_BY_ACKNOWLEDGEMENT = ("journal_quarantined", "journal_lost_records")
 
 
 class ActionRefused(ConfigurationError):
-    """The station does not do what the page asks for; the message says why and what to do."""
+    """The station does not do what the page asks for; cause and next step."""
 
 
 @dataclass(frozen=True, slots=True)

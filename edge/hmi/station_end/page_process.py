@@ -173,8 +173,8 @@ class Page:
 
     def _trouble(self, why: str) -> str:
         return (
-            f"the page is not served ({why}); the line goes on. The log says more; it is tried "
-            "again by itself."
+            f"the page is not served ({why}); the line goes on. See the log; it is restarted "
+            "automatically."
         )
 
     def _serve(self) -> None:
@@ -242,7 +242,7 @@ class Page:
             log.exception("the image of part %s cannot be shown", verdict.id)
             return None
 
-    # What the other process says.
+    # Messages of the other process.
 
     def _read(self, link: Link[PageMessage]) -> None:
         try:
@@ -286,7 +286,7 @@ class Page:
             return ActionDone(number=number, result=result)
         except StationError as error:
             return ActionFailed(number=number, error=str(error))
-        except Exception as error:  # answered to who asked, and no reason to stop the line
+        except Exception as error:  # the page gets it as an answer, and no reason to stop the line
             log.exception("an action of the page has met a defect")
             why = f"{type(error).__name__}: {error}"
             return ActionFailed(number=number, error=why, defect=True)
@@ -346,5 +346,5 @@ def decided_part(verdict: Verdict) -> DecidedPart:
 
 
 def _answer(link: Link[PageMessage], answer: ActionDone | ActionFailed) -> None:
-    with suppress(LinkBroken):  # who asked is gone
+    with suppress(LinkBroken):  # the page that sent the request is gone
         link.send(answer)

@@ -78,7 +78,7 @@ class Sources:
             journal_folder: whose disk is looked at.
             counts: of this run's verdicts.
             acknowledged: by reason, who has acknowledged it.
-            to_capture: training images that are still wanted.
+            to_capture: training images that are still to be kept.
         """
         settings, recording, recent = self.settings, self.recording, self.recent()
         summary = self.tally()

@@ -360,7 +360,7 @@ def test_malformed_and_huge_bodies_get_a_clear_answer(
     "path",
     [
         "/images/../../../../etc/passwd/image",
-        "/images/..%2f..%2f..%2fetc%2fpasswd/picture",
+        "/images/..%2f..%2f..%2fetc%2fpasswd/image",
         "/images/%2e%2e/image",
         "/images/01a20a8b-e623-7a43-9125-03f2af0aacac/..%2f..%2ftoken",
         "/images/01a20a8b-e623-7a43-9125-03f2af0aacac/image",
@@ -411,11 +411,11 @@ def test_a_link_in_the_snapshot_folder_is_not_followed(station: PageStation) -> 
     wait_until(lambda: any(folder.rglob("*.png")), "a snapshot")
     image = max(folder.rglob("*.png"))
     verdict_id = image.name.partition("_")[0]
-    assert station.get(f"/images/{verdict_id}/picture").status_code == 200
+    assert station.get(f"/images/{verdict_id}/image").status_code == 200
     image.unlink()
     image.symlink_to(station.folder / "token")
 
-    answer = station.get(f"/images/{verdict_id}/picture")
+    answer = station.get(f"/images/{verdict_id}/image")
 
     assert answer.status_code == 404 and TOKEN not in answer.text
 
@@ -482,7 +482,7 @@ def test_viewers_that_take_no_large_image_take_no_memory(station: PageStation) -
 
         assert station.page_process.memory_info().rss < before + 64 * 2**20
 
-    whole = station.get(f"/images/{verdict_id}/picture")
+    whole = station.get(f"/images/{verdict_id}/image")
     assert (len(whole.content), whole.headers["content-length"]) == (32 * 2**20, str(32 * 2**20))
     path.unlink()
 

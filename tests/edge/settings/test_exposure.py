@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
+from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
 from edge.doctor.station import page_finding
 from edge.settings.exposure import exposures
@@ -29,17 +30,24 @@ PASSWORD = "username: me, password_file: p"
         ("hmi: {host: '::', token_file: t}", "hmi.host: the page's token travels"),
         ("hmi: {host: '::1', token_file: t}", None),
         ("hmi: {host: 0.0.0.0}", None),
+        ("camera: {uri: 'rtsp://me:secret@10.0.0.9/line'}", "camera.uri: the password travels to"),
+        ("camera: {uri: 'HTTP://me:secret@camera/mjpg'}", "camera.uri: the password travels to"),
+        ("camera: {uri: 'rtsps://me:secret@10.0.0.9/line'}", None),
+        ("camera: {uri: 'rtsp://me:secret@127.0.0.1/line'}", None),
+        ("camera: {uri: 'rtsp://10.0.0.9/line'}", None),
     ],
 )
 def test_a_secret_that_is_sent_unencrypted_is_told_with_what_to_do(
     tmp_path: Path, section: str, told: str | None
 ) -> None:
     path = tmp_path / "station.yaml"
-    path.write_text(f"camera: {{uri: '0'}}\nmodel: {{path: x.xml}}\njournal: {{}}\n{section}\n")
+    camera = "" if section.startswith("camera") else "camera: {uri: '0'}\n"
+    path.write_text(f"{camera}model: {{path: x.xml}}\njournal: {{}}\n{section}\n")
 
     found = list(exposures(load_settings(path)))
 
     assert [text[: len(told or "")] for text in found] == ([told] if told else [])
+    assert "secret" not in "".join(found)
 
 
 def test_a_check_warns_of_a_page_whose_token_can_be_read_in_the_network(
@@ -62,6 +70,24 @@ def test_a_check_warns_of_a_page_whose_token_can_be_read_in_the_network(
 def test_the_doctor_calls_a_page_that_sends_its_token_unencrypted_not_good() -> None:
     assert page_finding(HmiSettings(host="0.0.0.0", token_file="t")).grade is Grade.ADVICE
     assert page_finding(HmiSettings(token_file="t")).grade is Grade.GOOD
+
+
+def test_the_doctor_and_a_check_name_a_cameras_password_that_is_sent_unencrypted(
+    tmp_path: Path, bundle: Path
+) -> None:
+    # An address that nobody has (RFC 5737): the advice needs no camera.
+    uri = "rtsp://me:secret@192.0.2.1/line"
+    settings = load_settings(None, {"camera": {"uri": uri}, "model": {"path": str(bundle)}})
+    found = next(camera_findings(settings.camera, []))
+    assert found.grade is Grade.ADVICE and "password is sent unencrypted" in found.found
+
+    config = tmp_path / "station.yaml"
+    config.write_text(f"camera: {{uri: '{uri}'}}\nmodel: {{path: {bundle}}}\n")
+    done = subprocess.run(
+        edge_run_command("--check", "--config", config), capture_output=True, text=True, check=True
+    )
+    assert "WARNING" in done.stderr and "camera.uri: the password travels" in done.stderr
+    assert "secret" not in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(("umask", "not_for_them"), [(0o022, 0o007), (0o077, 0o077)])
