@@ -59,7 +59,7 @@ export function takeNumbers(found) {
   if ($("view-control").hidden) return;
   if (tried !== null && document.activeElement !== $("threshold-slider")) range($("threshold-slider"), tried);
   chart();
-  // What the page did to the threshold is told once; the exchange that carried it out is in the journal.
+  // A threshold set here is listed once; the exchange that put it in force is in the journal.
   const events = found.events.filter((one, i, all) => one.kind !== "decision_changed" || all[i - 1]?.kind !== "threshold_changed");
   if (events.length) renew($("events"), events, (one) => `${one.seq} ${language()}`, event);
   else $("events").replaceChildren(make("li", { class: "empty" }, t("no_events")));
@@ -102,10 +102,10 @@ function chart() {
 
 async function preview() {
   if ($("view-control").hidden || tried === null) return;
-  const wanted = tried;
+  const value = tried;
   try {
-    const found = await get(`api/threshold/preview?image_threshold=${wanted}`);
-    if (wanted === tried) showPreview(found);
+    const found = await get(`api/threshold/preview?image_threshold=${value}`);
+    if (value === tried) showPreview(found);
   } catch (error) { $("preview").textContent = error.message; }
 }
 
@@ -126,11 +126,11 @@ function apply(value) {
   return carryOut("threshold", { image_threshold: value, comment }, (done) => t("threshold_done", { now: raw(done.now), before: raw(done.before) }));
 }
 
-async function carryOut(name, asked, said) {
+async function carryOut(name, body, message) {
   acting = true;
   allow();
   try {
-    toast(said(await act(name, asked)));
+    toast(message(await act(name, body)));
   } catch (error) {
     toast(t("failed", { why: error.message }), true);
   } finally {
@@ -160,9 +160,9 @@ function event(found) {
   const own = kind === "decision_changed" && !data?.changed ? "" : `event_text_${kind}`;
   const words = { ...data, mark: data?.mark && t(data.mark), reason: data?.reason && t(`reason_${data.reason}`) };
   for (const key of ["before", "now", "threshold"]) if (typeof words[key] === "number") words[key] = raw(words[key]);
-  // What the page itself has done is told in the language of who looks, the rest as the station says it.
+  // Events of the page are shown in its language, others in the station's English.
   const text = known(own) ? make("p", {}, t(own, words)) : make("p", { lang: "en" }, detail);
   const more = [data?.comment && t("event_why", { why: data.comment }), data?.by && t("event_by", { by: who(data.by) })].filter(Boolean);
-  const said = make("div", {}, text, ...more.map((line) => make("p", { class: "seen" }, line)));
-  return make("li", { class: found.severity, "data-kind": kind }, make("time", {}, moment(found.utc)), make("b", {}, t(known(`event_${kind}`) ? `event_${kind}` : kind)), said);
+  const body = make("div", {}, text, ...more.map((line) => make("p", { class: "seen" }, line)));
+  return make("li", { class: found.severity, "data-kind": kind }, make("time", {}, moment(found.utc)), make("b", {}, t(known(`event_${kind}`) ? `event_${kind}` : kind)), body);
 }

@@ -73,7 +73,7 @@ export function ago(utc) {
   return t("ago_h", { n: Math.round(seconds / 3600) });
 }
 
-// A station that has gone without a word must not be waited for.
+// A station that is gone must not be waited for.
 const PATIENCE_MS = 15000;
 
 export async function get(path) {
@@ -83,7 +83,7 @@ export async function get(path) {
   return content;
 }
 
-// What the station says is English; in another language what it means comes first.
+// The station answers in English; in another language its meaning comes first.
 function refusal(status, why) {
   return new Error(own(`answer_${status}`) ? `${t(`answer_${status}`)} (${why})` : why);
 }
@@ -97,11 +97,11 @@ export const actor = () => acting;
 export function setActor(name, secret = null) { acting = name; token = secret; }
 
 // No cookie: the token travels in a header that no foreign site can make a browser send.
-export async function act(name, asked = {}, secret = token) {
+export async function act(name, body = {}, secret = token) {
   const headers = { "content-type": "application/json", "x-edge-request": "1" };
   if (secret) headers.authorization = `Bearer ${secret}`;
   if (secret && kept.get("name")) headers["x-edge-name"] = encodeURIComponent(kept.get("name"));
-  const answer = await fetch(`api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(asked) });
+  const answer = await fetch(`api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(body) });
   const content = await answer.json();
   if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
   return content.done;

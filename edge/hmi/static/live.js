@@ -7,7 +7,7 @@ import { known, language, t } from "./texts.js";
 // Reasons for which no part is inspected now, whatever the last verdict was.
 const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full"];
 // Shown where camera and journal are.
-const TOLD = ["camera_lost", "camera_failed", "journal_unwritable"];
+const SHOWN_WITH_CAMERA_OR_JOURNAL = ["camera_lost", "camera_failed", "journal_unwritable"];
 // An image that has not come by then is given up for a newer one.
 const IMAGE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
@@ -80,14 +80,14 @@ function showVerdict() {
 // One image at a time; what comes meanwhile waits as the newest only.
 function load() {
   if (loading || !next) return;
-  const wanted = next, image = new Image();
+  const loaded = next, image = new Image();
   next = null;
   loading = true;
   const end = () => { clearTimeout(waiting); image.onload = image.onerror = null; loading = false; load(); };
   const waiting = setTimeout(() => { image.src = ""; end(); }, IMAGE_MS);
-  image.onload = () => { if (part && !part.has_image) return end(); shown = wanted; $("image").src = image.src; $("no-image").hidden = true; showOverlay(); end(); };
+  image.onload = () => { if (part && !part.has_image) return end(); shown = loaded; $("image").src = image.src; $("no-image").hidden = true; showOverlay(); end(); };
   image.onerror = end;
-  image.src = `live/${wanted.id}.jpg`;
+  image.src = `live/${loaded.id}.jpg`;
 }
 
 function showOverlay() {
@@ -135,7 +135,7 @@ function showState() {
   const word = t(`condition_${status.condition}`);
   if ($("condition").textContent !== word) $("condition").textContent = word;
   $("simulated").hidden = !status.simulated;
-  const others = Object.keys(status.reasons).filter((reason) => !TOLD.includes(reason));
+  const others = Object.keys(status.reasons).filter((reason) => !SHOWN_WITH_CAMERA_OR_JOURNAL.includes(reason));
   const rows = [camera(), broker(), journal(), disk(), model(), speed(), ...others.map(trouble)];
   for (const row of rows) {
     row.seen = row.reason ? status.acknowledged[row.reason] ?? null : null;
@@ -147,12 +147,12 @@ function showState() {
 function trouble(reason) {
   const icon = reason.startsWith("journal") ? "journal" : reason === "drift" ? "model" : "disk";
   const title = known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason);
-  return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title, reason, ...said(reason, status.reasons[reason]) };
+  return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title, reason, ...explained(reason, status.reasons[reason]) };
 }
 
-// What the station says of a reason is English; whoever reads another language gets the next step
-// in that one, and below it what was said.
-function said(reason, detail) {
+// The station explains a reason in English; in another language the next step comes first, and
+// the English text below it.
+function explained(reason, detail) {
   const next = known(`next_${reason}`) ? t(`next_${reason}`) : "";
   if (language() === "en") return { more: detail || next };
   return next ? { more: next, detail } : { more: detail };
@@ -173,7 +173,7 @@ async function acknowledge(reason) {
 function camera() {
   const { state, id, detail, model: name, temperature_c } = status.camera;
   if (state === "files") return { icon: "camera", kind: "off", title: t("camera_files"), more: t("camera_files_more") };
-  if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`reason_camera_${state}`), reason: `camera_${state}`, ...said(`camera_${state}`, detail) };
+  if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`reason_camera_${state}`), reason: `camera_${state}`, ...explained(`camera_${state}`, detail) };
   const kind = state === "connecting" ? "warn" : "good";
   return { icon: "camera", kind, title: t(`camera_${state}`), more: [name ?? id, temperature_c === null ? null : `${number(temperature_c)} °C`].filter(Boolean).join(", ") };
 }
@@ -190,7 +190,7 @@ function broker() {
 }
 
 function journal() {
-  if (!status.journal.writable) return { icon: "journal", kind: "bad", title: t("journal_bad"), reason: "journal_unwritable" in status.reasons ? "journal_unwritable" : null, ...said("journal_unwritable", status.reasons.journal_unwritable) };
+  if (!status.journal.writable) return { icon: "journal", kind: "bad", title: t("journal_bad"), reason: "journal_unwritable" in status.reasons ? "journal_unwritable" : null, ...explained("journal_unwritable", status.reasons.journal_unwritable) };
   const last = numbers?.trend.at(-1)?.[0];
   return { icon: "journal", kind: "good", title: t("journal_fine"), more: last ? `${t("number")} ${number(last)}` : "" };
 }

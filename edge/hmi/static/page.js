@@ -8,11 +8,11 @@ import * as parts from "./parts.js";
 import { browsers, language, setLanguage, t } from "./texts.js";
 
 const NUMBERS_MS = 1000;
-// The station speaks every second, the page's process at least every other.
+// The station sends its status every second, the page's process an event at least every other.
 const SILENCE_MS = 6000;
 const STATION_SILENCE_S = 4;
 
-let stream = null, heard = performance.now(), trouble = null, numbers = null, counted = performance.now(), busy = false;
+let stream = null, lastHeard = performance.now(), trouble = null, numbers = null, counted = performance.now(), busy = false;
 
 async function main() {
   let about = { title: "", language: "en", may_act: false, may_unlock: false, user: null }, reached = true;
@@ -30,7 +30,7 @@ async function main() {
   document.addEventListener("visibilitychange", () => (document.hidden ? lookAway() : listen()));
   labelLanguage();
   show();
-  if (!reached) say("no_contact");
+  if (!reached) showTrouble("no_contact");
   listen();
   setInterval(watch, NUMBERS_MS);
   watch();
@@ -39,23 +39,23 @@ async function main() {
 function listen() {
   hangUp();
   if (document.hidden) return;
-  heard = performance.now();
+  lastHeard = performance.now();
   stream = new EventSource("api/stream");
-  stream.addEventListener("status", (event) => { news(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
-  stream.addEventListener("part", (event) => { news(); live.takePart(JSON.parse(event.data)); });
-  stream.addEventListener("alive", (event) => { heard = performance.now(); say(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
-  stream.onerror = () => { say("no_contact"); if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 2000); };
+  stream.addEventListener("status", (event) => { onNews(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
+  stream.addEventListener("part", (event) => { onNews(); live.takePart(JSON.parse(event.data)); });
+  stream.addEventListener("alive", (event) => { lastHeard = performance.now(); showTrouble(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
+  stream.onerror = () => { showTrouble("no_contact"); if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 2000); };
 }
 
-// Who does not look costs the station nothing.
+// A hidden page costs the station nothing.
 function hangUp() { stream?.close(); stream = null; }
 
-// Whoever comes back sees no verdict of then.
+// A viewer who comes back sees no old verdict.
 function lookAway() { hangUp(); live.setOld(true); }
 
-function news() { heard = performance.now(); say(null); }
+function onNews() { lastHeard = performance.now(); showTrouble(null); }
 
-function say(what) {
+function showTrouble(what) {
   live.setOld(what !== null);
   if (what === trouble) return;
   trouble = what;
@@ -67,14 +67,14 @@ function say(what) {
 // ends nothing, it only makes everything wait.
 function watch() {
   if (document.hidden) return;
-  if (performance.now() - heard > SILENCE_MS) say("no_contact");
+  if (performance.now() - lastHeard > SILENCE_MS) showTrouble("no_contact");
   look();
 }
 
 async function look() {
   if (busy) return;
   busy = true;
-  try { numbers = await get("api/numbers"); counted = performance.now(); showNumbers(); } catch { /* told below, once they are old */ } finally { busy = false; }
+  try { numbers = await get("api/numbers"); counted = performance.now(); showNumbers(); } catch { /* shown below, once they are old */ } finally { busy = false; }
   const old = performance.now() - counted > SILENCE_MS;
   $("view-line").classList.toggle("old", old && numbers !== null);
   if (old && numbers) $("rejected-more").textContent = t("numbers_old", { at: moment(numbers.now) });

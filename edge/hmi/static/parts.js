@@ -3,7 +3,7 @@
 import { $, act, actor, badge, clock, draw, get, make, moment, number, raw, renew, toast, use, who } from "./dom.js";
 import { t } from "./texts.js";
 
-let before = null, selected = null, asked = null;
+let before = null, selected = null, lastQuery = null;
 // From here on the list and the part stand side by side.
 const WIDE = matchMedia("(min-width: 1200px)");
 
@@ -19,7 +19,7 @@ export function start() {
 }
 
 export async function open(seq) {
-  if (!asked) search();
+  if (!lastQuery) search();
   if (!seq) return;
   await show(seq);
   if (!WIDE.matches) $("detail").scrollIntoView({ block: "start" });
@@ -40,7 +40,7 @@ async function go(step) {
   choose(next);
 }
 
-export function relabel() { if (asked) search(); if (selected) show(selected); }
+export function relabel() { if (lastQuery) search(); if (selected) show(selected); }
 
 function parameters() {
   const found = new URLSearchParams();
@@ -53,13 +53,13 @@ function parameters() {
 function showExport() { $("export").href = `api/parts.csv?${parameters()}`; }
 
 async function search(more = false) {
-  const wanted = parameters();
+  const query = parameters();
   showExport();
-  if (more && before) wanted.set("before", before);
-  asked = wanted;
+  if (more && before) query.set("before", before);
+  lastQuery = query;
   try {
-    const found = await get(`api/parts?${wanted}`);
-    if (asked !== wanted) return; // a newer question is on its way
+    const found = await get(`api/parts?${query}`);
+    if (lastQuery !== query) return; // a newer search is on its way
     before = found.before;
     const rows = found.parts.map(line);
     if (more) $("found").append(...rows); else $("found").replaceChildren(...rows);
@@ -144,11 +144,11 @@ function marks(found, feedback) {
   if (!actor()) return box;
   const { result } = found.verdict;
   const offered = feedback ? ["none"] : result === "OK" ? ["missed_defect"] : result === "ERROR" ? [] : ["false_reject"];
-  for (const mark of offered) box.append(make("button", { type: "button", onclick: () => note(found.seq, mark) }, t(`mark_${mark}`)));
+  for (const mark of offered) box.append(make("button", { type: "button", onclick: () => markPart(found.seq, mark) }, t(`mark_${mark}`)));
   return box;
 }
 
-async function note(seq, mark) {
+async function markPart(seq, mark) {
   let done;
   try {
     done = await act("feedback", { seq, mark });
@@ -181,7 +181,7 @@ function facts(found, verdict) {
     ["reason", t(verdict.reason) + (verdict.detail ? `: ${verdict.detail}` : "")],
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
-    ["part_id", verdict.part_id ?? "–"], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["part_id", verdict.part_id], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
     ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
     ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],
@@ -196,7 +196,7 @@ export function strip(host, parts) {
   renew(host, parts, (part) => part.id, card);
 }
 
-// The record of a part may be seen before its image has come, so it is asked for more than once.
+// The record of a part may come before its image, so the image is requested more than once.
 const TRIES = 3, TRY_AGAIN_MS = 1500;
 
 function card(part) {

@@ -274,7 +274,7 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
 
     page.locator("#rollback").click()
     expect(page.locator("#toast")).to_have_text(f"The threshold is {own:.5} again.")
-    expect(page.locator("#before")).to_contain_text("Nothing to go back to. One step is kept")
+    expect(page.locator("#before")).to_contain_text("Nothing to undo. One step is kept")
     assert station.status()["status"]["model"]["threshold"] == own
     expect(event).to_contain_text(f"From 0.6 to {own:.5}")
 
@@ -486,6 +486,17 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
         }"""
     )
     assert cut == []
+    outside = page.evaluate(
+        """() => {
+            const box = document.getElementById("verdict").getBoundingClientRect();
+            document.getElementById("part").textContent = "0123456789_chipped_edge.jpg";
+            return [...document.querySelectorAll(".facts dd")].filter((node) => {
+                const { left, right } = node.getBoundingClientRect();
+                return left < box.left + 8 || right > box.right - 8;
+            }).map((node) => node.id);
+        }"""
+    )
+    assert outside == []  # a long name takes no room from score and time
     expect(page.locator("#condition")).to_have_text("검사 중")
     untranslated = page.evaluate(
         """() => [...document.querySelectorAll("[data-text]")]
@@ -590,7 +601,7 @@ def test_a_station_that_goes_away_leaves_no_ok_on_the_page(
 
         other.close()
 
-        expect(page.locator("#contact")).to_contain_text("What you see is old")
+        expect(page.locator("#contact")).to_contain_text("this display is out of date")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
         expect(page.locator("#word")).to_have_text("?")
         page.close()
@@ -607,7 +618,7 @@ def test_a_station_that_does_not_answer_any_more_leaves_no_ok_on_the_page(
         serving, deciding = other.page_process, psutil.Process(other.pid)
 
         deciding.send_signal(signal.SIGSTOP)
-        expect(page.locator("#contact")).to_contain_text("The station says nothing")
+        expect(page.locator("#contact")).to_contain_text("The station does not respond")
         expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
         wait_until(lambda: other.get("/metrics").status_code == 503, "no numbers of then")
         deciding.send_signal(signal.SIGCONT)
@@ -618,7 +629,7 @@ def test_a_station_that_does_not_answer_any_more_leaves_no_ok_on_the_page(
         for process in (deciding, serving):
             process.send_signal(signal.SIGSTOP)
         try:
-            expect(page.locator("#contact")).to_contain_text("No contact with the station")
+            expect(page.locator("#contact")).to_contain_text("No connection to the station")
             expect(page.locator("#verdict")).to_have_attribute("data-result", "WAIT")
         finally:
             serving.kill()
@@ -660,7 +671,7 @@ def test_numbers_that_do_not_come_any_more_are_told_to_be_old(
 
     page.route("**/api/numbers", lambda route: route.fulfill(status=503, json={"error": "gone"}))
 
-    expect(page.locator("#rejected-more")).to_contain_text("The numbers are those of")
+    expect(page.locator("#rejected-more")).to_contain_text("no newer ones arrive")
     expect(page.locator("#verdict")).not_to_have_attribute("data-result", "WAIT")
     page.unroute("**/api/numbers")
     expect(page.locator("#rejected-more")).to_be_empty()
@@ -710,12 +721,14 @@ def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
         expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
         expect(page.locator("#reason")).to_have_text("Camera lost")
         expect(page.locator("#condition")).to_have_text("Degraded")
-        expect(page.locator("#state")).to_contain_text("Broker away")
+        expect(page.locator("#state")).to_contain_text("Broker not connected")
         assert station.get("/readyz").status_code == 503
 
         unlock(page)
         page.locator("#state li.bad button").click()
-        expect(page.locator("#state li.bad")).to_contain_text("Seen by somebody with the token")
+        expect(page.locator("#state li.bad")).to_contain_text(
+            "Acknowledged by somebody with the token"
+        )
         expect(page.locator("#verdict")).to_have_attribute("data-result", "ERROR")
         shot(page, "camera-lost")
 
