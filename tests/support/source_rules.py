@@ -225,7 +225,7 @@ def _first_imports(function: ast.AST) -> Iterator[ast.stmt]:
 
 
 def _comment_before(lines: list[str], number: int) -> str:
-    comment = []
+    comment: list[str] = []
     for line in reversed(lines[: number - 1]):
         if not line.strip().startswith("#"):
             break

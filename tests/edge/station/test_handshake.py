@@ -341,8 +341,8 @@ def test_refused_triggers_without_a_record_are_told_of_together_and_have_no_verd
     (again,) = line.trigger("2", 6)
 
     assert isinstance(first, Rejected) and first.recorded
-    for one in (second, third):
-        assert isinstance(one, Rejected) and not one.recorded
+    assert isinstance(second, Rejected) and not second.recorded
+    assert isinstance(third, Rejected) and not third.recorded
     assert due_ns == 1 * MS + REFUSALS_TOLD_AFTER_NS
     assert again == Repeated(
         part=second.part, phase=PartPhase.REJECTED, seq=None, rejection=Rejection.NOT_READY
