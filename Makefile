@@ -33,8 +33,11 @@ demo-bundle: $(DEV)/installed
 	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors --precision fp32 \
 		-o configs/demo/bottle.xml
 
+# Three workers on two cores, as many tests wait for processes and deadlines. Bytecode is kept:
+# hundreds of processes start.
 test: packages $(DEV)/installed lint
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
+		$(DEV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The same promises for longer: faults that are rare, kill and restart for hours if you like.
 soak: packages $(DEV)/installed
