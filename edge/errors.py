@@ -1,10 +1,18 @@
 """The errors a user can meet. Each message names the cause and the next step."""
 
+from edge.redaction import one_line
+
 
 class StationError(Exception):
-    """Base of every expected error; ``exit_code`` is what the process ends with."""
+    """Base of every expected error; ``exit_code`` is what the process ends with.
+
+    Each argument is one line of the message, whatever foreign names it quotes.
+    """
 
     exit_code = 70
+
+    def __str__(self) -> str:
+        return "\n".join(one_line(str(line)) for line in self.args)
 
 
 class ConfigurationError(StationError):

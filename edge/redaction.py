@@ -1,6 +1,7 @@
-"""What messages and logs may show: addresses without secrets, names that UTF-8 can carry."""
+"""What messages and logs may show: no secrets, and no character that steers a terminal."""
 
 import re
+import unicodedata
 
 # Up to the last @ where there is a colon before the path: a password may hold / ? # and @ that
 # nobody wrote as %2F, and then the address is refused with a message that shows it.
@@ -35,3 +36,27 @@ def readable(text: str, in_json: bool = False) -> str:
         return f"\\{escape}" if in_json else escape
 
     return _SURROGATE.sub(escaped, text)
+
+
+def one_line(text: str, keep: str = "") -> str:
+    """Write control, bidi and separator characters as backslash escapes, so that none has effect.
+
+    Line breaks are among them: a foreign name must not begin a line of its own. Spaces of other
+    scripts stay.
+
+    Args:
+        keep: characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return readable("".join(c if c in keep or _has_no_effect(c) else _escaped(c) for c in text))
+
+
+def _has_no_effect(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _escaped(character: str) -> str:
+    if _SURROGATE.match(character):
+        return character  # a byte of a name, which ``readable`` shows as such
+    return character.encode("unicode_escape").decode()

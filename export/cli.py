@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import edge
+from edge.system.log_output import print_line
 from edge.system.process_start import prepare_process
 from export.errors import ImportRefused
 from export.own_process import in_own_process
@@ -147,7 +148,7 @@ def _export(parsed: argparse.Namespace) -> int:
         report=parsed.report,
     )
     manifest = export_bundle(load_checkpoint(parsed.checkpoint), parsed.output, request)
-    print(summary(manifest, parsed.output))
+    print_line(summary(manifest, parsed.output))
     return 0
 
 
@@ -157,7 +158,7 @@ def _import(parsed: argparse.Namespace) -> int:
 
     wanted = ImportRequest(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
     for line in import_model(parsed.from_anomalib, parsed.output, wanted):
-        print(line)
+        print_line(line)
     return 0
 
 
@@ -202,7 +203,7 @@ def _verify(bundle: Path) -> int:
     from export.verification import verify
 
     for line in verify(bundle):
-        print(line)
+        print_line(line)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from edge.atomic_files import write_whole
 from edge.bundle.manifest import load_bundle
 from edge.errors import StationError
+from edge.system.log_output import print_line, write_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manifest = with_self_test(bundle.manifest, bundle.xml, bundle.weights)
         write_whole(bundle.path.with_suffix(".json"), manifest_text(manifest))
     except StationError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        write_line(f"{parser.prog}: {error}")
         return error.exit_code
     for golden in manifest.self_test:
-        print(f"{golden.image}: score {golden.score:.6g} ± {golden.tolerance:.2g}")
+        print_line(f"{golden.image}: score {golden.score:.6g} ± {golden.tolerance:.2g}")
     return 0
 
 

@@ -1,12 +1,12 @@
 """How the command lines of training and export end: an exit code and one sentence."""
 
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import ConfigurationError, StationError
-from edge.system.log_output import write_line
+from edge.redaction import one_line
+from edge.system.log_output import log_to_stderr, write_line
 
 INTERRUPTED = 130
 
@@ -19,7 +19,7 @@ def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
         extra: the optional dependencies that the command needs.
         command: what to do; it imports the slow libraries itself.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(form="%(levelname)s %(message)s")
     try:
         return command()
     except StationError as error:
@@ -42,7 +42,7 @@ def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
         return _failed(
             program,
-            f"internal error: {type(error).__name__}: {error} ({_origin(error)}). "
+            f"internal error: {type(error).__name__}: {one_line(str(error))} ({_origin(error)}). "
             "This is a defect of the software, not of its use. Please report it.",
             StationError.exit_code,
         )

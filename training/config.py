@@ -137,7 +137,7 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
                 location = location[:2]
             place = "command line" if _option(location) in chosen else file.place(location)
             sentences.setdefault(location, f"{place}: {_sentence(kind, location, fault)}")
-        raise SettingError("\n".join(list(sentences.values())[:_MOST_FAULTS])) from error
+        raise SettingError(*list(sentences.values())[:_MOST_FAULTS]) from error
 
 
 def _section(data: Any) -> dict[str, Any]:

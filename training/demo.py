@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from edge.atomic_files import write_whole
 from edge.errors import OutputNotWritable, StationError
+from edge.system.log_output import write_line
 from training.data.rendered import (
     Defect,
     ImageCounts,
@@ -101,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _write_backbone(chosen.output, chosen.seed, chosen.epochs)
     except StationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_line(f"error: {error}")
         return error.exit_code
     return 0
 

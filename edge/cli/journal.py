@@ -13,6 +13,7 @@ from edge.journal.export import delivery, export_csv
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, newest, query
 from edge.journal.verification import ChainReport, verify_chain
+from edge.redaction import one_line
 from edge.system.log_output import print_line
 
 # Of a data file that is not what it should be (EX_DATAERR).
@@ -76,7 +77,7 @@ def _line(row: JournalRow) -> str:
         detail = "  " + ": ".join(filter(None, map(content.get, ("reason", "detail"))))
     if row.kind is RecordKind.EVENT:
         what, of, detail = content["severity"], content["kind"], f"  {content['detail']}"
-    return (
+    return one_line(
         f"{utc_text(row.created_utc_ns)}  {row.kind.value:<7} {row.seq:>8}  "
         f"{what:<13} {of:<20} {delivery(row)}{detail}"
     )

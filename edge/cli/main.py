@@ -18,7 +18,7 @@ from edge.errors import ConfigurationError, StationError
 from edge.hmi.page_token import write_token
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query
-from edge.redaction import redacted
+from edge.redaction import one_line, redacted
 from edge.system.file_access import hidden_from_service, why_closed
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_end import exit_process
@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
         write_line(f"{PROGRAM}: interrupted before the first part")
         return _INTERRUPTED
     except PermissionError as error:
-        write_line(f"{PROGRAM}: {error.filename or error}: {why_closed()}.")
+        write_line(f"{PROGRAM}: {one_line(str(error.filename or error))}: {why_closed()}.")
         return ConfigurationError.exit_code
     except Exception as error:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
         write_line(
-            f"{PROGRAM}: internal error: {type(error).__name__}: {error} ({_origin(error)}). "
-            "This is a defect of the software, not of its use. Please report it with the output "
-            "of --log-level debug."
+            f"{PROGRAM}: internal error: {type(error).__name__}: {one_line(str(error))} "
+            f"({_origin(error)}). This is a defect of the software, not of its use. Please report "
+            "it with the output of --log-level debug."
         )
         return StationError.exit_code
 
@@ -130,7 +130,7 @@ def _named(options: argparse.Namespace) -> set[str]:
 
 def _list_cameras() -> None:
     for line in camera_lines():
-        print_line(line)
+        print_line(one_line(line))  # cameras say themselves what they are called
 
 
 def _doctor(options: argparse.Namespace) -> int:

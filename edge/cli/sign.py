@@ -8,6 +8,7 @@ from pathlib import Path
 from edge.bundle.manifest import load_bundle
 from edge.bundle.signing import is_encrypted, sign_bundle
 from edge.errors import StationError
+from edge.system.log_output import print_line, write_line
 from edge.system.process_start import prepare_process
 
 PROGRAM = "edge-sign"
@@ -29,12 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "sign":
             password = _ask_password(options.key)
-            print(f"{sign_bundle(options.bundle, options.key, password)}: written")
+            print_line(f"{sign_bundle(options.bundle, options.key, password)}: written")
         else:
             bundle = load_bundle(options.bundle, options.public_key)
-            print(f"{options.bundle}: {bundle.manifest.identity.name}, signed and whole")
+            print_line(f"{options.bundle}: {bundle.manifest.identity.name}, signed and whole")
     except StationError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        write_line(f"{PROGRAM}: {error}")
         return error.exit_code
     return 0
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge.redaction import one_line
+
 
 class Grade(StrEnum):
     """How a finding stands."""
@@ -51,7 +53,7 @@ def not_seen(subject: str, why: str, todo: str = "") -> Finding:
 def finding_line(finding: Finding) -> str:
     """Return a finding as one line of text."""
     end = f" → {finding.advice}" if finding.advice else ""
-    return f"{finding.grade.value:<8}  {finding.subject:<22} {finding.found}{end}"
+    return one_line(f"{finding.grade.value:<8}  {finding.subject:<22} {finding.found}{end}")
 
 
 def summary(findings: Sequence[Finding]) -> str:

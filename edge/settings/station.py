@@ -290,9 +290,7 @@ def load_settings(
         return Settings.model_validate(merged)
     except ValidationError as error:
         faults = error.errors()[:MOST_FAULTS]
-        raise ConfigurationInvalid(
-            "\n".join(_sentence(fault, file, given) for fault in faults)
-        ) from error
+        raise ConfigurationInvalid(*(_sentence(fault, file, given) for fault in faults)) from error
 
 
 _PATHS = (

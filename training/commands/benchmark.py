@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable, StationError
+from edge.system.log_output import print_line
 from training.benchmark import BenchmarkRow, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
@@ -36,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = run_benchmark(opened, fits, arguments.keep)
     written = write_benchmark(arguments.output, rows, command_line())
     for row in rows:
-        print(_told(row))
-    print(", ".join(str(path) for path in written))
+        print_line(_told(row))
+    print_line(", ".join(str(path) for path in written))
     failed = [row for row in rows if row.error]
     if failed:
         raise StationError(

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 
 from edge.atomic_files import write_whole
+from edge.system.log_output import print_line
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
@@ -98,14 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
             changed, predictor, samples, f"the images of {name} it was calibrated on", "report"
         )
         save_page(arguments.report, arguments.output, changed, evidence)
-    print(
+    print_line(
         f"{arguments.output}: threshold {before.threshold.image:.4f} → {threshold.image:.4f} "
         f"({choice.text}: {threshold.method.value}, {threshold.good_count} good and "
         f"{threshold.defective_count} defective images{_origin(checkpoint, changed, name)})"
     )
     print(guarantee_sentence(threshold, changed.description.training.good_check))
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
-        print(_wrong(when, value, changed.records))
+        print_line(_wrong(when, value, changed.records))
     return 0
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from edge.redaction import readable
+from edge.system.log_output import print_line
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import figures_of, write_report
@@ -42,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
                 report, output, checkpoint, samples, name, config.device, "report"
             )
             trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
-    print(_told(output, checkpoint))
+    print_line(_told(output, checkpoint))
     if report is not None:
-        print(f"{report}: the report, to be read and signed")
+        print_line(f"{report}: the report, to be read and signed")
     return 0
 
 

@@ -9,6 +9,7 @@ from edge.errors import OutputNotWritable
 from edge.imaging.image_files import write_image
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
+from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
 from training.data.beforehand import tell_unused_in
 from training.data.samples import Sample, images_in
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     samples = [Sample(path=path, kind="unknown") for path in _image_paths(arguments.images)]
     overlays = _overlay_paths(arguments.output, samples) if arguments.output else {}
     for inspected in inspect_samples(predictor, samples, checkpoint.description, "predict"):
-        print(_prediction_line(inspected), flush=True)
+        print_line(_prediction_line(inspected))
         if overlays:
             overlay = draw_overlay(inspected.pixels, inspected.inspection)
             write_image(overlays[inspected.sample], overlay)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from edge.system.log_output import print_line
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config
@@ -43,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
             trackers.log(trial.number, numbers_of({**trial.user_attrs, **trial.params}))
     written = write_sweep(arguments.output, trials, config.objective, command_line())
     best = trials[0]
-    print(f"best of {len(trials)}: trial {best.number}, {config.objective} {best.value:.4f}")
+    print_line(f"best of {len(trials)}: trial {best.number}, {config.objective} {best.value:.4f}")
     for name, value in best.params.items():
-        print(f"  {name} = {value}")
-    print(", ".join(str(path) for path in written))
+        print_line(f"  {name} = {value}")
+    print_line(", ".join(str(path) for path in written))
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from edge.atomic_files import write_whole
 from edge.csv_table import write_rows
 from edge.redaction import readable
+from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
 from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import figures_of, save_page
@@ -52,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_whole(arguments.json, json.dumps(figures, indent=2).encode() + b"\n")
     if arguments.report:
         save_page(arguments.report, arguments.checkpoint, checkpoint, evidence)
-    print(f"{description.algorithm} {description.backbone} on {opened.name}")
+    print_line(f"{description.algorithm} {description.backbone} on {opened.name}")
     for line in [*_told(figures, evidence), *_seen(opened, checkpoint.seen, optimistic)]:
-        print(line)
+        print_line(line)
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.imaging.image_files import is_image
-from edge.redaction import readable
+from edge.redaction import one_line
 from training.data.synthetic_defects import Flaw
 from training.transforms import RandomView
 
@@ -53,7 +53,7 @@ class Sample:
         """What tables and messages call the image."""
         number = "" if self.index is None else f"#{self.index}"
         synthetic = f"~{self.flaw.kind}-{self.flaw.seed}" if self.flaw else ""
-        return f"{readable(str(self.path))}{number}{synthetic}"
+        return f"{one_line(str(self.path))}{number}{synthetic}"
 
     @property
     def identity(self) -> str:
