@@ -24,7 +24,16 @@ RANKS = (
 )
 # Under all rooms, and importing none of them.
 GROUND_FLOOR = frozenset(
-    {"system", "errors", "redaction", "atomic_files", "csv_table", "validation", "yaml_lines"}
+    {
+        "system",
+        "errors",
+        "redaction",
+        "atomic_files",
+        "csv_table",
+        "validation",
+        "yaml_lines",
+        "token_bucket",
+    }
 )
 # What training and export may import besides the ground floor.
 SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "teaching"})
