@@ -429,7 +429,7 @@ def numbers_told(process: subprocess.Popen[str], count: int) -> list[int]:
     return [int(process.stdout.readline()) for _ in range(count)]
 
 
-@pytest.mark.parametrize("seed", seeds(4, 20))
+@pytest.mark.parametrize("seed", seeds(2, 20))
 def test_committed_verdicts_survive_kills_of_station_and_broker(
     running_broker: Broker, relaying: Relaying, tmp_path: Path, seed: int
 ) -> None:

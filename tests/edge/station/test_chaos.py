@@ -64,7 +64,7 @@ def station(tmp_path: Path, bundle: Path, broker: Broker) -> Iterator[StationPro
         yield one
 
 
-@pytest.mark.parametrize("seed", seeds(4, 20))
+@pytest.mark.parametrize("seed", seeds(2, 20))
 def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
     station: StationProcess, broker: Broker, seed: int
 ) -> None:
