@@ -123,10 +123,11 @@ class Guard:
 
     def __init__(
         self,
+        *,
         token: str | None,
-        user_header: str | None,
-        trusted_proxies: Collection[str],
-        allowed_hosts: Collection[str],
+        user_header: str | None = None,
+        trusted_proxies: Collection[str] = (),
+        allowed_hosts: Collection[str] = (),
         clock_s: Callable[[], float] = time.monotonic,
         public_urls: Collection[str] = (),
     ) -> None:

@@ -112,7 +112,7 @@ class StationClient(Protocol):
     async def do(self, action: StationAction, actor: Actor) -> StationActionResult: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
     """What the answers are made of."""
 

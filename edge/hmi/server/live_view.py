@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -42,16 +41,16 @@ class StationSilence(Content):
     silent_s: float | None
 
 
-@dataclass(slots=True)
 class Image:
     """A small frame with its map; each form is encoded once, when it is first asked for."""
 
-    layout: ImageLayout
-    blobs: tuple[bytes, ...]
-    _encoding: threading.Lock = field(default_factory=threading.Lock)
-    _jpeg: bytes | None = None
-    _layers: ImageLayers | None = None
-    _drawn: bytes | None = None
+    def __init__(self, layout: ImageLayout, blobs: tuple[bytes, ...]) -> None:
+        self.layout = layout
+        self.blobs = blobs
+        self._encoding = threading.Lock()
+        self._jpeg: bytes | None = None
+        self._layers: ImageLayers | None = None
+        self._drawn: bytes | None = None
 
     def drawn(self) -> bytes:
         """Return the image with heat map and regions drawn into it."""

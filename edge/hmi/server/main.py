@@ -157,10 +157,10 @@ async def _serve(link: Link[StationMessage], hello: Hello, listening: socket.soc
     view = LiveView(settings.thumbnails, station.on_watched)
     journal, snapshots = Path(hello.journal), hello.snapshots
     guard = Guard(
-        hello.token,
-        settings.user_header,
-        settings.trusted_proxies,
-        settings.allowed_hosts,
+        token=hello.token,
+        user_header=settings.user_header,
+        trusted_proxies=settings.trusted_proxies,
+        allowed_hosts=settings.allowed_hosts,
         public_urls=settings.public_urls,
     )
     app = application(

@@ -44,7 +44,7 @@ EVENTS = 30
 BINS = 48
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartSummary:
     """What the numbers need of a part."""
 
@@ -248,19 +248,19 @@ _SLOT_NS = _HOUR_NS // 4  # also where the local time is half an hour or a quart
 def part_summary(seq: int, utc_ns: int, content: dict[str, Any]) -> PartSummary:
     """Return what the numbers need of a verdict's payload."""
     return PartSummary(
-        seq,
-        content["id"],
-        content["part_id"],
-        utc_ns,
-        content["result"],
-        content["reason"],
-        content["raw_score"],
-        content["raw_threshold"],
-        content["anomaly_score"],
-        content["duration_ms"]["total"],
-        content["model"]["sha256"],
-        content["deadline_met"],
-        image_name(content),
+        seq=seq,
+        id=content["id"],
+        part_id=content["part_id"],
+        utc_ns=utc_ns,
+        result=content["result"],
+        reason=content["reason"],
+        raw_score=content["raw_score"],
+        raw_threshold=content["raw_threshold"],
+        score=content["anomaly_score"],
+        total_ms=content["duration_ms"]["total"],
+        model_sha256=content["model"]["sha256"],
+        deadline_met=content["deadline_met"],
+        image_name=image_name(content),
     )
 
 

@@ -48,7 +48,7 @@ class ActionRefused(ConfigurationError):
     """The station does not do what the page asks for; cause and next step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionServices:
     """The parts of the station that actions change.
 

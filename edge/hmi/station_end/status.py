@@ -34,7 +34,7 @@ from edge.station.pipeline.tally import RunSummary
 from edge.station.recording.recorder import Recording
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where the page's status comes from; the page's thread reads each once a second.
 

@@ -69,13 +69,13 @@ def description(station: PageStation) -> Description:
 def test_every_route_is_described(description: Description) -> None:
     page = application(
         Application(
-            "Cell 7",
-            "en",
-            LiveView(1, lambda _: None),
-            BusyStation(),
-            Guard(None, None, [], []),
-            PartQueries(Path("nowhere"), None),
-            ProductionStats(Path("nowhere"), ["06:00"]),
+            title="Cell 7",
+            language="en",
+            view=LiveView(1, lambda _: None),
+            station=BusyStation(),
+            guard=Guard(token=None),
+            parts=PartQueries(Path("nowhere"), None),
+            numbers=ProductionStats(Path("nowhere"), ["06:00"]),
         )
     )
     served = {

@@ -81,13 +81,13 @@ def asked(path: str, view: LiveView | None = None, **options: Any) -> httpx.Resp
     """Ask a page without a station behind it."""
     app = application(
         Application(
-            "Cell 7",
-            "en",
-            view or LiveView(1, lambda _: None),
-            BusyStation(),
-            Guard("secret", None, [], []),
-            PartQueries(Path("nowhere"), None),
-            ProductionStats(Path("nowhere"), ["06:00"]),
+            title="Cell 7",
+            language="en",
+            view=view or LiveView(1, lambda _: None),
+            station=BusyStation(),
+            guard=Guard(token="secret"),
+            parts=PartQueries(Path("nowhere"), None),
+            numbers=ProductionStats(Path("nowhere"), ["06:00"]),
         )
     )
 
@@ -192,7 +192,7 @@ def test_of_one_address_only_some_reads_wait_and_others_take_their_turn() -> Non
         return Request({"type": "http", "headers": [], "client": (address, 1)})
 
     async def ask() -> list[bool]:
-        guard = Guard(None, None, ["192.0.2.1"], [])
+        guard = Guard(token=None, trusted_proxies=["192.0.2.1"])
         ended = asyncio.Event()
 
         async def read(address: str) -> bool:

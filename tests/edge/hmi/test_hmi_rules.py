@@ -73,14 +73,14 @@ def refusal(guard: Guard, asked: Request) -> int:
 
 
 def test_without_token_and_proxy_nobody_may_act() -> None:
-    guard = Guard(None, None, [], [])
+    guard = Guard(token=None)
 
     assert not guard.may_act
     assert refusal(guard, request(authorization="Bearer ")) == 403
 
 
 def test_the_kind_of_content_counts_whatever_its_case() -> None:
-    guard = Guard("geheim", None, [], [])
+    guard = Guard(token="geheim")
     asked = request(authorization="BEARER geheim", content_type="Application/JSON; charset=UTF-8")
 
     assert guard.actor(asked).name == "token"
@@ -93,7 +93,7 @@ def test_addresses_of_proxies_are_kept_as_the_network_names_them() -> None:
 
 
 def test_only_a_trusted_proxy_can_name_a_user() -> None:
-    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+    guard = Guard(token=None, user_header="X-Forwarded-User", trusted_proxies=["192.0.2.1"])
 
     assert guard.actor(request("192.0.2.1", x_forwarded_user="kim")).name == "kim"
     assert refusal(guard, request("192.0.2.7", x_forwarded_user="kim")) == 401
@@ -101,14 +101,14 @@ def test_only_a_trusted_proxy_can_name_a_user() -> None:
 
 
 def test_a_user_may_have_a_name_in_any_script() -> None:
-    guard = Guard(None, "X-Forwarded-User", ["192.0.2.1"], [])
+    guard = Guard(token=None, user_header="X-Forwarded-User", trusted_proxies=["192.0.2.1"])
 
     assert guard.actor(request("192.0.2.1", x_forwarded_user="김철수")).name == "김철수"
 
 
 def test_who_guesses_waits_ever_longer_from_how_many_addresses_it_may_be() -> None:
     now_s = 0.0
-    guard = Guard("secret", None, [], [], lambda: now_s)
+    guard = Guard(token="secret", clock_s=lambda: now_s)
 
     waits = [guard.wrong_tokens.wait_s() for _ in range(15)]
 
@@ -119,7 +119,7 @@ def test_who_guesses_waits_ever_longer_from_how_many_addresses_it_may_be() -> No
 
 
 def test_however_many_guesses_the_right_token_is_taken_from_everywhere() -> None:
-    guard = Guard("secret", None, [PROXY], [], lambda: 0.0)
+    guard = Guard(token="secret", trusted_proxies=[PROXY], clock_s=lambda: 0.0)
     for number in range(500):
         guess = request(f"192.0.2.{number % 250}", authorization=f"Bearer {number}")
         assert refusal(guard, guess) == 401
@@ -133,12 +133,12 @@ def test_however_many_guesses_the_right_token_is_taken_from_everywhere() -> None
 
 
 def test_refusals_are_recorded_now_and_then_and_the_others_counted() -> None:
-    guard = Guard("secret", None, [], [], lambda: 0.0)
+    guard = Guard(token="secret", clock_s=lambda: 0.0)
 
     noted = [guard.noting(f"192.0.2.{number}") for number in range(200)]
 
     assert [found for found in noted if found is not None] == [0] * 10
-    assert Guard("secret", None, [], [], lambda: 0.0).noting("::1") == 0
+    assert Guard(token="secret", clock_s=lambda: 0.0).noting("::1") == 0
 
 
 def test_addresses_of_one_ipv6_network_are_one() -> None:
@@ -147,7 +147,7 @@ def test_addresses_of_one_ipv6_network_are_one() -> None:
 
 
 def test_actions_are_limited_for_each_sender() -> None:
-    guard = Guard("secret", None, [], [], lambda: 0.0)
+    guard = Guard(token="secret", clock_s=lambda: 0.0)
     asked = request(authorization="Bearer secret")
 
     for _ in range(ACTIONS_PER_MINUTE):
@@ -179,7 +179,7 @@ def test_actions_are_limited_for_each_sender() -> None:
 def test_a_page_behind_a_proxy_is_where_the_proxy_says_if_it_is_trusted(
     address: str, headers: dict[str, str], ours: bool
 ) -> None:
-    guard = Guard("secret", None, [PROXY], ["hmi"])
+    guard = Guard(token="secret", trusted_proxies=[PROXY], allowed_hosts=["hmi"])
     asked = request(address, origin="https://hmi:8443", authorization="Bearer secret", **headers)
 
     if ours:
@@ -189,7 +189,7 @@ def test_a_page_behind_a_proxy_is_where_the_proxy_says_if_it_is_trusted(
 
 
 def test_a_public_address_of_the_settings_is_ours_whatever_the_proxy_says() -> None:
-    guard = Guard("secret", None, [], [], public_urls=["https://Plant.example/cell7/"])
+    guard = Guard(token="secret", public_urls=["https://Plant.example/cell7/"])
     right = {"authorization": "Bearer secret", "host": "10.0.0.2:8080"}
 
     assert guard.actor(request(origin="https://plant.example", **right)).name == "token"
@@ -199,7 +199,7 @@ def test_a_public_address_of_the_settings_is_ours_whatever_the_proxy_says() -> N
 
 
 def test_one_that_is_foreign_also_for_the_proxy_is_refused() -> None:
-    guard = Guard("secret", None, [PROXY], [])
+    guard = Guard(token="secret", trusted_proxies=[PROXY])
     evil = {"origin": "http://evil.example", "x_forwarded_host": "evil.example"}
 
     assert refusal(guard, request(PROXY, authorization="Bearer secret", **evil)) == 403
@@ -207,7 +207,7 @@ def test_one_that_is_foreign_also_for_the_proxy_is_refused() -> None:
 
 @pytest.mark.parametrize("origin", ["http://[", "http://hmi:x", "null"])
 def test_an_origin_that_is_none_is_foreign_whatever_the_proxy_says(origin: str) -> None:
-    guard = Guard("secret", None, [PROXY], ["hmi"])
+    guard = Guard(token="secret", trusted_proxies=[PROXY], allowed_hosts=["hmi"])
     for forwarded in ({"x_forwarded_host": "hmi"}, {"x_forwarded_port": "x"}):
         asked = request(PROXY, origin=origin, authorization="Bearer secret", **forwarded)
         assert refusal(guard, asked) == 403
@@ -215,7 +215,7 @@ def test_an_origin_that_is_none_is_foreign_whatever_the_proxy_says(origin: str) 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-User", "Authorization", "Origin", "Host"])
 def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
-    guard = Guard("secret", "X-Forwarded-User", [PROXY], [])
+    guard = Guard(token="secret", user_header="X-Forwarded-User", trusted_proxies=[PROXY])
     asked = request(PROXY)
     raw = [
         (name.lower().encode(), b"kim"),
@@ -234,7 +234,9 @@ def test_a_header_that_decides_and_is_there_twice_is_refused(name: str) -> None:
 
 
 def test_users_of_a_proxy_are_limited_each_for_themselves() -> None:
-    guard = Guard(None, "X-Forwarded-User", [PROXY], [], lambda: 0.0)
+    guard = Guard(
+        token=None, user_header="X-Forwarded-User", trusted_proxies=[PROXY], clock_s=lambda: 0.0
+    )
 
     for _ in range(ACTIONS_PER_MINUTE):
         guard.actor(request(PROXY, x_forwarded_user="kim"))
@@ -256,7 +258,7 @@ def test_users_of_a_proxy_are_limited_each_for_themselves() -> None:
     ],
 )
 def test_only_our_own_names_are_answered(host: str, ours: bool) -> None:
-    guard = Guard(None, None, [], ["Cell7.example"])
+    guard = Guard(token=None, allowed_hosts=["Cell7.example"])
     if ours:
         guard.check_host(request(host=host))
         return
@@ -395,7 +397,19 @@ def test_small_images_are_bounded() -> None:
 
 
 def seen(seq: int, score: float | None, utc_ns: int = 0, model: str = "a") -> PartSummary:
-    return PartSummary(seq, "id", None, utc_ns, "OK", "score_below", score, 5.0, 0.1, 1.0, model)
+    return PartSummary(
+        seq=seq,
+        id="id",
+        part_id=None,
+        utc_ns=utc_ns,
+        result="OK",
+        reason="score_below",
+        raw_score=score,
+        raw_threshold=5.0,
+        score=0.1,
+        total_ms=1.0,
+        model_sha256=model,
+    )
 
 
 def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
