@@ -405,7 +405,7 @@ def test_an_image_that_comes_after_its_record_is_shown(opened: Opened) -> None:
             refused.add(route.request.url)
             route.fulfill(status=404)
 
-    page.route("**/pictures/*/thumbnail", first_not_found)
+    page.route("**/images/*/thumbnail", first_not_found)
     go_to(page, "line")
 
     expect(page.locator("#strip li img").first).to_have_js_property("complete", True)
