@@ -4,10 +4,11 @@ PYTHON ?= python3
 EDGE := build/edge
 DEV := .venv
 DEMO := build/demo-bundle
+LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle test soak bench lint packages clean
+.PHONY: demo demo-bundle images test soak bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C.
@@ -33,6 +34,13 @@ demo-bundle: $(DEV)/installed
 	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors --precision fp32 \
 		-o configs/demo/bottle.xml
 
+# The images of README: an overlay of the demo, and the page in a browser.
+images: packages $(EDGE)/installed $(DEV)/installed
+	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
+		--save build/demo >/dev/null
+	cp build/demo/*_06_stain_NOK.jpg docs/images/overlay.jpg
+	$(DEV)/bin/python -m tests.support.page_images
+
 # Three workers on two cores, as many tests wait for processes and deadlines. Bytecode is kept:
 # hundreds of processes start.
 test: packages $(DEV)/installed lint
@@ -51,6 +59,32 @@ lint: $(DEV)/installed
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
+
+# Resolves what the lean edge needs, at the versions of constraints.txt, and writes the SHA-256 of
+# every file of each package; pip installs from it with --require-hashes.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install $(PIP_FLAGS) pip-tools
+	build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --constraint constraints.txt \
+		--output-file $(LOCK) setup.cfg
+
+# Of every package of the lean edge; then what wheels say of the libraries that they bring along.
+licences: $(EDGE)/installed $(DEV)/installed
+	@$(DEV)/bin/pip-licenses --python $(EDGE)/bin/python --format markdown --order license --with-urls
+	@find $(EDGE)/lib -ipath '*site-packages*' -iname '*3rd-party*' -o -iname '*third-party*' | sort
+
+# dist/: wheel, sdist, bill of materials of the lean edge (CycloneDX), notes, hashes.
+release: $(EDGE)/installed $(DEV)/installed
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		$(DEV)/bin/python -m build $(BUILD_FLAGS) --outdir dist .
+	$(DEV)/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+		--output-file dist/sbom.cdx.json $(EDGE)/bin/python
+	$(DEV)/bin/python -m tools.release sbom
+	$(DEV)/bin/python -m tools.release notes --version \
+		$$($(DEV)/bin/python -c 'import edge; print(edge.__version__)')
+	$(DEV)/bin/python -m tools.release hashes
 
 # The real services and the browser that tests speak to, strace that sees what they reach, Aravis, and
 # what pip compiles its binding with.
@@ -82,4 +116,4 @@ $(DEV)/installed: setup.cfg pyproject.toml constraints.txt | packages
 	touch $@
 
 clean:
-	rm -rf build $(DEV)
+	rm -rf build dist $(DEV)

@@ -1,0 +1,1 @@
+"""What a release is made with: notes, hashes, bill of materials."""
