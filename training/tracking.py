@@ -29,7 +29,11 @@ class Tracker(Protocol):
 
 
 class CsvTracker:
-    """A table with the columns step, name, value; each line is on disk when ``log`` returns."""
+    """A table with the columns step, name, value; each line is on disk when ``log`` returns.
+
+    Not lightning-fabric's CSVLogger: that one chooses the file's name, removes the table before,
+    takes no settings, and writes the whole file anew for every new figure.
+    """
 
     def __init__(self, path: Path) -> None:
         """Begin the table anew.
@@ -63,8 +67,8 @@ class TensorBoardTracker:
         Raises:
             OutputNotWritable: the folder cannot be made.
         """
-        # tensorboard is slow to load, and only needed here.
-        from torch.utils.tensorboard import SummaryWriter
+        # lightning-fabric's loggers import torch and tensorboard, which only this tracker needs.
+        from lightning_fabric.loggers import TensorBoardLogger
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,19 +76,20 @@ class TensorBoardTracker:
             raise OutputNotWritable(
                 f"{folder}: cannot be made ({error.strerror}). Check its parent and permissions."
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        # Without a name and a version, so that the events lie in the folder itself.
+        self._logger = TensorBoardLogger(folder.absolute(), name="", version="")
 
     def start(self, settings: Mapping[str, Any]) -> None:
         table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-        self._writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
+        text = f"| setting | value |\n|---|---|\n{table}"
+        self._logger.experiment.add_text("settings", text)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        self._logger.log_metrics(values, step)
+        self._logger.save()
 
     def close(self) -> None:
-        self._writer.close()
+        self._logger.finalize("success")
 
 
 class WandbTracker:

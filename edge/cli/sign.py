@@ -18,15 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Sign or verify a bundle from the command line; return the exit code."""
     if arguments is None:
         prepare_process()
-    parser = argparse.ArgumentParser(PROGRAM, description="Sign a model bundle, or check it.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    sign = commands.add_parser("sign", help="write BUNDLE.sig")
-    sign.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
-    sign.add_argument("--key", type=Path, required=True, help="ed25519 private key, PEM")
-    verify = commands.add_parser("verify", help="check hashes and signature")
-    verify.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
-    verify.add_argument("--public-key", type=Path, required=True, help="ed25519 public key, PEM")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         if options.command == "sign":
             password = _ask_password(options.key)
@@ -38,6 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
         write_line(f"{PROGRAM}: {error}")
         return error.exit_code
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(PROGRAM, description="Sign a model bundle, or check it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    sign = commands.add_parser("sign", help="write BUNDLE.sig")
+    sign.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
+    sign.add_argument("--key", type=Path, required=True, help="ed25519 private key, PEM")
+    verify = commands.add_parser("verify", help="check hashes and signature")
+    verify.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
+    verify.add_argument("--public-key", type=Path, required=True, help="ed25519 public key, PEM")
+    return parser
 
 
 def _ask_password(key: Path) -> bytes | None:

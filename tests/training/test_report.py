@@ -55,9 +55,11 @@ class _Checked(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.tags: list[str] = []
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(f"{tag} {sorted(name for name, _ in attributes)}")
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
         wanted = ("src", "href", "data", "action", "poster")
@@ -167,6 +169,29 @@ def test_names_from_the_disk_cannot_change_the_page(loaded: Checkpoint, tmp_path
     page = report_page(SUBJECT, loaded.description, judged(loaded, root))
     assert "<b onload" not in page
     assert "&lt;b onload=x&gt;" in page
+
+
+def test_names_with_markup_add_no_tag_to_the_page(loaded: Checkpoint, tmp_path: Path) -> None:
+    evil = '"><img src=x onerror=alert(1)>{{ 7*7 }}&amp;'
+    root = write_folder(tmp_path / "parts", good=20, defective=4)
+    plain = report_page(SUBJECT, loaded.description, judged(loaded, root))
+    (root / "defect" / "spot").rename(root / "defect" / evil)
+    training = loaded.description.training.model_copy(
+        update={"dataset": evil, "hyperparameters": {evil: evil, "threshold": evil}}
+    )
+    description = loaded.description.model_copy(update={"training": training})
+    subject = replace(SUBJECT, file=evil, made_with={evil: evil})
+
+    page = report_page(subject, description, judged(loaded, root, name=evil))
+
+    def tags(text: str) -> list[str]:
+        found = _Checked()
+        found.feed(text)
+        return found.tags
+
+    assert sorted(set(tags(page))) == sorted(set(tags(plain)))
+    assert "onerror=alert(1)>" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;{{ 7*7 }}&amp;amp;" in page
 
 
 def test_images_that_could_not_be_inspected_are_listed(loaded: Checkpoint, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def score_histogram(
     good, _ = np.histogram(scores[~labels], edges)
     defective, _ = np.histogram(scores[labels], edges)
     plane = _Plane(float(edges[0]), float(edges[-1]), _nice_top(int((good + defective).max())))
-    parts = [_axes(plane, "raw image score", "pictures")]
+    parts = [_axes(plane, "raw image score", "images")]
     if interval is not None:
         left, right = plane.x(interval[0]), plane.x(interval[1])
         parts.append(

@@ -1,10 +1,14 @@
 """The report as one HTML page: no script, no external resource, ready to be printed and signed."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.thresholding import Result
@@ -20,7 +24,6 @@ from training.report.evidence import (
     ImageRow,
     Shown,
 )
-from training.report.style import STYLE
 
 _FEW = 10
 _MOST_ERRORS = 20
@@ -47,60 +50,116 @@ class Subject:
     made_with: dict[str, str]
 
 
+class _Notice(NamedTuple):
+    heading: str
+    text: str = ""
+
+
+class _Tile(NamedTuple):
+    value: str
+    name: str
+    bad: bool = False
+
+
+class _Figure(NamedTuple):
+    name: str
+    value: str
+    interval: str
+
+
+class _Kind(NamedTuple):
+    """Verdicts of one kind of images; scores are normalized."""
+
+    name: str
+    count: int
+    wrong: int
+    share: str
+    lowest: str
+    highest: str
+
+
+class _Card(NamedTuple):
+    """One image beside its heat map, as base64 of a JPEG."""
+
+    name: str
+    kind: str
+    result: str
+    score: str
+    synthetic: bool
+    jpeg: str
+
+
+class _Group(NamedTuple):
+    """Cards under a heading, or what is said where there are none."""
+
+    heading: str
+    cards: list[_Card]
+    nothing: str = ""
+
+
+# Whatever a template is given is escaped: names of files and folders are others' text.
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
 def report_page(subject: Subject, description: Description, evidence: Evidence) -> str:
-    """Return the report of a model on a split.
+    """Return the report of a model on a split, as ``templates/report.html`` lays it out.
 
     Args:
         evidence: of the split; its images must not have served the fit.
     """
-    title = f"{description.training.dataset}: {description.algorithm} {description.backbone}"
-    sections = [
-        _header(subject, description, evidence, title),
-        _notices(description, evidence),
-        _summary(description, evidence),
-        _threshold(description, evidence),
-        _kinds(evidence),
-        _images(evidence),
-        _data(description, evidence),
-        _model(subject, description),
-        _signature(subject),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    threshold, tally = description.threshold, evidence.tally
+    synthetic = bool(tally.synthetic_count)
+    histogram = score_histogram(
+        tally.scores, tally.labels, threshold.image, threshold.interval, synthetic
+    )
+    return _TEMPLATES.get_template("report.html").render(
+        title=f"{description.training.dataset}: {description.algorithm} {description.backbone}",
+        subject=subject,
+        evidence=evidence,
+        notices=_notices(description, evidence),
+        tiles=_tiles(description, evidence),
+        figures=_figures(description, evidence),
+        advice=_advice(description, evidence),
+        threshold=_threshold(description),
+        # The charts are SVG of our own, in which every text is escaped.
+        histogram=Markup(histogram),
+        roc=Markup(roc_chart(tally.scores, tally.labels, threshold.image, synthetic)),
+        kinds=_kinds(evidence),
+        groups=_groups(evidence),
+        data=_data(description, evidence),
+        errors=[_error(row) for row in evidence.errors[:_MOST_ERRORS]],
+        model=_model(subject, description),
     )
 
 
-def _header(subject: Subject, description: Description, evidence: Evidence, title: str) -> str:
-    return (
-        '<header><p class="over">Inspection model report</p>'
-        f"<h1>{escape(title)}</h1><p>{escape(subject.file)}, judged on {escape(evidence.name)}; "
-        f"{subject.made_at:%d %B %Y, %H:%M %Z}</p></header>"
-    )
-
-
-def _notices(description: Description, evidence: Evidence) -> str:
-    """Say before any figure what a reader must know to weigh it."""
+def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
+    """Return what a reader must know before any figure, to weigh it."""
     threshold, tally = description.threshold, evidence.tally
     notices = []
-    if evidence.tally.synthetic_count:
+    if tally.synthetic_count:
         notices.append(
-            f"<b>Synthetic defects.</b> {tally.synthetic_count} of the images judged here carry "
-            "defects made by software. The figures show that the model reacts to a change, not "
-            "how it does on real defects."
+            _Notice(
+                "Synthetic defects.",
+                f"{tally.synthetic_count} of the images judged here carry defects made by "
+                "software. The figures show that the model reacts to a change, not how it does "
+                "on real defects.",
+            )
         )
     if "synthetic" in description.training.dataset and threshold.defective_count:
         notices.append(
-            "<b>The threshold rests on synthetic defects.</b> Calibrate again once there are "
-            "real ones: train-station calibrate."
+            _Notice(
+                "The threshold rests on synthetic defects.",
+                "Calibrate again once there are real ones: train-station calibrate.",
+            )
         )
     check = description.training.good_check
     if check is not None and check.suspect_count:
-        listed = ", ".join(check.suspects[:_MOST_ERRORS])
         effect = ""
         if check.image_with is not None:
             effect = (
@@ -108,119 +167,123 @@ def _notices(description: Description, evidence: Evidence) -> str:
                 f"{check.image_with:.4g}."
             )
         notices.append(
-            f"<b>{check.suspect_count} good images look like defects</b> and count neither for "
-            f"the fit nor for the threshold.{effect} Look at them and move those that show a "
-            f"defect: {escape(listed)}"
+            _Notice(
+                f"{check.suspect_count} good images look like defects",
+                f"and count neither for the fit nor for the threshold.{effect} Look at them and "
+                f"move those that show a defect: {', '.join(check.suspects[:_MOST_ERRORS])}",
+            )
         )
     if description.training.hyperparameters.get("validate_on") == "test":
         notices.append(
-            "<b>The threshold was chosen on the test images.</b> Figures at the threshold are "
-            "optimistic."
+            _Notice(
+                "The threshold was chosen on the test images.",
+                "Figures at the threshold are optimistic.",
+            )
         )
     if not tally.labels.any():
         notices.append(
-            "<b>No defective images.</b> Only false rejects can be judged; whether defects are "
-            "found is not known."
+            _Notice(
+                "No defective images.",
+                "Only false rejects can be judged; whether defects are found is not known.",
+            )
         )
     elif tally.labels.sum() < _FEW:
         notices.append(
-            f"<b>Only {int(tally.labels.sum())} defective images.</b> Mind the intervals."
+            _Notice(f"Only {int(tally.labels.sum())} defective images.", "Mind the intervals.")
         )
     if threshold.good_count < _FEW:
-        notices.append(f"<b>The threshold rests on {threshold.good_count} good images only.</b>")
+        notices.append(_Notice(f"The threshold rests on {threshold.good_count} good images only."))
     verdicts, image = tally.verdicts(threshold.image), tally.image_figures(description.seed)
     if image and verdicts.f1 is not None and verdicts.f1 <= image.f1_reject_all:
         notices.append(
-            "<b>Not better than rejecting everything.</b> F1 at the threshold does not exceed "
-            "that of a station that rejects every part."
+            _Notice(
+                "Not better than rejecting everything.",
+                "F1 at the threshold does not exceed that of a station that rejects every part.",
+            )
         )
     if evidence.errors:
         notices.append(
-            f"<b>{len(evidence.errors)} images could not be inspected</b> and are in no figure; "
-            "they are listed under Data."
+            _Notice(
+                f"{len(evidence.errors)} images could not be inspected",
+                "and are in no figure; they are listed under Data.",
+            )
         )
-    return "".join(f'<p class="notice">{notice}</p>' for notice in notices)
+    return notices
 
 
-def _summary(description: Description, evidence: Evidence) -> str:
+def _defects(evidence: Evidence) -> str:
+    return "synthetic defects" if evidence.tally.synthetic_count else "defects"
+
+
+def _tiles(description: Description, evidence: Evidence) -> list[_Tile]:
+    """Return the figures that are read first."""
     tally = evidence.tally
     verdicts = tally.verdicts(description.threshold.image)
     image, pixels = tally.image_figures(description.seed), tally.pixel_figures()
     good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
-    what = "synthetic defects" if tally.synthetic_count else "defects"
+    missed = f"{verdicts.missed} of {defective}"
     tiles = [
-        _tile(f"{verdicts.missed} of {defective}", f"{what} missed", bool(verdicts.missed)),
-        _tile(f"{verdicts.false_rejects} of {good}", "good parts rejected", False),
+        _Tile(missed, f"{_defects(evidence)} missed", bool(verdicts.missed)),
+        _Tile(f"{verdicts.false_rejects} of {good}", "good parts rejected"),
     ]
     if image and image.auroc is not None:
-        tiles.append(_tile(f"{image.auroc:.4f}", "image AUROC", False))
+        tiles.append(_Tile(f"{image.auroc:.4f}", "image AUROC"))
     if pixels:
-        tiles.append(_tile(f"{pixels.aupro:.4f}", "AUPRO", False))
-    shares = [
-        (f"{what.capitalize()} missed", _share(verdicts.missed, defective), verdicts.miss_interval),
-        (
+        tiles.append(_Tile(f"{pixels.aupro:.4f}", "AUPRO"))
+    return tiles
+
+
+def _figures(description: Description, evidence: Evidence) -> list[_Figure]:
+    """Return the table of figures: shares of verdicts, then the areas and F1."""
+    tally = evidence.tally
+    verdicts = tally.verdicts(description.threshold.image)
+    image, pixels = tally.image_figures(description.seed), tally.pixel_figures()
+    good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
+    defects = _defects(evidence).capitalize()
+    figures = [
+        _Figure(
+            f"{defects} missed",
+            _share(verdicts.missed, defective),
+            _percent_between(verdicts.miss_interval),
+        ),
+        _Figure(
             "Good parts rejected",
             _share(verdicts.false_rejects, good),
-            verdicts.false_reject_interval,
+            _percent_between(verdicts.false_reject_interval),
         ),
     ]
-    rows: list[tuple[str, str, Interval | None]] = []
     if image:
         intervals = image.intervals
         recall = image.recall_at_false_rejects
-        shares.append(
-            (
-                f"{what.capitalize()} found where 1 % of good parts are rejected",
+        beside = f" (rejecting everything: {image.f1_reject_all:.4f})"
+        figures += [
+            _Figure(
+                f"{defects} found where 1 % of good parts are rejected",
                 "–" if recall is None else f"{recall:.1%}",
-                intervals.get("recall_at_false_rejects"),
-            )
-        )
-        rows += [
-            ("Image AUROC", _number(image.auroc), intervals.get("auroc")),
-            (
+                _percent_between(intervals.get("recall_at_false_rejects")),
+            ),
+            _Figure("Image AUROC", _number(image.auroc), _between(intervals.get("auroc"))),
+            _Figure(
                 "Image AUPR (average precision)",
                 _number(image.average_precision),
-                intervals.get("average_precision"),
+                _between(intervals.get("average_precision")),
             ),
-            (
-                f"F1 at the threshold{_beside(image.f1_reject_all)}",
-                _number(verdicts.f1),
-                None,
-            ),
-            (
-                f"F1 at its best threshold{_beside(image.f1_reject_all)}",
+            _Figure(f"F1 at the threshold{beside}", _number(verdicts.f1), "–"),
+            _Figure(
+                f"F1 at its best threshold{beside}",
                 _number(image.f1_max),
-                intervals.get("f1_max"),
+                _between(intervals.get("f1_max")),
             ),
         ]
     if pixels:
         bins = f"exact to ±{max(pixels.auroc_error, pixels.aupro_error):.0e}"
-        rows += [
-            (f"Pixel AUROC ({bins})", _number(pixels.auroc), None),
-            ("Pixel AUPR (average precision)", _number(pixels.average_precision), None),
-            ("Pixel F1 at its best threshold", _number(pixels.f1_max), None),
-            (f"AUPRO up to 30 % false positives ({bins})", _number(pixels.aupro), None),
+        figures += [
+            _Figure(f"Pixel AUROC ({bins})", _number(pixels.auroc), "–"),
+            _Figure("Pixel AUPR (average precision)", _number(pixels.average_precision), "–"),
+            _Figure("Pixel F1 at its best threshold", _number(pixels.f1_max), "–"),
+            _Figure(f"AUPRO up to 30 % false positives ({bins})", _number(pixels.aupro), "–"),
         ]
-    body = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td><td>{_between(interval)}</td></tr>"
-        for name, value, interval in rows
-    )
-    body = (
-        "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td>"
-            f"<td>{_percent_between(interval)}</td></tr>"
-            for name, value, interval in shares
-        )
-        + body
-    )
-    advice = "".join(f"<li>{escape(line)}</li>" for line in _advice(description, evidence))
-    advised = f'<h3>What to do</h3><ul class="advice">{advice}</ul>' if advice else ""
-    return (
-        f'<section><h2>Result</h2><div class="tiles">{"".join(tiles)}</div>'
-        '<table class="figures"><thead><tr><th>Figure</th><th>Value</th>'
-        f"<th>95 % interval (method)</th></tr></thead><tbody>{body}</tbody></table>"
-        f"{advised}</section>"
-    )
+    return figures
 
 
 def _advice(description: Description, evidence: Evidence) -> list[str]:
@@ -257,16 +320,11 @@ def _one_in(part: int, whole: int, what: str) -> str:
     return f"1 {what} in {times}" if times > 1 else f"nearly every {what}"
 
 
-def _threshold(description: Description, evidence: Evidence) -> str:
-    threshold, tally = description.threshold, evidence.tally
-    synthetic = bool(tally.synthetic_count)
-    histogram = score_histogram(
-        tally.scores, tally.labels, threshold.image, threshold.interval, synthetic
-    )
-    roc = roc_chart(tally.scores, tally.labels, threshold.image, synthetic)
+def _threshold(description: Description) -> list[tuple[str, str]]:
+    threshold = description.threshold
     interval = threshold.interval
     between = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "none: set by hand"
-    lines = [
+    return [
         ("Raw image threshold", f"{threshold.image:.6g}"),
         ("Raw pixel threshold", f"{threshold.pixel:.6g}"),
         ("Method", _method(description, threshold)),
@@ -279,16 +337,10 @@ def _threshold(description: Description, evidence: Evidence) -> str:
         ("Suspects among the good ones", _suspects(description)),
         ("95 % interval (bootstrap)", between),
     ]
-    return (
-        f"<section><h2>Threshold</h2>{_list(lines)}"
-        f"<figure>{histogram}<figcaption>Scores of {escape(evidence.name)}. A part at or above "
-        "the threshold is rejected; the band is the threshold's 95 % interval.</figcaption>"
-        f"</figure>{_roc(roc)}</section>"
-    )
 
 
 def _scored(threshold: Threshold) -> str:
-    """Tell which models scored what the threshold rests on."""
+    """Return which models scored what the threshold rests on."""
     folds = threshold.cross_validated_count
     rest = threshold.good_count - folds
     parts = [f"{folds} by models fitted without them (cross-validation)"] if folds else []
@@ -310,85 +362,63 @@ def _suspects(description: Description) -> str:
     )
 
 
-def _roc(chart: str) -> str:
-    if not chart:
-        return ""
-    return (
-        f"<figure>{chart}<figcaption>ROC: what other thresholds would find and reject."
-        "</figcaption></figure>"
-    )
-
-
-def _kinds(evidence: Evidence) -> str:
-    kinds = sorted({row.kind for row in evidence.rows}, key=lambda kind: (kind != "good", kind))
-    body = []
-    for kind in kinds:
-        rows = [row for row in evidence.rows if row.kind == kind and row.score is not None]
+def _kinds(evidence: Evidence) -> list[_Kind]:
+    names = sorted({row.kind for row in evidence.rows}, key=lambda kind: (kind != "good", kind))
+    kinds = []
+    for name in names:
+        rows = [row for row in evidence.rows if row.kind == name and row.score is not None]
         if not rows:
             continue
         wrong = sum((row.result is Result.OK) == row.defective for row in rows)
         scores = [row.normalized for row in rows if row.normalized is not None]
-        body.append(
-            f"<tr><th>{escape(kind)}</th><td>{len(rows)}</td>"
-            f'<td class="{"bad" if wrong else ""}">{wrong}</td>'
-            f"<td>{_share(wrong, len(rows))}; "
-            f"{_percent_between(share_interval(wrong, len(rows)))}</td>"
-            f"<td>{min(scores):.2f}</td><td>{max(scores):.2f}</td></tr>"
-        )
-    return (
-        '<section><h2>By kind</h2><table class="figures"><thead><tr><th>Kind</th><th>Images</th>'
-        "<th>Wrong</th><th>Share wrong, 95 % interval</th><th>Lowest score</th>"
-        f"<th>Highest score</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
-        '<p class="note">Scores are normalized: the threshold is 0.5.</p></section>'
-    )
+        between = _percent_between(share_interval(wrong, len(rows)))
+        share = f"{_share(wrong, len(rows))}; {between}"
+        lowest, highest = f"{min(scores):.2f}", f"{max(scores):.2f}"
+        kinds.append(_Kind(name, len(rows), wrong, share, lowest, highest))
+    return kinds
 
 
-def _images(evidence: Evidence) -> str:
+def _groups(evidence: Evidence) -> list[_Group]:
     gallery = evidence.gallery
-    parts = [
-        _shown(
+    groups = [
+        _Group(
             "Missed defects, the lowest scores first",
-            gallery.group(MISSED),
+            _cards(gallery.group(MISSED)),
             "No defect was missed.",
         ),
-        _shown(
+        _Group(
             "Good parts that were rejected, the highest scores first",
-            gallery.group(FALSELY_REJECTED),
+            _cards(gallery.group(FALSELY_REJECTED)),
             "No good part was rejected.",
         ),
     ]
     for kind in gallery.kinds():
         name = kind.removeprefix("kind ")
-        parts.append(_shown(f"{name}, the hardest first", gallery.group(kind), ""))
-    parts.append(_shown("Good parts, the highest scores first", gallery.group(NEAREST_GOOD), ""))
-    hint = '<p class="note">Click an image to enlarge it. Left the image, right its heat map.</p>'
-    return f'<section class="pictures"><h2>Images</h2>{hint}{"".join(parts)}</section>'
+        groups.append(_Group(f"{name}, the hardest first", _cards(gallery.group(kind))))
+    nearest = _cards(gallery.group(NEAREST_GOOD))
+    groups.append(_Group("Good parts, the highest scores first", nearest))
+    return groups
 
 
-def _shown(heading: str, images: Sequence[Shown], nothing: str) -> str:
-    if not images:
-        return f"<h3>{escape(heading)}</h3><p>{escape(nothing)}</p>" if nothing else ""
-    cards = "".join(_card(shown) for shown in images)
-    return f'<h3>{escape(heading)}</h3><div class="cards">{cards}</div>'
+def _cards(images: Sequence[Shown]) -> list[_Card]:
+    return [_card(shown) for shown in images]
 
 
-def _card(shown: Shown) -> str:
+def _card(shown: Shown) -> _Card:
     row = shown.row
-    place = row.label.split("/")
-    name = "/".join(place[-2:])
-    mark = ' <b class="synthetic">synthetic</b>' if row.synthetic else ""
-    score = f"{row.normalized:.2f}" if row.normalized is not None else "–"
-    data = base64.b64encode(shown.jpeg).decode("ascii")
-    return (
-        f'<details class="card"><summary><img alt="{escape(name)} and its heat map" '
-        f'src="data:image/jpeg;base64,{data}"><span class="caption">{escape(name)}{mark}<br>'
-        f"{escape(row.kind)}, {row.result.value}, score {score}</span></summary></details>"
+    return _Card(
+        name="/".join(row.label.split("/")[-2:]),
+        kind=row.kind,
+        result=row.result.value,
+        score=f"{row.normalized:.2f}" if row.normalized is not None else "–",
+        synthetic=row.synthetic,
+        jpeg=base64.b64encode(shown.jpeg).decode("ascii"),
     )
 
 
-def _data(description: Description, evidence: Evidence) -> str:
+def _data(description: Description, evidence: Evidence) -> list[tuple[str, str]]:
     training, labels = description.training, evidence.tally.labels
-    lines = [
+    return [
         ("Data set", training.dataset),
         ("Fingerprint (SHA-256)", training.dataset_fingerprint),
         ("Images to fit on", f"{training.fit_count} good"),
@@ -409,10 +439,6 @@ def _data(description: Description, evidence: Evidence) -> str:
         ("Image formats", ", ".join(f.value for f in description.input.pixel_formats)),
         ("Model input", _input(description)),
     ]
-    errors = evidence.errors[:_MOST_ERRORS]
-    listed = "".join(f"<li>{escape(_error(row))}</li>" for row in errors)
-    more = f"<h3>Not inspected</h3><ul>{listed}</ul>" if errors else ""
-    return f"<section><h2>Data</h2>{_list(lines)}{more}</section>"
 
 
 def _error(row: ImageRow) -> str:
@@ -431,8 +457,8 @@ def _input(description: Description) -> str:
     return text
 
 
-def _model(subject: Subject, description: Description) -> str:
-    lines = [
+def _model(subject: Subject, description: Description) -> list[tuple[str, str]]:
+    return [
         ("Algorithm", description.algorithm),
         ("Backbone", f"{description.backbone} (weights: {description.weights_licence})"),
         ("Checkpoint", subject.file),
@@ -444,26 +470,10 @@ def _model(subject: Subject, description: Description) -> str:
             ", ".join(f"{name} {version}" for name, version in subject.made_with.items()),
         ),
     ]
-    return f"<section><h2>Model</h2>{_list(lines)}</section>"
 
 
 def _setting(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _signature(subject: Subject) -> str:
-    fields = ("Name", "Function", "Date", "Signature")
-    boxes = "".join(f'<div class="field"><span>{name}</span></div>' for name in fields)
-    return (
-        '<section class="release"><h2>Release</h2>'
-        '<p><span class="box"></span> released for production &nbsp; '
-        '<span class="box"></span> released with conditions &nbsp; '
-        '<span class="box"></span> not released</p>'
-        '<div class="field wide"><span>Conditions, remarks</span></div>'
-        f'<div class="fields">{boxes}</div>'
-        f'<p class="note">Belongs to the checkpoint with SHA-256 {escape(subject.sha256)}.</p>'
-        "</section>"
-    )
 
 
 def _method(description: Description, threshold: Threshold) -> str:
@@ -476,19 +486,6 @@ def _method(description: Description, threshold: Threshold) -> str:
     }
     chosen = description.training.hyperparameters.get("threshold")
     return names[threshold.method] + (f" ({chosen})" if chosen and chosen != "auto" else "")
-
-
-def _tile(value: str, name: str, bad: bool) -> str:
-    return f'<div class="tile{" bad" if bad else ""}"><b>{escape(value)}</b>{escape(name)}</div>'
-
-
-def _list(lines: Iterable[tuple[str, str]]) -> str:
-    body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in lines)
-    return f"<dl>{body}</dl>"
-
-
-def _beside(baseline: float) -> str:
-    return f" (rejecting everything: {baseline:.4f})"
 
 
 def _share(part: int, whole: int) -> str:
