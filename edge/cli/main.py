@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _act(options: argparse.Namespace) -> int:
     if options.list_cameras:
         _list_cameras()
+    elif options.settings_template or options.settings_schema:
+        _print_settings(schema=options.settings_schema)
     elif options.make_token:
         write_token(options.make_token)
     elif options.doctor:
@@ -131,6 +133,13 @@ def _named(options: argparse.Namespace) -> set[str]:
 def _list_cameras() -> None:
     for line in camera_lines():
         print_line(one_line(line))  # cameras say themselves what they are called
+
+
+def _print_settings(schema: bool) -> None:
+    # pydantic and numpy
+    from edge.settings.template import settings_schema, settings_template
+
+    print_line((settings_schema() if schema else settings_template()).rstrip("\n"))
 
 
 def _doctor(options: argparse.Namespace) -> int:

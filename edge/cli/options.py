@@ -68,6 +68,16 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--list-cameras", action="store_true", help="show the cameras there are, with their URIs"
     )
     group.add_argument(
+        "--settings-template",
+        action="store_true",
+        help="print a station.yaml with every key, its default and what it means",
+    )
+    group.add_argument(
+        "--settings-schema",
+        action="store_true",
+        help="print the JSON Schema of a station.yaml, with which editors check and complete it",
+    )
+    group.add_argument(
         "--make-token",
         metavar="FILE",
         type=Path,

@@ -14,54 +14,87 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class ShowSettings(Section):
-    """A window on this PC's own screen.
+    """A window on this PC's own screen."""
 
-    Attributes:
-        window: open it.
-        width_px: wider frames are thinned out.
-    """
-
-    window: bool = True
-    width_px: int = Field(default=1280, ge=160, le=4096)
+    window: bool = Field(default=True, description="Open it; edge-run --show does the same.")
+    width_px: int = Field(
+        default=1280, ge=160, le=4096, description="Wider frames are scaled down."
+    )
 
 
 class HmiSettings(Section):
-    """The page, its numbers and its actions.
+    """The page, its numbers and its actions."""
 
-    Attributes:
-        enabled: false keeps the section and serves nothing.
-        host, port: where it listens; port 0 takes a free one, which the log names.
-        token_file: one line, readable by its owner only; who has it may act. Without it, and
-            without ``user_header``, the page is read-only.
-        user_header: header in which a reverse proxy names who is logged in; such a user may act.
-        trusted_proxies: addresses whose ``user_header`` and ``X-Forwarded-…`` are believed; no
-            other sender's are.
-        allowed_hosts: names the page is called by, besides IP addresses and this PC's own names.
-        public_urls: addresses at which a reverse proxy shows the page.
-        title: above the page; None is the station's name.
-        language: of a browser that asks for neither.
-        shifts: local times at which shifts begin, quarters of an hour, ascending.
-        pictures_per_second: of the live view, at most, whoever watches.
-        picture_width_px: wider frames are thinned out for the live view.
-        thumbnails: rejected parts whose small image is kept in memory.
-        connections: at a time; more are turned away. A browser takes up to six.
-    """
-
-    enabled: bool = True
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=8080, ge=0, le=65535)
-    token_file: str | None = Field(default=None, min_length=1)
-    user_header: str | None = None
-    trusted_proxies: list[str] = Field(default=[])
-    allowed_hosts: list[str] = Field(default=[])
-    public_urls: list[str] = Field(default=[])
-    title: str | None = Field(default=None, min_length=1, max_length=100)
-    language: Literal["en", "ko"] = "en"
-    shifts: list[str] = Field(default=["06:00", "14:00", "22:00"], min_length=1, max_length=12)
-    pictures_per_second: float = Field(default=5.0, gt=0, le=30)
-    picture_width_px: int = Field(default=1280, ge=160, le=4096)
-    thumbnails: int = Field(default=24, ge=1, le=200)
-    connections: int = Field(default=200, ge=10, le=1000)
+    enabled: bool = Field(default=True, description="false: keeps the section and serves nothing.")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="0.0.0.0: for other PCs, too; put a reverse proxy with TLS before it.",
+    )
+    port: int = Field(
+        default=8080, ge=0, le=65535, description="0: a free one, which the log names."
+    )
+    token_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Of edge-run --make-token; who has it may act. Without it, and without user_header, "
+            "the page is read-only."
+        ),
+        examples=["/etc/edge/hmi.token"],
+    )
+    user_header: str | None = Field(
+        default=None,
+        description="In which a reverse proxy names who is logged in; such a user may act.",
+        examples=["X-Forwarded-User"],
+    )
+    trusted_proxies: list[str] = Field(
+        default=[],
+        description="Addresses whose user_header and X-Forwarded-… are believed.",
+        examples=[["192.168.1.2"]],
+    )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names the page is called by, besides IP addresses and the names of this PC.",
+        examples=[["cell7.plant.example"]],
+    )
+    public_urls: list[str] = Field(
+        default=[],
+        description="Where a reverse proxy shows the page.",
+        examples=[["https://plant.example:8443/cell7/"]],
+    )
+    title: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Above the page; left out: the name of the station.",
+        examples=["Cell 7"],
+    )
+    language: Literal["en", "ko"] = Field(
+        default="en",
+        description="en or ko, of a browser that asks for neither; everybody may switch.",
+    )
+    shifts: list[str] = Field(
+        default=["06:00", "14:00", "22:00"],
+        min_length=1,
+        max_length=12,
+        description="Local times at which shifts begin, quarters of an hour, ascending.",
+    )
+    pictures_per_second: float = Field(
+        default=5.0, gt=0, le=30, description="Of the live view, at most."
+    )
+    picture_width_px: int = Field(
+        default=1280, ge=160, le=4096, description="Wider frames are scaled down for the live view."
+    )
+    thumbnails: int = Field(
+        default=24, ge=1, le=200, description="Rejected parts whose small image is kept in memory."
+    )
+    connections: int = Field(
+        default=200,
+        ge=10,
+        le=1000,
+        description="At a time; more are turned away. A browser takes up to six.",
+    )
 
     @field_validator("shifts")
     @classmethod

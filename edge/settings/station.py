@@ -44,36 +44,70 @@ QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class CameraSettings(Section):
-    """Where images come from.
+    """Where images come from."""
 
-    Attributes:
-        uri: folder, glob, image, video file, ``watch://FOLDER``, ``0``, ``/dev/v4l/by-id/…``,
-            ``gige://…``, ``usb3://…``, ``rtsp://…``, ``http://…``.
-        rate_fps: of files; None replays them as fast as they are inspected.
-        loop: start files over at their end.
-        policy: ``latest`` skips frames that nobody had time for, ``every`` inspects each;
-            ``auto`` is ``every`` for files and ``latest`` for live cameras.
-        queue_depth: frames of a live camera that may wait under ``every``.
-        crop: region of interest in frame pixels.
-        max_pixels: of an image file; one that says it has more is not decoded.
-        ca_file: certificates that sign those of a camera at https:// or rtsps://; None uses the
-            system's.
-        sensor, trigger, supervision: of a live camera.
-        watch: of a watched folder.
-    """
-
-    uri: str = Field(min_length=1)
-    rate_fps: float | None = Field(default=None, gt=0, le=10_000)
-    loop: bool = False
-    policy: Literal["latest", "every", "auto"] = "auto"
-    queue_depth: int = Field(default=8, ge=1, le=1000)
-    crop: Crop | None = None
-    max_pixels: int = Field(default=2**26, ge=1, le=MOST_PIXELS)
-    ca_file: str | None = Field(default=None, min_length=1)
-    sensor: SensorSettings = SensorSettings()
-    trigger: TriggerSettings = TriggerSettings()
-    supervision: SupervisionSettings = SupervisionSettings()
-    watch: WatchSettings = WatchSettings()
+    uri: str = Field(
+        min_length=1,
+        description=(
+            "Folder, glob, image, video file, watch://FOLDER, gige://…, usb3://…, 0, "
+            "/dev/v4l/by-id/…, rtsp://… or http://…; edge-run --list-cameras shows those there "
+            "are."
+        ),
+        examples=["demo/frames"],
+        json_schema_extra={"type": ["string", "integer"]},
+    )
+    rate_fps: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Of files; left out: as fast as they are inspected.",
+        examples=[5],
+    )
+    loop: bool = Field(default=False, description="Start files over at their end.")
+    policy: Literal["latest", "every", "auto"] = Field(
+        default="auto",
+        description=(
+            "latest: the newest frame wins, others are skipped; every: each frame is inspected; "
+            "auto: every for files, latest for live cameras."
+        ),
+    )
+    queue_depth: int = Field(
+        default=8, ge=1, le=1000, description="Frames of a live camera that may wait under every."
+    )
+    crop: Crop | None = Field(
+        default=None,
+        description="Region of interest in frame pixels.",
+        examples=[{"x": 80, "y": 0, "width": 480, "height": 480}],
+    )
+    max_pixels: int = Field(
+        default=2**26,
+        ge=1,
+        le=MOST_PIXELS,
+        description="Of an image file; one that says it has more is not decoded.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Verifies a camera at https:// or rtsps://; left out: the certificates of the system."
+        ),
+        examples=["camera-ca.crt"],
+    )
+    sensor: SensorSettings = Field(
+        default=SensorSettings(),
+        description=(
+            "Written to the camera at every opening and read back; what is left out keeps the "
+            "value of the camera."
+        ),
+    )
+    trigger: TriggerSettings = Field(
+        default=TriggerSettings(), description="What makes the camera expose."
+    )
+    supervision: SupervisionSettings = Field(
+        default=SupervisionSettings(),
+        description="When a camera counts as lost, and a frame as not fresh.",
+    )
+    watch: WatchSettings = Field(default=WatchSettings(), description="Of watch://FOLDER.")
 
     @field_validator("uri", mode="before")
     @classmethod
@@ -99,24 +133,32 @@ class CameraSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which bundle runs and where.
+    """Which bundle runs and where."""
 
-    Attributes:
-        path: of the bundle's ``.xml``.
-        device: an OpenVINO device.
-        threads: thread budget of inference; 0 takes every core this process may use.
-        objective: ``latency`` inspects one frame at a time with all threads, ``throughput``
-            several side by side.
-        public_key: PEM file of an ed25519 key; a bundle that it did not sign is refused.
-        allow_downgrade: take a signed bundle that is older than one of its name that was in use.
-    """
-
-    path: str = Field(min_length=1)
-    device: str = Field(default="CPU", min_length=1)
-    threads: int = Field(default=0, ge=0, le=1024)
-    objective: Literal["latency", "throughput"] = "latency"
-    public_key: str | None = Field(default=None, min_length=1)
-    allow_downgrade: bool = False
+    path: str = Field(
+        min_length=1, description="Of the bundle's .xml.", examples=["demo/bottle.xml"]
+    )
+    device: str = Field(default="CPU", min_length=1, description="An OpenVINO device.")
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="Of inference; 0: every core this process may use."
+    )
+    objective: Literal["latency", "throughput"] = Field(
+        default="latency",
+        description=(
+            "latency: one frame at a time with all threads; throughput: several frames side by "
+            "side."
+        ),
+    )
+    public_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="PEM file of an ed25519 key; a bundle that it did not sign is refused.",
+        examples=["release.pub.pem"],
+    )
+    allow_downgrade: bool = Field(
+        default=False,
+        description="Take a signed bundle that is older than one of its name that was in use.",
+    )
 
     @field_validator("device")
     @classmethod
@@ -125,42 +167,70 @@ class ModelSettings(Section):
 
 
 class DecisionSettings(Section):
-    """What a site may change about the decision; None keeps the bundle's value.
+    """What a site may change about the decision; what is left out keeps the value of the bundle."""
 
-    Attributes:
-        image_threshold, pixel_threshold: raw scores.
-        guard_band: half-width on the normalized scale in which a part is NOT_DECIDABLE.
-        smallest_region_px: smaller regions are not reported.
-        deadline_ms: from arrival of the frame to the decision.
-    """
-
-    image_threshold: float | None = None
-    pixel_threshold: float | None = None
-    guard_band: float = Field(default=0.0, ge=0.0, lt=0.5)
-    smallest_region_px: int = Field(default=0, ge=0)
-    deadline_ms: float | None = Field(default=None, gt=0)
+    image_threshold: float | None = Field(default=None, description="Raw score.", examples=[1.64])
+    pixel_threshold: float | None = Field(default=None, description="Raw score.", examples=[1.63])
+    guard_band: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=0.5,
+        description=(
+            "Half-width around 0.5, on the normalized scale, in which a part is NOT_DECIDABLE."
+        ),
+    )
+    smallest_region_px: int = Field(
+        default=0, ge=0, description="Smaller regions are not reported."
+    )
+    deadline_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="From the arrival of the frame to the decision.",
+        examples=[100],
+    )
 
 
 class MqttSettings(Section):
-    """Broker and name of this station.
+    """Broker and name of this station."""
 
-    Attributes:
-        url: ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]``.
-        station: ``SITE/LINE/STATION/CAMERA``.
-        username, password_file: credentials; the file is readable by its owner only.
-        ca_file: certificates that sign the broker's; None uses the system's.
-        certificate_file, key_file: of this station, where the broker asks for one.
-        commands_per_minute: more commands than that are refused; triggers are not commands.
-    """
-
-    url: str
-    station: str = DEFAULT_STATION
-    username: str | None = Field(default=None, min_length=1)
-    password_file: str | None = None
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
-    commands_per_minute: int = Field(default=60, ge=1, le=100_000)
+    url: str = Field(
+        description="mqtt://HOST[:PORT] or mqtts://HOST[:PORT].",
+        examples=["mqtt://192.168.1.10:1883"],
+    )
+    station: str = Field(
+        default=DEFAULT_STATION,
+        description="SITE/LINE/STATION/CAMERA, in every topic.",
+        examples=["plant1/line3/washer/cam1"],
+    )
+    username: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The broker's rules go by it.",
+        examples=["plant1/line3/washer/cam1"],
+    )
+    password_file: str | None = Field(
+        default=None,
+        description="One line, readable by its owner only.",
+        examples=["/etc/edge/mqtt.password"],
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description=(
+            "With mqtts://: certificates that sign the broker's; left out: those of the system."
+        ),
+        examples=["/etc/edge/ca.pem"],
+    )
+    certificate_file: str | None = Field(
+        default=None,
+        description="Of this station, where the broker asks for one.",
+        examples=["/etc/edge/cam1.pem"],
+    )
+    key_file: str | None = Field(
+        default=None, description="Of that certificate.", examples=["/etc/edge/cam1.key"]
+    )
+    commands_per_minute: int = Field(
+        default=60, ge=1, le=100_000, description="More are refused; triggers are no commands."
+    )
 
     @field_validator("url")
     @classmethod
@@ -201,31 +271,62 @@ class MqttSettings(Section):
 
 
 class SaveSettings(Section):
-    """Where overlay images go, and how many parts may wait to be drawn."""
+    """Where overlay images of every part go."""
 
-    folder: str = Field(min_length=1)
-    queue_bound: QueueBound = 16
+    folder: str = Field(
+        min_length=1, description="Made if it is not there.", examples=["/var/lib/edge/overlays"]
+    )
+    queue_bound: QueueBound = Field(
+        default=16,
+        description=(
+            "Parts that may wait to be drawn; of a live camera more are left out, and counted."
+        ),
+    )
 
 
 class Settings(Section):
-    """The whole tree; ``mqtt``, ``save``, ``snapshots``, ``hmi`` and ``show`` None are off.
+    """What a site sets about one station; a section of its own that is left out is off."""
 
-    ``journal`` None is on with its defaults where there is a broker, and off without.
-    """
-
-    camera: CameraSettings
-    model: ModelSettings
-    decision: DecisionSettings = DecisionSettings()
-    mqtt: MqttSettings | None = None
-    save: SaveSettings | None = None
-    journal: JournalSettings | None = None
-    snapshots: SnapshotSettings | None = None
-    handshake: HandshakeSettings = HandshakeSettings()
-    recipe: RecipeSettings | None = None
-    drift: DriftSettings = DriftSettings()
-    watchdog: WatchdogSettings = WatchdogSettings()
-    hmi: HmiSettings | None = None
-    show: ShowSettings | None = None
+    camera: CameraSettings = Field(description="Where images come from.")
+    model: ModelSettings = Field(description="Which bundle runs and where.")
+    decision: DecisionSettings = Field(
+        default=DecisionSettings(), description="What a site may change about the decision."
+    )
+    mqtt: MqttSettings | None = Field(
+        default=None, description="Left out: verdicts go to standard output as JSON lines."
+    )
+    save: SaveSettings | None = Field(
+        default=None, description="Left out: no overlay is drawn of every part."
+    )
+    journal: JournalSettings | None = Field(
+        default=None,
+        description="Left out: on with these values where there is a broker, off without.",
+    )
+    snapshots: SnapshotSettings | None = Field(
+        default=None, description="Left out: no images are kept."
+    )
+    handshake: HandshakeSettings = Field(
+        default=HandshakeSettings(), description="Between trigger and acknowledgement."
+    )
+    recipe: RecipeSettings | None = Field(
+        default=None, description="A trigger that asks for another one is rejected."
+    )
+    drift: DriftSettings = Field(
+        default=DriftSettings(),
+        description=(
+            "Alarm when the scores of the line leave the band of the good images in training."
+        ),
+    )
+    watchdog: WatchdogSettings = Field(
+        default=WatchdogSettings(), description="How long a stage may be silent, in seconds."
+    )
+    hmi: HmiSettings | None = Field(
+        default=None,
+        description=(
+            "Left out: no page is served. It shows the journal, so set journal.folder or mqtt.url."
+        ),
+    )
+    show: ShowSettings | None = Field(default=None, description="Left out: no window.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
