@@ -10,7 +10,7 @@ PACKAGES = ("edge", "training", "export")
 
 # From the top down; rooms of one rank do not know each other.
 RANKS = (
-    ("cli",),
+    ("cli", "api"),
     ("app",),
     ("hmi", "doctor"),
     ("station", "teaching"),
