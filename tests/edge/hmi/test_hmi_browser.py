@@ -113,9 +113,13 @@ def dead_ports() -> Iterator[tuple[int, int]]:
 
 
 def unmarked(station: PageStation) -> dict[str, Any]:
-    """Return a rejected part that no other test has marked."""
-    wait_until(lambda: any(not p["mark"] for p in station.parts(result="NOK")), "a rejected part")
-    return next(p for p in station.parts(result="NOK") if not p["mark"])
+    """Return a rejected part that no other test has marked; a busy station may keep no image."""
+
+    def found() -> list[dict[str, Any]]:
+        return [p for p in station.parts(result="NOK") if p["image"] and not p["mark"]]
+
+    wait_until(lambda: bool(found()), "a rejected part with its image")
+    return found()[0]
 
 
 def test_a_verdict_is_on_the_page_within_a_second_in_shape_word_and_colour(
