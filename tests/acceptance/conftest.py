@@ -2,16 +2,17 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from export.cli import main as export_model
 from tests.acceptance.shared_data import shared_data
+from tests.soak import times
+from training.cli import main as train_station
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,24 @@ class Chain:
 
 RunChain = Callable[..., Chain]
 
+# What a fit does beside the model, and this suite does not look at, takes as long as the fit.
+FIT_ALONE = () if times(0, 1) else ("--no-report", "--no-check-good")
 
-def run_command(module: str, *arguments: str | int | Path) -> None:
-    """Run a command as a user does, as a process."""
-    # On cores that are busy with other things, threads that wait for each other take minutes.
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
-    assert done.returncode == 0, done.stderr
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """On cores that are busy with other things, threads that wait for each other take minutes."""
+    torch.set_num_threads(1)
+
+
+def run_command(main: Callable[[list[str]], int], *arguments: str | int | Path) -> None:
+    """Run a command to its end, in this process."""
+    assert main([*map(str, arguments)]) == 0
 
 
 @pytest.fixture(scope="session")
 def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
-    """Return a function that runs the three commands as a user does, each as a process."""
+    """Return a function that fits, tests and exports with the three commands."""
 
     def run(data: Path, algorithm: str, *options: str) -> Chain:
         folder = tmp_path_factory.mktemp(f"{data.name}-{algorithm}")
@@ -55,13 +61,11 @@ def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
         checkpoint, bundle = folder / "part.safetensors", folder / "part.xml"
         scores, metrics = folder / "scores.csv", folder / "metrics.json"
         fit: list[str | int | Path] = ["--algorithm", algorithm, "--data", data, *options]
-        fit += ["--backbone", "resnet18", "--weights", weights, "--image-size", 256]
-        run_command("training.cli", "fit", *fit, "-o", checkpoint)
-        run_command(
-            "training.cli",
-            *("test", checkpoint, "--data", data, "--scores", scores, "--json", metrics),
-        )
-        run_command("export.cli", checkpoint, "--precision", "fp32", "-o", bundle)
+        fit += ["--backbone", "resnet18", "--weights", weights, "--image-size", 256, *FIT_ALONE]
+        run_command(train_station, "fit", *fit, "-o", checkpoint)
+        judged = ("test", checkpoint, "--data", data, "--scores", scores, "--json", metrics)
+        run_command(train_station, *judged)
+        run_command(export_model, checkpoint, "--precision", "fp32", "-o", bundle)
         with scores.open(newline="") as file:
             rows = list(csv.DictReader(file))
         return Chain(rows, json.loads(metrics.read_text()), checkpoint, bundle, data)

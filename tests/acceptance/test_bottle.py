@@ -11,13 +11,17 @@ from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
+from export.cli import main as export_model
 from tests.acceptance.conftest import Chain, RunChain, run_command
 from tests.acceptance.shared_data import shared_data
 from tests.soak import times
 
 # Image and pixel AUROC to reach; published for ResNet-18: 1.000 and 0.981, 0.994 and 0.983.
 TARGETS = {"patchcore": (0.99, 0.97), "padim": (0.98, 0.97)}
-MOST_INT8_BYTES = 40_000_000
+MAX_INT8_BYTES = 40_000_000
+
+# About 1 % of the patches, as PatchCore's authors publish; make soak takes the default.
+FEWER = {"patchcore": () if times(0, 1) else ("--set", "bank_size=2048"), "padim": ()}
 
 
 @pytest.fixture(scope="session", params=sorted(TARGETS))
@@ -27,7 +31,7 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def bottle(algorithm: str, run_chain: RunChain) -> Chain:
-    return run_chain(shared_data("mvtec", "bottle"), algorithm)
+    return run_chain(shared_data("mvtec", "bottle"), algorithm, *FEWER[algorithm])
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +93,7 @@ def test_grey_images_of_any_shape_score_alike_on_the_edge(tiles: Chain) -> None:
 
 
 def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
-    run_command("export.cli", chain.checkpoint, "-o", bundle, "--judge-on", chain.data)
+    run_command(export_model, chain.checkpoint, "-o", bundle, "--judge-on", chain.data)
 
     precision = json.loads(bundle.with_suffix(".json").read_text())["precision"]
     assert (precision["weights"], precision["floating"]) == ("int8", [])
@@ -101,10 +105,14 @@ def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
     assert gate["flips_interval"][0] <= 0.01
     assert gate["verdict_flips"] <= 0.05
     size = bundle.stat().st_size + bundle.with_suffix(".bin").stat().st_size
-    assert size <= MOST_INT8_BYTES
+    assert size <= MAX_INT8_BYTES
 
 
-def test_int8_keeps_auroc_verdicts_and_a_small_bundle(bottle: Chain, tmp_path: Path) -> None:
+def test_int8_keeps_auroc_verdicts_and_a_small_bundle(
+    bottle: Chain, algorithm: str, tmp_path: Path
+) -> None:
+    if algorithm != "patchcore" and not times(0, 1):
+        pytest.skip("make soak runs it: a second algorithm takes minutes")
     assert_int8_decides_alike(bottle, tmp_path / "part.xml")
 
 
