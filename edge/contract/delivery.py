@@ -27,6 +27,8 @@ class Delivery:
     Attributes:
         connected: there is a connection to the broker.
         complete: the broker has every record, but for dead letters.
+        verdicts_complete: the broker has every verdict, but for dead letters.
+        events_refused: the broker does not take events at present.
         acknowledged: records the broker took in this run.
         dead_letters: records given up in this run; each is an event.
         nobody_listens: the broker had nobody to give the newest verdict to.
@@ -36,8 +38,15 @@ class Delivery:
 
     connected: bool
     complete: bool
+    verdicts_complete: bool
+    events_refused: bool
     acknowledged: int
     dead_letters: int
     nobody_listens: bool
     refusing: bool
     hints: tuple[str, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is to be waited for: events that are refused stay in the journal."""
+        return self.complete or (self.verdicts_complete and self.events_refused)

@@ -146,7 +146,7 @@ class Ledger:
         for position in positions:
             self._settle(position, "acknowledged = 1", ())
 
-    def bury(self, position: int, reason: str) -> None:
+    def mark_dead_letter(self, position: int, reason: str) -> None:
         """Note that a row is not tried to be sent any more."""
         self._settle(position, "dead = ?", (reason,))
 

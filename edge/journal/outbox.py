@@ -42,8 +42,10 @@ class Outbox:
         self._file = file_identity(path)
         self._foreign: tuple[int, int] | None = None
 
-    def pending(self, after_position: int, most: int) -> list[JournalRow]:
-        """Return the first rows behind a position that are neither acknowledged nor dead, in order.
+    def pending(self, kind: RecordKind, after_position: int, most: int) -> list[JournalRow]:
+        """Return the first rows of a kind behind a position that the broker does not have yet.
+
+        They are neither acknowledged nor dead, and come in order.
 
         Raises:
             JournalUnavailable: the disk refused; later it may not.
@@ -51,9 +53,23 @@ class Outbox:
         """
         return self._rows(
             f"SELECT {COLUMNS} FROM record INDEXED BY record_waiting"
-            " WHERE acknowledged = 0 AND dead IS NULL AND position > ? ORDER BY position LIMIT ?",
-            (after_position, most),
+            " WHERE acknowledged = 0 AND dead IS NULL AND kind = ? AND position > ?"
+            " ORDER BY position LIMIT ?",
+            (kind.value, after_position, most),
         )
+
+    def newest_position(self) -> int:
+        """Return the position of the newest row; 0 without any.
+
+        Raises:
+            JournalUnavailable, JournalDamaged: as ``pending``.
+        """
+        self._follow()
+        try:
+            (newest,) = self._connection.execute("SELECT max(position) FROM record").fetchone()
+        except sqlite3.Error as error:
+            raise _fault(self._path, error) from error
+        return newest or 0
 
     def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[JournalRow]:
         """Return rows of a kind by number, both ends included, for sending them again.

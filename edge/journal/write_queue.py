@@ -37,10 +37,10 @@ class Group:
 
     entries: list[Queued] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
-    buried: dict[int, str] = field(default_factory=dict)
+    dead_letters: dict[int, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.acknowledged or self.buried)
+        return bool(self.entries or self.acknowledged or self.dead_letters)
 
 
 class WriteQueue:
@@ -57,7 +57,7 @@ class WriteQueue:
         self._changed = threading.Condition()
         self._queue: deque[Queued] = deque()
         self._acknowledged: set[int] = set()
-        self._buried: dict[int, str] = {}
+        self._dead_letters: dict[int, str] = {}
         # Accepted and not yet committed: the queue and the group that is being written.
         self._open_rows = self._open_bytes = 0
         self._writing = False
@@ -103,12 +103,12 @@ class WriteQueue:
             self._changed.notify_all()
             return True
 
-    def bury(self, position: int, reason: str) -> bool:
+    def mark_dead_letter(self, position: int, reason: str) -> bool:
         """Take a dead letter; False as of ``acknowledge``."""
         with self._changed:
             if not self._takes_settlements():
                 return False
-            self._buried[position] = reason
+            self._dead_letters[position] = reason
             self._changed.notify_all()
             return True
 
@@ -116,9 +116,9 @@ class WriteQueue:
         """Return what there is to write, after a short wait when there is nothing urgent."""
         with self._changed:
             self._changed.wait_for(self._urgent, SETTLE_INTERVAL_S)
-            group = Group([], sorted(self._acknowledged), dict(self._buried))
+            group = Group([], sorted(self._acknowledged), dict(self._dead_letters))
             self._acknowledged.clear()
-            self._buried.clear()
+            self._dead_letters.clear()
             self._take_entries(group, most)
             self._writing = bool(group)
             return group
@@ -191,15 +191,15 @@ class WriteQueue:
         return Refusal.QUEUE_FULL if self._open_rows >= self._queue_bound else None
 
     def _takes_settlements(self) -> bool:
-        waiting = len(self._acknowledged) + len(self._buried)
+        waiting = len(self._acknowledged) + len(self._dead_letters)
         return not self._ended and waiting < SETTLEMENTS_BOUND
 
     def _urgent(self) -> bool:
-        many = len(self._acknowledged) + len(self._buried) >= SETTLED_AT_ONCE
+        many = len(self._acknowledged) + len(self._dead_letters) >= SETTLED_AT_ONCE
         return bool(self._queue) or many or self._flushing > 0 or self.closed
 
     def _empty(self) -> bool:
-        return not (self._queue or self._acknowledged or self._buried or self._writing)
+        return not (self._queue or self._acknowledged or self._dead_letters or self._writing)
 
     def _take_entries(self, group: Group, most: int) -> bool:
         count = min(len(self._queue), most - len(group.entries))

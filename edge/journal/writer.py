@@ -142,9 +142,9 @@ class JournalWriter:
         """
         return self._intake.acknowledge(positions)
 
-    def bury(self, position: int, reason: str) -> bool:
+    def mark_dead_letter(self, position: int, reason: str) -> bool:
         """Make a row a dead letter, with one of the next commits; False as of ``acknowledge``."""
-        return self._intake.bury(position, bounded(reason, LONGEST_REASON))
+        return self._intake.mark_dead_letter(position, bounded(reason, LONGEST_REASON))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything accepted is durable and told; tell whether that came."""
@@ -256,8 +256,8 @@ class JournalWriter:
         began_ns = self._clock_ns()
         ledger.begin(began_ns - self._began_ns)
         ledger.acknowledge(group.acknowledged)
-        for position, reason in group.buried.items():
-            ledger.bury(position, reason)
+        for position, reason in group.dead_letters.items():
+            ledger.mark_dead_letter(position, reason)
         committed: list[Committed] = []
         self._dropping = 0
         while True:

@@ -116,6 +116,8 @@ class MqttPublisher:
         self._delivery = Delivery(
             connected=False,
             complete=False,
+            verdicts_complete=False,
+            events_refused=False,
             acknowledged=0,
             dead_letters=0,
             nobody_listens=False,
@@ -190,15 +192,17 @@ class MqttPublisher:
     def delivery(self) -> Delivery:
         """Return where the records are now."""
         with self._changed:
-            return replace(self._delivery, complete=self._delivery.complete and not self._rows_came)
+            if self._rows_came:
+                return replace(self._delivery, complete=False, verdicts_complete=False)
+            return self._delivery
 
     def wait_until_delivered(
         self, timeout_s: float, given_up: Callable[[], bool] = lambda: False
     ) -> Delivery:
-        """Wait until the broker has every record, the time is over, or ``given_up``."""
+        """Block until all is settled, the time is over, or ``given_up``."""
         deadline = time.monotonic() + timeout_s
         while (
-            not (now := self.delivery()).complete and time.monotonic() < deadline and not given_up()
+            not (now := self.delivery()).settled and time.monotonic() < deadline and not given_up()
         ):
             with self._changed:
                 self._changed.wait(0.1)
@@ -379,7 +383,7 @@ class MqttPublisher:
         with self._changed:
             came, self._rows_came = self._rows_came, False
             if came:
-                self._delivery = replace(self._delivery, complete=False)
+                self._delivery = replace(self._delivery, complete=False, verdicts_complete=False)
         if came or now_s >= self._look_due_s:
             self._look_due_s = now_s + LOOK_INTERVAL_S
             self._relay.look_again()
@@ -459,7 +463,7 @@ class MqttPublisher:
             relay.newest_verdict,
             {
                 "mqtt_acknowledged": relay.acknowledged,
-                "mqtt_dead_letters": relay.buried,
+                "mqtt_dead_letters": relay.dead_letters,
                 "mqtt_unproven": relay.unproven_given_up,
             },
             {
@@ -485,8 +489,10 @@ class MqttPublisher:
         now = Delivery(
             connected=not connection.closed,
             complete=relay.idle,
+            verdicts_complete=relay.verdicts_idle,
+            events_refused=relay.refuses_events,
             acknowledged=relay.acknowledged,
-            dead_letters=relay.buried,
+            dead_letters=relay.dead_letters,
             nobody_listens=relay.nobody_listens,
             refusing=relay.refusing,
             hints=self._hints(),

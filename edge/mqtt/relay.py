@@ -1,36 +1,28 @@
 """The relay: journal rows to the broker in order, with a bounded window; duplicates, never loss.
 
 Driven by the thread of the connection. What the broker has not acknowledged is sent again from
-the table at the next connection; there is no other memory of it.
+the table at the next connection; there is no other memory of it. Verdicts and events have a lane
+each, so that one kind that the broker refuses does not hold up the other.
 """
 
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.contract import event as events
 from edge.contract import verdict as verdicts
 from edge.contract.commands import CommandAnswer, Resend, Status
-from edge.contract.event import Datum, Event, Severity
+from edge.contract.event import Event, Severity
 from edge.contract.topics import StationTopic
-from edge.journal.entries import Backlog, JournalRow, RecordKind, for_sending
+from edge.journal.entries import JournalRow, RecordKind, for_sending
 from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.connection import Connection, Echo
-from edge.mqtt.reason_codes import (
-    IMPLEMENTATION_SPECIFIC,
-    NO_MATCHING_SUBSCRIBERS,
-    PACKET_TOO_LARGE,
-    PAYLOAD_FORMAT_INVALID,
-    UNSPECIFIED,
-    Packet,
-    meaning_of,
-    told,
-)
+from edge.mqtt.lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
+from edge.mqtt.reason_codes import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE, Packet, told
 from edge.mqtt.resending import Resending
 
 log = logging.getLogger(__name__)
@@ -39,7 +31,6 @@ log = logging.getLogger(__name__)
 WINDOW = 20
 # Of these, so many may be resends: they neither starve new rows nor are starved by a backlog.
 RESEND_SHARE = 5
-ROWS_PER_READ = 256
 MOST_RESENDS = 8
 # A resend that is cut off more often is given up; its sender may ask again.
 MOST_INTERRUPTIONS = 5
@@ -54,32 +45,6 @@ MOST_UNPROVEN = 1000
 # While the journal's disk stands still, so many rows are sent and no more.
 MOST_UNMARKED = 1000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
-# A row is at fault that was refused so often, while between two refusals so many others were taken.
-MOST_REFUSALS = 5
-WITNESSES = 3
-# How far around a refused row one is looked for that the broker may take.
-WITNESSES_READ = 256
-
-# Refusals that may be about this one row. Missing rights and quotas pass; a row given up for them
-# would be lost for nothing. These too may be the broker's fault: see ``Relay._note_refusal``.
-MAY_CONCERN_THE_ROW = frozenset(
-    {UNSPECIFIED, IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID}
-)
-
-SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
-
-
-class OutboxReader(Protocol):
-    """The journal as the relay reads it; each method raises JournalError when it cannot."""
-
-    def pending(self, after_position: int, most: int) -> Sequence[JournalRow]:
-        """Return rows that are neither acknowledged nor dead, by position."""
-
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[JournalRow]:
-        """Return rows of one kind by ``seq``, both ends included, whatever became of them."""
-
-    def backlog(self) -> Backlog:
-        """Return how much waits, and the newest ``seq`` of each kind."""
 
 
 class Marks(Protocol):
@@ -91,7 +56,7 @@ class Marks(Protocol):
     def acknowledge(self, positions: Iterable[int]) -> bool:
         """The broker has these rows."""
 
-    def bury(self, position: int, reason: str) -> bool:
+    def mark_dead_letter(self, position: int, reason: str) -> bool:
         """The broker will never take this row."""
 
 
@@ -115,10 +80,9 @@ class Relay:
 
     Attributes:
         acknowledged: rows the broker took in this run.
-        buried: rows given up as dead letters in this run.
+        dead_letters: rows given up in this run.
         newest_verdict: payload of the verdict sent last, for the dashboards' short form.
         nobody_listens: the broker took the newest verdict and had nobody to give it to.
-        refusing: the broker refused rows of late.
         unproven: with MQTT 3.1.1, nothing shows that the broker passes verdicts on.
         unproven_given_up: verdicts that count as delivered all the same, being too many.
         limited: it takes packets only that are smaller than some rows.
@@ -144,52 +108,58 @@ class Relay:
         Raises:
             JournalError: the outbox cannot be read.
         """
-        self.acknowledged = self.buried = 0
+        self.acknowledged = self.dead_letters = 0
         self.newest_verdict: bytes | None = None
         self.unproven = False
         self.unproven_given_up = 0
-        self.nobody_listens = self.refusing = self.limited = False
+        self.nobody_listens = self.limited = False
         self._outbox = outbox
         self._marks = marks
-        self._topics = {RecordKind.VERDICT: topic.verdict, RecordKind.EVENT: topic.event}
+        topics = {RecordKind.VERDICT: topic.verdict, RecordKind.EVENT: topic.event}
+        self._lanes = {
+            kind: Lane(kind, place, outbox, refused_pause_ns) for kind, place in topics.items()
+        }
         self._on_event = on_event
         self._on_answer = on_answer
         self._session = ""
         self._ages = ReplayDetector()
         self._may_have_been_sent = dict(outbox.backlog().last_seq)
-        # Up to ``_done_through`` all is settled; above it what ``_done`` holds.
-        self._done_through = 0
-        self._done: set[int] = set()
-        self._open: deque[int] = deque()
-        self._read_through = self._sent_through = 0
-        self._ahead: deque[JournalRow] = deque()
-        self._all_read = False
         self._in_flight: dict[int, _Sent] = {}
         self._resends: deque[Resending] = deque()
         self._to_mark: list[int] = []
-        self._to_bury: dict[int, str] = {}
+        self._dead: dict[int, str] = {}
         # Verdicts by number: acknowledged and not come back yet, come back and not acknowledged.
         self._echo = Echo.NOT_NEEDED
         self._awaited: dict[int, tuple[JournalRow, int]] = {}
         self._echoed: set[int] = set()
         self._asked_ns: int | None = None
         self._probe_due_ns = 0
-        self._go_back = False
         self._refused_pause_ns = refused_pause_ns
-        self._pause_ns = refused_pause_ns[0]
         self._paused_until_ns = 0
-        # Of a trouble with refusals: when it was last seen, and whether rows passed since.
-        self._refused_at_ns = 0
-        self._taken_since = False
-        # The row that may be at fault, and how often in turn it was refused and another taken.
-        self._suspect: JournalRow | None = None
-        self._others_taken = 0
-        self._witness_due = False
 
     @property
     def idle(self) -> bool:
         """Whether every row that was there at the last look is settled."""
-        return self._all_read and not self._ahead and not self._open
+        return all(lane.idle for lane in self._lanes.values())
+
+    @property
+    def verdicts_idle(self) -> bool:
+        """Whether every verdict that was there at the last look is settled."""
+        return self._verdicts.idle
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the broker refused rows of late."""
+        return any(lane.refusing for lane in self._lanes.values())
+
+    @property
+    def refuses_events(self) -> bool:
+        """Whether the broker refused events of late."""
+        return self._lanes[RecordKind.EVENT].refusing
+
+    @property
+    def _verdicts(self) -> Lane:
+        return self._lanes[RecordKind.VERDICT]
 
     @property
     def in_flight(self) -> int:
@@ -206,18 +176,20 @@ class Relay:
             if resending.interrupted > MOST_INTERRUPTIONS:  # perhaps by what it sends
                 self._resends.remove(resending)
                 self._answer(resending, Status.FAILED, "connection_lost")
-        self._go_back_to_oldest()
+        for lane in self._lanes.values():
+            self._go_back_to_oldest(lane)
 
     def ended_by(self, mid: int, cause: str, now_ns: int) -> bool:
         """Take it that this message, and no other, ended the connection; False if it is no row."""
         sent = self._in_flight.pop(mid, None)
         if sent is None:
             return False
+        lane = self._lanes[sent.row.kind]
         if sent.is_witness:
-            self._note_witness(False, now_ns)
+            lane.on_witness(False, now_ns)
         elif sent.resending is None:
-            self._go_back = False  # it was alone
-            self._note_refusal(sent.row, PACKET_TOO_LARGE, cause, now_ns, alone=True)
+            lane.must_go_back = False  # it was alone
+            self._on_refused(lane, sent.row, PACKET_TOO_LARGE, cause, now_ns=now_ns, alone=True)
         return True
 
     def forgotten(self, now_ns: int) -> bool:
@@ -227,7 +199,8 @@ class Relay:
 
     def look_again(self) -> None:
         """Read the table again: there may be new rows."""
-        self._all_read = False
+        for lane in self._lanes.values():
+            lane.look_again()
 
     def observe(self, now_ns: int) -> None:
         """Note how far the journal has come; call it about once a second, connected or not."""
@@ -253,62 +226,93 @@ class Relay:
             now_ns < self._paused_until_ns
             or self._echo is Echo.ASKED
             or not connection.takes_qos_1  # nothing would be acknowledged
-            or len(self._to_mark) + len(self._to_bury) > MOST_UNMARKED
+            or len(self._to_mark) + len(self._dead) > MOST_UNMARKED
         ):
             return
-        if self._go_back:
-            if self._in_flight:
-                return
-            self._go_back_to_oldest()
-        self._send_witness(connection, now_ns)
+        for lane in self._lanes.values():
+            self._renew(lane, connection, now_ns)
         self._send_probe(connection, now_ns)
-        self._end_refusal(now_ns)
-        window = 1 if self.refusing else WINDOW
-        awaited = 0 if self.unproven else len(self._awaited)
-        window = max(window - awaited, 0)
-        while len(self._in_flight) < window and connection.room > 0 and not connection.closed:
-            resent = len(self._resends[0].in_flight) if self._resends else 0
-            share = min(RESEND_SHARE, window - 1) if self._resends else 0
-            if len(self._in_flight) - resent < window - share and (row := self._next_row()):
-                self._send_new(row, connection, now_ns)
-            elif self._resends and resent < max(share, 1) and (again := self._next_resent()):
-                content, _ = self._content(again, True, connection)
-                if content is not None:
-                    self._resends[0].in_flight.add(again.seq)
-                    self._send(again, content, self._resends[0], connection, now_ns)
-            else:
+        while len(self._in_flight) < WINDOW and connection.room > 0 and not connection.closed:
+            if not self._send_one(connection, now_ns):
                 return
 
+    def _renew(self, lane: Lane, connection: Connection, now_ns: int) -> None:
+        """Go on with a lane that met a refusal."""
+        if lane.must_go_back and not self._on_their_way(lane):
+            self._go_back_to_oldest(lane)
+        self._send_witness(lane, connection, now_ns)
+        over = lane.end_refusal(now_ns)
+        if over is not None:
+            self._on_event(over)
+
+    def _send_one(self, connection: Connection, now_ns: int) -> bool:
+        """Send the next new row, or the next one of a resend; False when there is none."""
+        ready = [lane for lane in self._lanes.values() if self._has_room(lane, now_ns)]
+        resending = next((r for r in self._resends if self._lane_of(r) in ready), None)
+        resent = len(resending.in_flight) if resending else 0
+        share = RESEND_SHARE if resending else 0
+        if len(self._in_flight) - resent < WINDOW - share:
+            waiting = [(row.position, lane) for lane in ready if (row := lane.peek())]
+            if waiting:
+                _, lane = min(waiting, key=lambda one: one[0])
+                self._send_new(lane.pop(), connection, now_ns)
+                return True
+        if resending is None or resent >= RESEND_SHARE:
+            return False
+        again = self._next_resent(resending)
+        if again is None:
+            return False
+        content, _ = self._content(again, True, connection)
+        if content is not None:
+            resending.in_flight.add(again.seq)
+            self._send(again, content, resending, connection=connection, now_ns=now_ns)
+        return True
+
+    def _has_room(self, lane: Lane, now_ns: int) -> bool:
+        """Tell whether one more row of a kind may be on its way."""
+        if not lane.is_open(now_ns):
+            return False
+        window = 1 if lane.refusing else WINDOW
+        if lane is self._verdicts and not self.unproven:
+            window -= len(self._awaited)
+        return self._on_their_way(lane) < window
+
+    def _on_their_way(self, lane: Lane) -> int:
+        return sum(sent.row.kind is lane.kind for sent in self._in_flight.values())
+
+    def _lane_of(self, resending: Resending) -> Lane:
+        return self._lanes[RecordKind(resending.order.kind)]
+
     def settle(self, mid: int, reason: ReasonCode | None, now_ns: int) -> None:
-        """Take an acknowledgement into the books."""
+        """Take the broker's acknowledgement or refusal of a message."""
         sent = self._in_flight.pop(mid, None)
         if sent is None:
             return
+        row, lane = sent.row, self._lanes[sent.row.kind]
         refused = reason if reason is not None and reason.is_failure else None
+        cause = told(refused, Packet.PUBACK) if refused is not None else ""
         if sent.is_witness:
-            self._note_witness(refused is None, now_ns)
+            lane.on_witness(refused is None, now_ns)
         elif sent.resending is not None:
-            sent.resending.in_flight.discard(sent.row.seq)
+            sent.resending.in_flight.discard(row.seq)
             if refused is None:
                 sent.resending.delivered += 1
-                self._note_taken()
+                lane.on_taken()
             elif refused.value not in MAY_CONCERN_THE_ROW:
-                sent.resending.rows.appendleft(sent.row)
-                self._note_refusal(
-                    sent.row, refused.value, told(refused, Packet.PUBACK), now_ns, alone=False
-                )
+                sent.resending.rows.appendleft(row)
+                self._on_refused(lane, row, refused.value, cause, now_ns=now_ns, alone=False)
             self._answer_ended()
         elif refused is not None:
-            alone = self.refusing and not self._go_back
-            self._note_refusal(sent.row, refused.value, told(refused, Packet.PUBACK), now_ns, alone)
+            alone = lane.refusing and not lane.must_go_back
+            self._on_refused(lane, row, refused.value, cause, now_ns=now_ns, alone=alone)
         else:
-            if self._awaits_echo(sent.row, now_ns):
+            if self._awaits_echo(row, now_ns):
                 return
-            if sent.row.kind is RecordKind.VERDICT:
+            if row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
-            if not self._go_back:  # an older row is refused; this one says nothing of it
-                self._note_taken()
-            self._deliver(sent.row)
+            if not lane.must_go_back:  # an older row is refused; this one says nothing of it
+                lane.on_taken()
+            self._deliver(row)
 
     def note_echo(self, message: bytes) -> None:
         """Take a verdict that came back: with MQTT 3.1.1 the proof that the broker passes it on."""
@@ -331,40 +335,23 @@ class Relay:
         """Pass on what became of rows; the journal marks many with one commit."""
         if self._to_mark and self._marks.acknowledge(self._to_mark):
             self._to_mark = []
-        for position, reason in list(self._to_bury.items()):
-            if self._marks.bury(position, reason):
-                del self._to_bury[position]
+        for position, reason in list(self._dead.items()):
+            if self._marks.mark_dead_letter(position, reason):
+                del self._dead[position]
 
     def wait_limit_s(self, now_ns: int) -> float:
         """Return how long the relay has nothing to do unless something comes."""
         if now_ns < self._paused_until_ns:
             return (self._paused_until_ns - now_ns) / 1e9
-        return 1.0
-
-    def _next_row(self) -> JournalRow | None:
-        while True:
-            if not self._ahead:
-                if self._all_read:
-                    return None
-                rows = self._outbox.pending(self._read_through, ROWS_PER_READ)
-                self._all_read = len(rows) < ROWS_PER_READ
-                self._ahead.extend(rows)
-                if not rows:
-                    return None
-                self._read_through = rows[-1].position
-            row = self._ahead.popleft()
-            self._open.append(row.position)
-            if row.position not in self._done:
-                return row
-            self._advance()  # acknowledged, and not marked yet when it was read
+        return min(lane.pause_left_s(now_ns) or 1.0 for lane in self._lanes.values())
 
     def _send_new(self, row: JournalRow, connection: Connection, now_ns: int) -> None:
         replayed = row.seq <= self._may_have_been_sent[row.kind] or self._ages.is_old(row, now_ns)
         content, fault = self._content(row, replayed, connection)
         if content is None:
-            self._bury(row, fault)
+            self._give_up(row, fault)
             return
-        self._sent_through = row.position
+        self._lanes[row.kind].mark_sent(row)
         self._may_have_been_sent[row.kind] = max(self._may_have_been_sent[row.kind], row.seq)
         self._send(row, content, None, connection, now_ns)
         if row.kind is RecordKind.VERDICT:
@@ -378,7 +365,8 @@ class Relay:
         None, and why, where it is too large all the same.
         """
         content = for_sending(row.payload, self._session, replayed)
-        topic, schema = self._topics[row.kind], SCHEMAS[row.kind]
+        lane = self._lanes[row.kind]
+        topic, schema = lane.topic, lane.schema
         excess = connection.excess_bytes(topic, content, schema)
         if not excess:
             return content, ""
@@ -405,32 +393,28 @@ class Relay:
         now_ns: int,
         is_witness: bool = False,
     ) -> None:
-        mid = connection.publish(self._topics[row.kind], content, SCHEMAS[row.kind])
+        lane = self._lanes[row.kind]
+        mid = connection.publish(lane.topic, content, lane.schema)
         self._in_flight[mid] = _Sent(row, resending, now_ns, is_witness)
 
-    def _next_resent(self) -> JournalRow | None:
-        resending = self._resends[0]
-        order = resending.order
+    def _next_resent(self, resending: Resending) -> JournalRow | None:
+        order, lane = resending.order, self._lane_of(resending)
         while not resending.rows and resending.next_seq <= order.to_seq:
             rows = self._outbox.rows(
                 RecordKind(order.kind), resending.next_seq, order.to_seq, ROWS_PER_READ
             )
             resending.next_seq = rows[-1].seq + 1 if rows else order.to_seq + 1
             # What was never sent comes by itself, in its turn.
-            sent_through = max(self._done_through, self._sent_through)
-            resending.rows.extend(
-                row
-                for row in rows
-                if row.acknowledged or row.dead is not None or row.position <= sent_through
-            )
+            resending.rows.extend(row for row in rows if lane.was_sent(row))
         if resending.rows:
             return resending.rows.popleft()
         self._answer_ended()
         return None
 
     def _answer_ended(self) -> None:
-        while self._resends and self._resends[0].ended:
-            self._answer(self._resends.popleft(), Status.DONE, None)
+        for resending in [one for one in self._resends if one.ended]:
+            self._resends.remove(resending)
+            self._answer(resending, Status.DONE, None)
 
     def _answer(self, resending: Resending, status: Status, reason: str | None) -> None:
         order = resending.order
@@ -479,7 +463,7 @@ class Relay:
             self.unproven = True
             text = (
                 "The broker speaks MQTT 3.1.1, which cannot refuse a message, and none came back "
-                f"on {self._topics[RecordKind.VERDICT]}: whether verdicts arrive is not known. Let "
+                f"on {self._verdicts.topic}: whether verdicts arrive is not known. Let "
                 "this station write and read that topic, or use MQTT 5."
             )
             log.error("%s", text)
@@ -500,7 +484,7 @@ class Relay:
     def _note_proof(self) -> None:
         """The broker passes verdicts on again: send anew what was not seen to arrive."""
         self.unproven = False
-        self._go_back = True
+        self._verdicts.must_go_back = True
         self._awaited.clear()
         text = "Verdicts are seen to arrive; those that were not are sent again."
         log.info("%s", text)
@@ -508,109 +492,34 @@ class Relay:
 
     def _deliver(self, row: JournalRow) -> None:
         self.acknowledged += 1
-        self._settled(row.position)
+        self._lanes[row.kind].settle(row.position)
         self._to_mark.append(row.position)
 
-    def _note_refusal(
-        self, row: JournalRow, code: int, cause: str, now_ns: int, alone: bool
+    def _on_refused(
+        self, lane: Lane, row: JournalRow, code: int, cause: str, *, now_ns: int, alone: bool
     ) -> None:
-        """Keep the row, pause, and send it alone; give it up if it is the row's own fault.
+        began, given_up = lane.on_refused(row, code=code, cause=cause, now_ns=now_ns, alone=alone)
+        if began is not None:
+            self._on_event(began)
+        if given_up is not None:
+            self._give_up(row, given_up)
 
-        It is only where the broker, between its refusals of this row, took another of its kind
-        every time: a broker that refuses them all is at fault itself, and passes.
-        """
-        if not self.refusing:
-            self.refusing = True
-            self._pause_ns = self._refused_pause_ns[0]
-            text = (
-                f"The broker does not take a {row.kind} on {self._topics[row.kind]}: "
-                f"{cause} It is kept and tried again."
-            )
-            log.warning("%s", text)
-            data: dict[str, Datum] = {"reason": meaning_of(code, Packet.PUBACK).name, "code": code}
-            self._on_event(Event("refused_by_broker", Severity.ALARM, text, data))
-        if not self._go_back:  # the first of those that were in flight together
-            self._back_off(now_ns)
-        self._refused_at_ns = now_ns
-        self._taken_since = False
-        self._go_back = True
-        if not alone or code not in MAY_CONCERN_THE_ROW:
-            self._suspect = None
-            return
-        if self._suspect is None or self._suspect.position != row.position:
-            self._suspect, self._others_taken = row, 0
-        if self._others_taken >= (MOST_REFUSALS - 1) * WITNESSES:
-            self._suspect = None
-            self._paused_until_ns = 0  # the others are taken
-            self._pause_ns = self._refused_pause_ns[0]
-            self._taken_since = True
-            name = meaning_of(code, Packet.PUBACK).name
-            self._bury(row, f"refused {MOST_REFUSALS} times ({name}), unlike others in between")
-        else:
-            self._witness_due = True
-
-    def _back_off(self, now_ns: int) -> None:
-        self._paused_until_ns = now_ns + self._pause_ns
-        self._pause_ns = min(self._pause_ns * 2, self._refused_pause_ns[1])
-
-    def _note_taken(self) -> None:
-        if self.refusing and not self._taken_since:
-            self._taken_since = True
-            self._pause_ns = max(self._pause_ns // 4, self._refused_pause_ns[0])
-
-    def _end_refusal(self, now_ns: int) -> None:
-        """Say that the trouble is over, once nothing was refused for a while."""
-        quiet_ns = now_ns - self._refused_at_ns
-        if not self.refusing or not self._taken_since or quiet_ns < self._refused_pause_ns[1]:
-            return
-        self.refusing = False
-        text = "The broker takes verdicts and events again."
-        log.info("%s", text)
-        self._on_event(Event("accepted_by_broker", Severity.INFO, text))
-
-    def _send_witness(self, connection: Connection, now_ns: int) -> None:
+    def _send_witness(self, lane: Lane, connection: Connection, now_ns: int) -> None:
         """Send another row of the suspect's kind, where one is due and there is one."""
-        if not self._witness_due or self._suspect is None or self._in_flight:
+        if not lane.is_open(now_ns) or self._on_their_way(lane) or connection.room <= 0:
             return
-        self._witness_due = False
-        witness = self._witness_for(self._suspect)
+        witness = lane.take_witness(self._dead)
         content = None if witness is None else self._content(witness, True, connection)[0]
         if witness is not None and content is not None:
-            self._send(witness, content, None, connection, now_ns, is_witness=True)
+            self._send(
+                witness, content, None, connection=connection, now_ns=now_ns, is_witness=True
+            )
 
-    def _witness_for(self, row: JournalRow) -> JournalRow | None:
-        """Return a delivered row of this kind, which harms nobody; else the one behind it."""
-        first = max(row.seq - WITNESSES_READ, 1)
-        before = self._outbox.rows(row.kind, first, row.seq - 1, WITNESSES_READ)
-        delivered = [
-            one
-            for one in before
-            if one.dead is None
-            and one.position not in self._to_bury
-            and (one.acknowledged or one.position <= self._done_through)
-        ]
-        if delivered:
-            return delivered[-1]
-        last = row.seq + WITNESSES_READ
-        behind = self._outbox.rows(row.kind, row.seq + 1, last, WITNESSES_READ)
-        return next((one for one in behind if one.dead is None), None)
-
-    def _note_witness(self, taken: bool, now_ns: int) -> None:
-        if self._suspect is None:
-            return
-        if taken:
-            self._others_taken += 1
-            self._witness_due = self._others_taken % WITNESSES != 0
-        else:
-            self._others_taken = 0
-            self._refused_at_ns = now_ns
-            self._back_off(now_ns)
-
-    def _bury(self, row: JournalRow, reason: str) -> None:
+    def _give_up(self, row: JournalRow, reason: str) -> None:
         log.error("%s %d cannot be delivered: %s", row.kind, row.seq, reason)
-        self.buried += 1
-        self._to_bury[row.position] = reason
-        self._settled(row.position)
+        self.dead_letters += 1
+        self._dead[row.position] = reason
+        self._lanes[row.kind].settle(row.position)
         if row.kind is RecordKind.EVENT:
             return  # an event about it might be as undeliverable, without end
         self._on_event(
@@ -623,21 +532,8 @@ class Relay:
             )
         )
 
-    def _settled(self, position: int) -> None:
-        self._done.add(position)
-        self._advance()
-
-    def _advance(self) -> None:
-        while self._open and self._open[0] in self._done:
-            self._done_through = self._open.popleft()
-            self._done.remove(self._done_through)
-
-    def _go_back_to_oldest(self) -> None:
-        self._go_back = False
-        self._awaited.clear()
-        self._echoed.clear()
-        self._done = {position for position in self._done if position > self._done_through}
-        self._open.clear()
-        self._ahead.clear()
-        self._all_read = False
-        self._read_through = self._sent_through = self._done_through
+    def _go_back_to_oldest(self, lane: Lane) -> None:
+        lane.go_back_to_oldest()
+        if lane is self._verdicts:
+            self._awaited.clear()
+            self._echoed.clear()

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from edge.journal.entries import Committed, JournalRefuses
+from edge.journal.entries import Committed, JournalRefuses, RecordKind
 from edge.journal.outbox import Outbox
 from tests.support.journaling import RunningWriter, running_writer, verdict
 
@@ -90,7 +90,7 @@ def drain(running: RunningWriter) -> None:
         slowest = 0.0
         while True:
             before = time.monotonic()
-            rows = outbox.pending(position, 256)
+            rows = outbox.pending(RecordKind.VERDICT, position, 256)
             outbox.backlog()
             slowest = max(slowest, time.monotonic() - before)
             if not rows:

@@ -78,8 +78,8 @@ class WatchedOutbox(Outbox):
         self.seen = super().backlog()
         return self.seen
 
-    def pending(self, after_position: int, most: int) -> list[JournalRow]:
-        rows = super().pending(after_position, most)
+    def pending(self, kind: RecordKind, after_position: int, most: int) -> list[JournalRow]:
+        rows = super().pending(kind, after_position, most)
         self.handed_out += len(rows)
         self.after_pending()
         return rows
@@ -176,7 +176,7 @@ class RelayedJournal:
 
     def delivered(self) -> bool:
         """Wait until the broker has everything."""
-        return self.publisher.wait_until_delivered(GENEROUS_S).complete
+        return self.publisher.wait_until_delivered(GENEROUS_S).settled
 
     def close(self) -> None:
         if self._closed:

@@ -94,7 +94,9 @@ class MqttThread:
     ) -> VerdictsUndelivered | None:
         """Wait for the broker's acknowledgements; return the error if some do not come."""
         delivery = self.publisher.wait_until_delivered(limit_s, given_up)
-        if delivery.complete:
+        if delivery.verdicts_complete:
+            if not delivery.complete:
+                log.warning("the broker does not have all events. %s", self._kept())
             return None
         return VerdictsUndelivered(
             f"not all verdicts were acknowledged by the broker at {self._address}. {self._kept()}"

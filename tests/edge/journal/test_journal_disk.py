@@ -108,7 +108,7 @@ def test_the_backlog_is_readable_and_drains_again_after_a_full_disk(small_disk: 
         running.write(*(verdict(n) for n in range(500)))
         ballast = fill(small_disk)
         outbox = Outbox(running.path)
-        waiting = [row.position for row in outbox.pending(0, 1000)]
+        waiting = [row.position for row in outbox.pending(RecordKind.VERDICT, 0, 1000)]
 
         assert len(waiting) == 500
         assert running.writer.acknowledge(waiting)

@@ -79,7 +79,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_journal_begins(
     folder = copied(sound, tmp_path)
     path = folder / "journal.db"
     with closing(Outbox(path)) as outbox:
-        before = outbox.pending(0, 1)[0].payload
+        before = outbox.pending(RecordKind.VERDICT, 0, 1)[0].payload
     DAMAGES[damage](path)
     damaged = path.read_bytes()
 

@@ -54,7 +54,11 @@ def test_files_that_were_removed_are_written_anew_and_readers_go_over(
             submit(running, 6, 5, told)
             running.flush()
             assert outbox.backlog().last_seq[RecordKind.VERDICT] == 10
-            assert [row.seq for row in outbox.pending(0, 100)] == told == list(range(1, 11))
+            assert (
+                [row.seq for row in outbox.pending(RecordKind.VERDICT, 0, 100)]
+                == told
+                == list(range(1, 11))
+            )
 
     assert numbers(folder / "journal.db") == told
     assert verify_chain(folder / "journal.db").fault is None

@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         for n in range(10):
             running.write(verdict(n, "OK" if n % 2 else "ERROR", f"part {n}"))
         running.writer.acknowledge([1, 2])
-        running.writer.bury(3, "too large")
+        running.writer.mark_dead_letter(3, "too large")
         running.flush()
         yield tmp_path / "journal"
 

@@ -78,7 +78,7 @@ def test_the_payload_has_number_and_journal_and_leaves_the_sending_to_the_relay(
     with running_writer(tmp_path) as running:
         running.write(Entry(RecordKind.EVENT, content), Entry(RecordKind.EVENT, {}))
         with closing(Outbox(running.path)) as outbox:
-            first, second = outbox.pending(0, 10)
+            first, second = outbox.pending(RecordKind.VERDICT, 0, 10)
         journal = running.journal.journal
 
     assert json.loads(first.payload) == {"seq": 1, "journal": journal, "id": "ä"}
@@ -195,15 +195,19 @@ def test_what_is_acknowledged_or_dead_is_not_pending_and_can_be_read_again(tmp_p
     with running_writer(tmp_path) as running:
         running.write(*(verdict(n) for n in range(5)), event(5))
         with closing(Outbox(running.path)) as outbox:
-            positions = [row.position for row in outbox.pending(0, 10)]
+            positions = [row.position for row in outbox.pending(RecordKind.VERDICT, 0, 10)]
             assert running.writer.acknowledge(positions[:2])
             assert running.writer.acknowledge(positions[:1])  # a duplicate, and an unknown one
             assert running.writer.acknowledge([999])
-            assert running.writer.bury(positions[2], "too large")
+            assert running.writer.mark_dead_letter(positions[2], "too large")
             running.flush()
 
-            assert [row.position for row in outbox.pending(0, 10)] == positions[3:]
-            assert [row.position for row in outbox.pending(positions[3], 1)] == [positions[4]]
+            assert [row.position for row in outbox.pending(RecordKind.VERDICT, 0, 10)] == positions[
+                3:
+            ]
+            assert [
+                row.position for row in outbox.pending(RecordKind.VERDICT, positions[3], 1)
+            ] == [positions[4]]
             again = outbox.rows(RecordKind.VERDICT, 2, 3, 10)
             assert [(row.seq, row.acknowledged, row.dead) for row in again] == [
                 (2, True, None),
@@ -222,7 +226,7 @@ def test_acknowledgements_are_bounded_and_none_is_half_taken(tmp_path: Path) -> 
 
     assert writer.acknowledge(range(10_000))
     assert not writer.acknowledge([10_000])
-    assert not writer.bury(10_000, "too large")
+    assert not writer.mark_dead_letter(10_000, "too large")
     journal.close()
 
 

@@ -1,5 +1,6 @@
 """Brokers that refuse records: what concerns one record, what passes, and what is said of it."""
 
+import subprocess
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -8,10 +9,20 @@ from pathlib import Path
 import pytest
 
 from edge.contract.delivery import Intervals
-from tests.support.relaying import RelayedJournal, Relaying, relayed_journals
+from edge.contract.event import Event, Severity
+from tests.support.broker import Broker
+from tests.support.relaying import (
+    STATION,
+    RelayedJournal,
+    Relaying,
+    has_all,
+    numbers,
+    relayed_journals,
+)
 from tests.support.scripted_broker import Published, ScriptedBroker
 
 MILLISECOND_NS = 1_000_000
+ROOT = f"vi/v1/{STATION}"
 QUICK = {"refused_pause_ns": (MILLISECOND_NS, 20 * MILLISECOND_NS)}
 
 
@@ -122,3 +133,67 @@ def test_after_the_first_refusal_a_quota_does_not_change_the_order(relaying: Rel
 
         assert station.delivered()
         assert narrow.seqs() == [*range(1, 23)]
+
+
+class StrictBroker:
+    """A mosquitto whose access rules deny the station one of its topics, until told otherwise."""
+
+    def __init__(self, folder: Path, denied: str) -> None:
+        folder.mkdir()
+        passwords = folder / "passwords"
+        passwords.touch(mode=0o600)
+        for user in ("station", "observer"):
+            subprocess.run(["mosquitto_passwd", "-b", passwords, user, "geheim"], check=True)
+        self._access = folder / "access"
+        self._write(denied)
+        self.broker = Broker(
+            folder, f"password_file {passwords}\nacl_file {self._access}\nallow_anonymous false"
+        )
+        self.broker.start()
+        self.broker.subscribe("observer", "geheim")
+
+    def allow_all(self) -> None:
+        self._write("")
+        self.broker.reload()
+
+    def _write(self, denied: str) -> None:
+        topics = [
+            f"topic write {ROOT}/{name}"
+            for name in ("state", "meta", "event", "metrics", "last", "verdict")
+            if name != denied
+        ]
+        rules = "\n".join(("user observer", "topic read vi/#", "user station", *topics))
+        self._access.write_text(rules + "\n")
+
+
+@pytest.mark.parametrize("denied", ["event", "verdict"])
+def test_access_rules_that_deny_one_topic_do_not_hold_up_the_other(
+    tmp_path: Path, relaying: Relaying, denied: str
+) -> None:
+    strict = StrictBroker(tmp_path / "strict", denied)
+    try:
+        pauses = {"refused_pause_ns": (100 * MILLISECOND_NS, 1_000 * MILLISECOND_NS)}
+        login = {"password": "geheim", "username": "station", "publisher": pauses}
+        station = relaying(strict.broker.url, **login)
+        for number in range(30):
+            station.record_event(Event("noted", Severity.INFO, f"event {number}"))
+            station.record(1)
+        other = "verdict" if denied == "event" else "event"
+        strict.broker.collect(f"/{other}", lambda got: len(numbers(got)) >= 30)
+        strict.broker.collect("/state", lambda got: "refused_by_broker" in got[-1]["reasons"])
+        refusals = [e for e in station.events if e.kind == "refused_by_broker"]
+        assert [(e.data["kind"], e.data["code"]) for e in refusals] == [(denied, 0x87)]
+        if denied == "event":  # the line ends in order: events wait in the journal
+            assert station.delivered()
+        delivery = station.publisher.delivery()
+        assert (delivery.complete, delivery.dead_letters) == (False, 0)
+
+        strict.allow_all()
+        strict.broker.collect("/verdict", has_all(30))
+        # Two of them tell of the refusal and of its end.
+        events = strict.broker.collect("/event", lambda got: len(numbers(got)) == 32)
+        assert numbers(events) == [*range(1, 33)]
+        assert numbers(strict.broker.collect("/verdict", has_all(30))) == [*range(1, 31)]
+    finally:
+        station.close()
+        strict.broker.close()
