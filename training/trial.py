@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.bundle.manifest import SplitMetrics
 from edge.errors import StationError
 from edge.inspection.frame_prediction import predict_frame
 from training.checkpoint import save_checkpoint
@@ -143,11 +142,6 @@ def peak_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise OSError("/proc/self/status has no VmHWM")
-
-
-def accuracy_names() -> list[str]:
-    """Return the figures that a search can raise."""
-    return [name for name in SplitMetrics.model_fields if not name.endswith(("_count", "_all"))]
 
 
 def _median_ms(predictor: Any, samples: Sequence[Any], spec: Any) -> float:

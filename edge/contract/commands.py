@@ -51,9 +51,6 @@ class Trigger:
     received_ns: int
     expires_ns: int | None = None
 
-    def expired(self, now_ns: int) -> bool:
-        return self.expires_ns is not None and now_ns >= self.expires_ns
-
 
 @dataclass(frozen=True, slots=True)
 class Ack:

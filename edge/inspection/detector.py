@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Bundle, Manifest
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.predictor import NOT_FINITE, Fill, RawPrediction, RawPredictions
+from edge.inspection.predictor import Fill, RawPredictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,8 @@ class Detector:
     def __init__(self, network: CompiledModel, requests: int = 1) -> None:
         """Create the requests; ``requests`` run side by side on the tiles of one frame."""
         self._plan = network.plan
-        output, size = network.manifest.output, network.manifest.input
+        output = network.manifest.output
         self._map_shape = (output.map_height, output.map_width)
-        self._image_shape = (size.height, size.width, 3)
         self._requests = [
             _Request(network.new_request(), output.image_score) for _ in range(requests)
         ]
@@ -135,30 +134,6 @@ class Detector:
             for request, _ in running:
                 request.settle()
         return RawPredictions(scores, maps)
-
-    def predict(self, prepared: NDArray[np.uint8]) -> RawPrediction:
-        """Run the network on one image that is prepared already.
-
-        Args:
-            prepared: ``(H, W, 3) uint8`` BGR as ``edge.inspection.preprocessing.prepare`` gives it.
-
-        Returns:
-            Score and a map that the caller owns.
-
-        Raises:
-            ModelError: inference failed, or the numbers are not finite.
-            ValueError: the image was not prepared for this model.
-        """
-        if prepared.shape != self._image_shape or prepared.dtype != np.uint8:
-            raise ValueError(
-                f"prepared image is {prepared.dtype} {prepared.shape}, the model takes uint8 "
-                f"{self._image_shape}; use preprocessing.prepare with the bundle's input"
-            )
-        scores, maps = self.predict_all(1, lambda _, out: np.copyto(out, prepared))
-        prediction = RawPrediction(float(scores[0]), maps[0])
-        if not prediction.is_finite():
-            raise ModelError(NOT_FINITE)
-        return prediction
 
 
 class _Request:

@@ -18,7 +18,6 @@ IMPLEMENTATION_SPECIFIC = 0x83
 UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
-QUOTA_EXCEEDED = 0x97
 PAYLOAD_FORMAT_INVALID = 0x99
 RETAIN_NOT_SUPPORTED = 0x9A
 QOS_NOT_SUPPORTED = 0x9B
@@ -178,9 +177,6 @@ _IN_PACKET: dict[tuple[Packet, int], Meaning] = {
         _RIGHTS,
     ),
 }
-
-# Return codes of a CONNACK of MQTT 3.1.1, as those of MQTT 5 that say the same.
-RETURN_CODES_3_1_1 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 _CLOCKS = "Set the clock of this PC and of the broker right"
 _CA = "Put the certificate that signed the broker's into mqtt.ca_file"

@@ -17,6 +17,7 @@ from edge.inspection.inspector import Inspector
 from export.anomalib_parity import Imported, prove
 from export.cli import main
 from export.errors import ImportRefused
+from tests.support.detecting import predict_one
 from tests.support.foreign_models import RANGE, THRESHOLD, verdicts, write_second_generation
 
 USAGE = 78
@@ -187,7 +188,7 @@ def test_the_map_of_a_graph_that_crops_lies_where_it_looks(
     image = np.full((64, 64, 3), 60, np.uint8)
     image[20:28, 36:44, 2] = 250
     image[:8, :8, 2] = 255  # outside
-    anomaly_map = Detector(CompiledModel(loaded)).predict(image).anomaly_map
+    anomaly_map = predict_one(Detector(CompiledModel(loaded)), image).anomaly_map
     row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     assert (20 <= row < 28, 36 <= column < 44) == (True, True)
 

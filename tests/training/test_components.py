@@ -24,7 +24,6 @@ from training.components import (
     fresh_copy,
     perlin_noise,
 )
-from training.components.random_projection import johnson_lindenstrauss_width
 from training.models.cflow import position_code
 
 
@@ -96,14 +95,6 @@ def test_a_share_that_the_limit_cannot_hold_is_said(caplog: pytest.LogCaptureFix
     assert "90.0 % were asked for" in caplog.text
 
 
-def test_coordinates_lead_back_to_the_vectors() -> None:
-    vectors = random_vectors(50, 8)
-    analysis = PCA()
-    analysis.add(vectors)
-    found = analysis.finish()
-    assert torch.allclose(found.reconstruct(found.project(vectors)), vectors, atol=1e-3)
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_vectors_without_variance_have_one_component_of_length_zero(count: int) -> None:
     analysis = PCA()
@@ -136,7 +127,7 @@ def test_the_density_is_highest_amid_the_points_and_still_tells_far_ones_apart()
 
 def test_a_sparse_random_projection_keeps_distances() -> None:
     vectors = random_vectors(40, 400)
-    width = johnson_lindenstrauss_width(40, distortion=0.5)
+    width = 178  # after Johnson and Lindenstrauss: 4 ln 40 / (0.125 − 0.042), up
     projection = SparseRandomProjection(400, width, seed=1)
     assert (projection.matrix == 0).float().mean() == pytest.approx(1 - 1 / 20, abs=0.01)
     pairs = torch.triu_indices(40, 40, 1)
@@ -144,11 +135,6 @@ def test_a_sparse_random_projection_keeps_distances() -> None:
     projected = projection.project(vectors)
     after = torch.cdist(projected, projected)[pairs[0], pairs[1]]
     assert ((after / before).square() - 1.0).abs().max() < 0.5
-
-
-def test_the_width_after_johnson_and_lindenstrauss_is_the_formula() -> None:
-    assert johnson_lindenstrauss_width(10_000, 0.9) == 228  # 4 ln 10000 / (0.405 − 0.243), up
-    assert johnson_lindenstrauss_width(1) == johnson_lindenstrauss_width(2)
 
 
 def test_running_variances_are_those_of_numpy() -> None:

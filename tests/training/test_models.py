@@ -39,6 +39,7 @@ from training.models import ALGORITHMS as REGISTERED
 from training.models import Algorithm, find_algorithm, plug_ins
 from training.models.anomaly_model import AnomalyModel, Prediction, StatisticalModel
 from training.models.building import make_settings
+from training.models.dfkde import DFKDE
 from training.models.dfm import DFM
 from training.models.padim import PaDiM
 from training.models.patchcore import PatchCore
@@ -111,7 +112,7 @@ def test_the_map_is_highest_where_the_defect_is(model: AnomalyModel) -> None:
     row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
 
     assert (rows, columns) == model.grid
-    if model.localizes:
+    if not isinstance(model, DFKDE):  # whose map repeats the image score
         assert (row + 0.5) * SIDE / rows == pytest.approx(SIDE / 2, abs=12)
         assert (column + 0.5) * SIDE / columns == pytest.approx(20, abs=12)
 

@@ -29,10 +29,6 @@ class PrincipalComponents:
         """Return the ``(N, q)`` coordinates of ``(N, D)`` vectors."""
         return (vectors - self.mean) @ self.axes.T
 
-    def reconstruct(self, coordinates: Tensor) -> Tensor:
-        """Return the ``(N, D)`` vectors of ``(N, q)`` coordinates."""
-        return coordinates @ self.axes + self.mean
-
 
 class PCA:
     """Principal component analysis of a stream.

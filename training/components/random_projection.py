@@ -1,23 +1,12 @@
 """Sparse random projection: fewer dimensions that keep distances.
 
-Source: Li, Hastie and Church, Very sparse random projections, KDD 2006; the dimension after Johnson
-and Lindenstrauss.
+Source: Li, Hastie and Church, Very sparse random projections, KDD 2006.
 """
 
 import math
 
 import torch
 from torch import Tensor
-
-
-def johnson_lindenstrauss_width(count: int, distortion: float = 0.9) -> int:
-    """Return the dimensions that keep all distances of ``count`` vectors within a distortion.
-
-    Args:
-        distortion: largest relative change of a squared distance, between 0 and 1.
-    """
-    shrink = distortion**2 / 2 - distortion**3 / 3
-    return max(1, math.ceil(4 * math.log(max(count, 2)) / shrink))
 
 
 class SparseRandomProjection:

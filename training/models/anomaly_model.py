@@ -38,9 +38,6 @@ class AnomalyModel(nn.Module, ABC):
     # Whether each position is compared with itself only, which tiles would mix up.
     per_position: ClassVar[bool] = False
 
-    # Whether the map tells where a defect lies; else it repeats the image score.
-    localizes: ClassVar[bool] = True
-
     # Sub-modules whose maths keeps its digits when the others are quantized; what ``forward`` does
     # outside its sub-modules always does.
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)

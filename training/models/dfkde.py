@@ -40,7 +40,6 @@ class DFKDE(StatisticalModel):
     as the original's logistic of it does, but still tells very unusual ones apart.
     """
 
-    localizes = False
     floating_point = ("density",)
     memory_settings = "--set most_pictures or --image-size"
     extractor: FeatureExtractor

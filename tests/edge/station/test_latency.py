@@ -17,7 +17,6 @@ from edge.station.pipeline.latency import (
     Histogram,
     Quantiles,
     StageLatencies,
-    latency_table,
 )
 
 MS = 1_000_000
@@ -130,14 +129,3 @@ def test_every_stage_that_a_part_went_through_is_counted() -> None:
     assert quantiles["inference"].p50_ms == pytest.approx(4.0, rel=0.02)
     assert quantiles["total"].most_ms == 9.0
     assert set(quantiles) <= set(STAGES)
-
-
-def test_the_table_has_a_line_for_each_stage_under_its_heading() -> None:
-    latencies = StageLatencies()
-    latencies.record(verdict(Durations(1 * MS, 4 * MS, 1 * MS)))
-
-    heading, *lines = latency_table(latencies.quantiles()).splitlines()
-
-    assert heading.split() == ["stage", "parts", "p50", "p95", "p99", "p99.9", "max", "ms"]
-    assert [line.split()[0] for line in lines] == list(latencies.quantiles())
-    assert len({len(line) for line in lines}) == 1
