@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe
+from edge.mqtt.publisher import MqttPublisher
 from edge.settings.station import Settings
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.mqtt_port import MqttPort
@@ -11,10 +12,9 @@ from edge.station.handshake.part import Pairing, Rules, TriggerSource
 from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.work import QueuedFrame, StationRules
-from edge.station.recording.mqtt_thread import MqttThread
 
 
-def mailbox_of(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[QueuedFrame]:
+def make_mailbox(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[QueuedFrame]:
     """Return what stands between camera and inspectors.
 
     Args:
@@ -30,7 +30,7 @@ def mailbox_of(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox[Q
     return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
 
 
-def rules_of(settings: Settings, can_wait: bool, most_parts: int | None) -> StationRules:
+def make_rules(settings: Settings, can_wait: bool, most_parts: int | None) -> StationRules:
     """Return what every part is held to."""
     return StationRules(
         deadline_ms=settings.decision.deadline_ms,
@@ -39,10 +39,11 @@ def rules_of(settings: Settings, can_wait: bool, most_parts: int | None) -> Stat
     )
 
 
-def triggering_of(
+def make_handshake(
     settings: Settings,
+    *,
     recipe: Recipe | None,
-    network: MqttThread | None,
+    publisher: MqttPublisher | None,
     expose: Callable[[], None],
     record_event: Callable[[Event], None],
 ) -> HandshakeCoordinator | None:
@@ -50,7 +51,7 @@ def triggering_of(
 
     Args:
         recipe: the one that is live.
-        network: to whom phases are told; None without a broker.
+        publisher: of the phases; None without a broker.
         expose: software trigger of the camera.
     """
     pairing, trigger = _pairing(settings), settings.camera.trigger
@@ -65,14 +66,14 @@ def triggering_of(
         recipe=recipe,
     )
     ports = []
-    if network is not None:
-        ports.append(MqttPort(network.publisher.handshake, network.publisher.state_changed))
+    if publisher is not None:
+        ports.append(MqttPort(publisher.handshake, publisher.state_changed))
     return HandshakeCoordinator(
         handshake=HandshakeMachine(rules), ports=ports, expose=expose, record_event=record_event
     )
 
 
-def source_of(settings: Settings) -> TriggerSource | None:
+def trigger_source(settings: Settings) -> TriggerSource | None:
     """Return what exposes after a message; None for a station that takes none."""
     trigger = settings.camera.trigger
     if not trigger.by_message:

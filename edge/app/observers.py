@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from edge.app.reload import Renewable
 from edge.contract.event import Datum
-from edge.contract.verdict import Verdict
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.hmi.station_end.page_process import Page
 from edge.hmi.station_end.status import Sources
@@ -12,7 +12,8 @@ from edge.hmi.window.window import Window
 from edge.settings.overrides import Overrides
 from edge.settings.station import Settings
 from edge.station.model.manager import Reread
-from edge.station.recording.journal_recorder import journal_folder
+from edge.station.recording.journal_folder import journal_folder
+from edge.station.recording.verdict_recorder import VerdictObserver
 
 
 def with_overrides(settings: Settings, reread: Callable[[], Settings]) -> tuple[Settings, Reread]:
@@ -27,23 +28,14 @@ def with_overrides(settings: Settings, reread: Callable[[], Settings]) -> tuple[
     )
 
 
-class VerdictObserver(Protocol):
-    """Somebody who shows what is decided; nothing of it is waited for.
-
-    ``outdated`` says whether a file it was made with has changed, and ``renew`` puts that in force.
-    """
+class Display(VerdictObserver, Renewable, Protocol):
+    """Whoever shows what is decided."""
 
     def start(self) -> None: ...
-    def on_verdict(self, verdict: Verdict) -> None: ...
-    def outdated(self) -> bool: ...
-    def renew(self) -> None: ...
     def stop(self) -> None: ...
 
 
-def make_observers(
-    sources: Sources,
-    reload: Callable[[], Mapping[str, Datum]],
-) -> list[VerdictObserver]:
+def make_observers(sources: Sources, reload: Callable[[], Mapping[str, Datum]]) -> list[Display]:
     """Build the page and the window that the settings ask for.
 
     Args:
@@ -53,7 +45,7 @@ def make_observers(
         NoDesktop: there is nothing to open a window on.
     """
     settings, folder = sources.settings, journal_folder(sources.settings)
-    found: list[VerdictObserver] = []
+    found: list[Display] = []
     if settings.show is not None and settings.show.window:
         found.append(Window(settings.show.width_px))
     if settings.hmi is not None and settings.hmi.enabled and folder is not None:
@@ -65,7 +57,7 @@ def make_observers(
             snapshots=sources.snapshots,
             recent=sources.recent,
             health=sources.health,
-            record_event=sources.recording.event,
+            record_event=sources.record_event,
         )
         found.append(Page(settings.hmi, folder, sources, PageActions(services)))
     return found

@@ -1,4 +1,4 @@
-"""From settings to a running station, and its end told in plain words."""
+"""From settings to a running station, and the report of its end."""
 
 import logging
 import os
@@ -19,31 +19,29 @@ from edge.station.pipeline.tally import RunSummary
 
 log = logging.getLogger(__name__)
 
-# A model that takes longer to compile and test will not come.
-START_LIMIT_S = 600.0
-
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """How a run ended.
 
     Attributes:
-        tally: the counts.
+        summary: the counts.
         overlays: where the overlays are and how many; None without ``--save``.
     """
 
-    tally: RunSummary
+    summary: RunSummary
     overlays: tuple[Path, int] | None
 
     def __str__(self) -> str:
         if self.overlays is None:
-            return str(self.tally)
+            return str(self.summary)
         folder, count = self.overlays
-        return f"{self.tally}\n{count} overlays in {folder}"
+        return f"{self.summary}\n{count} overlays in {folder}"
 
 
 def run_station(
     settings: Settings,
+    *,
     once: bool,
     tuning: Path,
     report: Callable[[RunReport], None],
@@ -74,11 +72,9 @@ def run_station(
         log.info("stopped before the start")
         return
     reasons: tuple[str, ...] = ("internal",)
-    running = StationService(settings, once, tuning, reread, stopper)
+    service = StationService(settings, once=once, tuning=tuning, reread=reread, stopper=stopper)
     try:
-        with running.manager.more_time(START_LIMIT_S):
-            running.start()
-        running.inspect()
+        service.run()
         reasons = ()
     except CameraLost:
         reasons = ("camera_lost",)
@@ -87,10 +83,10 @@ def run_station(
         reasons = (type(error).__name__,)
         raise
     finally:
-        unaccounted = running.end(reasons)
-        tally = running.tally()
-        if tally is not None:
-            overlays = running.overlays
-            report(RunReport(tally, (overlays.folder, overlays.written) if overlays else None))
+        unaccounted = service.end(reasons)
+        summary = service.summary
+        if summary is not None:
+            overlays = service.overlays
+            report(RunReport(summary, (overlays.folder, overlays.written) if overlays else None))
     if unaccounted is not None:
         raise unaccounted

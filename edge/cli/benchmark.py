@@ -150,7 +150,7 @@ def throughput_pair(
         sink = Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)
         camera = MemoryCamera(images, count)
         mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(streams + 1, room_limit_s=None)
-        Station(camera, mailbox, line, [sink], failures).run()
+        Station(camera=camera, mailbox=mailbox, line=line, sinks=[sink], failures=failures).run()
 
     measured = paired(lambda: detector.predict_all(count, _keep), run_path, pairs, warm_up=1)
     return Throughput(
@@ -171,7 +171,15 @@ def steady_latency(
     camera = MemoryCamera(images, count, Pace(rate_fps))
     mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(2, room_limit_s=None)
     return (
-        Station(camera, mailbox, InspectionSetup((inspector,)), [], failures).run().latency["total"]
+        Station(
+            camera=camera,
+            mailbox=mailbox,
+            line=InspectionSetup((inspector,)),
+            sinks=[],
+            failures=failures,
+        )
+        .run()
+        .latency["total"]
     )
 
 

@@ -180,7 +180,7 @@ def _capture(options: argparse.Namespace) -> int:
 
 def _journal(options: argparse.Namespace) -> int:
     # OpenCV and numba
-    from edge.station.recording.journal_recorder import journal_folder_seen_from
+    from edge.station.recording.journal_folder import journal_folder_seen_from
 
     folder = Path(options.journal) if options.journal else None
     if folder is None:
@@ -213,7 +213,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
     from edge.settings.exposure import exposures
     from edge.settings.overrides import Overrides
     from edge.station.model.releases import Releases
-    from edge.station.recording.journal_recorder import SERVICE_SETTINGS, journal_folder_seen_from
+    from edge.station.recording.journal_folder import SERVICE_SETTINGS, journal_folder_seen_from
 
     key = settings.model.public_key
     manifest = load_bundle(Path(settings.model.path), Path(key) if key else None).manifest
@@ -335,8 +335,8 @@ def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) ->
         )
     run_station(
         settings,
-        options.once,
-        tuning_path(options.config, Path(settings.model.path)),
+        once=options.once,
+        tuning=tuning_path(options.config, Path(settings.model.path)),
         report=lambda r: write_line(f"{PROGRAM}: {r}", logging.INFO),
         reread=lambda: _settings(options),
         stopper=stopper,

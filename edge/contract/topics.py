@@ -113,8 +113,3 @@ class StationTopic:
         """
         segments = astuple(self)
         return ("." if any("-" in one for one in segments) else "-").join(("vi", *segments))
-
-    @property
-    def former_folder_name(self) -> str:
-        """Return what the default journal's folder was called before: other stations' may be."""
-        return "-".join(("vi", *astuple(self)))

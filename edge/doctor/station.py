@@ -38,7 +38,7 @@ from edge.settings.station import HmiSettings, MqttSettings, Settings
 from edge.station.model.inspectors import inspectors_of, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync
-from edge.station.recording.journal_recorder import journal_folder_seen_from
+from edge.station.recording.journal_folder import journal_folder_seen_from
 
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0

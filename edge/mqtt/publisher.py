@@ -156,6 +156,10 @@ class MqttPublisher:
         self._announcer.become(condition, reasons)
         self._wake_up.wake()
 
+    def on_health(self, reasons: tuple[str, ...]) -> None:
+        """Publish what is wrong with the station that inspects; nothing is ``online``."""
+        self.set_state(Condition.DEGRADED if reasons else Condition.ONLINE, *reasons)
+
     def state_changed(self) -> None:
         """Say the state again: what is reported with it has changed."""
         self._announcer.state_changed()
@@ -176,7 +180,7 @@ class MqttPublisher:
         self._announcer.answer(answer)
         self._wake_up.wake()
 
-    def login_changed(self) -> bool:
+    def outdated(self) -> bool:
         """Tell whether the files of password and certificates differ from those in use.
 
         Raises:

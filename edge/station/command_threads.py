@@ -1,9 +1,10 @@
-"""The control threads: carry out what PLC and MES ask for, triggers never behind commands."""
+"""The command threads: carry out what PLC and MES ask for, triggers never behind commands."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.contract.commands import (
@@ -28,28 +29,38 @@ from edge.station.handshake.part import TriggerRequest, TriggerSource
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-# As the sender of a trigger is told, see ``schemas/handshake-1.json``.
+# In the answer to a trigger, see ``schemas/handshake-1.json``.
 NO_TRIGGERS = "no_triggers"
 # Triggers that a free station ignores are logged together, no more often than this.
-IGNORED_TOLD_AFTER_NS = 60_000_000_000
+IGNORED_LOG_INTERVAL_NS = 60_000_000_000
 # Commands that may wait for the one that is carried out.
-MOST_COMMANDS = 8
+MAX_COMMANDS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandHandlers:
-    """What a station can be asked to do; a command without a deed is refused.
+    """What a station can be asked to do; a command without a handler is refused.
 
-    Each deed of a command returns what its sender is told, and raises StationError with cause and
+    Each handler of a command returns the data of its answer, and raises StationError with cause and
     next step when it cannot be done.
     """
 
     trigger: Callable[[TriggerRequest], None]
-    acknowledge: Callable[[int], None]
+    acknowledge: Callable[[int], None] | None
     reload: Callable[[], Mapping[str, Datum]]
     self_test: Callable[[], Mapping[str, Datum]]
     set_recipe: Callable[[Recipe], Mapping[str, Datum]]
     snapshot: Callable[[], Mapping[str, Datum]] | None = None
+
+
+class Replies(Protocol):
+    """The way back to PLC and MES."""
+
+    def answer(self, answer: CommandAnswer) -> None:
+        """Answer the sender of a command."""
+
+    def handshake(self, handshake: HandshakeMessage) -> None:
+        """Answer the sender of a trigger."""
 
 
 class CommandThreads:
@@ -64,12 +75,11 @@ class CommandThreads:
         self,
         *,
         messages: CommandQueue,
-        deeds: CommandHandlers,
+        handlers: CommandHandlers,
         source: TriggerSource | None,
         recipe: Callable[[], Recipe | None],
         journal: str | None,
-        answer: Callable[[CommandAnswer], None],
-        handshake: Callable[[HandshakeMessage], None],
+        replies: Replies | None,
         record_event: Callable[[Event], None],
         beat: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -79,25 +89,23 @@ class CommandThreads:
         source: what exposes after a trigger; None for a station that takes none.
         recipe: the one that is live.
         journal: UUID; acknowledgements for another one are not ours.
-        answer: tells the sender of a command how it ended.
-        handshake: tells the sender of a trigger that this station takes none.
+        replies: to whoever sent a command or a trigger; None without a broker, where nobody does.
         record_event: keeps what was done.
         beat: the thread of the triggers is alive.
         """
         self._messages = messages
-        self._commands = CommandQueue(MOST_COMMANDS)
+        self._commands = CommandQueue(MAX_COMMANDS)
         self._beat = beat
-        self._deeds = deeds
+        self._handlers = handlers
         self._source = source
         self._recipe = recipe
         self._journal = journal
-        self._answer = answer
-        self._handshake = handshake
+        self._replies = replies
         self._record_event = record_event
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._ignored, self._last_ignored = 0, ""  # triggers since the last line about them
-        self._ignored_told_ns: int | None = None
+        self._ignored_logged_ns: int | None = None
 
     def run(self, ending: Callable[[], bool]) -> None:
         """Take messages until the station ends; the body of the thread of the triggers."""
@@ -105,7 +113,7 @@ class CommandThreads:
             self._beat()
             message = self._messages.take(POLL_S)
             if message is not None:
-                self._take(message)
+                self._dispatch(message)
             self._log_ignored()
         self._log_ignored(at_the_end=True)
 
@@ -122,19 +130,19 @@ class CommandThreads:
                 self._command(message)
             between()
 
-    def _take(self, message: ControlMessage) -> None:
+    def _dispatch(self, message: ControlMessage) -> None:
         match message:
             case Trigger():
                 self._trigger(message)
             case Ack(seq, journal):
-                if journal in (None, self._journal):
-                    self._deeds.acknowledge(seq)
+                if journal in (None, self._journal) and self._handlers.acknowledge is not None:
+                    self._handlers.acknowledge(seq)
             case Resend():
                 raise AssertionError("the connection serves resends itself")
             case _:
                 if not self._commands.put(message):
                     text = "The station has too many commands waiting. Ask again later."
-                    self._tell(
+                    self._finish(
                         CommandAnswer(
                             request=message.request,
                             status=Status.REFUSED,
@@ -147,21 +155,22 @@ class CommandThreads:
         if self._source is None:
             self._ignored += 1
             self._last_ignored = trigger.trigger_id
-            self._handshake(
-                HandshakeMessage(
-                    phase=TriggerPhase.REJECTED,
-                    trigger_id=trigger.trigger_id,
-                    part_id=trigger.part_id,
-                    utc_ns=self._utc_ns(),
-                    reason=NO_TRIGGERS,
+            if self._replies is not None:
+                self._replies.handshake(
+                    HandshakeMessage(
+                        phase=TriggerPhase.REJECTED,
+                        trigger_id=trigger.trigger_id,
+                        part_id=trigger.part_id,
+                        utc_ns=self._utc_ns(),
+                        reason=NO_TRIGGERS,
+                    )
                 )
-            )
             return
-        self._deeds.trigger(
+        self._handlers.trigger(
             TriggerRequest(
                 trigger_id=trigger.trigger_id,
                 part_id=trigger.part_id,
-                recipe=self._wanted(trigger),
+                recipe=self._recipe_of(trigger),
                 deadline_ms=_deadline_ms(trigger),
                 received_ns=trigger.received_ns,
                 received_utc_ns=self._utc_ns() - (self._clock_ns() - trigger.received_ns),
@@ -171,8 +180,8 @@ class CommandThreads:
 
     def _log_ignored(self, at_the_end: bool = False) -> None:
         """Log ignored triggers: the first at once, those that follow together."""
-        now_ns, told_ns = self._clock_ns(), self._ignored_told_ns
-        due = told_ns is None or now_ns - told_ns >= IGNORED_TOLD_AFTER_NS
+        now_ns, logged_ns = self._clock_ns(), self._ignored_logged_ns
+        due = logged_ns is None or now_ns - logged_ns >= IGNORED_LOG_INTERVAL_NS
         if self._ignored and (due or at_the_end):
             log.warning(
                 "%d trigger(s) ignored, %s the last: this station runs free. "
@@ -180,9 +189,9 @@ class CommandThreads:
                 self._ignored,
                 self._last_ignored,
             )
-            self._ignored, self._ignored_told_ns = 0, now_ns
+            self._ignored, self._ignored_logged_ns = 0, now_ns
 
-    def _wanted(self, trigger: Trigger) -> Recipe | None:
+    def _recipe_of(self, trigger: Trigger) -> Recipe | None:
         if trigger.recipe_id is None:
             return None
         live = self._recipe()
@@ -211,12 +220,13 @@ class CommandThreads:
                 )
             else:
                 answer = CommandAnswer(request=request, status=Status.DONE, data=done)
-        self._tell(answer)
+        self._finish(answer)
 
-    def _tell(self, answer: CommandAnswer) -> None:
-        """Answer, and keep it."""
+    def _finish(self, answer: CommandAnswer) -> None:
+        """Answer, and record what was done."""
         request = answer.request
-        self._answer(answer)
+        if self._replies is not None:
+            self._replies.answer(answer)
         self._record_event(
             Event(
                 "command_done" if answer.status is Status.DONE else "command_failed",
@@ -229,13 +239,13 @@ class CommandThreads:
     def _do(self, command: Command) -> Mapping[str, Datum] | None:
         match command:
             case Reload():
-                return self._deeds.reload()
+                return self._handlers.reload()
             case SelfTest():
-                return self._deeds.self_test()
+                return self._handlers.self_test()
             case SetRecipe(_, recipe):
-                return self._deeds.set_recipe(recipe)
+                return self._handlers.set_recipe(recipe)
             case Snapshot():
-                return None if self._deeds.snapshot is None else self._deeds.snapshot()
+                return None if self._handlers.snapshot is None else self._handlers.snapshot()
         raise AssertionError(f"{type(command).__name__} is no command of this thread")
 
 

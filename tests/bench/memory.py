@@ -44,11 +44,11 @@ def main() -> None:
     failures = Failures()
     images = [good_image(0), defective_image(1), good_image(2)]
     Station(
-        MemoryCamera(images, CHECKPOINTS[-1]),
-        EveryMailbox(4, room_limit_s=None),
-        InspectionSetup((Inspector(Detector(CompiledModel(bundle)), bundle.manifest),)),
-        [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
-        failures,
+        camera=MemoryCamera(images, CHECKPOINTS[-1]),
+        mailbox=EveryMailbox(4, room_limit_s=None),
+        line=InspectionSetup((Inspector(Detector(CompiledModel(bundle)), bundle.manifest),)),
+        sinks=[Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
+        failures=failures,
     ).run()
 
 

@@ -35,11 +35,11 @@ def main() -> None:
         done.append(verdict.decided_ns)
 
     station = Station(
-        MemoryCamera([render_part(np.random.default_rng(0)).pixels], count=1_000_000),
-        EveryMailbox(1, room_limit_s=None),
-        InspectionSetup((inspector,)),
-        [Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
-        failures,
+        camera=MemoryCamera([render_part(np.random.default_rng(0)).pixels], count=1_000_000),
+        mailbox=EveryMailbox(1, room_limit_s=None),
+        line=InspectionSetup((inspector,)),
+        sinks=[Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
+        failures=failures,
     )
     threading.Timer(seconds, station.stop).start()
     station.run()

@@ -8,6 +8,7 @@ from pathlib import Path
 import edge
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
+from edge.contract.event import Event
 from edge.hmi.contents import (
     BrokerSummary,
     CameraSummary,
@@ -22,6 +23,7 @@ from edge.hmi.contents import (
     StationStatus,
     VerdictTotals,
 )
+from edge.mqtt.publisher import MqttPublisher
 from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages
@@ -31,7 +33,7 @@ from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.tally import RunSummary
-from edge.station.recording.recorder import Recording
+from edge.station.recording.station_journal import StationJournal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +45,15 @@ class Sources:
         simulated: the images come from files or a fake camera.
         condition: ``starting``, ``online``, ``degraded`` or ``stopped``.
         camera: None for files.
-        queues: items that wait, by queue; the journal's comes from ``recording``.
+        queues: items that wait, by queue; the journal's comes from ``journal``.
         handshake: counts of the hand-shake.
     """
 
     model: ModelManager
     simulated: bool
-    recording: Recording
+    journal: StationJournal | None
+    publisher: MqttPublisher | None
+    record_event: Callable[[Event], None]
     health: Health
     condition: Callable[[], str]
     camera: Callable[[], CameraStatus | None]
@@ -80,7 +84,7 @@ class Sources:
             acknowledged: by reason, who has acknowledged it.
             to_capture: training images that are still to be kept.
         """
-        settings, recording, recent = self.settings, self.recording, self.recent()
+        settings, journal, recent = self.settings, self.journal, self.recent()
         summary = self.tally()
         return StationStatus(
             software=f"edge {edge.__version__}",
@@ -92,14 +96,17 @@ class Sources:
             recipe=settings.recipe,
             deadline_ms=settings.decision.deadline_ms,
             camera=_camera(settings, self.camera()),
-            broker=_broker(settings, recording),
-            journal=JournalSummary(writable=recording.writable, id=recording.journal),
+            broker=_broker(settings, self.publisher),
+            journal=JournalSummary(
+                writable=journal.writable if journal else True,
+                id=journal.journal if journal else None,
+            ),
             disk=_disk(journal_folder),
             snapshots=_image_folder(self.snapshots()),
             recent_images=_image_folder(recent.folder if recent else None),
             model=_model(self.model),
             skipped=summary.skipped if summary else 0,
-            queues={**self.queues(), "journal": recording.waiting},
+            queues={**self.queues(), "journal": journal.waiting if journal else 0},
             handshake=dict(self.handshake()),
             acknowledged=dict(acknowledged),
             to_capture=to_capture,
@@ -126,12 +133,12 @@ def _camera(settings: Settings, status: CameraStatus | None) -> CameraSummary:
     )
 
 
-def _broker(settings: Settings, recording: Recording) -> BrokerSummary | None:
+def _broker(settings: Settings, publisher: MqttPublisher | None) -> BrokerSummary | None:
     if settings.mqtt is None:
         return None
-    if recording.network is None:
+    if publisher is None:
         return BrokerSummary(url=settings.mqtt.url)
-    delivery = recording.network.publisher.delivery()
+    delivery = publisher.delivery()
     return BrokerSummary(
         url=settings.mqtt.url,
         connected=delivery.connected,

@@ -41,7 +41,7 @@ PipelineAction = Exposed | Decided | Failed | Rejected
 
 
 class HandshakeCoordinator:
-    """Serialises the hand-shake's events and tells the ports.
+    """Serialises the hand-shake's events and notifies the ports.
 
     Any thread calls any method. Ports are called under the lock, so that every PLC sees one order;
     the camera is triggered outside of it, because a driver may take its time.
@@ -70,6 +70,7 @@ class HandshakeCoordinator:
         self._clock_ns = clock_ns
         self._changed = threading.Condition()
         self._results: dict[int, Result] = {}
+        self._unrecorded: dict[str, Part] = {}  # by id of the verdict
         self._acknowledging = False
         self._unexpected = 0
 
@@ -111,20 +112,32 @@ class HandshakeCoordinator:
         """Note that a part cannot be exposed for or inspected."""
         return self._event(lambda now: self._handshake.failed(part, reason, detail, now))[0]
 
-    def committed(self, part: Part, seq: int) -> None:
-        """Note that the verdict of a part is in the journal."""
-        self._event(lambda now_ns: self._handshake.committed(part, seq, now_ns))
-        self._results.pop(part.number, None)  # of a part that stands at no port
+    def await_record(self, part: Part, verdict_id: str) -> None:
+        """Remember whose verdict this is, until the journal has it or never will."""
+        self._unrecorded[verdict_id] = part
 
-    def not_recorded(self, part: Part) -> None:
-        """Note that the journal will never have the verdict of a part."""
-        self._event(lambda _: self._handshake.not_recorded(part))
-        self._results.pop(part.number, None)
+    def on_committed(self, verdict_id: str, seq: int) -> None:
+        """The journal has a verdict: only now the PLC may see its result."""
+        part = self._unrecorded.pop(verdict_id, None)
+        if part is not None:
+            self._event(lambda now_ns: self._handshake.committed(part, seq, now_ns))
+            self._results.pop(part.number, None)  # of a part that stands at no port
+
+    def on_not_recorded(self, verdict_id: str) -> None:
+        """The journal will never have a verdict: its result never becomes valid."""
+        part = self._unrecorded.pop(verdict_id, None)
+        if part is not None:
+            self._event(lambda _: self._handshake.not_recorded(part))
+            self._results.pop(part.number, None)
 
     def acknowledged(self, seq: int) -> None:
         """Note that a consumer has a verdict."""
         _, outcomes = self._event(lambda _: self._handshake.acknowledged(seq))
         self._acknowledging = self._acknowledging or bool(outcomes)
+
+    def on_writable(self, writable: bool) -> None:
+        """The journal takes records, or no longer."""
+        self.set_ready(Input.JOURNAL, writable)
 
     def set_ready(self, name: Input, good: bool) -> None:
         """Note that camera, model or journal came or went."""
@@ -174,7 +187,7 @@ class HandshakeCoordinator:
     def _carry_out(self, outcome: HandshakeEffect) -> PipelineAction | None:
         match outcome:
             case Exposed(part):
-                self._tell(lambda port: port.exposed(part))
+                self._notify(lambda port: port.exposed(part))
                 return outcome
             case Decided():
                 return outcome
@@ -182,22 +195,22 @@ class HandshakeCoordinator:
                 self._results[part.number] = Result.ERROR
                 return outcome
             case Rejected(part=part, rejection=rejection):
-                self._tell(lambda port: port.rejected(part, rejection))
+                self._notify(lambda port: port.rejected(part, rejection))
                 return outcome if outcome.recorded else None
             case RefusalsCounted():
                 self._record_event(_refusals_counted(outcome))
             case Accepted(part):
-                self._tell(lambda port: port.accepted(part))
+                self._notify(lambda port: port.accepted(part))
             case Repeated():
-                self._tell(lambda port: port.repeated(outcome))
+                self._notify(lambda port: port.repeated(outcome))
             case ReadyChanged(ready):
-                self._tell(lambda port: port.ready(ready))
+                self._notify(lambda port: port.ready(ready))
             case ResultValid(part, valid_seq, in_time):
                 decided = self._results.pop(part.number)
                 result = decided if in_time else Result.ERROR
-                self._tell(lambda port: port.result_valid(part, valid_seq, result))
+                self._notify(lambda port: port.result_valid(part, valid_seq, result))
             case SlotFreed(part, seq, ack_missing):
-                self._tell(lambda port: port.result_cleared(part))
+                self._notify(lambda port: port.result_cleared(part))
                 # Without a consumer that ever acknowledges, none is missing.
                 if ack_missing and self._acknowledging:
                     self._record_event(_ack_missing(part, seq))
@@ -214,9 +227,9 @@ class HandshakeCoordinator:
                     )
         return None
 
-    def _tell(self, told: Callable[[Port], None]) -> None:
+    def _notify(self, call: Callable[[Port], None]) -> None:
         for port in self._ports:
-            told(port)
+            call(port)
 
 
 def _ack_missing(part: Part, seq: int) -> Event:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.atomic_files import check_writable, write_all
-from edge.contract.verdict import ImageAddresses, Verdict
+from edge.contract.verdict import ImageAddresses, Verdict, payload
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import pixel_format
 from edge.inspection.thresholding import Result
@@ -186,6 +186,11 @@ class SnapshotFolder:
         pixels, inspection = verdict.frame.pixels, verdict.inspection
         quality = self._settings.jpeg_quality
         return self.keep(name, rendered(pixels, inspection, record, quality))
+
+    def write_chosen(self, verdict: Verdict) -> None:
+        """Write the snapshot of a verdict that ``addresses`` chose, with its record."""
+        if verdict.images is not None and verdict.identity is not None:
+            self.write(verdict, payload(verdict, verdict.identity, None))
 
     def keep(self, name: SnapshotName, files: Mapping[str, bytes]) -> bool:
         """Make room and write the files of a snapshot, by suffix; tell whether it was written."""

@@ -61,11 +61,9 @@ class ModelManager:
         settings: Settings,
         tuning: Path,
         simulated: bool,
-        exchange: Callable[[InspectionSetup], None],
         trial: Callable[[], Frame | None],
         reread: Reread,
         record_event: Callable[[Event], None],
-        on_changed: Callable[[], None],
         releases: Releases,
     ) -> None:
         """Load the first model.
@@ -73,11 +71,9 @@ class ModelManager:
         Args:
             tuning: file that may hold a measured run plan.
             simulated: what verdicts say of the camera.
-            exchange: gives the station another line.
             trial: the newest frame of the camera.
             reread: reads the settings again.
             record_event: keeps what was changed.
-            on_changed: another model inspects now, or the same with other settings.
             releases: that were in use here.
 
         Raises:
@@ -88,19 +84,32 @@ class ModelManager:
         self._reloading = threading.Lock()
         self._tuning = tuning
         self._simulated = simulated
-        self._exchange = exchange
+        self._exchanges: list[Callable[[InspectionSetup], None]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._reread = reread
         self._record_event = record_event
         self._releases = releases
         first = self._load(Path(settings.model.path))
-        self._note_release(first)
+        self._remember_release(first)
         self.store = ModelStore(
             first=first,
             load=self._load,
             on_change=self._take_over,
             trial=trial,
-            on_changed=on_changed,
+            on_changed=self._on_changed,
         )
+
+    def on_exchange(self, exchange: Callable[[InspectionSetup], None]) -> None:
+        """Add who takes another line over between two parts; what it raises refuses the line."""
+        self._exchanges.append(exchange)
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Add who hears that another model inspects now, or the same with other settings."""
+        self._listeners.append(listener)
+
+    def current_bundle(self) -> Bundle:
+        """Return the bundle that inspects now."""
+        return self.store.current.bundle
 
     def line(self) -> InspectionSetup:
         """Return what the station begins with."""
@@ -234,8 +243,8 @@ class ModelManager:
         )
         return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
 
-    def part_decided(self, verdict: Verdict) -> None:
-        """Note a verdict; a model that gives no numbers makes way for the one before it."""
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Roll back a model that gave no number for several parts in a row."""
         if verdict.identity is None:
             return
         before = self.settings
@@ -248,14 +257,20 @@ class ModelManager:
 
     def _take_over(self, model: LoadedModel) -> None:
         assert isinstance(model, ConfiguredModel)  # ``_load`` makes all of them
-        self._exchange(self._line(model, model.settings))
+        line = self._line(model, model.settings)
+        for exchange in self._exchanges:
+            exchange(line)
         self.settings = model.settings
-        self._note_release(model)
+        self._remember_release(model)
 
-    def _note_release(self, model: ConfiguredModel) -> None:
+    def _on_changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _remember_release(self, model: ConfiguredModel) -> None:
         chosen = model.settings.model
         if chosen.public_key is not None:
-            self._releases.note(model.bundle.manifest, chosen.allow_downgrade)
+            self._releases.remember(model.bundle.manifest, chosen.allow_downgrade)
 
     def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:
         identity = station_identity(settings, model.bundle, self._simulated)

@@ -15,8 +15,8 @@ from edge.bundle.manifest import Manifest
 from edge.errors import BundleError, OutputNotWritable
 
 FILE_NAME = "releases.json"
-MOST_NAMES = 1000
-LARGEST_BYTES = 2**20
+MAX_NAMES = 1000
+MAX_BYTES = 2**20
 
 _CONTENT = TypeAdapter(dict[str, AwareDatetime])
 
@@ -50,7 +50,7 @@ class Releases:
                 "model.allow_downgrade: true if this one is meant."
             )
 
-    def note(self, manifest: Manifest, downgrade: bool = False) -> None:
+    def remember(self, manifest: Manifest, downgrade: bool = False) -> None:
         """Remember a release that is in use now.
 
         Args:
@@ -62,7 +62,7 @@ class Releases:
             return
         self._newest.pop(identity.name, None)
         self._newest[identity.name] = identity.created
-        while len(self._newest) > MOST_NAMES:
+        while len(self._newest) > MAX_NAMES:
             del self._newest[next(iter(self._newest))]
         if self._path is not None:
             try:
@@ -75,7 +75,7 @@ class Releases:
             return {}
         try:
             with open_regular(self._path) as file:
-                return _CONTENT.validate_json(file.read(LARGEST_BYTES))
+                return _CONTENT.validate_json(file.read(MAX_BYTES))
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError) as error:

@@ -1,6 +1,7 @@
-"""The camera of a station: files as they are, live ones under supervision, and who is told."""
+"""The camera of a station: files as they are, live ones under supervision."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from edge.cameras.factory import checked_kind, open_camera, supervised_camera
 from edge.cameras.files.existing_images import Inventory
@@ -14,13 +15,24 @@ from edge.journal.judged_images import JudgedImages
 from edge.settings.station import CameraSettings
 from edge.station.monitoring.health import Health
 
+# What ``Health`` waits for: whether the camera is there or not.
+CAMERA = "camera"
 
-class CameraWatch:
-    """Holds the camera, and tells health, journal and station when it goes and comes back.
+
+class CameraListener(Protocol):
+    """Who must act when a camera goes and comes back; called by the thread that reads it."""
+
+    def camera_lost(self, detail: str) -> None: ...
+    def camera_back(self) -> None: ...
+    def stop(self) -> None:
+        """End the run: it inspects once, and there is nothing to inspect."""
+
+
+class CameraMonitor:
+    """Holds the camera, and lets health, journal and station know when it goes and comes back.
 
     Attributes:
         camera: what the station reads.
-        known: whether the camera is there or not has been told; of files, always.
         lost_once: why a run that inspects once has nothing to inspect; empty otherwise.
     """
 
@@ -31,22 +43,15 @@ class CameraWatch:
         once: bool,
         health: Health,
         record_event: Callable[[Event], None],
-        gone: Callable[[str], None],
-        back: Callable[[], None],
-        give_up: Callable[[], None],
-        on_known: Callable[[], None],
-        state_changed: Callable[[], None],
+        on_state_change: Callable[[], None] | None = None,
         judged: JudgedImages | None = None,
     ) -> None:
         """Open a source of files, or prepare the supervision of a live camera.
 
         Args:
             once: a camera that is lost is not waited for.
-            gone, back: tell the station, in the thread that reads the camera.
-            give_up: ends the run.
-            on_known: called once, when ``known`` has become true.
-            state_changed: called when it went from one working state to another; of all other
-                changes ``health`` tells.
+            on_state_change: called when it went from one working state to another; all other
+                changes go through ``health``.
             judged: which images of a watched folder have a verdict; None where none is recorded.
 
         Raises:
@@ -57,17 +62,16 @@ class CameraWatch:
         self._once = once
         self._health = health
         self._record_event = record_event
-        self._gone = gone
-        self._back = back
-        self._give_up = give_up
-        self._on_known = on_known
-        self._state_changed = state_changed
+        self._listeners: list[CameraListener] = []
+        self._on_state_change = on_state_change
         self._judged = judged
         self._takes_existing = settings.watch.existing == "take"
         self._away = False
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
-        self.known = not isinstance(self.camera, SupervisedCamera)
+        self._known = not isinstance(self.camera, SupervisedCamera)
+        if self._known:  # of files, always
+            health.arrived(CAMERA)
 
     @property
     def status(self) -> CameraStatus | None:
@@ -79,6 +83,10 @@ class CameraWatch:
         """Frames of a live camera that nobody took in time."""
         return self.camera.dropped if isinstance(self.camera, SupervisedCamera) else 0
 
+    def subscribe(self, listener: CameraListener) -> None:
+        """Add whoever is to act, before ``start``."""
+        self._listeners.append(listener)
+
     def start(self) -> None:
         """Open a live camera for the first time; one that is absent is waited for.
 
@@ -87,7 +95,7 @@ class CameraWatch:
             CameraNotOpened: it is absent, and the run inspects once.
         """
         if not isinstance(self.camera, SupervisedCamera):
-            self._back()
+            self._came_back()
             return
         self.camera.start()
         status = self.camera.status
@@ -112,7 +120,7 @@ class CameraWatch:
         return files if settings.trigger.mode == "free_run" else TriggeredFiles(files)
 
     def _found_existing(self, found: Inventory) -> None:
-        """Tell of the images that came while nobody watched."""
+        """Record that images came while nobody watched."""
         event = existing_images_event(self.camera.identity, found, self._takes_existing)
         if event is not None:
             self._record_event(event)
@@ -124,49 +132,55 @@ class CameraWatch:
             self._away = True
             self._lost(status)
         elif status.working and not self._works:
-            self._back()
+            self._came_back()
             if self._away:
                 self._record_event(
                     Event("camera_back", Severity.INFO, "the camera is back", _counts(status))
                 )
             self._away = False
-        elif status.working:
-            self._state_changed()
+        elif status.working and self._on_state_change is not None:
+            self._on_state_change()
         self._works = status.working
-        if not self.known:
-            self.known = True
-            self._on_known()
+        if not self._known:
+            self._known = True
+            self._health.arrived(CAMERA)
+
+    def _came_back(self) -> None:
+        for listener in self._listeners:
+            listener.camera_back()
 
     def _lost(self, status: CameraStatus) -> None:
         self._record_event(Event("camera_lost", Severity.ALARM, status.detail, _counts(status)))
-        self._gone(status.detail)
+        for listener in self._listeners:
+            listener.camera_lost(status.detail)
         if self._once:
             self.lost_once = status.detail
-            self._give_up()
+            for listener in self._listeners:
+                listener.stop()
 
 
 def existing_images_event(identity: str, found: Inventory, takes: bool) -> Event | None:
-    """Return what is told of the images that were in a folder at first; None without any."""
+    """Return the event of the images that were in a folder at first; None without any."""
     unjudged = len(found.unjudged)
     counts = {"unjudged": unjudged, "judged": found.judged, "not_known": found.forgotten}
-    told: list[str] = []
+    parts: list[str] = []
     if unjudged and takes:
         verb = "is" if unjudged == 1 else "are"
-        told.append(f"{_images(unjudged)} that came while nobody watched {verb} inspected now")
+        parts.append(f"{_images(unjudged)} that came while nobody watched {verb} inspected now")
     elif unjudged:
-        told.append(
+        parts.append(
             f"{_images(unjudged)} came while nobody watched, not inspected. To inspect such images "
             "at the next start set camera.watch.existing: take"
         )
     if found.forgotten:
         why = found.fault or "they are older than the journal"
         named = f"of {_images(found.forgotten)} nobody knows whether"
-        told.append(f"{named} inspected before: {why}")
-    if not told:
+        parts.append(f"{named} inspected before: {why}")
+    if not parts:
         return None
     kind = "images_taken" if takes and unjudged else "images_skipped"
     severity = Severity.INFO if takes and not found.forgotten else Severity.WARNING
-    return Event(kind, severity, f"{identity}: {'; '.join(told)}.", counts)
+    return Event(kind, severity, f"{identity}: {'; '.join(parts)}.", counts)
 
 
 def _images(count: int) -> str:

@@ -11,7 +11,7 @@ from edge.station.monitoring.drift_detector import Alarm, DriftDetector
 from edge.station.monitoring.health import Health
 
 
-class DriftWatch:
+class DriftMonitor:
     """Shows every decided part to the detector of its model. One thread observes."""
 
     def __init__(
@@ -31,8 +31,8 @@ class DriftWatch:
         self._model = ""
         self._detector: DriftDetector | None = None
 
-    def observe(self, verdict: Verdict) -> None:
-        """Take one verdict in."""
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Observe the score of one part."""
         identity = verdict.identity
         if identity is None or not self._settings.enabled:
             return

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from edge.station.monitoring.health import Health
+
 log = logging.getLogger(__name__)
 
 # A datagram that finds the manager's queue full is given up after this time.
@@ -124,6 +126,42 @@ class ServiceManager:
                     lines[0].partition("=")[0],
                     error,
                 )
+
+
+class StatusLine:
+    """The line that ``systemctl status`` shows of a station.
+
+    Attributes:
+        not_reloaded: why the last reload was refused; empty when it was not.
+    """
+
+    def __init__(self, manager: ServiceManager, health: Health) -> None:
+        self.not_reloaded = ""
+        self._manager = manager
+        self._health = health
+        health.subscribe(lambda _: manager.status(self.text))
+
+    @property
+    def text(self) -> str:
+        reasons = self._health.reasons
+        now = f"degraded: {', '.join(reasons)}" if reasons else "inspecting"
+        if not self.not_reloaded:
+            return now
+        return f"{now}; the last reload changed nothing: {self.not_reloaded}"
+
+    def ready(self) -> None:
+        """Tell the manager that the station inspects."""
+        self._manager.ready(self.text)
+
+    @contextmanager
+    def reloading(self, what: str, longest_s: float) -> Iterator[None]:
+        """Show that the station reloads, for as long as the block takes."""
+        self._manager.reloading(what)
+        try:
+            with self._manager.more_time(longest_s):
+                yield
+        finally:
+            self.ready()
 
 
 def _watchdog_interval_s(environment: Mapping[str, str]) -> float | None:

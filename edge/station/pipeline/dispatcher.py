@@ -10,6 +10,7 @@ from edge.contract.encoding import new_id
 from edge.contract.verdict import ImageAddresses, PartIdentity, Verdict
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Reason
+from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Part
 from edge.station.pipeline.sinks import SINK_STOP_LIMIT_S, Sink
 from edge.station.pipeline.statistics import RunStatistics
@@ -21,33 +22,36 @@ POLL_S = 0.1
 
 
 class VerdictDispatcher:
-    """Gives verdicts to the sinks, and remembers whose part they are until they are recorded.
+    """Gives verdicts to the sinks.
 
     Attributes:
-        books: the counts.
+        statistics: the counts.
     """
 
     def __init__(
         self,
+        *,
         sinks: Sequence[Sink],
-        books: RunStatistics,
+        statistics: RunStatistics,
+        handshake: HandshakeCoordinator | None,
         images: Callable[[Verdict], ImageAddresses | None],
         ending: Callable[[], bool],
         clock_ns: Callable[[], int],
         utc_ns: Callable[[], int],
     ) -> None:
         """Args:
+        handshake: waits for the record of the verdict of each of its parts.
         images: where the images of a verdict will be kept.
         ending: tells that nobody may wait for a full sink any more.
         """
-        self.books = books
+        self.statistics = statistics
+        self._handshake = handshake
         self._sinks = tuple(sinks)
         self._images = images
         self._ending = ending
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._issuing = threading.Lock()
-        self._unrecorded: dict[str, Part] = {}  # by id of the verdict
 
     def start(self) -> None:
         for sink in self._sinks:
@@ -75,9 +79,9 @@ class VerdictDispatcher:
                 part=part_identity(exposure.part) if exposure.part else None,
             )
             verdict = replace(verdict, images=self._images(verdict))
-            if exposure.part is not None:
-                self._unrecorded[verdict.id] = exposure.part
-            self.books.enter(verdict)
+            if exposure.part is not None and self._handshake is not None:
+                self._handshake.await_record(exposure.part, verdict.id)
+            self.statistics.add(verdict)
             for sink in self._sinks:
                 sink.put(verdict, self._ending)
 
@@ -87,10 +91,6 @@ class VerdictDispatcher:
         """Give out the ERROR of a part that was not inspected."""
         failure = line.inspectors[0].failure(reason, detail)
         self.issue(exposure, failure, self._clock_ns(), line)
-
-    def recorded(self, verdict_id: str) -> Part | None:
-        """Return, once, the part of a verdict; None when it stands for no part of its own."""
-        return self._unrecorded.pop(verdict_id, None)
 
     def dropped(self) -> dict[str, int]:
         """Return by sink how many verdicts it never saw."""

@@ -26,7 +26,13 @@ from edge.station.pipeline.ordering import OrderedOutput
 from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.statistics import RunStatistics
 from edge.station.pipeline.tally import RunSummary
-from edge.station.pipeline.work import Beats, InspectionSetup, QueuedFrame, StationRules
+from edge.station.pipeline.work import (
+    Beats,
+    InspectionSetup,
+    NewestFrame,
+    QueuedFrame,
+    StationRules,
+)
 from edge.station.threads import Failures, Worker
 
 log = logging.getLogger(__name__)
@@ -40,9 +46,6 @@ INSPECTION_LIMIT_S = 30.0
 class Station:
     """One camera, one model, one verdict per part.
 
-    Attributes:
-        newest: the frame that was taken last, complete or not; None before the first.
-
     The capture thread owns the camera, every inspector has a thread (the first one that of the
     caller of ``run``), every sink has a thread; triggered, the timer has one. Verdicts leave in the
     order of the frames. Nothing behind the decision is waited for but the record of it.
@@ -50,15 +53,16 @@ class Station:
 
     def __init__(
         self,
+        *,
         camera: Camera,
         mailbox: Mailbox[QueuedFrame],
         line: InspectionSetup,
         sinks: Sequence[Sink],
         failures: Failures,
         rules: StationRules = StationRules(),
-        *,
         triggering: HandshakeCoordinator | None = None,
         beats: Beats | None = None,
+        newest: NewestFrame | None = None,
         images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
@@ -72,6 +76,7 @@ class Station:
         rules: what every part is held to.
         triggering: the hand-shake; None where every frame is a part.
         beats: of its threads; None when nobody watches.
+        newest: where each frame is left as it is taken.
         images: where the images of a verdict will be kept.
         clock_ns, utc_ns: monotonic and wall clock.
         """
@@ -86,13 +91,19 @@ class Station:
         self._utc_ns = utc_ns
         self._turns = OrderedOutput()
         self._done = 0
-        self._issuer = VerdictDispatcher(
-            sinks, RunStatistics(rules.deadline_ms), images, self._ending, clock_ns, utc_ns
+        self._dispatcher = VerdictDispatcher(
+            sinks=sinks,
+            statistics=RunStatistics(rules.deadline_ms),
+            handshake=triggering,
+            images=images,
+            ending=self._ending,
+            clock_ns=clock_ns,
+            utc_ns=utc_ns,
         )
         self._stopping = False
         self._lost: CameraLost | None = None
         self._last_number = 0
-        self.newest: Frame | None = None
+        self._newest = newest or NewestFrame()
 
     def stop(self) -> None:
         """Ask for an orderly end. Only sets a flag: signal handlers call this."""
@@ -144,18 +155,6 @@ class Station:
             self._carry_out(self._triggering.camera_restarted("the camera started anew"))
             self._triggering.set_ready(Input.CAMERA, True)
 
-    def committed(self, verdict_id: str, seq: int) -> None:
-        """Note that a verdict is in the journal; only now the PLC may see its result."""
-        part = self._issuer.recorded(verdict_id)
-        if self._triggering is not None and part is not None:
-            self._triggering.committed(part, seq)
-
-    def not_recorded(self, verdict_id: str) -> None:
-        """Note that the journal will never have a verdict: its result never becomes valid."""
-        part = self._issuer.recorded(verdict_id)
-        if self._triggering is not None and part is not None:
-            self._triggering.not_recorded(part)
-
     def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> RunSummary:
         """Inspect until the images end, ``stop`` is called or ``most_parts`` are done.
 
@@ -168,7 +167,7 @@ class Station:
         """
         capture = Worker("capture", self._capture, self._failures)
         timer = Worker("timer", self._keep_time, self._failures)
-        self._issuer.start()
+        self._dispatcher.start()
         capture.start()
         if self._triggering is not None:
             timer.start()
@@ -184,7 +183,7 @@ class Station:
                 log.warning("%s does not let go; ending without it", self._camera.identity)
             self._fail_open_parts()
             timer.join(CAPTURE_STOP_LIMIT_S)
-            self._issuer.finish()
+            self._dispatcher.finish()
         self._failures.raise_first()
         if self._lost is not None:
             raise self._lost
@@ -192,14 +191,14 @@ class Station:
 
     def tally(self) -> RunSummary:
         """Return the counts so far."""
-        books = self._issuer.books
+        statistics = self._dispatcher.statistics
         return RunSummary(
-            results=books.results,
-            reasons=books.reasons,
-            deadlines_missed=books.deadlines_missed,
+            results=statistics.results,
+            reasons=statistics.reasons,
+            deadlines_missed=statistics.deadlines_missed,
             skipped=self._mailbox.skipped,
-            dropped=self._issuer.dropped(),
-            latency=books.latency(),
+            dropped=self._dispatcher.dropped(),
+            latency=statistics.latency(),
         )
 
     def _capture(self) -> None:
@@ -211,7 +210,7 @@ class Station:
                     continue
                 self._beats.capture.rest()  # from here on the station may make it wait
                 self._last_number = frame.number
-                self.newest = frame
+                self._newest.frame = frame
                 if self._triggering is None:
                     self._queue(QueuedFrame(frame))
                 else:
@@ -365,13 +364,13 @@ class Station:
             self._carry_out(owed)
             if Decided(exposure.part) not in owed:
                 return
-        self._issuer.issue(exposure, inspection, started_ns, line)
+        self._dispatcher.issue(exposure, inspection, started_ns, line)
 
     def _issue_camera_lost(self, detail: str) -> None:
         self._issue_failure(QueuedFrame(self._no_image(detail)), Reason.CAMERA_LOST, detail)
 
     def _issue_failure(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
-        self._issuer.issue_failure(exposure, reason, detail, self._line)
+        self._dispatcher.issue_failure(exposure, reason, detail, self._line)
 
     def _no_image(self, detail: str) -> Frame:
         """Return what stands in the record of a part that has no image."""

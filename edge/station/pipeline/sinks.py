@@ -33,6 +33,7 @@ class Sink:
         self,
         name: str,
         deliver: Callable[[Verdict], None],
+        *,
         bound: int,
         wait_for_room: bool,
         failures: Failures,

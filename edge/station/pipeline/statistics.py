@@ -1,4 +1,4 @@
-"""The books of a run: every verdict is counted once, here."""
+"""The statistics of a run: every verdict is counted once, here."""
 
 import threading
 from collections import Counter
@@ -22,7 +22,7 @@ class RunStatistics:
         self._deadlines_missed = 0
         self._latencies = StageLatencies()
 
-    def enter(self, verdict: Verdict) -> None:
+    def add(self, verdict: Verdict) -> None:
         """Count one verdict."""
         decision = verdict.inspection.decision
         with self._lock:

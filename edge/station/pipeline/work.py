@@ -21,6 +21,16 @@ class QueuedFrame:
     part: Part | None = None
 
 
+@dataclass(slots=True, eq=False)
+class NewestFrame:
+    """The frame that a station took last, complete or not; None before the first."""
+
+    frame: Frame | None = None
+
+    def read(self) -> Frame | None:
+        return self.frame
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InspectionSetup:
     """What inspects, exchanged as one.

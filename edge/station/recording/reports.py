@@ -1,4 +1,4 @@
-"""What a station tells about itself beside its verdicts: state, meta and metrics."""
+"""What a station reports of itself beside its verdicts: state, meta and metrics."""
 
 import json
 import shutil
@@ -68,6 +68,7 @@ def within_an_hour(starts_ns: Iterable[int], now_ns: int) -> int:
 
 
 def station_report(
+    *,
     camera: CameraStatus | None,
     model: Mapping[str, str],
     journal: JournalReport | None,
@@ -82,11 +83,11 @@ def station_report(
         folder: whose disk is looked at.
         trigger_ready: None for a station that takes no triggers.
     """
-    said = camera.report if camera and camera.report else CameraReport()
+    found = camera.report if camera and camera.report else CameraReport()
     return StationReport(
         camera_state=camera.state.value if camera else None,
-        camera_model=said.model,
-        camera_temperature_c=said.temperature_c,
+        camera_model=found.model,
+        camera_temperature_c=found.temperature_c,
         model_version=model.get("version"),
         model_sha256=model.get("sha256"),
         journal=journal,
@@ -99,7 +100,7 @@ def station_report(
 def _free_bytes(folder: Path) -> int | None:
     try:
         return shutil.disk_usage(folder).free
-    except OSError:  # the folder is gone, which its writer tells
+    except OSError:  # the folder is gone, which its writer reports
         return None
 
 
@@ -120,6 +121,7 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
 
 
 def metrics(
+    *,
     tally: RunSummary,
     camera: CameraStatus | None,
     camera_dropped: int,

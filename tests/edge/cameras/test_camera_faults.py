@@ -30,7 +30,7 @@ from edge.station.handshake.state_machine import HandshakeMachine, Input
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
-from edge.station.pipeline.work import InspectionSetup, StationRules
+from edge.station.pipeline.work import InspectionSetup, NewestFrame, StationRules
 from edge.station.threads import Failures
 from tests.soak import times
 from tests.support.faulty_camera import Fault, FaultyCamera
@@ -81,15 +81,18 @@ class RunningLine:
             )
             self.triggering.set_ready(Input.MODEL, True)
             self.triggering.set_ready(Input.JOURNAL, True)
-        failures = Failures()
+        failures, self.newest = Failures(), NewestFrame()
         self.station = Station(
-            self.camera,
-            EveryMailbox(64),
-            InspectionSetup((inspector,)),
-            [Sink("verdicts", self._record, 1000, wait_for_room=False, failures=failures)],
-            failures,
-            StationRules(max_age_ms=SUPERVISION.max_age_ms),
+            camera=self.camera,
+            mailbox=EveryMailbox(64),
+            line=InspectionSetup((inspector,)),
+            sinks=[
+                Sink("verdicts", self._record, bound=1000, wait_for_room=False, failures=failures)
+            ],
+            failures=failures,
+            rules=StationRules(max_age_ms=SUPERVISION.max_age_ms),
             triggering=self.triggering,
+            newest=self.newest,
         )
         self.in_front: Callable[[], None] = lambda: None
 
@@ -128,7 +131,7 @@ class RunningLine:
         number = self.device.shown
 
         def met() -> bool:
-            newest = self.station.newest
+            newest = self.newest.frame
             shown = self.device.what(newest.pixels) if newest is not None else None
             return shown is not None and shown.number == number
 
@@ -146,7 +149,8 @@ class RunningLine:
 
     def _record(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
-        self.station.committed(verdict.id, len(self.verdicts))
+        if self.triggering is not None:
+            self.triggering.on_committed(verdict.id, len(self.verdicts))
 
     def _changed(self, status: CameraStatus) -> None:
         if status.state in AWAY and self._working:

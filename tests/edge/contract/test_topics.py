@@ -1,8 +1,6 @@
 """Names of stations and their topics."""
 
-import resource
 from itertools import product
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,11 +8,9 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from edge.contract.topics import StationTopic
-from edge.errors import ConfigurationError, OutputNotWritable
-from edge.journal.open import open_journal
+from edge.errors import ConfigurationError
 from edge.mqtt.reconnect import station_subscriptions
 from edge.settings.station import Settings
-from edge.station.recording.journal_recorder import claimed_journal_folder, journal_folder
 
 segments = st.from_regex(r"[a-z0-9_-]{1,32}", fullmatch=True)
 
@@ -56,36 +52,6 @@ def settings_of(station: str) -> Settings:
             "mqtt": {"url": "mqtt://broker", "station": station},
         }
     )
-
-
-def test_a_journal_under_the_former_name_goes_on_with_one_station_alone(
-    state_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    one, other = settings_of("plant/line-1/cell/top"), settings_of("plant-line/1/cell/top")
-    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
-    assert len({claimed_journal_folder(one), claimed_journal_folder(other)}) == 2
-    open_journal(former).close()
-
-    assert claimed_journal_folder(one) == former
-    assert "going on with this journal of an older version" in caplog.text
-    assert claimed_journal_folder(other) == state_folder / "edge" / "vi.plant-line.1.cell.top"
-    assert journal_folder(one) == claimed_journal_folder(one) == former
-    assert caplog.text.count("going on with") == 1
-
-
-def test_a_full_disk_takes_no_journal_from_its_station(state_folder: Path) -> None:
-    one = settings_of("plant/line-1/cell/top")
-    former = state_folder / "edge" / "vi-plant-line-1-cell-top"
-    open_journal(former).close()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file takes a byte
-    try:
-        with pytest.raises(OutputNotWritable):
-            claimed_journal_folder(one)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-    assert claimed_journal_folder(one) == former
 
 
 def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:

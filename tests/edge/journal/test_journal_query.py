@@ -22,8 +22,8 @@ from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
 from edge.journal.verification import verify_chain
 from edge.settings.station import Settings
-from edge.station.recording import journal_recorder as records
-from edge.station.recording.journal_recorder import journal_folder, journal_folder_seen_from
+from edge.station.recording import journal_folder as records
+from edge.station.recording.journal_folder import journal_folder, journal_folder_seen_from
 from tests.support.journaling import rows, running_writer, verdict
 
 UTC_NS = 1_700_000_000_000_000_000

@@ -78,7 +78,7 @@ def test_the_payload_has_number_and_journal_and_leaves_the_sending_to_the_relay(
     with running_writer(tmp_path) as running:
         running.write(Entry(RecordKind.EVENT, content), Entry(RecordKind.EVENT, {}))
         with closing(Outbox(running.path)) as outbox:
-            first, second = outbox.pending(RecordKind.VERDICT, 0, 10)
+            first, second = outbox.pending(RecordKind.EVENT, 0, 10)
         journal = running.journal.journal
 
     assert json.loads(first.payload) == {"seq": 1, "journal": journal, "id": "ä"}

@@ -19,7 +19,7 @@ from edge.contract.commands import (
 from edge.contract.event import Datum, Event
 from edge.errors import StationError
 from edge.mqtt.command_queue import CommandQueue
-from edge.station.command_threads import MOST_COMMANDS, CommandHandlers, CommandThreads
+from edge.station.command_threads import MAX_COMMANDS, CommandHandlers, CommandThreads
 from edge.station.handshake.part import TriggerRequest, TriggerSource
 
 GENEROUS_S = 60.0
@@ -40,7 +40,7 @@ class Asked:
         self._ended = False
         self.control = CommandThreads(
             messages=self.messages,
-            deeds=CommandHandlers(
+            handlers=CommandHandlers(
                 trigger=self._note(self.triggers),
                 acknowledge=self._note(self.acknowledged),
                 reload=self._reload,
@@ -50,8 +50,7 @@ class Asked:
             source=source,
             recipe=lambda: None,
             journal=None,
-            answer=self._note(self.answers),
-            handshake=self._note(self.handshakes),
+            replies=self,
             record_event=self._note(self.events),
         )
         self._threads = [
@@ -60,6 +59,12 @@ class Asked:
         ]
         for thread in self._threads:
             thread.start()
+
+    def answer(self, answer: CommandAnswer) -> None:
+        self._note(self.answers)(answer)
+
+    def handshake(self, handshake: HandshakeMessage) -> None:
+        self._note(self.handshakes)(handshake)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         with self._changed:
@@ -146,7 +151,7 @@ def test_commands_beyond_what_may_wait_are_refused_and_recorded(station: Asked) 
     station.messages.put(SelfTest(CommandRequest("selftest")))
     assert station.testing.wait(GENEROUS_S)
 
-    for _ in range(MOST_COMMANDS + 1):
+    for _ in range(MAX_COMMANDS + 1):
         station.messages.put(Snapshot(CommandRequest("snapshot")))
 
     station.wait_until(lambda: len(station.events) == 1)

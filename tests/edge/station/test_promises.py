@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from edge.app.service import RECORD_QUEUE_BOUND
 from edge.imaging.image_files import write_image
 from edge.journal.verification import verify_chain
+from edge.station.recording.verdict_recorder import QUEUE_BOUND
 from tests.support.broken_network import BrokenNetwork, Mood
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.hanging_model import hanging_model
@@ -199,7 +199,7 @@ def test_a_station_whose_journal_is_full_ends_before_it_is_killed(
     running_broker.stop()
     until(lambda: waiting(line) >= 99, "the journal is full")
     until(
-        lambda: len(list(overlays.glob("*.jpg"))) > newest(line) + RECORD_QUEUE_BOUND,
+        lambda: len(list(overlays.glob("*.jpg"))) > newest(line) + QUEUE_BOUND,
         "the queue behind it is full, too",
     )
     began_s = time.monotonic()

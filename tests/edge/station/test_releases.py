@@ -49,11 +49,9 @@ class Plant:
             settings=self.written,
             tuning=self.folder / "tuning.json",
             simulated=True,
-            exchange=lambda _: None,
             trial=lambda: None,
             reread=lambda _: self.written,
             record_event=events.append,
-            on_changed=lambda: None,
             releases=Releases(self.journal),
         )
 

@@ -180,7 +180,14 @@ def station(
 ) -> Station:
     failures = Failures()
     sinks = [
-        Sink(f"sink {i}", consumer, bound, camera.can_wait, failures, keeps_all=beats is not None)
+        Sink(
+            f"sink {i}",
+            consumer,
+            bound=bound,
+            wait_for_room=camera.can_wait,
+            failures=failures,
+            keeps_all=beats is not None,
+        )
         for i, consumer in enumerate(consumers)
     ]
     if mailbox is None:
@@ -188,14 +195,12 @@ def station(
     if isinstance(inspectors, Inspector):
         inspectors = [inspectors]
     return Station(
-        *(
-            camera,
-            mailbox,
-            InspectionSetup(tuple(inspectors), recipe=recipe),
-            sinks,
-            failures,
-            rules,
-        ),
+        camera=camera,
+        mailbox=mailbox,
+        line=InspectionSetup(tuple(inspectors), recipe=recipe),
+        sinks=sinks,
+        failures=failures,
+        rules=rules,
         triggering=triggering,
         beats=beats,
     )
@@ -401,11 +406,17 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
 
     failures = Failures()
     sinks = [
-        Sink("stuck", stuck, 2, wait_for_room=False, failures=failures),
-        Sink("quick", after_all_others, 100, wait_for_room=False, failures=failures),
+        Sink("stuck", stuck, bound=2, wait_for_room=False, failures=failures),
+        Sink("quick", after_all_others, bound=100, wait_for_room=False, failures=failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
-    tally = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), sinks, failures).run()
+    tally = Station(
+        camera=camera,
+        mailbox=EveryMailbox(100),
+        line=InspectionSetup((inspector,)),
+        sinks=sinks,
+        failures=failures,
+    ).run()
 
     assert quick.numbers == list(range(1, 21))
     assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
@@ -423,12 +434,20 @@ def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector)
 
     failures, three_bytes = Failures(), 3 * good_image(0).nbytes
     sinks = [
-        Sink("stuck", stuck, 16, False, failures, max_bytes=three_bytes),
-        Sink("quick", after_all_others, 100, False, failures),
+        Sink(
+            "stuck", stuck, bound=16, wait_for_room=False, failures=failures, max_bytes=three_bytes
+        ),
+        Sink("quick", after_all_others, bound=100, wait_for_room=False, failures=failures),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
 
-    tally = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), sinks, failures).run()
+    tally = Station(
+        camera=camera,
+        mailbox=EveryMailbox(100),
+        line=InspectionSetup((inspector,)),
+        sinks=sinks,
+        failures=failures,
+    ).run()
 
     # One in work, and two that wait: their anomaly maps count, too.
     assert 1 <= len(stuck.verdicts) <= 3
@@ -458,9 +477,23 @@ def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
     stuck, failures = Collected(), Failures()
     stuck.gate.clear()
     left: list[Verdict] = []
-    sink = Sink("record", stuck, 2, False, failures, keeps_all=True, undelivered=left.append)
+    sink = Sink(
+        "record",
+        stuck,
+        bound=2,
+        wait_for_room=False,
+        failures=failures,
+        keeps_all=True,
+        undelivered=left.append,
+    )
     camera = ScriptedCamera([*frames(6), lambda: one.stop()], can_wait=False)
-    one = Station(camera, EveryMailbox(100), InspectionSetup((inspector,)), [sink], failures)
+    one = Station(
+        camera=camera,
+        mailbox=EveryMailbox(100),
+        line=InspectionSetup((inspector,)),
+        sinks=[sink],
+        failures=failures,
+    )
 
     tally = one.run()
     stuck.gate.set()

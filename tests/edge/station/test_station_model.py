@@ -41,13 +41,13 @@ class Site:
             settings=self.written,
             tuning=folder / "tuning.json",
             simulated=True,
-            exchange=self.lines.append,
             trial=self._trial,
             reread=lambda _: self.written,
             record_event=self.events.append,
-            on_changed=self._changed,
             releases=Releases(None),
         )
+        self.model.on_exchange(self.lines.append)
+        self.model.subscribe(self._changed)
 
     def settings(self, model: Path, **sections: Any) -> Settings:
         return Settings.model_validate(

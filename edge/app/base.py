@@ -1,0 +1,198 @@
+"""What a station stands on before it has a model: health, records, broker, camera."""
+
+import logging
+import time
+from pathlib import Path
+
+from edge.app.reload import Reload
+from edge.app.signals import Stopper
+from edge.contract.announcements import Meta
+from edge.contract.delivery import VerdictsUndelivered
+from edge.contract.encoding import utc_text
+from edge.contract.event import Event, Severity
+from edge.contract.state import Condition, State
+from edge.journal.database import Synchronous
+from edge.journal.open import open_journal
+from edge.journal.outbox import Outbox
+from edge.mqtt.command_queue import CommandQueue
+from edge.mqtt.publisher import MqttPublisher
+from edge.redaction import redacted
+from edge.settings.recording import JournalSettings
+from edge.settings.station import MqttSettings, Settings
+from edge.station.model.manager import Reread
+from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
+from edge.station.monitoring.health import Health
+from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.monitoring.systemd import ServiceManager, StatusLine
+from edge.station.recording import reports
+from edge.station.recording.journal_folder import journal_folder
+from edge.station.recording.reporter import StationReporter
+from edge.station.recording.station_journal import StationJournal, log_event
+from edge.station.recording.stdout import StandardOutput
+from edge.station.recording.verdict_output import VerdictOutput
+from edge.station.threads import Failures, Worker
+
+log = logging.getLogger(__name__)
+
+# What ``Health`` waits for beside the camera.
+INSPECTION = "inspection"
+JOURNAL_STOP_LIMIT_S = 10.0
+# One that refuses gets another chance when it is closed.
+TROUBLE_STOP_LIMIT_S = 1.0
+NETWORK_STOP_LIMIT_S = 8.0
+# A broker that is away is no fault of the station: its thread's silence is logged, and that is all.
+PUBLISH_SILENCE_S = 60.0
+
+
+class StationBase:
+    """Opens records and camera, and runs the threads of the records.
+
+    Attributes:
+        settings: as the station started with.
+        reread: reads them again.
+        manager: the service manager, where there is one.
+        health, heartbeats, failures: of all threads.
+        journal: None for a station that keeps none.
+        output: standard output, where no broker gets the verdicts.
+        messages: what PLC and MES ask for; nothing comes without a broker.
+        publisher, reporter: None without a broker.
+        camera: and who must act when it goes.
+        reload: takes changed settings over.
+    """
+
+    def __init__(self, settings: Settings, *, once: bool, reread: Reread, stopper: Stopper) -> None:
+        """Open all of it; no thread runs yet.
+
+        Args:
+            once: inspect every image of a file source once, or one frame of a live camera.
+
+        Raises:
+            StationError: something cannot be used.
+        """
+        self.settings = settings
+        self.reread = reread
+        self.manager = ServiceManager()
+        self.failures = Failures()
+        self.heartbeats = Heartbeats()
+        self.health = Health(CAMERA, INSPECTION)
+        self.status = StatusLine(self.manager, self.health)
+        self.messages = CommandQueue()
+        self.journal: StationJournal | None = None
+        self.publisher: MqttPublisher | None = None
+        self.reporter: StationReporter | None = None
+        folder, mqtt = journal_folder(settings), settings.mqtt
+        if folder is not None:
+            self.journal = self._open_journal(folder)
+        self.output: VerdictOutput | None = None
+        if mqtt is None:
+            self.output = VerdictOutput(StandardOutput(stopper.stop), self.failures)
+        elif self.journal is not None and folder is not None:
+            self.reporter = StationReporter(self.journal, folder)
+            self.publisher = self._open_publisher(mqtt, self.journal, self.reporter)
+        self.camera = CameraMonitor(
+            settings=settings.camera,
+            once=once,
+            health=self.health,
+            record_event=self.record_event,
+            on_state_change=self.publisher.state_changed if self.publisher else None,
+            judged=self.journal.judged_images if self.journal else None,
+        )
+        if self.reporter is not None:
+            self.reporter.camera = self.camera
+        self.reload = Reload(self.status, self.record_event)
+        if self.publisher is not None:
+            self.reload.add("password or certificates of mqtt", self.publisher)
+        self._journal_thread: Worker | None = None
+        self._network_thread: Worker | None = None
+
+    def start(self) -> None:
+        """Start the threads of the records; the broker hears that the station starts."""
+        if self.output is not None:
+            self.output.start()
+        if self.journal is None:
+            return
+        self._journal_thread = Worker("journal", self.journal.writer.run, self.failures)
+        self._journal_thread.start()
+        if self.publisher is not None:
+            self._network_thread = Worker("mqtt", self.publisher.run, self.failures)
+            self._network_thread.start()
+            self.record_event(Event(reports.STARTED, Severity.INFO, "the station starts"))
+
+    def record_event(self, event: Event) -> None:
+        """Record an event; never waits."""
+        if self.journal is not None:
+            self.journal.event(event)
+        else:
+            log_event(event)
+
+    def deliver(self, limit_s: float) -> VerdictsUndelivered | None:
+        """Block until all is durable, and the broker has it; return the error if it does not."""
+        if self.journal is None:
+            return None
+        limit = JOURNAL_STOP_LIMIT_S if self.journal.trouble is None else TROUBLE_STOP_LIMIT_S
+        if not self.failures.any() and not self.journal.writer.flush(limit):
+            log.error("the journal does not take what is left")
+        if self.publisher is None or self.settings.mqtt is None:
+            return None
+        delivery = self.publisher.wait_until_delivered(limit_s, self.failures.any)
+        if delivery.verdicts_complete:
+            if not delivery.complete:
+                log.warning("the broker does not have all events. %s", self.journal.kept())
+            return None
+        return VerdictsUndelivered(
+            f"not all verdicts were acknowledged by the broker at {self.settings.mqtt.url}. "
+            f"{self.journal.kept()}"
+        )
+
+    def stop(self, reasons: tuple[str, ...]) -> None:
+        """Publish ``stopped`` with the reasons, hang up, close the journal."""
+        self.messages.close()
+        journal = self.journal
+        if journal is not None and journal.trouble is not None:
+            reasons = (*reasons, "journal_unwritable")
+        if self.publisher is not None:
+            self.publisher.stop(*reasons)
+        if self._network_thread and not self._network_thread.join(NETWORK_STOP_LIMIT_S):
+            log.warning("the connection to the broker did not end in time")
+        if journal is None:
+            return
+        journal.writer.close()
+        if self._journal_thread is None:
+            journal.close()
+        elif not self._journal_thread.join(JOURNAL_STOP_LIMIT_S):
+            log.error("the journal was not closed in time; what was committed is safe")
+
+    def _open_journal(self, folder: Path) -> StationJournal:
+        settings = self.settings.journal or JournalSettings()
+        return StationJournal(
+            open_journal(folder, Synchronous(settings.synchronous)),
+            settings,
+            relayed=self.settings.mqtt is not None,
+            health=self.health,
+            heartbeats=self.heartbeats,
+            silence_limit_s=self.settings.watchdog.journal_s,
+        )
+
+    def _open_publisher(
+        self, mqtt: MqttSettings, journal: StationJournal, reporter: StationReporter
+    ) -> MqttPublisher:
+        camera = redacted(self.settings.camera.uri)
+        publisher = MqttPublisher(
+            settings=mqtt,
+            state=State(
+                condition=Condition.STARTING,
+                since_utc=utc_text(time.time_ns()),
+                camera=camera,
+            ),
+            meta=Meta(camera=camera, journal=journal.journal),
+            outbox=Outbox(journal.path),
+            marks=journal.writer,
+            control=self.messages,
+            on_event=self.record_event,
+            report=reporter.report,
+            metrics=reporter.metrics,
+            beat=self.heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),
+        )
+        journal.on_commit(publisher.wake)
+        self.health.subscribe(publisher.on_health)
+        return publisher

@@ -1,0 +1,281 @@
+"""Everything that inspects: the model, the hand-shake, the pipeline, and who hears of verdicts."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from edge.app.assembly import make_handshake, make_mailbox, make_rules, trigger_source
+from edge.app.base import INSPECTION, StationBase
+from edge.app.image_folders import ImageFolders, keep_next
+from edge.app.observers import make_observers
+from edge.app.signals import Stopper
+from edge.contract.event import Datum
+from edge.contract.verdict import Recipe
+from edge.errors import CameraLost, ConfigurationError, StationError
+from edge.hmi.station_end.status import Sources
+from edge.station.command_threads import CommandHandlers, CommandThreads
+from edge.station.handshake.part import Input
+from edge.station.model.manager import ModelManager
+from edge.station.model.releases import Releases
+from edge.station.monitoring.drift_monitor import DriftMonitor
+from edge.station.monitoring.watchdog import Watchdog, end_process
+from edge.station.pipeline.pipeline import Station
+from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.work import Beats, NewestFrame
+from edge.station.recording import reports
+from edge.station.recording.journal_folder import journal_folder
+from edge.station.recording.verdict_recorder import (
+    JournalRecorder,
+    StdoutRecorder,
+    VerdictRecorder,
+)
+from edge.station.threads import Worker
+
+log = logging.getLogger(__name__)
+
+DELIVERY_LIMIT_S = 10.0
+STOP_DELIVERY_LIMIT_S = 5.0
+THREAD_STOP_LIMIT_S = 3.0
+# Triggers that wait so long are logged; what they wait for has limits of its own.
+CONTROL_SILENCE_S = 10.0
+
+
+class InspectionLine:
+    """What inspects on a ``StationBase``, built in the order of its parts.
+
+    Attributes:
+        model, station, images, recorder: its parts.
+    """
+
+    def __init__(self, base: StationBase, *, once: bool, tuning: Path, stopper: Stopper) -> None:
+        """Load the model, build the pipeline, open the camera.
+
+        Args:
+            tuning: file that may hold a measured run plan.
+
+        Raises:
+            StationError: something cannot be used.
+        """
+        self._base, self._stopper = base, stopper
+        settings, camera, publisher = base.settings, base.camera.camera, base.publisher
+        newest = NewestFrame()
+        self.model = model = ModelManager(
+            settings=settings,
+            tuning=tuning,
+            simulated=camera.simulated,
+            trial=newest.read,
+            reread=base.reread,
+            record_event=base.record_event,
+            releases=Releases(journal_folder(settings)),
+        )
+        self._handshake = handshake = make_handshake(
+            settings,
+            recipe=model.recipe,
+            publisher=publisher,
+            expose=base.camera.trigger,
+            record_event=base.record_event,
+        )
+        self.images = ImageFolders(
+            settings,
+            can_wait=camera.can_wait,
+            failures=base.failures,
+            health=base.health,
+            record_event=base.record_event,
+        )
+        self.recorder = self._make_recorder()
+        self.recorder.add_observer(model)
+        self.recorder.add_observer(
+            DriftMonitor(model.current_bundle, settings.drift, base.health, base.record_event)
+        )
+        line = model.line()
+        self._mailbox = make_mailbox(settings, camera.can_wait, len(line.inspectors))
+        one_part = once and base.camera.status is not None
+        self.station = station = Station(
+            camera=camera,
+            mailbox=self._mailbox,
+            line=line,
+            sinks=[self.recorder, *self.images.sinks],
+            failures=base.failures,
+            rules=make_rules(settings, camera.can_wait, 1 if one_part else None),
+            triggering=handshake,
+            beats=Beats.of(
+                base.heartbeats,
+                len(line.inspectors),
+                settings.watchdog.capture_s,
+                settings.watchdog.inspect_s,
+            ),
+            newest=newest,
+            images=self.images.addresses,
+        )
+        model.on_exchange(station.exchange)
+        model.subscribe(self._publish_meta)
+        self._publish_meta()
+        if base.reporter is not None:
+            base.reporter.model, base.reporter.handshake = model, handshake
+            base.reporter.station = station
+        self._observers = make_observers(self._sources(), self.reload)
+        for observer in self._observers:
+            base.reload.add("token of the page", observer)
+            self.recorder.add_observer(observer)
+            observer.start()
+        stopper.stops(station.stop)
+        if handshake is not None:
+            handshake.set_ready(Input.MODEL, True)
+            if base.journal is not None:
+                base.journal.on_writable(handshake.on_writable)
+            else:
+                handshake.on_writable(True)
+        base.camera.subscribe(station)
+        base.camera.start()
+
+    def inspect(self) -> RunSummary:
+        """Inspect to the end, then see that the broker has everything.
+
+        Raises:
+            StationError: the camera is lost for good, a thread met a defect, or verdicts wait.
+        """
+        base = self._base
+        ended = self._ended
+        watchdog = Watchdog(base.heartbeats, base.manager, end_process)
+        control = self._command_threads()
+        threads = [
+            Worker("watchdog", watchdog.run, base.failures),
+            Worker("control", lambda: control.run(ended), base.failures),
+            Worker(
+                "commands",
+                lambda: control.run_commands(ended, self._reload_if_asked),
+                base.failures,
+            ),
+        ]
+        log.info("inspecting %s with %s", base.camera.camera.identity, self.model.store.current)
+        base.health.arrived(INSPECTION)
+        base.status.ready()
+        for thread in threads:
+            thread.start()
+        try:
+            summary = self.station.run(on_degraded=lambda reason: base.health.set(reason, True))
+        finally:
+            base.health.end()
+            base.manager.stopping("delivering what is left")
+            watchdog.end()
+            for thread in threads:
+                thread.join(THREAD_STOP_LIMIT_S)
+            stopped = self._stopper.stopped
+            undelivered = base.deliver(STOP_DELIVERY_LIMIT_S if stopped else DELIVERY_LIMIT_S)
+        if base.camera.lost_once:
+            raise CameraLost(base.camera.lost_once)
+        if undelivered and not stopped:
+            raise undelivered
+        if undelivered:
+            log.info("%s", undelivered)
+        return summary
+
+    def reload(self) -> Mapping[str, Datum]:
+        """Take changed settings over between two parts; return what changed.
+
+        Raises:
+            StationError: nothing was changed.
+        """
+        return self._base.reload.run(self.model)
+
+    def stop_observers(self) -> None:
+        for observer in self._observers:
+            observer.stop()
+
+    def _ended(self) -> bool:
+        return self._base.health.ended
+
+    def _ending(self) -> bool:
+        return self._stopper.stopped or self._base.failures.any()
+
+    def _make_recorder(self) -> VerdictRecorder:
+        base = self._base
+        can_wait, failures = base.camera.camera.can_wait, base.failures
+        if base.journal is not None:
+            return JournalRecorder(
+                base.journal,
+                base.output,
+                ending=self._ending,
+                handshake=self._handshake,
+                can_wait=can_wait,
+                failures=failures,
+            )
+        assert base.output is not None  # a station without a journal has no broker either
+        return StdoutRecorder(
+            base.output,
+            ending=self._ending,
+            handshake=self._handshake,
+            can_wait=can_wait,
+            failures=failures,
+        )
+
+    def _command_threads(self) -> CommandThreads:
+        base, handshake, snapshots = self._base, self._handshake, self.images.snapshots
+        return CommandThreads(
+            messages=base.messages,
+            handlers=CommandHandlers(
+                trigger=self.station.trigger,
+                acknowledge=handshake.acknowledged if handshake else None,
+                reload=self.reload,
+                self_test=self.model.self_test,
+                set_recipe=self._set_recipe,
+                snapshot=partial(keep_next, snapshots) if snapshots else None,
+            ),
+            source=trigger_source(base.settings),
+            recipe=lambda: self.model.recipe,
+            journal=base.journal.journal if base.journal else None,
+            replies=base.publisher,
+            record_event=base.record_event,
+            beat=base.heartbeats.stage("control", CONTROL_SILENCE_S, critical=False),
+        )
+
+    def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:
+        live = self.model.recipe
+        if recipe != live:
+            raise ConfigurationError(
+                f"{recipe} is not set up here, {live or 'none'} is. Change recipe and model in the "
+                "settings, and reload."
+            )
+        return {"recipe": recipe.id, "version": recipe.version}
+
+    def _reload_if_asked(self) -> None:
+        if self._stopper.take_reload():
+            try:
+                done = self.reload()
+                log.info("reloaded: %s", done["changed"])
+            except StationError:  # the event before says why
+                log.error("not reloaded; the station goes on as it was")
+
+    def _publish_meta(self) -> None:
+        journal, publisher = self._base.journal, self._base.publisher
+        if journal is not None and publisher is not None:
+            publisher.set_meta(
+                reports.meta(
+                    self.model.settings,
+                    self._base.camera.camera.simulated,
+                    self.model.identity(),
+                    journal.journal,
+                )
+            )
+
+    def _sources(self) -> Sources:
+        base = self._base
+        return Sources(
+            model=self.model,
+            simulated=base.camera.camera.simulated,
+            journal=base.journal,
+            publisher=base.publisher,
+            record_event=base.record_event,
+            health=base.health,
+            condition=self._condition,
+            camera=lambda: base.camera.status,
+            tally=self.station.tally,
+            queues=lambda: {"frames": self._mailbox.waiting},
+            handshake=self._handshake.counts if self._handshake else dict,
+            snapshots=lambda: self.images.snapshots,
+            recent=lambda: self.images.recent,
+        )
+
+    def _condition(self) -> str:
+        return "stopped" if self._stopper.stopped else self._base.health.condition.value

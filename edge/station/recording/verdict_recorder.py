@@ -1,0 +1,298 @@
+"""The recorders: sinks that give every verdict its record, and name those that have none."""
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from edge.contract.delivery import VerdictsUndelivered
+from edge.contract.image_source import image_name
+from edge.contract.verdict import Verdict, payload, to_json
+from edge.errors import StationError
+from edge.journal.entries import (
+    Committed,
+    Entry,
+    JournalError,
+    JournalRefuses,
+    RecordKind,
+    Refusal,
+)
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.monitoring.kernel_clock import clock_sync
+from edge.station.pipeline.sinks import Sink
+from edge.station.recording.station_journal import StationJournal
+from edge.station.recording.verdict_output import VerdictOutput
+from edge.station.threads import Failures
+
+log = logging.getLogger(__name__)
+
+# Frames that wait for their hash and their payload.
+QUEUE_BOUND, QUEUE_BYTES = 32, 512 * 2**20
+# While the station stops, a journal or a reader that takes nothing is waited for so long.
+STOP_LIMIT_S = 5.0
+# How long a verdict waits before the journal is asked again to take it.
+ROOM_POLL_S = 0.05
+CLOCK_LOOK_S = 10.0
+# Parts without a record that the last message names; the log has them all.
+MAX_NAMED = 20
+
+
+class PartsNotRecorded(JournalError):
+    """The station ended, and verdicts are on no record."""
+
+
+class VerdictObserver(Protocol):
+    """Whoever hears of each verdict behind its record; nothing of it is waited for."""
+
+    def on_verdict(self, verdict: Verdict) -> None: ...
+
+
+class VerdictRecorder(Sink):
+    """The sink that gives verdicts their record, in order, and the station waits for.
+
+    Observers are called in its thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        ending: Callable[[], bool],
+        handshake: HandshakeCoordinator | None,
+        can_wait: bool,
+        keeps_all: bool,
+        failures: Failures,
+    ) -> None:
+        """Args:
+        ending: the station was told to end; until then a slow reader has all the time.
+        handshake: whose results become valid with the record; None where every frame is a part.
+        can_wait: the source of the images does not run away.
+        keeps_all: no verdict is dropped, whatever the source.
+        """
+        super().__init__(
+            "verdicts",
+            self._deliver_one,
+            bound=QUEUE_BOUND,
+            wait_for_room=can_wait,
+            failures=failures,
+            keeps_all=keeps_all,
+            max_bytes=QUEUE_BYTES,
+            undelivered=self._leave,
+        )
+        self._ending = ending
+        self._handshake = handshake
+        self._observers: list[VerdictObserver] = []
+        self._stopping_s: float | None = None  # monotonic, since the station ends
+
+    def add_observer(self, observer: VerdictObserver) -> None:
+        self._observers.append(observer)
+
+    @abstractmethod
+    def unaccounted(self) -> StationError | None:
+        """Return the error of parts without a record, or not written; None without any.
+
+        Called once the sink and the journal's thread have ended.
+        """
+
+    @abstractmethod
+    def _record(self, verdict: Verdict) -> bool:
+        """Give a verdict its record; False when it has none."""
+
+    @abstractmethod
+    def _remember_unrecorded(self, verdict: Verdict) -> None:
+        """Keep a verdict that the end of the station left without a record, for its message."""
+
+    def _deliver_one(self, verdict: Verdict) -> None:
+        if not self._record(verdict) and self._handshake is not None:
+            self._handshake.on_not_recorded(verdict.id)
+        for observer in self._observers:
+            observer.on_verdict(verdict)
+
+    def _leave(self, verdict: Verdict) -> None:
+        self._remember_unrecorded(verdict)
+        if self._handshake is not None:
+            self._handshake.on_not_recorded(verdict.id)
+
+    def _on_committed(self, verdict_id: str, seq: int) -> None:
+        if self._handshake is not None:
+            self._handshake.on_committed(verdict_id, seq)
+
+    def _stop_waiting(self) -> bool:
+        """Tell whether a journal or a reader that takes nothing is waited for no longer."""
+        if self._ending():  # from its first time on, however many verdicts still wait
+            self._stopping_s = self._stopping_s or time.monotonic()
+        stopping_s = self._stopping_s
+        return stopping_s is not None and time.monotonic() - stopping_s > STOP_LIMIT_S
+
+
+class JournalRecorder(VerdictRecorder):
+    """Verdicts into the journal; without a broker to standard output as well.
+
+    Nothing that was accepted is dropped: while the journal takes no more, the sink waits, and
+    with it the station.
+    """
+
+    def __init__(
+        self,
+        journal: StationJournal,
+        output: VerdictOutput | None,
+        *,
+        ending: Callable[[], bool],
+        handshake: HandshakeCoordinator | None,
+        can_wait: bool,
+        failures: Failures,
+    ) -> None:
+        """Args:
+        output: where committed verdicts are written; None where a broker gets them.
+        """
+        super().__init__(
+            ending=ending,
+            handshake=handshake,
+            can_wait=can_wait,
+            keeps_all=True,
+            failures=failures,
+        )
+        self._journal = journal
+        self._output = output
+        self._refused: list[Entry] = []
+        self._clock, self._clock_read_s = clock_sync(), time.monotonic()
+
+    def unaccounted(self) -> StationError | None:
+        writer, path = self._journal.writer, self._journal.path
+        lost = [*self._refused, *writer.unrecorded()]
+        parts = [_named(entry.content) for entry in lost if entry.kind is RecordKind.VERDICT]
+        silent = self._output.finish(self._stop_waiting) if self._output is not None else []
+        unwritten = [part for part in silent if part not in parts]
+        undelivered = None
+        if unwritten:
+            undelivered = VerdictsUndelivered(
+                f"{len(unwritten)} verdicts were not written to standard output, whose reader took "
+                f"no more: {_listed('not written', unwritten)}. Nothing is lost: they are the "
+                f"newest ones on record, up to number {writer.last_seq}. Read them with "
+                f"edge-run --journal {path.parent}."
+            )
+        if not parts:
+            return undelivered
+        if undelivered is not None:
+            log.error("%s", undelivered)
+        took_no_more = "The journal took no more. Bring the broker back, or see the log."
+        return PartsNotRecorded(
+            f"{len(parts)} parts have no record: {_listed('not recorded', parts)}. The newest "
+            f"verdict on record is number {writer.last_seq}. Inspect these parts again. "
+            f"{self._journal.trouble or took_no_more}"
+        )
+
+    def _record(self, verdict: Verdict) -> bool:
+        content = self._content(verdict)
+        decision, part = verdict.inspection.decision, verdict.part
+        part_id = part.part_id if part else None
+        entry = Entry(RecordKind.VERDICT, content, decision.result.value, part_id)
+        written: SimpleQueue[Committed] = SimpleQueue()
+
+        def on_committed(committed: Committed) -> None:
+            if self._output is None:
+                self._on_committed(verdict.id, committed.seq)
+            else:
+                written.put(committed)
+
+        while True:
+            try:
+                self._journal.writer.submit(entry, on_committed)
+                break
+            except JournalRefuses as refused:
+                if refused.refusal is Refusal.CLOSED or self._stop_waiting():
+                    log.error("verdict %s has no record: %s", verdict.id, refused)
+                    self._refused.append(entry)
+                    return False
+            time.sleep(ROOM_POLL_S)
+        return self._output is None or self._write(self._output, content, written)
+
+    def _remember_unrecorded(self, verdict: Verdict) -> None:
+        self._refused.append(Entry(RecordKind.VERDICT, self._content(verdict)))
+
+    def _content(self, verdict: Verdict) -> dict[str, Any]:
+        assert verdict.identity is not None
+        now_s = time.monotonic()
+        if now_s - self._clock_read_s > CLOCK_LOOK_S:
+            self._clock, self._clock_read_s = clock_sync(), now_s
+        return payload(verdict, verdict.identity, None, self._clock)
+
+    def _write(
+        self,
+        output: VerdictOutput,
+        content: Mapping[str, Any],
+        committed: "SimpleQueue[Committed]",
+    ) -> bool:
+        """Have a verdict written to standard output once it is durable; its reader may be slow."""
+        while True:
+            try:
+                record = committed.get(timeout=ROOM_POLL_S)
+            except Empty:
+                if self._stop_waiting():
+                    output.skip(_named(content))
+                    return False
+                continue
+            self._on_committed(content["id"], record.seq)
+            output.put(_named(content), record.payload, self._stop_waiting)
+            return True
+
+
+class StdoutRecorder(VerdictRecorder):
+    """Standard output alone: verdicts as JSON lines, without journal and numbers."""
+
+    def __init__(
+        self,
+        output: VerdictOutput,
+        *,
+        ending: Callable[[], bool],
+        handshake: HandshakeCoordinator | None,
+        can_wait: bool,
+        failures: Failures,
+    ) -> None:
+        super().__init__(
+            ending=ending,
+            handshake=handshake,
+            can_wait=can_wait,
+            keeps_all=False,
+            failures=failures,
+        )
+        self._output = output
+
+    def unaccounted(self) -> StationError | None:
+        parts = self._output.finish(self._stop_waiting)
+        if not parts:
+            return None
+        return PartsNotRecorded(
+            f"{len(parts)} parts have no record: {_listed('not written', parts)}. The reader of "
+            "standard output took no more. Inspect these parts again; a station with a journal "
+            "(journal.folder) keeps their verdicts."
+        )
+
+    def _record(self, verdict: Verdict) -> bool:
+        content = _plain(verdict)
+        self._output.put(_named(content), to_json(content).encode(), self._stop_waiting)
+        self._on_committed(verdict.id, 0)
+        return True
+
+    def _remember_unrecorded(self, verdict: Verdict) -> None:
+        self._output.skip(_named(_plain(verdict)))
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    assert verdict.identity is not None
+    return payload(verdict, verdict.identity, session=None)
+
+
+def _named(content: Mapping[str, Any]) -> str:
+    """Name a part so that people find it: part, file or frame, with its result."""
+    name = content["part_id"] or image_name(content) or f"frame {content['frame']['id']}"
+    return f"part {name} ({content['result']}, id {content['id']})"
+
+
+def _listed(what: str, parts: Sequence[str]) -> str:
+    """Log every part, and return the first ones for a message."""
+    for part in parts:
+        log.error("%s: %s", what, part)
+    more = f" and {len(parts) - MAX_NAMED} more, named in the log" * (len(parts) > MAX_NAMED)
+    return ", ".join(parts[:MAX_NAMED]) + more
