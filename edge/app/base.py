@@ -4,7 +4,7 @@ import logging
 import time
 from pathlib import Path
 
-from edge.app.reload import Reload
+from edge.app.reload import Reloader
 from edge.app.signals import Stopper
 from edge.contract.announcements import Meta
 from edge.contract.delivery import VerdictsUndelivered
@@ -99,7 +99,7 @@ class StationBase:
         )
         if self.reporter is not None:
             self.reporter.camera = self.camera
-        self.reload = Reload(self.status, self.record_event)
+        self.reload = Reloader(self.status, self.record_event)
         if self.publisher is not None:
             self.reload.add("password or certificates of mqtt", self.publisher)
         self._journal_thread: Worker | None = None
@@ -165,8 +165,8 @@ class StationBase:
     def _open_journal(self, folder: Path) -> StationJournal:
         settings = self.settings.journal or JournalSettings()
         return StationJournal(
-            open_journal(folder, Synchronous(settings.synchronous)),
-            settings,
+            journal=open_journal(folder, Synchronous(settings.synchronous)),
+            settings=settings,
             relayed=self.settings.mqtt is not None,
             health=self.health,
             heartbeats=self.heartbeats,

@@ -27,8 +27,8 @@ class ImageFolders:
 
     def __init__(
         self,
-        settings: Settings,
         *,
+        settings: Settings,
         can_wait: bool,
         failures: Failures,
         health: Health,
@@ -51,8 +51,8 @@ class ImageFolders:
             self.overlays = OverlayWriter(Path(settings.save.folder))
             self.sinks.append(
                 Sink(
-                    "overlays",
-                    self.overlays.write,
+                    name="overlays",
+                    deliver=self.overlays.write,
                     bound=settings.save.queue_bound,
                     wait_for_room=can_wait,
                     failures=failures,
@@ -66,8 +66,8 @@ class ImageFolders:
         )
         self.sinks.append(
             Sink(
-                "snapshots",
-                self.snapshots.write_chosen,
+                name="snapshots",
+                deliver=self.snapshots.write_chosen,
                 bound=kept.queue_bound,
                 wait_for_room=can_wait,
                 failures=failures,
@@ -78,8 +78,8 @@ class ImageFolders:
             self.recent = RecentImages(kept, partial(self._on_change, "recent images"))
             self.sinks.append(
                 Sink(
-                    "recent_images",
-                    self.recent.keep,
+                    name="recent_images",
+                    deliver=self.recent.keep,
                     bound=QUEUE_IMAGES,
                     wait_for_room=False,  # nothing ever waits for it
                     failures=failures,

@@ -77,7 +77,7 @@ class InspectionLine:
             record_event=base.record_event,
         )
         self.images = ImageFolders(
-            settings,
+            settings=settings,
             can_wait=camera.can_wait,
             failures=base.failures,
             health=base.health,

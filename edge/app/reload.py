@@ -25,7 +25,7 @@ class Renewable(Protocol):
         """Put what the file has now in force."""
 
 
-class Reload:
+class Reloader:
     """Takes over what changed, for SIGHUP, command and page; all of it or nothing."""
 
     def __init__(self, status: StatusLine, record_event: Callable[[Event], None]) -> None:

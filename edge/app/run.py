@@ -72,7 +72,9 @@ def run_station(
         log.info("stopped before the start")
         return
     reasons: tuple[str, ...] = ("internal",)
-    service = StationService(settings, once=once, tuning=tuning, reread=reread, stopper=stopper)
+    service = StationService(
+        settings=settings, once=once, tuning=tuning, reread=reread, stopper=stopper
+    )
     try:
         service.run()
         reasons = ()

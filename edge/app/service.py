@@ -25,8 +25,8 @@ class StationService:
 
     def __init__(
         self,
-        settings: Settings,
         *,
+        settings: Settings,
         once: bool,
         tuning: Path,
         reread: Callable[[], Settings],

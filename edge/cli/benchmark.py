@@ -147,7 +147,9 @@ def throughput_pair(
 
     def run_path() -> None:
         failures = Failures()
-        sink = Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)
+        sink = Sink(
+            name="verdicts", deliver=record, bound=64, wait_for_room=True, failures=failures
+        )
         camera = MemoryCamera(images, count)
         mailbox: EveryMailbox[QueuedFrame] = EveryMailbox(streams + 1, room_limit_s=None)
         Station(camera=camera, mailbox=mailbox, line=line, sinks=[sink], failures=failures).run()

@@ -81,7 +81,7 @@ class Ledger:
         self.tally = read_tally(connection)
         # All OK verdicts before it are settled or removed, so that a long backlog of others is
         # not searched again at every drop.
-        self._droppable_from = 0
+        self._droppable_from = self._removable_from = 0
         self._unfinished = False
 
     def begin(self, station_ns: int) -> None:
@@ -151,12 +151,48 @@ class Ledger:
         self._settle(position, "dead = ?", (reason,))
 
     def remove_settled(self, most: int, up_to_station_ns: int | None = None) -> int:
-        """Remove the oldest rows before the first that waits; return how many.
+        """Remove the oldest settled rows; return how many.
+
+        Those before the first that waits go first. A row that waits for long, as one that the
+        broker refuses, does not keep those behind it.
 
         Args:
             most: at most so many.
             up_to_station_ns: only rows that were written no later than this.
         """
+        removed = self._remove_before_waiting(most, up_to_station_ns)
+        if removed:
+            self._removable_from = 0
+            return removed
+        if self.tally.rows <= self.tally.waiting_rows:
+            return 0
+        return self._remove_behind_waiting(most, up_to_station_ns)
+
+    def _remove_behind_waiting(self, most: int, up_to_station_ns: int | None) -> int:
+        rows: list[tuple[int, int, bytes]] = []
+        for position, station_ns, size, chain in self._connection.execute(
+            "SELECT position, station_ns, length(payload), chain FROM record"
+            f" WHERE NOT ({_WAITING}) AND position >= ? ORDER BY position LIMIT ?",
+            (self._removable_from, most),
+        ).fetchall():
+            if up_to_station_ns is not None and station_ns > up_to_station_ns:
+                break
+            rows.append((position, size, chain))
+        for position, size, chain in rows:
+            self._remove_one(position, size, chain)
+            self._removable_from = position + 1
+        return len(rows)
+
+    def _remove_one(self, position: int, size: int, chain: bytes) -> None:
+        """Remove a row from amid others; the chain goes on from what is kept of it."""
+        self._connection.execute("DELETE FROM record WHERE position = ?", (position,))
+        # Only the last row of a removed run is needed to go on from.
+        self._connection.execute("DELETE FROM bridge WHERE position = ?", (position - 1,))
+        self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (position, chain))
+        self.tally.rows -= 1
+        self.tally.bytes -= size
+
+    def _remove_before_waiting(self, most: int, up_to_station_ns: int | None) -> int:
         (waiting,) = self._connection.execute(
             f"SELECT min(position) FROM record INDEXED BY record_waiting WHERE {_WAITING}"
         ).fetchone()
@@ -200,14 +236,9 @@ class Ledger:
                 break
             rows.append((position, size, chain))
         for position, size, chain in rows:
-            self._connection.execute("DELETE FROM record WHERE position = ?", (position,))
-            # Only the last row of a removed run is needed to go on from.
-            self._connection.execute("DELETE FROM bridge WHERE position = ?", (position - 1,))
-            self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (position, chain))
+            self._remove_one(position, size, chain)
             self._droppable_from = position + 1
             self._count_waiting(-1, -size, "OK")
-            self.tally.rows -= 1
-            self.tally.bytes -= size
         return Dropped(tuple(ranges), len(rows))
 
     def oldest_station_ns(self) -> int | None:

@@ -47,7 +47,9 @@ def main() -> None:
         camera=MemoryCamera(images, CHECKPOINTS[-1]),
         mailbox=EveryMailbox(4, room_limit_s=None),
         line=InspectionSetup((Inspector(Detector(CompiledModel(bundle)), bundle.manifest),)),
-        sinks=[Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
+        sinks=[
+            Sink(name="verdicts", deliver=record, bound=64, wait_for_room=True, failures=failures)
+        ],
         failures=failures,
     ).run()
 

@@ -38,7 +38,9 @@ def main() -> None:
         camera=MemoryCamera([render_part(np.random.default_rng(0)).pixels], count=1_000_000),
         mailbox=EveryMailbox(1, room_limit_s=None),
         line=InspectionSetup((inspector,)),
-        sinks=[Sink("verdicts", record, bound=64, wait_for_room=True, failures=failures)],
+        sinks=[
+            Sink(name="verdicts", deliver=record, bound=64, wait_for_room=True, failures=failures)
+        ],
         failures=failures,
     )
     threading.Timer(seconds, station.stop).start()

@@ -17,7 +17,7 @@ _BUCKETS = math.ceil(math.log(_HIGHEST_NS / _LOWEST_NS, _GROWTH)) + 2
 STAGES = ("trigger_to_frame", "queue", "preprocess", "inference", "postprocess", "total")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
     """Latencies of one stage in milliseconds, over ``count`` parts."""
 
@@ -57,7 +57,14 @@ class Histogram:
 
     def quantiles(self) -> Quantiles:
         p50, p95, p99, p999 = (self.quantile_ns(p) / 1e6 for p in (0.5, 0.95, 0.99, 0.999))
-        return Quantiles(self.count, p50, p95, p99, p999, self._most_ns / 1e6)
+        return Quantiles(
+            count=self.count,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            p999_ms=p999,
+            most_ms=self._most_ns / 1e6,
+        )
 
 
 class StageLatencies:

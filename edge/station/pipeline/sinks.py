@@ -31,9 +31,9 @@ class Sink:
 
     def __init__(
         self,
+        *,
         name: str,
         deliver: Callable[[Verdict], None],
-        *,
         bound: int,
         wait_for_room: bool,
         failures: Failures,

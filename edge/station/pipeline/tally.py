@@ -7,7 +7,7 @@ from edge.inspection.thresholding import Reason, Result
 from edge.station.pipeline.latency import Quantiles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """Counts of a run.
 

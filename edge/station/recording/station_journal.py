@@ -39,9 +39,9 @@ class StationJournal:
 
     def __init__(
         self,
+        *,
         journal: Journal,
         settings: JournalSettings,
-        *,
         relayed: bool,
         health: Health,
         heartbeats: Heartbeats,

@@ -71,8 +71,8 @@ class VerdictRecorder(Sink):
         keeps_all: no verdict is dropped, whatever the source.
         """
         super().__init__(
-            "verdicts",
-            self._deliver_one,
+            name="verdicts",
+            deliver=self._deliver_one,
             bound=QUEUE_BOUND,
             wait_for_room=can_wait,
             failures=failures,

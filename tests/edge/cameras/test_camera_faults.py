@@ -87,7 +87,13 @@ class RunningLine:
             mailbox=EveryMailbox(64),
             line=InspectionSetup((inspector,)),
             sinks=[
-                Sink("verdicts", self._record, bound=1000, wait_for_room=False, failures=failures)
+                Sink(
+                    name="verdicts",
+                    deliver=self._record,
+                    bound=1000,
+                    wait_for_room=False,
+                    failures=failures,
+                )
             ],
             failures=failures,
             rules=StationRules(max_age_ms=SUPERVISION.max_age_ms),

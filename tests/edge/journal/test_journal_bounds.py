@@ -25,6 +25,7 @@ from edge.journal.verification import verify_chain
 from edge.journal.writer import JournalWriter
 from tests.support.journaling import (
     RunningWriter,
+    event,
     numbers,
     rows,
     running_writer,
@@ -296,6 +297,27 @@ def check_against(model: Model, path: Path, overflow: Overflow) -> None:
     assert not there & set(dropped)
     # The broker had what else is gone.
     assert set(model.accepted) - there - set(dropped) <= model.acknowledged
+
+
+def test_a_row_that_waits_for_long_does_not_keep_the_settled_ones_behind_it(
+    tmp_path: Path,
+) -> None:
+    bounds = Bounds(max_rows=100)
+    with running_writer(tmp_path, bounds=bounds) as running:
+        running.write(event(0))  # which the broker refuses
+        with closing(Outbox(running.path)) as outbox:
+            for _ in range(30):
+                running.write(*(verdict(n) for n in range(10)))
+                sent = outbox.pending(RecordKind.VERDICT, 0, 1000)
+                assert running.writer.acknowledge([row.position for row in sent])
+                running.flush()
+
+        assert running.writer.refusal is None
+        assert len(rows(running.path)) <= bounds.max_rows
+        assert numbers(running.path)[-1] == 300
+        assert numbers(running.path, RecordKind.EVENT) == [1]
+        check_books(running.path, bounds)
+    assert verify_chain(tmp_path / "journal.db").fault is None
 
 
 def ledger_of(folder: Path) -> tuple[Journal, Ledger]:

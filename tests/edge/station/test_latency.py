@@ -78,7 +78,9 @@ def test_a_rank_that_floats_cannot_hold_is_not_one_too_high() -> None:
 
 
 def test_nothing_counted_is_zero_and_no_stage() -> None:
-    assert Histogram().quantiles() == Quantiles(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert Histogram().quantiles() == Quantiles(
+        count=0, p50_ms=0.0, p95_ms=0.0, p99_ms=0.0, p999_ms=0.0, most_ms=0.0
+    )
     assert StageLatencies().quantiles() == {}
 
 

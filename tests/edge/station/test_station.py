@@ -181,8 +181,8 @@ def station(
     failures = Failures()
     sinks = [
         Sink(
-            f"sink {i}",
-            consumer,
+            name=f"sink {i}",
+            deliver=consumer,
             bound=bound,
             wait_for_room=camera.can_wait,
             failures=failures,
@@ -406,8 +406,14 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
 
     failures = Failures()
     sinks = [
-        Sink("stuck", stuck, bound=2, wait_for_room=False, failures=failures),
-        Sink("quick", after_all_others, bound=100, wait_for_room=False, failures=failures),
+        Sink(name="stuck", deliver=stuck, bound=2, wait_for_room=False, failures=failures),
+        Sink(
+            name="quick",
+            deliver=after_all_others,
+            bound=100,
+            wait_for_room=False,
+            failures=failures,
+        ),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
     tally = Station(
@@ -435,9 +441,20 @@ def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector)
     failures, three_bytes = Failures(), 3 * good_image(0).nbytes
     sinks = [
         Sink(
-            "stuck", stuck, bound=16, wait_for_room=False, failures=failures, max_bytes=three_bytes
+            name="stuck",
+            deliver=stuck,
+            bound=16,
+            wait_for_room=False,
+            failures=failures,
+            max_bytes=three_bytes,
         ),
-        Sink("quick", after_all_others, bound=100, wait_for_room=False, failures=failures),
+        Sink(
+            name="quick",
+            deliver=after_all_others,
+            bound=100,
+            wait_for_room=False,
+            failures=failures,
+        ),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
 
@@ -478,8 +495,8 @@ def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
     stuck.gate.clear()
     left: list[Verdict] = []
     sink = Sink(
-        "record",
-        stuck,
+        name="record",
+        deliver=stuck,
         bound=2,
         wait_for_room=False,
         failures=failures,
