@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edge.hmi.page_token import read_token
-from edge.mqtt.tls import tls_of
+from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.settings.station import Settings
 
@@ -25,7 +25,7 @@ def check_secrets(settings: Settings) -> bool:
         else:
             if mqtt.password_file:
                 read_secret(Path(mqtt.password_file), PASSWORD_KEY)
-            tls_of(mqtt)
+            make_tls(mqtt)
     if hmi is not None and hmi.enabled and hmi.token_file:
         if waits_for_credentials(hmi.token_file):
             all_read = False

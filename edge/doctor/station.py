@@ -27,15 +27,15 @@ from edge.mqtt.reason_codes import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     Packet,
+    describe_code,
     meaning_of,
-    told,
 )
 from edge.mqtt.reconnect import Connector
-from edge.mqtt.tls import tls_of
+from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.settings.exposure import in_plain_sight, page_in_plain_sight
 from edge.settings.station import HmiSettings, MqttSettings, Settings
-from edge.station.model.inspectors import inspectors_of, run_plan
+from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.recording.journal_folder import journal_folder_seen_from
@@ -105,7 +105,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
         password = (
             read_secret(Path(mqtt.password_file), PASSWORD_KEY) if mqtt.password_file else None
         )
-        tls = tls_of(mqtt)
+        tls = make_tls(mqtt)
         broker = Broker(
             host=mqtt.host,
             port=mqtt.port,
@@ -155,10 +155,10 @@ def _lacking(
 ) -> Iterator[Finding]:
     """Yield what this broker does not take of what the station has to say."""
     if connection.reason is not None:
-        yield fault("", told(connection.reason, Packet.DISCONNECT), "")
+        yield fault("", describe_code(connection.reason, Packet.DISCONNECT), "")
     refused = [reason for reason in connection.subscribed or () if reason.is_failure]
     if refused:
-        found = f"commands will not arrive: {told(refused[0], Packet.SUBACK)}"
+        found = f"commands will not arrive: {describe_code(refused[0], Packet.SUBACK)}"
         yield advice("", found, "")
     if connection.echo is not Echo.NOT_NEEDED:
         proof = "a verdict counts as delivered when it came back on the station's own topic"
@@ -207,7 +207,7 @@ def model_findings(
         detector = Detector(network)
         self_test(detector, bundle.manifest)
         yield good("self-test", _self_tested(bundle, settings.model.device))
-        inspector = inspectors_of(network, settings)[0]
+        inspector = make_inspectors(network, settings)[0]
     except StationError as error:
         yield fault("model", str(error), "")
         return

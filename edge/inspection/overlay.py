@@ -15,7 +15,7 @@ from edge.redaction import readable
 Image = NDArray[np.uint8]
 
 # Smaller frames are enlarged and low ones extended, so that the label can be read.
-SMALLEST_WIDTH_PX = 240
+MIN_WIDTH_PX = 240
 CARD_PX = (360, 480)
 WHITE, INK, GREY = (255, 255, 255), (24, 24, 24), (112, 112, 112)
 COLOURS = {  # BGR
@@ -40,7 +40,7 @@ def draw_overlay(pixels: Pixels, inspection: Inspection) -> Image:
         whole factor, one too low for the label extended, an empty one is a grey card.
     """
     canvas = _as_bgr(pixels) if pixels.size else _card(inspection.detail)
-    factor = -(-SMALLEST_WIDTH_PX // canvas.shape[1])
+    factor = -(-MIN_WIDTH_PX // canvas.shape[1])
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     anomaly_map, scale, place = inspection.anomaly_map, inspection.map_scale, inspection.placement

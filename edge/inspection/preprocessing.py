@@ -17,7 +17,7 @@ from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, PixelFormat, Pixels, pixel_format
 
 # A smaller frame is a broken frame: nothing a part could be seen in.
-SMALLEST_SIDE_PX = 16
+MIN_SIDE_PX = 16
 
 
 def prepare(
@@ -107,9 +107,9 @@ def inspected_box(pixels: Pixels, crop: Crop | None) -> Box:
             f"the crop {box.width}×{box.height}+{box.x}+{box.y} does not fit the "
             f"{columns}×{rows} frame. Change the crop or the camera's resolution."
         )
-    if min(box.width, box.height) < SMALLEST_SIDE_PX:
+    if min(box.width, box.height) < MIN_SIDE_PX:
         raise FrameUnsuitable(
-            f"{box.width}×{box.height} pixels are left to inspect, at least {SMALLEST_SIDE_PX} on "
+            f"{box.width}×{box.height} pixels are left to inspect, at least {MIN_SIDE_PX} on "
             "each side are needed. Check the crop and the camera's region of interest."
         )
     return box

@@ -25,7 +25,7 @@ _ROUNDING = 1e-9
 _RUNTIMES_AGREE = 1e-4
 
 # Of so few good scores none can be told to be wrong.
-_FEWEST_TO_DISTRUST = 5
+_MIN_TO_DISTRUST = 5
 # The margin above the trusted ones of N good scores is this / N: N − 1 of them show less of a tail.
 _FEW_SAMPLES = 5.0
 
@@ -148,7 +148,7 @@ def quantile(good: Scores, probability: float = 0.95, margin: float = 0.1) -> fl
         raise ValueError(f"the margin must not be below 0, it is {margin:g}")
     median = np.median(good)
     threshold = _above(np.quantile(good, probability, method="higher"), median, margin)
-    if len(good) < _FEWEST_TO_DISTRUST or probability == 1.0:
+    if len(good) < _MIN_TO_DISTRUST or probability == 1.0:
         return threshold
     aside = max(1, math.floor(len(good) * (1.0 - probability) + _ROUNDING))
     trusted = good[max(len(good) - 1 - aside, 0)]

@@ -17,7 +17,7 @@ from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Box
 
 # A frame of more tiles than this is not from the camera that the model was made for.
-MOST_TILES = 4096
+MAX_TILES = 4096
 
 # Shares of a tile are exact to far more than this, and off by one without it: 640 × (1 − 0.9) < 64.
 _ROUNDING = 1e-9
@@ -77,10 +77,10 @@ def plan_tiles(box: Box, spec: TileSpec) -> TilePlan:
         height=spec.height,
         width=spec.width,
     )
-    if len(plan) > MOST_TILES:
+    if len(plan) > MAX_TILES:
         raise FrameUnsuitable(
             f"{box.width}×{box.height} pixels are {len(plan)} tiles of {spec.width}×{spec.height}, "
-            f"more than {MOST_TILES}. Set a crop, or train with larger tiles."
+            f"more than {MAX_TILES}. Set a crop, or train with larger tiles."
         )
     return plan
 

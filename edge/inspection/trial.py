@@ -29,7 +29,7 @@ from edge.system.processor import pc_identity
 
 # A model that takes longer to compile and test will not come.
 TRIAL_LIMIT_S = 300.0
-MOST_REMEMBERED = 500
+MAX_REMEMBERED = 500
 # Below the line that inspects meanwhile.
 NICENESS = 10
 
@@ -118,9 +118,9 @@ def _answer(process: "subprocess.Popen[str]", limit_s: float) -> tuple[str, str]
     finally:
         late.cancel()
     with suppress(ValueError, TypeError, IndexError, KeyError):
-        said = json.loads(lines[-1])
+        answer = json.loads(lines[-1])
         if process.returncode == 0:
-            return str(said["kind"]), str(said["message"])
+            return str(answer["kind"]), str(answer["message"])
     return None
 
 
@@ -155,7 +155,7 @@ def _remember(passed: Path) -> None:
     try:
         passed.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = sorted(passed.parent.iterdir(), key=lambda one: one.stat().st_mtime)
-        for one in known[: max(0, len(known) + 1 - MOST_REMEMBERED)]:
+        for one in known[: max(0, len(known) + 1 - MAX_REMEMBERED)]:
             one.unlink()
         passed.touch()
     except OSError as error:

@@ -14,7 +14,7 @@ from edge.errors import ConfigurationError, StationError
 ADDED_BY_JOURNAL = ("seq", "journal")
 ADDED_BY_RELAY = ("session", "replayed")
 # Eight times what the contract allows a verdict; a larger record is a programming error.
-LARGEST_PAYLOAD_BYTES = 65536
+MAX_PAYLOAD_BYTES = 65536
 
 
 class JournalError(StationError):
@@ -155,9 +155,9 @@ def body(entry: Entry) -> bytes:
         if name not in ADDED_BY_JOURNAL and name not in ADDED_BY_RELAY
     }
     encoded = to_json(content).encode()
-    if len(encoded) > LARGEST_PAYLOAD_BYTES:
+    if len(encoded) > MAX_PAYLOAD_BYTES:
         raise ValueError(
-            f"a {entry.kind.value} of {len(encoded)} bytes; at most {LARGEST_PAYLOAD_BYTES}"
+            f"a {entry.kind.value} of {len(encoded)} bytes; at most {MAX_PAYLOAD_BYTES}"
         )
     return encoded
 

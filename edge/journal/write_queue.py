@@ -97,7 +97,7 @@ class WriteQueue:
     def acknowledge(self, positions: Iterable[int]) -> bool:
         """Take acknowledgements; False when too many wait already, and none of these was taken."""
         with self._changed:
-            if not self._takes_settlements():
+            if not self._has_settlement_room():
                 return False
             self._acknowledged.update(positions)
             self._changed.notify_all()
@@ -106,7 +106,7 @@ class WriteQueue:
     def mark_dead_letter(self, position: int, reason: str) -> bool:
         """Take a dead letter; False as of ``acknowledge``."""
         with self._changed:
-            if not self._takes_settlements():
+            if not self._has_settlement_room():
                 return False
             self._dead_letters[position] = reason
             self._changed.notify_all()
@@ -135,8 +135,8 @@ class WriteQueue:
             self._open_bytes -= sum(len(queued.body) for queued in group.entries)
             self._used, self._fill = used, fill
 
-    def told(self) -> None:
-        """Note that everybody knows of the last group."""
+    def mark_announced(self) -> None:
+        """Note that everybody who waited for the last group has been called."""
         with self._changed:
             self._writing = False
             self._changed.notify_all()
@@ -190,7 +190,7 @@ class WriteQueue:
             return Refusal.JOURNAL_FULL
         return Refusal.QUEUE_FULL if self._open_rows >= self._queue_bound else None
 
-    def _takes_settlements(self) -> bool:
+    def _has_settlement_room(self) -> bool:
         waiting = len(self._acknowledged) + len(self._dead_letters)
         return not self._ended and waiting < SETTLEMENTS_BOUND
 

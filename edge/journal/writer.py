@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HOUSEKEEPING_INTERVAL_NS = 60_000_000_000
 BACK_OFF_S = (0.05, 0.5)
-LONGEST_REASON = 300
+MAX_REASON_LENGTH = 300
 # A disk that refuses when the station stops gets so long to change its mind.
 CLOSING_LIMIT_NS = 5_000_000_000
 
@@ -108,17 +108,17 @@ class JournalWriter:
         self.dropped = 0
         self._used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
         self.fill = level(self._used, Fill.ROOM, bounds)
-        self._intake = WriteQueue(bounds, queue_bound, self._used, self.fill)
+        self._write_queue = WriteQueue(bounds, queue_bound, self._used, self.fill)
 
     @property
     def refusal(self) -> Refusal | None:
         """Why an entry would be refused now; None when it would be accepted."""
-        return self._intake.refusal
+        return self._write_queue.refusal
 
     @property
     def waiting(self) -> int:
         """Entries that were accepted and are not committed yet."""
-        return self._intake.waiting
+        return self._write_queue.waiting
 
     @property
     def last_seq(self) -> int:
@@ -132,7 +132,7 @@ class JournalWriter:
             JournalRefuses: not accepted; the queue or the journal is full, or it is closed.
             ValueError: the content is no JSON, or too large.
         """
-        self._intake.put(Queued(entry, records.body(entry), on_committed))
+        self._write_queue.put(Queued(entry, records.body(entry), on_committed))
 
     def acknowledge(self, positions: Iterable[int]) -> bool:
         """Note that the broker has these rows, with one of the next commits.
@@ -140,23 +140,23 @@ class JournalWriter:
         Returns:
             False when too many wait to be noted; none of these was taken, try again.
         """
-        return self._intake.acknowledge(positions)
+        return self._write_queue.acknowledge(positions)
 
     def mark_dead_letter(self, position: int, reason: str) -> bool:
         """Make a row a dead letter, with one of the next commits; False as of ``acknowledge``."""
-        return self._intake.mark_dead_letter(position, bounded(reason, LONGEST_REASON))
+        return self._write_queue.mark_dead_letter(position, bounded(reason, MAX_REASON_LENGTH))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything accepted is durable and told; tell whether that came."""
-        return self._intake.flush(timeout_s)
+        return self._write_queue.flush(timeout_s)
 
     def unrecorded(self) -> list[Entry]:
         """Return what was accepted and is not on the disk; after ``run`` has ended."""
-        return [queued.entry for queued in (*self._left, *self._intake.left())]
+        return [queued.entry for queued in (*self._left, *self._write_queue.left())]
 
     def close(self) -> None:
         """Accept nothing more and ask ``run`` to end once all is written; does not wait."""
-        self._intake.close()
+        self._write_queue.close()
 
     def run(self) -> None:
         """Write until ``close``; the body of the writer's thread.
@@ -166,9 +166,9 @@ class JournalWriter:
             JournalUnavailable: closed, and the disk did not take what was accepted.
         """
         try:
-            while not self._intake.finished():
+            while not self._write_queue.finished():
                 self._beat()
-                group = self._intake.next_group(self._rows)
+                group = self._write_queue.next_group(self._rows)
                 due = self._clock_ns() >= self._housekeeping_due_ns
                 if group or due or self._journal.files.displaced():
                     self._make_durable(group)
@@ -177,7 +177,7 @@ class JournalWriter:
             if self._journal.files.displaced():  # what it holds may not be at the broker yet
                 self._at_place(may_make_folder=True)
         finally:
-            self._intake.end()
+            self._write_queue.end()
             self._journal.close()
 
     def _make_durable(self, group: Group) -> None:
@@ -187,7 +187,7 @@ class JournalWriter:
         committed: list[Committed] | None = None
         self._left = group.entries
         while True:
-            closing = self._intake.closed
+            closing = self._write_queue.closed
             try:
                 if self._at_place(may_make_folder=closing):
                     if committed is not None:
@@ -201,9 +201,9 @@ class JournalWriter:
                 if self._clock_ns() >= closing_until_ns:
                     raise JournalUnavailable(
                         f"{self._trouble} The station is stopping and "
-                        f"{self._intake.waiting} entries were not recorded."
+                        f"{self._write_queue.waiting} entries were not recorded."
                     )
-            self._intake.pause(delay_s)
+            self._write_queue.pause(delay_s)
             delay_s = min(delay_s * 2, longest_s)
             self._beat()
         self._left = []
@@ -264,7 +264,7 @@ class JournalWriter:
             fresh = group.entries[len(committed) :]
             committed += self._append(fresh)
             late = self._clock_ns() - began_ns >= self._interval_ns
-            if late or not self._intake.more(group, self._rows):
+            if late or not self._write_queue.more(group, self._rows):
                 break
         self._remove_expired()
         self._used = usage(ledger.tally, ledger.used_bytes(), self._bounds)
@@ -305,7 +305,7 @@ class JournalWriter:
             log.info("the journal can be written again")
             self._on_trouble(None)
         fill = level(self._used, self.fill, self._bounds)
-        self._intake.done(group, self._used, fill)
+        self._write_queue.done(group, self._used, fill)
         if self._dropping and not self.dropped:  # once; the events in the journal name them all
             log.error("the journal is full; OK verdicts are deleted unsent, oldest first")
         self.dropped += self._dropping
@@ -317,7 +317,7 @@ class JournalWriter:
                 queued.on_committed(one)
         if committed or self._dropping:
             self._on_commit()
-        self._intake.told()
+        self._write_queue.mark_announced()
 
     def _judge(self, error: sqlite3.DatabaseError) -> None:
         """Say what is wrong and let it be tried again, or end."""

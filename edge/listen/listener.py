@@ -29,12 +29,12 @@ from edge.mqtt.reason_codes import (
     SESSION_TAKEN_OVER,
     UNSUPPORTED_VERSION,
     Packet,
+    describe_code,
     tls_alert_in,
     tls_alert_meaning,
     tls_meaning,
-    told,
 )
-from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, Backoff
+from edge.mqtt.reconnect import MAX_SHORT_CONNECTIONS, Backoff
 from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -155,11 +155,11 @@ class Listener:
                     "else see the broker's log."
                 )
                 if self._ended_with is not None:
-                    known = told(self._ended_with, Packet.DISCONNECT)
+                    known = describe_code(self._ended_with, Packet.DISCONNECT)
                 log.warning(
                     "the broker accepted %s and ended the connection at once, %d times in a row. "
                     "%s",
-                    *(self._wanted.client_id, MOST_SHORT_CONNECTIONS, known),
+                    *(self._wanted.client_id, MAX_SHORT_CONNECTIONS, known),
                 )
             self._rest(done)
 
@@ -238,13 +238,19 @@ class Listener:
                 "messages. Give one of them another --client-id; trying again"
             )
         elif self._connected:
-            why = f" ({told(self._ended_with, Packet.DISCONNECT)})" if self._ended_with else ""
+            why = (
+                f" ({describe_code(self._ended_with, Packet.DISCONNECT)})"
+                if self._ended_with
+                else ""
+            )
             self._complain(f"the broker at {address} is gone{why}; trying again")
         elif self._tls_alert:
             meaning = tls_alert_meaning(self._tls_alert)
             self._complain(f"TLS with the broker at {address} failed, {meaning} Trying again")
         elif self._protocol_broken and self._version is MQTTProtocolVersion.MQTTv311:
-            refused = told(UNSUPPORTED_VERSION, Packet.CONNACK)  # paho keeps code 1 to itself
+            refused = describe_code(
+                UNSUPPORTED_VERSION, Packet.CONNACK
+            )  # paho keeps code 1 to itself
             self._complain(f"the broker refuses {self._wanted.client_id}. {refused} Trying again")
         elif not self._refused:
             self._complain(
@@ -263,12 +269,12 @@ class Listener:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        client.on_connect = lambda one, _u, _f, reason, _p: self._note_connack(one, reason)
-        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._note_suback(reasons)
-        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._note_end(
+        client.on_connect = lambda one, _u, _f, reason, _p: self._on_connack(one, reason)
+        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._on_suback(reasons)
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_end(
             reason, flags.is_disconnect_packet_from_server
         )
-        client.on_log = lambda _c, _u, _level, text: self._note_log(text)
+        client.on_log = lambda _c, _u, _level, text: self._on_log(text)
         client.on_message = lambda _c, _u, message: self._received.append(message)
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, self._login.password)
@@ -277,14 +283,14 @@ class Listener:
         self._received.clear()  # of the session before; unacknowledged, so they come again
         return client
 
-    def _note_connack(self, client: paho.Client, reason: ReasonCode) -> None:
+    def _on_connack(self, client: paho.Client, reason: ReasonCode) -> None:
         if reason.is_failure:
             self._refused = True
             self._version_refused = reason.value == UNSUPPORTED_VERSION
             if not self._version_refused or self._version is MQTTProtocolVersion.MQTTv311:
                 self._complain(
                     f"the broker refuses {self._wanted.client_id}. "
-                    f"{told(reason, Packet.CONNACK)} Trying again"
+                    f"{describe_code(reason, Packet.CONNACK)} Trying again"
                 )
             return
         self._connected = True
@@ -292,24 +298,24 @@ class Listener:
         root = f"{ROOT}/{self._wanted.pattern}"
         client.subscribe([(f"{root}/verdict", 1), (f"{root}/state", 1)])
 
-    def _note_suback(self, reasons: Sequence[ReasonCode]) -> None:
+    def _on_suback(self, reasons: Sequence[ReasonCode]) -> None:
         if any(reason.is_failure for reason in reasons):
             refused = next(reason for reason in reasons if reason.is_failure)
             self._complain(
                 f"the broker does not let {self._wanted.client_id} listen to "
-                f"{self._wanted.pattern}. {told(refused, Packet.SUBACK)}"
+                f"{self._wanted.pattern}. {describe_code(refused, Packet.SUBACK)}"
             )
             return
         self.has_listened = True
         log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
 
-    def _note_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
+    def _on_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
         if said_by_broker:
             self._ended_with = self._ended_with or reason
         else:
             self._protocol_broken = reason.getName() == "Protocol error"
 
-    def _note_log(self, text: str) -> None:
+    def _on_log(self, text: str) -> None:
         self._tls_alert = self._tls_alert or tls_alert_in(text)
 
     def _keep(self, client: paho.Client) -> None:

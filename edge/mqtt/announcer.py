@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge.contract import announcements as said
+from edge.contract import announcements
 from edge.contract import state as states
 from edge.contract.announcements import HandshakeMessage, Meta, Metrics
 from edge.contract.commands import RESPONSE_SCHEMA, CommandAnswer, answer_payloads
@@ -23,8 +23,8 @@ from edge.mqtt.connection import Connection
 log = logging.getLogger(__name__)
 
 # Hand-shakes and answers that may wait for the broker to take them.
-MOST_WAITING = 256
-# The state's reason where something is said shortened, or left out, for its size.
+MAX_WAITING = 256
+# The state's reason where something is published shortened, or left out, for its size.
 PACKET_LIMIT = "broker_packet_limit"
 
 
@@ -55,10 +55,10 @@ class LinkStatus:
 
 
 class Announcer:
-    """Keeps what is to be said, and says it when there is a connection.
+    """Keeps what is to be announced, and publishes it when there is a connection.
 
-    Any thread brings news; ``begin``, ``announce``, ``say_goodbye`` and ``end`` are called by the
-    thread of the connection alone. The lock is never held around paho.
+    Any thread brings news; ``begin``, ``announce``, ``publish_stopped`` and ``end`` are called by
+    the thread of the connection alone. The lock is never held around paho.
     """
 
     def __init__(
@@ -121,8 +121,8 @@ class Announcer:
         self._put(
             _Outgoing(
                 self._topic.handshake,
-                said.HANDSHAKE_SCHEMA,
-                lambda session: (said.handshake_payload(handshake, session),),
+                announcements.HANDSHAKE_SCHEMA,
+                lambda session: (announcements.handshake_payload(handshake, session),),
             )
         )
 
@@ -160,11 +160,13 @@ class Announcer:
             meta, meta_due = self._meta, self._meta_due and room
             self._meta_due = self._meta_due and not meta_due
         if meta_due:
-            forms = said.meta_payloads(meta, self._topic, self._session)
-            self._publish(connection, self._topic.meta, forms, said.META_SCHEMA, retain=True)
+            forms = announcements.meta_payloads(meta, self._topic, self._session)
+            self._publish(
+                connection, self._topic.meta, forms, announcements.META_SCHEMA, retain=True
+            )
         if connection.room > 0:
-            self._say_state_if_due(connection, seen.hints, now_s)
-        self._say_waiting(connection)
+            self._publish_state_if_due(connection, seen.hints, now_s)
+        self._publish_waiting(connection)
         if now_s >= self._due_s["metrics"] and connection.room > 0:
             self._due_s["metrics"] = now_s + self._intervals.metrics_s
             self._publish_metrics(connection, seen)
@@ -173,10 +175,10 @@ class Announcer:
         if newest is not None and due and connection.room > 0:
             self._due_s["last"] = now_s + self._intervals.last_s
             self._last_said = newest
-            last = (said.last_payload(json.loads(newest)),)
-            self._publish(connection, self._topic.last, last, said.LAST_SCHEMA, 0, True)
+            last = (announcements.last_payload(json.loads(newest)),)
+            self._publish(connection, self._topic.last, last, announcements.LAST_SCHEMA, 0, True)
 
-    def say_goodbye(self, connection: Connection) -> int | None:
+    def publish_stopped(self, connection: Connection) -> int | None:
         """Say the last state, without hints; return the message's id, None if it is too large."""
         with self._changing:
             state = self._state
@@ -189,7 +191,7 @@ class Announcer:
         due_s = min(self._due_s["state"], self._due_s["metrics"])
         return max(due_s - time.monotonic(), 0.0)
 
-    def _say_state_if_due(
+    def _publish_state_if_due(
         self, connection: Connection, hints: tuple[str, ...], now_s: float
     ) -> None:
         if self._limited:
@@ -205,12 +207,12 @@ class Announcer:
 
     def _put(self, message: _Outgoing) -> None:
         with self._changing:
-            if not self._connected or len(self._waiting) >= MOST_WAITING:
+            if not self._connected or len(self._waiting) >= MAX_WAITING:
                 self._not_said += 1
             else:
                 self._waiting.append(message)
 
-    def _say_waiting(self, connection: Connection) -> None:
+    def _publish_waiting(self, connection: Connection) -> None:
         while connection.room > 0 and not connection.closed:
             with self._changing:
                 if not self._waiting:
@@ -234,7 +236,7 @@ class Announcer:
             report = self._report()
         except (JournalError, OSError) as error:
             if not self._report_missing:
-                log.warning("the state is said without its numbers: %s", error)
+                log.warning("the state is published without its numbers: %s", error)
             self._report_missing = True
             return StationReport()
         self._report_missing = False
@@ -247,8 +249,8 @@ class Announcer:
             counters={**metrics.counters, **seen.counters, "mqtt_not_said": self._not_said},
             gauges={**metrics.gauges, **seen.gauges},
         )
-        forms = said.metrics_payloads(whole, self._session, self._utc_ns())
-        self._publish(connection, self._topic.metrics, forms, said.METRICS_SCHEMA, qos=0)
+        forms = announcements.metrics_payloads(whole, self._session, self._utc_ns())
+        self._publish(connection, self._topic.metrics, forms, announcements.METRICS_SCHEMA, qos=0)
 
     def _publish(
         self,
@@ -268,15 +270,15 @@ class Announcer:
             content = to_json(form).encode()
             if not connection.excess_bytes(topic, content, schema, correlation):
                 if number:
-                    self._note_limited(topic, "said shortened")
+                    self._set_limited(topic, "published shortened")
                 qos = 1 if connection.careful else qos
                 return connection.publish(topic, content, schema, qos, retain, correlation)
-        self._note_limited(topic, "left out")
+        self._set_limited(topic, "left out")
         with self._changing:
             self._not_said += 1
         return None
 
-    def _note_limited(self, topic: str, how: str) -> None:
+    def _set_limited(self, topic: str, how: str) -> None:
         self._limited.add(topic)
         if (topic, how) not in self._limits_told:
             self._limits_told.add((topic, how))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from paho.mqtt.properties import Properties
 
-MOST_IN_FLIGHT = 65_535  # MQTT's own limit, where the broker names none
+MAX_IN_FLIGHT = 65_535  # MQTT's own limit, where the broker names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class BrokerLimits:
     """
 
     largest_packet_bytes: int | None = None
-    receive_maximum: int = MOST_IN_FLIGHT
+    receive_maximum: int = MAX_IN_FLIGHT
     maximum_qos: int = 2
     retain_available: bool = True
     wildcards_available: bool = True
@@ -53,7 +53,7 @@ def announced_limits(properties: Properties | None) -> BrokerLimits:
     """Read the limits of a CONNACK; None is one of MQTT 3.1.1, which announces nothing."""
     return BrokerLimits(
         largest_packet_bytes=getattr(properties, "MaximumPacketSize", None),
-        receive_maximum=getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT),
+        receive_maximum=getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT),
         maximum_qos=getattr(properties, "MaximumQoS", 2),
         retain_available=bool(getattr(properties, "RetainAvailable", True)),
         wildcards_available=bool(getattr(properties, "WildcardSubscriptionAvailable", True)),

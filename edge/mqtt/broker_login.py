@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.mqtt.tls import tls_of
+from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, granted_path, read_secret
 from edge.settings.station import MqttSettings
 
@@ -39,7 +39,7 @@ def read_broker_login(settings: MqttSettings, password_key: str = PASSWORD_KEY) 
     sha256 = _sha256(settings)
     file = settings.password_file
     password = read_secret(Path(file), password_key) if file else None
-    return BrokerLogin(password, tls_of(settings), sha256)
+    return BrokerLogin(password, make_tls(settings), sha256)
 
 
 def _sha256(settings: MqttSettings) -> str:

@@ -40,20 +40,20 @@ from edge.mqtt.connection import Incoming
 from edge.token_bucket import TokenBucket
 from edge.validation import in_words
 
-LARGEST_BYTES = 4096
-MOST_RESENT = 10_000
-LARGEST_SEQ = 2**63 - 1
-LONGEST_DEADLINE_MS = 600_000.0
-LONGEST_RESPONSE_TOPIC = 256
-LONGEST_CORRELATION_BYTES = 256
-LONGEST_SENDER = 100
+MAX_BYTES = 4096
+MAX_RESENT = 10_000
+MAX_SEQ = 2**63 - 1
+MAX_DEADLINE_MS = 600_000.0
+MAX_RESPONSE_TOPIC_LENGTH = 256
+MAX_CORRELATION_BYTES = 256
+MAX_SENDER_LENGTH = 100
 # Audit records per minute; a flood must not fill the journal.
 AUDITS_PER_MINUTE = 60
 
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Seq = Annotated[int, Field(ge=1, le=LARGEST_SEQ)]
+Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 
 
 class _Content(BaseModel):
@@ -77,7 +77,7 @@ class _Trigger(_Content):
     trigger_id: Identifier
     part_id: Identifier | None = None
     recipe: _WantedRecipe | None = None
-    deadline_ms: float | None = Field(default=None, gt=0, le=LONGEST_DEADLINE_MS)
+    deadline_ms: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_MS)
     schema_: Literal["trigger/1"] = Field("trigger/1", alias="schema")
 
 
@@ -97,8 +97,8 @@ class _Resend(_Content):
 
     @model_validator(mode="after")
     def _range(self) -> Self:
-        if not self.from_seq <= self.to_seq < self.from_seq + MOST_RESENT:
-            raise ValueError(f"from_seq to to_seq must be a range of 1 to {MOST_RESENT} records")
+        if not self.from_seq <= self.to_seq < self.from_seq + MAX_RESENT:
+            raise ValueError(f"from_seq to to_seq must be a range of 1 to {MAX_RESENT} records")
         return self
 
 
@@ -185,7 +185,7 @@ class CommandGate:
             reply_to = incoming.response_topic
             if reply_to is not None and not self._may_answer_on(reply_to, name):
                 fault = _Fault("response_topic", "The station does not write to that topic.")
-            elif len(incoming.correlation or b"") > LONGEST_CORRELATION_BYTES:
+            elif len(incoming.correlation or b"") > MAX_CORRELATION_BYTES:
                 fault = _Fault("response_topic", "The correlation data is too long.")
             else:
                 request = replace(
@@ -201,13 +201,13 @@ class CommandGate:
                 "Retained messages would be carried out at every connection. Publish an empty "
                 "retained one to remove it.",
             )
-        elif len(incoming.payload) > LARGEST_BYTES:
-            fault = _Fault("too_large", f"At most {LARGEST_BYTES} bytes.")
+        elif len(incoming.payload) > MAX_BYTES:
+            fault = _Fault("too_large", f"At most {MAX_BYTES} bytes.")
         return request, fault
 
     def _may_answer_on(self, topic: str, name: str) -> bool:
         """Tell whether an answer there can not pass for a message of this or another station."""
-        if not 1 <= len(topic) <= LONGEST_RESPONSE_TOPIC or re.search(r"[+#\x00]|^\$", topic):
+        if not 1 <= len(topic) <= MAX_RESPONSE_TOPIC_LENGTH or re.search(r"[+#\x00]|^\$", topic):
             return False
         own = self._topic.response(name)
         below_root = topic == ROOT.partition("/")[0] or topic.startswith(
@@ -366,7 +366,7 @@ def _identifier(found: object) -> str | None:
 
 
 def _sender(incoming: Incoming) -> str | None:
-    return bounded(incoming.sender, LONGEST_SENDER) if incoming.sender else None
+    return bounded(incoming.sender, MAX_SENDER_LENGTH) if incoming.sender else None
 
 
 def _told(error: ValidationError) -> str:

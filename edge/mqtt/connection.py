@@ -29,10 +29,10 @@ from edge.mqtt.reason_codes import (
     UNSUPPORTED_VERSION,
     WILDCARDS_NOT_SUPPORTED,
     Packet,
+    describe_code,
     tls_alert_in,
     tls_alert_meaning,
     tls_meaning,
-    told,
 )
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 10
 CONNACK_LIMIT_S = 10.0
 # Commands are far smaller; what is larger the broker keeps to itself, so it costs no memory here.
-LARGEST_INCOMING_BYTES = 65_536
+MAX_INCOMING_BYTES = 65_536
 # Of what was sent last and is not known to have arrived, so much is remembered.
 MOST_UNANSWERED = 256
 # A broker that hangs up so often when it is asked for an echo is not asked any more.
-MOST_ECHO_HANG_UPS = 2
+MAX_ECHO_HANG_UPS = 2
 # User properties in which a sender of commands may say who it is.
 SENDER_PROPERTIES = ("user", "client")
 # Bytes that are no MQTT: paho lets its parser's errors through.
@@ -96,7 +96,7 @@ class Subscriptions:
 
     Attributes:
         named: the same as ``patterns`` without one, for brokers that take none.
-        echo: where what this client says itself is heard, with MQTT 3.1.1: it refuses no message
+        echo: where this client receives its own messages, with MQTT 3.1.1: it refuses no message
             that it does not pass on.
     """
 
@@ -131,7 +131,7 @@ class Incoming:
         retained: the broker had it in store; it may be of any age.
         expiry_s: seconds it has left to live; None without end, and with MQTT 3.1.1.
         response_topic, correlation: where and with what the sender wants its answer.
-        sender: who the sender says it is, unverified.
+        sender: as it names itself, unverified.
     """
 
     topic: str
@@ -172,13 +172,13 @@ class Connection:
 
     Attributes:
         closed: it has ended, from whichever side.
-        reason: why the broker ended it, where it said so.
+        reason: why the broker ended it, where it gave one.
         acks: message id and reason code of each PUBACK, for the owner to take.
         incoming: what arrived, for the owner to take.
         echo: whether, and ``echoes``: what of its own this client hears.
         limits: what the broker announced that it takes.
-        subscribed: what the broker said to the subscriptions; None before it did.
-        careful: one message at a time, so that it can be told which one ends the connection.
+        subscribed: the broker's answer to the subscriptions; None before it.
+        careful: one message at a time, to find the one that ends the connection.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class Connection:
         self._wait_for_connack(address, stopping)
         self._client.on_log = None
         self._subscribe()
-        self._ask_for_echo()
+        self._request_echo()
 
     @property
     def version(self) -> str:
@@ -376,16 +376,16 @@ class Connection:
         )
         client.max_inflight_messages_set(0)  # ``room`` counts what the broker takes
         client.on_socket_open = lambda _c, _u, opened: _send_at_once(opened)
-        client.on_connect = lambda _c, _u, _f, reason, properties: self._note_connack(
+        client.on_connect = lambda _c, _u, _f, reason, properties: self._on_connack(
             reason, properties
         )
-        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._note_end(
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_end(
             reason, flags.is_disconnect_packet_from_server
         )
-        client.on_publish = lambda _c, _u, mid, reason, _p: self._note_ack(mid, reason)
-        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._note_suback(reasons, mid)
-        client.on_log = lambda _c, _u, _level, text: self._note_log(text)
-        client.on_message = lambda _c, _u, message: self._note_message(message)
+        client.on_publish = lambda _c, _u, mid, reason, _p: self._on_ack(mid, reason)
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_suback(reasons, mid)
+        client.on_log = lambda _c, _u, _level, text: self._on_log(text)
+        client.on_message = lambda _c, _u, message: self._on_message(message)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password())
         if broker.tls is not None:
@@ -396,7 +396,7 @@ class Connection:
         if not self._is_5:
             return None
         properties = Properties(PacketTypes.CONNECT)
-        properties.MaximumPacketSize = LARGEST_INCOMING_BYTES
+        properties.MaximumPacketSize = MAX_INCOMING_BYTES
         return properties
 
     def _wait_for_connack(self, address: str, stopping: Callable[[], bool]) -> None:
@@ -412,7 +412,7 @@ class Connection:
             self.hang_up()
             raise ConnectionRefused(
                 f"the broker at {address} refuses this station. "
-                f"{told(self._connack, Packet.CONNACK)}",
+                f"{describe_code(self._connack, Packet.CONNACK)}",
                 self._connack.value,
             )
 
@@ -423,7 +423,7 @@ class Connection:
         if self._protocol_broken and not self._is_5:  # paho keeps return code 1 to itself
             return ConnectionRefused(
                 f"the broker at {address} refuses this station. "
-                f"{told(UNSUPPORTED_VERSION, Packet.CONNACK)}",
+                f"{describe_code(UNSUPPORTED_VERSION, Packet.CONNACK)}",
                 UNSUPPORTED_VERSION,
             )
         return ConnectionRefused(
@@ -446,15 +446,15 @@ class Connection:
             else:
                 self._client.subscribe([(topic, qos) for topic in topics])
 
-    def _ask_for_echo(self) -> None:
+    def _request_echo(self) -> None:
         if self._is_5 or self._subscriptions.echo is None:
             return
         self.echo = Echo.REFUSED
-        if self._learned.echo_hang_ups < MOST_ECHO_HANG_UPS:
+        if self._learned.echo_hang_ups < MAX_ECHO_HANG_UPS:
             self.echo = Echo.ASKED
             self._echo_mid = self._client.subscribe(self._subscriptions.echo, 1)[1]
 
-    def _note_suback(self, reasons: Sequence[ReasonCode], mid: int | None = None) -> None:
+    def _on_suback(self, reasons: Sequence[ReasonCode], mid: int | None = None) -> None:
         if self._echo_mid is not None and mid == self._echo_mid:
             self.echo = Echo.REFUSED if reasons[0].is_failure else Echo.GRANTED
             return
@@ -468,10 +468,10 @@ class Connection:
             log.warning(
                 "the broker does not let this station listen to its own trigger, ack and cmd "
                 "topics; commands will not arrive. %s",
-                told(refused[0], Packet.SUBACK),
+                describe_code(refused[0], Packet.SUBACK),
             )
 
-    def _note_log(self, text: str) -> None:
+    def _on_log(self, text: str) -> None:
         self._tls_alert = self._tls_alert or tls_alert_in(text)
 
     def _of_schema(self, schema: str) -> tuple[Properties, int]:
@@ -480,11 +480,11 @@ class Connection:
             self._by_schema[schema] = (properties, len(properties.pack()))
         return self._by_schema[schema]
 
-    def _note_connack(self, reason: ReasonCode, properties: Properties | None) -> None:
+    def _on_connack(self, reason: ReasonCode, properties: Properties | None) -> None:
         self._connack = reason
         self.limits = announced_limits(properties if self._is_5 else None)
 
-    def _note_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
+    def _on_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
         if self.closed:  # paho calls again for the socket after a DISCONNECT
             return
         self.closed = True
@@ -497,7 +497,7 @@ class Connection:
         if reason.value == WILDCARDS_NOT_SUPPORTED:
             self._learned.wildcards_available = False
 
-    def _note_ack(self, mid: int, reason: ReasonCode | None) -> None:
+    def _on_ack(self, mid: int, reason: ReasonCode | None) -> None:
         if mid not in self._in_flight:  # paho calls for QoS 0 too
             return
         self._in_flight.remove(mid)
@@ -506,7 +506,7 @@ class Connection:
         while any(one.mid == mid for one in self._unanswered):
             self._unanswered.popleft()
 
-    def _note_message(self, message: paho.MQTTMessage) -> None:
+    def _on_message(self, message: paho.MQTTMessage) -> None:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # no topic of ours

@@ -1,4 +1,4 @@
-"""The MQTT publisher: one thread, one connection after another, everything a station says."""
+"""The MQTT publisher: one thread, one connection after another, everything a station publishes."""
 
 import logging
 import math
@@ -28,10 +28,10 @@ from edge.mqtt.reason_codes import (
     RETAIN_NOT_SUPPORTED,
     SESSION_TAKEN_OVER,
     Packet,
+    describe_code,
     meaning_of,
-    told,
 )
-from edge.mqtt.reconnect import MOST_SHORT_CONNECTIONS, STABLE_S, Backoff, Connector
+from edge.mqtt.reconnect import MAX_SHORT_CONNECTIONS, STABLE_S, Backoff, Connector
 from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, OutboxReader, Relay
 from edge.settings.station import MqttSettings
 
@@ -47,7 +47,7 @@ RENEWAL_DELAY_S = 0.5
 
 
 class MqttPublisher:
-    """Relays the journal to the broker, says state, meta and metrics, and hears commands.
+    """Relays the journal to the broker, publishes state, meta and metrics, receives commands.
 
     One thread, the one in ``run``, owns the connection. Every connection is a new client with a
     session and a will of its own; what the broker has not acknowledged is sent again from the
@@ -94,7 +94,7 @@ class MqttPublisher:
         self._renewal_due_s = math.inf  # when to connect anew, with other credentials
         self._control = control
         self._on_event = on_event
-        self._patience = Backoff(back_off_s, jitter)
+        self._backoff = Backoff(back_off_s, jitter)
         self._beat = beat
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
@@ -125,7 +125,7 @@ class MqttPublisher:
         )
         # From here on the network thread alone:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
-        self._dialer = Connector(
+        self._connector = Connector(
             broker=self._broker,
             topic=self._topic,
             url=settings.url,
@@ -141,12 +141,12 @@ class MqttPublisher:
             refused_pause_ns=refused_pause_ns,
         )
         self._taken_over_s = float("-inf")
-        self._suspects: deque[Unanswered] = deque(maxlen=MOST_SHORT_CONNECTIONS)
+        self._suspects: deque[Unanswered] = deque(maxlen=MAX_SHORT_CONNECTIONS)
         self._lacks: tuple[str, ...] = ()
         self._look_due_s = 0.0
 
     def wake(self) -> None:
-        """Say that there are new rows in the journal."""
+        """Note that there are new rows in the journal."""
         with self._changed:
             self._rows_came = True
         self._wake_up.wake()
@@ -161,7 +161,7 @@ class MqttPublisher:
         self.set_state(Condition.DEGRADED if reasons else Condition.ONLINE, *reasons)
 
     def state_changed(self) -> None:
-        """Say the state again: what is reported with it has changed."""
+        """Publish the state again: what is reported with it has changed."""
         self._announcer.state_changed()
         self._wake_up.wake()
 
@@ -171,7 +171,7 @@ class MqttPublisher:
         self._wake_up.wake()
 
     def handshake(self, handshake: HandshakeMessage) -> None:
-        """Tell what became of a trigger; without a connection nobody is told, and it is counted."""
+        """Publish what became of a trigger; without a connection it is dropped and counted."""
         self._announcer.handshake(handshake)
         self._wake_up.wake()
 
@@ -181,7 +181,7 @@ class MqttPublisher:
         self._wake_up.wake()
 
     def outdated(self) -> bool:
-        """Tell whether the files of password and certificates differ from those in use.
+        """Return whether the files of password and certificates differ from those in use.
 
         Raises:
             ConfigurationInvalid: one of them cannot be used.
@@ -213,7 +213,7 @@ class MqttPublisher:
         return now
 
     def stop(self, *reasons: str) -> None:
-        """Ask ``run`` to say ``stopped``, disconnect and return."""
+        """Ask ``run`` to publish ``stopped``, disconnect and return."""
         self._stop_reasons = reasons
         self._stopping.set()
         self._wake_up.wake()
@@ -223,7 +223,7 @@ class MqttPublisher:
         while not self._stopping.is_set():
             self._beat()
             self._renewal_due_s = math.inf
-            connection = self._dialer.connect()
+            connection = self._connector.connect()
             if connection is not None:
                 began_s = time.monotonic()
                 try:
@@ -231,12 +231,12 @@ class MqttPublisher:
                 finally:
                     connection.hang_up()
                     lasted_s = time.monotonic() - began_s
-                    unstable = self._patience.ended(lasted_s, _taken_over(connection))
+                    unstable = self._backoff.ended(lasted_s, _taken_over(connection))
                     self._after(connection)
                 if unstable:
-                    self._tell_of_short_connections(connection.reason)
+                    self._report_short_connections(connection.reason)
             if not self._renewing():
-                self._rest(self._patience.delay_s())
+                self._rest(self._backoff.delay_s())
 
     def _broker(self) -> Broker:
         login = read_broker_login(self._settings)
@@ -267,26 +267,26 @@ class MqttPublisher:
         try:
             self._relay.observe(self._clock_ns())
         except JournalError as error:
-            self._dialer.complain(f"{error} Verdicts wait; reading again.")
+            self._connector.complain(f"{error} Verdicts wait; reading again.")
 
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it ends or ``stop``."""
-        self._relay.begin(self._dialer.session)
-        self._announcer.begin(self._dialer.session)
+        self._relay.begin(self._connector.session)
+        self._announcer.begin(self._connector.session)
         self._look_due_s = 0.0
-        self._tell_what_is_missing(connection)
+        self._report_missing_features(connection)
         began_s = time.monotonic()
         while not connection.closed and not self._stopping.is_set():
             self._beat()
-            self._announcer.announce(connection, self._seen())
+            self._announcer.announce(connection, self._link_status())
             self._relay_rows(connection)
-            self._note_delivery(connection)
+            self._update_delivery(connection)
             connection.turn(self._wait_s(connection))
-            self._take(connection)
+            self._process_received(connection)
             if self._relay.idle and time.monotonic() - began_s > STABLE_S:
-                connection.careful = self._dialer.careful = False
+                connection.careful = self._connector.careful = False
             if self._relay.forgotten(self._clock_ns()):
-                self._dialer.complain(
+                self._connector.complain(
                     "the broker does not acknowledge what it was sent; reconnecting"
                 )
                 connection.hang_up()
@@ -300,62 +300,62 @@ class MqttPublisher:
         if connection.closed:
             self._learn_from_end(connection)
         if self._stopping.is_set():
-            self._say_goodbye(connection)
+            self._publish_stopped(connection)
 
-    def _tell_what_is_missing(self, connection: Connection) -> None:
-        """Say what this broker lacks of what the contract needs."""
-        learned, limits = self._dialer.learned, connection.limits
+    def _report_missing_features(self, connection: Connection) -> None:
+        """Report what this broker lacks of what the contract needs."""
+        learned, limits = self._connector.learned, connection.limits
         self._lacks = ()
         if connection.echo is not Echo.NOT_NEEDED:
-            self._dialer.tell_once(
+            self._connector.log_once(
                 "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it came "
                 "back on the station's own topic."
             )
         if not connection.takes_qos_1:
             self._lacks += ("broker_without_qos_1",)
-            self._dialer.tell_once(
+            self._connector.log_once(
                 f"{meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
                 "without an acknowledgement nothing is known to be delivered."
             )
         if not (limits.retain_available and learned.will_retain):
             self._lacks += ("broker_without_retain",)
-            self._dialer.tell_once(
-                f"{meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are said all "
-                "the same; who comes later does not get them."
+            self._connector.log_once(
+                f"{meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are published "
+                "all the same; who comes later does not get them."
             )
 
     def _learn_from_end(self, connection: Connection) -> None:
         """Find the message that makes the broker end connections; never blame another for it."""
         code = None if connection.reason is None else connection.reason.value
         too_large = code == PACKET_TOO_LARGE
-        again_and_again = code is None and self._patience.short + 1 >= MOST_SHORT_CONNECTIONS
+        again_and_again = code is None and self._backoff.short + 1 >= MAX_SHORT_CONNECTIONS
         if not (too_large or again_and_again):
             return
         suspect = connection.sole_unanswered
         if suspect is None:
-            self._dialer.careful = True
+            self._connector.careful = True
             return
         self._suspects.append(suspect)
         cause = "The connection ends whenever it is sent."
         if too_large:
-            cause = told(PACKET_TOO_LARGE, Packet.DISCONNECT)
+            cause = describe_code(PACKET_TOO_LARGE, Packet.DISCONNECT)
         if self._relay.ended_by(suspect.mid, cause, self._clock_ns()):
             return
         same = [(one.topic, one.size) for one in self._suspects]
-        if too_large or same.count(same[-1]) == MOST_SHORT_CONNECTIONS:
-            self._dialer.careful = True
+        if too_large or same.count(same[-1]) == MAX_SHORT_CONNECTIONS:
+            self._connector.careful = True
             # A good deal smaller: it is not always of the same size.
-            self._dialer.learned.largest_bytes[suspect.topic] = suspect.size * 3 // 4
+            self._connector.learned.largest_bytes[suspect.topic] = suspect.size * 3 // 4
             log.warning(
-                "the broker ends the connection over %s of %d bytes: it is said shorter from now "
-                "on, or left out. %s",
+                "the broker ends the connection over %s of %d bytes: it is published shorter from "
+                "now on, or left out. %s",
                 *(suspect.topic, suspect.size, cause),
             )
 
     def _after(self, connection: Connection) -> None:
         self._relay.mark()
         self._announcer.end()
-        self._note_delivery(connection)
+        self._update_delivery(connection)
         if _taken_over(connection):
             self._taken_over_s = time.monotonic()
             text = (
@@ -365,19 +365,23 @@ class MqttPublisher:
             log.error("%s", text)
             self._on_event(Event("session_taken_over", Severity.ALARM, text))
         elif not (self._stopping.is_set() or self._renewing()):
-            why = told(connection.reason, Packet.DISCONNECT) if connection.reason else "no answer"
+            why = (
+                describe_code(connection.reason, Packet.DISCONNECT)
+                if connection.reason
+                else "no answer"
+            )
             log.warning("the broker is gone (%s); verdicts wait", why)
 
-    def _tell_of_short_connections(self, reason: ReasonCode | None) -> None:
+    def _report_short_connections(self, reason: ReasonCode | None) -> None:
         known = (
             "If another station has the same mqtt.station, change one of them; else see the "
             "broker's log."
         )
         if reason is not None:
-            known = told(reason, Packet.DISCONNECT)
+            known = describe_code(reason, Packet.DISCONNECT)
         text = (
             f"The broker accepted {self._topic.client_id} and ended the connection at once, "
-            f"{MOST_SHORT_CONNECTIONS} times in a row. {known}"
+            f"{MAX_SHORT_CONNECTIONS} times in a row. {known}"
         )
         log.warning("%s", text)
         self._on_event(Event("connection_unstable", Severity.WARNING, text))
@@ -395,16 +399,16 @@ class MqttPublisher:
         try:
             self._relay.fill(connection, self._clock_ns())
         except JournalError as error:
-            self._dialer.complain(f"{error} Verdicts wait; reading again.")
+            self._connector.complain(f"{error} Verdicts wait; reading again.")
             self._relay.pause(self._clock_ns())
 
-    def _take(self, connection: Connection) -> None:
-        """Take what the broker sent into the books."""
+    def _process_received(self, connection: Connection) -> None:
+        """Process what the broker sent."""
         now_ns = self._clock_ns()
         while connection.acks:
             self._relay.settle(*connection.acks.popleft(), now_ns)
         while connection.echoes:
-            self._relay.note_echo(connection.echoes.popleft())
+            self._relay.on_echo(connection.echoes.popleft())
         self._relay.mark()
         while connection.incoming:
             self._receive(connection.incoming.popleft(), now_ns)
@@ -441,12 +445,12 @@ class MqttPublisher:
         relay_s = self._relay.wait_limit_s(self._clock_ns())
         return min(relay_s, self._announcer.wait_s(connection), renewal_s)
 
-    def _say_goodbye(self, connection: Connection) -> None:
+    def _publish_stopped(self, connection: Connection) -> None:
         # Not in ``stop``: the state could be said before the goodbye, and then once more.
         self._announcer.become(Condition.STOPPED, self._stop_reasons)
         deadline = time.monotonic() + STOPPED_LIMIT_S
         self._turn_while(connection, lambda: connection.room <= 0, deadline)
-        last = self._announcer.say_goodbye(connection)
+        last = self._announcer.publish_stopped(connection)
         if last is not None:
             self._turn_while(connection, lambda: connection.owes(last), deadline)
         if not connection.closed:
@@ -457,10 +461,10 @@ class MqttPublisher:
     ) -> None:
         while waiting() and not connection.closed and time.monotonic() < deadline:
             connection.turn(deadline - time.monotonic())
-            self._take(connection)
+            self._process_received(connection)
 
-    def _seen(self) -> LinkStatus:
-        """Return what the station says of its connection and its relay."""
+    def _link_status(self) -> LinkStatus:
+        """Return the status of connection and relay."""
         relay = self._relay
         return LinkStatus(
             self._hints(),
@@ -488,7 +492,7 @@ class MqttPublisher:
         }
         return (*(hint for hint, holds in hints.items() if holds), *self._lacks)
 
-    def _note_delivery(self, connection: Connection) -> None:
+    def _update_delivery(self, connection: Connection) -> None:
         relay = self._relay
         now = Delivery(
             connected=not connection.closed,

@@ -82,7 +82,7 @@ MEANINGS: dict[int, Meaning] = {
     0x8A: Meaning(
         "banned",
         "the broker's administrator shut this client out",
-        "Have the ban lifted, and its reason told",
+        "Ask for the reason, and have the ban lifted",
     ),
     0x8B: Meaning("server shutting down", "the broker is being stopped or restarted", _WAIT),
     0x8C: Meaning(
@@ -233,7 +233,7 @@ def meaning_of(code: int, packet: Packet) -> Meaning:
     return _IN_PACKET.get((packet, code), MEANINGS.get(code, unknown))
 
 
-def told(reason: ReasonCode | int, packet: Packet) -> str:
+def describe_code(reason: ReasonCode | int, packet: Packet) -> str:
     """Return code, cause and next step for people."""
     code = reason if isinstance(reason, int) else reason.value
     meaning = meaning_of(code, packet)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # A connection that lasted so long starts the back-off over.
 STABLE_S = 10.0
 # So many shorter ones in a row are told: a fight over the name, with brokers that do not say so.
-MOST_SHORT_CONNECTIONS = 3
+MAX_SHORT_CONNECTIONS = 3
 
 
 class Connector:
@@ -64,7 +64,7 @@ class Connector:
         self._stopping = stopping
         self._version = MQTTProtocolVersion.MQTTv5
         self._complaint = ""
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def connect(self) -> Connection | None:
         """Return a connection with a session of its own; None when there is none to be had."""
@@ -130,10 +130,10 @@ class Connector:
             return False
         return True
 
-    def tell_once(self, message: str) -> None:
+    def log_once(self, message: str) -> None:
         """Log what this broker lacks once in the life of the process."""
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._logged:
+            self._logged.add(message)
             log.warning("%s: %s", self._url, message)
 
     def complain(self, message: str) -> None:
@@ -191,4 +191,4 @@ class Backoff:
             self.short += 1
         if taken_over:
             self._delay_s = self._longest_s
-        return self.short == MOST_SHORT_CONNECTIONS
+        return self.short == MAX_SHORT_CONNECTIONS

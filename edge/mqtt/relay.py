@@ -22,7 +22,7 @@ from edge.journal.entries import JournalRow, RecordKind, for_sending
 from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.connection import Connection, Echo
 from edge.mqtt.lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
-from edge.mqtt.reason_codes import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE, Packet, told
+from edge.mqtt.reason_codes import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE, Packet, describe_code
 from edge.mqtt.resending import Resending
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 WINDOW = 20
 # Of these, so many may be resends: they neither starve new rows nor are starved by a backlog.
 RESEND_SHARE = 5
-MOST_RESENDS = 8
+MAX_RESENDS = 8
 # A resend that is cut off more often is given up; its sender may ask again.
-MOST_INTERRUPTIONS = 5
+MAX_INTERRUPTIONS = 5
 # A broker that lives and does not acknowledge for so long has forgotten: a new connection helps.
 ACK_LIMIT_NS = 30_000_000_000
 # With MQTT 3.1.1: a verdict that the broker took comes back within so long, or is not proven.
@@ -41,9 +41,9 @@ ECHO_LIMIT_NS = 10_000_000_000
 # A broker that does not answer a subscription for so long will not.
 SUBSCRIBE_LIMIT_NS = 10_000_000_000
 # So many of those that are not proven are kept, to be sent again once a proof comes.
-MOST_UNPROVEN = 1000
+MAX_UNPROVEN = 1000
 # While the journal's disk stands still, so many rows are sent and no more.
-MOST_UNMARKED = 1000
+MAX_UNMARKED = 1000
 REFUSED_PAUSE_NS = (1_000_000_000, 60_000_000_000)
 
 
@@ -101,7 +101,7 @@ class Relay:
         """Prepare; what is in the outbox now may have been sent by the process before.
 
         Args:
-            on_event, on_answer: are told dead letters, and how resends ended.
+            on_event, on_answer: called with dead letters, and with how resends ended.
             refused_pause_ns: shortest and longest pause after a refused row; the trouble is over
                 when none was refused for as long as the longest.
 
@@ -132,7 +132,7 @@ class Relay:
         self._echo = Echo.NOT_NEEDED
         self._awaited: dict[int, tuple[JournalRow, int]] = {}
         self._echoed: set[int] = set()
-        self._asked_ns: int | None = None
+        self._requested_ns: int | None = None
         self._probe_due_ns = 0
         self._refused_pause_ns = refused_pause_ns
         self._paused_until_ns = 0
@@ -168,12 +168,12 @@ class Relay:
     def begin(self, session: str) -> None:
         """Start over from the table, for a new connection."""
         self._session = session
-        self._asked_ns = None
+        self._requested_ns = None
         self.limited = False
         self._in_flight.clear()
         for resending in list(self._resends):
             resending.start_over()
-            if resending.interrupted > MOST_INTERRUPTIONS:  # perhaps by what it sends
+            if resending.interrupted > MAX_INTERRUPTIONS:  # perhaps by what it sends
                 self._resends.remove(resending)
                 self._answer(resending, Status.FAILED, "connection_lost")
         for lane in self._lanes.values():
@@ -213,7 +213,7 @@ class Relay:
 
     def ask(self, order: Resend) -> bool:
         """Take the order for a resend; False when too many are waiting."""
-        if len(self._resends) >= MOST_RESENDS:
+        if len(self._resends) >= MAX_RESENDS:
             return False
         self._resends.append(Resending(order=order, next_seq=order.from_seq))
         return True
@@ -226,7 +226,7 @@ class Relay:
             now_ns < self._paused_until_ns
             or self._echo is Echo.ASKED
             or not connection.takes_qos_1  # nothing would be acknowledged
-            or len(self._to_mark) + len(self._dead) > MOST_UNMARKED
+            or len(self._to_mark) + len(self._dead) > MAX_UNMARKED
         ):
             return
         for lane in self._lanes.values():
@@ -290,7 +290,7 @@ class Relay:
             return
         row, lane = sent.row, self._lanes[sent.row.kind]
         refused = reason if reason is not None and reason.is_failure else None
-        cause = told(refused, Packet.PUBACK) if refused is not None else ""
+        cause = describe_code(refused, Packet.PUBACK) if refused is not None else ""
         if sent.is_witness:
             lane.on_witness(refused is None, now_ns)
         elif sent.resending is not None:
@@ -314,7 +314,7 @@ class Relay:
                 lane.on_taken()
             self._deliver(row)
 
-    def note_echo(self, message: bytes) -> None:
+    def on_echo(self, message: bytes) -> None:
         """Take a verdict that came back: with MQTT 3.1.1 the proof that the broker passes it on."""
         try:
             content = json.loads(message)
@@ -325,7 +325,7 @@ class Relay:
             return
         awaited = self._awaited.pop(seq, None)
         if self.unproven:
-            self._note_proof()
+            self._on_proof()
         if awaited is not None:
             self._deliver(awaited[0])
         elif any(sent.awaits_echo(seq) for sent in self._in_flight.values()):
@@ -434,9 +434,9 @@ class Relay:
         """Take a broker that does not answer the subscription for one that refuses it."""
         if echo is not Echo.ASKED:
             return echo
-        if self._asked_ns is None:
-            self._asked_ns = now_ns
-        return Echo.REFUSED if now_ns - self._asked_ns > SUBSCRIBE_LIMIT_NS else echo
+        if self._requested_ns is None:
+            self._requested_ns = now_ns
+        return Echo.REFUSED if now_ns - self._requested_ns > SUBSCRIBE_LIMIT_NS else echo
 
     def _awaits_echo(self, row: JournalRow, now_ns: int) -> bool:
         """Tell whether an acknowledged row is only delivered when it comes back."""
@@ -446,7 +446,7 @@ class Relay:
             self._echoed.remove(row.seq)
             return False
         self._awaited[row.seq] = (row, now_ns)
-        if len(self._awaited) > MOST_UNPROVEN:
+        if len(self._awaited) > MAX_UNPROVEN:
             oldest = next(iter(self._awaited))
             self._deliver(self._awaited.pop(oldest)[0])
             self.unproven_given_up += 1
@@ -454,7 +454,7 @@ class Relay:
 
     def _watch_echoes(self, now_ns: int) -> None:
         if self._echo is Echo.NOT_NEEDED and self.unproven:
-            self._note_proof()  # MQTT 5 by now
+            self._on_proof()  # MQTT 5 by now
         if self.unproven:
             return
         oldest = next(iter(self._awaited.values()), None)
@@ -481,7 +481,7 @@ class Relay:
         if content is not None:
             self._send(row, content, None, connection, now_ns, is_witness=True)
 
-    def _note_proof(self) -> None:
+    def _on_proof(self) -> None:
         """The broker passes verdicts on again: send anew what was not seen to arrive."""
         self.unproven = False
         self._verdicts.must_go_back = True

@@ -8,7 +8,7 @@ from edge.settings.credentials import granted_path
 from edge.settings.station import MqttSettings
 
 
-def tls_of(settings: MqttSettings) -> ssl.SSLContext | None:
+def make_tls(settings: MqttSettings) -> ssl.SSLContext | None:
     """Make the context that the settings ask for; None for a broker without TLS.
 
     Raises:

@@ -9,22 +9,22 @@ from edge.station.handshake.part import Part, PartPhase, Rejection, Repeated
 
 
 class MqttPort:
-    """Tells what became of triggers.
+    """Publishes what became of triggers.
 
     MQTT has no latency bound: what rejects a part belongs on a digital output with a deadline.
     """
 
     def __init__(
         self,
-        tell: Callable[[HandshakeMessage], None],
+        send: Callable[[HandshakeMessage], None],
         state_changed: Callable[[], None],
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Args:
-        tell: publishes a phase.
+        send: publishes a phase.
         state_changed: publishes the state, which says whether a trigger would be accepted.
         """
-        self._tell = tell
+        self._send = send
         self._state_changed = state_changed
         self._utc_ns = utc_ns
 
@@ -32,10 +32,10 @@ class MqttPort:
         self._state_changed()
 
     def accepted(self, part: Part) -> None:
-        self._say(TriggerPhase.ACCEPTED, part)
+        self._publish(TriggerPhase.ACCEPTED, part)
 
     def rejected(self, part: Part, rejection: Rejection) -> None:
-        self._say(TriggerPhase.REJECTED, part, reason=rejection.value)
+        self._publish(TriggerPhase.REJECTED, part, reason=rejection.value)
 
     def repeated(self, known: Repeated) -> None:
         rejection = known.rejection.value if known.rejection else None
@@ -43,18 +43,18 @@ class MqttPort:
             phase = TriggerPhase(known.phase.value)
         else:
             phase = TriggerPhase.EXPOSED if known.exposed else TriggerPhase.DECIDED
-        self._say(phase, known.part, rejection, known.seq, known.result)
+        self._publish(phase, known.part, rejection, known.seq, known.result)
 
     def exposed(self, part: Part) -> None:
-        self._say(TriggerPhase.EXPOSED, part)
+        self._publish(TriggerPhase.EXPOSED, part)
 
     def result_valid(self, part: Part, seq: int, result: Result) -> None:
-        """The verdict says it."""
+        """The verdict is the message."""
 
     def result_cleared(self, part: Part) -> None:
         """Nothing stands here that could be cleared: messages are not signals."""
 
-    def _say(
+    def _publish(
         self,
         phase: TriggerPhase,
         part: Part,
@@ -63,9 +63,8 @@ class MqttPort:
         result: Result | None = None,
     ) -> None:
         if part.trigger_id is not None:
-            told = result.value if result else None
             now_ns = self._utc_ns()
-            self._tell(
+            self._send(
                 HandshakeMessage(
                     phase=phase,
                     trigger_id=part.trigger_id,
@@ -73,6 +72,6 @@ class MqttPort:
                     utc_ns=now_ns,
                     reason=reason,
                     seq=seq,
-                    result=told,
+                    result=result.value if result else None,
                 )
             )

@@ -54,15 +54,15 @@ from edge.token_bucket import TokenBucket
 Outcomes = tuple[HandshakeEffect, ...]
 
 # Parts without announcement that may be open at once; the station's own queue is shorter.
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 # A longer gap in the counter is one ERROR that says how many: a camera, too, may count nonsense.
-MOST_MISSING = 32
+MAX_MISSING = 32
 # Ids of accepted parts are known again for their time, and longer while they are few. A part that
 # is not over is never forgotten.
 ACCEPTED_KNOWN_NS = 600_000_000_000
-FEWEST_ACCEPTED_KNOWN = 1000
+MIN_ACCEPTED_KNOWN = 1000
 # Ids of refused triggers: those that were sent last.
-MOST_REFUSED_KNOWN = 1000
+MAX_REFUSED_KNOWN = 1000
 # Refused triggers without a record of their own are told of together.
 REFUSALS_TOLD_AFTER_NS = 60_000_000_000
 
@@ -94,7 +94,7 @@ class HandshakeMachine:
         self._frame_timeout_ns = nanoseconds(rules.frame_timeout_ms)
         self._latest_ns = 2 * self._frame_timeout_ns  # from a trigger to a frame that is late
         self._missing_inputs = set(Input)
-        self._told_ready = False
+        self._reported_ready = False
         self._last_number = 0
         self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
         self._waiting: deque[OpenPart] = deque()  # announced, frame not seen, in order
@@ -161,12 +161,12 @@ class HandshakeMachine:
         if frame.captured_ns < self._waiting[0].part.announced_ns:
             # Announced too late, or exposed by nobody: whose the next frame is, is not known.
             detail = "a frame came before the part that waits was announced"
-            lost = self._doubt(Reason.OVERRUN, detail)
+            lost = self._fail_ambiguous(Reason.OVERRUN, detail)
             return self._told([*done, *lost, Unexpected(frame, detail)])
         if before is None and self._quiet_until_ns is not None:
             detail = "a refused trigger may have exposed, too, and no earlier frame says which"
             return self._told(
-                [*done, *self._doubt(Reason.OVERRUN, detail), Unexpected(frame, detail)]
+                [*done, *self._fail_ambiguous(Reason.OVERRUN, detail), Unexpected(frame, detail)]
             )
         if advance == 1:
             return self._told([*done, *self._paired(self._waiting.popleft(), frame)])
@@ -178,7 +178,7 @@ class HandshakeMachine:
         For both ends of an outage: when the camera is lost, so that nobody waits longer, and when
         it is back.
         """
-        done = [*self._expire(now_ns), *self._doubt(Reason.CAMERA_LOST, detail)]
+        done = [*self._expire(now_ns), *self._fail_ambiguous(Reason.CAMERA_LOST, detail)]
         self._base = None
         return self._told(done)
 
@@ -201,7 +201,7 @@ class HandshakeMachine:
         waited = one.phase is PartPhase.ACCEPTED
         done += self._fail(one, reason, detail)
         if waited:
-            done += self._doubt(Reason.OVERRUN, f"the part before it failed: {detail}")
+            done += self._fail_ambiguous(Reason.OVERRUN, f"the part before it failed: {detail}")
         return self._told(done)
 
     def committed(self, part: Part, seq: int, now_ns: int) -> Outcomes:
@@ -273,7 +273,7 @@ class HandshakeMachine:
 
     def close(self) -> Outcomes:
         """Tell what was counted and not told yet; the station ends."""
-        return self._told(self._tell_unrecorded())
+        return self._told(self._report_unrecorded())
 
     @property
     def _busy(self) -> bool:
@@ -331,7 +331,7 @@ class HandshakeMachine:
         one = OpenPart(part=part, phase=PartPhase.REJECTED, rejection=rejection)
         one.result = Result.ERROR if recorded else None
         self._refused[part.trigger_id or ""] = one
-        if len(self._refused) > MOST_REFUSED_KNOWN:
+        if len(self._refused) > MAX_REFUSED_KNOWN:
             self._refused.popitem(last=False)
         return Rejected(
             part=part, rejection=rejection, reason=reason, detail=detail, recorded=recorded
@@ -339,7 +339,7 @@ class HandshakeMachine:
 
     def _remember_accepted(self, one: OpenPart, now_ns: int) -> None:
         self._accepted[one.part.trigger_id or ""] = one
-        while len(self._accepted) > FEWEST_ACCEPTED_KNOWN:
+        while len(self._accepted) > MIN_ACCEPTED_KNOWN:
             oldest_id, oldest = next(iter(self._accepted.items()))
             fresh = now_ns - oldest.part.announced_ns < ACCEPTED_KNOWN_NS
             room = len(self._accepted) <= self._rules.max_accepted_known
@@ -347,7 +347,7 @@ class HandshakeMachine:
                 return
             del self._accepted[oldest_id]
 
-    def _tell_unrecorded(self) -> list[HandshakeEffect]:
+    def _report_unrecorded(self) -> list[HandshakeEffect]:
         counted, self._unrecorded = self._unrecorded, None
         return [] if counted is None else [counted]
 
@@ -374,7 +374,7 @@ class HandshakeMachine:
         if advance == waiting:  # every exposure is accounted for, nothing is on its way
             lost = self._fail_waiting(Reason.OVERRUN, detail)
         else:
-            lost = self._doubt(Reason.OVERRUN, detail)
+            lost = self._fail_ambiguous(Reason.OVERRUN, detail)
         return [*lost, Unexpected(frame, detail)]
 
     def _part_of_its_own(self, frame: Frame, advance: int) -> list[HandshakeEffect]:
@@ -383,7 +383,7 @@ class HandshakeMachine:
         done: list[HandshakeEffect] = []
         missing = max(0, advance - 1)
         self.counts["missed_exposures"] += missing
-        if missing > MOST_MISSING:
+        if missing > MAX_MISSING:
             detail = f"{missing} exposures were missed; this record stands for all of them"
             done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
         else:
@@ -393,14 +393,14 @@ class HandshakeMachine:
         one = self._seen(frame)
         if one.part.number in self._open:
             return [*done, *self._paired(one, frame)]
-        detail = f"{MOST_OPEN} parts have no verdict yet. Slow the line down"
+        detail = f"{MAX_OPEN} parts have no verdict yet. Slow the line down"
         return [*done, *self._fail(one, Reason.OVERRUN, detail, frame)]
 
     def _seen(self, frame: Frame) -> OpenPart:
         """Return a new part that nobody announced; open unless there are too many."""
         part = Part.seen(self._next_number(), frame, self._recipe)
         one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
-        if len(self._open) < MOST_OPEN + self._rules.slots:
+        if len(self._open) < MAX_OPEN + self._rules.slots:
             self._open[part.number] = one
         return one
 
@@ -419,7 +419,7 @@ class HandshakeMachine:
         self._waiting.clear()
         return done
 
-    def _doubt(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
+    def _fail_ambiguous(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
         """Fail what waits, and let the frames that may still come of it meet nobody."""
         if self._waiting:
             self._pause(self._waiting[-1].part.announced_ns + self._latest_ns)
@@ -432,7 +432,7 @@ class HandshakeMachine:
         done = [outcome for one in tuple(self._open.values()) for outcome in self._due(one, now_ns)]
         counted = self._unrecorded
         if counted is not None and now_ns - counted.since_ns >= REFUSALS_TOLD_AFTER_NS:
-            done += self._tell_unrecorded()
+            done += self._report_unrecorded()
         if self._waiting:
             first = self._waiting[0]
             if now_ns - first.part.announced_ns >= self._frame_timeout_ns:
@@ -441,7 +441,7 @@ class HandshakeMachine:
                     detail = f"no frame came within {limit}. Check the camera and its trigger"
                     done += self._fail(first, Reason.TIMEOUT, detail)
                 others = f"the part before it had no frame within {limit}"
-                done += self._doubt(Reason.OVERRUN, others)
+                done += self._fail_ambiguous(Reason.OVERRUN, others)
         quiet_until_ns = self._quiet_until_ns
         if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:
             self._quiet_until_ns = None
@@ -465,9 +465,9 @@ class HandshakeMachine:
 
     def _told(self, done: list[HandshakeEffect]) -> Outcomes:
         """Count the outcomes, and add what they did to readiness."""
-        if self.ready != self._told_ready:
-            self._told_ready = self.ready
-            done.append(ReadyChanged(self._told_ready))
+        if self.ready != self._reported_ready:
+            self._reported_ready = self.ready
+            done.append(ReadyChanged(self._reported_ready))
         self.counts.update(type(outcome).__name__ for outcome in done)
         return tuple(done)
 

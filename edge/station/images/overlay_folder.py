@@ -16,7 +16,7 @@ from edge.system.file_access import why_closed
 
 log = logging.getLogger(__name__)
 
-LONGEST_STEM = 80
+MAX_STEM_LENGTH = 80
 
 
 class OverlayWriter:
@@ -77,6 +77,6 @@ def file_name(verdict: Verdict) -> str:
     """Return ``000012_good_1_OK.jpg``: part number, source where there is one, result."""
     frame = verdict.frame
     stem = Path(unquote(urlsplit(frame.source).path)).stem if frame.source else ""
-    safe = re.sub(r"[^\w.-]+", "-", stem)[:LONGEST_STEM]
+    safe = re.sub(r"[^\w.-]+", "-", stem)[:MAX_STEM_LENGTH]
     result = verdict.inspection.decision.result.value
     return "_".join(part for part in (f"{frame.number:06d}", safe, result) if part) + ".jpg"

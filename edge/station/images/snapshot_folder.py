@@ -40,7 +40,7 @@ from edge.station.images.snapshot_policy import (
 
 PINNED_AGES = 4
 # Snapshots that are listed; a folder with more was not made by these bounds, and is left alone.
-FEWEST_LISTED = 100_000
+MIN_LISTED = 100_000
 # After a failure the folder is tried again so often.
 RETRY_NS = 5_000_000_000
 # Space that has to be there beyond the floor before writing goes on, as a share of the floor.
@@ -284,7 +284,7 @@ class SnapshotFolder:
             OSError: the folder, or one in it, cannot be read.
             _Stop: there is more than these bounds can have made.
         """
-        most = max(FEWEST_LISTED, 2 * self._settings.max_count)
+        most = max(MIN_LISTED, 2 * self._settings.max_count)
         sizes: dict[SnapshotName, int] = {}
         partial: list[Path] = []
         with os.scandir(self.root) as entries:

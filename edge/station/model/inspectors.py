@@ -25,7 +25,7 @@ def run_plan(settings: Settings, bundle: Bundle, tuning_file: Path) -> RunPlan:
     return tuning.best(model.objective, tiled, batches)
 
 
-def inspectors_of(network: CompiledModel, settings: Settings) -> list[Inspector]:
+def make_inspectors(network: CompiledModel, settings: Settings) -> list[Inspector]:
     """Build the inspectors that share a compiled network.
 
     Streams work on the tiles of one frame; without tiles, on one frame each.

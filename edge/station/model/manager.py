@@ -17,7 +17,7 @@ from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
 from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
-from edge.station.model.inspectors import inspectors_of, run_plan, station_limits
+from edge.station.model.inspectors import make_inspectors, run_plan, station_limits
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
 from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore, load_model
@@ -235,7 +235,7 @@ class ModelManager:
         key = settings.model.public_key
         loaded = load_model(
             path,
-            lambda network: inspectors_of(network, settings),
+            lambda network: make_inspectors(network, settings),
             lambda bundle: run_plan(settings, bundle, self._tuning),
             settings.model.device,
             Path(key) if key else None,

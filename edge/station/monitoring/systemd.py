@@ -1,4 +1,4 @@
-"""What the service manager is told: systemd's notification protocol, one datagram per message.
+"""Messages to the service manager: systemd's notification protocol, one datagram per message.
 
 Without ``NOTIFY_SOCKET`` nothing is sent, so that the same program runs in a terminal.
 """
@@ -41,7 +41,7 @@ class ServiceManager:
         """
         self._address = environment.get("NOTIFY_SOCKET", "")
         self._clock_ns = clock_ns
-        self._told_of_fault = False
+        self._fault_logged = False
         self.watchdog_interval_s = _watchdog_interval_s(environment)
 
     @property
@@ -50,7 +50,7 @@ class ServiceManager:
         return bool(self._address)
 
     def ready(self, status: str = "") -> None:
-        """Tell that the station inspects, after a start as after a reload."""
+        """The station inspects, after a start as after a reload."""
         self._send("READY=1", f"STATUS={status}")
 
     def alive(self) -> None:
@@ -62,11 +62,11 @@ class ServiceManager:
         self._send(f"STATUS={text}")
 
     def reloading(self, status: str = "") -> None:
-        """Tell that settings are read again; ``ready`` ends it."""
+        """Settings are read again; ``ready`` ends it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock_ns() // 1000}", f"STATUS={status}")
 
     def stopping(self, status: str = "") -> None:
-        """Tell that the station ends in order."""
+        """The station ends in order."""
         self._send("STOPPING=1", f"STATUS={status}")
 
     def extend_timeout(self, by_s: float) -> None:
@@ -118,10 +118,10 @@ class ServiceManager:
                 sender.connect(address)
                 sender.sendall("\n".join(lines).encode(errors="backslashreplace"))
         except (OSError, ValueError) as error:
-            if not self._told_of_fault:
-                self._told_of_fault = True
+            if not self._fault_logged:
+                self._fault_logged = True
                 log.warning(
-                    "the service manager at %s cannot be told %s (%s); not said again",
+                    "the service manager at %s cannot be sent %s (%s); logged once",
                     self._address,
                     lines[0].partition("=")[0],
                     error,

@@ -19,7 +19,7 @@ from edge.station.monitoring.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
 
-LONGEST_PERIOD_S = 1.0
+MAX_PERIOD_S = 1.0
 # The interpreter itself may stand still for so long: a native call that keeps the GIL.
 INTERPRETER_LIMIT_S = 30.0
 
@@ -56,7 +56,7 @@ class Watchdog:
         self._clock_ns = clock_ns
         interval_s = manager.watchdog_interval_s
         self._patience_s = interval_s or 0.0
-        self.period_s = min(LONGEST_PERIOD_S, interval_s / 2 if interval_s else LONGEST_PERIOD_S)
+        self.period_s = min(MAX_PERIOD_S, interval_s / 2 if interval_s else MAX_PERIOD_S)
         self._looked_ns = clock_ns()
         self._excused = False
         self._silent: frozenset[str] = frozenset()
@@ -102,7 +102,7 @@ class Watchdog:
             return True
         self._excused = False
         stale = self._heartbeats.stale(now_ns)
-        self._tell(stale)
+        self._log_silences(stale)
         hung = [one for one in stale if one.critical]
         if not hung:
             self._hung_since_ns = None
@@ -116,7 +116,7 @@ class Watchdog:
         self._give_up(hung)
         return False
 
-    def _tell(self, stale: Sequence[Stale]) -> None:
+    def _log_silences(self, stale: Sequence[Stale]) -> None:
         """Log each silence once, and its end."""
         silent = frozenset(one.stage for one in stale)
         for one in stale:

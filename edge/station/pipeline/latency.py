@@ -9,10 +9,10 @@ if TYPE_CHECKING:  # the page's process reads quantiles and inspects nothing
 
 # Buckets grow by 2 % from a microsecond to 100 seconds; a quantile is exact to half of that.
 _GROWTH = 1.02
-_LOWEST_NS = 1_000
-_HIGHEST_NS = 100_000_000_000
+_MIN_NS = 1_000
+_MAX_NS = 100_000_000_000
 _ROUNDING = 1e-9  # 0.55 × 100 is a hair more than 55
-_BUCKETS = math.ceil(math.log(_HIGHEST_NS / _LOWEST_NS, _GROWTH)) + 2
+_BUCKETS = math.ceil(math.log(_MAX_NS / _MIN_NS, _GROWTH)) + 2
 
 STAGES = ("trigger_to_frame", "queue", "preprocess", "inference", "postprocess", "total")
 
@@ -41,7 +41,7 @@ class Histogram:
         """Count one duration; those out of range count in the outermost buckets."""
         self.count += 1
         self._most_ns = max(self._most_ns, duration_ns)
-        position = math.log(max(duration_ns, _LOWEST_NS) / _LOWEST_NS, _GROWTH)
+        position = math.log(max(duration_ns, _MIN_NS) / _MIN_NS, _GROWTH)
         self._buckets[min(int(position), _BUCKETS - 1)] += 1
 
     def quantile_ns(self, probability: float) -> float:
@@ -51,7 +51,7 @@ class Histogram:
         for bucket, count in enumerate(self._buckets):
             seen += count
             if seen >= rank > 0:
-                middle = _LOWEST_NS * _GROWTH ** (bucket + 0.5)
+                middle = _MIN_NS * _GROWTH ** (bucket + 0.5)
                 return min(middle, float(self._most_ns))
         return 0.0
 

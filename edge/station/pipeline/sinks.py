@@ -46,7 +46,7 @@ class Sink:
         bound, max_bytes: of the verdicts that wait.
         wait_for_room: the source of the frames can wait.
         keeps_all: the station waits for this sink, whatever the source.
-        undelivered: told of each verdict that the end of the station leaves behind.
+        undelivered: called with each verdict that the end of the station leaves behind.
         """
         self.name = name
         self._undelivered = undelivered

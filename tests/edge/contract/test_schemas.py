@@ -13,7 +13,7 @@ from edge.contract.encoding import to_json
 from edge.contract.event import Event, Severity, event_payload
 from edge.contract.state import Condition, State, StationReport, state_payloads, will_payload
 from edge.contract.topics import StationTopic
-from edge.mqtt.command_gate import LARGEST_BYTES, MOST_RESENT
+from edge.mqtt.command_gate import MAX_BYTES, MAX_RESENT
 from edge.station.command_threads import NO_TRIGGERS
 from edge.station.handshake.part import Rejection
 from tests.support.example_messages import BEGIN, END, GUIDE, documented, example_messages
@@ -134,9 +134,9 @@ def test_the_guide_shows_the_examples_as_they_are() -> None:
 
 
 def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:
-    assert f"at most {MOST_RESENT} at once" in read_schema("cmd-resend/1")["description"].lower()
+    assert f"at most {MAX_RESENT} at once" in read_schema("cmd-resend/1")["description"].lower()
     for name in ("trigger/1", "ack/1", "cmd-reload/1"):
-        assert f"At most {LARGEST_BYTES} bytes" in read_schema(name)["description"]
+        assert f"At most {MAX_BYTES} bytes" in read_schema(name)["description"]
 
 
 def test_a_field_that_no_schema_describes_is_found() -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from edge.bundle.manifest import Crop, InputSpec, Levels
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import PixelFormat
-from edge.inspection.preprocessing import SMALLEST_SIDE_PX, prepare, to_8_bit
+from edge.inspection.preprocessing import MIN_SIDE_PX, prepare, to_8_bit
 
 LEVELS = Levels(black=0, white=65535)
 SHAPES: dict[PixelFormat, tuple[tuple[int, ...], type[np.unsignedinteger]]] = {
@@ -22,7 +22,7 @@ SHAPES: dict[PixelFormat, tuple[tuple[int, ...], type[np.unsignedinteger]]] = {
     PixelFormat.BGRA16: ((4,), np.uint16),
 }
 
-sides = st.integers(SMALLEST_SIDE_PX, 90)
+sides = st.integers(MIN_SIDE_PX, 90)
 formats = st.sampled_from(PixelFormat)
 any_levels = st.lists(st.integers(0, 65535), min_size=2, max_size=2, unique=True).map(
     lambda ends: Levels(black=min(ends), white=max(ends))

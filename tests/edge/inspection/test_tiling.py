@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from edge.bundle.manifest import TileSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Box
-from edge.inspection.tiling import MOST_TILES, TilePlan, blend, plan_tiles, starts
+from edge.inspection.tiling import MAX_TILES, TilePlan, blend, plan_tiles, starts
 
 tiles = st.integers(16, 40)
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.29, 0.5, 0.7, 0.71, 0.9]) | st.floats(0.0, 0.9)
@@ -164,7 +164,7 @@ def test_a_frame_smaller_than_a_tile_is_refused_with_both_sizes(width: int, heig
 
 
 def test_a_frame_of_endless_tiles_is_refused() -> None:
-    with pytest.raises(FrameUnsuitable, match=rf"more than {MOST_TILES}.*larger tiles"):
+    with pytest.raises(FrameUnsuitable, match=rf"more than {MAX_TILES}.*larger tiles"):
         plan_tiles(Box(0, 0, 9000, 9000), TileSpec(height=16, width=16, overlap=0.9))
 
 

@@ -23,8 +23,8 @@ from edge.contract.event import event_payload
 from edge.contract.topics import StationTopic
 from edge.contract.verdict import Recipe
 from edge.mqtt.command_gate import (
-    LARGEST_BYTES,
-    MOST_RESENT,
+    MAX_BYTES,
+    MAX_RESENT,
     AcceptedCommand,
     CommandGate,
     RefusedCommand,
@@ -146,15 +146,15 @@ def test_a_retained_message_is_refused_and_recorded(suffix: str) -> None:
         ("ack", {"seq": "1"}, "malformed"),
         ("ack", {"seq": 2**63}, "malformed"),
         ("cmd/resend", {"from_seq": 2, "to_seq": 1}, "malformed"),
-        ("cmd/resend", {"from_seq": 1, "to_seq": MOST_RESENT + 1}, "malformed"),
+        ("cmd/resend", {"from_seq": 1, "to_seq": MAX_RESENT + 1}, "malformed"),
         ("cmd/resend", {"from_seq": 1, "to_seq": 1, "kind": "metrics"}, "malformed"),
         ("cmd/reload", {"now": True}, "malformed"),
         ("cmd/erase", {}, "unknown_command"),
         ("cmd/a/b", {}, "unknown_topic"),
         ("cmd/Reload", {}, "unknown_topic"),
         ("verdict", {}, "unknown_topic"),
-        ("trigger", b" " * (LARGEST_BYTES + 1), "too_large"),
-        ("cmd/reload", b"{}" + b" " * LARGEST_BYTES, "too_large"),
+        ("trigger", b" " * (MAX_BYTES + 1), "too_large"),
+        ("cmd/reload", b"{}" + b" " * MAX_BYTES, "too_large"),
     ],
 )
 def test_what_breaks_the_contract_is_refused_with_its_reason(

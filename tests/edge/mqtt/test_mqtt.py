@@ -184,7 +184,7 @@ def test_a_disk_that_does_not_let_it_look_ends_no_station(
     (state,) = running_broker.collect("/state", has_state("starting"))
     assert state["journal"] is None
     assert numbers(running_broker.collect("/verdict", has_all(3))) == [1, 2, 3]
-    told.wait_for("the state is said without its numbers")
+    told.wait_for("the state is published without its numbers")
 
 
 def test_metrics_and_meta_are_said_with_what_the_connection_counts(

@@ -23,8 +23,8 @@ from edge.mqtt.reason_codes import (
     MEANINGS,
     SESSION_TAKEN_OVER,
     Packet,
+    describe_code,
     meaning_of,
-    told,
 )
 from edge.mqtt.tls import tls_context
 from edge.settings.station import MqttSettings
@@ -112,10 +112,10 @@ def test_a_refused_connect_is_told_as_what_it_is_by_station_doctor_and_listener(
             current[0] = code
             with pytest.raises(ConnectionRefused) as error:
                 connected(refusing, version)
-            assert told(meaning, Packet.CONNACK) in str(error.value)
+            assert describe_code(meaning, Packet.CONNACK) in str(error.value)
             found = broker_finding(settings)
             assert found.grade is Grade.FAULT
-            assert code == 0x84 or told(meaning, Packet.CONNACK) in found.found
+            assert code == 0x84 or describe_code(meaning, Packet.CONNACK) in found.found
         refusals = chain([code for code in sent if code != 0x84], repeat(0))
 
         def refuse_each(one: object) -> int:
@@ -127,9 +127,9 @@ def test_a_refused_connect_is_told_as_what_it_is_by_station_doctor_and_listener(
         caplog.set_level(logging.WARNING)
         listen_until(refusing, tmp_path, lambda: bool(refusing.subscribed))
     for meaning in meant:
-        assert (meaning == 0x84 and version is V5) or told(meaning, Packet.CONNACK) in logged(
-            caplog
-        )
+        assert (meaning == 0x84 and version is V5) or describe_code(
+            meaning, Packet.CONNACK
+        ) in logged(caplog)
 
 
 def is_answered(connection: Connection) -> bool:
@@ -156,11 +156,11 @@ def test_a_refused_subscription_is_told_as_what_it_is(
             caplog.clear()
             answer = connection.subscribed
             assert answer is not None
-            connection._note_suback(answer)
-            assert told(code, Packet.SUBACK) in logged(caplog)
+            connection._on_suback(answer)
+            assert describe_code(code, Packet.SUBACK) in logged(caplog)
             caplog.clear()
             listen_until(refusing, tmp_path, lambda: "does not let" in logged(caplog))
-            assert told(code, Packet.SUBACK) in logged(caplog)
+            assert describe_code(code, Packet.SUBACK) in logged(caplog)
 
 
 def test_a_refused_message_is_told_as_what_it_is() -> None:
@@ -174,7 +174,8 @@ def test_a_refused_message_is_told_as_what_it_is() -> None:
     for code, (_, reason) in zip(codes(Packet.PUBACK), connection.acks, strict=True):
         assert reason is not None
         assert (
-            told(reason, Packet.PUBACK) == f"PUBACK 0x{code:02X}, {meaning_of(code, Packet.PUBACK)}"
+            describe_code(reason, Packet.PUBACK)
+            == f"PUBACK 0x{code:02X}, {meaning_of(code, Packet.PUBACK)}"
         )
 
 
@@ -195,7 +196,7 @@ def test_an_ended_connection_is_told_as_what_it_is_by_station_and_listener(
         assert station.delivered()
         station.close()
         for code in all_codes:
-            assert told(code, Packet.DISCONNECT) in logged(caplog)
+            assert describe_code(code, Packet.DISCONNECT) in logged(caplog)
         (unstable,) = [e for e in station.events if e.kind == "connection_unstable"][:1]
         assert "DISCONNECT 0x" in unstable.detail
         caplog.clear()
@@ -209,7 +210,7 @@ def test_an_ended_connection_is_told_as_what_it_is_by_station_and_listener(
         ending.on_subscribe = end_subscriber
         listen_until(ending, tmp_path, lambda: "listening to" in logged(caplog))
     for code in all_codes:
-        assert told(code, Packet.DISCONNECT) in logged(caplog)
+        assert describe_code(code, Packet.DISCONNECT) in logged(caplog)
 
 
 def openssl(*arguments: object, folder: Path) -> None:

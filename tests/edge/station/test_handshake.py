@@ -39,9 +39,9 @@ from edge.station.handshake.part import (
 )
 from edge.station.handshake.state_machine import (
     ACCEPTED_KNOWN_NS,
-    FEWEST_ACCEPTED_KNOWN,
-    MOST_MISSING,
-    MOST_REFUSED_KNOWN,
+    MAX_MISSING,
+    MAX_REFUSED_KNOWN,
+    MIN_ACCEPTED_KNOWN,
     REFUSALS_TOLD_AFTER_NS,
     HandshakeMachine,
 )
@@ -243,13 +243,13 @@ def test_of_refused_triggers_the_ids_that_were_sent_last_are_known() -> None:
     line.accepted("in flight", 0)
     line.exposed(1, 0)
     line.handshake.set_ready(Input.MODEL, False)
-    for number in range(MOST_REFUSED_KNOWN + 1):
+    for number in range(MAX_REFUSED_KNOWN + 1):
         line.trigger(str(number), 1)
         line.trigger("1", 1)  # somebody asks for it again and again
 
     (known,) = line.trigger("in flight", 2)
     (asked_for,) = line.trigger("1", 2)
-    (last,) = line.trigger(str(MOST_REFUSED_KNOWN), 2)
+    (last,) = line.trigger(str(MAX_REFUSED_KNOWN), 2)
     (forgotten,) = line.trigger("0", 2)
 
     assert [type(one) for one in (known, asked_for, last)] == [Repeated] * 3
@@ -258,11 +258,11 @@ def test_of_refused_triggers_the_ids_that_were_sent_last_are_known() -> None:
 
 def test_accepted_ids_are_known_for_their_time_and_the_last_ones_longer() -> None:
     line, later_ms = Line(slots=1), ACCEPTED_KNOWN_NS / MS
-    for number in range(FEWEST_ACCEPTED_KNOWN + 2):
+    for number in range(MIN_ACCEPTED_KNOWN + 2):
         line.valid(str(number), number, number)
         line.handshake.acknowledged(number)
     (within_its_time,) = line.trigger("0", 10_000)
-    line.valid("one more", FEWEST_ACCEPTED_KNOWN + 2, later_ms + 1)  # 0 and 1 are over by then
+    line.valid("one more", MIN_ACCEPTED_KNOWN + 2, later_ms + 1)  # 0 and 1 are over by then
 
     (forgotten,) = line.trigger("1", later_ms + 2)
     assert isinstance(within_its_time, Repeated)
@@ -272,7 +272,7 @@ def test_accepted_ids_are_known_for_their_time_and_the_last_ones_longer() -> Non
 
 
 def test_accepted_ids_are_bounded_whatever_the_rate() -> None:
-    bound = FEWEST_ACCEPTED_KNOWN + 100
+    bound = MIN_ACCEPTED_KNOWN + 100
     line = Line(slots=1, max_accepted_known=bound)
     for number in range(bound + 1):
         line.valid(str(number), number, number / 1000)
@@ -288,7 +288,7 @@ def test_accepted_ids_are_bounded_whatever_the_rate() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["part", "new ids", "one id", "ids of parts"]),
-            st.integers(1, 2 * MOST_REFUSED_KNOWN),
+            st.integers(1, 2 * MAX_REFUSED_KNOWN),
             st.sampled_from([0, 10, 5000, 61_000]),
         ),
         min_size=1,
@@ -610,7 +610,7 @@ def test_every_image_is_a_part_and_every_missing_number_an_error() -> None:
     assert line.decided(exposed.part, 6) == [Decided(exposed.part)]
 
 
-@given(st.lists(st.integers(1, MOST_MISSING + 1), min_size=1, max_size=50))
+@given(st.lists(st.integers(1, MAX_MISSING + 1), min_size=1, max_size=50))
 def test_without_triggers_every_exposure_has_its_part(gaps: list[int]) -> None:
     line = Line(Pairing.EVERY_FRAME)
     line.exposed(100, 0)
@@ -625,10 +625,10 @@ def test_a_nonsensical_counter_is_one_error_that_says_how_many() -> None:
     line = Line(Pairing.EVERY_FRAME)
     line.exposed(10, 0)
 
-    missed, exposed = line.frame(10 + MOST_MISSING + 2, 5)
+    missed, exposed = line.frame(10 + MAX_MISSING + 2, 5)
 
     assert isinstance(missed, Failed)
-    assert str(MOST_MISSING + 1) in missed.detail
+    assert str(MAX_MISSING + 1) in missed.detail
     assert isinstance(exposed, Exposed)
 
 

@@ -97,14 +97,14 @@ def test_a_manager_that_is_gone_is_logged_once_and_stops_nothing(
         for _ in range(100):
             manager.alive()
     assert len(caplog.records) == 1
-    assert "cannot be told WATCHDOG" in caplog.text
+    assert "cannot be sent WATCHDOG" in caplog.text
 
 
 def test_an_address_that_is_none_is_logged_and_stops_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ServiceManager({"NOTIFY_SOCKET": "/" + "x" * 300}).ready()
-    assert "cannot be told READY" in caplog.text
+    assert "cannot be sent READY" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.images.recent_images import RecentImages
-from edge.station.images.snapshot_folder import FEWEST_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder
+from edge.station.images.snapshot_folder import MIN_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder
 from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason, snapshot_reason
 
 DAY_NS = 86_400_000_000_000
@@ -352,8 +352,8 @@ def test_a_folder_with_more_than_the_bounds_can_have_made_is_left_alone(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = [disk.keep(SnapshotReason.SAMPLE) for _ in range(3)]
-    assert FEWEST_LISTED >= 10_000
-    monkeypatch.setattr("edge.station.images.snapshot_folder.FEWEST_LISTED", 2)
+    assert MIN_LISTED >= 10_000
+    monkeypatch.setattr("edge.station.images.snapshot_folder.MIN_LISTED", 2)
     disk.settings = SnapshotSettings(folder=str(disk.root), max_count=1, free_space_floor_bytes=0)
     disk.folder = disk.opened()
     disk.keep(SnapshotReason.NOK)

@@ -18,7 +18,7 @@ from edge.errors import ModelError, OutputNotWritable
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, RunPlan
 from edge.settings.station import CameraSettings, ModelSettings, Settings
-from edge.station.model.inspectors import inspectors_of, run_plan
+from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.tuning import (
     BATCHES_OF_TILES,
     Measured,
@@ -316,7 +316,7 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
     write_tuning(path, tuning(tiled, measured(), best))
 
     plan = run_plan(settings(tiled), tiled, path)
-    (inspector,) = inspectors_of(CompiledModel(tiled, "CPU", plan), settings(tiled))
+    (inspector,) = make_inspectors(CompiledModel(tiled, "CPU", plan), settings(tiled))
 
     assert plan == best.plan
     frame = Frame(pixels=good_image(1, 150, 250), number=1, captured_ns=0, captured_utc_ns=0)
@@ -326,7 +326,7 @@ def test_a_station_runs_as_it_was_tuned(tmp_path: Path, tiled: Bundle) -> None:
 def test_without_tiles_every_stream_gets_an_inspector(tmp_path: Path, whole: Bundle) -> None:
     chosen = settings(whole, "throughput")
     plan = run_plan(chosen, whole, tmp_path / "none.json")
-    assert len(inspectors_of(CompiledModel(whole, "CPU", plan), chosen)) == plan.streams == 2
+    assert len(make_inspectors(CompiledModel(whole, "CPU", plan), chosen)) == plan.streams == 2
 
 
 def test_the_file_lies_beside_the_settings_else_beside_the_model() -> None:
