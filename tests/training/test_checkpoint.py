@@ -163,3 +163,9 @@ def test_broken_metadata_is_refused(tmp_path: Path, checkpoint: Path, text: str)
 def test_an_output_in_a_missing_folder_is_refused(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(OutputNotWritable, match="nowhere"):
         save_checkpoint(tmp_path / "nowhere" / "a", load_checkpoint(checkpoint))
+
+
+def test_a_checkpoint_of_version_0_2_is_loaded_as_it_was() -> None:
+    kept = load_checkpoint(Path(__file__).parents[1] / "data" / "kept" / "checkpoint.safetensors")
+
+    assert kept.description.threshold.image == pytest.approx(0.2952, abs=1e-4)
