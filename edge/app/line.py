@@ -194,8 +194,8 @@ class InspectionLine:
         can_wait, failures = base.camera.camera.can_wait, base.failures
         if base.journal is not None:
             return JournalRecorder(
-                base.journal,
-                base.output,
+                journal=base.journal,
+                output=base.output,
                 ending=self._ending,
                 handshake=self._handshake,
                 can_wait=can_wait,
@@ -203,7 +203,7 @@ class InspectionLine:
             )
         assert base.output is not None  # a station without a journal has no broker either
         return StdoutRecorder(
-            base.output,
+            output=base.output,
             ending=self._ending,
             handshake=self._handshake,
             can_wait=can_wait,

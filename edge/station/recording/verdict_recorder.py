@@ -135,9 +135,9 @@ class JournalRecorder(VerdictRecorder):
 
     def __init__(
         self,
+        *,
         journal: StationJournal,
         output: VerdictOutput | None,
-        *,
         ending: Callable[[], bool],
         handshake: HandshakeCoordinator | None,
         can_wait: bool,
@@ -243,8 +243,8 @@ class StdoutRecorder(VerdictRecorder):
 
     def __init__(
         self,
-        output: VerdictOutput,
         *,
+        output: VerdictOutput,
         ending: Callable[[], bool],
         handshake: HandshakeCoordinator | None,
         can_wait: bool,
