@@ -71,7 +71,7 @@ class _Kind(NamedTuple):
     """Verdicts of one kind of images; scores are normalized."""
 
     name: str
-    count: int
+    image_count: int
     wrong: int
     share: str
     lowest: str
