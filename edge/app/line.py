@@ -25,6 +25,7 @@ from edge.station.pipeline.tally import RunSummary
 from edge.station.pipeline.work import Beats, NewestFrame
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder
+from edge.station.recording.port_output import port_sinks
 from edge.station.recording.verdict_recorder import (
     JournalRecorder,
     StdoutRecorder,
@@ -83,6 +84,13 @@ class InspectionLine:
             health=base.health,
             record_event=base.record_event,
         )
+        ports = port_sinks(
+            settings,
+            can_wait=camera.can_wait,
+            failures=base.failures,
+            health=base.health,
+            record_event=base.record_event,
+        )
         self.recorder = self._make_recorder()
         self.recorder.add_observer(model)
         self.recorder.add_observer(
@@ -95,7 +103,7 @@ class InspectionLine:
             camera=camera,
             mailbox=self._mailbox,
             line=line,
-            sinks=[self.recorder, *self.images.sinks],
+            sinks=[self.recorder, *self.images.sinks, *ports],
             failures=base.failures,
             rules=make_rules(settings, camera.can_wait, 1 if one_part else None),
             triggering=handshake,

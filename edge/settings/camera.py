@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from edge.settings.section import Section
+from edge.section import Section
 
 
 class SensorSettings(Section):

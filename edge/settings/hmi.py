@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from edge.settings.section import Section
+from edge.section import Section
 
 _CLOCK = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")

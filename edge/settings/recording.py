@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.settings.section import Section
+from edge.section import Section
 
 _GIB = 2**30
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -15,7 +15,10 @@ from edge.bundle.manifest import Crop
 from edge.contract.topics import StationTopic
 from edge.errors import ConfigurationInvalid
 from edge.imaging.image_header import MOST_PIXELS
+from edge.ports.file_drop import FileDropSettings
+from edge.ports.port import PortSettings
 from edge.redaction import redacted
+from edge.section import Section
 from edge.settings.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
 from edge.settings.camera import (
     SensorSettings,
@@ -33,7 +36,6 @@ from edge.settings.recording import (
     SnapshotSettings,
     WatchdogSettings,
 )
-from edge.settings.section import Section
 from edge.validation import in_words
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 
@@ -298,6 +300,7 @@ class Settings(Section):
     save: SaveSettings | None = Field(
         default=None, description="Left out: no overlay is drawn of every part."
     )
+    file_drop: FileDropSettings | None = Field(default=None, description="Left out: no files.")
     journal: JournalSettings | None = Field(
         default=None,
         description="Left out: on with these values where there is a broker, off without.",
@@ -347,6 +350,9 @@ class Settings(Section):
             "snapshots.folder": self.snapshots.folder if self.snapshots else None,
             "journal.folder": self.journal.folder if self.journal else None,
         }
+        for name, section in self:
+            if isinstance(section, PortSettings):
+                written[f"{name}.folder"] = getattr(section, "folder", None)
         for key, folder in written.items():
             if folder and self.camera.watches(Path(folder)):
                 raise ValueError(
@@ -413,7 +419,9 @@ _PATHS = (
 def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Make the file's relative paths relative to the file: a service has another folder."""
     moved = dict(values)
-    for section, key in _PATHS:
+    # A port that works on a folder calls it so.
+    ports = ((name, "folder") for name in values if name in _port_names())
+    for section, key in (*_PATHS, *ports):
         keys = moved.get(section)
         if not isinstance(keys, dict):
             continue
@@ -428,6 +436,16 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
             absolute = os.path.normpath(file.absolute().parent / path)
             moved[section] = {**keys, key: scheme + absolute}
     return moved
+
+
+def _port_names() -> set[str]:
+    """Return the keys of the sections that open verdict ports."""
+    return {
+        name
+        for name, field in Settings.model_fields.items()
+        for kind in get_args(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, PortSettings)
+    }
 
 
 def _is_path(text: str) -> bool:

@@ -17,6 +17,7 @@ RANKS = (
     ("listen",),
     ("cameras", "mqtt", "plc"),
     ("journal", "settings"),
+    ("ports",),
     ("contract",),
     ("inspection",),
     ("bundle",),
@@ -24,16 +25,8 @@ RANKS = (
 )
 # Under all rooms, and importing none of them.
 GROUND_FLOOR = frozenset(
-    {
-        "system",
-        "errors",
-        "redaction",
-        "atomic_files",
-        "csv_table",
-        "validation",
-        "yaml_lines",
-        "token_bucket",
-    }
+    {"system", "errors", "redaction", "atomic_files", "csv_table", "validation"}
+    | {"yaml_lines", "section", "token_bucket"}
 )
 # What training and export may import besides the ground floor.
 SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "teaching"})
