@@ -17,7 +17,8 @@ from optuna.trial import Trial, TrialState
 
 from training.code_version import code_version
 from training.components.backbones import CACHE, DOWNLOAD, weights_identity
-from training.config import FitConfig
+from training.config import FitConfig, taking_good_as_good
+from training.confirmed import confirmed_images
 from training.data.opening import data_identity
 from training.errors import SettingError
 from training.models import all_algorithms, find_algorithm
@@ -82,7 +83,7 @@ def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[F
         SettingError: an algorithm, a hyperparameter or a seed that does not exist.
     """
     names = sorted(all_algorithms()) if algorithms == "all" else _names(algorithms)
-    base = _absolute(base)
+    base = _absolute(taking_good_as_good(base))
     fits: dict[str, FitConfig] = {}
     for name in names:
         needs_backbone = find_algorithm(name).model_class().needs_backbone
@@ -108,12 +109,13 @@ def key_of(fit: FitConfig) -> str:
         DataError: the data set is not there.
     """
     model_class = find_algorithm(fit.algorithm).model_class()
-    document = fit.model_dump(mode="json", exclude={"track"})
+    document = fit.model_dump(mode="json", exclude={"track", "confirm_good"})
     del document["data"]["path"], document["data"]["also"]
     return json.dumps(
         {
             **document,
             "images": data_identity(fit.data, fit.seed),
+            "confirmed": sorted(content.hex() for content in confirmed_images(fit.confirm_good)),
             "weights": weights_identity(fit.backbone, fit.weights)
             if model_class.needs_backbone
             else "",
@@ -261,7 +263,8 @@ def _absolute(fit: FitConfig) -> FitConfig:
     weights = fit.weights
     if weights not in (CACHE, DOWNLOAD):
         weights = str(Path(weights).resolve())
-    return fit.model_copy(update={"data": data, "weights": weights})
+    confirmed = tuple(path.resolve() for path in fit.confirm_good)
+    return fit.model_copy(update={"data": data, "weights": weights, "confirm_good": confirmed})
 
 
 def _own(hyperparameters: dict[str, Any], name: str, names: Iterable[str]) -> dict[str, Any]:

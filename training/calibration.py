@@ -1,7 +1,7 @@
 """From the scores of the validation split to normalization, thresholds and statistics."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,6 +78,7 @@ def calibrate(
     *,
     suspects: Collection[Sample] = (),
     check_good: bool = True,
+    confirmed: Container[bytes] = (),
     cross_validated: int = 0,
 ) -> Calibration:
     """Calibrate on validation samples.
@@ -92,6 +93,7 @@ def calibrate(
         suspects: good images that must not count, because they may show a defect.
         check_good: look for more of them among the scores; what lies far above the others does
             not count either.
+        confirmed: contents of good images that count all the same.
         cross_validated: how many of the good images are scored by models that were fitted without
             them.
 
@@ -111,6 +113,7 @@ def calibrate(
             "the model gives scores that are not finite. Check the weights and the images."
         )
     distrusted = _distrusted(records, own, suspects, check_good)
+    distrusted &= np.array([row.tobytes() not in confirmed for row in records.hashes], np.bool_)
     found = {
         item.sample: item.score
         for item, out in zip(own, distrusted[len(records) - len(own) :], strict=True)

@@ -58,7 +58,9 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="HTML", help="report (default: beside the checkpoint)"
     )
     fit.add_argument("--no-report", action="store_true", help="write no report")
-    _add_check_options(fit)
+    _add_check_options(
+        fit, "end with an error where a good image of the fit or of validation looks like a defect"
+    )
 
 
 def _add_fit_options(fit: argparse.ArgumentParser) -> None:
@@ -120,7 +122,16 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_check_options(parser: argparse.ArgumentParser) -> None:
+def _add_check_options(parser: argparse.ArgumentParser, strict: str) -> None:
+    parser.add_argument(
+        "--confirm-good",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        default=[],
+        help="this image was looked at and is good, whatever it looks like; may be given again; a "
+        ".txt lists images, one in a line",
+    )
     parser.add_argument(
         "--no-check-good",
         action="store_true",
@@ -129,7 +140,7 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="end with an error where a good image looks like a defect",
+        help=strict,
     )
 
 
@@ -198,7 +209,11 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the images that the fit's own folder keeps apart for tests, too",
     )
-    _add_check_options(calibrate)
+    _add_check_options(
+        calibrate,
+        "end with an error where a good image that is given here, or was calibrated on before, "
+        "scores far above the others; images of the fit are not looked at again",
+    )
     calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
     calibrate.add_argument("--histogram", type=Path, metavar="SVG", help="draw the scores")
     calibrate.add_argument("--report", type=Path, metavar="HTML", help="write the report")

@@ -49,6 +49,7 @@ class FitConfig(BaseModel):
             ``manual=…``.
         check_good: look for defects among the good images, and leave out what looks like one.
         strict: end with an error where a good image looks like a defect.
+        confirm_good: images that are good whatever they look like, or .txt files that list some.
         track: where to log figures: ``csv:FILE``, ``tensorboard:FOLDER``, ``wandb:PROJECT``.
         hyperparameters: changes of the algorithm's defaults.
         seed: of every random choice.
@@ -71,6 +72,7 @@ class FitConfig(BaseModel):
     threshold: Annotated[str, BeforeValidator(_threshold)] = AUTOMATIC
     check_good: bool = True
     strict: bool = False
+    confirm_good: tuple[Annotated[Path, Field(strict=False)], ...] = Field(default=(), strict=False)
     track: tuple[str, ...] = Field(default=(), strict=False)
     hyperparameters: dict[str, bool | int | float | str | list[str]] = {}
     seed: int = Field(default=0, ge=0)
@@ -82,6 +84,15 @@ class FitConfig(BaseModel):
 
 
 SomeConfig = TypeVar("SomeConfig", bound=FitConfig)
+
+
+def taking_good_as_good(config: SomeConfig) -> SomeConfig:
+    """Return a configuration of fits whose figures are compared with published ones.
+
+    All good images are taken as good, as published figures do, unless the site says otherwise.
+    """
+    said = {"check_good", "strict", "confirm_good"} & config.model_fields_set
+    return config if said else config.model_copy(update={"check_good": False})
 
 
 def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:
@@ -115,6 +126,9 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
     also = values["data"].get("also")
     if isinstance(also, list | tuple):
         values["data"]["also"] = [str(file.path.parent / str(folder)) for folder in also]
+    confirmed = values.get("confirm_good")
+    if isinstance(confirmed, list | tuple):
+        values["confirm_good"] = [str(file.path.parent / str(one)) for one in confirmed]
     chosen = {key: value for key, value in options.items() if value is not None}
     values["data"] |= {key: chosen[key] for key in DATA_OPTIONS if key in chosen}
     if "data" in chosen:

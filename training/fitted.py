@@ -1,6 +1,6 @@
 """A fit with everything around it: the chosen threshold, and notes on how the data were used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def calibrated_on(
     adding: bool = True,
     check_good: bool = True,
     strict: bool = False,
+    confirmed: Mapping[bytes, Path] | None = None,
 ) -> Checkpoint:
     """Return the same model, calibrated on scores.
 
@@ -72,6 +73,7 @@ def calibrated_on(
         adding: the images that it was calibrated on before count, too.
         check_good: good images that score far above the others do not count.
         strict: end where there are such.
+        confirmed: good images that count whatever they score, by content.
 
     Raises:
         DataError: the images cannot show what the threshold asks for, or a strict calibration met
@@ -84,8 +86,16 @@ def calibrated_on(
     if adding and checkpoint.records is not None:
         earlier = EarlierCalibration(checkpoint.records, description.threshold.pixel)
     before = description.threshold.cross_validated_count if earlier is not None else 0
+    confirmed = confirmed or {}
     calibration = calibrate(
-        scored, spec, seed, choice, earlier, check_good=check_good, cross_validated=before
+        scored,
+        spec,
+        seed,
+        choice,
+        earlier,
+        check_good=check_good,
+        confirmed=confirmed,
+        cross_validated=before,
     )
     if strict:
         refuse_suspects(calibration.suspects)
@@ -105,7 +115,9 @@ def calibrated_on(
     training = description.training.model_copy(
         update={
             "validation_good_count": calibration.threshold.good_count,
-            "good_check": check_of_calibration(calibration) if check_good else None,
+            "good_check": check_of_calibration(calibration, [*confirmed.values()])
+            if check_good
+            else None,
             "validation_defective_count": defective,
             "metrics": {**description.training.metrics, "validation": metrics},
             "hyperparameters": {

@@ -1,7 +1,7 @@
 """Before a fit: which good images look like defects, and what models say that did not see them."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from edge.bundle.manifest import GoodCheck, InputSpec, plain_text
+from edge.redaction import one_line
 from training.calibration import FEWEST_TO_OUTLIE, Calibration, far_above
 from training.cross_validation import MOST_IMAGES, cross_validated, folds_of
 from training.data.content import image_hash
@@ -47,6 +48,7 @@ def look_at_good(
     device: torch.device,
     unfitted: Callable[[], StatisticalModel],
     check: bool,
+    confirmed: Container[bytes] = (),
 ) -> GoodImages:
     """Cross-validate the images of a small fit, and look for defects among all good ones.
 
@@ -57,6 +59,7 @@ def look_at_good(
         model: not fitted yet.
         unfitted: makes another model, for a fold.
         check: look for defects.
+        confirmed: contents of images that are none, whatever they look like.
 
     Raises:
         DataError: an image cannot be used; names the file.
@@ -71,7 +74,7 @@ def look_at_good(
         scored = cross_validated(folds_of(splits.fit, beside), unfitted, spec, device)
         if scored:
             found = far_above(np.array([item.score for item in scored])) if check else []
-            suspected = [scored[index] for index in found]
+            suspected = [scored[i] for i in found if image_hash(scored[i].sample) not in confirmed]
             suspects = tuple(item.sample for item in suspected)
             if suspects:
                 # The final model does without them; so must those that score the others.
@@ -80,7 +83,8 @@ def look_at_good(
             return GoodImages(scored, suspects)
     if not check:
         return GoodImages()
-    return GoodImages((), suspicious_good(model.extractor, [*plain, *held_out], spec, device))
+    unlike = suspicious_good(model.extractor, [*plain, *held_out], spec, device)
+    return GoodImages((), tuple(one for one in unlike if image_hash(one) not in confirmed))
 
 
 def is_cross_validated(model: AnomalyModel, splits: Splits) -> bool:
@@ -102,7 +106,9 @@ def without(samples: Sequence[Sample], suspects: Collection[Sample]) -> tuple[Sa
     return tuple(sample for sample in samples if image_hash(sample) not in contents)
 
 
-def check_of(splits: Splits, found: GoodImages, calibration: Calibration) -> GoodCheck:
+def check_of(
+    splits: Splits, found: GoodImages, calibration: Calibration, confirmed: Sequence[Path] = ()
+) -> GoodCheck:
     """Return what a manifest keeps of the search, and warn of what was found."""
     good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
@@ -114,18 +120,20 @@ def check_of(splits: Splits, found: GoodImages, calibration: Calibration) -> Goo
         compared=len(good),
         suspects=_listed(suspects),
         suspect_count=len(suspects),
+        confirmed=_names(confirmed),
         image_with=image,
         pixel_with=pixel,
     )
 
 
-def check_of_calibration(calibration: Calibration) -> GoodCheck:
+def check_of_calibration(calibration: Calibration, confirmed: Sequence[Path] = ()) -> GoodCheck:
     """Return what a manifest keeps of a search among the images of a calibration."""
     image, pixel = calibration.with_suspects or (None, None)
     return GoodCheck(
         compared=int((~calibration.records.defective).sum()),
         suspects=_listed(tuple(calibration.suspects)),
         suspect_count=len(calibration.suspects) + calibration.earlier_suspects,
+        confirmed=_names(confirmed),
         image_with=image,
         pixel_with=pixel,
     )
@@ -133,6 +141,10 @@ def check_of_calibration(calibration: Calibration) -> GoodCheck:
 
 def _listed(suspects: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(plain_text(sample.label) for sample in suspects[:_MOST_LISTED])
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(plain_text(one_line(str(path))) for path in paths[:_MOST_LISTED])
 
 
 def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
@@ -152,7 +164,8 @@ def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
         effect = f"the threshold is {threshold:.4g}, with them {calibration.with_suspects[0]:.4g}"
     log.warning(
         "%d good images look like defects and are left out of fit and calibration: %s; %s. Move "
-        "those that show a defect; --no-check-good uses all",
+        "those that show a defect, and confirm those that are good with --confirm-good FILE; "
+        "--no-check-good uses all",
         len(suspects) + earlier,
         named([Path(text) for text in [*shown, *others]], _MOST_NAMED),
         effect,
@@ -169,6 +182,6 @@ def refuse_suspects(suspects: Collection[Sample]) -> None:
         files = named([Path(sample.label) for sample in suspects], _MOST_NAMED)
         raise DataError(
             f"{files}: {len(suspects)} good images look like defects, and --strict does not go "
-            "on with them. Look at them: move those that show a defect, and fit without --strict, "
-            "or with --no-check-good, where all are good."
+            "on with them. Look at them: move those that show a defect, confirm those "
+            "that are good with --confirm-good FILE, or take all as good with --no-check-good."
         )

@@ -17,6 +17,7 @@ from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
 from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig
+from training.confirmed import check_confirmed, confirmed_images
 from training.data.content import content_hashes, fingerprint
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import ValidateOn, open_splits
@@ -114,7 +115,10 @@ def fit_checkpoint(
         assert isinstance(other, StatisticalModel)
         return other
 
-    good = look_at_good(model, splits, spec, device, unfitted, config.check_good)
+    confirmed = confirmed_images(config.confirm_good)
+    images = [*splits.fit, *splits.validation]
+    check_confirmed(confirmed, (sample for sample in images if not sample.is_defective))
+    good = look_at_good(model, splits, spec, device, unfitted, config.check_good, confirmed)
     if config.strict:
         refuse_suspects(good.suspects)
     trusted = replace(
@@ -146,11 +150,14 @@ def fit_checkpoint(
         config.threshold_choice,
         suspects=good.suspects,
         check_good=config.check_good,
+        confirmed=confirmed,
         cross_validated=sum(item.sample not in good.suspects for item in good.cross_validated),
     )
     if config.strict:
         refuse_suspects(calibration.suspects)
-    check = check_of(splits, good, calibration) if config.check_good else None
+    check = None
+    if config.check_good:
+        check = check_of(splits, good, calibration, [*confirmed.values()])
     description = Description(
         algorithm=config.algorithm,
         backbone=backbone,

@@ -103,8 +103,6 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
     splits = open_splits(config.data, config.validate_on, config.seed)
     if on_test and not splits.test:
         raise no_test_images(config.data.path)
-    # All good images are taken as good, as published figures do.
-    config = config.model_copy(update={"check_good": False, "strict": False})
     started = time.perf_counter()
     checkpoint = fitted(config, splits=splits)
     fit_s = time.perf_counter() - started

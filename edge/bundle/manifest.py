@@ -359,6 +359,7 @@ class GoodCheck(_Part):
         suspects: names of those that look like defects, at most 100; they count neither for the
             fit nor for a threshold.
         suspect_count: how many there are.
+        confirmed: names of images that somebody confirmed as good, at most 100; they count.
         image_with, pixel_with: the raw thresholds, had the suspects among the scored images
             counted; None where there is none among them.
     """
@@ -366,6 +367,7 @@ class GoodCheck(_Part):
     compared: Count
     suspects: tuple[Text, ...] = Field(default=(), max_length=100)
     suspect_count: Count = 0
+    confirmed: tuple[Text, ...] = Field(default=(), max_length=100)
     image_with: Score | None = None
     pixel_with: Score | None = None
 

@@ -10,12 +10,14 @@ from tests.acceptance.shared_data import shared_data
 from tests.support.decoding import decode_file
 from tests.support.small_training import FEW, STATISTICAL, defective_image, good_image, write
 from tests.training.conftest import fit_arguments
+from training.benchmark import plan
 from training.checkpoint import Checkpoint, Description, load_checkpoint
 from training.cli import main
-from training.config import FitConfig
+from training.config import FitConfig, load_fit_config
 from training.cross_validation import folds_of
 from training.data.opening import open_splits
 from training.data.samples import GOOD, Sample
+from training.data.splitting import split_off
 from training.fitted import fitted
 
 
@@ -170,3 +172,55 @@ def test_one_mis_sorted_bottle_does_not_open_the_threshold(tmp_path: Path) -> No
     assert found.threshold.image < 1.1 * clean.threshold.image
     assert found.normalization.image.max < 1.1 * clean.normalization.image.max
     assert found.threshold.pixel < 1.1 * clean.threshold.pixel
+
+
+def test_a_suspect_that_is_confirmed_counts_and_is_named_and_the_others_stay_suspects(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    root = good_folder(tmp_path / "set", 40)
+    looked_at, other = mis_sorted(root, 3), mis_sorted(root, 4)
+    listed = tmp_path / "looked-at.txt"
+    listed.write_text(f"{looked_at.relative_to(tmp_path)}\n\n")
+    tests = {sample.path for sample in open_splits(root).test}
+    assert not {looked_at, other} & tests
+    for given in (looked_at, listed):
+        caplog.clear()
+        check = fit(root, weights, "--confirm-good", str(given)).description.training.good_check
+
+        assert check is not None
+        assert check.suspects == (str(other),)
+        assert check.confirmed == (str(looked_at),)
+        assert f"confirmed as good (1): {looked_at}" in caplog.text
+
+
+def test_an_image_that_cannot_be_confirmed_is_refused_before_the_fit(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, output = good_folder(tmp_path / "set", 12), tmp_path / "m.safetensors"
+    stranger = write(tmp_path / "stranger.png", good_image(99))
+    for path, why in ((stranger, "not among the good images"), (tmp_path / "no.png", "no such")):
+        arguments = fit_arguments(root, weights, output, "--confirm-good", str(path))
+        assert main(arguments) == 78
+        error = capsys.readouterr().err
+        assert str(path) in error and why in error
+    assert not output.exists()
+
+
+def test_few_images_are_never_split_so_that_one_judges_alone(tmp_path: Path) -> None:
+    samples = [
+        Sample(path=write(tmp_path / f"{n}.png", good_image(n)), kind=GOOD) for n in range(20)
+    ]
+    for count in (8, 12, 20):
+        for seed in range(60):
+            rest, off = split_off(samples[:count], 0.15, seed, "validation")
+            assert 2 <= len(off) < len(rest) + len(off) == count
+
+
+def test_a_benchmark_checks_good_images_only_where_its_yaml_says_so(tmp_path: Path) -> None:
+    good_folder(tmp_path / "set", 4)
+    for text, checked in (("", False), ("check_good: true\n", True), ("strict: true\n", True)):
+        yaml = tmp_path / "fits.yaml"
+        yaml.write_text(f"data: {tmp_path / 'set'}\n{text}")
+        (one,) = plan(load_fit_config(yaml, {}), "patchcore", "resnet18", "0")
+        assert one.check_good is checked

@@ -11,6 +11,7 @@ from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import save_page
+from training.confirmed import check_confirmed, confirmed_images
 from training.data.beforehand import tell_beforehand
 from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
@@ -69,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
             "another --data.",
             arguments.checkpoint,
         )
+    confirmed = confirmed_images(arguments.confirm_good)
+    check_confirmed(confirmed, (sample for sample in samples if not sample.is_defective))
     scored = scores(checkpoint, samples, arguments.device)
     changed = calibrated_on(
         checkpoint,
@@ -79,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         adding=not arguments.replace,
         check_good=not arguments.no_check_good,
         strict=arguments.strict,
+        confirmed=confirmed,
     )
     changed.description.training.hyperparameters["calibration_fingerprint"] = fingerprint(samples)
     changed.description.training.hyperparameters["calibrated_on_test"] = (

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from edge.bundle.manifest import Threshold
 from edge.redaction import readable
 from edge.system.log_output import print_line
 from training.checkpoint import Checkpoint, save_checkpoint
@@ -69,11 +70,14 @@ def _told(output: Path, checkpoint: Checkpoint) -> str:
     return (
         f"{output}: {checkpoint.description.algorithm}, threshold "
         f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
-        f"{_cross_validated(threshold.cross_validated_count)} and "
-        f"{threshold.defective_count} defective images)\n"
+        f"{_cross_validated(threshold)} and {threshold.defective_count} defective images)\n"
         f"{guarantee_sentence(threshold, checkpoint.description.training.good_check)}"
     )
 
 
-def _cross_validated(count: int) -> str:
-    return f", {count} of them cross-validated," if count else ""
+def _cross_validated(threshold: Threshold) -> str:
+    count = threshold.cross_validated_count
+    if count == 0:
+        return ""
+    share = "all" if count == threshold.good_count else f"{count} of them"
+    return f", {share} cross-validated,"

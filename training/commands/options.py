@@ -32,6 +32,7 @@ def fit_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "threshold": arguments.threshold,
         "check_good": False if getattr(arguments, "no_check_good", False) else None,
         "strict": True if getattr(arguments, "strict", False) else None,
+        "confirm_good": tuple(getattr(arguments, "confirm_good", ())) or None,
         "track": tuple(arguments.track) or None,
         "hyperparameters": parse_assignments(arguments.set),
         "seed": arguments.seed,

@@ -5,7 +5,7 @@ import argparse
 from edge.system.log_output import print_line
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
-from training.config import load_config
+from training.config import load_config, taking_good_as_good
 from training.data.beforehand import tell_beforehand
 from training.errors import SettingError
 from training.report.tables import write_sweep
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         "objective": arguments.objective,
         "search": parse_search(arguments.search) or None,
     }
-    config = load_config(SweepConfig, arguments.config, options)
+    config = taking_good_as_good(load_config(SweepConfig, arguments.config, options))
     tell_beforehand(config.data)
     digest = search_digest(config)
     place = study_place(arguments, f"{arguments.output.stem}-{digest}")

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from training.data.content import content_hashes
 from training.data.samples import Sample
 
+# One image alone tells nothing about the spread of scores.
+MIN_IMAGES = 2
+
 
 def split_off(
     samples: Iterable[Sample], share: float, seed: int, purpose: str
@@ -13,21 +16,25 @@ def split_off(
     """Split samples in two by a hash of their content.
 
     Each image, or group of images, draws its own lot, so it stays on its side when others are
-    added, when files are renamed or the folder moves, and whatever the order. Only where all lots
-    fall on one side, one must cross.
+    added, when files are renamed or the folder moves, and whatever the order. Only where chance
+    gives the share less than half of its images, or fewer than two of eight or more, the next lots
+    cross.
 
     Args:
         share: of the images that is split off, on average.
         purpose: of what is split off; another purpose draws other lots.
 
     Returns:
-        The rest and the share; each has an image if there are two.
+        The rest and the share; each has an image if there are two, and the share two of eight.
     """
     lots = _lots(samples, f"{seed} {purpose}")
     off = {sample for sample, lot in lots.items() if lot < share}
+    least = max(1, min(len(lots) // 4, max(MIN_IMAGES, round(share * len(lots) / 2))))
     # Equal lots belong to one group, or to copies of one image, and cross together.
-    if len(lots) >= 2 and not off:
-        off = {sample for sample, lot in lots.items() if lot == min(lots.values())}
+    for lot in sorted(set(lots.values()))[:-1]:
+        if len(off) >= least:
+            break
+        off |= {sample for sample, drawn in lots.items() if drawn == lot}
     if len(lots) >= 2 and len(off) == len(lots):
         off = {sample for sample, lot in lots.items() if lot != max(lots.values())}
     return _by_path(set(lots) - off), _by_path(off)
