@@ -38,4 +38,7 @@ def test_every_key_of_the_settings_is_read() -> None:
     settings = load_settings(KEPT / "every-key.yaml")
 
     assert (settings.camera.queue_depth, settings.camera.supervision.frozen_after) == (8, 2)
-    assert settings.mqtt is not None and settings.journal is not None
+    assert settings.mqtt is not None and settings.mqtt.topic.name == "plant1/line3/washer/cam1"
+    assert settings.journal is not None and settings.journal.max_rows == 1_000_000
+    assert settings.snapshots is not None and settings.snapshots.recent_hours == 8
+    assert settings.hmi is not None and settings.hmi.shifts == ["06:00", "14:00", "22:00"]
