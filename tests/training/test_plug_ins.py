@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,52 +11,10 @@ import pytest
 
 from tests.support.small_training import write_mvtec
 
-MODEL = '''
-"""Brightness: how far a cell is from the brightness it has in good images."""
-
-from dataclasses import dataclass
-
-import torch
-from torch.nn import functional as F
-
-from training.models.anomaly_model import Prediction, StatisticalModel
-
-
-@dataclass(frozen=True, slots=True)
-class BrightnessSettings:
-    cell_px: int = 8
-
-
-class Brightness(StatisticalModel):
-    needs_backbone = False
-    per_position = True
-    extractor = None
-
-    def __init__(self, extractor, image, settings, seed=0):
-        super().__init__()
-        self.cell = settings.cell_px
-        self.grid = (image[0] // self.cell, image[1] // self.cell)
-        self.register_buffer("usual", torch.zeros(*self.grid))
-        self.sum, self.count = torch.zeros(*self.grid), 0
-
-    def accumulate(self, images):
-        self.sum += self.cells(images).sum(0).cpu()
-        self.count += len(images)
-
-    def finish(self, progress=lambda steps: None):
-        self.usual.copy_(self.sum / self.count)
-
-    def forward(self, images):
-        grid = (self.cells(images) - self.usual).abs()
-        return Prediction(grid.amax((1, 2)), grid)
-
-    def cells(self, images):
-        grey = images.to(torch.float32).mean(3)[:, None]
-        return F.avg_pool2d(grey, self.cell).squeeze(1)
-
-    def fit_memory_bytes(self):
-        return 4 * self.sum.numel()
-'''
+GUIDE = Path(__file__).parents[2] / "docs" / "extend.md"
+(MODEL,) = re.findall(
+    r"bright_model.py -->\n```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")
