@@ -1,5 +1,7 @@
 """One checkpoint of each algorithm and its bundle; tests only read them."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,25 +22,41 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mvtec(tmp_path_factory.mktemp("data") / "slopes", train=10)
 
 
-@pytest.fixture(scope="session", params=ALGORITHMS)
-def checkpoint(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: Path
-) -> Path:
+@pytest.fixture(scope="session")
+def fit_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Callable[[str], Path]:
+    """Return a function that gives the checkpoint of an algorithm, fitted at the first call."""
     folder = tmp_path_factory.mktemp("checkpoint")
     weights = write_weights(folder / "small.safetensors")
-    few = {"padim": "feature_count=10", "patchcore": "bank_size=40"}[request.param]
-    options = {
-        "--algorithm": request.param,
-        "--data": data,
-        "--backbone": "small",
-        "--weights": weights,
-        "--image-size": 64,
-        "--validate-on": "test",
-        "--set": few,
-        "-o": folder / f"{request.param}.safetensors",
-    }
-    assert train_station(["fit", *(str(part) for item in options.items() for part in item)]) == 0
-    return folder / f"{request.param}.safetensors"
+
+    @cache
+    def fit(algorithm: str) -> Path:
+        output = folder / f"{algorithm}.safetensors"
+        options = {
+            "--algorithm": algorithm,
+            "--data": data,
+            "--backbone": "small",
+            "--weights": weights,
+            "--image-size": 64,
+            "--validate-on": "test",
+            "--set": {"padim": "feature_count=10", "patchcore": "bank_size=40"}[algorithm],
+            "-o": output,
+        }
+        words = [str(part) for item in options.items() for part in item]
+        assert train_station(["fit", "--no-report", *words]) == 0
+        return output
+
+    return fit
+
+
+@pytest.fixture(scope="session", params=ALGORITHMS)
+def checkpoint(request: pytest.FixtureRequest, fit_once: Callable[[str], Path]) -> Path:
+    return fit_once(request.param)
+
+
+@pytest.fixture(scope="session")
+def any_checkpoint(fit_once: Callable[[str], Path]) -> Path:
+    """One checkpoint, where the export does the same for every algorithm."""
+    return fit_once("patchcore")
 
 
 @pytest.fixture(scope="session")

@@ -197,9 +197,9 @@ def spread_of(checkpoint: Checkpoint) -> float:
 
 
 def test_a_model_changed_between_fit_and_export_is_refused_and_the_old_bundle_stays(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, any_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(any_checkpoint)
     output = tmp_path / "part.xml"
     export_bundle(loaded, output)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -212,10 +212,10 @@ def test_a_model_changed_between_fit_and_export_is_refused_and_the_old_bundle_st
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_failed_gate_writes_nothing(tmp_path: Path, checkpoint: Path) -> None:
+def test_a_failed_gate_writes_nothing(tmp_path: Path, any_checkpoint: Path) -> None:
     with pytest.raises(GateFailed):
         export_bundle(
-            load_checkpoint(checkpoint),
+            load_checkpoint(any_checkpoint),
             tmp_path / "part.xml",
             ExportRequest(parity=Budget(score_difference=-1.0)),
         )

@@ -104,10 +104,10 @@ def test_the_onnx_file_gives_the_numbers_of_the_fp32_bundle_and_names_no_place(
 
 
 def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    any_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = ["-o", str(tmp_path / "a.xml"), "--no-fallback", "--max-verdict-flips", "-1"]
-    assert main([str(checkpoint), *output]) == REFUSED
+    assert main([str(any_checkpoint), *output]) == REFUSED
     error = capsys.readouterr().err
     assert "INT8 would change what this model decides" in error
     assert "--judge-on" in error
@@ -116,14 +116,14 @@ def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
 
 
 def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = tmp_path / "a.xml"
     # The rounding of eight bits changes maps by more, whatever stays in floating point; that of
     # sixteen by less.
     budget = AccuracyBudget(1.0, 1.0, good_shift=1.0, map_correlation=0.99995)
     request = ExportRequest(precision=ExportPrecision.INT8, accuracy=budget, report=True)
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(any_checkpoint)
     told = summary(export_bundle(loaded, output, request), output)
     precision = load_bundle(output).manifest.precision
     assert (precision.weights, precision.requested) == ("fp16", "int8")
@@ -137,7 +137,7 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
 
 
 def test_images_that_judge_int8_are_not_quantized_with(
-    checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Four of the eight images that the checkpoint judges by are offered, under other names."""
     caplog.set_level("INFO")
@@ -148,7 +148,7 @@ def test_images_that_judge_int8_are_not_quantized_with(
     for number, path in enumerate(sorted((data / "train" / "good").iterdir())):
         (folder / f"more_{number}.png").write_bytes(path.read_bytes())
     output = tmp_path / "a.xml"
-    arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder), *LENIENT]
+    arguments = [str(any_checkpoint), "-o", str(output), "--calibrate-on", str(folder), *LENIENT]
     assert main(arguments) == 0
     manifest = load_bundle(output).manifest
     assert manifest.precision.gate.images == 8
@@ -158,7 +158,7 @@ def test_images_that_judge_int8_are_not_quantized_with(
 
 
 def test_images_that_int8_is_quantized_with_do_not_judge_it(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ten new good images are quantized with, and offered to judge it beside a defective one."""
     caplog.set_level("INFO")
@@ -169,13 +169,13 @@ def test_images_that_int8_is_quantized_with_do_not_judge_it(
     write(judging / "defect" / "spot.png", defective_image(40)[0])
     output = tmp_path / "a.xml"
     places = ["--calibrate-on", str(folder), "--judge-on", str(judging)]
-    assert main([str(checkpoint), "-o", str(output), *places, *LENIENT]) == 0
+    assert main([str(any_checkpoint), "-o", str(output), *places, *LENIENT]) == 0
     assert load_bundle(output).manifest.precision.gate.images == 9
     assert "10 images that INT8 is calibrated with do not judge it" in caplog.text
 
 
 def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(
-    checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path, tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A renamed copy of the fit's images, the validation images again, and two new ones."""
     caplog.set_level("INFO")
@@ -188,7 +188,7 @@ def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(
         write(judging / "good" / f"new_{number}.png", good_image(7100 + number))
     output = tmp_path / "a.xml"
     fp16 = ["--precision", "fp16", "-o", str(output), "--judge-on", str(judging)]
-    assert main([str(checkpoint), *fp16]) == 0
+    assert main([str(any_checkpoint), *fp16]) == 0
     assert load_bundle(output).manifest.precision.gate.images == 10
     assert "left out 10 that the model was fitted on" in caplog.text
     assert "4 images travel with the checkpoint and judge already" in caplog.text
@@ -226,17 +226,17 @@ def test_of_very_many_images_a_manifest_keeps_a_digest_only() -> None:
 
 
 def test_a_checkpoint_of_an_earlier_version_gives_a_bundle_that_knows_of_no_images(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    older = replace(load_checkpoint(checkpoint), seen=None)
+    older = replace(load_checkpoint(any_checkpoint), seen=None)
     assert export_bundle(older, tmp_path / "a.xml").seen_images is None
     assert "which images it was fitted and calibrated on is not known" in caplog.text
 
 
 def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
-    checkpoint: Path, tmp_path: Path
+    any_checkpoint: Path, tmp_path: Path
 ) -> None:
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(any_checkpoint)
     threshold = loaded.description.threshold.model_copy(update={"image": -1.0})
     strict = loaded.description.model_copy(update={"threshold": threshold})
     with pytest.raises(CalibrationUnusable, match=r"-1 rejects 10 of 10 .* 4 of 4 good") as refused:
@@ -272,9 +272,9 @@ def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
 
 
 def test_a_checkpoint_without_images_to_calibrate_on_is_told_what_to_do(
-    checkpoint: Path, tmp_path: Path
+    any_checkpoint: Path, tmp_path: Path
 ) -> None:
-    older = replace(load_checkpoint(checkpoint), calibration=None)
+    older = replace(load_checkpoint(any_checkpoint), calibration=None)
     with pytest.raises(CalibrationUnusable, match="--calibrate-on"):
         export_bundle(older, tmp_path / "a.xml", ExportRequest(precision=ExportPrecision.INT8))
     assert list(tmp_path.iterdir()) == []
@@ -288,7 +288,7 @@ def write_images(folder: Path, images: list[np.ndarray]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "sentence"),
+    ("images", "sentence"),
     [
         ([], "no images"),
         ([good_image(n) for n in range(3)], "at least 8 are needed"),
@@ -299,7 +299,7 @@ def write_images(folder: Path, images: list[np.ndarray]) -> Path:
     ],
 )
 def test_calibration_images_that_are_too_few_or_defective_are_refused(
-    checkpoint: Path,
+    any_checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     images: list[np.ndarray],
@@ -307,14 +307,14 @@ def test_calibration_images_that_are_too_few_or_defective_are_refused(
 ) -> None:
     folder = write_images(tmp_path / "calibration", images)
     output = tmp_path / "a.xml"
-    arguments = [str(checkpoint), "-o", str(output), "--calibrate-on", str(folder)]
+    arguments = [str(any_checkpoint), "-o", str(output), "--calibrate-on", str(folder)]
     assert main(arguments) == USAGE
     assert sentence in capsys.readouterr().err
     assert not output.exists()
 
 
 def test_one_calibration_image_that_looks_defective_is_left_out_by_name(
-    checkpoint: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
 
@@ -340,10 +340,10 @@ class Interrupted(Exception):
 
 
 def test_an_interruption_before_the_end_leaves_nothing_and_the_older_bundle(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "a.xml"
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(any_checkpoint)
     export_bundle(loaded, output)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -357,7 +357,7 @@ def test_an_interruption_before_the_end_leaves_nothing_and_the_older_bundle(
 
 
 def test_bfloat16_is_only_given_where_the_gate_ran_in_it(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from export import engines
 
@@ -366,6 +366,6 @@ def test_bfloat16_is_only_given_where_the_gate_ran_in_it(
             return ["FP32", "INT8"]
 
     monkeypatch.setattr(engines.ov, "Core", Core)
-    arguments = [str(checkpoint), "-o", str(tmp_path / "a.xml"), "--inference", "bf16"]
+    arguments = [str(any_checkpoint), "-o", str(tmp_path / "a.xml"), "--inference", "bf16"]
     assert main(arguments) == USAGE
     assert list(tmp_path.iterdir()) == []

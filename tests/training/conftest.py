@@ -1,5 +1,6 @@
 """One fit for all tests that need a checkpoint; they only read it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.small_training import write_mvtec, write_weights
 def one_thread() -> None:
     """Two cores are shared by many; small networks gain nothing from threads."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that studies fit in
 
 
 @pytest.fixture(scope="session")
