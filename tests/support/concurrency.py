@@ -45,7 +45,7 @@ def _text(node: ast.expr | None) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(p.value if isinstance(p, ast.Constant) else "N" for p in node.values)
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else "N" for p in node.values)
     if isinstance(node, ast.Attribute):
         return node.attr
     text = ast.unparse(node) if node is not None else ""
