@@ -99,6 +99,8 @@ def inline_commands() -> Iterator[Command]:
 def _command(place: str, words: list[str]) -> Command:
     while re.fullmatch(r"\w+=.*", words[0]) or words[0] == "sudo":
         words = words[1:]
+    if ">" in words:
+        words = words[: words.index(">")]  # what follows is the shell's
     if words[0] == "runuser":
         words = words[words.index("--") + 1 :]
     program = words[0] if words[0].startswith("systemd/") else words[0].rpartition("/")[2]
