@@ -110,7 +110,10 @@ def natural_order(paths: Sequence[Path]) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """Return what sorts names as people count."""
+    """Return what sorts names as people count.
+
+    Not natsort's, which would be one more package on the inspection PC for four lines.
+    """
     pieces = [piece for piece in re.split(r"([0-9]+)", name.casefold()) if piece]
     numbers = [int(p) if p[0] in "0123456789" else None for p in pieces]
     return [(n is None, n or 0, piece) for n, piece in zip(numbers, pieces, strict=True)]
