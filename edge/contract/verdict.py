@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from edge.contract.encoding import new_id as new_id
 from edge.contract.encoding import to_json as to_json
 from edge.contract.image_source import MAX_URI, source_uri
 from edge.imaging.frame import Frame, Pixels, pixel_format
-from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Reason
+
+if TYPE_CHECKING:  # who reads settings or serves the page compiles no loops
+    from edge.inspection.inspector import Inspection
 
 SCHEMA = "verdict/1"
 
@@ -134,7 +136,7 @@ class Verdict:
     """
 
     id: str
-    inspection: Inspection
+    inspection: "Inspection"
     frame: Frame
     decided_ns: int
     decided_utc_ns: int
