@@ -179,7 +179,7 @@ def _resize(
         )
     return [*notes, f"of the images of {wanted.judge_on} {_sentence(found)}"], report.model_copy(
         update={
-            "pictures": found.images,
+            "images": found.images,
             "verdict_flips": found.flips / found.images,
             "flips_interval": (flips.low, flips.high),
             "auroc_before": found.auroc_before,

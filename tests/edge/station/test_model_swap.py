@@ -321,15 +321,16 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from edge.errors import StationError
-from edge.inspection.detector import Detector, Network
+from edge.inspection.detector import CompiledModel, Detector
 from edge.bundle.manifest import load_bundle
+from tests.support.detecting import predict_one
 path, loaded, refused, end = Path(sys.argv[1]), 0, 0, time.monotonic() + 25
 print("loading", flush=True)
 while min(loaded, refused) < 20 and time.monotonic() < end:
     try:
         bundle = load_bundle(path)
         time.sleep(0.001)  # the files change between reading and compiling
-        detector = Detector(Network(bundle))
+        detector = Detector(CompiledModel(bundle))
         score = predict_one(detector, np.full((64, 64, 3), 138, np.uint8)).score
         assert abs(score - 10.0) < 1e-3, score
         loaded += 1
