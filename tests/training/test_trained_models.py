@@ -199,7 +199,7 @@ def test_the_quantiles_of_a_long_stream_rest_on_a_bounded_even_choice(
 ) -> None:
     model = unfitted("efficientad")
     assert isinstance(model, EfficientAD)
-    monkeypatch.setattr("training.models.efficientad._QUANTILE_PICTURES", 4)
+    monkeypatch.setattr("training.models.efficientad._QUANTILE_IMAGES", 4)
     images = batch(11)
     with torch.inference_mode():
         model.finish(images.split(3))
