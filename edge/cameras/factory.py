@@ -36,7 +36,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".m4v", ".mpg", ".mp
 STREAM_SCHEMES = frozenset({Scheme.RTSP, Scheme.RTSPS, Scheme.HTTP, Scheme.HTTPS})
 GENICAM_SCHEMES = frozenset({Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS})
 KNOWN = (
-    "a folder or glob of frames, a frame, a video file, watch://FOLDER, gige://ADDRESS, "
+    "a folder or glob of images, an image, a video file, watch://FOLDER, gige://ADDRESS, "
     "gige://SERIAL, usb3://SERIAL, 0, /dev/video0, /dev/v4l/by-id/NAME, rtsp://… or http://…"
 )
 
