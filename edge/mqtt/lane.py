@@ -256,9 +256,10 @@ class Lane:
     def _begin_refusal(self, code: int, cause: str) -> Event:
         self.refusing = True
         self._pause_ns = self._shortest_pause_ns
+        article = "an" if self.kind is RecordKind.EVENT else "a"
         text = (
-            f"The broker does not take a {self.kind} on {self.topic}: {cause} It is kept and "
-            "tried again."
+            f"The broker does not take {article} {self.kind} on {self.topic}: {cause} It is "
+            "kept and tried again."
         )
         log.warning("%s", text)
         name = meaning_of(code, Packet.PUBACK).name

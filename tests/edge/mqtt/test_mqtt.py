@@ -353,6 +353,7 @@ def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
     station = relaying(refusing_broker.url, password="geheim", username="reader", publisher=pauses)
     station.record(30)
     told.wait_for("does not take a verdict")
+    told.wait_for("does not take an event")
     states = refusing_broker.collect("/state", has_reason("refused_by_broker"))
     assert states[-1]["state"] == "starting"
     assert station.publisher.delivery().acknowledged == 0
