@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import Manifest, load_bundle
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.replay import find_images
 from edge.errors import ImageUnreadable
 from edge.imaging.frame import Frame, Pixels
@@ -40,12 +41,15 @@ class InspectionModel:
     def inspect_folder(self, folder: str | Path) -> Iterator[tuple[Path, Inspection]]:
         """Inspect the images of a folder, or of a glob, in natural order.
 
-        An image that cannot be read is an ERROR with the cause in ``detail``.
+        An image that cannot be read is an ERROR with the cause in ``detail``. Files that are no
+        images, and pages behind the first one of a file, are logged as warnings.
 
         Raises:
             CameraUriInvalid: there is no such folder, or no image in it.
         """
-        for path in find_images(str(folder)):
+        not_inspected = NotInspected(str(folder))
+        for path in find_images(str(folder), not_inspected):
+            not_inspected.add_further(path)
             try:
                 yield path, self.inspect(read_image(path))
             except ImageUnreadable as error:

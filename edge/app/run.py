@@ -27,16 +27,21 @@ class RunReport:
     Attributes:
         summary: the counts.
         overlays: where the overlays are and how many; None without ``--save``.
+        not_inspected: what files held beside the images of the parts; empty for nothing.
     """
 
     summary: RunSummary
     overlays: tuple[Path, int] | None
+    not_inspected: str
 
     def __str__(self) -> str:
-        if self.overlays is None:
-            return str(self.summary)
-        folder, count = self.overlays
-        return f"{self.summary}\n{count} overlays in {folder}"
+        lines = [str(self.summary)]
+        if self.not_inspected:
+            lines.append(self.not_inspected)
+        if self.overlays is not None:
+            folder, count = self.overlays
+            lines.append(f"{count} overlays in {folder}")
+        return "\n".join(lines)
 
 
 def run_station(
@@ -89,6 +94,7 @@ def run_station(
         summary = service.summary
         if summary is not None:
             overlays = service.overlays
-            report(RunReport(summary, (overlays.folder, overlays.written) if overlays else None))
+            saved = (overlays.folder, overlays.written) if overlays else None
+            report(RunReport(summary, saved, service.not_inspected))
     if unaccounted is not None:
         raise unaccounted

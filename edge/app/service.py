@@ -75,6 +75,11 @@ class StationService:
         return self._line.station.tally() if self._line is not None else None
 
     @property
+    def not_inspected(self) -> str:
+        """What the source of files holds beside the images that were given; empty for nothing."""
+        return str(self._base.camera.not_inspected)
+
+    @property
     def overlays(self) -> OverlayWriter | None:
         """Of ``--save``; None without."""
         return self._line.images.overlays if self._line is not None else None

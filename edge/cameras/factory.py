@@ -11,6 +11,7 @@ from pathlib import Path
 from edge.cameras.capture.network_stream import check_stream, open_stream
 from edge.cameras.capture.v4l2 import open_v4l2
 from edge.cameras.files.existing_images import Inventory
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.pacing import Pace
 from edge.cameras.files.replay import GLOB_CHARACTERS, ReplayCamera, find_images
 from edge.cameras.files.video_file import VideoFile
@@ -121,8 +122,13 @@ def checked_kind(settings: CameraSettings) -> CameraKind:
     return kind
 
 
-def open_camera(uri: str, settings: CameraSettings) -> Camera:
+def open_camera(
+    uri: str, settings: CameraSettings, not_inspected: NotInspected | None = None
+) -> Camera:
     """Open the camera that a URI names, once and without supervision.
+
+    Args:
+        not_inspected: counts what files hold beside the images that are given.
 
     Raises:
         CameraUriInvalid: nothing that can ever be opened.
@@ -135,10 +141,12 @@ def open_camera(uri: str, settings: CameraSettings) -> Camera:
     _warn_of_unused(uri, settings)
     pace = Pace(settings.rate_fps)
     if kind is CameraKind.IMAGES:
+        counted = not_inspected or NotInspected(uri)
         return ReplayCamera(
             identity=uri,
-            images=find_images(uri),
+            images=find_images(uri, counted),
             pace=pace,
+            not_inspected=counted,
             loop=settings.loop,
             max_pixels=settings.max_pixels,
         )
@@ -167,7 +175,7 @@ def live_camera_opener(
     if kind is CameraKind.FOLDER:
         watched_path(uri)
         _warn_of_unused(uri, settings)
-        remembered = memory or FolderMemory(settings.watch.existing == "take")
+        remembered = memory or FolderMemory(take_existing=settings.watch.existing == "take")
         triggered = settings.trigger.mode == "software"
         limit_ms = settings.trigger.frame_timeout_ms if triggered else None
         return lambda: WatchedFolder(
@@ -192,22 +200,29 @@ def _warn_of_unused(uri: str, settings: CameraSettings) -> None:
 def supervised_camera(
     settings: CameraSettings,
     on_change: Callable[[CameraStatus], None],
+    *,
     judged: JudgedImages | None = None,
     on_inventory: Callable[[Inventory], None] | None = None,
+    not_inspected: NotInspected | None = None,
 ) -> SupervisedCamera:
     """Return the supervisor of a live camera; it has not been started.
 
     Args:
         settings: name a camera whose kind ``is_live``.
         on_change: see ``SupervisedCamera``.
-        judged, on_inventory: of a watched folder, see ``FolderMemory``.
+        judged, on_inventory, not_inspected: of a watched folder, see ``FolderMemory``.
 
     Raises:
         CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
     """
     memory: FolderMemory | None = None
     if checked_kind(settings) is CameraKind.FOLDER:
-        memory = FolderMemory(settings.watch.existing == "take", judged, on_inventory)
+        memory = FolderMemory(
+            take_existing=settings.watch.existing == "take",
+            judged=judged,
+            on_inventory=on_inventory,
+            not_inspected=not_inspected,
+        )
     return SupervisedCamera(
         open_camera=live_camera_opener(settings.uri, settings, memory),
         settings=settings.supervision,

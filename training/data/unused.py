@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.imaging.further_images import further_images
 from edge.imaging.image_files import is_image
-from training.data.further_images import further_images
 from training.data.samples import folders_below
 
 _MOST_NAMED = 3

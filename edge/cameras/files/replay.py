@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.pacing import Pace
 from edge.cameras.interface import EndOfFrames
 from edge.errors import CameraUriInvalid, ImageUnreadable
@@ -29,6 +30,7 @@ class ReplayCamera:
         identity: str,
         images: Sequence[Path],
         pace: Pace,
+        not_inspected: NotInspected,
         loop: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
@@ -37,11 +39,13 @@ class ReplayCamera:
         self.identity = identity
         self._images = tuple(images)
         self._pace = pace
+        self._not_inspected = not_inspected
         self._loop = loop
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._max_pixels = max_pixels
         self._next = 0
+        self._first_time = True
 
     def read(self, timeout_s: float) -> Frame | None:
         """Return the next image; one that cannot be read is an INCOMPLETE frame saying why."""
@@ -49,6 +53,7 @@ class ReplayCamera:
             if not self._loop:
                 raise EndOfFrames
             self._next = 0
+            self._first_time = False
         if not self._pace.due(timeout_s):
             return None
         path = self._images[self._next]
@@ -59,6 +64,8 @@ class ReplayCamera:
             pixels = read_image(path, self._max_pixels)
         except ImageUnreadable as error:
             status, detail = FrameStatus.INCOMPLETE, str(error)
+        if self._first_time:
+            self._not_inspected.add_further(path)
         return Frame(
             pixels=pixels,
             number=self._next,
@@ -73,35 +80,42 @@ class ReplayCamera:
         self._pace.close()
 
 
-def find_images(uri: str) -> list[Path]:
+def find_images(uri: str, not_inspected: NotInspected) -> list[Path]:
     """List the images of a folder, a glob or a single file, naturally sorted.
+
+    Args:
+        not_inspected: gets what is there beside them.
 
     Raises:
         CameraUriInvalid: nothing there, no images there, or the folder cannot be read.
     """
     path = Path(uri)
     try:
-        if path.is_dir():
-            found = [entry for entry in path.iterdir() if is_image(entry) and entry.is_file()]
-            if not found:
-                raise CameraUriInvalid(
-                    f"{uri}: the folder holds no images. Put .png, .jpg, .bmp, .tif or .webp "
-                    "files there, or name their folder (sub-folders: 'FOLDER/*/*.png')."
-                )
-            return natural_order(found)
         if path.is_file():
             return [path]
-        pattern = Path(*path.parts[1:]) if path.is_absolute() else path
-        start = Path(path.anchor) if path.is_absolute() else Path()
-        matches = start.glob(str(pattern)) if GLOB_CHARACTERS & set(uri) else ()
-        found = [entry for entry in matches if is_image(entry) and entry.is_file()]
+        is_folder = path.is_dir()
+        if is_folder:
+            entries = list(path.iterdir())
+        else:
+            pattern = Path(*path.parts[1:]) if path.is_absolute() else path
+            start = Path(path.anchor) if path.is_absolute() else Path()
+            entries = list(start.glob(str(pattern))) if GLOB_CHARACTERS & set(uri) else []
+        found = [entry for entry in entries if is_image(entry) and entry.is_file()]
+        if found:
+            images = set(found)
+            others = [entry for entry in entries if entry not in images]
+            not_inspected.add_listed(natural_order(others))
+            return natural_order(found)
     except (OSError, ValueError) as error:
         raise CameraUriInvalid(f"{uri}: cannot be listed ({error}). Check the path.") from error
-    if not found:
+    if is_folder:
         raise CameraUriInvalid(
-            f"{uri}: no image matches. Check the pattern, and quote it for the shell."
+            f"{uri}: the folder holds no images. Put .png, .jpg, .bmp, .tif or .webp "
+            "files there, or name their folder (sub-folders: 'FOLDER/*/*.png')."
         )
-    return natural_order(found)
+    raise CameraUriInvalid(
+        f"{uri}: no image matches. Check the pattern, and quote it for the shell."
+    )
 
 
 def natural_order(paths: Sequence[Path]) -> list[Path]:

@@ -16,6 +16,7 @@ import numpy as np
 from edge.cameras.files.arrivals import Arrivals, Stamp
 from edge.cameras.files.existing_images import ExistingImages, Inventory
 from edge.cameras.files.folder_notifications import FolderNotifications
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.interface import CameraReport
 from edge.errors import (
     CameraError,
@@ -76,19 +77,23 @@ class FolderMemory:
         take_existing: images that nobody has judged are inspected though they were there before.
         judged: what is recorded of earlier runs; None where nothing is.
         on_inventory: called once for each file system that is seen there, from the camera's thread.
+        not_inspected: counts what is there beside the images that are given.
     """
 
     def __init__(
         self,
+        *,
         take_existing: bool = False,
         judged: JudgedImages | None = None,
         on_inventory: Callable[[Inventory], None] | None = None,
+        not_inspected: NotInspected | None = None,
     ) -> None:
         self.number = 0
         self.busy = False
         self.take_existing = take_existing
         self.judged = judged
         self.on_inventory = on_inventory
+        self.not_inspected = not_inspected or NotInspected("watched folder")
         self._known: dict[int, _Known] = {}
 
     def is_busy(self) -> bool:
@@ -253,6 +258,8 @@ class WatchedFolder:
             if _is_image(name):
                 stamp = _stamp(self._folder / name)
                 self._known.arrivals.changed(name, stamp, now_ns, finished)
+            elif finished:
+                self._memory.not_inspected.add_arrived(name)
         if changes.incomplete:
             self._look_at_all(expected=True)
 
@@ -305,7 +312,7 @@ class WatchedFolder:
         if self._full_look is None:
             self._full_look, self._full_names = self._entries(), set()
         found = list(islice(self._full_look, FILES_AT_ONCE))
-        files = _stamps(found)
+        files = self._stamps(found)
         self._full_names.update(files)
         self._refuse_too_many(len(self._full_names))
         self._known.arrivals.listed(files, self._clock_ns())
@@ -329,7 +336,7 @@ class WatchedFolder:
                 names.add(entry.name)
             else:
                 unknown.append(entry)
-        new = _stamps(unknown)
+        new = self._stamps(unknown)
         self._refuse_too_many(len(names) + len(new))
         arrivals.listed(new, began_ns)
         self._look_for(arrivals.missing(names | new.keys()))
@@ -360,9 +367,21 @@ class WatchedFolder:
         return state.st_dev, state.st_ino, state.st_mtime_ns
 
     def _files(self) -> dict[str, Stamp]:
-        files = _stamps(self._entries())
+        files = self._stamps(self._entries())
         self._refuse_too_many(len(files))
         return files
+
+    def _stamps(self, entries: "Iterable[os.DirEntry[str]]") -> dict[str, Stamp]:
+        """Return the images among entries of the folder."""
+        found: dict[str, Stamp] = {}
+        for entry in entries:
+            if _is_image(entry.name):
+                stamp = _stamp(entry)
+                if stamp is not None:
+                    found[entry.name] = stamp
+            elif entry.is_file():
+                self._memory.not_inspected.add_arrived(entry.name)
+        return found
 
     def _refuse_too_many(self, count: int) -> None:
         if count > MAX_IMAGES:
@@ -440,6 +459,7 @@ class WatchedFolder:
                     return None
             elif not arrivals.whole(name, _stamp(path)):
                 return None  # written again while it was read
+        self._memory.not_inspected.add_further(path)
         if self._trusted and not announced:
             log.info("%s: others write there unseen by this kernel; it is looked at", self.identity)
             self._distrusted_until_ns = self._clock_ns() + round(DISTRUST_S * 1e9)
@@ -476,12 +496,6 @@ def watched_path(uri: str) -> Path:
 def _is_image(name: str) -> bool:
     """Tell as ``edge.imaging.image_files.is_image``, for a hundred thousand names at a time."""
     return not name.startswith(".") and name[name.rfind(".") :].lower() in SUFFIXES
-
-
-def _stamps(entries: "Iterable[os.DirEntry[str]]") -> dict[str, Stamp]:
-    """Return the images among entries of a folder."""
-    found = ((e.name, _stamp(e)) for e in entries if _is_image(e.name))
-    return {name: stamp for name, stamp in found if stamp is not None}
 
 
 def _stamp(file: "Path | os.DirEntry[str]") -> Stamp | None:

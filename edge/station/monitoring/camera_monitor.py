@@ -5,6 +5,7 @@ from typing import Protocol
 
 from edge.cameras.factory import checked_kind, open_camera, supervised_camera
 from edge.cameras.files.existing_images import Inventory
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.triggered_files import TriggeredFiles
 from edge.cameras.interface import Camera
 from edge.cameras.supervised.camera import SupervisedCamera
@@ -12,6 +13,7 @@ from edge.cameras.supervised.state_machine import AWAY, CameraState, CameraStatu
 from edge.contract.event import Event, Severity
 from edge.errors import CameraError, CameraNotOpened
 from edge.journal.judged_images import JudgedImages
+from edge.redaction import redacted
 from edge.settings.station import CameraSettings
 from edge.station.monitoring.health import Health
 
@@ -33,6 +35,7 @@ class CameraMonitor:
 
     Attributes:
         camera: what the station reads.
+        not_inspected: what files hold beside the images that were given.
         lost_once: why a run that inspects once has nothing to inspect; empty otherwise.
     """
 
@@ -58,6 +61,7 @@ class CameraMonitor:
             CameraUriInvalid: nothing that can ever be opened.
             CameraSettingRefused: it can, but never as the settings say.
         """
+        self.not_inspected = NotInspected(redacted(settings.uri))
         self.lost_once = ""
         self._once = once
         self._health = health
@@ -115,8 +119,14 @@ class CameraMonitor:
 
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
         if checked_kind(settings).is_live:
-            return supervised_camera(settings, self._changed, self._judged, self._found_existing)
-        files = open_camera(settings.uri, settings)
+            return supervised_camera(
+                settings,
+                self._changed,
+                judged=self._judged,
+                on_inventory=self._found_existing,
+                not_inspected=self.not_inspected,
+            )
+        files = open_camera(settings.uri, settings, self.not_inspected)
         return files if settings.trigger.mode == "free_run" else TriggeredFiles(files)
 
     def _found_existing(self, found: Inventory) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.factory import open_camera
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.pacing import Pace
 from edge.cameras.files.replay import natural_order
 from edge.cameras.interface import Camera, EndOfFrames
@@ -94,6 +95,22 @@ def test_an_image_that_vanishes_is_an_incomplete_frame(tmp_path: Path) -> None:
     frames = read_all(camera)
 
     assert [frame.status for frame in frames] == [FrameStatus.COMPLETE, FrameStatus.INCOMPLETE]
+
+
+def test_a_glob_names_what_it_matches_beside_images_and_a_loop_counts_pages_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cv2.imwritemulti(str(tmp_path / "a.tif"), [good_image(number) for number in range(3)])
+    (tmp_path / "a.dat").write_text("no image")
+    counted = NotInspected("frames")
+    uri = f"{tmp_path}/a.*"
+    camera = open_camera(uri, CameraSettings(uri=uri, loop=True), counted)
+
+    for _ in range(3):
+        camera.read(1.0)
+
+    assert str(counted) == "not inspected: 1 .dat, 2 further pages or frames in 1 file"
+    assert caplog.text.count("only its first image") == 1
 
 
 def test_a_loop_starts_over(tmp_path: Path) -> None:

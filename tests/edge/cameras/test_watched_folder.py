@@ -27,6 +27,7 @@ from edge.cameras.files import watched_folder
 from edge.cameras.files.arrivals import Arrivals, Stamp
 from edge.cameras.files.existing_images import Inventory
 from edge.cameras.files.folder_notifications import FolderNotifications
+from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.watched_folder import FolderMemory, WatchedFolder
 from edge.cameras.supervised.state_machine import CameraState
 from edge.contract.image_source import image_name
@@ -220,10 +221,32 @@ def test_what_is_asked_of_a_full_folder_does_not_grow_with_it(
         assert counted.entries == 5001
 
 
+@pytest.mark.parametrize("kernel", ["telling", "silent"])
+def test_what_comes_and_is_no_image_is_named_once_and_pages_are_counted(
+    kernel: str, folder: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    if kernel == "silent":
+        request.getfixturevalue("silent")
+    counted = NotInspected("line 3")
+    memory = FolderMemory(not_inspected=counted)
+    with closing(WatchedFolder(uri=f"watch://{folder}", memory=memory)) as camera:
+        for name in ("a.gif", "b.GIF", "c.tmp", ".d.dat", "e.jp2"):
+            (folder / name).write_bytes(b"no image")
+        assert cv2.imwritemulti(str(folder / "f.tif"), [good_image(n) for n in range(3)])
+        deadline = time.monotonic() + GENEROUS_S
+        while camera.read(0.1) is None:
+            assert time.monotonic() < deadline
+
+    named = sorted(str(counted).removeprefix("not inspected: files of the types ").split(", "))
+    assert named == [".gif", ".jp2", "2 further pages or frames in 1 file"]
+    logged = sorted(one.getMessage()[:14] for one in caplog.records if "type" in one.getMessage())
+    assert logged in (["line 3: a.gif ", "line 3: e.jp2 "], ["line 3: b.GIF ", "line 3: e.jp2 "])
+
+
 def existing(folder: Path, *, take: bool, recorded: JudgedImages | None = None) -> list[Inventory]:
     """Watch a folder until it is known what it held, and read what is given of it."""
     found: list[Inventory] = []
-    memory = FolderMemory(take, recorded, found.append)
+    memory = FolderMemory(take_existing=take, judged=recorded, on_inventory=found.append)
     with closing(WatchedFolder(uri=f"watch://{folder}", memory=memory)) as camera:
         deadline = time.monotonic() + GENEROUS_S
         while not found:

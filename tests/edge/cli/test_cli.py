@@ -80,6 +80,31 @@ def test_each_image_gives_one_verdict_line(edge_run: EdgeRun, images: Path, bund
     assert all(verdict["simulated"] for verdict in verdicts(run.stdout))
 
 
+def test_what_is_not_inspected_is_named_and_counted(
+    edge_run: EdgeRun, images: Path, bundle: Path
+) -> None:
+    pages = [good_image(number) for number in range(4)]
+    assert cv2.imwritemulti(str(images / "stack.tif"), pages)
+    for name in ("notes.txt", "scan.gif", "more.txt", ".hidden"):
+        (images / name).write_text("no image")
+    (images / "inner").mkdir()
+    (images / "gone.png").symlink_to("nowhere.png")
+
+    run = edge_run("--camera", images, "--model", bundle, "--once")
+
+    assert run.returncode == 0
+    assert (
+        f"{images}: not inspected: 1 hidden (.hidden), 1 links that lead nowhere (gone.png), "
+        "1 folders (inner), 2 .txt (more.txt, notes.txt), 1 .gif (scan.gif)"
+    ) in run.stderr
+    assert f"{images}/stack.tif: only its first image is inspected, 3 further pages" in run.stderr
+    assert "6 parts: 4 OK, 2 NOK" in run.stderr
+    assert (
+        "not inspected: 2 .txt, 1 hidden, 1 links that lead nowhere, 1 folders, 1 .gif, "
+        "3 further pages or frames in 1 file\n"
+    ) in run.stderr
+
+
 def test_overlays_are_written_and_their_folder_is_told(
     edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
