@@ -33,6 +33,7 @@ from edge.bundle.manifest import (
     plain_text,
 )
 from edge.errors import FrameUnsuitable
+from edge.imaging.folder_names import written
 from edge.inspection.preprocessing import to_samples
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Frame, Imported, judged, prove, resize_effect
@@ -40,7 +41,6 @@ from export.anomalib_source import FIRST, AnomalibSource, read_source
 from export.bundle import bundle_files, bundle_name, manifest_text, with_self_test
 from export.errors import ImportRefused
 from export.ir import ir_bytes
-from training.data.folder_names import written
 from training.data.loading import read_sample
 from training.data.opening import open_judging
 from training.errors import DataError

@@ -28,6 +28,7 @@ from edge.bundle.manifest import (
     plain_text,
 )
 from edge.errors import ConfigurationError, StationError
+from edge.imaging.folder_names import written
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
@@ -58,7 +59,6 @@ from export.variants import (
 )
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.data.content import content_hashes
-from training.data.folder_names import written
 from training.seen_images import HASH_BYTES, used_images
 
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.

@@ -65,6 +65,22 @@ def rate_bound(beyond: int, count: int, confidence: float = 0.95) -> float:
     return high
 
 
+def rate_interval(hits: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided interval of a rate of which ``hits`` of ``count`` were seen.
+
+    Clopper and Pearson: what lies outside of each end has half of what confidence leaves. 0 to 1
+    of no parts.
+
+    Raises:
+        ValueError: more hits than there are; a confidence not between 0 and 1.
+
+    Source: Clopper and Pearson, Biometrika 26, 1934.
+    """
+    one_sided = (1.0 + confidence) / 2.0
+    high = rate_bound(hits, count, one_sided)
+    return 1.0 - rate_bound(count - hits, count, one_sided), high
+
+
 def _binomial(hits: int, count: int, rate: float) -> float:
     if rate in (0.0, 1.0):
         return float(hits == count * rate)

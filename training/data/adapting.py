@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from training.data.folder_names import (
+from edge.imaging.folder_names import (
     DEFECTIVE_NAMES,
     MASK_NAMES,
     is_called,

@@ -4,21 +4,22 @@ good/*.png            or the images directly in the folder
 defect/*.png          optional; also defect/<kind>/*.png
 masks/<name>.png      optional, same name as the defective image; also masks/<kind>/<name>.png
 
-The folders may have other usual names, in any case (``folder_names``), and folders in them.
+The folders may have other usual names, in any case (``edge.imaging.folder_names``), and folders in
+them.
 """
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from training.data.adapting import VALIDATION_SHARE, good_samples, set_name
-from training.data.folder_names import (
+from edge.imaging.folder_names import (
     DEFECTIVE_NAMES,
     GOOD_NAMES,
     MASK_NAMES,
     is_called,
     written,
 )
+from training.data.adapting import VALIDATION_SHARE, good_samples, set_name
 from training.data.samples import (
     GOOD,
     Sample,

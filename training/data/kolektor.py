@@ -9,9 +9,9 @@ An image is defective where its mask is not empty.
 from pathlib import Path
 
 from edge.errors import ImageUnreadable
+from edge.imaging.folder_names import written
 from edge.imaging.image_files import read_image
 from training.data.adapting import VALIDATION_SHARE, demanded, set_name
-from training.data.folder_names import written
 from training.data.masks import mask_area
 from training.data.samples import GOOD, Sample, Splits, subfolders
 from training.data.splitting import split_off

@@ -7,13 +7,13 @@ ground_truth/<defect>/<name>_mask.png
 validation/good, validation/<defect>   ours, optional: images to calibrate on
 
 The folders may be written in any case, ``good`` be called by another usual name
-(``folder_names``), and all hold sub-folders.
+(``edge.imaging.folder_names``), and all hold sub-folders.
 """
 
 from pathlib import Path
 
+from edge.imaging.folder_names import GOOD_NAMES, folder_called, is_called, written
 from training.data.adapting import VALIDATION_SHARE, category_folder, good_samples, set_name
-from training.data.folder_names import GOOD_NAMES, folder_called, is_called, written
 from training.data.samples import GOOD, Sample, Splits, images_below, subfolders
 from training.errors import DataError
 

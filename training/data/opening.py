@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.bundle.manifest import plain_text
+from edge.imaging.folder_names import existing
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
 from training.data.folder import Folder, no_good_images
-from training.data.folder_names import existing
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD

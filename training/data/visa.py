@@ -9,8 +9,8 @@ split_csv/1cls.csv                          object, split, label, image, mask
 import csv
 from pathlib import Path
 
+from edge.imaging.folder_names import existing, written
 from training.data.adapting import VALIDATION_SHARE, demanded_file, unknown_category
-from training.data.folder_names import existing, written
 from training.data.samples import GOOD, Sample, Splits, images_in
 from training.errors import DataError
 

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from edge.inspection.thresholding import guaranteed_false_reject_rate, guaranteed_miss_rate
-from edge.inspection.tolerance import allowed_beyond, needed_count, rate_bound
+from edge.inspection.tolerance import (
+    allowed_beyond,
+    needed_count,
+    rate_bound,
+    rate_interval,
+)
 
 SHARES = st.floats(0.001, 0.5)
 CONFIDENCES = st.sampled_from([0.8, 0.9, 0.95, 0.99])
@@ -38,6 +43,24 @@ def test_the_bound_of_a_rate_is_that_of_clopper_and_pearson(
     exact = beta.ppf(confidence, beyond + 1, count - beyond)
     assert rate_bound(beyond, count, confidence) == pytest.approx(exact, abs=1e-7)
     assert rate_bound(count, count, confidence) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "interval"),
+    [
+        (81, 263, (0.2527, 0.3676)),
+        (15, 148, (0.0578, 0.1617)),
+        (0, 20, (0.0, 0.1684)),
+        (1, 29, (0.0009, 0.1776)),
+        (29, 29, (0.8806, 1.0)),
+        (0, 0, (0.0, 1.0)),
+    ],
+)
+def test_a_two_sided_interval_is_that_of_the_literature(
+    hits: int, count: int, interval: tuple[float, float]
+) -> None:
+    """Newcombe, Statistics in Medicine 17, 1998, table I, method 5."""
+    assert rate_interval(hits, count) == pytest.approx(interval, abs=5e-5)
 
 
 def test_a_guaranteed_rate_is_broken_as_often_as_its_confidence_says() -> None:
