@@ -150,6 +150,23 @@ def test_a_threshold_of_test_images_is_said_to_be_optimistic(
     assert "  optimistic      the threshold rests on 8 of these images (--validate-on" in told
 
 
+def test_of_a_set_that_the_model_was_not_fitted_on_its_own_images_to_fit_on_are_named(
+    data: Path, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = write_mvtec(tmp_path / "other", train=0)
+    for number in range(7):
+        write(other / "train" / "good" / f"{number}.png", good_image(5000 + number))
+
+    own = judged(checkpoint, data, tmp_path / "own.json")
+    assert (own["not_judged"], "not the set of the fit" in caplog.text) == (0, False)
+    figures = judged(checkpoint, other, tmp_path / "other.json")
+
+    assert (figures["not_judged"], figures["good_count"], figures["defective_count"]) == (7, 4, 4)
+    assert (
+        f"{other}: the model has not seen the 7 images that this set has to fit on" in caplog.text
+    )
+
+
 def test_of_an_earlier_version_it_is_said_that_nothing_is_known(
     fitted: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     evidence = gather(checkpoint, predictor, opened.samples, "the test images", "test")
     figures = figures_of(checkpoint, evidence) | {
         "left_out": dict(opened.left_out),
+        "not_judged": opened.not_judged,
         "threshold_rests_on": optimistic,
         "seen_is_known": checkpoint.seen is not None,
     }

@@ -57,6 +57,8 @@ ADAPTERS: dict[Layout, Adapter] = {
 }
 # Sets without published test images: their splits are drawn.
 _DRAWN = (Folder, KolektorSDD)
+# Images of a set that tell whether a model was fitted on it; all may be hundreds of thousands.
+_MOST_COMPARED = 200
 _WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
 
 log = logging.getLogger(__name__)
@@ -82,12 +84,14 @@ class Opened:
         samples: to be used, with synthetic defects where these were asked for.
         left_out: how many the model has seen, by role.
         kept_apart: how many were left for tests.
+        not_judged: how many images there are to fit on, of a set that the model was not fitted on.
     """
 
     name: str
     samples: tuple[Sample, ...]
     left_out: Mapping[Role, int]
     kept_apart: int = 0
+    not_judged: int = 0
 
 
 def open_splits(
@@ -140,6 +144,9 @@ def open_judging(
 ) -> Opened:
     """Open images to judge a model by: all of a plain folder, else the published test images.
 
+    A set with test images of its own whose other images the model has not seen is another one than
+    that of the fit: a warning says so.
+
     Args:
         seed: of synthetic defects.
         known: what the model has seen; None where nobody knows.
@@ -162,7 +169,20 @@ def open_judging(
             "images that the model has not seen."
         )
     samples = with_synthetic(sifted.unseen, settings.synthetic_defects, seed)
-    return Opened(_named(data, samples), samples, sifted.left_out)
+    not_judged = 0 if isinstance(data, _DRAWN) else _foreign(data, known)
+    if not_judged:
+        log.warning(
+            "%s: the model has not seen the %d images that this set has to fit on, so it is not "
+            "the set of the fit. They do not judge; its test images do. To judge by others, too, "
+            "give their folder",
+            *(settings.path, not_judged),
+        )
+    return Opened(
+        name=_named(data, samples),
+        samples=samples,
+        left_out=sifted.left_out,
+        not_judged=not_judged,
+    )
 
 
 def open_new(
@@ -217,6 +237,14 @@ def open_new(
     samples = with_synthetic(usable, settings.synthetic_defects, seed)
     apart_count = len(found) - len(kept)
     return Opened(_named(data, samples), samples, sifted.left_out, apart_count)
+
+
+def _foreign(data: DataSet, known: SeenImages | None) -> int:
+    """Return how many images a set has to fit on if the model has seen few of them; else 0."""
+    images = [sample for sample in data.new_images() if not sample.is_defective]
+    compared = images[:: max(1, len(images) // _MOST_COMPARED)]
+    left = sift(compared, known, tuple(Role)).unseen
+    return len(images) if known is not None and len(left) * 2 > len(compared) else 0
 
 
 def _is_of_fit(good: set[bytes], fitted: frozenset[bytes]) -> bool:
