@@ -147,9 +147,9 @@ def transform_image(
 @lru_cache(maxsize=8)
 def _pipeline(steps: tuple[tuple[str, str], ...]) -> tuple[tuple[str, Any], ...]:
     # torchvision, see above; what it misses has to be declared before it is loaded.
-    from training.components.torchvision_operators import declare_missing_operators
+    from training.components.torchvision_operators import load_torchvision
 
-    declare_missing_operators()
+    load_torchvision()
     # torchvision
     from torchvision.transforms import v2
 

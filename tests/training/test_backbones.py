@@ -230,6 +230,31 @@ def test_torchvision_can_be_imported_whatever_torch_it_was_built_for() -> None:
     assert in_new_process(code) == "122"
 
 
+def test_torchs_compiler_is_loaded_when_it_is_needed_and_not_before() -> None:
+    code = (
+        "import sys, training.checkpoint, training.fitted\n"
+        "from torchvision.ops.roi_align import is_compile_supported\n"
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)\n"
+        "supported = is_compile_supported('cpu')\n"
+        "import torch._dynamo\n"
+        "print(supported == torch._dynamo.utils.is_compile_supported('cpu'))\n"
+    )
+    assert in_new_process(code) == "False False\nTrue"
+
+
+def test_a_name_that_torchvision_does_not_ask_for_yet_comes_from_the_compiler_itself() -> None:
+    code = (
+        "import sys\n"
+        "from training.components import torchvision_operators as operators\n"
+        "with operators._compiler_delayed():\n"
+        "    from torch._dynamo import config\n"
+        "    print(config.__name__, 'torch._dynamo.symbolic_convert' in sys.modules)\n"
+        "import torch._dynamo.utils\n"
+        "print(torch._dynamo.utils.__spec__.name)\n"
+    )
+    assert in_new_process(code) == "torch._dynamo.config True\ntorch._dynamo.utils"
+
+
 def test_nothing_is_declared_where_the_compiled_library_loads() -> None:
     code = (
         "import torch\n"

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, hub, nn
 
 from training.components.small_backbone import SmallBackbone
-from training.components.torchvision_operators import declare_missing_operators
+from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError, WeightsError
 from training.load_fault import load_fault
 
-declare_missing_operators()
+load_torchvision()
 from torchvision import models  # noqa: E402
 
 SMALL = "small"

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from training.components.torchvision_operators import declare_missing_operators
+from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError
 
-declare_missing_operators()
+load_torchvision()
 from torchvision.models.feature_extraction import (  # noqa: E402
     create_feature_extractor,
     get_graph_node_names,
