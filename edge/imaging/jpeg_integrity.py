@@ -449,6 +449,21 @@ def _number(bits: np.uint64, size: int) -> int:
 
 
 @part_of_kernel
+def _added(
+    averages: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    component: int,
+    bits: np.uint64,
+    size: int,
+) -> bool:
+    """Add the number that ``bits`` begin with to an average; False where that leaves its range."""
+    if size > LONGEST_DC_BITS:
+        return False
+    averages[component] += _number(bits, size)
+    return bool(abs(averages[component]) <= limits[component])
+
+
+@part_of_kernel
 def _end_of_interval(data: NDArray[np.uint8], place: int, bits: np.uint64, count: int) -> int:
     """Return what is wrong where the last block of a scan or of an interval has ended."""
     if count >= 8 or place + 1 >= data.size or data[place] != 0xFF or data[place + 1] == 0:
@@ -555,12 +570,10 @@ def walk_sequential_scan(
                         if entry == 0:
                             return _NO_CODE, place
                     used, size = entry & 31, entry >> 8
-                    if size > 0:
-                        if size > LONGEST_DC_BITS:
-                            return _RANGE, place
-                        averages[block] += _number(bits << np.uint64(used), size)
-                        if abs(averages[block]) > limits[block]:
-                            return _RANGE, place
+                    if size > 0 and not _added(
+                        averages, limits, block, bits << np.uint64(used), size
+                    ):
+                        return _RANGE, place
                     used += size
                     at = 1
                 if marks == 0:  # none of them is FF
@@ -620,12 +633,8 @@ def walk_dc_scan(
                 if entry == 0:
                     return _NO_CODE, place
                 length, size = entry & 31, entry >> 8
-            if size > 0:
-                if size > LONGEST_DC_BITS:
-                    return _RANGE, place
-                averages[block] += _number(bits << np.uint64(length), size)
-                if abs(averages[block]) > limits[block]:
-                    return _RANGE, place
+            if size > 0 and not _added(averages, limits, block, bits << np.uint64(length), size):
+                return _RANGE, place
             bits <<= np.uint64(length + size)
             count -= length + size
             if count < 0:
@@ -690,6 +699,7 @@ def walk_ac_scan(
             count -= size
             if not refines:
                 at += run
+            # Written out here and below: one loop for both, or a function, measured slower.
             while refines and at <= last:
                 if nonzero[block, at]:
                     if count < 8:
