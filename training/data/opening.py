@@ -75,7 +75,7 @@ class ValidateOn(StrEnum):
     TEST = "test"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """Images that a model is judged by or calibrated on.
 
@@ -236,7 +236,12 @@ def open_new(
         )
     samples = with_synthetic(usable, settings.synthetic_defects, seed)
     apart_count = len(found) - len(kept)
-    return Opened(_named(data, samples), samples, sifted.left_out, apart_count)
+    return Opened(
+        name=_named(data, samples),
+        samples=samples,
+        left_out=sifted.left_out,
+        kept_apart=apart_count,
+    )
 
 
 def _foreign(data: DataSet, known: SeenImages | None) -> int:
