@@ -85,7 +85,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--weights", help="FILE (.safetensors, .pth), cache, or download (default cache)"
     )
     fit.add_argument("--weights-licence", help="terms of the weights, kept in the bundle")
-    fit.add_argument("--image-size", type=int, metavar="PX", help="model input side (default 256)")
+    _add_image_size(fit)
     fit.add_argument(
         "--tile", type=int, metavar="PX", help="inspect large frames in square tiles of this side"
     )
@@ -120,6 +120,21 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         default=[],
         help="log figures to csv:FILE, tensorboard:FOLDER or wandb:PROJECT (offline)",
     )
+
+
+def _add_image_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-size",
+        type=_number_or_text,
+        metavar="WIDTHxHEIGHT",
+        help="model input in pixels; one number is a square, auto keeps the shape of the images "
+        "with about as many pixels as 256 (auto=PX: as PX); default: auto for images longer than "
+        "1.5 : 1, else 256",
+    )
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if text.isdecimal() and len(text) < 10 else text
 
 
 def _add_check_options(parser: argparse.ArgumentParser, strict: str) -> None:
@@ -249,7 +264,7 @@ def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     )
     benchmark.add_argument("--backbones", metavar="NAMES", default="resnet18")
     benchmark.add_argument("--weights", help="FILE, cache, or download (default cache)")
-    benchmark.add_argument("--image-size", type=int, metavar="PX")
+    _add_image_size(benchmark)
     benchmark.add_argument(
         "--seeds", metavar="NUMBERS", default="0", help="one fit each (default 0)"
     )

@@ -13,6 +13,7 @@ from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
 from training.data.settings import DataSettings
 from training.errors import SettingError
+from training.input_size import SizeChoice, parse_size_choice
 from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshold
 
 _MOST_FAULTS = 10
@@ -32,13 +33,19 @@ def _threshold(text: Any) -> str:
         raise ValueError(str(error)) from error
 
 
+def _image_size(value: object) -> str | None:
+    return parse_size_choice(value).text
+
+
 class FitConfig(BaseModel):
     """One fit.
 
     Attributes:
         data: the images; in YAML the folder alone, or a section with what else is set.
         algorithm, backbone, weights, weights_licence: see ``train-station fit --help``.
-        image_size: side of the square model input in pixels.
+        image_size: model input in pixels: ``320x160`` (width first), ``256`` for a square, or
+            ``auto``, the images' own shape with about as many pixels as ``256``, ``auto=PX`` with
+            others; None is ``auto`` for images longer than 1.5 : 1, else ``256``.
         tile: side of the square pieces of a frame that are inspected one by one, in frame pixels;
             None inspects the frame whole.
         overlap: share of a tile that neighbours have in common at least.
@@ -63,7 +70,7 @@ class FitConfig(BaseModel):
     backbone: str = "resnet18"
     weights: str = "cache"
     weights_licence: str | None = None
-    image_size: int = Field(default=256, ge=32, le=4096)
+    image_size: Annotated[str | None, BeforeValidator(_image_size)] = None
     tile: int | None = Field(default=None, ge=16, le=16384)
     overlap: float = Field(default=0.25, ge=0.0, le=0.9)
     crop: Crop | None = None
@@ -77,6 +84,10 @@ class FitConfig(BaseModel):
     hyperparameters: dict[str, bool | int | float | str | list[str]] = {}
     seed: int = Field(default=0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def size_choice(self) -> SizeChoice:
+        return parse_size_choice(self.image_size)
 
     @property
     def threshold_choice(self) -> ThresholdChoice:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, TileSpec, Training, plain_text
+from edge.bundle.manifest import InputSpec, SplitMetrics, TileSpec, Training, plain_text
 from edge.imaging.frame import PixelFormat
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
@@ -19,6 +19,7 @@ from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig
 from training.confirmed import check_confirmed, confirmed_images
 from training.data.content import content_hashes, fingerprint
+from training.data.image_sizes import image_sizes
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.opening import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
@@ -33,10 +34,10 @@ from training.good_images import (
     refuse_suspects,
     without,
 )
-from training.input_size import size_advice
+from training.input_size import ChosenSize, SideUnit, choose_size, median_shape, size_advice
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
-from training.models.building import build_model, make_settings, model_around
+from training.models.building import build_model, make_settings, model_around, side_unit
 from training.models.trained_model import TrainedModel
 from training.seen_images import HASH_BYTES, SeenImages, seen
 from training.state_file import StateFile, training_identity
@@ -90,12 +91,14 @@ def fit_checkpoint(
     if model_class.needs_backbone:
         backbone = config.backbone
         weights = find_weights(backbone, config.weights, config.weights_licence)
-    image = (config.image_size, config.image_size)
     if config.tile is not None and model_class.per_position:
         raise SettingError(
             f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
             "shows another position in every frame size. Use patchcore, or leave out --tile."
         )
+    chosen = _input_size(config, splits, settings)
+    log.info("model input %s", chosen.sentence)
+    image = chosen.size
     model = build_model(config.algorithm, backbone, weights, image, settings, config.seed)
     tiles = None
     if config.tile is not None:
@@ -104,7 +107,13 @@ def fit_checkpoint(
     formats = check_samples(splits.validation, spec)
     _check_threshold(config, splits, is_cross_validated(model, splits))
     frame = read_sample(splits.validation[0]).shape
-    advice = size_advice(frame, spec, config.overlap, not model_class.per_position)
+    advice = size_advice(
+        frame,
+        spec,
+        overlap=config.overlap,
+        tileable=not model_class.per_position,
+        follows=chosen.follows,
+    )
     if advice is not None:
         log.warning("%s", advice)
     dataset = fingerprint([*splits.fit, *splits.validation])
@@ -170,7 +179,13 @@ def fit_checkpoint(
         normalization=calibration.normalization,
         threshold=calibration.threshold,
         statistics=calibration.statistics,
-        training=_training(config, trusted, dataset, settings, everything, spec).model_copy(
+        training=_training(
+            config,
+            trusted,
+            dataset,
+            notes={**_noted(settings), "image_size": chosen.sentence},
+            metrics={"validation": split_metrics(everything, spec)},
+        ).model_copy(
             update={
                 "validation_good_count": calibration.threshold.good_count,
                 "good_check": check,
@@ -194,6 +209,30 @@ def fit_checkpoint(
             seen(to_quantize),
         ),
     )
+
+
+def _input_size(config: FitConfig, splits: Splits, settings: Any) -> ChosenSize:
+    """Choose the size of the input, by the shape of what is inspected where none is set.
+
+    Raises:
+        DataError: an image cannot be read; names the file.
+        SettingError: the backbone takes no images of about this size.
+    """
+    choice = config.size_choice
+    if config.tile is not None:
+        shape, what = (config.tile, config.tile), "the tiles"
+    elif config.crop is not None:
+        shape, what = (config.crop.height, config.crop.width), "the crop"
+    elif choice.size is None:
+        sizes = image_sizes(splits.fit)
+        shape, what = median_shape(sizes), f"the images (median of {len(sizes)})"
+    else:
+        shape, what = choice.size, "the images"
+
+    def unit() -> SideUnit:
+        return side_unit(config.algorithm, config.backbone, settings)
+
+    return choose_size(choice, shape, f"{what} of {shape[1]}×{shape[0]}", unit)
 
 
 def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -339,9 +378,9 @@ def _training(
     config: FitConfig,
     splits: Splits,
     dataset: str,
-    settings: Any,
-    scored: list[Scored],
-    spec: InputSpec,
+    *,
+    notes: dict[str, Any],
+    metrics: dict[str, SplitMetrics],
 ) -> Training:
     defective = sum(sample.is_defective for sample in splits.validation)
     return Training(
@@ -351,10 +390,14 @@ def _training(
         validation_good_count=len(splits.validation) - defective,
         validation_defective_count=defective,
         seed=config.seed,
-        hyperparameters={
-            key: plain_text(",".join(value)) if isinstance(value, tuple) else value
-            for key, value in asdict(settings).items()
-        }
-        | {"validate_on": config.validate_on.value},
-        metrics={"validation": split_metrics(scored, spec)},
+        hyperparameters=notes | {"validate_on": config.validate_on.value},
+        metrics=metrics,
     )
+
+
+def _noted(settings: Any) -> dict[str, Any]:
+    """Return hyperparameters as a manifest has them."""
+    return {
+        key: plain_text(",".join(value)) if isinstance(value, tuple) else value
+        for key, value in asdict(settings).items()
+    }

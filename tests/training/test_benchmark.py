@@ -385,7 +385,7 @@ def test_the_peak_memory_is_that_of_the_fit_and_not_of_who_started_it(
         algorithm="padim",
         backbone="small",
         weights=str(weights),
-        image_size=64,
+        image_size="64",
     )
     result = run_trial(config, on_test=True)
     assert result["peak_mib"] < ballast.nbytes / 2**20

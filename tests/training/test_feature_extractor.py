@@ -82,5 +82,8 @@ def test_a_layer_that_gives_no_map_is_refused() -> None:
 def test_a_size_that_the_network_does_not_take_is_named() -> None:
     network = build_backbone("vit_b_16")
     extractor = FeatureExtractor(network, ("encoder.layers.encoder_layer_0",))
-    with pytest.raises(SettingError, match=r"256×192 pixels \(.*Set --image-size"):
+    with pytest.raises(
+        SettingError, match=r"256×192 pixels \(Wrong image height! Expected 224"
+    ) as refused:
         extractor.feature_shapes(192, 256)
+    assert "The nearest size that it takes: --image-size 224." in str(refused.value)

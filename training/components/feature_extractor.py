@@ -1,10 +1,15 @@
 """Feature extraction: uint8 images in, feature maps of named layers out."""
 
+import re
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
 from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError
+from training.input_size import nearest_size, size_text
+from training.memory import naming_settings
 
 load_torchvision()
 from torchvision.models.feature_extraction import (  # noqa: E402
@@ -14,6 +19,12 @@ from torchvision.models.feature_extraction import (  # noqa: E402
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Sides of the images by which a stride is found.
+_PROBED = (256, 512)
+
+# In messages of a traced network, where the true number would stand.
+_TRACED = re.compile(r" but got Proxy\(\w+\)!?")
 
 
 class FeatureExtractor(nn.Module):
@@ -69,13 +80,12 @@ class FeatureExtractor(nn.Module):
         """
         blank = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device)
         try:
-            with torch.inference_mode():
-                features = self(blank)
+            with torch.inference_mode(), naming_settings("--image-size"):
+                # Not by calling the body, which prints where it failed.
+                found = self.body.forward(self.normalized(blank))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise SettingError(
-                f"the backbone does not take images of {width}×{height} pixels ({error}). "
-                "Set --image-size."
-            ) from error
+            raise SettingError(self._refusal(height, width, error)) from error
+        features = [found[layer] for layer in self.layers]
         for layer, feature in zip(self.layers, features, strict=True):
             if feature.ndim != 4:
                 raise SettingError(
@@ -83,6 +93,38 @@ class FeatureExtractor(nn.Module):
                     "channels, rows and columns. Choose a convolutional layer."
                 )
         return [tuple(feature.shape[1:]) for feature in features]
+
+    def stride(self) -> int:
+        """Return how many pixels a cell of the deepest layer stands for, per side.
+
+        Layers whose maps do not grow with the image do not count; 1 where none does.
+
+        Raises:
+            SettingError: the backbone takes images of one size only, or a layer gives no map.
+        """
+        small, large = (self.feature_shapes(side, side) for side in _PROBED)
+        cells = [b[1] - a[1] for a, b in zip(small, large, strict=True)]
+        return max((round((_PROBED[1] - _PROBED[0]) / n) for n in cells if n > 0), default=1)
+
+    def _refusal(self, height: int, width: int, error: Exception) -> str:
+        """Return what is wrong with a size, and the nearest one that is right."""
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        why = _TRACED.sub("", first_line)
+        text = f"the backbone does not take images of {width}×{height} pixels ({why})."
+        body = deepcopy(self.body).to("meta")
+
+        def takes(height: int, width: int) -> bool:
+            try:
+                with torch.inference_mode():
+                    body.forward(torch.empty(1, 3, height, width, device="meta"))
+            except (RuntimeError, AssertionError, ValueError):
+                return False
+            return True
+
+        nearest = nearest_size(takes, height, width)
+        if nearest is None:
+            return f"{text} Choose another --backbone, or other layers."
+        return f"{text} The nearest size that it takes: --image-size {size_text(nearest)}."
 
 
 def _require_layers(backbone: nn.Module, layers: tuple[str, ...]) -> None:

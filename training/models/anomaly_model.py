@@ -38,6 +38,12 @@ class AnomalyModel(nn.Module, ABC):
     # Whether each position is compared with itself only, which tiles would mix up.
     per_position: ClassVar[bool] = False
 
+    # Strides of the backbone's deepest layer that a side of the input is best a multiple of.
+    side_strides: ClassVar[int] = 1
+
+    # The shorter side of the input must have so many pixels.
+    min_side_px: ClassVar[int] = 1
+
     # Sub-modules whose maths keeps its digits when the others are quantized; what ``forward`` does
     # outside its sub-modules always does.
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)

@@ -11,11 +11,15 @@ from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
 from training.components.remembered_features import RememberedFeatures
 from training.errors import CheckpointError, SettingError
+from training.input_size import SideUnit
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel
 
 # Of a whole-number hyperparameter: far above any use, far below what memory sizes overflow at.
 _LARGEST = 100_000_000
+
+# Sides of networks without a backbone, which halve them, are multiples of it.
+_UNIT_PX = 32
 
 
 def make_settings(algorithm: str, changes: dict[str, Any]) -> Any:
@@ -85,6 +89,21 @@ def build_model(
                 load_weights(network, weights, extractor.body.state_dict().keys())
         model: AnomalyModel = model_class(extractor, image, settings, seed)
     return model.eval().requires_grad_(False)
+
+
+def side_unit(algorithm: str, backbone: str, settings: Any) -> SideUnit:
+    """Return what sides of the model input suit an algorithm and its backbone.
+
+    Raises:
+        SettingError: the backbone takes images of one size only, or a layer is none of its.
+    """
+    model_class = find_algorithm(algorithm).model_class()
+    if not model_class.needs_backbone:
+        return SideUnit(_UNIT_PX, model_class.min_side_px)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # only shapes count
+        extractor = FeatureExtractor(build_backbone(backbone), settings.layers)
+        step = extractor.stride() * int(model_class.side_strides)
+    return SideUnit(step, model_class.min_side_px)
 
 
 def model_around(

@@ -18,6 +18,7 @@ from torch.optim import Adam, Optimizer
 from training.components.feature_extractor import FeatureExtractor
 from training.components.perlin import perlin_noise
 from training.errors import SettingError
+from training.input_size import size_text
 from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 
@@ -63,6 +64,7 @@ class EfficientADSettings(TrainedSettings):
 class EfficientAD(TrainedModel):
     """Student against teacher finds local defects, student against auto-encoder logical ones."""
 
+    min_side_px = 33  # of which the patch descriptions leave one cell
     extractor: FeatureExtractor
     settings: EfficientADSettings
 
@@ -94,7 +96,11 @@ class EfficientAD(TrainedModel):
         self.image = image
         self.inner = tuple(_described(side) for side in image)
         if min(self.inner) < 1:
-            raise SettingError("efficientad needs images of 40 pixels at least. Set --image-size.")
+            nearest = size_text((max(image[0], self.min_side_px), max(image[1], self.min_side_px)))
+            raise SettingError(
+                f"efficientad does not take images of {image[1]}×{image[0]} pixels. The nearest "
+                f"size that it takes: --image-size {nearest}."
+            )
         self.grid = (self.inner[0] + 2 * _BORDER, self.inner[1] + 2 * _BORDER)
         self.channels = sum(shape[0] for shape in extractor.feature_shapes(*image))
         with torch.random.fork_rng(devices=[]):

@@ -33,6 +33,7 @@ class ReverseDistillationSettings(TrainedSettings):
 class ReverseDistillation(TrainedModel):
     """A decoder gives back the encoder's features from a narrow code, which holds no defects."""
 
+    side_strides = 2  # the code lies one stage deeper
     extractor: FeatureExtractor
     settings: ReverseDistillationSettings
 

@@ -25,6 +25,9 @@ from training.report.evidence import (
     Shown,
 )
 
+# Under which a fit notes the size of the input; it stands with the images.
+_SIZE = "image_size"
+
 _FEW = 10
 _MOST_ERRORS = 20
 
@@ -448,12 +451,13 @@ def _error(row: ImageRow) -> str:
 
 def _input(description: Description) -> str:
     spec = description.input
-    text = f"{spec.width}×{spec.height} pixels"
+    size = f"{spec.width}×{spec.height} pixels"
+    text = str(description.training.hyperparameters.get(_SIZE, size))
     if spec.crop is not None:
-        text += f", region {spec.crop.width}×{spec.crop.height}+{spec.crop.x}+{spec.crop.y}"
+        text += f"; region {spec.crop.width}×{spec.crop.height}+{spec.crop.x}+{spec.crop.y}"
     if spec.tile_plan is not None:
         plan = spec.tile_plan
-        text += f", in tiles of {plan.width}×{plan.height}, {plan.overlap:.0%} overlap"
+        text += f"; in tiles of {plan.width}×{plan.height}, {plan.overlap:.0%} overlap"
     return text
 
 
@@ -464,7 +468,11 @@ def _model(subject: Subject, description: Description) -> list[tuple[str, str]]:
         ("Checkpoint", subject.file),
         ("Checkpoint SHA-256", subject.sha256),
         ("Seed", str(description.seed)),
-        *((name, _setting(value)) for name, value in description.training.hyperparameters.items()),
+        *(
+            (name, _setting(value))
+            for name, value in description.training.hyperparameters.items()
+            if name != _SIZE
+        ),
         (
             "Made with",
             ", ".join(f"{name} {version}" for name, version in subject.made_with.items()),
