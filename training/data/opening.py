@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -247,7 +248,7 @@ def open_new(
 def _foreign(data: DataSet, known: SeenImages | None) -> int:
     """Return how many images a set has to fit on if the model has seen few of them; else 0."""
     images = [sample for sample in data.new_images() if not sample.is_defective]
-    compared = images[:: max(1, len(images) // _MOST_COMPARED)]
+    compared = images[:: max(1, math.ceil(len(images) / _MOST_COMPARED))]
     left = sift(compared, known, tuple(Role)).unseen
     return len(images) if known is not None and len(left) * 2 > len(compared) else 0
 
