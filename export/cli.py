@@ -11,7 +11,9 @@ from edge.system.process_start import prepare_process
 from export.errors import ImportRefused
 from export.own_process import in_own_process
 from training.command_line import run_command
+from training.input_size import parse_sides, size_fault
 
+_MIN_SIDE_PX = 16  # of a bundle
 _PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
 
 
@@ -173,14 +175,17 @@ def _size(text: str) -> tuple[int, int]:
     """Return height and width of ``WIDTHxHEIGHT``, or of one number for both.
 
     Raises:
-        ArgumentTypeError: neither.
+        ArgumentTypeError: neither, or a size that no bundle may have.
     """
-    sides = text.lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and 16 <= int(side) <= 8192 for side in sides):
+    size = parse_sides(text)
+    if size is None or min(size) < _MIN_SIDE_PX:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: give WIDTHxHEIGHT or one side in pixels, from 16 to 8192"
+            f"{text!r} is no size: give WIDTHxHEIGHT or one side in pixels, from {_MIN_SIDE_PX}"
         )
-    return int(sides[-1]), int(sides[0])
+    fault = size_fault(*size)
+    if fault is not None:
+        raise argparse.ArgumentTypeError(f"{text!r} {fault}")
+    return size
 
 
 def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:

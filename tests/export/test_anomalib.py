@@ -130,59 +130,63 @@ def test_scores_of_a_bundle_are_not_clipped(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_resizes_itself_gets_its_own_size(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(-1, 3, -1, -1), resize=(40, 48))
     assert import_of(model) == 0
 
     manifest = load_bundle(tmp_path / "part.xml").manifest
     assert (manifest.input.height, manifest.input.width) == (40, 48)
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert "48×40 before the graph" in said
     assert "0 verdicts are others" in said
     frames = reddish(12, 120, 96)
     assert inspected(tmp_path / "part.xml", frames) == verdicts(model, frames)
 
     assert import_of(model, "--image-size", "64x64") == 0
-    assert "resizes 64×64 to its own 48×40 again" in capsys.readouterr().out
+    assert "resizes 64×64 to its own 48×40 again" in capfd.readouterr().out
 
 
 def test_a_graph_of_any_size_that_resizes_nothing_needs_a_size(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(1, 3, -1, -1))
     assert import_of(model) == USAGE
-    assert "--image-size WIDTHxHEIGHT" in capsys.readouterr().err
+    assert "--image-size WIDTHxHEIGHT" in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
+    with pytest.raises(SystemExit) as refused:
+        import_of(model, "--image-size", "8192x4096")
+    assert refused.value.code == 2
+    assert "the largest of this shape is 5792x2896" in capfd.readouterr().err
     assert import_of(model, "--image-size", "48x32") == 0
     manifest = load_bundle(tmp_path / "part.xml").manifest
     assert (manifest.input.height, manifest.input.width) == (32, 48)
 
 
 def test_a_graph_of_a_fixed_size_takes_no_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert import_of(write_second_generation(tmp_path), "--image-size", "64") == USAGE
-    assert "takes images of 32×32 only" in capsys.readouterr().err
+    assert "takes images of 32×32 only" in capfd.readouterr().err
 
 
 def test_a_graph_of_two_images_at_a_time_is_given_each_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(2, 3, 32, 32), sensitivities=(0.6, 0.5))
     assert import_of(model) == 0
-    assert "an image takes 2 times as long" in capsys.readouterr().out
+    assert "an image takes 2 times as long" in capfd.readouterr().out
     frames = reddish(12)
     assert inspected(tmp_path / "part.xml", frames) == verdicts(model, frames)
 
 
 def test_the_map_of_a_graph_that_crops_lies_where_it_looks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(1, 3, -1, -1), resize=(64, 64), crop=32)
     assert import_of(model) == 0
-    assert "looks at the middle 32×32 of 64×64 only" in capsys.readouterr().out
+    assert "looks at the middle 32×32 of 64×64 only" in capfd.readouterr().out
     loaded = load_bundle(tmp_path / "part.xml")
     assert (loaded.manifest.output.map_height, loaded.manifest.output.map_width) == (64, 64)
     image = np.full((64, 64, 3), 60, np.uint8)
@@ -223,15 +227,15 @@ def test_a_bundle_with_swapped_colours_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_shown_to_decide_alike_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], named: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], named: str
 ) -> None:
     assert import_of(write_second_generation(tmp_path, **changes)) == USAGE
-    assert named in capsys.readouterr().err
+    assert named in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
 
 def test_another_resize_is_judged_on_images_of_ones_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(1, 3, -1, -1), resize=(32, 32))
     for number, frame in enumerate(reddish(24, 128, 128)):
@@ -246,35 +250,35 @@ def test_another_resize_is_judged_on_images_of_ones_own(
         cv2.imwrite(str(train), np.roll(frame, number + 1, 0))
 
     judge = ("--judge-on", str(tmp_path / "data"))
-    capsys.readouterr()
+    capfd.readouterr()
     code = import_of(model, *judge, "--max-verdict-flips", "1")
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert code == 0
     gate = load_bundle(tmp_path / "part.xml").manifest.precision.gate
     assert gate.images == 24
     assert f"{round(gate.verdict_flips * 24)} of 24" in said
     (tmp_path / "part.xml").unlink()
     assert (import_of(model, *judge), gate.verdict_flips > 0.2) == (USAGE, True)
-    assert "--max-verdict-flips 0.01" in capsys.readouterr().err
+    assert "--max-verdict-flips 0.01" in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
 
 def test_options_that_an_import_does_not_know_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         import_of(write_second_generation(tmp_path), "--precision", "int8")
-    assert "--precision does not go with --from-anomalib" in capsys.readouterr().err
+    assert "--precision does not go with --from-anomalib" in capfd.readouterr().err
 
 
 def test_the_first_generation_takes_thresholds_and_normalization_from_its_metadata(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_first_generation(tmp_path)
     bundle = tmp_path / "part.xml"
     assert main(["--from-anomalib", str(model), "-o", str(bundle)]) == 0
 
-    assert "mean and standard deviation of metadata.json" in capsys.readouterr().out
+    assert "mean and standard deviation of metadata.json" in capfd.readouterr().out
     manifest = load_bundle(bundle).manifest
     assert (manifest.threshold.image, manifest.threshold.pixel) == (1.5, 1.25)
     assert manifest.normalization.image.max == 2.5
@@ -284,12 +288,12 @@ def test_the_first_generation_takes_thresholds_and_normalization_from_its_metada
 
 
 def test_an_onnx_file_without_metadata_and_without_scores_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_first_generation(tmp_path)
     (tmp_path / "metadata.json").unlink()
     assert main(["--from-anomalib", str(model), "-o", str(tmp_path / "part.xml")]) == USAGE
-    assert "metadata.json" in capsys.readouterr().err
+    assert "metadata.json" in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
 
@@ -301,18 +305,18 @@ def test_the_first_generation_decides_by_its_first_output(tmp_path: Path) -> Non
 
 
 def test_a_metadata_without_a_threshold_names_the_key(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_first_generation(tmp_path, image_threshold=None)
     assert main(["--from-anomalib", str(model), "-o", str(tmp_path / "part.xml")]) == USAGE
-    assert "image_threshold is None" in capsys.readouterr().err
+    assert "image_threshold is None" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pt"])
 def test_a_file_that_runs_code_when_loaded_is_refused_with_the_command_to_use(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     (tmp_path / name).write_bytes(b"pickle")
     arguments = ["--from-anomalib", str(tmp_path / name), "-o", str(tmp_path / "part.xml")]
     assert main(arguments) == USAGE
-    assert "anomalib export" in capsys.readouterr().err
+    assert "anomalib export" in capfd.readouterr().err
