@@ -10,7 +10,6 @@ from tests.training.conftest import fit_arguments
 from training.cli import main
 from training.data.loading import first_sight
 from training.input_size import (
-    MIN_SIDE_PX,
     SideUnit,
     choose_size,
     median_shape,
@@ -59,54 +58,11 @@ def test_an_algorithm_without_tiles_is_said_to_have_none() -> None:
     assert "this algorithm takes no tiles" in (advice or "")
 
 
-@pytest.mark.parametrize(
-    ("choice", "shape", "size"),
-    [
-        (None, (480, 640), (256, 256)),
-        (None, (100, 150), (256, 256)),  # 1.5 : 1 is not longer than 1.5 : 1
-        (None, (1240, 500), (416, 160)),
-        (None, (500, 1240), (160, 416)),
-        ("auto", (480, 640), (224, 288)),
-        ("auto=128", (100, 200), (96, 192)),
-        ("auto", (40, 4000), (MIN_SIDE_PX, 2048)),
-        ("320x160", (1240, 500), (160, 320)),
-        (256, (1240, 500), (256, 256)),
-    ],
-)
-def test_the_size_follows_long_images_where_none_is_set(
-    choice: str | int | None, shape: tuple[int, int], size: tuple[int, int]
-) -> None:
-    found = choose_size(parse_size_choice(choice), shape, "the images", lambda: SideUnit(32))
-    assert found.size == size
-
-
 def test_a_model_that_needs_longer_sides_gets_them() -> None:
     found = choose_size(
         parse_size_choice("auto=64"), (40, 400), "the images", lambda: SideUnit(16, 33)
     )
     assert found.size == (48, 80)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("320x", "must be WIDTHxHEIGHT or one number"),
-        ("16x640", "greater than or equal to 32 on each side"),
-        ("8192x4096", r"at most 16777216 pixels .*of this shape is 5792x2896"),
-        ("70000x64", r"no side beyond 65536; the largest of this shape is 65536x59"),
-        ("99999999999999999999", r"at most 16777216 pixels"),
-        ("auto=64x32", "must be auto=PX with one number"),
-        ("wide", "for example 320x160, 256 or auto"),
-        (64.5, "must be WIDTHxHEIGHT"),
-    ],
-)
-def test_a_size_that_no_bundle_can_have_is_refused(text: object, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        parse_size_choice(text)
-
-
-def test_the_median_shape_is_that_of_an_image() -> None:
-    assert median_shape([(10, 10), (10, 25), (10, 20)]) == (10, 20)
 
 
 def test_the_nearest_size_is_found_for_each_side() -> None:
@@ -134,6 +90,7 @@ def test_a_size_is_one_number_or_two_with_the_width_first(
         ("1x2x3", "must be WIDTHxHEIGHT or one number"),
         ("-320x160", "must be WIDTHxHEIGHT or one number"),
         (True, "must be WIDTHxHEIGHT or one number"),
+        (64.5, "for example 320x160, 256 or auto"),
         ("auto=", "must be WIDTHxHEIGHT or one number"),
         ("auto=64x32", "with one number, or 64x32 alone"),
         ("auto=8", "must be greater than or equal to 32"),
@@ -152,7 +109,8 @@ def test_another_size_is_refused_with_what_is_allowed(value: object, named: str)
 @pytest.mark.parametrize(
     ("wanted", "shape", "step", "size"),
     [
-        (None, (100, 150), 16, (256, 256)),
+        (None, (100, 150), 16, (256, 256)),  # 1.5 : 1 is not longer than 1.5 : 1
+        (256, (1240, 500), 16, (256, 256)),
         (None, (151, 100), 16, (320, 208)),
         (None, (1240, 500), 16, (400, 160)),
         (None, (500, 1240), 16, (160, 400)),
@@ -167,7 +125,7 @@ def test_another_size_is_refused_with_what_is_allowed(value: object, named: str)
     ],
 )
 def test_the_shape_of_the_images_decides_where_it_may(
-    wanted: str | None, shape: tuple[int, int], step: int, size: tuple[int, int]
+    wanted: str | int | None, shape: tuple[int, int], step: int, size: tuple[int, int]
 ) -> None:
     chosen = choose_size(parse_size_choice(wanted), shape, "the images", lambda: SideUnit(step))
     assert chosen.size == size

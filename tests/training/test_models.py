@@ -190,6 +190,17 @@ def test_a_few_images_are_enough_to_fit_on(algorithm: str, count: int) -> None:
     assert prediction.anomaly_map.isfinite().all()
 
 
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_an_input_twice_as_wide_as_high_has_a_map_of_its_shape(algorithm: str) -> None:
+    size = (SIDE, 2 * SIDE)
+    model = fitted(algorithm, batch(4, size=size), **ONE_EPOCH[algorithm])
+    found = predict(model, batch(2, size=size))
+    rows, columns = model.grid
+    assert found.score.isfinite().all()
+    assert found.anomaly_map.shape == (2, rows, columns)
+    assert columns == (1 if algorithm == "dfkde" else 2 * rows)  # which has no map
+
+
 # Without any variance DFKDE has no component to put a density on.
 @pytest.mark.parametrize("algorithm", [name for name in STATISTICAL if name != "dfkde"])
 def test_equal_images_are_no_reason_to_fail(algorithm: str) -> None:
