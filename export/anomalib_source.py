@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 import openvino as ov
 
 from edge.atomic_files import open_regular
-from edge.bundle.manifest import LARGEST_SCORE, MOST_INPUT_PX, Extent
+from edge.bundle.bounds import LARGEST_SCORE, MOST_INPUT_PX
+from edge.bundle.manifest import Extent
 from export.anomalib_graph import (
     entry,
     outputs_by_name,

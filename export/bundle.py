@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import edge
 from edge.atomic_files import check_writable, write_all
+from edge.bundle.bounds import LONGEST_NAME
 from edge.bundle.manifest import (
-    LONGEST_NAME,
     Bundle,
     GateReport,
     Identity,

@@ -11,7 +11,7 @@ from edge.system.process_start import prepare_process
 from export.errors import ImportRefused
 from export.own_process import in_own_process
 from training.command_line import run_command
-from training.input_size import parse_sides, size_fault
+from training.size_text import parse_sides, size_fault
 
 _MIN_SIDE_PX = 16  # of a bundle
 _PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")

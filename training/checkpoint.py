@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from edge.atomic_files import write_whole
+from edge.bundle.bounds import LONGEST_NAME
 from edge.bundle.manifest import (
-    LONGEST_NAME,
     InputSpec,
     Name,
     Normalization,

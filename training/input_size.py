@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from edge.bundle.manifest import MOST_INPUT_PX, MOST_SIDE_PX, InputSpec
+from edge.bundle.bounds import MOST_INPUT_PX, MOST_SIDE_PX
+from edge.bundle.manifest import InputSpec
 from edge.inspection.tiling import starts
+from training.size_text import Size, parse_sides, size_fault, size_text
 
 AUTO = "auto"
 DEFAULT_SIDE_PX = 256
@@ -15,9 +17,6 @@ MIN_SIDE_PX = 32
 
 # Images that are longer keep their shape where no size is set.
 _LONG = 1.5
-
-# Longer numbers are beyond every bound.
-_MOST_DIGITS = 9
 
 # Where a size is sought that a network takes: near the wanted one, and what networks are made for.
 _GRID_PX = 8
@@ -31,9 +30,6 @@ _SHRUNK = 4.0
 # A tile may be so many times as large as the input.
 _TILE_SHRUNK = 2
 _SMALLEST_TILE = 16
-
-# Height and width in pixels.
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +108,6 @@ def parse_size_choice(value: object) -> SizeChoice:
     if height != width:
         raise ValueError(f"must be {AUTO}=PX with one number, or {side} alone")
     return SizeChoice(f"{AUTO}={side}", None, width)
-
-
-def parse_sides(text: str) -> Size | None:
-    """Return height and width of ``WIDTHxHEIGHT``, or of one number for both; None of neither."""
-    sides = text.strip().lower().replace("×", "x").split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
-        return None
-    if max(map(len, sides)) > _MOST_DIGITS:
-        sides = ["9" * _MOST_DIGITS]
-    return int(sides[-1]), int(sides[0])
-
-
-def size_text(size: Size) -> str:
-    """Return a size as ``image_size`` takes it."""
-    height, width = size
-    return str(width) if height == width else f"{width}x{height}"
-
-
-def size_fault(height: int, width: int) -> str | None:
-    """Return what is wrong with a size that no bundle may have; None of one that it may."""
-    pixels, longer = height * width, max(height, width)
-    if pixels <= MOST_INPUT_PX and longer <= MOST_SIDE_PX:
-        return None
-    scale = min(math.sqrt(MOST_INPUT_PX / pixels), MOST_SIDE_PX / longer)
-    nearest = (max(int(height * scale), 1), max(int(width * scale), 1))
-    return (
-        f"must have at most {MOST_INPUT_PX} pixels and no side beyond {MOST_SIDE_PX}; the largest "
-        f"of this shape is {size_text(nearest)}"
-    )
 
 
 def choose_size(

@@ -28,6 +28,17 @@ from pydantic import (
 )
 
 from edge.atomic_files import open_regular
+from edge.bundle.bounds import (
+    LARGEST_SCORE,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MOST_BIN_BYTES,
+    MOST_INPUT_PX,
+    MOST_MANIFEST_BYTES,
+    MOST_SIDE_PX,
+    MOST_SPREADS,
+    MOST_XML_BYTES,
+)
 from edge.bundle.signature import verify_signature
 from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
 from edge.imaging.frame import PixelFormat
@@ -35,23 +46,6 @@ from edge.system.file_access import why_closed
 from edge.validation import in_words
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
-
-# Of a bundle's files, whatever a manifest says.
-MOST_MANIFEST_BYTES = 16 * 2**20
-MOST_XML_BYTES = 256 * 2**20
-MOST_BIN_BYTES = 2 * 2**30
-
-# Sides of images and maps, and the pixels of a model's input or map.
-MOST_SIDE_PX = 65_536
-MOST_INPUT_PX = 2**24
-
-# Scores are float32; differences and squares of them stay finite.
-LARGEST_SCORE = 1e18
-# A threshold beyond so many times the scores that were seen decides nothing.
-MOST_SPREADS = 1000.0
-
-LONGEST_NAME = 100
-LONGEST_TEXT = 2000
 
 
 def plain_text(text: str, most: int = LONGEST_TEXT) -> str:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError
-from training.input_size import nearest_size, size_text
+from training.input_size import nearest_size
 from training.memory import naming_settings
+from training.size_text import size_text
 
 load_torchvision()
 from torchvision.models.feature_extraction import (  # noqa: E402

@@ -18,9 +18,9 @@ from torch.optim import Adam, Optimizer
 from training.components.feature_extractor import FeatureExtractor
 from training.components.perlin import perlin_noise
 from training.errors import SettingError
-from training.input_size import size_text
 from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
+from training.size_text import size_text
 
 # What a patch description network loses at its borders, in cells on each side.
 _BORDER = 4
