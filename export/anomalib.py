@@ -106,7 +106,7 @@ def import_model(
 def _imported(path: Path, files: tuple[Path, Path, Path], wanted: ImportRequest) -> Iterator[str]:
     output = files[0]
     source = read_source(path, wanted.size)
-    model, size = wrapped(path, source.size, source.batch, source.norm, source.map_extent.min)
+    model, size = wrapped(path, source.size, source.batch, source.norm, fill=source.map_extent.min)
     xml, weights = ir_bytes(model, *source.size)
     unit = max(source.image_extent.max - source.image_extent.min, 1e-6)
     imported = Imported(
@@ -120,9 +120,13 @@ def _imported(path: Path, files: tuple[Path, Path, Path], wanted: ImportRequest)
     )
     report = prove(imported, xml, weights)
     count = report.images
-    notes, report = _resize(source, imported, xml, weights, wanted, report)
+    notes, report = _resize(source, imported, xml, weights, wanted=wanted, report=report)
     manifest = with_self_test(
-        _manifest(bundle_name(output), source, imported, size, xml, weights, report), xml, weights
+        _manifest(
+            bundle_name(output), source, imported, size, xml=xml, weights=weights, report=report
+        ),
+        xml,
+        weights,
     )
     write_all(list(zip(files, (xml, weights, manifest_text(manifest)), strict=True)))
     yield (
@@ -142,6 +146,7 @@ def _resize(
     imported: Imported,
     xml: bytes,
     weights: bytes,
+    *,
     wanted: ImportRequest,
     report: GateReport,
 ) -> tuple[list[str], GateReport]:
@@ -221,6 +226,7 @@ def _manifest(
     source: AnomalibSource,
     imported: Imported,
     size: tuple[int, int],
+    *,
     xml: bytes,
     weights: bytes,
     report: GateReport,

@@ -186,6 +186,7 @@ def wrapped(
     size: tuple[int, int],
     batch: int,
     norm: tuple[tuple[float, ...], tuple[float, ...]],
+    *,
     fill: float,
 ) -> tuple[ov.Model, tuple[int, int]]:
     """Put our input before a graph and our outputs behind it; returns the map's size too.
@@ -218,7 +219,7 @@ def wrapped(
         score = ops.reduce_max(maps, ops.constant([1, 2]), False)
         if raw.score is not None:
             score = _first(raw.score, [])
-        maps = _uncropped(maps, (sides[0], sides[1]), crop.resized or size, crop.seen, fill)
+        maps = _uncropped(maps, (sides[0], sides[1]), crop.resized or size, crop.seen, fill=fill)
         images.output(0).set_names({"pictures"})
         score.output(0).set_names({"score"})
         maps.output(0).set_names({"anomaly_map"})
@@ -250,6 +251,7 @@ def _uncropped(
     sides: tuple[int, int],
     whole: tuple[int, int],
     seen: tuple[int, int],
+    *,
     fill: float,
 ) -> Any:
     """Return the map of the whole image where the graph sees, and maps, its middle only."""

@@ -165,15 +165,15 @@ def _second_generation(path: Path, taken: _Input) -> AnomalibSource:
         free=taken.free,
         any_shape=taken.any_shape,
         norm=_AS_THEY_ARE,
-        image=_threshold(path, taken, "image", "pred_score", "pred_label"),
-        pixel=_threshold(path, taken, "pixel", "anomaly_map", "pred_mask"),
+        image=_threshold(path, taken, "image", "pred_score", verdict="pred_label"),
+        pixel=_threshold(path, taken, "pixel", "anomaly_map", verdict="pred_mask"),
         image_extent=unit,
         map_extent=unit,
         notes=taken.notes,
     )
 
 
-def _threshold(path: Path, taken: _Input, what: str, value: str, verdict: str) -> float:
+def _threshold(path: Path, taken: _Input, what: str, value: str, *, verdict: str) -> float:
     """Return the number from which on the graph itself rejects, with its sensitivity."""
     graph = read_graph(path)
     missing = [name for name in (value, verdict) if name not in outputs_by_name(graph)]
@@ -220,8 +220,8 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> An
         norm=norm,
         image=image,
         pixel=pixel,
-        image_extent=_extent(path, metadata, "pred_scores", low, high),
-        map_extent=_extent(path, metadata, "anomaly_maps", low, high),
+        image_extent=_extent(path, metadata, "pred_scores", low=low, high=high),
+        map_extent=_extent(path, metadata, "anomaly_maps", low=low, high=high),
         notes=tuple(notes),
     )
 
@@ -304,7 +304,7 @@ def _unexpected(path: Path, key: str, value: Any, expected: str) -> ImportRefuse
     )
 
 
-def _extent(path: Path, metadata: dict[str, Any], kind: str, low: float, high: float) -> Extent:
+def _extent(path: Path, metadata: dict[str, Any], kind: str, *, low: float, high: float) -> Extent:
     low = _number(path, metadata, f"{kind}.min", low)
     high = _number(path, metadata, f"{kind}.max", high)
     return Extent(min=min(low, high), max=max(low, high))

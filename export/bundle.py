@@ -131,12 +131,19 @@ def export_bundle(
             known: dict[ExportPrecision, Variant | str] = {variant.precision: variant}
             if refusal is not None:
                 known[request.precision] = why_not(refusal)
-            full = _full_report(checkpoint, bundle_name(output), workshop, known, variant, report)
+            full = _full_report(
+                checkpoint, bundle_name(output), workshop, known, variant=variant, parity=report
+            )
             extra += report_files(full)
     if variant.precision is not ExportPrecision.FP32 or request.inference != "f32":
         report = _gate_report(variant)
     manifest = _manifest(
-        checkpoint.description, bundle_name(output), variant, report, request, refusal
+        checkpoint.description,
+        bundle_name(output),
+        variant,
+        report,
+        request=request,
+        refusal=refusal,
     )
     manifest = with_self_test(
         manifest.model_copy(update={"seen_images": _seen_images(checkpoint, variant, prepared)}),
@@ -215,10 +222,12 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
-        _spread(Validation(checkpoint.validation.images, checkpoint.validation.defective)),
-        description.threshold.image,
-        spread,
-        request.parity,
+        validation=_spread(
+            Validation(checkpoint.validation.images, checkpoint.validation.defective)
+        ),
+        threshold=description.threshold.image,
+        spread=spread,
+        budget=request.parity,
     )
     log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
     judging = checkpoint.validation
@@ -261,8 +270,9 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     @cache
     def calibration() -> Images:
         given = found()
+        threshold = description.threshold.image
         good = usable_images(
-            *(given.images, given.names, openvino, description.threshold.image, judged_good)
+            given.images, given.names, openvino, threshold, judged_good=judged_good
         )
         return with_patches(good, description.input)
 
@@ -323,6 +333,7 @@ def _full_report(
     name: str,
     workshop: VariantBuilder,
     known: Mapping[ExportPrecision, Variant | str],
+    *,
     variant: Variant,
     parity: GateReport,
 ) -> Report:
@@ -454,6 +465,7 @@ def _manifest(
     name: str,
     variant: Variant,
     report: GateReport,
+    *,
     request: ExportRequest,
     refusal: StationError | None,
 ) -> Manifest:

@@ -42,6 +42,7 @@ def usable_images(
     names: list[str],
     reference: Engine,
     threshold: float,
+    *,
     judged_good: NDArray[np.floating] = _NONE,
 ) -> Images:
     """Return the images that look good to the floating-point model.

@@ -58,6 +58,7 @@ def parity(
     others: dict[str, Engine],
     exported: str,
     spec: InputSpec,
+    *,
     validation: Validation,
     threshold: float,
     spread: float,
@@ -80,17 +81,25 @@ def parity(
     found = {name: _one_by_one(engine, images) for name, engine in others.items()}
     for name, engine in others.items():
         agreement(expected, found[name], spread).demand(name, budget)
-        _demand_invariance(name, engine, images, found[name], spread, budget)
+        _demand_invariance(name, engine, images, found[name], spread=spread, budget=budget)
     measured = agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
     after = np.array([p.score for p in found[exported][first_validation:]])
     flips = float(np.mean((before >= threshold) != (after >= threshold))) if len(before) else 0.0
     auroc_before = auroc(before, validation.defective)
     auroc_after = auroc(after, validation.defective)
-    _demand(flips <= budget.verdict_flips, exported, "verdict flips", flips, budget.verdict_flips)
+    _demand(
+        flips <= budget.verdict_flips,
+        exported,
+        "verdict flips",
+        value=flips,
+        limit=budget.verdict_flips,
+    )
     if auroc_before is not None and auroc_after is not None:
         drop = auroc_before - auroc_after
-        _demand(drop <= budget.auroc_drop, exported, "AUROC drop", drop, budget.auroc_drop)
+        _demand(
+            drop <= budget.auroc_drop, exported, "AUROC drop", value=drop, limit=budget.auroc_drop
+        )
     return GateReport(
         images=len(images),
         largest_score_difference=measured.score_difference,
@@ -106,6 +115,7 @@ def invariance(
     engine: Engine,
     images: Images,
     spread: float,
+    *,
     budget: Budget,
     in_batches: bool = True,
 ) -> list[RawPrediction]:
@@ -121,7 +131,9 @@ def invariance(
         GateFailed: numbers depend on the batch or on earlier calls.
     """
     found = _one_by_one(engine, images)
-    _demand_invariance(name, engine, images, found, spread, budget, in_batches)
+    _demand_invariance(
+        name, engine, images, found, spread=spread, budget=budget, in_batches=in_batches
+    )
     return found
 
 
@@ -130,11 +142,12 @@ def _demand_invariance(
     engine: Engine,
     images: Images,
     found: list[RawPrediction],
+    *,
     spread: float,
     budget: Budget,
     in_batches: bool = True,
 ) -> None:
-    for fault in dependences(engine, images, found, spread, budget, in_batches):
+    for fault in dependences(engine, images, found, spread, budget=budget, in_batches=in_batches):
         raise _failed(name, fault)
 
 
@@ -143,6 +156,7 @@ def dependences(
     images: Images,
     found: Sequence[RawPrediction],
     spread: float,
+    *,
     budget: Budget,
     in_batches: bool = True,
 ) -> list[str]:
@@ -260,7 +274,7 @@ def _map_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.abs(a.astype(np.float64) - b).max()) / scale
 
 
-def _demand(holds: bool, engine: str, check: str, value: float, limit: float) -> None:
+def _demand(holds: bool, engine: str, check: str, *, value: float, limit: float) -> None:
     if not holds:
         raise _failed(engine, _fault(check, value, limit))
 

@@ -22,6 +22,7 @@ def correct_mean(
     reference: ov.Model,
     name: str,
     images: Images,
+    *,
     is_consumer: Callable[[ov.Node], bool],
 ) -> None:
     """Subtract from an output what quantizing changed in its mean.

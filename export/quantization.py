@@ -178,7 +178,9 @@ def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationReci
         ) from error
     if recipe.mean_correction:
         for name in subject.corrected_outputs():
-            correct_mean(quantized, subject.model, name, calibration, subject.leaves_corrected)
+            correct_mean(
+                quantized, subject.model, name, calibration, is_consumer=subject.leaves_corrected
+            )
     return quantized
 
 

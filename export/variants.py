@@ -121,8 +121,8 @@ class VariantBuilder:
             engine,
             self.evidence.images,
             self.evidence.scale.spread,
-            _INVARIANCE,
-            self.in_batches or precision is not ExportPrecision.INT8,
+            budget=_INVARIANCE,
+            in_batches=self.in_batches or precision is not ExportPrecision.INT8,
         )
         accuracy = self.measure(found_now)
         faults = accuracy.faults(self.budget)
@@ -151,7 +151,12 @@ class VariantBuilder:
         found = [engine(image[None])[0] for image in evidence.images]
         accuracy = self.measure(found)
         return accuracy, accuracy.faults(self.budget) or dependences(
-            engine, evidence.images, found, evidence.scale.spread, _INVARIANCE, self.in_batches
+            engine,
+            evidence.images,
+            found,
+            evidence.scale.spread,
+            budget=_INVARIANCE,
+            in_batches=self.in_batches,
         )
 
     def measure(self, predictions: Predictions) -> Accuracy:

@@ -74,8 +74,8 @@ def calibrate(
     spec: InputSpec,
     seed: int,
     choice: ThresholdChoice = AUTOMATIC,
-    earlier: EarlierCalibration | None = None,
     *,
+    earlier: EarlierCalibration | None = None,
     suspects: Collection[Sample] = (),
     check_good: bool = True,
     confirmed: Container[bytes] = (),
@@ -143,7 +143,7 @@ def calibrate(
             _image_threshold(choice, of_all, defective),
             _pixel_threshold(scored, spec, records, earlier),
         )
-    _warn(kept, good, defective, image, method)
+    _warn(kept, good, defective, image, method=method)
     random = np.random.default_rng(seed)
     return Calibration(
         normalization=Normalization(
@@ -208,6 +208,7 @@ def _warn(
     good: NDArray[np.float32],
     defective: NDArray[np.float32],
     threshold: float,
+    *,
     method: ThresholdMethod,
 ) -> None:
     """Say what a user should know before relying on the threshold."""

@@ -163,7 +163,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             records = None  # its hashes are of files, and meet none of today's
         settings = make_settings(description.algorithm, dict(description.settings))
         model = build_model(
-            description.algorithm, description.backbone, None, image, settings, description.seed
+            description.algorithm,
+            description.backbone,
+            None,
+            image,
+            settings=settings,
+            seed=description.seed,
         )
         adopt_tensors(model, tensors)
         _try(model, image)

@@ -46,6 +46,7 @@ def look_at_good(
     splits: Splits,
     spec: InputSpec,
     device: torch.device,
+    *,
     unfitted: Callable[[], StatisticalModel],
     check: bool,
     confirmed: Container[bytes] = (),

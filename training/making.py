@@ -99,7 +99,9 @@ def fit_checkpoint(
     chosen = _input_size(config, splits, settings)
     log.info("model input %s", chosen.sentence)
     image = chosen.size
-    model = build_model(config.algorithm, backbone, weights, image, settings, config.seed)
+    model = build_model(
+        config.algorithm, backbone, weights, image, settings=settings, seed=config.seed
+    )
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
@@ -120,14 +122,16 @@ def fit_checkpoint(
     shared = None if model.extractor is None else RememberedFeatures(model.extractor.to(device))
 
     def unfitted() -> StatisticalModel:
-        other = model_around(config.algorithm, shared, image, settings, config.seed)
+        other = model_around(config.algorithm, shared, image, settings, seed=config.seed)
         assert isinstance(other, StatisticalModel)
         return other
 
     confirmed = confirmed_images(config.confirm_good)
     images = [*splits.fit, *splits.validation]
     check_confirmed(confirmed, (sample for sample in images if not sample.is_defective))
-    good = look_at_good(model, splits, spec, device, unfitted, config.check_good, confirmed)
+    good = look_at_good(
+        model, splits, spec, device, unfitted=unfitted, check=config.check_good, confirmed=confirmed
+    )
     if config.strict:
         refuse_suspects(good.suspects)
     trusted = replace(
@@ -142,9 +146,13 @@ def fit_checkpoint(
         fit, stopping = _stopping(trusted, config)
         state_file = None
         if state_path is not None:
-            identity = training_identity(config.data, fit, stopping, spec, model_class)
+            identity = training_identity(config.data, fit, stopping, spec, model=model_class)
             state_file = StateFile(state_path, identity)
-        formats.update(_train(model, fit, stopping, spec, config, state_file, on_epoch))
+        formats.update(
+            _train(
+                model, fit, stopping, spec, config=config, state_file=state_file, on_epoch=on_epoch
+            )
+        )
     spec = spec.model_copy(update={"pixel_formats": tuple(sorted(formats))})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
@@ -274,6 +282,7 @@ def _train(
     fit: tuple[Sample, ...],
     held_out: tuple[Sample, ...],
     spec: InputSpec,
+    *,
     config: FitConfig,
     state_file: StateFile | None,
     on_epoch: OnEpoch | None,
@@ -290,7 +299,9 @@ def _train(
         )
     images, stopping = TrainingImages(fit, spec), TrainingImages(held_out, spec)
     device = find_device(config.device)
-    fit_trained(model, images, stopping, device, config.seed, state_file, on_epoch)
+    fit_trained(
+        model, images, stopping, device, seed=config.seed, state_file=state_file, on_epoch=on_epoch
+    )
     return tuple(sorted(images.formats))
 
 

@@ -37,6 +37,7 @@ def training_identity(
     fit: Sequence[Sample],
     stopping: Sequence[Sample],
     spec: InputSpec,
+    *,
     model: type,
 ) -> str:
     """Return a digest of what a training's result depends on beside the model and its settings.

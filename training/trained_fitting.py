@@ -57,6 +57,7 @@ def fit_trained(
     images: TrainingImages,
     held_out: TrainingImages,
     device: torch.device,
+    *,
     seed: int,
     state_file: StateFile | None = None,
     on_epoch: OnEpoch | None = None,

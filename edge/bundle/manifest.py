@@ -510,10 +510,18 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
         identity = manifest.identity
         with _opened(bin_path) as bin_file:
             xml = _verified(
-                xml_file, xml_path, MOST_XML_BYTES, identity.xml_bytes, identity.xml_sha256
+                xml_file,
+                xml_path,
+                most=MOST_XML_BYTES,
+                named=identity.xml_bytes,
+                sha256=identity.xml_sha256,
             )
             weights = _verified(
-                bin_file, bin_path, MOST_BIN_BYTES, identity.bin_bytes, identity.bin_sha256
+                bin_file,
+                bin_path,
+                most=MOST_BIN_BYTES,
+                named=identity.bin_bytes,
+                sha256=identity.bin_sha256,
             )
     return Bundle(
         manifest=manifest,
@@ -622,7 +630,9 @@ def _content(file: BufferedReader, path: Path, most: int, named: int | None = No
         raise BundleMissing(f"{path}: cannot be read ({error.strerror}). Copy it again.") from error
 
 
-def _verified(file: BufferedReader, path: Path, most: int, named: int | None, sha256: str) -> bytes:
+def _verified(
+    file: BufferedReader, path: Path, *, most: int, named: int | None, sha256: str
+) -> bytes:
     """Read a file that the manifest names."""
     content = _content(file, path, most, named)
     found = hashlib.sha256(content).hexdigest()

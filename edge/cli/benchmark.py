@@ -127,6 +127,7 @@ def throughput_pair(
     images: Sequence[Pixels],
     record: Callable[[Verdict], None],
     count: int,
+    *,
     pairs: int,
 ) -> Throughput:
     """Measure the sustained rate of a station whose camera is never the limit.
@@ -239,7 +240,7 @@ def _milliseconds(function: Callable[[], Any]) -> float:
 
 
 def benchmark(
-    bundle: Bundle, device: str, plan: RunPlan, images: Sequence[Pixels], pairs: int
+    bundle: Bundle, device: str, plan: RunPlan, images: Sequence[Pixels], *, pairs: int
 ) -> dict[str, Any]:
     """Measure a user's own model on the user's own frames; the result is ready for JSON."""
     network = CompiledModel(bundle, device, plan)

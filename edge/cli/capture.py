@@ -61,6 +61,7 @@ class Captured:
 def capture_images(
     settings: CameraSettings,
     folder: Path,
+    *,
     count: int,
     every_s: float,
     say: Callable[[str], None],
@@ -92,7 +93,16 @@ def capture_images(
     captured = Captured()
     camera = _opened(settings)
     try:
-        _capture(camera, settings, good, captured, count, every_s, say, stopping)
+        _capture(
+            camera,
+            settings,
+            good,
+            captured,
+            count=count,
+            every_s=every_s,
+            say=say,
+            stopping=stopping,
+        )
     finally:
         camera.close()
         if captured.files:
@@ -110,6 +120,7 @@ def _capture(
     settings: CameraSettings,
     folder: Path,
     captured: Captured,
+    *,
     count: int,
     every_s: float,
     say: Callable[[str], None],

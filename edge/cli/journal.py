@@ -25,6 +25,7 @@ def run_journal_command(
     wanted: Query = Query(),
     most: int = 20,
     csv: Path | None = None,
+    *,
     verify: bool = False,
     head: bytes | None = None,
     say: Callable[[str], None] = print_line,

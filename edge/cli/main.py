@@ -170,8 +170,8 @@ def _capture(options: argparse.Namespace) -> int:
         capture_images(
             settings.camera,
             options.capture,
-            wanted,
-            options.every,
+            count=wanted,
+            every_s=options.every,
             say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
             stopping=lambda: stopper.stopped,
         )
@@ -201,7 +201,7 @@ def _journal(options: argparse.Namespace) -> int:
         waiting=options.waiting,
     )
     return run_journal_command(
-        folder, wanted, options.count or ROWS, options.csv, options.verify, options.head
+        folder, wanted, options.count or ROWS, options.csv, verify=options.verify, head=options.head
     )
 
 
@@ -316,7 +316,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     frames = some_frames(settings.camera, _BENCHMARK_FRAMES)
     plan = run_plan(settings, bundle, tuning_path(config, Path(model.path)))
     try_model(bundle, model.device, plan)
-    result = benchmark(bundle, model.device, plan, frames, _BENCHMARK_PAIRS)
+    result = benchmark(bundle, model.device, plan, frames, pairs=_BENCHMARK_PAIRS)
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
     print_line(benchmark_table(result))
     print_line(f"written to {path}")

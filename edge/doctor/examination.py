@@ -35,6 +35,7 @@ def run_doctor(
     config: Path | None,
     tuning: Path | None,
     camera: bool,
+    *,
     model: bool,
     say: Callable[[str], None],
     limits: TestExtent = TestExtent(),
@@ -52,7 +53,7 @@ def run_doctor(
         The exit code: 0, or 1 when something keeps the station from working.
     """
     findings = []
-    for finding in examination(settings, config, tuning, camera, model, limits):
+    for finding in examination(settings, config, tuning, camera, model=model, limits=limits):
         findings.append(finding)
         say(finding_line(finding))
     say(summary(findings))
@@ -64,6 +65,7 @@ def examination(
     config: Path | None,
     tuning: Path | None,
     camera: bool,
+    *,
     model: bool,
     limits: TestExtent = TestExtent(),
 ) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ def loss_test(
     freshness: Freshness,
     images: int,
     limit_s: float,
+    *,
     clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> LossTest:
     """Read so many images of a camera that runs free, at most for ``limit_s``.

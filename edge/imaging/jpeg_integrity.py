@@ -128,7 +128,9 @@ def _check(data: NDArray[np.uint8]) -> None:
         elif marker == _SOS:
             if image is None:
                 raise _Damaged("the header of the image is missing")
-            place = _check_scan(data, raw, place, body, image, tables, steps, restart)
+            place = _check_scan(
+                data, raw, place, body, image=image, tables=tables, steps=steps, restart=restart
+            )
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             raise _Damaged(f"an unknown marker {marker:#x} stands in it")
     raise _Damaged("it has too many headers")
@@ -221,6 +223,7 @@ def _check_scan(
     raw: bytes,
     place: int,
     body: bytes,
+    *,
     image: _Image,
     tables: dict[int, bytes],
     steps: dict[int, int],
@@ -237,7 +240,7 @@ def _check_scan(
     high, low = body[-1] >> 4, body[-1] & 15
     if not image.progressive:
         first, last, high, low = 0, 63, 0, 0
-    _note_progress(image, components, first, last, high, low)
+    _note_progress(image, components, first, last, high=high, low=low)
     chosen = body[2:-3:2]
     tables = tables or _standard_tables()
     # A scan of averages needs no codes for details, and the other way round.
@@ -297,7 +300,7 @@ def _check_scan(
 
 
 def _note_progress(
-    image: _Image, components: Sequence[_Component], first: int, last: int, high: int, low: int
+    image: _Image, components: Sequence[_Component], first: int, last: int, *, high: int, low: int
 ) -> None:
     """Hold a scan against what came before it: each bit of each coefficient comes once."""
     sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not image.progressive)

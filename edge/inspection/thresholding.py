@@ -209,7 +209,7 @@ def guaranteed_false_reject_rate(good: Scores, rate: float, confidence: float) -
     Source: ``edge.inspection.tolerance``.
     """
     good = _ascending(good, "good")
-    beyond = _carried(len(good), "good", rate, confidence, "false-reject")
+    beyond = _carried(len(good), "good", rate=rate, confidence=confidence, name="false-reject")
     highest_passed = good[len(good) - 1 - beyond]
     higher = good[good > highest_passed]
     return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
@@ -232,13 +232,15 @@ def guaranteed_miss_rate(good: Scores, defective: Scores, rate: float, confidenc
     Source: ``edge.inspection.tolerance``.
     """
     good, defective = _ascending(good, "good"), _ascending(defective, "defective")
-    weakest = defective[_carried(len(defective), "defective", rate, confidence, "miss")]
+    weakest = defective[
+        _carried(len(defective), "defective", rate=rate, confidence=confidence, name="miss")
+    ]
     scores = np.concatenate([good, defective])
     below = scores[scores < weakest]
     return midway(below.max(), weakest) if len(below) else float(weakest)
 
 
-def _carried(count: int, kind: str, rate: float, confidence: float, name: str) -> int:
+def _carried(count: int, kind: str, *, rate: float, confidence: float, name: str) -> int:
     """Return how many of ``count`` parts may lie on the wrong side of the threshold."""
     beyond = allowed_beyond(count, rate, confidence)
     if beyond is None:
@@ -287,6 +289,7 @@ def bootstrap_interval(
     good: Scores,
     defective: Scores,
     random: np.random.Generator,
+    *,
     draws: int = 200,
     method: Callable[[Scores, Scores], float] = f1_or_quantile,
 ) -> tuple[float, float]:

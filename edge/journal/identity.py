@@ -84,6 +84,7 @@ def why_copied(
     now: Origin,
     seen: HighWaterRecord | None,
     witness_exists: bool,
+    *,
     journal: str,
     tally: JournalTotals,
 ) -> str | None:

@@ -82,6 +82,7 @@ def open_journal(
     synchronous: Synchronous = Synchronous.FULL,
     utc_ns: Callable[[], int] = time.time_ns,
     check_limit_s: float = CHECK_LIMIT_S,
+    *,
     lock: FolderLock | None = None,
 ) -> Journal:
     """Open the journal of a folder, or begin one.
@@ -219,7 +220,9 @@ def _identified(
         (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
         seen, written = read_witness(folder), read_origin(connection)
         tally = read_tally(connection)
-        copied = why_copied(written, origin, seen, witness_exists(folder), journal, tally)
+        copied = why_copied(
+            written, origin, seen, witness_exists(folder), journal=journal, tally=tally
+        )
         lost = _skip_lost(connection, journal, seen)
         former = None
         if copied is not None:

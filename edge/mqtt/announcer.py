@@ -176,7 +176,9 @@ class Announcer:
             self._due_s["last"] = now_s + self._intervals.last_s
             self._last_said = newest
             last = (announcements.last_payload(json.loads(newest)),)
-            self._publish(connection, self._topic.last, last, announcements.LAST_SCHEMA, 0, True)
+            self._publish(
+                connection, self._topic.last, last, announcements.LAST_SCHEMA, qos=0, retain=True
+            )
 
     def publish_stopped(self, connection: Connection) -> int | None:
         """Say the last state, without hints; return the message's id, None if it is too large."""
@@ -258,6 +260,7 @@ class Announcer:
         topic: str,
         forms: Sequence[dict[str, Any]],
         schema: str,
+        *,
         qos: int = 1,
         retain: bool = False,
         correlation: bytes | None = None,
@@ -272,7 +275,9 @@ class Announcer:
                 if number:
                     self._set_limited(topic, "published shortened")
                 qos = 1 if connection.careful else qos
-                return connection.publish(topic, content, schema, qos, retain, correlation)
+                return connection.publish(
+                    topic, content, schema, qos, retain=retain, correlation=correlation
+                )
         self._set_limited(topic, "left out")
         with self._changing:
             self._not_said += 1

@@ -275,6 +275,7 @@ class Connection:
         content: bytes,
         schema: str,
         qos: int = 1,
+        *,
         retain: bool = False,
         correlation: bytes | None = None,
     ) -> int:

@@ -353,7 +353,7 @@ class Relay:
             return
         self._lanes[row.kind].mark_sent(row)
         self._may_have_been_sent[row.kind] = max(self._may_have_been_sent[row.kind], row.seq)
-        self._send(row, content, None, connection, now_ns)
+        self._send(row, content, None, connection, now_ns=now_ns)
         if row.kind is RecordKind.VERDICT:
             self.newest_verdict = content
 
@@ -390,6 +390,7 @@ class Relay:
         content: bytes,
         resending: Resending | None,
         connection: Connection,
+        *,
         now_ns: int,
         is_witness: bool = False,
     ) -> None:
@@ -479,7 +480,7 @@ class Relay:
         row, _ = next(iter(self._awaited.values()))
         content, _ = self._content(row, True, connection)
         if content is not None:
-            self._send(row, content, None, connection, now_ns, is_witness=True)
+            self._send(row, content, None, connection, now_ns=now_ns, is_witness=True)
 
     def _on_proof(self) -> None:
         """The broker passes verdicts on again: send anew what was not seen to arrive."""

@@ -91,6 +91,16 @@ RECORD = (
             "edge/mqtt/a.py:3: Row takes 5",
         ),
         (
+            "long functions take names",
+            {"export/a.py": "class Gate:\n    async def judge(self, a, b, c, d, e): ...\n"},
+            "export/a.py:2: judge takes 5",
+        ),
+        (
+            "long functions take names",
+            {"edge/api/a.py": "@staticmethod\ndef load(a, b, c, d, e=None): ...\n"},
+            "edge/api/a.py:2: load takes 5",
+        ),
+        (
             "an import in a function names the library it delays",
             {"training/a.py": "def late():\n    # slow\n    import torch\n    import numpy\n"},
             "training/a.py:3: import torch",
@@ -129,6 +139,8 @@ def test_what_keeps_the_rules_is_not_named(tmp_path: Path) -> None:
         "edge/contract/b.py": "import os\nos.urandom(4)\n",
         "edge/mqtt/c.py": RECORD.replace("frozen=True", "frozen=True, kw_only=True"),
         "export/d.py": "def late():\n    # torch takes seconds to load.\n    import torch\n",
+        "edge/imaging/f.py": "@kernel(())\ndef sums(a, b, c, d, e): ...\n",
+        "edge/mqtt/g.py": "class Port:\n    def send(self, a, b, c, d, *, e): ...\n",
         "training/e.py": "from edge.inspection.overlay import draw_overlay\n",
     }
     for name, text in files.items():

@@ -41,7 +41,16 @@ THRESHOLD = 18.0
 
 
 def gate(engine: Engine, budget: Budget = Budget(), threshold: float = THRESHOLD) -> GateReport:
-    return parity(plain, {"other": engine}, "other", SPEC, validation(), threshold, SPREAD, budget)
+    return parity(
+        plain,
+        {"other": engine},
+        "other",
+        SPEC,
+        validation=validation(),
+        threshold=threshold,
+        spread=SPREAD,
+        budget=budget,
+    )
 
 
 def changed(change: Callable[[int, RawPrediction], RawPrediction]) -> Engine:
@@ -153,7 +162,16 @@ def test_an_auroc_that_falls_is_refused() -> None:
 def test_without_defects_there_is_no_auroc_to_compare() -> None:
     good = validation()
     only_good = Validation(good.images[:3], good.defective[:3])
-    report = parity(plain, {"o": plain}, "o", SPEC, only_good, THRESHOLD, SPREAD, Budget())
+    report = parity(
+        plain,
+        {"o": plain},
+        "o",
+        SPEC,
+        validation=only_good,
+        threshold=THRESHOLD,
+        spread=SPREAD,
+        budget=Budget(),
+    )
     assert report.auroc_before is None
     assert report.auroc_after is None
 
@@ -162,7 +180,16 @@ def test_every_engine_is_compared_and_not_only_the_exported_one() -> None:
     shifted = changed(lambda _, p: p._replace(score=p.score + 1.0))
     engines = {"middle": shifted, "last": plain}
     with pytest.raises(GateFailed, match="middle differs"):
-        parity(plain, engines, "last", SPEC, validation(), THRESHOLD, SPREAD, Budget())
+        parity(
+            plain,
+            engines,
+            "last",
+            SPEC,
+            validation=validation(),
+            threshold=THRESHOLD,
+            spread=SPREAD,
+            budget=Budget(),
+        )
 
 
 def test_the_probe_images_are_prepared_dark_constant_and_textured_ones() -> None:

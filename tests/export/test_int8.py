@@ -268,7 +268,7 @@ def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
 
     names = [f"{number}.png" for number in range(10)]
     with pytest.raises(CalibrationUnusable, match=sentence):
-        usable_images(images, names, brightness, 6.5, np.array(judged_good))
+        usable_images(images, names, brightness, 6.5, judged_good=np.array(judged_good))
 
 
 def test_a_checkpoint_without_images_to_calibrate_on_is_told_what_to_do(

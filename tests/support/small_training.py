@@ -153,7 +153,7 @@ def unfitted(
         "small",
         Weights(small_weights(), "none"),
         image,
-        make_settings(algorithm, {**FEW[algorithm], **settings}),
+        settings=make_settings(algorithm, {**FEW[algorithm], **settings}),
         seed=3,
     )
 

@@ -175,6 +175,32 @@ def long_constructors(modules: Iterable[Module]) -> list[str]:
     return faults
 
 
+def long_functions(modules: Iterable[Module]) -> list[str]:
+    """Return the functions that take more than four arguments by position.
+
+    Compiled ones are left out: a call by name costs what compiling gained, where it is possible.
+    """
+    faults = []
+    for module in modules:
+        owned = {
+            item: node
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.ClassDef)
+            for item in node.body
+        }
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            options = [ast.unparse(one) for one in node.decorator_list]
+            if node.name == "__init__" or any("kernel" in one for one in options):
+                continue
+            count = len(node.args.posonlyargs) + len(node.args.args)
+            count -= node in owned and "staticmethod" not in options
+            if count > MAX_POSITIONAL:
+                faults.append(f"{module.path}:{node.lineno}: {node.name} takes {count}")
+    return faults
+
+
 def _positional(node: ast.ClassDef) -> int:
     """Return how many arguments a constructor takes where some are not by name; 0 for few."""
     for item in node.body:
@@ -270,6 +296,7 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
         "the station never names the page": reaches(modules, "edge.station", "edge.hmi"),
         "no public class name twice": repeated_classes(modules),
         "long constructors take names": long_constructors(modules),
+        "long functions take names": long_functions(modules),
         "an import in a function names the library it delays": unexplained_imports(modules),
         "the contract knows no I/O and no thread": io_in_contract(modules),
     }

@@ -134,10 +134,10 @@ def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Pa
         engines,
         "OpenVINO",
         first_sight((SIDE, SIDE)),
-        validation,
-        middle,
-        spread,
-        Budget(),
+        validation=validation,
+        threshold=middle,
+        spread=spread,
+        budget=Budget(),
     )
     assert report.auroc_before == report.auroc_after
     assert report.verdict_flips == 0.0
@@ -594,4 +594,4 @@ def test_random_weights_never_stand_in_for_a_layer_without_tensors_of_its_own(
 
     settings = make_settings("patchcore", {"layers": ["layer1.0.relu"]})
     with pytest.raises(WeightsError, match=r"lack 'conv1\.weight'"):
-        build_model("patchcore", "resnet18", Weights({}, ""), (64, 64), settings, 0)
+        build_model("patchcore", "resnet18", Weights({}, ""), (64, 64), settings=settings, seed=0)

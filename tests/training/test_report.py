@@ -36,7 +36,7 @@ def loaded(checkpoint: Path) -> Checkpoint:
 def judged(loaded: Checkpoint, settings: DataSettings | Path, name: str = "test") -> Evidence:
     samples = open_judging(settings, loaded.description.seed, loaded.seen).samples
     predictor = TorchPredictor(loaded.model, loaded.description.input, find_device("cpu"))
-    return gather(loaded, predictor, samples, name, "test")
+    return gather(loaded, predictor, samples, name, purpose="test")
 
 
 @pytest.fixture(scope="module")

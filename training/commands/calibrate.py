@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             before.seed,
             checkpoint.seen,
             ValidateOn(arguments.validate_on),
-            arguments.all_images,
+            everything=arguments.all_images,
             needs_good=arguments.replace or checkpoint.records is None,
         )
         for settings in sets
@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint,
         scored,
         choice,
-        name,
-        before.seed,
+        name=name,
+        seed=before.seed,
         adding=not arguments.replace,
         check_good=not arguments.no_check_good,
         strict=arguments.strict,
@@ -95,12 +95,18 @@ def run(arguments: argparse.Namespace) -> int:
         labels = np.array([item.sample.is_defective for item in scored], np.bool_)
         values = np.array([item.score for item in scored], np.float64)
         synthetic = any(item.sample.is_synthetic for item in scored)
-        image = score_histogram(values, labels, threshold.image, threshold.interval, synthetic)
+        image = score_histogram(
+            values, labels, threshold.image, threshold.interval, synthetic=synthetic
+        )
         write_whole(arguments.histogram, image.encode())
     if arguments.report:
         predictor = TorchPredictor(changed.model, before.input, find_device(arguments.device))
         evidence = gather(
-            changed, predictor, samples, f"the images of {name} it was calibrated on", "report"
+            changed,
+            predictor,
+            samples,
+            f"the images of {name} it was calibrated on",
+            purpose="report",
         )
         save_page(arguments.report, arguments.output, changed, evidence)
     print_line(

@@ -41,7 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
         if report is not None:
             samples, name = _judged(splits)
             evidence = write_report(
-                report, output, checkpoint, samples, name, config.device, "report"
+                report,
+                output,
+                checkpoint,
+                samples,
+                name=name,
+                device=config.device,
+                purpose="report",
             )
             trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
     print_line(_told(output, checkpoint))

@@ -26,6 +26,7 @@ def write_report(
     checkpoint_path: Path,
     checkpoint: Checkpoint,
     samples: Sequence[Sample],
+    *,
     name: str,
     device: str,
     purpose: str,
@@ -45,7 +46,7 @@ def write_report(
     predictor = TorchPredictor(checkpoint.model, spec, find_device(device))
     faults = check_readable(samples)
     readable = [sample for sample in samples if sample not in faults]
-    evidence = gather(checkpoint, predictor, readable, name, purpose)
+    evidence = gather(checkpoint, predictor, readable, name, purpose=purpose)
     evidence.rows.extend(unreadable_row(sample, fault) for sample, fault in faults.items())
     save_page(path, checkpoint_path, checkpoint, evidence)
     return evidence

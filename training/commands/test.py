@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         sift(opened.samples, checkpoint.seen, tuple(Role)).unseen
     )
     predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
-    evidence = gather(checkpoint, predictor, opened.samples, "the test images", "test")
+    evidence = gather(checkpoint, predictor, opened.samples, "the test images", purpose="test")
     figures = figures_of(checkpoint, evidence) | {
         "left_out": dict(opened.left_out),
         "not_judged": opened.not_judged,

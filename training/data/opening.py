@@ -191,6 +191,7 @@ def open_new(
     seed: int,
     known: SeenImages | None,
     validate_on: ValidateOn = ValidateOn.HELD_OUT,
+    *,
     everything: bool = False,
     needs_good: bool = True,
 ) -> Opened:

@@ -49,13 +49,15 @@ def _thread(image: _Field, random: np.random.Generator) -> _Field:
 
 def _spot(image: _Field, random: np.random.Generator) -> _Field:
     """A blurred spot, brighter or darker."""
-    cover = np.clip(_blob(image, random, 1.5, 7.0, 0.0), 0, 1)
+    cover = np.clip(_blob(image, random, smallest=1.5, largest=7.0, uneven=0.0), 0, 1)
     return _toned(image, cover, random)
 
 
 def _film(image: _Field, random: np.random.Generator) -> _Field:
     """A tinted film of uneven outline."""
-    cover = np.clip(_blob(image, random, 4.0, 16.0, 0.5) * 6, 0, 1)[:, :, None]
+    cover = np.clip(_blob(image, random, smallest=4.0, largest=16.0, uneven=0.5) * 6, 0, 1)[
+        :, :, None
+    ]
     tint = random.uniform(0.55, 1.0, 3).astype(np.float32) * np.float32(random.uniform(0.8, 1.2))
     return image * (1 + (tint - 1) * cover)
 
@@ -68,20 +70,24 @@ def _patch(image: _Field, random: np.random.Generator) -> _Field:
     matrix = cv2.getRotationMatrix2D(middle, float(angle), 1.0)
     matrix[:, 2] += random.uniform(-20, 20, 2)
     turned = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
-    cover = np.clip(_blob(image, random, 4.0, 14.0, 0.3) * 8, 0, 1)[:, :, None]
+    cover = np.clip(_blob(image, random, smallest=4.0, largest=14.0, uneven=0.3) * 8, 0, 1)[
+        :, :, None
+    ]
     return image + (turned - image) * cover
 
 
 def _smeared(image: _Field, random: np.random.Generator) -> _Field:
     """A place where what was there is gone: only its mean colour is left."""
     sigma = random.uniform(3.0, 8.0)
-    cover = np.clip(_blob(image, random, 4.0, 14.0, 0.3) * 5, 0, 1)[:, :, None]
+    cover = np.clip(_blob(image, random, smallest=4.0, largest=14.0, uneven=0.3) * 5, 0, 1)[
+        :, :, None
+    ]
     return image + (cv2.GaussianBlur(image, (0, 0), sigma) - image) * cover
 
 
 def _embossed(image: _Field, random: np.random.Generator) -> _Field:
     """A bump or hollow lit from one side."""
-    height = _blob(image, random, 2.5, 9.0, 0.25)
+    height = _blob(image, random, smallest=2.5, largest=9.0, uneven=0.25)
     angle = random.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
     slope += np.sin(angle) * cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
@@ -118,7 +124,7 @@ def _drawn(image: _Field, path: list[NDArray[np.float64]], width: float) -> _Fie
 
 
 def _blob(
-    image: _Field, random: np.random.Generator, smallest: float, largest: float, uneven: float
+    image: _Field, random: np.random.Generator, *, smallest: float, largest: float, uneven: float
 ) -> _Field:
     """A round hill of height 1 whose foot is zero and whose outline is uneven."""
     height, width = image.shape[:2]

@@ -99,7 +99,7 @@ def render_part(
     missing = None
     if defect is Defect.MISSING_HOLE:
         missing = int(random.integers(design.hole_count))
-    surface = turned_surface(design, pose, machining, (height, width), missing)
+    surface = turned_surface(design, pose, machining, (height, width), missing_hole=missing)
     changed = np.zeros((height, width), np.bool_)
     if missing is not None:
         changed = missing_hole_mask(surface, design, pose, missing)

@@ -142,7 +142,7 @@ def stained(
     # Two drops that ran together, their outline and thickness uneven.
     broad, narrow = (
         cv2.resize(
-            blurred_noise(random, rows // 4, columns // 4, blur, blur),
+            blurred_noise(random, rows // 4, columns // 4, blur_x=blur, blur_y=blur),
             (columns, rows),
             interpolation=cv2.INTER_CUBIC,
         )
@@ -178,7 +178,7 @@ def chipped(
     turn = np.mod(surface.angle - middle + np.float32(np.pi), np.float32(2 * np.pi))
     along = (turn - np.float32(np.pi)) * np.float32(design.outer_radius / width)
     inwards = np.float32(design.outer_radius) - surface.radius
-    noise = blurred_noise(random, surface.x.shape[0], surface.x.shape[1], 2.2, 2.2)
+    noise = blurred_noise(random, surface.x.shape[0], surface.x.shape[1], blur_x=2.2, blur_y=2.2)
     skew = random.uniform(-0.3, 0.3)
     bow = np.clip(1 - along * along, 0, 1) * (1 + np.float32(skew) * along)
     reach = np.float32(depth) * (bow + np.float32(0.10) * noise * (bow > 0))
@@ -218,7 +218,7 @@ def contaminated(
     else:
         path, width, brightness = _curl(random)
         colour = np.array([1.0, 1.02, 1.04], np.float32)
-    cover, shine = _drawn(path + np.array([x, y]), width, brightness, surface, pose)
+    cover, shine = _drawn(path + np.array([x, y]), width, brightness, surface, pose=pose)
     cover, thing = _clear(cover, None)
     shift = np.array([[1, 0, 2.0], [0, 1, 1.6]], np.float32)
     shadow = cv2.warpAffine(cover, shift, cover.shape[::-1], flags=cv2.INTER_LINEAR)
@@ -308,6 +308,7 @@ def _drawn(
     width: float,
     brightness: NDArray[np.float64],
     surface: Surface,
+    *,
     pose: Pose,
 ) -> tuple[Field, Field]:
     """Draw a line of changing brightness: its coverage and its brightness, ``(H, W)``."""

@@ -14,7 +14,7 @@ def smooth_step(values: Field, start: float, stop: float) -> Field:
 
 
 def blurred_noise(
-    random: np.random.Generator, height: int, width: int, blur_x: float, blur_y: float
+    random: np.random.Generator, height: int, width: int, *, blur_x: float, blur_y: float
 ) -> Field:
     """White noise blurred with the given sigmas, brought back to a deviation of 1."""
     noise = random.standard_normal((height, width), dtype=np.float32)

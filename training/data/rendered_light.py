@@ -71,8 +71,10 @@ def draw_belt(random: np.random.Generator, height: int, width: int) -> Field:
     weft = np.sin(np.arange(height, dtype=np.float32) * period + np.float32(phase_y))
     warp = np.sin(np.arange(width, dtype=np.float32) * period + np.float32(phase_x))
     weave = np.outer(weft, warp)
-    coarse = cv2.resize(blurred_noise(random, height // 8, width // 8, 4.0, 2.0), (width, height))
-    fine = blurred_noise(random, height, width, 0.8, 0.8)
+    coarse = cv2.resize(
+        blurred_noise(random, height // 8, width // 8, blur_x=4.0, blur_y=2.0), (width, height)
+    )
+    fine = blurred_noise(random, height, width, blur_x=0.8, blur_y=0.8)
     return np.asarray(0.05 + 0.008 * weave + 0.005 * coarse + 0.008 * fine, np.float32)
 
 

@@ -125,6 +125,7 @@ def turned_surface(
     pose: Pose,
     machining: Machining,
     shape: tuple[int, int],
+    *,
     missing_hole: int | None = None,
 ) -> Surface:
     """Give the surface of one good part.
@@ -163,7 +164,7 @@ def turned_surface(
         belt=_belt_light(x, y, radius, design),
         wall=np.zeros(shape, np.float32),
     )
-    _cut_wall(surface, design, pose, 0.0, 0.0, design.bore_radius)
+    _cut_wall(surface, design, pose, x=0.0, y=0.0, radius=design.bore_radius)
     for index in range(design.hole_count):
         if index == missing_hole:
             _mark_centre(surface, design, pose, index)
@@ -171,7 +172,7 @@ def turned_surface(
             _drill(surface, design, pose, index)
     for index, text in enumerate(design.markings):
         if text:
-            _stamp(surface, design, pose, index, text)
+            _stamp(surface, design, pose, index, text=text)
     return surface
 
 
@@ -277,7 +278,7 @@ def _belt_light(x: Field, y: Field, radius: Field, design: PartDesign) -> Field:
 
 
 def _window(
-    surface: Surface, pose: Pose, x: float, y: float, half_mm: float
+    surface: Surface, pose: Pose, *, x: float, y: float, half_mm: float
 ) -> tuple[slice, slice]:
     """The part of the image within ``half_mm`` of a point."""
     rows, columns = surface.x.shape
@@ -291,11 +292,11 @@ def _window(
 
 
 def _cut_wall(
-    surface: Surface, design: PartDesign, pose: Pose, x: float, y: float, radius: float
+    surface: Surface, design: PartDesign, pose: Pose, *, x: float, y: float, radius: float
 ) -> None:
     """Show the wall of a hole: its far end is shifted towards the image's middle."""
     rows, columns = surface.x.shape
-    window = _window(surface, pose, x, y, radius + 1)
+    window = _window(surface, pose, x=x, y=y, half_mm=radius + 1)
     depth = design.thickness / CAMERA_DISTANCE_MM
     from_axis_x = x + (pose.centre_x_px - columns / 2) / pose.scale_px_per_mm
     from_axis_y = y + (pose.centre_y_px - rows / 2) / pose.scale_px_per_mm
@@ -313,7 +314,7 @@ def _cut_wall(
 def _drill(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None:
     x, y = hole_centre(design, pose, index)
     radius, px = design.hole_radius, 1 / pose.scale_px_per_mm
-    window = _window(surface, pose, x, y, radius + design.chamfer + 1)
+    window = _window(surface, pose, x=x, y=y, half_mm=radius + design.chamfer + 1)
     dx, dy = surface.x[window] - np.float32(x), surface.y[window] - np.float32(y)
     distance = cv2.magnitude(dx, dy)
     inverse = 1 / np.maximum(distance, np.float32(1e-3))
@@ -331,14 +332,14 @@ def _drill(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None
     surface.across_x[window] /= np.maximum(length, np.float32(1e-3))
     surface.across_y[window] /= np.maximum(length, np.float32(1e-3))
     surface.along[window] += np.float32(0.06) * chamfer
-    _cut_wall(surface, design, pose, x, y, radius)
+    _cut_wall(surface, design, pose, x=x, y=y, radius=radius)
 
 
 def _mark_centre(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None:
     """Leave a hole at its centre drilling: a small cone, as when the drill after it broke."""
     x, y = hole_centre(design, pose, index)
     radius, px = 0.42 * design.hole_radius, 1 / pose.scale_px_per_mm
-    window = _window(surface, pose, x, y, radius + 1)
+    window = _window(surface, pose, x=x, y=y, half_mm=radius + 1)
     dx, dy = surface.x[window] - np.float32(x), surface.y[window] - np.float32(y)
     distance = cv2.magnitude(dx, dy)
     inverse = 1 / np.maximum(distance, np.float32(1e-3))
@@ -349,7 +350,7 @@ def _mark_centre(surface: Surface, design: PartDesign, pose: Pose, index: int) -
     surface.light[window] *= 1 - np.float32(0.9) * smooth_step(-distance, -0.5 * radius, 0)
 
 
-def _stamp(surface: Surface, design: PartDesign, pose: Pose, index: int, text: str) -> None:
+def _stamp(surface: Surface, design: PartDesign, pose: Pose, index: int, *, text: str) -> None:
     """Stamp a text along the hole circle, half-way between two holes."""
     sector = 2 * np.pi / design.hole_count
     middle = design.hole_angle(index) + sector / 2
@@ -358,9 +359,9 @@ def _stamp(surface: Surface, design: PartDesign, pose: Pose, index: int, text: s
     window = _window(
         surface,
         pose,
-        design.hole_circle_radius * float(np.cos(direction)),
-        design.hole_circle_radius * float(np.sin(direction)),
-        float(reach),
+        x=design.hole_circle_radius * float(np.cos(direction)),
+        y=design.hole_circle_radius * float(np.sin(direction)),
+        half_mm=float(reach),
     )
     strip, per_mm = _text_strip(text)
     turn = np.mod(surface.angle[window] - np.float32(middle) + np.pi, 2 * np.pi) - np.pi

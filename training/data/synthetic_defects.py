@@ -74,7 +74,9 @@ def _perlin(colour: Field, random: np.random.Generator) -> tuple[Field, Field]:
     shrink = max(1.0, max(height, width) / _FINEST)
     rows, columns = max(8, round(height / shrink)), max(8, round(width / shrink))
     share = random.uniform(0.004, 0.04)
-    hill = _noise(rows, columns, random) * _window(rows, columns, random, 0.12, 0.3)
+    hill = _noise(rows, columns, random) * _window(
+        rows, columns, random, smallest=0.12, largest=0.3
+    )
     level = np.quantile(hill, 1.0 - share)
     enlarged = cv2.resize(hill, (width, height), interpolation=cv2.INTER_CUBIC)
     cover = np.clip((enlarged - np.float32(level)) * np.float32(12.0), 0.0, 1.0)
@@ -157,7 +159,7 @@ def _octave(height: int, width: int, cells: int, random: np.random.Generator) ->
 
 
 def _window(
-    height: int, width: int, random: np.random.Generator, smallest: float, largest: float
+    height: int, width: int, random: np.random.Generator, *, smallest: float, largest: float
 ) -> Field:
     """A round hill that keeps a defect in one neighbourhood."""
     middle = random.uniform(0.25, 0.75, 2) * (width, height)

@@ -66,6 +66,7 @@ def build_model(
     backbone: str,
     weights: Weights | None,
     image: tuple[int, int],
+    *,
     settings: Any,
     seed: int,
 ) -> AnomalyModel:
@@ -111,6 +112,7 @@ def model_around(
     extractor: FeatureExtractor | RememberedFeatures | None,
     image: tuple[int, int],
     settings: Any,
+    *,
     seed: int,
 ) -> AnomalyModel:
     """Build an unfitted model whose backbone is there already, for a fit beside another one."""

@@ -40,6 +40,7 @@ def score_histogram(
     labels: Labels,
     threshold: float,
     interval: tuple[float, float] | None = None,
+    *,
     synthetic: bool = False,
 ) -> str:
     """Draw how the scores of good and defective images lie about the threshold.
@@ -78,7 +79,7 @@ def score_histogram(
         f'stroke="{LINE}" stroke-width="2" stroke-dasharray="6 3"/>'
     )
     anchor, shift = ("end", -6) if x > _WIDTH * 0.7 else ("start", 6)
-    parts.append(_text(x + shift, _TOP + 11, f"threshold {threshold:.4g}", anchor, LINE))
+    parts.append(_text(x + shift, _TOP + 11, f"threshold {threshold:.4g}", anchor, colour=LINE))
     kind = "synthetic defects" if synthetic else "defective"
     good_count, defective_count = int((~labels).sum()), int(labels.sum())
     legend = [(GOOD, f"good ({good_count})"), (DEFECTIVE, f"{kind} ({defective_count})")]
@@ -108,7 +109,13 @@ def roc_chart(scores: Scores, labels: Labels, threshold: float, synthetic: bool 
             f'<polyline points="{path}" fill="none" stroke="{LINE}" stroke-width="2"/>',
             f'<circle cx="{plane.x(at[0]):.1f}" cy="{plane.y(at[1]):.1f}" r="5" '
             f'fill="{DEFECTIVE}"/>',
-            _text(plane.x(at[0]) + 9, plane.y(at[1]) + 16, "at the threshold", "start", DEFECTIVE),
+            _text(
+                plane.x(at[0]) + 9,
+                plane.y(at[1]) + 16,
+                "at the threshold",
+                "start",
+                colour=DEFECTIVE,
+            ),
         ],
     )
 
@@ -130,7 +137,7 @@ def points_chart(
         parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{LINE}"/>')
         if name:
             anchor, shift = ("end", -7) if cx > _WIDTH * 0.7 else ("start", 7)
-            parts.append(_text(cx + shift, cy + 4, name, anchor, INK))
+            parts.append(_text(cx + shift, cy + 4, name, anchor, colour=INK))
     return _svg(title, parts)
 
 
@@ -199,7 +206,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
     return "".join(parts)
 
 
-def _text(x: float, y: float, text: str, anchor: str, colour: str = INK) -> str:
+def _text(x: float, y: float, text: str, anchor: str, *, colour: str = INK) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" {_FONT}>'
         f"{escape(text)}</text>"

@@ -116,6 +116,7 @@ def gather(
     predictor: TorchPredictor,
     samples: Sequence[Sample],
     name: str,
+    *,
     purpose: str,
 ) -> Evidence:
     """Inspect samples exactly as the line does.

@@ -119,7 +119,7 @@ def report_page(subject: Subject, description: Description, evidence: Evidence) 
     threshold, tally = description.threshold, evidence.tally
     synthetic = bool(tally.synthetic_count)
     histogram = score_histogram(
-        tally.scores, tally.labels, threshold.image, threshold.interval, synthetic
+        tally.scores, tally.labels, threshold.image, threshold.interval, synthetic=synthetic
     )
     return _TEMPLATES.get_template("report.html").render(
         title=f"{description.training.dataset}: {description.algorithm} {description.backbone}",

@@ -55,7 +55,13 @@ def write_benchmark(path: Path, rows: Sequence[BenchmarkRow], command: str) -> l
     ]
     chart = "Image AUROC over inference time"
     return _write(
-        path, COLUMNS, table, shown, notes, points, ("inference, ms", "image AUROC", chart)
+        path,
+        COLUMNS,
+        table,
+        shown,
+        notes=notes,
+        points=points,
+        labels=("inference, ms", "image AUROC", chart),
     )
 
 
@@ -82,7 +88,7 @@ def write_sweep(
     notes = f"Judged by the validation images. Made by `{command}`."
     labels = ("trial", objective, f"{objective} of the trials")
     shown = [[str(cell) for cell in line] for line in table]
-    return _write(path, columns, table, shown, notes, points, labels)
+    return _write(path, columns, table, shown, notes=notes, points=points, labels=labels)
 
 
 def _write(
@@ -90,6 +96,7 @@ def _write(
     columns: Sequence[str],
     table: Sequence[Sequence[Any]],
     shown: Sequence[Sequence[str]],
+    *,
     notes: str,
     points: Sequence[tuple[float, float, str]],
     labels: tuple[str, str, str],

@@ -73,7 +73,9 @@ def open_stream(
     end_s = began_s + SHARE_OF_LIMIT * supervision.opening_limit_s
     if scheme in RTSP_SCHEMES:
         # FFmpeg follows a redirect of RTSP wherever it leads, and cannot be told otherwise.
-        raise_if_refused(uri, _host(address), _port(address), _half_until(end_s), context)
+        raise_if_refused(
+            uri, _host(address), _port(address), limit_s=_half_until(end_s), context=context
+        )
     given = os.environ.get(FFMPEG_OPTIONS)
     if ours := left_out(given):
         warn_once(identity, f"{FFMPEG_OPTIONS}: {', '.join(ours)} is not used, it is set here")
@@ -93,7 +95,9 @@ def open_stream(
     if not capture.isOpened():
         capture.release()
         if scheme not in RTSP_SCHEMES:
-            raise_if_refused(uri, _host(address), _port(address), CONNECT_LIMIT_S, context)
+            raise_if_refused(
+                uri, _host(address), _port(address), limit_s=CONNECT_LIMIT_S, context=context
+            )
         raise CameraNotOpened(
             f"{identity}: answers, but gives no stream that OpenCV {cv2.__version__} decodes. "
             "Check the path of the address (a playlist, HLS or DASH, is not followed), and that "

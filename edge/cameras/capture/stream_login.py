@@ -38,7 +38,7 @@ class _Answer:
 
 
 def raise_if_refused(
-    uri: str, host: str, port: int, limit_s: float, context: ssl.SSLContext | None
+    uri: str, host: str, port: int, *, limit_s: float, context: ssl.SSLContext | None
 ) -> None:
     """Ask the camera as FFmpeg does, and raise if it denies the login or leads elsewhere.
 
@@ -55,7 +55,7 @@ def raise_if_refused(
         if by_http:
             answer = _http_answer(uri, limit_s, context)
         else:
-            answer = _rtsp_answer(uri, host, port, limit_s, context)
+            answer = _rtsp_answer(uri, host, port, limit_s=limit_s, context=context)
     except (OSError, ValueError, HTTPException) as error:
         if by_http:
             return  # whatever it is, it is not the login
@@ -140,7 +140,7 @@ def _http_answer(uri: str, limit_s: float, context: ssl.SSLContext | None) -> _A
 
 
 def _rtsp_answer(
-    uri: str, host: str, port: int, limit_s: float, context: ssl.SSLContext | None
+    uri: str, host: str, port: int, *, limit_s: float, context: ssl.SSLContext | None
 ) -> _Answer:
     user, password, bare = _credentials(uri)
     deadline_s = time.monotonic() + limit_s
@@ -206,11 +206,11 @@ def _login(answer: str, user: str, password: str, uri: str) -> str | None:
         }
         qops = {one.strip().lower() for one in values.get("qop", "").split(",")}
         if values.get("algorithm", "MD5").upper() == "MD5" and qops & {"", "auth"}:
-            return _digest(values, "auth" in qops, user, password, uri)
+            return _digest(values, "auth" in qops, user=user, password=password, uri=uri)
     return None
 
 
-def _digest(values: Mapping[str, str], counted: bool, user: str, password: str, uri: str) -> str:
+def _digest(values: Mapping[str, str], counted: bool, *, user: str, password: str, uri: str) -> str:
     realm, nonce = values.get("realm", ""), values.get("nonce", "")
     secret, request = _md5(f"{user}:{realm}:{password}"), _md5(f"DESCRIBE:{uri}")
     # This asks once, so the nonce's count is 1, and its own nonce protects nothing.

@@ -105,7 +105,7 @@ class AravisCamera:
             features = Features(aravis, uri, self._device, given_keys(sensor, trigger))
             with suppress(aravis.Error):  # what a crashed program left running
                 camera.stop_acquisition()
-            apply_settings(aravis, features, camera, sensor, trigger)
+            apply_settings(aravis, features, camera, sensor, trigger=trigger)
             self._chunks = ask_for_chunks(aravis, features, camera, sensor)
             self.settings = tuple(features.applied.items())
             self._expected = ExpectedImage(

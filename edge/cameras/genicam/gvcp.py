@@ -48,7 +48,7 @@ def discover(address: str, limit_s: float, interface: str = "") -> DiscoveryAnsw
     Args:
         interface: address of this machine to ask from; the routing table's choice if empty.
     """
-    data = _ask(address, _DISCOVERY, b"", _DISCOVERY_ACK, limit_s, interface)
+    data = _ask(address, _DISCOVERY, b"", _DISCOVERY_ACK, limit_s=limit_s, interface=interface)
     if data is None or len(data) < 0xF8:
         return None
     return DiscoveryAnswer(
@@ -76,12 +76,14 @@ def controller(address: str, limit_s: float) -> str | None:
 
 def _read_register(address: str, register: int, limit_s: float) -> int | None:
     question = struct.pack(">I", register)
-    data = _ask(address, _READ_REGISTER, question, _READ_REGISTER_ACK, limit_s, "")
+    data = _ask(
+        address, _READ_REGISTER, question, _READ_REGISTER_ACK, limit_s=limit_s, interface=""
+    )
     return int.from_bytes(data[:4], "big") if data is not None and len(data) >= 4 else None
 
 
 def _ask(
-    address: str, command: int, question: bytes, expected: int, limit_s: float, interface: str
+    address: str, command: int, question: bytes, expected: int, *, limit_s: float, interface: str
 ) -> bytes | None:
     number = int.from_bytes(os.urandom(2), "big") or 1  # 0 is no request number
     packet = struct.pack(">BBHHH", _COMMAND, _ACKNOWLEDGE_WANTED, command, len(question), number)

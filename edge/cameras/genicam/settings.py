@@ -38,6 +38,7 @@ def apply_settings(
     features: Features,
     camera: Any,
     sensor: SensorSettings,
+    *,
     trigger: TriggerSettings,
 ) -> None:
     """Write every setting that is given; ``features.applied`` holds what the camera took.

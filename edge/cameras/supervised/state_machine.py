@@ -266,6 +266,7 @@ class Supervision:
         state: CameraState,
         detail: str,
         now_ns: int,
+        *,
         went_away: bool = False,
         came_back: bool = False,
     ) -> CameraStatus:

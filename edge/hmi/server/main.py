@@ -210,6 +210,7 @@ def _read(
     loop: asyncio.AbstractEventLoop,
     view: LiveView,
     station: StationLink,
+    *,
     guard: Guard,
     server: uvicorn.Server,
 ) -> None:

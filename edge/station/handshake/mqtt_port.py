@@ -43,7 +43,7 @@ class MqttPort:
             phase = TriggerPhase(known.phase.value)
         else:
             phase = TriggerPhase.EXPOSED if known.exposed else TriggerPhase.DECIDED
-        self._publish(phase, known.part, rejection, known.seq, known.result)
+        self._publish(phase, known.part, rejection, known.seq, result=known.result)
 
     def exposed(self, part: Part) -> None:
         self._publish(TriggerPhase.EXPOSED, part)
@@ -60,6 +60,7 @@ class MqttPort:
         part: Part,
         reason: str | None = None,
         seq: int | None = None,
+        *,
         result: Result | None = None,
     ) -> None:
         if part.trigger_id is not None:

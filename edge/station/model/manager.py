@@ -238,8 +238,8 @@ class ModelManager:
             lambda network: make_inspectors(network, settings),
             lambda bundle: run_plan(settings, bundle, self._tuning),
             settings.model.device,
-            Path(key) if key else None,
-            self._releases if key and not settings.model.allow_downgrade else None,
+            public_key=Path(key) if key else None,
+            releases=self._releases if key and not settings.model.allow_downgrade else None,
         )
         return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
 

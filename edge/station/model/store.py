@@ -64,6 +64,7 @@ def load_model(
     inspectors: Callable[[CompiledModel], Sequence[Inspector]],
     plan: Callable[[Bundle], RunPlan] = lambda _: RunPlan(),
     device: str = "CPU",
+    *,
     public_key: Path | None = None,
     releases: Releases | None = None,
 ) -> LoadedModel:

@@ -121,6 +121,7 @@ def tune(
     device: str,
     threads: int,
     limit_s: float = TOTAL_LIMIT_S,
+    *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Measured]:
     """Measure plan after plan; yields each as it is done.
@@ -149,7 +150,7 @@ def tune(
             )
             return
         try:
-            yield measure(bundle, device, plan, left_s / (len(plans) - number), clock)
+            yield measure(bundle, device, plan, left_s / (len(plans) - number), clock=clock)
         except ModelError as error:
             if plan.batch == 1:
                 raise
@@ -161,6 +162,7 @@ def measure(
     device: str,
     plan: RunPlan,
     limit_s: float,
+    *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measured:
     """Measure one plan on prepared images for at most ``limit_s``, compilation included.

@@ -30,7 +30,9 @@ GENEROUS_S = 60.0
 
 def captured(uri: str, folder: Path, count: int, every_s: float = 0.0, **settings: Any) -> int:
     camera = CameraSettings.model_validate({"uri": uri, **settings})
-    return patiently(lambda: capture_images(camera, folder, count, every_s, say=lambda _: None))
+    return patiently(
+        lambda: capture_images(camera, folder, count=count, every_s=every_s, say=lambda _: None)
+    )
 
 
 def images_in(folder: Path) -> list[Path]:
