@@ -140,7 +140,8 @@ class DriftSettings(Section):
         default=1.0,
         gt=0,
         le=10_000,
-        description="Of decided parts, on a line that has not changed.",
+        description="Of decided parts, on a line that has not changed and whose parts are "
+        "independent.",
     )
 
 

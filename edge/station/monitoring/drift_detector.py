@@ -6,13 +6,16 @@ distribution: the share of new parts above the r-th of n calibration scores is B
 distributed, so a count is beta-binomial. A small calibration set makes the band wide, as it must.
 
 Rejected parts may be defects, which say nothing about drift, so up to ``NOK_ALLOWANCE`` of the
-window they count as whatever speaks against an alarm. A score that repeats to the last bit is an
-image that was shown again, as replays do: such a window counts for as many parts as it really
-holds.
+window they count as whatever speaks against an alarm. A window counts for as many independent
+parts as it really holds: a score that repeats to the last bit is an image that was shown again, as
+replays do, and parts that resemble their neighbours, as those of one batch or one tool do, say less
+than as many others.
 
 The rate of false alarms, per decided part of a line that has not changed, whose parts are
 independent and of which no more are defective than allowed for, is at most
-``false_alarms_per_million``: a union bound over all quantiles, both sides, and all windows.
+``false_alarms_per_million``: a union bound over all quantiles, both sides, and all windows. Of
+parts that depend on each other the number of independent ones is estimated, so the rate is no
+bound; slow waves that are longer than a window are drift to it.
 """
 
 import math
@@ -45,7 +48,7 @@ class Alarm:
     Attributes:
         direction: whether scores are ``higher`` or ``lower`` than in calibration.
         parts, nok: in the window.
-        independent: parts in it that are not repetitions.
+        independent: for how many independent parts it counts.
         probability, reference_score: the quantile of the good parts in calibration.
         expected_share: lowest and highest share of parts above it on an unchanged line.
         observed_share: which was seen; with rejected parts counted in the line's favour.
@@ -210,9 +213,29 @@ def _shares_above(
 
 
 def _independent(scores: NDArray[np.float64]) -> int:
-    """Return for how many independent parts a window with repeated scores counts (Kish, 1965)."""
-    repeated = np.unique(scores, return_counts=True)[1].astype(np.float64)
-    return max(1, math.floor(repeated.sum() ** 2 / (repeated**2).sum() + _ROUNDING))
+    """Return for how many independent parts a window counts.
+
+    The smaller of Kish's size (1965), of repeated scores, and of N / (1 + 2 Σ ρ) over the
+    autocorrelations ρ of the ranks, as far as they are no noise: up to the first pair of neighbours
+    whose sum is not above 0 (Geyer 1992, initial positive sequence).
+    """
+    ranks, repeated = np.unique(scores, return_inverse=True, return_counts=True)[1:]
+    kish = repeated.sum() ** 2 / (repeated.astype(np.float64) ** 2).sum()
+    middle_ranks = (np.cumsum(repeated) - (repeated - 1) / 2.0)[ranks]
+    return max(1, math.floor(min(kish, len(scores) / _correlation_time(middle_ranks)) + _ROUNDING))
+
+
+def _correlation_time(values: NDArray[np.float64]) -> float:
+    """Return how many neighbours in a sequence count as one; 1 of independent ones."""
+    size = len(values)
+    deviations = values - values.mean()
+    spectrum = np.fft.rfft(deviations, 2 * size)
+    covariances = np.fft.irfft(spectrum * np.conj(spectrum), 2 * size)[:size]
+    if covariances[0] <= 0.0:
+        return 1.0
+    pairs = covariances[1 : size // 2 * 2 - 1].reshape(-1, 2).sum(axis=1) / covariances[0]
+    noise = np.flatnonzero(pairs <= 0.0)
+    return 1.0 + 2.0 * float(pairs[: noise[0] if len(noise) else len(pairs)].sum())
 
 
 def _band(cut: _Cut, good_count: int, size: int, alpha: float) -> _Band:
