@@ -72,7 +72,7 @@ NOT_RUN_PROGRAMS = {
 # Commands of ours that are only parsed:
 NOT_RUN_HERE = {
     "edge-listen": "listens until it is ended; tests/edge/listen runs it",
-    r"edge-run (?!.*--(journal|check|list-cameras))": (
+    r"edge-run (?!.*--(journal|check|list-cameras|challenge))": (
         "runs until it is ended, or needs camera and broker; tests/edge/cli and make demo run it"
     ),
     "edge-run .*--config /etc/": "a file of the service",
@@ -178,6 +178,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(folder / "images" / "new", good=8, defective=2)
     write_weights(folder / "small.safetensors")
     demo = ROOT / "configs" / "demo"
+    for image in ("00_good", "01_good", "02_scratch"):
+        kind = folder / "reference" / image[3:]
+        kind.mkdir(parents=True, exist_ok=True)
+        shutil.copy(demo / "frames" / f"{image}.jpg", kind)
     settings = {
         "camera": {"uri": str(demo / "frames")},
         "model": {"path": str(demo / "bottle.xml")},

@@ -18,6 +18,7 @@ from edge.station.command_threads import CommandHandlers, CommandThreads
 from edge.station.handshake.part import Input
 from edge.station.model.manager import ModelManager
 from edge.station.model.releases import Releases
+from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
 from edge.station.pipeline.pipeline import Station
@@ -119,6 +120,7 @@ class InspectionLine:
         model.on_exchange(station.exchange)
         model.subscribe(self._publish_meta)
         self._publish_meta()
+        self._challenge = self._make_challenge_monitor()
         if base.reporter is not None:
             base.reporter.model, base.reporter.handshake = model, handshake
             base.reporter.station = station
@@ -152,11 +154,13 @@ class InspectionLine:
             Worker("control", lambda: control.run(ended), base.failures),
             Worker(
                 "commands",
-                lambda: control.run_commands(ended, self._reload_if_asked),
+                lambda: control.run_commands(ended, self._between_commands),
                 base.failures,
             ),
         ]
         log.info("inspecting %s with %s", base.camera.camera.identity, self.model.store.current)
+        if self._challenge is not None:
+            self._challenge.check()
         base.health.arrived(INSPECTION)
         base.status.ready()
         for thread in threads:
@@ -246,6 +250,22 @@ class InspectionLine:
                 "settings, and reload."
             )
         return {"recipe": recipe.id, "version": recipe.version}
+
+    def _make_challenge_monitor(self) -> ChallengeMonitor | None:
+        settings, journal = self._base.settings.challenge, self._base.journal
+        if settings is None or journal is None:
+            return None
+        return ChallengeMonitor(
+            settings=settings,
+            journal=journal.path,
+            current=lambda: self.model.store.current,
+            health=self._base.health,
+        )
+
+    def _between_commands(self) -> None:
+        self._reload_if_asked()
+        if self._challenge is not None:
+            self._challenge.check()
 
     def _reload_if_asked(self) -> None:
         if self._stopper.take_reload():

@@ -32,7 +32,7 @@ def sign_bundle(xml_path: Path, private_key_path: Path, password: bytes | None =
         OutputNotWritable: folder or disk refused the file.
         SigningNotInstalled: ``cryptography`` is missing.
     """
-    key = _private_key(private_key_path, password)
+    key = load_private_key(private_key_path, password)
     path = load_bundle(xml_path).path
     manifest = path.with_suffix(".json").read_bytes()
     write_whole(path.with_suffix(".sig"), key.sign(manifest))
@@ -48,7 +48,13 @@ def is_encrypted(private_key_path: Path) -> bool:
     return b"ENCRYPTED" in read_key_file(private_key_path, PrivateKeyUnusable)
 
 
-def _private_key(path: Path, password: bytes | None) -> "Ed25519PrivateKey":
+def load_private_key(path: Path, password: bytes | None = None) -> "Ed25519PrivateKey":
+    """Read what signs.
+
+    Raises:
+        PrivateKeyUnusable: no ed25519 key, or readable by others.
+        SigningNotInstalled: ``cryptography`` is missing.
+    """
     serialization, kinds = signing_library()
     text = read_key_file(path, PrivateKeyUnusable)
     mode = stat.S_IMODE(path.stat().st_mode)

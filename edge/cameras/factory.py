@@ -20,8 +20,8 @@ from edge.cameras.genicam.camera import open_aravis
 from edge.cameras.genicam.discovery import parse_uri
 from edge.cameras.interface import Camera, EndOfFrames, LiveCamera
 from edge.cameras.supervised.camera import SupervisedCamera
-from edge.cameras.supervised.state_machine import CameraState, CameraStatus
-from edge.errors import CameraLost, CameraSettingRefused, CameraUriInvalid
+from edge.cameras.supervised.state_machine import AWAY, CameraState, CameraStatus
+from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.imaging.frame import FrameStatus, Pixels
 from edge.imaging.image_files import is_image
 from edge.journal.judged_images import JudgedImages
@@ -237,6 +237,27 @@ def supervised_camera(
         if memory is None or settings.trigger.mode != "free_run"
         else CameraState.WAITING_IMAGE,
     )
+
+
+def started_camera(settings: CameraSettings) -> Camera | SupervisedCamera:
+    """Open a camera for a command that needs it there: files as they are, live ones supervised.
+
+    Raises:
+        CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
+        CameraNotOpened: a live camera is absent, or busy.
+    """
+    if not checked_kind(settings).is_live:
+        return open_camera(settings.uri, settings)
+    camera = supervised_camera(settings, _ignored)
+    camera.start()
+    if camera.status.state in AWAY:
+        camera.close()
+        raise CameraNotOpened(camera.status.detail)
+    return camera
+
+
+def _ignored(_status: CameraStatus) -> None:
+    """The supervisor logs every change; nobody else has to know."""
 
 
 def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> None:

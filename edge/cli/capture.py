@@ -19,12 +19,11 @@ from typing import Any
 import cv2
 
 from edge.atomic_files import check_writable, write_whole
-from edge.cameras.factory import TRIGGERED_FILES, checked_kind, open_camera, supervised_camera
+from edge.cameras.factory import TRIGGERED_FILES, checked_kind, started_camera
 from edge.cameras.interface import Camera, CameraReport, EndOfFrames
 from edge.cameras.supervised.camera import SupervisedCamera
-from edge.cameras.supervised.state_machine import AWAY, CameraStatus
 from edge.contract.encoding import utc_text
-from edge.errors import CameraError, CameraNotOpened, CameraUriInvalid, OutputNotWritable
+from edge.errors import CameraError, CameraUriInvalid, OutputNotWritable
 from edge.imaging.frame import Frame, FrameStatus
 from edge.redaction import redacted
 from edge.settings.camera import TriggerSettings
@@ -91,7 +90,7 @@ def capture_images(
     good = _made(folder / GOOD)
     begun_utc_ns = time.time_ns()
     captured = Captured()
-    camera = _opened(settings)
+    camera = started_camera(settings)
     try:
         _capture(
             camera,
@@ -179,21 +178,6 @@ def _triggered(
             return None
         frame = camera.read(min(READ_LIMIT_S, left_s))
     return frame
-
-
-def _opened(settings: CameraSettings) -> Camera | SupervisedCamera:
-    if not checked_kind(settings).is_live:
-        return open_camera(settings.uri, settings)
-    camera = supervised_camera(settings, _ignored)
-    camera.start()
-    if camera.status.state in AWAY:
-        camera.close()
-        raise CameraNotOpened(camera.status.detail)
-    return camera
-
-
-def _ignored(_status: CameraStatus) -> None:
-    """The supervisor logs every change; nobody else has to know."""
 
 
 def _kept(frame: Frame, folder: Path, number: int) -> dict[str, Any]:

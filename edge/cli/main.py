@@ -80,6 +80,8 @@ def _act(options: argparse.Namespace) -> int:
         return _capture(options)
     elif options.journal is not None:
         return _journal(options)
+    elif options.challenge:
+        return _challenge(options)
     elif options.check:
         print_line(_check(_settings(options), options.config))
     elif options.tune:
@@ -203,6 +205,27 @@ def _journal(options: argparse.Namespace) -> int:
     return run_journal_command(
         folder, wanted, options.count or ROWS, options.csv, verify=options.verify, head=options.head
     )
+
+
+def _challenge(options: argparse.Namespace) -> int:
+    # OpenVINO, OpenCV and numba
+    from edge.challenge.run import StudyOrder, run_challenge
+    from edge.cli.sign import ask_password
+    from edge.station.model.tuning import tuning_path
+    from edge.station.recording.journal_folder import journal_folder_seen_from
+
+    settings = _settings(options, () if options.present else ("camera",))
+    order = StudyOrder(
+        folder=options.challenge,
+        rounds=options.rounds,
+        present=options.present,
+        reports=options.report,
+        key=options.key,
+        password=ask_password(options.key) if options.key else None,
+        journal=journal_folder_seen_from(options.config, settings),
+        tuning=tuning_path(options.config, Path(settings.model.path)),
+    )
+    return run_challenge(settings, order, sys.stdin, print_line)
 
 
 def _check(settings: "Settings", config: Path | None) -> str:

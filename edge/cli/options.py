@@ -12,6 +12,7 @@ LEVELS = ("debug", "info", "warning", "error")
 # How many, where nobody says.
 CAPTURED = 50
 ROWS = 20
+ROUNDS = 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,6 +107,13 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         action="store_true",
         help="measure the frame path beside the bare network, on this model and camera",
     )
+    group.add_argument(
+        "--challenge",
+        metavar="DIR",
+        type=Path,
+        help="capability study: inspect known parts, DIR/good and a folder of each defect, again "
+        "and again; ends with 1 where the station is not acceptable",
+    )
 
 
 def _add_action_options(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +131,29 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         help="with --capture: least time between two images",
+    )
+    study = parser.add_argument_group("with --challenge")
+    study.add_argument(
+        "--rounds",
+        metavar="COUNT",
+        type=_positive,
+        default=ROUNDS,
+        help=f"how often each part is shown (default {ROUNDS})",
+    )
+    study.add_argument(
+        "--present",
+        action="store_true",
+        help="to the station's camera: asks for each part; else the images of DIR are inspected",
+    )
+    study.add_argument(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="folder of the report, JSON and HTML (default: the current one)",
+    )
+    study.add_argument(
+        "--key", metavar="FILE", type=Path, help="ed25519 private key, PEM, that signs the report"
     )
     journal = parser.add_argument_group("with --journal")
     journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")

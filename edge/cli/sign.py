@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "sign":
-            password = _ask_password(options.key)
+            password = ask_password(options.key)
             print_line(f"{sign_bundle(options.bundle, options.key, password)}: written")
         else:
             bundle = load_bundle(options.bundle, options.public_key)
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ask_password(key: Path) -> bytes | None:
+def ask_password(key: Path) -> bytes | None:
     """Ask for the password of an encrypted key: on the command line everybody could read it."""
     return getpass.getpass(f"password of {key}: ").encode() if is_encrypted(key) else None
 

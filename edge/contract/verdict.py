@@ -289,7 +289,7 @@ def _image(frame: Frame, images: ImageAddresses | None) -> dict[str, Any]:
         "width_px": pixels.shape[1] if readable else None,
         "height_px": pixels.shape[0] if readable else None,
         "pixel_format": found.value if found else None,
-        "sha256": _sha256(pixels) if readable else None,
+        "sha256": pixels_sha256(pixels) if readable else None,
         "uri": _uri(kept or frame.source),
         "heatmap_uri": _uri(images.heat_map if images else None),
         "source_uri": source_uri(frame.source),
@@ -311,7 +311,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _sha256(pixels: Pixels) -> str:
+def pixels_sha256(pixels: Pixels) -> str:
+    """Return what ``image.sha256`` of a verdict says: the hash of an image's samples in memory."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 

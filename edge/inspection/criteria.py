@@ -1,7 +1,9 @@
 """What a part is decided by, apart from the network, and exchanged without it."""
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from edge.bundle.manifest import Crop, InputSpec, Normalization, Threshold
@@ -79,6 +81,13 @@ class DecisionCriteria:
     map_scale: ScoreScale
     smallest_region_px: int
     input: InputSpec
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that decides beside the network, wherever it was set."""
+        content = asdict(self) | {"input": self.input.model_dump(mode="json")}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> DecisionCriteria:

@@ -97,3 +97,28 @@ def newest(path: Path, wanted: Query, most: int) -> list[JournalRow]:
         except sqlite3.Error as error:
             raise database.unreadable(path, error) from error
     return [as_row(one) for one in reversed(found)]
+
+
+def newest_first(path: Path, kind: RecordKind) -> Iterator[JournalRow]:
+    """Yield the rows of a kind from the newest one back; others are not read.
+
+    Raises:
+        JournalUnavailable, JournalUnsuitable: as ``query``.
+    """
+    statement = (
+        f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
+        " WHERE kind = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+    )
+    seq = 2**63 - 1
+    with closing(database.connect_reading(path)) as connection:
+        while True:
+            try:
+                values = (kind.value, seq, ROWS_AT_ONCE)
+                found = connection.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise database.unreadable(path, error) from error
+            for one in map(as_row, found):
+                yield one
+                seq = one.seq
+            if len(found) < ROWS_AT_ONCE:
+                return

@@ -145,6 +145,20 @@ class DriftSettings(Section):
     )
 
 
+class ChallengeSettings(Section):
+    """How often a station has to prove itself on known parts."""
+
+    every_hours: float = Field(
+        gt=0,
+        le=8760,
+        description=(
+            "The state is degraded while the last passed `edge-run --challenge` of this model and "
+            "decision is older; at most journal.retention_days."
+        ),
+        examples=[12],
+    )
+
+
 class WatchdogSettings(Section):
     """How long a stage may be silent before the process is given up, in seconds."""
 

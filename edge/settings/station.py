@@ -29,6 +29,7 @@ from edge.settings.camera import (
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.recording import (
+    ChallengeSettings,
     DriftSettings,
     HandshakeSettings,
     JournalSettings,
@@ -320,6 +321,9 @@ class Settings(Section):
             "Alarm when the scores of the line leave the band of the good images in training."
         ),
     )
+    challenge: ChallengeSettings | None = Field(
+        default=None, description="Left out: nothing depends on a capability study."
+    )
     watchdog: WatchdogSettings = Field(
         default=WatchdogSettings(), description="How long a stage may be silent, in seconds."
     )
@@ -341,7 +345,20 @@ class Settings(Section):
         self._refuse_output_in_the_watched_folder()
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
+        self._demand_that_challenges_are_kept()
         return self
+
+    def _demand_that_challenges_are_kept(self) -> None:
+        if self.challenge is None:
+            return
+        if self.journal is None and self.mqtt is None:
+            raise ValueError("challenge looks into the journal. Set journal.folder")
+        kept_hours = (self.journal or JournalSettings()).retention_days * 24
+        if self.challenge.every_hours > kept_hours:
+            raise ValueError(
+                f"challenge.every_hours {self.challenge.every_hours:g} is longer than the journal "
+                f"keeps records ({kept_hours:g} hours). Raise journal.retention_days"
+            )
 
     def _refuse_output_in_the_watched_folder(self) -> None:
         """What the station writes there would be inspected again, and again."""

@@ -12,7 +12,7 @@ PACKAGES = ("edge", "training", "export")
 RANKS = (
     ("cli", "api"),
     ("app",),
-    ("hmi", "doctor"),
+    ("hmi", "doctor", "challenge"),
     ("station", "teaching"),
     ("listen",),
     ("cameras", "mqtt", "plc"),

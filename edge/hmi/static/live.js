@@ -145,7 +145,7 @@ function showState() {
 }
 
 function trouble(reason) {
-  const icon = reason.startsWith("journal") ? "journal" : reason === "drift" ? "model" : "disk";
+  const icon = reason.startsWith("journal") ? "journal" : ["drift", "challenge_overdue"].includes(reason) ? "model" : "disk";
   const title = known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason);
   return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title, reason, ...explained(reason, status.reasons[reason]) };
 }

@@ -47,6 +47,31 @@ class ConfiguredModel(LoadedModel):
         return ConfiguredModel(self.bundle, inspectors, settings)
 
 
+def load_configured(
+    settings: Settings, path: Path, tuning: Path, releases: Releases
+) -> ConfiguredModel:
+    """Load a model as a station with these settings does.
+
+    Args:
+        path: of the bundle's ``.xml``.
+        tuning: file that may hold a measured run plan.
+        releases: that were in use on this station.
+
+    Raises:
+        BundleError, ModelError: it must not inspect.
+    """
+    key = settings.model.public_key
+    loaded = load_model(
+        path,
+        lambda network: make_inspectors(network, settings),
+        lambda bundle: run_plan(settings, bundle, tuning),
+        settings.model.device,
+        public_key=Path(key) if key else None,
+        releases=releases if key and not settings.model.allow_downgrade else None,
+    )
+    return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
+
+
 class ModelManager:
     """Loads models with the station's settings, and exchanges them on a running station.
 
@@ -231,17 +256,7 @@ class ModelManager:
         return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
 
     def _load(self, path: Path) -> ConfiguredModel:
-        settings = self._wanted
-        key = settings.model.public_key
-        loaded = load_model(
-            path,
-            lambda network: make_inspectors(network, settings),
-            lambda bundle: run_plan(settings, bundle, self._tuning),
-            settings.model.device,
-            public_key=Path(key) if key else None,
-            releases=self._releases if key and not settings.model.allow_downgrade else None,
-        )
-        return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
+        return load_configured(self._wanted, path, self._tuning, self._releases)
 
     def on_verdict(self, verdict: Verdict) -> None:
         """Roll back a model that gave no number for several parts in a row."""

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 import edge
 from edge.bundle.manifest import manifest_sha256
+from edge.contract.challenge import FAILED, PASSED
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.contents import ImageLayout
@@ -586,7 +587,7 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     code = "".join(path.read_text("utf-8") for path in sorted(EDGE.rglob("*.py")))
     texts = (EDGE / "hmi" / "static" / "texts.js").read_text("utf-8")
     kinds = {*re.findall(r'\bEvent\(\s*"([a-z_]+)"', code), "images_taken", "images_skipped"}
-    kinds |= {change.value for change in Change}
+    kinds |= {change.value for change in Change} | {PASSED, FAILED}
     hints = {PACKET_LIMIT, *re.findall(r'"(\w+)"', inspect.getsource(MqttPublisher._hints))}
     hints |= set(re.findall(r'_lacks \+= \("(\w+)"', code))
     hints -= {"refused_by_broker", "nobody_listens"}  # told in words of their own
