@@ -11,13 +11,17 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 .PHONY: demo demo-bundle images test soak bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
-# With KEEP=1 it goes on with them, and serves the page until Ctrl-C.
+# With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
+# triggers each (docs/modbus.md).
 demo: $(EDGE)/installed
 	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
 		--save build/demo
 	@echo 'The page at the station: http://127.0.0.1:8080 $(if $(KEEP),(Ctrl-C ends it),with make demo KEEP=1)'
 ifdef KEEP
-	@$(EDGE)/bin/edge-run --config configs/demo/station.yaml >/dev/null
+ifdef PORTS
+	@$(EDGE)/bin/pip install $(PIP_FLAGS) '.[$(PORTS)]'
+endif
+	@$(EDGE)/bin/edge-run --config configs/demo/$(or $(PORTS),station).yaml >/dev/null
 endif
 
 # Makes the sample bundle and the sample frames anew: render, train the backbone, fit, export.

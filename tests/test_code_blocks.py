@@ -87,6 +87,7 @@ NOT_RUN_HERE = {
 # Documents whose Python blocks are one program.
 RUN_ELSEWHERE = {
     "docs/api.md": "tests/test_api.py runs it as one program",
+    "docs/modbus.md": "tests/edge/plc/test_modbus.py runs it beside a station",
     "docs/extend.md": "tests/test_extend.py and tests/training/test_plug_ins.py run its examples",
 }
 # Python blocks, by a name in them.

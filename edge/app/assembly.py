@@ -7,8 +7,10 @@ from edge.contract.verdict import Recipe
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings.station import Settings
 from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.modbus_port import ModbusPort
 from edge.station.handshake.mqtt_port import MqttPort
-from edge.station.handshake.part import Pairing, Rules, TriggerSource
+from edge.station.handshake.part import INPUTS, Input, Pairing, Rules, TriggerSource
+from edge.station.handshake.ports import Port
 from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.work import QueuedFrame, StationRules
@@ -44,6 +46,7 @@ def make_handshake(
     *,
     recipe: Recipe | None,
     publisher: MqttPublisher | None,
+    modbus: ModbusPort | None,
     expose: Callable[[], None],
     record_event: Callable[[Event], None],
 ) -> HandshakeCoordinator | None:
@@ -52,6 +55,7 @@ def make_handshake(
     Args:
         recipe: the one that is live.
         publisher: of the phases; None without a broker.
+        modbus: its registers; None without.
         expose: software trigger of the camera.
     """
     pairing, trigger = _pairing(settings), settings.camera.trigger
@@ -64,13 +68,21 @@ def make_handshake(
         frame_timeout_ms=trigger.frame_timeout_ms,
         deadline_ms=settings.decision.deadline_ms,
         recipe=recipe,
+        inputs=INPUTS | {Input.MASTER} if led_by_modbus_master(settings) else INPUTS,
     )
-    ports = []
+    ports: list[Port] = []
     if publisher is not None:
         ports.append(MqttPort(publisher.handshake, publisher.state_changed))
+    if modbus is not None:
+        ports.append(modbus)
     return HandshakeCoordinator(
         handshake=HandshakeMachine(rules), ports=ports, expose=expose, record_event=record_event
     )
+
+
+def led_by_modbus_master(settings: Settings) -> bool:
+    """Tell whether triggers come from a Modbus master, without which the station is not ready."""
+    return settings.leader == "modbus" and settings.camera.trigger.by_message
 
 
 def trigger_source(settings: Settings) -> TriggerSource | None:

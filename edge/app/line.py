@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from edge.app.assembly import make_handshake, make_mailbox, make_rules, trigger_source
+from edge.app.assembly import (
+    led_by_modbus_master,
+    make_handshake,
+    make_mailbox,
+    make_rules,
+    trigger_source,
+)
 from edge.app.base import INSPECTION, StationBase
 from edge.app.image_folders import ImageFolders, keep_next
 from edge.app.observers import make_observers
@@ -15,6 +21,7 @@ from edge.contract.verdict import Recipe
 from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.hmi.station_end.status import Sources
 from edge.station.command_threads import CommandHandlers, CommandThreads
+from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus, modbus_port
 from edge.station.handshake.part import Input
 from edge.station.model.manager import ModelManager
 from edge.station.model.releases import Releases
@@ -61,6 +68,8 @@ class InspectionLine:
         """
         self._base, self._stopper = base, stopper
         settings, camera, publisher = base.settings, base.camera.camera, base.publisher
+        modbus = settings.modbus
+        bound = bind_modbus(modbus) if modbus else None
         newest = NewestFrame()
         self.model = model = ModelManager(
             settings=settings,
@@ -71,13 +80,30 @@ class InspectionLine:
             record_event=base.record_event,
             releases=Releases(journal_folder(settings)),
         )
+        takes_triggers = led_by_modbus_master(settings)
+        registers = (
+            modbus_port(modbus, takes_triggers, settings.handshake.slots) if modbus else None
+        )
         self._handshake = handshake = make_handshake(
             settings,
             recipe=model.recipe,
             publisher=publisher,
+            modbus=registers,
             expose=base.camera.trigger,
             record_event=base.record_event,
         )
+        self._modbus: ModbusThread | None = None
+        if modbus and bound and registers and handshake:
+            self._modbus = ModbusThread(
+                settings=modbus,
+                bound=bound,
+                port=registers,
+                takes_triggers=takes_triggers,
+                handshake=handshake,
+                put=base.messages.put,
+                health=base.health,
+                record_event=base.record_event,
+            )
         self.images = ImageFolders(
             settings=settings,
             can_wait=camera.can_wait,
@@ -158,6 +184,9 @@ class InspectionLine:
                 base.failures,
             ),
         ]
+        if self._modbus is not None:
+            modbus = self._modbus
+            threads.append(Worker("modbus", lambda: modbus.run(ended), base.failures))
         log.info("inspecting %s with %s", base.camera.camera.identity, self.model.store.current)
         if self._challenge is not None:
             self._challenge.check()
@@ -235,6 +264,7 @@ class InspectionLine:
                 snapshot=partial(keep_next, snapshots) if snapshots else None,
             ),
             source=trigger_source(base.settings),
+            leader=base.settings.leader,
             recipe=lambda: self.model.recipe,
             journal=base.journal.journal if base.journal else None,
             replies=base.publisher,

@@ -72,6 +72,8 @@ def _act(options: argparse.Namespace) -> int:
         _list_cameras()
     elif options.settings_template or options.settings_schema:
         _print_settings(schema=options.settings_schema)
+    elif options.modbus_table:
+        _print_modbus_table(options.modbus_table)
     elif options.make_token:
         write_token(options.make_token)
     elif options.doctor:
@@ -142,6 +144,13 @@ def _print_settings(schema: bool) -> None:
     from edge.settings.template import settings_schema, settings_template
 
     print_line((settings_schema() if schema else settings_template()).rstrip("\n"))
+
+
+def _print_modbus_table(form: str) -> None:
+    # pydantic and numpy
+    from edge.plc.exports import TableFormat, register_table
+
+    print_line(register_table(TableFormat(form)).rstrip("\n"))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import edge
 
 PROGRAM = "edge-run"
+MODBUS_TABLE_FORMATS = ("csv", "markdown", "plcopen")
 LEVELS = ("debug", "info", "warning", "error")
 # How many, where nobody says.
 CAPTURED = 50
@@ -77,6 +78,12 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--settings-schema",
         action="store_true",
         help="print the JSON Schema of a station.yaml, with which editors check and complete it",
+    )
+    group.add_argument(
+        "--modbus-table",
+        metavar="FORMAT",
+        choices=MODBUS_TABLE_FORMATS,
+        help="print the registers of the section modbus: csv, markdown, or plcopen (PLCopen XML)",
     )
     group.add_argument(
         "--make-token",

@@ -13,6 +13,9 @@ RESPONSE_SCHEMA = "response/1"
 
 RecordKind = Literal["verdict", "event"]
 
+# Ways on which triggers and acknowledgements come.
+PortName = Literal["mqtt", "modbus"]
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
@@ -41,6 +44,7 @@ class Trigger:
         deadline_ms: from this trigger to the decision; None takes the station's own.
         received_ns: monotonic time of arrival.
         expires_ns: monotonic time after which it must not be carried out; None without end.
+        port: on which it came.
     """
 
     trigger_id: str
@@ -50,6 +54,7 @@ class Trigger:
     deadline_ms: float | None
     received_ns: int
     expires_ns: int | None = None
+    port: PortName = "mqtt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Ack:
 
     seq: int
     journal: str | None
+    port: PortName = "mqtt"
 
 
 @dataclass(frozen=True, slots=True)

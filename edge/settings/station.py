@@ -28,6 +28,7 @@ from edge.settings.camera import (
 )
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
+from edge.settings.modbus import ModbusSettings
 from edge.settings.recording import (
     ChallengeSettings,
     DriftSettings,
@@ -234,6 +235,14 @@ class MqttSettings(Section):
     commands_per_minute: int = Field(
         default=60, ge=1, le=100_000, description="More are refused; triggers are no commands."
     )
+    leads: bool | None = Field(
+        default=None,
+        description=(
+            "Its messages trigger and acknowledge; false: it only watches; left out: it leads "
+            "where modbus does not."
+        ),
+        examples=[False],
+    )
 
     @field_validator("url")
     @classmethod
@@ -298,6 +307,13 @@ class Settings(Section):
     mqtt: MqttSettings | None = Field(
         default=None, description="Left out: verdicts go to standard output as JSON lines."
     )
+    modbus: ModbusSettings | None = Field(
+        default=None,
+        description=(
+            "Left out: no Modbus. It shows what the journal holds, so set journal.folder or "
+            "mqtt.url."
+        ),
+    )
     save: SaveSettings | None = Field(
         default=None, description="Left out: no overlay is drawn of every part."
     )
@@ -337,11 +353,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.camera.trigger.by_message and self.mqtt is None:
-            raise ValueError(
-                "camera.trigger waits for messages, and there is no broker. Set mqtt.url, "
-                "or camera.trigger.announced: false for a hardware line without messages"
-            )
+        self._refuse_what_cannot_lead()
         self._refuse_output_in_the_watched_folder()
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
@@ -359,6 +371,41 @@ class Settings(Section):
                 f"challenge.every_hours {self.challenge.every_hours:g} is longer than the journal "
                 f"keeps records ({kept_hours:g} hours). Raise journal.retention_days"
             )
+
+    def _refuse_what_cannot_lead(self) -> None:
+        """One port gives triggers and takes acknowledgements; two could contradict each other."""
+        mqtt, modbus, trigger = self.mqtt, self.modbus, self.camera.trigger
+        if modbus is not None and self.journal is None and mqtt is None:
+            raise ValueError("modbus shows what the journal holds. Set journal.folder")
+        if modbus is not None and trigger.mode == "free_run":
+            raise ValueError(
+                "modbus carries the hand-shake of triggered parts. Set camera.trigger.mode"
+            )
+        if modbus is not None and modbus.leads and mqtt is not None and mqtt.leads:
+            raise ValueError(
+                "mqtt.leads and modbus.leads are both true, and one port leads the hand-shake. "
+                "Set one of them to false"
+            )
+        if trigger.by_message and self.leader is None:
+            if mqtt is None and modbus is None:
+                raise ValueError(
+                    "camera.trigger waits for messages, and there is neither broker nor Modbus. "
+                    "Set mqtt.url or modbus.host, or camera.trigger.announced: false for a "
+                    "hardware line without messages"
+                )
+            raise ValueError(
+                "camera.trigger waits for messages, and no port leads the hand-shake. "
+                "Set mqtt.leads or modbus.leads to true"
+            )
+
+    @property
+    def leader(self) -> Literal["mqtt", "modbus"] | None:
+        """The port whose triggers and acknowledgements count; None without one."""
+        if self.modbus is not None and self.modbus.leads:
+            return "modbus"
+        if self.mqtt is not None and self.mqtt.leads is not False:
+            return "mqtt"
+        return None
 
     def _refuse_output_in_the_watched_folder(self) -> None:
         """What the station writes there would be inspected again, and again."""

@@ -12,6 +12,7 @@ from edge.contract.commands import (
     Command,
     CommandAnswer,
     ControlMessage,
+    PortName,
     Reload,
     Resend,
     SelfTest,
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.2
 # In the answer to a trigger, see ``schemas/handshake-1.json``.
 NO_TRIGGERS = "no_triggers"
+NOT_LEADER = "not_leader"
 # Triggers that a free station ignores are logged together, no more often than this.
 IGNORED_LOG_INTERVAL_NS = 60_000_000_000
 # Commands that may wait for the one that is carried out.
@@ -78,6 +80,7 @@ class CommandThreads:
         handlers: CommandHandlers,
         source: TriggerSource | None,
         recipe: Callable[[], Recipe | None],
+        leader: PortName | None,
         journal: str | None,
         replies: Replies | None,
         record_event: Callable[[Event], None],
@@ -88,6 +91,7 @@ class CommandThreads:
         """Args:
         source: what exposes after a trigger; None for a station that takes none.
         recipe: the one that is live.
+        leader: the port whose triggers and acknowledgements count; others only watch.
         journal: UUID; acknowledgements for another one are not ours.
         replies: to whoever sent a command or a trigger; None without a broker, where nobody does.
         record_event: keeps what was done.
@@ -99,6 +103,7 @@ class CommandThreads:
         self._handlers = handlers
         self._source = source
         self._recipe = recipe
+        self._leader = leader
         self._journal = journal
         self._replies = replies
         self._record_event = record_event
@@ -134,8 +139,9 @@ class CommandThreads:
         match message:
             case Trigger():
                 self._trigger(message)
-            case Ack(seq, journal):
-                if journal in (None, self._journal) and self._handlers.acknowledge is not None:
+            case Ack(seq, journal, port):
+                ours = journal in (None, self._journal) and port == self._leader
+                if ours and self._handlers.acknowledge is not None:
                     self._handlers.acknowledge(seq)
             case Resend():
                 raise AssertionError("the connection serves resends itself")
@@ -152,7 +158,7 @@ class CommandThreads:
                     )
 
     def _trigger(self, trigger: Trigger) -> None:
-        if self._source is None:
+        if self._source is None or trigger.port != self._leader:
             self._ignored += 1
             self._last_ignored = trigger.trigger_id
             if self._replies is not None:
@@ -162,7 +168,7 @@ class CommandThreads:
                         trigger_id=trigger.trigger_id,
                         part_id=trigger.part_id,
                         utc_ns=self._utc_ns(),
-                        reason=NO_TRIGGERS,
+                        reason=NO_TRIGGERS if self._source is None else NOT_LEADER,
                     )
                 )
             return
@@ -183,11 +189,11 @@ class CommandThreads:
         now_ns, logged_ns = self._clock_ns(), self._ignored_logged_ns
         due = logged_ns is None or now_ns - logged_ns >= IGNORED_LOG_INTERVAL_NS
         if self._ignored and (due or at_the_end):
+            why = f"{self._leader} leads the hand-shake. Trigger there"
+            if self._source is None:
+                why = "this station runs free. Set camera.trigger.mode"
             log.warning(
-                "%d trigger(s) ignored, %s the last: this station runs free. "
-                "Set camera.trigger.mode.",
-                self._ignored,
-                self._last_ignored,
+                "%d trigger(s) ignored, %s the last: %s.", self._ignored, self._last_ignored, why
             )
             self._ignored, self._ignored_logged_ns = 0, now_ns
 

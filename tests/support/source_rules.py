@@ -34,6 +34,7 @@ SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "teaching"})
 HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
     *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
+    "pymodbus",
 )
 IO_MODULES = frozenset(
     {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}

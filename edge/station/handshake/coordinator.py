@@ -18,6 +18,7 @@ from edge.station.handshake.part import (
     HandshakeEffect,
     Late,
     Part,
+    PartResult,
     ReadyChanged,
     RefusalsCounted,
     Rejected,
@@ -69,7 +70,7 @@ class HandshakeCoordinator:
         self._record_event = record_event
         self._clock_ns = clock_ns
         self._changed = threading.Condition()
-        self._results: dict[int, Result] = {}
+        self._results: dict[int, PartResult] = {}
         self._unrecorded: dict[str, Part] = {}  # by id of the verdict
         self._acknowledging = False
         self._unexpected = 0
@@ -97,13 +98,19 @@ class HandshakeCoordinator:
         """Take a frame."""
         return self._event(lambda now_ns: self._handshake.frame(frame, now_ns))[0]
 
-    def decided(self, part: Part, result: Result) -> list[PipelineAction]:
+    @property
+    def missing(self) -> frozenset[Input]:
+        """What the station needs and does not have."""
+        with self._changed:
+            return self._handshake.missing
+
+    def decided(self, part: Part, decided: PartResult) -> list[PipelineAction]:
         """Take a score; the verdict may be written only when ``Decided`` is among what is owed."""
 
         def event(now_ns: int) -> Outcomes:
-            outcomes = self._handshake.decided(part, now_ns, result)
+            outcomes = self._handshake.decided(part, now_ns, decided.result)
             if Decided(part) in outcomes:
-                self._results[part.number] = result
+                self._results[part.number] = decided
             return outcomes
 
         return self._event(event)[0]
@@ -191,8 +198,8 @@ class HandshakeCoordinator:
                 return outcome
             case Decided():
                 return outcome
-            case Failed(part):
-                self._results[part.number] = Result.ERROR
+            case Failed(part, reason):
+                self._results[part.number] = PartResult(Result.ERROR, reason)
                 return outcome
             case Rejected(part=part, rejection=rejection):
                 self._notify(lambda port: port.rejected(part, rejection))
@@ -207,8 +214,9 @@ class HandshakeCoordinator:
                 self._notify(lambda port: port.ready(ready))
             case ResultValid(part, valid_seq, in_time):
                 decided = self._results.pop(part.number)
-                result = decided if in_time else Result.ERROR
-                self._notify(lambda port: port.result_valid(part, valid_seq, result))
+                if not in_time:
+                    decided = PartResult(Result.ERROR, Reason.TIMEOUT)
+                self._notify(lambda port: port.result_valid(part, valid_seq, decided))
             case SlotFreed(part, seq, ack_missing):
                 self._notify(lambda port: port.result_cleared(part))
                 # Without a consumer that ever acknowledges, none is missing.

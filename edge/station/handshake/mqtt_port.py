@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.inspection.thresholding import Result
-from edge.station.handshake.part import Part, PartPhase, Rejection, Repeated
+from edge.station.handshake.part import Part, PartPhase, PartResult, Rejection, Repeated
 
 
 class MqttPort:
@@ -48,7 +48,7 @@ class MqttPort:
     def exposed(self, part: Part) -> None:
         self._publish(TriggerPhase.EXPOSED, part)
 
-    def result_valid(self, part: Part, seq: int, result: Result) -> None:
+    def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
         """The verdict is the message."""
 
     def result_cleared(self, part: Part) -> None:

@@ -66,6 +66,11 @@ class Input(StrEnum):
     CAMERA = "camera"
     MODEL = "model"
     JOURNAL = "journal"
+    MASTER = "master"  # of a port whose master leads the hand-shake and shows that it is there
+
+
+# What every station needs.
+INPUTS = frozenset({Input.CAMERA, Input.MODEL, Input.JOURNAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,7 @@ class Rules:
         recorded_refusals: refused triggers that have a record each, at once; more are counted.
         recorded_refusals_per_minute: how many more of them may have one.
         max_accepted_known: accepted parts whose trigger ids are known again.
+        inputs: what has to be there before a trigger is accepted.
     """
 
     pairing: Pairing
@@ -93,6 +99,7 @@ class Rules:
     recorded_refusals: int = 300
     recorded_refusals_per_minute: int = 60
     max_accepted_known: int = 50_000
+    inputs: frozenset[Input] = INPUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +177,19 @@ class Part:
             announced_utc_ns=frame.captured_utc_ns,
             due_ns=None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """What a part was decided to be, as ports show it.
+
+    Attributes:
+        score: normalized, threshold at 0.5; None without one.
+    """
+
+    result: Result
+    reason: Reason
+    score: float | None = None
 
 
 class PhaseError(RuntimeError):

@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-from edge.inspection.thresholding import Result
-from edge.station.handshake.part import Part, Rejection, Repeated
+from edge.station.handshake.part import Part, PartResult, Rejection, Repeated
 
 
 class Port(Protocol):
@@ -33,7 +32,7 @@ class Port(Protocol):
         """The frame has arrived complete; the part may move."""
         ...
 
-    def result_valid(self, part: Part, seq: int, result: Result) -> None:
+    def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
         """The verdict is in the journal; the result stands until it is cleared."""
         ...
 

@@ -76,6 +76,7 @@ _INPUT_REASONS = {
     Input.CAMERA: Reason.CAMERA_LOST,
     Input.MODEL: Reason.MODEL_ERROR,
     Input.JOURNAL: Reason.INTERNAL,
+    Input.MASTER: Reason.INTERNAL,
 }
 
 
@@ -93,7 +94,7 @@ class HandshakeMachine:
         self._recipe = rules.recipe
         self._frame_timeout_ns = nanoseconds(rules.frame_timeout_ms)
         self._latest_ns = 2 * self._frame_timeout_ns  # from a trigger to a frame that is late
-        self._missing_inputs = set(Input)
+        self._missing_inputs = set(rules.inputs)
         self._reported_ready = False
         self._last_number = 0
         self._open: dict[int, OpenPart] = {}  # until cleared, in the order of their numbers
@@ -111,6 +112,11 @@ class HandshakeMachine:
     def ready(self) -> bool:
         """Whether a trigger would be accepted: camera, model, journal, a slot, pairing certain."""
         return not self._missing_inputs and self._quiet_until_ns is None and not self._busy
+
+    @property
+    def missing(self) -> frozenset[Input]:
+        """What the station needs and does not have."""
+        return frozenset(self._missing_inputs)
 
     @property
     def in_flight(self) -> int:

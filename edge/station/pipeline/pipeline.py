@@ -17,7 +17,14 @@ from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Reason
 from edge.station.handshake.coordinator import HandshakeCoordinator, PipelineAction
-from edge.station.handshake.part import Decided, Exposed, Failed, Rejected, TriggerRequest
+from edge.station.handshake.part import (
+    Decided,
+    Exposed,
+    Failed,
+    PartResult,
+    Rejected,
+    TriggerRequest,
+)
 from edge.station.handshake.state_machine import Input
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.pipeline.dispatcher import VerdictDispatcher
@@ -360,7 +367,9 @@ class Station:
     ) -> None:
         """Give out a verdict, unless its part has one already."""
         if self._triggering is not None and exposure.part is not None:
-            owed = self._triggering.decided(exposure.part, inspection.decision.result)
+            decision = inspection.decision
+            decided = PartResult(decision.result, decision.reason, inspection.normalized_score)
+            owed = self._triggering.decided(exposure.part, decided)
             self._carry_out(owed)
             if Decided(exposure.part) not in owed:
                 return

@@ -49,6 +49,7 @@ class Asked:
             ),
             source=source,
             recipe=lambda: None,
+            leader="mqtt",
             journal=None,
             replies=self,
             record_event=self._note(self.events),

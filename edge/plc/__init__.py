@@ -1,0 +1,1 @@
+"""Ways to a PLC: what its registers mean, and who serves them."""

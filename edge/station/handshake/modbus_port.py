@@ -1,0 +1,434 @@
+"""The hand-shake in registers: a master reads one state, and what it writes becomes messages.
+
+Reads never wait and never tear: the status block is a tuple that is replaced whole.
+"""
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from edge.contract.commands import Ack, Trigger
+from edge.contract.verdict import REASON_CODES
+from edge.inspection.thresholding import Result
+from edge.plc import registers as table
+from edge.plc.registers import Bit, Kind, Order, RejectionCode
+from edge.station.handshake.part import INPUTS, Input, Part, PartResult, Rejection, Repeated
+
+_REJECTIONS = {
+    Rejection.BUSY: RejectionCode.BUSY,
+    Rejection.NOT_READY: RejectionCode.NOT_READY,
+    Rejection.RECIPE_MISMATCH: RejectionCode.RECIPE_MISMATCH,
+    Rejection.EXPIRED: RejectionCode.EXPIRED,
+}
+_MISSING = {
+    Input.CAMERA: table.CAMERA_MISSING,
+    Input.MODEL: table.MODEL_MISSING,
+    Input.JOURNAL: table.JOURNAL_MISSING,
+}
+_READS_COMMAND, _READS_STATUS, _READS_COILS, _READS_INPUTS = 3, 4, 1, 2
+_COIL_FUNCTIONS = frozenset({1, 5, 15})
+
+
+@dataclass(frozen=True, slots=True)
+class StandingResult:
+    """A result as registers show it."""
+
+    part: Part
+    trigger: int
+    seq: int
+    decided: PartResult
+
+
+@dataclass(slots=True, kw_only=True)
+class LastTrigger:
+    """The newest trigger of the master.
+
+    Attributes:
+        number: as the master counts.
+        key: under which the station knows it; None of one that it never got.
+        rejection: None while nothing is known.
+        result: once there is one.
+    """
+
+    number: int
+    key: str | None = None
+    rejection: RejectionCode | None = None
+    exposed: bool = False
+    result: StandingResult | None = None
+
+
+class ModbusPort:
+    """A port of the hand-shake, and the registers of a ``ModbusServer``; any thread calls it.
+
+    One result stands at a time, until the master acknowledges its number or its hold is over; the
+    next one waits until ``ack`` has fallen, so that ``result_valid`` is seen to fall between them.
+    """
+
+    def __init__(
+        self,
+        *,
+        leads: bool,
+        takes_triggers: bool,
+        max_results: int,
+        order: Order,
+        master_timeout_ns: int,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Args:
+        leads: acknowledgements of the master count.
+        takes_triggers: and so do its triggers; False where every frame is a part, or it watches.
+        max_results: that may wait for their turn; the oldest makes room, and is counted.
+        """
+        self._leads = leads
+        self._takes_triggers = takes_triggers
+        self._max_results = max_results
+        self._order = order
+        self._master_timeout_ns = master_timeout_ns
+        self._clock_ns = clock_ns
+        self._lock = threading.Lock()
+        self._command = [0] * table.COMMAND_WORDS
+        self._messages: list[Trigger | Ack] = []
+        self._ready = False
+        self._missing = INPUTS
+        self._asked: dict[str, int] = {}  # key → trigger of the master, until it is answered
+        self._in_flight: dict[int, int] = {}  # number of the part → trigger of the master
+        self._forgotten: set[int] = set()  # parts in flight at a reset
+        self._standing: OrderedDict[int, StandingResult] = OrderedDict()
+        self._again: StandingResult | None = None  # shown once more, for a repeated trigger
+        self._shown: StandingResult | None = None
+        self._last: LastTrigger | None = None
+        self._exposed_id = 0
+        self._latched = 0
+        self._missed = 0
+        self._acknowledges = False
+        self._beats = 0
+        self._triggers = 0
+        self._heard_ns: int | None = None  # the master's heartbeat changed
+        self._status = tuple[int, ...]()
+        with self._lock:
+            self._show()
+
+    # What the station calls.
+
+    def ready(self, ready: bool) -> None:
+        with self._lock:
+            self._ready = ready
+            if ready:  # then nothing is missing
+                self._missing = frozenset()
+            self._show()
+
+    def accepted(self, part: Part) -> None:
+        with self._lock:
+            number = self._asked.pop(part.trigger_id or "", None)
+            self._in_flight[part.number] = number or 0
+            if number is None and self._takes_triggers:
+                self._forgotten.add(part.number)
+            last = self._last_of(part)
+            if last:
+                last.rejection = RejectionCode.NONE
+            self._show()
+
+    def rejected(self, part: Part, rejection: Rejection) -> None:
+        with self._lock:
+            self._asked.pop(part.trigger_id or "", None)
+            last = self._last_of(part)
+            if last:
+                self._refuse(last, _REJECTIONS[rejection])
+            self._show()
+
+    def repeated(self, known: Repeated) -> None:
+        """Ids of this port are never sent twice; see ``_take_trigger``."""
+
+    def exposed(self, part: Part) -> None:
+        with self._lock:
+            last = self._last_of(part)
+            if last:
+                last.exposed = True
+            self._exposed_id = self._in_flight.setdefault(part.number, 0)
+            self._show()
+
+    def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
+        with self._lock:
+            trigger = self._in_flight.pop(part.number, 0)
+            if part.number in self._forgotten:
+                self._forgotten.discard(part.number)
+            else:
+                result = StandingResult(part, trigger, seq, decided)
+                last = self._last_of(part)
+                if last:
+                    last.result = result
+                self._standing[part.number] = result
+                while len(self._standing) > self._max_results:
+                    self._miss(next(iter(self._standing.values())))
+            self._show()
+
+    def result_cleared(self, part: Part) -> None:
+        with self._lock:
+            self._in_flight.pop(part.number, None)
+            self._forgotten.discard(part.number)
+            if part.number in self._standing:
+                self._miss(self._standing[part.number])
+            self._show()
+
+    # What the master does.
+
+    def read(self, function: int, address: int, count: int) -> list[int] | None:
+        """Return what a function code reads there; None outside of the table."""
+        if function in (_READS_COILS, *_COIL_FUNCTIONS):
+            return _part_of(_bits(self._command[:1]), address, count)
+        if function == _READS_INPUTS:
+            return _part_of(_bits(self._status[:2]), address, count)
+        if function == _READS_STATUS:
+            return _part_of(self._status, address, count)
+        if address >= table.STATUS_IN_HOLDING:
+            return _part_of(self._status, address - table.STATUS_IN_HOLDING, count)
+        with self._lock:
+            return _part_of(self._command, address, count)
+
+    def write(self, function: int, address: int, values: list[int]) -> bool:
+        """Write into the command block; False, and nothing written, outside of it."""
+        with self._lock:
+            if function in _COIL_FUNCTIONS:
+                if not values or address + len(values) > table.BITS_PER_WORD:
+                    return False
+                control = self._command[0]
+                for number, value in enumerate(values, address):
+                    control = control | 1 << number if value else control & ~(1 << number)
+                values, address = [control], 0
+            if not values or address + len(values) > table.COMMAND_WORDS:
+                return False
+            before = tuple(self._command)
+            self._command[address : address + len(values)] = values
+            self._commanded(before)
+            self._show()
+            return True
+
+    # What the thread of the server does.
+
+    def take_messages(self) -> list[Trigger | Ack]:
+        """Return what the master asked for since the last call, in order."""
+        with self._lock:
+            taken, self._messages = self._messages, []
+            return taken
+
+    def not_taken(self, message: Trigger | Ack) -> None:
+        """Note that the station had no room for a message."""
+        with self._lock:
+            last = self._last
+            if isinstance(message, Trigger):
+                self._asked.pop(message.trigger_id, None)
+                if last and last.key == message.trigger_id:
+                    self._refuse(last, RejectionCode.OVERLOADED)
+            self._show()
+
+    def master_is_there(self) -> bool:
+        """Tell whether the master's heartbeat has changed in time; one that has not starts anew."""
+        with self._lock:
+            heard = self._heard_ns
+            if heard is None:
+                return False
+            if self._clock_ns() - heard < self._master_timeout_ns:
+                return True
+            # What it will write when it is back is a new trigger, whatever it wrote before.
+            self._heard_ns = None
+            self._command[0] = 0
+            self._show()
+            return False
+
+    def beat(self) -> None:
+        """Count the station's own heartbeat up."""
+        with self._lock:
+            self._beats = self._beats + 1 & 0xFFFF
+            self._show()
+
+    def set_missing(self, missing: frozenset[Input]) -> None:
+        """Note what the station lacks; of the master the port knows more itself."""
+        missing -= {Input.MASTER}
+        with self._lock:
+            if missing != self._missing:
+                self._missing = missing
+                self._show()
+
+    @property
+    def last_trigger(self) -> int | None:
+        """Id of the newest trigger of the master; None before the first."""
+        with self._lock:
+            return self._last.number if self._last else None
+
+    @property
+    def triggers(self) -> int:
+        """How many triggers the master gave."""
+        return self._triggers
+
+    @property
+    def missed(self) -> int:
+        """Results that left unacknowledged."""
+        return self._missed
+
+    # Under the lock.
+
+    def _last_of(self, part: Part) -> LastTrigger | None:
+        """Return the newest trigger where the part is its."""
+        last = self._last
+        return last if last and last.key is not None and last.key == part.trigger_id else None
+
+    def _refuse(self, last: LastTrigger, code: RejectionCode) -> None:
+        last.rejection = code
+        self._latched |= table.TRIGGER_REFUSED.mask
+
+    def _miss(self, result: StandingResult) -> None:
+        """Let go of a result that nobody acknowledged; without a master that ever does, none is."""
+        del self._standing[result.part.number]
+        if self._acknowledges:
+            self._missed += 1
+            self._latched |= table.RESULT_MISSED.mask
+
+    def _commanded(self, before: tuple[int, ...]) -> None:
+        control, rose = self._command[0], self._command[0] & ~before[0]
+        if self._value("master_heartbeat") != before[1]:
+            self._heard_ns = self._clock_ns()
+        if rose & table.RESET.mask:
+            self._reset()
+        if control & table.ACK.mask:
+            self._acknowledge()
+        if rose & table.TRIGGER.mask:
+            self._take_trigger()
+
+    def _reset(self) -> None:
+        self._latched = self._missed = 0
+        self._last = self._again = None
+        if self._leads:
+            self._messages += [Ack(one.seq, None, "modbus") for one in self._standing.values()]
+        self._standing.clear()
+        self._forgotten |= self._in_flight.keys()
+        self._asked.clear()
+
+    def _acknowledge(self) -> None:
+        shown = self._shown
+        if shown is None or shown.seq & 0xFFFF != self._value("ack_seq"):
+            return
+        self._acknowledges = True
+        self._again = None
+        if self._standing.pop(shown.part.number, None) and self._leads:
+            self._messages.append(Ack(shown.seq, None, "modbus"))
+
+    def _take_trigger(self) -> None:
+        number, last = self._value("trigger_id"), self._last
+        if last is not None and last.number == number:  # the same part, never a second one
+            if last.result is not None and last.result.part.number not in self._standing:
+                self._again = last.result
+            return
+        self._again = None
+        self._triggers += 1
+        self._last = last = LastTrigger(number=number)
+        part_id = self._text("part_id")
+        if not self._takes_triggers:
+            code = RejectionCode.NO_TRIGGERS if self._leads else RejectionCode.NOT_LEADER
+            self._refuse(last, code)
+        elif part_id is None:
+            self._refuse(last, RejectionCode.MALFORMED)
+        else:
+            # Of its own: a PLC that starts anew counts from the beginning.
+            last.key = f"modbus-{self._triggers}-{number}"
+            self._asked[last.key] = number
+            recipe = self._value("recipe")
+            self._messages.append(
+                Trigger(
+                    trigger_id=last.key,
+                    part_id=part_id or None,
+                    recipe_id=str(recipe) if recipe else None,
+                    recipe_version=None,
+                    deadline_ms=None,
+                    received_ns=self._clock_ns(),
+                    port="modbus",
+                )
+            )
+
+    def _value(self, name: str) -> int:
+        one = table.named(table.COMMAND, name)
+        words = self._command[one.address : one.end]
+        return table.decoded_number(words, one.kind, self._order)
+
+    def _text(self, name: str) -> str | None:
+        one = table.named(table.COMMAND, name)
+        return table.decoded_text(self._command[one.address : one.end], self._order)
+
+    def _show(self) -> None:
+        """Replace the status block, whole."""
+        acking = bool(self._command[0] & table.ACK.mask)
+        standing = next(iter(self._standing.values()), None) or self._again
+        still = self._shown is not None and (
+            self._shown is self._again or self._shown.part.number in self._standing
+        )
+        if not still:
+            self._shown = None if acking else standing
+        values: dict[str, int | bytes] = {
+            "heartbeat_count": self._beats,
+            "exposed_id": self._exposed_id,
+            "results_missed": self._missed,
+            "order_check": table.ORDER_CHECK,
+        }
+        errors = self._latched | _mask(_MISSING[one] for one in self._missing)
+        if self._takes_triggers and self._heard_ns is None:
+            errors |= table.MASTER_MISSING.mask
+        last, shown = self._last, self._shown
+        taken = last is not None and last.rejection is not None
+        if last is not None and last.rejection is not None:
+            values["rejection"] = last.rejection.value
+            values["taken_id"] = last.number
+        if shown is not None:
+            part_id = (shown.part.part_id or "").encode()
+            if len(part_id) > table.TEXT_BYTES:
+                errors |= table.PART_ID_CUT.mask
+            values |= {
+                "result_id": shown.trigger,
+                "result": table.RESULT_CODES[shown.decided.result],
+                "reason": REASON_CODES[shown.decided.reason],
+                "score_milli": _thousandths(shown.decided.score),
+                "seq": shown.seq,
+                "result_part_id": part_id,
+            }
+        control = self._command[0]
+        bits = {
+            table.READY: self._ready and self._leads,
+            table.BUSY: bool(self._in_flight),
+            table.TAKEN: taken and bool(control & table.TRIGGER.mask),
+            table.EXPOSED: last is not None and last.exposed,
+            table.RESULT_VALID: shown is not None,
+            table.RESULT_OK: shown is not None and shown.decided.result is Result.OK,
+            table.REJECTED: last is not None and bool(last.rejection),
+            table.ERROR: errors != 0,
+            table.HEARTBEAT: bool(self._beats & 1),
+            table.ONLINE: not self._missing,
+        }
+        values["status"] = _mask(bit for bit, is_set in bits.items() if is_set)
+        values["errors"] = errors
+        words: list[int] = []
+        for one in table.STATUS:
+            empty = b"" if one.kind is Kind.TEXT else 0
+            words += table.encoded(values.get(one.name, empty), one.kind, self._order)
+        self._status = tuple(words)
+
+
+def _mask(bits: Iterable[Bit]) -> int:
+    return sum(bit.mask for bit in bits)
+
+
+def _bits(words: Iterable[int]) -> list[int]:
+    return [word >> number & 1 for word in words for number in range(table.BITS_PER_WORD)]
+
+
+def _part_of(values: "tuple[int, ...] | list[int]", address: int, count: int) -> list[int] | None:
+    if count < 1 or address + count > len(values):
+        return None
+    return list(values[address : address + count])
+
+
+def _thousandths(score: float | None) -> int:
+    """Return a score × 1000, rounded down, so that one below the threshold never shows as at it."""
+    if score is None or not math.isfinite(score) or abs(score) > 2e6:
+        return table.NO_SCORE
+    return math.floor(score * 1000.0)

@@ -1,0 +1,387 @@
+"""The hand-shake over Modbus: a station's process, and pymodbus' client as its PLC."""
+
+import contextlib
+import json
+import random
+import re
+import socket
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+
+from edge.errors import ConfigurationError
+from edge.plc import registers as table
+from edge.settings.station import load_settings
+from tests.edge.conftest import EdgeRun, edge_run_command
+from tests.soak import times
+from tests.support.plc import GENEROUS_S, Plc, station_settings, status_of
+from tests.support.small_bundle import defective_image, good_image
+
+ROOT = Path(__file__).parents[3]
+# The station gives these images one after the other, and starts over.
+DEFECTIVE = (False, True, False, False, True)
+
+
+class Station:
+    """``edge-run`` with Modbus at a free port; its verdicts are lines of a file."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.journal = folder / "journal" / "journal.db"
+        self._folder = folder
+        (folder / "station.yaml").write_text(yaml.safe_dump(settings))
+        (folder / "images").mkdir()
+        for number, defective in enumerate(DEFECTIVE):
+            image = (defective_image if defective else good_image)(number)
+            cv2.imwrite(str(folder / "images" / f"{number}.png"), image)
+        with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                edge_run_command("--config", folder / "station.yaml"), stdout=out, stderr=log
+            )
+        self.port = int(self._logged(r"Modbus at 127\.0\.0\.1:(\d+)"))
+        self._logged(r"(inspecting)")
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return what is on record, in order."""
+        database = sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True)
+        try:
+            rows = database.execute(
+                "SELECT seq, payload FROM record WHERE kind = 'verdict' ORDER BY seq"
+            ).fetchall()
+        finally:
+            database.close()
+        return [{**json.loads(payload), "seq": seq} for seq, payload in rows]
+
+    def close(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(GENEROUS_S) == 0, self.log
+
+    def _logged(self, pattern: str) -> str:
+        deadline = time.monotonic() + GENEROUS_S
+        while (found := re.search(pattern, self.log)) is None:
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+        return found[1]
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Station]:
+    folder = tmp_path_factory.mktemp("modbus")
+    settings = station_settings(folder, bundle, modbus={"connections": 4, "requests_per_s": 10_000})
+    one = Station(folder, settings)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def plc(station: Station) -> Iterator[Plc]:
+    """The master, after its own start."""
+    with Plc(station.port) as one:
+        one.write(control=table.RESET.mask)
+        one.write(control=0)
+        yield one
+
+
+def test_each_part_has_its_own_result_which_is_on_record_before_it_is_valid(
+    station: Station, plc: Plc
+) -> None:
+    before = len(station.verdicts())
+    for number in range(1, 7):
+        plc.wait(lambda seen: seen["ready"] and not seen["result_valid"], "ready")
+        plc.write(
+            control=table.TRIGGER.mask, trigger_id=number, part_id=f"Teil-ä-{number}".encode()
+        )
+        seen = plc.wait(lambda seen: seen["result_valid"], "a result")
+
+        record = station.verdicts()[before + number - 1]  # read only now: it was there before
+        assert (seen["taken_id"], seen["exposed_id"], seen["result_id"]) == (number,) * 3
+        assert seen["exposed"] and not seen["rejected"] and not seen["busy"]
+        assert seen["result_part_id"] == record["part_id"] == f"Teil-ä-{number}"
+        assert seen["seq"] == record["seq"] & 0xFFFF
+        assert seen["result"] == {"OK": 1, "NOK": 2}[record["result"]]
+        assert seen["result_ok"] == (record["result"] == "OK")
+        assert seen["reason"] == record["reason_code"]
+        assert seen["score_milli"] == pytest.approx(record["anomaly_score"] * 1000, abs=1)
+        assert seen["order_check"] == 16909060
+        plc.acknowledge(seen)
+    results = {one["result"] for one in station.verdicts()[before:]}
+    assert results == {"OK", "NOK"}
+
+
+def test_a_trigger_that_is_sent_again_is_the_same_part_and_its_result_is_shown_again(
+    station: Station, plc: Plc
+) -> None:
+    first = plc.inspect(41)
+    records = len(station.verdicts())
+
+    plc.write(control=table.TRIGGER.mask, trigger_id=41)
+    again = plc.wait(lambda seen: seen["result_valid"], "the result again")
+
+    assert {name: again[name] for name in ("result_id", "result", "seq", "score_milli")} == {
+        name: first[name] for name in ("result_id", "result", "seq", "score_milli")
+    }
+    plc.acknowledge(again)
+    assert len(station.verdicts()) == records
+    plc.inspect(42)
+    assert len(station.verdicts()) == records + 1
+
+
+def test_a_master_whose_heartbeat_stops_takes_ready_away_until_it_is_back(
+    station: Station, plc: Plc
+) -> None:
+    plc.wait(lambda seen: seen["ready"], "ready")
+    began_s = time.monotonic()
+    while plc.read()["ready"]:
+        assert time.monotonic() - began_s < GENEROUS_S
+    lost = plc.read()
+    assert lost["master_missing"] and lost["error"] and lost["online"]
+    # What a gateway writes without a PLC behind it is refused, and on record.
+    plc.client.write_register(3, 77, device_id=1)
+    plc.client.write_coil(0, True, device_id=1)
+    deadline_s = time.monotonic() + GENEROUS_S
+    while not plc.read()["rejected"]:
+        assert time.monotonic() < deadline_s
+    assert plc.read()["rejection"] == 2
+    assert plc.wait(lambda seen: seen["ready"], "ready again")["master_missing"] is False
+    assert "modbus_master_away" in station.log
+
+
+def test_what_a_master_may_not_do_is_answered_with_the_exception_of_the_specification(
+    plc: Plc,
+) -> None:
+    client = plc.client
+    heartbeat = client.read_holding_registers(1, count=1).registers
+    wrong = {
+        "status, as holding register": client.write_register(100, 1, device_id=1),
+        "behind the command block": client.write_register(table.COMMAND_WORDS, 1, device_id=1),
+        # a part id longer than its registers; nothing of it is written
+        "over its end": client.write_registers(1, [7] * table.COMMAND_WORDS, device_id=1),
+        "read over the end": client.read_input_registers(0, count=table.STATUS_WORDS + 1),
+        "between the blocks": client.read_holding_registers(50, count=1),
+        "coils over the end": client.write_coils(10, [True] * 7, device_id=1),
+        "reads and writes": client.readwrite_registers(
+            read_address=200, read_count=1, write_address=1, values=[7], device_id=1
+        ),
+        "mask": client.mask_write_register(address=100, or_mask=1, device_id=1),
+    }
+    assert {what: answer.exception_code for what, answer in wrong.items()} == dict.fromkeys(
+        wrong, 2
+    )
+    assert client.read_holding_registers(1, count=1).registers == heartbeat
+    assert client.read_holding_registers(0, count=1, device_id=7).exception_code == 0x0B
+    assert client.read_exception_status(device_id=1).exception_code == 1
+    assert client.read_holding_registers(0, count=1, device_id=255).registers == [0]
+    # The same by coils and holding registers, for masters that have nothing else.
+    assert client.read_coils(0, count=3).bits[:3] == [False] * 3
+    bits = client.read_discrete_inputs(0, count=32).bits
+    words = client.read_holding_registers(table.STATUS_IN_HOLDING, count=2).registers
+    assert [bits[9], bits[16:23]] == [
+        bool(words[0] & 1 << 9),
+        [bool(words[1] & 1 << n) for n in range(7)],
+    ]
+
+
+def test_requests_that_come_together_are_answered_in_order_and_noise_ends_the_connection(
+    station: Station,
+) -> None:
+    def request(transaction: int, content: bytes) -> bytes:
+        return struct.pack(">HHHB", transaction, 0, len(content) + 1, 1) + content
+
+    with socket.create_connection(("127.0.0.1", station.port), timeout=GENEROUS_S) as raw:
+        read = struct.pack(">BHH", 4, 32, 2)
+        raw.sendall(
+            b"".join(request(number, read) for number in range(20)) + request(20, b"\x05\0\0\1\1")
+        )
+        answers = raw.makefile("rb")
+        for number in range(20):
+            assert answers.read(13) == struct.pack(">HHHBBBHH", number, 0, 7, 1, 4, 4, 0x102, 0x304)
+        # a coil that is neither on nor off
+        assert answers.read(9) == struct.pack(">HHHBBB", 20, 0, 3, 1, 0x85, 3)
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert answers.read() == b""
+
+
+def test_connections_are_bounded_and_one_that_is_silent_makes_room(
+    station: Station, plc: Plc
+) -> None:
+    plc.read()
+    silent = [socket.create_connection(("127.0.0.1", station.port)) for _ in range(3)]
+    time.sleep(0.2)
+    one_more = socket.create_connection(("127.0.0.1", station.port), timeout=GENEROUS_S)
+    with one_more, contextlib.suppress(ConnectionResetError):
+        assert one_more.recv(1) == b""
+    assert plc.read()["order_check"] == 16909060
+    deadline_s = time.monotonic() + GENEROUS_S
+    while True:  # half-open sockets say nothing for two seconds
+        plc.read()
+        with Plc(station.port) as new:
+            response = None
+            try:
+                response = new.client.read_input_registers(32, count=2)
+            except Exception as error:  # pymodbus raises whatever the closed socket gives
+                assert time.monotonic() < deadline_s, error
+        if response is not None and not response.isError():
+            break
+        time.sleep(0.2)
+    for one in silent:
+        one.close()
+
+
+def test_lost_doubled_late_and_cut_requests_give_each_part_one_verdict_and_its_own(
+    station: Station, plc: Plc
+) -> None:
+    chance = random.Random(19)
+    before = len(station.verdicts())
+    parts = times(15, 1000)
+    plc.client.close()
+
+    def send_badly(words: list[int]) -> None:
+        """Send a command block as a bad network does: never, twice, late, or without an answer."""
+        content = struct.pack(">BHHB", 16, 0, len(words), 2 * len(words))
+        content += struct.pack(f">{len(words)}H", *words)
+        whole = struct.pack(">HHHB", 1, 0, len(content) + 1, 1) + content
+        fault = chance.choice(("lost", "doubled", "late", "cut", "unanswered"))
+        with socket.create_connection(("127.0.0.1", station.port), timeout=GENEROUS_S) as raw:
+            match fault:
+                case "doubled":
+                    raw.sendall(whole * 2)
+                    raw.recv(64)
+                case "late":
+                    raw.sendall(whole[:9])
+                    time.sleep(0.02)
+                    raw.sendall(whole[9:])
+                    raw.recv(64)
+                case "cut":
+                    raw.sendall(whole[: chance.randrange(len(whole))])
+                case "unanswered":
+                    raw.sendall(whole)
+
+    seen = {}
+    for number in range(1001, 1001 + parts):
+        part_id = f"part {number}".encode()
+        with Plc(station.port) as now:
+            now.command = plc.command
+            now.wait(lambda seen: seen["ready"], "ready")
+        send_badly(plc.words(control=table.TRIGGER.mask, trigger_id=number, part_id=part_id))
+        with Plc(station.port) as now:
+            now.command = plc.command
+            now.write(control=0)
+            now.write(control=table.TRIGGER.mask)  # whatever arrived: the same part again
+            result = now.wait(lambda status: status["result_valid"], "its result")
+            assert result["result_id"] == number
+            seen[number] = result
+        send_badly(plc.words(control=table.ACK.mask, ack_seq=result["seq"]))
+        with Plc(station.port) as now:
+            now.command = plc.command
+            now.acknowledge(result)
+    records = station.verdicts()[before:]
+    assert [one["part_id"] for one in records] == [f"part {number}" for number in seen]
+    for record, result in zip(records, seen.values(), strict=True):
+        assert result["result_part_id"] == record["part_id"]
+        assert table.CODES["result"][result["result"]] == record["result"]
+        assert result["seq"] == record["seq"] & 0xFFFF
+
+
+def test_the_plc_of_the_document_passes_on_what_is_ok(station: Station) -> None:
+    text = (ROOT / "docs" / "modbus.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    before = len(station.verdicts())
+
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("port=1502", f"port={station.port}")],
+        capture_output=True,
+        text=True,
+        timeout=GENEROUS_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"(part \d): (\w+), verdict (\d+)", done.stdout) == [
+        (one["part_id"], "pass" if one["result"] == "OK" else "reject", str(one["seq"]))
+        for one in station.verdicts()[before:]
+    ]
+    assert done.stdout.count("reject") in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"mqtt": {"url": "mqtt://h", "leads": True}}, "mqtt.leads and modbus.leads are both true"),
+        ({"modbus": {"leads": False}}, "no port leads the hand-shake"),
+        (
+            {"camera": {"trigger": {"mode": "free_run"}}},
+            "carries the hand-shake of triggered parts",
+        ),
+        ({"journal": None}, "modbus shows what the journal holds"),
+        ({"modbus": {"host": "plc.example"}}, "modbus.host"),
+        ({"modbus": {"unit": 0}}, "modbus.unit"),
+    ],
+)
+def test_what_cannot_work_is_a_configuration_error(
+    tmp_path: Path, bundle: Path, settings: dict[str, Any], named: str
+) -> None:
+    chosen = station_settings(tmp_path, bundle)
+    for section, keys in settings.items():
+        old = chosen.get(section)
+        chosen[section] = keys if keys is None or not isinstance(old, dict) else {**old, **keys}
+    (tmp_path / "station.yaml").write_text(
+        yaml.safe_dump({name: one for name, one in chosen.items() if one is not None})
+    )
+    with pytest.raises(ConfigurationError, match=re.escape(named)) as refused:
+        load_settings(tmp_path / "station.yaml")
+    assert refused.value.exit_code == 78
+
+
+def test_without_the_library_or_the_address_the_start_ends_and_says_what_to_do(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, edge_run: EdgeRun
+) -> None:
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "1.png"), good_image(1))
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        yaml.safe_dump(station_settings(tmp_path, bundle, modbus={"host": "192.0.2.1"}))
+    )
+    elsewhere = edge_run("--config", config)
+    assert elsewhere.returncode == 78
+    assert "modbus.host must be an address of this PC" in elsewhere.stderr
+
+    (tmp_path / "absent" / "pymodbus").mkdir(parents=True)
+    (tmp_path / "absent" / "pymodbus" / "__init__.py").write_text("raise ImportError('none')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "absent"))
+    missing = edge_run("--config", config)
+    assert missing.returncode == 78
+    assert "pip install 'inspection-station[modbus]'" in missing.stderr
+
+
+def test_a_block_is_of_one_moment_however_fast_it_changes_and_is_read(
+    station: Station, plc: Plc
+) -> None:
+    stop = time.monotonic() + times(2, 60)
+    with Plc(station.port) as watcher:
+        number, torn = 501, 0
+        while time.monotonic() < stop:
+            number += 1
+            plc.wait(lambda seen: seen["ready"] and not seen["result_valid"], "ready")
+            plc.write(control=table.TRIGGER.mask, trigger_id=number, part_id=str(number).encode())
+            while True:
+                response = watcher.client.read_input_registers(0, count=table.STATUS_WORDS)
+                seen = status_of(response.registers)
+                if not seen["result_valid"]:
+                    torn += any(seen[name] for name in ("seq", "result", "result_id"))
+                    continue
+                torn += seen["result_part_id"] != str(seen["result_id"])
+                break
+            plc.acknowledge(seen)
+    assert torn == 0

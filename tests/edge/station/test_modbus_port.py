@@ -1,0 +1,193 @@
+"""The hand-shake in registers: what stands there after each event, without a network."""
+
+from dataclasses import replace
+
+from edge.contract.commands import Ack, Trigger
+from edge.inspection.thresholding import Reason, Result
+from edge.plc import registers as table
+from edge.plc.registers import Order
+from edge.station.handshake.modbus_port import ModbusPort
+from edge.station.handshake.part import INPUTS, Part, PartResult, Rejection, TriggerSource
+from tests.support.plc import status_of
+
+SECOND = 1_000_000_000
+OK = PartResult(Result.OK, Reason.SCORE_BELOW, 0.25)
+NOK = PartResult(Result.NOK, Reason.SCORE_ABOVE, 0.5)
+
+
+class Bench:
+    """A port, a clock, and the master's command block by names."""
+
+    def __init__(self, leads: bool = True, max_results: int = 2) -> None:
+        self.now_ns = 0
+        self.parts = 0
+        self.port = ModbusPort(
+            leads=leads,
+            takes_triggers=leads,
+            max_results=max_results,
+            order=Order(),
+            master_timeout_ns=SECOND,
+            clock_ns=lambda: self.now_ns,
+        )
+
+    def write(self, **values: int | bytes) -> list[Trigger | Ack]:
+        """Write some registers; return what the station is asked."""
+        for name, value in values.items():
+            one = table.named(table.COMMAND, name)
+            assert self.port.write(16, one.address, table.encoded(value, one.kind, Order()))
+        return self.port.take_messages()
+
+    def trigger(self, number: int, part_id: bytes = b"") -> Part:
+        """Trigger as a master does; the station accepts."""
+        self.write(control=0, trigger_id=number, part_id=part_id)
+        (asked,) = self.write(control=table.TRIGGER.mask)
+        assert isinstance(asked, Trigger)
+        self.parts += 1
+        part = Part(
+            number=self.parts,
+            trigger_id=asked.trigger_id,
+            part_id=asked.part_id,
+            recipe=None,
+            source=TriggerSource.SOFTWARE,
+            announced_ns=asked.received_ns,
+            announced_utc_ns=0,
+            due_ns=None,
+        )
+        self.port.accepted(part)
+        return part
+
+    @property
+    def status(self) -> dict[str, object]:
+        words = self.port.read(4, 0, table.STATUS_WORDS)
+        assert words is not None
+        return status_of(words)
+
+    def shows(self, **values: object) -> bool:
+        return {name: self.status[name] for name in values} == values
+
+
+def test_results_wait_for_their_turn_and_the_next_one_for_the_end_of_the_acknowledgement() -> None:
+    bench = Bench()
+    first, second = bench.trigger(7, b"a"), bench.trigger(8, b"b")
+    bench.port.result_valid(first, 70_000, NOK)
+    bench.port.result_valid(second, 70_001, OK)
+    assert bench.shows(result_id=7, result=2, result_ok=False, seq=70_000 & 0xFFFF, score_milli=500)
+
+    assert bench.write(ack_seq=1, control=table.ACK.mask) == []  # of another result
+    assert bench.shows(result_valid=True, result_id=7)
+    assert bench.write(ack_seq=70_000 & 0xFFFF) == [Ack(70_000, None, "modbus")]
+    assert bench.shows(result_valid=False, result_id=0, seq=0, result_part_id="")
+    bench.write(control=0)
+    assert bench.shows(result_valid=True, result_id=8, result_ok=True, result_part_id="b")
+
+
+def test_a_result_that_nobody_takes_goes_and_is_counted_once_a_master_acknowledges() -> None:
+    bench = Bench()
+    for number in (1, 2):
+        part = bench.trigger(number)
+        bench.port.result_valid(part, number, OK)
+        bench.port.result_cleared(part)
+    assert bench.shows(results_missed=0, result_missed=False, result_valid=False)
+    bench.port.result_valid(bench.trigger(3), 3, OK)
+    bench.write(control=table.ACK.mask, ack_seq=3)
+    parts = [bench.trigger(number) for number in (4, 5, 6)]
+    for part in parts:
+        bench.port.result_valid(part, part.number, OK)
+    assert bench.shows(results_missed=1, result_missed=True, error=True, result_id=5)
+    bench.write(control=table.RESET.mask)
+    assert bench.shows(results_missed=0, result_missed=False, result_valid=False)
+
+
+def test_after_a_reset_no_result_of_an_earlier_part_is_shown_and_ids_start_over() -> None:
+    bench = Bench()
+    accepted = bench.trigger(1)
+    bench.write(control=0, trigger_id=2)
+    (asked,) = bench.write(control=table.TRIGGER.mask)
+    assert isinstance(asked, Trigger)
+    bench.write(control=table.RESET.mask)
+    bench.port.accepted(late := replace(accepted, number=99, trigger_id=asked.trigger_id))
+    bench.port.result_valid(accepted, 1, OK)
+    bench.port.result_valid(late, 2, OK)
+    assert bench.shows(result_valid=False, busy=False)
+
+    again = bench.trigger(1)
+    bench.port.result_valid(again, 3, NOK)
+    assert bench.shows(result_id=1, result=2, seq=3)
+    assert again.trigger_id != accepted.trigger_id
+
+
+def test_a_refused_trigger_says_why_and_stays_refused_when_it_is_sent_again() -> None:
+    bench = Bench()
+    bench.write(trigger_id=5)
+    (asked,) = bench.write(control=table.TRIGGER.mask)
+    assert isinstance(asked, Trigger)
+    part = replace(Bench().trigger(5), trigger_id=asked.trigger_id)
+    assert bench.shows(taken=False)
+    bench.port.rejected(part, Rejection.BUSY)
+    assert bench.shows(taken=True, taken_id=5, rejected=True, rejection=1, trigger_refused=True)
+    bench.write(control=0)
+    assert bench.shows(taken=False)
+    assert bench.write(control=table.TRIGGER.mask) == []
+    assert bench.shows(taken=True, rejected=True)
+
+
+def test_a_part_id_that_is_no_text_is_refused_and_one_that_is_too_long_is_shown_cut() -> None:
+    bench = Bench()
+    bench.write(trigger_id=1, part_id=b"\xff")
+    assert bench.write(control=table.TRIGGER.mask) == []
+    assert bench.shows(rejected=True, rejection=6)
+    part = replace(bench.trigger(2), part_id="x" * 40)
+    bench.port.result_valid(part, 1, OK)
+    assert bench.shows(result_part_id="x" * 32, part_id_cut=True)
+
+
+def test_a_port_that_watches_shows_results_and_takes_neither_triggers_nor_acknowledgements() -> (
+    None
+):
+    bench = Bench(leads=False)
+    bench.port.set_missing(frozenset())
+    bench.port.ready(True)
+    part = replace(Bench().trigger(1), trigger_id="of another port", part_id="p")
+    bench.port.accepted(part)
+    bench.port.exposed(part)
+    assert bench.shows(busy=True, ready=False, online=True, master_missing=False)
+    bench.port.result_valid(part, 9, OK)
+    assert bench.write(control=table.ACK.mask, ack_seq=9) == []
+    bench.write(trigger_id=3)
+    assert bench.write(control=table.TRIGGER.mask) == []
+    assert bench.shows(rejected=True, rejection=5)
+
+
+def test_a_master_that_comes_back_triggers_anew_though_its_last_write_was_lost() -> None:
+    bench = Bench()
+    bench.trigger(1)
+    assert not bench.port.master_is_there() and bench.status["master_missing"]
+    bench.write(master_heartbeat=1)
+    assert bench.port.master_is_there() and not bench.status["master_missing"]
+    bench.now_ns = SECOND
+    assert not bench.port.master_is_there()
+    bench.write(trigger_id=2)
+    assert bench.write(control=table.TRIGGER.mask) != []  # it rises: the old one was cleared
+
+
+def test_a_score_that_does_not_fit_is_none_and_one_below_the_threshold_never_shows_as_at_it() -> (
+    None
+):
+    bench = Bench(max_results=9)
+    for score, shown in ((0.4999, 499), (0.5, 500), (None, -(2**31)), (float("nan"), -(2**31))):
+        part = bench.trigger(bench.parts + 1)
+        bench.port.result_valid(
+            part, part.number, PartResult(Result.NOK, Reason.SCORE_ABOVE, score)
+        )
+        assert bench.shows(score_milli=shown)
+        bench.write(control=table.ACK.mask, ack_seq=part.number)
+
+
+def test_a_message_that_finds_no_room_refuses_the_trigger() -> None:
+    bench = Bench()
+    bench.port.set_missing(INPUTS)
+    assert bench.shows(camera_missing=True, model_missing=True, journal_missing=True, online=False)
+    bench.write(trigger_id=1)
+    (asked,) = bench.write(control=table.TRIGGER.mask)
+    bench.port.not_taken(asked)
+    assert bench.shows(taken=True, rejected=True, rejection=7)
