@@ -7,6 +7,7 @@ import numpy as np
 
 from edge.bundle.manifest import Guarantee, ThresholdMethod
 from edge.inspection.thresholding import (
+    PROBABILITY,
     Scores,
     f1_adaptive,
     f1_or_quantile,
@@ -14,6 +15,7 @@ from edge.inspection.thresholding import (
     guaranteed_false_reject_rate,
     guaranteed_miss_rate,
     quantile,
+    quantile_bound,
     recall,
 )
 from training.errors import SettingError
@@ -23,6 +25,10 @@ FORMS = (
     "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1), "
     "manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or miss-rate=0.02@0.95"
 )
+
+# Of the bound that a quantile carries, which is rounded up to tenths of a percent.
+_CONFIDENCE = 0.95
+_ROUNDED_TO = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,19 @@ class ThresholdChoice:
         return ThresholdMethod.F1_ADAPTIVE if len(defective) else ThresholdMethod.QUANTILE
 
     def guarantee(self, good: Scores, defective: Scores) -> Guarantee | None:
-        """Return what the threshold of these scores promises; None without a confidence."""
+        """Return what the threshold of these scores promises; None of one that is an estimate."""
+        if self.used(good, defective) is ThresholdMethod.QUANTILE:
+            probability = self.numbers[0] if self.numbers else PROBABILITY
+            rate = quantile_bound(len(good), probability, _CONFIDENCE)
+            rate = math.ceil(rate * _ROUNDED_TO) / _ROUNDED_TO
+            return _of_good(rate, _CONFIDENCE, good) if rate < 1.0 else None
         if self.confidence is None:
             return None
         rate, confidence = self.numbers[0], self.confidence
         if self.method is ThresholdMethod.MISS_RATE:
             count = len(defective)
             return Guarantee(of="miss_rate", rate=rate, confidence=confidence, count=count)
-        return Guarantee(of="false_reject_rate", rate=rate, confidence=confidence, count=len(good))
+        return _of_good(rate, confidence, good)
 
     def threshold(self, good: Scores, defective: Scores) -> float:
         """Return the raw threshold of good and defective scores.
@@ -85,6 +96,10 @@ class ThresholdChoice:
             return quantile(good, *self.numbers)
         # In the precision of the scores, so that it compares alike as float32 and as float64.
         return float(np.float32(self.numbers[0]))
+
+
+def _of_good(rate: float, confidence: float, good: Scores) -> Guarantee:
+    return Guarantee(of="false_reject_rate", rate=rate, confidence=confidence, count=len(good))
 
 
 # Methods whose rate may be guaranteed; that of misses always is, for ``recall`` is its estimate.

@@ -239,9 +239,18 @@ def test_a_guarantee_says_what_it_rests_on_and_what_it_leaves_open() -> None:
     assert "drawn like the 60 good calibration images;" in sentence
     assert "How many defective parts pass is not guaranteed" in sentence
 
-    estimate = calibrate(items, SPEC, 0).threshold
+    estimate = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05")).threshold
     assert estimate.guarantee is None
     assert "Nothing is guaranteed: the threshold is" in guarantee_sentence(estimate, None)
+
+
+def test_without_defects_the_usual_threshold_says_what_its_images_carry() -> None:
+    found = calibrate([scored(1.0 + n / 100) for n in range(100)], SPEC, 0).threshold
+    assert found.method is ThresholdMethod.QUANTILE
+    sentence = guarantee_sentence(found, None)
+    assert "With a confidence of 95 % at most 10.3 % of good parts are rejected" in sentence
+    with_defects = [scored(1.0), scored(2.0), scored(5.0, "spot")]
+    assert calibrate(with_defects, SPEC, 0).threshold.guarantee is None
 
 
 def test_a_guarantee_names_the_images_that_it_leaves_out() -> None:

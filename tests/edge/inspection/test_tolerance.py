@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from edge.inspection.thresholding import guaranteed_false_reject_rate, guaranteed_miss_rate
+from edge.inspection.thresholding import (
+    guaranteed_false_reject_rate,
+    guaranteed_miss_rate,
+    quantile,
+    quantile_bound,
+)
 from edge.inspection.tolerance import (
     allowed_beyond,
     needed_count,
@@ -71,6 +76,28 @@ def test_a_guaranteed_rate_is_broken_as_often_as_its_confidence_says() -> None:
     assert 0.043 <= broken <= 0.057
     misses = [guaranteed_miss_rate(np.zeros(0), drawn[:149], 0.02, 0.95) for drawn in draws]
     assert 0.043 <= np.mean([limit > 0.02 for limit in misses]) <= 0.057
+
+
+@pytest.mark.parametrize(
+    ("count", "probability", "beyond"),
+    [(1, 0.95, 0), (4, 0.5, 1), (5, 0.95, 1), (30, 0.95, 1), (100, 0.95, 5), (100, 1.0, 0)],
+)
+def test_a_quantile_carries_the_bound_of_the_samples_that_may_lie_beyond_it(
+    count: int, probability: float, beyond: int
+) -> None:
+    bound = quantile_bound(count, probability)
+    assert bound == pytest.approx(beta.ppf(0.95, beyond + 1, count - beyond), abs=1e-7)
+    for seed in range(50):
+        good = np.random.default_rng(seed).lognormal(0.0, 2.0, count)
+        assert np.count_nonzero(good >= quantile(good, probability, 0.0)) <= beyond
+
+
+def test_the_bound_of_a_quantile_is_broken_at_most_as_often_as_its_confidence_says() -> None:
+    draws = np.random.default_rng(1).random((10_000, 60))
+    rejected = [1.0 - quantile(good, margin=0.0) for good in draws]
+    # Of so few a margin of 5 / N stays, which only keeps the bound more often.
+    assert np.mean(np.array(rejected) > quantile_bound(60)) <= 0.057
+    assert quantile_bound(0) == 1.0
 
 
 def test_equal_scores_break_no_guarantee() -> None:
