@@ -194,7 +194,11 @@ async def _serve(link: Link[StationMessage], hello: Hello, listening: socket.soc
     )
     loop = asyncio.get_running_loop()
     reader = threading.Thread(
-        target=_read, args=(link, loop, view, station, guard, server), name="reader", daemon=True
+        target=_read,
+        args=(link, loop, view, station),
+        kwargs={"guard": guard, "server": server},
+        name="reader",
+        daemon=True,
     )
     reader.start()
     host, port = listening.getsockname()[:2]
