@@ -3,12 +3,13 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from edge.bundle.manifest import Crop, InputSpec, Normalization, Threshold
 from edge.errors import ConfigurationError
 from edge.inspection.normalization import ScoreScale, score_scale
+from edge.inspection.plausibility import ImageLimits
 
 
 class Calibrated(Protocol):
@@ -31,6 +32,7 @@ class Limits:
         guard_band: half-width of the undecided band on the normalized scale, 0 to 0.5.
         smallest_region_px: regions below this area are not reported.
         crop: region of interest in frame pixels.
+        image: what a frame must show for a part to be judged on it.
 
     Raises:
         ConfigurationError: a number that no part could be decided by.
@@ -41,6 +43,7 @@ class Limits:
     guard_band: float = 0.0
     smallest_region_px: int = 0
     crop: Crop | None = None
+    image: ImageLimits = field(default_factory=ImageLimits)
 
     def __post_init__(self) -> None:
         for name in ("image_threshold", "pixel_threshold"):
@@ -72,6 +75,7 @@ class DecisionCriteria:
         image_scale, map_scale: normalization of image score and map.
         smallest_region_px: regions below this area are not reported.
         input: how a frame becomes the network's input, with the station's crop.
+        image: what a frame must show for a part to be judged on it.
     """
 
     threshold: float
@@ -81,6 +85,7 @@ class DecisionCriteria:
     map_scale: ScoreScale
     smallest_region_px: int
     input: InputSpec
+    image: ImageLimits
 
     @property
     def sha256(self) -> str:
@@ -109,4 +114,5 @@ def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> Deci
         map_scale=score_scale(pixel_threshold, calibrated.normalization.map),
         smallest_region_px=limits.smallest_region_px,
         input=spec,
+        image=limits.image,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
-from edge.inspection.plausibility import ImageStatistics, image_statistics
+from edge.inspection.plausibility import ImageLimits, ImageStatistics, image_statistics
 from edge.inspection.predictor import Predictor, RawPrediction
 from edge.inspection.preprocessing import inspected_box, to_samples
 from edge.inspection.tiling import TilePlan, blend, plan_tiles
@@ -52,8 +52,13 @@ def predict_frame(
     pixels: Pixels,
     spec: InputSpec,
     clock_ns: Callable[[], int] = time.monotonic_ns,
+    *,
+    limits: ImageLimits = ImageLimits(),
 ) -> FramePrediction:
     """Prepare a frame, whole or in tiles, straight into the network's input and infer.
+
+    Args:
+        limits: that its statistics are for.
 
     Raises:
         FrameUnsuitable: the frame has a size or format that the model was not made for.
@@ -62,7 +67,9 @@ def predict_frame(
     started = clock_ns()
     samples = to_samples(pixels, spec)
     pieces = frame_pieces(pixels, spec)
-    preparation = _Preparation(samples=samples, pieces=pieces.boxes, clock_ns=clock_ns)
+    preparation = _Preparation(
+        samples=samples, pieces=pieces.boxes, clock_ns=clock_ns, limits=limits
+    )
     preparation.spent_ns = clock_ns() - started
     scores, maps = predictor.predict_all(len(pieces.boxes), preparation.fill)
     joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
@@ -100,13 +107,14 @@ class _Preparation:
     samples: NDArray[np.uint8]
     pieces: tuple[Box, ...]
     clock_ns: Callable[[], int]
+    limits: ImageLimits
     spent_ns: int = 0
     statistics: ImageStatistics | None = None
 
     def fill(self, index: int, out: NDArray[np.uint8]) -> None:
         started = self.clock_ns()
         resize_area(self.samples, self.pieces[index], out)
-        found = image_statistics(out)
+        found = image_statistics(out, self.limits)
         before = self.statistics
         self.statistics = found if before is None else before.joined(found, 1.0 / (index + 1))
         self.spent_ns += self.clock_ns() - started

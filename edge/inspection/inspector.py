@@ -14,7 +14,7 @@ from edge.imaging.frame import Box, Frame, FrameStatus
 from edge.inspection.criteria import Calibrated, DecisionCriteria, Limits, decision_criteria
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize
-from edge.inspection.plausibility import image_fault
+from edge.inspection.plausibility import image_fault, reference_fault
 from edge.inspection.predictor import NOT_FINITE, Predictor
 from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
 from edge.inspection.thresholding import Decision, Reason, Result, decide
@@ -105,9 +105,18 @@ class Inspector:
         """Inspect one frame. Never raises for a bad frame: that is an ERROR inspection."""
         if frame.status is not FrameStatus.COMPLETE:
             return self.failure(_STATUS_REASON[frame.status], frame.detail)
+        criteria = self.criteria
         try:
+            if criteria.image.reference is not None:
+                fault = reference_fault(frame.pixels, criteria.input, criteria.image.reference)
+                if fault is not None:
+                    return self.failure(*fault)
             predicted = predict_frame(
-                self._predictor, frame.pixels, self.criteria.input, self._clock_ns
+                self._predictor,
+                frame.pixels,
+                criteria.input,
+                self._clock_ns,
+                limits=criteria.image,
             )
         except FrameUnsuitable as error:
             return self.failure(Reason.FRAME_INCOMPLETE, str(error))
@@ -118,7 +127,7 @@ class Inspector:
             detail = f"{width}×{height} pixels need more memory than there is."
             return self.failure(Reason.FRAME_INCOMPLETE, detail)
         inferred_at = self._clock_ns()
-        fault = image_fault(predicted.statistics)
+        fault = image_fault(predicted.statistics, criteria.image)
         if fault is None and not predicted.prediction.is_finite():
             fault = Reason.MODEL_ERROR, NOT_FINITE
         inspection = self._evaluate(predicted) if fault is None else self.failure(*fault)

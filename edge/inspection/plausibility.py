@@ -1,23 +1,56 @@
-"""Whether a prepared image can show a part at all: lens cap, lamp off, all white."""
+"""Whether an image can show a part at all: lens cap, lamp off or failing, all white."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import InputSpec
+from edge.errors import FrameUnsuitable
+from edge.imaging.frame import Box, Pixels
 from edge.imaging.kernels import kernel
+from edge.inspection.preprocessing import to_samples
 from edge.inspection.thresholding import Reason
 
-# Below these grey-level limits there is no part to be seen.
-LEAST_CONTRAST = 8
-DARKEST_MEAN = 4.0
-BRIGHTEST_MEAN = 251.0
-# In a dark field nearly all is black and only what scatters is light: more of it than a few hot
-# pixels show with the cap on.
-LIGHT = 32
-LEAST_LIGHT_SHARE = 0.0005
+# Light samples are counted in images that are no brighter: a third of the time for the others.
 COUNTED_BELOW = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRegion:
+    """A place of the frame that looks the same with every part, such as a piece of the fixture.
+
+    Attributes:
+        box: in frame pixels, at least 16 on each side.
+        min_mean, max_mean: limits of its mean grey level, 0 to 255.
+    """
+
+    box: Box
+    min_mean: float
+    max_mean: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLimits:
+    """Grey levels, 0 to 255, of an image that can show a part.
+
+    Attributes:
+        min_mean, max_mean: of the whole image that the network sees.
+        min_contrast: between its lowest and its highest sample.
+        light_level, min_light_share: a darker image shows a part in a dark field, where nearly all
+            is black, if that share of its samples is so light; with a share of 1 none does.
+        reference: a region that must keep its level; None for none.
+    """
+
+    min_mean: float = 4.0
+    max_mean: float = 251.0
+    min_contrast: int = 8
+    light_level: int = 32
+    # More than a few hot pixels with the cap on.
+    min_light_share: float = 0.0005
+    reference: ReferenceRegion | None = None
 
 
 class ImageStatistics(NamedTuple):
@@ -42,31 +75,77 @@ class ImageStatistics(NamedTuple):
         )
 
 
-def image_statistics(prepared: NDArray[np.uint8]) -> ImageStatistics:
+def image_statistics(
+    prepared: NDArray[np.uint8], limits: ImageLimits = ImageLimits()
+) -> ImageStatistics:
     """Return the statistics of a prepared ``(H, W, 3) uint8`` image."""
     samples = np.ascontiguousarray(prepared).reshape(-1)
     lowest, highest, total = _extremes_and_sum(samples)
     mean = total / prepared.size
     # Counting takes a third as long again, and only of dark images does it matter.
-    light = np.count_nonzero(samples >= LIGHT) / prepared.size if mean < COUNTED_BELOW else 1.0
+    light = 1.0
+    if mean < max(COUNTED_BELOW, limits.min_mean):
+        light = np.count_nonzero(samples >= limits.light_level) / prepared.size
     return ImageStatistics(lowest, highest, mean, light)
 
 
-def image_fault(statistics: ImageStatistics) -> tuple[Reason, str] | None:
+def image_fault(
+    statistics: ImageStatistics, limits: ImageLimits = ImageLimits()
+) -> tuple[Reason, str] | None:
     """Tell why an image cannot show a part, or None if it may."""
-    dark_field = statistics.mean < DARKEST_MEAN and statistics.light >= LEAST_LIGHT_SHARE
-    if not DARKEST_MEAN <= statistics.mean <= BRIGHTEST_MEAN and not dark_field:
-        what = "dark" if statistics.mean < DARKEST_MEAN else "white"
+    dark = statistics.mean < limits.min_mean
+    dark_field = dark and statistics.light >= limits.min_light_share < 1.0
+    if not limits.min_mean <= statistics.mean <= limits.max_mean and not dark_field:
+        what = "dark" if dark else "white"
         return Reason.EXPOSURE_OUT_OF_RANGE, (
             f"the image is all {what} (mean grey level {statistics.mean:.1f}). "
             "Check lamp, lens cap and exposure."
         )
     contrast = statistics.highest - statistics.lowest
-    if contrast < LEAST_CONTRAST:
+    if contrast < limits.min_contrast:
         return Reason.BLUR_OR_DARK, (
             f"the image has no contrast ({contrast} grey levels). Check lamp, focus and lens cap."
         )
     return None
+
+
+def reference_fault(
+    pixels: Pixels, spec: InputSpec, reference: ReferenceRegion
+) -> tuple[Reason, str] | None:
+    """Tell that a frame's reference region has left its limits, or None.
+
+    Args:
+        pixels: the frame, of the formats that ``spec`` allows.
+        spec: maps 16 bits to 8; its crop does not apply.
+
+    Raises:
+        FrameUnsuitable: the region does not lie inside the frame, or the format is none of the
+            model's.
+    """
+    box = reference.box
+    check_reference(pixels, reference)
+    cut = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    mean = float(to_samples(cut, spec.model_copy(update={"crop": None})).mean())
+    if reference.min_mean <= mean <= reference.max_mean:
+        return None
+    return Reason.EXPOSURE_OUT_OF_RANGE, (
+        f"the reference region has a mean grey level of {mean:.1f}, not within "
+        f"{reference.min_mean:g} to {reference.max_mean:g}. Check lamp, exposure and lens."
+    )
+
+
+def check_reference(pixels: Pixels, reference: ReferenceRegion) -> None:
+    """Demand that a reference region lies inside a frame.
+
+    Raises:
+        FrameUnsuitable: it does not.
+    """
+    box, (rows, columns) = reference.box, pixels.shape[:2]
+    if box.x + box.width > columns or box.y + box.height > rows:
+        raise FrameUnsuitable(
+            f"the reference region {box.width}×{box.height}+{box.x}+{box.y} does not fit the "
+            f"{columns}×{rows} frame. Change image.reference or the camera's resolution."
+        )
 
 
 @kernel((numba.types.Array(numba.uint8, 1, "C", readonly=True),))

@@ -28,6 +28,7 @@ from edge.settings.camera import (
 )
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
+from edge.settings.image import ImageSettings
 from edge.settings.modbus import ModbusSettings
 from edge.settings.recording import (
     ChallengeSettings,
@@ -301,6 +302,10 @@ class Settings(Section):
 
     camera: CameraSettings = Field(description="Where images come from.")
     model: ModelSettings = Field(description="Which bundle runs and where.")
+    image: ImageSettings = Field(
+        default=ImageSettings(),
+        description="Grey levels of an image that can show a part; others are an ERROR.",
+    )
     decision: DecisionSettings = Field(
         default=DecisionSettings(), description="What a site may change about the decision."
     )
@@ -358,6 +363,7 @@ class Settings(Section):
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
+        self._demand_that_the_sensor_holds_the_reference()
         return self
 
     def _demand_that_challenges_are_kept(self) -> None:
@@ -406,6 +412,20 @@ class Settings(Section):
         if self.mqtt is not None and self.mqtt.leads is not False:
             return "mqtt"
         return None
+
+    def _demand_that_the_sensor_holds_the_reference(self) -> None:
+        place, sensor = self.image.reference, self.camera.sensor
+        if place is None:
+            return
+        for end, what, size in (
+            (place.x + place.width, "width_px", sensor.width_px),
+            (place.y + place.height, "height_px", sensor.height_px),
+        ):
+            if size is not None and end > size:
+                raise ValueError(
+                    f"image.reference ends at pixel {end}, outside of the frame: "
+                    f"camera.sensor.{what} is {size}. Move the region, or read out more"
+                )
 
     def _refuse_output_in_the_watched_folder(self) -> None:
         """What the station writes there would be inspected again, and again."""

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from edge.bundle.manifest import Bundle
+from edge.imaging.frame import Box
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
+from edge.inspection.plausibility import ImageLimits, ReferenceRegion
+from edge.settings.image import ImageSettings
 from edge.settings.station import Settings
 from edge.station.model.tuning import (
     default_plan,
@@ -45,4 +48,20 @@ def station_limits(settings: Settings) -> Limits:
         guard_band=decision.guard_band,
         smallest_region_px=decision.smallest_region_px,
         crop=settings.camera.crop,
+        image=_image_limits(settings.image),
+    )
+
+
+def _image_limits(image: ImageSettings) -> ImageLimits:
+    place, reference = image.reference, None
+    if place is not None:
+        box = Box(place.x, place.y, place.width, place.height)
+        reference = ReferenceRegion(box, place.min_mean, place.max_mean)
+    return ImageLimits(
+        min_mean=image.min_mean,
+        max_mean=image.max_mean,
+        min_contrast=image.min_contrast,
+        light_level=image.light_level,
+        min_light_share=image.min_light_share,
+        reference=reference,
     )

@@ -24,6 +24,7 @@ from edge.inspection.criteria import DecisionCriteria
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
+from edge.inspection.plausibility import check_reference
 from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
 from edge.inspection.trial import try_model
@@ -301,15 +302,17 @@ class ModelStore:
 
 
 def _check_input(model: LoadedModel, frame: Frame | None) -> None:
-    """Demand that a frame of this camera can be cropped as the criteria say.
+    """Demand that a frame of this camera has the crop and the reference region of the criteria.
 
     Raises:
-        ModelError: the crop does not lie inside the frame, or what is left is too small.
+        ModelError: one of them does not lie inside the frame, or what is left is too small.
     """
     if frame is None or frame.status is not FrameStatus.COMPLETE:
         return
     try:
         frame_pieces(frame.pixels, model.criteria.input)
+        if model.criteria.image.reference is not None:
+            check_reference(frame.pixels, model.criteria.image.reference)
     except FrameUnsuitable as error:
         raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
 

@@ -15,7 +15,12 @@ from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Durations, Inspector
-from edge.inspection.plausibility import image_fault, image_statistics
+from edge.inspection.plausibility import (
+    ImageLimits,
+    ReferenceRegion,
+    image_fault,
+    image_statistics,
+)
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.regions import MAX_REGIONS
@@ -160,6 +165,39 @@ def test_a_crop_that_does_not_fit_is_an_error_that_says_so(
     inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(good_image()))
     assert inspection.decision == Decision(Result.ERROR, Reason.FRAME_INCOMPLETE)
     assert "does not fit the 160×120 frame" in inspection.detail
+
+
+@pytest.mark.parametrize(
+    ("gain", "level", "expected"),
+    [
+        (1.0, None, Decision(Result.OK, Reason.SCORE_BELOW)),
+        (0.8, "102.", Decision(Result.ERROR, Reason.EXPOSURE_OUT_OF_RANGE)),
+        (1.2, "153.", Decision(Result.ERROR, Reason.EXPOSURE_OUT_OF_RANGE)),
+    ],
+)
+def test_a_reference_region_that_leaves_its_level_is_an_error_before_the_part_is_judged(
+    bundle: Bundle, detector: Detector, gain: float, level: str | None, expected: Decision
+) -> None:
+    """The region lies outside of the crop, whose image stays as it is."""
+    pixels = good_image()
+    pixels[:, :40] = (pixels[:, :40] * gain).astype(np.uint8)
+    limits = Limits(
+        crop=Crop(x=40, y=0, width=120, height=120),
+        image=ImageLimits(reference=ReferenceRegion(Box(0, 100, 40, 20), 110.0, 150.0)),
+    )
+    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(pixels))
+    assert inspection.decision == expected
+    assert level is None or f"mean grey level of {level}" in inspection.detail
+    assert (inspection.score is None) is (level is not None)
+
+
+def test_a_reference_region_that_does_not_fit_is_an_error_that_says_so(
+    bundle: Bundle, detector: Detector
+) -> None:
+    limits = Limits(image=ImageLimits(reference=ReferenceRegion(Box(150, 0, 16, 16), 0.0, 255.0)))
+    inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(good_image()))
+    assert inspection.decision == Decision(Result.ERROR, Reason.FRAME_INCOMPLETE)
+    assert "16×16+150+0 does not fit the 160×120 frame. Change image" in inspection.detail
 
 
 def test_regions_below_the_stations_size_are_not_reported(

@@ -1,5 +1,7 @@
 """Whether an image can show a part: exact grey levels, and sentences that help."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,17 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.inspection.plausibility import (
-    BRIGHTEST_MEAN,
     COUNTED_BELOW,
-    DARKEST_MEAN,
-    LEAST_CONTRAST,
-    LIGHT,
+    ImageLimits,
     ImageStatistics,
     image_fault,
     image_statistics,
 )
 from edge.inspection.thresholding import Reason
 
+LIMITS = ImageLimits()
 images = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3)))
 
 
@@ -27,14 +27,14 @@ def test_statistics_are_those_of_all_samples(image: np.ndarray) -> None:
     statistics = image_statistics(image)
     assert (statistics.lowest, statistics.highest) == (image.min(), image.max())
     assert statistics.mean == pytest.approx(image.mean())
-    light = (image >= LIGHT).mean() if image.mean() < COUNTED_BELOW else 1.0
+    light = (image >= LIMITS.light_level).mean() if image.mean() < COUNTED_BELOW else 1.0
     assert statistics.light == pytest.approx(light)
 
 
 @pytest.mark.parametrize("grey", [0, 1, 255])
 def test_large_images_are_summed_without_overflow(grey: int) -> None:
     statistics = image_statistics(np.full((3000, 3001, 3), grey, np.uint8))
-    assert statistics == ImageStatistics(grey, grey, grey, float(grey >= LIGHT))
+    assert statistics == ImageStatistics(grey, grey, grey, float(grey >= LIMITS.light_level))
 
 
 @given(images)
@@ -57,9 +57,9 @@ def test_joined_statistics_are_those_of_one_image_of_all(tiles: list[np.ndarray]
 @pytest.mark.parametrize(
     ("statistics", "reason", "said"),
     [
-        (ImageStatistics(0, 200, DARKEST_MEAN - 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "all dark"),
-        (ImageStatistics(9, 255, BRIGHTEST_MEAN + 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "white"),
-        (ImageStatistics(90, 89 + LEAST_CONTRAST, 93.0), Reason.BLUR_OR_DARK, "no contrast"),
+        (ImageStatistics(0, 200, LIMITS.min_mean - 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "all dark"),
+        (ImageStatistics(9, 255, LIMITS.max_mean + 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "white"),
+        (ImageStatistics(90, 89 + LIMITS.min_contrast, 93.0), Reason.BLUR_OR_DARK, "no contrast"),
         (ImageStatistics(90, 90, 90.0), Reason.BLUR_OR_DARK, r"0 grey levels"),
     ],
 )
@@ -76,8 +76,8 @@ def test_an_image_that_shows_nothing_is_told_with_the_next_step(
 @pytest.mark.parametrize(
     "statistics",
     [
-        ImageStatistics(0, LEAST_CONTRAST, DARKEST_MEAN),
-        ImageStatistics(255 - LEAST_CONTRAST, 255, BRIGHTEST_MEAN),
+        ImageStatistics(0, LIMITS.min_contrast, LIMITS.min_mean),
+        ImageStatistics(255 - LIMITS.min_contrast, 255, LIMITS.max_mean),
         ImageStatistics(0, 255, 128.0),
     ],
     ids=str,
@@ -96,6 +96,27 @@ def test_a_dark_field_shows_a_part_and_hot_pixels_under_the_cap_do_not() -> None
     fault = image_fault(image_statistics(capped))
     assert fault is not None
     assert fault[0] is Reason.EXPOSURE_OUT_OF_RANGE
+
+
+def test_other_limits_hold_in_place_of_the_usual_ones() -> None:
+    limits = ImageLimits(min_mean=90, max_mean=120, min_contrast=40, min_light_share=1.0)
+    random = np.random.default_rng(0)
+    for mean, spread, reason in (
+        (80, 30, Reason.EXPOSURE_OUT_OF_RANGE),
+        (130, 30, Reason.EXPOSURE_OUT_OF_RANGE),
+        (100, 15, Reason.BLUR_OR_DARK),
+        (100, 30, None),
+    ):
+        image = (mean + random.integers(-spread, spread + 1, (64, 64, 3))).astype(np.uint8)
+        assert image_fault(image_statistics(image)) is None
+        fault = image_fault(image_statistics(image, limits), limits)
+        assert (fault and fault[0]) == reason
+
+    dark_field = replace(limits, min_light_share=0.5, min_contrast=0)  # half of it is light enough
+    for grey, found in ((31, Reason.EXPOSURE_OUT_OF_RANGE), (32, None)):
+        statistics = image_statistics(np.full((8, 8, 3), grey, np.uint8), dark_field)
+        fault = image_fault(statistics, dark_field)
+        assert (fault and fault[0]) == found
 
 
 def test_a_mean_that_is_no_number_is_a_fault() -> None:

@@ -99,6 +99,13 @@ def test_cameras_that_are_no_relative_path_stay_as_written(station_yaml: Path, u
         ("mqtt: {url: 'mqtt://x', station: A/b/c/d}\n", ["'A'", "lower-case"]),
         ("mqtt: {url: 'mqtt://x', password_file: p}\n", ["needs a username"]),
         ("mqtt: {url: 'mqtt://x', ca_file: p}\n", ["mqtts://"]),
+        ("image: {min_mean: 9, max_mean: 9}\n", ["min_mean (9) must lie below max_mean (9)"]),
+        (
+            "image: {reference: {x: 0, y: 9, width: 32, height: 32, min_mean: 1, max_mean: 2}}\n"
+            "camera: {uri: '0', sensor: {width_px: 32, height_px: 40}}\n"
+            "model: {path: x.xml}\n",
+            ["image.reference ends at pixel 41", "camera.sensor.height_px is 40"],
+        ),
     ],
 )
 def test_a_wrong_key_is_told_with_line_key_and_what_is_allowed(

@@ -10,6 +10,7 @@ import pytest
 
 from edge.contract.event import Event
 from edge.imaging.frame import Frame
+from edge.inspection.plausibility import ImageLimits
 from edge.inspection.thresholding import Reason
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelExchangeFailed, ModelManager
@@ -141,6 +142,7 @@ DECISIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"decision": {"smallest_region_px": 5}}, {"smallest_region_px": 5}),
     ({"decision": {"image_threshold": 33.0}, "camera": {"uri": "0", "crop": CROP}}, {}),
     ({"recipe": {"id": "can", "version": 2}}, {}),
+    ({"image": {"min_contrast": 9}}, {"image": ImageLimits(min_contrast=9)}),
 ]
 
 
@@ -176,11 +178,19 @@ def test_a_decision_is_exchanged_without_the_network(
     assert site.model.settings == site.settings(site.first, recipe={"id": "bottle", "version": 1})
 
 
-def test_a_crop_that_does_not_lie_in_the_frame_changes_nothing(site: Site) -> None:
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"camera": {"uri": "0", "crop": CROP | {"x": 10_000}}},
+        {"image": {"reference": CROP | {"x": 10_000, "min_mean": 1, "max_mean": 2}}},
+    ],
+)
+def test_a_region_that_does_not_lie_in_the_frame_changes_nothing(
+    site: Site, sections: dict[str, Any]
+) -> None:
     site.frame = Frame(pixels=good_image(), number=1, captured_ns=0, captured_utc_ns=0)
     before, settings = site.model.store.current, site.model.settings
-    away = CROP | {"x": 10_000}
-    site.written = site.settings(site.first, camera={"uri": "0", "crop": away})
+    site.written = site.settings(site.first, **sections)
 
     with pytest.raises(ModelExchangeFailed, match="10000"):
         site.model.reload()
