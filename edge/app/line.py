@@ -331,6 +331,7 @@ class InspectionLine:
             tally=self.station.tally,
             queues=lambda: {"frames": self._mailbox.waiting},
             handshake=self._handshake.counts if self._handshake else dict,
+            modbus=lambda: self._modbus.status() if self._modbus else None,
             snapshots=lambda: self.images.snapshots,
             recent=lambda: self.images.recent,
         )

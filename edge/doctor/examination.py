@@ -11,6 +11,7 @@ from edge.contract.announcements import Meta
 from edge.doctor.camera import TestExtent, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
+from edge.doctor.modbus import modbus_finding
 from edge.doctor.programs import named, running_stations, stations_with
 from edge.doctor.station import (
     broker_finding,
@@ -102,6 +103,9 @@ def examination(
             yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
         yield not_seen("broker", "none was named; verdicts go to standard output")
+    if settings is not None and settings.modbus is not None:
+        running = stations_with(config, stations) if config is not None else []
+        yield modbus_finding(settings.modbus, bool(running))
     if settings is not None and settings.hmi is not None and settings.hmi.enabled:
         yield page_finding(settings.hmi)
 

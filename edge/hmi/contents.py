@@ -68,6 +68,19 @@ class BrokerSummary(Content):
     hints: list[str] = []
 
 
+class ModbusSummary(Content):
+    address: str
+    leads: bool
+    master: bool = Field(description="its heartbeat changes")
+    connections: int
+    refused: int = Field(description="connections that found no place")
+    requests: int
+    exceptions: int = Field(description="requests that were answered with one")
+    triggers: int
+    last_trigger: int | None = Field(description="id of the newest one")
+    results_missed: int = Field(description="that left unacknowledged")
+
+
 class JournalSummary(Content):
     writable: bool
     id: str | None
@@ -167,6 +180,7 @@ class ViewerStatus(Content):
     deadline_ms: float | None
     camera: CameraSummary
     broker: BrokerSummary | None
+    modbus: ModbusSummary | None = None
     journal: JournalSummary
     disk: DiskSpace
     snapshots: ImageFolderSummary | None

@@ -160,6 +160,19 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
         yield _counter("edge_dead_letters", text, broker.dead_letters)
         text = "Records the broker took in this run."
         yield _counter("edge_acknowledged", text, broker.acknowledged)
+    modbus = status.modbus
+    if modbus is not None:
+        text = "1 while the PLC's heartbeat changes."
+        yield _gauge("edge_modbus_master", text, float(modbus.master))
+        yield _gauge("edge_modbus_connections", "Connected masters.", modbus.connections)
+        for what, text, count in (
+            ("refused", "Connections that found no place.", modbus.refused),
+            ("requests", "Answered requests.", modbus.requests),
+            ("exceptions", "Requests answered with an exception.", modbus.exceptions),
+            ("triggers", "Triggers of the PLC.", modbus.triggers),
+            ("results_missed", "Results that left unacknowledged.", modbus.results_missed),
+        ):
+            yield _counter(f"edge_modbus_{what}", text, count)
     writable = float(status.journal.writable)
     yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
     if journal is not None:

@@ -5,9 +5,9 @@ import { regionsWord } from "./parts.js";
 import { known, language, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
-const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full"];
+const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away"];
 // Shown where camera and journal are.
-const SHOWN_WITH_CAMERA_OR_JOURNAL = ["camera_lost", "camera_failed", "journal_unwritable"];
+const SHOWN_ABOVE = ["camera_lost", "camera_failed", "journal_unwritable", "modbus_master_away"];
 // An image that has not come by then is given up for a newer one.
 const IMAGE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
@@ -135,8 +135,8 @@ function showState() {
   const word = t(`condition_${status.condition}`);
   if ($("condition").textContent !== word) $("condition").textContent = word;
   $("simulated").hidden = !status.simulated;
-  const others = Object.keys(status.reasons).filter((reason) => !SHOWN_WITH_CAMERA_OR_JOURNAL.includes(reason));
-  const rows = [camera(), broker(), journal(), disk(), model(), speed(), ...others.map(trouble)];
+  const others = Object.keys(status.reasons).filter((reason) => !SHOWN_ABOVE.includes(reason));
+  const rows = [camera(), broker(), ...(status.modbus ? [plc()] : []), journal(), disk(), model(), speed(), ...others.map(trouble)];
   for (const row of rows) {
     row.seen = row.reason ? status.acknowledged[row.reason] ?? null : null;
     row.offered = Boolean(row.reason && !row.seen && actor());
@@ -176,6 +176,12 @@ function camera() {
   if (state === "lost" || state === "failed") return { icon: "camera", kind: "bad", title: t(`reason_camera_${state}`), reason: `camera_${state}`, ...explained(`camera_${state}`, detail) };
   const kind = state === "connecting" ? "warn" : "good";
   return { icon: "camera", kind, title: t(`camera_${state}`), more: [name ?? id, temperature_c === null ? null : `${number(temperature_c)} °C`].filter(Boolean).join(", ") };
+}
+
+function plc() {
+  const { master, address, last_trigger } = status.modbus, reason = "modbus_master_away";
+  if (reason in status.reasons) return { icon: "broker", kind: "bad", title: t(`reason_${reason}`), reason, ...explained(reason, status.reasons[reason]) };
+  return { icon: "broker", kind: "good", title: t(master ? "plc_there" : "plc_watched"), more: last_trigger === null ? address : t("plc_trigger", { address, id: last_trigger }) };
 }
 
 function broker() {

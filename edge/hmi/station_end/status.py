@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edge
@@ -16,6 +16,7 @@ from edge.hmi.contents import (
     GoodScores,
     ImageFolderSummary,
     JournalSummary,
+    ModbusSummary,
     ModelSummary,
     RollbackTarget,
     RunCounts,
@@ -26,6 +27,7 @@ from edge.hmi.contents import (
 from edge.mqtt.publisher import MqttPublisher
 from edge.redaction import redacted
 from edge.settings.station import Settings
+from edge.station.handshake.modbus_thread import ModbusStatus
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager
@@ -47,6 +49,7 @@ class Sources:
         camera: None for files.
         queues: items that wait, by queue; the journal's comes from ``journal``.
         handshake: counts of the hand-shake.
+        modbus: None without the section.
     """
 
     model: ModelManager
@@ -60,6 +63,7 @@ class Sources:
     tally: Callable[[], RunSummary | None]
     queues: Callable[[], Mapping[str, int]]
     handshake: Callable[[], Mapping[str, int]]
+    modbus: Callable[[], ModbusStatus | None]
     snapshots: Callable[[], SnapshotFolder | None]
     recent: Callable[[], RecentImages | None]
 
@@ -97,6 +101,7 @@ class Sources:
             deadline_ms=settings.decision.deadline_ms,
             camera=_camera(settings, self.camera()),
             broker=_broker(settings, self.publisher),
+            modbus=_modbus(self.modbus()),
             journal=JournalSummary(
                 writable=journal.writable if journal else True,
                 id=journal.journal if journal else None,
@@ -148,6 +153,10 @@ def _broker(settings: Settings, publisher: MqttPublisher | None) -> BrokerSummar
         refusing=delivery.refusing,
         hints=list(delivery.hints),
     )
+
+
+def _modbus(status: ModbusStatus | None) -> ModbusSummary | None:
+    return ModbusSummary(**asdict(status)) if status is not None else None
 
 
 def _disk(folder: Path) -> DiskSpace:

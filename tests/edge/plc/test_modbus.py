@@ -13,13 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import cv2
 import pytest
 import yaml
 
+from edge.doctor.finding import Grade
+from edge.doctor.modbus import modbus_finding
 from edge.errors import ConfigurationError
 from edge.plc import registers as table
+from edge.plc.modbus_server import bound_socket
+from edge.settings.modbus import ModbusSettings
 from edge.settings.station import load_settings
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.soak import times
@@ -47,6 +52,7 @@ class Station:
                 edge_run_command("--config", folder / "station.yaml"), stdout=out, stderr=log
             )
         self.port = int(self._logged(r"Modbus at 127\.0\.0\.1:(\d+)"))
+        self.page = self._logged(r"(http://127\.0\.0\.1:\d+)")
         self._logged(r"(inspecting)")
 
     @property
@@ -79,7 +85,8 @@ class Station:
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Station]:
     folder = tmp_path_factory.mktemp("modbus")
-    settings = station_settings(folder, bundle, modbus={"connections": 4, "requests_per_s": 10_000})
+    modbus = {"connections": 4, "requests_per_s": 10_000}
+    settings = station_settings(folder, bundle, modbus=modbus, hmi={"port": 0})
     one = Station(folder, settings)
     yield one
     one.close()
@@ -294,6 +301,37 @@ def test_lost_doubled_late_and_cut_requests_give_each_part_one_verdict_and_its_o
         assert result["seq"] == record["seq"] & 0xFFFF
 
 
+def test_page_metrics_and_doctor_know_the_master_and_its_last_trigger(
+    station: Station, plc: Plc
+) -> None:
+    plc.inspect(4711)
+
+    def page() -> dict[str, Any]:
+        status = json.loads(urlopen(f"{station.page}/api/status").read())["status"]
+        return (status or {}).get("modbus") or {}  # none before the page has heard of it
+
+    deadline_s = time.monotonic() + GENEROUS_S
+    while page().get("last_trigger") != 4711:
+        assert time.monotonic() < deadline_s
+        plc.read()
+        plc.write()
+        time.sleep(0.1)
+    assert page()["address"] == f"127.0.0.1:{station.port}" and page()["connections"] >= 1
+    metrics = urlopen(f"{station.page}/metrics").read().decode()
+    counted = dict(re.findall(r"^(edge_modbus_\w+) (\S+)$", metrics, re.MULTILINE))
+    assert float(counted["edge_modbus_triggers_total"]) >= 1
+    assert float(counted["edge_modbus_exceptions_total"]) <= float(
+        counted["edge_modbus_requests_total"]
+    )
+    plc.write()
+    settings = ModbusSettings(host="127.0.0.1", port=station.port)
+    there = modbus_finding(settings, running=True)
+    assert (there.grade, "last trigger 4711" in there.found) == (Grade.GOOD, True), there
+    assert modbus_finding(settings, running=False).grade is Grade.FAULT  # it is in use
+    free = modbus_finding(ModbusSettings(host="127.0.0.1", port=0), running=False)
+    assert free.grade is Grade.GOOD
+
+
 def test_the_plc_of_the_document_passes_on_what_is_ok(station: Station) -> None:
     text = (ROOT / "docs" / "modbus.md").read_text("utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -344,25 +382,30 @@ def test_what_cannot_work_is_a_configuration_error(
     assert refused.value.exit_code == 78
 
 
-def test_without_the_library_or_the_address_the_start_ends_and_says_what_to_do(
+def test_without_the_library_the_start_ends_and_names_what_to_install(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, edge_run: EdgeRun
 ) -> None:
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "1.png"), good_image(1))
     config = tmp_path / "station.yaml"
-    config.write_text(
-        yaml.safe_dump(station_settings(tmp_path, bundle, modbus={"host": "192.0.2.1"}))
-    )
-    elsewhere = edge_run("--config", config)
-    assert elsewhere.returncode == 78
-    assert "modbus.host must be an address of this PC" in elsewhere.stderr
-
+    config.write_text(yaml.safe_dump(station_settings(tmp_path, bundle)))
     (tmp_path / "absent" / "pymodbus").mkdir(parents=True)
     (tmp_path / "absent" / "pymodbus" / "__init__.py").write_text("raise ImportError('none')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "absent"))
+
     missing = edge_run("--config", config)
+
     assert missing.returncode == 78
     assert "pip install 'inspection-station[modbus]'" in missing.stderr
+
+
+def test_an_address_that_cannot_be_had_is_a_configuration_error_with_its_next_step() -> None:
+    with pytest.raises(ConfigurationError, match="must be an address of this PC"):
+        bound_socket("192.0.2.1", 1502)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match="Another program uses it"):
+            bound_socket("127.0.0.1", number)
 
 
 def test_a_block_is_of_one_moment_however_fast_it_changes_and_is_read(

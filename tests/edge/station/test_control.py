@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,16 @@ def test_a_station_that_runs_free_tells_whoever_triggers_it(station: Asked) -> N
 
     (told,) = station.handshakes
     assert (told.phase, told.trigger_id, told.reason) == (TriggerPhase.REJECTED, "1", "no_triggers")
+    assert station.triggers == []
+
+
+def test_a_trigger_and_an_ack_over_another_port_than_the_leader_count_for_nothing(
+    station: Asked,
+) -> None:
+    for message in (replace(trigger("1"), port="modbus"), Ack(3, None, "modbus"), Ack(4, None)):
+        station.messages.put(message)
+    station.wait_until(lambda: station.acknowledged == [4])
+    assert [(one.trigger_id, one.reason) for one in station.handshakes] == [("1", "not_leader")]
     assert station.triggers == []
 
 

@@ -1,0 +1,59 @@
+"""What the doctor says of the registers: whether they can be served, or how they are."""
+
+import socket
+
+from edge.doctor.finding import Finding, advice, fault, good, not_seen
+from edge.errors import StationError
+from edge.plc import registers as table
+from edge.plc.modbus_server import bound_socket, modbus_library
+from edge.plc.registers import Order
+from edge.settings.modbus import ModbusSettings
+
+LIMIT_S = 5.0
+_ASKED = b"\0\1\0\0\0\6\xff\4\0\0" + table.STATUS_WORDS.to_bytes(2, "big")
+_HEAD_BYTES = 9
+
+
+def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
+    """Try the address, or read the status block of the station that runs with these settings."""
+    subject, where = "modbus", f"{settings.host}:{settings.port}"
+    try:
+        modbus_library()
+        if not running:
+            bound_socket(settings.host, settings.port).close()
+            leads = "leads the hand-shake" if settings.leads else "only watches"
+            return good(subject, f"can listen at {where}, unit {settings.unit}; its PLC {leads}")
+    except StationError as error:
+        return fault(subject, str(error), "")
+    if settings.port == 0:
+        return not_seen(subject, "the station listens at a free port", "see its log")
+    try:
+        words = _status_block(settings.host, settings.port)
+    except OSError as error:
+        return fault(subject, f"{where} does not answer: {error}", "see the station's log")
+    order = Order(settings.word_order == "little", settings.byte_order == "little")
+    found = (
+        f"answers at {where}; last trigger {_value(words, 'taken_id', order)}, "
+        f"{_value(words, 'results_missed', order)} results were not acknowledged"
+    )
+    if words[1] & table.MASTER_MISSING.mask:
+        return advice(
+            subject, f"{found}; no heartbeat of a master", "start the PLC, check its cable"
+        )
+    return good(subject, f"{found}; the master is there" if settings.leads else found)
+
+
+def _status_block(host: str, port: int) -> list[int]:
+    """Read it as any master does; a connection that is open for a moment, and writes nothing."""
+    with socket.create_connection((host, port), LIMIT_S) as connection:
+        connection.sendall(_ASKED)
+        answers = connection.makefile("rb")
+        content = answers.read(_HEAD_BYTES + 2 * table.STATUS_WORDS)[_HEAD_BYTES:]
+    if len(content) != 2 * table.STATUS_WORDS:
+        raise ConnectionError("it does not answer as a station does")
+    return [int.from_bytes(content[at : at + 2], "big") for at in range(0, len(content), 2)]
+
+
+def _value(words: list[int], name: str, order: Order) -> int:
+    one = table.named(table.STATUS, name)
+    return table.decoded_number(words[one.address : one.end], one.kind, order)
