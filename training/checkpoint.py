@@ -33,7 +33,7 @@ from edge.bundle.manifest import (
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
-from training.models.building import adopt_tensors, build_model, make_settings
+from training.models.building import adopt_tensors, build_model, kept_settings
 from training.seen_images import HASH_BYTES, SeenImages, pop_seen
 from training.tensor_hash import demand_layout, tensors_sha256
 
@@ -161,7 +161,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         seen = pop_seen(tensors)
         if seen is None:
             records = None  # its hashes are of files, and meet none of today's
-        settings = make_settings(description.algorithm, dict(description.settings))
+        settings = kept_settings(description.algorithm, dict(description.settings))
         model = build_model(
             description.algorithm,
             description.backbone,

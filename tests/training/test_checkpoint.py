@@ -17,6 +17,7 @@ from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.cli import main
 from training.errors import CheckpointError
+from training.models.patchcore import PatchCoreSettings
 
 
 def with_description(source: Path, target: Path, **changes: Any) -> Path:
@@ -169,3 +170,25 @@ def test_a_checkpoint_of_version_0_2_is_loaded_as_it_was() -> None:
     kept = load_checkpoint(Path(__file__).parents[1] / "data" / "kept" / "checkpoint.safetensors")
 
     assert kept.description.threshold.image == pytest.approx(0.2952, abs=1e-4)
+
+
+def test_a_patchcore_from_before_its_map_gave_the_score_keeps_the_scores_it_was_calibrated_on(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    paper = ["variance=1", "score=reweighted", "sigma=4"]
+    options = [word for setting in paper for word in ("--set", setting)]
+    arguments = fit_arguments(data, weights, tmp_path / "paper", *options)
+    assert main(arguments) == 0
+    fitted = load_checkpoint(tmp_path / "paper")
+    recorded = fitted.description.settings
+    settings = {k: v for k, v in recorded.items() if k not in PatchCoreSettings.BEFORE}
+    kept = with_description(tmp_path / "paper", tmp_path / "kept", settings=settings)
+
+    before = load_checkpoint(kept)
+
+    with torch.inference_mode():
+        expected, found = fitted.model(spotted(3)), before.model(spotted(3))
+    assert torch.equal(found.score, expected.score)
+    assert torch.equal(found.anomaly_map, expected.anomaly_map)
+    # Not today's head: that takes its score from the map.
+    assert (found.score > found.anomaly_map.flatten(1).amax(1)).any()

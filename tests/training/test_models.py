@@ -453,7 +453,7 @@ def patchcore_vectors(images: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("neighbours", [1, 3, 9])
 def test_patchcore_computes_its_formulas(neighbours: int) -> None:
-    model = fitted("patchcore", neighbours=neighbours)
+    model = fitted("patchcore", variance=1.0, score="reweighted", sigma=4.0, neighbours=neighbours)
     assert isinstance(model, PatchCore)
     bank = (model.bank + model.bank_centre).double().numpy()
     found = predict(model, spotted(2))
@@ -474,7 +474,7 @@ def test_patchcore_computes_its_formulas(neighbours: int) -> None:
 
 
 def test_the_bank_of_patchcore_holds_patches_of_good_images_and_keeps_its_bound() -> None:
-    model = fitted("patchcore", bank_size=20)
+    model = fitted("patchcore", bank_size=20, variance=1.0)
     assert isinstance(model, PatchCore)
     assert model.bank.shape == (20, 64 + 128)
     patches = patchcore_vectors(batch(7)).reshape(-1, 64 + 128)
@@ -491,7 +491,7 @@ def test_fewer_patches_than_the_bank_may_hold_are_all_kept() -> None:
 
 
 def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_components() -> None:
-    whole, model = fitted("patchcore"), fitted("patchcore", variance=0.99)
+    whole, model = fitted("patchcore", variance=1.0), fitted("patchcore", search_components=1000)
     assert isinstance(whole, PatchCore)
     assert isinstance(model, PatchCore)
     axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
@@ -503,9 +503,36 @@ def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_compo
     for image, patches in enumerate(patchcore_vectors(spotted(2))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
         nearest = np.linalg.norm(along[:, None] - bank[None], axis=2).min(1)
-        grid = torch.from_numpy(nearest.reshape(1, *model.grid)).float()
-        smooth = GaussianSmoothing(model.grid, (SIDE, SIDE)).at_grid(grid)[0]
-        assert found.anomaly_map[image].numpy() == pytest.approx(smooth.numpy(), rel=1e-3)
+        assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, nearest), rel=1e-3)
+
+
+def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
+    grid = torch.from_numpy(distances.reshape(1, *model.grid)).float()
+    smoothing = GaussianSmoothing(model.grid, (SIDE, SIDE), model.settings.sigma)
+    return smoothing.at_grid(grid)[0].numpy()
+
+
+def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps() -> None:
+    model = fitted("patchcore", search_components=5)
+    assert isinstance(model, PatchCore)
+    axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
+    assert bank.shape[1] > 5
+    found = predict(model, spotted(2))
+    for image, patches in enumerate(patchcore_vectors(spotted(2))):
+        along = (patches - model.bank_centre.double().numpy()) @ axes
+        sought = np.linalg.norm(along[:, None, :5] - bank[None, :, :5], axis=2).argmin(1)
+        distances = np.linalg.norm(along - bank[sought], axis=1)
+        assert (distances > np.linalg.norm(along[:, None] - bank[None], axis=2).min(1) + 1e-3).any()
+        assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, distances), rel=1e-3)
+
+
+def test_the_score_of_patchcore_is_the_mean_of_the_highest_hundredth_of_its_map() -> None:
+    model = fitted("patchcore", batch(3, size=(160, 160)))
+    found = predict(model, spotted(2, side=160))
+    cells = found.anomaly_map.flatten(1).numpy()
+    count = round(0.01 * cells.shape[1])
+    assert count > 1
+    assert found.score.numpy() == pytest.approx(np.sort(cells)[:, -count:].mean(1), rel=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", ["patchcore", "dfm"])

@@ -43,6 +43,18 @@ def make_settings(algorithm: str, changes: dict[str, Any]) -> Any:
     return settings_class(**defaults)
 
 
+def kept_settings(algorithm: str, recorded: dict[str, Any]) -> Any:
+    """Build the hyperparameters that a checkpoint was fitted with.
+
+    One that its version could not set yet has what that version did, not today's default.
+
+    Raises:
+        SettingError: no such hyperparameter, or a value of another type.
+    """
+    before = getattr(find_algorithm(algorithm).settings_class(), "BEFORE", {})
+    return make_settings(algorithm, {**before, **recorded})
+
+
 def _like(default: Any, value: Any) -> Any:
     """Return the value as the type of the default; only what loses nothing is converted."""
     if isinstance(default, tuple):

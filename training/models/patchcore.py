@@ -1,6 +1,10 @@
 """PatchCore: distance to the nearest of a core-set of good patches (Roth et al., 2022)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +15,16 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_share
+from training.models.settings_checks import require_choice, require_positive, require_share
 
 # Bank vectors whose neighbours are sought together: bounds the memory of their distances.
 _ROWS = 1024
+
+# Of the cells of the anomaly map, those whose mean is the score.
+_HIGHEST = 0.01
+
+# More principal components than there are.
+_ALL = 100_000
 
 # Bank vectors that share a lowest value while the nearest is sought: one pass over all distances
 # finds the group, and what is left is small.
@@ -27,18 +37,32 @@ class PatchCoreSettings:
 
     Attributes:
         layers: layers of the backbone whose features are joined.
-        bank_size: vectors of the memory bank at most; the bank is most of the model's time.
+        bank_size: vectors of the memory bank at most.
         variance: share of the bank's variance that its vectors keep, as principal components; 1
             keeps all their numbers. With 0.99 they are half to three quarters as long.
-        neighbours: b of the score's re-weighting; 1 switches it off.
+        search_components: principal components that the nearest vector is sought by; the distance
+            to the one found is over all that are kept. Of no account where ``variance`` is 1.
+        score: ``map``, the mean of the highest hundredth of the smooth anomaly map, which is about
+            what the smallest defect raises; or ``reweighted``, the paper's (equation 7), of the
+            single most distant patch.
+        sigma: of the map's Gaussian blur, in pixels of the model input; the paper's is 4.
+        neighbours: b of the re-weighted score; 1 switches the re-weighting off.
         buffer_size: patch vectors held while fitting at most.
     """
 
     layers: tuple[str, ...] = ("layer2", "layer3")
     bank_size: int = 4096
-    variance: float = 1.0
+    variance: float = 0.99
+    search_components: int = 64
+    score: str = "map"
+    sigma: float = 6.0
     neighbours: int = 9
     buffer_size: int = 262_144
+
+    # What a fit did before it could be set.
+    BEFORE: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"variance": 1.0, "search_components": _ALL, "score": "reweighted", "sigma": 4.0}
+    )
 
 
 class PatchCore(StatisticalModel):
@@ -62,17 +86,19 @@ class PatchCore(StatisticalModel):
         """Build the model.
 
         Raises:
-            SettingError: no share of the bank's variance.
+            SettingError: no share of the bank's variance, no such score, or no blur.
         """
         super().__init__()
         require_share("patchcore", "variance", settings.variance)
+        require_choice("patchcore", "score", settings.score, ("map", "reweighted"))
+        require_positive("patchcore", "sigma", settings.sigma)
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.width = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
-        self.smoothing = GaussianSmoothing(self.grid, image)
+        self.smoothing = GaussianSmoothing(self.grid, image, settings.sigma)
         self.search = NearestVector()
         self.reduces = settings.variance < 1.0
         if self.reduces:
@@ -86,40 +112,71 @@ class PatchCore(StatisticalModel):
         self._core_set.add(self.embed(images).flatten(0, 1))
 
     def finish(self, progress: Progress = ignore) -> None:
-        """Pick the core-set; centre it, so that distances by norms keep their digits."""
-        bank = self._core_set.finish(progress).to(self.bank_centre.device)
+        """Pick the core-set and measure to it from now on."""
+        self.remember(self._core_set.finish(progress).to(self.bank_centre.device))
+
+    def remember(self, bank: Tensor) -> None:
+        """Make ``(K, C)`` vectors the bank; centred, so that distances by norms keep their digits.
+
+        Which way they differ most is found among the bank's own: a core-set holds what is rare
+        about the good patches as often as what is frequent.
+        """
         self.bank_centre = bank.mean(0)
         if self.reduces:
             components = PCA(self.width)
             components.add(bank)
-            self.axes = components.finish(self.settings.variance).axes.T.to(bank.device)
-        self.bank = self.reduced(bank)
+            axes = components.finish(self.settings.variance).axes.T
+            self.axes = axes.contiguous().to(bank.device)  # as a checkpoint brings it back
+            self.bank = (bank - self.bank_centre) @ self.axes
+        else:
+            self.bank = bank - self.bank_centre
         self.bank_neighbours = self._nearest_in_bank(min(self.settings.neighbours, len(bank)))
 
     def finish_steps(self) -> int:
         return self._core_set.picks
 
     def forward(self, images: Tensor) -> Prediction:
-        patches = self.reduced(self.embed(images))
-        nearest = self.search(patches, self.bank)
+        patches = self.coordinates(images)
+        leading = slice(self.settings.search_components if self.reduces else None)
+        nearest = self.search(patches[:, :, leading], self.bank[:, leading])
         distances = self.distances(patches, nearest)
-        score = self.image_score(patches, distances, nearest)
-        grid = distances.unflatten(1, self.grid)
-        return Prediction(score, self.smoothing.at_grid(grid))
+        anomaly_map = self.smoothing.at_grid(distances.unflatten(1, self.grid))
+        if self.settings.score == "map":
+            cells = max(1, round(_HIGHEST * self.grid[0] * self.grid[1]))
+            highest = anomaly_map.flatten(1).topk(cells, dim=1).values
+            return Prediction(highest.mean(1), anomaly_map)
+        return Prediction(self.image_score(patches, distances, nearest), anomaly_map)
 
     def embed(self, images: Tensor) -> Tensor:
         """Join locally aware patch features (section 3.1): ``(N, P, C)``."""
-        first, *deeper = (self.pool(feature) for feature in self.extractor(images))
-        joined = [first] + [
-            F.interpolate(feature, size=self.grid, mode="bilinear", align_corners=False)
-            for feature in deeper
-        ]
-        return torch.cat(joined, 1).flatten(2).transpose(1, 2)
+        return _patches(torch.cat([self.enlarged(layer) for layer in self.pooled(images)], 1))
 
-    def reduced(self, vectors: Tensor) -> Tensor:
-        """Return vectors around the bank's centre, along its principal components if so set."""
-        centred = vectors - self.bank_centre
-        return centred @ self.axes if self.reduces else centred
+    def coordinates(self, images: Tensor) -> Tensor:
+        """Return the patches around the bank's centre, ``(N, P, C or q)``.
+
+        Along components each layer is projected before it is enlarged: both are linear, and the
+        deeper layers have fewer cells.
+        """
+        if not self.reduces:
+            return self.embed(images) - self.bank_centre
+        layers = self.pooled(images)
+        projections = self.axes.split([layer.shape[1] for layer in layers])
+        projected = [
+            F.conv2d(layer, axes.T[:, :, None, None])
+            for layer, axes in zip(layers, projections, strict=True)
+        ]
+        along = reduce(torch.add, [self.enlarged(layer) for layer in projected])
+        return _patches(along) - self.bank_centre @ self.axes
+
+    def pooled(self, images: Tensor) -> list[Tensor]:
+        """Return each layer's features, averaged with their eight neighbours (equation 2)."""
+        return [self.pool(feature) for feature in self.extractor(images)]
+
+    def enlarged(self, layer: Tensor) -> Tensor:
+        """Return a layer in as many cells as the first one has."""
+        if layer.shape[2:] == self.grid:
+            return layer
+        return F.interpolate(layer, size=self.grid, mode="bilinear", align_corners=False)
 
     def distances(self, patches: Tensor, nearest: Tensor) -> Tensor:
         """Return the distance of each patch to its bank vector, ``(N, P)`` (equation 6).
@@ -155,6 +212,11 @@ class PatchCore(StatisticalModel):
             distances.diagonal(first).fill_(-1.0)
             nearest.append(distances.topk(count, dim=1, largest=False).indices)
         return torch.cat(nearest)
+
+
+def _patches(layer: Tensor) -> Tensor:
+    """Return the vectors of ``(N, C, h, w)`` cells: ``(N, P, C)``."""
+    return layer.flatten(2).transpose(1, 2)
 
 
 class NearestVector(nn.Module):

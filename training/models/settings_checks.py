@@ -27,3 +27,14 @@ def require_share(algorithm: str, name: str, value: float) -> float:
             f"{algorithm}.{name}: found {value!r}. Give a share above 0 and at most 1."
         )
     return value
+
+
+def require_positive(algorithm: str, name: str, value: float) -> float:
+    """Return the value if it is above 0.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not value > 0.0:
+        raise SettingError(f"{algorithm}.{name}: found {value!r}. Give a number above 0.")
+    return value
