@@ -149,8 +149,10 @@ def _print_settings(schema: bool) -> None:
 def _print_modbus_table(form: str) -> None:
     # pydantic and numpy
     from edge.plc.exports import TableFormat, register_table
+    from edge.plc.structured_text import function_block
 
-    print_line(register_table(TableFormat(form)).rstrip("\n"))
+    text = function_block() if form == "st" else register_table(TableFormat(form))
+    print_line(text.rstrip("\n"))
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -281,6 +283,10 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
     else:
         lines.append("verdicts standard output")
+    if settings.modbus:
+        modbus = settings.modbus
+        role = "leads the hand-shake" if modbus.leads else "watches"
+        lines.append(f"modbus   {modbus.host}:{modbus.port}, unit {modbus.unit}; its PLC {role}")
     if folder is not None:
         lines.append(f"journal  {folder}")
     if settings.save:

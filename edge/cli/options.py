@@ -8,7 +8,7 @@ from pathlib import Path
 import edge
 
 PROGRAM = "edge-run"
-MODBUS_TABLE_FORMATS = ("csv", "markdown", "plcopen")
+MODBUS_TABLE_FORMATS = ("csv", "markdown", "plcopen", "st")
 LEVELS = ("debug", "info", "warning", "error")
 # How many, where nobody says.
 CAPTURED = 50
@@ -83,7 +83,8 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--modbus-table",
         metavar="FORMAT",
         choices=MODBUS_TABLE_FORMATS,
-        help="print the registers of the section modbus: csv, markdown, or plcopen (PLCopen XML)",
+        help="print the registers of the section modbus: csv, markdown, plcopen (PLCopen XML); "
+        "or st, a function block for the PLC in structured text",
     )
     group.add_argument(
         "--make-token",

@@ -24,12 +24,15 @@ from edge.doctor.modbus import modbus_finding
 from edge.errors import ConfigurationError
 from edge.plc import registers as table
 from edge.plc.modbus_server import bound_socket
+from edge.plc.registers import Kind, Order
+from edge.plc.structured_text import function_block
 from edge.settings.modbus import ModbusSettings
 from edge.settings.station import load_settings
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.soak import times
 from tests.support.plc import GENEROUS_S, Plc, station_settings, status_of
 from tests.support.small_bundle import defective_image, good_image
+from tests.support.structured_text import FunctionBlock
 
 ROOT = Path(__file__).parents[3]
 # The station gives these images one after the other, and starts over.
@@ -299,6 +302,54 @@ def test_lost_doubled_late_and_cut_requests_give_each_part_one_verdict_and_its_o
         assert result["result_part_id"] == record["part_id"]
         assert table.CODES["result"][result["result"]] == record["result"]
         assert result["seq"] == record["seq"] & 0xFFFF
+
+
+def test_the_function_block_passes_on_what_is_ok_and_nothing_while_the_station_is_silent(
+    station: Station, plc: Plc
+) -> None:
+    block = FunctionBlock(function_block())
+    words = [0] * table.STATUS_WORDS
+    before = len(station.verdicts())
+
+    def cycle(reading: bool = True, **inputs: Any) -> None:
+        nonlocal words
+        if reading:
+            answer = plc.client.read_input_registers(0, count=table.STATUS_WORDS)
+            words = list(answer.registers)
+        # The clock wraps within the first seconds.
+        now_ms = (time.monotonic_ns() // 1_000_000 - began_ms + 2**32 - 300) % 2**32
+        block.cycle(status=words, now_ms=now_ms, **inputs)
+        assert not plc.client.write_registers(0, block.values["command"]).isError()
+
+    def wait(name: str, **inputs: Any) -> None:
+        deadline_s = time.monotonic() + GENEROUS_S
+        while not block.values[name]:
+            assert time.monotonic() < deadline_s, block.values
+            cycle(**inputs)
+
+    began_ms = time.monotonic_ns() // 1_000_000
+    passed = []
+    block.values["timeout_ms"] = 30_000
+    for number in range(4):
+        wait("ready", start=False)
+        assert not block.values["done"]
+        part_id = table.encoded(f"st {number}".encode(), Kind.TEXT, Order())
+        wait("done", start=True, part_id=part_id)
+        passed.append((f"st {number}", bool(block.values["passed"])))
+    records = station.verdicts()[before:]
+    assert passed == [(one["part_id"], one["result"] == "OK") for one in records]
+
+    wait("ready", start=False)
+    cycle(start=True)  # and the answer never comes
+    deadline_s = time.monotonic() + GENEROUS_S
+    while not block.values["done"]:
+        assert time.monotonic() < deadline_s
+        cycle(reading=False, start=True)
+    assert not block.values["passed"] and block.values["result"] == 0
+    assert not block.values["alive"]
+    wait("ready", start=False)  # it resets, and goes on
+    wait("done", start=True)
+    assert block.values["result"] in (1, 2)
 
 
 def test_page_metrics_and_doctor_know_the_master_and_its_last_trigger(

@@ -17,6 +17,7 @@ from tests.edge.conftest import edge_run_command
 from tests.support.small_bundle import write_images
 
 PASSWORD = "username: me, password_file: p"
+TRIGGERED = "camera: {uri: '0', trigger: {mode: software}}\n"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ PASSWORD = "username: me, password_file: p"
         (f"mqtt: {{url: 'mqtt://127.0.0.1', {PASSWORD}}}", None),
         (f"mqtt: {{url: 'mqtts://broker', {PASSWORD}}}", None),
         ("mqtt: {url: 'mqtt://broker'}", None),
+        (f"{TRIGGERED}modbus: {{host: 0.0.0.0}}", "modbus.host 0.0.0.0 is every network"),
+        (f"{TRIGGERED}modbus: {{host: 192.168.0.10}}", None),
         ("hmi: {host: 0.0.0.0, token_file: t}", "hmi.host: the page's token travels"),
         ("hmi: {host: '::', token_file: t}", "hmi.host: the page's token travels"),
         ("hmi: {host: '::1', token_file: t}", None),
