@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.modbus_port import ModbusPort
 from edge.station.handshake.part import Input, nanoseconds
 from edge.station.monitoring.health import Health
+from edge.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ MASTER_AWAY = "modbus_master_away"
 HEARTBEAT_S = 0.5
 # How late the loss of the master is noticed, beside its own limit.
 TICK_S = 0.02
+# Of a master that comes and goes; the reason of the station is right all the same.
+REPORTS_PER_MINUTE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ class ModbusThread:
         self._health = health
         self._record_event = record_event
         self._master = False
+        self._reports = TokenBucket(REPORTS_PER_MINUTE)
         self._server = ModbusServer(
             registers=self,
             unit=settings.unit,
@@ -177,6 +182,8 @@ class ModbusThread:
         limit = f"{self._settings.master_timeout_ms:g} ms"
         detail = f"the Modbus master's heartbeat has not changed for {limit}. Check PLC and cable."
         self._health.set(MASTER_AWAY, not there, detail)
+        if not self._reports.take(time.monotonic_ns()):
+            return  # one that comes and goes would fill log and journal
         if there:
             log.info("the Modbus master is there")
             self._record_event(Event("modbus_master_back", Severity.INFO, "the master is there"))

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -50,13 +50,21 @@ class Station:
         for number, defective in enumerate(DEFECTIVE):
             image = (defective_image if defective else good_image)(number)
             cv2.imwrite(str(folder / "images" / f"{number}.png"), image)
-        with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, and wait until it inspects; its log begins anew."""
+        config = self._folder / "station.yaml"
+        with (self._folder / "out").open("ab") as out, (self._folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                edge_run_command("--config", folder / "station.yaml"), stdout=out, stderr=log
+                edge_run_command("--config", config), stdout=out, stderr=log
             )
         self.port = int(self._logged(r"Modbus at 127\.0\.0\.1:(\d+)"))
-        self.page = self._logged(r"(http://127\.0\.0\.1:\d+)")
         self._logged(r"(inspecting)")
+
+    @property
+    def page(self) -> str:
+        return self._logged(r"(http://127\.0\.0\.1:\d+)")
 
     @property
     def log(self) -> str:
@@ -350,6 +358,51 @@ def test_the_function_block_passes_on_what_is_ok_and_nothing_while_the_station_i
     wait("ready", start=False)  # it resets, and goes on
     wait("done", start=True)
     assert block.values["result"] in (1, 2)
+
+
+def test_a_station_that_is_killed_gives_no_good_part_and_after_its_start_each_has_its_own(
+    station: Station,
+) -> None:
+    before = len(station.verdicts())
+    block = FunctionBlock(function_block())
+    block.values["timeout_ms"] = 30_000
+    given: list[tuple[str, bool]] = []
+
+    def cycle(words: Sequence[int], **inputs: Any) -> None:
+        block.cycle(status=list(words), now_ms=time.monotonic_ns() // 1_000_000, **inputs)
+
+    def inspect(plc: Plc, part_id: str, lives: bool) -> None:
+        """Give one part; of a station that is to be killed, kill it once it has the trigger."""
+        deadline_s = time.monotonic() + GENEROUS_S
+        words: Sequence[int] = [0] * table.STATUS_WORDS
+        raw = table.encoded(part_id.encode(), Kind.TEXT, Order())
+        while not block.values["done"] and station.process.poll() is None:
+            assert time.monotonic() < deadline_s, block.values
+            words = plc.client.read_input_registers(0, count=table.STATUS_WORDS).registers
+            cycle(words, start=block.values["ready"] or block.values["step"] > 1, part_id=raw)
+            plc.client.write_registers(0, block.values["command"])
+            if not lives and block.values["step"] == 2:
+                station.process.kill()
+                station.process.wait()
+        while not block.values["done"]:  # nobody answers any more
+            assert time.monotonic() < deadline_s
+            cycle(words, start=True)
+        given.append((part_id, bool(block.values["passed"])))
+        cycle(words, start=False)
+
+    for turn in range(times(1, 20)):
+        with Plc(station.port) as plc:
+            inspect(plc, f"killed {turn}", lives=False)
+        assert given[-1] == (f"killed {turn}", False)
+        station.start()
+        with Plc(station.port) as plc:
+            inspect(plc, f"after {turn}", lives=True)
+    records = station.verdicts()[before:]
+    names = [one["part_id"] for one in records]
+    assert len(set(names)) == len(names)  # one verdict a part, at most
+    results = {one["part_id"]: one["result"] == "OK" for one in records}
+    after = [(name, passed) for name, passed in given if name.startswith("after")]
+    assert after == [(name, results[name]) for name, _ in after]
 
 
 def test_page_metrics_and_doctor_know_the_master_and_its_last_trigger(
