@@ -1,5 +1,6 @@
 """The hand-shake in registers: what stands there after each event, without a network."""
 
+import threading
 from dataclasses import replace
 
 from edge.contract.commands import Ack, Trigger
@@ -8,6 +9,7 @@ from edge.plc import registers as table
 from edge.plc.registers import Order
 from edge.station.handshake.modbus_port import ModbusPort
 from edge.station.handshake.part import INPUTS, Part, PartResult, Rejection, TriggerSource
+from tests.soak import times
 from tests.support.plc import status_of
 
 SECOND = 1_000_000_000
@@ -191,3 +193,37 @@ def test_a_message_that_finds_no_room_refuses_the_trigger() -> None:
     (asked,) = bench.write(control=table.TRIGGER.mask)
     bench.port.not_taken(asked)
     assert bench.shows(taken=True, rejected=True, rejection=7)
+
+
+def test_no_read_mixes_two_results() -> None:
+    bench, ended = Bench(), threading.Event()
+    part = bench.trigger(1)
+
+    def change() -> None:
+        number = 0
+        while not ended.is_set():
+            number = number % 60_000 + 1
+            score = PartResult(Result.OK, Reason.SCORE_BELOW, number / 1000 + 1e-9)
+            bench.port.result_valid(replace(part, part_id=str(number)), number, score)
+            bench.port.result_cleared(part)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    score, seq, text = (
+        table.named(table.STATUS, name) for name in ("score_milli", "seq", "result_part_id")
+    )
+    shown = torn = 0
+    while shown < times(10_000, 1_000_000):
+        words = bench.port.read(4, 0, table.STATUS_WORDS)
+        assert words is not None
+        if words[0] & table.RESULT_VALID.mask:
+            shown += 1
+            torn += words[score.address + 1] != words[seq.address]
+            torn += table.decoded_text(words[text.address : text.end], Order()) != str(
+                words[seq.address]
+            )
+        else:
+            torn += words[seq.address] != 0
+    ended.set()
+    writer.join()
+    assert torn == 0
