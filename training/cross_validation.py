@@ -97,7 +97,7 @@ def cross_validated(
         model = unfitted().to(device)
         with torch.inference_mode(), naming_settings(model.memory_settings):
             for batch in images.batches(fold.learned):
-                model.accumulate(batch.to(device))
+                model.learn(batch.to(device))
             model.finish()
         scored += score_samples(TorchPredictor(model, spec, device), fold.judged, spec, "")
     return scored

@@ -47,7 +47,7 @@ def fit_statistical(
     with torch.inference_mode(), naming_settings(model.memory_settings):
         with tqdm(total=images, desc="features", unit=unit) as bar:
             for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
-                model.accumulate(batch.to(device))
+                model.learn(batch.to(device))
                 bar.update(len(batch))
         steps = model.finish_steps()
         with tqdm(total=steps, desc="finish", disable=steps == 0) as bar:

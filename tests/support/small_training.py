@@ -175,7 +175,7 @@ def fitted(algorithm: str, images: Tensor | None = None, **settings: Any) -> Ano
     assert isinstance(model, StatisticalModel)
     with torch.inference_mode():
         for part in images.split(3):
-            model.accumulate(part)
+            model.learn(part)
         model.finish()
     return model
 

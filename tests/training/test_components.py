@@ -248,7 +248,8 @@ few = {
     "dfm": {"most_components": 24, "pooling": 1, "layers": ("layer2",)},
 }[algorithm]
 weights = Weights(small_weights(), "none")
-model = build_model(algorithm, "small", weights, (side, side), make_settings(algorithm, few), 0)
+settings = make_settings(algorithm, few)
+model = build_model(algorithm, "small", weights, (side, side), settings=settings, seed=0)
 images = batch(4, side=side)
 with torch.inference_mode():
     for number in range(count // 4):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from training.components.feature_extractor import FeatureExtractor
 from training.components.k_center_greedy import Progress, ignore
+from training.components.light_variation import LightVariation
 
 
 class Prediction(NamedTuple):
@@ -69,6 +70,15 @@ class StatisticalModel(AnomalyModel):
 
     # What a fit that ran out of memory is told to lower.
     memory_settings: ClassVar[str] = "--image-size"
+
+    # What is learned beside each image; None for nothing.
+    light_variation: LightVariation | None = None
+
+    def learn(self, images: Tensor) -> None:
+        """Take in ``(N, H, W, 3) uint8`` good images, and as they look in other light if set."""
+        self.accumulate(images)
+        if self.light_variation is not None:
+            self.accumulate(self.light_variation.copies(images))
 
     @abstractmethod
     def accumulate(self, images: Tensor) -> None:

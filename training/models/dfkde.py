@@ -10,12 +10,12 @@ from training.components.gaussian_kde import GaussianKDE
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_choice
+from training.models.settings_checks import light_variation, require_choice
 
 WHOLE_SET, EACH = "scale", "norm"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DFKDESettings:
     """Hyperparameters.
 
@@ -25,12 +25,15 @@ class DFKDESettings:
         normalization: ``scale`` divides by the largest length met in the fit, ``norm`` each vector
             by its own.
         most_pictures: images whose points the estimate rests on; of more a random choice.
+        brightness: share by which light and contrast of further copies of each image vary; 0 for
+            no copies.
     """
 
     layers: tuple[str, ...] = ("layer4",)
     components: int = 16
     normalization: str = WHOLE_SET
     most_pictures: int = 40_000
+    brightness: float = 0.0
 
 
 class DFKDE(StatisticalModel):
@@ -65,6 +68,7 @@ class DFKDE(StatisticalModel):
         require_choice("dfkde", "normalization", settings.normalization, choices)
         self.extractor = extractor
         self.settings = settings
+        self.light_variation = light_variation("dfkde", settings.brightness, seed)
         self.grid = (1, 1)
         self.channels = sum(shape[0] for shape in extractor.feature_shapes(*image))
         self.density = GaussianKDE()

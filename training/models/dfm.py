@@ -10,7 +10,7 @@ from training.components.feature_extractor import FeatureExtractor
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_choice, require_share
+from training.models.settings_checks import light_variation, require_choice, require_share
 
 # Smallest deviation that a component counts with, as a share of the largest: fewer images than
 # components would else divide by nothing.
@@ -29,6 +29,8 @@ class DFMSettings:
         variance: share of the features' variance that the components hold.
         most_components: components held at most, whatever the number of images.
         score: ``fre``, the feature reconstruction error, or ``nll``, the negative log-likelihood.
+        brightness: share by which light and contrast of further copies of each image vary; 0 for
+            no copies.
     """
 
     layers: tuple[str, ...] = ("layer3",)
@@ -36,6 +38,7 @@ class DFMSettings:
     variance: float = 0.97
     most_components: int = 512
     score: str = RESIDUAL
+    brightness: float = 0.0
 
 
 class DFM(StatisticalModel):
@@ -69,6 +72,7 @@ class DFM(StatisticalModel):
         require_share("dfm", "variance", settings.variance)
         self.extractor = extractor
         self.settings = settings
+        self.light_variation = light_variation("dfm", settings.brightness, seed)
         shapes = extractor.feature_shapes(*image)
         rows, columns = shapes[0][1], shapes[0][2]
         self.cells = AreaMean((rows, columns), settings.pooling)

@@ -18,7 +18,7 @@ from training.components.running_gaussian import (
     whitening_factor,
 )
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_choice
+from training.models.settings_checks import light_variation, require_choice
 
 # Added to the covariance's diagonal: the paper's 0.01, and what keeps the inversion stable.
 _RIDGE = 0.01 + 1e-5
@@ -31,7 +31,7 @@ FULL, LOW_RANK, DIAGONAL = "full", "low_rank", "diagonal"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaDiMSettings:
     """Hyperparameters.
 
@@ -42,12 +42,15 @@ class PaDiMSettings:
             in a seventh of the room of ``full``, at the same accuracy; ``diagonal`` keeps the
             variances alone, in a hundredth of the room, and is coarser.
         rank: relations that ``low_rank`` keeps.
+        brightness: share by which light and contrast of further copies of each image vary; 0 for
+            no copies.
     """
 
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
     feature_count: int = 100
     covariance: str = LOW_RANK
     rank: int = 14
+    brightness: float = 0.0
 
 
 class PaDiM(StatisticalModel):
@@ -81,6 +84,7 @@ class PaDiM(StatisticalModel):
         require_choice("padim", "covariance", settings.covariance, (LOW_RANK, FULL, DIAGONAL))
         self.extractor = extractor
         self.settings = settings
+        self.light_variation = light_variation("padim", settings.brightness, seed)
         shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.positions = self.grid[0] * self.grid[1]

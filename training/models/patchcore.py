@@ -15,7 +15,12 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
-from training.models.settings_checks import require_choice, require_positive, require_share
+from training.models.settings_checks import (
+    light_variation,
+    require_choice,
+    require_positive,
+    require_share,
+)
 
 # Bank vectors whose neighbours are sought together: bounds the memory of their distances.
 _ROWS = 1024
@@ -48,6 +53,8 @@ class PatchCoreSettings:
         sigma: of the map's Gaussian blur, in pixels of the model input; the paper's is 4.
         neighbours: b of the re-weighted score; 1 switches the re-weighting off.
         buffer_size: patch vectors held while fitting at most.
+        brightness: share by which light and contrast of further copies of each image vary; 0 for
+            no copies.
     """
 
     layers: tuple[str, ...] = ("layer2", "layer3")
@@ -58,6 +65,7 @@ class PatchCoreSettings:
     sigma: float = 6.0
     neighbours: int = 9
     buffer_size: int = 262_144
+    brightness: float = 0.0
 
     # What a fit did before it could be set.
     BEFORE: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -94,6 +102,7 @@ class PatchCore(StatisticalModel):
         require_positive("patchcore", "sigma", settings.sigma)
         self.extractor = extractor
         self.settings = settings
+        self.light_variation = light_variation("patchcore", settings.brightness, seed)
         shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.width = sum(channels for channels, _, _ in shapes)

@@ -1,5 +1,6 @@
 """Checks of hyperparameters beyond their type."""
 
+from training.components.light_variation import MOST_BRIGHTNESS, LightVariation
 from training.errors import SettingError
 
 
@@ -38,3 +39,17 @@ def require_positive(algorithm: str, name: str, value: float) -> float:
     if not value > 0.0:
         raise SettingError(f"{algorithm}.{name}: found {value!r}. Give a number above 0.")
     return value
+
+
+def light_variation(algorithm: str, brightness: float, seed: int) -> LightVariation | None:
+    """Return what a model learns beside each image; None where brightness is 0.
+
+    Raises:
+        SettingError: it is below 0, or more than any lamp varies.
+    """
+    if not 0.0 <= brightness <= MOST_BRIGHTNESS:
+        raise SettingError(
+            f"{algorithm}.brightness: found {brightness!r}. Give a share from 0 (off) to "
+            f"{MOST_BRIGHTNESS:g}; 0.2 is mild."
+        )
+    return LightVariation(brightness, seed) if brightness > 0.0 else None
