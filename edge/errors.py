@@ -57,6 +57,14 @@ class FrameUnsuitable(StationError):
     exit_code = 65
 
 
+class PartNotFound(FrameUnsuitable):
+    """A frame shows no part that is like the reference, or not all of it."""
+
+
+class PartAmbiguous(FrameUnsuitable):
+    """A frame shows the reference at more than one place or angle."""
+
+
 class ModelError(StationError):
     """The network could not be compiled or run, or gave numbers that are not finite."""
 

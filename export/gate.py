@@ -182,8 +182,9 @@ def probe_images(spec: InputSpec) -> Images:
     Non-square, larger and smaller than the input, dark, constant, textured: ``(N, H, W, 3)``.
     """
     random = np.random.default_rng(0)
-    grey = spec.model_copy(update={"pixel_formats": (PixelFormat.GREY8,), "crop": None})
-    colour = spec.model_copy(update={"pixel_formats": (PixelFormat.BGR8,), "crop": None})
+    whole = {"crop": None, "locator": None}
+    grey = spec.model_copy(update={"pixel_formats": (PixelFormat.GREY8,), **whole})
+    colour = spec.model_copy(update={"pixel_formats": (PixelFormat.BGR8,), **whole})
     noise = random.integers(0, 256, (3 * spec.height, 4 * spec.width, 3), np.uint8)
     small = random.integers(0, 256, (max(spec.height // 3, 16), spec.width, 3), np.uint8)
     rows, columns = np.mgrid[0 : 2 * spec.height, 0 : 3 * spec.width]

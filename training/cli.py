@@ -96,6 +96,36 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--crop", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="region of interest"
     )
     fit.add_argument(
+        "--align",
+        choices=["shift", "shift+rotation", "full-rotation"],
+        help="find the part in every frame first, wherever it lies, turned by up to 45 degrees or "
+        "by any angle, and inspect it as it lies in the reference",
+    )
+    fit.add_argument(
+        "--reference",
+        type=Path,
+        metavar="IMAGE",
+        help="image that shows the part for --align (default: the most typical good one)",
+    )
+    fit.add_argument(
+        "--roi",
+        metavar="X,Y,W,H",
+        help="where the part lies in the reference (default: where it stands out)",
+    )
+    fit.add_argument(
+        "--likeness",
+        type=float,
+        metavar="SHARE",
+        help="to the reference, that a part reaches at least (default: 0.2 below the lowest of the "
+        "good images, at least 0.5)",
+    )
+    fit.add_argument(
+        "--outside",
+        type=float,
+        metavar="SHARE",
+        help="of the part that may lie outside the frame (default 0)",
+    )
+    fit.add_argument(
         "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit images"
     )
     fit.add_argument(

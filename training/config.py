@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.bundle.manifest import Crop, Levels
+from edge.bundle.manifest import AlignMode, Crop, Levels
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
 from training.data.opening import ValidateOn
@@ -33,6 +33,17 @@ def _threshold(text: Any) -> str:
         raise ValueError(str(error)) from error
 
 
+def _region(value: Any) -> Any:
+    """Read ``x,y,w,h``."""
+    if not isinstance(value, str):
+        return value
+    numbers = value.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise ValueError("must be four whole numbers x,y,w,h, for example 40,30,200,150")
+    names = ("x", "y", "width", "height")
+    return dict(zip(names, map(int, numbers), strict=True))
+
+
 def _image_size(value: object) -> str | None:
     return parse_size_choice(value).text
 
@@ -49,7 +60,16 @@ class FitConfig(BaseModel):
         tile: side of the square pieces of a frame that are inspected one by one, in frame pixels;
             None inspects the frame whole.
         overlap: share of a tile that neighbours have in common at least.
-        crop: region of interest, kept as the bundle's default.
+        crop: region of interest, kept as the bundle's default; with ``align`` it lies in the
+            reference image.
+        align: how the part may lie, which is found first and shown as in the reference; None takes
+            every frame as it is.
+        reference: image that shows the part; None takes the most typical good one.
+        roi: where the part lies in the reference, ``x,y,w,h``; None where it stands out from its
+            background.
+        likeness: to the reference, that a part reaches at least; None is 0.2 below the lowest of
+            the good images, at least 0.5.
+        outside: share of what is inspected that may lie outside the frame; None is 0.
         levels: mapping of 16-bit samples.
         validate_on: images the threshold rests on.
         threshold: ``auto``, ``f1``, ``recall=…``, ``false-reject-rate=…``, ``quantile=…`` or
@@ -74,6 +94,11 @@ class FitConfig(BaseModel):
     tile: int | None = Field(default=None, ge=16, le=16384)
     overlap: float = Field(default=0.25, ge=0.0, le=0.9)
     crop: Crop | None = None
+    align: Annotated[AlignMode | None, Field(strict=False)] = None
+    reference: Annotated[Path | None, Field(strict=False)] = None
+    roi: Annotated[Crop | None, BeforeValidator(_region)] = None
+    likeness: float | None = Field(default=None, ge=0.2, le=1.0)
+    outside: float | None = Field(default=None, ge=0.0, le=0.5)
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT
     threshold: Annotated[str, BeforeValidator(_threshold)] = AUTOMATIC
@@ -134,6 +159,8 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
         text = section.get(key)
         if isinstance(text, str) and text not in (CACHE, DOWNLOAD):
             section[key] = str(file.path.parent / text)
+    if isinstance(values.get("reference"), str):
+        values["reference"] = str(file.path.parent / values["reference"])
     also = values["data"].get("also")
     if isinstance(also, list | tuple):
         values["data"]["also"] = [str(file.path.parent / str(folder)) for folder in also]
@@ -216,6 +243,7 @@ def _sentence(kind: type[BaseModel], location: Location, fault: ErrorDetails) ->
     if fault["type"] == "extra_forbidden":
         sections: dict[str, type[BaseModel]] = {
             "crop": Crop,
+            "roi": Crop,
             "levels": Levels,
             "data": DataSettings,
         }

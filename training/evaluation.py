@@ -78,6 +78,7 @@ def score_samples(
             anomaly_map=raw.anomaly_map,
             worst=predicted.worst,
             content=image_hash(sample),
+            pose=None if predicted.located is None else predicted.located.pose,
         )
 
     return list(side_by_side(score, samples, spec, purpose))

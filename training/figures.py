@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec, SplitMetrics
+from edge.imaging.pose import PartPose
 from edge.inspection.regions import enlarge, region_resolution
 from training.data.loading import read_mask
 from training.data.samples import Sample
@@ -41,6 +42,7 @@ class Scored:
     Attributes:
         frame: height and width of its image, which its mask must share.
         worst: tile that gave the score; 0 for an image that is inspected whole.
+        pose: of the part, where the model looks for it.
         content: SHA-256 of the image, to know it again by; zeros where nobody asks.
     """
 
@@ -50,6 +52,7 @@ class Scored:
     anomaly_map: NDArray[np.float32]
     worst: int = 0
     content: bytes = bytes(32)
+    pose: PartPose | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +221,6 @@ def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
     if item.anomaly_map.size == 1:
         return
     size = region_resolution(item.anomaly_map, spec)
-    mask = read_mask(item.sample, spec, item.frame, size)
+    mask = read_mask(item.sample, spec, item.frame, size, item.pose)
     if mask is not None:
         pixels.add(enlarge(item.anomaly_map, *size), mask)

@@ -217,8 +217,9 @@ def size_advice(
     if spec.tile_plan is not None:
         return None
     height, width = frame[:2]
-    if spec.crop is not None:
-        height, width = spec.crop.height, spec.crop.width
+    region = spec.crop or (spec.locator.roi if spec.locator is not None else None)
+    if region is not None:
+        height, width = region.height, region.width
     down, across = height / spec.height, width / spec.width
     stretched = max(down, across) / min(down, across) >= _STRETCHED
     if not stretched and max(down, across) <= _SHRUNK:

@@ -10,8 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, SplitMetrics, TileSpec, Training, plain_text
+from edge.bundle.manifest import InputSpec, Locator, SplitMetrics, TileSpec, Training, plain_text
 from edge.imaging.frame import PixelFormat
+from training.alignment import (
+    check_alignment,
+    demand_found,
+    find_locator,
+    found_parts,
+    with_agreed_likeness,
+)
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
@@ -96,7 +103,9 @@ def fit_checkpoint(
             f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
             "shows another position in every frame size. Use patchcore, or leave out --tile."
         )
-    chosen = _input_size(config, splits, settings)
+    check_alignment(config)
+    locator = find_locator(config, splits)
+    chosen = _input_size(config, splits, settings, locator)
     log.info("model input %s", chosen.sentence)
     image = chosen.size
     model = build_model(
@@ -105,7 +114,14 @@ def fit_checkpoint(
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
-    spec = first_sight(image, config.levels, config.crop, tiles)
+    spec = first_sight(image, config.levels, config.crop, tiles, locator)
+    if locator is not None:
+        images = [sample for sample in splits.fit if sample.view is None]
+        found = found_parts([*images, *splits.validation], spec)
+        demand_found(found)
+        if config.likeness is None:
+            locator = with_agreed_likeness(locator, found)
+            spec = spec.model_copy(update={"locator": locator})
     formats = check_samples(splits.validation, spec)
     _check_threshold(config, splits, is_cross_validated(model, splits))
     frame = read_sample(splits.validation[0]).shape
@@ -219,7 +235,9 @@ def fit_checkpoint(
     )
 
 
-def _input_size(config: FitConfig, splits: Splits, settings: Any) -> ChosenSize:
+def _input_size(
+    config: FitConfig, splits: Splits, settings: Any, locator: Locator | None
+) -> ChosenSize:
     """Choose the size of the input, by the shape of what is inspected where none is set.
 
     Raises:
@@ -231,6 +249,8 @@ def _input_size(config: FitConfig, splits: Splits, settings: Any) -> ChosenSize:
         shape, what = (config.tile, config.tile), "the tiles"
     elif config.crop is not None:
         shape, what = (config.crop.height, config.crop.width), "the crop"
+    elif locator is not None:
+        shape, what = (locator.roi.height, locator.roi.width), "the part's region"
     elif choice.size is None:
         sizes = image_sizes(splits.fit)
         shape, what = median_shape(sizes), f"the images (median of {len(sizes)})"

@@ -16,3 +16,7 @@ MOST_SPREADS = 1000.0
 
 LONGEST_NAME = 100
 LONGEST_TEXT = 2000
+
+# Sides of a locator's reference, reduced as it is searched.
+LEAST_REFERENCE_PX = 12
+MOST_REFERENCE_PX = 96

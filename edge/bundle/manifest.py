@@ -8,6 +8,7 @@ A bundle comes from somebody else. Nothing of it is believed before it is bounde
 checked first, over the manifest; the manifest names sizes and hashes; only then the files are read.
 """
 
+import base64
 import hashlib
 import os
 import unicodedata
@@ -30,11 +31,13 @@ from pydantic import (
 from edge.atomic_files import open_regular
 from edge.bundle.bounds import (
     LARGEST_SCORE,
+    LEAST_REFERENCE_PX,
     LONGEST_NAME,
     LONGEST_TEXT,
     MOST_BIN_BYTES,
     MOST_INPUT_PX,
     MOST_MANIFEST_BYTES,
+    MOST_REFERENCE_PX,
     MOST_SIDE_PX,
     MOST_SPREADS,
     MOST_XML_BYTES,
@@ -142,6 +145,60 @@ class TileSpec(_Part):
     overlap: float = Field(ge=0.0, le=0.9)
 
 
+class AlignMode(StrEnum):
+    """How a part may lie; the angles that are searched."""
+
+    SHIFT = "shift"
+    SHIFT_ROTATION = "shift+rotation"
+    FULL_ROTATION = "full-rotation"
+
+    @property
+    def most_turn_deg(self) -> float:
+        """By so much the part may be turned, to either side."""
+        return {"shift": 0.0, "shift+rotation": 45.0, "full-rotation": 180.0}[self.value]
+
+
+class Locator(_Part):
+    """How the part is found in a frame, before anything of it is inspected.
+
+    Attributes:
+        mode: how the part may lie.
+        roi: what of the reference image shows the part; without a crop this is inspected.
+        frame_height, frame_width: of the reference image.
+        reference: the region of interest in grey, reduced as it is searched: base64 of
+            ``(reference_height, reference_width) uint8``.
+        least_likeness: normalized cross-correlation that a part reaches at least.
+        most_outside: this share of what is inspected may lie outside the frame.
+    """
+
+    mode: AlignMode
+    roi: Crop
+    frame_height: Side
+    frame_width: Side
+    reference: str = Field(max_length=4 * MOST_REFERENCE_PX**2 // 3 + 4)
+    reference_height: int = Field(ge=LEAST_REFERENCE_PX, le=MOST_REFERENCE_PX)
+    reference_width: int = Field(ge=LEAST_REFERENCE_PX, le=MOST_REFERENCE_PX)
+    least_likeness: float = Field(default=0.5, ge=0.2, le=1.0)
+    most_outside: float = Field(default=0.0, ge=0.0, le=0.5)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        roi = self.roi
+        if roi.x + roi.width > self.frame_width or roi.y + roi.height > self.frame_height:
+            raise ValueError("roi does not lie inside the reference image")
+        if roi.width < self.reference_width or roi.height < self.reference_height:
+            raise ValueError("roi is smaller than the reference")
+        try:
+            size = len(base64.b64decode(self.reference, validate=True))
+        except ValueError:
+            raise ValueError("reference is no base64") from None
+        if size != self.reference_height * self.reference_width:
+            raise ValueError(
+                f"reference has {size} bytes, not {self.reference_width}×{self.reference_height}"
+            )
+        return self
+
+
 class InputSpec(_Part):
     """How a frame becomes the model's input; all that preprocessing needs to know.
 
@@ -151,8 +208,10 @@ class InputSpec(_Part):
         resize: ``area``: area-averaging where the image shrinks, bilinear where it grows.
         pixel_formats: formats of the images the model was trained on; others are refused.
         levels: mapping of 16-bit samples; required when a 16-bit format is listed.
-        crop: default region of interest; the station may set its own.
+        crop: default region of interest; the station may set its own. With a locator it lies in
+            the reference image.
         tile_plan: pieces the frame is inspected in; null inspects it whole.
+        locator: how the part is found; null inspects what lies at the same place of every frame.
     """
 
     height: Side
@@ -163,6 +222,7 @@ class InputSpec(_Part):
     levels: Levels | None = None
     crop: Crop | None = None
     tile_plan: TileSpec | None = None
+    locator: Locator | None = None
 
     @model_validator(mode="after")
     def _levels_for_16_bit(self) -> "InputSpec":

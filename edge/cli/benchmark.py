@@ -18,12 +18,10 @@ from edge.bundle.manifest import Bundle, Manifest
 from edge.cameras.files.pacing import Pace
 from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Verdict
-from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
-from edge.inspection.frame_prediction import frame_pieces
+from edge.inspection.frame_prediction import view_frame
 from edge.inspection.inspector import Inspector
-from edge.inspection.preprocessing import prepare, to_samples
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
@@ -193,13 +191,10 @@ def _keep(index: int, out: Image) -> None:
 def prepared_pieces(pixels: Pixels, manifest: Manifest) -> list[Image]:
     """Return the model inputs of a frame: one, or one for each tile."""
     spec = manifest.input
-    if spec.tile_plan is None:
-        return [prepare(pixels, spec)]
-    samples = to_samples(pixels, spec)
-    pieces = frame_pieces(pixels, spec).boxes
-    prepared = [np.empty((spec.height, spec.width, 3), np.uint8) for _ in pieces]
-    for box, out in zip(pieces, prepared, strict=True):
-        resize_area(samples, box, out)
+    view = view_frame(pixels, spec)
+    prepared = [np.empty((spec.height, spec.width, 3), np.uint8) for _ in view.pieces.boxes]
+    for index, out in enumerate(prepared):
+        view.fill(index, out)
     return prepared
 
 

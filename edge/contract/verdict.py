@@ -19,6 +19,7 @@ from edge.inspection.normalization import THRESHOLD
 from edge.inspection.thresholding import Reason
 
 if TYPE_CHECKING:  # who reads settings or serves the page compiles no loops
+    from edge.inspection.alignment import Located
     from edge.inspection.inspector import Inspection
 
 SCHEMA = "verdict/1"
@@ -41,6 +42,8 @@ REASON_CODES = {
     Reason.FRAME_LATE: 13,
     Reason.EXPOSURE_OUT_OF_RANGE: 20,
     Reason.BLUR_OR_DARK: 21,
+    Reason.PART_NOT_FOUND: 22,
+    Reason.PART_AMBIGUOUS: 23,
     Reason.CAMERA_LOST: 30,
     Reason.MODEL_ERROR: 40,
     Reason.TIMEOUT: 50,
@@ -246,6 +249,8 @@ def payload(
         "config_sha256": identity.config_sha256,
         "software": f"edge {edge.__version__}",
     }
+    if inspection.located is not None:
+        record["locator"] = _locator(inspection.located)
     _shorten(record)
     return record
 
@@ -278,6 +283,16 @@ def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None
 def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:
     recipe = part.recipe if part else None
     return {"id": recipe.id, "version": recipe.version} if recipe else None
+
+
+def _locator(located: "Located") -> dict[str, Any]:
+    return {
+        "score": round(located.likeness, 4),
+        "x": round(located.pose.x, 2),
+        "y": round(located.pose.y, 2),
+        "angle_deg": round(located.pose.angle_deg, 3),
+        "outside": round(located.outside, 4),
+    }
 
 
 def _image(frame: Frame, images: ImageAddresses | None) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
+from edge.imaging.pose import warp_area
+from edge.inspection.alignment import Located, locate, reference_box
 from edge.inspection.plausibility import ImageLimits, ImageStatistics, image_statistics
 from edge.inspection.predictor import Predictor, RawPrediction
 from edge.inspection.preprocessing import inspected_box, to_samples
@@ -26,7 +28,8 @@ class FramePrediction(NamedTuple):
     Attributes:
         prediction: image score (the highest of the tiles) and map of the inspected box.
         worst: the tile that gave the score.
-        box: what was inspected, in frame pixels.
+        box: what was inspected, in frame pixels; of an aligned part in those of the reference.
+        located: where the part was found; None of a model that does not look for it.
         statistics: grey levels of what the network saw.
         preprocess_ns, inference_ns: monotonic time of both stages.
     """
@@ -37,10 +40,14 @@ class FramePrediction(NamedTuple):
     statistics: ImageStatistics
     preprocess_ns: int
     inference_ns: int
+    located: Located | None = None
 
 
 class Pieces(NamedTuple):
-    """The inspected part of a frame, the boxes the network sees, and their plan if tiled."""
+    """The inspected part of a frame, the boxes the network sees, and their plan if tiled.
+
+    Where the part is to be found first, all in pixels of the reference image.
+    """
 
     whole: Box
     boxes: tuple[Box, ...]
@@ -62,14 +69,13 @@ def predict_frame(
 
     Raises:
         FrameUnsuitable: the frame has a size or format that the model was not made for.
+        PartNotFound, PartAmbiguous: the model looks for the part, and it is not to be found.
         ModelError: inference failed.
     """
     started = clock_ns()
-    samples = to_samples(pixels, spec)
-    pieces = frame_pieces(pixels, spec)
-    preparation = _Preparation(
-        samples=samples, pieces=pieces.boxes, clock_ns=clock_ns, limits=limits
-    )
+    view = view_frame(pixels, spec)
+    pieces = view.pieces
+    preparation = _Preparation(view=view, clock_ns=clock_ns, limits=limits)
     preparation.spent_ns = clock_ns() - started
     scores, maps = predictor.predict_all(len(pieces.boxes), preparation.fill)
     joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
@@ -84,7 +90,45 @@ def predict_frame(
         preparation.statistics,
         preparation.spent_ns,
         total_ns - preparation.spent_ns,
+        view.located,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameView:
+    """What the network sees of a frame, before it is resized.
+
+    Attributes:
+        samples: ``(H, W)`` or ``(H, W, 3) uint8``, the whole frame.
+        located: where the part was found; None of a model that does not look for it.
+    """
+
+    samples: NDArray[np.uint8]
+    pieces: Pieces
+    located: Located | None
+
+    def fill(self, index: int, out: NDArray[np.uint8]) -> None:
+        """Write a piece into ``(h, w, 3) uint8`` BGR, in one resampling."""
+        box = self.pieces.boxes[index]
+        if self.located is None:
+            resize_area(self.samples, box, out)
+        else:
+            warp_area(self.samples, self.located.pose, box, out)
+
+
+def view_frame(pixels: Pixels, spec: InputSpec) -> FrameView:
+    """Bring a frame to the model's samples and find the part, where the model asks for it.
+
+    Raises:
+        FrameUnsuitable: the frame has a size or format that the model was not made for.
+        PartNotFound, PartAmbiguous: the part is not to be found.
+    """
+    samples = to_samples(pixels, spec)
+    pieces = frame_pieces(pixels, spec)
+    located = None
+    if spec.locator is not None:
+        located = locate(samples, spec.locator, pieces.whole)
+    return FrameView(samples, pieces, located)
 
 
 def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
@@ -93,7 +137,10 @@ def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
     Raises:
         FrameUnsuitable: the crop does not lie inside the frame, or what is left is too small.
     """
-    box = inspected_box(pixels, spec.crop)
+    if spec.locator is None:
+        box = inspected_box(pixels, spec.crop)
+    else:
+        box = reference_box(spec.locator, spec.crop)
     if spec.tile_plan is None:
         return Pieces(box, (box,), None)
     plan = plan_tiles(box, spec.tile_plan)
@@ -104,8 +151,7 @@ def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
 class _Preparation:
     """Fills the network's inputs and adds up what that took and showed."""
 
-    samples: NDArray[np.uint8]
-    pieces: tuple[Box, ...]
+    view: FrameView
     clock_ns: Callable[[], int]
     limits: ImageLimits
     spent_ns: int = 0
@@ -113,7 +159,7 @@ class _Preparation:
 
     def fill(self, index: int, out: NDArray[np.uint8]) -> None:
         started = self.clock_ns()
-        resize_area(self.samples, self.pieces[index], out)
+        self.view.fill(index, out)
         found = image_statistics(out, self.limits)
         before = self.statistics
         self.statistics = found if before is None else before.joined(found, 1.0 / (index + 1))

@@ -9,8 +9,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import FrameUnsuitable, ModelError
-from edge.imaging.frame import Box, Frame, FrameStatus
+from edge.errors import FrameUnsuitable, ModelError, PartAmbiguous, PartNotFound
+from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
+from edge.imaging.pose import PartPose
+from edge.inspection.alignment import Located, mapped_back
 from edge.inspection.criteria import Calibrated, DecisionCriteria, Limits, decision_criteria
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize
@@ -46,11 +48,13 @@ class Inspection:
         normalized_score: in [0, 1] with the threshold at 0.5; for display and messages.
         threshold: raw image threshold the part was decided with.
         pixel_threshold: raw threshold of the regions.
-        anomaly_map: ``(h, w) float32`` raw; None unless computed.
+        anomaly_map: ``(h, w) float32`` raw, as it lies in the frame; None unless computed.
         map_scale: normalization of the map it was decided with; None without a map.
         regions: anomalous areas in frame pixels, strongest first; ``peak`` is normalized here.
         regions_truncated: there were more than are listed.
         placement: where the map lies in the frame; None unless computed.
+        located: where the part was found; None of a model that does not look for it.
+        reference_map: of a part that was looked for the map as it lies in the reference image.
         durations: stage times.
     """
 
@@ -65,6 +69,8 @@ class Inspection:
     regions: tuple[Region, ...] = ()
     regions_truncated: bool = False
     placement: Box | None = None
+    located: Located | None = None
+    reference_map: NDArray[np.float32] | None = field(default=None, repr=False)
     durations: Durations = Durations()
 
 
@@ -118,6 +124,10 @@ class Inspector:
                 self._clock_ns,
                 limits=criteria.image,
             )
+        except PartNotFound as error:
+            return self.failure(Reason.PART_NOT_FOUND, str(error))
+        except PartAmbiguous as error:
+            return self.failure(Reason.PART_AMBIGUOUS, str(error))
         except FrameUnsuitable as error:
             return self.failure(Reason.FRAME_INCOMPLETE, str(error))
         except ModelError as error:
@@ -130,9 +140,13 @@ class Inspector:
         fault = image_fault(predicted.statistics, criteria.image)
         if fault is None and not predicted.prediction.is_finite():
             fault = Reason.MODEL_ERROR, NOT_FINITE
-        inspection = self._evaluate(predicted) if fault is None else self.failure(*fault)
+        if fault is None:
+            inspection = self._evaluate(predicted, frame.pixels)
+        else:
+            inspection = self.failure(*fault)
         return replace(
             inspection,
+            located=predicted.located,
             durations=Durations(
                 preprocess_ns=predicted.preprocess_ns,
                 inference_ns=predicted.inference_ns,
@@ -149,7 +163,7 @@ class Inspector:
             detail=detail,
         )
 
-    def _evaluate(self, predicted: FramePrediction) -> Inspection:
+    def _evaluate(self, predicted: FramePrediction, pixels: Pixels) -> Inspection:
         criteria = self.criteria
         score, anomaly_map = predicted.prediction
         regions: tuple[Region, ...] = ()
@@ -162,20 +176,35 @@ class Inspector:
                 predicted.box,
                 criteria.smallest_region_px,
             )
+        shown, placement, located = anomaly_map, predicted.box, predicted.located
+        if located is not None:
+            frame = (pixels.shape[0], pixels.shape[1])
+            regions = tuple(_in_frame(region, located.pose, frame) for region in regions)
+            placement = located.pose.enclosing(predicted.box, frame)
+            lowest = min(float(anomaly_map.min()), criteria.map_scale.threshold)
+            fill = lowest - criteria.map_scale.range  # far from what is shown at all
+            shown = mapped_back(anomaly_map, located.pose, predicted.box, placement, fill)
         return Inspection(
             decision=decide(score, criteria.threshold, criteria.guard_band),
             threshold=criteria.threshold,
             pixel_threshold=criteria.pixel_threshold,
             score=score,
             normalized_score=_normalized(score, criteria.image_scale),
-            anomaly_map=anomaly_map,
+            anomaly_map=shown,
+            reference_map=None if located is None else anomaly_map,
             map_scale=criteria.map_scale,
             regions=tuple(
                 replace(r, peak=_normalized(r.peak, criteria.map_scale)) for r in regions
             ),
             regions_truncated=truncated,
-            placement=predicted.box,
+            placement=placement,
         )
+
+
+def _in_frame(region: Region, pose: PartPose, frame: tuple[int, int]) -> Region:
+    """Return a region of the reference image as it lies in the frame: the box that holds it."""
+    box = pose.enclosing(Box(region.x, region.y, region.width, region.height), frame)
+    return replace(region, x=box.x, y=box.y, width=box.width, height=box.height)
 
 
 def _normalized(value: float, scale: ScoreScale) -> float:

@@ -1,8 +1,9 @@
 """The one pre-processing: a frame in, the model's uint8 input out.
 
-Training's data loader, the export gate and the runtime all call ``prepare``; nothing else in the
-project resizes an image for a model. Everything after it (layout, float, mean, std) is inside the
-exported graph.
+Training's data loader, the export gate and the runtime all call ``prepare`` or, piece by piece and
+for parts that are to be found first, ``view_frame``, which rests on the same functions; nothing
+else in the project resizes an image for a model. Everything after it (layout, float, mean, std) is
+inside the exported graph.
 """
 
 from collections.abc import Collection
@@ -27,7 +28,7 @@ def prepare(
 
     Args:
         pixels: ``(H, W)``, ``(H, W, 3)`` BGR or ``(H, W, 4)`` BGRA; uint8 or uint16. Not changed.
-        spec: from the manifest; the crop may come from the station.
+        spec: without a locator; ``view_frame`` is for parts that are to be found.
         out: where to write, for example the network's own input; a new array if None.
 
     Returns:
@@ -37,6 +38,8 @@ def prepare(
         FrameUnsuitable: the format is none the model was trained on, the crop does not lie inside
             the frame, or what is left is too small.
     """
+    if spec.locator is not None:
+        raise ValueError("prepare inspects frames as they lie")
     samples = to_samples(pixels, spec)
     prepared = np.empty((spec.height, spec.width, 3), np.uint8) if out is None else out
     resize_area(samples, inspected_box(pixels, spec.crop), prepared)
@@ -54,7 +57,8 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
             inspect.
     """
     _check_format(pixels, spec)
-    inspected_box(pixels, spec.crop)  # OpenCV converts no empty image
+    # OpenCV converts no empty image.
+    inspected_box(pixels, None if spec.locator is not None else spec.crop)
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)

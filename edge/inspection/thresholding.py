@@ -52,6 +52,8 @@ class Reason(StrEnum):
     FRAME_LATE = "frame_late"
     EXPOSURE_OUT_OF_RANGE = "exposure_out_of_range"
     BLUR_OR_DARK = "blur_or_dark"
+    PART_NOT_FOUND = "part_not_found"
+    PART_AMBIGUOUS = "part_ambiguous"
     CAMERA_LOST = "camera_lost"
     MODEL_ERROR = "model_error"
     TIMEOUT = "timeout"

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         state.unlink(missing_ok=True)
         if report is not None:
             samples, name = _judged(splits)
+            learned = [sample for sample in splits.fit if sample.view is None]
             evidence = write_report(
                 report,
                 output,
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
                 name=name,
                 device=config.device,
                 purpose="report",
+                fitted_on=[*learned, *splits.validation],
             )
             trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
     print_line(_told(output, checkpoint))

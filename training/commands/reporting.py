@@ -12,6 +12,7 @@ import torch
 import edge
 from edge.atomic_files import write_whole
 from edge.redaction import readable
+from training.alignment import found_parts
 from training.checkpoint import Checkpoint
 from training.data.loading import check_readable
 from training.data.samples import Sample
@@ -19,6 +20,7 @@ from training.evaluation import TorchPredictor
 from training.making import find_device
 from training.report.evidence import Evidence, gather, unreadable_row
 from training.report.page import Subject, report_page
+from training.report.poses import Poses, poses_of
 
 
 def write_report(
@@ -30,6 +32,7 @@ def write_report(
     name: str,
     device: str,
     purpose: str,
+    fitted_on: Sequence[Sample] = (),
 ) -> Evidence:
     """Inspect samples and write the report, whole or not at all.
 
@@ -38,6 +41,7 @@ def write_report(
     Args:
         name: of the split, for the report.
         purpose: in front of the progress bar.
+        fitted_on: images in which the part's place is shown, where the model looks for it.
 
     Returns:
         What was inspected.
@@ -48,12 +52,19 @@ def write_report(
     readable = [sample for sample in samples if sample not in faults]
     evidence = gather(checkpoint, predictor, readable, name, purpose=purpose)
     evidence.rows.extend(unreadable_row(sample, fault) for sample, fault in faults.items())
-    save_page(path, checkpoint_path, checkpoint, evidence)
+    poses = None
+    if spec.locator is not None and fitted_on:
+        poses = poses_of(found_parts(fitted_on, spec), spec)
+    save_page(path, checkpoint_path, checkpoint, evidence, poses)
     return evidence
 
 
 def save_page(
-    path: Path, checkpoint_path: Path, checkpoint: Checkpoint, evidence: Evidence
+    path: Path,
+    checkpoint_path: Path,
+    checkpoint: Checkpoint,
+    evidence: Evidence,
+    poses: Poses | None = None,
 ) -> None:
     """Write the report of what was inspected."""
     with checkpoint_path.open("rb") as file:
@@ -68,7 +79,7 @@ def save_page(
             "torchvision": version("torchvision"),
         },
     )
-    page = report_page(subject, checkpoint.description, evidence)
+    page = report_page(subject, checkpoint.description, evidence, poses)
     write_whole(path, readable(page).encode())
 
 

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.bundle.manifest import Crop, InputSpec, Levels, TileSpec
+from edge.bundle.manifest import Crop, InputSpec, Levels, Locator, TileSpec
 from edge.errors import FrameUnsuitable, ImageUnreadable
-from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import read_image
-from edge.inspection.frame_prediction import frame_pieces
+from edge.imaging.pose import PartPose
+from edge.inspection.alignment import aligned_mask, reference_box
+from edge.inspection.frame_prediction import view_frame
 from edge.inspection.plausibility import image_fault, image_statistics
-from edge.inspection.preprocessing import takes, to_samples
+from edge.inspection.preprocessing import takes
 from training.data.cifar10 import read_record
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample
@@ -42,6 +43,7 @@ def first_sight(
     levels: Levels | None = None,
     crop: Crop | None = None,
     tile_plan: TileSpec | None = None,
+    locator: Locator | None = None,
 ) -> InputSpec:
     """Return a spec that takes every format its levels allow, for images seen the first time."""
     formats = tuple(known for known in PixelFormat if levels is not None or not known.is_16_bit)
@@ -53,6 +55,7 @@ def first_sight(
         levels=levels,
         crop=crop,
         tile_plan=tile_plan,
+        locator=locator,
     )
 
 
@@ -99,13 +102,12 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
             "of this format among the others."
         )
     try:
-        samples = to_samples(pixels, spec)
-        boxes = frame_pieces(pixels, spec).boxes
+        view = view_frame(pixels, spec)
     except FrameUnsuitable as error:
         raise DataError(f"{sample.label}: {error}") from error
-    prepared = np.empty((len(boxes), spec.height, spec.width, 3), np.uint8)
-    for box, out in zip(boxes, prepared, strict=True):
-        resize_area(samples, box, out)
+    prepared = np.empty((len(view.pieces.boxes), spec.height, spec.width, 3), np.uint8)
+    for index, out in enumerate(prepared):
+        view.fill(index, out)
     fault = image_fault(image_statistics(prepared))
     if fault is not None:
         raise DataError(f"{sample.label}: {fault[1]} Remove the image from the data set.")
@@ -208,13 +210,18 @@ def prepared_batches(
 
 
 def read_mask(
-    sample: Sample, spec: InputSpec, frame: tuple[int, ...], size: tuple[int, int]
+    sample: Sample,
+    spec: InputSpec,
+    frame: tuple[int, ...],
+    size: tuple[int, int],
+    pose: PartPose | None = None,
 ) -> NDArray[np.bool_] | None:
-    """Read where a sample is defective, cropped as the image is.
+    """Read where a sample is defective, cropped and turned as the image is.
 
     Args:
         frame: height and width of the sample's image.
         size: height and width at which pixels are compared.
+        pose: of the part, where the model looks for it; None only asks whether there is a mask.
 
     Returns:
         ``size`` bool, all False for a good image; None of a defective one whose mask is missing
@@ -226,7 +233,10 @@ def read_mask(
     mask = read_frame_mask(sample, frame)
     if mask is None:
         return None if sample.is_defective else np.zeros(size, np.bool_)
-    if spec.crop is not None:
+    if spec.locator is not None:
+        if pose is not None:
+            mask = aligned_mask(mask, pose, reference_box(spec.locator, spec.crop))
+    elif spec.crop is not None:
         crop = spec.crop
         mask = mask[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
     return reduced(mask, size)

@@ -135,12 +135,14 @@ def gather(
         evidence.rows.append(row)
         if inspection.score is not None and inspection.anomaly_map is not None:
             frame = (pixels.shape[0], pixels.shape[1])
+            found, raw = inspection.located, inspection.reference_map
             evidence.tally.add(
                 Scored(
                     sample=sample,
                     frame=frame,
                     score=inspection.score,
-                    anomaly_map=inspection.anomaly_map,
+                    anomaly_map=inspection.anomaly_map if raw is None else raw,
+                    pose=None if found is None else found.pose,
                 )
             )
             evidence.gallery.offer(row, pixels, inspection)
@@ -177,7 +179,7 @@ def _row(sample: Sample, inspection: Inspection) -> ImageRow:
 
 
 def _side_by_side(pixels: Pixels, overlay: Image) -> bytes:
-    plain = _small(_as_bgr(pixels))
+    plain = _small(as_bgr(pixels))
     beside = cv2.resize(overlay, plain.shape[1::-1], interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(
         ".jpg", np.hstack([plain, beside]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
@@ -191,7 +193,8 @@ def _small(image: Image) -> Image:
     return cv2.resize(image, (_SHOWN_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
 
 
-def _as_bgr(pixels: Pixels) -> Image:
+def as_bgr(pixels: Pixels) -> Image:
+    """Return an image with 8 bits and three channels; may share its memory."""
     if pixels.dtype != np.uint8:  # as in the overlay: 16 bits are stretched to what is there
         pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     image = np.ascontiguousarray(pixels, np.uint8)

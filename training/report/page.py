@@ -24,6 +24,7 @@ from training.report.evidence import (
     ImageRow,
     Shown,
 )
+from training.report.poses import Poses
 
 # Under which a fit notes the size of the input; it stands with the images.
 _SIZE = "image_size"
@@ -110,11 +111,14 @@ _TEMPLATES = Environment(
 )
 
 
-def report_page(subject: Subject, description: Description, evidence: Evidence) -> str:
+def report_page(
+    subject: Subject, description: Description, evidence: Evidence, poses: Poses | None = None
+) -> str:
     """Return the report of a model on a split, as ``templates/report.html`` lays it out.
 
     Args:
         evidence: of the split; its images must not have served the fit.
+        poses: where the part lies in the images of the fit; None where nobody looked.
     """
     threshold, tally = description.threshold, evidence.tally
     synthetic = bool(tally.synthetic_count)
@@ -135,6 +139,7 @@ def report_page(subject: Subject, description: Description, evidence: Evidence) 
         roc=Markup(roc_chart(tally.scores, tally.labels, threshold.image, synthetic)),
         kinds=_kinds(evidence),
         groups=_groups(evidence),
+        poses=poses,
         data=_data(description, evidence),
         errors=[_error(row) for row in evidence.errors[:_MOST_ERRORS]],
         model=_model(subject, description),
@@ -455,6 +460,8 @@ def _input(description: Description) -> str:
     text = str(description.training.hyperparameters.get(_SIZE, size))
     if spec.crop is not None:
         text += f"; region {spec.crop.width}×{spec.crop.height}+{spec.crop.x}+{spec.crop.y}"
+    if spec.locator is not None:
+        text += f"; of the part, found by {spec.locator.mode.value}"
     if spec.tile_plan is not None:
         plan = spec.tile_plan
         text += f"; in tiles of {plan.width}×{plan.height}, {plan.overlap:.0%} overlap"

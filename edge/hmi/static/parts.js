@@ -182,6 +182,7 @@ function facts(found, verdict) {
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
     ["part_id", verdict.part_id], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["located", place(verdict.locator)],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
     ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
     ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],
@@ -189,6 +190,10 @@ function facts(found, verdict) {
     ["image_hash", verdict.image.sha256], ["model_hash", verdict.model.sha256], ["config_hash", verdict.config_sha256],
   ];
   return make("dl", { class: "pairs" }, ...pairs.filter(([, value]) => value).flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+}
+
+function place(locator) {
+  return locator && `${number(locator.x, 1)}, ${number(locator.y, 1)}, ${number(locator.angle_deg, 1)}° (${number(locator.score, 2)})`;
 }
 
 export function strip(host, parts) {

@@ -1,0 +1,246 @@
+"""Where the part lies in a frame: the first step of the one preparation, where a model asks for it.
+
+The part is never guessed: unlike the reference, at two places at once, or loosely held by what the
+reference shows (a round part says nothing about its angle), there is no pose and no inspection.
+"""
+
+import base64
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.bounds import LEAST_REFERENCE_PX, MOST_REFERENCE_PX
+from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
+from edge.imaging.frame import Box
+from edge.imaging.pose import PartPose, at_centres, warped
+from edge.imaging.template_search import Template
+
+# Another place that fits nearly as well: within this of the best, or with a remainder (what is
+# missing to 1) of less than so many times the best one's.
+_LEAST_AHEAD = 0.03
+_LEAST_REMAINDER_RATIO = 1.25
+# Expected error of a pose in percent of the longest side, or degrees.
+_LOOSEST = 0.25
+# Along each axis, of a pixel of the reduced frame; averaging more tells the search nothing.
+_SAMPLES_PER_PX = 2
+# Below this a share of an area is rounding.
+_NO_SHARE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """Where a part was found.
+
+    Attributes:
+        pose: from the reference image to the frame.
+        likeness: normalized cross-correlation with the reference, at most 1.
+        outside: share of what is inspected that lies outside the frame.
+    """
+
+    pose: PartPose
+    likeness: float
+    outside: float
+
+
+def make_locator(
+    samples: NDArray[np.uint8],
+    mode: AlignMode,
+    roi: Crop,
+    least_likeness: float,
+    most_outside: float,
+) -> Locator:
+    """Describe a part as a reference image shows it.
+
+    Args:
+        samples: ``(H, W)`` or ``(H, W, 3) uint8``, as ``to_samples`` gives them.
+        roi: where the part lies in it.
+
+    Raises:
+        FrameUnsuitable: the region does not lie inside, is too small, or shows nothing that could
+            be found.
+    """
+    rows, columns = samples.shape[:2]
+    if roi.x + roi.width > columns or roi.y + roi.height > rows:
+        raise FrameUnsuitable(
+            f"the region {roi.width}×{roi.height}+{roi.x}+{roi.y} does not fit the reference "
+            f"image of {columns}×{rows}. Give one that lies inside."
+        )
+    scale = min(1.0, MOST_REFERENCE_PX / max(roi.width, roi.height))
+    width, height = round(roi.width * scale), round(roi.height * scale)
+    if min(width, height) < LEAST_REFERENCE_PX:
+        raise FrameUnsuitable(
+            f"the region of {roi.width}×{roi.height} pixels is too small or too narrow to be "
+            f"found again. Give one of {LEAST_REFERENCE_PX} pixels at least, at most "
+            f"{MOST_REFERENCE_PX // LEAST_REFERENCE_PX} times as long as wide."
+        )
+    part = samples[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
+    grey = _grey(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
+    try:
+        Template(grey, mode.most_turn_deg)
+    except ValueError as error:
+        raise FrameUnsuitable(
+            f"the reference cannot be found again: {error}. Give an image and a region that show "
+            "the part with its outline."
+        ) from error
+    return Locator(
+        mode=mode,
+        roi=roi,
+        frame_height=rows,
+        frame_width=columns,
+        reference=base64.b64encode(grey.tobytes()).decode(),
+        reference_height=height,
+        reference_width=width,
+        least_likeness=least_likeness,
+        most_outside=most_outside,
+    )
+
+
+def reference_box(locator: Locator, crop: Crop | None) -> Box:
+    """Return what is inspected, in pixels of the reference image.
+
+    Raises:
+        FrameUnsuitable: the crop does not lie inside the reference image.
+    """
+    region = crop or locator.roi
+    if region.x + region.width > locator.frame_width or (
+        region.y + region.height > locator.frame_height
+    ):
+        raise FrameUnsuitable(
+            f"the crop {region.width}×{region.height}+{region.x}+{region.y} does not fit the "
+            f"reference image of {locator.frame_width}×{locator.frame_height}, in which it lies "
+            "where a model aligns parts. Change the crop."
+        )
+    return Box(region.x, region.y, region.width, region.height)
+
+
+def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
+    """Find the part.
+
+    Args:
+        samples: ``(H, W)`` or ``(H, W, 3) uint8``, as ``to_samples`` gives them.
+        box: what is inspected, in the reference image.
+
+    Raises:
+        PartNotFound: nothing is like the reference, or too much of the box lies outside.
+        PartAmbiguous: the part could as well lie otherwise.
+    """
+    rows, columns = samples.shape[:2]
+    roi = locator.roi
+    scale_x, scale_y = locator.reference_width / roi.width, locator.reference_height / roi.height
+    size = max(round(columns * scale_x), 1), max(round(rows * scale_y), 1)
+    found = _template(locator).search(_reduced(samples, size))
+    best, other = found.best, found.other
+    if best is None or best.score < locator.least_likeness:
+        likeness = "nothing is like it" if best is None else f"likeness {best.score:.2f}"
+        raise PartNotFound(
+            f"the part was not found ({likeness}, {locator.least_likeness:.2f} are agreed). "
+            "Check that it lies in view as in the reference, and lens, focus and light."
+        )
+    if other is not None and best.score - other.score < max(
+        _LEAST_AHEAD, (_LEAST_REMAINDER_RATIO - 1.0) * (1.0 - best.score)
+    ):
+        turn = abs((best.angle_deg - other.angle_deg + 180.0) % 360.0 - 180.0)
+        apart = math.hypot(best.x - other.x, best.y - other.y) / scale_x
+        raise PartAmbiguous(
+            f"the part could lie in two ways, {apart:.0f} pixels and {turn:.0f}° apart (likeness "
+            f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; for a symmetric "
+            "part fit with --align shift, or a reference that tells its angle."
+        )
+    if found.looseness > _LOOSEST:
+        raise PartAmbiguous(
+            f"the reference does not hold the part's place or angle: an error of "
+            f"{found.looseness:.1f} % or degrees is to be expected. For a round part fit with "
+            "--align shift; else give a region with more of the part's outline."
+        )
+    pose = PartPose(
+        x=best.x * columns / size[0],
+        y=best.y * rows / size[1],
+        angle_deg=best.angle_deg,
+        pivot_x=roi.x + roi.width / 2,
+        pivot_y=roi.y + roi.height / 2,
+    )
+    if locator.mode is AlignMode.SHIFT:
+        pose = pose.in_whole_pixels()
+    outside = pose.outside(box, (rows, columns))
+    if outside < _NO_SHARE:
+        outside = 0.0
+    if outside > locator.most_outside:
+        raise PartNotFound(
+            f"{outside:.1%} of what is to be inspected lies outside the frame ("
+            f"{locator.most_outside:.1%} are agreed). Show the whole part, or fit with a smaller "
+            "region or with --outside."
+        )
+    return Located(pose=pose, likeness=best.score, outside=outside)
+
+
+def mapped_back(
+    anomaly_map: NDArray[np.float32], pose: PartPose, box: Box, place: Box, fill: float
+) -> NDArray[np.float32]:
+    """Return a map of a box of the reference as it lies in the frame.
+
+    Args:
+        place: what of the frame the new map shows.
+        fill: of the cells that lie outside the box.
+
+    Returns:
+        ``(h, w) float32`` with cells about as large as before.
+    """
+    cell_x, cell_y = box.width / anomaly_map.shape[1], box.height / anomaly_map.shape[0]
+    cell = min(cell_x, cell_y)
+    width, height = max(round(place.width / cell), 1), max(round(place.height / cell), 1)
+    to_place = np.array(
+        [[place.width / width, 0, place.x], [0, place.height / height, place.y], [0, 0, 1.0]]
+    )
+    to_box = np.linalg.inv(np.vstack([pose.matrix(), [0, 0, 1]]))
+    to_cells = np.array([[1 / cell_x, 0, -box.x / cell_x], [0, 1 / cell_y, -box.y / cell_y]])
+    matrix = to_cells @ to_box @ to_place
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    mapped = cv2.warpAffine(
+        anomaly_map, at_centres(matrix), (width, height), None, flags, cv2.BORDER_REPLICATE
+    )
+    across, down = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    for (a, b, c), cells in zip(matrix, anomaly_map.shape[::-1], strict=True):
+        at = a * across + b * down + c
+        mapped[(at < 0) | (at > cells)] = fill
+    return mapped
+
+
+def aligned_mask(mask: NDArray[np.bool_], pose: PartPose, box: Box) -> NDArray[np.bool_]:
+    """Return a mask of the frame as the box of the reference shows it, pixel by pixel."""
+    to_box = np.array([[1.0, 0.0, box.x], [0.0, 1.0, box.y], [0.0, 0.0, 1.0]])
+    matrix = pose.matrix() @ to_box
+    size = (box.width, box.height)
+    return warped(mask.astype(np.uint8), matrix, size, cv2.INTER_NEAREST) > 0
+
+
+def reference_image(locator: Locator) -> NDArray[np.uint8]:
+    """Return ``(h, w) uint8``, the reference as it is searched."""
+    content = np.frombuffer(base64.b64decode(locator.reference), np.uint8)
+    return content.reshape(locator.reference_height, locator.reference_width)
+
+
+@lru_cache(maxsize=8)
+def _template(locator: Locator) -> Template:
+    try:
+        return Template(reference_image(locator), locator.mode.most_turn_deg)
+    except ValueError as error:
+        raise FrameUnsuitable(
+            f"the model's reference cannot be found in any frame: {error}. Fit it again."
+        ) from error
+
+
+def _reduced(samples: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image in grey, ``size`` being its width and height."""
+    dense = size[0] * _SAMPLES_PER_PX, size[1] * _SAMPLES_PER_PX
+    if samples.shape[1] > dense[0]:  # a fifth of the time of averaging all pixels
+        samples = cv2.resize(samples, dense, interpolation=cv2.INTER_LINEAR)
+    return _grey(cv2.resize(samples, size, interpolation=cv2.INTER_AREA))
+
+
+def _grey(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return samples if samples.ndim == 2 else cv2.cvtColor(samples, cv2.COLOR_BGR2GRAY)

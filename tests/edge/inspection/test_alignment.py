@@ -1,0 +1,290 @@
+"""A part is inspected as it lies in the reference; what is not found is an ERROR, never OK."""
+
+import json
+from importlib import resources
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from edge.bundle.manifest import AlignMode, Crop, InputSpec, Locator, load_bundle
+from edge.contract.verdict import payload, to_json
+from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
+from edge.imaging.area_resize import resize_area
+from edge.imaging.frame import Box, Frame, PixelFormat
+from edge.imaging.pose import PartPose, warp_area
+from edge.inspection.alignment import (
+    Located,
+    aligned_mask,
+    locate,
+    make_locator,
+    mapped_back,
+    reference_box,
+)
+from edge.inspection.detector import CompiledModel, Detector
+from edge.inspection.frame_prediction import view_frame
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.overlay import draw_overlay
+from edge.inspection.thresholding import Reason, Result
+from tests.support.sample_verdict import IDENTITY, sample_verdict
+from tests.support.small_bundle import write_bundle
+from tests.support.turned_part import (
+    DEFECT,
+    HEIGHT,
+    WIDTH,
+    Laid,
+    anywhere,
+    bracket,
+    placed,
+)
+
+SCHEMA = json.loads(
+    resources.files("edge.contract").joinpath("schemas/verdict-1.json").read_text("utf-8")
+)
+MIDDLE = Laid(WIDTH / 2, HEIGHT / 2, 0.0)
+ROI = Crop(x=WIDTH // 2 - 50, y=HEIGHT // 2 - 34, width=100, height=68)
+
+
+def locator(
+    mode: AlignMode = AlignMode.FULL_ROTATION,
+    image: NDArray[np.uint8] | None = None,
+    roi: Crop = ROI,
+    most_outside: float = 0.0,
+) -> Locator:
+    return make_locator(bracket(MIDDLE) if image is None else image, mode, roi, 0.5, most_outside)
+
+
+def found(pixels: NDArray[np.uint8], by: Locator) -> Located:
+    return locate(pixels, by, reference_box(by, None))
+
+
+@pytest.mark.parametrize(
+    ("mode", "most_turn_deg"),
+    [(AlignMode.SHIFT, 0.0), (AlignMode.SHIFT_ROTATION, 45.0), (AlignMode.FULL_ROTATION, 180.0)],
+)
+def test_a_part_is_found_to_a_hundredth_of_its_side_and_a_degree(
+    mode: AlignMode, most_turn_deg: float
+) -> None:
+    random = np.random.default_rng(1)
+    by = locator(mode)
+    for number in range(12):
+        laid = anywhere(random, most_turn_deg)
+        pose = found(bracket(laid, seed=number), by).pose
+        assert pose.x == pytest.approx(laid.x, abs=0.01 * ROI.width)
+        assert pose.y == pytest.approx(laid.y, abs=0.01 * ROI.width)
+        assert (pose.angle_deg - laid.angle_deg + 180) % 360 - 180 == pytest.approx(0, abs=1)
+
+
+def test_grey_and_large_frames_are_searched_alike() -> None:
+    laid = Laid(130, 95, -70)
+    grey = cv2.cvtColor(bracket(laid), cv2.COLOR_BGR2GRAY)
+    assert found(grey, locator()).pose.angle_deg == pytest.approx(-70, abs=1)
+    large, wide = (
+        cv2.resize(bracket(one), None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
+        for one in (MIDDLE, laid)
+    )
+    roi = Crop(x=6 * ROI.x, y=6 * ROI.y, width=6 * ROI.width, height=6 * ROI.height)
+    pose = found(wide, locator(image=large, roi=roi)).pose
+    assert (pose.x, pose.y) == pytest.approx((780, 570), abs=6)
+
+
+def disc() -> NDArray[np.uint8]:
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    for radius, level in ((40, 180), (28, 60), (12, 200)):
+        cv2.circle(image, (WIDTH // 2, HEIGHT // 2), radius, (level,) * 3, cv2.FILLED, cv2.LINE_AA)
+    noise = np.random.default_rng(2).normal(0, 2, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def test_a_round_part_has_no_angle_but_a_place() -> None:
+    roi = Crop(x=WIDTH // 2 - 48, y=HEIGHT // 2 - 48, width=96, height=96)
+    turned = locator(AlignMode.FULL_ROTATION, disc(), roi)
+    with pytest.raises(PartAmbiguous, match="--align shift"):
+        found(disc(), turned)
+    shifted = np.roll(disc(), (7, -20), (0, 1))
+    pose = found(shifted, locator(AlignMode.SHIFT, disc(), roi)).pose
+    assert (pose.x, pose.y, pose.angle_deg) == (WIDTH / 2 - 20, HEIGHT / 2 + 7, 0.0)
+
+
+def two() -> NDArray[np.uint8]:
+    return np.hstack([bracket(MIDDLE), bracket(Laid(WIDTH / 2, HEIGHT / 2, 60), seed=1)])
+
+
+def stripes() -> NDArray[np.uint8]:
+    columns = np.arange(WIDTH)[None, :, None] + np.zeros((HEIGHT, 1, 3))
+    return (128 + 90 * np.sin(columns / 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "fault", "reason"),
+    [
+        (two(), PartAmbiguous, "two ways"),
+        (bracket(MIDDLE)[:, ::-1].copy(), FrameUnsuitable, None),  # mirrored
+        (bracket(Laid(WIDTH + 5, HEIGHT / 2, 30)), FrameUnsuitable, None),
+        (bracket(Laid(45, HEIGHT / 2, 0)), PartNotFound, "lies outside"),
+        (np.full((HEIGHT, WIDTH, 3), 90, np.uint8), PartNotFound, "not found"),
+        (stripes(), FrameUnsuitable, None),
+        (bracket(MIDDLE)[60:100, 90:150].copy(), FrameUnsuitable, None),  # smaller than the part
+        (
+            np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8),
+            PartNotFound,
+            None,
+        ),
+    ],
+)
+def test_what_is_not_the_part_is_never_taken_for_it(
+    pixels: NDArray[np.uint8], fault: type[Exception], reason: str | None
+) -> None:
+    with pytest.raises(fault, match=reason):
+        found(pixels, locator())
+
+
+@pytest.mark.parametrize(
+    ("image", "roi", "reason"),
+    [
+        (np.full((HEIGHT, WIDTH, 3), 90, np.uint8), ROI, "contrast"),
+        (bracket(MIDDLE), Crop(x=200, y=100, width=100, height=68), "does not fit"),
+        (bracket(MIDDLE), Crop(x=20, y=20, width=200, height=8), "too narrow"),
+    ],
+)
+def test_a_useless_reference_is_refused(image: NDArray[np.uint8], roi: Crop, reason: str) -> None:
+    with pytest.raises(FrameUnsuitable, match=reason):
+        locator(image=image, roi=roi)
+
+
+def test_a_repetitive_reference_is_ambiguous_in_its_own_image() -> None:
+    with pytest.raises(PartAmbiguous):
+        found(stripes(), locator(AlignMode.SHIFT, stripes()))
+
+
+def test_what_lies_outside_is_inspected_only_where_that_is_agreed() -> None:
+    pixels = bracket(Laid(45, HEIGHT / 2, 0))
+    assert found(pixels, locator(most_outside=0.1)).outside == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_shift_by_whole_pixels_is_the_very_crop() -> None:
+    pixels, out, plain = bracket(MIDDLE), *(np.empty((40, 56, 3), np.uint8) for _ in range(2))
+    pose = PartPose(x=60, y=40, angle_deg=0.0, pivot_x=50, pivot_y=50)
+    warp_area(pixels, pose, Box(20, 30, 100, 68), out)
+    resize_area(pixels, Box(30, 20, 100, 68), plain)
+    assert np.array_equal(out, plain)
+
+
+def test_an_aligned_part_looks_as_in_the_reference() -> None:
+    spec = InputSpec(height=68, width=100, pixel_formats=(PixelFormat.BGR8,), locator=locator())
+    seen = []
+    for laid in (MIDDLE, Laid(100, 80, 133)):
+        view = view_frame(bracket(laid), spec)
+        seen.append(np.empty((68, 100, 3), np.uint8))
+        view.fill(0, seen[-1])
+    difference = np.abs(seen[0].astype(float) - seen[1])
+    assert difference.mean() < 4.0  # noise and edges; unaligned it is above 30
+
+
+def test_masks_and_maps_go_there_and_back() -> None:
+    box, pose = Box(70, 56, 100, 68), PartPose(x=110, y=80, angle_deg=40, pivot_x=120, pivot_y=90)
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[70:84, 96:112] = True
+    back = mapped_back(
+        aligned_mask(mask, pose, box).astype(np.float32),
+        pose,
+        box,
+        Box(0, 0, WIDTH, HEIGHT),
+        -1.0,
+    )
+    assert ((back > 0.5) != mask).sum() < 0.25 * mask.sum()  # its edges alone
+    assert back[0, 0] == -1.0
+
+
+@pytest.fixture(scope="module")
+def inspector(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
+    """Of a network whose map is the difference from mid-grey, taught the aligned part's."""
+    bundle = load_bundle(write_bundle(tmp_path_factory.mktemp("bundle")))
+    spec = bundle.manifest.input.model_copy(update={"locator": locator()})
+    manifest = bundle.manifest.model_copy(update={"input": spec})
+    # Of the part alone nothing is as far from mid-grey as the spot.
+    threshold = manifest.threshold.model_copy(update={"image": 75.0, "pixel": 75.0})
+    manifest = manifest.model_copy(update={"threshold": threshold})
+    return Inspector(Detector(CompiledModel(bundle)), manifest)
+
+
+def sent(inspection: Inspection) -> dict[str, Any]:
+    """Return the message of a verdict, checked against its schema."""
+    content: dict[str, Any] = json.loads(
+        to_json(payload(sample_verdict(inspection), IDENTITY, None))
+    )
+    Draft202012Validator(SCHEMA).validate(content)
+    return content
+
+
+def inspect(inspector: Inspector, pixels: NDArray[np.uint8]) -> Inspection:
+    return inspector.inspect(Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0))
+
+
+def test_a_defect_of_a_turned_part_is_shown_where_it_lies_in_the_frame(
+    inspector: Inspector,
+) -> None:
+    laid = Laid(105, 96, -110)
+    spotted = bracket(laid)
+    x, y = placed(laid, DEFECT)
+    cv2.circle(spotted, (round(x), round(y)), 6, (255, 255, 255), cv2.FILLED)
+    inspection = inspect(inspector, spotted)
+    assert inspection.decision.result is Result.NOK
+    (region,) = inspection.regions
+    assert (region.x + region.width / 2, region.y + region.height / 2) == pytest.approx(
+        (x, y), abs=5
+    )
+    place, shown = inspection.placement, inspection.anomaly_map
+    assert place is not None and shown is not None
+    row, column = np.unravel_index(shown.argmax(), shown.shape)
+    peak = (
+        place.x + (column + 0.5) * place.width / shown.shape[1],
+        place.y + (row + 0.5) * place.height / shown.shape[0],
+    )
+    assert peak == pytest.approx((x, y), abs=7)
+    assert draw_overlay(spotted, inspection).shape == spotted.shape
+
+
+def test_the_verdict_says_where_the_part_lies(inspector: Inspector) -> None:
+    content = sent(inspect(inspector, bracket(Laid(105, 96, -110))))
+    assert content["locator"]["angle_deg"] == pytest.approx(-110, abs=1)
+    assert content["locator"]["x"] == pytest.approx(105, abs=1)
+    assert content["locator"]["outside"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason", "code"),
+    [
+        (np.full((HEIGHT, WIDTH, 3), 90, np.uint8), Reason.PART_NOT_FOUND, 22),
+        (two(), Reason.PART_AMBIGUOUS, 23),
+    ],
+)
+def test_a_part_that_is_not_found_is_an_error(
+    inspector: Inspector, pixels: NDArray[np.uint8], reason: Reason, code: int
+) -> None:
+    inspection = inspect(inspector, pixels)
+    assert (inspection.decision.result, inspection.decision.reason) == (Result.ERROR, reason)
+    content = sent(inspection)
+    assert content["reason_code"] == code
+    assert "locator" not in content
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"reference": "AAAA"}, "3 bytes"),
+        ({"reference": "ä" * 8}, "base64"),
+        ({"frame_width": 100}, "inside"),
+        ({"reference_height": 97}, "96"),
+        ({"roi": {"x": 0, "y": 0, "width": 20, "height": 20}}, "smaller"),
+        ({"least_likeness": 0.0}, "0.2"),
+    ],
+)
+def test_a_locator_that_nobody_wrote_is_refused(change: dict[str, object], fault: str) -> None:
+    document = json.loads(locator().model_dump_json()) | change
+    with pytest.raises(ValidationError, match=fault):
+        Locator.model_validate_json(json.dumps(document), strict=True)
