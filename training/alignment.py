@@ -130,10 +130,10 @@ def _tested(config: FitConfig, mode: AlignMode, samples: NDArray[np.uint8], name
             samples,
             mode,
             config.roi or part_region(samples),
-            Locator.model_fields["least_likeness"].default
+            least_likeness=Locator.model_fields["least_likeness"].default
             if config.likeness is None
             else config.likeness,
-            config.outside or 0.0,
+            most_outside=config.outside or 0.0,
         )
         locate(samples, locator, reference_box(locator, config.crop))
     except FrameUnsuitable as error:

@@ -221,6 +221,6 @@ def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
     if item.anomaly_map.size == 1:
         return
     size = region_resolution(item.anomaly_map, spec)
-    mask = read_mask(item.sample, spec, item.frame, size, item.pose)
+    mask = read_mask(item.sample, spec, item.frame, size, pose=item.pose)
     if mask is not None:
         pixels.add(enlarge(item.anomaly_map, *size), mask)

@@ -114,7 +114,7 @@ def fit_checkpoint(
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
-    spec = first_sight(image, config.levels, config.crop, tiles, locator)
+    spec = first_sight(image, config.levels, config.crop, tiles, locator=locator)
     if locator is not None:
         images = [sample for sample in splits.fit if sample.view is None]
         found = found_parts([*images, *splits.validation], spec)

@@ -51,6 +51,7 @@ def make_locator(
     samples: NDArray[np.uint8],
     mode: AlignMode,
     roi: Crop,
+    *,
     least_likeness: float,
     most_outside: float,
 ) -> Locator:
@@ -179,7 +180,7 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
 
 
 def mapped_back(
-    anomaly_map: NDArray[np.float32], pose: PartPose, box: Box, place: Box, fill: float
+    anomaly_map: NDArray[np.float32], pose: PartPose, box: Box, place: Box, *, fill: float
 ) -> NDArray[np.float32]:
     """Return a map of a box of the reference as it lies in the frame.
 

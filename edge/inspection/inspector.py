@@ -183,7 +183,7 @@ class Inspector:
             placement = located.pose.enclosing(predicted.box, frame)
             lowest = min(float(anomaly_map.min()), criteria.map_scale.threshold)
             fill = lowest - criteria.map_scale.range  # far from what is shown at all
-            shown = mapped_back(anomaly_map, located.pose, predicted.box, placement, fill)
+            shown = mapped_back(anomaly_map, located.pose, predicted.box, placement, fill=fill)
         return Inspection(
             decision=decide(score, criteria.threshold, criteria.guard_band),
             threshold=criteria.threshold,

@@ -54,7 +54,8 @@ def widened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )
     margin = round(MARGIN * max(image.shape))
-    return np.asarray(cv2.copyMakeBorder(image, *[margin] * 4, cv2.BORDER_REPLICATE), np.uint8)
+    wide = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    return np.asarray(wide, np.uint8)
 
 
 def whole(image: NDArray[np.uint8]) -> Crop:
@@ -102,9 +103,11 @@ def run(root: Path, mode: AlignMode, count: int, own: bool) -> tuple[Counter[str
     counted: Counter[str] = Counter()
     times = []
     good = next(images(root / "train/good", 1, np.random.default_rng(1)))
-    shared = make_locator(good, mode, whole(good), 0.5, 0.5)
+    shared = make_locator(good, mode, whole(good), least_likeness=0.5, most_outside=0.5)
     for image in images(root, count, random):
-        by = make_locator(image, mode, whole(image), 0.5, 0.5) if own else shared
+        by = shared
+        if own:
+            by = make_locator(image, mode, whole(image), least_likeness=0.5, most_outside=0.5)
         try:
             before = locate(image, by, reference_box(by, None)).pose
         except FrameUnsuitable as error:

@@ -55,7 +55,7 @@ def write_report(
     poses = None
     if spec.locator is not None and fitted_on:
         poses = poses_of(found_parts(fitted_on, spec), spec)
-    save_page(path, checkpoint_path, checkpoint, evidence, poses)
+    save_page(path, checkpoint_path, checkpoint, evidence, poses=poses)
     return evidence
 
 
@@ -64,6 +64,7 @@ def save_page(
     checkpoint_path: Path,
     checkpoint: Checkpoint,
     evidence: Evidence,
+    *,
     poses: Poses | None = None,
 ) -> None:
     """Write the report of what was inspected."""

@@ -43,6 +43,7 @@ def first_sight(
     levels: Levels | None = None,
     crop: Crop | None = None,
     tile_plan: TileSpec | None = None,
+    *,
     locator: Locator | None = None,
 ) -> InputSpec:
     """Return a spec that takes every format its levels allow, for images seen the first time."""
@@ -214,6 +215,7 @@ def read_mask(
     spec: InputSpec,
     frame: tuple[int, ...],
     size: tuple[int, int],
+    *,
     pose: PartPose | None = None,
 ) -> NDArray[np.bool_] | None:
     """Read where a sample is defective, cropped and turned as the image is.

@@ -55,7 +55,8 @@ def locator(
     roi: Crop = ROI,
     most_outside: float = 0.0,
 ) -> Locator:
-    return make_locator(bracket(MIDDLE) if image is None else image, mode, roi, 0.5, most_outside)
+    shown = bracket(MIDDLE) if image is None else image
+    return make_locator(shown, mode, roi, least_likeness=0.5, most_outside=most_outside)
 
 
 def found(pixels: NDArray[np.uint8], by: Locator) -> Located:
@@ -194,7 +195,7 @@ def test_masks_and_maps_go_there_and_back() -> None:
         pose,
         box,
         Box(0, 0, WIDTH, HEIGHT),
-        -1.0,
+        fill=-1.0,
     )
     assert ((back > 0.5) != mask).sum() < 0.25 * mask.sum()  # its edges alone
     assert back[0, 0] == -1.0
