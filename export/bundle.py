@@ -36,6 +36,7 @@ from export.accuracy import AccuracyBudget, Scale
 from export.calibration_images import (
     ToQuantize,
     read_calibration_folder,
+    require_enough,
     usable_images,
     with_patches,
 )
@@ -210,6 +211,14 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
     description = checkpoint.description
     size = (description.input.height, description.input.width)
+    integers = request.precision is ExportPrecision.INT8 or request.report
+
+    @cache
+    def found() -> ToQuantize:
+        return _calibration(checkpoint, request.calibrate_on)
+
+    if integers:  # before the conversion, which takes longest
+        require_enough(len(found().images))
     log.info("converting %s", description.algorithm)
     to_onnx(checkpoint.model, *size, onnx)
     xml, weights, graph = reference_graph(to_openvino(onnx), size)
@@ -241,11 +250,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         contents = content_hashes(samples)
         hashes += [contents[sample][:HASH_BYTES] for sample in samples]
 
-    @cache
-    def found() -> ToQuantize:
-        return _calibration(checkpoint, request.calibrate_on)
-
-    if request.precision is ExportPrecision.INT8 or request.report:
+    if integers:
         quantized = found()
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
         # A tile may be another one of the same image, and an older checkpoint has no hashes.

@@ -90,14 +90,23 @@ def usable_images(
             len(doubtful),
             ", ".join(doubtful[:_MOST_NAMED]),
         )
-    if len(good) < FEWEST:
-        raise CalibrationUnusable(
-            f"{len(good)} good calibration images, at least {FEWEST} are needed and {_ADVISED} "
-            "or more are usual. Give a folder of good images with --calibrate-on."
-        )
+    require_enough(len(good))
     if len(good) < _ADVISED:
         log.warning("quantization rests on %d calibration images only", len(good))
     return good
+
+
+def require_enough(count: int) -> None:
+    """Refuse a number of good images that tells nothing about ranges.
+
+    Raises:
+        CalibrationUnusable: too few.
+    """
+    if count < FEWEST:
+        raise CalibrationUnusable(
+            f"{count} good calibration images, at least {FEWEST} are needed and {_ADVISED} "
+            "or more are usual. Give a folder of good images with --calibrate-on."
+        )
 
 
 def with_patches(images: Images, spec: InputSpec) -> Images:
