@@ -1,5 +1,6 @@
 """What all tests share: property tests draw the same examples on every machine."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,53 @@ LONG_FILES = (
     "training/test_benchmark.py",
     "export/test_int8.py",
     "edge/hmi/test_hmi_browser.py",
-    "edge/cameras/test_watched_folder.py",
+    "training/test_models.py",
+    "export/test_every_precision.py",
     "edge/hmi/test_hmi.py",
+    "edge/cameras/test_watched_folder.py",
     "edge/mqtt/test_mqtt_relay.py",
     "test_telemetry.py",
-    "export/test_every_precision.py",
-    "training/test_models.py",
+    "training/test_components.py",
+    "training/test_sweep.py",
+    "training/test_plug_ins.py",
+    "export/test_long_images.py",
+    "export/test_bundle.py",
+    "export/test_mean_correction.py",
+    "edge/cli/test_benchmark.py",
+    "edge/station/test_promises.py",
+    "training/test_trained_fitting.py",
     "training/test_bad_input.py",
     "training/test_cli.py",
-    "edge/station/test_promises.py",
+    "attacks/test_page.py",
     "edge/station/test_chaos.py",
+    "edge/station/test_line.py",
+    "edge/station/test_model_swap.py",
+    "edge/hmi/test_hmi_load.py",
+    "edge/cli/test_cli.py",
 )
 
 settings.register_profile("same_everywhere", derandomize=True, deadline=None, database=None)
 settings.load_profile("same_everywhere")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each worker collect from another file on: what one compiled, the others need not."""
+    worker, count = (os.environ.get(f"PYTEST_XDIST_WORKER{part}") for part in ("", "_COUNT"))
+    here = Path(__file__).parent
+    if worker and count and [Path(part).resolve() for part in config.args] == [here]:
+        files = sorted(str(path) for path in here.rglob("test_*.py"))
+        first = len(files) * int(worker.removeprefix("gw")) // int(count)
+        config.args = files[first:] + files[:first]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, and the rest in the same order in every worker."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG_FILES)}
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), item.path))

@@ -1,13 +1,15 @@
 """One checkpoint of each algorithm and its bundle; tests only read them."""
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from export import bundle as bundles
 from export.cli import main as export_model
+from tests.support.once import to_onnx_once
 from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
 
@@ -15,6 +17,14 @@ from training.cli import main as train_station
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converted_once(shared: Path) -> Iterator[None]:
+    """Exports begin with a conversion that takes longer than the rest of most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundles, "to_onnx", partial(to_onnx_once, shared=shared))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,10 @@ from export.calibration_images import with_patches
 from export.engines import openvino_engine
 from export.errors import QuantizationRefused
 from export.gate import Budget, probe_images
-from export.ir import layers_of, to_onnx, to_openvino
+from export.ir import layers_of, to_openvino
 from export.quantization import Quantizable
 from export.variants import ExportPrecision, JudgingSet, VariantBuilder, reference_graph
+from tests.support.once import to_onnx_once
 from tests.support.small_training import FEW, SIDE, batch, fitted_once, spotted
 from training.data.loading import first_sight
 
@@ -26,10 +27,10 @@ BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
 
 
 @cache
-def workshop(algorithm: str, folder: Path) -> VariantBuilder:
+def workshop(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
     model = fitted_once(algorithm)
     onnx = folder / f"{algorithm}.onnx"
-    to_onnx(model, SIDE, SIDE, onnx)
+    to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
     xml, weights, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
     engine = openvino_engine(xml, weights, "f32")
     good, defective = batch(8, first=90).numpy(), spotted(8).numpy()
@@ -59,18 +60,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "precision", [ExportPrecision.FP32, ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS]
 )
 def test_smaller_weights_keep_the_verdicts(
-    algorithm: str, precision: ExportPrecision, folder: Path
+    algorithm: str, precision: ExportPrecision, folder: Path, shared: Path
 ) -> None:
-    made = workshop(algorithm, folder).make(precision)
+    made = workshop(algorithm, folder, shared).make(precision)
     assert made.accuracy.faults(BUDGET) == []
     assert made.accuracy.verdict_flips == 0.0
 
 
 def test_the_search_takes_no_candidate_whose_scores_depend_on_the_batch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No difference at all is little enough, so the graph that changes nothing is refused, too."""
-    shop = replace(workshop("padim", folder), in_batches=True)
+    shop = replace(workshop("padim", folder, shared), in_batches=True)
     accuracy, faults = shop.judge(shop.subject.model)
     assert faults == accuracy.faults(BUDGET) == []  # of floating point
     monkeypatch.setattr(variants, "_INVARIANCE", Budget(score_difference=-1.0))
@@ -83,9 +84,9 @@ def test_the_search_takes_no_candidate_whose_scores_depend_on_the_batch(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_int8_keeps_the_verdicts_or_is_refused_with_the_layers_to_blame(
-    algorithm: str, folder: Path
+    algorithm: str, folder: Path, shared: Path
 ) -> None:
-    shop = workshop(algorithm, folder)
+    shop = workshop(algorithm, folder, shared)
     try:
         made = shop.make(ExportPrecision.INT8)
     except QuantizationRefused as refusal:

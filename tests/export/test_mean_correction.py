@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import map_correlation
 from export.calibration_images import with_patches
-from export.ir import layers_of, to_onnx, to_openvino
+from export.ir import layers_of, to_openvino
 from export.quantization import Images, Quantizable, QuantizationRecipe, quantize
 from export.variants import reference_graph
+from tests.support.once import to_onnx_once
 from tests.support.small_training import SIDE, batch, fitted_once
 from training.data.loading import first_sight
 
@@ -20,10 +21,10 @@ CALIBRATION = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def subject_of(algorithm: str, folder: Path) -> Quantizable:
+def subject_of(algorithm: str, folder: Path, shared: Path) -> Quantizable:
     model = fitted_once(algorithm)
     onnx = folder / "model.onnx"
-    to_onnx(model, SIDE, SIDE, onnx)
+    to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
     _, _, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
     return Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
 
@@ -53,9 +54,9 @@ def maps(model: ov.Model, images: Images) -> list[NDArray[np.float32]]:
 
 @pytest.mark.parametrize("algorithm", ["padim", "patchcore", "supersimplenet", "dfm"])
 def test_features_have_the_mean_that_they_have_in_floating_point(
-    algorithm: str, tmp_path: Path
+    algorithm: str, tmp_path: Path, shared: Path
 ) -> None:
-    subject = subject_of(algorithm, tmp_path)
+    subject = subject_of(algorithm, tmp_path, shared)
     names = subject.corrected_outputs()
     assert {subject.layers[name].split(".")[-1] for name in names} <= {"activation", "centring"}
     corrected = quantize(subject, CALIBRATION, QuantizationRecipe())
@@ -69,8 +70,8 @@ def test_features_have_the_mean_that_they_have_in_floating_point(
         np.testing.assert_allclose(found, expected, atol=1e-4 * largest)
 
 
-def test_layers_go_on_with_what_they_were_quantized_for(tmp_path: Path) -> None:
-    subject = subject_of("patchcore", tmp_path)
+def test_layers_go_on_with_what_they_were_quantized_for(tmp_path: Path, shared: Path) -> None:
+    subject = subject_of("patchcore", tmp_path, shared)
     corrected = quantize(subject, CALIBRATION, QuantizationRecipe())
     by_name = {one.get_friendly_name(): one for one in corrected.get_ordered_ops()}
     for name in subject.corrected_outputs():
@@ -81,8 +82,10 @@ def test_layers_go_on_with_what_they_were_quantized_for(tmp_path: Path) -> None:
         assert all(one.get_type_name() in ("FakeQuantize", "Convolution") for one in inside)
 
 
-def test_a_model_without_features_to_correct_is_quantized_as_it_is(tmp_path: Path) -> None:
-    subject = subject_of("ganomaly", tmp_path)
+def test_a_model_without_features_to_correct_is_quantized_as_it_is(
+    tmp_path: Path, shared: Path
+) -> None:
+    subject = subject_of("ganomaly", tmp_path, shared)
     assert subject.corrected_outputs() == []
     unseen = batch(2, first=300).numpy()
     with_means = maps(quantize(subject, CALIBRATION, QuantizationRecipe()), unseen)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from export.engines import onnx_engine, openvino_engine, torch_engine
 from export.gate import Budget, Validation, parity
-from export.ir import ir_bytes, to_onnx, to_openvino
+from export.ir import ir_bytes, to_openvino
+from tests.support.once import to_onnx_once
 from tests.support.small_training import (
     FEW,
     SIDE,
@@ -117,11 +118,13 @@ def test_the_map_is_highest_where_the_defect_is(model: AnomalyModel) -> None:
         assert (column + 0.5) * SIDE / columns == pytest.approx(20, abs=12)
 
 
-def test_torch_onnx_runtime_and_openvino_agree(model: AnomalyModel, tmp_path: Path) -> None:
+def test_torch_onnx_runtime_and_openvino_agree(
+    model: AnomalyModel, tmp_path: Path, shared: Path
+) -> None:
     images = torch.cat([batch(3, first=90), spotted(3)])
     scores = predict(model, images).score
     middle, spread = float(scores.mean()), float(scores.max() - scores.min())
-    to_onnx(model, SIDE, SIDE, tmp_path / "model.onnx")
+    to_onnx_once(model, SIDE, SIDE, tmp_path / "model.onnx", shared=shared)
     xml, weights = ir_bytes(to_openvino(tmp_path / "model.onnx"), SIDE, SIDE)
     engines = {
         "ONNX Runtime": onnx_engine(tmp_path / "model.onnx"),

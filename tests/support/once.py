@@ -1,0 +1,49 @@
+"""Work that many tests begin with, done once for all workers of a run."""
+
+import fcntl
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from export.ir import to_onnx
+from training.tensor_hash import tensors_sha256
+
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
+
+
+def done_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a file of a folder that all workers share; whoever asks first makes it."""
+    path = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            part = folder / f"part-{name}"
+            make(part)
+            part.replace(path)
+    return path
+
+
+def to_onnx_once(model: nn.Module, height: int, width: int, path: Path, *, shared: Path) -> None:
+    """Write what ``to_onnx`` wrote of an equal model before: its bytes are always the same.
+
+    test_exporting_int8_twice_gives_the_same_bytes holds that, and converts anew.
+    """
+    name = f"{_identity(model)}-{width}x{height}.onnx"
+    made = done_once(shared, name, lambda part: to_onnx(model, height, width, part))
+    path.write_bytes(made.read_bytes())
+
+
+def _identity(model: nn.Module) -> str:
+    """Return a hash of the modules of a model, their settings and all tensors."""
+    plain = vars(nn.Module()).keys()
+    traits = [
+        (path, type(module).__qualname__, name, _ADDRESS.sub("", repr(value)))
+        for path, module in model.named_modules()
+        for name, value in sorted(vars(module).items())
+        if name not in plain or name == "training"
+    ]
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    return hashlib.sha256(f"{traits} {tensors_sha256(tensors)}".encode()).hexdigest()
