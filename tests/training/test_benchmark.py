@@ -219,8 +219,8 @@ def test_the_fit_of_a_killed_worker_is_taken_up_again(
 ) -> None:
     table = tmp_path / "table.csv"
     database = table.with_suffix(".db")
-    more = "--algorithms", "padim", "--heartbeat", "1"
-    # Large images, so that the fit is not over before it is seen.
+    more = "--algorithms", "padim", "--heartbeat", "1", "--set", "padim.feature_count=10"
+    # Larger images, so that the fit is not over before it is seen.
     options = arguments(data, weights, table, *more, "--image-size", "256")
     killed = start(*options)
     wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")

@@ -44,14 +44,24 @@ def run(installed: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_fit_test_predict_and_export_take_an_installed_algorithm(
-    installed: Path, tmp_path: Path
-) -> None:
-    data = write_mvtec(tmp_path / "parts")
-    checkpoint = tmp_path / "part.safetensors"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mvtec(tmp_path_factory.mktemp("data") / "parts")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fit") / "part.safetensors"
     fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
+    done = run(installed, "training.cli", *fit, "--set", "cell_px=16", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_fit_test_predict_and_export_take_an_installed_algorithm(
+    installed: Path, data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     for words in (
-        ["training.cli", *fit, "--set", "cell_px=16", "-o", checkpoint],
         ["training.cli", "test", checkpoint, "--data", data, "--json", tmp_path / "figures.json"],
         ["training.cli", "predict", checkpoint, data / "test" / "spot"],
         ["export.cli", checkpoint, "--precision", "fp32", "-o", tmp_path / "part.xml"],
@@ -65,13 +75,8 @@ def test_fit_test_predict_and_export_take_an_installed_algorithm(
 
 
 def test_without_the_package_its_checkpoint_says_what_is_missing(
-    installed: Path, tmp_path: Path
+    checkpoint: Path, tmp_path: Path
 ) -> None:
-    data = write_mvtec(tmp_path / "parts")
-    checkpoint = tmp_path / "part.safetensors"
-    fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
-    assert run(installed, "training.cli", *fit, "-o", checkpoint).returncode == 0
-
     done = run(tmp_path, "export.cli", checkpoint, "-o", tmp_path / "part.xml")
     assert done.returncode == 78
     assert "algorithm 'brightness' does not exist. There are: cflow" in done.stderr

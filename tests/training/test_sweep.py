@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_training import defective_image, write, write_folder
-from tests.training.test_benchmark import run
 from training.cli import main
 from training.errors import SettingError
 from training.studies import StudyPlace, open_study
@@ -30,14 +29,16 @@ def options(root: Path, weights: Path, output: Path, *more: str) -> list[str]:
     return ["sweep", *map(str, [*given, "--algorithm", "patchcore", "-o", output, *more])]
 
 
-def test_a_sweep_finds_what_it_was_told_to_look_for(tmp_path: Path, weights: Path) -> None:
+def test_a_sweep_finds_what_it_was_told_to_look_for(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_folder(tmp_path / "parts", good=20, defective=0)
     table = tmp_path / "out" / "sweep.csv"
     log = tmp_path / "log.csv"
     search = ["--search", "bank_size=16..64:log", "--search", "image_size=48|64"]
     more = [*search, "--trials", "2", "--synthetic-defects", "6", "--track", f"csv:{log}"]
-    code, out, err = run(*options(root, weights, table, *more))
-    assert code == 0, err
+    assert main(options(root, weights, table, *more)) == 0
+    out = capsys.readouterr().out
     with table.open(newline="") as file:
         found = list(csv.DictReader(file))
     assert len(found) == 2
@@ -51,18 +52,17 @@ def test_a_sweep_finds_what_it_was_told_to_look_for(tmp_path: Path, weights: Pat
     assert "bank_size" in log.read_text()
     # Started again, with more asked for, only what is missing is made.
     more[more.index("2")] = "3"
-    code, out, err = run(*options(root, weights, table, *more))
-    assert code == 0, err
-    assert "best of 3: trial" in out
+    assert main(options(root, weights, table, *more)) == 0
+    assert "best of 3: trial" in capsys.readouterr().out
 
 
 def test_a_sweep_without_defects_to_judge_by_says_what_to_add(
-    tmp_path: Path, weights: Path
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folder(tmp_path / "parts", good=20, defective=0)
     given = options(root, weights, tmp_path / "s.csv", "--search", "bank_size=16|32")
-    code, _, err = run(*given, "--trials", "1")
-    assert code == USAGE
+    assert main([*given, "--trials", "1"]) == USAGE
+    err = capsys.readouterr().err
     assert "the validation images hold no defects. Add validation/<defect>" in err
 
 
