@@ -1,6 +1,7 @@
 """What all tests share: property tests draw the same examples on every machine."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = files[first:] + files[:first]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first, and the rest in the same order in every worker."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Put the long files first, and the rest in the same order in every worker.
+
+    Before and after pytest puts tests that share a fixture side by side, as that depends on the
+    order, too.
+    """
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG_FILES)}
-    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), item.path))
+
+    def place(item: pytest.Item) -> tuple[int, Path]:
+        return ranks.get(item.path, len(ranks)), item.path
+
+    items.sort(key=place)
+    yield
+    items.sort(key=place)
