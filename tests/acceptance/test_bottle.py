@@ -24,7 +24,12 @@ MAX_INT8_BYTES = 40_000_000
 FEWER = {"patchcore": () if times(0, 1) else ("--set", "bank_size=2048"), "padim": ()}
 
 
-@pytest.fixture(scope="session", params=sorted(TARGETS))
+LONG = pytest.mark.skipif(
+    not times(0, 1), reason="make soak runs it: a second algorithm takes minutes"
+)
+
+
+@pytest.fixture(scope="session", params=["patchcore", pytest.param("padim", marks=LONG)])
 def algorithm(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -108,11 +113,7 @@ def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
     assert size <= MAX_INT8_BYTES
 
 
-def test_int8_keeps_auroc_verdicts_and_a_small_bundle(
-    bottle: Chain, algorithm: str, tmp_path: Path
-) -> None:
-    if algorithm != "patchcore" and not times(0, 1):
-        pytest.skip("make soak runs it: a second algorithm takes minutes")
+def test_int8_keeps_auroc_verdicts_and_a_small_bundle(bottle: Chain, tmp_path: Path) -> None:
     assert_int8_decides_alike(bottle, tmp_path / "part.xml")
 
 
