@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.network_trace import mains
 from tests.support.small_training import write_mvtec
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extend.md"
@@ -35,10 +36,10 @@ def run(installed: Path, *words: object) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(installed), str(root)])
     return subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
+        [sys.executable, *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
@@ -53,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fit") / "part.safetensors"
     fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
-    done = run(installed, "training.cli", *fit, "--set", "cell_px=16", "-o", path)
+    done = run(installed, "-m", "training.cli", *fit, "--set", "cell_px=16", "-o", path)
     assert done.returncode == 0, done.stderr
     return path
 
@@ -61,13 +62,13 @@ def checkpoint(installed: Path, data: Path, tmp_path_factory: pytest.TempPathFac
 def test_fit_test_predict_and_export_take_an_installed_algorithm(
     installed: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    for words in (
-        ["training.cli", "test", checkpoint, "--data", data, "--json", tmp_path / "figures.json"],
-        ["training.cli", "predict", checkpoint, data / "test" / "spot"],
-        ["export.cli", checkpoint, "--precision", "fp32", "-o", tmp_path / "part.xml"],
-    ):
-        done = run(installed, *words)
-        assert done.returncode == 0, done.stderr
+    _, *commands = mains(
+        f"training.cli test {checkpoint} --data {data} --json {tmp_path / 'figures.json'}",
+        f"training.cli predict {checkpoint} {data / 'test' / 'spot'}",
+        f"export.cli {checkpoint} --precision fp32 -o {tmp_path / 'part.xml'}",
+    )
+    done = run(installed, *commands)
+    assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "figures.json").read_text())["image_auroc"] == 1.0
     manifest = json.loads((tmp_path / "part.json").read_text())
     assert manifest["identity"]["algorithm"] == "brightness"
@@ -77,6 +78,6 @@ def test_fit_test_predict_and_export_take_an_installed_algorithm(
 def test_without_the_package_its_checkpoint_says_what_is_missing(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, "export.cli", checkpoint, "-o", tmp_path / "part.xml")
+    done = run(tmp_path, "-m", "export.cli", checkpoint, "-o", tmp_path / "part.xml")
     assert done.returncode == 78
     assert "algorithm 'brightness' does not exist. There are: cflow" in done.stderr
