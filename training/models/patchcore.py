@@ -76,6 +76,8 @@ class PatchCoreSettings:
 class PatchCore(StatisticalModel):
     """One memory bank for all positions, so a part may move in the image."""
 
+    # Sought along few components, a vector that eight bits wrongly find nearest need not be near.
+    floating_point = ("smoothing", "search")
     memory_settings = "--set buffer_size, --set bank_size or --image-size"
     extractor: FeatureExtractor
 
@@ -191,8 +193,7 @@ class PatchCore(StatisticalModel):
         """Return the distance of each patch to its bank vector, ``(N, P)`` (equation 6).
 
         From the difference itself, not from the norms of the search: so it is exact where patch and
-        vector nearly agree, and stays so when the search is done in eight bits. A vector that is
-        wrongly found nearest is about as near.
+        vector nearly agree.
         """
         return (patches - self.bank[nearest]).square().sum(2).sqrt()
 
@@ -229,7 +230,7 @@ def _patches(layer: Tensor) -> Tensor:
 
 
 class NearestVector(nn.Module):
-    """Finds the nearest vector of a bank: the one part of the head that bears eight bits."""
+    """Finds the nearest vector of a bank."""
 
     def forward(self, patches: Tensor, bank: Tensor) -> Tensor:
         """Return the index of the nearest bank vector, ``(N, P) int64``.
