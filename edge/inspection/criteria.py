@@ -8,8 +8,8 @@ from typing import Protocol
 
 from edge.bundle.manifest import Crop, InputSpec, Normalization, Threshold
 from edge.errors import ConfigurationError
+from edge.inspection.image_limits import ImageLimits
 from edge.inspection.normalization import ScoreScale, score_scale
-from edge.inspection.plausibility import ImageLimits
 
 
 class Calibrated(Protocol):

@@ -16,7 +16,8 @@ from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
 from edge.imaging.pose import warp_area
 from edge.inspection.alignment import Located, locate, reference_box
-from edge.inspection.plausibility import ImageLimits, ImageStatistics, image_statistics
+from edge.inspection.image_limits import ImageLimits
+from edge.inspection.plausibility import ImageStatistics, image_statistics
 from edge.inspection.predictor import Predictor, RawPrediction
 from edge.inspection.preprocessing import inspected_box, to_samples
 from edge.inspection.tiling import TilePlan, blend, plan_tiles

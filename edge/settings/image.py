@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from edge.inspection.plausibility import ImageLimits
+from edge.inspection.image_limits import ImageLimits
 from edge.section import Section
 
 _DEFAULT = ImageLimits()

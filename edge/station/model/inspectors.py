@@ -6,8 +6,8 @@ from edge.bundle.manifest import Bundle
 from edge.imaging.frame import Box
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.inspector import Inspector
-from edge.inspection.plausibility import ImageLimits, ReferenceRegion
 from edge.settings.image import ImageSettings
 from edge.settings.station import Settings
 from edge.station.model.tuning import (

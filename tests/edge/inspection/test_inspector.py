@@ -14,13 +14,9 @@ from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector
+from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.inspector import Durations, Inspector
-from edge.inspection.plausibility import (
-    ImageLimits,
-    ReferenceRegion,
-    image_fault,
-    image_statistics,
-)
+from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.regions import MAX_REGIONS

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge.inspection.image_limits import ImageLimits
 from edge.inspection.plausibility import (
     COUNTED_BELOW,
-    ImageLimits,
     ImageStatistics,
     image_fault,
     image_statistics,

@@ -10,7 +10,7 @@ import pytest
 
 from edge.contract.event import Event
 from edge.imaging.frame import Frame
-from edge.inspection.plausibility import ImageLimits
+from edge.inspection.image_limits import ImageLimits
 from edge.inspection.thresholding import Reason
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelExchangeFailed, ModelManager
