@@ -15,7 +15,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; width: 100%; }
 th, td { border-bottom: 1px solid #bbb; padding: .25rem .6rem .25rem 0; text-align: left; }
-td { overflow-wrap: anywhere; vertical-align: top; }
+td { overflow-wrap: break-word; vertical-align: top; }
 td:first-child { min-width: 10rem; } td:nth-child(2) { min-width: 6rem; }
 .judgement { border-left: .6rem solid; padding: .5rem 1rem; font-size: 1.3rem; }
 .acceptable { border-color: #0a7d33; } .marginal { border-color: #b26b00; }
