@@ -19,7 +19,8 @@ td { overflow-wrap: break-word; vertical-align: top; }
 td:first-child { min-width: 10rem; } td:nth-child(2) { min-width: 6rem; }
 .judgement { border-left: .6rem solid; padding: .5rem 1rem; font-size: 1.3rem; }
 .acceptable { border-color: #0a7d33; } .marginal { border-color: #b26b00; }
-.not_acceptable { border-color: #b3001b; } .wrong td { background: #fdecea; }
+.not_acceptable { border-color: #b3001b; } .unsupported { border-color: #777; }
+.wrong td { background: #fdecea; }
 @media (max-width: 40rem) { table { display: block; overflow-x: auto; } }
 @media print { body { margin: 0; } tr { break-inside: avoid; } }
 """
@@ -47,7 +48,8 @@ def as_page(report: bytes, report_name: str, report_sha256: str) -> bytes:
     _add(head, "style", _STYLE)
     _add(body, "h1", title)
     banner = _add(body, "p", _sentence(content["summary"]))
-    banner.set("class", f"judgement {content['judgement']}")
+    colour = content["judgement"] if content["supported"] else "unsupported"
+    banner.set("class", f"judgement {colour}")
     _criteria(body, content)
     _agreement(body, content)
     _add(body, "h2", "What this rests on")

@@ -116,6 +116,8 @@ def test_the_demo_is_judged_acceptable_and_too_small_to_support_it(
     report = json.loads(path.read_bytes())
     assert (report["good_parts"], report["defective_parts"], report["rounds"]) == (8, 8, 2)
     assert [one["judgement"] for one in report["criteria"]] == ["acceptable"] * 3
+    # So few parts support nothing: the page is not green.
+    assert 'class="judgement unsupported"' in path.with_suffix(".html").read_text()
     assert report["criteria"][1]["interval"] == pytest.approx([0.0, 0.3694], abs=5e-5)
     assert report["content_sha256"] == content_sha256(report)
     manifest = (DEMO / "bottle.json").read_bytes()
