@@ -19,6 +19,7 @@ RANKS = (
     ("journal", "settings"),
     ("ports",),
     ("contract",),
+    ("recipes",),
     ("inspection",),
     ("bundle",),
     ("imaging",),
@@ -29,7 +30,7 @@ GROUND_FLOOR = frozenset(
     | {"yaml_lines", "section", "token_bucket"}
 )
 # What training and export may import besides the ground floor.
-SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "teaching"})
+SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "recipes", "teaching"})
 
 HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),

@@ -1,0 +1,330 @@
+"""The folder of recipes: versions that are there whole or not at all, and a link to one in force.
+
+::
+
+    FOLDER/NAME/versions/0001/   recipe.yaml, model.xml, model.bin, model.json, model.sig if signed
+    FOLDER/NAME/current          -> versions/0001
+    FOLDER/NAME/images/          images that it was taught with
+
+Several processes may write (a station, teaching, an import): who changes something holds the lock
+of the recipe's ``versions`` for that moment. Readers need none.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.atomic_files import create_new
+from edge.bundle.manifest import load_bundle
+from edge.errors import OutputNotWritable
+from edge.recipes.content import MAX_VERSION, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
+from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, RecipeUnknown
+from edge.recipes.names import recipe_name
+
+MODEL = "model"
+VERSIONS, CURRENT, IMAGES = "versions", "current", "images"
+_BUILDING = ".new-"
+_VERSION = re.compile(r"[0-9]{4}")
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeVersion:
+    """A version as it lies in the folder.
+
+    Attributes:
+        content: of its ``recipe.yaml``.
+        folder: with links resolved, so that it stays this version.
+    """
+
+    content: RecipeContent
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.content.name
+
+    @property
+    def version(self) -> int:
+        return self.content.version
+
+    @property
+    def model(self) -> Path:
+        """The ``.xml`` of its bundle; ``load_bundle`` checks it."""
+        return self.folder / f"{MODEL}.xml"
+
+    def __str__(self) -> str:
+        return f"recipe {self.name} version {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeListing:
+    """What is kept of a recipe.
+
+    Attributes:
+        versions: ascending.
+        in_force: None where none is.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    in_force: int | None
+
+
+class RecipeFolder:
+    """All recipes of one or several stations; holds no state but its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def listing(self) -> list[RecipeListing]:
+        """Return the recipes that have a version, by name.
+
+        Raises:
+            RecipeUnknown: the folder cannot be read.
+        """
+        try:
+            entries = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RecipeUnknown(
+                f"{self.path}: cannot be read ({error.strerror}). Check recipes.folder."
+            ) from error
+        found = []
+        for name in entries:
+            try:
+                if recipe_name(name) != name:
+                    continue
+            except RecipeError:  # a hidden folder, or none of a recipe
+                continue
+            versions = self.versions(name)
+            if versions:
+                found.append(RecipeListing(name, versions, self.in_force(name)))
+        return found
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return the versions of a recipe, ascending; empty for an unknown one."""
+        try:
+            entries = [entry.name for entry in (self._of(name) / VERSIONS).iterdir()]
+        except OSError:
+            return ()
+        return tuple(sorted(int(entry) for entry in entries if _VERSION.fullmatch(entry)))
+
+    def in_force(self, name: str) -> int | None:
+        """Return the version that the link names; None where there is no such link or folder."""
+        try:
+            target = str((self._of(name) / CURRENT).readlink())
+        except OSError:
+            return None
+        folder, _, version = target.rpartition("/")
+        if folder != VERSIONS or not _VERSION.fullmatch(version):
+            return None
+        return int(version) if (self._of(name) / target).is_dir() else None
+
+    def images(self, name: str) -> Path:
+        """Return where a recipe's taught images lie; the folder need not be there yet."""
+        return self._of(name) / IMAGES
+
+    def load(self, name: str, version: int | None = None) -> RecipeVersion:
+        """Return a version; None takes the one in force.
+
+        Raises:
+            RecipeNameInvalid, RecipeUnknown, RecipeNotInForce: it is not there.
+            RecipeDamaged: its ``recipe.yaml`` is of no use, or of another name or version.
+        """
+        name = recipe_name(name)
+        kept = self.versions(name)
+        if not kept:
+            known = ", ".join(one.name for one in self.listing()) or "none"
+            raise RecipeUnknown(f"recipe {name!r} is not in {self.path}; there: {known}.")
+        if version is None:
+            version = self.in_force(name)
+            if version is None:
+                raise RecipeNotInForce(
+                    f"no version of recipe {name!r} is in force. Put one of "
+                    f"{', '.join(map(str, kept))} in force."
+                )
+        if version not in kept:
+            raise RecipeUnknown(
+                f"recipe {name!r} has no version {version}; there: {', '.join(map(str, kept))}."
+            )
+        folder = self._version_folder(name, version).resolve()
+        content = read_recipe(folder)
+        if (content.name, content.version) != (name, version):
+            raise RecipeDamaged(
+                f"{folder / RECIPE_FILE}: is of recipe {content.name!r} version {content.version}. "
+                "Publish the version again; files of versions are never edited."
+            )
+        return RecipeVersion(content, folder)
+
+    def publish(
+        self,
+        content: RecipeContent,
+        build: Callable[[Path], None],
+        public_key: Path | None = None,
+    ) -> RecipeVersion:
+        """Add a version: built in a hidden folder, checked, and given its name when it is whole.
+
+        It is not in force yet; see ``put_in_force``.
+
+        Args:
+            content: its version is replaced by the next free one.
+            build: writes ``model.xml``, ``.bin``, ``.json`` and, if signed, ``.sig`` into the
+                folder it gets; what it raises ends the publication, and nothing is left of it.
+            public_key: that must have signed the bundle.
+
+        Raises:
+            BundleError: what was built is no whole bundle.
+            RecipeError: it holds links or folders, or the recipe takes no further version.
+            OutputNotWritable: the disk refused it.
+        """
+        versions = self._of(content.name) / VERSIONS
+        try:
+            self._make_folders(versions)
+            with _building_folder(versions) as building:
+                build(building)
+                load_bundle(building / f"{MODEL}.xml", public_key)
+                with _locked(versions):
+                    kept = self.versions(content.name)
+                    number = max(kept, default=0) + 1
+                    if number > MAX_VERSION:
+                        raise RecipeError(
+                            f"recipe {content.name!r} has {MAX_VERSION} versions, no more go. "
+                            "Publish it under another name."
+                        )
+                    content = content.model_copy(update={"version": number})
+                    _write_synced(building / RECIPE_FILE, recipe_yaml(content))
+                    _sync_all(building)
+                    folder = self._version_folder(content.name, number)
+                    building.chmod(0o755)
+                    building.rename(folder)
+                    _sync(versions)
+        except OSError as error:
+            raise _not_writable(versions, error) from error
+        return RecipeVersion(content, folder.resolve())
+
+    def put_in_force(self, name: str, version: int) -> RecipeVersion:
+        """Make a version the one that is offered; at any moment the link leads to a whole one.
+
+        Raises:
+            RecipeUnknown, RecipeDamaged: there is no such version to put in force.
+            OutputNotWritable: the disk refused it; the one before is in force still.
+        """
+        chosen = self.load(name, version)
+        own = self._of(chosen.name)
+        beside = own / f".{CURRENT}.new"
+        try:
+            with _locked(own / VERSIONS):
+                beside.unlink(missing_ok=True)
+                beside.symlink_to(f"{VERSIONS}/{version:04d}")
+                beside.replace(own / CURRENT)
+                _sync(own)
+        except OSError as error:
+            raise _not_writable(own / CURRENT, error) from error
+        return chosen
+
+    def roll_back(self, name: str) -> RecipeVersion:
+        """Put the version before the one in force in force.
+
+        Raises:
+            RecipeNotInForce: none is in force, or there is none before it.
+        """
+        name = recipe_name(name)
+        now = self.in_force(name)
+        before = [one for one in self.versions(name) if now is not None and one < now]
+        if not before:
+            raise RecipeNotInForce(
+                f"recipe {name!r}: no version before {now or 'one in force'} is kept. "
+                "Put another one in force by its number."
+            )
+        return self.put_in_force(name, before[-1])
+
+    def _of(self, name: str) -> Path:
+        return self.path / recipe_name(name)
+
+    def _version_folder(self, name: str, version: int) -> Path:
+        return self._of(name) / VERSIONS / f"{version:04d}"
+
+    def _make_folders(self, versions: Path) -> None:
+        if versions.is_dir():
+            return
+        versions.mkdir(parents=True, exist_ok=True)
+        for folder in (versions.parent, self.path):
+            _sync(folder)
+
+
+@contextmanager
+def _building_folder(versions: Path) -> Iterator[Path]:
+    """Make a hidden folder that is this process's as long as it is locked; what is left goes."""
+    with ExitStack() as held:
+        with _locked(versions):  # so that nobody takes the new one for an abandoned one
+            _remove_abandoned(versions)
+            folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=versions))
+            held.enter_context(_locked(folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # renamed by now, where all went well
+
+
+def _remove_abandoned(versions: Path) -> None:
+    """Remove what a process left that ended while it built: nobody holds its lock."""
+    for folder in versions.glob(f"{_BUILDING}*"):
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with create_new(path) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_all(folder: Path) -> None:
+    """Have the disk hold all files of a folder, and that they are in it."""
+    for entry in folder.iterdir():
+        if entry.is_symlink() or not entry.is_file():
+            raise RecipeDamaged(f"{entry}: is no regular file; a version holds nothing else.")
+        _sync(entry)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_writable(path: Path, error: OSError) -> OutputNotWritable:
+    return OutputNotWritable(
+        f"{path}: cannot be written ({error.strerror}). "
+        "Check the folder, free space and permissions."
+    )
