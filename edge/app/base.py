@@ -16,6 +16,7 @@ from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
 from edge.settings.recording import JournalSettings
 from edge.settings.station import MqttSettings, Settings
@@ -56,6 +57,7 @@ class StationBase:
         output: standard output, where no broker gets the verdicts.
         messages: what PLC and MES ask for; nothing comes without a broker.
         publisher, reporter: None without a broker.
+        sparkplug: None where the station is no edge node.
         camera: and who must act when it goes.
         reload: takes changed settings over.
     """
@@ -80,6 +82,7 @@ class StationBase:
         self.journal: StationJournal | None = None
         self.publisher: MqttPublisher | None = None
         self.reporter: StationReporter | None = None
+        self.sparkplug: SparkplugPublisher | None = None
         folder, mqtt = journal_folder(settings), settings.mqtt
         if folder is not None:
             self.journal = self._open_journal(folder)
@@ -89,6 +92,7 @@ class StationBase:
         elif self.journal is not None and folder is not None:
             self.reporter = StationReporter(self.journal, folder)
             self.publisher = self._open_publisher(mqtt, self.journal, self.reporter)
+            self.sparkplug = self._open_sparkplug(mqtt, self.journal)
         self.camera = CameraMonitor(
             settings=settings.camera,
             once=once,
@@ -102,8 +106,11 @@ class StationBase:
         self.reload = Reloader(self.status, self.record_event)
         if self.publisher is not None:
             self.reload.add("password or certificates of mqtt", self.publisher)
+        if self.sparkplug is not None:
+            self.reload.add("password or certificates of mqtt.sparkplug", self.sparkplug)
         self._journal_thread: Worker | None = None
         self._network_thread: Worker | None = None
+        self._sparkplug_thread: Worker | None = None
 
     def start(self) -> None:
         """Start the threads of the records; the broker hears that the station starts."""
@@ -116,6 +123,10 @@ class StationBase:
         if self.publisher is not None:
             self._network_thread = Worker("mqtt", self.publisher.run, self.failures)
             self._network_thread.start()
+            if self.sparkplug is not None:
+                run = self.sparkplug.run
+                self._sparkplug_thread = Worker("sparkplug", run, self.failures)
+                self._sparkplug_thread.start()
             self.record_event(Event(reports.STARTED, Severity.INFO, "the station starts"))
 
     def record_event(self, event: Event) -> None:
@@ -135,6 +146,10 @@ class StationBase:
         if self.publisher is None or self.settings.mqtt is None:
             return None
         delivery = self.publisher.wait_until_delivered(limit_s, self.failures.any)
+        if self.sparkplug is not None:
+            waiting = self.sparkplug.wait_until_published(limit_s, self.failures.any)
+            if waiting:
+                log.warning("%d verdicts wait for the next start of the Sparkplug node", waiting)
         if delivery.verdicts_complete:
             if not delivery.complete:
                 log.warning("the broker does not have all events. %s", self.journal.kept())
@@ -152,8 +167,12 @@ class StationBase:
             reasons = (*reasons, "journal_unwritable")
         if self.publisher is not None:
             self.publisher.stop(*reasons)
+        if self.sparkplug is not None:
+            self.sparkplug.stop()
         if self._network_thread and not self._network_thread.join(NETWORK_STOP_LIMIT_S):
             log.warning("the connection to the broker did not end in time")
+        if self._sparkplug_thread and not self._sparkplug_thread.join(NETWORK_STOP_LIMIT_S):
+            log.warning("the connection of the Sparkplug node did not end in time")
         if journal is None:
             return
         journal.writer.close()
@@ -196,3 +215,21 @@ class StationBase:
         journal.on_commit(publisher.wake)
         self.health.subscribe(publisher.on_health)
         return publisher
+
+    def _open_sparkplug(
+        self, mqtt: MqttSettings, journal: StationJournal
+    ) -> SparkplugPublisher | None:
+        if mqtt.sparkplug is None:
+            return None
+        node = SparkplugPublisher(
+            settings=mqtt,
+            sparkplug=mqtt.sparkplug,
+            journal=journal.journal,
+            folder=journal.path.parent,
+            outbox=Outbox(journal.path),
+            on_event=self.record_event,
+            beat=self.heartbeats.stage("sparkplug", PUBLISH_SILENCE_S, critical=False),
+        )
+        journal.on_commit(node.wake)
+        self.health.subscribe(node.on_health)
+        return node

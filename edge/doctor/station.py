@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from edge.mqtt.reason_codes import (
     describe_code,
     meaning_of,
 )
-from edge.mqtt.reconnect import Connector
+from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.settings.exposure import in_plain_sight, page_in_plain_sight
@@ -116,7 +117,8 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
         )
         dialer = Connector(
             broker=lambda: broker,
-            topic=mqtt.topic,
+            will=partial(station_will, mqtt.topic),
+            subscriptions=station_subscriptions(mqtt.topic),
             url=mqtt.url,
             wake_up=WakeUp(),
             stopping=lambda: False,

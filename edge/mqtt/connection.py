@@ -58,12 +58,21 @@ class ConnectionRefused(Exception):
         code: of the CONNACK, in the numbers of MQTT 5; None without one.
         unanswered: connected, but no CONNACK came; old brokers hang up on versions they do not
             know without a word.
+        unreachable: not even a CONNECT was sent.
     """
 
-    def __init__(self, message: str, code: int | None = None, unanswered: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: int | None = None,
+        *,
+        unanswered: bool = False,
+        unreachable: bool = False,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.unanswered = unanswered
+        self.unreachable = unreachable
 
     @property
     def version_refused(self) -> bool:
@@ -87,7 +96,7 @@ class Will:
     """What the broker says on ``topic`` when a connection ends without a word."""
 
     topic: str
-    payload: str
+    payload: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,7 @@ class Subscriptions:
 
     Attributes:
         named: the same as ``patterns`` without one, for brokers that take none.
+        loss: what does not work where the broker refuses them, for people.
         echo: where this client receives its own messages, with MQTT 3.1.1: it refuses no message
             that it does not pass on.
     """
@@ -103,6 +113,10 @@ class Subscriptions:
     patterns: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     echo: str | None = None
+    loss: str = (
+        "the broker does not let this station listen to its own trigger, ack and cmd topics; "
+        "commands will not arrive"
+    )
 
 
 class Echo(StrEnum):
@@ -174,6 +188,7 @@ class Connection:
         closed: it has ended, from whichever side.
         reason: why the broker ended it, where it gave one.
         acks: message id and reason code of each PUBACK, for the owner to take.
+        answers: ids of ``request_answer`` that the broker answered, for the owner to take.
         incoming: what arrived, for the owner to take.
         echo: whether, and ``echoes``: what of its own this client hears.
         limits: what the broker announced that it takes.
@@ -205,6 +220,7 @@ class Connection:
         self.closed = False
         self.reason: ReasonCode | None = None
         self.acks: deque[tuple[int, ReasonCode | None]] = deque()
+        self.answers: deque[int] = deque()
         self.incoming: deque[Incoming] = deque()
         self.echo = Echo.NOT_NEEDED
         self.echoes: deque[bytes] = deque()
@@ -219,6 +235,7 @@ class Connection:
         self._tls_alert = ""
         self._subscriptions = subscriptions
         self._echo_mid: int | None = None
+        self._requested: set[int] = set()
         self._is_5 = version is MQTTProtocolVersion.MQTTv5
         self._by_schema: dict[str, tuple[Properties, int]] = {}
         self._wake_up = wake_up
@@ -234,12 +251,13 @@ class Connection:
             )
         except ssl.SSLError as error:
             raise ConnectionRefused(
-                f"TLS with the broker at {address} failed, {tls_meaning(error)}"
+                f"TLS with the broker at {address} failed, {tls_meaning(error)}", unreachable=True
             ) from error
         except (OSError, ValueError) as error:
             raise ConnectionRefused(
                 f"the broker at {address} cannot be reached ({_cause(error)}). "
-                "Check that it runs, its address and the firewall."
+                "Check that it runs, its address and the firewall.",
+                unreachable=True,
             ) from error
         self._wait_for_connack(address, stopping)
         self._client.on_log = None
@@ -273,7 +291,7 @@ class Connection:
         self,
         topic: str,
         content: bytes,
-        schema: str,
+        schema: str | None,
         qos: int = 1,
         *,
         retain: bool = False,
@@ -282,12 +300,15 @@ class Connection:
         """Send a message and return its id, which ``acks`` will name when QoS is 1.
 
         A broker that takes no QoS 1, or keeps nothing, gets it without.
+
+        Args:
+            schema: of JSON; None for content that is none, which goes without properties.
         """
         size = self.packet_bytes(topic, content, schema, correlation)
         qos = min(qos, self.limits.maximum_qos)
         retain = retain and self.limits.retain_available
         properties = None
-        if self._is_5:
+        if self._is_5 and schema is not None:
             properties = (
                 self._of_schema(schema)[0]
                 if correlation is None
@@ -299,8 +320,22 @@ class Connection:
         self._unanswered.append(Unanswered(mid, topic, size))
         return mid
 
+    def request_answer(self) -> int:
+        """Ask the broker for an answer that comes once it has read all that was sent before.
+
+        It is how a message at QoS 0 is known to have arrived: a subscription that is there
+        already, once more (MQTT 5, 3.8.4: the server MUST answer with a SUBACK).
+
+        Returns:
+            The id, which ``answers`` will name.
+        """
+        mid = self._listen_to(self._subscriptions.named[:1])
+        assert mid is not None
+        self._requested.add(mid)
+        return mid
+
     def excess_bytes(
-        self, topic: str, content: bytes, schema: str, correlation: bytes | None = None
+        self, topic: str, content: bytes, schema: str | None, correlation: bytes | None = None
     ) -> int:
         """Return by how much the packet of ``publish`` is larger than the broker takes, or 0."""
         known = (self.limits.largest_packet_bytes, self._learned.largest_bytes.get(topic))
@@ -310,11 +345,13 @@ class Connection:
         return max(self.packet_bytes(topic, content, schema, correlation) - largest, 0)
 
     def packet_bytes(
-        self, topic: str, content: bytes, schema: str, correlation: bytes | None = None
+        self, topic: str, content: bytes, schema: str | None, correlation: bytes | None = None
     ) -> int:
         """Return how large the packet of ``publish`` at QoS 1 is."""
         remaining = 2 + len(topic.encode()) + 2 + len(content)
-        if self._is_5:
+        if self._is_5 and schema is None:
+            remaining += 1
+        elif self._is_5 and schema is not None:
             remaining += self._of_schema(schema)[1]
             remaining += 0 if correlation is None else 3 + len(correlation)
         return 1 + sum(remaining >= limit for limit in (0, 128, 16_384, 2_097_152)) + remaining
@@ -343,9 +380,16 @@ class Connection:
             log.debug("the broker sent what is not MQTT: %r", error)
             self.hang_up()
 
-    def disconnect(self) -> None:
-        """End in order: the broker forgets the will."""
-        self._client.disconnect()
+    def disconnect(self, *, publishing_will: bool = False) -> None:
+        """End in order: the broker forgets the will.
+
+        Args:
+            publishing_will: with MQTT 5 it publishes it all the same; 3.1.1 cannot ask for that.
+        """
+        reason = None
+        if publishing_will and self._is_5:
+            reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
+        self._client.disconnect(reason)
         self._client.loop_write()
         self.hang_up()
 
@@ -438,14 +482,16 @@ class Connection:
         known = self.limits.wildcards_available and self._learned.wildcards_available
         topics = self._subscriptions.patterns if known else self._subscriptions.named
         if topics:
-            qos = min(1, self.limits.maximum_qos)
-            if self._is_5:
-                # Else a retained trigger that is published now looks like any other one; MQTT
-                # 3.1.1 has no word for it.
-                options = SubscribeOptions(qos=qos, retainAsPublished=True)
-                self._client.subscribe([(topic, options) for topic in topics])
-            else:
-                self._client.subscribe([(topic, qos) for topic in topics])
+            self._listen_to(topics)
+
+    def _listen_to(self, topics: Sequence[str]) -> int | None:
+        qos = min(1, self.limits.maximum_qos)
+        if not self._is_5:
+            return self._client.subscribe([(topic, qos) for topic in topics])[1]
+        # Else a retained trigger that is published now looks like any other one; MQTT 3.1.1 has no
+        # word for it.
+        options = SubscribeOptions(qos=qos, retainAsPublished=True)
+        return self._client.subscribe([(topic, options) for topic in topics])[1]
 
     def _request_echo(self) -> None:
         if self._is_5 or self._subscriptions.echo is None:
@@ -459,6 +505,10 @@ class Connection:
         if self._echo_mid is not None and mid == self._echo_mid:
             self.echo = Echo.REFUSED if reasons[0].is_failure else Echo.GRANTED
             return
+        if mid in self._requested:
+            self._requested.remove(mid)
+            self.answers.append(mid)
+            return
         refused = [reason for reason in reasons if reason.is_failure]
         self.subscribed = reasons
         known = self._learned.wildcards_available
@@ -466,11 +516,8 @@ class Connection:
             self._learned.wildcards_available = False
             self._subscribe()
         elif refused:
-            log.warning(
-                "the broker does not let this station listen to its own trigger, ack and cmd "
-                "topics; commands will not arrive. %s",
-                describe_code(refused[0], Packet.SUBACK),
-            )
+            why = describe_code(refused[0], Packet.SUBACK)
+            log.warning("%s. %s", self._subscriptions.loss, why)
 
     def _on_log(self, text: str) -> None:
         self._tls_alert = self._tls_alert or tls_alert_in(text)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -26,12 +27,19 @@ from edge.mqtt.reason_codes import (
     PACKET_TOO_LARGE,
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
-    SESSION_TAKEN_OVER,
     Packet,
     describe_code,
     meaning_of,
 )
-from edge.mqtt.reconnect import MAX_SHORT_CONNECTIONS, STABLE_S, Backoff, Connector
+from edge.mqtt.reconnect import (
+    MAX_SHORT_CONNECTIONS,
+    STABLE_S,
+    Backoff,
+    Connector,
+    station_subscriptions,
+    station_will,
+    taken_over,
+)
 from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, OutboxReader, Relay
 from edge.settings.station import MqttSettings
 
@@ -127,7 +135,8 @@ class MqttPublisher:
         self._gate = CommandGate(self._topic, settings.commands_per_minute)
         self._connector = Connector(
             broker=self._broker,
-            topic=self._topic,
+            will=partial(station_will, self._topic),
+            subscriptions=station_subscriptions(self._topic),
             url=settings.url,
             wake_up=self._wake_up,
             stopping=self._stopping.is_set,
@@ -231,7 +240,7 @@ class MqttPublisher:
                 finally:
                     connection.hang_up()
                     lasted_s = time.monotonic() - began_s
-                    unstable = self._backoff.ended(lasted_s, _taken_over(connection))
+                    unstable = self._backoff.ended(lasted_s, taken_over(connection))
                     self._after(connection)
                 if unstable:
                     self._report_short_connections(connection.reason)
@@ -356,7 +365,7 @@ class MqttPublisher:
         self._relay.mark()
         self._announcer.end()
         self._update_delivery(connection)
-        if _taken_over(connection):
+        if taken_over(connection):
             self._taken_over_s = time.monotonic()
             text = (
                 f"Another client connected as {self._topic.client_id}: two stations have the same "
@@ -482,13 +491,13 @@ class MqttPublisher:
 
     def _hints(self) -> tuple[str, ...]:
         relay = self._relay
-        taken_over = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
+        replaced = time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
         hints = {
             "refused_by_broker": relay.refusing,
             PACKET_LIMIT: relay.limited,
             "delivery_unproven": relay.unproven,
             "nobody_listens": relay.nobody_listens,
-            "session_taken_over": taken_over,
+            "session_taken_over": replaced,
         }
         return (*(hint for hint, holds in hints.items() if holds), *self._lacks)
 
@@ -509,7 +518,3 @@ class MqttPublisher:
             if now != self._delivery:
                 self._delivery = now
                 self._changed.notify_all()
-
-
-def _taken_over(connection: Connection) -> bool:
-    return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER

@@ -20,7 +20,11 @@ from edge.mqtt.connection import (
     WakeUp,
     Will,
 )
-from edge.mqtt.reason_codes import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED
+from edge.mqtt.reason_codes import (
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    SESSION_TAKEN_OVER,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +47,27 @@ class Connector:
         self,
         *,
         broker: Callable[[], Broker],
-        topic: StationTopic,
+        will: Callable[[str], Will],
+        subscriptions: Subscriptions,
         url: str,
         wake_up: WakeUp,
         stopping: Callable[[], bool],
+        learned: LearnedLimits | None = None,
     ) -> None:
         """Args:
         broker: reads password and certificates anew; is called for each attempt.
+        will: makes the will of an attempt, with its session.
         url: of the broker, for people.
         wake_up: ends a connection's wait for the network.
         stopping: ends the wait for an answer.
+        learned: what the first attempt begins with.
         """
         self.session = ""
-        self.learned = LearnedLimits()
+        self.learned = LearnedLimits() if learned is None else learned
         self.careful = False
         self._broker = broker
-        self._topic = topic
+        self._will = will
+        self._subscriptions = subscriptions
         self._url = url
         self._wake_up = wake_up
         self._stopping = stopping
@@ -108,10 +117,10 @@ class Connector:
         return Connection(
             broker=self._broker(),
             version=version,
-            will=Will(self._topic.state, to_json(will_payload(self.session))),
+            will=self._will(self.session),
             wake_up=self._wake_up,
             stopping=self._stopping,
-            subscriptions=station_subscriptions(self._topic),
+            subscriptions=self._subscriptions,
             learned=self.learned,
             careful=self.careful,
         )
@@ -141,6 +150,16 @@ class Connector:
         if message != self._complaint:
             self._complaint = message
             log.warning("%s", message)
+
+
+def station_will(topic: StationTopic, session: str) -> Will:
+    """Return what the broker publishes when a station's connection ends without a word."""
+    return Will(topic.state, to_json(will_payload(session)))
+
+
+def taken_over(connection: Connection) -> bool:
+    """Tell whether a client of the same name ended this connection."""
+    return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER
 
 
 def station_subscriptions(topic: StationTopic) -> Subscriptions:

@@ -39,6 +39,7 @@ from edge.settings.recording import (
     SnapshotSettings,
     WatchdogSettings,
 )
+from edge.settings.sparkplug import SparkplugSettings
 from edge.validation import in_words
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 
@@ -243,6 +244,22 @@ class MqttSettings(Section):
             "where modbus does not."
         ),
         examples=[False],
+    )
+    sparkplug: SparkplugSettings | None = Field(
+        default=None,
+        description=(
+            "The same verdicts as Sparkplug B, beside the topics of the station "
+            "(docs/sparkplug.md); group and node alone are needed."
+        ),
+        examples=[
+            {
+                "group": "plant1",
+                "node": "cell",
+                "device": "cam1",
+                "aliases": False,
+                "primary_host": "mes",
+            }
+        ],
     )
 
     @field_validator("url")

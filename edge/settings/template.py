@@ -94,7 +94,7 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
 def _commented(text: str, comment: str, depth: int) -> list[str]:
     """Return the lines of a key with its comment behind it, and below where that is long."""
     column = max(COMMENT_COLUMN, len(text) + 2)
-    rows = textwrap.wrap(comment, WIDTH - column - 4)
+    rows = textwrap.wrap(comment, max(WIDTH - column - 4, 1))
     if column > COMMENT_COLUMN and len(rows) > 1:
         # Behind a long key little room is left: the whole comment stands above.
         rows = textwrap.wrap(comment, WIDTH - 2 * depth - 4)
