@@ -76,7 +76,8 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--algorithm",
         metavar="NAME",
-        help=f"one of {', '.join(sorted(ALGORITHMS))}, or a plug-in's (default patchcore)",
+        help=f"one of {', '.join(sorted(ALGORITHMS))}, or a plug-in's (default patchcore); of fit, "
+        "auto compares patchcore, dfm, padim and a larger input on these images",
     )
     fit.add_argument(
         "--backbone", help="a torchvision classification network, or small (default resnet18)"

@@ -18,6 +18,9 @@ from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshol
 
 _MOST_FAULTS = 10
 
+# As ``algorithm``: a few are compared on the data.
+AUTO_ALGORITHM = "auto"
+
 # Options of the command line that belong into the section ``data``.
 DATA_OPTIONS = tuple(name for name in DataSettings.model_fields if name not in ("path", "also"))
 
@@ -53,7 +56,8 @@ class FitConfig(BaseModel):
 
     Attributes:
         data: the images; in YAML the folder alone, or a section with what else is set.
-        algorithm, backbone, weights, weights_licence: see ``train-station fit --help``.
+        algorithm, backbone, weights, weights_licence: see ``train-station fit --help``; the
+            algorithm ``auto`` is one of a few that are compared on these images.
         image_size: model input in pixels: ``320x160`` (width first), ``256`` for a square, or
             ``auto``, the images' own shape with about as many pixels as ``256``, ``auto=PX`` with
             others; None is ``auto`` for images longer than 1.5 : 1, else ``256``.

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.bundle.manifest import SplitMetrics
+from edge.bundle.manifest import AlgorithmChoice, SplitMetrics
+from training.algorithm_choice import with_chosen_algorithm
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.opening import ValidateOn
+from training.data.opening import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
@@ -37,9 +38,11 @@ def fitted(
     Raises:
         StationError: a setting, the weights or the data cannot be used.
     """
+    splits = splits or open_splits(config.data, config.validate_on, config.seed)
+    config, choice = with_chosen_algorithm(config, splits)
     checkpoint = fit_checkpoint(config, state_path, on_epoch, splits)
-    threshold = config.threshold_choice.text
-    return _noted(checkpoint, {"threshold": threshold, **data_notes(config.data)}, config)
+    notes = {"threshold": config.threshold_choice.text, **data_notes(config.data)}
+    return _noted(checkpoint, notes, config, choice)
 
 
 def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> list[Scored]:
@@ -173,7 +176,12 @@ def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
     return notes
 
 
-def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> Checkpoint:
+def _noted(
+    checkpoint: Checkpoint,
+    notes: dict[str, Any],
+    config: FitConfig,
+    choice: AlgorithmChoice | None,
+) -> Checkpoint:
     description = checkpoint.description
     training = description.training
     # Views are the same images again.
@@ -182,6 +190,7 @@ def _noted(checkpoint: Checkpoint, notes: dict[str, Any], config: FitConfig) -> 
         update={
             "hyperparameters": {**training.hyperparameters, **notes},
             "fit_count": training.fit_count // views,
+            "choice": choice,
         }
     )
     described = description.model_copy(update={"training": updated})

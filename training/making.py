@@ -105,7 +105,7 @@ def fit_checkpoint(
         )
     check_alignment(config)
     locator = find_locator(config, splits)
-    chosen = _input_size(config, splits, settings, locator)
+    chosen = input_size(config, splits, settings, locator)
     log.info("model input %s", chosen.sentence)
     image = chosen.size
     model = build_model(
@@ -123,7 +123,7 @@ def fit_checkpoint(
             locator = with_agreed_likeness(locator, found)
             spec = spec.model_copy(update={"locator": locator})
     formats = check_samples(splits.validation, spec)
-    _check_threshold(config, splits, is_cross_validated(model, splits))
+    check_threshold(config, splits, is_cross_validated(model, splits))
     frame = read_sample(splits.validation[0]).shape
     advice = size_advice(
         frame,
@@ -235,7 +235,7 @@ def fit_checkpoint(
     )
 
 
-def _input_size(
+def input_size(
     config: FitConfig, splits: Splits, settings: Any, locator: Locator | None
 ) -> ChosenSize:
     """Choose the size of the input, by the shape of what is inspected where none is set.
@@ -275,7 +275,7 @@ def _stopping(splits: Splits, config: FitConfig) -> tuple[tuple[Sample, ...], tu
     return fit, held_out
 
 
-def _check_threshold(config: FitConfig, splits: Splits, cross_validated: bool) -> None:
+def check_threshold(config: FitConfig, splits: Splits, cross_validated: bool) -> None:
     """Find out before the fit whether there are the images that a threshold asks for.
 
     Args:

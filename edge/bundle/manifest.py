@@ -426,11 +426,53 @@ class GoodCheck(_Part):
     pixel_with: Score | None = None
 
 
+class TriedModel(_Part):
+    """One of the models that ``--algorithm auto`` compared.
+
+    Attributes:
+        name: of the candidate; its algorithm, and what else tells it from the others.
+        width, height: of its input.
+        auroc: of held-out good images and synthetic defects.
+        gained: AUROC over that of the first one.
+        gained_interval: where the gain of many more such images would lie.
+    """
+
+    name: Text
+    width: Side
+    height: Side
+    auroc: Share
+    gained: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0
+    gained_interval: tuple[float, float] | None = None
+
+
+class AlgorithmChoice(_Part):
+    """Which model ``--algorithm auto`` took, and why.
+
+    Attributes:
+        chosen: name of the candidate.
+        shown_better: whether it is shown to be better than the first one; the first one is taken
+            where none is.
+        good_count, synthetic_count: images that judged; the model was fitted to none of them then.
+        confidence: of each interval, so that all of them together hold with 95 %.
+        tried: what was compared, the default first.
+        not_tried: why others were not.
+    """
+
+    chosen: Text
+    shown_better: bool
+    good_count: Count
+    synthetic_count: Count
+    confidence: Share
+    tried: tuple[TriedModel, ...] = Field(max_length=10)
+    not_tried: tuple[Text, ...] = Field(default=(), max_length=10)
+
+
 class Training(_Part):
     """Where the model came from.
 
     Attributes:
         good_check: None where it was switched off, or in bundles of earlier versions.
+        choice: how the algorithm was chosen; None where it was set.
     """
 
     dataset: Text
@@ -442,6 +484,7 @@ class Training(_Part):
     hyperparameters: dict[Name, Text | Whole | float | bool] = Field(max_length=1000)
     metrics: dict[Name, SplitMetrics] = Field(max_length=100)
     good_check: GoodCheck | None = None
+    choice: AlgorithmChoice | None = None
 
 
 class UsedImages(_Part):

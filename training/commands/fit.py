@@ -6,6 +6,7 @@ from pathlib import Path
 from edge.bundle.manifest import Threshold
 from edge.redaction import readable
 from edge.system.log_output import print_line
+from training.algorithm_choice import choice_lines
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import figures_of, write_report
@@ -75,11 +76,13 @@ def _settings(config: FitConfig) -> dict[str, object]:
 
 def _told(output: Path, checkpoint: Checkpoint) -> str:
     threshold = checkpoint.description.threshold
+    choice = checkpoint.description.training.choice
+    chosen = "" if choice is None else "\n".join(["", *choice_lines(choice)])
     return (
         f"{output}: {checkpoint.description.algorithm}, threshold "
         f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
         f"{_cross_validated(threshold)} and {threshold.defective_count} defective images)\n"
-        f"{guarantee_sentence(threshold, checkpoint.description.training.good_check)}"
+        f"{guarantee_sentence(threshold, checkpoint.description.training.good_check)}{chosen}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics.scores import Labels, Scores, auroc
+from training.metrics.scores import Labels, Scores, auroc, counts_below
 
 _Z = 1.959963984540054  # of 95 %, two-sided
 _DRAWS = 1000
@@ -148,21 +148,14 @@ def auroc_drop_bound(
 
 def _placed(scores: Scores, labels: Labels) -> NDArray[np.float64]:
     """Return for each labelled score the share of the others that lie below it."""
-    return _below(np.sort(scores[~labels]), scores[labels]) / int((~labels).sum())
+    return counts_below(np.sort(scores[~labels]), scores[labels]) / int((~labels).sum())
 
 
 def _delong_variance(scores: Scores, labels: Labels) -> float:
     good, defective = np.sort(scores[~labels]), np.sort(scores[labels])
-    of_defective = _below(good, defective) / len(good)
-    of_good = 1.0 - _below(defective, good) / len(defective)
+    of_defective = counts_below(good, defective) / len(good)
+    of_good = 1.0 - counts_below(defective, good) / len(defective)
     return _variance_of_mean(of_defective) + _variance_of_mean(of_good)
-
-
-def _below(ordered: Scores, values: Scores) -> NDArray[np.float64]:
-    """Return how many of the ordered scores lie below each value; ties count half."""
-    left = np.searchsorted(ordered, values, side="left")
-    right = np.searchsorted(ordered, values, side="right")
-    return (left + right) / 2.0
 
 
 def _variance_of_mean(values: NDArray[np.float64]) -> float:

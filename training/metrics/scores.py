@@ -86,3 +86,10 @@ def roc_curve(scores: Scores, labels: Labels) -> tuple[NDArray[np.float64], NDAr
     found = np.cumsum(labels[order])[last_of_tie] / positives
     rejected = np.cumsum(~labels[order])[last_of_tie] / negatives
     return np.insert(rejected, 0, 0.0), np.insert(found, 0, 0.0)
+
+
+def counts_below(ordered: Scores, values: Scores) -> NDArray[np.float64]:
+    """Return how many of the ordered scores lie below each value; ties count half."""
+    left = np.searchsorted(ordered, values, side="left")
+    right = np.searchsorted(ordered, values, side="right")
+    return np.asarray((left + right) / 2.0, np.float64)

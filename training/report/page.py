@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.thresholding import Result
+from training.algorithm_choice import choice_lines
 from training.checkpoint import Description
 from training.guarantees import guarantee_sentence
 from training.metrics import Interval, share_interval
@@ -138,6 +139,7 @@ def report_page(
         histogram=Markup(histogram),
         roc=Markup(roc_chart(tally.scores, tally.labels, threshold.image, synthetic)),
         kinds=_kinds(evidence),
+        choice=_choice(description),
         groups=_groups(evidence),
         poses=poses,
         data=_data(description, evidence),
@@ -368,6 +370,12 @@ def _suspects(description: Description) -> str:
         f"{counted}; threshold without them {threshold.image:.6g} (pixel {threshold.pixel:.6g}), "
         f"with them {check.image_with:.6g} (pixel {check.pixel_with:.6g})"
     )
+
+
+def _choice(description: Description) -> list[str]:
+    """Return why it is this algorithm; empty where it was set."""
+    choice = description.training.choice
+    return [] if choice is None else choice_lines(choice)
 
 
 def _kinds(evidence: Evidence) -> list[_Kind]:
