@@ -87,6 +87,10 @@ class CameraLost(CameraError):
     """The camera was open and stopped giving frames."""
 
 
+class CameraClosed(CameraLost):
+    """The station itself has closed the camera: it ends."""
+
+
 class CameraStuck(CameraError):
     """A call into the camera's driver does not return; only a new process can help."""
 

@@ -12,6 +12,7 @@ from edge.station.handshake.mqtt_port import MqttPort
 from edge.station.handshake.part import INPUTS, Input, Pairing, Rules, TriggerSource
 from edge.station.handshake.ports import Port
 from edge.station.handshake.state_machine import HandshakeMachine
+from edge.station.outputs.control import OutputControl
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.work import QueuedFrame, StationRules
 
@@ -47,6 +48,7 @@ def make_handshake(
     recipe: Recipe | None,
     publisher: MqttPublisher | None,
     modbus: ModbusPort | None,
+    outputs: OutputControl | None,
     expose: Callable[[], None],
     record_event: Callable[[Event], None],
 ) -> HandshakeCoordinator | None:
@@ -56,6 +58,7 @@ def make_handshake(
         recipe: the one that is live.
         publisher: of the phases; None without a broker.
         modbus: its registers; None without.
+        outputs: its lines; None without.
         expose: software trigger of the camera.
     """
     pairing, trigger = _pairing(settings), settings.camera.trigger
@@ -68,13 +71,17 @@ def make_handshake(
         frame_timeout_ms=trigger.frame_timeout_ms,
         deadline_ms=settings.decision.deadline_ms,
         recipe=recipe,
-        inputs=INPUTS | {Input.MASTER} if led_by_modbus_master(settings) else INPUTS,
+        inputs=INPUTS
+        | ({Input.MASTER} if led_by_modbus_master(settings) else frozenset())
+        | ({Input.OUTPUTS} if outputs is not None else frozenset()),
     )
     ports: list[Port] = []
     if publisher is not None:
         ports.append(MqttPort(publisher.handshake, publisher.state_changed))
     if modbus is not None:
         ports.append(modbus)
+    if outputs is not None:
+        ports.append(outputs)
     return HandshakeCoordinator(
         handshake=HandshakeMachine(rules), ports=ports, expose=expose, record_event=record_event
     )

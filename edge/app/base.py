@@ -25,6 +25,7 @@ from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.monitoring.systemd import ServiceManager, StatusLine
+from edge.station.outputs.devices import camera_lines
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder
 from edge.station.recording.reporter import StationReporter
@@ -100,6 +101,7 @@ class StationBase:
             record_event=self.record_event,
             on_state_change=self.publisher.state_changed if self.publisher else None,
             judged=self.journal.judged_images if self.journal else None,
+            lines=camera_lines(settings.outputs),
         )
         if self.reporter is not None:
             self.reporter.camera = self.camera

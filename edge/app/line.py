@@ -1,7 +1,7 @@
 """Everything that inspects: the model, the hand-shake, the pipeline, and who hears of verdicts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from edge.contract.event import Datum
 from edge.contract.verdict import Recipe
 from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.hmi.station_end.status import Sources
+from edge.imaging.frame import Frame
 from edge.station.command_threads import CommandHandlers, CommandThreads
 from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus, modbus_port
 from edge.station.handshake.part import Input
@@ -28,6 +29,8 @@ from edge.station.model.releases import Releases
 from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
+from edge.station.outputs.device_thread import OutputThread
+from edge.station.outputs.devices import make_outputs
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.tally import RunSummary
 from edge.station.pipeline.work import Beats, NewestFrame
@@ -84,11 +87,13 @@ class InspectionLine:
         registers = (
             modbus_port(modbus, takes_triggers, settings.handshake.slots) if modbus else None
         )
+        self.outputs = outputs = make_outputs(settings, base.camera, base.health, base.record_event)
         self._handshake = handshake = make_handshake(
             settings,
             recipe=model.recipe,
             publisher=publisher,
             modbus=registers,
+            outputs=outputs,
             expose=base.camera.trigger,
             record_event=base.record_event,
         )
@@ -142,6 +147,7 @@ class InspectionLine:
             ),
             newest=newest,
             images=self.images.addresses,
+            on_exposed=outputs.on_exposed if outputs is not None else _no_outputs,
         )
         model.on_exchange(station.exchange)
         model.subscribe(self._publish_meta)
@@ -164,6 +170,9 @@ class InspectionLine:
                 handshake.on_writable(True)
         base.camera.subscribe(station)
         base.camera.start()
+        if outputs is not None:  # some of them may be the camera's
+            base.health.subscribe(outputs.on_health)
+            outputs.open(partial(self._set_ready, Input.OUTPUTS))
 
     def inspect(self) -> RunSummary:
         """Inspect to the end, then see that the broker has everything.
@@ -187,6 +196,10 @@ class InspectionLine:
         if self._modbus is not None:
             modbus = self._modbus
             threads.append(Worker("modbus", lambda: modbus.run(ended), base.failures))
+        # They end after the last verdict, and leave their lines as nobody's.
+        outputs = [Worker("outputs", one.run, base.failures) for one in self._output_threads()]
+        for thread in outputs:
+            thread.start()
         log.info("inspecting %s with %s", base.camera.camera.identity, self.model.store.current)
         if self._challenge is not None:
             self._challenge.check()
@@ -200,7 +213,9 @@ class InspectionLine:
             base.health.end()
             base.manager.stopping("delivering what is left")
             watchdog.end()
-            for thread in threads:
+            if self.outputs is not None:
+                self.outputs.close()
+            for thread in (*threads, *outputs):
                 thread.join(THREAD_STOP_LIMIT_S)
             stopped = self._stopper.stopped
             undelivered = base.deliver(STOP_DELIVERY_LIMIT_S if stopped else DELIVERY_LIMIT_S)
@@ -224,6 +239,13 @@ class InspectionLine:
         for observer in self._observers:
             observer.stop()
 
+    def _output_threads(self) -> Sequence[OutputThread]:
+        return self.outputs.threads if self.outputs is not None else ()
+
+    def _set_ready(self, name: Input, good: bool) -> None:
+        if self._handshake is not None:
+            self._handshake.set_ready(name, good)
+
     def _ended(self) -> bool:
         return self._base.health.ended
 
@@ -241,6 +263,7 @@ class InspectionLine:
                 handshake=self._handshake,
                 can_wait=can_wait,
                 failures=failures,
+                outputs=self.outputs,
             )
         assert base.output is not None  # a station without a journal has no broker either
         return StdoutRecorder(
@@ -249,6 +272,7 @@ class InspectionLine:
             handshake=self._handshake,
             can_wait=can_wait,
             failures=failures,
+            outputs=self.outputs,
         )
 
     def _command_threads(self) -> CommandThreads:
@@ -338,3 +362,7 @@ class InspectionLine:
 
     def _condition(self) -> str:
         return "stopped" if self._stopper.stopped else self._base.health.condition.value
+
+
+def _no_outputs(_frame: Frame) -> None:
+    """No line switches for parts."""

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from edge.cameras.files.video_file import VideoFile
 from edge.cameras.files.watched_folder import FolderMemory, WatchedFolder, watched_path
 from edge.cameras.genicam.camera import open_aravis
 from edge.cameras.genicam.discovery import parse_uri
-from edge.cameras.interface import Camera, EndOfFrames, LiveCamera
+from edge.cameras.interface import Camera, CameraLine, EndOfFrames, LiveCamera
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraState, CameraStatus
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
@@ -154,12 +154,16 @@ def open_camera(
 
 
 def live_camera_opener(
-    uri: str, settings: CameraSettings, memory: FolderMemory | None = None
+    uri: str,
+    settings: CameraSettings,
+    memory: FolderMemory | None = None,
+    lines: Sequence[CameraLine] = (),
 ) -> Callable[[], LiveCamera]:
     """Return what opens and configures a live camera, the same one at every call.
 
     Args:
         memory: of a watched folder; None begins with a new one.
+        lines: that it switches, of a GenICam camera.
 
     Raises:
         CameraUriInvalid: the URI names no live camera.
@@ -170,7 +174,7 @@ def live_camera_opener(
         log.warning("%s sets its own pace; the rate is for files only", redacted(uri))
     sensor, supervision = settings.sensor, settings.supervision
     if kind is CameraKind.GENICAM:
-        return lambda: open_aravis(uri, sensor, settings.trigger)
+        return lambda: open_aravis(uri, sensor, settings.trigger, lines)
     _refuse_triggers(uri, kind, settings)
     if kind is CameraKind.FOLDER:
         watched_path(uri)
@@ -204,6 +208,7 @@ def supervised_camera(
     judged: JudgedImages | None = None,
     on_inventory: Callable[[Inventory], None] | None = None,
     not_inspected: NotInspected | None = None,
+    lines: Sequence[CameraLine] = (),
 ) -> SupervisedCamera:
     """Return the supervisor of a live camera; it has not been started.
 
@@ -211,6 +216,7 @@ def supervised_camera(
         settings: name a camera whose kind ``is_live``.
         on_change: see ``SupervisedCamera``.
         judged, on_inventory, not_inspected: of a watched folder, see ``FolderMemory``.
+        lines: that it switches, of a GenICam camera.
 
     Raises:
         CameraUriInvalid, CameraSettingRefused: see ``checked_kind``.
@@ -224,10 +230,11 @@ def supervised_camera(
             not_inspected=not_inspected,
         )
     return SupervisedCamera(
-        open_camera=live_camera_opener(settings.uri, settings, memory),
+        open_camera=live_camera_opener(settings.uri, settings, memory, lines),
         settings=settings.supervision,
         # Nobody says when a frame will appear in a folder.
         triggered=memory is not None or settings.trigger.mode != "free_run",
+        hurried=bool(lines),
         on_change=on_change,
         identity=redacted(_device(settings.uri)),
         simulated=scheme_of(settings.uri) == Scheme.ARAVIS,

@@ -1,7 +1,7 @@
 """What every camera is to the station."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge.imaging.frame import Frame
 
@@ -51,6 +51,34 @@ class CameraReport:
     temperature_c: float | None = None
     settings: tuple[tuple[str, str], ...] = ()
     counters: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CameraLine:
+    """An output line of a camera, and how it is set up when the camera is opened.
+
+    Attributes:
+        line: name that the camera gives it.
+        high: its level then.
+        key: of the settings that ask for it.
+    """
+
+    line: str
+    high: bool
+    key: str
+
+
+@runtime_checkable
+class SwitchesLines(Protocol):
+    """A live camera with output lines."""
+
+    def set_line(self, line: str, high: bool) -> None:
+        """Switch a line, one of those that it was opened with.
+
+        Raises:
+            CameraError: it did not.
+        """
+        ...
 
 
 class LiveCamera(Camera, Protocol):

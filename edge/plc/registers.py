@@ -137,10 +137,11 @@ RESULT_MISSED = Bit(
     "A result left its place unacknowledged, see `results_missed`. Stays until `reset`.",
 )
 PART_ID_CUT = Bit(6, "part_id_cut", "The part id of the result is longer than its registers.")
+OUTPUTS_MISSING = Bit(7, "outputs_missing", "A digital output is away, or missed an edge.")
 
 ERROR_BITS = (
     *(CAMERA_MISSING, MODEL_MISSING, JOURNAL_MISSING, MASTER_MISSING),
-    *(TRIGGER_REFUSED, RESULT_MISSED, PART_ID_CUT),
+    *(TRIGGER_REFUSED, RESULT_MISSED, PART_ID_CUT, OUTPUTS_MISSING),
 )
 
 

@@ -30,6 +30,7 @@ from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.image import ImageSettings
 from edge.settings.modbus import ModbusSettings
+from edge.settings.outputs import OutputsSettings
 from edge.settings.recording import (
     ChallengeSettings,
     DriftSettings,
@@ -336,6 +337,7 @@ class Settings(Section):
             "mqtt.url."
         ),
     )
+    outputs: OutputsSettings | None = Field(default=None, description="Left out: none.")
     save: SaveSettings | None = Field(
         default=None, description="Left out: no overlay is drawn of every part."
     )
@@ -377,11 +379,40 @@ class Settings(Section):
     def _fits_together(self) -> Self:
         self._refuse_what_cannot_lead()
         self._refuse_output_in_the_watched_folder()
+        self._refuse_impossible_outputs()
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
         self._demand_that_the_sensor_holds_the_reference()
         return self
+
+    def _refuse_impossible_outputs(self) -> None:
+        outputs, trigger = self.outputs, self.camera.trigger
+        if outputs is None:
+            return
+        for name, one in outputs.lines("camera").items():
+            if scheme_of(self.camera.uri) not in (Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS):
+                raise ValueError(
+                    f"outputs.{name}.device is camera, and only gige:// and usb3:// cameras have "
+                    "lines. Use module or gpio"
+                )
+            if trigger.mode == "hardware" and one.line == trigger.source:
+                raise ValueError(
+                    f"outputs.{name}.line {one.line} is camera.trigger.source, an input. "
+                    "Name another line"
+                )
+        deadline_ms = self.decision.deadline_ms
+        for name, part in (("reject", outputs.reject), ("good", outputs.good)):
+            if part is None or deadline_ms is None:
+                continue
+            key = "window_ms" if part.delay_ms is None else "delay_ms"
+            given_ms = part.window_ms if part.delay_ms is None else part.delay_ms
+            if given_ms < deadline_ms:
+                raise ValueError(
+                    f"outputs.{name}.{key} {given_ms:g} is over before decision.deadline_ms "
+                    f"{deadline_ms:g}: a verdict in time would come too late for the line. "
+                    f"Raise outputs.{name}.{key}, or lower the deadline"
+                )
 
     def _demand_that_challenges_are_kept(self) -> None:
         if self.challenge is None:

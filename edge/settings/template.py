@@ -67,13 +67,25 @@ def _sections() -> Iterator[str]:
         yield "".join(f"# {line}\n" if off else f"{line}\n" for text in lines for line in text)
 
 
-def _keys(section: type[BaseModel], depth: int) -> Iterator[list[str]]:
-    """Yield the lines of each key, and of the keys of the sections in it."""
+def _keys(section: type[BaseModel], depth: int, shift: int = 0) -> Iterator[list[str]]:
+    """Yield the lines of each key, and of the keys of the sections in it.
+
+    Args:
+        shift: by how much they will be moved to the right.
+    """
     for name, field in section.model_fields.items():
         inner = _section_of(field)
         if inner is not None and isinstance(field.default, BaseModel):
-            yield _commented("  " * depth + f"{name}:", field.description or "", depth)
-            yield from _keys(inner, depth + 1)
+            text = "  " * depth + f"{name}:"
+            yield _commented(text, field.description or "", depth, shift=shift)
+            yield from _keys(inner, depth + 1, shift)
+            continue
+        if inner is not None and field.default is None and not field.examples:
+            before = "  " * depth + "# "
+            further = shift + len(before)
+            head = _commented(f"{name}:", field.description or "", 0, shift=further)
+            lines = [head, *_keys(inner, 1, further)]
+            yield [before + text for rows in lines for text in rows]
             continue
         has_default = field.default not in (None, PydanticUndefined)
         value = (field.examples or [None])[0]
@@ -81,7 +93,7 @@ def _keys(section: type[BaseModel], depth: int) -> Iterator[list[str]]:
             value = field.default
         off = "# " if field.default is None or field.default == [] else ""
         text = "  " * depth + f"{off}{name}: {_in_yaml(value)}"
-        yield _commented(text, field.description or "", depth)
+        yield _commented(text, field.description or "", depth, shift=shift)
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -91,13 +103,13 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _commented(text: str, comment: str, depth: int) -> list[str]:
+def _commented(text: str, comment: str, depth: int, *, shift: int = 0) -> list[str]:
     """Return the lines of a key with its comment behind it, and below where that is long."""
-    column = max(COMMENT_COLUMN, len(text) + 2)
-    rows = textwrap.wrap(comment, max(WIDTH - column - 4, 1))
-    if column > COMMENT_COLUMN and len(rows) > 1:
+    column = max(COMMENT_COLUMN - shift, len(text) + 2)
+    rows = textwrap.wrap(comment, max(WIDTH - shift - column - 4, 1))
+    if column > COMMENT_COLUMN - shift and len(rows) > 1:
         # Behind a long key little room is left: the whole comment stands above.
-        rows = textwrap.wrap(comment, WIDTH - 2 * depth - 4)
+        rows = textwrap.wrap(comment, WIDTH - shift - 2 * depth - 4)
         return ["  " * depth + f"# {row}" for row in rows] + [text]
     first, *more = rows or [""]
     return [f"{text:{column}}# {first}", *(" " * column + f"# {row}" for row in more)]

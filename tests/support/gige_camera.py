@@ -185,6 +185,13 @@ class GigECamera:
         """Expose one image that never leaves the camera: its frame id is missing afterwards."""
         self._tell("lose")
 
+    def lines(self) -> dict[str, bool | None]:
+        """Return the level of each line that can be an output; None of one that is not."""
+        self._tell("lines")
+        assert self._process is not None and self._process.stdout is not None
+        found: dict[str, bool | None] = json.loads(self._process.stdout.readline())
+        return found
+
     def be_busy(self) -> None:
         """Answer the next register that is written with: busy. What was written counts."""
         self._tell("busy")
@@ -259,6 +266,8 @@ SIMULATED_SOURCE, SOURCE = 0x304, 0x2040
 EXPOSURE_AUTO, GAIN_AUTO, WHITE_BALANCE_AUTO = 0x2000, 0x114, 0x2020
 RATIO_RED, RATIO_BLUE, TEMPERATURE = 0x2010, 0x2014, 0x2060
 CHUNKS, CHUNKS_OFFERED = 0x2070, 0x2080
+LINE_MODE, LINE_SOURCE, USER_OUTPUT = 0x2090, 0x20A0, 0x20B0
+OUTPUT, FIRST_USER_OUTPUT = 1, 2
 
 
 class Exposures:
@@ -302,6 +311,18 @@ class Exposures:
         ctypes.memmove(target, sent.ctypes.data, sent.nbytes)
         chunks = self._camera.read_register(CHUNKS)[1]
         self._link.gige_camera_chunks(sent.nbytes if chunks else 0, exposure, gain)
+
+
+def output_lines(camera: Any) -> dict[str, bool | None]:
+    """Return the level that each line would have on a real camera."""
+    levels: dict[str, bool | None] = {}
+    for line in (1, 2, 3):
+        mode = camera.read_register(LINE_MODE + 4 * line)[1]
+        source = camera.read_register(LINE_SOURCE + 4 * line)[1] - FIRST_USER_OUTPUT
+        switched = mode == OUTPUT and source >= 0
+        value = camera.read_register(USER_OUTPUT + 4 * source)[1] if switched else None
+        levels[f"Line{line + 1}"] = None if value is None else bool(value)
+    return levels
 
 
 def main(folder: Path) -> None:
@@ -356,6 +377,8 @@ def main(folder: Path) -> None:
             waits = camera.read_register(TRIGGER_MODE)[1] == 1
             if waits and camera.read_register(SOURCE)[1] == 0:
                 camera.write_register(TRIGGER_SOFTWARE, 1)
+        elif command == "lines":
+            print(json.dumps(output_lines(camera)), flush=True)
         elif command == "lose":
             camera.fill_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
         elif command == "busy":

@@ -1,6 +1,7 @@
 """GigE Vision and USB3 Vision cameras, through Aravis."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,9 +24,10 @@ from edge.cameras.genicam.library import (
     Library,
     library,
 )
+from edge.cameras.genicam.lines import UserOutputs
 from edge.cameras.genicam.pixel_formats import FORMATS
 from edge.cameras.genicam.settings import apply_settings, ask_for_chunks, given_keys
-from edge.cameras.interface import CameraReport
+from edge.cameras.interface import CameraLine, CameraReport
 from edge.errors import CameraError, CameraLost, CameraNotOpened, StationError
 from edge.imaging.frame import Frame, FrameStatus, Telemetry
 from edge.settings.camera import SensorSettings, TriggerSettings
@@ -46,7 +48,12 @@ SOCKET_BUFFER_BYTES = 32 << 20
 CHECK_LIMIT_S = 0.45
 
 
-def open_aravis(uri: str, sensor: SensorSettings, trigger: TriggerSettings) -> "AravisCamera":
+def open_aravis(
+    uri: str,
+    sensor: SensorSettings,
+    trigger: TriggerSettings,
+    lines: Sequence[CameraLine] = (),
+) -> "AravisCamera":
     """Open, set up and start the camera that a URI names.
 
     Raises:
@@ -58,7 +65,9 @@ def open_aravis(uri: str, sensor: SensorSettings, trigger: TriggerSettings) -> "
     name = parse_uri(uri)
     aravis = library()
     try:
-        return AravisCamera(uri=uri, name=name, aravis=aravis, sensor=sensor, trigger=trigger)
+        return AravisCamera(
+            uri=uri, name=name, aravis=aravis, sensor=sensor, trigger=trigger, lines=lines
+        )
     except StationError as error:
         # Its traceback holds the camera, and with it control over the camera: whoever keeps the
         # error would lock himself out.
@@ -85,6 +94,7 @@ class AravisCamera:
         aravis: Library,
         sensor: SensorSettings,
         trigger: TriggerSettings,
+        lines: Sequence[CameraLine] = (),
     ) -> None:
         """Open the camera, set it up and start it; see ``open_aravis``."""
         self.identity = uri
@@ -93,6 +103,7 @@ class AravisCamera:
         self._aravis = aravis
         self._stream: Any = None
         self._chunks: Any = None
+        self._outputs: UserOutputs | None = None
         self._trigger = trigger
         self._address = ""
         self._camera = camera = self._opened(name)
@@ -102,9 +113,12 @@ class AravisCamera:
                 self._address = _ip(self._device.get_device_address())
                 self.interface_address = _ip(self._device.get_interface_address())
                 self._take_control()
-            features = Features(aravis, uri, self._device, given_keys(sensor, trigger))
+            given = given_keys(sensor, trigger) | {one.key for one in lines}
+            features = Features(aravis, uri, self._device, given)
             with suppress(aravis.Error):  # what a crashed program left running
                 camera.stop_acquisition()
+            # Before all that may take its time: they are at their fail-safe level from here on.
+            self._outputs = UserOutputs(features, self._device, lines)
             apply_settings(aravis, features, camera, sensor, trigger=trigger)
             self._chunks = ask_for_chunks(aravis, features, camera, sensor)
             self.settings = tuple(features.applied.items())
@@ -156,6 +170,19 @@ class AravisCamera:
                 "Check that it was not triggered faster than it exposes."
             ) from error
 
+    def set_line(self, line: str, high: bool) -> None:
+        """Switch an output line; returns once the camera has confirmed it."""
+        self._raise_if_gone()
+        try:
+            assert self._outputs is not None  # not closed, or it is gone
+            self._outputs.set_line(line, high)
+        except self._aravis.Error as error:
+            if self._aravis.unreachable(error):
+                raise self._lost(self._aravis.words(error)) from error
+            raise CameraError(
+                f"{self.identity}: line {line} was not switched ({self._aravis.words(error)})."
+            ) from error
+
     def report(self) -> CameraReport:
         temperature = self._said(self._camera.get_float, "DeviceTemperature")
         return CameraReport(
@@ -187,10 +214,14 @@ class AravisCamera:
             return
         if self._stream is not None and self._answers():
             with suppress(self._aravis.Error):
+                if self._outputs is not None:
+                    self._outputs.rest()
+            with suppress(self._aravis.Error):
                 self._camera.stop_acquisition()
         # The stream's thread uses the device: first the one, then the other.
         self._stream = None
         self._chunks = None
+        self._outputs = None
         self._device = None
         self._camera = None
 

@@ -22,6 +22,7 @@ class Features:
     written) and ``CameraNotOpened`` (the camera does not answer any more).
 
     Attributes:
+        identity: of the camera.
         applied: key and value of what was written, as read back.
     """
 
@@ -35,7 +36,7 @@ class Features:
         """
         self._aravis = aravis
         self._given = frozenset(given)
-        self._identity = identity
+        self.identity = identity
         self._device = device
         self.applied: dict[str, str] = {}
 
@@ -113,7 +114,7 @@ class Features:
         if abs(got - asked) > max(step, rounding, ROUNDING * abs(asked)):
             raise self.refusal(key, asked, f"it took {got:g}; {allowed}")
         if got != asked:
-            log.info("%s: %s: asked for %g, uses %g", self._identity, key, asked, got)
+            log.info("%s: %s: asked for %g, uses %g", self.identity, key, asked, got)
         self.applied[key] = f"{got:g}"
 
     def switch(self, key: str, name: str, asked: str) -> None:
@@ -139,7 +140,7 @@ class Features:
         shown = f"{asked:g}" if isinstance(asked, float) else asked
         todo = f"Change or remove {key}" if key in self._given else f"Set {key} to what it takes"
         return CameraSettingRefused(
-            f"{self._identity}: {key}: the camera does not take {shown}; {reason}. {todo}."
+            f"{self.identity}: {key}: the camera does not take {shown}; {reason}. {todo}."
         )
 
     def _first(self, key: str, names: Sequence[str]) -> str:
@@ -147,7 +148,7 @@ class Features:
             if self.offers(name):
                 return name
         raise CameraSettingRefused(
-            f"{self._identity}: {key}: this camera has no {' or '.join(names)}, or not in its "
+            f"{self.identity}: {key}: this camera has no {' or '.join(names)}, or not in its "
             f"present mode. Remove {key}, or set it in the camera."
         )
 
@@ -165,6 +166,6 @@ class Features:
     def _raise_if_gone(self, error: Any) -> None:
         if self._aravis.unreachable(error) or self._aravis.busy(error):
             raise CameraNotOpened(
-                f"{self._identity}: the camera stopped answering while it was set up "
+                f"{self.identity}: the camera stopped answering while it was set up "
                 f"({self._aravis.words(error)}). Check cable and power."
             ) from error

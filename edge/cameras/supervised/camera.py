@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from edge.cameras.interface import LiveCamera
+from edge.cameras.interface import LiveCamera, SwitchesLines
 from edge.cameras.supervised.freshness import Freshness, aged
 from edge.cameras.supervised.queue import Handover, Item
 from edge.cameras.supervised.state_machine import (
@@ -19,7 +19,7 @@ from edge.cameras.supervised.state_machine import (
     Supervision,
     delay_s,
 )
-from edge.errors import CameraError, CameraLost, CameraStuck, ConfigurationError
+from edge.errors import CameraClosed, CameraError, CameraLost, CameraStuck, ConfigurationError
 from edge.imaging.frame import Frame, FrameStatus
 from edge.settings.camera import SupervisionSettings
 
@@ -33,6 +33,8 @@ MOST_TRIGGERS = 16
 READ_SLICE_S = 0.1
 # A software trigger waits for the end of a slice.
 READ_SLICE_TRIGGERED_S = 0.005
+# And an edge of an output line.
+READ_SLICE_LINES_S = 0.002
 CHECK_PERIOD_S = 0.5
 REPORT_PERIOD_S = 30.0
 TRIGGER_LIMIT_S = 1.0  # two halves: a process that stands still in one has the other
@@ -50,8 +52,12 @@ class _Call:
     limit_s: float
 
 
-@dataclass(slots=True, eq=False)
-class _TriggerRequest:
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request:
+    """What another thread asks of the camera."""
+
+    what: str
+    act: Callable[[LiveCamera], None]
     taken: bool = False
     done: bool = False
     error: CameraError | None = None
@@ -82,6 +88,7 @@ class SupervisedCamera:
         can_wait: bool = False,
         busy: Callable[[], bool] | None = None,
         idle: CameraState = CameraState.WAITING_TRIGGER,
+        hurried: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -96,6 +103,7 @@ class SupervisedCamera:
             busy: tells that it has found a frame and is reading it. However long that takes, it
                 is no silence; ``stuck_after_s`` bounds it.
             idle: the state of one that works, and of which nothing is asked.
+            hurried: what is asked of it besides frames has a deadline: it switches lines.
             clock_ns: monotonic.
             chance: in [0, 1), for the delays between attempts.
         """
@@ -108,6 +116,7 @@ class SupervisedCamera:
         self._triggered = triggered
         self._on_change = on_change
         self._busy = busy
+        self._hurried = hurried
         self._clock_ns = clock_ns
         self._chance = chance
         self._changed = threading.Condition()  # guards everything below
@@ -117,7 +126,7 @@ class SupervisedCamera:
         # Used by the camera's thread only.
         self._freshness = Freshness(settings.max_age_ms, settings.frozen_after, live=not can_wait)
         self._handover = Handover(HANDOVER_FRAMES_TRIGGERED if triggered else HANDOVER_FRAMES)
-        self._requests: deque[_TriggerRequest] = deque()
+        self._requests: deque[_Request] = deque()
         self._call: _Call | None = None
         self._epoch = 0
         self._attempted = False
@@ -169,13 +178,32 @@ class SupervisedCamera:
             CameraLost: the camera is away.
             CameraError: it takes no software trigger, or not this one.
         """
-        request = _TriggerRequest()
+        self._ask(_Request(what="take the trigger", act=lambda camera: camera.trigger()))
+
+    def set_line(self, line: str, high: bool) -> None:
+        """Switch an output line; returns when the camera has confirmed it.
+
+        Raises:
+            CameraLost: the camera is away.
+            CameraError: it did not.
+        """
+
+        def switch(camera: LiveCamera) -> None:
+            if not isinstance(camera, SwitchesLines):
+                raise CameraError(f"{self.identity}: has no lines.")
+            camera.set_line(line, high)
+
+        self._ask(_Request(what=f"switch {line}", act=switch))
+
+    def _ask(self, request: _Request) -> None:
         with self._changed:
             status = self._supervision.status
+            if self._closing:
+                raise CameraClosed(f"{self.identity}: is closed, the station ends.")
             if not status.working:
                 raise CameraLost(status.detail or f"{self.identity}: is not open yet. Wait for it.")
             if len(self._requests) >= MOST_TRIGGERS:
-                raise CameraError(f"{self.identity}: too many triggers wait. Slow the line down.")
+                raise CameraError(f"{self.identity}: too many requests wait. Slow the line down.")
             self._requests.append(request)
             self._changed.notify_all()
             halves_s = [TRIGGER_LIMIT_S / 2] * 2
@@ -183,7 +211,7 @@ class SupervisedCamera:
                 if not request.taken:
                     self._requests.remove(request)  # it must not expose for a later part
                 raise CameraError(
-                    f"{self.identity}: did not take the trigger within {TRIGGER_LIMIT_S:g} s. "
+                    f"{self.identity}: did not {request.what} within {TRIGGER_LIMIT_S:g} s. "
                     "Inspect the part again."
                 )
         if request.error is not None:
@@ -300,6 +328,8 @@ class SupervisedCamera:
         # What can wait has no exposure that a trigger could be late for.
         hurried = self._triggered and not self.can_wait
         slice_s = READ_SLICE_TRIGGERED_S if hurried else READ_SLICE_S
+        if self._hurried:
+            slice_s = READ_SLICE_LINES_S
         try:
             self._report(camera)
             while not self._closing and self._supervision.open:
@@ -373,8 +403,8 @@ class SupervisedCamera:
                 request.taken = True
                 request.error = CameraError(f"{self.identity}: failed. Inspect the part again.")
             try:
-                with self._driver("triggering it"):
-                    camera.trigger()
+                with self._driver("having it " + request.what):
+                    request.act(camera)
                 request.error = None
             except CameraLost as error:
                 request.error = error

@@ -27,6 +27,7 @@ _MISSING = {
     Input.CAMERA: table.CAMERA_MISSING,
     Input.MODEL: table.MODEL_MISSING,
     Input.JOURNAL: table.JOURNAL_MISSING,
+    Input.OUTPUTS: table.OUTPUTS_MISSING,
 }
 _READS_COMMAND, _READS_STATUS, _READS_COILS, _READS_INPUTS = 3, 4, 1, 2
 _COIL_FUNCTIONS = frozenset({1, 5, 15})
@@ -402,7 +403,7 @@ class ModbusPort:
             table.REJECTED: last is not None and bool(last.rejection),
             table.ERROR: errors != 0,
             table.HEARTBEAT: bool(self._beats & 1),
-            table.ONLINE: not self._missing,
+            table.ONLINE: not self._missing & INPUTS,
         }
         values["status"] = _mask(bit for bit, is_set in bits.items() if is_set)
         values["errors"] = errors

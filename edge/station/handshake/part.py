@@ -67,6 +67,7 @@ class Input(StrEnum):
     MODEL = "model"
     JOURNAL = "journal"
     MASTER = "master"  # of a port whose master leads the hand-shake and shows that it is there
+    OUTPUTS = "outputs"  # of a station with digital outputs: they switch, and in time
 
 
 # What every station needs.

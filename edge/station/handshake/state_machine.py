@@ -77,6 +77,7 @@ _INPUT_REASONS = {
     Input.MODEL: Reason.MODEL_ERROR,
     Input.JOURNAL: Reason.INTERNAL,
     Input.MASTER: Reason.INTERNAL,
+    Input.OUTPUTS: Reason.INTERNAL,
 }
 
 

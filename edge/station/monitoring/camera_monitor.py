@@ -1,13 +1,13 @@
 """The camera of a station: files as they are, live ones under supervision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge.cameras.factory import checked_kind, open_camera, supervised_camera
 from edge.cameras.files.existing_images import Inventory
 from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.triggered_files import TriggeredFiles
-from edge.cameras.interface import Camera
+from edge.cameras.interface import Camera, CameraLine
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraState, CameraStatus
 from edge.contract.event import Event, Severity
@@ -48,6 +48,7 @@ class CameraMonitor:
         record_event: Callable[[Event], None],
         on_state_change: Callable[[], None] | None = None,
         judged: JudgedImages | None = None,
+        lines: Sequence[CameraLine] = (),
     ) -> None:
         """Open a source of files, or prepare the supervision of a live camera.
 
@@ -56,6 +57,7 @@ class CameraMonitor:
             on_state_change: called when it went from one working state to another; all other
                 changes go through ``health``.
             judged: which images of a watched folder have a verdict; None where none is recorded.
+            lines: that the camera switches.
 
         Raises:
             CameraUriInvalid: nothing that can ever be opened.
@@ -69,6 +71,7 @@ class CameraMonitor:
         self._listeners: list[CameraListener] = []
         self._on_state_change = on_state_change
         self._judged = judged
+        self._lines = tuple(lines)
         self._takes_existing = settings.watch.existing == "take"
         self._away = False
         self._works = False
@@ -117,6 +120,16 @@ class CameraMonitor:
             raise CameraError(f"{self.camera.identity}: runs free. Set camera.trigger.mode.")
         self.camera.trigger()
 
+    def set_line(self, line: str, high: bool) -> None:
+        """Switch an output line of the camera.
+
+        Raises:
+            CameraError: it did not.
+        """
+        if not isinstance(self.camera, SupervisedCamera):
+            raise CameraError(f"{self.camera.identity}: has no lines.")
+        self.camera.set_line(line, high)
+
     def _made(self, settings: CameraSettings) -> Camera | SupervisedCamera:
         if checked_kind(settings).is_live:
             return supervised_camera(
@@ -125,6 +138,7 @@ class CameraMonitor:
                 judged=self._judged,
                 on_inventory=self._found_existing,
                 not_inspected=self.not_inspected,
+                lines=self._lines,
             )
         files = open_camera(settings.uri, settings, self.not_inspected)
         return files if settings.trigger.mode == "free_run" else TriggeredFiles(files)

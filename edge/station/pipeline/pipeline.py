@@ -71,6 +71,7 @@ class Station:
         beats: Beats | None = None,
         newest: NewestFrame | None = None,
         images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
+        on_exposed: Callable[[Frame], None] = lambda _: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -85,6 +86,7 @@ class Station:
         beats: of its threads; None when nobody watches.
         newest: where each frame is left as it is taken.
         images: where the images of a verdict will be kept.
+        on_exposed: called with each frame that is owed a verdict, before it is inspected.
         clock_ns, utc_ns: monotonic and wall clock.
         """
         self._camera = camera
@@ -111,6 +113,7 @@ class Station:
         self._lost: CameraLost | None = None
         self._last_number = 0
         self._newest = newest or NewestFrame()
+        self._on_exposed = on_exposed
 
     def stop(self) -> None:
         """Ask for an orderly end. Only sets a flag: signal handlers call this."""
@@ -232,6 +235,7 @@ class Station:
             self._beats.capture.rest()
 
     def _queue(self, exposure: QueuedFrame) -> None:
+        self._on_exposed(exposure.frame)
         overrun = self._mailbox.put(exposure)
         if overrun is None:
             return

@@ -49,6 +49,13 @@ class VerdictObserver(Protocol):
     def on_verdict(self, verdict: Verdict) -> None: ...
 
 
+class RecordObserver(Protocol):
+    """Whoever acts on verdicts as soon as they are on record; returns at once."""
+
+    def on_recorded(self, verdict: Verdict) -> None: ...
+    def on_not_recorded(self, verdict: Verdict) -> None: ...
+
+
 class VerdictRecorder(Sink):
     """The sink that gives verdicts their record, in order, and the station waits for.
 
@@ -63,12 +70,14 @@ class VerdictRecorder(Sink):
         can_wait: bool,
         keeps_all: bool,
         failures: Failures,
+        outputs: RecordObserver | None,
     ) -> None:
         """Args:
         ending: the station was told to end; until then a slow reader has all the time.
         handshake: whose results become valid with the record; None where every frame is a part.
         can_wait: the source of the images does not run away.
         keeps_all: no verdict is dropped, whatever the source.
+        outputs: lines that switch for parts on record; called by whatever thread records.
         """
         super().__init__(
             name="verdicts",
@@ -82,6 +91,7 @@ class VerdictRecorder(Sink):
         )
         self._ending = ending
         self._handshake = handshake
+        self._outputs = outputs
         self._observers: list[VerdictObserver] = []
         self._stopping_s: float | None = None  # monotonic, since the station ends
 
@@ -104,19 +114,26 @@ class VerdictRecorder(Sink):
         """Keep a verdict that the end of the station left without a record, for its message."""
 
     def _deliver_one(self, verdict: Verdict) -> None:
-        if not self._record(verdict) and self._handshake is not None:
-            self._handshake.on_not_recorded(verdict.id)
+        if not self._record(verdict):
+            self._on_not_recorded(verdict)
         for observer in self._observers:
             observer.on_verdict(verdict)
 
     def _leave(self, verdict: Verdict) -> None:
         self._remember_unrecorded(verdict)
+        self._on_not_recorded(verdict)
+
+    def _on_committed(self, verdict: Verdict, seq: int) -> None:
+        if self._outputs is not None:
+            self._outputs.on_recorded(verdict)
+        if self._handshake is not None:
+            self._handshake.on_committed(verdict.id, seq)
+
+    def _on_not_recorded(self, verdict: Verdict) -> None:
+        if self._outputs is not None:
+            self._outputs.on_not_recorded(verdict)
         if self._handshake is not None:
             self._handshake.on_not_recorded(verdict.id)
-
-    def _on_committed(self, verdict_id: str, seq: int) -> None:
-        if self._handshake is not None:
-            self._handshake.on_committed(verdict_id, seq)
 
     def _stop_waiting(self) -> bool:
         """Tell whether a journal or a reader that takes nothing is waited for no longer."""
@@ -142,6 +159,7 @@ class JournalRecorder(VerdictRecorder):
         handshake: HandshakeCoordinator | None,
         can_wait: bool,
         failures: Failures,
+        outputs: RecordObserver | None = None,
     ) -> None:
         """Args:
         output: where committed verdicts are written; None where a broker gets them.
@@ -152,6 +170,7 @@ class JournalRecorder(VerdictRecorder):
             can_wait=can_wait,
             keeps_all=True,
             failures=failures,
+            outputs=outputs,
         )
         self._journal = journal
         self._output = output
@@ -192,7 +211,7 @@ class JournalRecorder(VerdictRecorder):
 
         def on_committed(committed: Committed) -> None:
             if self._output is None:
-                self._on_committed(verdict.id, committed.seq)
+                self._on_committed(verdict, committed.seq)
             else:
                 written.put(committed)
 
@@ -206,7 +225,9 @@ class JournalRecorder(VerdictRecorder):
                     self._refused.append(entry)
                     return False
             time.sleep(ROOM_POLL_S)
-        return self._output is None or self._write(self._output, content, written)
+        if self._output is None:
+            return True
+        return self._write(self._output, verdict, content, committed=written)
 
     def _remember_unrecorded(self, verdict: Verdict) -> None:
         self._refused.append(Entry(RecordKind.VERDICT, self._content(verdict)))
@@ -221,7 +242,9 @@ class JournalRecorder(VerdictRecorder):
     def _write(
         self,
         output: VerdictOutput,
+        verdict: Verdict,
         content: Mapping[str, Any],
+        *,
         committed: "SimpleQueue[Committed]",
     ) -> bool:
         """Have a verdict written to standard output once it is durable; its reader may be slow."""
@@ -233,7 +256,7 @@ class JournalRecorder(VerdictRecorder):
                     output.skip(_named(content))
                     return False
                 continue
-            self._on_committed(content["id"], record.seq)
+            self._on_committed(verdict, record.seq)
             output.put(_named(content), record.payload, self._stop_waiting)
             return True
 
@@ -249,6 +272,7 @@ class StdoutRecorder(VerdictRecorder):
         handshake: HandshakeCoordinator | None,
         can_wait: bool,
         failures: Failures,
+        outputs: RecordObserver | None = None,
     ) -> None:
         super().__init__(
             ending=ending,
@@ -256,6 +280,7 @@ class StdoutRecorder(VerdictRecorder):
             can_wait=can_wait,
             keeps_all=False,
             failures=failures,
+            outputs=outputs,
         )
         self._output = output
 
@@ -272,7 +297,7 @@ class StdoutRecorder(VerdictRecorder):
     def _record(self, verdict: Verdict) -> bool:
         content = _plain(verdict)
         self._output.put(_named(content), to_json(content).encode(), self._stop_waiting)
-        self._on_committed(verdict.id, 0)
+        self._on_committed(verdict, 0)
         return True
 
     def _remember_unrecorded(self, verdict: Verdict) -> None:

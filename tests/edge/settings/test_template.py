@@ -62,8 +62,8 @@ def test_what_is_switched_off_in_the_template_is_valid_when_switched_on(tmp_path
     names = {key for section in sections().values() for key in section.model_fields}
     lines = []
     for line in settings_template().splitlines():
-        for _ in range(2):  # a section that is off has keys that are off
-            key = re.match(r"(\s*)# (\s*(?:# )?)(\w+):(\s|$)", line)
+        for _ in range(3):  # a section that is off has sections that are off, and these keys
+            key = re.match(r"(\s*)# ((?:\s|# )*)(\w+):(\s|$)", line)
             if key and key[3] in names:
                 line = key[1] + line[key.end(1) + 2 :]
         lines.append(line)

@@ -1,0 +1,228 @@
+"""What a site sets about digital outputs: which line each is, and when it switches."""
+
+from collections.abc import Iterator
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from edge.section import Section
+
+Device = Literal["module", "camera", "gpio"]
+Level = Literal["active", "inactive"]
+Line = int | str
+PART_OUTPUTS = ("reject", "good")
+STATE_OUTPUTS = ("ready", "fault", "busy")
+LARGEST_COIL = 65_535
+
+
+class RemoteIoSettings(Section):
+    """A remote I/O module that is a Modbus TCP server; its lines are its coils."""
+
+    host: str = Field(min_length=1, description="Of the module.", examples=["192.168.0.20"])
+    port: int = Field(default=502, ge=1, le=65_535, description="Of the module.")
+    unit: int = Field(default=1, ge=0, le=255, description="Its unit id.")
+    timeout_ms: float = Field(
+        default=200.0, ge=5, le=10_000, description="Without an answer for so long it is away."
+    )
+    refresh_ms: float = Field(
+        default=100.0,
+        ge=5,
+        le=10_000,
+        description="All its coils are written so often; set its watchdog to three times that.",
+    )
+
+
+class GpioSettings(Section):
+    """Lines of a GPIO chip of this PC."""
+
+    chip: str = Field(default="/dev/gpiochip0", min_length=1, description="gpiodetect lists them.")
+
+
+class OutputSettings(Section):
+    """A line that shows what the station is doing."""
+
+    device: Device = Field(
+        description="module, camera or gpio: what has the line.", examples=["module"]
+    )
+    line: Line = Field(
+        description=(
+            "Of module: number of the coil, from 0; of camera: name, such as Line2; of gpio: "
+            "offset or name."
+        ),
+        examples=[0],
+    )
+    inverted: bool = Field(default=False, description="Active is the low level.")
+    safe: Level | None = Field(
+        default=None,
+        description="At start, stop and crash; left out: see docs/outputs.md.",
+        examples=["active"],
+    )
+
+
+class PartOutputSettings(OutputSettings):
+    """A line that switches for parts."""
+
+    delay_ms: float | None = Field(
+        default=None,
+        ge=0,
+        le=600_000,
+        description="From the arrival of the image to the edge; left out: once it is on record.",
+        examples=[250],
+    )
+    window_ms: float = Field(
+        default=500.0,
+        gt=0,
+        le=600_000,
+        description="Without delay_ms: an OK that comes later after the image counts no more.",
+    )
+    pulse_ms: float | None = Field(
+        default=None,
+        ge=1,
+        le=60_000,
+        description="Left out: a level, until the turn of the next part.",
+        examples=[40],
+    )
+    hold_ms: float = Field(
+        default=2000.0, ge=1, le=600_000, description="A level stands no longer than that."
+    )
+
+
+class RejectSettings(PartOutputSettings):
+    """The line that rejects parts."""
+
+    idle: Level = Field(
+        default="active",
+        description=(
+            "active: it rejects whatever comes, and an OK lets its part pass; inactive: it "
+            "rejects for a moment, and without this station everything passes."
+        ),
+    )
+
+
+class OutputsSettings(Section):
+    """Digital outputs with a deadline."""
+
+    module: RemoteIoSettings | None = Field(
+        default=None,
+        description="A Modbus TCP remote I/O module.",
+    )
+    gpio: GpioSettings | None = Field(
+        default=None,
+        description="A GPIO chip of this PC.",
+        examples=[{"chip": "/dev/gpiochip0"}],
+    )
+    reject: RejectSettings | None = Field(
+        default=None,
+        description="Released for a part that is OK, and for no other.",
+    )
+    good: PartOutputSettings | None = Field(
+        default=None,
+        description="Active for a part that is OK, and for no other.",
+        examples=[{"device": "module", "line": 1, "delay_ms": 250, "pulse_ms": 40}],
+    )
+    ready: OutputSettings | None = Field(
+        default=None,
+        description="Active while parts are inspected, or a trigger would be accepted.",
+        examples=[{"device": "module", "line": 2}],
+    )
+    fault: OutputSettings | None = Field(
+        default=None,
+        description="Active unless the station is online: also while it is not running.",
+        examples=[{"device": "module", "line": 3}],
+    )
+    busy: OutputSettings | None = Field(
+        default=None,
+        description="Active while a part has an image and no verdict on record.",
+        examples=[{"device": "gpio", "line": "GPIO17"}],
+    )
+    tolerance_ms: float = Field(
+        default=20.0,
+        gt=0,
+        le=10_000,
+        description="An edge that its device confirms later after its time is missed: an event.",
+    )
+    missed_takes_ready_ms: float | None = Field(
+        default=None,
+        ge=1,
+        le=600_000,
+        description="After a missed edge ready falls for so long; left out: it does not.",
+        examples=[5000],
+    )
+    record_edges: bool = Field(
+        default=False,
+        description="Every edge is an event; false: missed ones, and a summary every minute.",
+    )
+
+    def named(self) -> Iterator[tuple[str, OutputSettings]]:
+        """Yield name and settings of each output that there is."""
+        for name in (*PART_OUTPUTS, *STATE_OUTPUTS):
+            found = getattr(self, name)
+            if found is not None:
+                yield name, found
+
+    def lines(self, device: Device) -> dict[str, OutputSettings]:
+        """Return the outputs of a device."""
+        return {name: one for name, one in self.named() if one.device == device}
+
+    def safe_level(self, name: str) -> bool:
+        """Return whether an output is active at start, stop and crash."""
+        one: OutputSettings = getattr(self, name)
+        if one.safe is not None:
+            return one.safe == "active"
+        return name in ("reject", "fault")
+
+    def not_fail_safe(self) -> list[str]:
+        """Return, for people, what lets parts pass without a fresh OK."""
+        found = []
+        if self.reject is not None and self.reject.idle == "inactive":
+            found.append(
+                "outputs.reject.idle is inactive: while this station does not run, or a line is "
+                "cut, every part passes. Wire good, or leave idle out."
+            )
+        if self.reject is not None and not self.safe_level("reject"):
+            found.append(
+                "outputs.reject.safe is inactive: at start, stop and crash every part passes. "
+                "Leave it out."
+            )
+        if self.good is not None and self.safe_level("good"):
+            found.append(
+                "outputs.good.safe is active: at start, stop and crash every part passes. "
+                "Leave it out."
+            )
+        return found
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        outputs = dict(self.named())
+        if not outputs:
+            raise ValueError("no output is named. Set reject, good, ready, fault or busy")
+        for name, one in outputs.items():
+            self._check_line(name, one)
+        self._refuse_shared_lines(outputs)
+        for device in ("module", "gpio"):
+            if getattr(self, device) is not None and not self.lines(device):
+                raise ValueError(f"{device} has no output. Give one device: {device}, or remove it")
+        return self
+
+    def _check_line(self, name: str, one: OutputSettings) -> None:
+        if one.device != "camera" and getattr(self, one.device) is None:
+            raise ValueError(f"{name}.device is {one.device}, and outputs.{one.device} is missing")
+        number = isinstance(one.line, int)
+        if one.device == "module" and not (number and 0 <= int(one.line) <= LARGEST_COIL):
+            raise ValueError(
+                f"{name}.line {one.line} is no coil. Give its number, 0 to {LARGEST_COIL}"
+            )
+        if one.device == "camera" and (number or not one.line):
+            raise ValueError(f"{name}.line {one.line} is no line of a camera. Give a name: Line2")
+        if one.device == "gpio" and (int(one.line) < 0 if number else not one.line):
+            raise ValueError(f"{name}.line {one.line} is no line of a chip. Give offset or name")
+
+    def _refuse_shared_lines(self, outputs: dict[str, OutputSettings]) -> None:
+        seen: dict[tuple[str, Line], str] = {}
+        for name, one in outputs.items():
+            other = seen.setdefault((one.device, one.line), name)
+            if other != name:
+                raise ValueError(
+                    f"{other} and {name} are both line {one.line} of {one.device}. "
+                    "Give each output a line of its own"
+                )

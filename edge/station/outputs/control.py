@@ -1,0 +1,237 @@
+"""What the outputs learn of the station: images, records, readiness, health."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from edge.contract.event import Event
+from edge.contract.verdict import Verdict
+from edge.imaging.frame import Frame
+from edge.inspection.thresholding import Result
+from edge.plc.output_device import OutputDevice
+from edge.settings.outputs import (
+    OutputSettings,
+    OutputsSettings,
+    PartOutputSettings,
+    RejectSettings,
+)
+from edge.station.handshake.part import Part, PartResult, Rejection, Repeated, nanoseconds
+from edge.station.monitoring.health import Health
+from edge.station.outputs.device_thread import DeviceLine, OutputThread, StateLevel
+from edge.station.outputs.schedule import Exposure, Outcome, PartKey, PartRule, PartSchedule
+
+# Without a hand-shake: with one of these reasons no part gets a verdict that counts.
+HINDERING = frozenset({"camera_lost", "camera_failed", "journal_unwritable", "journal_full"})
+# Images whose verdict never comes, because a newer one took their place.
+MAX_OPEN = 512
+
+
+class OutputControl:
+    """Passes on to the devices what concerns them; also a port of the hand-shake.
+
+    Any thread calls any method, and none of them waits.
+
+    Attributes:
+        threads: one a device.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: OutputsSettings,
+        devices: Mapping[str, OutputDevice],
+        triggered: bool,
+        health: Health,
+        record_event: Callable[[Event], None],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Args:
+        devices: by their name in the settings.
+        triggered: ``ready`` is that of the hand-shake.
+        """
+        self._settings = settings
+        self._triggered = triggered
+        self._clock_ns = clock_ns
+        self._lock = threading.Lock()
+        self._open: dict[PartKey, None] = {}
+        self._trigger_ready = False
+        self._reasons: frozenset[str] | None = None  # None until the station inspects
+        self._missed_ns: int | None = None
+        self._shown: dict[str, bool] = {}
+        self._on_usable: Callable[[bool], None] | None = None
+        self._usable = False
+        self.threads = tuple(
+            OutputThread(
+                name=name,
+                device=device,
+                lines={
+                    output: _device_line(settings, output, one)
+                    for output, one in settings.named()
+                    if one.device == name
+                },
+                tolerance_ns=nanoseconds(settings.tolerance_ms),
+                record_edges=settings.record_edges,
+                health=health,
+                record_event=record_event,
+                on_missed=self._on_missed,
+                look=self.look,
+                clock_ns=clock_ns,
+            )
+            for name, device in devices.items()
+        )
+        self._by_output = {name: one for one in self.threads for name in one.status}
+
+    def open(self, on_usable: Callable[[bool], None]) -> None:
+        """Reach the devices.
+
+        Args:
+            on_usable: called with whether all devices are there and no edge was missed lately.
+
+        Raises:
+            OutputRefused: one never will take its lines.
+        """
+        self._on_usable = on_usable
+        for one in self.threads:
+            one.open()
+        self.look()
+
+    def close(self) -> None:
+        """Let the threads end, with every line at its fail-safe level."""
+        for one in self.threads:
+            one.close()
+
+    # What the pipeline and the recorder call.
+
+    def on_exposed(self, frame: Frame) -> None:
+        """A part has its image and waits for its verdict."""
+        key = (frame.captured_ns, frame.number)
+        with self._lock:
+            self._open[key] = None
+            if len(self._open) > MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        self._put_all(Exposure(key, frame.captured_ns))
+        self._show("busy", True)
+
+    def on_recorded(self, verdict: Verdict) -> None:
+        """A verdict is on record."""
+        self._outcome(verdict, verdict.inspection.decision.result is Result.OK)
+
+    def on_not_recorded(self, verdict: Verdict) -> None:
+        """A verdict never will be on record: its part is not OK."""
+        self._outcome(verdict, False)
+
+    def on_health(self, reasons: Iterable[str]) -> None:
+        """The station inspects, and these are the reasons for which it is degraded."""
+        with self._lock:
+            self._reasons = frozenset(reasons)
+        self.look()
+
+    def look(self) -> None:
+        """Show readiness and faults as they are now; also called now and then."""
+        there = all(one.there for one in self.threads)
+        with self._lock:
+            held_ms, missed_ns = self._settings.missed_takes_ready_ms, self._missed_ns
+            held = False
+            if held_ms is not None and missed_ns is not None:
+                held = self._clock_ns() - missed_ns < nanoseconds(held_ms)
+            usable = there and not held
+            self._usable = usable
+            reasons, trigger_ready = self._reasons, self._trigger_ready
+        if self._on_usable is not None:  # each time: two that look at once may cross
+            self._on_usable(usable)
+        inspects = reasons is not None and not reasons & HINDERING
+        self._show("ready", usable and (trigger_ready if self._triggered else inspects))
+        self._show("fault", bool(reasons) or reasons is None)
+
+    # As a port of the hand-shake.
+
+    def ready(self, ready: bool) -> None:
+        with self._lock:
+            self._trigger_ready = ready
+            usable = self._usable
+        self._show("ready", ready and usable)
+
+    def accepted(self, part: Part) -> None:
+        """Its image or its verdict will come."""
+
+    def rejected(self, part: Part, rejection: Rejection) -> None:
+        """Its ERROR is a verdict."""
+
+    def repeated(self, known: Repeated) -> None:
+        """Nothing new."""
+
+    def exposed(self, part: Part) -> None:
+        """The pipeline has its image, too."""
+
+    def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
+        """The recorder had it before."""
+
+    def result_cleared(self, part: Part) -> None:
+        """Lines show no results that stand."""
+
+    def _outcome(self, verdict: Verdict, ok: bool) -> None:
+        frame, part = verdict.frame, verdict.part
+        exposed_ns = frame.captured_ns
+        if part is not None and not frame.pixels.size:
+            exposed_ns = part.triggered_ns  # it has no image; its trigger is what is known
+        key = (frame.captured_ns, frame.number)
+        self._put_all(
+            Outcome(
+                key=key,
+                exposed_ns=exposed_ns,
+                ok=ok,
+                decided_ns=verdict.decided_ns,
+                outcome_ns=self._clock_ns(),
+                verdict_id=verdict.id,
+            )
+        )
+        with self._lock:
+            self._open.pop(key, None)
+            busy = bool(self._open)
+        self._show("busy", busy)
+
+    def _put_all(self, message: Exposure | Outcome) -> None:
+        for one in self.threads:
+            one.put(message)
+
+    def _show(self, output: str, active: bool) -> None:
+        thread = self._by_output.get(output)
+        if thread is None:
+            return
+        with self._lock:
+            if self._shown.get(output) is active:
+                return
+            self._shown[output] = active
+            thread.put(StateLevel(output, active))
+
+    def _on_missed(self) -> None:
+        with self._lock:
+            self._missed_ns = self._clock_ns()
+        if self._settings.missed_takes_ready_ms is not None:
+            self.look()
+
+
+def _device_line(settings: OutputsSettings, name: str, one: OutputSettings) -> DeviceLine:
+    schedule = None
+    if isinstance(one, PartOutputSettings):
+        schedule = PartSchedule(part_rule(one, settings.tolerance_ms))
+    return DeviceLine(
+        line=one.line,
+        inverted=one.inverted,
+        safe=settings.safe_level(name),
+        schedule=schedule,
+    )
+
+
+def part_rule(one: PartOutputSettings, tolerance_ms: float) -> PartRule:
+    """Return what a line does for parts, from its settings."""
+    idle = isinstance(one, RejectSettings) and one.idle == "active"
+    pulse_ms = one.hold_ms if one.pulse_ms is None else one.pulse_ms
+    return PartRule(
+        opens_on_ok=idle or not isinstance(one, RejectSettings),
+        idle=idle,
+        delay_ns=None if one.delay_ms is None else nanoseconds(one.delay_ms),
+        window_ns=nanoseconds(one.window_ms),
+        hold_ns=nanoseconds(pulse_ms),
+        tolerance_ns=nanoseconds(tolerance_ms),
+    )

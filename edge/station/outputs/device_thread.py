@@ -1,0 +1,446 @@
+"""The thread of one output device: it waits for edges that are due, and gives them."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from edge.contract.event import Event, Severity
+from edge.errors import StationError
+from edge.plc.output_device import (
+    Line,
+    OutputDevice,
+    OutputDeviceAway,
+    OutputDeviceClosed,
+)
+from edge.station.monitoring.health import Health
+from edge.station.outputs.schedule import Edge, Exposure, Missed, Outcome, PartSchedule
+from edge.station.outputs.times import EdgeTimes
+from edge.station.pipeline.mailbox import EveryMailbox, MailboxClosed
+from edge.token_bucket import TokenBucket
+
+log = logging.getLogger(__name__)
+
+QUEUE_BOUND = 1024
+IDLE_S = 1.0
+# Between two attempts to reach a device that is away.
+RETRY_S = 0.5
+# Of events of one kind; beyond it they are counted, in the next one and in the summary.
+EVENTS_PER_MINUTE = 30
+SUMMARY_S = 60.0
+# At the end of the station, for parts that wait for their turn.
+STOP_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StateLevel:
+    """A line that shows a state of the station is to have a level."""
+
+    output: str
+    active: bool
+
+
+Message = Exposure | Outcome | StateLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLine:
+    """An output on its device.
+
+    Attributes:
+        inverted: active is the low level.
+        safe: whether it is active at start and stop.
+        schedule: of an output for parts; None of one that shows a state.
+    """
+
+    line: Line
+    inverted: bool
+    safe: bool
+    schedule: PartSchedule | None = None
+
+
+@dataclass(slots=True)
+class LineStatus:
+    """What is known of an output; replaced field by field by its thread, read by any.
+
+    Attributes:
+        active: as the device confirmed; None while it is away.
+        edges, missed: of parts.
+        last_edge_utc_ns: of the wall clock, for people.
+    """
+
+    active: bool | None = None
+    edges: int = 0
+    missed: int = 0
+    last_edge_utc_ns: int | None = None
+
+
+class OutputThread:
+    """Switches the lines of one device; nothing else touches it.
+
+    When its queue is full the message is dropped, every line for parts goes to its idle level, and
+    what was known of the parts that wait counts no more: they are rejected. An edge that the
+    device does not confirm is missed and not given later; once it is back its lines get the level
+    that is right then.
+
+    Attributes:
+        name: of the device.
+        there: it confirmed what was written last.
+        status: by output.
+        times: by output, from when an edge was due to its confirmation.
+        from_decision: the same, from the decision; of the edges of parts with a verdict.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        device: OutputDevice,
+        lines: Mapping[str, DeviceLine],
+        tolerance_ns: int,
+        record_edges: bool,
+        health: Health,
+        record_event: Callable[[Event], None],
+        on_missed: Callable[[], None],
+        look: Callable[[], None],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Args:
+        lines: by output.
+        tolerance_ns: an edge that is confirmed later is missed.
+        record_edges: every edge of a part is an event.
+        on_missed: called after an edge that was.
+        look: called when ``there`` has changed, and once a second.
+        """
+        self.name = name
+        self.there = False
+        self.status = {output: LineStatus() for output in lines}
+        self.times = {output: EdgeTimes() for output in lines}
+        self.from_decision = {output: EdgeTimes() for output in lines}
+        self._device = device
+        self._lines = dict(lines)
+        self._tolerance_ns = tolerance_ns
+        self._record_edges = record_edges
+        self._health = health
+        self._record_event = record_event
+        self._on_missed = on_missed
+        self._look = look
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._queue: EveryMailbox[Message] = EveryMailbox(QUEUE_BOUND)
+        self._dropped = 0
+        self._dropped_seen = 0
+        self._active = {output: one.safe for output, one in lines.items()}
+        self._retry_ns = self._written_ns = self._summed_up_ns = self._looked_ns = clock_ns()
+        self._edges_summed_up = 0
+        self._events = TokenBucket(EVENTS_PER_MINUTE)
+        self._unreported: Counter[str] = Counter()
+
+    @property
+    def dropped(self) -> int:
+        """Messages that found no room."""
+        return self._dropped
+
+    def put(self, message: Message) -> None:
+        """Hand a message over; never waits."""
+        try:
+            if self._queue.put(message) is not None:
+                self._dropped += 1
+        except MailboxClosed:
+            return
+
+    def open(self) -> None:
+        """Try to reach the device, with every line at its fail-safe level.
+
+        Raises:
+            OutputRefused: it never will take these lines.
+        """
+        try:
+            self._device.open(self._levels(self._active))
+        except OutputDeviceAway as error:
+            self._lost(error)
+        else:
+            self._is_there()
+
+    def close(self) -> None:
+        """Let the thread end, with every line at its fail-safe level."""
+        self._queue.close()
+
+    def run(self) -> None:
+        """Give what is due until ``close``; the body of the thread."""
+        for output, one in self._lines.items():
+            if one.schedule is not None:
+                self._active[output] = one.schedule.active
+        try:
+            self._write_all()
+            while True:
+                message = self._queue.take(self._wait_s())
+                if message is not None:
+                    self._apply(message)
+                self._turn()
+        except MailboxClosed:
+            self._finish()
+        finally:
+            self._end()
+
+    def _finish(self) -> None:
+        """Give the parts that wait their turn, where it comes soon."""
+        until_ns = self._clock_ns() + int(STOP_LIMIT_S * 1e9)
+        while any(schedule.next_due_ns() is not None for _, schedule in self._schedules()):
+            if self._clock_ns() >= until_ns:
+                break
+            time.sleep(min(self._wait_s(), STOP_LIMIT_S))
+            self._turn()
+        self._sum_up()
+
+    def _end(self) -> None:
+        safe = {output: one.safe for output, one in self._lines.items()}
+        try:
+            if self.there:
+                self._device.write(self._levels(safe))
+        except StationError as error:
+            log.error("the outputs are not at their fail-safe level: %s", error)
+        self._device.close()
+
+    def _wait_s(self) -> float:
+        """Return how long nothing will be due."""
+        now_ns = self._clock_ns()
+        due = [now_ns + int(IDLE_S * 1e9)]
+        for one in self._lines.values():
+            due_ns = one.schedule.next_due_ns() if one.schedule else None
+            if due_ns is not None:
+                due.append(due_ns)
+        if not self.there:
+            due.append(self._retry_ns)
+        elif self._device.refresh_s is not None:
+            due.append(self._written_ns + int(self._device.refresh_s * 1e9))
+        return max(0.0, (min(due) - now_ns) / 1e9)
+
+    def _apply(self, message: Message) -> None:
+        match message:
+            case StateLevel(output, active):
+                if self._active[output] is not active:
+                    self._active[output] = active
+                    self._write({output: active})
+            case Exposure():
+                for output, schedule in self._schedules():
+                    self._report_missed(output, schedule.exposed(message))
+            case Outcome():
+                for output, schedule in self._schedules():
+                    self._report_missed(output, schedule.decided(message))
+
+    def _schedules(self) -> list[tuple[str, PartSchedule]]:
+        return [(name, one.schedule) for name, one in self._lines.items() if one.schedule]
+
+    def _turn(self) -> None:
+        now_ns = self._clock_ns()
+        effects: dict[str, list[Edge | Missed]] = {}
+        doubted = self._dropped != self._dropped_seen
+        for output, schedule in self._schedules():
+            effects[output] = [*schedule.distrust(now_ns)] if doubted else []
+            effects[output] += schedule.tick(now_ns)
+        if doubted:
+            self._report_dropped()
+        # Edges of several lines at one time are one request; of one line, one after the other.
+        for row in zip_longest(*effects.values()):
+            self._give(dict(zip(effects, row, strict=True)))
+        if not self.there:
+            if now_ns >= self._retry_ns:
+                self._reopen()
+        elif self._refresh_is_due(now_ns):
+            self._write_all()
+        if now_ns - self._looked_ns >= IDLE_S * 1e9:
+            self._looked_ns = now_ns
+            self._look()
+        if now_ns - self._summed_up_ns >= SUMMARY_S * 1e9:
+            self._summed_up_ns = now_ns
+            self._sum_up()
+
+    def _refresh_is_due(self, now_ns: int) -> bool:
+        refresh_s = self._device.refresh_s
+        return refresh_s is not None and now_ns - self._written_ns >= refresh_s * 1e9
+
+    def _give(self, effects: Mapping[str, Edge | Missed | None]) -> None:
+        edges = {name: one for name, one in effects.items() if isinstance(one, Edge)}
+        for name, edge in edges.items():
+            self._active[name] = edge.active
+        confirmed_ns = self._write({name: edge.active for name, edge in edges.items()})
+        for name, edge in edges.items():
+            self._given(name, edge, confirmed_ns)
+        for name, one in effects.items():
+            if isinstance(one, Missed):
+                self._report_missed(name, [one])
+
+    def _given(self, output: str, edge: Edge, confirmed_ns: int | None) -> None:
+        late_ns = (confirmed_ns or self._clock_ns()) - edge.due_ns
+        schedule = self._lines[output].schedule
+        assert schedule is not None
+        if confirmed_ns is None or late_ns > self._tolerance_ns:
+            cause = "the device is away" if confirmed_ns is None else "the edge came late"
+            # A line that stays where an OK had put it lets the next part pass, too.
+            passes = schedule.opens_on_ok is not edge.opens
+            missed = Missed(late_ns=late_ns, passes=passes, cause=cause, outcome=edge.outcome)
+            self._report_missed(output, [missed])
+        if confirmed_ns is None:
+            return
+        status = self.status[output]
+        status.last_edge_utc_ns = self._utc_ns()
+        if not edge.opens:
+            return
+        status.edges += 1
+        self.times[output].add(late_ns)
+        outcome = edge.outcome
+        if outcome is not None:
+            self.from_decision[output].add(confirmed_ns - outcome.decided_ns)
+        if self._record_edges:
+            self._record_event(_edge_event(output, edge, confirmed_ns))
+
+    def _write(self, active: Mapping[str, bool]) -> int | None:
+        """Switch outputs; return when the device had confirmed it, None where it is away."""
+        if not active or not self.there:
+            return None
+        try:
+            self._device.write(self._levels(active))
+        except StationError as error:  # it refuses what it took before: it is another one
+            self._lost(error)
+            return None
+        for output, level in active.items():
+            self.status[output].active = level
+        return self._clock_ns()
+
+    def _write_all(self) -> None:
+        if self._write(self._active) is not None:
+            self._written_ns = self._clock_ns()
+
+    def _reopen(self) -> None:
+        try:
+            self._device.open(self._levels(self._active))
+        except StationError:
+            self._retry_ns = self._clock_ns() + int(RETRY_S * 1e9)
+        else:
+            self._is_there()
+            self._record_event(
+                Event("output_back", Severity.INFO, f"the outputs of {self.name} are back")
+            )
+
+    def _is_there(self) -> None:
+        self.there = True
+        self._written_ns = self._clock_ns()
+        for output, level in self._active.items():
+            self.status[output].active = level
+        self._health.set(f"output_{self.name}_away", False)
+        self._look()
+
+    def _lost(self, error: StationError) -> None:
+        self.there = False
+        self._retry_ns = self._clock_ns() + int(RETRY_S * 1e9)
+        for status in self.status.values():
+            status.active = None
+        if isinstance(error, OutputDeviceClosed):
+            log.info("%s", error)
+            return
+        log.error("%s", error)
+        self._health.set(f"output_{self.name}_away", True, str(error))
+        if self._may_report("output_away"):
+            self._record_event(Event("output_away", Severity.ALARM, str(error)))
+        self._look()
+
+    def _levels(self, active: Mapping[str, bool]) -> dict[Line, bool]:
+        lines = self._lines
+        return {lines[name].line: level ^ lines[name].inverted for name, level in active.items()}
+
+    def _report_missed(self, output: str, missed: Sequence[Missed]) -> None:
+        for one in missed:
+            self.status[output].missed += 1
+            if self._may_report("output_missed"):
+                left_out = self._unreported.pop("output_missed", 0)
+                self._record_event(_missed_event(output, one, left_out))
+            self._on_missed()
+
+    def _report_dropped(self) -> None:
+        count, self._dropped_seen = self._dropped - self._dropped_seen, self._dropped
+        self._on_missed()
+        if self._may_report("output_missed"):
+            detail = (
+                f"{count} messages to the outputs of {self.name} found no room; the parts that "
+                "waited are rejected. Lower outputs.module.timeout_ms, or slow the line down."
+            )
+            self._record_event(Event("output_missed", Severity.ALARM, detail, {"count": count}))
+
+    def _may_report(self, kind: str) -> bool:
+        if self._events.take(self._clock_ns()):
+            return True
+        self._unreported[kind] += 1
+        return False
+
+    def _sum_up(self) -> None:
+        """Record how late edges were, where there were any since the last time."""
+        edges = sum(status.edges for status in self.status.values())
+        if edges == self._edges_summed_up:
+            return
+        self._edges_summed_up = edges
+        for output, status in self.status.items():
+            if status.edges:
+                found = self.times[output].quantiles()
+                decided = self.from_decision[output].quantiles()
+                self._record_event(
+                    Event(
+                        "output_edges",
+                        Severity.INFO,
+                        f"{output}: {status.edges} edges so far, {status.missed} missed, "
+                        f"confirmed {found.p99_ms:.1f} ms after they were due at most in 99 of 100",
+                        {
+                            "output": output,
+                            "edges": status.edges,
+                            "missed": status.missed,
+                            "late_p50_ms": found.p50_ms,
+                            "late_p99_ms": found.p99_ms,
+                            "late_max_ms": found.most_ms,
+                            "decision_to_edge_p50_ms": decided.p50_ms,
+                            "decision_to_edge_p99_ms": decided.p99_ms,
+                            "decision_to_edge_max_ms": decided.most_ms,
+                        },
+                    )
+                )
+
+
+def _edge_event(output: str, edge: Edge, confirmed_ns: int) -> Event:
+    outcome = edge.outcome
+    decided_ms = None if outcome is None else (confirmed_ns - outcome.decided_ns) / 1e6
+    return Event(
+        "output_edge",
+        Severity.INFO,
+        f"{output} switched",
+        {
+            "output": output,
+            "active": edge.active,
+            "verdict_id": outcome.verdict_id if outcome else None,
+            "late_ms": (confirmed_ns - edge.due_ns) / 1e6,
+            "decision_to_edge_ms": decided_ms,
+        },
+    )
+
+
+def _missed_event(output: str, missed: Missed, left_out: int) -> Event:
+    outcome = missed.outcome
+    what = (
+        "a part that is not OK may have passed"
+        if missed.passes
+        else "a part that is OK may be rejected"
+    )
+    return Event(
+        "output_missed",
+        Severity.ALARM if missed.passes else Severity.WARNING,
+        f"{output}: {missed.cause}; {what}. Give it more time (outputs.{output}.delay_ms or "
+        "window_ms), or a faster device.",
+        {
+            "output": output,
+            "verdict_id": outcome.verdict_id if outcome else None,
+            "late_ms": missed.late_ns / 1e6,
+            "passes": missed.passes,
+            "not_reported_before": left_out,
+        },
+    )

@@ -1,0 +1,312 @@
+"""Lines of real devices: pymodbus' server as remote I/O module, and edge-run as a process."""
+
+import errno
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import load_bundle
+from edge.contract.event import Event, Severity
+from edge.contract.verdict import Verdict
+from edge.imaging.frame import Frame
+from edge.inspection.detector import CompiledModel, Detector
+from edge.inspection.inspector import Inspector
+from edge.plc.gpio import GpioLines, gpio_refusal
+from edge.plc.output_device import OutputRefused
+from edge.plc.remote_io import RemoteIo
+from edge.settings.outputs import GpioSettings, OutputsSettings
+from edge.station.monitoring.health import Health
+from edge.station.outputs.control import OutputControl
+from edge.station.threads import Failures, Worker
+from tests.edge.conftest import EdgeRun
+from tests.support.remote_io import COILS, GENEROUS_S, RemoteIoModule
+from tests.support.small_bundle import defective_image, good_image
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "configs" / "demo"
+# This machine may stand still; what is late is tested with a clock of its own.
+PATIENT = {"tolerance_ms": 10_000}
+
+
+def station(folder: Path, outputs: dict[str, Any], **more: Any) -> Path:
+    """Write the settings of the demo with these outputs."""
+    settings = {
+        "camera": {"uri": str(DEMO / "frames")},
+        "model": {"path": str(DEMO / "bottle.xml")},
+        "journal": {"folder": str(folder / "journal")},
+        "outputs": outputs,
+        **more,
+    }
+    config = folder / "station.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    database = sqlite3.connect(f"file:{folder / 'journal' / 'journal.db'}?mode=ro", uri=True)
+    try:
+        rows = database.execute("SELECT payload FROM record WHERE kind = ? ORDER BY seq", [kind])
+        return [json.loads(payload) for (payload,) in rows]
+    finally:
+        database.close()
+
+
+def without_repeats(levels: list[bool]) -> list[bool]:
+    return [one for at, one in enumerate(levels) if at == 0 or levels[at - 1] is not one]
+
+
+def test_the_demo_rejects_each_part_that_is_not_ok_and_leaves_the_lines_fail_safe(
+    tmp_path: Path, edge_run: EdgeRun
+) -> None:
+    with RemoteIoModule() as module:
+        outputs = {
+            "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
+            "reject": {"device": "module", "line": 0, "window_ms": 60_000, "hold_ms": 60_000},
+            "good": {"device": "module", "line": 1, "window_ms": 60_000, "hold_ms": 60_000},
+            "ready": {"device": "module", "line": 2},
+            "fault": {"device": "module", "line": 3, "inverted": True},
+            "busy": {"device": "module", "line": 4},
+            "record_edges": True,
+            **PATIENT,
+        }
+        done = edge_run("--config", station(tmp_path, outputs), "--once")
+        assert done.returncode == 0, done.stderr
+        verdicts = records(tmp_path, "verdict")
+        oks = [one["result"] == "OK" for one in verdicts]
+        assert oks == ["good" in str(one["image"]["source_uri"]) for one in verdicts]
+        assert len(oks) == 16
+
+        # A level stands until the turn of the next part: the lines show one part after the other.
+        assert module.edges(1) == without_repeats([False, *oks, False])
+        assert module.edges(0) == without_repeats([True, *(not ok for ok in oks), True])
+        assert [module.level(coil) for coil in range(5)] == [True, False, False, False, False]
+        assert True in module.edges(2) and True in module.edges(3) and True in module.edges(4)
+    edges = [one["data"] for one in records(tmp_path, "event") if one["kind"] == "output_edge"]
+    passed = [one["verdict_id"] for one in edges if one["output"] == "good"]
+    assert passed == [one["id"] for one, ok in zip(verdicts, oks, strict=True) if ok]
+    assert all(one["decision_to_edge_ms"] > 0 for one in edges)
+
+
+class Lines:
+    """The lines of a module, driven as the station drives them; a part has its turn at once."""
+
+    def __init__(self, at: RemoteIoModule, **outputs: Any) -> None:
+        settings = OutputsSettings.model_validate(
+            {
+                "module": {"host": "127.0.0.1", "port": at.port, "timeout_ms": 150}
+                | outputs.pop("module", {}),
+                "good": {"device": "module", "line": 1, "window_ms": 60_000, "hold_ms": 60_000},
+                "ready": {"device": "module", "line": 2},
+                **PATIENT,
+                **outputs,
+            }
+        )
+        assert settings.module is not None
+        self.health, self.events, self.failures = Health(), list[Event](), Failures()
+        self.control = OutputControl(
+            settings=settings,
+            devices={"module": RemoteIo(settings.module)},
+            triggered=False,
+            health=self.health,
+            record_event=self.events.append,
+        )
+        self.usable: list[bool] = []
+        self.control.open(self.usable.append)
+        self.health.subscribe(self.control.on_health)
+        self.control.on_health(())
+        self._thread = Worker("outputs", self.control.threads[0].run, self.failures)
+        self._thread.start()
+        self._number = 0
+
+    @property
+    def missed(self) -> int:
+        return self.control.threads[0].status["good"].missed
+
+    def part(self, inspector: Inspector, pixels: NDArray[np.uint8]) -> None:
+        """Inspect a part; its verdict is on record at once."""
+        self._number += 1
+        now_ns = time.monotonic_ns()
+        frame = Frame(
+            pixels=pixels, number=self._number, captured_ns=now_ns, captured_utc_ns=time.time_ns()
+        )
+        self.control.on_exposed(frame)
+        verdict = Verdict(
+            id=f"part {self._number}",
+            inspection=inspector.inspect(frame),
+            frame=frame,
+            decided_ns=time.monotonic_ns(),
+            decided_utc_ns=time.time_ns(),
+            inspection_started_ns=now_ns,
+        )
+        self.control.on_recorded(verdict)
+
+    def close(self) -> None:
+        self.control.close()
+        assert self._thread.join(GENEROUS_S) and not self.failures.any()
+
+
+@pytest.fixture(scope="module")
+def inspector(bundle: Path) -> Inspector:
+    found = load_bundle(bundle)
+    return Inspector(Detector(CompiledModel(found)), found.manifest)
+
+
+def test_a_module_that_is_lost_takes_ready_away_and_gets_its_levels_back(
+    inspector: Inspector,
+) -> None:
+    with RemoteIoModule() as module:
+        lines = Lines(module)
+        module.wait(lambda: module.level(2), "ready")
+        lines.part(inspector, good_image(0))
+        module.wait(lambda: module.level(1), "the pulse of an OK")
+        module.stop()
+        module.wait(lambda: lines.usable[-1] is False, "the loss")
+        assert "output_module_away" in lines.health.reasons
+        lines.part(inspector, defective_image(1))  # its turn ends the level, with nobody there
+        module.wait(lambda: lines.missed == 1, "the missed edge")
+        module.writes.clear()
+
+        module.start()
+        module.wait(lambda: lines.usable[-1], "the module's return")
+        module.wait(lambda: bool(module.writes), "its levels")
+        assert module.edges(1) == [False]
+        lines.part(inspector, good_image(2))
+        module.wait(lambda: module.level(1), "the pulse of the next OK")
+        lines.close()
+        assert [module.level(coil) for coil in (1, 2)] == [False, False]
+    kinds = [one.kind for one in lines.events]
+    assert kinds == ["output_away", "output_missed", "output_back", "output_edges"]
+    missed = lines.events[1]
+    assert missed.severity is Severity.ALARM and missed.data["passes"] is True
+
+
+def test_a_module_that_answers_late_misses_the_edge_and_takes_ready_away_where_it_shall(
+    inspector: Inspector,
+) -> None:
+    with RemoteIoModule() as module:
+        lines = Lines(
+            module,
+            module={"timeout_ms": 10_000, "refresh_ms": 10_000},
+            tolerance_ms=100,
+            missed_takes_ready_ms=1000,
+        )
+        module.wait(lambda: module.level(2), "ready")
+        module.delay_s = 0.3
+        lines.part(inspector, good_image(0))
+        module.wait(lambda: False in lines.usable, "ready to fall")
+        module.delay_s = 0.0
+        assert lines.missed == 1 and lines.control.threads[0].there
+        module.wait(lambda: not module.level(2), "the line of ready")
+        module.wait(lambda: lines.usable[-1] and module.level(2), "ready again")
+        lines.close()
+    assert [one.data.get("passes") for one in lines.events if one.kind == "output_missed"] == [
+        False
+    ]
+
+
+def test_coils_that_a_module_does_not_have_are_refused_at_the_start() -> None:
+    with RemoteIoModule() as module, pytest.raises(OutputRefused) as refused:
+        Lines(module, good={"device": "module", "line": COILS})
+    assert refused.value.exit_code == 78 and "has no such coil" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "no output is named"),
+        ({"good": {"device": "module", "line": 0}}, "outputs.module is missing"),
+        (
+            {"module": {"host": "::1"}, "good": {"device": "module", "line": 0}}
+            | {"reject": {"device": "module", "line": 0}},
+            "reject and good are both line 0 of module",
+        ),
+        ({"module": {"host": "::1"}, "good": {"device": "module", "line": "Q1"}}, "is no coil"),
+        ({"good": {"device": "camera", "line": "Line2"}}, "only gige:// and usb3:// cameras"),
+        (
+            {"module": {"host": "::1"}, "good": {"device": "module", "line": 0, "pulse_ms": 0}},
+            "outputs.good.pulse_ms",
+        ),
+        (
+            {"module": {"host": "::1"}, "ready": {"device": "module", "line": 0, "pulse_ms": 9}},
+            "outputs.ready.pulse_ms is unknown",
+        ),
+        (
+            {"module": {"host": "::1"}, "good": {"device": "module", "line": 0, "delay_ms": 20}},
+            "delay_ms 20 is over before decision.deadline_ms 100",
+        ),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_anything_is_opened(
+    tmp_path: Path, edge_run: EdgeRun, outputs: dict[str, Any], message: str
+) -> None:
+    config = station(tmp_path, outputs, decision={"deadline_ms": 100})
+    done = edge_run("--config", config, "--check")
+    assert done.returncode == 78 and message in done.stderr, done.stderr
+
+
+NOBODY = 65_534
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be a user who may open nothing; root may open everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def _absent(folder: Path) -> Path:
+    return folder / "gpiochip9"
+
+
+def _closed(folder: Path) -> Path:
+    closed = folder / "gpiochip0"
+    closed.touch(0o000)
+    return closed
+
+
+def _no_chip(_folder: Path) -> Path:
+    return Path("/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (_absent, "there is no such chip"),
+        (_closed, "this user may not open it"),
+        (_no_chip, "it is no GPIO chip"),
+    ],
+)
+def test_a_gpio_chip_that_cannot_be_had_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], cause: str
+) -> None:
+    chip = make(tmp_path)
+    lines = GpioLines(GpioSettings(chip=str(chip)))
+    tmp_path.chmod(0o755)
+    with pytest.raises(OutputRefused) as refused:
+        if make is _closed:
+            with as_nobody():
+                lines.open({17: True})
+        else:
+            lines.open({17: True})
+    assert refused.value.exit_code == 78 and cause in str(refused.value)
+
+
+def test_a_line_that_another_program_holds_is_named() -> None:
+    taken = gpio_refusal("/dev/gpiochip0", OSError(errno.EBUSY, "Device or resource busy"))
+    assert "another program holds one of its lines. See which with gpioinfo" in str(taken)
