@@ -18,9 +18,9 @@ from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
+from edge.settings.layers import SettingsLayers
 from edge.settings.recording import JournalSettings
-from edge.settings.station import MqttSettings, Settings
-from edge.station.model.manager import Reread
+from edge.settings.station import MqttSettings
 from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
@@ -50,8 +50,8 @@ class StationBase:
     """Opens records and camera, and runs the threads of the records.
 
     Attributes:
+        layers: the settings of each recipe, and how they are read again.
         settings: as the station started with.
-        reread: reads them again.
         manager: the service manager, where there is one.
         health, heartbeats, failures: of all threads.
         journal: None for a station that keeps none.
@@ -63,7 +63,7 @@ class StationBase:
         reload: takes changed settings over.
     """
 
-    def __init__(self, settings: Settings, *, once: bool, reread: Reread, stopper: Stopper) -> None:
+    def __init__(self, layers: SettingsLayers, *, once: bool, stopper: Stopper) -> None:
         """Open all of it; no thread runs yet.
 
         Args:
@@ -72,8 +72,8 @@ class StationBase:
         Raises:
             StationError: something cannot be used.
         """
-        self.settings = settings
-        self.reread = reread
+        self.layers = layers
+        self.settings = settings = layers.first()
         self.manager = ServiceManager()
         self.failures = Failures()
         self.heartbeats = Heartbeats()

@@ -79,9 +79,10 @@ class InspectionLine:
             tuning=tuning,
             simulated=camera.simulated,
             trial=newest.read,
-            reread=base.reread,
+            reread=base.layers.reread,
             record_event=base.record_event,
             releases=Releases(journal_folder(settings)),
+            layers=base.layers,
         )
         takes_triggers = led_by_modbus_master(settings)
         registers = (
@@ -139,6 +140,7 @@ class InspectionLine:
             failures=base.failures,
             rules=make_rules(settings, camera.can_wait, 1 if one_part else None),
             triggering=handshake,
+            recipes=model.recipes,
             beats=Beats.of(
                 base.heartbeats,
                 len(line.inspectors),
@@ -193,6 +195,10 @@ class InspectionLine:
                 base.failures,
             ),
         ]
+        if self.model.recipes is not None:
+            recipes = self.model.recipes
+            self.model.want_recipes()
+            threads.append(Worker("recipes", lambda: recipes.run(ended), base.failures))
         if self._modbus is not None:
             modbus = self._modbus
             threads.append(Worker("modbus", lambda: modbus.run(ended), base.failures))
@@ -233,7 +239,7 @@ class InspectionLine:
         Raises:
             StationError: nothing was changed.
         """
-        return self._base.reload.run(self.model)
+        return self._base.reload.run(self.model.reload)
 
     def stop_observers(self) -> None:
         for observer in self._observers:
@@ -290,6 +296,7 @@ class InspectionLine:
             source=trigger_source(base.settings),
             leader=base.settings.leader,
             recipe=lambda: self.model.recipe,
+            offered=base.layers.offered if self.model.recipes is not None else None,
             journal=base.journal.journal if base.journal else None,
             replies=base.publisher,
             record_event=base.record_event,
@@ -297,6 +304,9 @@ class InspectionLine:
         )
 
     def _set_recipe(self, recipe: Recipe) -> Mapping[str, Datum]:
+        if self.model.recipes is not None:
+            choose = partial(self.model.choose_recipe, recipe.id, recipe.version or None)
+            return self._base.reload.run(choose)
         live = self.model.recipe
         if recipe != live:
             raise ConfigurationError(

@@ -10,22 +10,8 @@ from edge.hmi.station_end.page_process import Page
 from edge.hmi.station_end.status import Sources
 from edge.hmi.window.window import Window
 from edge.settings.overrides import Overrides
-from edge.settings.station import Settings
-from edge.station.model.manager import Reread
 from edge.station.recording.journal_folder import journal_folder
 from edge.station.recording.verdict_recorder import VerdictObserver
-
-
-def with_overrides(settings: Settings, reread: Callable[[], Settings]) -> tuple[Settings, Reread]:
-    """Return the settings, and how they are read again, with what was set at the page."""
-    folder = journal_folder(settings)
-    if folder is None:
-        return settings, lambda _: reread()
-    overrides = Overrides.beside(folder)
-    return (
-        overrides.laid_over(settings),
-        lambda in_force: overrides.laid_over(reread(), in_force),
-    )
 
 
 class Display(VerdictObserver, Renewable, Protocol):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from edge.contract.event import Datum, Event, Severity
 from edge.errors import ConfigurationError, StationError
-from edge.station.model.manager import ModelExchangeFailed, ModelManager
+from edge.station.model.manager import ModelExchangeFailed
 from edge.station.monitoring.systemd import StatusLine
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,11 @@ class Reloader:
         """Add what a reload renews; ``what`` names it in the answer."""
         self._renewables.append((what, renewable))
 
-    def run(self, model: ModelManager) -> Mapping[str, Datum]:
+    def run(self, change: Callable[[], Mapping[str, Datum]]) -> Mapping[str, Datum]:
         """Reload; return what changed.
+
+        Args:
+            change: has the model read its settings again, for the same recipe or another.
 
         Raises:
             StationError: nothing was changed; cause and next step. The journal has it as an event.
@@ -49,7 +52,7 @@ class Reloader:
         with self._status.reloading("reading the settings", RELOAD_LIMIT_S):
             try:
                 outdated = [(what, one) for what, one in self._renewables if one.outdated()]
-                done = model.reload()
+                done = change()
             except ModelExchangeFailed as error:  # has its event
                 self._status.not_reloaded = str(error)
                 raise

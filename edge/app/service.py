@@ -5,12 +5,13 @@ from pathlib import Path
 
 from edge.app.base import StationBase
 from edge.app.line import InspectionLine
-from edge.app.observers import with_overrides
 from edge.app.signals import Stopper
 from edge.errors import StationError
+from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.pipeline.tally import RunSummary
+from edge.station.recording.journal_folder import journal_folder
 
 # A model that takes longer to compile and test will not come.
 START_LIMIT_S = 600.0
@@ -37,11 +38,11 @@ class StationService:
         Raises:
             StationError: one of them cannot be used.
         """
-        settings, reread_with_overrides = with_overrides(settings, reread)
+        layers = SettingsLayers(settings, reread, journal_folder(settings))
         self._once = once
         self._tuning = tuning
         self._stopper = stopper
-        self._base = StationBase(settings, once=once, reread=reread_with_overrides, stopper=stopper)
+        self._base = StationBase(layers, once=once, stopper=stopper)
         self._line: InspectionLine | None = None  # from when the model is loaded
 
     def run(self) -> RunSummary:

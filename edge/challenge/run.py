@@ -24,9 +24,11 @@ from edge.contract.event import Event
 from edge.errors import OutputNotWritable
 from edge.inspection.attribute_agreement import Judgement
 from edge.redaction import redacted
+from edge.settings.layers import recipe_of
 from edge.settings.overrides import Overrides
 from edge.settings.station import Settings
-from edge.station.model.manager import load_configured, recipe_of, station_identity
+from edge.station.model.configured import load_configured
+from edge.station.model.manager import station_identity
 from edge.station.model.releases import Releases
 
 if TYPE_CHECKING:

@@ -49,6 +49,7 @@ REASON_CODES = {
     Reason.TIMEOUT: 50,
     Reason.OVERRUN: 51,
     Reason.RECIPE_MISMATCH: 52,
+    Reason.RECIPE_UNAVAILABLE: 53,
     Reason.INTERNAL: 90,
 }
 
@@ -64,6 +65,7 @@ class StationIdentity:
         precision: weights / arithmetic, for example ``fp32/f32``.
         device, runtime: where and with what the model runs.
         config_sha256: of the effective configuration.
+        recipe: what parts are inspected for that name none; None where the site names none.
         deadline_ms: per part; None where none is set.
     """
 
@@ -77,6 +79,7 @@ class StationIdentity:
     runtime: str
     config_sha256: str
     deadline_ms: float | None = None
+    recipe: "Recipe | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ def payload(
         "part_id": part.part_id if part else None,
         "trigger_id": part.trigger_id if part else None,
         "trigger_source": part.trigger_source if part else identity.trigger_source,
-        "recipe": _recipe(part),
+        "recipe": _recipe(part, identity),
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "reason_code": REASON_CODES[inspection.decision.reason],
@@ -280,8 +283,9 @@ def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None
     return deadline_ms, _ms(verdict.decided_ns - from_ns) <= deadline_ms
 
 
-def _recipe(part: PartIdentity | None) -> dict[str, Any] | None:
-    recipe = part.recipe if part else None
+def _recipe(part: PartIdentity | None, identity: StationIdentity) -> dict[str, Any] | None:
+    """Return what was asked for; of a part that nobody announced, what inspected it."""
+    recipe = part.recipe if part else identity.recipe
     return {"id": recipe.id, "version": recipe.version} if recipe else None
 
 

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     OVERRUN = "overrun"
     RECIPE_MISMATCH = "recipe_mismatch"
+    RECIPE_UNAVAILABLE = "recipe_unavailable"
     INTERNAL = "internal"
 
 

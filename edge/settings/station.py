@@ -31,6 +31,7 @@ from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.image import ImageSettings
 from edge.settings.modbus import ModbusSettings
 from edge.settings.outputs import OutputsSettings
+from edge.settings.recipes import RecipesSettings
 from edge.settings.recording import (
     ChallengeSettings,
     DriftSettings,
@@ -353,7 +354,14 @@ class Settings(Section):
         default=HandshakeSettings(), description="Between trigger and acknowledgement."
     )
     recipe: RecipeSettings | None = Field(
-        default=None, description="A trigger that asks for another one is rejected."
+        default=None,
+        description=(
+            "Names what model.path inspects; a trigger that asks for another one is rejected, "
+            "unless recipes has it."
+        ),
+    )
+    recipes: RecipesSettings | None = Field(
+        default=None, description="Left out: the station has one model."
     )
     drift: DriftSettings = Field(
         default=DriftSettings(),
@@ -383,6 +391,11 @@ class Settings(Section):
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
+        if self.recipes is not None and self.recipes.wait_ms >= self.watchdog.inspect_s * 1e3:
+            raise ValueError(
+                f"recipes.wait_ms {self.recipes.wait_ms:g} is not less than watchdog.inspect_s "
+                f"({self.watchdog.inspect_s:g} s). Lower it"
+            )
         self._demand_that_the_sensor_holds_the_reference()
         return self
 
@@ -542,6 +555,7 @@ _PATHS = (
     ("mqtt", "key_file"),
     ("model", "public_key"),
     ("journal", "folder"),
+    ("recipes", "folder"),
     ("snapshots", "folder"),
     ("save", "folder"),
     ("hmi", "token_file"),

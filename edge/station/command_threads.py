@@ -80,6 +80,7 @@ class CommandThreads:
         handlers: CommandHandlers,
         source: TriggerSource | None,
         recipe: Callable[[], Recipe | None],
+        offered: Callable[[str, int | str | None], Recipe | None] | None = None,
         leader: PortName | None,
         journal: str | None,
         replies: Replies | None,
@@ -91,6 +92,8 @@ class CommandThreads:
         """Args:
         source: what exposes after a trigger; None for a station that takes none.
         recipe: the one that is live.
+        offered: the recipe that a part may ask for by id and version; None where the station has
+            the live one alone.
         leader: the port whose triggers and acknowledgements count; others only watch.
         journal: UUID; acknowledgements for another one are not ours.
         replies: to whoever sent a command or a trigger; None without a broker, where nobody does.
@@ -103,6 +106,7 @@ class CommandThreads:
         self._handlers = handlers
         self._source = source
         self._recipe = recipe
+        self._offered = offered
         self._leader = leader
         self._journal = journal
         self._replies = replies
@@ -172,15 +176,17 @@ class CommandThreads:
                     )
                 )
             return
+        recipe, offered = self._recipe_of(trigger)
         self._handlers.trigger(
             TriggerRequest(
                 trigger_id=trigger.trigger_id,
                 part_id=trigger.part_id,
-                recipe=self._recipe_of(trigger),
+                recipe=recipe,
                 deadline_ms=_deadline_ms(trigger),
                 received_ns=trigger.received_ns,
                 received_utc_ns=self._utc_ns() - (self._clock_ns() - trigger.received_ns),
                 source=self._source,
+                offered=offered,
             )
         )
 
@@ -197,14 +203,19 @@ class CommandThreads:
             )
             self._ignored, self._ignored_logged_ns = 0, now_ns
 
-    def _recipe_of(self, trigger: Trigger) -> Recipe | None:
-        if trigger.recipe_id is None:
-            return None
+    def _recipe_of(self, trigger: Trigger) -> tuple[Recipe | None, bool | None]:
+        """Return what a trigger asks for, and whether the station offers it beside the live one."""
+        asked, version = trigger.recipe_id, trigger.recipe_version
+        if asked is None:
+            return None, None
+        if self._offered is not None:
+            found = self._offered(asked, version)
+            return found or Recipe(asked, version or 0), found is not None
         live = self._recipe()
-        if trigger.recipe_version is None:
+        if version is None:
             # Any version of it will do.
-            return live if live and live.id == trigger.recipe_id else Recipe(trigger.recipe_id, 0)
-        return Recipe(trigger.recipe_id, trigger.recipe_version)
+            return live if live and live.id == asked else Recipe(asked, 0), None
+        return Recipe(asked, version), None
 
     def _command(self, command: Command) -> None:
         request = command.request

@@ -115,6 +115,8 @@ class TriggerRequest:
             counts from the frame.
         received_ns, received_utc_ns: monotonic and wall-clock time of arrival.
         source: whether the station exposes, or a line does.
+        offered: whether the station can inspect for the recipe, whichever is live; None where it
+            has the live one alone.
     """
 
     trigger_id: str
@@ -124,6 +126,7 @@ class TriggerRequest:
     received_ns: int
     received_utc_ns: int
     source: TriggerSource
+    offered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -298,8 +298,10 @@ class HandshakeMachine:
         if deadline_ms is not None and now_ns - request.received_ns >= nanoseconds(deadline_ms):
             detail = "the trigger's deadline had passed when it was read"
             return Rejection.EXPIRED, Reason.TIMEOUT, detail
-        if recipe is not None and recipe != self._recipe:
+        if recipe is not None and recipe != self._recipe and not request.offered:
             detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
+            if request.offered is not None:
+                detail = f"{recipe} is asked for, and it is not in force at this station"
             return Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH, detail
         if self._rules.pairing is Pairing.EVERY_FRAME:
             detail = "this station takes no triggers: every frame is a part"

@@ -1,8 +1,9 @@
 """The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import openvino
@@ -12,16 +13,20 @@ from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError
 from edge.imaging.frame import Frame
-from edge.inspection.criteria import decision_criteria
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
+from edge.recipes.errors import RecipeUnknown
+from edge.settings.layers import SettingsLayers, recipe_of
 from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
-from edge.station.model.inspectors import make_inspectors, run_plan, station_limits
+from edge.station.model.configured import ConfiguredModel, load_configured
+from edge.station.model.inspectors import run_plan
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
-from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore, load_model
-from edge.station.pipeline.work import InspectionSetup
+from edge.station.model.resident_recipes import ResidentRecipes
+from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore
+from edge.station.model.tuning import tuning_path
+from edge.station.pipeline.work import InspectionSetup, RecipeUnavailable
 
 # Reads the settings again, with what was set at the page for the model that is named.
 Reread = Callable[[ModelInForce | None], Settings]
@@ -34,50 +39,13 @@ class ModelExchangeFailed(ModelError):
     """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ConfiguredModel(LoadedModel):
-    """A model, and the settings that its inspectors were made with."""
-
-    settings: Settings
-
-    def deciding_by(self, settings: Settings) -> "ConfiguredModel":
-        """Return the same network, to be decided by other settings."""
-        criteria = decision_criteria(self.bundle.manifest, station_limits(settings))
-        inspectors = tuple(one.deciding_by(criteria) for one in self.inspectors)
-        return ConfiguredModel(self.bundle, inspectors, settings)
-
-
-def load_configured(
-    settings: Settings, path: Path, tuning: Path, releases: Releases
-) -> ConfiguredModel:
-    """Load a model as a station with these settings does.
-
-    Args:
-        path: of the bundle's ``.xml``.
-        tuning: file that may hold a measured run plan.
-        releases: that were in use on this station.
-
-    Raises:
-        BundleError, ModelError: it must not inspect.
-    """
-    key = settings.model.public_key
-    loaded = load_model(
-        path,
-        lambda network: make_inspectors(network, settings),
-        lambda bundle: run_plan(settings, bundle, tuning),
-        settings.model.device,
-        public_key=Path(key) if key else None,
-        releases=releases if key and not settings.model.allow_downgrade else None,
-    )
-    return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
-
-
 class ModelManager:
     """Loads models with the station's settings, and exchanges them on a running station.
 
     Attributes:
         settings: as they are in force.
         store: the current model and the one before it.
+        recipes: those in memory; None without the section ``recipes``.
     """
 
     def __init__(
@@ -90,6 +58,7 @@ class ModelManager:
         reread: Reread,
         record_event: Callable[[Event], None],
         releases: Releases,
+        layers: SettingsLayers | None = None,
     ) -> None:
         """Load the first model.
 
@@ -100,11 +69,14 @@ class ModelManager:
             reread: reads the settings again.
             record_event: keeps what was changed.
             releases: that were in use here.
+            layers: the settings of each recipe, whose chosen one is in ``settings``.
 
         Raises:
             BundleError, ModelError: the model cannot be used.
         """
         self.settings = settings
+        self._layers = layers
+        self.recipes: ResidentRecipes | None = None
         self._wanted = settings  # what the next model is loaded with; ``_reloading`` guards it
         self._reloading = threading.Lock()
         self._tuning = tuning
@@ -123,6 +95,14 @@ class ModelManager:
             trial=trial,
             on_changed=self._on_changed,
         )
+        if settings.recipes is not None and layers is not None:
+            self.recipes = ResidentRecipes(
+                settings=settings.recipes,
+                size_bytes=self._recipe_bytes,
+                load=self._load_recipe,
+                setup=self._setup,
+            )
+            self.recipes.took_over(recipe_of(settings), first)
 
     def on_exchange(self, exchange: Callable[[InspectionSetup], None]) -> None:
         """Add who takes another line over between two parts; what it raises refuses the line."""
@@ -153,12 +133,17 @@ class ModelManager:
             ModelExchangeFailed: the model cannot be used, or another reload is under way; nothing
                 was changed.
         """
+        with self._exclusively():
+            return self._reload()
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
         if not self._reloading.acquire(blocking=False):
             detail = "the settings are being taken over already. Ask again when that is done."
             self._record_event(ExchangeResult(Change.BUSY, detail).event())
             raise ModelExchangeFailed(detail)
         try:
-            return self._reload()
+            yield
         finally:
             self._reloading.release()
 
@@ -186,6 +171,7 @@ class ModelManager:
             outcome = self.store.exchange(Path(wanted.model.path))
         if outcome.changed:
             outcome = outcome.of_settings(described(before, self.settings))
+            self._renew_recipes()
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
@@ -255,8 +241,103 @@ class ModelManager:
         bundle = self.store.current.bundle
         return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
 
+    def choose_recipe(self, asked: str, version: int | str | None) -> Mapping[str, Datum]:
+        """Inspect for another recipe from the next part on that names none itself.
+
+        Args:
+            asked: id of a recipe, or of the model at ``model.path`` where the settings name it.
+            version: None for the one in force.
+
+        Raises:
+            RecipeUnknown: no such version is in force.
+            StationError: it must not inspect; nothing was changed.
+        """
+        layers = self._layers
+        if layers is None or self.recipes is None:
+            raise RecipeUnknown("this station has one model and no recipes. Set recipes.folder.")
+        recipe = layers.offered(asked, version)
+        if recipe is None:
+            raise RecipeUnknown(
+                f"{Recipe(asked, version or 0)} is not in force at this station; in force: "
+                f"{', '.join(layers.names()) or 'none'}."
+            )
+        self.recipes.load(recipe)  # takes as long as a start; the line goes on meanwhile
+        with self._exclusively():
+            before = layers.chosen.id
+            layers.chosen.keep(layers.choice_of(recipe))
+            try:
+                return {"recipe": recipe.id, "version": recipe.version, **self._reload()}
+            except BaseException:
+                layers.chosen.keep(before)
+                raise
+
+    def want_recipes(self) -> None:
+        """Have recipes in force loaded before a part asks for them, as many as have room."""
+        layers = self._layers
+        if layers is None or self.recipes is None:
+            return
+        for recipe in filter(None, (layers.offered(name, None) for name in layers.names())):
+            if not self.recipes.want_early(recipe):
+                return
+
     def _load(self, path: Path) -> ConfiguredModel:
-        return load_configured(self._wanted, path, self._tuning, self._releases)
+        return self._load_as(self._wanted, path)
+
+    def _load_as(self, settings: Settings, path: Path) -> ConfiguredModel:
+        """Load a model, or use the network of one in memory that has the same bundle."""
+        if self._layers is None or settings.recipes is None:
+            return load_configured(settings, path, self._tuning, self._releases)
+        known = self.recipes.models() if self.recipes is not None else []
+        sha256 = manifest_sha256(path)
+        for one in known:
+            same_key = one.settings.model.public_key == settings.model.public_key
+            if same_key and one.bundle.sha256 == sha256:
+                return one.deciding_by(settings)
+        if recipe_of(settings) == recipe_of(self._layers.base):
+            return load_configured(settings, path, self._tuning, self._releases)
+        return load_configured(
+            settings,
+            path,
+            tuning_path(None, path),
+            # Which of its versions is in force was somebody's choice.
+            Releases(None),
+            streams=len(known[0].inspectors) if known else 1,
+        )
+
+    def _load_recipe(self, recipe: Recipe | None) -> ConfiguredModel:
+        assert self._layers is not None  # recipes are loaded by those who have some
+        settings = self._layers.of(recipe)
+        check_exchangeable(self.settings, settings)
+        model = self._load_as(settings, Path(settings.model.path))
+        threads = len(self.store.current.inspectors)
+        if len(model.inspectors) < threads:
+            raise ModelError(
+                f"{recipe} works with {len(model.inspectors)} inspectors, the station runs "
+                f"{threads} threads. Set model.objective: latency, or begin with this recipe."
+            )
+        return model
+
+    def _recipe_bytes(self, recipe: Recipe | None) -> int:
+        """Return what a model takes in memory: its files, and what the device makes of them."""
+        assert self._layers is not None
+        return _model_bytes(Path(self._layers.of(recipe).model.path))
+
+    def _setup(self, model: ConfiguredModel) -> InspectionSetup:
+        return self._line(model, model.settings)
+
+    def _renew_recipes(self) -> None:
+        """Have recipes in memory decided by what the settings say now."""
+        if self.recipes is not None and self._layers is not None:
+            self._layers.accept()
+            self.recipes.renew(self._renewed)
+
+    def _renewed(self, recipe: Recipe | None, model: ConfiguredModel) -> ConfiguredModel:
+        assert self._layers is not None
+        settings = self._layers.of(recipe)
+        path = Path(settings.model.path)
+        if settings.model != model.settings.model or manifest_sha256(path) != model.bundle.sha256:
+            raise RecipeUnavailable("its files have changed; they are loaded for the next part.")
+        return model.deciding_by(settings)
 
     def on_verdict(self, verdict: Verdict) -> None:
         """Roll back a model that gave no number for several parts in a row."""
@@ -276,6 +357,8 @@ class ModelManager:
         for exchange in self._exchanges:
             exchange(line)
         self.settings = model.settings
+        if self.recipes is not None:
+            self.recipes.took_over(recipe_of(model.settings), model)
         self._remember_release(model)
 
     def _on_changed(self) -> None:
@@ -283,8 +366,8 @@ class ModelManager:
             listener()
 
     def _remember_release(self, model: ConfiguredModel) -> None:
-        chosen = model.settings.model
-        if chosen.public_key is not None:
+        chosen, base = model.settings.model, self._layers.base if self._layers else model.settings
+        if chosen.public_key is not None and recipe_of(model.settings) == recipe_of(base):
             self._releases.remember(model.bundle.manifest, chosen.allow_downgrade)
 
     def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:
@@ -292,10 +375,12 @@ class ModelManager:
         return InspectionSetup(model.inspectors, identity, recipe_of(settings))
 
 
-def recipe_of(settings: Settings) -> Recipe | None:
-    """Return what a site has set up to inspect for."""
-    recipe = settings.recipe
-    return Recipe(recipe.id, recipe.version) if recipe else None
+def _model_bytes(path: Path) -> int:
+    """Return twice the size of a bundle's files; 0 where they are not there, as loading says."""
+    try:
+        return 2 * sum(path.with_suffix(end).stat().st_size for end in (".xml", ".bin"))
+    except OSError:
+        return 0
 
 
 def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:
@@ -312,4 +397,5 @@ def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> Sta
         runtime=f"openvino {openvino.__version__.partition('-')[0]}",
         config_sha256=settings.sha256,
         deadline_ms=settings.decision.deadline_ms,
+        recipe=recipe_of(settings),
     )

@@ -8,7 +8,7 @@ from edge.settings.station import Settings
 # What parts are decided by and for, apart from the network.
 _DECISION = (
     *("decision.image_threshold", "decision.pixel_threshold", "decision.guard_band"),
-    *("decision.smallest_region_px", "camera.crop", "image.", "recipe"),
+    *("decision.smallest_region_px", "camera.crop", "image.", "recipe."),
 )
 # Everything that only the inspectors rest on; they are exchanged whole, between two parts.
 _EXCHANGEABLE = (*_DECISION, "model.path", "model.public_key", "model.allow_downgrade")
@@ -31,7 +31,7 @@ def check_exchangeable(before: Settings, after: Settings) -> list[str]:
         RestartNeeded: names those that it cannot.
     """
     keys = changed_keys(before, after)
-    fixed = [key for key in keys if not key.startswith(_EXCHANGEABLE)]
+    fixed = [key for key in keys if not f"{key}.".startswith(_EXCHANGEABLE)]
     if fixed:
         raise RestartNeeded(
             f"{', '.join(fixed)} changed; a running station does not take that over, and nothing "
@@ -42,7 +42,7 @@ def check_exchangeable(before: Settings, after: Settings) -> list[str]:
 
 def only_decision(keys: list[str]) -> bool:
     """Tell whether changed keys concern the decision alone, and not the network."""
-    return all(key.startswith(_DECISION) for key in keys)
+    return all(f"{key}.".startswith(_DECISION) for key in keys)
 
 
 def described(before: Settings, after: Settings) -> str:

@@ -46,10 +46,12 @@ class LoadedModel:
     Attributes:
         bundle: what it was made of.
         inspectors: one for each inspecting thread.
+        shared: its network may be inspecting already, for another recipe: nobody else runs it.
     """
 
     bundle: Bundle
     inspectors: tuple[Inspector, ...]
+    shared: bool = field(default=False, kw_only=True)
 
     @property
     def criteria(self) -> DecisionCriteria:
@@ -196,7 +198,10 @@ class ModelStore:
             )
         try:
             model = self._load(path)
-            self._try(model)
+            if model.shared:
+                _check_input(model, self._trial())
+            else:
+                self._try(model)
             with self._exchanging:
                 before = self.current
                 self._install(model)

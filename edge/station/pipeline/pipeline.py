@@ -21,6 +21,7 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    Part,
     PartResult,
     Rejected,
     TriggerRequest,
@@ -38,6 +39,8 @@ from edge.station.pipeline.work import (
     InspectionSetup,
     NewestFrame,
     QueuedFrame,
+    RecipeSetups,
+    RecipeUnavailable,
     StationRules,
 )
 from edge.station.threads import Failures, Worker
@@ -68,6 +71,7 @@ class Station:
         failures: Failures,
         rules: StationRules = StationRules(),
         triggering: HandshakeCoordinator | None = None,
+        recipes: RecipeSetups | None = None,
         beats: Beats | None = None,
         newest: NewestFrame | None = None,
         images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
@@ -83,6 +87,7 @@ class Station:
         failures: where threads report what they died of.
         rules: what every part is held to.
         triggering: the hand-shake; None where every frame is a part.
+        recipes: what inspects parts of other recipes; None where there is one model.
         beats: of its threads; None when nobody watches.
         newest: where each frame is left as it is taken.
         images: where the images of a verdict will be kept.
@@ -95,6 +100,7 @@ class Station:
         self._failures = failures
         self._rules = rules
         self._triggering = triggering
+        self._recipes = recipes
         self._beats = beats or Beats.of(Heartbeats(), len(line.inspectors), 60.0, 60.0)
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
@@ -122,7 +128,8 @@ class Station:
     def exchange(self, line: InspectionSetup) -> None:
         """Inspect with another line from the next part on; those in work finish with theirs.
 
-        Parts that were announced for another recipe, and are not in work yet, become ERROR.
+        Parts that were announced for another recipe are inspected by that one where the station
+        has recipes; elsewhere they become ERROR.
 
         Raises:
             ValueError: it has fewer inspectors than this station has threads.
@@ -247,6 +254,9 @@ class Station:
 
     def _queue_part(self, exposure: QueuedFrame) -> None:
         """Queue the image of a part, which is owed its verdict even while the station ends."""
+        part = exposure.part
+        if self._recipes is not None and part and part.recipe != self._line.recipe:
+            self._recipes.want(part.recipe)
         try:
             self._queue(exposure)
         except MailboxClosed:
@@ -313,18 +323,18 @@ class Station:
             return
 
     def _inspect(self, index: int, number: int, exposure: QueuedFrame) -> None:
-        line, started_ns = self._line, self._clock_ns()
+        started_ns = self._clock_ns()
+        line, refusal = self._line_for(exposure.part)
         if self._rules.max_age_ms is not None:
             fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
             exposure = replace(exposure, frame=fresh)
         inspector, beat = line.inspectors[index], self._beats.inspect[index]
         beat()
         try:
-            refusal = line.refusal(exposure.part)
             if refusal is None:
                 inspection = inspector.inspect(exposure.frame)
             else:
-                inspection = inspector.failure(Reason.RECIPE_MISMATCH, refusal)
+                inspection = inspector.failure(*refusal)
         except BaseException as error:
             # The process ends on it, but the part gets its verdict.
             failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
@@ -335,6 +345,22 @@ class Station:
             beat.rest()
         with self._turns.turn(number):
             self._issue_decided(exposure, inspection, started_ns, line)
+
+    def _line_for(self, part: Part | None) -> tuple[InspectionSetup, tuple[Reason, str] | None]:
+        """Return what inspects a part, and why nothing does; then the line stands for the record.
+
+        A recipe that is not in memory is waited for, while no heartbeat runs.
+        """
+        line = self._line
+        if part is None or part.recipe == line.recipe:
+            return line, None
+        if self._recipes is None:
+            refusal = line.refusal(part)
+            return line, (Reason.RECIPE_MISMATCH, refusal) if refusal is not None else None
+        try:
+            return self._recipes.setup(part.recipe), None
+        except RecipeUnavailable as error:
+            return line, (Reason.RECIPE_UNAVAILABLE, str(error))
 
     def _ending(self) -> bool:
         return self._stopping or self._failures.any()

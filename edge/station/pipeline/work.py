@@ -1,8 +1,10 @@
 """What the station works on and with: exposures, the line that inspects them, the rules."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge.contract.verdict import Recipe, StationIdentity
+from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspector
 from edge.station.handshake.part import Part
@@ -53,6 +55,24 @@ class InspectionSetup:
             f"the part was announced for {part.recipe}, and {self.recipe or 'no recipe'} took over "
             "before it was inspected. Inspect it again."
         )
+
+
+class RecipeUnavailable(StationError):
+    """A recipe cannot inspect: it could not be loaded, or not in time."""
+
+
+class RecipeSetups(Protocol):
+    """What inspects parts of other recipes than the one that is live."""
+
+    def want(self, recipe: Recipe | None) -> None:
+        """Have it loaded for a part that is on its way; never waits."""
+
+    def setup(self, recipe: Recipe | None) -> InspectionSetup:
+        """Return it; waits for a bounded time.
+
+        Raises:
+            RecipeUnavailable: it cannot inspect this part.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from edge.inspection.attribute_agreement import Judgement
 from edge.journal.database import FILE_NAME
 from edge.settings.recording import ChallengeSettings
 from edge.settings.station import Settings
-from edge.station.model.manager import load_configured
+from edge.station.model.configured import load_configured
 from edge.station.model.releases import Releases
 from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.health import Health

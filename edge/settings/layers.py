@@ -1,0 +1,215 @@
+"""The settings of a station in layers: the file's, the recipe's, and what was set at the page.
+
+Crop and thresholds belong to the product: of a recipe only its own count, and never those that the
+file has for the model at ``model.path``.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.atomic_files import open_regular, write_whole
+from edge.contract.verdict import Recipe
+from edge.recipes.errors import RecipeError, RecipeUnknown
+from edge.recipes.folder import RecipeFolder, RecipeVersion
+from edge.settings.overrides import ModelInForce, Overrides
+from edge.settings.recording import RecipeSettings
+from edge.settings.station import Settings
+
+CHOICE_FILE = "recipe.json"
+MAX_CHOICE_BYTES = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class _Choice(BaseModel):
+    """The recipe that was chosen last; None is the model at ``model.path``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str | None = Field(max_length=100)
+
+
+class RecipeChoice:
+    """Which recipe parts are inspected for that name none; survives a restart."""
+
+    def __init__(self, journal_folder: Path | None) -> None:
+        """Read what is kept beside the journal; None keeps nothing beyond this run."""
+        self._path = journal_folder / CHOICE_FILE if journal_folder is not None else None
+        self.id = self._read()
+
+    def keep(self, recipe_id: str | None) -> None:
+        """Keep another choice.
+
+        Raises:
+            OutputNotWritable: the disk refuses; the one before still counts.
+        """
+        if self._path is not None:
+            write_whole(self._path, _Choice(id=recipe_id).model_dump_json().encode() + b"\n")
+        self.id = recipe_id
+
+    def _read(self) -> str | None:
+        if self._path is None:
+            return None
+        try:
+            with open_regular(self._path) as file:
+                return _Choice.model_validate_json(file.read(MAX_CHOICE_BYTES)).id
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            # Another product than was chosen must not be inspected without a word.
+            raise RecipeUnknown(
+                f"{self._path}: which recipe was chosen cannot be read ({type(error).__name__}). "
+                "Remove the file to begin with model.path, and choose the recipe again."
+            ) from error
+
+
+class SettingsLayers:
+    """Settings for each recipe of a station; of the file those that were taken over last.
+
+    Attributes:
+        recipes: the folder; None without the section ``recipes``.
+        chosen: what is inspected for where no part names a recipe.
+    """
+
+    def __init__(
+        self, settings: Settings, read: Callable[[], Settings], journal_folder: Path | None
+    ) -> None:
+        """Args:
+        settings: of the file and the command line.
+        read: reads them again.
+
+        Raises:
+            RecipeUnknown: the choice that was kept cannot be read.
+        """
+        self._accepted = self._newest = settings
+        self._read = read
+        self._overrides = Overrides.beside(journal_folder) if journal_folder else None
+        section = settings.recipes
+        self.recipes = RecipeFolder(Path(section.folder)) if section else None
+        self.chosen = RecipeChoice(journal_folder if section else None)
+
+    @property
+    def base(self) -> Settings:
+        """What the file says, without a recipe."""
+        return self._accepted
+
+    def first(self) -> Settings:
+        """Return what the station begins with.
+
+        Raises:
+            RecipeError: the chosen recipe is not there.
+        """
+        return self._laid(self._accepted, self.chosen.id, None)
+
+    def reread(self, in_force: ModelInForce | None) -> Settings:
+        """Return the settings as they are written now, for the chosen recipe.
+
+        Args:
+            in_force: counts in place of the files at its path.
+
+        Raises:
+            ConfigurationError: they cannot be used.
+        """
+        self._newest = self._read()
+        return self._laid(self._newest, self.chosen.id, in_force)
+
+    def accept(self) -> None:
+        """Take over what was read last, for recipes that are loaded from here on."""
+        self._accepted = self._newest
+
+    def of(self, recipe: Recipe | None) -> Settings:
+        """Return the settings for exactly this recipe; None is one without a name.
+
+        Raises:
+            RecipeError: it is not there.
+        """
+        base = self._accepted
+        if recipe == recipe_of(base):
+            return self._over(base, None)
+        if recipe is None or self.recipes is None or not isinstance(recipe.version, int):
+            raise RecipeUnknown(f"{recipe or 'no recipe'} is not among those of this station.")
+        version = self.recipes.load(recipe.id, recipe.version)
+        return self._over(with_recipe(base, version), None)
+
+    def offered(self, recipe_id: str, version: int | str | None) -> Recipe | None:
+        """Return the recipe that a part may ask for; None where none of that name is in force.
+
+        Args:
+            version: None for the one in force; another one than that is not offered.
+        """
+        base = recipe_of(self._accepted)
+        if base is not None and recipe_id == base.id:
+            found: Recipe | None = base
+        else:
+            found = self._in_force(recipe_id)
+        return found if found is not None and version in (None, found.version) else None
+
+    def names(self) -> list[str]:
+        """Return the ids that may be asked for."""
+        base = recipe_of(self._accepted)
+        listing = self.recipes.listing() if self.recipes is not None else []
+        found = [base.id] if base is not None else []
+        found += [one.name for one in listing if one.in_force is not None and one.name not in found]
+        return found
+
+    def choice_of(self, recipe: Recipe) -> str | None:
+        """Return what to keep as the choice of a recipe; None is the model at ``model.path``."""
+        return None if recipe == recipe_of(self._accepted) else recipe.id
+
+    def _in_force(self, recipe_id: str) -> Recipe | None:
+        if self.recipes is None:
+            return None
+        try:
+            in_force = self.recipes.in_force(recipe_id)
+        except RecipeError:  # no name of a recipe
+            return None
+        return Recipe(recipe_id, in_force) if in_force is not None else None
+
+    def _laid(
+        self, base: Settings, recipe_id: str | None, in_force: ModelInForce | None
+    ) -> Settings:
+        if recipe_id is not None:
+            if self.recipes is None:
+                raise RecipeUnknown(f"recipe {recipe_id!r} was chosen, and recipes is not set.")
+            base = with_recipe(base, self.recipes.load(recipe_id))
+        return self._over(base, in_force)
+
+    def _over(self, settings: Settings, in_force: ModelInForce | None) -> Settings:
+        if self._overrides is None:
+            return settings
+        return self._overrides.laid_over(settings, in_force)
+
+
+def with_recipe(settings: Settings, version: RecipeVersion) -> Settings:
+    """Return a station's settings as a recipe has them."""
+    camera, decision = version.content.camera, version.content.decision
+    sensor = {key: value for key, value in camera.sensor.model_dump().items() if value is not None}
+    shared = {"guard_band": decision.guard_band, "smallest_region_px": decision.smallest_region_px}
+    return settings.model_copy(
+        update={
+            "camera": settings.camera.model_copy(
+                update={
+                    "crop": camera.crop,
+                    "sensor": settings.camera.sensor.model_copy(update=sensor),
+                }
+            ),
+            "model": settings.model.model_copy(update={"path": str(version.model)}),
+            "decision": settings.decision.model_copy(
+                update={
+                    "image_threshold": decision.image_threshold,
+                    "pixel_threshold": decision.pixel_threshold,
+                    **{key: value for key, value in shared.items() if value is not None},
+                }
+            ),
+            "recipe": RecipeSettings(id=version.name, version=version.version),
+        }
+    )
+
+
+def recipe_of(settings: Settings) -> Recipe | None:
+    """Return what settings inspect for."""
+    recipe = settings.recipe
+    return Recipe(recipe.id, recipe.version) if recipe else None

@@ -1,0 +1,36 @@
+"""What a site sets about its recipes."""
+
+from pydantic import Field
+
+from edge.section import Section
+
+
+class RecipesSettings(Section):
+    """Products that this station changes between, each with a model of its own."""
+
+    folder: str = Field(
+        min_length=1,
+        description="One folder for each recipe, its versions in it; may be empty.",
+        examples=["/var/lib/edge/cam1/recipes"],
+    )
+    resident: int = Field(
+        default=8,
+        ge=2,
+        le=1000,
+        description="Recipes in memory at once; the one that was used longest ago makes room.",
+    )
+    memory_mb: int = Field(
+        default=2048,
+        ge=1,
+        le=1_000_000,
+        description="Of their models, counted as twice the size of their files.",
+    )
+    wait_ms: float = Field(
+        default=2000.0,
+        ge=0,
+        le=600_000,
+        description=(
+            "So long a part waits for a recipe that is not in memory yet; then it is an ERROR. "
+            "Less than watchdog.inspect_s."
+        ),
+    )
