@@ -500,6 +500,7 @@ def _manifest(
             map_height=description.map_height,
             map_width=description.map_width,
             image_score=True,
+            map_score=description.map_score,
         ),
         normalization=description.normalization,
         threshold=description.threshold,

@@ -205,6 +205,11 @@ def _check(config: FitConfig, splits: Splits) -> None:
                 f"compares, has it. They have: {', '.join(sorted(known))}."
             )
     check_alignment(config)
+    if config.mask is not None:
+        raise SettingError(
+            "--mask: --algorithm auto compares models by defects that it pastes anywhere, also "
+            "under a mask. Name the algorithm, for example patchcore."
+        )
     good = [sample for sample in splits.validation if not sample.is_defective]
     count = len(good) + sum(sample.view is None for sample in splits.fit)
     check_threshold(config, splits, count <= MOST_IMAGES)

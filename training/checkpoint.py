@@ -19,6 +19,7 @@ from edge.atomic_files import write_whole
 from edge.bundle.bounds import LONGEST_NAME
 from edge.bundle.manifest import (
     InputSpec,
+    MapScore,
     Name,
     Normalization,
     ScoreStatistics,
@@ -70,6 +71,11 @@ class Description(BaseModel):
     threshold: Threshold
     statistics: ScoreStatistics
     training: Training
+    map_score: MapScore | None = None
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        return self.map_height, self.map_width
 
 
 class _Document(BaseModel):
@@ -191,7 +197,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     return Checkpoint(
         model=model,
-        description=description,
+        # Fits of earlier versions did not write it down.
+        description=description.model_copy(update={"map_score": model.map_score}),
         validation=validation,
         calibration=calibration,
         records=records,

@@ -127,6 +127,13 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         help="of the part that may lie outside the frame (default 0)",
     )
     fit.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="YAML with polygons and zones, or an image in which all that is not black is ignored: "
+        "what is neither learned nor scored",
+    )
+    fit.add_argument(
         "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit images"
     )
     fit.add_argument(

@@ -74,6 +74,7 @@ class FitConfig(BaseModel):
         likeness: to the reference, that a part reaches at least; None is 0.2 below the lowest of
             the good images, at least 0.5.
         outside: share of what is inspected that may lie outside the frame; None is 0.
+        mask: YAML or image that says what of an image counts, and in which zones.
         levels: mapping of 16-bit samples.
         validate_on: images the threshold rests on.
         threshold: ``auto``, ``f1``, ``recall=…``, ``false-reject-rate=…``, ``quantile=…`` or
@@ -103,6 +104,7 @@ class FitConfig(BaseModel):
     roi: Annotated[Crop | None, BeforeValidator(_region)] = None
     likeness: float | None = Field(default=None, ge=0.2, le=1.0)
     outside: float | None = Field(default=None, ge=0.0, le=0.5)
+    mask: Annotated[Path | None, Field(strict=False)] = None
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT
     threshold: Annotated[str, BeforeValidator(_threshold)] = AUTOMATIC
@@ -163,8 +165,9 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
         text = section.get(key)
         if isinstance(text, str) and text not in (CACHE, DOWNLOAD):
             section[key] = str(file.path.parent / text)
-    if isinstance(values.get("reference"), str):
-        values["reference"] = str(file.path.parent / values["reference"])
+    for name in ("reference", "mask"):
+        if isinstance(values.get(name), str):
+            values[name] = str(file.path.parent / values[name])
     also = values["data"].get("also")
     if isinstance(also, list | tuple):
         values["data"]["also"] = [str(file.path.parent / str(folder)) for folder in also]

@@ -19,7 +19,7 @@ from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample
 from training.evaluation import Scored, TorchPredictor, score_samples
-from training.fitting import BATCH_SIZE
+from training.fitting import BATCH_SIZE, Learning
 from training.memory import naming_settings
 from training.models.anomaly_model import StatisticalModel
 
@@ -96,8 +96,9 @@ def cross_validated(
     for fold in tqdm(folds, desc="cross-validate", unit="fold", disable=not folds):
         model = unfitted().to(device)
         with torch.inference_mode(), naming_settings(model.memory_settings):
+            learning = Learning(model, spec, device)
             for batch in images.batches(fold.learned):
-                model.learn(batch.to(device))
+                learning.learn(batch)
             model.finish()
         scored += score_samples(TorchPredictor(model, spec, device), fold.judged, spec, "")
     return scored

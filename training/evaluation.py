@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.manifest import InputSpec, MapScore
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.criteria import Calibrated
 from edge.inspection.frame_prediction import predict_frame
@@ -41,6 +41,7 @@ class TorchPredictor:
 
     def __init__(self, model: nn.Module, spec: InputSpec, device: torch.device) -> None:
         self._model = model.to(device).eval()
+        self.map_score: MapScore | None = getattr(model, "map_score", None)
         self._image_shape = (spec.height, spec.width, 3)
         self._device = device
 
@@ -70,12 +71,12 @@ def score_samples(
         prepare_sample(sample, pixels, spec)
         predicted = predict_frame(predictor, pixels, spec)
         frame = (pixels.shape[0], pixels.shape[1])
-        raw = predicted.prediction
+        raw, counted = predicted.prediction, predicted.counted
         return Scored(
             sample=sample,
             frame=frame,
             score=raw.score,
-            anomaly_map=raw.anomaly_map,
+            anomaly_map=raw.anomaly_map if counted is None else counted.only(raw.anomaly_map),
             worst=predicted.worst,
             content=image_hash(sample),
             pose=None if predicted.located is None else predicted.located.pose,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec, SplitMetrics
 from edge.imaging.pose import PartPose
+from edge.inspection.areas import counted_pixels
 from edge.inspection.regions import enlarge, region_resolution
 from training.data.loading import read_mask
 from training.data.samples import Sample
@@ -222,5 +223,7 @@ def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
         return
     size = region_resolution(item.anomaly_map, spec)
     mask = read_mask(item.sample, spec, item.frame, size, pose=item.pose)
+    if mask is not None and spec.areas is not None:
+        mask &= counted_pixels(spec, item.frame, size)
     if mask is not None:
         pixels.add(enlarge(item.anomaly_map, *size), mask)

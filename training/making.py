@@ -10,8 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, Locator, SplitMetrics, TileSpec, Training, plain_text
+from edge.bundle.manifest import (
+    Areas,
+    InputSpec,
+    Locator,
+    SplitMetrics,
+    TileSpec,
+    Training,
+    plain_text,
+)
+from edge.bundle.mask_file import read_mask_file
 from edge.imaging.frame import PixelFormat
+from edge.inspection.areas import demand_areas
 from training.alignment import (
     check_alignment,
     demand_found,
@@ -114,7 +124,9 @@ def fit_checkpoint(
     tiles = None
     if config.tile is not None:
         tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
-    spec = first_sight(image, config.levels, config.crop, tiles, locator=locator)
+    areas = _areas(config, splits)
+    spec = first_sight(image, config.levels, config.crop, tiles, locator=locator, areas=areas)
+    demand_areas(spec, model.map_score, model.grid)
     if locator is not None:
         images = [sample for sample in splits.fit if sample.view is None]
         found = found_parts([*images, *splits.validation], spec)
@@ -200,6 +212,7 @@ def fit_checkpoint(
         input=spec,
         map_height=model.grid[0],
         map_width=model.grid[1],
+        map_score=model.map_score,
         normalization=calibration.normalization,
         threshold=calibration.threshold,
         statistics=calibration.statistics,
@@ -233,6 +246,22 @@ def fit_checkpoint(
             seen(to_quantize),
         ),
     )
+
+
+def _areas(config: FitConfig, splits: Splits) -> Areas | None:
+    """Return what of an image counts; None where all of it does.
+
+    Raises:
+        ConfigurationError: the mask cannot be read, or images are turned and mirrored at random.
+    """
+    if config.mask is None:
+        return None
+    if any(sample.view is not None for sample in splits.fit):
+        raise SettingError(
+            "--mask: the images to fit on are varied at random, and a mask would not move with "
+            "them. Leave out the transforms of the data, or the mask."
+        )
+    return read_mask_file(config.mask)
 
 
 def input_size(

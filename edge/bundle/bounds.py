@@ -20,3 +20,10 @@ LONGEST_TEXT = 2000
 # Sides of a locator's reference, reduced as it is searched.
 LEAST_REFERENCE_PX = 12
 MOST_REFERENCE_PX = 96
+
+# Of a mask and its zones; what a verdict says of the zones has to fit into its 8 KiB.
+MOST_POLYGONS = 100
+MOST_POINTS = 400
+MOST_RUNS = 200_000
+MOST_ZONES = 16
+LONGEST_ZONE_NAME = 40

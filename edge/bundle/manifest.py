@@ -24,6 +24,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -34,14 +35,20 @@ from edge.bundle.bounds import (
     LEAST_REFERENCE_PX,
     LONGEST_NAME,
     LONGEST_TEXT,
+    LONGEST_ZONE_NAME,
     MOST_BIN_BYTES,
     MOST_INPUT_PX,
     MOST_MANIFEST_BYTES,
+    MOST_POINTS,
+    MOST_POLYGONS,
     MOST_REFERENCE_PX,
+    MOST_RUNS,
     MOST_SIDE_PX,
     MOST_SPREADS,
     MOST_XML_BYTES,
+    MOST_ZONES,
 )
+from edge.bundle.polygons import polygon_fault
 from edge.bundle.signature import verify_signature
 from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
 from edge.imaging.frame import PixelFormat
@@ -199,6 +206,85 @@ class Locator(_Part):
         return self
 
 
+Polygon = Annotated[tuple[tuple[float, float], ...], Field(min_length=3, max_length=MOST_POINTS)]
+
+
+class Zone(_Part):
+    """A part of the image with limits of its own; what is None is as everywhere.
+
+    Attributes:
+        polygon: ``(x, y)`` in pixels; its sides do not cross.
+        threshold, pixel_threshold: raw.
+        guard_band: half-width of the undecided band on the normalized scale.
+        smallest_region_px: regions below this area are not reported.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_ZONE_NAME), AfterValidator(_plain)]
+    polygon: Polygon
+    threshold: Score | None = None
+    pixel_threshold: Score | None = None
+    guard_band: float | None = Field(default=None, ge=0.0, lt=0.5)
+    smallest_region_px: int | None = Field(default=None, ge=0)
+
+
+class Areas(_Part):
+    """What of an image counts: a mask of what does not, and zones with limits of their own.
+
+    Coordinates are those of the whole frame; where parts are found first, of the whole reference
+    image. What is ignored is so in zones, too. Zones may overlap: each decides by all that lies in
+    it.
+
+    Attributes:
+        width, height: of the image that it was drawn on; another one is refused.
+        ignore: polygons that do not count.
+        ignored_runs: pixels that do not count either, as painted: row by row, by turns how many
+            count and how many do not; empty where nothing was painted.
+    """
+
+    width: Side
+    height: Side
+    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MOST_POLYGONS)
+    ignored_runs: tuple[Annotated[int, Field(ge=0, le=MOST_SIDE_PX**2)], ...] = Field(
+        default=(), max_length=MOST_RUNS
+    )
+    zones: tuple[Zone, ...] = Field(default=(), max_length=MOST_ZONES)
+    _hash: int = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _drawn_inside(self) -> Self:
+        named = [(f"ignore {number + 1}", points) for number, points in enumerate(self.ignore)]
+        named += [(f"zone {zone.name}", zone.polygon) for zone in self.zones]
+        for name, points in named:
+            fault = polygon_fault(points, self.width, self.height)
+            if fault is not None:
+                raise ValueError(f"{name}: {fault}")
+        names = [zone.name for zone in self.zones]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two zones are called {name}")
+        if self.ignored_runs and sum(self.ignored_runs) != self.width * self.height:
+            raise ValueError(
+                f"ignored_runs holds {sum(self.ignored_runs)} pixels, not "
+                f"{self.width}×{self.height}"
+            )
+        return self
+
+    def model_post_init(self, _: object, /) -> None:
+        """Hash the drawing once: what is made of it is looked up with every frame."""
+        self._hash = hash((self.width, self.height, self.ignore, self.ignored_runs, self.zones))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def scores_like(self, other: "Areas") -> bool:
+        """Tell whether an image gets the same score, whatever the zones' own limits are."""
+        return self._scored() == other._scored()
+
+    def _scored(self) -> tuple[object, ...]:
+        zones = [(zone.polygon, zone.threshold is None) for zone in self.zones]
+        return self.width, self.height, self.ignore, self.ignored_runs, zones
+
+
 class InputSpec(_Part):
     """How a frame becomes the model's input; all that preprocessing needs to know.
 
@@ -212,6 +298,7 @@ class InputSpec(_Part):
             the reference image.
         tile_plan: pieces the frame is inspected in; null inspects it whole.
         locator: how the part is found; null inspects what lies at the same place of every frame.
+        areas: what of the image counts, and by which limits; null: all of it by the same.
     """
 
     height: Side
@@ -223,6 +310,7 @@ class InputSpec(_Part):
     crop: Crop | None = None
     tile_plan: TileSpec | None = None
     locator: Locator | None = None
+    areas: Areas | None = None
 
     @model_validator(mode="after")
     def _levels_for_16_bit(self) -> "InputSpec":
@@ -236,17 +324,32 @@ class InputSpec(_Part):
         return self
 
 
+class MapScore(_Part):
+    """How an image score follows from the anomaly map, so that a part of it can be scored, too.
+
+    Attributes:
+        cells: the mean of so many highest values is the score.
+        sigma_px: the map is a sample of one of the input's size that was smoothed by so many
+            pixels, and the values are those of that one; null: they are the map's own.
+    """
+
+    cells: int = Field(ge=1, le=MOST_INPUT_PX)
+    sigma_px: float | None = Field(default=None, gt=0.0, le=1000.0)
+
+
 class OutputSpec(_Part):
     """What the graph gives.
 
     Attributes:
         map_height, map_width: size of the raw anomaly map in cells.
         image_score: the graph gives an image score; where false, the largest map value is it.
+        map_score: null where the score is none of the map, or nobody knows.
     """
 
     map_height: Side
     map_width: Side
     image_score: bool
+    map_score: MapScore | None = None
 
     @model_validator(mode="after")
     def _of_a_size_to_work_with(self) -> Self:
@@ -549,6 +652,14 @@ class Manifest(_Part):
     self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
     # Of bundles of earlier versions, and of imported ones, nobody knows.
     seen_images: SeenImagesSummary | None = None
+
+    @property
+    def map_score(self) -> MapScore | None:
+        return self.output.map_score
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        return self.output.map_height, self.output.map_width
 
     @model_validator(mode="after")
     def _thresholds_among_the_scores(self) -> Self:

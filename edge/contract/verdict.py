@@ -21,6 +21,7 @@ from edge.inspection.thresholding import Reason
 if TYPE_CHECKING:  # who reads settings or serves the page compiles no loops
     from edge.inspection.alignment import Located
     from edge.inspection.inspector import Inspection
+    from edge.inspection.zones import ZoneDecision
 
 SCHEMA = "verdict/1"
 
@@ -254,6 +255,8 @@ def payload(
     }
     if inspection.located is not None:
         record["locator"] = _locator(inspection.located)
+    if inspection.zones:
+        record["zones"] = [_zone(zone) for zone in inspection.zones]
     _shorten(record)
     return record
 
@@ -287,6 +290,16 @@ def _recipe(part: PartIdentity | None, identity: StationIdentity) -> dict[str, A
     """Return what was asked for; of a part that nobody announced, what inspected it."""
     recipe = part.recipe if part else identity.recipe
     return {"id": recipe.id, "version": recipe.version} if recipe else None
+
+
+def _zone(zone: "ZoneDecision") -> dict[str, Any]:
+    return {
+        "name": zone.name,
+        "result": zone.result.value,
+        "anomaly_score": _rounded_down(zone.normalized_score),
+        "raw_score": zone.score,
+        "raw_threshold": zone.threshold,
+    }
 
 
 def _locator(located: "Located") -> dict[str, Any]:

@@ -6,8 +6,16 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from edge.bundle.manifest import Crop, InputSpec, Normalization, Threshold
+from edge.bundle.manifest import (
+    Areas,
+    Crop,
+    InputSpec,
+    MapScore,
+    Normalization,
+    Threshold,
+)
 from edge.errors import ConfigurationError
+from edge.inspection.areas import AreasUnusable, demand_areas
 from edge.inspection.image_limits import ImageLimits
 from edge.inspection.normalization import ScoreScale, score_scale
 
@@ -21,6 +29,10 @@ class Calibrated(Protocol):
     def normalization(self) -> Normalization: ...
     @property
     def threshold(self) -> Threshold: ...
+    @property
+    def map_score(self) -> MapScore | None: ...
+    @property
+    def map_shape(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +44,7 @@ class Limits:
         guard_band: half-width of the undecided band on the normalized scale, 0 to 0.5.
         smallest_region_px: regions below this area are not reported.
         crop: region of interest in frame pixels.
+        areas: what of the image counts, and by which limits.
         image: what a frame must show for a part to be judged on it.
 
     Raises:
@@ -43,6 +56,7 @@ class Limits:
     guard_band: float = 0.0
     smallest_region_px: int = 0
     crop: Crop | None = None
+    areas: Areas | None = None
     image: ImageLimits = field(default_factory=ImageLimits)
 
     def __post_init__(self) -> None:
@@ -74,7 +88,7 @@ class DecisionCriteria:
         guard_band: half-width of the undecided band, raw.
         image_scale, map_scale: normalization of image score and map.
         smallest_region_px: regions below this area are not reported.
-        input: how a frame becomes the network's input, with the station's crop.
+        input: how a frame becomes the network's input, with the station's crop, mask and zones.
         image: what a frame must show for a part to be judged on it.
     """
 
@@ -96,7 +110,11 @@ class DecisionCriteria:
 
 
 def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> DecisionCriteria:
-    """Take the bundle's values, and the station's where it has set its own."""
+    """Take the bundle's values, and the station's where it has set its own.
+
+    Raises:
+        AreasUnusable: mask or zones do not fit the model, or its threshold rests on others.
+    """
     threshold, pixel_threshold = limits.image_threshold, limits.pixel_threshold
     if threshold is None:
         threshold = calibrated.threshold.image
@@ -106,6 +124,10 @@ def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> Deci
     spec = calibrated.input
     if limits.crop is not None:
         spec = spec.model_copy(update={"crop": limits.crop})
+    if limits.areas is not None:
+        _demand_threshold_for(limits.areas, calibrated, limits)
+        spec = spec.model_copy(update={"areas": limits.areas})
+    demand_areas(spec, calibrated.map_score, calibrated.map_shape)
     return DecisionCriteria(
         threshold=threshold,
         pixel_threshold=pixel_threshold,
@@ -116,3 +138,21 @@ def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> Deci
         input=spec,
         image=limits.image,
     )
+
+
+def _demand_threshold_for(areas: Areas, calibrated: Calibrated, limits: Limits) -> None:
+    """Demand a threshold that rests on what is scored.
+
+    A bundle keeps no maps, so what its good images score outside of another mask is not known.
+
+    Raises:
+        AreasUnusable: the bundle's rests on scores of something else.
+    """
+    own = calibrated.input.areas
+    if (own is None or not areas.scores_like(own)) and limits.image_threshold is None:
+        raise AreasUnusable(
+            "the bundle's threshold rests on scores "
+            f"{'without a mask' if own is None else 'with another mask'}, and it keeps no maps to "
+            "score its images again. On the workstation run train-station calibrate with --mask, "
+            "and export; or set decision.image_threshold for this mask."
+        )

@@ -91,6 +91,7 @@ class Detector:
         """Create the requests; ``requests`` run side by side on the tiles of one frame."""
         self._plan = network.plan
         output = network.manifest.output
+        self.map_score = output.map_score
         self._map_shape = (output.map_height, output.map_width)
         self._requests = [
             _Request(network.new_request(), output.image_score) for _ in range(requests)

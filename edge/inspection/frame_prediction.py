@@ -15,24 +15,29 @@ from edge.bundle.manifest import InputSpec
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
 from edge.imaging.pose import warp_area
-from edge.inspection.alignment import Located, locate, reference_box
+from edge.inspection.alignment import Located, locate
+from edge.inspection.areas import AreaScore, CountedAreas, common_score, counted_areas
 from edge.inspection.image_limits import ImageLimits
+from edge.inspection.pieces import Pieces, frame_pieces
 from edge.inspection.plausibility import ImageStatistics, image_statistics
 from edge.inspection.predictor import Predictor, RawPrediction
-from edge.inspection.preprocessing import inspected_box, to_samples
-from edge.inspection.tiling import TilePlan, blend, plan_tiles
+from edge.inspection.preprocessing import to_samples
+from edge.inspection.tiling import blend
 
 
 class FramePrediction(NamedTuple):
     """Raw numbers of one frame.
 
     Attributes:
-        prediction: image score (the highest of the tiles) and map of the inspected box.
+        prediction: image score (the highest of the tiles) and map of the inspected box; with masks
+            or zones the highest score of those that have no threshold of their own.
         worst: the tile that gave the score.
         box: what was inspected, in frame pixels; of an aligned part in those of the reference.
         located: where the part was found; None of a model that does not look for it.
         statistics: grey levels of what the network saw.
         preprocess_ns, inference_ns: monotonic time of both stages.
+        areas: scores of all that counts, area by area; empty where all of the image does.
+        counted: where the areas lie; None where all of the image counts.
     """
 
     prediction: RawPrediction
@@ -42,17 +47,8 @@ class FramePrediction(NamedTuple):
     preprocess_ns: int
     inference_ns: int
     located: Located | None = None
-
-
-class Pieces(NamedTuple):
-    """The inspected part of a frame, the boxes the network sees, and their plan if tiled.
-
-    Where the part is to be found first, all in pixels of the reference image.
-    """
-
-    whole: Box
-    boxes: tuple[Box, ...]
-    plan: TilePlan | None
+    areas: tuple[AreaScore, ...] = ()
+    counted: CountedAreas | None = None
 
 
 def predict_frame(
@@ -84,7 +80,7 @@ def predict_frame(
     assert preparation.statistics is not None
     # A tile whose score is not finite, −inf too, must not hide behind the others.
     worst = int(np.where(np.isfinite(scores), scores, np.inf).argmax())
-    return FramePrediction(
+    whole = FramePrediction(
         RawPrediction(float(scores[worst]), joined),
         worst,
         pieces.whole,
@@ -92,6 +88,19 @@ def predict_frame(
         preparation.spent_ns,
         total_ns - preparation.spent_ns,
         view.located,
+    )
+    if spec.areas is None or not whole.prediction.is_finite():
+        return whole
+    counted = counted_areas(
+        spec, pixels.shape, pieces.whole, score=predictor.map_score, map_shape=maps.shape[1:]
+    )
+    by_area = counted.scores(maps)
+    common = common_score(by_area)
+    return whole._replace(
+        prediction=RawPrediction(common.score, joined),
+        worst=common.tile,
+        areas=by_area,
+        counted=counted,
     )
 
 
@@ -125,27 +134,11 @@ def view_frame(pixels: Pixels, spec: InputSpec) -> FrameView:
         PartNotFound, PartAmbiguous: the part is not to be found.
     """
     samples = to_samples(pixels, spec)
-    pieces = frame_pieces(pixels, spec)
+    pieces = frame_pieces(pixels.shape, spec)
     located = None
     if spec.locator is not None:
         located = locate(samples, spec.locator, pieces.whole)
     return FrameView(samples, pieces, located)
-
-
-def frame_pieces(pixels: Pixels, spec: InputSpec) -> Pieces:
-    """Return what of a frame the network sees, piece by piece.
-
-    Raises:
-        FrameUnsuitable: the crop does not lie inside the frame, or what is left is too small.
-    """
-    if spec.locator is None:
-        box = inspected_box(pixels, spec.crop)
-    else:
-        box = reference_box(spec.locator, spec.crop)
-    if spec.tile_plan is None:
-        return Pieces(box, (box,), None)
-    plan = plan_tiles(box, spec.tile_plan)
-    return Pieces(box, tuple(plan.tile(index) for index in range(len(plan))), plan)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from edge.inspection.plausibility import image_fault, reference_fault
 from edge.inspection.predictor import NOT_FINITE, Predictor
 from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
 from edge.inspection.thresholding import Decision, Reason, Result, decide
+from edge.inspection.zones import ZoneDecision, area_regions, decide_areas
 
 _STATUS_REASON = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
@@ -55,6 +56,7 @@ class Inspection:
         placement: where the map lies in the frame; None unless computed.
         located: where the part was found; None of a model that does not look for it.
         reference_map: of a part that was looked for the map as it lies in the reference image.
+        zones: what was decided about each zone; empty of a model without any.
         durations: stage times.
     """
 
@@ -71,6 +73,7 @@ class Inspection:
     placement: Box | None = None
     located: Located | None = None
     reference_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    zones: tuple[ZoneDecision, ...] = ()
     durations: Durations = Durations()
 
 
@@ -166,15 +169,17 @@ class Inspector:
     def _evaluate(self, predicted: FramePrediction, pixels: Pixels) -> Inspection:
         criteria = self.criteria
         score, anomaly_map = predicted.prediction
-        regions: tuple[Region, ...] = ()
-        truncated = False
-        # Enlarging never raises the peak, so most good parts are done here.
-        if float(anomaly_map.max()) >= criteria.pixel_threshold:
-            regions, truncated = find_regions(
-                enlarge(anomaly_map, *region_resolution(anomaly_map, criteria.input)),
-                criteria.pixel_threshold,
-                predicted.box,
-                criteria.smallest_region_px,
+        zones, detail = tuple[ZoneDecision, ...](), ""
+        if predicted.counted is None:
+            decision = decide(score, criteria.threshold, criteria.guard_band)
+            regions, truncated = self._regions(anomaly_map, predicted.box)
+        else:
+            decided = decide_areas(predicted.areas, criteria)
+            decision, score = decided.decision, decided.score
+            zones, detail = decided.zones, decided.detail
+            anomaly_map = predicted.counted.only(anomaly_map)
+            regions, truncated = area_regions(
+                predicted.counted, anomaly_map, predicted.box, criteria
             )
         shown, placement, located = anomaly_map, predicted.box, predicted.located
         if located is not None:
@@ -185,7 +190,8 @@ class Inspector:
             fill = lowest - criteria.map_scale.range  # far from what is shown at all
             shown = mapped_back(anomaly_map, located.pose, predicted.box, placement, fill=fill)
         return Inspection(
-            decision=decide(score, criteria.threshold, criteria.guard_band),
+            decision=decision,
+            detail=detail,
             threshold=criteria.threshold,
             pixel_threshold=criteria.pixel_threshold,
             score=score,
@@ -198,6 +204,21 @@ class Inspector:
             ),
             regions_truncated=truncated,
             placement=placement,
+            zones=zones,
+        )
+
+    def _regions(
+        self, anomaly_map: NDArray[np.float32], box: Box
+    ) -> tuple[tuple[Region, ...], bool]:
+        criteria = self.criteria
+        # Enlarging never raises the peak, so most good parts are done here.
+        if float(anomaly_map.max()) < criteria.pixel_threshold:
+            return (), False
+        return find_regions(
+            enlarge(anomaly_map, *region_resolution(anomaly_map, criteria.input)),
+            criteria.pixel_threshold,
+            box,
+            criteria.smallest_region_px,
         )
 
 

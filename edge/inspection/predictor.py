@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import MapScore
+
 NOT_FINITE = (
     "the network gave numbers that are not finite. Export the model again; if it stays, train "
     "again."
@@ -35,7 +37,14 @@ class RawPredictions(NamedTuple):
 
 
 class Predictor(Protocol):
-    """What gives raw numbers: the detector on the line, the torch model in training."""
+    """What gives raw numbers: the detector on the line, the torch model in training.
+
+    Attributes:
+        map_score: how its scores follow from its maps; None where they do not.
+    """
+
+    @property
+    def map_score(self) -> MapScore | None: ...
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
         """Predict ``count`` images, each on its own; ``fill`` is called for each in order."""

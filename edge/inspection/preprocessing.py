@@ -42,7 +42,7 @@ def prepare(
         raise ValueError("prepare inspects frames as they lie")
     samples = to_samples(pixels, spec)
     prepared = np.empty((spec.height, spec.width, 3), np.uint8) if out is None else out
-    resize_area(samples, inspected_box(pixels, spec.crop), prepared)
+    resize_area(samples, inspected_box(pixels.shape, spec.crop), prepared)
     return prepared
 
 
@@ -58,7 +58,7 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
     """
     _check_format(pixels, spec)
     # OpenCV converts no empty image.
-    inspected_box(pixels, None if spec.locator is not None else spec.crop)
+    inspected_box(pixels.shape, None if spec.locator is not None else spec.crop)
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)
@@ -98,13 +98,13 @@ def _check_format(pixels: Pixels, spec: InputSpec) -> None:
         )
 
 
-def inspected_box(pixels: Pixels, crop: Crop | None) -> Box:
-    """Return the part of a frame that is inspected: the crop, or all of it.
+def inspected_box(frame: tuple[int, ...], crop: Crop | None) -> Box:
+    """Return the part of a frame of a shape that is inspected: the crop, or all of it.
 
     Raises:
         FrameUnsuitable: the crop does not lie inside the frame, or what is left is too small.
     """
-    rows, columns = pixels.shape[:2]
+    rows, columns = frame[:2]
     box = Box(crop.x, crop.y, crop.width, crop.height) if crop else Box(0, 0, columns, rows)
     if box.x + box.width > columns or box.y + box.height > rows:
         raise FrameUnsuitable(

@@ -122,6 +122,12 @@ def blend(tiles: NDArray[np.float32], plan: TilePlan) -> NDArray[np.float32]:
     return canvas
 
 
+def blended_shape(plan: TilePlan, rows: int, columns: int) -> tuple[int, int]:
+    """Return height and width of the blended map of tiles whose maps have so many cells."""
+    cells = _cells(plan, rows, columns)
+    return cells.height, cells.width
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Cells:
     """A plan at the resolution of the maps, with the blending weights of both axes."""

@@ -190,6 +190,15 @@ class DecisionSettings(Section):
     smallest_region_px: int = Field(
         default=0, ge=0, description="Smaller regions are not reported."
     )
+    mask: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "YAML with polygons and zones, or an image in which all that is not black is ignored; "
+            "left out: those of the bundle."
+        ),
+        examples=["mask.yaml"],
+    )
     deadline_ms: float | None = Field(
         default=None,
         gt=0,
@@ -559,6 +568,7 @@ _PATHS = (
     ("snapshots", "folder"),
     ("save", "folder"),
     ("hmi", "token_file"),
+    ("decision", "mask"),
 )
 
 

@@ -20,6 +20,7 @@ from edge.bundle.manifest import (
     Identity,
     InputSpec,
     Manifest,
+    MapScore,
     Normalization,
     OutputSpec,
     Precision,
@@ -82,7 +83,9 @@ def write_bundle(
         input=InputSpec(
             height=SIDE, width=SIDE, pixel_formats=(PixelFormat.BGR8,), tile_plan=tile_plan
         ),
-        output=OutputSpec(map_height=CELLS, map_width=CELLS, image_score=True),
+        output=OutputSpec(
+            map_height=CELLS, map_width=CELLS, image_score=True, map_score=MapScore(cells=1)
+        ),
         normalization=Normalization(
             image=Extent(min=0.0, max=100.0), map=Extent(min=0.0, max=100.0)
         ),

@@ -29,6 +29,7 @@ def fit_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "crop": _named(("x", "y", "width", "height"), arguments.crop),
         "align": arguments.align,
         "reference": arguments.reference,
+        "mask": arguments.mask,
         "roi": arguments.roi,
         "likeness": arguments.likeness,
         "outside": arguments.outside,

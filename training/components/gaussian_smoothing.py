@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge.bundle.manifest import MapScore
+
 
 class GaussianSmoothing(nn.Module):
     """Enlarge a grid bilinearly to image size, blur it with G(sigma), reflect at the borders.
@@ -11,6 +13,9 @@ class GaussianSmoothing(nn.Module):
     Both steps are linear and separable, so they are one matrix A per axis: ``A_h · grid · A_wᵀ``.
     That is exact, and cheap enough to stay in the exported graph. ``at_grid`` gives the same smooth
     map sampled at the cells' own centres, which is what the runtime receives.
+
+    Attributes:
+        peak: how the highest value of the smooth map follows from ``at_grid``.
     """
 
     rows: Tensor
@@ -29,6 +34,7 @@ class GaussianSmoothing(nn.Module):
             sigma_px: of the blur, in pixels of the model input.
         """
         super().__init__()
+        self.peak = MapScore(cells=1, sigma_px=sigma_px)
         for name, cells, pixels in (
             ("rows", grid[0], image[0]),
             ("columns", grid[1], image[1]),

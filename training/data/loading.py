@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.bundle.manifest import Crop, InputSpec, Levels, Locator, TileSpec
+from edge.bundle.manifest import Areas, Crop, InputSpec, Levels, Locator, TileSpec
 from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import read_image
@@ -45,6 +45,7 @@ def first_sight(
     tile_plan: TileSpec | None = None,
     *,
     locator: Locator | None = None,
+    areas: Areas | None = None,
 ) -> InputSpec:
     """Return a spec that takes every format its levels allow, for images seen the first time."""
     formats = tuple(known for known in PixelFormat if levels is not None or not known.is_16_bit)
@@ -57,6 +58,7 @@ def first_sight(
         crop=crop,
         tile_plan=tile_plan,
         locator=locator,
+        areas=areas,
     )
 
 

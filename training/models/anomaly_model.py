@@ -5,6 +5,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from edge.bundle.manifest import MapScore
 from training.components.feature_extractor import FeatureExtractor
 from training.components.k_center_greedy import Progress, ignore
 from training.components.light_variation import LightVariation
@@ -45,6 +46,9 @@ class AnomalyModel(nn.Module, ABC):
     # The shorter side of the input must have so many pixels.
     min_side_px: ClassVar[int] = 1
 
+    # How the score follows from the map, which masks and zones need; None where it does not.
+    map_score: MapScore | None = None
+
     # Sub-modules whose maths keeps its digits when the others are quantized; what ``forward`` does
     # outside its sub-modules always does.
     floating_point: ClassVar[tuple[str, ...]] = ("smoothing",)
@@ -74,11 +78,22 @@ class StatisticalModel(AnomalyModel):
     # What is learned beside each image; None for nothing.
     light_variation: LightVariation | None = None
 
-    def learn(self, images: Tensor) -> None:
-        """Take in ``(N, H, W, 3) uint8`` good images, and as they look in other light if set."""
-        self.accumulate(images)
+    def learn(self, images: Tensor, counted: Tensor | None = None) -> None:
+        """Take in ``(N, H, W, 3) uint8`` good images, and as they look in other light if set.
+
+        Args:
+            counted: ``(N, h, w) bool`` cells of the map that count; None where all do.
+        """
+        self.accumulate_counted(images, counted)
         if self.light_variation is not None:
-            self.accumulate(self.light_variation.copies(images))
+            copies = self.light_variation.copies(images)
+            if counted is not None:
+                counted = counted.repeat_interleave(len(copies) // len(images), 0)
+            self.accumulate_counted(copies, counted)
+
+    def accumulate_counted(self, images: Tensor, counted: Tensor | None) -> None:
+        """Take in what counts of images; where each position is by itself, all of them."""
+        self.accumulate(images)
 
     @abstractmethod
     def accumulate(self, images: Tensor) -> None:

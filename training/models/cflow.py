@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
+from edge.bundle.manifest import MapScore
 from training.components.coupling_flows import CouplingFlow, zero_last_layer
 from training.components.feature_extractor import FeatureExtractor
 from training.models.anomaly_model import Prediction
@@ -47,6 +48,7 @@ class CFLOW(TrainedModel):
     other images.
     """
 
+    map_score = MapScore(cells=1)
     per_position = True
     # A likelihood multiplies up what rounding loses in every coupling.
     floating_point = ("decoders",)

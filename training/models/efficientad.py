@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
+from edge.bundle.manifest import MapScore
 from training.components.feature_extractor import FeatureExtractor
 from training.components.perlin import perlin_noise
 from training.errors import SettingError
@@ -64,6 +65,7 @@ class EfficientADSettings(TrainedSettings):
 class EfficientAD(TrainedModel):
     """Student against teacher finds local defects, student against auto-encoder logical ones."""
 
+    map_score = MapScore(cells=1)
     min_side_px = 33  # of which the patch descriptions leave one cell
     extractor: FeatureExtractor
     settings: EfficientADSettings

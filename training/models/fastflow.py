@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
+from edge.bundle.manifest import MapScore
 from training.components.coupling_flows import CouplingFlow, zero_last_layer
 from training.components.feature_extractor import FeatureExtractor
 from training.models.anomaly_model import Prediction
@@ -43,6 +44,7 @@ class FastFlow(TrainedModel):
     Its normalization has a weight for every position, so the part must lie the same way.
     """
 
+    map_score = MapScore(cells=1)
     per_position = True
     # A likelihood multiplies up what rounding loses in every coupling.
     floating_point = ("norms", "flows")

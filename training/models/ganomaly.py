@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
+from edge.bundle.manifest import MapScore
 from training.components.area_mean import AreaMean
 from training.models.anomaly_model import Prediction
 from training.models.settings_checks import require_choice
@@ -84,6 +85,8 @@ class GANomaly(TrainedModel):
         super().__init__()
         require_choice("ganomaly", "score", settings.score, (RECONSTRUCTION, LATENT))
         self.settings = settings
+        if settings.score == RECONSTRUCTION:
+            self.map_score = MapScore(cells=1)
         # The network halves sizes down to the narrowest; what is missing to that is padded.
         self.halvings = max(1, (min(image) // _NARROWEST).bit_length() - 1)
         unit = 2**self.halvings

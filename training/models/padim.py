@@ -92,6 +92,7 @@ class PaDiM(StatisticalModel):
         self.width = min(settings.feature_count, total)
         self.centring = Centring()
         self.smoothing = GaussianSmoothing(self.grid, image)
+        self.map_score = self.smoothing.peak
         chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("channels", chosen[: self.width].sort().values)
         self._totals = [channels for channels, _, _ in shapes]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge.bundle.manifest import MapScore
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.incremental_pca import PCA
@@ -110,6 +111,9 @@ class PatchCore(StatisticalModel):
         self.width = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.smoothing = GaussianSmoothing(self.grid, image, settings.sigma)
+        self.highest = max(1, round(_HIGHEST * self.grid[0] * self.grid[1]))
+        if settings.score == "map":
+            self.map_score = MapScore(cells=self.highest)
         self.search = NearestVector()
         self.reduces = settings.variance < 1.0
         if self.reduces:
@@ -121,6 +125,10 @@ class PatchCore(StatisticalModel):
 
     def accumulate(self, images: Tensor) -> None:
         self._core_set.add(self.embed(images).flatten(0, 1))
+
+    def accumulate_counted(self, images: Tensor, counted: Tensor | None) -> None:
+        patches = self.embed(images).flatten(0, 1)
+        self._core_set.add(patches if counted is None else patches[counted.flatten()])
 
     def finish(self, progress: Progress = ignore) -> None:
         """Pick the core-set and measure to it from now on."""
@@ -153,8 +161,7 @@ class PatchCore(StatisticalModel):
         distances = self.distances(patches, nearest)
         anomaly_map = self.smoothing.at_grid(distances.unflatten(1, self.grid))
         if self.settings.score == "map":
-            cells = max(1, round(_HIGHEST * self.grid[0] * self.grid[1]))
-            highest = anomaly_map.flatten(1).topk(cells, dim=1).values
+            highest = anomaly_map.flatten(1).topk(self.highest, dim=1).values
             return Prediction(highest.mean(1), anomaly_map)
         return Prediction(self.image_score(patches, distances, nearest), anomaly_map)
 

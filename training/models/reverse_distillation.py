@@ -52,6 +52,7 @@ class ReverseDistillation(TrainedModel):
         self.bottleneck = Bottleneck(shapes)
         self.decoder = Decoder(shapes, self.bottleneck.channels)
         self.smoothing = GaussianSmoothing(self.grid, image)
+        self.map_score = self.smoothing.peak
         initialize(self.bottleneck, seed)
         initialize(self.decoder, seed + 1)
 

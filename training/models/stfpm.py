@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
+from edge.bundle.manifest import MapScore
 from training.components.feature_extractor import FeatureExtractor
 from training.components.fresh_copies import fresh_copy
 from training.models.anomaly_model import Prediction
@@ -35,6 +36,8 @@ class STFPMSettings(TrainedSettings):
 
 class STFPM(TrainedModel):
     """A student that never saw a defect fails to imitate the teacher on one."""
+
+    map_score = MapScore(cells=1)
 
     extractor: FeatureExtractor
     settings: STFPMSettings

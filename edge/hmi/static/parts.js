@@ -182,7 +182,7 @@ function facts(found, verdict) {
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
     ["part_id", verdict.part_id], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
-    ["located", place(verdict.locator)],
+    ["located", place(verdict.locator)], ["zones", zones(verdict.zones)],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
     ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
     ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],
@@ -194,6 +194,10 @@ function facts(found, verdict) {
 
 function place(locator) {
   return locator && `${number(locator.x, 1)}, ${number(locator.y, 1)}, ${number(locator.angle_deg, 1)}° (${number(locator.score, 2)})`;
+}
+
+function zones(all) {
+  return all && all.map((zone) => `${zone.name}: ${t(zone.result)}, ${raw(zone.raw_score)} (${t("threshold_line")} ${raw(zone.raw_threshold)})`).join("; ");
 }
 
 export function strip(host, parts) {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edge.bundle.manifest import Bundle
+from edge.bundle.mask_file import read_mask_file
 from edge.imaging.frame import Box
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
@@ -40,7 +41,11 @@ def make_inspectors(network: CompiledModel, settings: Settings) -> list[Inspecto
 
 
 def station_limits(settings: Settings) -> Limits:
-    """Return what the site has set about the decision."""
+    """Return what the site has set about the decision.
+
+    Raises:
+        ConfigurationError: the mask cannot be read.
+    """
     decision = settings.decision
     return Limits(
         image_threshold=decision.image_threshold,
@@ -48,6 +53,7 @@ def station_limits(settings: Settings) -> Limits:
         guard_band=decision.guard_band,
         smallest_region_px=decision.smallest_region_px,
         crop=settings.camera.crop,
+        areas=None if decision.mask is None else read_mask_file(Path(decision.mask)),
         image=_image_limits(settings.image),
     )
 

@@ -22,8 +22,8 @@ from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.criteria import DecisionCriteria
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
-from edge.inspection.frame_prediction import frame_pieces
 from edge.inspection.inspector import Inspector
+from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import check_reference
 from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
@@ -315,7 +315,7 @@ def _check_input(model: LoadedModel, frame: Frame | None) -> None:
     if frame is None or frame.status is not FrameStatus.COMPLETE:
         return
     try:
-        frame_pieces(frame.pixels, model.criteria.input)
+        frame_pieces(frame.pixels.shape, model.criteria.input)
         if model.criteria.image.reference is not None:
             check_reference(frame.pixels, model.criteria.image.reference)
     except FrameUnsuitable as error:

@@ -12,8 +12,9 @@ from edge.errors import FrameUnsuitable, ModelError
 from edge.imaging.frame import Box, Frame, PixelFormat
 from edge.inspection.criteria import Limits
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
-from edge.inspection.frame_prediction import FramePrediction, frame_pieces, predict_frame
+from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.inspector import Inspector
+from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
@@ -82,7 +83,7 @@ def tile_scores(bundle: Bundle, pixels: np.ndarray) -> list[float]:
         predict_one(
             one_by_one, prepare(pixels[b.y : b.y + b.height, b.x : b.x + b.width].copy(), untiled)
         ).score
-        for b in frame_pieces(pixels, spec).boxes
+        for b in frame_pieces(pixels.shape, spec).boxes
     ]
 
 
@@ -279,7 +280,9 @@ def test_the_statistics_are_those_of_all_tiles(bundle: Bundle, detector: Detecto
 
     statistics = predict_frame(detector, pixels, spec).statistics
 
-    tiles = [pixels[b.y : b.y + SIDE, b.x : b.x + SIDE] for b in frame_pieces(pixels, spec).boxes]
+    tiles = [
+        pixels[b.y : b.y + SIDE, b.x : b.x + SIDE] for b in frame_pieces(pixels.shape, spec).boxes
+    ]
     together = image_statistics(np.concatenate(tiles))
     assert (statistics.lowest, statistics.highest) == (together.lowest, together.highest)
     assert statistics.mean == pytest.approx(together.mean)
@@ -312,6 +315,7 @@ class Batchless:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
+        self.map_score = detector.map_score
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:
         scores, maps = [], []

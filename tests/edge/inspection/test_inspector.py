@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edge.bundle.manifest import Bundle, Crop, load_bundle
+from edge.bundle.manifest import Bundle, Crop, MapScore, load_bundle
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.inspection.criteria import Limits
@@ -53,6 +53,7 @@ class Says:
     def __init__(self, score: float, anomaly_map: np.ndarray | None = None) -> None:
         blank = np.zeros((CELLS, CELLS), np.float32)
         self.score = score
+        self.map_score = MapScore(cells=1)
         self.anomaly_map = blank if anomaly_map is None else anomaly_map
 
     def predict_all(self, count: int, fill: Fill) -> RawPredictions:

@@ -1,0 +1,136 @@
+"""Mask files: YAML with polygons and zones, or an image in which the ignored is painted."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.bundle.bounds import MOST_POLYGONS, MOST_RUNS, MOST_SIDE_PX, MOST_ZONES
+from edge.bundle.manifest import Areas, Polygon, Zone
+from edge.errors import ConfigurationInvalid, ImageUnreadable
+from edge.imaging.image_files import is_image, read_image
+from edge.validation import in_words
+from edge.yaml_lines import SettingsFile, read_settings_file
+
+_MOST_FAULTS = 10
+_Side = Annotated[int, Field(ge=1, le=MOST_SIDE_PX)]
+
+
+class _MaskYaml(BaseModel):
+    """What a YAML file says.
+
+    Attributes:
+        size: width and height of the image that it was drawn on; those of the painted image
+            where it is left out.
+        painted: image beside the file; what is not black in it is ignored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    size: tuple[_Side, _Side] | None = None
+    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MOST_POLYGONS)
+    painted: str | None = Field(default=None, min_length=1)
+    zones: tuple[Zone, ...] = Field(default=(), max_length=MOST_ZONES)
+
+
+def read_mask_file(path: Path) -> Areas:
+    """Read a mask.
+
+    Returns:
+        What of an image counts, in pixels of the whole frame; of parts that are found first, of
+        the whole reference image.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or draws nothing that could be used; names
+            file, line and cause.
+    """
+    if is_image(path):
+        ignored = _painted(path)
+        if not ignored.any():
+            raise ConfigurationInvalid(
+                f"{path}: the mask is black everywhere, so nothing is ignored. Paint what is to be "
+                "ignored in white."
+            )
+        return Areas(
+            width=ignored.shape[1], height=ignored.shape[0], ignored_runs=_runs(path, ignored)
+        )
+    file = read_settings_file(path)
+    try:
+        drawn = _MaskYaml.model_validate(file.values)
+    except ValidationError as error:
+        raise ConfigurationInvalid(*_sentences(file, error)) from error
+    size, runs = drawn.size, tuple[int, ...]()
+    if drawn.painted is not None:
+        image = path.parent / drawn.painted
+        ignored = _painted(image)
+        found = (ignored.shape[1], ignored.shape[0])
+        if size is not None and size != found:
+            raise ConfigurationInvalid(
+                f"{file.place(('size',))}: size is {size[0]}×{size[1]}, but {image} has "
+                f"{found[0]}×{found[1]}. Both are those of the image that is inspected."
+            )
+        size, runs = found, _runs(image, ignored)
+    if size is None:
+        raise ConfigurationInvalid(
+            f"{path}: size is missing. Set size: [WIDTH, HEIGHT] of the image that it was drawn on."
+        )
+    if not (drawn.ignore or runs or drawn.zones):
+        raise ConfigurationInvalid(
+            f"{path}: draws nothing. Add ignore: with polygons, painted: with an image, or zones:."
+        )
+    try:
+        return Areas(
+            width=size[0],
+            height=size[1],
+            ignore=drawn.ignore,
+            ignored_runs=runs,
+            zones=drawn.zones,
+        )
+    except ValidationError as error:
+        raise ConfigurationInvalid(*_sentences(file, error)) from error
+
+
+def _painted(path: Path) -> NDArray[np.bool_]:
+    """Return ``(H, W) bool``, what is not black in an image."""
+    try:
+        pixels = read_image(path)
+    except ImageUnreadable as error:
+        raise ConfigurationInvalid(str(error)) from error
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        raise ConfigurationInvalid(
+            f"{path}: the mask has transparent pixels, and it is not clear what they stand for. "
+            "Save it without transparency: black counts, white is ignored."
+        )
+    return np.asarray(pixels > 0 if pixels.ndim == 2 else pixels.any(axis=2), np.bool_)
+
+
+def _runs(path: Path, ignored: NDArray[np.bool_]) -> tuple[int, ...]:
+    runs = runs_of(ignored)
+    if len(runs) > MOST_RUNS:
+        raise ConfigurationInvalid(
+            f"{path}: the mask changes between black and white {len(runs)} times, which looks like "
+            "a photo or like noise. Paint plain areas, and save it as PNG."
+        )
+    return runs
+
+
+def runs_of(ignored: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return ``(H, W) bool`` as ``Areas.ignored_runs``; empty where nothing is ignored."""
+    flat = ignored.ravel()
+    if not flat.any():
+        return ()
+    edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [len(flat)]])
+    runs = tuple(int(run) for run in np.diff(edges))
+    return (0, *runs) if flat[0] else runs
+
+
+def _sentences(file: SettingsFile, error: ValidationError) -> list[str]:
+    sentences = []
+    for fault in error.errors()[:_MOST_FAULTS]:
+        location = tuple(fault["loc"])
+        key = ".".join(str(part) for part in location)
+        message = in_words(fault)
+        sentences.append(f"{file.place(location)}: {f'{key}: ' if key else ''}{message}.")
+    return sentences
