@@ -366,6 +366,7 @@ class InspectionLine:
             queues=lambda: {"frames": self._mailbox.waiting},
             handshake=self._handshake.counts if self._handshake else dict,
             modbus=lambda: self._modbus.status() if self._modbus else None,
+            outputs=lambda: self.outputs.status() if self.outputs else [],
             snapshots=lambda: self.images.snapshots,
             recent=lambda: self.images.recent,
         )

@@ -68,6 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _act(options: argparse.Namespace) -> int:
+    if options.lamp_test and not options.doctor:
+        raise ConfigurationError(
+            "--lamp-test goes with --doctor, and not with a station that runs."
+        )
     if options.list_cameras:
         _list_cameras()
     elif options.settings_template or options.settings_schema:
@@ -169,6 +173,7 @@ def _doctor(options: argparse.Namespace) -> int:
         camera="camera" in named,
         model="model" in named,
         say=print_line,
+        lamp_test=options.lamp_test,
     )
 
 
@@ -287,6 +292,11 @@ def _check(settings: "Settings", config: Path | None) -> str:
         modbus = settings.modbus
         role = "leads the hand-shake" if modbus.leads else "watches"
         lines.append(f"modbus   {modbus.host}:{modbus.port}, unit {modbus.unit}; its PLC {role}")
+    if settings.outputs:
+        named = (f"{name}: {one.device} {one.line}" for name, one in settings.outputs.named())
+        lines.append(f"outputs  {', '.join(named)}")
+        for warning in settings.outputs.not_fail_safe():
+            logging.getLogger(__name__).warning("%s", warning)
     if folder is not None:
         lines.append(f"journal  {folder}")
     if settings.save:

@@ -140,6 +140,12 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="with --capture: least time between two images",
     )
+    parser.add_argument(
+        "--lamp-test",
+        action="store_true",
+        help="with --doctor: switch each digital output for half a second, one after the other; "
+        "stop the line before",
+    )
     study = parser.add_argument_group("with --challenge")
     study.add_argument(
         "--rounds",

@@ -12,6 +12,7 @@ from edge.doctor.camera import TestExtent, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.modbus import modbus_finding
+from edge.doctor.outputs import output_findings
 from edge.doctor.programs import named, running_stations, stations_with
 from edge.doctor.station import (
     broker_finding,
@@ -39,6 +40,7 @@ def run_doctor(
     *,
     model: bool,
     say: Callable[[str], None],
+    lamp_test: bool = False,
     limits: TestExtent = TestExtent(),
 ) -> int:
     """Look at everything, say it line by line; reads only.
@@ -49,12 +51,16 @@ def run_doctor(
         tuning: file that may hold a measured run plan.
         camera, model: whether the settings name one.
         say: prints a line.
+        lamp_test: switch each output for a moment.
 
     Returns:
         The exit code: 0, or 1 when something keeps the station from working.
     """
     findings = []
-    for finding in examination(settings, config, tuning, camera, model=model, limits=limits):
+    looked_at = examination(
+        settings, config, tuning, camera, model=model, lamp_test=lamp_test, limits=limits
+    )
+    for finding in looked_at:
         findings.append(finding)
         say(finding_line(finding))
     say(summary(findings))
@@ -68,6 +74,7 @@ def examination(
     camera: bool,
     *,
     model: bool,
+    lamp_test: bool = False,
     limits: TestExtent = TestExtent(),
 ) -> Iterator[Finding]:
     """Yield one finding after the other, each as soon as it is known; see ``run_doctor``."""
@@ -106,6 +113,9 @@ def examination(
     if settings is not None and settings.modbus is not None:
         running = stations_with(config, stations) if config is not None else []
         yield modbus_finding(settings.modbus, bool(running))
+    if settings is not None:
+        running = stations_with(config, stations) if config is not None else []
+        yield from output_findings(settings, lamp_test, bool(running))
     if settings is not None and settings.hmi is not None and settings.hmi.enabled:
         yield page_finding(settings.hmi)
 

@@ -81,6 +81,26 @@ class ModbusSummary(Content):
     results_missed: int = Field(description="that left unacknowledged")
 
 
+class HistogramCounts(Content):
+    bounds: list[float]
+    buckets: list[int] = Field(description="the last one has no upper bound")
+    sum: float
+
+
+class OutputSummary(Content):
+    """A digital output."""
+
+    name: str
+    device: str
+    line: str
+    active: bool | None = Field(description="as its device confirmed; null while it is away")
+    edges: int = Field(description="for parts")
+    missed: int = Field(description="that its device did not confirm in time")
+    last_edge_utc: str | None
+    late: HistogramCounts = Field(description="seconds from when an edge was due")
+    from_decision: HistogramCounts = Field(description="seconds from the decision to the edge")
+
+
 class JournalSummary(Content):
     writable: bool
     id: str | None
@@ -151,12 +171,6 @@ class RunCounts(Content):
     latency_ms: dict[str, StageLatency]
 
 
-class HistogramCounts(Content):
-    bounds: list[float]
-    buckets: list[int] = Field(description="the last one has no upper bound")
-    sum: float
-
-
 class VerdictTotals(Content):
     """Of all verdicts since the station started."""
 
@@ -181,6 +195,7 @@ class ViewerStatus(Content):
     camera: CameraSummary
     broker: BrokerSummary | None
     modbus: ModbusSummary | None = None
+    outputs: list[OutputSummary] = []
     journal: JournalSummary
     disk: DiskSpace
     snapshots: ImageFolderSummary | None

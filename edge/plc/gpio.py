@@ -1,10 +1,11 @@
 """Lines of a GPIO chip of this PC, through libgpiod 2."""
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from edge.errors import ConfigurationError
-from edge.plc.output_device import Levels, OutputDeviceAway, OutputRefused
+from edge.plc.output_device import Levels, Line, OutputDeviceAway, OutputRefused
 from edge.settings.outputs import GpioSettings
 
 CONSUMER = "edge-run"
@@ -61,6 +62,20 @@ class GpioLines:
             )
         except (OSError, ValueError) as error:
             raise gpio_refusal(self._chip, error) from error
+
+    def look(self, lines: Sequence[Line]) -> None:
+        """See whether the chip has these lines and nobody holds them; switches nothing.
+
+        Raises:
+            OutputRefused: it has not, or somebody does.
+        """
+        try:
+            with self._library.Chip(self._chip) as chip:
+                held = [one for one in lines if chip.get_line_info(one).used]
+        except (OSError, ValueError) as error:
+            raise gpio_refusal(self._chip, error) from error
+        if held:
+            raise gpio_refusal(self._chip, OSError(errno.EBUSY, f"line {held[0]} is held"))
 
     def write(self, levels: Levels) -> None:
         if self._request is None:

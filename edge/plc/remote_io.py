@@ -1,7 +1,7 @@
 """Coils of a remote I/O module, which is a Modbus TCP server; pymodbus' client writes them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edge.errors import ConfigurationError, StationError
@@ -54,11 +54,40 @@ class RemoteIo:
         self.write(levels)
 
     def write(self, levels: Levels) -> None:
+        def write_all() -> None:
+            for first, values in _runs(levels):
+                unit = self._settings.unit
+                if len(values) == 1:
+                    answer = self._client.write_coil(first, values[0], device_id=unit)
+                else:
+                    answer = self._client.write_coils(first, values, device_id=unit)
+                self._raise_if_refused(answer, first, len(values))
+
+        self._ask(write_all)
+
+    def read(self, coils: Sequence[int]) -> None:
+        """Read coils, for whoever wants to know whether they are there; writes nothing.
+
+        Raises:
+            OutputDeviceAway: the module does not answer now.
+            OutputRefused: it does not have one of them.
+        """
+
+        def read_all() -> None:
+            for coil in coils:
+                answer = self._client.read_coils(coil, count=1, device_id=self._settings.unit)
+                self._raise_if_refused(answer, coil, 1)
+
+        self._ask(read_all)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, requests: Callable[[], None]) -> None:
         try:
             if not self._client.connect():
                 raise OutputDeviceAway(self._away("cannot be reached"))
-            for first, values in _runs(levels):
-                self._write(first, values)
+            requests()
         except StationError:
             raise
         except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
@@ -68,20 +97,11 @@ class RemoteIo:
             cause = silent if connected else "closed the connection"
             raise OutputDeviceAway(self._away(cause)) from error
 
-    def close(self) -> None:
-        self._client.close()
-
-    def _write(self, first: int, values: list[bool]) -> None:
-        unit = self._settings.unit
-        if len(values) == 1:
-            answer = self._client.write_coil(first, values[0], device_id=unit)
-        else:
-            answer = self._client.write_coils(first, values, device_id=unit)
+    def _raise_if_refused(self, answer: Any, first: int, count: int) -> None:
         if not answer.isError():
             return
         code = getattr(answer, "exception_code", 0)
-        last = first + len(values) - 1
-        coils = f"coil {first}" if len(values) == 1 else f"coils {first} to {last}"
+        coils = f"coil {first}" if count == 1 else f"coils {first} to {first + count - 1}"
         if code in _LASTING:
             raise OutputRefused(
                 f"outputs.module {self._where}: {coils}: the module {_LASTING[code]} (exception "

@@ -160,7 +160,7 @@ class OutputsSettings(Section):
             if found is not None:
                 yield name, found
 
-    def lines(self, device: Device) -> dict[str, OutputSettings]:
+    def lines(self, device: str) -> dict[str, OutputSettings]:
         """Return the outputs of a device."""
         return {name: one for name, one in self.named() if one.device == device}
 

@@ -1,6 +1,6 @@
 """The station's numbers in the text format of Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from edge.cameras.supervised.state_machine import CameraState
-from edge.hmi.contents import HistogramCounts, ImageFolderSummary, StationStatus
+from edge.hmi.contents import HistogramCounts, ImageFolderSummary, OutputSummary, StationStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CONDITIONS = ("starting", "online", "degraded", "stopped")
@@ -173,6 +173,7 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
             ("results_missed", "Results that left unacknowledged.", modbus.results_missed),
         ):
             yield _counter(f"edge_modbus_{what}", text, count)
+    yield from _outputs(status.outputs)
     writable = float(status.journal.writable)
     yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
     if journal is not None:
@@ -193,6 +194,27 @@ def _image_folder(name: str, folder: ImageFolderSummary | None) -> Iterable[Metr
     if folder is not None:
         yield _counter(f"{name}_written", "Of this run.", folder.written)
         yield _counter(f"{name}_refused", "No room was left for.", folder.refused)
+
+
+def _outputs(outputs: Sequence[OutputSummary]) -> Iterable[Metric]:
+    if not outputs:
+        return
+    active = GaugeMetricFamily("edge_output_active", "1 while it is active.", labels=("output",))
+    edges = CounterMetricFamily("edge_output_edges", "Edges for parts.", labels=("output",))
+    text = "Edges that were not confirmed in time."
+    missed = CounterMetricFamily("edge_output_missed", text, labels=("output",))
+    text = "From when an edge was due to its confirmation."
+    late = HistogramMetricFamily("edge_output_late_seconds", text, labels=("output",))
+    text = "From the decision to the confirmed edge."
+    decided = HistogramMetricFamily("edge_output_decision_seconds", text, labels=("output",))
+    for one in outputs:
+        if one.active is not None:
+            active.add_metric((one.name,), float(one.active))
+        edges.add_metric((one.name,), one.edges)
+        missed.add_metric((one.name,), one.missed)
+        late.add_metric((one.name,), _buckets(one.late), one.late.sum)
+        decided.add_metric((one.name,), _buckets(one.from_decision), one.from_decision.sum)
+    yield from (active, edges, missed, late, decided)
 
 
 def _buckets(found: HistogramCounts) -> list[tuple[str, float]]:

@@ -5,9 +5,9 @@ import { regionsWord } from "./parts.js";
 import { known, language, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
-const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away"];
+const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away"];
 // Shown where camera and journal are.
-const SHOWN_ABOVE = ["camera_lost", "camera_failed", "journal_unwritable", "modbus_master_away"];
+const SHOWN_ABOVE = ["camera_lost", "camera_failed", "journal_unwritable", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away"];
 // An image that has not come by then is given up for a newer one.
 const IMAGE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;
@@ -136,7 +136,7 @@ function showState() {
   if ($("condition").textContent !== word) $("condition").textContent = word;
   $("simulated").hidden = !status.simulated;
   const others = Object.keys(status.reasons).filter((reason) => !SHOWN_ABOVE.includes(reason));
-  const rows = [camera(), broker(), ...(status.modbus ? [plc()] : []), journal(), disk(), model(), speed(), ...others.map(trouble)];
+  const rows = [camera(), broker(), ...(status.modbus ? [plc()] : []), ...(status.outputs.length ? [outputs()] : []), journal(), disk(), model(), speed(), ...others.map(trouble)];
   for (const row of rows) {
     row.seen = row.reason ? status.acknowledged[row.reason] ?? null : null;
     row.offered = Boolean(row.reason && !row.seen && actor());
@@ -182,6 +182,14 @@ function plc() {
   const { master, address, last_trigger } = status.modbus, reason = "modbus_master_away";
   if (reason in status.reasons) return { icon: "broker", kind: "bad", title: t(`reason_${reason}`), reason, ...explained(reason, status.reasons[reason]) };
   return { icon: "broker", kind: "good", title: t(master ? "plc_there" : "plc_watched"), more: last_trigger === null ? address : t("plc_trigger", { address, id: last_trigger }) };
+}
+
+function outputs() {
+  const reason = Object.keys(status.reasons).find((one) => /^output_\w+_away$/.test(one));
+  if (reason) return { icon: "broker", kind: "bad", title: t(`reason_${reason}`), reason, ...explained(reason, status.reasons[reason]) };
+  const missed = status.outputs.reduce((sum, one) => sum + one.missed, 0);
+  const edges = status.outputs.filter((one) => one.last_edge_utc).map((one) => t("output_last", { name: one.name, at: clock(one.last_edge_utc) }));
+  return { icon: "broker", kind: missed ? "warn" : "good", title: t("outputs_fine"), more: [...edges, t("outputs_missed", { missed: number(missed) })].join(", ") };
 }
 
 function broker() {

@@ -1,23 +1,26 @@
 """The status of a station, for its page: everything but parts and images."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edge
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
+from edge.contract.encoding import utc_text
 from edge.contract.event import Event
 from edge.hmi.contents import (
     BrokerSummary,
     CameraSummary,
     DiskSpace,
     GoodScores,
+    HistogramCounts,
     ImageFolderSummary,
     JournalSummary,
     ModbusSummary,
     ModelSummary,
+    OutputSummary,
     RollbackTarget,
     RunCounts,
     StageLatency,
@@ -33,6 +36,8 @@ from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager
 from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
+from edge.station.outputs.control import OutputStatus
+from edge.station.outputs.times import BOUNDS_S, EdgeTimes
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.tally import RunSummary
 from edge.station.recording.station_journal import StationJournal
@@ -50,6 +55,7 @@ class Sources:
         queues: items that wait, by queue; the journal's comes from ``journal``.
         handshake: counts of the hand-shake.
         modbus: None without the section.
+        outputs: empty without the section.
     """
 
     model: ModelManager
@@ -64,6 +70,7 @@ class Sources:
     queues: Callable[[], Mapping[str, int]]
     handshake: Callable[[], Mapping[str, int]]
     modbus: Callable[[], ModbusStatus | None]
+    outputs: Callable[[], Sequence[OutputStatus]]
     snapshots: Callable[[], SnapshotFolder | None]
     recent: Callable[[], RecentImages | None]
 
@@ -102,6 +109,7 @@ class Sources:
             camera=_camera(settings, self.camera()),
             broker=_broker(settings, self.publisher),
             modbus=_modbus(self.modbus()),
+            outputs=[_output(one) for one in self.outputs()],
             journal=JournalSummary(
                 writable=journal.writable if journal else True,
                 id=journal.journal if journal else None,
@@ -157,6 +165,25 @@ def _broker(settings: Settings, publisher: MqttPublisher | None) -> BrokerSummar
 
 def _modbus(status: ModbusStatus | None) -> ModbusSummary | None:
     return ModbusSummary(**asdict(status)) if status is not None else None
+
+
+def _output(status: OutputStatus) -> OutputSummary:
+    utc_ns = status.last_edge_utc_ns
+    return OutputSummary(
+        name=status.name,
+        device=status.device,
+        line=status.line,
+        active=status.active,
+        edges=status.edges,
+        missed=status.missed,
+        last_edge_utc=None if utc_ns is None else utc_text(utc_ns),
+        late=_edge_times(status.late),
+        from_decision=_edge_times(status.from_decision),
+    )
+
+
+def _edge_times(times: EdgeTimes) -> HistogramCounts:
+    return HistogramCounts(bounds=list(BOUNDS_S), buckets=list(times.buckets), sum=times.sum_s)
 
 
 def _disk(folder: Path) -> DiskSpace:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from edge.contract.event import Event
 from edge.contract.verdict import Verdict
@@ -19,11 +20,31 @@ from edge.station.handshake.part import Part, PartResult, Rejection, Repeated, n
 from edge.station.monitoring.health import Health
 from edge.station.outputs.device_thread import DeviceLine, OutputThread, StateLevel
 from edge.station.outputs.schedule import Exposure, Outcome, PartKey, PartRule, PartSchedule
+from edge.station.outputs.times import EdgeTimes
 
 # Without a hand-shake: with one of these reasons no part gets a verdict that counts.
 HINDERING = frozenset({"camera_lost", "camera_failed", "journal_unwritable", "journal_full"})
 # Images whose verdict never comes, because a newer one took their place.
 MAX_OPEN = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputStatus:
+    """What people see of an output; ``LineStatus`` says what the counts are.
+
+    Attributes:
+        late, from_decision: of its edges, see ``OutputThread``.
+    """
+
+    name: str
+    device: str
+    line: str
+    active: bool | None
+    edges: int
+    missed: int
+    last_edge_utc_ns: int | None
+    late: EdgeTimes
+    from_decision: EdgeTimes
 
 
 class OutputControl:
@@ -99,6 +120,27 @@ class OutputControl:
         """Let the threads end, with every line at its fail-safe level."""
         for one in self.threads:
             one.close()
+
+    def status(self) -> list[OutputStatus]:
+        """Return what people see of each output."""
+        found = []
+        for name, one in self._settings.named():
+            thread = self._by_output[name]
+            status = thread.status[name]
+            found.append(
+                OutputStatus(
+                    name=name,
+                    device=one.device,
+                    line=str(one.line),
+                    active=status.active,
+                    edges=status.edges,
+                    missed=status.missed,
+                    last_edge_utc_ns=status.last_edge_utc_ns,
+                    late=thread.times[name],
+                    from_decision=thread.from_decision[name],
+                )
+            )
+        return found
 
     # What the pipeline and the recorder call.
 

@@ -16,8 +16,11 @@ import yaml
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import load_bundle
+from edge.cli.main import main
 from edge.contract.event import Event, Severity
 from edge.contract.verdict import Verdict
+from edge.doctor.finding import Grade
+from edge.doctor.outputs import output_findings
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
@@ -25,6 +28,7 @@ from edge.plc.gpio import GpioLines, gpio_refusal
 from edge.plc.output_device import OutputRefused
 from edge.plc.remote_io import RemoteIo
 from edge.settings.outputs import GpioSettings, OutputsSettings
+from edge.settings.station import Settings
 from edge.station.monitoring.health import Health
 from edge.station.outputs.control import OutputControl
 from edge.station.threads import Failures, Worker
@@ -218,6 +222,31 @@ def test_coils_that_a_module_does_not_have_are_refused_at_the_start() -> None:
     with RemoteIoModule() as module, pytest.raises(OutputRefused) as refused:
         Lines(module, good={"device": "module", "line": COILS})
     assert refused.value.exit_code == 78 and "has no such coil" in str(refused.value)
+
+
+def test_the_doctor_asks_the_module_for_its_coils_and_switches_none() -> None:
+    with RemoteIoModule() as module:
+        settings = Settings.model_validate(
+            {
+                "camera": {"uri": str(DEMO / "frames")},
+                "model": {"path": "no.xml"},
+                "outputs": {
+                    "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
+                    "good": {"device": "module", "line": 3, "inverted": True},
+                },
+            }
+        )
+        (there,) = output_findings(settings, lamp_test=False, running=False)
+        assert (there.grade, module.writes) == (Grade.GOOD, []), there
+        (lit,) = output_findings(settings, lamp_test=True, running=False)
+        assert (lit.grade, module.edges(3)) == (Grade.GOOD, [True, False, True]), lit
+    (away,) = output_findings(settings, lamp_test=False, running=False)
+    assert away.grade is Grade.FAULT and "cannot be reached" in away.found
+
+
+def test_the_lamp_test_is_the_doctors_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lamp-test", "--camera", "a", "--model", "b.xml"]) == 78
+    assert "goes with --doctor" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
