@@ -86,6 +86,8 @@ def _act(options: argparse.Namespace) -> int:
         return _capture(options)
     elif options.journal is not None:
         return _journal(options)
+    elif options.recipe:
+        _recipe(options)
     elif options.challenge:
         return _challenge(options)
     elif options.check:
@@ -221,6 +223,30 @@ def _journal(options: argparse.Namespace) -> int:
     return run_journal_command(
         folder, wanted, options.count or ROWS, options.csv, verify=options.verify, head=options.head
     )
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    # pydantic and numpy
+    from edge.cli.recipes import RecipeOrder, run_recipe_command
+    from edge.recipes.folder import RecipeFolder
+
+    settings = _settings(options, ("camera", "model")) if options.config else None
+    folder = options.recipes
+    if folder is None and settings is not None and settings.recipes is not None:
+        folder = Path(settings.recipes.folder)
+    if folder is None:
+        raise ConfigurationError(
+            "no folder of recipes is named. Name the station's settings, --config STATION.yaml "
+            "with recipes.folder, or the folder: --recipes DIR."
+        )
+    key = settings.model.public_key if settings is not None else None
+    order = RecipeOrder(
+        words=options.recipe,
+        images=options.images,
+        key=options.key,
+        public_key=Path(key) if key else None,
+    )
+    run_recipe_command(RecipeFolder(folder), order, print_line)
 
 
 def _challenge(options: argparse.Namespace) -> int:

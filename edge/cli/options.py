@@ -106,6 +106,13 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         help="show the newest records of the journal; DIR, or the one of the settings",
     )
     group.add_argument(
+        "--recipe",
+        metavar=("ACTION", "NAME"),
+        nargs="+",
+        help="recipes of recipes.folder: list; show NAME; use NAME@VERSION; export NAME FILE; "
+        "import FILE",
+    )
+    group.add_argument(
         "--tune",
         action="store_true",
         help="measure how this PC runs the model best, and keep it beside the settings",
@@ -167,7 +174,15 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         help="folder of the report, JSON and HTML (default: the current one)",
     )
     study.add_argument(
-        "--key", metavar="FILE", type=Path, help="ed25519 private key, PEM, that signs the report"
+        "--key",
+        metavar="FILE",
+        type=Path,
+        help="ed25519 private key, PEM, that signs the report, or what --recipe exports",
+    )
+    recipe = parser.add_argument_group("with --recipe")
+    recipe.add_argument("--recipes", metavar="DIR", type=Path, help="instead of recipes.folder")
+    recipe.add_argument(
+        "--images", action="store_true", help="export the images it was taught with, too"
     )
     journal = parser.add_argument_group("with --journal")
     journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")

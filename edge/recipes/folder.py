@@ -187,7 +187,7 @@ class RecipeFolder:
         versions = self._of(content.name) / VERSIONS
         try:
             self._make_folders(versions)
-            with _building_folder(versions) as building:
+            with hidden_folder(versions) as building:
                 build(building)
                 load_bundle(building / f"{MODEL}.xml", public_key)
                 with _locked(versions):
@@ -260,12 +260,18 @@ class RecipeFolder:
 
 
 @contextmanager
-def _building_folder(versions: Path) -> Iterator[Path]:
-    """Make a hidden folder that is this process's as long as it is locked; what is left goes."""
+def hidden_folder(parent: Path) -> Iterator[Path]:
+    """Make a hidden folder that is this process's until the end of the block; what is left goes.
+
+    Those that a process left that was killed go, too.
+
+    Raises:
+        OSError: the parent is not there or not writable.
+    """
     with ExitStack() as held:
-        with _locked(versions):  # so that nobody takes the new one for an abandoned one
-            _remove_abandoned(versions)
-            folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=versions))
+        with _locked(parent):  # so that nobody takes the new one for an abandoned one
+            _remove_abandoned(parent)
+            folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=parent))
             held.enter_context(_locked(folder))
         try:
             yield folder
@@ -273,9 +279,9 @@ def _building_folder(versions: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)  # renamed by now, where all went well
 
 
-def _remove_abandoned(versions: Path) -> None:
+def _remove_abandoned(parent: Path) -> None:
     """Remove what a process left that ended while it built: nobody holds its lock."""
-    for folder in versions.glob(f"{_BUILDING}*"):
+    for folder in parent.glob(f"{_BUILDING}*"):
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

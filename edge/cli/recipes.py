@@ -1,0 +1,103 @@
+"""``edge-run --recipe``: recipes listed, shown, put in force, and carried to the next station."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.bundle.manifest import load_bundle
+from edge.bundle.signing import load_private_key
+from edge.cli.sign import ask_password
+from edge.errors import ConfigurationError
+from edge.recipes.archive import export_recipe, import_recipe
+from edge.recipes.content import recipe_yaml
+from edge.recipes.folder import RecipeFolder, RecipeVersion
+
+ACTIONS = ("list", "show", "use", "export", "import")
+
+
+class RecipeCommandInvalid(ConfigurationError):
+    """The words behind ``--recipe`` are none of its actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeOrder:
+    """What is to be done.
+
+    Attributes:
+        words: an action and what it is done to; a version is named as ``NAME@2``.
+        images: export also what the version was taught with.
+        key: ed25519 private key that signs the file.
+        public_key: that must have signed what is imported.
+    """
+
+    words: Sequence[str]
+    images: bool
+    key: Path | None
+    public_key: Path | None
+
+
+def run_recipe_command(
+    recipes: RecipeFolder, order: RecipeOrder, say: Callable[[str], None]
+) -> None:
+    """Carry out one command.
+
+    Raises:
+        StationError: cause and next step; nothing was changed.
+    """
+    match list(order.words):
+        case ["list"]:
+            _list(recipes, say)
+        case ["show", name]:
+            _show(_version(recipes, name), recipes, say)
+        case ["use", name]:
+            chosen = _version(recipes, name)
+            recipes.put_in_force(chosen.name, chosen.version)
+            say(f"{chosen}: in force; parts that name it are inspected by it from now on")
+        case ["export", name, file]:
+            version = _version(recipes, name)
+            key = load_private_key(order.key, ask_password(order.key)) if order.key else None
+            path = Path(file)
+            made = export_recipe(recipes, version, path, images=order.images, key=key)
+            say(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
+        case ["import", file]:
+            recipes.path.mkdir(parents=True, exist_ok=True)
+            version = import_recipe(recipes, Path(file), order.public_key)
+            say(
+                f"{version}: taken in, not in force. Put it in force: "
+                f"edge-run --recipe use '{version.name}@{version.version}'"
+            )
+        case _:
+            raise RecipeCommandInvalid(
+                "--recipe takes: list; show NAME; use NAME@VERSION; export NAME FILE; import FILE. "
+                "NAME@2 names a version, NAME alone the one in force."
+            )
+
+
+def _version(recipes: RecipeFolder, text: str) -> RecipeVersion:
+    name, marked, version = text.rpartition("@")
+    if not marked:
+        return recipes.load(text)
+    if not (version.isascii() and version.isdecimal()):
+        raise RecipeCommandInvalid(f"{text!r}: {version!r} is no version. Write NAME@2.")
+    return recipes.load(name, int(version))
+
+
+def _list(recipes: RecipeFolder, say: Callable[[str], None]) -> None:
+    found = recipes.listing()
+    if not found:
+        say(f"{recipes.path}: no recipe")
+    for one in found:
+        versions = ", ".join(f"{v}*" if v == one.in_force else str(v) for v in one.versions)
+        say(f"{one.name}: version {versions}" + ("" if one.in_force else "; none in force"))
+
+
+def _show(version: RecipeVersion, recipes: RecipeFolder, say: Callable[[str], None]) -> None:
+    manifest = load_bundle(version.model).manifest
+    in_force = recipes.in_force(version.name) == version.version
+    images = recipes.images(version.name)
+    count = sum(file.is_file() for file in images.rglob("*")) if images.is_dir() else 0
+    say(f"{version}" + (", in force" if in_force else ""))
+    say(f"model    {manifest.identity.name}: {manifest.identity.algorithm}")
+    say(f"created  {manifest.identity.created.isoformat()}")
+    say(f"images   {count}")
+    say(recipe_yaml(version.content).decode().rstrip("\n"))

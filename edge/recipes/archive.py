@@ -1,0 +1,374 @@
+"""One file per version, to bring a recipe to the next station: a zip with a manifest of hashes.
+
+::
+
+    manifest.json       name, version, and of each other file its size and SHA-256
+    manifest.sig        ed25519 over manifest.json, where it was signed
+    version/…           recipe.yaml and the bundle
+    images/…            what it was taught with, where asked for
+
+A file comes from somebody else: it is bounded before it is read, nothing is unpacked that the
+manifest does not name, and nothing is on offer before all of it was checked.
+"""
+
+import hashlib
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from edge.atomic_files import check_writable, open_regular, partial_path
+from edge.bundle.bounds import MOST_BIN_BYTES, MOST_MANIFEST_BYTES, MOST_XML_BYTES
+from edge.bundle.manifest import Sha256, manifest_sha256
+from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
+from edge.errors import OutputNotWritable
+from edge.recipes.content import MAX_VERSION, RECIPE_FILE, read_recipe
+from edge.recipes.errors import RecipeDamaged, RecipeError
+from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, hidden_folder
+from edge.recipes.names import RecipeName
+from edge.section import Section
+from edge.validation import in_words
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SCHEMA: Literal["recipe-archive/1"] = "recipe-archive/1"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+VERSION_FOLDER, IMAGES_FOLDER = "version", "images"
+
+MAX_FILES = 20_000
+MAX_IMAGE_BYTES = 256 * 2**20
+MAX_TOTAL_BYTES = 8 * 2**30
+# Of the list at the end of a zip; so many files with long names have less.
+MAX_DIRECTORY_BYTES = 16 * 2**20
+MAX_MANIFEST_BYTES = 16 * 2**20
+# Text of a graph shrinks to a tenth; what shrinks to a thousandth is no model.
+MAX_RATIO = 200
+_VERSION_FILES = {
+    RECIPE_FILE: 1_000_000,
+    f"{MODEL}.xml": MOST_XML_BYTES,
+    f"{MODEL}.bin": MOST_BIN_BYTES,
+    f"{MODEL}.json": MOST_MANIFEST_BYTES,
+    f"{MODEL}.sig": SIGNATURE_BYTES,
+}
+_CHUNK_BYTES = 2**20
+_END = struct.Struct("<4s4H2LH")
+_WIDE_LOCATOR_BYTES = 20
+
+
+class ArchiveRefused(RecipeError):
+    """The file is no recipe that may be taken in; nothing of it was."""
+
+
+class ArchivedFile(Section):
+    """Size and hash of a file."""
+
+    bytes: int = Field(ge=0, le=MAX_TOTAL_BYTES)
+    sha256: Sha256
+
+
+Place = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class ArchiveManifest(Section):
+    """What an archive holds; ``files`` by their path in it."""
+
+    schema_version: Literal["recipe-archive/1"] = SCHEMA
+    name: RecipeName
+    version: int = Field(ge=1, le=MAX_VERSION)
+    files: dict[Place, ArchivedFile] = Field(max_length=MAX_FILES)
+
+
+class _Header(BaseModel):
+    schema_version: str
+
+
+def export_recipe(
+    recipes: RecipeFolder,
+    version: RecipeVersion,
+    path: Path,
+    *,
+    images: bool = False,
+    key: "Ed25519PrivateKey | None" = None,
+) -> ArchiveManifest:
+    """Write a version into one file, whole or not at all.
+
+    Args:
+        images: also those it was taught with.
+        key: signs the manifest.
+
+    Raises:
+        OutputNotWritable: the file cannot be written.
+        RecipeDamaged: a file of the version cannot be read.
+    """
+    check_writable(path)
+    files = {
+        f"{VERSION_FOLDER}/{name}": version.folder / name
+        for name in _VERSION_FILES
+        if (version.folder / name).exists()
+    }
+    if images:
+        files |= _images_of(recipes.images(version.name))
+    named: dict[str, ArchivedFile] = {}
+    partial = partial_path(path)
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive:
+            for place, file in files.items():
+                named[place] = _packed(archive, place, file)
+            manifest = ArchiveManifest(name=version.name, version=version.version, files=named)
+            text = manifest.model_dump_json(indent=1).encode()
+            archive.writestr(MANIFEST, text)
+            if key is not None:
+                archive.writestr(SIGNATURE, key.sign(text))
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    except zipfile.LargeZipFile as error:
+        raise OutputNotWritable(
+            f"{path}: the recipe is larger than one file may be (4 GB). Export it without images."
+        ) from error
+    except OSError as error:
+        raise OutputNotWritable(
+            f"{path}: cannot be written ({error.strerror}). Check the folder, free space and "
+            "permissions."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return manifest
+
+
+def import_recipe(
+    recipes: RecipeFolder, path: Path, public_key: Path | None = None
+) -> RecipeVersion:
+    """Take a version in from a file; it is not in force yet.
+
+    One that is there already, whatever its number, is returned and not taken in again.
+
+    Args:
+        public_key: that must have signed file and bundle; None asks for no signature.
+
+    Raises:
+        ArchiveRefused: it is no archive, damaged, hostile, or of another schema.
+        BundleError: its bundle is not whole, or not signed by that key.
+        OutputNotWritable: the disk refused it.
+    """
+    try:
+        with open_regular(path) as file, hidden_folder(recipes.path) as unpacked:
+            size_bytes = _check_directory(file, path)
+            with zipfile.ZipFile(file) as archive:
+                manifest = _manifest(archive, path, unpacked, public_key)
+                _check_entries(archive, manifest, path)
+                if sum(one.bytes for one in manifest.files.values()) > MAX_RATIO * size_bytes:
+                    raise _refused(path, "unpacks to far more than a recipe does")
+                for place, named in manifest.files.items():
+                    _unpack(archive, place, named, unpacked / place)
+            return _take_in(recipes, manifest, unpacked, public_key)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
+        raise _refused(path, f"is damaged, or no recipe ({error})") from error
+    except OSError as error:
+        raise ArchiveRefused(
+            f"{path}: cannot be taken into {recipes.path} ({error.strerror}). Check the file, the "
+            "folder, free space and permissions."
+        ) from error
+
+
+def _images_of(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        place = f"{IMAGES_FOLDER}/{file.relative_to(folder).as_posix()}"
+        if file.is_file() and not file.is_symlink() and not _place_fault(place):
+            found[place] = file
+    return found
+
+
+def _packed(archive: zipfile.ZipFile, place: str, file: Path) -> ArchivedFile:
+    """Pack a file; images are compressed already."""
+    info = zipfile.ZipInfo(place)
+    info.compress_type = (
+        zipfile.ZIP_STORED if place.startswith(f"{IMAGES_FOLDER}/") else zipfile.ZIP_DEFLATED
+    )
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    sha256, size = hashlib.sha256(), 0
+    try:
+        with open_regular(file) as source, archive.open(info, "w") as target:
+            for chunk in _chunks(source):
+                sha256.update(chunk)
+                size += len(chunk)
+                target.write(chunk)
+    except FileNotFoundError as error:
+        raise RecipeDamaged(f"{file}: went while it was exported. Export again.") from error
+    return ArchivedFile(bytes=size, sha256=sha256.hexdigest())
+
+
+def _check_directory(file: IO[bytes], path: Path) -> int:
+    """Demand a plain zip with a list of bounded length, before the library reads all of it.
+
+    Returns:
+        The file's size in bytes.
+    """
+    size_bytes = os.fstat(file.fileno()).st_size
+    if size_bytes < _END.size:
+        raise _refused(path, "is damaged, or no recipe")
+    file.seek(max(0, size_bytes - _END.size - _WIDE_LOCATOR_BYTES))
+    tail = file.read()
+    mark, disk, first_disk, here, entries, directory_bytes, _, comment = _END.unpack(
+        tail[-_END.size :]
+    )
+    if mark != b"PK\5\6" or comment or disk or first_disk or here != entries:
+        raise _refused(path, "is damaged, or no recipe")
+    if b"PK\6\7" in tail or entries > MAX_FILES + 2 or directory_bytes > MAX_DIRECTORY_BYTES:
+        raise _refused(path, "holds more files than a recipe has")
+    file.seek(0)
+    return size_bytes
+
+
+def _manifest(
+    archive: zipfile.ZipFile, path: Path, unpacked: Path, public_key: Path | None
+) -> ArchiveManifest:
+    text = _small(archive, MANIFEST, MAX_MANIFEST_BYTES, path)
+    if public_key is not None:
+        # Before it is parsed, and the very bytes that are parsed.
+        if SIGNATURE in archive.namelist():
+            signature = _small(archive, SIGNATURE, SIGNATURE_BYTES, path)
+            (unpacked / SIGNATURE).write_bytes(signature)
+        verify_signature(text, unpacked / SIGNATURE, public_key)
+    try:
+        schema = _Header.model_validate_json(text).schema_version
+        if schema != SCHEMA:
+            raise _refused(path, f"has schema {schema[:50]!r}, this version reads {SCHEMA!r}")
+        return ArchiveManifest.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])[:100]
+        raise _refused(path, f"has a manifest whose {key or 'text'} {in_words(fault)}") from error
+
+
+def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Path) -> None:
+    """Demand exactly the files that the manifest names, each a plain one at a plain place."""
+    found = archive.infolist()
+    names = [one.filename for one in found]
+    if len(set(names)) != len(names):
+        raise _refused(path, "holds a file twice")
+    extra = set(names) - manifest.files.keys() - {MANIFEST, SIGNATURE}
+    missing = manifest.files.keys() - set(names)
+    if extra or missing:
+        raise _refused(path, f"and its manifest differ in {min(extra | missing)[:100]!r}")
+    for place, named in manifest.files.items():
+        if fault := _place_fault(place):
+            raise _refused(path, f"holds {place[:100]!r}, {fault}")
+        most = _VERSION_FILES.get(place.removeprefix(f"{VERSION_FOLDER}/"), MAX_IMAGE_BYTES)
+        if named.bytes > most:
+            raise _refused(path, f"holds {place[:100]!r} with {named.bytes} bytes, {most} may be")
+    for one in found:
+        kind = stat.S_IFMT(one.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG) or one.is_dir() or one.flag_bits & 1:
+            raise _refused(path, f"holds {one.filename[:100]!r}, which is no plain file")
+        if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _refused(path, f"holds {one.filename[:100]!r} in an unknown compression")
+    if sum(one.bytes for one in manifest.files.values()) > MAX_TOTAL_BYTES:
+        raise _refused(path, f"holds more than {MAX_TOTAL_BYTES} bytes")
+    for name in (RECIPE_FILE, f"{MODEL}.xml", f"{MODEL}.bin", f"{MODEL}.json"):
+        if f"{VERSION_FOLDER}/{name}" not in manifest.files:
+            raise _refused(path, f"lacks {name}")
+
+
+def _place_fault(place: str) -> str:
+    """Return why no file may lie there; empty where it may."""
+    top, _, rest = place.partition("/")
+    if top == VERSION_FOLDER:
+        return "" if rest in _VERSION_FILES else "which is no file of a version"
+    parts = rest.split("/")
+    if top != IMAGES_FOLDER or len(parts) > 3:
+        return "which is no place of a recipe"
+    for part in parts:
+        hidden = not part or part.startswith(".")
+        if hidden or not part.isprintable() or "\\" in part or len(part.encode()) > 200:
+            return "which is no plain name of an image"
+    return ""
+
+
+def _unpack(archive: zipfile.ZipFile, place: str, named: ArchivedFile, target: Path) -> None:
+    """Unpack one file; no more than its manifest says, and of that hash."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sha256, size = hashlib.sha256(), 0
+    with archive.open(place) as source, target.open("xb") as file:
+        for chunk in _chunks(source):
+            size += len(chunk)
+            if size > named.bytes:
+                break
+            sha256.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if size != named.bytes or sha256.hexdigest() != named.sha256:
+        raise ArchiveRefused(
+            f"{place} is not what the manifest says of it. Copy the file again, or export again."
+        )
+
+
+def _take_in(
+    recipes: RecipeFolder, manifest: ArchiveManifest, unpacked: Path, public_key: Path | None
+) -> RecipeVersion:
+    source = unpacked / VERSION_FOLDER
+    content = read_recipe(source)
+    if (content.name, content.version) != (manifest.name, manifest.version):
+        raise ArchiveRefused(
+            f"its recipe.yaml is of recipe {content.name!r} version {content.version}, its "
+            f"manifest of {manifest.name!r} version {manifest.version}. Export it again."
+        )
+    images = sorted(file for file in (unpacked / IMAGES_FOLDER).rglob("*") if file.is_file())
+    own = recipes.images(content.name)
+    for file in images:
+        place = own / file.relative_to(unpacked / IMAGES_FOLDER)
+        if place.exists() and place.read_bytes() != file.read_bytes():
+            raise ArchiveRefused(
+                f"{place}: is another image than the file brings. Rename the recipe here first."
+            )
+    for number in recipes.versions(content.name):
+        there = recipes.load(content.name, number)
+        same = there.content.model_copy(update={"version": content.version}) == content
+        if same and manifest_sha256(there.model) == manifest_sha256(source / there.model.name):
+            _move(images, unpacked / IMAGES_FOLDER, own)
+            return there
+
+    def build(folder: Path) -> None:
+        for file in source.iterdir():
+            file.rename(folder / file.name)
+
+    made = recipes.publish(content, build, public_key)
+    _move(images, unpacked / IMAGES_FOLDER, own)
+    return made
+
+
+def _move(files: list[Path], source: Path, target: Path) -> None:
+    for file in files:
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+
+
+def _small(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
+    try:
+        with archive.open(name) as file:
+            content = file.read(most + 1)
+    except KeyError:
+        raise _refused(path, f"is no recipe: it lacks {name}") from None
+    if len(content) > most:
+        raise _refused(path, f"has a {name} of more than {most} bytes")
+    return content
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _refused(path: Path, why: str) -> ArchiveRefused:
+    return ArchiveRefused(
+        f"{path}: {why}. Take a file that `edge-run --recipe export` of this version has written."
+    )

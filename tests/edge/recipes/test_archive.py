@@ -1,0 +1,215 @@
+"""Recipes in one file: exported, taken in elsewhere, and refused where the file is hostile."""
+
+import hashlib
+import json
+import shutil
+import stat
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.bundle.manifest import load_bundle
+from edge.bundle.signature import SignatureInvalid, SignatureMissing
+from edge.bundle.signing import load_private_key, sign_bundle
+from edge.cli.main import main
+from edge.errors import StationError
+from edge.recipes.archive import ArchiveRefused, export_recipe, import_recipe
+from edge.recipes.content import RecipeDecision
+from edge.recipes.folder import RecipeFolder
+from tests.support.recipes import add_recipe
+
+DECISION = RecipeDecision(image_threshold=12.5)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, bundle: Path) -> RecipeFolder:
+    recipes = RecipeFolder(tmp_path / "here")
+    add_recipe(recipes, "너트 M8", bundle, decision=DECISION)
+    (recipes.images("너트 M8") / "good").mkdir(parents=True)
+    (recipes.images("너트 M8") / "good" / "a.png").write_bytes(b"image a")
+    return recipes
+
+
+@pytest.fixture
+def archive(recipes: RecipeFolder, tmp_path: Path) -> Path:
+    path = tmp_path / "nut.recipe"
+    export_recipe(recipes, recipes.load("너트 M8"), path, images=True)
+    return path
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> RecipeFolder:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    return RecipeFolder(folder)
+
+
+def test_a_version_is_carried_to_another_folder_with_its_images(
+    recipes: RecipeFolder, archive: Path, elsewhere: RecipeFolder
+) -> None:
+    made = import_recipe(elsewhere, archive)
+
+    assert (made.name, made.version, made.content.decision) == ("너트 M8", 1, DECISION)
+    assert elsewhere.in_force("너트 M8") is None
+    assert load_bundle(made.model).sha256 == load_bundle(recipes.load("너트 M8").model).sha256
+    assert (elsewhere.images("너트 M8") / "good" / "a.png").read_bytes() == b"image a"
+    assert import_recipe(elsewhere, archive) == made
+    assert elsewhere.versions("너트 M8") == (1,)
+    assert [entry.name for entry in elsewhere.path.iterdir()] == ["너트 M8"]
+
+
+def rewritten(archive: Path, change: Callable[[dict[str, bytes]], object]) -> None:
+    """Write an archive anew, with a manifest that is true of the changed files."""
+    with zipfile.ZipFile(archive) as old:
+        files = {name: old.read(name) for name in old.namelist()}
+    change(files)
+    manifest = json.loads(files.pop("manifest.json"))
+    manifest["files"] = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    }
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in files.items():
+            new.writestr(name, content)
+        new.writestr("manifest.json", json.dumps(manifest))
+
+
+def edited(archive: Path, old: bytes, new: bytes) -> None:
+    """Change bytes of the manifest, whatever they then are not true of."""
+    with zipfile.ZipFile(archive) as before:
+        files = {name: before.read(name) for name in before.namelist()}
+    assert old in files["manifest.json"]
+    files["manifest.json"] = files["manifest.json"].replace(old, new)
+    with zipfile.ZipFile(archive, "w") as after:
+        for name, content in files.items():
+            after.writestr(name, content)
+
+
+def linked(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "a") as file:
+        link = zipfile.ZipInfo("images/link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "/etc/passwd")
+
+
+def many(archive: Path) -> None:
+    """Let the end of the zip speak of more files than there may be."""
+    content = bytearray(archive.read_bytes())
+    struct.pack_into("<HH", content, len(content) - 14, 60_000, 60_000)
+    archive.write_bytes(content)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "no zip": lambda path: path.write_bytes(b"PK" * 500),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "bytes changed": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"image a", b"image b")
+    ),
+    "path upwards": lambda path: rewritten(path, lambda f: f.update({"images/../../x": b"x"})),
+    "absolute path": lambda path: rewritten(path, lambda f: f.update({"/tmp/x": b"x"})),
+    "other file of a version": lambda path: rewritten(
+        path, lambda f: f.update({"version/run.sh": b"x"})
+    ),
+    "hidden": lambda path: rewritten(path, lambda f: f.update({"images/.x": b"x"})),
+    "no model": lambda path: rewritten(path, lambda f: f.pop("version/model.xml")),
+    "bomb": lambda path: rewritten(path, lambda f: f.update({"images/x.png": bytes(40_000_000)})),
+    "file within a file": lambda path: rewritten(
+        path, lambda f: f.update({"images/x": b"x", "images/x/y": b"y"})
+    ),
+    "not in the manifest": lambda path: zipfile.ZipFile(path, "a").writestr("images/x", b"x"),
+    "link": linked,
+    "too many files": many,
+    "other schema": lambda path: edited(path, b"recipe-archive/1", b"recipe-archive/2"),
+    "name with a slash": lambda path: edited(path, '"너트 M8"'.encode(), b'"../x"'),
+    "another name": lambda path: edited(path, '"너트 M8"'.encode(), b'"bolt"'),
+    "bundle of other bytes": lambda path: rewritten(
+        path, lambda f: f.update({"version/model.bin": b"none"})
+    ),
+    "recipe of other keys": lambda path: rewritten(
+        path, lambda f: f.update({"version/recipe.yaml": f["version/recipe.yaml"] + b"model: x\n"})
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_hostile_file_is_refused_and_leaves_nothing(
+    attack: str, archive: Path, elsewhere: RecipeFolder, tmp_path: Path
+) -> None:
+    HOSTILE[attack](archive)
+    before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(elsewhere.path)}
+    with pytest.raises(StationError) as refused:
+        import_recipe(elsewhere, archive)
+    assert refused.value.exit_code == 78
+    assert elsewhere.listing() == []
+    after = [path for path in elsewhere.path.rglob("*") if path.is_file()]
+    assert after == []
+    outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(elsewhere.path)}
+    assert outside == before
+
+
+def test_where_a_key_is_set_only_what_it_signed_is_taken_in(
+    recipes: RecipeFolder, archive: Path, elsewhere: RecipeFolder, tmp_path: Path
+) -> None:
+    key, public = tmp_path / "k.pem", tmp_path / "k.pub"
+    for command in (
+        f"openssl genpkey -algorithm ed25519 -out {key}",
+        f"openssl pkey -in {key} -pubout -out {public}",
+    ):
+        subprocess.run(command.split(), check=True)
+    key.chmod(0o600)
+    with pytest.raises(SignatureMissing):
+        import_recipe(elsewhere, archive, public)
+
+    version = recipes.load("너트 M8")
+    private = load_private_key(key)
+    export_recipe(recipes, version, archive, key=private)
+    with pytest.raises(SignatureMissing):  # the file is signed, its bundle is not
+        import_recipe(elsewhere, archive, public)
+
+    sign_bundle(version.model, key)
+    export_recipe(recipes, version, archive, key=private)
+    signed = tmp_path / "signed.recipe"
+    shutil.copyfile(archive, signed)
+    edited(archive, b'"version": 1', b'"version": 2')
+    with pytest.raises(SignatureInvalid):
+        import_recipe(elsewhere, archive, public)
+    assert elsewhere.listing() == []
+    assert import_recipe(elsewhere, signed, public).version == 1
+
+
+def test_a_file_that_exists_with_other_content_is_never_replaced(
+    archive: Path, elsewhere: RecipeFolder
+) -> None:
+    place = elsewhere.images("너트 M8") / "good" / "a.png"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"another")
+    with pytest.raises(ArchiveRefused, match="is another image"):
+        import_recipe(elsewhere, archive)
+    assert place.read_bytes() == b"another"
+    assert elsewhere.versions("너트 M8") == ()
+
+
+def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
+    recipes: RecipeFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, file = tmp_path / "there", tmp_path / "nut.recipe"
+
+    def run(*words: object) -> str:
+        assert main(["--recipe", *map(str, words)]) == 0
+        return capsys.readouterr().out
+
+    run("export", "너트 M8", file, "--recipes", recipes.path, "--images")
+    assert "taken in, not in force" in run("import", file, "--recipes", there)
+    run("use", "너트 M8@1", "--recipes", there)
+    assert run("list", "--recipes", there) == "너트 M8: version 1*\n"
+    assert "image_threshold: 12.5" in run("show", "너트 M8", "--recipes", there)
+    assert main(["--recipe", "show", "bolt", "--recipes", str(there)]) == 78
+    refused = capsys.readouterr()
+    assert refused.out == ""
+    assert "there: 너트 M8" in refused.err
