@@ -358,6 +358,7 @@ class InspectionLine:
             simulated=base.camera.camera.simulated,
             journal=base.journal,
             publisher=base.publisher,
+            sparkplug=base.sparkplug,
             record_event=base.record_event,
             health=base.health,
             condition=self._condition,

@@ -4,8 +4,13 @@ from pathlib import Path
 
 from edge.hmi.page_token import read_token
 from edge.mqtt.tls import make_tls
-from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
-from edge.settings.station import Settings
+from edge.settings.credentials import (
+    PASSWORD_KEY,
+    SPARKPLUG_PASSWORD_KEY,
+    read_secret,
+    waits_for_credentials,
+)
+from edge.settings.station import MqttSettings, Settings
 
 
 def check_secrets(settings: Settings) -> bool:
@@ -20,15 +25,21 @@ def check_secrets(settings: Settings) -> bool:
     all_read = True
     mqtt, hmi = settings.mqtt, settings.hmi
     if mqtt is not None:
-        if waits_for_credentials(mqtt.password_file, mqtt.key_file):
-            all_read = False
-        else:
-            if mqtt.password_file:
-                read_secret(Path(mqtt.password_file), PASSWORD_KEY)
-            make_tls(mqtt)
+        all_read = _check_login(mqtt, PASSWORD_KEY)
+        if mqtt.sparkplug is not None:
+            all_read = _check_login(mqtt.of_sparkplug, SPARKPLUG_PASSWORD_KEY) and all_read
     if hmi is not None and hmi.enabled and hmi.token_file:
         if waits_for_credentials(hmi.token_file):
             all_read = False
         else:
             read_token(Path(hmi.token_file))
     return all_read
+
+
+def _check_login(mqtt: MqttSettings, password_key: str) -> bool:
+    if waits_for_credentials(mqtt.password_file, mqtt.key_file):
+        return False
+    if mqtt.password_file:
+        read_secret(Path(mqtt.password_file), password_key)
+    make_tls(mqtt)
+    return True

@@ -14,6 +14,7 @@ from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_me
 from edge.doctor.modbus import modbus_finding
 from edge.doctor.outputs import output_findings
 from edge.doctor.programs import named, running_stations, stations_with
+from edge.doctor.sparkplug import sparkplug_finding
 from edge.doctor.station import (
     broker_finding,
     clock_finding,
@@ -110,6 +111,12 @@ def examination(
             yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
         yield not_seen("broker", "none was named; verdicts go to standard output")
+    if settings is not None and settings.mqtt is not None and settings.mqtt.sparkplug is not None:
+        running = stations_with(config, stations) if config is not None else []
+        if running:
+            yield not_seen("sparkplug", *_of_who_runs(running))
+        else:
+            yield sparkplug_finding(settings.mqtt, settings.mqtt.sparkplug)
     if settings is not None and settings.modbus is not None:
         running = stations_with(config, stations) if config is not None else []
         yield modbus_finding(settings.modbus, bool(running))

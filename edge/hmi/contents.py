@@ -101,6 +101,17 @@ class OutputSummary(Content):
     from_decision: HistogramCounts = Field(description="seconds from the decision to the edge")
 
 
+class SparkplugSummary(Content):
+    node: str = Field(description="GROUP/NODE/DEVICE")
+    phase: str = Field(description="connecting, away, host_offline or born")
+    births: int
+    published: int = Field(description="verdicts of this run")
+    historical: int = Field(description="of these, that were not current")
+    waiting: int = Field(description="verdicts that the broker is not known to have read")
+    missing: int = Field(description="verdicts that left the journal before")
+    too_large: int = Field(description="messages that the broker's limit kept back")
+
+
 class JournalSummary(Content):
     writable: bool
     id: str | None
@@ -196,6 +207,7 @@ class ViewerStatus(Content):
     broker: BrokerSummary | None
     modbus: ModbusSummary | None = None
     outputs: list[OutputSummary] = []
+    sparkplug: SparkplugSummary | None = None
     journal: JournalSummary
     disk: DiskSpace
     snapshots: ImageFolderSummary | None

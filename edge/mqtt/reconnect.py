@@ -47,7 +47,7 @@ class Connector:
         self,
         *,
         broker: Callable[[], Broker],
-        will: Callable[[str], Will],
+        will: Callable[[str], Will | None],
         subscriptions: Subscriptions,
         url: str,
         wake_up: WakeUp,
@@ -56,7 +56,7 @@ class Connector:
     ) -> None:
         """Args:
         broker: reads password and certificates anew; is called for each attempt.
-        will: makes the will of an attempt, with its session.
+        will: makes the will of an attempt, with its session; None for a connection without.
         url: of the broker, for people.
         wake_up: ends a connection's wait for the network.
         stopping: ends the wait for an answer.

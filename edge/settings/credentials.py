@@ -10,6 +10,7 @@ from edge.system.file_access import why_closed
 # In settings: systemd's folder of credentials (``LoadCredential=``).
 CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 PASSWORD_KEY = "mqtt.password_file"
+SPARKPLUG_PASSWORD_KEY = "mqtt.sparkplug.password_file"
 TOKEN_KEY = "hmi.token_file"
 
 

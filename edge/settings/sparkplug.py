@@ -1,8 +1,8 @@
 """What a site sets about the station's place in Sparkplug B."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from edge.section import Section
 
@@ -57,3 +57,31 @@ class SparkplugSettings(Section):
         description="Host id; verdicts wait in the journal until its STATE says it is online.",
         examples=["scada"],
     )
+    username: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Account of the node's own connection, at brokers that bind client ids to accounts; "
+            "left out: that of the station."
+        ),
+        examples=["line3-washer"],
+    )
+    password_file: str | None = Field(
+        default=None, description="Of that account.", examples=["/etc/edge/sparkplug.password"]
+    )
+    certificate_file: str | None = Field(
+        default=None,
+        description="Of the node, where it has one of its own.",
+        examples=["/etc/edge/sparkplug.pem"],
+    )
+    key_file: str | None = Field(
+        default=None, description="Of that certificate.", examples=["/etc/edge/sparkplug.key"]
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file need each other")
+        return self

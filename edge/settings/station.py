@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -292,7 +292,23 @@ class MqttSettings(Section):
             raise ValueError("ca_file and certificate_file need a url that starts with mqtts://")
         if (self.certificate_file is None) != (self.key_file is None):
             raise ValueError("certificate_file and key_file need each other")
+        node = self.sparkplug
+        if node is not None and node.certificate_file is not None and not self.tls:
+            raise ValueError("sparkplug.certificate_file needs a url that starts with mqtts://")
         return self
+
+    @property
+    def of_sparkplug(self) -> Self:
+        """As the edge node connects: at the same broker, with an account of its own if it has."""
+        node = self.sparkplug
+        if node is None:
+            return self
+        changed: dict[str, str | None] = {}
+        if node.username is not None:
+            changed |= {"username": node.username, "password_file": node.password_file}
+        if node.certificate_file is not None:
+            changed |= {"certificate_file": node.certificate_file, "key_file": node.key_file}
+        return self.model_copy(update=changed)
 
     @property
     def tls(self) -> bool:
@@ -554,7 +570,7 @@ def load_settings(
         raise ConfigurationInvalid(*(_sentence(fault, file, given) for fault in faults)) from error
 
 
-_PATHS = (
+_PATHS: tuple[tuple[str, ...], ...] = (
     ("camera", "uri"),
     ("camera", "ca_file"),
     ("model", "path"),
@@ -562,6 +578,9 @@ _PATHS = (
     ("mqtt", "ca_file"),
     ("mqtt", "certificate_file"),
     ("mqtt", "key_file"),
+    ("mqtt", "sparkplug", "password_file"),
+    ("mqtt", "sparkplug", "certificate_file"),
+    ("mqtt", "sparkplug", "key_file"),
     ("model", "public_key"),
     ("journal", "folder"),
     ("recipes", "folder"),
@@ -574,24 +593,31 @@ _PATHS = (
 
 def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Make the file's relative paths relative to the file: a service has another folder."""
-    moved = dict(values)
+    moved = values
     # A port that works on a folder calls it so.
     ports = ((name, "folder") for name in values if name in _port_names())
-    for section, key in (*_PATHS, *ports):
-        keys = moved.get(section)
-        if not isinstance(keys, dict):
-            continue
-        text = keys.get(key)
-        if not isinstance(text, str) or not text or text.startswith(CREDENTIALS):
-            continue
-        scheme, path = "", text
-        if scheme_of(text) == Scheme.WATCH:
-            scheme, _, path = text.partition("//")
-            scheme += "//"
-        if _is_path(path):
-            absolute = os.path.normpath(file.absolute().parent / path)
-            moved[section] = {**keys, key: scheme + absolute}
+    for place in (*_PATHS, *ports):
+        moved = _with_absolute(moved, place, file.absolute().parent)
     return moved
+
+
+def _with_absolute(values: dict[str, Any], place: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return the values with the path at this place below the folder; as they are without one."""
+    key, *further = place
+    found = values.get(key)
+    if further:
+        if not isinstance(found, dict):
+            return values
+        return {**values, key: _with_absolute(found, further, folder)}
+    if not isinstance(found, str) or not found or found.startswith(CREDENTIALS):
+        return values
+    scheme, path = "", found
+    if scheme_of(found) == Scheme.WATCH:
+        scheme, _, path = found.partition("//")
+        scheme += "//"
+    if not _is_path(path):
+        return values
+    return {**values, key: scheme + os.path.normpath(folder / path)}
 
 
 def _port_names() -> set[str]:

@@ -147,11 +147,11 @@ class SparkplugHost:
 
     def _decoded(self, message: paho.MQTTMessage) -> Heard | None:
         topic = pysparkplug.Topic.from_str(message.topic)
-        kind = str(topic.message_type.value) if topic.message_type else ""
+        assert isinstance(topic.message_type, pysparkplug.MessageType)
+        kind = str(topic.message_type.value)
         if kind in ("STATE", "NCMD", "DCMD"):
             return None
         key = (str(topic.edge_node_id), topic.device_id)
-        assert isinstance(topic.message_type, pysparkplug.MessageType)
         payload = topic.message_type.payload.decode(  # type: ignore[attr-defined]
             message.payload, birth=self._births.get(key)
         )

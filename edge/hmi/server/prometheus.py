@@ -174,6 +174,20 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
         ):
             yield _counter(f"edge_modbus_{what}", text, count)
     yield from _outputs(status.outputs)
+    node = status.sparkplug
+    if node is not None:
+        text = "1 while the Sparkplug node is born."
+        yield _gauge("edge_sparkplug_born", text, float(node.phase == "born"))
+        text = "Verdicts that the broker is not known to have read."
+        yield _gauge("edge_sparkplug_waiting", text, node.waiting)
+        for what, text, count in (
+            ("births", "NBIRTHs of this run.", node.births),
+            ("published", "Verdicts of this run.", node.published),
+            ("historical", "Verdicts that were not current.", node.historical),
+            ("missing", "Verdicts that left the journal before.", node.missing),
+            ("too_large", "Messages that the broker's limit kept back.", node.too_large),
+        ):
+            yield _counter(f"edge_sparkplug_{what}", text, count)
     writable = float(status.journal.writable)
     yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
     if journal is not None:

@@ -23,11 +23,13 @@ from edge.hmi.contents import (
     OutputSummary,
     RollbackTarget,
     RunCounts,
+    SparkplugSummary,
     StageLatency,
     StationStatus,
     VerdictTotals,
 )
 from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.handshake.modbus_thread import ModbusStatus
@@ -54,7 +56,7 @@ class Sources:
         camera: None for files.
         queues: items that wait, by queue; the journal's comes from ``journal``.
         handshake: counts of the hand-shake.
-        modbus: None without the section.
+        modbus, sparkplug: None without the section.
         outputs: empty without the section.
     """
 
@@ -62,6 +64,7 @@ class Sources:
     simulated: bool
     journal: StationJournal | None
     publisher: MqttPublisher | None
+    sparkplug: SparkplugPublisher | None
     record_event: Callable[[Event], None]
     health: Health
     condition: Callable[[], str]
@@ -110,6 +113,7 @@ class Sources:
             broker=_broker(settings, self.publisher),
             modbus=_modbus(self.modbus()),
             outputs=[_output(one) for one in self.outputs()],
+            sparkplug=_sparkplug(self.sparkplug),
             journal=JournalSummary(
                 writable=journal.writable if journal else True,
                 id=journal.journal if journal else None,
@@ -184,6 +188,10 @@ def _output(status: OutputStatus) -> OutputSummary:
 
 def _edge_times(times: EdgeTimes) -> HistogramCounts:
     return HistogramCounts(bounds=list(BOUNDS_S), buckets=list(times.buckets), sum=times.sum_s)
+
+
+def _sparkplug(node: SparkplugPublisher | None) -> SparkplugSummary | None:
+    return SparkplugSummary(**asdict(node.status())) if node is not None else None
 
 
 def _disk(folder: Path) -> DiskSpace:

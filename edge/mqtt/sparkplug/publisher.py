@@ -24,7 +24,7 @@ from edge.errors import ConfigurationError
 from edge.journal.entries import JournalError, JournalRow, RecordKind
 from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.broker_limits import LearnedLimits
-from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.broker_login import BrokerLogin, read_broker_login
 from edge.mqtt.connection import (
     Broker,
     Connection,
@@ -48,6 +48,7 @@ from edge.mqtt.sparkplug.memory import ProgressFile
 from edge.mqtt.sparkplug.metrics import NodeCondition
 from edge.mqtt.sparkplug.payload import PayloadInvalid, decode, payload_class
 from edge.mqtt.sparkplug.primary_host import PrimaryHost
+from edge.settings.credentials import SPARKPLUG_PASSWORD_KEY
 from edge.settings.sparkplug import SparkplugSettings
 from edge.settings.station import MqttSettings
 
@@ -144,7 +145,7 @@ class SparkplugPublisher:
             JournalError: the outbox cannot be read.
         """
         payload_class()
-        self._settings = settings
+        self._settings = settings = settings.of_sparkplug
         self._topics = topics = NodeTopics.of(sparkplug, settings.topic.camera)
         self._outbox = outbox
         self._on_event = on_event
@@ -152,7 +153,7 @@ class SparkplugPublisher:
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._backoff = Backoff(back_off_s, jitter)
-        self._files_sha256 = read_broker_login(settings).sha256
+        self._files_sha256 = self._login().sha256
         self._renewal = threading.Event()
         self._stopping = threading.Event()
         self._wake_up = WakeUp()
@@ -175,7 +176,7 @@ class SparkplugPublisher:
         self._connector = Connector(
             broker=self._broker,
             will=self._make_will,
-            subscriptions=_subscriptions(topics),
+            subscriptions=node_subscriptions(topics),
             url=settings.url,
             wake_up=self._wake_up,
             stopping=self._stopping.is_set,
@@ -217,7 +218,7 @@ class SparkplugPublisher:
         Raises:
             ConfigurationInvalid: one of them cannot be used.
         """
-        return read_broker_login(self._settings).sha256 != self._files_sha256
+        return self._login().sha256 != self._files_sha256
 
     def renew(self) -> None:
         """Connect anew."""
@@ -286,13 +287,16 @@ class SparkplugPublisher:
         self._connector.complain("")
         return connection
 
+    def _login(self) -> BrokerLogin:
+        return read_broker_login(self._settings, SPARKPLUG_PASSWORD_KEY)
+
     def _broker(self) -> Broker:
-        login = read_broker_login(self._settings)
+        login = self._login()
         self._files_sha256 = login.sha256
         return Broker(
             host=self._settings.host,
             port=self._settings.port,
-            client_id=f"{self._settings.topic.client_id}.sparkplug",
+            client_id=node_client_id(self._settings),
             username=self._settings.username,
             password=lambda: login.password,
             tls=login.tls,
@@ -552,10 +556,12 @@ class SparkplugPublisher:
     def _after(self, connection: Connection) -> None:
         if taken_over(connection):
             text = (
-                f"Another client connected as {self._settings.topic.client_id}.sparkplug: two "
-                "stations have the same name. Change mqtt.station of one of them."
+                f"Another client took over the connection of {node_client_id(self._settings)}: two "
+                "stations have the same name, or the broker takes the account for the client id. "
+                "Change mqtt.station of one of them, or give mqtt.sparkplug a username of its own."
             )
             log.error("%s", text)
+            self._on_event(Event("sparkplug_taken_over", Severity.ALARM, text))
         elif connection.reason is not None:
             why = describe_code(connection.reason, Packet.DISCONNECT)
             log.warning("the broker ended the Sparkplug node's connection (%s)", why)
@@ -590,7 +596,12 @@ class SparkplugPublisher:
         return self._utc_ns() // 1_000_000
 
 
-def _subscriptions(topics: NodeTopics) -> Subscriptions:
+def node_client_id(settings: MqttSettings) -> str:
+    """Return the client id of the edge node, which is not that of the station."""
+    return f"{settings.topic.client_id}.sparkplug"
+
+
+def node_subscriptions(topics: NodeTopics) -> Subscriptions:
     """Return what an edge node listens to: commands to it, and the state of its host."""
     named = (topics.command, *([topics.host_state] if topics.host_state else []))
     return Subscriptions(
