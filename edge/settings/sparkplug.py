@@ -50,7 +50,7 @@ class SparkplugSettings(Section):
     )
     aliases: bool = Field(
         default=False,
-        description="Name metrics by numbers after their birth: messages are a third as long.",
+        description="Name metrics by numbers after their birth, in shorter messages.",
     )
     primary_host: SparkplugId | None = Field(
         default=None,

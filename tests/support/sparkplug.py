@@ -70,14 +70,31 @@ class Heard:
 class SparkplugHost:
     """Listens to a whole namespace, decodes each message, and may be a primary host."""
 
-    def __init__(self, broker: Broker, host_id: str = "scada") -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        host_id: str = "scada",
+        *,
+        keeps_session: bool = False,
+        login: tuple[str, str] | None = None,
+    ) -> None:
+        """Args:
+        keeps_session: the broker keeps messages for it while it is away.
+        login: user name and password.
+        """
         self._messages: list[Heard] = []
         self._faults: list[BaseException] = []
         self._births: dict[tuple[str, str | None], Any] = {}
         self._arrived = threading.Condition()
         self._subscribed = threading.Event()
         self._state = f"spBv1.0/STATE/{host_id}"
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"host-{host_id}")
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"host-{host_id}",
+            clean_session=not keeps_session,
+        )
+        if login is not None:
+            self._client.username_pw_set(*login)
         self._client.on_connect = lambda client, *_: client.subscribe("spBv1.0/#", 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._record
@@ -172,7 +189,7 @@ class Node:
         self.writer = JournalWriter(journal=journal, on_commit=lambda: self.node.wake())
         settings = SparkplugSettings(**{"group": "plant1", "node": "washer", **sparkplug})
         self.node = SparkplugPublisher(
-            settings=MqttSettings(url=url, station=STATION, **mqtt),
+            settings=MqttSettings(url=url, station=STATION, sparkplug=settings, **mqtt),
             sparkplug=settings,
             journal=journal.journal,
             folder=folder,

@@ -143,6 +143,10 @@ class EdgeNode:
         self.device_born = False
         return self._numbered(self._topics.of_device("DDEATH"), [], now_ms)
 
+    def withdraw(self) -> None:
+        """Take back the number of the message that was built last: it was not sent."""
+        self._seq = (self._seq - 1) % NUMBERS
+
     def _announced(self, definition: Definition, value: Value, at_ms: int) -> Metric:
         return Metric(
             name=definition.name,

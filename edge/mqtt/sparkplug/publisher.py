@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -398,8 +398,7 @@ class SparkplugPublisher:
         now_ms = self._now_ms()
         self._publish(connection, self._node.birth(self._bd_seq_in_use, condition, now_ms))
         if condition.camera_there:
-            newest = json.loads(rows[0].payload) if rows else None
-            self._publish(connection, self._node.device_birth(newest, now_ms))
+            self._give_device_birth(connection, rows, now_ms)
         self._shown = condition
         with self._changed:
             self._status = replace(self._status, births=self._status.births + 1)
@@ -415,11 +414,21 @@ class SparkplugPublisher:
         if self._node.device_born and not condition.camera_there:
             self._publish(connection, self._node.device_death(now_ms))
         if not self._node.device_born and condition.camera_there:
-            rows = self._outbox.rows(RecordKind.VERDICT, self._newest, self._newest, 1)
-            newest = json.loads(rows[0].payload) if rows else None
+            try:
+                rows = self._outbox.rows(RecordKind.VERDICT, self._newest, self._newest, 1)
+            except JournalError as error:
+                self._connector.complain(f"Sparkplug: {error} Births wait; reading again.")
+                self._shown = replace(condition, camera_there=False)
+                return
             self._born_at_seq = self._newest
-            self._publish(connection, self._node.device_birth(newest, now_ms))
+            self._give_device_birth(connection, rows, now_ms)
         self._shown = condition
+
+    def _give_device_birth(
+        self, connection: Connection, rows: Sequence[JournalRow], now_ms: int
+    ) -> None:
+        newest = json.loads(rows[0].payload) if rows else None
+        self._node.device_born = self._publish(connection, self._node.device_birth(newest, now_ms))
 
     def _publish_verdicts(self, connection: Connection, now_ns: int) -> None:
         """Publish what is on record, oldest first, as far as the window goes."""
@@ -432,13 +441,13 @@ class SparkplugPublisher:
             historical = row.seq <= self._born_at_seq or self._ages.is_old(row, now_ns)
             record = json.loads(row.payload)
             message = self._node.device_data(record, self._now_ms(), historical=historical)
-            self._publish(connection, message)
+            sent = self._publish(connection, message)
             self._sent_seq = row.seq
             with self._changed:
                 self._status = replace(
                     self._status,
-                    published=self._status.published + 1,
-                    historical=self._status.historical + historical,
+                    published=self._status.published + sent,
+                    historical=self._status.historical + (sent and historical),
                 )
         newest_asked = self._asked[-1].seq if self._asked else self._progress.seq
         if self._sent_seq > newest_asked and not connection.closed:
@@ -476,16 +485,20 @@ class SparkplugPublisher:
         log.warning("%s", text)
         self._on_event(Event("sparkplug_gap", Severity.WARNING, text, {"count": count}))
 
-    def _publish(self, connection: Connection, message: Message) -> None:
+    def _publish(self, connection: Connection, message: Message) -> bool:
+        """Publish a message; False where it is larger than the broker takes, and has no number."""
         if connection.excess_bytes(message.topic, message.content, None):
             with self._changed:
                 self._status = replace(self._status, too_large=self._status.too_large + 1)
             self._connector.log_once(
-                f"Sparkplug messages of {len(message.content)} bytes are larger than the broker "
-                "takes, and left out. Raise its max_packet_size, or set mqtt.sparkplug.aliases."
+                "Sparkplug messages are larger than the "
+                f"{connection.limits.largest_packet_bytes} bytes that the broker takes, and left "
+                "out. Raise its max_packet_size, or set mqtt.sparkplug.aliases."
             )
-            return
+            self._node.withdraw()
+            return False
         connection.publish(message.topic, message.content, None, qos=0)
+        return True
 
     def _receive(self, connection: Connection) -> None:
         while connection.answers:
