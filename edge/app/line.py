@@ -22,7 +22,9 @@ from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.hmi.station_end.status import Sources
 from edge.imaging.frame import Frame
 from edge.station.command_threads import CommandHandlers, CommandThreads
-from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus, modbus_port
+from edge.station.handshake.modbus_client import ModbusClientThread
+from edge.station.handshake.modbus_link import LinkServices, ModbusLink, modbus_port
+from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus
 from edge.station.handshake.part import Input
 from edge.station.model.manager import ModelManager
 from edge.station.model.releases import Releases
@@ -98,11 +100,9 @@ class InspectionLine:
             expose=base.camera.trigger,
             record_event=base.record_event,
         )
-        self._modbus: ModbusThread | None = None
-        if modbus and bound and registers and handshake:
-            self._modbus = ModbusThread(
-                settings=modbus,
-                bound=bound,
+        self._modbus: ModbusLink | None = None
+        if modbus and registers and handshake:
+            services = LinkServices(
                 port=registers,
                 takes_triggers=takes_triggers,
                 handshake=handshake,
@@ -110,6 +110,10 @@ class InspectionLine:
                 health=base.health,
                 record_event=base.record_event,
             )
+            if bound is not None:
+                self._modbus = ModbusThread(modbus, services, bound)
+            elif modbus.plc is not None:
+                self._modbus = ModbusClientThread(modbus, services, modbus.plc)
         self.images = ImageFolders(
             settings=settings,
             can_wait=camera.can_wait,

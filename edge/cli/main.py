@@ -317,7 +317,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
     if settings.modbus:
         modbus = settings.modbus
         role = "leads the hand-shake" if modbus.leads else "watches"
-        lines.append(f"modbus   {modbus.host}:{modbus.port}, unit {modbus.unit}; its PLC {role}")
+        lines.append(f"modbus   {modbus.where}, unit {modbus.unit}; its PLC {role}")
     if settings.outputs:
         named = (f"{name}: {one.device} {one.line}" for name, one in settings.outputs.named())
         lines.append(f"outputs  {', '.join(named)}")

@@ -1,13 +1,15 @@
 """What the doctor says of the registers: whether they can be served, or how they are."""
 
 import socket
+from contextlib import closing
 
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.errors import StationError
 from edge.plc import registers as table
 from edge.plc.modbus_server import bound_socket, modbus_library
 from edge.plc.registers import Order
-from edge.settings.modbus import ModbusSettings
+from edge.plc.remote_io import modbus_client
+from edge.settings.modbus import ModbusSettings, PlcSettings
 
 LIMIT_S = 5.0
 _ASKED = b"\0\1\0\0\0\6\xff\4\0\0" + table.STATUS_WORDS.to_bytes(2, "big")
@@ -16,7 +18,10 @@ _HEAD_BYTES = 9
 
 def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
     """Try the address, or read the status block of the station that runs with these settings."""
-    subject, where = "modbus", f"{settings.host}:{settings.port}"
+    subject, where = "modbus", settings.where
+    if settings.plc is not None:
+        return _visited(settings, settings.plc, running)
+    assert settings.host is not None
     try:
         modbus_library()
         if not running:
@@ -41,6 +46,28 @@ def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
             subject, f"{found}; no heartbeat of a master", "start the PLC, check its cable"
         )
     return good(subject, f"{found}; the master is there" if settings.leads else found)
+
+
+def _visited(settings: ModbusSettings, plc: PlcSettings, running: bool) -> Finding:
+    """Read the command block of a PLC, as the station does; writes nothing."""
+    subject = "modbus"
+    if running:
+        return not_seen(subject, f"the station visits the PLC at {settings.where}", "see its page")
+    try:
+        client = modbus_client(plc.host, plc.port, plc.timeout_ms / 1e3)
+        with closing(client):
+            answer = client.read_holding_registers(
+                plc.command_address, count=table.COMMAND_WORDS, device_id=settings.unit
+            )
+    except StationError as error:
+        return fault(subject, str(error), "")
+    except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
+        found = f"the PLC at {settings.where} does not answer: {error}"
+        return fault(subject, found, "start its server, check the cable and modbus.plc")
+    if answer.isError():
+        found = f"the PLC at {settings.where} has no registers from {plc.command_address} on"
+        return fault(subject, found, "set modbus.plc.command_address, or map them in the PLC")
+    return good(subject, f"the PLC at {settings.where} answers; the station visits it")
 
 
 def _status_block(host: str, port: int) -> list[int]:

@@ -22,9 +22,10 @@ def exposures(settings: Settings) -> Iterator[str]:
             f"mqtt.url: the password travels to {mqtt.host} unencrypted; whoever listens can act "
             "as this station. Use mqtts:// with mqtt.ca_file."
         )
-    if settings.modbus is not None and ipaddress.ip_address(settings.modbus.host).is_unspecified:
+    served_at = settings.modbus.host if settings.modbus is not None else None
+    if served_at is not None and ipaddress.ip_address(served_at).is_unspecified:
         yield (
-            f"modbus.host {settings.modbus.host} is every network of this PC, and Modbus asks for "
+            f"modbus.host {served_at} is every network of this PC, and Modbus asks for "
             "no password. Name this PC's address in the machine's network."
         )
     if hmi is not None and hmi.enabled and page_in_plain_sight(hmi):

@@ -1,23 +1,62 @@
 """What a site sets about the registers that a PLC reads and writes."""
 
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from edge.section import Section
+
+# Of edge/plc/registers.py, which a test compares.
+COMMAND_WORDS, STATUS_WORDS = 22, 34
 
 Ordering = Literal["big", "little"]
 
 
-class ModbusSettings(Section):
-    """A Modbus TCP server with the hand-shake's registers."""
+class PlcSettings(Section):
+    """A PLC that is a Modbus TCP server, with the hand-shake's registers among its own."""
 
-    host: str = Field(
+    host: str = Field(min_length=1, description="Of the PLC.", examples=["192.168.0.1"])
+    port: int = Field(default=502, ge=1, le=65_535, description="Of the PLC.")
+    command_address: int = Field(
+        default=0,
+        ge=0,
+        le=65_535 - COMMAND_WORDS,
+        description="First holding register of the command block, which the PLC writes.",
+    )
+    status_address: int = Field(
+        default=100,
+        ge=0,
+        le=65_535 - STATUS_WORDS,
+        description="First holding register of the status block, which the station writes.",
+    )
+    poll_ms: float = Field(
+        default=10.0, ge=1, le=1000, description="How often the command block is read."
+    )
+    timeout_ms: float = Field(
+        default=500.0, ge=10, le=10_000, description="Without an answer for so long it is away."
+    )
+
+    @model_validator(mode="after")
+    def _blocks_are_apart(self) -> Self:
+        command, status = self.command_address, self.status_address
+        if command < status + STATUS_WORDS and status < command + COMMAND_WORDS:
+            raise ValueError(
+                f"command_address {command} ({COMMAND_WORDS} registers) and status_address "
+                f"{status} ({STATUS_WORDS}) overlap. Move one of them"
+            )
+        return self
+
+
+class ModbusSettings(Section):
+    """The hand-shake's registers over Modbus TCP: served here, or visited in a PLC."""
+
+    host: str | None = Field(
+        default=None,
         min_length=1,
         description=(
             "Address of this PC at which it listens: that of the machine's network, as Modbus asks "
-            "for no password; 127.0.0.1: this PC only."
+            "for no password; 127.0.0.1: this PC only. Left out: see plc."
         ),
         examples=["192.168.0.10"],
     )
@@ -27,8 +66,15 @@ class ModbusSettings(Section):
         le=65535,
         description="502 needs a capability (docs/modbus.md); 0: a free one, which the log names.",
     )
+    plc: PlcSettings | None = Field(
+        default=None,
+        description="In place of host: the PLC is the server, and the station its client.",
+    )
     unit: int = Field(
-        default=1, ge=1, le=247, description="It answers for this unit id, for 0 and for 255."
+        default=1,
+        ge=1,
+        le=247,
+        description="It answers for this unit id, for 0 and for 255; of plc: the PLC's.",
     )
     leads: bool = Field(
         default=True,
@@ -56,5 +102,21 @@ class ModbusSettings(Section):
 
     @field_validator("host")
     @classmethod
-    def _address(cls, host: str) -> str:
-        return str(ip_address(host))  # its ValueError says what is wrong
+    def _address(cls, host: str | None) -> str | None:
+        return None if host is None else str(ip_address(host))  # its ValueError says what is wrong
+
+    @model_validator(mode="after")
+    def _one_of_two_sides(self) -> Self:
+        if (self.host is None) == (self.plc is None):
+            raise ValueError(
+                "give either host, an address of this PC that the PLC connects to, or plc, a PLC "
+                "that the station connects to"
+            )
+        return self
+
+    @property
+    def where(self) -> str:
+        """Where the registers are."""
+        return (
+            f"{self.host}:{self.port}" if self.plc is None else f"{self.plc.host}:{self.plc.port}"
+        )

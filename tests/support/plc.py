@@ -28,7 +28,10 @@ class Plc:
         self._order = order
 
     def __enter__(self) -> Self:
-        assert self.client.connect()
+        deadline = time.monotonic() + GENEROUS_S
+        while not self.client.connect():  # refused until the station inspects
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A remote I/O module: pymodbus' own server, whose coils are output lines."""
+"""A remote I/O module, or the memory of a PLC: pymodbus' own server, with coils and registers."""
 
 import asyncio
 import threading
@@ -77,7 +77,7 @@ class RemoteIoModule:
 
     async def _serve(self, started: threading.Event) -> None:
         coils = [SimData(0, count=COILS, values=False, datatype=DataType.BITS)]
-        words = [SimData(0, count=1, datatype=DataType.REGISTERS)]
+        words = [SimData(0, count=200, datatype=DataType.REGISTERS)]
         self._loop = asyncio.get_running_loop()
         self._server = server = ModbusTcpServer(
             SimDevice(1, (coils, coils, words, words)),

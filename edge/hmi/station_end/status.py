@@ -32,7 +32,7 @@ from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
 from edge.settings.station import Settings
-from edge.station.handshake.modbus_thread import ModbusStatus
+from edge.station.handshake.modbus_link import ModbusStatus
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager

@@ -109,8 +109,13 @@ class ModbusPort:
         self._triggers = 0
         self._heard_ns: int | None = None  # the master's heartbeat changed
         self._status = tuple[int, ...]()
+        self._on_change: Callable[[], None] = _nobody_waits
         with self._lock:
             self._show()
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call this, which must not wait, whenever the status block has changed."""
+        self._on_change = call
 
     # What the station calls.
 
@@ -411,7 +416,13 @@ class ModbusPort:
         for one in table.STATUS:
             empty = b"" if one.kind is Kind.TEXT else 0
             words += table.encoded(values.get(one.name, empty), one.kind, self._order)
-        self._status = tuple(words)
+        before, self._status = self._status, tuple(words)
+        if self._status != before:
+            self._on_change()
+
+
+def _nobody_waits() -> None:
+    """A server's master comes by itself."""
 
 
 def _mask(bits: Iterable[Bit]) -> int:
