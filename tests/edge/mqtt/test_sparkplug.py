@@ -1,6 +1,8 @@
 """A station as an edge node: a real mosquitto, and a host that decodes with pysparkplug."""
 
+import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +27,10 @@ ROOT = Path(__file__).parents[3]
 
 def log_of(folder: Path) -> str:
     return (folder / "mosquitto.log").read_text()
+
+
+def numbers_of(host: SparkplugHost) -> list[int]:
+    return [one.values["Verdict/Seq"] for one in host.heard("DDATA")]
 
 
 REBIRTH_ASKED = Metric(
@@ -254,3 +260,84 @@ def test_the_doctor_tries_the_account_and_looks_for_the_primary_host(
     assert online.grade is Grade.GOOD and "scada is online" in online.found
     assert gone.grade is Grade.FAULT and "cannot be reached" in gone.found
     assert not host.heard()
+
+
+def test_a_broker_that_restarts_amid_verdicts_costs_none_and_first_arrivals_are_in_order(
+    tmp_path: Path, begin: Nodes
+) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    broker = Broker(folder, "allow_anonymous true\nqueue_qos0_messages true")
+    broker.start()
+    host = SparkplugHost(broker, keeps_session=True)
+    node = begin(broker.url)
+    host.wait_for("DBIRTH")
+    for restart in range(2):
+        node.decide(40)
+        broker.stop()  # it writes down what it has, which a killed one would not
+        node.decide(40)
+        broker.start()
+        host.wait_for("NBIRTH", restart + 2)
+    node.published()
+    until(lambda: set(numbers_of(host)) >= set(range(1, 161)), "every verdict")
+    host.close()
+    broker.close()
+    assert list(dict.fromkeys(numbers_of(host))) == list(range(1, 161))
+
+
+def test_verdicts_that_left_the_journal_are_an_event_and_the_rest_follows(
+    tmp_path: Path, broker: Broker, begin: Nodes, host: SparkplugHost
+) -> None:
+    first = begin(broker.url, primary_host="scada")
+    first.decide(5)
+    first.close()
+    journal = sqlite3.connect(tmp_path / "journal" / "journal.db")
+    journal.execute("DELETE FROM record WHERE seq <= 2")
+    journal.commit()
+    journal.close()
+    host.come_online()
+    second = begin(broker.url, primary_host="scada")
+    host.wait_for("DDATA", 3)
+    second.published()
+
+    assert numbers_of(host) == [3, 4, 5]
+    assert second.node.status().missing == 2
+    assert [one.kind for one in second.events] == ["sparkplug_gap"]
+
+
+def test_numbers_of_connections_outlive_the_process_and_start_over_behind_255(
+    tmp_path: Path, broker: Broker, begin: Nodes, host: SparkplugHost
+) -> None:
+    """tck-id-message-flow-edge-node-birth-publish-will-message-payload-bdSeq"""
+    first = begin(broker.url)
+    host.wait_for("NBIRTH")
+    first.close()
+    file = tmp_path / "journal" / "sparkplug.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bd_seq": 255}))
+    for births in (2, 3):
+        node = begin(broker.url)
+        host.wait_for("NBIRTH", births)
+        node.close()
+    assert [one.bd_seq for one in host.heard("NBIRTH")][1:] == [255, 0]
+
+
+def test_another_password_is_taken_over_by_a_new_connection(tmp_path: Path, begin: Nodes) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    broker = Broker(folder)
+    broker.start()
+    host = SparkplugHost(broker)
+    secret = tmp_path / "secret"
+    write_secret(secret, "one")
+    node = begin(broker.url, {"username": "station", "password_file": str(secret)})
+    host.wait_for("DBIRTH")
+    before = node.node.outdated()
+    write_secret(secret, "another")
+    changed = node.node.outdated()
+    node.node.renew()
+    host.wait_for("NBIRTH", 2)
+    after = node.node.outdated()
+    host.close()
+    broker.close()
+    assert (before, changed, after) == (False, True, False)
+    assert host.heard("NDEATH")
