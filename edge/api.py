@@ -1,10 +1,11 @@
 """The runtime as a library: inspect arrays and folders with a model bundle, as a station does."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import Manifest, load_bundle
+from edge.bundle.manifest import Manifest, fallback_sentence, load_bundle
 from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.replay import find_images
 from edge.errors import ImageUnreadable
@@ -15,6 +16,8 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.self_test import self_test
 from edge.inspection.thresholding import Reason
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ def load_model(
         ModelError: the network cannot be compiled or run here.
     """
     bundle = load_bundle(Path(path))
+    fallback = fallback_sentence(bundle)
+    if fallback is not None:
+        log.warning("%s", fallback)
     detector = Detector(CompiledModel(bundle, device, RunPlan(threads=threads)))
     self_test(detector, bundle.manifest)
     return InspectionModel(bundle.manifest, Inspector(detector, bundle.manifest, limits))

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import LONGEST_NAME
 from edge.bundle.manifest import (
     Bundle,
+    ComparedPrecision,
+    Fallback,
     GateReport,
     Identity,
     Manifest,
@@ -32,7 +35,8 @@ from edge.imaging.folder_names import written
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
-from export.accuracy import AccuracyBudget, Scale
+from edge.system.processor import pc_identity
+from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.calibration_images import (
     ToQuantize,
     read_calibration_folder,
@@ -40,12 +44,19 @@ from export.calibration_images import (
     usable_images,
     with_patches,
 )
-from export.engines import onnx_engine, openvino_engine, require_inference, torch_engine
-from export.errors import CalibrationUnusable, QuantizationRefused
+from export.engines import (
+    BFLOAT16,
+    BFLOAT16_FEATURES,
+    onnx_engine,
+    openvino_engine,
+    require_inference,
+    torch_engine,
+)
+from export.errors import CalibrationUnusable, GateFailed, QuantizationRefused
 from export.gate import Budget, Images, Validation, parity, probe_images
 from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
-from export.latency import measure_latency
+from export.latency import Latency, fastest, measure_latency
 from export.quantization import Quantizable
 from export.report import Report, report_files
 from export.variants import (
@@ -65,6 +76,9 @@ from training.seen_images import HASH_BYTES, used_images
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
 _MOST_COMPARED = 64
 
+# Of which the fastest may be asked for, the most exact one first.
+_COMPARED = (ExportPrecision.FP32, ExportPrecision.BF16, ExportPrecision.INT8)
+
 # An interval of flips that reaches so far says little about the bundle.
 _WIDE = 0.1
 
@@ -78,7 +92,7 @@ class ExportRequest:
     """What is asked of an export.
 
     Attributes:
-        precision: of the bundle.
+        precision: of the bundle; None takes the fastest of FP32, BF16 and INT8 that this PC makes.
         inference: arithmetic of what is not integer: ``f32``, or ``bf16`` where this PC has it.
         parity: what torch, ONNX Runtime and OpenVINO may differ by in FP32.
         accuracy: what the precision may change.
@@ -90,7 +104,7 @@ class ExportRequest:
         report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
     """
 
-    precision: ExportPrecision = ExportPrecision.FP32
+    precision: ExportPrecision | None = ExportPrecision.FP32
     inference: str = "f32"
     parity: Budget = field(default_factory=Budget)
     accuracy: AccuracyBudget = field(default_factory=AccuracyBudget)
@@ -121,23 +135,39 @@ def export_bundle(
     beside = [output.with_suffix(suffix) for suffix in _beside(request)]
     for path in (*files, *beside):
         check_writable(path)
-    require_inference(request.inference)
+    in_bfloat16 = request.precision is ExportPrecision.BF16
+    require_inference(BFLOAT16 if in_bfloat16 else request.inference)
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
         prepared = _workshop(checkpoint, onnx, request)
         workshop, report = prepared.workshop, prepared.parity
-        variant, refusal = _make(workshop, request)
+        made, refusal = _make(workshop, request)
+        if request.report:
+            log.info("report: every precision")
+            made = make_all(workshop, list(ExportPrecision), made)
+        latencies = {}
+        if request.report or request.precision is None:
+            log.info("how long each precision takes on this PC")
+            latencies = _latencies(workshop, made)
+        variant = _chosen(request, made, latencies)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
-            known: dict[ExportPrecision, Variant | str] = {variant.precision: variant}
-            if refusal is not None:
-                known[request.precision] = why_not(refusal)
-            full = _full_report(
-                checkpoint, bundle_name(output), workshop, known, variant=variant, parity=report
+            full = Report(
+                name=bundle_name(output),
+                description=checkpoint.description,
+                chosen=variant,
+                made=made,
+                latencies=latencies,
+                parity=report,
+                groups=workshop.subject.groups(),
+                declared=workshop.subject.floating,
+                budget=workshop.budget,
+                scale=workshop.evidence.scale,
+                fastest_of=_COMPARED if request.precision is None else (),
             )
             extra += report_files(full)
-    if variant.precision is not ExportPrecision.FP32 or request.inference != "f32":
-        report = _gate_report(variant)
+    if variant.precision is not ExportPrecision.FP32 or variant.inference != "f32":
+        report = _gate_report(variant.accuracy)
     manifest = _manifest(
         checkpoint.description,
         bundle_name(output),
@@ -146,11 +176,16 @@ def export_bundle(
         request=request,
         refusal=refusal,
     )
+    if request.precision is None:
+        compared = {"compared": _compared(made, latencies), "compared_on": pc_identity()}
+        manifest = _with_precision(manifest, compared)
     manifest = with_self_test(
         manifest.model_copy(update={"seen_images": _seen_images(checkpoint, variant, prepared)}),
         variant.xml,
         variant.weights,
     )
+    if variant.inference == BFLOAT16:
+        manifest = _with_fallback(manifest, variant, workshop)
     contents = (variant.xml, variant.weights, *extra, manifest_text(manifest))
     # The manifest last: until it is there, the hashes of the others match nothing.
     write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
@@ -191,11 +226,20 @@ def _seen_images(
     )
 
 
-def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Variant, StationError | None]:
-    """Make what was asked for; of INT8 that is refused FP16, with what was said."""
+_Made = dict[ExportPrecision, Variant | str]
+
+
+def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[_Made, StationError | None]:
+    """Make what was asked for; of INT8 that is refused FP16, with what was said.
+
+    Where the fastest is asked for, all that are compared; of one that is refused, why.
+    """
+    if request.precision is None:
+        log.info("making %s", ", ".join(one.value for one in _COMPARED))
+        return make_all(workshop, _COMPARED, {}), None
     log.info("making %s", request.precision.value)
     try:
-        return workshop.make(request.precision), None
+        return {request.precision: workshop.make(request.precision)}, None
     except NOT_MADE as error:
         if request.precision is not ExportPrecision.INT8 or not request.fallback:
             raise
@@ -204,14 +248,80 @@ def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Variant, St
             "Why: %s",
             error.reason if isinstance(error, QuantizationRefused) else error,
         )
-        return workshop.make(ExportPrecision.FP16), error
+        half = workshop.make(ExportPrecision.FP16)
+        return {ExportPrecision.FP16: half, request.precision: why_not(error)}, error
+
+
+def _chosen(
+    request: ExportRequest, made: _Made, latencies: Mapping[ExportPrecision, Latency]
+) -> Variant:
+    """Return the variant that becomes the bundle.
+
+    Raises:
+        GateFailed: not even FP32 passes.
+    """
+    precision = request.precision or fastest(latencies, _COMPARED)
+    variant = made[precision]
+    if isinstance(variant, str):  # refused INT8, in whose place FP16 was made
+        variant = made[ExportPrecision.FP16]
+    assert isinstance(variant, Variant)
+    return variant
+
+
+def _latencies(workshop: VariantBuilder, made: _Made) -> dict[ExportPrecision, Latency]:
+    """Measure what was made.
+
+    Raises:
+        GateFailed: FP32, which all are compared with, is not among it.
+    """
+    base = made[ExportPrecision.FP32]
+    if isinstance(base, str):
+        raise GateFailed(base)
+    graphs = {name: one for name, one in made.items() if isinstance(one, Variant)}
+    return measure_latency(graphs, workshop.evidence.images[0])
+
+
+def _compared(
+    made: _Made, latencies: Mapping[ExportPrecision, Latency]
+) -> tuple[ComparedPrecision, ...]:
+    """Return what a manifest keeps of the comparison."""
+    rows = []
+    for precision in _COMPARED:
+        refused, latency = made[precision], latencies.get(precision)
+        rows.append(
+            ComparedPrecision(
+                name=precision.value,
+                milliseconds=latency.milliseconds if latency else None,
+                relative=latency.relative if latency else None,
+                refused=plain_text(refused) if isinstance(refused, str) else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _with_precision(manifest: Manifest, update: dict[str, Any]) -> Manifest:
+    precision = manifest.precision.model_copy(update=update)
+    return manifest.model_copy(update={"precision": precision})
+
+
+def _with_fallback(manifest: Manifest, variant: Variant, workshop: VariantBuilder) -> Manifest:
+    """Say what the arithmetic needs, and what a processor without it computes instead."""
+    needs = {"cpu_features": BFLOAT16_FEATURES}
+    accuracy = workshop.fallback_accuracy(variant)
+    if accuracy is None:
+        log.warning("in f32 it is not good enough: it will run only where there is bfloat16")
+        return _with_precision(manifest, needs)
+    plain = _with_precision(manifest, {"inference": "f32"})
+    scores = with_self_test(plain, variant.xml, variant.weights).self_test
+    fallback = Fallback(gate=_gate_report(accuracy), self_test=scores)
+    return _with_precision(manifest, {**needs, "fallback": fallback})
 
 
 def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Prepared:
     """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
     description = checkpoint.description
     size = (description.input.height, description.input.width)
-    integers = request.precision is ExportPrecision.INT8 or request.report
+    integers = request.precision in (None, ExportPrecision.INT8) or request.report
 
     @cache
     def found() -> ToQuantize:
@@ -333,38 +443,6 @@ def _spread(validation: Validation) -> Validation:
     return Validation(validation.images[kept], validation.defective[kept])
 
 
-def _full_report(
-    checkpoint: Checkpoint,
-    name: str,
-    workshop: VariantBuilder,
-    known: Mapping[ExportPrecision, Variant | str],
-    *,
-    variant: Variant,
-    parity: GateReport,
-) -> Report:
-    log.info("report: every precision, and how long each takes on this PC")
-    everything = list(ExportPrecision)
-    made = make_all(workshop, everything, known)
-    graphs = {
-        precision: (each.xml, each.weights)
-        for precision, each in made.items()
-        if isinstance(each, Variant)
-    }
-    latencies = measure_latency(graphs, workshop.inference, workshop.evidence.images[0])
-    return Report(
-        name=name,
-        description=checkpoint.description,
-        chosen=variant,
-        made=made,
-        latencies=latencies,
-        parity=parity,
-        groups=workshop.subject.groups(),
-        declared=workshop.subject.floating,
-        budget=workshop.budget,
-        scale=workshop.evidence.scale,
-    )
-
-
 def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
     """Return the manifest with golden scores, taken from these files as the runtime runs them.
 
@@ -434,16 +512,30 @@ def summary(manifest: Manifest, output: Path) -> str:
             "decides as the checkpoint does, only slower. For INT8: more good images to quantize "
             "with (--calibrate-on) or to judge by (--judge-on); --report names the layers."
         )
-    if gate.flips_interval is not None and gate.flips_interval[1] > _WIDE:
+    exact = (precision.weights, precision.inference) == ("fp32", "f32")
+    if not exact and gate.flips_interval is not None and gate.flips_interval[1] > _WIDE:
         lines.append(
             f"  {gate.images} images cannot exclude that {gate.flips_interval[1]:.0%} of the "
             "verdicts change; judge by more of them with --judge-on."
         )
     if gate.auroc_before is not None and gate.auroc_after is not None:
         lines.append(f"  AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+    if precision.compared:
+        rows = "; ".join(_timed(row) for row in precision.compared)
+        lines.append(f"  the fastest on this PC that passes: {rows}")
+    if precision.cpu_features:
+        other = "it runs in f32" if precision.fallback else "it does not run"
+        needs = " or ".join(precision.cpu_features)
+        lines.append(f"  needs a processor with {needs}; on others {other}")
     if precision.floating:
         lines.append(f"  kept in floating point: {', '.join(precision.floating)}")
     return "\n".join(lines)
+
+
+def _timed(row: ComparedPrecision) -> str:
+    if row.milliseconds is None:
+        return f"{row.name} refused: {row.refused}"
+    return f"{row.name} {row.milliseconds:.1f} ms ({row.relative:.2f} × fp32)"
 
 
 def _beside(request: ExportRequest) -> list[str]:
@@ -451,8 +543,7 @@ def _beside(request: ExportRequest) -> list[str]:
     return [".onnx"] * request.onnx + [".report.md", ".report.json"] * request.report
 
 
-def _gate_report(variant: Variant) -> GateReport:
-    accuracy = variant.accuracy
+def _gate_report(accuracy: Accuracy) -> GateReport:
     interval = accuracy.flip_interval
     return GateReport(
         images=accuracy.images,
@@ -507,11 +598,11 @@ def _manifest(
         statistics=description.statistics,
         precision=Precision.model_validate(
             {
-                "weights": variant.precision.value,
+                "weights": variant.precision.weights,
                 "inference": variant.inference,
                 "gate": report,
                 "floating": variant.floating,
-                "requested": request.precision.value if refusal else None,
+                "requested": request.precision.value if refusal and request.precision else None,
                 "refused": plain_text(reason) if refusal else None,
             }
         ),

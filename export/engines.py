@@ -15,6 +15,10 @@ from edge.inspection.predictor import RawPrediction
 from export.gate import Engine, Images
 from export.ir import INPUT, OUTPUTS
 
+BFLOAT16 = "bf16"
+# Of which a processor needs one to compute in it, as the kernel names them.
+BFLOAT16_FEATURES = ("amx_bf16", "avx512_bf16")
+
 
 def torch_engine(model: nn.Module) -> Engine:
     def run(images: Images) -> list[RawPrediction]:
@@ -55,16 +59,21 @@ def openvino_engine(xml: bytes, weights: bytes, precision: str, device: str = "C
     return run
 
 
+def computes_in(precision: str) -> bool:
+    """Whether this PC computes in an arithmetic; in f32 every one does."""
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision != BFLOAT16 or "BF16" in able
+
+
 def require_inference(precision: str) -> None:
     """Demand that this PC computes in a precision: no gate, no bundle.
 
     Raises:
         ConfigurationError: it does not.
     """
-    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and "BF16" not in able:
+    if not computes_in(precision):
         raise ConfigurationError(
-            "--inference bf16: this processor does not compute in bfloat16, so the gate cannot run "
+            "bf16: this processor does not compute in bfloat16, so the gate cannot run "
             "in it. Export on a processor with AVX512-BF16 or AMX, or leave the option out."
         )
 

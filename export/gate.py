@@ -15,7 +15,7 @@ from edge.inspection.predictor import RawPrediction
 from edge.inspection.preprocessing import prepare
 from export.accuracy import map_correlation
 from export.errors import GateFailed
-from training.metrics import auroc
+from training.metrics import auroc, exact_interval
 
 Images = NDArray[np.uint8]
 # Prepared ``(N, H, W, 3)`` images to raw predictions, all in one call.
@@ -85,7 +85,9 @@ def parity(
     measured = agreement(expected, found[exported], spread)
     before = np.array([p.score for p in expected[first_validation:]])
     after = np.array([p.score for p in found[exported][first_validation:]])
-    flips = float(np.mean((before >= threshold) != (after >= threshold))) if len(before) else 0.0
+    changed = int(((before >= threshold) != (after >= threshold)).sum())
+    flips = changed / len(before) if len(before) else 0.0
+    interval = exact_interval(changed, len(before)) if len(before) else None
     auroc_before = auroc(before, validation.defective)
     auroc_after = auroc(after, validation.defective)
     _demand(
@@ -107,6 +109,7 @@ def parity(
         verdict_flips=flips,
         auroc_before=auroc_before,
         auroc_after=auroc_after,
+        flips_interval=None if interval is None else (interval.low, interval.high),
     )
 
 

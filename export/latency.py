@@ -1,7 +1,7 @@
 """How long one inference takes in each precision, on this PC."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from edge.inspection.openvino_core import openvino_core
 from export.ir import INPUT
-from export.variants import ExportPrecision
+from export.variants import ExportPrecision, Variant
 
 _ROUNDS = 30
 _WARM_UP = 3
+# Times that differ by less may be alike.
+_ALIKE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,15 @@ class Latency:
 
 
 def measure_latency(
-    graphs: Mapping[ExportPrecision, tuple[bytes, bytes]], inference: str, image: NDArray[np.uint8]
+    graphs: Mapping[ExportPrecision, Variant], image: NDArray[np.uint8]
 ) -> dict[ExportPrecision, Latency]:
     """Time every graph in turn, again and again, as the runtime compiles it.
 
     Args:
-        graphs: the IR of each precision; FP32 must be among them.
-        inference: arithmetic of what is not integer.
+        graphs: of each precision; FP32 must be among them.
         image: ``(H, W, 3) uint8``, prepared.
     """
-    requests = {
-        precision: _request(xml, weights, inference, image)
-        for precision, (xml, weights) in graphs.items()
-    }
+    requests = {precision: _request(graph, image) for precision, graph in graphs.items()}
     taken: dict[ExportPrecision, list[float]] = {precision: [] for precision in requests}
     for turn in range(_WARM_UP + _ROUNDS):
         for precision, request in requests.items():
@@ -58,11 +56,24 @@ def measure_latency(
     }
 
 
-def _request(xml: bytes, weights: bytes, inference: str, image: NDArray[np.uint8]) -> Any:
+def fastest(
+    latencies: Mapping[ExportPrecision, Latency], by_exactness: Sequence[ExportPrecision]
+) -> ExportPrecision:
+    """Return the fastest precision; of those that are about as fast, the most exact one.
+
+    Args:
+        by_exactness: the most exact one first.
+    """
+    found = [precision for precision in by_exactness if precision in latencies]
+    least = min(latencies[precision].relative for precision in found)
+    return next(p for p in found if latencies[p].relative <= (1.0 + _ALIKE) * least)
+
+
+def _request(graph: Variant, image: NDArray[np.uint8]) -> Any:
     core = openvino_core()
-    model = core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
+    model = core.read_model(graph.xml, ov.Tensor(np.frombuffer(graph.weights, np.uint8)))
     settings = {
-        "INFERENCE_PRECISION_HINT": inference,
+        "INFERENCE_PRECISION_HINT": graph.inference,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,

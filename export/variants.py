@@ -10,12 +10,14 @@ import openvino as ov
 from edge.errors import StationError
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
-from export.engines import openvino_engine
+from export.engines import BFLOAT16, computes_in, openvino_engine
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
 from export.gate import Budget, Images, dependences, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
+
+NOT_HERE = "this processor does not compute in it"
 
 # Why a precision may not be made of a model, while others may.
 NOT_MADE = (GateFailed, QuantizationRefused, ConversionFailed)
@@ -29,15 +31,21 @@ log = logging.getLogger(__name__)
 class ExportPrecision(StrEnum):
     """What an export can give.
 
-    ``FP32``: as fitted. ``FP16``: half the size. ``INT8_WEIGHTS``: a quarter of the size of the
-    layers. All three compute in floating point. ``INT8``: computes in integers, several times as
-    fast.
+    ``FP32``: as fitted. ``BF16``: the same graph, computed in bfloat16. ``FP16``: half the size.
+    ``INT8_WEIGHTS``: a quarter of the size of the layers. All four compute in floating point.
+    ``INT8``: computes in integers, several times as fast.
     """
 
     FP32 = "fp32"
+    BF16 = "bf16"
     FP16 = "fp16"
     INT8_WEIGHTS = "int8-weights"
     INT8 = "int8"
+
+    @property
+    def weights(self) -> str:
+        """Number format of the weights, as a manifest names it."""
+        return (ExportPrecision.FP32 if self is ExportPrecision.BF16 else self).value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,10 +120,11 @@ class VariantBuilder:
         elif precision is ExportPrecision.INT8:
             found = search(self.subject, self.calibration(), self.judge, self.budget)
             model, floating, attempts = found.model, found.recipe.floating, found.attempts
+        inference = BFLOAT16 if precision is ExportPrecision.BF16 else self.inference
         half = precision in (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS)
         xml, weights = ir_bytes(model, *self.size, half_weights=half)
         name = f"OpenVINO {precision.value}"
-        engine = openvino_engine(xml, weights, self.inference)
+        engine = openvino_engine(xml, weights, inference)
         found_now = invariance(
             name,
             engine,
@@ -128,14 +137,14 @@ class VariantBuilder:
         faults = accuracy.faults(self.budget)
         if faults:
             raise GateFailed(
-                f"gate: {name}, computed in {self.inference}, is not good enough: "
+                f"gate: {name}, computed in {inference}, is not good enough: "
                 f"{'; '.join(faults)}. Nothing was written. Export with another --precision, or "
                 "allow more with --max-auroc-drop and --max-verdict-flips."
             )
-        devices = self._other_devices(xml, weights)
+        devices = self._other_devices(xml, weights, inference)
         return Variant(
             precision=precision,
-            inference=self.inference,
+            inference=inference,
             xml=xml,
             weights=weights,
             accuracy=accuracy,
@@ -162,14 +171,28 @@ class VariantBuilder:
     def measure(self, predictions: Predictions) -> Accuracy:
         return compare(self.evidence.reference, predictions, self.evidence.scale)
 
-    def _other_devices(self, xml: bytes, weights: bytes) -> dict[str, tuple[str, ...]]:
+    def fallback_accuracy(self, variant: Variant) -> Accuracy | None:
+        """Judge a variant's graph in f32, for processors that do not compute in its arithmetic.
+
+        Returns:
+            None where it needs no other processor, or is not good enough in f32.
+        """
+        if variant.inference != BFLOAT16:
+            return None
+        engine = openvino_engine(variant.xml, variant.weights, "f32")
+        accuracy = self.measure([engine(image[None])[0] for image in self.evidence.images])
+        return None if accuracy.faults(self.budget) else accuracy
+
+    def _other_devices(
+        self, xml: bytes, weights: bytes, inference: str
+    ) -> dict[str, tuple[str, ...]]:
         """Judge the bytes on every other device here; a bad one is named, not refused."""
         found = {}
         for device in openvino_core().available_devices:
             if device == "CPU":
                 continue
             try:
-                engine = openvino_engine(xml, weights, self.inference, device)
+                engine = openvino_engine(xml, weights, inference, device)
                 predictions = [engine(image[None])[0] for image in self.evidence.images]
                 faults = tuple(self.measure(predictions).faults(self.budget))
             except RuntimeError as error:
@@ -190,6 +213,9 @@ def make_all(
     for precision in precisions:
         if precision in known:
             made[precision] = known[precision]
+            continue
+        if precision is ExportPrecision.BF16 and not computes_in(BFLOAT16):
+            made[precision] = NOT_HERE
             continue
         try:
             made[precision] = workshop.make(precision)

@@ -53,6 +53,7 @@ from edge.bundle.signature import verify_signature
 from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
 from edge.imaging.frame import PixelFormat
 from edge.system.file_access import why_closed
+from edge.system.processor import processor_features
 from edge.validation import in_words
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
@@ -476,6 +477,51 @@ class GateReport(_Part):
     flips_interval: tuple[Share, Share] | None = None
 
 
+class GoldenScore(_Part):
+    """What the exported graph said about one of the images of ``edge.inspection.self_test``.
+
+    Attributes:
+        image: its name.
+        score: raw image score.
+        map_peak: largest value of the raw map.
+        tolerance: another PC's numbers may be so far away, in raw units.
+    """
+
+    image: Name = Field(validation_alias="picture", serialization_alias="picture")
+    score: Score
+    map_peak: Score
+    tolerance: float = Field(gt=0, le=LARGEST_SCORE)
+
+
+class Fallback(_Part):
+    """Arithmetic for processors without the features; validated at the export like the other.
+
+    Attributes:
+        gate: what it changes of the verdicts of FP32 in f32.
+        self_test: what the golden images give in it.
+    """
+
+    inference: Literal["f32"] = "f32"
+    gate: GateReport
+    self_test: tuple[GoldenScore, ...] = Field(max_length=100)
+
+
+class ComparedPrecision(_Part):
+    """One of the precisions that ``--precision auto`` compared.
+
+    Attributes:
+        name: of the precision.
+        milliseconds: of one inference, median; None of one that was not made.
+        relative: to FP32, median of pairs.
+        refused: why it was not made.
+    """
+
+    name: Name
+    milliseconds: Annotated[float, Field(ge=0.0)] | None = None
+    relative: Annotated[float, Field(ge=0.0)] | None = None
+    refused: Text | None = None
+
+
 class Precision(_Part):
     """Number format of the weights and of the arithmetic the thresholds were validated with.
 
@@ -485,6 +531,10 @@ class Precision(_Part):
         floating: layers of an ``int8`` graph that stay in floating point to keep its verdicts.
         requested, refused: the precision that was asked for, and why it is another one; None where
             it is what was asked for.
+        cpu_features: of which the processor needs one for the arithmetic, as the kernel names them;
+            empty: any processor will do.
+        fallback: for one that has none of them; None: there the bundle does not run.
+        compared, compared_on: where the fastest was taken, what else was measured on which PC.
     """
 
     weights: Literal["fp32", "fp16", "int8-weights", "int8"]
@@ -493,6 +543,10 @@ class Precision(_Part):
     floating: tuple[Text, ...] = Field(default=(), max_length=10_000)
     requested: Text | None = None
     refused: Text | None = None
+    cpu_features: tuple[Name, ...] = Field(default=(), max_length=20)
+    fallback: Fallback | None = None
+    compared: tuple[ComparedPrecision, ...] = Field(default=(), max_length=10)
+    compared_on: Text | None = None
 
 
 class SplitMetrics(_Part):
@@ -620,22 +674,6 @@ class SeenImagesSummary(_Part):
     quantized: UsedImages
 
 
-class GoldenScore(_Part):
-    """What the exported graph said about one of the images of ``edge.inspection.self_test``.
-
-    Attributes:
-        image: its name.
-        score: raw image score.
-        map_peak: largest value of the raw map.
-        tolerance: another PC's numbers may be so far away, in raw units.
-    """
-
-    image: Name = Field(validation_alias="picture", serialization_alias="picture")
-    score: Score
-    map_peak: Score
-    tolerance: float = Field(gt=0, le=LARGEST_SCORE)
-
-
 class Manifest(_Part):
     """Everything the runtime needs beside the graph; written by export, never by a site."""
 
@@ -685,6 +723,8 @@ class Bundle:
         sha256: of the manifest file; it contains the other two hashes, so it names all three.
         xml, weights: the bytes that were hashed, private to this process.
         path: the ``.xml`` it was read from, symbolic links resolved.
+        made_for: arithmetic that it was made for, where this processor does not compute in it and
+            the manifest here is that of the fallback; else None.
     """
 
     manifest: Manifest
@@ -692,6 +732,7 @@ class Bundle:
     xml: bytes
     weights: bytes
     path: Path
+    made_for: str | None = None
 
 
 def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
@@ -737,12 +778,54 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
                 named=identity.bin_bytes,
                 sha256=identity.bin_sha256,
             )
+    here = manifest_here(manifest, processor_features())
     return Bundle(
-        manifest=manifest,
+        manifest=here,
         sha256=hashlib.sha256(text).hexdigest(),
         xml=xml,
         weights=weights,
         path=xml_path,
+        made_for=None if here is manifest else precision_text(manifest),
+    )
+
+
+def manifest_here(manifest: Manifest, features: frozenset[str]) -> Manifest:
+    """Return the manifest, on a processor without what its arithmetic needs with its fallback.
+
+    Args:
+        features: of the processor, as the kernel names them.
+    """
+    precision = manifest.precision
+    if precision.fallback is None or computes(precision, features):
+        return manifest
+    fallback = precision.fallback
+    update = {"inference": fallback.inference, "gate": fallback.gate, "cpu_features": ()}
+    return manifest.model_copy(
+        update={
+            "precision": precision.model_copy(update={**update, "fallback": None}),
+            "self_test": fallback.self_test,
+        }
+    )
+
+
+def computes(precision: Precision, features: frozenset[str]) -> bool:
+    """Whether a processor has what an arithmetic needs."""
+    return not precision.cpu_features or bool(features & set(precision.cpu_features))
+
+
+def precision_text(manifest: Manifest) -> str:
+    """Return number formats of weights and arithmetic, as verdicts have them."""
+    return f"{manifest.precision.weights}/{manifest.precision.inference}"
+
+
+def fallback_sentence(bundle: Bundle) -> str | None:
+    """Return what to know where a bundle runs in its fallback; None where it does not."""
+    if bundle.made_for is None:
+        return None
+    return (
+        f"{bundle.manifest.identity.name} was made for {bundle.made_for}, in which this processor "
+        f"does not compute; it runs in {precision_text(bundle.manifest)}, in which it was "
+        "validated, too, only slower"
     )
 
 

@@ -85,6 +85,9 @@ class StationReport:
         camera_state: a ``CameraState``, such as ``streaming`` or ``lost``.
         camera_model, camera_temperature_c: as the camera says.
         model_version, model_sha256: of the bundle that decides.
+        model_precision: weights / arithmetic it computes in, for example ``fp32/f32``.
+        model_made_for: the same, of which its export took it for the fastest; another one where
+            this processor does not compute in it.
         disk_free_bytes: where the journal lies.
         restarts_1h: starts of this station within the last hour, this one left out.
         clock_sync: what keeps the clock of this PC right.
@@ -96,6 +99,8 @@ class StationReport:
     camera_temperature_c: float | None = None
     model_version: str | None = None
     model_sha256: str | None = None
+    model_precision: str | None = None
+    model_made_for: str | None = None
     journal: JournalReport | None = None
     disk_free_bytes: int | None = None
     restarts_1h: int | None = None
@@ -134,6 +139,8 @@ def _payload(state: State, session: str, report: StationReport) -> dict[str, Any
             "name": state.model,
             "version": report.model_version,
             "sha256": report.model_sha256,
+            "precision": report.model_precision,
+            "made_for": report.model_made_for,
         },
         "journal": asdict(report.journal) if report.journal else None,
         "disk_free_bytes": report.disk_free_bytes,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.manifest import Bundle, fallback_sentence, load_bundle
 from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.contract.encoding import to_json
@@ -203,6 +203,10 @@ def model_findings(
             kept = Releases(journal_folder_seen_from(config, settings))
             kept.check(bundle.manifest, bundle.path)
         yield good("model", f"{_name(bundle)}: all three files are whole{signed}")
+        fallback = fallback_sentence(bundle)
+        if fallback is not None:
+            todo = "export the model on a PC like this one for the fastest that it computes in"
+            yield advice("model", fallback, todo)
         plan = run_plan(settings, bundle, tuning)
         try_model(bundle, settings.model.device, plan)
         network = CompiledModel(bundle, settings.model.device, plan)

@@ -9,10 +9,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, Manifest
+from edge.bundle.manifest import Bundle, Manifest, computes
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import Fill, RawPredictions
+from edge.system.processor import processor_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,18 @@ class CompiledModel:
 
         Raises:
             BundleDamaged: the graph's inputs and outputs are not those the manifest names.
-            ModelError: the IR cannot be compiled on this device.
+            ModelError: the IR cannot be compiled on this device, or not in its arithmetic.
         """
         manifest = bundle.manifest
         self.plan = plan
         self.manifest = manifest
+        if device == "CPU" and not computes(manifest.precision, processor_features()):
+            raise ModelError(
+                f"{bundle.path}: was validated in {manifest.precision.inference} alone, for which "
+                "the processor needs one of "
+                f"{', '.join(manifest.precision.cpu_features)}; this one has none of them. Export "
+                "the model again in another precision, or use another PC."
+            )
         try:
             core = openvino_core()
             weights = np.frombuffer(bundle.weights, np.uint8)

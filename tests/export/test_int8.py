@@ -22,7 +22,7 @@ from export.accuracy import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.calibration_images import usable_images, with_patches
 from export.cli import main
-from export.engines import onnx_engine, openvino_engine
+from export.engines import computes_in, onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
 from export.gate import Images
 from export.ir import to_onnx
@@ -81,7 +81,10 @@ def test_exporting_int8_twice_gives_the_same_bytes(
 
 def test_the_report_sets_every_precision_side_by_side(int8: Path) -> None:
     report = json.loads(int8.with_name("slopes.report.json").read_text())
-    assert list(report["precisions"]) == ["fp32", "fp16", "int8-weights", "int8"]
+    assert list(report["precisions"]) == ["fp32", "bf16", "fp16", "int8-weights", "int8"]
+    if not computes_in("bf16"):
+        refused = report["precisions"].pop("bf16")
+        assert refused == {"refused": "this processor does not compute in it"}
     for made in report["precisions"].values():
         assert made["latency_ms"] > 0
         assert made["bin_bytes"] > 0

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edge
+from edge.bundle.manifest import precision_text
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
 from edge.contract.encoding import utc_text
@@ -215,7 +216,7 @@ def _model(manager: ModelManager) -> ModelSummary:
         **manager.identity(),
         algorithm=manifest.identity.algorithm,
         backbone=manifest.identity.backbone,
-        precision=f"{manifest.precision.weights}/{manifest.precision.inference}",
+        precision=precision_text(manifest),
         device=manager.settings.model.device,
         threshold=criteria.threshold,
         bundle_threshold=manifest.threshold.image,

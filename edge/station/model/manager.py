@@ -8,7 +8,7 @@ from pathlib import Path
 
 import openvino
 
-from edge.bundle.manifest import Bundle, manifest_sha256
+from edge.bundle.manifest import Bundle, manifest_sha256, precision_text
 from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError
@@ -236,6 +236,12 @@ class ModelManager:
             "sha256": made.model_sha256,
         }
 
+    def arithmetic(self) -> dict[str, str]:
+        """Return what the current model computes in, and what its bundle was made for."""
+        bundle = self.store.current.bundle
+        precision = precision_text(bundle.manifest)
+        return {"precision": precision, "made_for": bundle.made_for or precision}
+
     def describe(self) -> dict[str, Datum]:
         """Return name and hash of the current model."""
         bundle = self.store.current.bundle
@@ -392,7 +398,7 @@ def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> Sta
         model_name=manifest.identity.name,
         model_version=manifest.identity.created.strftime("%Y%m%dT%H%M%SZ"),
         model_sha256=bundle.sha256,
-        precision=f"{manifest.precision.weights}/{manifest.precision.inference}",
+        precision=precision_text(manifest),
         device=settings.model.device,
         runtime=f"openvino {openvino.__version__.partition('-')[0]}",
         config_sha256=settings.sha256,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.manifest import Bundle, fallback_sentence, load_bundle
 from edge.contract.event import Datum, Event, Severity
 from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus
@@ -86,6 +86,9 @@ def load_model(
     bundle = load_bundle(path, public_key)
     if releases is not None:
         releases.check(bundle.manifest, bundle.path)
+    fallback = fallback_sentence(bundle)
+    if fallback is not None:
+        log.warning("%s", fallback)
     run_plan = plan(bundle)
     try_model(bundle, device, run_plan)
     network = CompiledModel(bundle, device, run_plan)

@@ -50,7 +50,7 @@ class StationReporter:
             )
         found = reports.station_report(
             camera=self.camera.status if self.camera else None,
-            model=self.model.identity() if self.model else {},
+            model={**self.model.identity(), **self.model.arithmetic()} if self.model else {},
             journal=journal,
             folder=self._folder,
             trigger_ready=self.handshake.ready if self.handshake else None,

@@ -79,7 +79,7 @@ def station_report(
 
     Args:
         camera: None for files.
-        model: ``version`` and ``sha256``; empty before one is loaded.
+        model: ``version``, ``sha256``, ``precision`` and ``made_for``; empty before one is loaded.
         folder: whose disk is looked at.
         trigger_ready: None for a station that takes no triggers.
     """
@@ -90,6 +90,8 @@ def station_report(
         camera_temperature_c=found.temperature_c,
         model_version=model.get("version"),
         model_sha256=model.get("sha256"),
+        model_precision=model.get("precision"),
+        model_made_for=model.get("made_for"),
         journal=journal,
         disk_free_bytes=_free_bytes(folder),
         clock_sync=clock_sync().source,
