@@ -44,6 +44,7 @@ from edge.system.processor import pc_identity, usable_cores
 from tests.bench import numbers, watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
+from tests.bench.outputs import CAMERA_LINE, REGISTER, output_figures
 from tests.bench.publication import publication_figures
 from tests.support.broker import Broker
 from tests.support.page_load import VIEWERS, demo_station, measured, viewers
@@ -95,6 +96,13 @@ def main() -> int:
     details["publication"] = asdict(publication)
     figures["publication_p99_ms"] = statistics.median(publication.p99_ms)
     say(str(publication))
+    ways = output_figures()
+    details["outputs"] = [asdict(one) for one in ways]
+    for way in ways:
+        say(str(way))
+    figures["result_register_p99_ms"], figures["camera_line_p99_ms"] = (
+        next(one.p99_ms for one in ways if one.what == what) for what in (REGISTER, CAMERA_LINE)
+    )
     figures["page_numbers_cpu_ms"] = page_numbers(details)
     folder = details["watched_folder"] = asdict(watched_folder.measured())
     say(watched_folder.sentence(folder))

@@ -18,6 +18,7 @@ from edge.hmi.server.prometheus import metrics_text
 from tests.support.broker import Broker
 from tests.support.page_contents import sample_status
 from tests.support.page_station import PageStation, wait_until
+from tests.support.remote_io import RemoteIoModule
 from tests.support.small_bundle import write_images
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -40,8 +41,15 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
     broker.start()
     one.settings["mqtt"] = {"url": broker.url, "station": "site/line/cell/top"}
     try:
-        with one:
-            yield one
+        with RemoteIoModule() as module:
+            one.settings["outputs"] = {
+                "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
+                "good": {"device": "module", "line": 0, "window_ms": 60_000},
+                "fault": {"device": "module", "line": 1},
+                "tolerance_ms": 10_000,
+            }
+            with one:
+                yield one
     finally:
         broker.close()
 
@@ -92,6 +100,14 @@ def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_f
     assert {s["queue"] for s, _ in found["edge_queue_items"]} == {"frames", "journal"}
     # What is counted is on its way into the journal.
     wait_until(lambda: told()["edge_journal_last_seq"][0][1] >= parts, "their records")
+    edges = {s["output"]: v for s, v in found["edge_output_edges_total"]}
+    assert edges["good"] > 0 and edges["fault"] == 0
+    timed = {s["output"]: v for s, v in found["edge_output_decision_seconds_count"]}
+    assert timed["good"] > 0 and timed["fault"] == 0
+    assert {s["output"]: v for s, v in found["edge_output_missed_total"]} == {"good": 0, "fault": 0}
+    good, fault = station.status()["status"]["outputs"]
+    assert (good["name"], good["device"], good["line"]) == ("good", "module", "0")
+    assert good["last_edge_utc"] and fault["active"] is False
     ((model, _),) = found["edge_model_info"]
     assert model["sha256"] == station.status()["status"]["model"]["sha256"]
 
