@@ -162,7 +162,7 @@ class InspectionLine:
         if base.reporter is not None:
             base.reporter.model, base.reporter.handshake = model, handshake
             base.reporter.station = station
-        self._observers = make_observers(self._sources(), self.reload)
+        self._observers = make_observers(self._sources(), self.reload, self._release_recipe)
         for observer in self._observers:
             base.reload.add("token of the page", observer)
             self.recorder.add_observer(observer)
@@ -318,6 +318,11 @@ class InspectionLine:
                 "settings, and reload."
             )
         return {"recipe": recipe.id, "version": recipe.version}
+
+    def _release_recipe(self, asked: str, version: int | str | None) -> Mapping[str, Datum]:
+        """Change over to a recipe; a version that is not in force is put in force."""
+        choose = partial(self.model.choose_recipe, asked, version, release=True)
+        return self._base.reload.run(choose)
 
     def _make_challenge_monitor(self) -> ChallengeMonitor | None:
         settings, journal = self._base.settings.challenge, self._base.journal

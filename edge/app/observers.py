@@ -21,11 +21,16 @@ class Display(VerdictObserver, Renewable, Protocol):
     def stop(self) -> None: ...
 
 
-def make_observers(sources: Sources, reload: Callable[[], Mapping[str, Datum]]) -> list[Display]:
+def make_observers(
+    sources: Sources,
+    reload: Callable[[], Mapping[str, Datum]],
+    choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]],
+) -> list[Display]:
     """Build the page and the window that the settings ask for.
 
     Args:
         reload: takes them over between two parts.
+        choose_recipe: changes over to a recipe, and puts the version in force.
 
     Raises:
         NoDesktop: there is nothing to open a window on.
@@ -39,6 +44,7 @@ def make_observers(sources: Sources, reload: Callable[[], Mapping[str, Datum]]) 
             model=sources.model,
             reread=sources.model.reread,
             reload=reload,
+            choose_recipe=choose_recipe,
             overrides=Overrides.beside(folder),
             snapshots=sources.snapshots,
             recent=sources.recent,

@@ -58,6 +58,13 @@ class RollbackBody(ActionBody):
     pass
 
 
+class RecipeBody(ActionBody):
+    id: str = Field(min_length=1, max_length=100)
+    version: int | str | None = Field(
+        default=None, description="is put in force; null takes the one that is"
+    )
+
+
 class AcknowledgeBody(ActionBody):
     reason: str = Field(pattern="^[a-z0-9_]{1,60}$")
 
@@ -106,6 +113,11 @@ class RollBack(Content):
     body: RollbackBody
 
 
+class ChooseRecipe(Content):
+    name: Literal["recipe"] = "recipe"
+    body: RecipeBody
+
+
 class AcknowledgeAlarm(Content):
     name: Literal["acknowledge"] = "acknowledge"
     body: AcknowledgeBody
@@ -121,7 +133,13 @@ class RecordRefusal(Content):
 
 
 StationAction = Annotated[
-    SetThreshold | MarkPart | CaptureImages | RollBack | AcknowledgeAlarm | RecordRefusal,
+    SetThreshold
+    | MarkPart
+    | CaptureImages
+    | RollBack
+    | ChooseRecipe
+    | AcknowledgeAlarm
+    | RecordRefusal,
     Field(discriminator="name"),
 ]
 
@@ -157,6 +175,14 @@ class RolledBack(Content):
     now: float | None = None
 
 
+class RecipeChosen(Content):
+    """What is inspected for from the next part on that names no recipe itself."""
+
+    recipe: str
+    version: int | str
+    before: str | None
+
+
 class AlarmAcknowledged(Content):
     reason: str
 
@@ -169,5 +195,7 @@ class Unlocked(Content):
     by: str
 
 
-PageActionResult = ThresholdChanged | PartMarked | CaptureBegun | RolledBack | AlarmAcknowledged
+PageActionResult = (
+    ThresholdChanged | PartMarked | CaptureBegun | RolledBack | RecipeChosen | AlarmAcknowledged
+)
 StationActionResult = PageActionResult | RefusalRecorded

@@ -44,6 +44,7 @@ class DecidedPart(Content):
     total_ms: float
     frame: int = Field(description="the camera's own number")
     has_image: bool
+    recipe: str | None = Field(default=None, description="id and version; null without recipes")
 
 
 class CameraSummary(Content):
@@ -190,6 +191,15 @@ class VerdictTotals(Content):
     scores: HistogramCounts
 
 
+class RecipeSummary(Content):
+    """A recipe that the station can change over to."""
+
+    name: str
+    versions: list[int | str]
+    in_force: int | str | None
+    resident: bool = Field(description="its version in force is in memory")
+
+
 class ViewerStatus(Content):
     """The state of a station, as far as people look at it."""
 
@@ -202,6 +212,9 @@ class ViewerStatus(Content):
     )
     config_sha256: str
     recipe: RecipeSettings | None
+    recipes: list[RecipeSummary] | None = Field(
+        default=None, description="null: the station has one model"
+    )
     deadline_ms: float | None
     camera: CameraSummary
     broker: BrokerSummary | None

@@ -29,7 +29,7 @@ from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import OutputNotWritable
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, read_recipe
 from edge.recipes.errors import RecipeDamaged, RecipeError
-from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, hidden_folder
+from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion, hidden_folder
 from edge.recipes.names import RecipeName
 from edge.section import Section
 from edge.validation import in_words
@@ -55,6 +55,7 @@ _VERSION_FILES = {
     f"{MODEL}.bin": MOST_BIN_BYTES,
     f"{MODEL}.json": MOST_MANIFEST_BYTES,
     f"{MODEL}.sig": SIGNATURE_BYTES,
+    MASK_FILE: 16 * 2**20,
 }
 _CHUNK_BYTES = 2**20
 _END = struct.Struct("<4s4H2LH")

@@ -2,7 +2,8 @@
 
 ::
 
-    FOLDER/NAME/versions/0001/   recipe.yaml, model.xml, model.bin, model.json, model.sig if signed
+    FOLDER/NAME/versions/0001/   recipe.yaml, model.xml, model.bin, model.json, model.sig if signed,
+                                 mask.yaml where parts of the image count differently
     FOLDER/NAME/current          -> versions/0001
     FOLDER/NAME/images/          images that it was taught with
 
@@ -28,6 +29,7 @@ from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, Re
 from edge.recipes.names import recipe_name
 
 MODEL = "model"
+MASK_FILE = "mask.yaml"
 VERSIONS, CURRENT, IMAGES = "versions", "current", "images"
 _BUILDING = ".new-"
 _VERSION = re.compile(r"[0-9]{4}")
@@ -58,6 +60,12 @@ class RecipeVersion:
         """The ``.xml`` of its bundle; ``load_bundle`` checks it."""
         return self.folder / f"{MODEL}.xml"
 
+    @property
+    def mask(self) -> Path | None:
+        """Areas that are not inspected, and zones, as ``decision.mask`` has them."""
+        path = self.folder / MASK_FILE
+        return path if path.is_file() else None
+
     def __str__(self) -> str:
         return f"recipe {self.name} version {self.version}"
 
@@ -67,13 +75,13 @@ class RecipeListing:
     """What is kept of a recipe.
 
     Attributes:
-        versions: ascending.
+        versions: ascending; a text only of a model that the settings name.
         in_force: None where none is.
     """
 
     name: str
-    versions: tuple[int, ...]
-    in_force: int | None
+    versions: tuple[int | str, ...]
+    in_force: int | str | None
 
 
 class RecipeFolder:
@@ -228,6 +236,23 @@ class RecipeFolder:
         except OSError as error:
             raise _not_writable(own / CURRENT, error) from error
         return chosen
+
+    def restore(self, name: str, version: int | None) -> None:
+        """Put back what was in force before; None for nothing.
+
+        Raises:
+            OutputNotWritable: the disk refused it.
+        """
+        if version is not None:
+            self.put_in_force(name, version)
+            return
+        own = self._of(name)
+        try:
+            with _locked(own / VERSIONS):
+                (own / CURRENT).unlink(missing_ok=True)
+                _sync(own)
+        except OSError as error:
+            raise _not_writable(own / CURRENT, error) from error
 
     def roll_back(self, name: str) -> RecipeVersion:
         """Put the version before the one in force in force.

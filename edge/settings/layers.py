@@ -1,7 +1,7 @@
 """The settings of a station in layers: the file's, the recipe's, and what was set at the page.
 
-Crop and thresholds belong to the product: of a recipe only its own count, and never those that the
-file has for the model at ``model.path``.
+Crop, thresholds and mask belong to the product: of a recipe only its own count, never those that
+the file has for the model at ``model.path``.
 """
 
 import logging
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.atomic_files import open_regular, write_whole
 from edge.contract.verdict import Recipe
 from edge.recipes.errors import RecipeError, RecipeUnknown
-from edge.recipes.folder import RecipeFolder, RecipeVersion
+from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
 from edge.settings.overrides import ModelInForce, Overrides
 from edge.settings.recording import RecipeSettings
 from edge.settings.station import Settings
@@ -155,6 +155,19 @@ class SettingsLayers:
         found += [one.name for one in listing if one.in_force is not None and one.name not in found]
         return found
 
+    def listing(self) -> list[RecipeListing]:
+        """Return the recipes of the folder, and before them the one that the settings name.
+
+        Raises:
+            RecipeError: the folder cannot be read.
+        """
+        base = recipe_of(self._accepted)
+        found = self.recipes.listing() if self.recipes is not None else []
+        if base is None:
+            return found
+        own = RecipeListing(base.id, (base.version,), base.version)
+        return [own, *(one for one in found if one.name != base.id)]
+
     def choice_of(self, recipe: Recipe) -> str | None:
         """Return what to keep as the choice of a recipe; None is the model at ``model.path``."""
         return None if recipe == recipe_of(self._accepted) else recipe.id
@@ -201,6 +214,7 @@ def with_recipe(settings: Settings, version: RecipeVersion) -> Settings:
                 update={
                     "image_threshold": decision.image_threshold,
                     "pixel_threshold": decision.pixel_threshold,
+                    "mask": str(version.mask) if version.mask is not None else None,
                     **{key: value for key, value in shared.items() if value is not None},
                 }
             ),

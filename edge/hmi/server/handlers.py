@@ -22,9 +22,11 @@ from edge.hmi.actions import (
     Actor,
     CaptureBody,
     CaptureImages,
+    ChooseRecipe,
     FeedbackBody,
     MarkedPart,
     MarkPart,
+    RecipeBody,
     RecordRefusal,
     RollBack,
     RollbackBody,
@@ -357,6 +359,8 @@ class Handlers:
                 return CaptureImages(body=body)
             case RollbackBody():
                 return RollBack(body=body)
+            case RecipeBody():
+                return ChooseRecipe(body=body)
             case AcknowledgeBody():
                 return AcknowledgeAlarm(body=body)
         raise AssertionError(f"no action has a body of {type(body).__name__}")

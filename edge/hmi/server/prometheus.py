@@ -115,6 +115,12 @@ def _state(status: StationStatus) -> Iterable[Metric]:
             "simulated": str(status.simulated).lower(),
         },
     )
+    if status.recipe is not None:
+        recipe = {"id": status.recipe.id, "version": str(status.recipe.version)}
+        yield _info("edge_recipe", "What parts are inspected for that name none.", recipe)
+    if status.recipes is not None:
+        resident = sum(one.resident for one in status.recipes)
+        yield _gauge("edge_recipes_resident", "Recipes in force that are in memory.", resident)
     yield _gauge("edge_threshold", "Raw threshold in force.", model.threshold)
     condition = GaugeMetricFamily(
         "edge_condition", "1 for what the station is doing.", labels=("condition",)

@@ -11,6 +11,7 @@ from edge.hmi.actions import (
     ActionBody,
     CaptureBody,
     FeedbackBody,
+    RecipeBody,
     RollbackBody,
     ThresholdBody,
     UnlockBody,
@@ -27,6 +28,7 @@ ACTIONS: dict[str, type[ActionBody]] = {
     "feedback": FeedbackBody,
     "capture": CaptureBody,
     "rollback": RollbackBody,
+    "recipe": RecipeBody,
     "acknowledge": AcknowledgeBody,
     "unlock": UnlockBody,
 }
@@ -125,7 +127,7 @@ class FilePath(Content):
 
 
 class ActionPath(Content):
-    name: Literal["threshold", "feedback", "capture", "rollback", "acknowledge", "unlock"]
+    name: Literal["threshold", "feedback", "capture", "rollback", "recipe", "acknowledge", "unlock"]
 
 
 Q = TypeVar("Q", bound=RequestQuery)

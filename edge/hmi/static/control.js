@@ -24,6 +24,7 @@ export function start(about, onUnlocked) {
   $("threshold").addEventListener("submit", (event) => { event.preventDefault(); apply(Number($("threshold-value").value)); });
   $("threshold-bundle").addEventListener("click", () => apply(null));
   $("rollback").addEventListener("click", () => carryOut("rollback", {}, wentBack));
+  $("recipe").addEventListener("submit", (event) => { event.preventDefault(); changeOver(event.target.elements); });
   $("capture").addEventListener("submit", (event) => { event.preventDefault(); carryOut("capture", { count: Number(event.target.elements.count.value) }, (done) => t("capture_done", done)); });
   relabel();
 }
@@ -36,7 +37,7 @@ export function relabel() {
   $("unlock").setAttribute("aria-label", t(name ? "locked_tool" : "unlock"));
   $("unlock").classList.toggle("open", Boolean(name));
   $("unlock").querySelector("use").setAttribute("href", name ? "#i-unlocked" : "#i-lock");
-  if (status) showModel();
+  if (status) { showModel(); showRecipes(); }
   if (tried !== null) preview();
 }
 
@@ -51,6 +52,7 @@ export function takeStatus(found) {
   status = found;
   $("capturing").textContent = found.to_capture ? t("capturing", { n: found.to_capture }) : "";
   showModel();
+  showRecipes();
   if (changed) attempt(found.model.threshold);
 }
 
@@ -153,6 +155,27 @@ function showModel() {
   allow();
   const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+}
+
+function showRecipes() {
+  const { recipe, recipes } = status, select = $("recipe-choice");
+  $("recipe-card").hidden = !recipes;
+  if (!recipes) return;
+  $("recipe-now").textContent = recipe ? t("recipe_now", { recipe: recipe.id, version: recipe.version }) : t("recipe_none");
+  const choices = recipes.flatMap((one) => [...one.versions].reverse().map((version) => [JSON.stringify([one.name, version]), t(version === one.in_force ? "recipe_in_force" : "recipe_version", { recipe: one.name, version })]));
+  const listed = JSON.stringify(choices);
+  if (select.dataset.listed === listed) return;
+  const chosen = select.value;
+  select.replaceChildren(...choices.map(([value, label]) => make("option", { value }, label)));
+  select.dataset.listed = listed;
+  const now = recipe && JSON.stringify([recipe.id, recipe.version]);
+  select.value = choices.some(([value]) => value === chosen) ? chosen : choices.some(([value]) => value === now) ? now : choices[0]?.[0] ?? "";
+}
+
+function changeOver(fields) {
+  const [id, version] = JSON.parse(fields.recipe.value);
+  toast(t("loading"));
+  return carryOut("recipe", { id, version, comment: fields.comment.value }, (done) => t("recipe_done", done));
 }
 
 function event(found) {

@@ -70,7 +70,7 @@ function showVerdict() {
   $("reason").textContent = reason;
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
   // A part without an id goes by the number of its image, which its record has, too.
-  $("part-word").textContent = t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part");
+  $("part-word").textContent = [t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part"), part?.recipe].filter(Boolean).join(" · ");
   $("part").textContent = part ? part.part_id ?? part.image_name ?? number(part.frame) : "–";
   $("part").title = part?.id ?? "";
   $("decided").textContent = clock(part?.decided_utc);

@@ -181,7 +181,7 @@ function facts(found, verdict) {
     ["reason", t(verdict.reason) + (verdict.detail ? `: ${verdict.detail}` : "")],
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
-    ["part_id", verdict.part_id], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["part_id", verdict.part_id], ["recipe", verdict.recipe && `${verdict.recipe.id} ${verdict.recipe.version}`], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
     ["located", place(verdict.locator)], ["zones", zones(verdict.zones)],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
     ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],

@@ -19,8 +19,11 @@ from edge.hmi.actions import (
     CaptureBegun,
     CaptureBody,
     CaptureImages,
+    ChooseRecipe,
     MarkPart,
     PartMarked,
+    RecipeBody,
+    RecipeChosen,
     RecordRefusal,
     RefusalRecorded,
     RollBack,
@@ -56,6 +59,7 @@ class ActionServices:
         model: loaded, and exchanged by ``reload``.
         reread: the settings as files and options have them now, with overrides.
         reload: puts them in force between two parts.
+        choose_recipe: changes over to a recipe by id and version; None for the one in force.
         overrides: None for a station without a journal.
         snapshots, recent: None where none are kept.
         health: whose reasons can be acknowledged.
@@ -65,6 +69,7 @@ class ActionServices:
     model: ModelManager
     reread: Callable[[], Settings]
     reload: Callable[[], Mapping[str, Datum]]
+    choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
     overrides: Overrides | None
     snapshots: Callable[[], SnapshotFolder | None]
     recent: Callable[[], RecentImages | None]
@@ -101,6 +106,8 @@ class PageActions:
                 return self._capture(action.body, actor)
             case RollBack():
                 return self._roll_back(action.body, actor)
+            case ChooseRecipe():
+                return self._choose_recipe(action.body, actor)
             case AcknowledgeAlarm():
                 return self._acknowledge(action.body, actor)
             case RecordRefusal():
@@ -259,6 +266,25 @@ class PageActions:
             kind, detail = "decision_changed", f"{actor.name} went back: {changed}"
         self._record(kind, detail, {**data, "comment": body.comment}, actor)
         return RolledBack.model_validate(data)
+
+    def _choose_recipe(self, body: RecipeBody, actor: Actor) -> RecipeChosen:
+        before = self._services.model.recipe
+        done = self._services.choose_recipe(body.id, body.version)
+        chosen = RecipeChosen.model_validate(
+            {
+                "recipe": done["recipe"],
+                "version": done["version"],
+                "before": f"{before.id} {before.version}" if before else None,
+            }
+        )
+        now = f"{chosen.recipe} {chosen.version}"
+        self._record(
+            "recipe_changed",
+            f"{actor.name} changed over from {chosen.before or 'no recipe'} to {now}",
+            {"before": chosen.before, "now": now, "comment": body.comment},
+            actor,
+        )
+        return chosen
 
     def _acknowledge(self, body: AcknowledgeBody, actor: Actor) -> AlarmAcknowledged:
         reason, health = body.reason, self._services.health

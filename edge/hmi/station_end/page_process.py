@@ -327,7 +327,8 @@ def send_part(link: Link[PageMessage], verdict: Verdict, preview: PreviewImage |
 
 def decided_part(verdict: Verdict) -> DecidedPart:
     """Return what is shown of a part beside its image."""
-    inspection, part = verdict.inspection, verdict.part
+    inspection, part, identity = verdict.inspection, verdict.part, verdict.identity
+    recipe = part.recipe if part else identity.recipe if identity else None
     return DecidedPart(
         id=verdict.id,
         part_id=part.part_id if part else None,
@@ -342,6 +343,7 @@ def decided_part(verdict: Verdict) -> DecidedPart:
         total_ms=(verdict.decided_ns - verdict.frame.captured_ns) / 1e6,
         frame=verdict.frame.number,
         has_image=verdict.frame.pixels.size > 0,
+        recipe=f"{recipe.id} {recipe.version}" if recipe else None,
     )
 
 

@@ -11,6 +11,7 @@ from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event
+from edge.contract.verdict import Recipe
 from edge.hmi.contents import (
     BrokerSummary,
     CameraSummary,
@@ -22,6 +23,7 @@ from edge.hmi.contents import (
     ModbusSummary,
     ModelSummary,
     OutputSummary,
+    RecipeSummary,
     RollbackTarget,
     RunCounts,
     SparkplugSummary,
@@ -109,6 +111,7 @@ class Sources:
             reasons=self.health.reasons,
             config_sha256=settings.sha256,
             recipe=settings.recipe,
+            recipes=_recipes(self.model),
             deadline_ms=settings.decision.deadline_ms,
             camera=_camera(settings, self.camera()),
             broker=_broker(settings, self.publisher),
@@ -206,6 +209,22 @@ def _image_folder(folder: SnapshotFolder | None) -> ImageFolderSummary | None:
     return ImageFolderSummary(
         written=folder.written, refused=folder.refused, stopped=folder.stopped
     )
+
+
+def _recipes(manager: ModelManager) -> list[RecipeSummary] | None:
+    resident = manager.recipes.names() if manager.recipes is not None else []
+    found = manager.recipe_listing()
+    if found is None:
+        return None
+    return [
+        RecipeSummary(
+            name=one.name,
+            versions=list(one.versions),
+            in_force=one.in_force,
+            resident=one.in_force is not None and Recipe(one.name, one.in_force) in resident,
+        )
+        for one in found
+    ]
 
 
 def _model(manager: ModelManager) -> ModelSummary:

@@ -1,7 +1,7 @@
 """The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from edge.errors import ModelError
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
-from edge.recipes.errors import RecipeUnknown
+from edge.recipes.errors import RecipeError, RecipeUnknown
+from edge.recipes.folder import RecipeListing
 from edge.settings.layers import SettingsLayers, recipe_of
 from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
@@ -247,12 +248,15 @@ class ModelManager:
         bundle = self.store.current.bundle
         return {"model": bundle.manifest.identity.name, "model_sha256": bundle.sha256}
 
-    def choose_recipe(self, asked: str, version: int | str | None) -> Mapping[str, Datum]:
+    def choose_recipe(
+        self, asked: str, version: int | str | None, *, release: bool = False
+    ) -> Mapping[str, Datum]:
         """Inspect for another recipe from the next part on that names none itself.
 
         Args:
             asked: id of a recipe, or of the model at ``model.path`` where the settings name it.
             version: None for the one in force.
+            release: put the version in force if it is not.
 
         Raises:
             RecipeUnknown: no such version is in force.
@@ -262,20 +266,37 @@ class ModelManager:
         if layers is None or self.recipes is None:
             raise RecipeUnknown("this station has one model and no recipes. Set recipes.folder.")
         recipe = layers.offered(asked, version)
-        if recipe is None:
+        folder = layers.recipes
+        release = release and recipe is None and folder is not None and isinstance(version, int)
+        if release and version is not None:
+            recipe = Recipe(asked, version)
+        if recipe is None or folder is None:
             raise RecipeUnknown(
                 f"{Recipe(asked, version or 0)} is not in force at this station; in force: "
                 f"{', '.join(layers.names()) or 'none'}."
             )
         self.recipes.load(recipe)  # takes as long as a start; the line goes on meanwhile
         with self._exclusively():
-            before = layers.chosen.id
-            layers.chosen.keep(layers.choice_of(recipe))
+            before, in_force = layers.chosen.id, folder.in_force(asked)
             try:
+                if release and isinstance(version, int):
+                    folder.put_in_force(asked, version)
+                layers.chosen.keep(layers.choice_of(recipe))
                 return {"recipe": recipe.id, "version": recipe.version, **self._reload()}
             except BaseException:
                 layers.chosen.keep(before)
+                if release:
+                    folder.restore(asked, in_force)
                 raise
+
+    def recipe_listing(self) -> Sequence[RecipeListing] | None:
+        """Return the recipes there are, in force or not; None for a station with one model."""
+        if self._layers is None or self.recipes is None:
+            return None
+        try:
+            return self._layers.listing()
+        except RecipeError:  # the folder cannot be read now; a recipe that is asked for says so
+            return []
 
     def want_recipes(self) -> None:
         """Have recipes in force loaded before a part asks for them, as many as have room."""

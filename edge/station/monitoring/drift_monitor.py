@@ -38,8 +38,8 @@ class DriftMonitor:
             return
         if identity.model_sha256 != self._model:
             self._begin(identity.model_sha256)
-        if self._detector is None:
-            return
+        if self._detector is None or identity.model_sha256 != self._model:
+            return  # also of a part of another recipe, whose scores have another scale
         inspection = verdict.inspection
         found = self._detector.observe(inspection.score, inspection.decision.result)
         if found is None:

@@ -156,6 +156,7 @@ def test_every_action_and_its_answer_are_as_described(
         "feedback": {"seq": kept_parts(station)[0]["seq"], "mark": "false_reject"},
         "threshold": {"image_threshold": 100_000.0},
         "rollback": {"comment": "as it was"},
+        "recipe": {"id": "nut", "version": 2},
         "acknowledge": {"reason": "drift"},
     }
     assert bodies.keys() == ACTIONS.keys()
@@ -166,8 +167,9 @@ def test_every_action_and_its_answer_are_as_described(
     for name, body in bodies.items():
         description.check_content(body, schema, name)
         answer = station.act(name, body)
-        # There is no alarm to acknowledge here.
-        assert answer.status_code == (409 if name == "acknowledge" else 200), answer.text
+        # There is no alarm to acknowledge here, and no recipe.
+        refused = name in ("acknowledge", "recipe")
+        assert answer.status_code == (409 if refused else 200), answer.text
         description.check(answer, path, "post")
     description.check(station.act("capture", {"count": 1}, authorization=None), path, "post")
     wait_until(lambda: bool(station.json("/api/feedback")["feedback"]), "the mark")

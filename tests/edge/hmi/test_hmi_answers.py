@@ -357,6 +357,7 @@ def page_actions(folder: Path, health: Health, **more: Any) -> PageActions:
         "model": None,
         "reread": None,
         "reload": None,
+        "choose_recipe": None,
         "overrides": Overrides.beside(folder),
         "snapshots": lambda: None,
         "recent": lambda: None,
