@@ -95,6 +95,7 @@ class ModelManager:
             on_change=self._take_over,
             trial=trial,
             on_changed=self._on_changed,
+            may_return=self._of_one_recipe,
         )
         if settings.recipes is not None and layers is not None:
             self.recipes = ResidentRecipes(
@@ -343,6 +344,14 @@ class ModelManager:
                 f"{threads} threads. Set model.objective: latency, or begin with this recipe."
             )
         return model
+
+    def _of_one_recipe(self, before: LoadedModel, now: LoadedModel) -> bool:
+        """Tell whether two models inspect the same product: another's model never judges a part."""
+        if self.recipes is None:
+            return True
+        assert isinstance(before, ConfiguredModel) and isinstance(now, ConfiguredModel)
+        first, second = recipe_of(before.settings), recipe_of(now.settings)
+        return (first and first.id) == (second and second.id)
 
     def _recipe_bytes(self, recipe: Recipe | None) -> int:
         """Return what a model takes in memory: its files, and what the device makes of them."""

@@ -163,6 +163,7 @@ class ModelStore:
         on_change: Callable[[LoadedModel], object] = lambda _: None,
         trial: Callable[[], Frame | None] = lambda: None,
         on_changed: Callable[[], None] = lambda: None,
+        may_return: Callable[[LoadedModel, LoadedModel], bool] = lambda _before, _now: True,
         failures_in_a_row: int = FAILURES_IN_A_ROW,
     ) -> None:
         """Begin with a loaded model.
@@ -172,6 +173,7 @@ class ModelStore:
             on_change: is given the model that takes over; what it raises refuses it.
             trial: the newest frame of the camera, or None; a new model must be able to take it.
             on_changed: another model is current now, whatever brought it there.
+            may_return: whether the model before may take the place of the one now again.
             failures_in_a_row: parts with ``model_error`` that bring the model before back.
         """
         self.current = first
@@ -180,6 +182,7 @@ class ModelStore:
         self._on_change = on_change
         self._trial = trial
         self._on_changed = on_changed
+        self._may_return = may_return
         self._failures_allowed = failures_in_a_row
         self._failures = 0
         self._loading = threading.Lock()
@@ -208,7 +211,8 @@ class ModelStore:
             with self._exchanging:
                 before = self.current
                 self._install(model)
-                self._before, self._failures = before, 0
+                self._before = before if self._may_return(before, model) else None
+                self._failures = 0
         except StationError as error:
             return self._refused(str(error), path)
         except Exception as error:  # whatever a foreign file makes happen, the line goes on

@@ -62,6 +62,7 @@ def test_whoever_may_act_changes_over_and_puts_another_version_in_force(
     event = page.locator("#events [data-kind=recipe_changed]").first
     expect(event).to_contain_text("From bolt 1 to 너트 M8 2")
     expect(event).to_contain_text("Why: the next order")
+    expect(page.locator("#rollback")).to_be_disabled()  # to another product's threshold
     shot(page, "recipes")
     assert recipes.in_force("너트 M8") == 2
 
