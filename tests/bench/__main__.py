@@ -41,7 +41,7 @@ from edge.station.model.tuning import (
     measure,
 )
 from edge.system.processor import pc_identity, usable_cores
-from tests.bench import numbers, watched_folder
+from tests.bench import head_times, numbers, watched_folder
 from tests.bench.bundles import make_bundles
 from tests.bench.core_set import core_set_times
 from tests.bench.outputs import CAMERA_LINE, REGISTER, output_figures
@@ -80,6 +80,11 @@ def main() -> int:
     quick = CompiledModel(load_bundle(int8_path), "CPU", RunPlan())
     figures["untiled_int8_p50_extra_ms"] = int8_extra(quick, details)
     figures["int8_over_fp32"] = int8_ratio(quick, network, details)
+    heads = head_times.head_times(BUILD / "bench", part(640, 480))
+    details["heads_640x480"] = head_times.figures(heads)
+    for precision, pair in heads.items():
+        figures[f"head_{precision.lower()}_over_before"] = round(pair.ratio_median, 4)
+        say(head_times.sentence(precision, pair))
     figures["jpeg_check_ms"] = jpeg_check(details)
     figures["untiled_1600x1200_extra_ms"] = details["untiled_1600x1200"]["extra_median_ms"]
 

@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from edge.bundle.manifest import load_bundle
+from edge.challenge.reference_parts import ReferencePart
+from edge.challenge.report import StudyContext, evidence, make_report
+from edge.challenge.study import Showing, StudiedPart
 from edge.contract import announcements as said
+from edge.contract.challenge import challenge_event
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event, Severity, event_payload
@@ -19,17 +24,20 @@ from edge.contract.state import Condition, State, StationReport, state_payloads
 from edge.contract.topics import StationTopic
 from edge.contract.verdict import PartIdentity, Recipe, payload
 from edge.imaging.frame import Frame
+from edge.inspection.criteria import decision_criteria
 from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.regions import Region
 from edge.inspection.thresholding import Decision, Reason, Result
 from tests.support.sample_verdict import DECIDED_UTC_NS, IDENTITY, SECOND_NS, sample_verdict
 
+DEMO = Path(__file__).parents[2] / "configs" / "demo" / "bottle.xml"
 GUIDE = Path(__file__).parents[2] / "docs" / "messages.md"
 BEGIN, END = "<!-- examples -->\n", "<!-- end of the examples -->\n"
 TOPIC = StationTopic.parse("plant1/line3/washer/cam1")
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 SESSION = "0d0a5d0e-3c5c-4a7e-9c34-51c1f1b0a001"
 VERDICT_ID = "019b76da-a8fb-7cc3-98c4-dc0c0c07398f"
+STUDY_ID = "019b76da-a8fb-7d02-9b1d-5a0c3e6f1b22"
 EVENT_ID = "019b76da-a8fb-7d01-8c1e-2f0e5f3b7a10"
 
 
@@ -101,6 +109,13 @@ def example_messages() -> dict[str, dict[str, Any]]:
             "journal": JOURNAL,
             "session": SESSION,
         },
+        "event (a capability study)": {
+            **event_payload(_challenge(), DECIDED_UTC_NS),
+            "id": STUDY_ID,
+            "seq": 13,
+            "journal": JOURNAL,
+            "session": SESSION,
+        },
         "state": state_payloads(state, SESSION, report)[0],
         "meta": said.meta_payloads(meta, TOPIC, SESSION)[0],
         "last": said.last_payload(verdict),
@@ -114,9 +129,9 @@ def example_messages() -> dict[str, dict[str, Any]]:
     }
 
 
-def _verdict() -> dict[str, Any]:
-    nok = Inspection(
-        decision=Decision(Result.NOK, Reason.SCORE_ABOVE),
+def _inspection(result: Result, reason: Reason) -> Inspection:
+    return Inspection(
+        decision=Decision(result, reason),
         threshold=20.0,
         pixel_threshold=20.0,
         score=31.5,
@@ -124,6 +139,46 @@ def _verdict() -> dict[str, Any]:
         regions=(Region(x=40, y=60, width=12, height=9, area_px=70, peak=0.83),),
         durations=Durations(1_000_000, 2_500_000, 300_000),
     )
+
+
+def _challenge() -> Event:
+    """Return the event of a study in which every part was found right in three rounds."""
+    good = Showing(_inspection(Result.OK, Reason.SCORE_BELOW), None)
+    bad = Showing(_inspection(Result.NOK, Reason.SCORE_ABOVE), None)
+    parts = [
+        StudiedPart(ReferencePart(f"{number}.png", kind, kind != "good", ()), (shown,) * 3)
+        for kind, shown, count in (("good", good, 100), ("scratch", bad, 200))
+        for number in range(count)
+    ]
+    report = make_report(
+        StudyContext(
+            station="plant1/line3/washer/cam1",
+            host="ipc",
+            folder="/srv/reference",
+            not_inspected="",
+            camera=None,
+            identity=replace(IDENTITY, simulated=False),
+            decision=decision_criteria(load_bundle(DEMO).manifest),
+            guard_band=0.0,
+            recipe=None,
+            model_path="/etc/edge/bottle.xml",
+            begun_utc_ns=DECIDED_UTC_NS,
+            ended_utc_ns=DECIDED_UTC_NS,
+            public_key_sha256=None,
+        ),
+        parts,
+    )
+    return challenge_event(
+        report.judgement,
+        f"capability study {report.summary}.",
+        model_sha256=report.context.identity.model_sha256,
+        decision_sha256=report.context.decision.sha256,
+        evidence=evidence(report, "challenge-20260101T000000.123Z.json", "d" * 64),
+    )
+
+
+def _verdict() -> dict[str, Any]:
+    nok = _inspection(Result.NOK, Reason.SCORE_ABOVE)
     frame = Frame(
         pixels=np.full((120, 160, 3), 90, np.uint8),
         number=7,
