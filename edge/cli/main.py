@@ -323,12 +323,32 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"outputs  {', '.join(named)}")
         for warning in settings.outputs.not_fail_safe():
             logging.getLogger(__name__).warning("%s", warning)
+    lines += _checked_recipes(settings)
     if folder is not None:
         lines.append(f"journal  {folder}")
     if settings.save:
         lines.append(f"overlays {settings.save.folder}")
     lines.append(f"settings sha256 {settings.sha256}")
     return "\n".join(lines)
+
+
+def _checked_recipes(settings: "Settings") -> list[str]:
+    """Return a line about the recipes in force, each of which is read and verified."""
+    # numpy and pydantic
+    from edge.bundle.manifest import load_bundle
+    from edge.recipes.folder import RecipeFolder
+
+    if settings.recipes is None:
+        return []
+    folder, key = Path(settings.recipes.folder), settings.model.public_key
+    recipes = RecipeFolder(folder)
+    names = []
+    for one in recipes.listing():
+        if one.in_force is not None:
+            version = recipes.load(one.name)
+            load_bundle(version.model, Path(key) if key else None)
+            names.append(f"{one.name} {one.in_force}")
+    return [f"recipes  {', '.join(names) or 'none in force'} in {folder}"]
 
 
 def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:

@@ -9,6 +9,8 @@ from edge.recipes.errors import RecipeNameInvalid
 
 # Of UTF-8: file systems count bytes, and a Korean syllable has three.
 MAX_NAME_BYTES = 100
+# As triggers name a recipe.
+MAX_NAME_CHARACTERS = 64
 _ALLOWED = " ._-"
 
 
@@ -40,6 +42,8 @@ def _fault(name: str) -> str:
         return f"begins with {name[0]!r}"
     if name[-1] in " .":
         return f"ends with {name[-1]!r}"
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"has {len(name)} characters, at most {MAX_NAME_CHARACTERS} go"
     size = len(name.encode())
     return f"has {size} bytes, at most {MAX_NAME_BYTES} go" if size > MAX_NAME_BYTES else ""
 

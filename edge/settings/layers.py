@@ -14,6 +14,7 @@ from edge.atomic_files import open_regular, write_whole
 from edge.contract.verdict import Recipe
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
+from edge.recipes.names import recipe_name
 from edge.settings.overrides import ModelInForce, Overrides
 from edge.settings.recording import RecipeSettings
 from edge.settings.station import Settings
@@ -176,10 +177,11 @@ class SettingsLayers:
         if self.recipes is None:
             return None
         try:
-            in_force = self.recipes.in_force(recipe_id)
-        except RecipeError:  # no name of a recipe
+            name = recipe_name(recipe_id)
+        except RecipeError:
             return None
-        return Recipe(recipe_id, in_force) if in_force is not None else None
+        in_force = self.recipes.in_force(name)
+        return Recipe(name, in_force) if in_force is not None else None
 
     def _laid(
         self, base: Settings, recipe_id: str | None, in_force: ModelInForce | None

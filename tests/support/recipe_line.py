@@ -58,7 +58,10 @@ class RecipeLine:
             deadline_ms=None,
             received_ns=time.monotonic_ns(),
         )
-        assert self._base.messages.put(trigger)
+        end = time.monotonic() + GENEROUS_S
+        while not self._base.messages.put(trigger):  # full, where a sender gets ``busy``
+            assert time.monotonic() < end
+            time.sleep(0.001)
         return trigger_id
 
     def set_recipe(self, recipe_id: str, version: int) -> None:

@@ -209,6 +209,13 @@ def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
     run("use", "너트 M8@1", "--recipes", there)
     assert run("list", "--recipes", there) == "너트 M8: version 1*\n"
     assert "image_threshold: 12.5" in run("show", "너트 M8", "--recipes", there)
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"camera: {{uri: '0'}}\nmodel: {{path: {recipes.load('너트 M8').model}}}\n"
+        f"recipes: {{folder: {there}}}\n"
+    )
+    assert main(["--check", "--config", str(config)]) == 0
+    assert f"recipes  너트 M8 1 in {there}\n" in capsys.readouterr().out
     assert main(["--recipe", "show", "bolt", "--recipes", str(there)]) == 78
     refused = capsys.readouterr()
     assert refused.out == ""

@@ -1,6 +1,7 @@
 """Recipes on a running line: each part is judged by the recipe it asked for, or by none."""
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge.contract.verdict import Recipe, Verdict
-from edge.inspection.thresholding import Result
+from edge.inspection.thresholding import Reason, Result
 from edge.recipes.content import RecipeDecision
 from edge.recipes.folder import RecipeFolder
 from tests.soak import times
@@ -112,9 +113,7 @@ def test_each_part_is_judged_by_the_recipe_it_asks_for_while_others_are_in_fligh
         print(f"changed={changed}: {len(found)} parts, p99 {np.percentile(found, 99):.2f} ms")
 
 
-def test_a_recipe_that_is_set_counts_from_the_next_part_and_survives_a_restart(
-    line: RecipeLine, settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_recipe_that_is_set_counts_from_the_next_part(line: RecipeLine) -> None:
     choice = random.Random(3)
     for number in range(times(40, 1000)):
         line.wait(max(number - 5, min(number, 1)))
@@ -129,3 +128,59 @@ def test_a_recipe_that_is_set_counts_from_the_next_part_and_survives_a_restart(
     last = line.wait(len(verdicts) + 1)[-1]
     assert last.identity is not None
     assert (last.identity.recipe, last.inspection.threshold) == (Recipe("r3", 1), 13.0)
+
+
+def test_a_thousand_parts_of_unknown_recipes_are_errors_or_counted_and_harm_no_other(
+    line: RecipeLine,
+) -> None:
+    line.until_resident(1 + len(THRESHOLDS))
+    line.trigger("r1")
+    line.wait(1)
+    good = 1
+    for number in range(1000):
+        line.trigger(choice := ("nobody", "../r1", "r1")[number % 3], 7 if choice == "r1" else None)
+        if number % 50 == 0:
+            line.trigger("r2", 1)
+            good += 1
+    end = time.monotonic() + 60.0
+    while sum(one.inspection.threshold == 12.0 for one in line.verdicts) < good - 1:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+    found = list(line.verdicts)
+    judged = [v for v in found if v.inspection.decision.result is not Result.ERROR]
+    assert len(judged) == good
+    assert wrong(judged) == []
+    refused = [v for v in found if v.inspection.decision.result is Result.ERROR]
+    assert {v.inspection.decision.reason for v in refused} == {Reason.RECIPE_MISMATCH}
+    assert "is not in force at this station" in refused[0].inspection.detail
+    assert 250 < len(refused) < 1000  # the others are counted in one event
+    recipes = line.line.model.recipes
+    assert recipes is not None
+    assert len(recipes.names()) == 1 + len(THRESHOLDS)
+
+
+def test_a_recipe_that_cannot_be_loaded_is_an_error_and_the_one_used_longest_ago_makes_room(
+    settings: dict[str, Any], tmp_path: Path, bundle: Path
+) -> None:
+    recipes = RecipeFolder(tmp_path / "own")
+    for name, threshold in THRESHOLDS.items():
+        other = RecipeDecision(image_threshold=threshold)
+        add_recipe(recipes, name, write_bundle(tmp_path, f"m{name}"), decision=other)
+    damaged = recipes.load("r4").model.with_suffix(".bin")
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    settings["recipes"] = {"folder": str(recipes.path), "resident": 2, "wait_ms": 9000}
+    with recipe_line(settings, tmp_path / "tuning.json") as line:
+        for number, name in enumerate(["r1", "r4", "r2", "r0", "r3", "r1"]):
+            line.trigger(name)
+            line.wait(number + 1)
+        verdicts = line.wait(6)
+        assert line.line.model.recipes is not None
+        in_memory = line.line.model.recipes.names()
+
+    assert set(in_memory) == {Recipe("r0", 1), Recipe("r1", 1)}
+    thresholds = [v.inspection.threshold for v in verdicts if v.inspection.score is not None]
+    assert thresholds == [11.0, 12.0, 20.0, 13.0, 11.0]
+    failed = verdicts[1].inspection
+    assert (failed.decision.reason, failed.score) == (Reason.RECIPE_UNAVAILABLE, None)
+    assert "does not match" in failed.detail
