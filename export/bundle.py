@@ -47,9 +47,11 @@ from export.calibration_images import (
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
+    counted_of,
     onnx_engine,
     openvino_engine,
     require_inference,
+    scored_over,
     torch_engine,
 )
 from export.errors import CalibrationUnusable, GateFailed, QuantizationRefused
@@ -335,10 +337,11 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     log.info("parity gate: torch, ONNX Runtime, OpenVINO")
     started = time.monotonic()
     spread = score_scale(description.threshold.image, description.normalization.image).range
-    openvino = openvino_engine(xml, weights, "f32")
+    counted = counted_of(description)
+    openvino = scored_over(openvino_engine(xml, weights, "f32"), counted)
     report = parity(
-        torch_engine(checkpoint.model),
-        {"ONNX Runtime": onnx_engine(onnx), "OpenVINO": openvino},
+        scored_over(torch_engine(checkpoint.model), counted),
+        {"ONNX Runtime": scored_over(onnx_engine(onnx), counted), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
         validation=_spread(
@@ -402,6 +405,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
             budget=request.accuracy,
             inference=request.inference,
             in_batches=description.input.tile_plan is not None,
+            counted=counted,
         ),
         report,
         lambda: found().hashes,

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from edge.errors import ConfigurationError
+from edge.inspection.areas import CountedAreas, common_score, counted_areas
 from edge.inspection.openvino_core import openvino_core
+from edge.inspection.pieces import frame_pieces
 from edge.inspection.predictor import RawPrediction
 from export.gate import Engine, Images
 from export.ir import INPUT, OUTPUTS
+from training.checkpoint import Description
 
 BFLOAT16 = "bf16"
 # Of which a processor needs one to compute in it, as the kernel names them.
@@ -63,6 +66,33 @@ def computes_in(precision: str) -> bool:
     """Whether this PC computes in an arithmetic; in f32 every one does."""
     able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return precision != BFLOAT16 or "BF16" in able
+
+
+def counted_of(description: Description) -> CountedAreas | None:
+    """Return what of an image counts; None where all does.
+
+    None of tiles, too: which one an image is, and so which part of the mask it has, is not kept.
+    """
+    spec = description.input
+    if spec.areas is None or spec.tile_plan is not None:
+        return None
+    frame = (spec.areas.height, spec.areas.width)
+    whole = frame_pieces(frame, spec).whole
+    return counted_areas(
+        spec, frame, whole, score=description.map_score, map_shape=description.map_shape
+    )
+
+
+def scored_over(engine: Engine, counted: CountedAreas | None) -> Engine:
+    """Return an engine whose scores are of what counts, as those are that decide."""
+    if counted is None:
+        return engine
+
+    def run(images: Images) -> list[RawPrediction]:
+        maps = [prediction.anomaly_map for prediction in engine(images)]
+        return [RawPrediction(common_score(counted.scores(m[None])).score, m) for m in maps]
+
+    return run
 
 
 def require_inference(precision: str) -> None:

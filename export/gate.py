@@ -185,7 +185,7 @@ def probe_images(spec: InputSpec) -> Images:
     Non-square, larger and smaller than the input, dark, constant, textured: ``(N, H, W, 3)``.
     """
     random = np.random.default_rng(0)
-    whole = {"crop": None, "locator": None}
+    whole = {"crop": None, "locator": None, "areas": None}
     grey = spec.model_copy(update={"pixel_formats": (PixelFormat.GREY8,), **whole})
     colour = spec.model_copy(update={"pixel_formats": (PixelFormat.BGR8,), **whole})
     noise = random.integers(0, 256, (3 * spec.height, 4 * spec.width, 3), np.uint8)

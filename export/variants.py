@@ -8,11 +8,12 @@ from enum import StrEnum
 import openvino as ov
 
 from edge.errors import StationError
+from edge.inspection.areas import CountedAreas
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
-from export.engines import BFLOAT16, computes_in, openvino_engine
+from export.engines import BFLOAT16, computes_in, openvino_engine, scored_over
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
-from export.gate import Budget, Images, dependences, invariance
+from export.gate import Budget, Engine, Images, dependences, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
@@ -94,6 +95,7 @@ class VariantBuilder:
         in_batches: whether INT8 is asked for several images at once, as tiles are. OpenVINO's
             integer kernels of a batch were seen to give other numbers at one call in thirty
             (2026.4.1, AVX2 without VNNI), those of a single image never.
+        counted: what of an image is scored; None where all of it is.
     """
 
     subject: Quantizable
@@ -103,6 +105,7 @@ class VariantBuilder:
     budget: AccuracyBudget
     inference: str = "f32"
     in_batches: bool = True
+    counted: CountedAreas | None = None
 
     def make(self, precision: ExportPrecision) -> Variant:
         """Make a variant and let it pass the gate.
@@ -124,7 +127,7 @@ class VariantBuilder:
         half = precision in (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS)
         xml, weights = ir_bytes(model, *self.size, half_weights=half)
         name = f"OpenVINO {precision.value}"
-        engine = openvino_engine(xml, weights, inference)
+        engine = self._engine(xml, weights, inference)
         found_now = invariance(
             name,
             engine,
@@ -155,7 +158,7 @@ class VariantBuilder:
 
     def judge(self, model: ov.Model) -> tuple[Accuracy, list[str]]:
         """Measure a candidate as the runtime would run it, and say what speaks against it."""
-        engine = openvino_engine(*ir_bytes(model.clone(), *self.size), self.inference)
+        engine = self._engine(*ir_bytes(model.clone(), *self.size), self.inference)
         evidence = self.evidence
         found = [engine(image[None])[0] for image in evidence.images]
         accuracy = self.measure(found)
@@ -168,6 +171,9 @@ class VariantBuilder:
             in_batches=self.in_batches,
         )
 
+    def _engine(self, xml: bytes, weights: bytes, inference: str, device: str = "CPU") -> Engine:
+        return scored_over(openvino_engine(xml, weights, inference, device), self.counted)
+
     def measure(self, predictions: Predictions) -> Accuracy:
         return compare(self.evidence.reference, predictions, self.evidence.scale)
 
@@ -179,7 +185,7 @@ class VariantBuilder:
         """
         if variant.inference != BFLOAT16:
             return None
-        engine = openvino_engine(variant.xml, variant.weights, "f32")
+        engine = self._engine(variant.xml, variant.weights, "f32")
         accuracy = self.measure([engine(image[None])[0] for image in self.evidence.images])
         return None if accuracy.faults(self.budget) else accuracy
 
@@ -192,7 +198,7 @@ class VariantBuilder:
             if device == "CPU":
                 continue
             try:
-                engine = openvino_engine(xml, weights, inference, device)
+                engine = self._engine(xml, weights, inference, device)
                 predictions = [engine(image[None])[0] for image in self.evidence.images]
                 faults = tuple(self.measure(predictions).faults(self.budget))
             except RuntimeError as error:

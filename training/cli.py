@@ -247,6 +247,13 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         action="store_true",
         help="calibrate on these images alone, and forget those of the calibration before",
     )
+    calibrate.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="what of an image counts from now on, as of fit; the network stays as it is, and all "
+        "images have to be scored again: with --replace",
+    )
     _add_data_options(calibrate)
     calibrate.add_argument(
         "--threshold", metavar="METHOD", default="auto", help=f"{_THRESHOLDS} (default auto)"

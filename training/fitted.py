@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.bundle.manifest import AlgorithmChoice, SplitMetrics
+from edge.bundle.mask_file import read_mask_file
+from edge.inspection.areas import demand_areas
 from training.algorithm_choice import with_chosen_algorithm
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
@@ -13,6 +15,7 @@ from training.config import FitConfig
 from training.data.opening import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
+from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.good_images import check_of_calibration, refuse_suspects, warn_of
 from training.making import find_device, fit_checkpoint, joined_images, validation_images
@@ -56,6 +59,28 @@ def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> li
     scored = score_samples(predictor, samples, spec, "calibrate")
     checkpoint.model.cpu()
     return scored
+
+
+def masked(checkpoint: Checkpoint, mask: Path, *, replaced: bool) -> Checkpoint:
+    """Return the same model with another mask and other zones, to be calibrated.
+
+    Args:
+        replaced: nothing of the calibration before counts.
+
+    Raises:
+        ConfigurationError: the mask cannot be used, or scores without it would count.
+    """
+    description = checkpoint.description
+    areas, own = read_mask_file(mask), description.input.areas
+    if not replaced and (own is None or not areas.scores_like(own)):
+        raise SettingError(
+            f"{mask}: the images of the calibration before were scored "
+            f"{'without a mask' if own is None else 'with another mask'}, and no maps of them are "
+            "kept. Add --replace, and give all images to calibrate on with --data."
+        )
+    spec = description.input.model_copy(update={"areas": areas})
+    demand_areas(spec, description.map_score, description.map_shape)
+    return replace(checkpoint, description=description.model_copy(update={"input": spec}))
 
 
 def calibrated_on(

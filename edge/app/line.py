@@ -33,6 +33,7 @@ from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
 from edge.station.outputs.device_thread import OutputThread
 from edge.station.outputs.devices import make_outputs
+from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.tally import RunSummary
 from edge.station.pipeline.work import Beats, NewestFrame
@@ -154,6 +155,7 @@ class InspectionLine:
             newest=newest,
             images=self.images.addresses,
             on_exposed=outputs.on_exposed if outputs is not None else _no_outputs,
+            codes=CodeReader(settings.code, len(line.inspectors)) if settings.code else None,
         )
         model.on_exchange(station.exchange)
         model.subscribe(self._publish_meta)

@@ -45,6 +45,7 @@ REASON_CODES = {
     Reason.BLUR_OR_DARK: 21,
     Reason.PART_NOT_FOUND: 22,
     Reason.PART_AMBIGUOUS: 23,
+    Reason.CODE_UNREADABLE: 24,
     Reason.CAMERA_LOST: 30,
     Reason.MODEL_ERROR: 40,
     Reason.TIMEOUT: 50,
@@ -153,6 +154,12 @@ class Verdict:
     images: ImageAddresses | None = None
 
     @property
+    def part_id(self) -> str | None:
+        """As its trigger told, else as a code on the part says."""
+        told = self.part.part_id if self.part else None
+        return self.inspection.part_id if told is None else told
+
+    @property
     def trigger_to_frame_ns(self) -> int | None:
         """None without a trigger, and where no image came or one from before it."""
         part, frame = self.part, self.frame
@@ -191,7 +198,7 @@ def payload(
         "session": session,
         "replayed": False,
         "simulated": identity.simulated,
-        "part_id": part.part_id if part else None,
+        "part_id": verdict.part_id,
         "trigger_id": part.trigger_id if part else None,
         "trigger_source": part.trigger_source if part else identity.trigger_source,
         "recipe": _recipe(part, identity),

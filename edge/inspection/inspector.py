@@ -56,6 +56,7 @@ class Inspection:
         placement: where the map lies in the frame; None unless computed.
         located: where the part was found; None of a model that does not look for it.
         reference_map: of a part that was looked for the map as it lies in the reference image.
+        part_id: what a code on the part says; None where none was read.
         zones: what was decided about each zone; empty of a model without any.
         durations: stage times.
     """
@@ -74,6 +75,7 @@ class Inspection:
     located: Located | None = None
     reference_map: NDArray[np.float32] | None = field(default=None, repr=False)
     zones: tuple[ZoneDecision, ...] = ()
+    part_id: str | None = None
     durations: Durations = Durations()
 
 

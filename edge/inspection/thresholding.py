@@ -54,6 +54,7 @@ class Reason(StrEnum):
     BLUR_OR_DARK = "blur_or_dark"
     PART_NOT_FOUND = "part_not_found"
     PART_AMBIGUOUS = "part_ambiguous"
+    CODE_UNREADABLE = "code_unreadable"
     CAMERA_LOST = "camera_lost"
     MODEL_ERROR = "model_error"
     TIMEOUT = "timeout"

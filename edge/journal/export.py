@@ -27,6 +27,11 @@ def _at(*names: str) -> Callable[[Mapping[str, Any]], Any]:
     return find
 
 
+def _rejecting_zones(content: Mapping[str, Any]) -> str | None:
+    zones = [zone for zone in content.get("zones", ()) if zone.get("result") == "NOK"]
+    return "; ".join(zone["name"] for zone in zones) or None
+
+
 # Columns may be added at the end, never moved or renamed. Those of the other kind are empty.
 _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "journal": _at("journal"),
@@ -56,6 +61,7 @@ _FROM_PAYLOAD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "image_uri": _at("image", "uri"),
     "image_source_uri": _at("image", "source_uri"),
     "image_name": image_name,
+    "rejecting_zones": _rejecting_zones,
 }
 
 COLUMNS = ("kind", "seq", "recorded_utc", "delivery", *_FROM_PAYLOAD)

@@ -26,6 +26,7 @@ from edge.settings.camera import (
     TriggerSettings,
     WatchSettings,
 )
+from edge.settings.code import CodeSettings
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.image import ImageSettings
@@ -353,6 +354,7 @@ class Settings(Section):
     decision: DecisionSettings = Field(
         default=DecisionSettings(), description="What a site may change about the decision."
     )
+    code: CodeSettings | None = Field(default=None, description="Left out: no code is read.")
     mqtt: MqttSettings | None = Field(
         default=None, description="Left out: verdicts go to standard output as JSON lines."
     )

@@ -30,6 +30,8 @@ def _built(call: ast.Call, module: Module) -> Iterator[tuple[str, str]]:
         yield "thread", _text(call.args[0])
     elif what == "Thread":
         yield "thread", _text(given.get("name", given.get("target")))
+    elif what == "ThreadPoolExecutor":
+        yield "thread", _text(given.get("thread_name_prefix"))
     elif what == "Timer":
         yield "timer", _text(call.args[1])
     elif what == "spawn" and not module.name.endswith("child_process"):

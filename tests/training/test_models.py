@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from edge.bundle.manifest import Areas, Zone
+from edge.imaging.frame import Box
+from edge.inspection.areas import common_score, counted_areas
 from export.engines import onnx_engine, openvino_engine, torch_engine
 from export.gate import Budget, Validation, parity
 from export.ir import ir_bytes, to_openvino
@@ -144,6 +148,24 @@ def test_torch_onnx_runtime_and_openvino_agree(
     )
     assert report.auroc_before == report.auroc_after
     assert report.verdict_flips == 0.0
+    of_no_map = {"DFKDE", "DFM", "SuperSimpleNet"}
+    assert (model.map_score is None) == (type(model).__name__ in of_no_map)
+    if model.map_score is not None:
+        for engine in (torch_engine(model), *engines.values()):
+            for found in [engine(image[None])[0] for image in images.numpy()[2:4]]:
+                assert over_everything(model, found.anomaly_map) == pytest.approx(
+                    found.score, rel=1e-5, abs=1e-5 * spread
+                )
+
+
+def over_everything(model: AnomalyModel, anomaly_map: NDArray[np.float32]) -> float:
+    """Return the score of a zone that holds the whole image."""
+    corners = ((0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE))
+    areas = Areas(width=SIDE, height=SIDE, zones=(Zone(name="all", polygon=corners),))
+    spec = first_sight((SIDE, SIDE), areas=areas)
+    whole, shape = Box(0, 0, SIDE, SIDE), anomaly_map.shape
+    counted = counted_areas(spec, (SIDE, SIDE), whole, score=model.map_score, map_shape=shape)
+    return common_score(counted.scores(anomaly_map[None])).score
 
 
 @pytest.mark.parametrize("algorithm", EVERY)

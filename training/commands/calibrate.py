@@ -16,7 +16,7 @@ from training.data.beforehand import tell_beforehand
 from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
-from training.fitted import calibrated_on, rests_on_test, scores
+from training.fitted import calibrated_on, masked, rests_on_test, scores
 from training.guarantees import guarantee_sentence
 from training.making import find_device
 from training.metrics import share_text
@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(drawn, kept=arguments.checkpoint)
     choice = parse_threshold(arguments.threshold)
     checkpoint = load_checkpoint(arguments.checkpoint)
+    if arguments.mask is not None:
+        checkpoint = masked(checkpoint, arguments.mask, replaced=arguments.replace)
     before = checkpoint.description
     notes = before.training.hyperparameters
     if checkpoint.seen is None:

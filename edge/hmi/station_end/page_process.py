@@ -331,7 +331,7 @@ def decided_part(verdict: Verdict) -> DecidedPart:
     recipe = part.recipe if part else identity.recipe if identity else None
     return DecidedPart(
         id=verdict.id,
-        part_id=part.part_id if part else None,
+        part_id=verdict.part_id,
         image_name=name_of(verdict.frame.source) if verdict.frame.source else None,
         result=inspection.decision.result,
         reason=inspection.decision.reason,

@@ -8,7 +8,7 @@ from edge.settings.station import Settings
 # What parts are decided by and for, apart from the network.
 _DECISION = (
     *("decision.image_threshold", "decision.pixel_threshold", "decision.guard_band"),
-    *("decision.smallest_region_px", "camera.crop", "image.", "recipe."),
+    *("decision.smallest_region_px", "decision.mask", "camera.crop", "image.", "recipe."),
 )
 # Everything that only the inspectors rest on; they are exchanged whole, between two parts.
 _EXCHANGEABLE = (*_DECISION, "model.path", "model.public_key", "model.allow_downgrade")

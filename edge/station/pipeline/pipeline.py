@@ -14,7 +14,7 @@ from edge.cameras.supervised.freshness import aged
 from edge.contract.verdict import ImageAddresses, Verdict
 from edge.errors import CameraLost, ConfigurationError
 from edge.imaging.frame import Frame, FrameStatus
-from edge.inspection.inspector import Inspection
+from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.thresholding import Reason
 from edge.station.handshake.coordinator import HandshakeCoordinator, PipelineAction
 from edge.station.handshake.part import (
@@ -28,6 +28,7 @@ from edge.station.handshake.part import (
 )
 from edge.station.handshake.state_machine import Input
 from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.dispatcher import VerdictDispatcher
 from edge.station.pipeline.mailbox import Mailbox, MailboxClosed
 from edge.station.pipeline.ordering import OrderedOutput
@@ -76,6 +77,7 @@ class Station:
         newest: NewestFrame | None = None,
         images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
         on_exposed: Callable[[Frame], None] = lambda _: None,
+        codes: CodeReader | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -92,6 +94,7 @@ class Station:
         newest: where each frame is left as it is taken.
         images: where the images of a verdict will be kept.
         on_exposed: called with each frame that is owed a verdict, before it is inspected.
+        codes: reads the ids of parts whose trigger gives none; closed with the station.
         clock_ns, utc_ns: monotonic and wall clock.
         """
         self._camera = camera
@@ -120,6 +123,7 @@ class Station:
         self._last_number = 0
         self._newest = newest or NewestFrame()
         self._on_exposed = on_exposed
+        self._codes = codes
 
     def stop(self) -> None:
         """Ask for an orderly end. Only sets a flag: signal handlers call this."""
@@ -303,6 +307,8 @@ class Station:
                 if not worker.join(max(0.0, deadline - time.monotonic())):
                     log.error("an inspection does not end; its part has no verdict")
             self._fail_queued()
+            if self._codes is not None:
+                self._codes.close()
 
     def _inspect_frames(self, index: int) -> None:
         def take() -> QueuedFrame | None:
@@ -332,7 +338,7 @@ class Station:
         beat()
         try:
             if refusal is None:
-                inspection = inspector.inspect(exposure.frame)
+                inspection = self._inspected(inspector, exposure)
             else:
                 inspection = inspector.failure(*refusal)
         except BaseException as error:
@@ -345,6 +351,14 @@ class Station:
             beat.rest()
         with self._turns.turn(number):
             self._issue_decided(exposure, inspection, started_ns, line)
+
+    def _inspected(self, inspector: Inspector, exposure: QueuedFrame) -> Inspection:
+        """Inspect a frame; a part without an id gets that of its code, which is read meanwhile."""
+        part, codes = exposure.part, self._codes
+        if codes is None or (part is not None and part.part_id is not None):
+            return inspector.inspect(exposure.frame)
+        reading = codes.start(exposure.frame)
+        return codes.identified(inspector.inspect(exposure.frame), reading)
 
     def _line_for(self, part: Part | None) -> tuple[InspectionSetup, tuple[Reason, str] | None]:
         """Return what inspects a part, and why nothing does; then the line stands for the record.

@@ -204,9 +204,8 @@ class JournalRecorder(VerdictRecorder):
 
     def _record(self, verdict: Verdict) -> bool:
         content = self._content(verdict)
-        decision, part = verdict.inspection.decision, verdict.part
-        part_id = part.part_id if part else None
-        entry = Entry(RecordKind.VERDICT, content, decision.result.value, part_id)
+        result = verdict.inspection.decision.result.value
+        entry = Entry(RecordKind.VERDICT, content, result, verdict.part_id)
         written: SimpleQueue[Committed] = SimpleQueue()
 
         def on_committed(committed: Committed) -> None:

@@ -1,0 +1,120 @@
+"""Codes in images: QR by OpenCV, QR and DataMatrix by zxing-cpp where it is installed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ConfigurationError
+from edge.imaging.frame import Box, Pixels
+
+LONGEST_TEXT = 100
+_ZXING = {"qr": "QRCode", "datamatrix": "DataMatrix"}
+
+
+class CodesNotInstalled(ConfigurationError):
+    """A kind of code needs a library that is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReading:
+    """What the code of an image says.
+
+    Attributes:
+        text: None where none was read.
+        fault: why not; else empty.
+    """
+
+    text: str | None
+    fault: str = ""
+
+
+def demand_readable(kinds: Sequence[str]) -> None:
+    """Demand that kinds of codes, ``qr`` or ``datamatrix``, can be read here.
+
+    Raises:
+        CodesNotInstalled: DataMatrix without zxing-cpp.
+    """
+    if "datamatrix" in kinds and not _has_zxing():
+        raise CodesNotInstalled(
+            "code.kinds: datamatrix needs zxing-cpp, which is not installed. Install "
+            "inspection-station[codes], or read qr alone."
+        )
+
+
+def read_code(pixels: Pixels, kinds: Sequence[str], region: Box | None) -> CodeReading:
+    """Read the one code of an image.
+
+    Args:
+        pixels: of any format a frame may have.
+        kinds: ``qr``, ``datamatrix``; those that ``demand_readable`` lets pass.
+        region: where to look; None looks everywhere.
+    """
+    if region is not None:
+        rows, columns = pixels.shape[:2]
+        if region.x + region.width > columns or region.y + region.height > rows:
+            return CodeReading(
+                None,
+                f"code.region {region.width}×{region.height}+{region.x}+{region.y} does not fit "
+                f"the {columns}×{rows} frame. Change one of them.",
+            )
+        pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
+    grey = _grey(pixels)
+    texts = list(dict.fromkeys(_read_zxing(grey, kinds) if _has_zxing() else _read_qr(grey)))
+    if not texts:
+        return CodeReading(
+            None,
+            f"no readable code ({' or '.join(kinds)}). Check its print, focus and light, and "
+            "code.region.",
+        )
+    if len(texts) > 1:
+        return CodeReading(
+            None,
+            f"{len(texts)} codes with different texts. Set code.region to where the part's is.",
+        )
+    text = texts[0]
+    if len(text) > LONGEST_TEXT or not text.isprintable():
+        return CodeReading(
+            None,
+            f"the code holds {len(text)} characters, or some that cannot be printed; a part id "
+            f"has at most {LONGEST_TEXT} plain ones. Print another, or set code.unreadable: empty.",
+        )
+    return CodeReading(text)
+
+
+@cache
+def _has_zxing() -> bool:
+    return find_spec("zxingcpp") is not None
+
+
+def _read_zxing(grey: NDArray[np.uint8], kinds: Sequence[str]) -> list[str]:
+    # zxing-cpp is an extra.
+    import zxingcpp
+
+    formats: Any = [getattr(zxingcpp.BarcodeFormat, _ZXING[kind]) for kind in kinds]
+    return [found.text for found in zxingcpp.read_barcodes(grey, formats=formats) if found.text]
+
+
+def _read_qr(grey: NDArray[np.uint8]) -> list[str]:
+    try:
+        _, texts, _, _ = cv2.QRCodeDetector().detectAndDecodeMulti(grey)
+    except (cv2.error, UnicodeDecodeError):  # it meets both in images without a code
+        return []
+    return [text for text in texts if text]
+
+
+def _grey(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return 8 bits of grey; 16 bits are stretched to what is there."""
+    if pixels.dtype != np.uint8:
+        low, high = int(pixels.min()), int(pixels.max())
+        pixels = ((pixels - np.float32(low)) * (255.0 / max(high - low, 1))).astype(np.uint8)
+    samples = np.ascontiguousarray(pixels, np.uint8)
+    if samples.ndim == 2:
+        return samples
+    conversion = cv2.COLOR_BGRA2GRAY if samples.shape[2] == 4 else cv2.COLOR_BGR2GRAY
+    return cv2.cvtColor(samples, conversion)

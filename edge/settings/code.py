@@ -1,0 +1,41 @@
+"""What a site sets about a code on the part that names it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from edge.bundle.manifest import Crop
+from edge.section import Section
+
+Kind = Literal["qr", "datamatrix"]
+
+
+class CodeSettings(Section):
+    """A code in the frame that is the part's id where its trigger gives none."""
+
+    kinds: Annotated[tuple[Kind, ...], Field(strict=False)] = Field(
+        default=("qr",),
+        min_length=1,
+        description="Which are read: qr, datamatrix (needs the extra codes).",
+        examples=[["qr", "datamatrix"]],
+    )
+    region: Crop | None = Field(
+        default=None,
+        description="Where it is, in frame pixels, with its white border; left out: anywhere.",
+        examples=[{"x": 40, "y": 40, "width": 400, "height": 300}],
+    )
+    unreadable: Literal["error", "empty"] = Field(
+        default="error",
+        description="A part whose code cannot be read is an ERROR, or has no id.",
+    )
+    timeout_ms: float = Field(
+        default=200.0,
+        gt=0,
+        le=10_000,
+        description="From the frame's turn; a code that takes longer is not read.",
+    )
+
+    @field_validator("kinds")
+    @classmethod
+    def _each_once(cls, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        return tuple(dict.fromkeys(kinds))
