@@ -197,6 +197,11 @@ def _check(config: FitConfig, splits: Splits) -> None:
         SettingError: a hyperparameter that no candidate has, or a setting without another.
         DataError: there are not the images that the threshold asks for.
     """
+    if config.mask is not None:
+        raise SettingError(
+            "--mask does not go with --algorithm auto, whose synthetic defects may lie where the "
+            "mask leaves everything out. Name the algorithm, for example patchcore."
+        )
     known = {name for algorithm in (DEFAULT, *_OTHERS) for name in _hyperparameters(algorithm)}
     for name in config.hyperparameters:
         if name not in known:

@@ -137,3 +137,5 @@ def test_few_images_and_what_the_threshold_lacks_are_said_before_anything_is_com
     assert "needs at least 299 good images" in capsys.readouterr().err
     assert main([*arguments, "--set", "epochs=3"]) == 78
     assert "--set epochs: none of patchcore, dfm, padim" in capsys.readouterr().err
+    assert main([*arguments, "--mask", str(write(tmp_path / "m.png", good_image()))]) == 78
+    assert "--mask does not go with --algorithm auto" in capsys.readouterr().err
