@@ -166,21 +166,27 @@ class OutputControl:
         """The station inspects, and these are the reasons for which it is degraded."""
         with self._lock:
             self._reasons = frozenset(reasons)
-        self.look()
+        self._show_state()
 
     def look(self) -> None:
-        """Show readiness and faults as they are now; also called now and then."""
+        """Show readiness and faults as they are now; devices call it when something has changed.
+
+        Under no lock of whoever calls: the hand-shake, whose ready may fall, takes its own.
+        """
         there = all(one.there for one in self.threads)
         with self._lock:
             held_ms, missed_ns = self._settings.missed_takes_ready_ms, self._missed_ns
             held = False
             if held_ms is not None and missed_ns is not None:
                 held = self._clock_ns() - missed_ns < nanoseconds(held_ms)
-            usable = there and not held
-            self._usable = usable
-            reasons, trigger_ready = self._reasons, self._trigger_ready
+            self._usable = usable = there and not held
         if self._on_usable is not None:  # each time: two that look at once may cross
             self._on_usable(usable)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        with self._lock:
+            reasons, trigger_ready, usable = self._reasons, self._trigger_ready, self._usable
         inspects = reasons is not None and not reasons & HINDERING
         self._show("ready", usable and (trigger_ready if self._triggered else inspects))
         self._show("fault", bool(reasons) or reasons is None)

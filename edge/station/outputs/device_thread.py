@@ -32,6 +32,7 @@ EVENTS_PER_MINUTE = 30
 SUMMARY_S = 60.0
 # At the end of the station, for parts that wait for their turn.
 STOP_LIMIT_S = 2.0
+AWAY = "the device is away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ class OutputThread:
         self._dropped = 0
         self._dropped_seen = 0
         self._active = {output: one.safe for output, one in lines.items()}
+        # Levels that lines may have: the one that was confirmed, and any that was asked for since.
+        self._possible = {output: {one.safe} for output, one in lines.items()}
         self._retry_ns = self._written_ns = self._summed_up_ns = self._looked_ns = clock_ns()
         self._edges_summed_up = 0
         self._events = TokenBucket(EVENTS_PER_MINUTE)
@@ -278,8 +281,9 @@ class OutputThread:
         late_ns = (confirmed_ns or self._clock_ns()) - edge.due_ns
         schedule = self._lines[output].schedule
         assert schedule is not None
-        if confirmed_ns is None or late_ns > self._tolerance_ns:
-            cause = "the device is away" if confirmed_ns is None else "the edge came late"
+        late = confirmed_ns is None or late_ns > self._tolerance_ns
+        if late and (edge.opens or self._may_stand_open(output, confirmed_ns)):
+            cause = AWAY if confirmed_ns is None else "the edge came late"
             # A line that stays where an OK had put it lets the next part pass, too.
             passes = schedule.opens_on_ok is not edge.opens
             missed = Missed(late_ns=late_ns, passes=passes, cause=cause, outcome=edge.outcome)
@@ -298,6 +302,10 @@ class OutputThread:
         if self._record_edges:
             self._record_event(_edge_event(output, edge, confirmed_ns))
 
+    def _may_stand_open(self, output: str, confirmed_ns: int | None) -> bool:
+        """Tell whether a line that was to go back to its idle level did not, or went late."""
+        return confirmed_ns is not None or self._possible[output] != {self._active[output]}
+
     def _write(self, active: Mapping[str, bool]) -> int | None:
         """Switch outputs; return when the device had confirmed it, None where it is away."""
         if not active or not self.there:
@@ -305,10 +313,13 @@ class OutputThread:
         try:
             self._device.write(self._levels(active))
         except StationError as error:  # it refuses what it took before: it is another one
+            for output, level in active.items():
+                self._possible[output].add(level)
             self._lost(error)
             return None
         for output, level in active.items():
             self.status[output].active = level
+            self._possible[output] = {level}
         return self._clock_ns()
 
     def _write_all(self) -> None:
@@ -331,6 +342,7 @@ class OutputThread:
         self._written_ns = self._clock_ns()
         for output, level in self._active.items():
             self.status[output].active = level
+            self._possible[output] = {level}
         self._health.set(f"output_{self.name}_away", False)
         self._look()
 
@@ -431,11 +443,12 @@ def _missed_event(output: str, missed: Missed, left_out: int) -> Event:
         if missed.passes
         else "a part that is OK may be rejected"
     )
+    more_time = f"Give it more time (outputs.{output}.delay_ms or window_ms), or a faster device"
+    todo = "Bring it back" if missed.cause == AWAY else more_time
     return Event(
         "output_missed",
         Severity.ALARM if missed.passes else Severity.WARNING,
-        f"{output}: {missed.cause}; {what}. Give it more time (outputs.{output}.delay_ms or "
-        "window_ms), or a faster device.",
+        f"{output}: {missed.cause}; {what}. {todo}.",
         {
             "output": output,
             "verdict_id": outcome.verdict_id if outcome else None,

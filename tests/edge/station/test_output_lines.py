@@ -339,3 +339,18 @@ def test_a_gpio_chip_that_cannot_be_had_is_refused(
 def test_a_line_that_another_program_holds_is_named() -> None:
     taken = gpio_refusal("/dev/gpiochip0", OSError(errno.EBUSY, "Device or resource busy"))
     assert "another program holds one of its lines. See which with gpioinfo" in str(taken)
+
+
+def test_a_module_that_was_never_there_lets_no_part_pass_and_no_alarm_says_so(
+    inspector: Inspector,
+) -> None:
+    with RemoteIoModule() as module:
+        module.stop()
+        lines = Lines(module, ready=None)
+        assert lines.usable and not any(lines.usable)
+        lines.part(inspector, good_image(0))
+        lines.part(inspector, defective_image(1))
+        module.wait(lambda: lines.missed == 1, "the OK that was not given")
+        lines.close()
+    missed = [one for one in lines.events if one.kind == "output_missed"]
+    assert [(one.severity, one.data["passes"]) for one in missed] == [(Severity.WARNING, False)]
