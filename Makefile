@@ -37,6 +37,9 @@ demo-bundle: $(DEV)/installed
 	$(DEV)/bin/train-station test $(DEMO)/bottle.safetensors --data $(DEMO)/flange
 	$(DEV)/bin/export-model $(DEMO)/bottle.safetensors --precision fp32 \
 		-o configs/demo/bottle.xml
+	$(DEV)/bin/export-model --teacher --backbone small --weights $(DEMO)/small.safetensors \
+		--weights-licence Apache-2.0 --precision fp32 --set bank_size=2048 \
+		-o configs/demo/teacher.xml
 
 # The images of README: an overlay of the demo, and the page in a browser.
 images: packages $(EDGE)/installed $(DEV)/installed

@@ -25,6 +25,7 @@ from edge.bundle.manifest import (
     GateReport,
     Identity,
     Manifest,
+    ManifestPart,
     OutputSpec,
     Precision,
     SeenImagesSummary,
@@ -36,6 +37,7 @@ from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
 from edge.system.processor import pc_identity
+from edge.teaching.used_images import HASH_BYTES, used_images
 from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.calibration_images import (
     ToQuantize,
@@ -73,7 +75,6 @@ from export.variants import (
 )
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.data.content import content_hashes
-from training.seen_images import HASH_BYTES, used_images
 
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
 _MOST_COMPARED = 64
@@ -464,7 +465,7 @@ def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
     return manifest.model_copy(update={"self_test": scores})
 
 
-def manifest_text(manifest: Manifest) -> bytes:
+def manifest_text(manifest: ManifestPart) -> bytes:
     """Return a manifest as it is written."""
     return manifest.model_dump_json(indent=2).encode() + b"\n"
 

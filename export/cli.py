@@ -24,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_process()
     parser = _parser()
     parsed = parser.parse_args(arguments)
-    sources = [parsed.checkpoint, parsed.from_anomalib, parsed.verify]
+    sources = [parsed.checkpoint, parsed.from_anomalib, parsed.verify, parsed.teacher or None]
     if sum(source is not None for source in sources) != 1:
-        parser.error("give a checkpoint, or --from-anomalib MODEL, or --verify BUNDLE.xml")
+        parser.error(
+            "give a checkpoint, or --teacher, or --from-anomalib MODEL, or --verify BUNDLE.xml"
+        )
     if parsed.verify is not None:
         return run_command("export-model", "export", lambda: _verify(parsed.verify))
     if parsed.output is None:
@@ -37,8 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lambda: run_command("export-model", "export", lambda: _import(parsed)),
             lambda how: run_command("export-model", "export", lambda: _crashed(parsed, how)),
         )
+    if parsed.teacher:
+        _check_teacher(parser, parsed)
+        return run_command("export-model", "export", lambda: _teacher(parsed))
     if parsed.image_size is not None:
-        parser.error("--image-size goes with --from-anomalib; a checkpoint has its own")
+        parser.error(
+            "--image-size goes with --from-anomalib or --teacher; a checkpoint has its own"
+        )
+    if parsed.backbone or parsed.weights or parsed.weights_licence or parsed.set:
+        parser.error(
+            "--backbone, --weights, --weights-licence and --set go with --teacher; a "
+            "checkpoint has its own"
+        )
     if parsed.inference != "f32" and parsed.precision in (_AUTO, "bf16"):
         parser.error(f"--inference does not go with --precision {parsed.precision}, which sets it")
     return run_command("export-model", "export", lambda: _export(parsed))
@@ -122,9 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         "--image-size",
         type=_size,
         metavar="WIDTHxHEIGHT",
-        help="of --from-anomalib: input of a graph that takes images of any size (default: the "
-        "size that it resizes them to itself)",
+        help="of --teacher: its input (default 256x256); of --from-anomalib: input of a graph that "
+        "takes images of any size (default: the size that it resizes them to itself)",
     )
+    _add_teacher(parser.add_argument_group("with --teacher"))
     parser.add_argument(
         "--verify",
         type=Path,
@@ -133,6 +146,64 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"export-model {edge.__version__}")
     return parser
+
+
+def _add_teacher(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--teacher",
+        action="store_true",
+        help="make a teacher of a backbone: what edge-run --teach makes models with, without torch",
+    )
+    group.add_argument("--backbone", metavar="NAME", help="as of train-station fit")
+    group.add_argument(
+        "--weights", metavar="FILE", help="of the backbone; cache or download: torchvision's"
+    )
+    group.add_argument("--weights-licence", metavar="TEXT", help="terms of weights from a file")
+    group.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        default=[],
+        help="a hyperparameter of patchcore, such as bank_size=2048; may be repeated",
+    )
+
+
+def _check_teacher(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Refuse what is missing, and options that a teacher would leave out."""
+    if parsed.backbone is None or parsed.weights is None:
+        parser.error("--teacher needs --backbone NAME and --weights FILE, cache or download")
+    if parsed.precision not in (None, "int8", "fp32"):
+        parser.error(f"--precision {parsed.precision}: a teacher is int8 or fp32")
+    if parsed.precision != "fp32":
+        parser.error("a teacher is made in floating point: --precision fp32")
+    given = {
+        "--inference": parsed.inference != "f32",
+        "--calibrate-on": parsed.calibrate_on is not None,
+        "--judge-on": parsed.judge_on is not None,
+        "--no-fallback": parsed.no_fallback,
+        "--report": parsed.report,
+        "--onnx": parsed.onnx,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            parser.error(f"{option} does not go with --teacher")
+
+
+def _teacher(parsed: argparse.Namespace) -> int:
+    # torch takes seconds to import; --help must not wait for it.
+    from export.teacher import TeacherRequest, export_teacher, summary
+    from training.config import parse_assignments
+
+    request = TeacherRequest(
+        backbone=parsed.backbone,
+        weights=parsed.weights,
+        licence=parsed.weights_licence,
+        size=parsed.image_size or (256, 256),
+        precision=parsed.precision or "int8",
+        hyperparameters=parse_assignments(parsed.set),
+    )
+    print_line(summary(export_teacher(parsed.output, request), parsed.output))
+    return 0
 
 
 def _export(parsed: argparse.Namespace) -> int:

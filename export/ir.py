@@ -3,8 +3,8 @@
 import ast
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx as onnx_format
 import openvino as ov
@@ -14,6 +14,7 @@ from openvino.passes import ConstantFolding, Manager
 from torch import nn
 
 from edge.inspection.openvino_core import openvino_core
+from edge.teaching.ir import serialized
 from export.errors import ConversionFailed
 
 INPUT = "pictures"
@@ -34,6 +35,22 @@ def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
     """
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    onnx_of(model, (example,), (INPUT,), OUTPUTS, path=path)
+
+
+def onnx_of(
+    model: nn.Module,
+    examples: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    path: Path,
+) -> None:
+    """Write a model as ONNX; the batch of its first input stays free, the rest is fixed.
+
+    Raises:
+        ConversionFailed: an operation has no ONNX form.
+    """
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
     for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -42,11 +59,11 @@ def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 model,
-                (example,),
+                examples,
                 dynamo=True,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_shapes=({0: batch},),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=({0: batch}, *[None] * (len(examples) - 1)),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -122,11 +139,5 @@ def ir_bytes(
     for note in ("nncf", "conversion_parameters", "optimization"):
         if model.has_rt_info([note]):
             del model.rt_info[note]
-    model.reshape([1, height, width, 3])
-    # Automatic names count up through the process, whatever it converted before.
-    for number, operation in enumerate(model.get_ordered_ops()):
-        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
-    with TemporaryDirectory() as folder:
-        xml = Path(folder) / "model.xml"
-        ov.save_model(model, xml, compress_to_fp16=half_weights)
-        return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
+    model.reshape({model.inputs[0]: [1, height, width, 3]})
+    return serialized(model, half_weights)

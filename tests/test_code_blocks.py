@@ -78,6 +78,7 @@ NOT_RUN_HERE = {
     "edge-run .*--config /etc/": "a file of the service",
     "edge-run .*--head": "a head that a listener has kept; tests/edge/journal compares it",
     "export-model .*--from-anomalib": "a model of others; tests/export/test_anomalib.py imports it",
+    "export-model --teacher": "converts for ten seconds; tests/export/test_teacher.py does",
     "export-model .*--report": "makes every precision; tests/export/test_every_precision.py does",
     "train-station .*(mvtec/bottle|--data casting)": "a data set that is not ours to hand on",
     "export-model casting": "belongs to that data set",

@@ -20,12 +20,12 @@ from edge.bundle.manifest import (
     TriedModel,
     plain_text,
 )
+from edge.teaching.lots import MOST_CROSS_VALIDATED
+from edge.teaching.outliers import far_above
 from training.alignment import check_alignment, find_locator
-from training.calibration import far_above
 from training.components.backbones import Weights, find_weights
 from training.config import AUTO_ALGORITHM, FitConfig
 from training.confirmed import confirmed_images
-from training.cross_validation import MOST_IMAGES
 from training.data.content import image_hash
 from training.data.image_sizes import image_sizes
 from training.data.loading import first_sight, prepare_sample, read_sample
@@ -217,7 +217,7 @@ def _check(config: FitConfig, splits: Splits) -> None:
         )
     good = [sample for sample in splits.validation if not sample.is_defective]
     count = len(good) + sum(sample.view is None for sample in splits.fit)
-    check_threshold(config, splits, count <= MOST_IMAGES)
+    check_threshold(config, splits, count <= MOST_CROSS_VALIDATED)
 
 
 def _hyperparameters(algorithm: str) -> set[str]:

@@ -8,34 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import (
-    Extent,
     InputSpec,
     Normalization,
     ScoreStatistics,
     Threshold,
     ThresholdMethod,
 )
-from edge.inspection.thresholding import bootstrap_interval, quantile
+from edge.inspection.thresholding import quantile
+from edge.teaching.calibration import TrustedScores, calibrated_scores
+from edge.teaching.outliers import far_above
+from edge.teaching.threshold_choice import AUTOMATIC, ThresholdChoice
 from training.calibration_records import CalibrationRecords, make_records
 from training.data.samples import Sample
 from training.errors import CalibrationError, DataError
 from training.figures import Scored, add_pixels
 from training.metrics import PixelTally, f1_at, f1_reject_all
-from training.threshold_choice import ThresholdChoice
 
-_PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _FEW_DEFECTS = 10
-
-# A good image so many robust standard deviations above the median may show a defect: of N
-# images 10 + 20 / N, because the deviations of a handful are known so badly.
-_OUTLYING = 10.0
-_OUTLYING_OF_FEW = 20.0
-FEWEST_TO_OUTLIE = 4
-_SPREAD_OF_MAD = 1.4826  # median deviation to standard deviation, of a normal distribution
-# Scores that differ by less than this share are equal: those of one image shown again.
-_EQUAL = 1e-3
-
-AUTOMATIC = ThresholdChoice(None)
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +120,6 @@ def calibrate(
             "takes them as good."
         )
     good, defective = trusted.scores[~trusted.defective], trusted.scores[trusted.defective]
-    scores = np.concatenate([good, defective])
     method = choice.used(good, defective)
     kept = [item for item in scored if item.sample not in found]
     image = _image_threshold(choice, good, defective)
@@ -144,28 +132,22 @@ def calibrate(
             _pixel_threshold(scored, spec, records, earlier),
         )
     _warn(kept, good, defective, image, method=method)
-    random = np.random.default_rng(seed)
+    described = calibrated_scores(
+        TrustedScores(
+            good=good,
+            defective=defective,
+            map_values=np.concatenate([trusted.lows, trusted.peaks]),
+        ),
+        image,
+        pixel,
+        choice,
+        seed=seed,
+        cross_validated=cross_validated,
+    )
     return Calibration(
-        normalization=Normalization(
-            image=_extent(scores, image, len(defective)),
-            map=_extent(np.concatenate([trusted.lows, trusted.peaks]), pixel, len(defective)),
-        ),
-        threshold=Threshold(
-            image=image,
-            pixel=pixel,
-            method=method,
-            good_count=len(good),
-            defective_count=len(defective),
-            interval=None
-            if method is ThresholdMethod.MANUAL
-            else bootstrap_interval(good, defective, random, method=choice.threshold),
-            cross_validated_count=min(cross_validated, len(good)),
-            guarantee=choice.guarantee(good, defective),
-        ),
-        statistics=ScoreStatistics(
-            probabilities=_PROBABILITIES,
-            scores=tuple(float(value) for value in np.quantile(good, _PROBABILITIES)),
-        ),
+        normalization=described.normalization,
+        threshold=described.threshold,
+        statistics=described.statistics,
         records=records,
         suspects=dict(sorted(found.items(), key=lambda pair: -pair[1])),
         earlier_suspects=int(distrusted.sum()) - len(found),
@@ -232,21 +214,6 @@ def _warn(
         )
 
 
-def far_above(scores: NDArray[np.floating]) -> list[int]:
-    """Return which of N scores lie more than 10 + 20 / N robust deviations above the median.
-
-    Highest first; none of fewer than 4 scores.
-    """
-    if len(scores) < FEWEST_TO_OUTLIE:
-        return []
-    middle = float(np.median(scores))
-    spread = _SPREAD_OF_MAD * float(np.median(np.abs(scores - middle)))
-    spread = max(spread, _EQUAL * abs(middle))
-    outlying = _OUTLYING + _OUTLYING_OF_FEW / len(scores)
-    found = np.flatnonzero(scores - middle > outlying * spread) if spread else np.zeros(0, np.int64)
-    return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
-
-
 def _pixel_threshold(
     scored: Sequence[Scored],
     spec: InputSpec,
@@ -267,11 +234,3 @@ def _pixel_threshold(
 def _of_good_maps(records: CalibrationRecords) -> float:
     """Without masks only good maps are known; at the resolution in which regions are found."""
     return quantile(records.region_peaks[~records.defective])
-
-
-def _extent(values: NDArray[np.float32], threshold: float, defective_count: int) -> Extent:
-    """Return the range seen; without defects its upper half is taken as wide as the lower."""
-    low, high = float(values.min()), float(values.max())
-    if defective_count == 0:
-        high = max(high, 2.0 * threshold - low)
-    return Extent(min=low, max=high)

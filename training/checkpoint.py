@@ -31,11 +31,12 @@ from edge.bundle.manifest import (
     Whole,
     plain_text,
 )
+from edge.teaching.used_images import HASH_BYTES
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, kept_settings
-from training.seen_images import HASH_BYTES, SeenImages, pop_seen
+from training.seen_images import SeenImages, pop_seen
 from training.tensor_hash import demand_layout, tensors_sha256
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"

@@ -6,7 +6,6 @@ models are all fitted to about as many images as the final one: six folds of a s
 hold-out of about a seventh. So the scores are those that the final model gives to new images.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge.bundle.manifest import InputSpec
+from edge.teaching.lots import FEWEST_LEARNED, FOLDS, dealt
 from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample
@@ -23,11 +23,6 @@ from training.fitting import BATCH_SIZE, Learning
 from training.memory import naming_settings
 from training.models.anomaly_model import StatisticalModel
 
-# Up to so many good images in all a fit is cross-validated; a hold-out of more is large enough.
-MOST_IMAGES = 100
-FOLDS = 6
-# A model of one image knows no variation.
-_FEWEST_LEARNED = 2
 # Of prepared images, and of their features; more are read and extracted anew for every fold.
 _ROOM_BYTES = 2**29
 
@@ -55,23 +50,15 @@ def folds_of(fit: Sequence[Sample], beside: Sequence[Sample], count: int = FOLDS
     Returns:
         No fold where its model would learn fewer than two images.
     """
+    keys = [s.group.encode(errors="surrogateescape") or image_hash(s) for s in fit]
     parts: dict[bytes, list[Sample]] = {}
-    for sample in fit:
-        key = sample.group.encode(errors="surrogateescape") or image_hash(sample)
+    for key, sample in zip(keys, fit, strict=True):
         parts.setdefault(key, []).append(sample)
-    # The largest first, so that the folds come out even; among equals by a lot.
-    keys = sorted(parts, key=lambda key: (-len(parts[key]), hashlib.sha256(key).digest()))
-    dealt: list[list[bytes]] = [[] for _ in range(min(count, len(keys)))]
-    sizes = [0] * len(dealt)
-    for key in keys:
-        place = sizes.index(min(sizes))
-        dealt[place].append(key)
-        sizes[place] += len(parts[key])
     folds = []
-    for chosen in map(set, dealt):
+    for chosen in dealt(keys, count):
         learned = [s for key, samples in parts.items() if key not in chosen for s in samples]
         judged = [s for key in parts if key in chosen for s in parts[key] if s.view is None]
-        if len(learned) + len(beside) >= _FEWEST_LEARNED:
+        if len(learned) + len(beside) >= FEWEST_LEARNED:
             folds.append(Fold((*learned, *beside), tuple(judged)))
     return folds
 

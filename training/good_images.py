@@ -10,8 +10,10 @@ import torch
 
 from edge.bundle.manifest import GoodCheck, InputSpec, plain_text
 from edge.redaction import one_line
-from training.calibration import FEWEST_TO_OUTLIE, Calibration, far_above
-from training.cross_validation import MOST_IMAGES, cross_validated, folds_of
+from edge.teaching.lots import MOST_CROSS_VALIDATED
+from edge.teaching.outliers import FEWEST_TO_OUTLIE, far_above
+from training.calibration import Calibration
+from training.cross_validation import cross_validated, folds_of
 from training.data.content import image_hash
 from training.data.samples import Sample, Splits
 from training.data.sharing import named
@@ -91,7 +93,7 @@ def look_at_good(
 def is_cross_validated(model: AnomalyModel, splits: Splits) -> bool:
     """Whether the images of a fit are few enough to be scored by models fitted without them."""
     plain = sum(sample.view is None for sample in splits.fit)
-    few = plain + len(_held_out(splits)) <= MOST_IMAGES
+    few = plain + len(_held_out(splits)) <= MOST_CROSS_VALIDATED
     return isinstance(model, StatisticalModel) and few
 
 

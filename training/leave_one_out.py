@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from edge.bundle.manifest import InputSpec
-from training.calibration import FEWEST_TO_OUTLIE, far_above
+from edge.teaching.outliers import FEWEST_TO_OUTLIE, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection
 from training.data.loading import prepared_batches

@@ -22,6 +22,7 @@ from edge.bundle.manifest import (
 from edge.bundle.mask_file import read_mask_file
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import demand_areas
+from edge.teaching.used_images import HASH_BYTES
 from training.alignment import (
     check_alignment,
     demand_found,
@@ -56,7 +57,7 @@ from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings, model_around, side_unit
 from training.models.trained_model import TrainedModel
-from training.seen_images import HASH_BYTES, SeenImages, seen
+from training.seen_images import SeenImages, seen
 from training.state_file import StateFile, training_identity
 from training.trained_fitting import OnEpoch, fit_trained
 from training.training_images import TrainingImages

@@ -1,7 +1,5 @@
 """Which images went into a model, and how: nothing is judged by what the model has seen."""
 
-import base64
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -9,19 +7,12 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from edge.bundle.manifest import UsedImages
+from edge.teaching.used_images import HASH_BYTES
 from training.data.content import content_hashes
 from training.data.samples import Sample
 from training.tensor_hash import demand_layout
 
-# Of a content hash; what an image is known by. Among a million images two are taken for one with a
-# probability below one in 10²⁶.
-HASH_BYTES = 16
 _PREFIX = "seen."
-
-# In a manifest: 110 kB at most for each role.
-_MOST_LISTED = 10_000
-_LISTED_BYTES = 8
 
 
 class Role(StrEnum):
@@ -105,17 +96,6 @@ def phrase(left_out: Mapping[Role, int]) -> str:
     """Return counts and reasons in words, such as ``30 that the model was fitted on``."""
     parts = [f"{left_out[role]} {_PHRASES[role]}" for role in Role if left_out.get(role)]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def used_images(hashes: Collection[bytes]) -> UsedImages:
-    """Return what a manifest says of images: 11 bytes each, and of very many only a digest."""
-    ordered = sorted(hashes)
-    listed = ordered if len(ordered) <= _MOST_LISTED else []
-    return UsedImages(
-        count=len(ordered),
-        sha256=hashlib.sha256(b"".join(ordered)).hexdigest(),
-        hashes=base64.b64encode(b"".join(h[:_LISTED_BYTES] for h in listed)).decode(),
-    )
 
 
 def pop_seen(tensors: dict[str, torch.Tensor]) -> SeenImages | None:

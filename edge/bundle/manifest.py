@@ -12,11 +12,12 @@ import base64
 import hashlib
 import os
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +58,7 @@ from edge.system.processor import processor_features
 from edge.validation import in_words
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
+TEACHER_SCHEMA: Literal["teacher/1"] = "teacher/1"
 
 
 def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
@@ -82,7 +84,9 @@ Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
-class _Part(BaseModel):
+class ManifestPart(BaseModel):
+    """What every part of a manifest keeps: unknown keys and numbers that are none are refused."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -93,7 +97,7 @@ class _Part(BaseModel):
     )
 
 
-class Identity(_Part):
+class Identity(ManifestPart):
     """What the bundle is and who made it.
 
     Attributes:
@@ -113,7 +117,7 @@ class Identity(_Part):
     bin_bytes: int | None = Field(default=None, ge=0, le=MOST_BIN_BYTES)
 
 
-class Crop(_Part):
+class Crop(ManifestPart):
     """Region of interest in frame pixels, origin top-left."""
 
     x: int = Field(ge=0, le=MOST_SIDE_PX)
@@ -127,7 +131,7 @@ def _demand_pixels(height: int, width: int) -> None:
         raise ValueError(f"{width}×{height} are more than {MOST_INPUT_PX} pixels")
 
 
-class Levels(_Part):
+class Levels(ManifestPart):
     """The 16-bit samples that become 0 and 255."""
 
     black: int = Field(ge=0, le=65535)
@@ -140,7 +144,7 @@ class Levels(_Part):
         return self
 
 
-class TileSpec(_Part):
+class TileSpec(ManifestPart):
     """Pieces that a frame is inspected in.
 
     Attributes:
@@ -166,7 +170,7 @@ class AlignMode(StrEnum):
         return {"shift": 0.0, "shift+rotation": 45.0, "full-rotation": 180.0}[self.value]
 
 
-class Locator(_Part):
+class Locator(ManifestPart):
     """How the part is found in a frame, before anything of it is inspected.
 
     Attributes:
@@ -210,7 +214,7 @@ class Locator(_Part):
 Polygon = Annotated[tuple[tuple[float, float], ...], Field(min_length=3, max_length=MOST_POINTS)]
 
 
-class Zone(_Part):
+class Zone(ManifestPart):
     """A part of the image with limits of its own; what is None is as everywhere.
 
     Attributes:
@@ -228,7 +232,7 @@ class Zone(_Part):
     smallest_region_px: int | None = Field(default=None, ge=0)
 
 
-class Areas(_Part):
+class Areas(ManifestPart):
     """What of an image counts: a mask of what does not, and zones with limits of their own.
 
     Coordinates are those of the whole frame; where parts are found first, of the whole reference
@@ -286,7 +290,7 @@ class Areas(_Part):
         return self.width, self.height, self.ignore, self.ignored_runs, zones
 
 
-class InputSpec(_Part):
+class InputSpec(ManifestPart):
     """How a frame becomes the model's input; all that preprocessing needs to know.
 
     Attributes:
@@ -325,7 +329,7 @@ class InputSpec(_Part):
         return self
 
 
-class MapScore(_Part):
+class MapScore(ManifestPart):
     """How an image score follows from the anomaly map, so that a part of it can be scored, too.
 
     Attributes:
@@ -338,7 +342,7 @@ class MapScore(_Part):
     sigma_px: float | None = Field(default=None, gt=0.0, le=1000.0)
 
 
-class OutputSpec(_Part):
+class OutputSpec(ManifestPart):
     """What the graph gives.
 
     Attributes:
@@ -358,7 +362,7 @@ class OutputSpec(_Part):
         return self
 
 
-class Extent(_Part):
+class Extent(ManifestPart):
     """Lowest and highest raw value seen in validation."""
 
     min: Score
@@ -371,7 +375,7 @@ class Extent(_Part):
         return self
 
 
-class Normalization(_Part):
+class Normalization(ManifestPart):
     """Ranges that become one unit of the normalized scale."""
 
     image: Extent
@@ -389,7 +393,7 @@ class ThresholdMethod(StrEnum):
     MANUAL = "manual"
 
 
-class Guarantee(_Part):
+class Guarantee(ManifestPart):
     """What holds of all parts that are drawn like the calibration images, whatever their scores.
 
     Attributes:
@@ -405,7 +409,7 @@ class Guarantee(_Part):
     count: Count
 
 
-class Threshold(_Part):
+class Threshold(ManifestPart):
     """Raw thresholds and the evidence they rest on.
 
     Attributes:
@@ -433,7 +437,7 @@ class Threshold(_Part):
         return self
 
 
-class ScoreStatistics(_Part):
+class ScoreStatistics(ManifestPart):
     """Quantiles of the image scores of good parts, for drift alarms without labels.
 
     Attributes:
@@ -456,7 +460,7 @@ class ScoreStatistics(_Part):
         return self
 
 
-class GateReport(_Part):
+class GateReport(ManifestPart):
     """What the parity gate measured at export.
 
     Attributes:
@@ -477,7 +481,7 @@ class GateReport(_Part):
     flips_interval: tuple[Share, Share] | None = None
 
 
-class GoldenScore(_Part):
+class GoldenScore(ManifestPart):
     """What the exported graph said about one of the images of ``edge.inspection.self_test``.
 
     Attributes:
@@ -493,7 +497,7 @@ class GoldenScore(_Part):
     tolerance: float = Field(gt=0, le=LARGEST_SCORE)
 
 
-class Fallback(_Part):
+class Fallback(ManifestPart):
     """Arithmetic for processors without the features; validated at the export like the other.
 
     Attributes:
@@ -506,7 +510,7 @@ class Fallback(_Part):
     self_test: tuple[GoldenScore, ...] = Field(max_length=100)
 
 
-class ComparedPrecision(_Part):
+class ComparedPrecision(ManifestPart):
     """One of the precisions that ``--precision auto`` compared.
 
     Attributes:
@@ -522,7 +526,7 @@ class ComparedPrecision(_Part):
     refused: Text | None = None
 
 
-class Precision(_Part):
+class Precision(ManifestPart):
     """Number format of the weights and of the arithmetic the thresholds were validated with.
 
     Attributes:
@@ -549,7 +553,7 @@ class Precision(_Part):
     compared_on: Text | None = None
 
 
-class SplitMetrics(_Part):
+class SplitMetrics(ManifestPart):
     """Metrics of one split; ``f1_reject_all`` is what rejecting everything would score."""
 
     good_count: Count
@@ -562,7 +566,7 @@ class SplitMetrics(_Part):
     aupro: Share | None = None
 
 
-class GoodCheck(_Part):
+class GoodCheck(ManifestPart):
     """What the search for defects among the good images found.
 
     Attributes:
@@ -583,7 +587,7 @@ class GoodCheck(_Part):
     pixel_with: Score | None = None
 
 
-class TriedModel(_Part):
+class TriedModel(ManifestPart):
     """One of the models that ``--algorithm auto`` compared.
 
     Attributes:
@@ -602,7 +606,7 @@ class TriedModel(_Part):
     gained_interval: tuple[float, float] | None = None
 
 
-class AlgorithmChoice(_Part):
+class AlgorithmChoice(ManifestPart):
     """Which model ``--algorithm auto`` took, and why.
 
     Attributes:
@@ -624,7 +628,7 @@ class AlgorithmChoice(_Part):
     not_tried: tuple[Text, ...] = Field(default=(), max_length=10)
 
 
-class Training(_Part):
+class Training(ManifestPart):
     """Where the model came from.
 
     Attributes:
@@ -644,7 +648,7 @@ class Training(_Part):
     choice: AlgorithmChoice | None = None
 
 
-class UsedImages(_Part):
+class UsedImages(ManifestPart):
     """Images that went into a model in one way; each is known by the SHA-256 of its pixels.
 
     Attributes:
@@ -658,7 +662,7 @@ class UsedImages(_Part):
     hashes: Annotated[str, Field(max_length=120_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 
 
-class SeenImagesSummary(_Part):
+class SeenImagesSummary(ManifestPart):
     """What the model has seen: nothing of it says how good the model is.
 
     Attributes:
@@ -674,7 +678,7 @@ class SeenImagesSummary(_Part):
     quantized: UsedImages
 
 
-class Manifest(_Part):
+class Manifest(ManifestPart):
     """Everything the runtime needs beside the graph; written by export, never by a site."""
 
     schema_version: Literal["bundle/1"] = SCHEMA
@@ -751,6 +755,52 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
         SignatureMissing, SignatureInvalid: the bundle is not signed by that key.
         PublicKeyUnusable, SigningNotInstalled: signatures cannot be checked here.
     """
+    files = read_verified(xml_path, public_key, parse_manifest)
+    here = manifest_here(files.manifest, processor_features())
+    return Bundle(
+        manifest=here,
+        sha256=files.sha256,
+        xml=files.xml,
+        weights=files.weights,
+        path=files.path,
+        made_for=None if here is files.manifest else precision_text(files.manifest),
+    )
+
+
+class Identified(Protocol):
+    """A manifest, of whatever schema."""
+
+    @property
+    def identity(self) -> Identity:
+        """What names the files."""
+        ...
+
+
+_Manifest = TypeVar("_Manifest", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedFiles(Generic[_Manifest]):
+    """The files of a bundle or a teacher: see ``Bundle``."""
+
+    manifest: _Manifest
+    sha256: str
+    xml: bytes
+    weights: bytes
+    path: Path
+
+
+def read_verified(
+    xml_path: Path, public_key: Path | None, parse: Callable[[bytes, Path], _Manifest]
+) -> VerifiedFiles[_Manifest]:
+    """Read and verify three files, whatever the schema of their manifest.
+
+    Args:
+        parse: gives the manifest of its bytes, and refuses another schema.
+
+    Raises:
+        BundleError: as ``load_bundle``.
+    """
     if xml_path.suffix != ".xml":
         raise BundleMissing(f"{xml_path}: --model takes the .xml of a bundle made by export-model.")
     xml_path = _resolved(xml_path)
@@ -761,7 +811,7 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
         if public_key is not None:
             # Before it is parsed, and the very bytes that are parsed.
             verify_signature(text, xml_path.with_suffix(".sig"), public_key)
-        manifest = parse_manifest(text, json_path)
+        manifest = parse(text, json_path)
         identity = manifest.identity
         with _opened(bin_path) as bin_file:
             xml = _verified(
@@ -778,14 +828,12 @@ def load_bundle(xml_path: Path, public_key: Path | None = None) -> Bundle:
                 named=identity.bin_bytes,
                 sha256=identity.bin_sha256,
             )
-    here = manifest_here(manifest, processor_features())
-    return Bundle(
-        manifest=here,
+    return VerifiedFiles(
+        manifest=manifest,
         sha256=hashlib.sha256(text).hexdigest(),
         xml=xml,
         weights=weights,
         path=xml_path,
-        made_for=None if here is manifest else precision_text(manifest),
     )
 
 
@@ -846,24 +894,38 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         BundleDamaged: not JSON, or a key is unknown, missing, of another type or out of range.
         BundleVersionUnsupported: the manifest has another schema version.
     """
-    try:
-        header = _Header.model_validate_json(text)
-    except ValidationError as error:
-        raise BundleDamaged(
-            f"{path}: not a bundle manifest ({_first_fault(error)}). "
-            "Copy it again, or export the model again."
-        ) from error
-    if header.schema_version != SCHEMA:
+    found = schema_version(text, path)
+    if found == TEACHER_SCHEMA:
         raise BundleVersionUnsupported(
-            f"{path}: schema {header.schema_version[:50]!r}, this edge-run reads {SCHEMA!r}. "
+            f"{path}: is a teacher, which inspects nothing itself. Make a model with it: edge-run "
+            f"--teach NAME --from FOLDER --teacher {path.with_suffix('.xml').name}."
+        )
+    if found != SCHEMA:
+        raise BundleVersionUnsupported(
+            f"{path}: schema {found[:50]!r}, this edge-run reads {SCHEMA!r}. "
             "Export the checkpoint again with the export-model of this version."
         )
     try:
         return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BundleDamaged(
-            f"{path}: {_first_fault(error)}. The site never edits a manifest; "
+            f"{path}: {first_fault(error)}. The site never edits a manifest; "
             "copy it again, or export the model again with this version."
+        ) from error
+
+
+def schema_version(text: bytes, path: Path) -> str:
+    """Return which schema a manifest has; ``path`` is only named in errors.
+
+    Raises:
+        BundleDamaged: it is no manifest.
+    """
+    try:
+        return _Header.model_validate_json(text).schema_version
+    except ValidationError as error:
+        raise BundleDamaged(
+            f"{path}: not a bundle manifest ({first_fault(error)}). "
+            "Copy it again, or export the model again."
         ) from error
 
 
@@ -873,7 +935,8 @@ class _Header(BaseModel):
     schema_version: str
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault of a manifest: its key and what is wrong."""
     fault = error.errors()[0]
     key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
     message = plain_text(in_words(fault), 3 * LONGEST_NAME)

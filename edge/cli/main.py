@@ -90,6 +90,8 @@ def _act(options: argparse.Namespace) -> int:
         _recipe(options)
     elif options.challenge:
         return _challenge(options)
+    elif options.teach is not None:
+        _teach(options)
     elif options.check:
         print_line(_check(_settings(options), options.config))
     elif options.tune:
@@ -268,6 +270,40 @@ def _challenge(options: argparse.Namespace) -> int:
         tuning=tuning_path(options.config, Path(settings.model.path)),
     )
     return run_challenge(settings, order, sys.stdin, print_line)
+
+
+def _teach(options: argparse.Namespace) -> None:
+    for name, given in (
+        ("--from DIR", options.source),
+        ("--teacher TEACHER.xml", options.teacher),
+        ("-o BUNDLE.xml", options.output),
+    ):
+        if given is None:
+            raise ConfigurationError(f"--teach needs {name}.")
+    # Of numpy's products, which read it when they are loaded.
+    for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ[library] = str(options.threads)
+    # OpenVINO, OpenCV and numba
+    from edge.cli.sign import ask_password
+    from edge.cli.teach import TeachCommand, run_teach
+
+    settings = _settings(options, ("camera", "model")) if options.config else None
+    run_teach(
+        TeachCommand(
+            name=options.teach,
+            source=options.source,
+            teacher=options.teacher,
+            output=options.output,
+            count=options.count,
+            views=options.views,
+            check_good=not options.no_check_good,
+            threads=options.threads,
+            key=options.key,
+            password=ask_password(options.key) if options.key else None,
+            public_key=settings.model.public_key if settings else None,
+        ),
+        print_line,
+    )
 
 
 def _check(settings: "Settings", config: Path | None) -> str:

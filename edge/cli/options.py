@@ -14,6 +14,8 @@ LEVELS = ("debug", "info", "warning", "error")
 CAPTURED = 50
 ROWS = 20
 ROUNDS = 3
+TAUGHT = 500
+THREADS = 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,6 +115,11 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "import FILE",
     )
     group.add_argument(
+        "--teach",
+        metavar="NAME",
+        help="make a model of a new product from good images, with a teacher; needs no torch",
+    )
+    group.add_argument(
         "--tune",
         action="store_true",
         help="measure how this PC runs the model best, and keep it beside the settings",
@@ -137,8 +144,8 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         dest="count",
         metavar="COUNT",
         type=_positive,
-        help=f"images to capture (default {CAPTURED}), or records of the journal to show "
-        f"(default {ROWS})",
+        help=f"images to capture (default {CAPTURED}), records of the journal to show "
+        f"(default {ROWS}), or images to teach with at most (default {TAUGHT})",
     )
     parser.add_argument(
         "--every",
@@ -153,6 +160,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         help="with --doctor: switch each digital output for half a second, one after the other; "
         "stop the line before",
     )
+    _add_teaching(parser.add_argument_group("with --teach"))
     study = parser.add_argument_group("with --challenge")
     study.add_argument(
         "--rounds",
@@ -177,7 +185,8 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         "--key",
         metavar="FILE",
         type=Path,
-        help="ed25519 private key, PEM, that signs the report, or what --recipe exports",
+        help="ed25519 private key, PEM, that signs the report, the taught bundle, or what "
+        "--recipe exports",
     )
     recipe = parser.add_argument_group("with --recipe")
     recipe.add_argument("--recipes", metavar="DIR", type=Path, help="instead of recipes.folder")
@@ -203,6 +212,44 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     journal.add_argument("--since", metavar="UTC", type=_utc_ns, help="2026-01-31T23:59 or a day")
     journal.add_argument("--until", metavar="UTC", type=_utc_ns)
     journal.add_argument("--waiting", action="store_true", help="not at the broker yet")
+
+
+def _add_teaching(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--from",
+        dest="source",
+        metavar="DIR",
+        type=Path,
+        help="good images of the product; of more than -n some, evenly",
+    )
+    group.add_argument(
+        "--teacher", metavar="TEACHER.xml", type=Path, help="made by export-model --teacher"
+    )
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="BUNDLE.xml",
+        type=Path,
+        help="bundle to write; its folder exists",
+    )
+    group.add_argument(
+        "--views",
+        action="store_true",
+        help="up to 8 images are learned turned, flipped and shifted, too: for parts that may lie "
+        "in any way",
+    )
+    group.add_argument(
+        "--no-check-good",
+        action="store_true",
+        help="take all images as good, also those that look like defects",
+    )
+    group.add_argument(
+        "--threads",
+        metavar="COUNT",
+        type=_positive,
+        default=THREADS,
+        help=f"cores that teaching takes (default {THREADS}); it makes way for the line",
+    )
 
 
 def _positive(text: str) -> int:

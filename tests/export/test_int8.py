@@ -16,6 +16,7 @@ from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
+from edge.teaching.used_images import used_images
 from export import bundle as bundles
 from export import search
 from export.accuracy import AccuracyBudget
@@ -30,7 +31,6 @@ from export.variants import ExportPrecision
 from tests.support.small_training import defective_image, good_image, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
-from training.seen_images import used_images
 
 USAGE = 78
 REFUSED = 65

@@ -8,15 +8,16 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec, ThresholdMethod
+from edge.teaching.guarantees import guarantee_sentence
+from edge.teaching.outliers import far_above
 from tests.support.small_training import good_image, write
-from training.calibration import calibrate, far_above
+from training.calibration import calibrate
 from training.data.loading import first_sight
 from training.data.samples import Sample
 from training.data.synthetic_defects import Flaw
 from training.errors import CalibrationError, DataError, SettingError
 from training.figures import FALSE_REJECTS, Scored, SplitTally, split_metrics
 from training.good_images import check_of_calibration
-from training.guarantees import guarantee_sentence
 from training.threshold_choice import parse_threshold
 
 SPEC: InputSpec = first_sight((32, 32))

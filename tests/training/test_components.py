@@ -78,8 +78,8 @@ def test_a_stream_longer_than_the_limit_gives_almost_the_same_components() -> No
     limited, exact = PCA(limit=16), PCA(limit=2000)
     for part in vectors.split(50):
         limited.add(part)
-        assert limited._held < 16
-        assert len(limited._axes) <= 16
+        assert limited.held < 16
+        assert limited.axes_held <= 16
     exact.add(vectors)
     few, all_of_them = limited.finish(most=4), exact.finish(most=4)
 

@@ -87,8 +87,7 @@ def test_the_buffer_never_holds_more_than_its_bound(size: int, part: int) -> Non
     stream = KCenterGreedy(30, buffer_size=size)
     for vectors in random_vectors(2000, 3, 2).split(part):
         stream.add(vectors)
-        held = sum(len(chunk) for chunk in stream._chunks)
-        assert held <= stream.buffer_size == max(size, 60)
+        assert stream.held <= stream.buffer_size == max(size, 60)
     assert len(stream.finish()) == 30
 
 

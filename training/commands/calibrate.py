@@ -7,6 +7,7 @@ import numpy as np
 
 from edge.atomic_files import write_whole
 from edge.system.log_output import print_line
+from edge.teaching.guarantees import guarantee_sentence
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
@@ -17,7 +18,6 @@ from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
 from training.fitted import calibrated_on, masked, rests_on_test, scores
-from training.guarantees import guarantee_sentence
 from training.making import find_device
 from training.metrics import share_text
 from training.report.charts import score_histogram

@@ -6,6 +6,7 @@ from pathlib import Path
 from edge.bundle.manifest import Threshold
 from edge.redaction import readable
 from edge.system.log_output import print_line
+from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
@@ -15,7 +16,6 @@ from training.data.beforehand import tell_beforehand
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
 from training.fitted import fitted
-from training.guarantees import guarantee_sentence
 from training.tracking import numbers_of, open_trackers
 from training.trained_fitting import is_first_process
 

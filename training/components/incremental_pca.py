@@ -1,12 +1,10 @@
-"""Principal components of a stream of vectors, in memory that does not grow with its length."""
+"""The principal components of ``edge.teaching.principal_components``, on tensors."""
 
-import logging
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from torch import Tensor, from_numpy
 
-log = logging.getLogger(__name__)
+from edge.teaching.principal_components import ComponentAnalysis
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,36 +29,29 @@ class PrincipalComponents:
 
 
 class PCA:
-    """Principal component analysis of a stream.
-
-    What was seen is held as at most ``limit`` scaled axes R with ``RᵀR`` the centred scatter, and a
-    buffer as large. Up to ``limit`` vectors that is exact; beyond, the least of the axes are let
-    go, and still counted in the total variance.
-
-    Source: Ross et al., Incremental learning for robust visual tracking, IJCV 2008, section 3.1.
-    """
+    """Principal component analysis of a stream of tensors, on the CPU."""
 
     def __init__(self, limit: int = 512) -> None:
         """Set the bound: axes held, and vectors buffered between two merges."""
-        self.limit = limit
-        self._count = 0
-        self._mean = torch.zeros(0, dtype=torch.float64)
-        self._axes = torch.zeros(0, 0, dtype=torch.float64)
-        self._scatter = 0.0
-        self._pending: list[Tensor] = []
-        self._held = 0
+        self._analysis = ComponentAnalysis(limit)
+
+    @property
+    def held(self) -> int:
+        """How many vectors are in the buffer."""
+        return self._analysis.held
+
+    @property
+    def axes_held(self) -> int:
+        """How many axes are held."""
+        return self._analysis.axes_held
 
     def memory_bytes(self, width: int) -> int:
-        """Return the most memory that vectors of this width take, in float64 while merging."""
-        return 8 * (2 * self.limit + 1) * (2 * width + 2 * self.limit)
+        """Return the most memory that vectors of this width take."""
+        return self._analysis.memory_bytes(width)
 
     def add(self, vectors: Tensor) -> None:
         """Add ``(N, D) float32`` vectors; they are not changed."""
-        for part in vectors.detach().cpu().split(self.limit):
-            self._pending.append(part)
-            self._held += len(part)
-            if self._held >= self.limit:
-                self._merge()
+        self._analysis.add(vectors.detach().cpu().numpy())
 
     def finish(self, share: float = 1.0, most: int | None = None) -> PrincipalComponents:
         """Return the fewest components that hold a share of the variance, at least one.
@@ -69,59 +60,10 @@ class PCA:
             share: of the total variance, from 0 to 1.
             most: components at most.
         """
-        self._merge()
-        assert self._count, "add comes first"
-        lengths = self._axes.norm(dim=1)
-        held = lengths.square().cumsum(0) / max(self._scatter, 1e-300)
-        # Sums lose a last digit: a share of all of it is reached within that.
-        enough = int((held < share * (1.0 - 1e-9)).sum()) + 1
-        if enough > len(lengths):
-            if self._count > self.limit and self._scatter > 0:
-                log.warning(
-                    "%d components hold %.1f %% of the variance, %.1f %% were asked for. "
-                    "Allow more of them, or ask for less.",
-                    len(lengths),
-                    100.0 * float(held[-1]),
-                    100.0 * share,
-                )
-            enough = len(lengths) if self._scatter > 0 else 1
-        kept = min(enough, most or enough)
-        lengths = lengths[:kept]
-        axes = self._axes[:kept] / lengths.clamp(min=1e-300)[:, None]
-        # An axis has two directions; the one of its largest entry's sign is taken.
-        largest = axes.abs().argmax(1, keepdim=True)
-        axes = axes * torch.where(axes.gather(1, largest) < 0, -1.0, 1.0)
+        found = self._analysis.finish(share, most)
         return PrincipalComponents(
-            self._mean.float(),
-            axes.float(),
-            (lengths / max(self._count - 1, 1) ** 0.5).float(),
-            float(held[kept - 1]) if self._scatter > 0 else 1.0,
+            from_numpy(found.mean),
+            from_numpy(found.axes),
+            from_numpy(found.deviations),
+            found.share,
         )
-
-    def _merge(self) -> None:
-        """Fold the buffer into mean and axes."""
-        if not self._pending:
-            return
-        fresh = torch.cat(self._pending).double()
-        self._pending, self._held = [], 0
-        count, mean = len(fresh), fresh.mean(0)
-        fresh -= mean
-        scatter = float(fresh.square().sum())
-        rows = [fresh]
-        if self._count:
-            # The two means differ: that is scatter along one more direction.
-            weight = self._count * count / (self._count + count)
-            between = weight**0.5 * (mean - self._mean)
-            scatter += float(between.square().sum())
-            rows += [self._axes, between[None]]
-            mean = self._mean + (mean - self._mean) * (count / (self._count + count))
-        stacked = torch.cat(rows)
-        # Rows are few and wide: the eigenvectors of M Mᵀ give the singular vectors of M.
-        eigenvalues, vectors = torch.linalg.eigh(stacked @ stacked.T)
-        kept = min(self.limit, max(self._count + count - 1, 1))
-        turned = vectors[:, -kept:].flip(1).T @ stacked
-        # Directions without variance are noise of the arithmetic.
-        real = eigenvalues[-kept:].flip(0) > 1e-12 * max(float(eigenvalues[-1]), 1e-300)
-        self._axes = turned * real[:, None]
-        self._mean, self._count = mean, self._count + count
-        self._scatter += scatter

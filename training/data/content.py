@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from edge.errors import ImageUnreadable
-from edge.imaging.frame import Pixels
+from edge.imaging.content_hash import pixels_hash
 from edge.imaging.image_files import read_image
+from edge.teaching.used_images import fingerprint_of, image_line
 from training.data.cifar10 import read_record
 from training.data.samples import Sample
 
@@ -41,7 +41,7 @@ def content_hash(sample: Sample) -> bytes:
     reads it for its pixels says what is wrong.
     """
     if sample.index is not None:
-        return _of_pixels(read_record(sample.path, sample.index))
+        return pixels_hash(read_record(sample.path, sample.index))
     try:
         status = sample.path.stat()
     except OSError:
@@ -64,45 +64,26 @@ def fingerprint(samples: Iterable[Sample]) -> str:
 
     Views are the same images again; a synthetic defect is another one.
     """
-    lines = sorted(set(_lines(content_hashes(samples))))
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return fingerprint_of(_lines(content_hashes(samples)))
 
 
 def _lines(contents: dict[Sample, bytes]) -> Iterator[str]:
     for sample, content in contents.items():
         mask = "" if sample.mask is None else f" {_mask_hash(sample.mask)} {sample.mask_index}"
-        yield f"{sample.kind} {content.hex()}{mask} {sample.flaw or ''}"
+        yield image_line(sample.kind, content, mask, str(sample.flaw or ""))
 
 
 @lru_cache(_MOST_KNOWN)
 def _of_file(path: Path, size: int, modified_ns: int, inode: int) -> bytes:
     """Hash one version of a file; a changed one has other arguments."""
     try:
-        return _of_pixels(read_image(path))
+        return pixels_hash(read_image(path))
     except ImageUnreadable:
         pass
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError:
         return _of_path(path)
-
-
-def _of_pixels(pixels: Pixels) -> bytes:
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[:, :, 3].min() == _most(pixels):
-        pixels = pixels[:, :, :3]
-    if pixels.ndim == 3 and pixels.shape[2] == 3 and _is_grey(pixels):
-        pixels = pixels[:, :, 0]
-    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.digest()
-
-
-def _most(pixels: Pixels) -> int:
-    return int(np.iinfo(pixels.dtype).max)
-
-
-def _is_grey(pixels: Pixels) -> bool:
-    return all(np.array_equal(pixels[:, :, 0], pixels[:, :, plane]) for plane in (1, 2))
 
 
 def _of_path(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from edge.bundle.manifest import plain_text
 from edge.imaging.folder_names import existing
+from edge.teaching.used_images import HASH_BYTES
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
@@ -26,7 +27,7 @@ from training.data.splitting import split_off
 from training.data.synthetic_defects import KINDS, Flaw
 from training.data.visa import VisA
 from training.errors import DataError
-from training.seen_images import HASH_BYTES, Role, SeenImages, phrase, sift
+from training.seen_images import Role, SeenImages, phrase, sift
 from training.transforms import RandomView, parse_transforms
 
 # One image has no variation to learn from.

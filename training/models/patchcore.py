@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge.bundle.manifest import MapScore
+from edge.teaching.memory_bank import make_bank
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
-from training.components.incremental_pca import PCA
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.models.anomaly_model import Prediction, StatisticalModel
 from training.models.settings_checks import (
@@ -135,19 +135,13 @@ class PatchCore(StatisticalModel):
         self.remember(self._core_set.finish(progress).to(self.bank_centre.device))
 
     def remember(self, bank: Tensor) -> None:
-        """Make ``(K, C)`` vectors the bank; centred, so that distances by norms keep their digits.
-
-        Which way they differ most is found among the bank's own: a core-set holds what is rare
-        about the good patches as often as what is frequent.
-        """
-        self.bank_centre = bank.mean(0)
+        """Make ``(K, C)`` vectors the bank, centred: distances by norms then keep their digits."""
         if self.reduces:
-            components = PCA(self.width)
-            components.add(bank)
-            axes = components.finish(self.settings.variance).axes.T
-            self.axes = axes.contiguous().to(bank.device)  # as a checkpoint brings it back
-            self.bank = (bank - self.bank_centre) @ self.axes
+            made = make_bank(bank.cpu().numpy(), self.settings.variance)
+            tensors = [torch.from_numpy(a) for a in (made.centre, made.axes, made.vectors)]
+            self.bank_centre, self.axes, self.bank = (one.to(bank.device) for one in tensors)
         else:
+            self.bank_centre = bank.mean(0)
             self.bank = bank - self.bank_centre
         self.bank_neighbours = self._nearest_in_bank(min(self.settings.neighbours, len(bank)))
 
@@ -155,7 +149,11 @@ class PatchCore(StatisticalModel):
         return self._core_set.picks
 
     def forward(self, images: Tensor) -> Prediction:
-        patches = self.coordinates(images)
+        return self.judge(self.pooled(images))
+
+    def judge(self, layers: list[Tensor]) -> Prediction:
+        """Compare the patches of what ``pooled`` gives with the bank."""
+        patches = self.coordinates(layers)
         leading = slice(self.settings.search_components if self.reduces else None)
         nearest = self.search(patches[:, :, leading], self.bank[:, leading])
         distances = self.distances(patches, nearest)
@@ -167,17 +165,20 @@ class PatchCore(StatisticalModel):
 
     def embed(self, images: Tensor) -> Tensor:
         """Join locally aware patch features (section 3.1): ``(N, P, C)``."""
-        return _patches(torch.cat([self.enlarged(layer) for layer in self.pooled(images)], 1))
+        return self.joined(self.pooled(images))
 
-    def coordinates(self, images: Tensor) -> Tensor:
+    def joined(self, layers: list[Tensor]) -> Tensor:
+        """Return the patches of what ``pooled`` gives: ``(N, P, C)``."""
+        return _patches(torch.cat([self.enlarged(layer) for layer in layers], 1))
+
+    def coordinates(self, layers: list[Tensor]) -> Tensor:
         """Return the patches around the bank's centre, ``(N, P, C or q)``.
 
         Along components each layer is projected before it is enlarged: both are linear, and the
         deeper layers have fewer cells.
         """
         if not self.reduces:
-            return self.embed(images) - self.bank_centre
-        layers = self.pooled(images)
+            return self.joined(layers) - self.bank_centre
         projections = self.axes.split([layer.shape[1] for layer in layers])
         projected = [
             F.conv2d(layer, axes.T[:, :, None, None])

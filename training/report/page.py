@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.thresholding import Result
+from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Description
-from training.guarantees import guarantee_sentence
 from training.metrics import Interval, share_interval
 from training.report.charts import roc_chart, score_histogram
 from training.report.evidence import (

@@ -1,0 +1,141 @@
+"""The images that a product is taught with: read, checked, and known by their content."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import InputSpec
+from edge.errors import FrameUnsuitable, ImageUnreadable, StationError
+from edge.imaging.content_hash import pixels_hash
+from edge.imaging.frame import PixelFormat, Pixels, pixel_format
+from edge.imaging.image_files import is_image, read_image
+from edge.inspection.plausibility import image_fault, image_statistics
+from edge.inspection.preprocessing import prepare
+
+# More add little to a bank of a few thousand patches, and take memory and time.
+MOST_IMAGES = 500
+_MOST_NAMED = 5
+
+
+class TeachingRefused(StationError):
+    """Images that nothing can be taught with; names the files."""
+
+    exit_code = 65
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TaughtImage:
+    """One image as the model will see it.
+
+    Attributes:
+        path: where it lies.
+        content: SHA-256 of its pixels.
+        pixel_format: as it is stored.
+        prepared: ``(H, W, 3) uint8``, the model's input.
+    """
+
+    path: Path
+    content: bytes
+    pixel_format: PixelFormat
+    prepared: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadImages:
+    """Images to teach with.
+
+    Attributes:
+        images: of different content, by name.
+        repeated: files that show the same as one before them, and are left out.
+    """
+
+    images: tuple[TaughtImage, ...]
+    repeated: tuple[Path, ...]
+
+
+def images_of(folder: Path, count: int | None = None) -> tuple[Path, ...]:
+    """Return the images of a folder, by name; of more than asked for some, evenly.
+
+    Args:
+        count: at most so many; None takes up to 500.
+
+    Raises:
+        TeachingRefused: no such folder, or no images in it.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if is_image(path))
+    except OSError as error:
+        raise TeachingRefused(
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of images with --from."
+        ) from error
+    if not found:
+        raise TeachingRefused(f"{folder}: no images. Give a folder of good images with --from.")
+    most = min(count or MOST_IMAGES, MOST_IMAGES)
+    if len(found) <= most:
+        return tuple(found)
+    return tuple(found[index * len(found) // most] for index in range(most))
+
+
+def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
+    """Read images, and refuse what cannot show a good part.
+
+    Raises:
+        TeachingRefused: names the files that are unreadable, cut, dark, white, without contrast, of
+            another size or of a format that is not taken.
+    """
+    faults: list[str] = []
+    images: dict[bytes, TaughtImage] = {}
+    repeated: list[Path] = []
+    sizes: dict[Path, tuple[int, int]] = {}
+    for path in paths:
+        try:
+            pixels = read_image(path)
+            sizes[path] = (pixels.shape[1], pixels.shape[0])
+            image = _taught(path, pixels, spec)
+        except (ImageUnreadable, FrameUnsuitable) as error:
+            text = str(error)
+            faults.append(text if text.startswith(str(path)) else f"{path}: {text}")
+            continue
+        if image.content in images:
+            repeated.append(path)
+        else:
+            images[image.content] = image
+    usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
+    faults += [
+        f"{path}: {size[0]}×{size[1]} pixels, the others have {usual[0]}×{usual[1]}; one camera "
+        "gives one size."
+        for path, size in sizes.items()
+        if size != usual
+    ]
+    if faults:
+        raise TeachingRefused(*_named(faults))
+    return ReadImages(tuple(images.values()), tuple(repeated))
+
+
+def _taught(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
+    """Prepare an image.
+
+    Raises:
+        FrameUnsuitable: it is of another format, too small, or shows nothing.
+    """
+    found = pixel_format(pixels)
+    if found is None or found.is_16_bit:
+        raise FrameUnsuitable("samples of 16 bits cannot be taught with. Save it with 8 bits.")
+    prepared = prepare(pixels, spec)
+    fault = image_fault(image_statistics(prepared))
+    if fault is not None:
+        raise FrameUnsuitable(fault[1])
+    return TaughtImage(
+        path=path, content=pixels_hash(pixels), pixel_format=found, prepared=prepared
+    )
+
+
+def _named(faults: Sequence[str]) -> Iterable[str]:
+    yield f"{len(faults)} images cannot be taught with. Remove them, or take them again:"
+    yield from faults[:_MOST_NAMED]
+    if len(faults) > _MOST_NAMED:
+        yield f"and {len(faults) - _MOST_NAMED} more."

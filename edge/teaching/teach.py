@@ -1,0 +1,314 @@
+"""Teaching: a bank and a threshold of good images, as a fit of PatchCore makes them.
+
+The images are split, cross-validated, searched for defects and calibrated on by the very functions
+that ``train-station fit`` uses; only what runs the network is the teacher's graph.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import GoodCheck, plain_text
+from edge.inspection.predictor import RawPrediction
+from edge.inspection.regions import enlarge
+from edge.inspection.thresholding import quantile
+from edge.redaction import one_line
+from edge.teaching.calibration import CalibratedScores, TrustedScores, calibrated_scores
+from edge.teaching.core_set import CoreSetStream
+from edge.teaching.images import TaughtImage, TeachingRefused
+from edge.teaching.lots import FEWEST_LEARNED, MOST_CROSS_VALIDATED, dealt, held_out
+from edge.teaching.memory_bank import MemoryBank, make_bank
+from edge.teaching.outliers import far_above
+from edge.teaching.teacher_graph import PatchFeatures, TeacherGraph
+from edge.teaching.threshold_choice import AUTOMATIC
+from edge.teaching.views import MOST_FEW, views
+
+# Of the images, on average; as that of a fit on images without defects.
+_HELD_OUT_SHARE = 0.15
+
+# Of what is held in memory: features of images that several banks are made of, and the vectors that
+# compete for a bank. More images are run again, and their vectors reduced in between.
+_FEATURE_BYTES = 96 * 2**20
+_BUFFER_BYTES = 160 * 2**20
+
+_MOST_LISTED = 100
+
+Progress = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachingOrder:
+    """What is asked of teaching.
+
+    Attributes:
+        seed: of every draw; the same images and seed give the same model.
+        with_views: few images are shown turned, flipped and shifted, too.
+        check_good: images that look like defects are named and left out.
+    """
+
+    seed: int = 0
+    with_views: bool = False
+    check_good: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredImage:
+    """An image and what a bank says of it that was made without it.
+
+    Attributes:
+        doubtful: it looks like a defect, and nothing rests on it.
+    """
+
+    image: TaughtImage
+    raw: RawPrediction
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TaughtModel:
+    """What was learned of the images.
+
+    Attributes:
+        bank: of the model.
+        described: its thresholds, and what they rest on.
+        scored: images with a score, the strangest first.
+        held_out: those of them that were scored by this very bank.
+        learned: images that the bank is made of.
+        check: the search for defects among the images; None where it was switched off.
+        viewed: views were learned, too.
+    """
+
+    bank: MemoryBank
+    described: CalibratedScores
+    scored: tuple[ScoredImage, ...]
+    held_out: tuple[ScoredImage, ...]
+    learned: tuple[TaughtImage, ...]
+    check: GoodCheck | None
+    viewed: bool
+
+
+def teach(
+    images: Sequence[TaughtImage],
+    graph: TeacherGraph,
+    order: TeachingOrder = TeachingOrder(),
+    progress: Progress = log.info,
+) -> TaughtModel:
+    """Make a bank and a threshold of good images.
+
+    Args:
+        images: of different content.
+        progress: called with a sentence at each step.
+
+    Raises:
+        TeachingRefused: too few images, or all of them look like defects.
+        ModelError: inference failed.
+    """
+    few = len(images) <= MOST_FEW
+    if len(images) < FEWEST_LEARNED and not order.with_views:
+        raise TeachingRefused(
+            "one image does not show how good parts differ. Take more, 20 or so; with --views it "
+            "is learned turned, flipped and shifted, and nothing is guaranteed."
+        )
+    return _Lesson(graph, order, progress, viewed=few and order.with_views).of(images)
+
+
+class _Lesson:
+    """One run of teaching; holds what is compiled and what was extracted."""
+
+    def __init__(
+        self, graph: TeacherGraph, order: TeachingOrder, progress: Progress, *, viewed: bool
+    ) -> None:
+        self._manifest = graph.manifest
+        self._order = order
+        self._progress = progress
+        self._viewed = viewed
+        self._features = _KeptFeatures(graph.features())
+        self._judge = graph.judge()
+
+    def of(self, images: Sequence[TaughtImage]) -> TaughtModel:
+        if len(images) < FEWEST_LEARNED:
+            return self._of_one(images[0])
+        off = held_out(
+            [image.content for image in images], _HELD_OUT_SHARE, f"{self._order.seed} validation"
+        )
+        beside = [image for index, image in enumerate(images) if index in off]
+        fit = [image for index, image in enumerate(images) if index not in off]
+        folded, suspects = self._cross_validated(fit, beside, len(images))
+        learned = [image for image in fit if image.content not in suspects]
+        self._progress(f"bank of {len(learned)} images")
+        bank = self._bank(learned)
+        held_out_scored = self._scored(bank, beside)
+        scored = [*folded, *held_out_scored]
+        doubtful = set(suspects)
+        if self._order.check_good:
+            found = far_above(_scores(scored))
+            doubtful |= {scored[index].image.content for index in found}
+        scored = [
+            ScoredImage(item.image, item.raw, item.image.content in doubtful) for item in scored
+        ]
+        trusted = [item for item in scored if not item.doubtful]
+        if not trusted:
+            raise TeachingRefused(
+                "all images look like defects of each other. Look at them: teach with images of "
+                "one product, in one position and light."
+            )
+        count = sum(item.image.content not in doubtful for item in folded)
+        return TaughtModel(
+            bank=bank,
+            described=self._described(trusted, count),
+            scored=tuple(sorted(scored, key=lambda item: -item.raw.score)),
+            held_out=tuple(held_out_scored),
+            learned=tuple(learned),
+            check=self._check(images, scored, trusted),
+            viewed=self._viewed,
+        )
+
+    def _of_one(self, image: TaughtImage) -> TaughtModel:
+        """Learn one image and its views; the views are all that a threshold can be held against."""
+        self._progress("bank of one image and its views")
+        bank = self._bank([image])
+        shown = list(views(image.prepared))
+        raws = []
+        for number, view in enumerate(shown):
+            others = [image.prepared, *shown[:number], *shown[number + 1 :]]
+            self._judge.compare_with(self._bank_of(others))
+            raws.append(self._judge.judge(view))
+        described = self._described([ScoredImage(image, raw) for raw in raws], 0)
+        # Views are no draw of parts.
+        threshold = described.threshold.model_copy(update={"guarantee": None})
+        return TaughtModel(
+            bank=bank,
+            described=CalibratedScores(described.normalization, threshold, described.statistics),
+            scored=(),
+            held_out=(),
+            learned=(image,),
+            check=None,
+            viewed=True,
+        )
+
+    def _cross_validated(
+        self, fit: Sequence[TaughtImage], beside: Sequence[TaughtImage], count: int
+    ) -> tuple[list[ScoredImage], frozenset[bytes]]:
+        """Score the images of a small fit by banks made without them; those far above are suspects.
+
+        Returns:
+            The scores, and the contents of suspects; none of many images.
+        """
+        if count > MOST_CROSS_VALIDATED:
+            return [], frozenset()
+        scored = self._folds(fit, beside)
+        if not self._order.check_good:
+            return scored, frozenset()
+        suspected = [scored[index] for index in far_above(_scores(scored))]
+        suspects = frozenset(item.image.content for item in suspected)
+        if suspects:
+            # The model does without them; so must those that score the others.
+            kept = [image for image in fit if image.content not in suspects]
+            scored = [*self._folds(kept, beside), *suspected]
+        return scored, suspects
+
+    def _folds(
+        self, fit: Sequence[TaughtImage], beside: Sequence[TaughtImage]
+    ) -> list[ScoredImage]:
+        scored: list[ScoredImage] = []
+        folds = dealt([image.content for image in fit])
+        for number, fold in enumerate(folds):
+            learned = [image for image in fit if image.content not in fold]
+            judged = [image for image in fit if image.content in fold]
+            if len(learned) + len(beside) < FEWEST_LEARNED:
+                continue
+            self._progress(f"cross-validation, fold {number + 1} of {len(folds)}")
+            scored += self._scored(self._bank([*learned, *beside]), judged)
+        return scored
+
+    def _scored(self, bank: MemoryBank, images: Iterable[TaughtImage]) -> list[ScoredImage]:
+        self._judge.compare_with(bank)
+        return [ScoredImage(image, self._judge.judge(image.prepared)) for image in images]
+
+    def _bank(self, images: Sequence[TaughtImage]) -> MemoryBank:
+        shown = [image.prepared for image in images]
+        if self._viewed:
+            shown += [view for image in images for view in views(image.prepared)]
+        return self._bank_of(shown)
+
+    def _bank_of(self, shown: Iterable[NDArray[np.uint8]]) -> MemoryBank:
+        head = self._manifest.head
+        core_set = CoreSetStream(
+            head.bank_size, _BUFFER_BYTES // (4 * head.width), self._order.seed
+        )
+        for image in shown:
+            core_set.add(self._features.of(image))
+        return make_bank(core_set.finish(), head.variance)
+
+    def _described(self, trusted: Sequence[ScoredImage], cross_validated: int) -> CalibratedScores:
+        good = _scores(trusted)
+        maps = [item.raw.anomaly_map for item in trusted]
+        none = np.zeros(0, np.float32)
+        lowest_and_highest = [value for each in maps for value in (each.min(), each.max())]
+        return calibrated_scores(
+            TrustedScores(good, none, np.array(lowest_and_highest, np.float32)),
+            AUTOMATIC.threshold(good, none),
+            self._pixel_threshold(trusted),
+            AUTOMATIC,
+            seed=self._order.seed,
+            cross_validated=cross_validated,
+        )
+
+    def _pixel_threshold(self, trusted: Sequence[ScoredImage]) -> float:
+        """Return the threshold of the good maps, at the resolution in which regions are found."""
+        size = self._manifest.input
+        peaks = [enlarge(item.raw.anomaly_map, size.height, size.width).max() for item in trusted]
+        return quantile(np.array(peaks, np.float32))
+
+    def _check(
+        self,
+        images: Sequence[TaughtImage],
+        scored: Sequence[ScoredImage],
+        trusted: Sequence[ScoredImage],
+    ) -> GoodCheck | None:
+        if not self._order.check_good:
+            return None
+        names = [
+            plain_text(one_line(item.image.path.name))
+            for item in sorted(scored, key=lambda item: -item.raw.score)
+            if item.doubtful
+        ]
+        with_all = len(trusted) < len(scored)
+        none = np.zeros(0, np.float32)
+        return GoodCheck(
+            compared=len(images),
+            suspects=tuple(names[:_MOST_LISTED]),
+            suspect_count=len(names),
+            image_with=AUTOMATIC.threshold(_scores(scored), none) if with_all else None,
+            pixel_with=self._pixel_threshold(scored) if with_all else None,
+        )
+
+
+class _KeptFeatures:
+    """Features of images that several banks are made of: extracted once where there is room."""
+
+    def __init__(self, features: PatchFeatures) -> None:
+        self._features = features
+        self._room = _FEATURE_BYTES
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+
+    def of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        found = self._features.of(image)
+        if found.nbytes <= self._room:
+            self._room -= found.nbytes
+            self._known[key] = found
+        return found
+
+
+def _scores(scored: Sequence[ScoredImage]) -> NDArray[np.float32]:
+    return np.array([item.raw.score for item in scored], np.float32)

@@ -1,0 +1,120 @@
+"""edge-run --teach: good images and a teacher become a bundle, on the lean package alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import load_bundle
+from edge.cli.main import main as edge_run
+from edge.imaging.image_files import read_image
+from tests.edge.conftest import edge_run_command
+
+DEMO = Path("configs/demo")
+GOOD = ("00", "01", "03", "05", "08", "13", "15")
+# As on a PC where neither is installed.
+LEAN = """
+import sys
+sys.modules["torch"] = sys.modules["training"] = None
+from edge.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for number in GOOD:
+        shutil.copy(DEMO / "frames" / f"{number}_good.jpg", folder)
+    return folder
+
+
+def options(source: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("--teach", "flange", "--from", str(source), "--teacher", str(DEMO / "teacher.xml")),
+        *("-o", str(output), "--threads", "1", *more),
+    ]
+
+
+def refusal(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    assert edge_run(options(source, tmp_path / "new.xml", *more)) in (65, 78)
+    assert not list(tmp_path.glob("new*"))
+    return capsys.readouterr().err
+
+
+def test_a_station_teaches_itself_a_product_and_inspects_with_it(
+    good: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "flange.xml"
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN, *options(good, output)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 images, bank of 6, 6 of them cross-validated" in done.stdout
+    # The Beta law of 7 draws, of which the threshold may lie below one.
+    assert "With a confidence of 95 % at most 52.1 % of good parts are rejected" in done.stdout
+    assert "Teach again with 20 or more." in done.stdout
+
+    shown = [DEMO / "frames" / name for name in ("06_stain.jpg", "10_good.jpg")]
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for path in shown:
+        shutil.copy(path, frames)
+    inspected = subprocess.run(
+        edge_run_command("--camera", str(frames), "--model", str(output), "--once"),
+        capture_output=True,
+        text=True,
+    )
+    verdicts = [json.loads(line) for line in inspected.stdout.splitlines()]
+    assert [verdict["result"] for verdict in verdicts] == ["NOK", "OK"]
+
+    manifest = load_bundle(output).manifest
+    assert manifest.identity.name == "flange"
+    assert manifest.threshold.cross_validated_count == 6
+    assert manifest.threshold.guarantee is not None
+    assert manifest.threshold.guarantee.count == 7
+    assert manifest.seen_images is not None
+    assert manifest.seen_images.fitted.count == 6
+    assert manifest.seen_images.calibrated.count == 7
+    assert len(manifest.self_test) == 4
+
+
+def test_images_that_show_no_good_part_are_refused_by_name(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(good, folder)
+    pixels = read_image(folder / "00_good.jpg")
+    cv2.imwrite(str(folder / "dark.png"), np.zeros_like(pixels))
+    cv2.imwrite(str(folder / "small.png"), pixels[:300, :300])
+    (folder / "cut.jpg").write_bytes((folder / "01_good.jpg").read_bytes()[:20_000])
+    text = refusal(folder, tmp_path, capsys)
+    assert "3 images cannot be taught with" in text
+    assert "dark.png: the image is all dark" in text
+    assert "cut.jpg: not a complete image" in text
+    assert "small.png: 300×300 pixels, the others have 640×480" in text
+
+
+def test_one_image_needs_views_and_guarantees_nothing(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(good / "00_good.jpg", folder)
+    assert "one image does not show how good parts differ" in refusal(folder, tmp_path, capsys)
+
+
+def test_a_teacher_is_no_model_and_a_model_no_teacher(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [*options(good, tmp_path / "new.xml"), "--teacher", str(DEMO / "bottle.xml")]
+    assert edge_run(wrong) == 78
+    assert "a teacher has 'teacher/1'" in capsys.readouterr().err
+    teacher = str(DEMO / "teacher.xml")
+    assert edge_run(["--check", "--camera", str(good), "--model", teacher]) == 78
+    assert "teacher.json: is a teacher, which inspects nothing itself" in capsys.readouterr().err
