@@ -111,8 +111,8 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--recipe",
         metavar=("ACTION", "NAME"),
         nargs="+",
-        help="recipes of recipes.folder: list; show NAME; use NAME@VERSION; export NAME FILE; "
-        "import FILE",
+        help="recipes of recipes.folder: list; show NAME; add NAME BUNDLE.xml; "
+        "use NAME@VERSION; export NAME FILE; import FILE",
     )
     group.add_argument(
         "--teach",

@@ -1,5 +1,6 @@
 """``edge-run --recipe``: recipes listed, shown, put in force, and carried to the next station."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,9 @@ from edge.bundle.signing import load_private_key
 from edge.cli.sign import ask_password
 from edge.errors import ConfigurationError
 from edge.recipes.archive import export_recipe, import_recipe
-from edge.recipes.content import recipe_yaml
-from edge.recipes.folder import RecipeFolder, RecipeVersion
-
-ACTIONS = ("list", "show", "use", "export", "import")
+from edge.recipes.content import RecipeContent, recipe_yaml
+from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.names import recipe_name
 
 
 class RecipeCommandInvalid(ConfigurationError):
@@ -49,6 +49,11 @@ def run_recipe_command(
             _list(recipes, say)
         case ["show", name]:
             _show(_version(recipes, name), recipes, say)
+        case ["add", name, bundle]:
+            recipes.path.mkdir(parents=True, exist_ok=True)
+            content = RecipeContent(name=recipe_name(name), version=1)
+            added = recipes.publish(content, _copied(Path(bundle)), order.public_key)
+            say(f"{added}: made of {bundle}, not in force. Put it in force: {_use(added)}")
         case ["use", name]:
             chosen = _version(recipes, name)
             recipes.put_in_force(chosen.name, chosen.version)
@@ -62,15 +67,28 @@ def run_recipe_command(
         case ["import", file]:
             recipes.path.mkdir(parents=True, exist_ok=True)
             version = import_recipe(recipes, Path(file), order.public_key)
-            say(
-                f"{version}: taken in, not in force. Put it in force: "
-                f"edge-run --recipe use '{version.name}@{version.version}'"
-            )
+            say(f"{version}: taken in, not in force. Put it in force: {_use(version)}")
         case _:
             raise RecipeCommandInvalid(
-                "--recipe takes: list; show NAME; use NAME@VERSION; export NAME FILE; import FILE. "
-                "NAME@2 names a version, NAME alone the one in force."
+                "--recipe takes: list; show NAME; add NAME BUNDLE.xml; use NAME@VERSION; "
+                "export NAME FILE; import FILE. NAME@2 names a version, NAME the one in force."
             )
+
+
+def _use(version: RecipeVersion) -> str:
+    return f"edge-run --recipe use '{version.name}@{version.version}'"
+
+
+def _copied(bundle: Path) -> Callable[[Path], None]:
+    """Return what builds a version of a bundle; publishing checks it."""
+    path = load_bundle(bundle).path
+
+    def build(folder: Path) -> None:
+        for end in (".xml", ".bin", ".json", ".sig"):
+            if path.with_suffix(end).exists():
+                shutil.copyfile(path.with_suffix(end), folder / f"{MODEL}{end}")
+
+    return build
 
 
 def _version(recipes: RecipeFolder, text: str) -> RecipeVersion:

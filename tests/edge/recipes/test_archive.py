@@ -207,7 +207,9 @@ def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
     run("export", "너트 M8", file, "--recipes", recipes.path, "--images")
     assert "taken in, not in force" in run("import", file, "--recipes", there)
     run("use", "너트 M8@1", "--recipes", there)
-    assert run("list", "--recipes", there) == "너트 M8: version 1*\n"
+    made = run("add", "너트 M8", recipes.load("너트 M8").model, "--recipes", there)
+    assert "recipe 너트 M8 version 2" in made
+    assert run("list", "--recipes", there) == "너트 M8: version 1*, 2\n"
     assert "image_threshold: 12.5" in run("show", "너트 M8", "--recipes", there)
     config = tmp_path / "station.yaml"
     config.write_text(

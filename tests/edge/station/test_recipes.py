@@ -20,13 +20,13 @@ from tests.support.recipes import add_recipe
 from tests.support.small_bundle import write_bundle, write_images
 
 # Recipe 0 is the station's own model; each has a threshold that no other has.
-THRESHOLDS = {"r1": 11.0, "r2": 12.0, "r3": 13.0, "r4": 14.0}
+THRESHOLDS = {f"r{n}": 10.0 + n / 2 for n in range(1, times(5, 16))}
 BUNDLES = 2
 
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> RecipeFolder:
-    """Four recipes of two bundles, whose networks are shared by two recipes each."""
+    """Recipes of two bundles, whose networks they share."""
     folder = tmp_path_factory.mktemp("recipes")
     recipes = RecipeFolder(folder / "recipes")
     for number, (name, threshold) in enumerate(THRESHOLDS.items()):
@@ -50,7 +50,7 @@ def settings(
         },
         "model": {"path": str(bundle)},
         "recipe": {"id": "r0", "version": 1},
-        "recipes": {"folder": str(recipes.path), "wait_ms": 9000},
+        "recipes": {"folder": str(recipes.path), "resident": 16, "wait_ms": 9000},
         "mqtt": {"url": running_broker.url},
         "journal": {"folder": str(tmp_path / "journal")},
         "handshake": {"slots": 1000},
@@ -127,7 +127,7 @@ def test_a_recipe_that_is_set_counts_from_the_next_part(line: RecipeLine) -> Non
     line.trigger()
     last = line.wait(len(verdicts) + 1)[-1]
     assert last.identity is not None
-    assert (last.identity.recipe, last.inspection.threshold) == (Recipe("r3", 1), 13.0)
+    assert (last.identity.recipe, last.inspection.threshold) == (Recipe("r3", 1), 11.5)
 
 
 def test_a_thousand_parts_of_unknown_recipes_are_errors_or_counted_and_harm_no_other(
@@ -143,7 +143,7 @@ def test_a_thousand_parts_of_unknown_recipes_are_errors_or_counted_and_harm_no_o
             line.trigger("r2", 1)
             good += 1
     end = time.monotonic() + 60.0
-    while sum(one.inspection.threshold == 12.0 for one in line.verdicts) < good - 1:
+    while sum(one.inspection.threshold == 11.0 for one in line.verdicts) < good - 1:
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -180,7 +180,7 @@ def test_a_recipe_that_cannot_be_loaded_is_an_error_and_the_one_used_longest_ago
 
     assert set(in_memory) == {Recipe("r0", 1), Recipe("r1", 1)}
     thresholds = [v.inspection.threshold for v in verdicts if v.inspection.score is not None]
-    assert thresholds == [11.0, 12.0, 20.0, 13.0, 11.0]
+    assert thresholds == [10.5, 11.0, 20.0, 11.5, 10.5]
     failed = verdicts[1].inspection
     assert (failed.decision.reason, failed.score) == (Reason.RECIPE_UNAVAILABLE, None)
     assert "does not match" in failed.detail
