@@ -284,7 +284,7 @@ def _demand(holds: bool, engine: str, check: str, *, value: float, limit: float)
 
 
 def _fault(check: str, value: float, limit: float) -> str:
-    return f"{check} {value:.3g}, allowed {limit:.3g}"
+    return f"{check} {value:.6g}, allowed {limit:.6g}"
 
 
 def _failed(engine: str, fault: str) -> GateFailed:

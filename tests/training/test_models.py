@@ -47,7 +47,7 @@ from training.models.building import make_settings
 from training.models.dfkde import DFKDE
 from training.models.dfm import DFM
 from training.models.padim import PaDiM
-from training.models.patchcore import PatchCore
+from training.models.patchcore import NearestVector, PatchCore
 
 EVERY = tuple(sorted(FEW))
 TILEABLE = tuple(n for n in EVERY if not find_algorithm(n).model_class().per_position)
@@ -545,10 +545,51 @@ def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_ke
     found = predict(model, spotted(2))
     for image, patches in enumerate(patchcore_vectors(spotted(2))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
-        sought = np.linalg.norm(along[:, None, :5] - bank[None, :, :5], axis=2).argmin(1)
-        distances = np.linalg.norm(along - bank[sought], axis=1)
+        sought = np.square(along[:, None, :5] - bank[None, :, :5]).sum(2)
+        first, second = (np.linalg.norm(along - bank[at], axis=1) for at in sought.argsort(1).T[:2])
+        lowest = np.sort(sought, axis=1)
+        width = np.square(bank[:, :5]).sum(1).mean() / 2048
+        tie = np.maximum(0.0, 1.0 - (lowest[:, 1] - lowest[:, 0]) / width)
+        distances = first + tie * (np.minimum(first, second) - first)
         assert (distances > np.linalg.norm(along[:, None] - bank[None], axis=2).min(1) + 1e-3).any()
         assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, distances), rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 300])
+def test_the_search_finds_the_two_nearest_vectors(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    bank, patches = (torch.randn(n, 6, generator=generator) for n in (size, 400))
+    found = NearestVector()(patches[None], bank)
+    distances = torch.cdist(patches.double(), bank.double()).square()
+    lowest = distances.topk(min(size, 2), largest=False)
+    assert found.nearest[0].tolist() == lowest.indices[:, 0].tolist()
+    if size == 1:
+        assert torch.equal(found.runner_up, found.nearest)
+        return
+    # The last one fills its group up, and is its own runner-up.
+    others = found.nearest[0] != size - 1
+    assert found.runner_up[0][others].tolist() == lowest.indices[:, 1][others].tolist()
+    gap = (lowest.values[:, 1] - lowest.values[:, 0]) / bank.double().square().sum(1).mean()
+    tie = (1 - 2048 * gap).clamp(min=0)
+    assert found.tie[0][others].double().numpy() == pytest.approx(tie[others].numpy(), abs=0.01)
+
+
+def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near() -> None:
+    model = fitted("patchcore", search_components=2)
+    assert isinstance(model, PatchCore)
+    width = model.bank.shape[1]
+    bank = torch.zeros(2, width)
+    bank[0, 0], bank[1, 0], bank[1, 2] = 1.0, -1.0, 3.0  # alike but for a component not sought by
+    patch = torch.zeros(1, 1, width)
+
+    def distance(shift: float) -> float:
+        patch[0, 0, 0] = shift
+        return float(model.measure(patch, bank)[0])
+
+    assert distance(-1e-7) == pytest.approx(distance(1e-7), rel=0.01)
+    assert distance(0.0) == pytest.approx(1.0)
+    assert distance(0.1) == pytest.approx(0.9)
+    assert distance(-0.1) == pytest.approx((0.9**2 + 9) ** 0.5)
 
 
 def test_the_score_of_patchcore_is_the_mean_of_the_highest_hundredth_of_its_map() -> None:

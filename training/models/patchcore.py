@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,10 @@ _ALL = 100_000
 # finds the group, and what is left is small.
 _GROUP = 64
 
+# Two vectors whose squared distances differ by less than this share of the bank's mean squared norm
+# are about equally near. Engines differ by about a thousandth of it.
+_TIE = 2.0**-11
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchCoreSettings:
@@ -47,7 +51,8 @@ class PatchCoreSettings:
         variance: share of the bank's variance that its vectors keep, as principal components; 1
             keeps all their numbers. With 0.99 they are half to three quarters as long.
         search_components: principal components that the nearest vector is sought by; the distance
-            to the one found is over all that are kept. Of no account where ``variance`` is 1.
+            to the one found is over all that are kept, and of two that are equally near by these
+            components the shorter one. Of no account where ``variance`` is 1.
         score: ``map``, the mean of the highest hundredth of the smooth anomaly map, which is about
             what the smallest defect raises; or ``reweighted``, the paper's (equation 7), of the
             single most distant patch.
@@ -154,9 +159,7 @@ class PatchCore(StatisticalModel):
     def judge(self, layers: list[Tensor]) -> Prediction:
         """Compare the patches of what ``pooled`` gives with the bank."""
         patches = self.coordinates(layers)
-        leading = slice(self.settings.search_components if self.reduces else None)
-        nearest = self.search(patches[:, :, leading], self.bank[:, leading])
-        distances = self.distances(patches, nearest)
+        distances, nearest = self.measure(patches, self.bank)
         anomaly_map = self.smoothing.at_grid(distances.unflatten(1, self.grid))
         if self.settings.score == "map":
             highest = anomaly_map.flatten(1).topk(self.highest, dim=1).values
@@ -197,13 +200,23 @@ class PatchCore(StatisticalModel):
             return layer
         return F.interpolate(layer, size=self.grid, mode="bilinear", align_corners=False)
 
-    def distances(self, patches: Tensor, nearest: Tensor) -> Tensor:
-        """Return the distance of each patch to its bank vector, ``(N, P)`` (equation 6).
+    def measure(self, patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each patch's distance to the nearest vector (equation 6), and which that is.
 
-        From the difference itself, not from the norms of the search: so it is exact where patch and
-        vector nearly agree.
+        Args:
+            patches: ``(N, P, C or q)``.
+            bank: ``(K, C or q)``.
+
+        Returns:
+            Both ``(N, P)``.
         """
-        return (patches - self.bank[nearest]).square().sum(2).sqrt()
+        leading = slice(self.settings.search_components if self.reduces else None)
+        found = self.search(patches[:, :, leading], bank[:, leading])
+        distances = _distances(patches, bank[found.nearest])
+        if self.reduces:
+            runner_up = _distances(patches, bank[found.runner_up])
+            distances = torch.lerp(distances, torch.minimum(distances, runner_up), found.tie)
+        return distances, found.nearest
 
     def image_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
         """Return the re-weighted distance of the most distant patch, ``(N,)`` (equation 7)."""
@@ -232,16 +245,43 @@ class PatchCore(StatisticalModel):
         return torch.cat(nearest)
 
 
+def _distances(patches: Tensor, vectors: Tensor) -> Tensor:
+    """Return the distance of each pair, ``(N, P)``.
+
+    From the difference itself, not from the norms of the search: so it is exact where patch and
+    vector nearly agree.
+    """
+    return (patches - vectors).square().sum(2).sqrt()
+
+
 def _patches(layer: Tensor) -> Tensor:
     """Return the vectors of ``(N, C, h, w)`` cells: ``(N, P, C)``."""
     return layer.flatten(2).transpose(1, 2)
 
 
-class NearestVector(nn.Module):
-    """Finds the nearest vector of a bank."""
+class Nearest(NamedTuple):
+    """What a search found, each of shape ``(N, P)``.
 
-    def forward(self, patches: Tensor, bank: Tensor) -> Tensor:
-        """Return the index of the nearest bank vector, ``(N, P) int64``.
+    Attributes:
+        nearest: index of the nearest bank vector.
+        runner_up: index of the second nearest.
+        tie: 1 where both are equally near, 0 where they differ clearly, in between linearly.
+    """
+
+    nearest: Tensor
+    runner_up: Tensor
+    tie: Tensor
+
+
+class NearestVector(nn.Module):
+    """Finds the two nearest vectors of a bank.
+
+    Two, because rounding decides which of two equally near ones is found, and each engine rounds
+    in its own way: whoever measures further must not depend on it.
+    """
+
+    def forward(self, patches: Tensor, bank: Tensor) -> Nearest:
+        """Return the two nearest bank vectors of each patch.
 
         ‖a − m‖² − ‖a‖² = ‖m‖² − 2 a·m: one matrix product with the norms as its bias, no
         (N, P, K, C) broadcast. The lowest of K values is sought in two small steps, because
@@ -252,12 +292,21 @@ class NearestVector(nn.Module):
             bank: ``(K, C)``.
         """
         group = min(_GROUP, len(bank))
-        # A vector twice changes nothing: the first of equals is found.
+        # The last vector several times: whoever is nearest to it finds it as runner-up, too.
         missing = -len(bank) % group
         padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
         values = patches @ (-2.0 * padded).T + padded.square().sum(1)
         grouped = values.unflatten(2, (-1, group))
-        best_group = grouped.amin(3).argmin(2)
-        place = best_group[:, :, None, None].expand(-1, -1, 1, group)
-        best = grouped.gather(2, place).squeeze(2).argmin(2)
-        return (best_group * group + best).clamp(max=len(bank) - 1)
+        groups = _lowest_two(grouped.amin(3)).indices
+        members = grouped.gather(2, groups[:, :, :, None].expand(-1, -1, -1, group)).flatten(2)
+        lowest = _lowest_two(members)
+        group_of = groups.gather(2, lowest.indices.div(group, rounding_mode="floor"))
+        found = (group_of * group + lowest.indices % group).clamp(max=len(bank) - 1)
+        gap = lowest.values[:, :, -1] - lowest.values[:, :, 0]
+        tie = 1.0 - gap / (_TIE * bank.square().sum(1).mean())
+        return Nearest(found[:, :, 0], found[:, :, -1], tie.clamp(min=0.0))
+
+
+def _lowest_two(values: Tensor) -> torch.return_types.topk:
+    """Return the two lowest of ``(N, P, L)``, the lowest first; of one value that one."""
+    return values.topk(min(2, values.shape[2]), dim=2, largest=False)
