@@ -59,18 +59,16 @@ class TeacherRequest:
         weights: a file, ``cache`` or ``download``.
         licence: terms of weights from a file.
         size: height and width of its input.
-        precision: ``int8`` or ``fp32``.
+        precision: number format of the weights.
         hyperparameters: of PatchCore, as those of a fit.
-        data: a folder of good images of each of several products, for INT8.
     """
 
     backbone: str
     weights: str
     licence: str | None = None
     size: tuple[int, int] = (256, 256)
-    precision: str = "int8"
+    precision: str = "fp32"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
-    data: Path | None = None
 
 
 class TeacherNetwork(nn.Module):

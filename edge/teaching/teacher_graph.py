@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from openvino import opset13
 from openvino.passes import ConstantFolding, Manager
 
-from edge.bundle.manifest import Identity
 from edge.bundle.teacher import (
     AXES,
     BANK,
@@ -76,10 +75,6 @@ class TeacherGraph:
         model = _without_features(self._read())
         lay_in(model, _inputs(bank, self.manifest))
         return serialized(model)
-
-    def identity(self) -> Identity:
-        """Return what names the teacher."""
-        return self.manifest.identity
 
     def _read(self) -> ov.Model:
         try:
