@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -21,6 +23,7 @@ import edge.cli.sign
 import edge.listen.cli
 import export.cli
 import training.cli
+from edge.bundle.mask_file import read_mask_file
 from edge.settings.station import load_settings
 from tests.edge.contract.test_schemas import validator
 from tests.support.code_blocks import (
@@ -227,7 +230,25 @@ def test_commands_that_end_by_themselves_end_well_in_the_order_of_the_documents(
     assert {command[0] for command in run} == set(MAINS)
 
 
-@pytest.mark.parametrize("block", of_language("yaml"), ids=str)
+def is_mask(block: Block) -> bool:
+    return {"ignore", "zones"} <= yaml.safe_load(block.text).keys()
+
+
+@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_mask(b)], ids=str)
+def test_every_mask_block_is_a_mask(block: Block, tmp_path: Path) -> None:
+    content = yaml.safe_load(block.text)
+    width, height = content["size"]
+    painted = np.zeros((height, width), np.uint8)
+    painted[:9, :9] = 255
+    assert cv2.imwrite(str(tmp_path / content["painted"]), painted)
+    (tmp_path / "mask.yaml").write_text(block.text)
+
+    found = read_mask_file(tmp_path / "mask.yaml")
+
+    assert (len(found.ignore), len(found.zones)) == (len(content["ignore"]), len(content["zones"]))
+
+
+@pytest.mark.parametrize("block", [b for b in of_language("yaml") if not is_mask(b)], ids=str)
 def test_every_settings_block_is_taken_by_the_settings_models(block: Block, tmp_path: Path) -> None:
     content = yaml.safe_load(block.text)
     content.setdefault("camera", {"uri": "images"})
