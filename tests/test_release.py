@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,30 @@ def test_the_lock_names_what_the_lean_edge_needs_at_the_versions_of_make() -> No
     allowed = {(normalized(name), version) for name, version in pinned}
     assert set(locked) <= allowed, "run make lock, and pin what it adds in constraints.txt"
     assert all(hashes for hashes in locked.values())
+
+
+def test_every_package_is_pinned_once_at_the_version_that_the_tests_run_with() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    listed = [settings["options"]["install_requires"], *extras.values()]
+    needed = {
+        normalized(name)
+        for text in listed
+        for name in re.findall(r"(?m)^([A-Za-z][\w.-]*)", text)
+        if name != "inspection-station"
+    }
+    pinned = re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text())
+    assert len({normalized(name) for name, _ in pinned}) == len(pinned)
+    assert needed <= {normalized(name) for name, _ in pinned}
+    installed = {
+        normalized(one.name): one.version.partition("+")[0] for one in metadata.distributions()
+    }
+    assert [
+        (name, version)
+        for name, version in pinned
+        if normalized(name) in needed and installed.get(normalized(name)) != version
+    ] == []
 
 
 def test_the_changelog_has_notes_for_this_version() -> None:
