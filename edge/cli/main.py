@@ -233,9 +233,7 @@ def _recipe(options: argparse.Namespace) -> None:
     from edge.recipes.folder import RecipeFolder
 
     settings = _settings(options, ("camera", "model")) if options.config else None
-    folder = options.recipes
-    if folder is None and settings is not None and settings.recipes is not None:
-        folder = Path(settings.recipes.folder)
+    folder = _recipes_folder(options, settings)
     if folder is None:
         raise ConfigurationError(
             "no folder of recipes is named. Name the station's settings, --config STATION.yaml "
@@ -249,6 +247,13 @@ def _recipe(options: argparse.Namespace) -> None:
         public_key=Path(key) if key else None,
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
+
+
+def _recipes_folder(options: argparse.Namespace, settings: "Settings | None") -> Path | None:
+    named: Path | None = options.recipes
+    if named is None and settings is not None and settings.recipes is not None:
+        return Path(settings.recipes.folder)
+    return named
 
 
 def _challenge(options: argparse.Namespace) -> int:
@@ -276,7 +281,6 @@ def _teach(options: argparse.Namespace) -> None:
     for name, given in (
         ("--from DIR", options.source),
         ("--teacher TEACHER.xml", options.teacher),
-        ("-o BUNDLE.xml", options.output),
     ):
         if given is None:
             raise ConfigurationError(f"--teach needs {name}.")
@@ -294,6 +298,7 @@ def _teach(options: argparse.Namespace) -> None:
             source=options.source,
             teacher=options.teacher,
             output=options.output,
+            recipes=_recipes_folder(options, settings),
             count=options.count,
             views=options.views,
             check_good=not options.no_check_good,

@@ -188,7 +188,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         help="ed25519 private key, PEM, that signs the report, the taught bundle, or what "
         "--recipe exports",
     )
-    recipe = parser.add_argument_group("with --recipe")
+    recipe = parser.add_argument_group("with --recipe, and --teach")
     recipe.add_argument("--recipes", metavar="DIR", type=Path, help="instead of recipes.folder")
     recipe.add_argument(
         "--images", action="store_true", help="export the images it was taught with, too"
@@ -230,7 +230,7 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         "--output",
         metavar="BUNDLE.xml",
         type=Path,
-        help="bundle to write; its folder exists",
+        help="bundle to write; without it the recipe of that name gets a version",
     )
     group.add_argument(
         "--views",

@@ -53,7 +53,7 @@ def run_recipe_command(
             recipes.path.mkdir(parents=True, exist_ok=True)
             content = RecipeContent(name=recipe_name(name), version=1)
             added = recipes.publish(content, _copied(Path(bundle)), order.public_key)
-            say(f"{added}: made of {bundle}, not in force. Put it in force: {_use(added)}")
+            say(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
         case ["use", name]:
             chosen = _version(recipes, name)
             recipes.put_in_force(chosen.name, chosen.version)
@@ -67,7 +67,7 @@ def run_recipe_command(
         case ["import", file]:
             recipes.path.mkdir(parents=True, exist_ok=True)
             version = import_recipe(recipes, Path(file), order.public_key)
-            say(f"{version}: taken in, not in force. Put it in force: {_use(version)}")
+            say(f"{version}: taken in, not in force. Put it in force: {use_command(version)}")
         case _:
             raise RecipeCommandInvalid(
                 "--recipe takes: list; show NAME; add NAME BUNDLE.xml; use NAME@VERSION; "
@@ -75,7 +75,8 @@ def run_recipe_command(
             )
 
 
-def _use(version: RecipeVersion) -> str:
+def use_command(version: RecipeVersion) -> str:
+    """Return the command that puts a version in force."""
     return f"edge-run --recipe use '{version.name}@{version.version}'"
 
 

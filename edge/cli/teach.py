@@ -11,7 +11,11 @@ from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import LONGEST_NAME
 from edge.bundle.signing import load_private_key
 from edge.bundle.teacher import load_teacher
+from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
+from edge.recipes.content import RecipeContent
+from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.names import recipe_name
 from edge.redaction import one_line
 from edge.teaching.golden_features import check_features
 from edge.teaching.guarantees import guarantee_sentence
@@ -36,6 +40,8 @@ class TeachCommand:
 
     Attributes:
         count: of images at most; None takes as many as can be taught with.
+        output: the bundle's ``.xml``; None where a recipe gets a version.
+        recipes: folder of the recipe that gets the next version, where there is no ``output``.
         public_key: that the teacher must be signed by; None asks for no signature.
         key: that signs the bundle; None leaves it unsigned.
     """
@@ -43,7 +49,8 @@ class TeachCommand:
     name: str
     source: Path
     teacher: Path
-    output: Path
+    output: Path | None
+    recipes: Path | None
     count: int | None
     views: bool
     check_good: bool
@@ -77,27 +84,62 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
         images=read.images,
     )
     bundle = make_bundle(taught, graph, lesson, command.threads)
-    files = bundle.files(command.output)
-    if signer is not None:
-        signature = (command.output.with_suffix(".sig"), signer.sign(bundle.manifest_text))
-        files.insert(len(files) - 1, signature)
-    write_all(files)
+    signature = signer.sign(bundle.manifest_text) if signer is not None else None
+    if command.output is not None:
+        write_all(_files(bundle, command.output, signature))
+        written = f"written to {command.output}"
+    else:
+        version = _published(command, read, bundle, signature)
+        written = f"{version}, not in force. Put it in force: {use_command(version)}"
     for line in result_lines(taught, bundle, read):
         say(line)
-    say(f"written to {command.output}")
+    say(written)
+
+
+def _published(
+    command: TeachCommand, read: ReadImages, bundle: TaughtBundle, signature: bytes | None
+) -> RecipeVersion:
+    """Add a version to the recipe, and keep what it was taught with."""
+    assert command.recipes is not None  # _check
+    recipes = RecipeFolder(command.recipes)
+    recipes.keep_images(command.name, {image.content: image.path for image in read.images})
+    note = f"taught with {len(read.images)} images"
+    return recipes.publish(
+        RecipeContent(name=recipe_name(command.name), version=1, note=note),
+        lambda folder: write_all(_files(bundle, folder / f"{MODEL}.xml", signature)),
+        Path(command.public_key) if command.public_key else None,
+    )
+
+
+def _files(
+    bundle: TaughtBundle, xml_path: Path, signature: bytes | None
+) -> list[tuple[Path, bytes]]:
+    """Return what to write; the manifest last: until then the hashes match nothing."""
+    files = bundle.files(xml_path)
+    if signature is not None:
+        files.insert(len(files) - 1, (xml_path.with_suffix(".sig"), signature))
+    return files
 
 
 def _check(command: TeachCommand) -> None:
     """Refuse before long work what could not be written in the end."""
-    if command.output.suffix != ".xml":
-        raise ConfigurationError(f"{command.output}: the bundle's name must end in .xml.")
     name = command.name
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise ConfigurationError(
             f"--teach {one_line(name)!r}: a name has 1 to {LONGEST_NAME} plain characters."
         )
-    for suffix in (".xml", ".bin", ".json", ".sig"):
-        check_writable(command.output.with_suffix(suffix))
+    if command.output is None:
+        if command.recipes is None:
+            raise ConfigurationError(
+                "--teach needs to know where its model goes: -o BUNDLE.xml; or the next version of "
+                "a recipe: --recipes DIR, or --config STATION.yaml with recipes.folder."
+            )
+        recipe_name(name)
+    elif command.output.suffix != ".xml":
+        raise ConfigurationError(f"{command.output}: the bundle's name must end in .xml.")
+    else:
+        for suffix in (".xml", ".bin", ".json", ".sig"):
+            check_writable(command.output.with_suffix(suffix))
     if command.public_key and command.key is None:
         raise ConfigurationError(
             "model.public_key asks for signed bundles, and this station could not load an "

@@ -16,12 +16,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.atomic_files import create_new
+from edge.atomic_files import create_new, write_whole
 from edge.bundle.manifest import load_bundle
 from edge.errors import OutputNotWritable
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
@@ -138,6 +138,25 @@ class RecipeFolder:
     def images(self, name: str) -> Path:
         """Return where a recipe's taught images lie; the folder need not be there yet."""
         return self._of(name) / IMAGES
+
+    def keep_images(self, name: str, images: Mapping[bytes, Path]) -> None:
+        """Copy what a version is taught with, under the hash of its content; each lies there once.
+
+        Args:
+            images: files by the SHA-256 of their pixels.
+
+        Raises:
+            OutputNotWritable: the disk refused it; what was copied stays.
+        """
+        folder = self.images(recipe_name(name))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for content, path in images.items():
+                kept = folder / f"{content.hex()}{path.suffix.lower()}"
+                if not kept.exists():
+                    write_whole(kept, path.read_bytes())
+        except OSError as error:
+            raise _not_writable(folder, error) from error
 
     def load(self, name: str, version: int | None = None) -> RecipeVersion:
         """Return a version; None takes the one in force.

@@ -12,7 +12,9 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from edge.cli.main import main as edge_run
+from edge.imaging.content_hash import pixels_hash
 from edge.imaging.image_files import read_image
+from edge.recipes.folder import RecipeFolder
 from tests.edge.conftest import edge_run_command
 
 DEMO = Path("configs/demo")
@@ -82,6 +84,32 @@ def test_a_station_teaches_itself_a_product_and_inspects_with_it(
     assert manifest.seen_images.fitted.count == 6
     assert manifest.seen_images.calibrated.count == 7
     assert len(manifest.self_test) == 4
+
+
+def test_a_taught_product_becomes_the_next_version_of_its_recipe(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipes = tmp_path / "recipes"
+    taught = ["--teach", "Flansch 7", "--from", str(good), "--teacher", str(DEMO / "teacher.xml")]
+    taught += ["-n", "3", "--threads", "1"]
+    assert edge_run(taught) == 78
+    assert "-o BUNDLE.xml; or the next version of a recipe" in capsys.readouterr().err
+    assert edge_run([*taught, "--recipes", str(recipes), "--teach", "../x"]) == 78
+    assert not recipes.exists()
+
+    for version in (1, 2):
+        assert edge_run([*taught, "--recipes", str(recipes)]) == 0
+        use = f"edge-run --recipe use 'Flansch 7@{version}'"
+        assert capsys.readouterr().out.rstrip().endswith(use)
+
+    folder = RecipeFolder(recipes)
+    assert folder.versions("Flansch 7") == (1, 2)
+    assert folder.in_force("Flansch 7") is None
+    kept = sorted(folder.images("Flansch 7").iterdir())
+    manifest = load_bundle(folder.load("Flansch 7", 2).model).manifest
+    assert manifest.seen_images is not None
+    assert len(kept) == 3
+    assert {pixels_hash(read_image(path)).hex() for path in kept} == {path.stem for path in kept}
 
 
 def test_images_that_show_no_good_part_are_refused_by_name(
