@@ -330,10 +330,10 @@ def _take_in(
             raise ArchiveRefused(
                 f"{place}: is another image than the file brings. Rename the recipe here first."
             )
+    brought = RecipeVersion(content, source)
     for number in recipes.versions(content.name):
         there = recipes.load(content.name, number)
-        same = there.content.model_copy(update={"version": content.version}) == content
-        if same and manifest_sha256(there.model) == manifest_sha256(source / there.model.name):
+        if _inspects_like(there, brought):
             _move(images, unpacked / IMAGES_FOLDER, own)
             return there
 
@@ -344,6 +344,19 @@ def _take_in(
     made = recipes.publish(content, build, public_key)
     _move(images, unpacked / IMAGES_FOLDER, own)
     return made
+
+
+def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:
+    """Tell whether two versions differ in nothing but their number."""
+    return (
+        first.content.model_copy(update={"version": second.version}) == second.content
+        and manifest_sha256(first.model) == manifest_sha256(second.model)
+        and _mask_bytes(first) == _mask_bytes(second)
+    )
+
+
+def _mask_bytes(version: RecipeVersion) -> bytes | None:
+    return version.mask.read_bytes() if version.mask is not None else None
 
 
 def _move(files: list[Path], source: Path, target: Path) -> None:

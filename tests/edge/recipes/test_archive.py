@@ -62,6 +62,31 @@ def test_a_version_is_carried_to_another_folder_with_its_images(
     assert [entry.name for entry in elsewhere.path.iterdir()] == ["너트 M8"]
 
 
+def masked(archive: Path, mask: bytes | None) -> None:
+    """Write an archive anew with another mask; None has it without."""
+
+    def change(files: dict[str, bytes]) -> None:
+        files.pop("version/mask.yaml", None)
+        if mask is not None:
+            files["version/mask.yaml"] = mask
+
+    rewritten(archive, change)
+
+
+def test_a_version_that_differs_only_in_its_mask_is_taken_in(
+    archive: Path, elsewhere: RecipeFolder
+) -> None:
+    ignoring = b"size: {width: 160, height: 120}\nignore: [{x: 0, y: 0, width: 80, height: 60}]\n"
+    for number, mask in enumerate((None, ignoring, ignoring.replace(b"80", b"8")), start=1):
+        masked(archive, mask)
+        made = import_recipe(elsewhere, archive)
+        assert made.version == number
+        assert (made.mask.read_bytes() if made.mask is not None else None) == mask
+        assert import_recipe(elsewhere, archive).version == number
+    masked(archive, ignoring)
+    assert import_recipe(elsewhere, archive).version == 2
+
+
 def rewritten(archive: Path, change: Callable[[dict[str, bytes]], object]) -> None:
     """Write an archive anew, with a manifest that is true of the changed files."""
     with zipfile.ZipFile(archive) as old:
