@@ -202,8 +202,9 @@ class HandshakeCoordinator:
                 self._results[part.number] = PartResult(Result.ERROR, reason)
                 return outcome
             case Rejected(part=part, rejection=rejection):
-                self._notify(lambda port: port.rejected(part, rejection))
-                return outcome if outcome.recorded else None
+                recorded = outcome.recorded
+                self._notify(lambda port: port.rejected(part, rejection, recorded))
+                return outcome if recorded else None
             case RefusalsCounted():
                 self._record_event(_refusals_counted(outcome))
             case Accepted(part):
@@ -225,6 +226,7 @@ class HandshakeCoordinator:
             case Late(part, what, late_ns):
                 self._record_event(_late(part, what, late_ns))
             case Unexpected(frame, detail):
+                self._notify(lambda port: port.unexpected(frame))
                 self._unexpected += 1
                 if self._unexpected == 1 or self._unexpected % UNEXPECTED_PER_LINE == 0:
                     log.warning(

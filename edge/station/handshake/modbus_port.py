@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edge.contract.commands import Ack, Trigger
 from edge.contract.verdict import REASON_CODES
+from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Result
 from edge.plc import registers as table
 from edge.plc.registers import Bit, Kind, Order, RejectionCode
@@ -137,7 +138,7 @@ class ModbusPort:
                 last.rejection = RejectionCode.NONE
             self._show()
 
-    def rejected(self, part: Part, rejection: Rejection) -> None:
+    def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
         with self._lock:
             self._asked.pop(part.trigger_id or "", None)
             last = self._last_of(part)
@@ -155,6 +156,9 @@ class ModbusPort:
                 last.exposed = True
             self._exposed_id = self._in_flight.setdefault(part.number, 0)
             self._show()
+
+    def unexpected(self, frame: Frame) -> None:
+        """No signal is of a frame without a part."""
 
     def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from edge.contract.announcements import HandshakeMessage, TriggerPhase
+from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Result
 from edge.station.handshake.part import Part, PartPhase, PartResult, Rejection, Repeated
 
@@ -34,7 +35,7 @@ class MqttPort:
     def accepted(self, part: Part) -> None:
         self._publish(TriggerPhase.ACCEPTED, part)
 
-    def rejected(self, part: Part, rejection: Rejection) -> None:
+    def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
         self._publish(TriggerPhase.REJECTED, part, reason=rejection.value)
 
     def repeated(self, known: Repeated) -> None:
@@ -47,6 +48,9 @@ class MqttPort:
 
     def exposed(self, part: Part) -> None:
         self._publish(TriggerPhase.EXPOSED, part)
+
+    def unexpected(self, frame: Frame) -> None:
+        """No trigger is there to be answered."""
 
     def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
         """The verdict is the message."""

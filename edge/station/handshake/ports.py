@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from edge.imaging.frame import Frame
 from edge.station.handshake.part import Part, PartResult, Rejection, Repeated
 
 
@@ -20,8 +21,12 @@ class Port(Protocol):
         """The part will have a verdict; the PLC may drop its trigger signal."""
         ...
 
-    def rejected(self, part: Part, rejection: Rejection) -> None:
-        """The trigger was refused; the part passes without inspection."""
+    def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
+        """The trigger was refused; the part passes without inspection.
+
+        Args:
+            recorded: it will have an ERROR verdict; else nothing more comes of it.
+        """
         ...
 
     def repeated(self, known: Repeated) -> None:
@@ -30,6 +35,10 @@ class Port(Protocol):
 
     def exposed(self, part: Part) -> None:
         """The frame has arrived complete; the part may move."""
+        ...
+
+    def unexpected(self, frame: Frame) -> None:
+        """A frame is no part's; what it shows passes without inspection."""
         ...
 
     def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:

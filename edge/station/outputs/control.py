@@ -202,14 +202,30 @@ class OutputControl:
     def accepted(self, part: Part) -> None:
         """Its image or its verdict will come."""
 
-    def rejected(self, part: Part, rejection: Rejection) -> None:
-        """Its ERROR is a verdict."""
+    def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
+        """Its ERROR is a verdict; without one it is not OK all the same."""
+        if not recorded:
+            now_ns = self._clock_ns()
+            self._put_all(
+                Outcome(
+                    key=(part.announced_ns, -part.number),  # of no frame
+                    exposed_ns=part.announced_ns,
+                    ok=False,
+                    decided_ns=now_ns,
+                    outcome_ns=now_ns,
+                    verdict_id=None,
+                )
+            )
 
     def repeated(self, known: Repeated) -> None:
         """Nothing new."""
 
     def exposed(self, part: Part) -> None:
         """The pipeline has its image, too."""
+
+    def unexpected(self, frame: Frame) -> None:
+        """Its part passes, and never has a verdict."""
+        self._put_all(Exposure((frame.captured_ns, frame.number), frame.captured_ns))
 
     def result_valid(self, part: Part, seq: int, decided: PartResult) -> None:
         """The recorder had it before."""

@@ -54,7 +54,7 @@ class Outcome:
     Attributes:
         ok: it is OK, and on record.
         decided_ns, outcome_ns: monotonic times of the decision, and of this.
-        verdict_id: of the record.
+        verdict_id: of the record; None of a part that has none.
     """
 
     key: PartKey
@@ -62,7 +62,7 @@ class Outcome:
     ok: bool
     decided_ns: int
     outcome_ns: int
-    verdict_id: str
+    verdict_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,9 @@ from edge.plc.output_device import OutputRefused
 from edge.plc.remote_io import RemoteIo
 from edge.settings.outputs import GpioSettings, OutputsSettings
 from edge.settings.station import Settings
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.part import Pairing, Rules, TriggerRequest, TriggerSource
+from edge.station.handshake.state_machine import HandshakeMachine, Input
 from edge.station.monitoring.health import Health
 from edge.station.outputs.control import OutputControl
 from edge.station.threads import Failures, Worker
@@ -216,6 +219,48 @@ def test_a_module_that_answers_late_misses_the_edge_and_takes_ready_away_where_i
     assert [one.data.get("passes") for one in lines.events if one.kind == "output_missed"] == [
         False
     ]
+
+
+def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) -> None:
+    """A trigger beyond the rate of records, and a frame that no part waits for."""
+    rules = Rules(pairing=Pairing.ANNOUNCED, recorded_refusals=0, recorded_refusals_per_minute=0)
+    with RemoteIoModule() as module:
+        lines = Lines(module, module={"timeout_ms": 10_000})
+        handshake = HandshakeCoordinator(
+            handshake=HandshakeMachine(rules),
+            ports=[lines.control],
+            expose=lambda: None,
+            record_event=lines.events.append,
+        )
+        lines.part(inspector, good_image(0))
+        module.wait(lambda: module.level(1), "the pulse of an OK")
+        now_ns = time.monotonic_ns()
+        owed = handshake.trigger(
+            TriggerRequest(
+                trigger_id="1",
+                part_id=None,
+                recipe=None,
+                deadline_ms=None,
+                received_ns=now_ns,
+                received_utc_ns=time.time_ns(),
+                source=TriggerSource.HARDWARE,
+            )
+        )
+        assert owed == []  # not ready, and it has no record
+        module.wait(lambda: not module.level(1), "the refused part to end the level")
+
+        for name in Input:
+            handshake.set_ready(name, True)
+        lines.part(inspector, good_image(1))
+        module.wait(lambda: module.level(1), "the pulse of the next OK")
+        # Its window of 60 s is over in a moment.
+        window_over_ns = time.monotonic_ns() - 59_900_000_000
+        unexpected = Frame(
+            pixels=good_image(2), number=9, captured_ns=window_over_ns, captured_utc_ns=0
+        )
+        assert handshake.frame(unexpected) == []
+        module.wait(lambda: not module.level(1), "the part of that frame to end the level")
+        lines.close()
 
 
 def test_coils_that_a_module_does_not_have_are_refused_at_the_start() -> None:
