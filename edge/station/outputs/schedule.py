@@ -3,7 +3,8 @@
 A part has its turn at a time: ``delay_ns`` after its image, or, without a delay, once its verdict
 is on record, at the latest ``window_ns`` after its image. What the line does then follows from
 whether there is an OK by then. Every turn ends what the turn of the part before began, so that no
-part passes on the OK of another one.
+part passes on the OK of another one. Verdicts may come in another order than parts (an overrun is
+an ERROR at once): an OK counts only after all parts before it, and before all parts behind it.
 """
 
 from collections import OrderedDict
@@ -121,6 +122,8 @@ class PartSchedule:
         self._waiting: OrderedDict[PartKey, _Waiting] = OrderedDict()
         self._over: OrderedDict[PartKey, int] = OrderedDict()  # key → turn it had without verdict
         self._ends_ns: int | None = None
+        self._opener: _Waiting | None = None  # for which the line left its idle level
+        self._latest_ns: int | None = None  # exposure of the latest part that had its turn
 
     @property
     def opens_on_ok(self) -> bool:
@@ -180,7 +183,10 @@ class PartSchedule:
         self._waiting[key] = _Waiting(exposed_ns, exposed_ns + delay_ns)
         if len(self._waiting) <= MAX_WAITING:
             return []
-        _, oldest = self._waiting.popitem(last=False)
+        oldest_key, oldest = self._waiting.popitem(last=False)
+        self._remember_over(oldest_key, oldest.turn_ns)
+        if self._rule.opens_on_ok and self._ends_ns is not None:
+            self._ends_ns = min(self._ends_ns, oldest.exposed_ns)  # it has no turn to end it
         cause = f"{MAX_WAITING} parts wait for their turn"
         return [self._missed(0, cause, oldest.outcome)]
 
@@ -188,24 +194,51 @@ class PartSchedule:
         rule, outcome = self._rule, one.outcome
         del self._waiting[key]
         if outcome is None:
-            self._over[key] = one.turn_ns
-            if len(self._over) > MAX_WAITING:
-                self._over.popitem(last=False)
+            self._remember_over(key, one.turn_ns)
         ok = outcome is not None and outcome.ok
+        disorder = self._disorder(one) if ok else None
         late_ns = now_ns - one.turn_ns
-        if ok is not rule.opens_on_ok:
-            yield from self._close(one.turn_ns)
+        if (ok and disorder is None) is not rule.opens_on_ok:
+            yield from self._end_before(one)
         elif late_ns > rule.tolerance_ns:
-            yield from self._close(one.turn_ns)
+            yield from self._end_before(one)
             yield self._missed(late_ns, "its turn was over", outcome)
         else:
             self.active = not rule.idle
             self._ends_ns = now_ns + rule.hold_ns
+            self._opener = one
             yield Edge(active=self.active, due_ns=one.turn_ns, opens=True, outcome=outcome)
+        if disorder is not None:
+            yield Missed(late_ns=late_ns, passes=False, cause=disorder, outcome=outcome)
+        self._latest_ns = max(self._latest_ns or one.exposed_ns, one.exposed_ns)
+
+    def _disorder(self, one: _Waiting) -> str | None:
+        """Return why an OK must not count: another part would pass on it; None where it may."""
+        if self._latest_ns is not None and one.exposed_ns < self._latest_ns:
+            return "a part behind it had its turn before it, and it was rejected"
+        if any(other.exposed_ns < one.exposed_ns for other in self._waiting.values()):
+            return "a part before it had no verdict yet, and it was rejected"
+        return None
+
+    def _end_before(self, one: _Waiting) -> Iterator[Edge | Missed]:
+        """End what the turn of another part began; a pulse that rejects a later one stays."""
+        opener = self._opener
+        later = opener is not None and opener.exposed_ns > one.exposed_ns
+        if later and not self._rule.opens_on_ok:
+            return
+        yield from self._close(one.turn_ns)
+        if later and opener is not None:
+            cause = "a part before it had its turn after it, and it may be rejected"
+            yield self._missed(0, cause, opener.outcome)
+
+    def _remember_over(self, key: PartKey, turn_ns: int) -> None:
+        self._over[key] = turn_ns
+        if len(self._over) > MAX_WAITING:
+            self._over.popitem(last=False)
 
     def _close(self, due_ns: int) -> list[Edge]:
         """Go back to the idle level where the line is not there."""
-        self._ends_ns = None
+        self._ends_ns = self._opener = None
         if self.active is self._rule.idle:
             return []
         self.active = self._rule.idle

@@ -1,6 +1,7 @@
 """When lines switch: every part without a fresh OK is rejected."""
 
 from collections.abc import Iterator
+from itertools import permutations, product
 
 import pytest
 
@@ -210,6 +211,59 @@ def test_whatever_comes_in_whatever_order_no_part_passes_without_its_own_fresh_o
             level = next((active for at, active in reversed(line.levels) if at <= turn), False)
             fresh = oks[number] and not lates[number]
             assert level is (fresh if opens_on_ok else not fresh), (oks, lates, line.levels)
+
+
+def test_an_ok_after_the_turn_of_a_later_part_opens_nothing() -> None:
+    """An overrun is an ERROR at once, while the part before it is still inspected."""
+    events = (
+        (0.0, exposure(1, 0)),
+        (100.0, exposure(2, 100)),
+        (105.0, outcome(2, 100, 105, ok=False)),
+        (160.0, outcome(1, 0, 160, ok=True)),
+    )
+    good = Line(rule(delay_ns=None, hold_ns=2000 * MS))
+    good.run(*events, until_ms=700)
+    assert good.levels == []
+    assert [one.passes for one in good.missed] == [False]
+
+    rejecting = Line(rule(delay_ns=None, opens_on_ok=False, hold_ns=100 * MS))
+    rejecting.run(*events, until_ms=700)
+    assert rejecting.levels == [(105, True), (260, False)]  # the later part's pulse is not cut
+
+
+def test_an_ok_opens_nothing_while_a_part_before_it_has_no_verdict() -> None:
+    line = Line(rule(delay_ns=None, hold_ns=2000 * MS))
+    line.run(
+        (0, exposure(1, 0)),  # skipped: it never gets one
+        (30, exposure(2, 30)),
+        (60, outcome(2, 30, 60, ok=True)),
+        (600, exposure(3, 600)),
+        (660, outcome(3, 600, 660, ok=True)),
+        until_ms=900,
+    )
+    assert line.levels == [(660, True)]
+    assert [one.passes for one in line.missed] == [False]
+
+
+def test_without_a_delay_a_line_stands_open_on_the_ok_of_the_last_part_alone() -> None:
+    """Every order of the verdicts of three parts, each OK, not OK, or none."""
+    for order in permutations(range(3)):
+        for results in product((True, False, None), repeat=3):
+            schedule = PartSchedule(rule(delay_ns=None, window_ns=200 * MS, hold_ns=2000 * MS))
+            for number in range(3):
+                schedule.exposed(exposure(number, number * 10))
+            over: set[int] = set()
+            for step, number in enumerate(order):
+                at_ms = 50.0 + 10 * step
+                ok = results[number]
+                if ok is not None:
+                    schedule.decided(outcome(number, number * 10, at_ms, ok))
+                    over.add(number)
+                _edges(schedule, at_ms)
+                if schedule.active:
+                    assert over == set(range(max(over) + 1)) and results[max(over)], order
+            _edges(schedule, 230)
+            assert not schedule.active or (results[2] and None not in results[:2])
 
 
 def _combinations() -> Iterator[tuple[tuple[bool, ...], tuple[bool, ...]]]:
