@@ -238,6 +238,7 @@ class PageActions:
         return begun
 
     def _roll_back(self, body: RollbackBody, actor: Actor) -> RolledBack:
+        recipe = self._services.model.recipe
         outcome = self._services.model.roll_back(f"{actor.name} asked for the model before")
         if not outcome.changed:
             self._services.record_event(outcome.event())
@@ -246,7 +247,8 @@ class PageActions:
         same = evidence.get("before_sha256") == evidence.get("now_sha256")
         before, threshold = evidence.get("before_threshold"), evidence.get("now_threshold")
         moved, changed = before != threshold, evidence.get("changed")
-        if not same:
+        another_version = self._services.model.recipe != recipe
+        if not same or another_version:
             self._services.record_event(outcome.event())
         elif moved and overrides is not None and isinstance(threshold, float):
             self._save(overrides, threshold, actor)  # the same model with the threshold before
@@ -259,7 +261,9 @@ class PageActions:
         }
         detail = f"{actor.name} switched back to {data['model']}, until the next reload or restart"
         kind = "rollback_asked"
-        if same and moved:  # to whoever reads the events this is what it does
+        if another_version:
+            detail = f"{actor.name} switched back: {changed}"
+        elif same and moved:  # to whoever reads the events this is what it does
             kind, detail = "threshold_changed", f"{actor.name} went back: {changed}"
             data |= {"before": before, "now": threshold}
         elif same:

@@ -11,7 +11,7 @@ import openvino
 from edge.bundle.manifest import Bundle, manifest_sha256, precision_text
 from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict
-from edge.errors import ModelError
+from edge.errors import ModelError, StationError
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
@@ -96,6 +96,7 @@ class ModelManager:
             trial=trial,
             on_changed=self._on_changed,
             may_return=self._of_one_recipe,
+            on_rollback=self._put_version_back,
         )
         if settings.recipes is not None and layers is not None:
             self.recipes = ResidentRecipes(
@@ -204,10 +205,16 @@ class ModelManager:
 
         Returns:
             How it ended, with what differs now; the caller records it.
+
+        Raises:
+            ModelExchangeFailed: a reload is under way.
         """
-        before = self.settings
-        outcome = self.store.rollback(why)
-        return outcome.of_settings(described(before, self.settings)) if outcome.changed else outcome
+        with self._exclusively():
+            before = self.settings
+            outcome = self.store.rollback(why)
+            if not outcome.changed:
+                return outcome
+            return outcome.of_settings(described(before, self.settings))
 
     def changes_of_rollback(self) -> str:
         """Return which settings ``roll_back`` would change; empty for none."""
@@ -352,6 +359,40 @@ class ModelManager:
         assert isinstance(before, ConfiguredModel) and isinstance(now, ConfiguredModel)
         first, second = recipe_of(before.settings), recipe_of(now.settings)
         return (first and first.id) == (second and second.id)
+
+    def _put_version_back(self, given_up: LoadedModel, before: LoadedModel) -> str:
+        """Have parts that name the recipe judged by the version that a rollback brings back, too.
+
+        Returns:
+            What was done, for people; empty for nothing.
+
+        Raises:
+            RecipeError, OutputNotWritable: they go on being judged by the version given up.
+        """
+        layers = self._layers
+        if self.recipes is None or layers is None or layers.recipes is None:
+            return ""
+        assert isinstance(given_up, ConfiguredModel) and isinstance(before, ConfiguredModel)
+        old, new = recipe_of(given_up.settings), recipe_of(before.settings)
+        if old is None or new is None or old == new:
+            return ""
+        offered = layers.offered(old.id, None)
+        if offered != old:  # somebody has put another one in force since
+            return f"parts that name {old.id!r} are judged by {offered or 'no version'}"
+        if old == recipe_of(layers.base) or not isinstance(new.version, int):
+            raise RecipeError(
+                f"parts that name {old.id!r} go on being judged by its version {old.version}: the "
+                "settings name it. Put the sections model and recipe back and reload, or take a "
+                "recipe of the folder with `edge-run --recipe use`."
+            )
+        try:
+            layers.recipes.put_in_force(new.id, new.version)
+        except StationError as error:
+            raise RecipeError(
+                f"parts that name {old.id!r} go on being judged by its version {old.version}: "
+                f"{error} Then `edge-run --recipe use '{new.id}@{new.version}'`, and reload."
+            ) from error
+        return f"version {new.version} of {new.id!r} is in force again instead of {old.version}"
 
     def _recipe_bytes(self, recipe: Recipe | None) -> int:
         """Return what a model takes in memory: its files, and what the device makes of them."""

@@ -164,6 +164,7 @@ class ModelStore:
         trial: Callable[[], Frame | None] = lambda: None,
         on_changed: Callable[[], None] = lambda: None,
         may_return: Callable[[LoadedModel, LoadedModel], bool] = lambda _before, _now: True,
+        on_rollback: Callable[[LoadedModel, LoadedModel], str] = lambda _given_up, _before: "",
         failures_in_a_row: int = FAILURES_IN_A_ROW,
     ) -> None:
         """Begin with a loaded model.
@@ -174,6 +175,8 @@ class ModelStore:
             trial: the newest frame of the camera, or None; a new model must be able to take it.
             on_changed: another model is current now, whatever brought it there.
             may_return: whether the model before may take the place of the one now again.
+            on_rollback: is given the model given up and the one before, and returns what else it
+                put back; what it raises refuses a rollback that somebody asked for.
             failures_in_a_row: parts with ``model_error`` that bring the model before back.
         """
         self.current = first
@@ -183,6 +186,7 @@ class ModelStore:
         self._trial = trial
         self._on_changed = on_changed
         self._may_return = may_return
+        self._on_rollback = on_rollback
         self._failures_allowed = failures_in_a_row
         self._failures = 0
         self._loading = threading.Lock()
@@ -245,7 +249,7 @@ class ModelStore:
     def rollback(self, why: str) -> ExchangeResult:
         """Bring the model before back, once; it needs no loading."""
         with self._exchanging:
-            return self._roll_back(why)
+            return self._roll_back(why, asked=True)
 
     def part_decided(self, model_sha256: str, reason: Reason) -> ExchangeResult | None:
         """Note the reason of a verdict; return how the model was rolled back, if it was.
@@ -264,9 +268,10 @@ class ModelStore:
                 return None
             if self._before.bundle is self.current.bundle:
                 return None  # the same network would fail again, with another threshold at that
-            return self._roll_back(f"{self._failures_allowed} parts in a row got no number")
+            why = f"{self._failures_allowed} parts in a row got no number"
+            return self._roll_back(why, asked=False)
 
-    def _roll_back(self, why: str) -> ExchangeResult:
+    def _roll_back(self, why: str, *, asked: bool) -> ExchangeResult:
         given_up, before = self.current, self._before
         if before is None:
             return ExchangeResult(
@@ -274,9 +279,16 @@ class ModelStore:
                 f"{why}: no model before {given_up} is kept. Load one by its path.",
                 _evidence(now=given_up),
             )
+        try:
+            beside = self._on_rollback(given_up, before)
+        except StationError as error:
+            if asked:
+                return self._refused(f"{why}: {error}")
+            beside = str(error)  # a model that gives no numbers goes in any case
         self._install(before)
         self._before, self._failures = None, 0
-        return _outcome(Change.ROLLED_BACK, f"{why}: back to {before}", given_up, before)
+        detail = f"{why}: back to {before}" + (f"; {beside}" if beside else "")
+        return _outcome(Change.ROLLED_BACK, detail, given_up, before)
 
     def _install(self, model: LoadedModel) -> None:
         """Make a model current, unless the station cannot work with it."""
