@@ -26,6 +26,7 @@ from edge.system.process_start import prepare_process
 from edge.yaml_lines import read_settings_file
 
 if TYPE_CHECKING:
+    from edge.bundle.manifest import Manifest
     from edge.settings.station import Settings
 
 _BENCHMARK_FRAMES = 16
@@ -291,6 +292,8 @@ def _teach(options: argparse.Namespace) -> None:
     from edge.cli.sign import ask_password
     from edge.cli.teach import TeachCommand, run_teach
 
+    if options.output is not None and options.recipes is not None:
+        raise ConfigurationError("-o and --recipes: the model goes to one of them. Leave one out.")
     settings = _settings(options, ("camera", "model")) if options.config else None
     run_teach(
         TeachCommand(
@@ -364,6 +367,9 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"outputs  {', '.join(named)}")
         for warning in settings.outputs.not_fail_safe():
             logging.getLogger(__name__).warning("%s", warning)
+    if settings.decision.mask is not None:
+        _check_mask(settings, manifest)
+        lines.append(f"mask     {settings.decision.mask}")
     lines += _checked_recipes(settings)
     if folder is not None:
         lines.append(f"journal  {folder}")
@@ -378,18 +384,40 @@ def _checked_recipes(settings: "Settings") -> list[str]:
     # numpy and pydantic
     from edge.bundle.manifest import load_bundle
     from edge.recipes.folder import RecipeFolder
+    from edge.settings.layers import with_recipe
 
     if settings.recipes is None:
         return []
     folder, key = Path(settings.recipes.folder), settings.model.public_key
     recipes = RecipeFolder(folder)
+    if not folder.is_dir():
+        logging.getLogger(__name__).warning("recipes.folder: %s is not there", folder)
+    own = settings.recipe.id if settings.recipe is not None else None
     names = []
     for one in recipes.listing():
-        if one.in_force is not None:
-            version = recipes.load(one.name)
-            load_bundle(version.model, Path(key) if key else None)
-            names.append(f"{one.name} {one.in_force}")
-    return [f"recipes  {', '.join(names) or 'none in force'} in {folder}"]
+        if one.name == own:
+            raise ConfigurationError(
+                f"recipe.id {own!r}: a recipe in {folder} has this name, too, and would never be "
+                "used. Give the model at model.path another name."
+            )
+        if one.in_force is None:
+            names.append(f"{one.name} (none in force)")
+            continue
+        version = recipes.load(one.name)
+        manifest = load_bundle(version.model, Path(key) if key else None).manifest
+        _check_mask(with_recipe(settings, version), manifest)
+        names.append(f"{one.name} {one.in_force}")
+    return [f"recipes  {', '.join(names) or 'none'} in {folder}"]
+
+
+def _check_mask(settings: "Settings", manifest: "Manifest") -> None:
+    if settings.decision.mask is None:
+        return
+    # OpenVINO and numba
+    from edge.inspection.criteria import decision_criteria
+    from edge.station.model.inspectors import station_limits
+
+    decision_criteria(manifest, station_limits(settings))
 
 
 def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import load_bundle
+from edge.bundle.mask_file import read_mask_file
 from edge.bundle.signing import load_private_key
 from edge.cli.sign import ask_password
 from edge.errors import ConfigurationError
@@ -55,11 +56,11 @@ def run_recipe_command(
             added = recipes.publish(content, _copied(Path(bundle)), order.public_key)
             say(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
         case ["use", name]:
-            chosen = _version(recipes, name)
+            chosen = _verified(recipes, name, order.public_key)
             recipes.put_in_force(chosen.name, chosen.version)
             say(f"{chosen}: in force; parts that name it are inspected by it from now on")
         case ["export", name, file]:
-            version = _version(recipes, name)
+            version = _verified(recipes, name, order.public_key)
             key = load_private_key(order.key, ask_password(order.key)) if order.key else None
             path = Path(file)
             made = export_recipe(recipes, version, path, images=order.images, key=key)
@@ -77,7 +78,8 @@ def run_recipe_command(
 
 def use_command(version: RecipeVersion) -> str:
     """Return the command that puts a version in force."""
-    return f"edge-run --recipe use '{version.name}@{version.version}'"
+    folder = version.folder.parents[2]
+    return f"edge-run --recipe use '{version.name}@{version.version}' --recipes '{folder}'"
 
 
 def _copied(bundle: Path) -> Callable[[Path], None]:
@@ -99,6 +101,15 @@ def _version(recipes: RecipeFolder, text: str) -> RecipeVersion:
     if not (version.isascii() and version.isdecimal()):
         raise RecipeCommandInvalid(f"{text!r}: {version!r} is no version. Write NAME@2.")
     return recipes.load(name, int(version))
+
+
+def _verified(recipes: RecipeFolder, text: str, public_key: Path | None) -> RecipeVersion:
+    """Return a version whose files are what its manifest says, and whose mask can be read."""
+    version = _version(recipes, text)
+    load_bundle(version.model, public_key)
+    if version.mask is not None:
+        read_mask_file(version.mask)
+    return version
 
 
 def _list(recipes: RecipeFolder, say: Callable[[str], None]) -> None:

@@ -95,11 +95,12 @@ def test_a_taught_product_becomes_the_next_version_of_its_recipe(
     assert edge_run(taught) == 78
     assert "-o BUNDLE.xml; or the next version of a recipe" in capsys.readouterr().err
     assert edge_run([*taught, "--recipes", str(recipes), "--teach", "../x"]) == 78
+    assert edge_run([*taught, "--recipes", str(recipes), "-o", str(tmp_path / "b.xml")]) == 78
     assert not recipes.exists()
 
     for version in (1, 2):
         assert edge_run([*taught, "--recipes", str(recipes)]) == 0
-        use = f"edge-run --recipe use 'Flansch 7@{version}'"
+        use = f"edge-run --recipe use 'Flansch 7@{version}' --recipes '{recipes}'"
         assert capsys.readouterr().out.rstrip().endswith(use)
 
     folder = RecipeFolder(recipes)

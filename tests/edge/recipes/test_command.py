@@ -1,0 +1,79 @@
+"""edge-run --recipe and --check: what cannot inspect is not put in force, nor said to be well."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edge.cli.main import main
+from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder
+from tests.support.recipes import add_recipe
+
+CROSSING = "size: [640, 480]\nignore: [[[0, 0], [9, 9], [9, 0], [0, 9]]]\n"
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, bundle: Path) -> RecipeFolder:
+    """One recipe with two versions, the first of them in force."""
+    recipes = RecipeFolder(tmp_path / "recipes")
+    for _ in range(2):
+        add_recipe(recipes, "nut", bundle)
+    recipes.put_in_force("nut", 1)
+    return recipes
+
+
+def settings(folder: Path, bundle: Path, **sections: object) -> Path:
+    path = folder / "station.yaml"
+    whole = {"camera": {"uri": str(folder)}, "model": {"path": str(bundle)}, **sections}
+    path.write_text(yaml.safe_dump(whole))
+    return path
+
+
+def truncate_weights(version: Path) -> None:
+    weights = version / f"{MODEL}.bin"
+    weights.write_bytes(weights.read_bytes()[:-4])
+
+
+def cross_lines(version: Path) -> None:
+    (version / MASK_FILE).write_text(CROSSING)
+
+
+@pytest.mark.parametrize("damage", [truncate_weights, cross_lines])
+def test_a_version_that_cannot_inspect_is_neither_put_in_force_nor_exported(
+    damage: object, recipes: RecipeFolder, tmp_path: Path
+) -> None:
+    assert callable(damage)
+    damage(recipes.load("nut", 2).folder)
+    file = tmp_path / "nut.recipe"
+
+    for words in (("use", "nut@2"), ("export", "nut@2", str(file))):
+        assert main(["--recipe", *words, "--recipes", str(recipes.path)]) in (65, 78)
+
+    assert recipes.in_force("nut") == 1
+    assert not file.exists()
+
+
+def test_check_reads_the_masks_of_station_and_recipes(
+    recipes: RecipeFolder, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = tmp_path / "mask.yaml"
+    station = settings(tmp_path, bundle, decision={"mask": str(mask)})
+    assert main(["--check", "--config", str(station)]) == 78
+    assert f"{mask}" in capsys.readouterr().err
+    mask.write_text(CROSSING)
+    assert main(["--check", "--config", str(station)]) == 78
+    assert "cross" in capsys.readouterr().err
+
+    cross_lines(recipes.load("nut").folder)
+    station = settings(tmp_path, bundle, recipes={"folder": str(recipes.path)})
+    assert main(["--check", "--config", str(station)]) == 78
+    assert "cross" in capsys.readouterr().err
+
+
+def test_a_recipe_that_could_never_be_used_is_a_fault(
+    recipes: RecipeFolder, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sections = {"recipes": {"folder": str(recipes.path)}, "recipe": {"id": "nut", "version": 1}}
+    station = settings(tmp_path, bundle, **sections)
+    assert main(["--check", "--config", str(station)]) == 78
+    assert "has this name, too" in capsys.readouterr().err
