@@ -106,7 +106,7 @@ COMMAND = (
     ),
     _value(4, "ack_seq", Kind.UINT16, "`seq` of the result that was taken."),
     _value(
-        5, "recipe", Kind.UINT16, "0: the one that is live; else the id of the recipe, a number."
+        5, "recipe", Kind.UINT16, "0: the chosen one; else the id of the recipe, a number."
     ),
     _value(6, "part_id", Kind.TEXT, "Of the part, UTF-8, ends at a zero byte; empty for none."),
 )
@@ -163,7 +163,7 @@ REJECTION_MEANINGS = {
     RejectionCode.NONE: "not refused",
     RejectionCode.BUSY: "no slot was free",
     RejectionCode.NOT_READY: "the station was not ready",
-    RejectionCode.RECIPE_MISMATCH: "another recipe is live",
+    RejectionCode.RECIPE_MISMATCH: "the recipe is not in force",
     RejectionCode.EXPIRED: "its deadline had passed",
     RejectionCode.NOT_LEADER: "another port leads the hand-shake",
     RejectionCode.MALFORMED: "the part id is no text",
