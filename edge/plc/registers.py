@@ -105,9 +105,7 @@ COMMAND = (
         "Of the part. The id of the trigger before is the same part again, never a second one.",
     ),
     _value(4, "ack_seq", Kind.UINT16, "`seq` of the result that was taken."),
-    _value(
-        5, "recipe", Kind.UINT16, "0: the chosen one; else the id of the recipe, a number."
-    ),
+    _value(5, "recipe", Kind.UINT16, "0: the chosen one; else the id of the recipe, a number."),
     _value(6, "part_id", Kind.TEXT, "Of the part, UTF-8, ends at a zero byte; empty for none."),
 )
 
