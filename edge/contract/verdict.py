@@ -160,6 +160,11 @@ class Verdict:
         return self.inspection.part_id if told is None else told
 
     @property
+    def deadline(self) -> tuple[float, int] | None:
+        """Limit in ms and the monotonic time it counts from: its trigger's, else the station's."""
+        return _limit(self, self.identity)
+
+    @property
     def trigger_to_frame_ns(self) -> int | None:
         """None without a trigger, and where no image came or one from before it."""
         part, frame = self.part, self.frame
@@ -282,14 +287,21 @@ def _shorten(record: dict[str, Any]) -> None:
         record["regions_truncated"] = True
 
 
+def _limit(verdict: Verdict, identity: StationIdentity | None) -> tuple[float, int] | None:
+    part = verdict.part
+    if part and part.deadline_ms is not None:
+        return part.deadline_ms, part.triggered_ns
+    if identity is None or identity.deadline_ms is None:
+        return None
+    return identity.deadline_ms, verdict.frame.captured_ns
+
+
 def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None, bool | None]:
     """Return the deadline and whether it was met: the trigger's own, else the station's."""
-    part = verdict.part
-    deadline_ms, from_ns = identity.deadline_ms, verdict.frame.captured_ns
-    if part and part.deadline_ms is not None:
-        deadline_ms, from_ns = part.deadline_ms, part.triggered_ns
-    if deadline_ms is None:
+    limit = _limit(verdict, identity)
+    if limit is None:
         return None, None
+    deadline_ms, from_ns = limit
     return deadline_ms, _ms(verdict.decided_ns - from_ns) <= deadline_ms
 
 

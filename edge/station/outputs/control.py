@@ -155,8 +155,12 @@ class OutputControl:
         self._show("busy", True)
 
     def on_recorded(self, verdict: Verdict) -> None:
-        """A verdict is on record."""
-        self._outcome(verdict, verdict.inspection.decision.result is Result.OK)
+        """A verdict is on record; after its deadline it is not OK, as at the other ports."""
+        deadline, in_time = verdict.deadline, True
+        if deadline is not None:
+            deadline_ms, from_ns = deadline
+            in_time = self._clock_ns() < from_ns + nanoseconds(deadline_ms)
+        self._outcome(verdict, in_time and verdict.inspection.decision.result is Result.OK)
 
     def on_not_recorded(self, verdict: Verdict) -> None:
         """A verdict never will be on record: its part is not OK."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import load_bundle
 from edge.cli.main import main
 from edge.contract.event import Event, Severity
-from edge.contract.verdict import Verdict
+from edge.contract.verdict import PartIdentity, StationIdentity, Verdict
 from edge.doctor.finding import Grade
 from edge.doctor.outputs import output_findings
 from edge.imaging.frame import Frame
@@ -39,6 +39,7 @@ from tests.edge.conftest import EdgeRun
 from tests.support.remote_io import COILS, GENEROUS_S, RemoteIoModule
 from tests.support.small_bundle import defective_image, good_image
 
+MS = 1_000_000
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "configs" / "demo"
 # This machine may stand still; what is late is tested with a clock of its own.
@@ -139,10 +140,17 @@ class Lines:
     def missed(self) -> int:
         return self.control.threads[0].status["good"].missed
 
-    def part(self, inspector: Inspector, pixels: NDArray[np.uint8]) -> None:
-        """Inspect a part; its verdict is on record at once."""
+    def part(
+        self,
+        inspector: Inspector,
+        pixels: NDArray[np.uint8],
+        age_ns: int = 0,
+        part: PartIdentity | None = None,
+        identity: StationIdentity | None = None,
+    ) -> None:
+        """Inspect a part whose image came so long ago; its verdict is on record at once."""
         self._number += 1
-        now_ns = time.monotonic_ns()
+        now_ns = time.monotonic_ns() - age_ns
         frame = Frame(
             pixels=pixels, number=self._number, captured_ns=now_ns, captured_utc_ns=time.time_ns()
         )
@@ -154,6 +162,8 @@ class Lines:
             decided_ns=time.monotonic_ns(),
             decided_utc_ns=time.time_ns(),
             inspection_started_ns=now_ns,
+            part=part,
+            identity=identity,
         )
         self.control.on_recorded(verdict)
 
@@ -261,6 +271,41 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
         assert handshake.frame(unexpected) == []
         module.wait(lambda: not module.level(1), "the part of that frame to end the level")
         lines.close()
+
+
+def test_a_verdict_on_record_after_its_deadline_opens_no_line(inspector: Inspector) -> None:
+    triggered = PartIdentity(
+        part_id=None,
+        trigger_id="1",
+        trigger_source="software",
+        recipe=None,
+        triggered_ns=time.monotonic_ns() - 150 * MS,
+        triggered_utc_ns=0,
+        deadline_ms=100.0,
+    )
+    with RemoteIoModule() as module:
+        lines = Lines(module, module={"timeout_ms": 10_000})
+        lines.part(inspector, good_image(0), part=triggered)
+        lines.part(inspector, good_image(1), age_ns=150 * MS, identity=identity(100.0))
+        lines.part(inspector, good_image(2), identity=identity(60_000.0))
+        module.wait(lambda: module.level(1), "the pulse of the OK in time")
+        lines.close()
+    assert lines.control.threads[0].status["good"].edges == 1
+
+
+def identity(deadline_ms: float) -> StationIdentity:
+    return StationIdentity(
+        simulated=True,
+        trigger_source="free_run",
+        model_name="small",
+        model_version="1",
+        model_sha256="0" * 64,
+        precision="fp32/f32",
+        device="CPU",
+        runtime="openvino",
+        config_sha256="0" * 64,
+        deadline_ms=deadline_ms,
+    )
 
 
 def test_coils_that_a_module_does_not_have_are_refused_at_the_start() -> None:
