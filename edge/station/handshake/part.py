@@ -184,6 +184,19 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameStamp:
+    """Which frame a part had: the camera's counter, and when it arrived."""
+
+    number: int
+    captured_ns: int
+    captured_utc_ns: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> "FrameStamp":
+        return cls(frame.number, frame.captured_ns, frame.captured_utc_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class PartResult:
     """What a part was decided to be, as ports show it.
 
@@ -208,6 +221,7 @@ class OpenPart:
         seq: of its record; None before it is journalled.
         valid_ns: monotonic time since which its result stands at the ports.
         exposed: its frame arrived complete.
+        stamp: of that frame; None before.
         result: what it was decided to be; None before.
         rejection: why it was rejected; None otherwise.
     """
@@ -217,6 +231,7 @@ class OpenPart:
     seq: int | None = None
     valid_ns: int = 0
     exposed: bool = False
+    stamp: FrameStamp | None = None
     result: Result | None = None
     rejection: Rejection | None = None
 
@@ -308,12 +323,14 @@ class Failed:
 
     Attributes:
         frame: the frame that was the part's and cannot be used; None where there is none.
+        stamp: of the complete frame that it had, whose pixels are with the inspector or gone.
     """
 
     part: Part
     reason: Reason
     detail: str
     frame: Frame | None = None
+    stamp: FrameStamp | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    FrameStamp,
     HandshakeEffect,
     Input,
     Late,
@@ -370,6 +371,7 @@ class HandshakeMachine:
             due_ns = frame.captured_ns + nanoseconds(self._rules.deadline_ms)
             one.part = replace(one.part, due_ns=due_ns)
         one.move(PartPhase.EXPOSED)
+        one.stamp = FrameStamp.of(frame)
         return [Exposed(one.part, frame)]
 
     def _jumped(self, frame: Frame, advance: int) -> list[HandshakeEffect]:
@@ -418,7 +420,7 @@ class HandshakeMachine:
     ) -> list[HandshakeEffect]:
         one.move(PartPhase.DECIDED)
         one.result = Result.ERROR
-        return [Failed(one.part, reason, detail, frame)]
+        return [Failed(one.part, reason, detail, frame, one.stamp)]
 
     def _fail_waiting(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
         done: list[HandshakeEffect] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edge.contract.event import Event
 from edge.contract.verdict import Verdict
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Result
+from edge.inspection.thresholding import Reason, Result
 from edge.plc.output_device import OutputDevice
 from edge.settings.outputs import (
     OutputSettings,
@@ -239,10 +239,11 @@ class OutputControl:
 
     def _outcome(self, verdict: Verdict, ok: bool) -> None:
         frame, part = verdict.frame, verdict.part
-        exposed_ns = frame.captured_ns
-        if part is not None and not frame.pixels.size:
-            exposed_ns = part.triggered_ns  # it has no image; its trigger is what is known
-        key = (frame.captured_ns, frame.number)
+        key, exposed_ns = (frame.captured_ns, frame.number), frame.captured_ns
+        with self._lock:
+            had_image = key in self._open or frame.pixels.size
+        if part is not None and not had_image:
+            exposed_ns = part.triggered_ns  # its trigger is what is known
         self._put_all(
             Outcome(
                 key=key,
@@ -255,6 +256,11 @@ class OutputControl:
         )
         with self._lock:
             self._open.pop(key, None)
+            # Free running, older images were skipped. An overrun overtakes those that are queued.
+            reason = verdict.inspection.decision.reason
+            if not self._triggered and frame.pixels.size and reason is not Reason.OVERRUN:
+                for older in [one for one in self._open if one < key]:
+                    del self._open[older]
             busy = bool(self._open)
         self._show("busy", busy)
 

@@ -141,6 +141,9 @@ class PartSchedule:
             return self._too_late(outcome, turned_ns)
         missed: list[Missed] = []
         if outcome.key not in self._waiting:  # it has no image, or none that was complete
+            passed = self._passed(outcome)
+            if passed is not None:
+                return [passed]
             missed = self._wait(outcome.key, outcome.exposed_ns)
         one = self._waiting.get(outcome.key)
         if one is not None:
@@ -250,6 +253,20 @@ class PartSchedule:
         late_ns = outcome.outcome_ns - turned_ns
         cause = "its OK was on record too late, and it was rejected"
         return [Missed(late_ns=late_ns, passes=False, cause=cause, outcome=outcome)]
+
+    def _passed(self, outcome: Outcome) -> Missed | None:
+        """Return what is missed of a part whose time was over before that of one behind it.
+
+        Then the line is what the later part needs; without a delay no such time is known.
+        """
+        rule, latest_ns = self._rule, self._latest_ns
+        if rule.delay_ns is None or latest_ns is None or outcome.exposed_ns >= latest_ns:
+            return None
+        late_ns = outcome.outcome_ns - outcome.exposed_ns - rule.delay_ns
+        if late_ns <= rule.tolerance_ns:
+            return None
+        cause = "its verdict came after its turn"
+        return Missed(late_ns=late_ns, passes=not outcome.ok, cause=cause, outcome=outcome)
 
     def _missed(self, late_ns: int, cause: str, outcome: Outcome | None) -> Missed:
         passes = not self._rule.opens_on_ok

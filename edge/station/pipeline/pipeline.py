@@ -21,6 +21,7 @@ from edge.station.handshake.part import (
     Decided,
     Exposed,
     Failed,
+    FrameStamp,
     Part,
     PartResult,
     Rejected,
@@ -280,8 +281,8 @@ class Station:
             match one:
                 case Exposed(part, frame):
                     self._queue_part(QueuedFrame(frame, part))
-                case Failed(part, reason, detail, frame):
-                    shown = frame or self._no_image(detail)
+                case Failed(part, reason, detail, frame, stamp):
+                    shown = frame or self._no_image(detail, stamp)
                     self._issue_failure(QueuedFrame(shown, part), reason, detail)
                 case Rejected(part=part, reason=reason, detail=detail):
                     self._issue_failure(QueuedFrame(self._no_image(detail), part), reason, detail)
@@ -425,13 +426,15 @@ class Station:
     def _issue_failure(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
         self._dispatcher.issue_failure(exposure, reason, detail, self._line)
 
-    def _no_image(self, detail: str) -> Frame:
-        """Return what stands in the record of a part that has no image."""
+    def _no_image(self, detail: str, stamp: FrameStamp | None = None) -> Frame:
+        """Return what stands in the record of a part without an image; it had that of the stamp."""
+        if stamp is None:
+            stamp = FrameStamp(self._last_number + 1, self._clock_ns(), self._utc_ns())
         return Frame(
             pixels=np.empty((0, 0), np.uint8),
-            number=self._last_number + 1,
-            captured_ns=self._clock_ns(),
-            captured_utc_ns=self._utc_ns(),
+            number=stamp.number,
+            captured_ns=stamp.captured_ns,
+            captured_utc_ns=stamp.captured_utc_ns,
             status=FrameStatus.INCOMPLETE,
             detail=detail,
         )

@@ -140,6 +140,18 @@ class Lines:
     def missed(self) -> int:
         return self.control.threads[0].status["good"].missed
 
+    def skipped(self) -> None:
+        """Give the image of a part that nobody inspects."""
+        self._number += 1
+        self.control.on_exposed(
+            Frame(
+                pixels=good_image(0),
+                number=self._number,
+                captured_ns=time.monotonic_ns(),
+                captured_utc_ns=time.time_ns(),
+            )
+        )
+
     def part(
         self,
         inspector: Inspector,
@@ -270,6 +282,17 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
         )
         assert handshake.frame(unexpected) == []
         module.wait(lambda: not module.level(1), "the part of that frame to end the level")
+        lines.close()
+
+
+def test_an_image_that_was_skipped_does_not_leave_busy_active(inspector: Inspector) -> None:
+    with RemoteIoModule() as module:
+        busy = {"device": "module", "line": 4}
+        lines = Lines(module, module={"timeout_ms": 10_000}, busy=busy)
+        lines.skipped()
+        module.wait(lambda: module.level(4), "busy")
+        lines.part(inspector, good_image(1))
+        module.wait(lambda: not module.level(4), "the end of busy")
         lines.close()
 
 

@@ -231,6 +231,19 @@ def test_an_ok_after_the_turn_of_a_later_part_opens_nothing() -> None:
     assert rejecting.levels == [(105, True), (260, False)]  # the later part's pulse is not cut
 
 
+def test_a_verdict_that_comes_after_the_turn_of_its_part_ends_nothing_of_a_later_part() -> None:
+    """A part without an image has its ERROR late, and only then is anything known of it."""
+    events = (
+        (100.0, exposure(2, 100)),
+        (150.0, outcome(2, 100, 150, ok=True)),
+        (250.0, outcome(1, 0, 250, ok=False)),  # its turn was at 100
+    )
+    good = Line(rule(hold_ns=400 * MS))
+    good.run(*events, until_ms=900)
+    assert good.levels == [(200, True), (600, False)]
+    assert [(one.passes, one.late_ns) for one in good.missed] == [(True, 150 * MS)]
+
+
 def test_an_ok_opens_nothing_while_a_part_before_it_has_no_verdict() -> None:
     line = Line(rule(delay_ns=None, hold_ns=2000 * MS))
     line.run(

@@ -206,9 +206,13 @@ def station(
     )
 
 
-def every_image_a_part(recipe: Recipe | None = None) -> HandshakeCoordinator:
+def every_image_a_part(
+    recipe: Recipe | None = None, deadline_ms: float | None = None
+) -> HandshakeCoordinator:
     """The hand-shake of a hardware line without announcements."""
-    handshake = HandshakeMachine(Rules(pairing=Pairing.EVERY_FRAME, recipe=recipe))
+    handshake = HandshakeMachine(
+        Rules(pairing=Pairing.EVERY_FRAME, recipe=recipe, deadline_ms=deadline_ms)
+    )
     return HandshakeCoordinator(
         handshake=handshake, ports=[], expose=lambda: None, record_event=lambda _: None
     )
@@ -224,6 +228,19 @@ def test_every_image_gets_one_verdict_in_order(inspector: Inspector) -> None:
     assert tally.results == {Result.OK: 20, Result.NOK: 1}
     assert len({verdict.id for verdict in seen.verdicts}) == 21
     assert camera.closed
+
+
+def test_a_part_that_had_an_image_has_its_error_under_the_number_and_time_of_that_image(
+    inspector: Inspector,
+) -> None:
+    """Whoever was told of the image, as outputs are, knows the verdict again."""
+    seen, images = Collected(), frames(2)
+    triggering = every_image_a_part(deadline_ms=1.0)  # long over: the images came at time 0
+    station(ScriptedCamera(images), inspector, seen, triggering=triggering).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.TIMEOUT)] * 2
+    stamps = [(one.frame.number, one.frame.captured_ns) for one in seen.verdicts]
+    assert stamps == [(one.number, one.captured_ns) for one in images]
 
 
 def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
