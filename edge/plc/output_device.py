@@ -11,9 +11,17 @@ Levels = Mapping[Line, bool]
 
 
 class OutputDeviceAway(StationError):
-    """The device of outputs does not answer; it is tried again."""
+    """The device of outputs does not answer; it is tried again.
+
+    Attributes:
+        asked: some of its lines may have switched, for all that is known.
+    """
 
     exit_code = 69
+
+    def __init__(self, message: str, *, asked: bool = True) -> None:
+        super().__init__(message)
+        self.asked = asked
 
 
 class OutputDeviceClosed(OutputDeviceAway):

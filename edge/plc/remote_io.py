@@ -86,7 +86,7 @@ class RemoteIo:
     def _ask(self, requests: Callable[[], None]) -> None:
         try:
             if not self._client.connect():
-                raise OutputDeviceAway(self._away("cannot be reached"))
+                raise OutputDeviceAway(self._away("cannot be reached"), asked=False)
             requests()
         except StationError:
             raise

@@ -204,6 +204,8 @@ class OutputThread:
         try:
             if self.there:
                 self._device.write(self._levels(safe))
+            else:  # it may be back, with its lines where they were
+                self._device.open(self._levels(safe))
         except StationError as error:
             log.error("the outputs are not at their fail-safe level: %s", error)
         self._device.close()
@@ -329,8 +331,11 @@ class OutputThread:
     def _reopen(self) -> None:
         try:
             self._device.open(self._levels(self._active))
-        except StationError:
+        except StationError as error:
             self._retry_ns = self._clock_ns() + int(RETRY_S * 1e9)
+            if not isinstance(error, OutputDeviceAway) or error.asked:
+                for output, level in self._active.items():
+                    self._possible[output].add(level)
         else:
             self._is_there()
             self._record_event(

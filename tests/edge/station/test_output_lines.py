@@ -33,6 +33,7 @@ from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Pairing, Rules, TriggerRequest, TriggerSource
 from edge.station.handshake.state_machine import HandshakeMachine, Input
 from edge.station.monitoring.health import Health
+from edge.station.outputs import device_thread
 from edge.station.outputs.control import OutputControl
 from edge.station.threads import Failures, Worker
 from tests.edge.conftest import EdgeRun
@@ -283,6 +284,43 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
         assert handshake.frame(unexpected) == []
         module.wait(lambda: not module.level(1), "the part of that frame to end the level")
         lines.close()
+
+
+def test_a_station_that_stops_while_its_module_is_away_tries_the_fail_safe_levels_once_more(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_thread, "RETRY_S", 600.0)  # the module is back before it is tried
+    with RemoteIoModule() as module:
+        lines = Lines(module, module={"timeout_ms": 10_000})
+        lines.part(inspector, good_image(0))
+        module.wait(lambda: module.level(1), "the pulse of an OK")
+        module.stop()
+        module.wait(lambda: lines.usable[-1] is False, "the loss")
+        lines.part(inspector, defective_image(1))
+        module.wait(lambda: lines.missed == 1, "the missed edge")
+        assert module.level(1)
+        module.start()
+        lines.close()
+        assert [module.level(coil) for coil in (1, 2)] == [False, False]
+
+
+def test_a_line_that_a_module_switched_without_an_answer_may_stand_open(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt to reach it again was the one that switched."""
+    monkeypatch.setattr(device_thread, "RETRY_S", 1.0)
+    with RemoteIoModule() as module:
+        module.stop()
+        lines = Lines(module, ready=None)
+        lines.part(inspector, good_image(0))
+        module.delay_s = 1.0  # longer than its limit of 150 ms
+        module.start()
+        module.wait(lambda: bool(module.writes) and module.level(1), "the level of the OK")
+        lines.part(inspector, defective_image(1))
+        module.wait(lambda: lines.missed == 2, "the edges that were not given")
+        lines.close()
+    missed = [one for one in lines.events if one.kind == "output_missed"]
+    assert [one.data["passes"] for one in missed] == [False, True]
 
 
 def test_an_image_that_was_skipped_does_not_leave_busy_active(inspector: Inspector) -> None:
