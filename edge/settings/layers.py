@@ -129,11 +129,12 @@ class SettingsLayers:
         """
         base = self._accepted
         if recipe == recipe_of(base):
-            return self._over(base, None)
+            return self._over(base, None, None)
         if recipe is None or self.recipes is None or not isinstance(recipe.version, int):
             raise RecipeUnknown(f"{recipe or 'no recipe'} is not among those of this station.")
         version = self.recipes.load(recipe.id, recipe.version)
-        return self._over(with_recipe(base, version), None)
+        recipe = Recipe(version.name, version.version)
+        return self._over(with_recipe(base, version), recipe, None)
 
     def offered(self, recipe_id: str, version: int | str | None) -> Recipe | None:
         """Return the recipe that a part may ask for; None where none of that name is in force.
@@ -186,16 +187,21 @@ class SettingsLayers:
     def _laid(
         self, base: Settings, recipe_id: str | None, in_force: ModelInForce | None
     ) -> Settings:
-        if recipe_id is not None:
-            if self.recipes is None:
-                raise RecipeUnknown(f"recipe {recipe_id!r} was chosen, and recipes is not set.")
-            base = with_recipe(base, self.recipes.load(recipe_id))
-        return self._over(base, in_force)
+        if recipe_id is None:
+            return self._over(base, None, in_force)
+        if self.recipes is None:
+            raise RecipeUnknown(f"recipe {recipe_id!r} was chosen, and recipes is not set.")
+        version = self.recipes.load(recipe_id)
+        recipe = Recipe(version.name, version.version)
+        return self._over(with_recipe(base, version), recipe, in_force)
 
-    def _over(self, settings: Settings, in_force: ModelInForce | None) -> Settings:
+    def _over(
+        self, settings: Settings, recipe: Recipe | None, in_force: ModelInForce | None
+    ) -> Settings:
+        """Lay over what was set at the page for a recipe of the folder; None is the file's."""
         if self._overrides is None:
             return settings
-        return self._overrides.laid_over(settings, in_force)
+        return self._overrides.laid_over(settings, in_force, recipe=recipe)
 
 
 def with_recipe(settings: Settings, version: RecipeVersion) -> Settings:

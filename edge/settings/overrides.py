@@ -2,7 +2,8 @@
 
 The YAML is the site's file and is never written. A threshold set at the page counts for the model
 it was set for, and as long as the YAML still says what it replaced; whoever changes the model or
-that key in the YAML has the last word.
+that key in the YAML has the last word. Each version of a recipe has its own, apart from that of the
+model at ``model.path``, also where they share a bundle.
 """
 
 import logging
@@ -10,22 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.atomic_files import write_whole
 from edge.bundle.manifest import Sha256, manifest_sha256
+from edge.contract.verdict import Recipe
+from edge.errors import ConfigurationError
 from edge.settings.station import Settings
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "overrides.json"
-LARGEST_BYTES = 10_000
+MAX_OVERRIDES = 500
+MAX_BYTES = 2**20
+
+
+class TooManyOverrides(ConfigurationError):
+    """So many versions of recipes have a threshold of the page already; none was added."""
 
 
 class Override(BaseModel):
     """A threshold that was set at the page.
 
     Attributes:
+        recipe: of the folder that it was set for; None is the model at ``model.path``.
         image_threshold: raw.
         model_sha256: of the bundle it was set for.
         instead_of: what the YAML said then; None where it left the bundle's own in force.
@@ -34,11 +43,24 @@ class Override(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    recipe: Recipe | None = None
     image_threshold: float
     model_sha256: Sha256
     instead_of: float | None = None
     by: str = Field(max_length=200)
     utc: str = Field(max_length=40)
+
+
+class _Kept(BaseModel):
+    """The file; one for each recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overrides: tuple[Override, ...] = Field(max_length=MAX_OVERRIDES)
+
+
+# Before there were recipes the file was one override.
+_CONTENT = TypeAdapter[_Kept | Override](_Kept | Override)
 
 
 class ModelInForce(NamedTuple):
@@ -67,40 +89,52 @@ class Overrides:
     def beside(cls, journal_folder: Path) -> "Overrides":
         return cls(journal_folder / FILE_NAME)
 
-    def read(self) -> Override | None:
-        """Return what was set; None for nothing, and for a file that is not ours or damaged."""
-        try:
-            with self.path.open("rb") as file:
-                return Override.model_validate_json(file.read(LARGEST_BYTES))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "damaged"
-            log.warning(
-                "%s: not used (%s); the settings' own threshold counts. Set it again at the page.",
-                self.path,
-                cause,
-            )
-            return None
+    def read(self, recipe: Recipe | None = None) -> Override | None:
+        """Return what was set for a recipe; None for nothing, also of a file that is damaged.
 
-    def write(self, override: Override | None) -> None:
-        """Keep what was set, or with None nothing.
+        Args:
+            recipe: of the folder; None is the model at ``model.path``.
+        """
+        return next((one for one in self._kept() if one.recipe == recipe), None)
+
+    def write(self, override: Override | None, recipe: Recipe | None = None) -> None:
+        """Keep what was set for a recipe, or with None nothing; others keep theirs.
+
+        Args:
+            recipe: of the folder; None is the model at ``model.path``.
 
         Raises:
             OutputNotWritable: the disk refuses; what was kept before still is.
+            TooManyOverrides: there is no room for one more.
         """
-        if override is None:
+        kept = [one for one in self._kept() if one.recipe != recipe]
+        if override is not None:
+            kept.append(override.model_copy(update={"recipe": recipe}))
+        if len(kept) > MAX_OVERRIDES:
+            raise TooManyOverrides(
+                f"{self.path}: {MAX_OVERRIDES} thresholds set at the page are kept. Remove those "
+                "of versions that are used no more from the file, and set it again."
+            )
+        if not kept:
             self.path.unlink(missing_ok=True)
         else:
-            write_whole(self.path, override.model_dump_json(indent=1).encode() + b"\n")
+            content = _Kept(overrides=tuple(kept))
+            write_whole(self.path, content.model_dump_json(indent=1).encode() + b"\n")
 
-    def laid_over(self, settings: Settings, in_force: ModelInForce | None = None) -> Settings:
+    def laid_over(
+        self,
+        settings: Settings,
+        in_force: ModelInForce | None = None,
+        *,
+        recipe: Recipe | None = None,
+    ) -> Settings:
         """Return the settings with what was set at the page, where that still counts.
 
         Args:
             in_force: counts in place of the files at its path; None has the files looked at.
+            recipe: of the folder, whose settings they are; None is the model at ``model.path``.
         """
-        override = self.read()
+        override = self.read(recipe)
         if override is None:
             return settings
         decision = settings.decision
@@ -115,6 +149,22 @@ class Overrides:
             "the threshold %g set at the page is left out: %s", override.image_threshold, why
         )
         return settings
+
+    def _kept(self) -> tuple[Override, ...]:
+        try:
+            with self.path.open("rb") as file:
+                found = _CONTENT.validate_json(file.read(MAX_BYTES))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "damaged"
+            log.warning(
+                "%s: not used (%s); the settings' own threshold counts. Set it again at the page.",
+                self.path,
+                cause,
+            )
+            return ()
+        return found.overrides if isinstance(found, _Kept) else (found,)
 
 
 def _model_sha256(path: str, in_force: ModelInForce | None) -> str | None:

@@ -160,13 +160,14 @@ class PageActions:
                 f"the settings file has changes that are not in force ({', '.join(changed)}). "
                 "Reload or restart the station first, so that only the threshold changes here."
             )
-        saved = overrides.read()
+        recipe = services.model.folder_recipe
+        saved = overrides.read(recipe)
         before = current.criteria.threshold
         self._save(overrides, threshold, actor)
         try:
             services.reload()
         except Exception:  # whatever it was: what is not in force is not saved either
-            overrides.write(saved)
+            overrides.write(saved, recipe)
             raise
         now = services.model.store.current.criteria.threshold
         self._record(
@@ -184,11 +185,12 @@ class PageActions:
 
     def _save(self, overrides: Overrides, threshold: float | None, actor: Actor) -> None:
         """Write down the threshold that every start begins with from now on."""
+        recipe = self._services.model.folder_recipe
         if threshold is None:
-            overrides.write(None)
+            overrides.write(None, recipe)
             return
         in_settings = self._services.reread().decision.image_threshold
-        saved = overrides.read()
+        saved = overrides.read(recipe)
         laid_over = saved is not None and saved.image_threshold == in_settings
         overrides.write(
             Override(
@@ -197,7 +199,8 @@ class PageActions:
                 instead_of=saved.instead_of if saved is not None and laid_over else in_settings,
                 by=bounded(actor.name, 200),
                 utc=utc_text(time.time_ns()),
-            )
+            ),
+            recipe,
         )
 
     def _mark_part(self, action: MarkPart, actor: Actor) -> PartMarked:

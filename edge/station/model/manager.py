@@ -128,6 +128,12 @@ class ModelManager:
         """What is inspected for."""
         return recipe_of(self.settings)
 
+    @property
+    def folder_recipe(self) -> Recipe | None:
+        """The version of the folder that is inspected for; None for the model at ``model.path``."""
+        chosen = self._layers.chosen.id if self._layers is not None else None
+        return self.recipe if chosen is not None else None
+
     def reload(self) -> Mapping[str, Datum]:
         """Read the settings again, and take them and the model over if all is well.
 
