@@ -138,7 +138,8 @@ class Part:
         trigger_id: None where every frame is a part.
         part_id, recipe: as announced.
         source: what made the camera expose.
-        announced_ns, announced_utc_ns: when the trigger came; without triggers, the frame.
+        announced_ns, announced_utc_ns: when the trigger came; without triggers, the frame, or
+            when that was to be expected which never came.
         due_ns: monotonic time from which a score comes too late; None without a deadline.
     """
 
@@ -169,16 +170,16 @@ class Part:
         )
 
     @classmethod
-    def seen(cls, number: int, frame: Frame, live: Recipe | None) -> "Part":
-        """Make the part of a frame that nobody announced."""
+    def seen(cls, number: int, frame: Frame, live: Recipe | None, sooner_ns: int = 0) -> "Part":
+        """Make the part that nobody announced of a frame, or of one so much sooner than it."""
         return cls(
             number=number,
             trigger_id=None,
             part_id=None,
             recipe=live,
             source=TriggerSource.HARDWARE,
-            announced_ns=frame.captured_ns,
-            announced_utc_ns=frame.captured_utc_ns,
+            announced_ns=frame.captured_ns - sooner_ns,
+            announced_utc_ns=frame.captured_utc_ns - sooner_ns,
             due_ns=None,
         )
 

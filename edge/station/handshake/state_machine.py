@@ -108,6 +108,7 @@ class HandshakeMachine:
         )
         self._unrecorded: RefusalsCounted | None = None
         self._base: int | None = None  # the camera's counter at the last frame
+        self._base_ns = 0  # when that one arrived
         self._quiet_until_ns: int | None = None
 
     @property
@@ -157,9 +158,10 @@ class HandshakeMachine:
         # By arrival: a frame that came in time and was handled late is in time.
         done = self._expire(min(frame.captured_ns, now_ns))
         before, self._base = self._base, frame.number
+        before_ns, self._base_ns = self._base_ns, frame.captured_ns
         advance = 1 if before is None else frame.number - before
         if self._rules.pairing is Pairing.EVERY_FRAME:
-            return self._told([*done, *self._part_of_its_own(frame, advance)])
+            return self._told([*done, *self._part_of_its_own(frame, advance, before_ns)])
         if advance == 0:
             return self._told([*done, Unexpected(frame, _SHOWN_BEFORE)])
         if not self._waiting:
@@ -388,7 +390,11 @@ class HandshakeMachine:
             lost = self._fail_ambiguous(Reason.OVERRUN, detail)
         return [*lost, Unexpected(frame, detail)]
 
-    def _part_of_its_own(self, frame: Frame, advance: int) -> list[HandshakeEffect]:
+    def _part_of_its_own(self, frame: Frame, advance: int, before_ns: int) -> list[HandshakeEffect]:
+        """Make the part of a frame, and before it those whose frames never came.
+
+        When these were exposed nobody saw: they are spread evenly since the frame before.
+        """
         if advance == 0:
             return [Unexpected(frame, _SHOWN_BEFORE)]
         done: list[HandshakeEffect] = []
@@ -396,20 +402,28 @@ class HandshakeMachine:
         self.counts["missed_exposures"] += missing
         if missing > MAX_MISSING:
             detail = f"{missing} exposures were missed; this record stands for all of them"
-            done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
+            first_ns = (frame.captured_ns - before_ns) * missing // advance
+            done += self._fail(self._seen(frame, first_ns), Reason.OVERRUN, detail)
         else:
-            for number in range(frame.number - missing, frame.number):
-                detail = f"frame {number} never came: its exposure was missed or lost"
-                done += self._fail(self._seen(frame), Reason.OVERRUN, detail)
+            for behind in range(missing, 0, -1):
+                detail = (
+                    f"frame {frame.number - behind} never came: its exposure was missed or lost"
+                )
+                sooner_ns = (frame.captured_ns - before_ns) * behind // advance
+                done += self._fail(self._seen(frame, sooner_ns), Reason.OVERRUN, detail)
         one = self._seen(frame)
         if one.part.number in self._open:
             return [*done, *self._paired(one, frame)]
         detail = f"{MAX_OPEN} parts have no verdict yet. Slow the line down"
         return [*done, *self._fail(one, Reason.OVERRUN, detail, frame)]
 
-    def _seen(self, frame: Frame) -> OpenPart:
-        """Return a new part that nobody announced; open unless there are too many."""
-        part = Part.seen(self._next_number(), frame, self._recipe)
+    def _seen(self, frame: Frame, sooner_ns: int = 0) -> OpenPart:
+        """Return a new part that nobody announced; open unless there are too many.
+
+        Args:
+            sooner_ns: it was there so much sooner than the frame, which is not its own.
+        """
+        part = Part.seen(self._next_number(), frame, self._recipe, sooner_ns)
         one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
         if len(self._open) < MAX_OPEN + self._rules.slots:
             self._open[part.number] = one

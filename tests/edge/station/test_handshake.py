@@ -610,6 +610,19 @@ def test_every_image_is_a_part_and_every_missing_number_an_error() -> None:
     assert line.decided(exposed.part, 6) == [Decided(exposed.part)]
 
 
+def test_parts_whose_frames_never_came_were_there_between_the_frames_around_them() -> None:
+    """Outputs give each its turn then, and not together with the part behind the gap."""
+    line = Line(Pairing.EVERY_FRAME)
+    line.exposed(10, 100)
+    first, second, _ = line.frame(13, 400)
+    behind_gap, _ = line.frame(14 + MAX_MISSING + 1, 400 + 34 * (MAX_MISSING + 2))
+
+    times = [
+        one.part.announced_ns for one in (first, second, behind_gap) if isinstance(one, Failed)
+    ]
+    assert times == [200 * MS, 300 * MS, 434 * MS]
+
+
 @given(st.lists(st.integers(1, MAX_MISSING + 1), min_size=1, max_size=50))
 def test_without_triggers_every_exposure_has_its_part(gaps: list[int]) -> None:
     line = Line(Pairing.EVERY_FRAME)
