@@ -411,8 +411,7 @@ class ModelManager:
     def _renew_recipes(self) -> None:
         """Have recipes in memory decided by what the settings say now."""
         if self.recipes is not None and self._layers is not None:
-            self._layers.accept()
-            self.recipes.renew(self._renewed)
+            self.recipes.renew(self._layers.accept, self._renewed)
 
     def _renewed(self, recipe: Recipe | None, model: ConfiguredModel) -> ConfiguredModel:
         assert self._layers is not None

@@ -171,33 +171,49 @@ class ResidentRecipes:
             self._make_room(0, beside=0)
             self._changed.notify_all()
 
-    def renew(self, renewed: Callable[[Recipe | None, ConfiguredModel], ConfiguredModel]) -> None:
+    def renew(
+        self,
+        accept: Callable[[], None],
+        renewed: Callable[[Recipe | None, ConfiguredModel], ConfiguredModel],
+    ) -> None:
         """Have all but the live one decided by what the settings say now.
 
+        Waits for a recipe that is being loaded: it would be decided by the settings before.
+
         Args:
+            accept: has recipes loaded by the settings from here on.
             renewed: what it raises lets the recipe go.
         """
-        with self._changed:
-            self._refused.clear()
-            residents = list(self._residents.items())
-            live = self._live
-        for recipe, one in residents:
-            if recipe == live:
-                continue
-            # Files are read here: parts that ask for a recipe do not wait for it.
-            try:
-                model = renewed(recipe, one.model)
-                after = _Resident(model, self._setup(model), one.size_bytes)
-            except StationError as error:
-                log.warning("%s is no longer in memory: %s", recipe, error)
-                after = None
+        with self._loading:
+            accept()
             with self._changed:
-                if self._residents.get(recipe) is not one:
-                    continue
-                if after is None:
-                    del self._residents[recipe]
-                else:
-                    self._residents[recipe] = after
+                self._refused.clear()
+                residents = list(self._residents.items())
+                live = self._live
+            for recipe, one in residents:
+                if recipe != live:
+                    self._renew(recipe, one, renewed)
+
+    def _renew(
+        self,
+        recipe: Recipe | None,
+        one: _Resident,
+        renewed: Callable[[Recipe | None, ConfiguredModel], ConfiguredModel],
+    ) -> None:
+        # Files are read here: parts that ask for a recipe do not wait for it.
+        try:
+            model = renewed(recipe, one.model)
+            after = _Resident(model, self._setup(model), one.size_bytes)
+        except StationError as error:
+            log.warning("%s is no longer in memory: %s", recipe, error)
+            after = None
+        with self._changed:
+            if self._residents.get(recipe) is not one:
+                return
+            if after is None:
+                del self._residents[recipe]
+            else:
+                self._residents[recipe] = after
 
     def models(self) -> list[ConfiguredModel]:
         """Return the models in memory, the one used longest ago first."""
