@@ -155,6 +155,7 @@ class InspectionLine:
             newest=newest,
             images=self.images.addresses,
             on_exposed=outputs.on_exposed if outputs is not None else _no_outputs,
+            on_ending=outputs.on_ending if outputs is not None else _no_ending,
             codes=CodeReader(settings.code, len(line.inspectors)) if settings.code else None,
         )
         model.on_exchange(station.exchange)
@@ -389,3 +390,7 @@ class InspectionLine:
 
 def _no_outputs(_frame: Frame) -> None:
     """No line switches for parts."""
+
+
+def _no_ending() -> None:
+    """No line shows it."""

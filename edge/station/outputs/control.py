@@ -81,6 +81,7 @@ class OutputControl:
         self._shown: dict[str, bool] = {}
         self._on_usable: Callable[[bool], None] | None = None
         self._usable = False
+        self._ending = False
         self.threads = tuple(
             OutputThread(
                 name=name,
@@ -172,6 +173,12 @@ class OutputControl:
             self._reasons = frozenset(reasons)
         self._show_state()
 
+    def on_ending(self) -> None:
+        """The station takes no more images; verdicts may still come."""
+        with self._lock:
+            self._ending = True
+        self._show_state()
+
     def look(self) -> None:
         """Show readiness and faults as they are now; devices call it when something has changed.
 
@@ -190,17 +197,20 @@ class OutputControl:
 
     def _show_state(self) -> None:
         with self._lock:
-            reasons, trigger_ready, usable = self._reasons, self._trigger_ready, self._usable
+            reasons, trigger_ready = self._reasons, self._trigger_ready
+            ending, usable = self._ending, self._usable and not self._ending
+            busy = bool(self._open)
         inspects = reasons is not None and not reasons & HINDERING
         self._show("ready", usable and (trigger_ready if self._triggered else inspects))
-        self._show("fault", bool(reasons) or reasons is None)
+        self._show("fault", ending or bool(reasons) or reasons is None)
+        self._show("busy", busy)
 
     # As a port of the hand-shake.
 
     def ready(self, ready: bool) -> None:
         with self._lock:
             self._trigger_ready = ready
-            usable = self._usable
+            usable = self._usable and not self._ending
         self._show("ready", ready and usable)
 
     def accepted(self, part: Part) -> None:
@@ -275,8 +285,8 @@ class OutputControl:
         with self._lock:
             if self._shown.get(output) is active:
                 return
-            self._shown[output] = active
-            thread.put(StateLevel(output, active))
+            if thread.put(StateLevel(output, active)):  # else ``look`` shows it again
+                self._shown[output] = active
 
     def _on_missed(self) -> None:
         with self._lock:

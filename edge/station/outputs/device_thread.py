@@ -147,13 +147,14 @@ class OutputThread:
         """Messages that found no room."""
         return self._dropped
 
-    def put(self, message: Message) -> None:
-        """Hand a message over; never waits."""
+    def put(self, message: Message) -> bool:
+        """Hand a message over, and tell whether there was room; never waits."""
         try:
-            if self._queue.put(message) is not None:
-                self._dropped += 1
+            dropped = self._queue.put(message) is not None
         except MailboxClosed:
-            return
+            return False
+        self._dropped += dropped
+        return not dropped
 
     def open(self) -> None:
         """Try to reach the device, with every line at its fail-safe level.

@@ -78,6 +78,7 @@ class Station:
         newest: NewestFrame | None = None,
         images: Callable[[Verdict], ImageAddresses | None] = lambda _: None,
         on_exposed: Callable[[Frame], None] = lambda _: None,
+        on_ending: Callable[[], None] = lambda: None,
         codes: CodeReader | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
@@ -95,6 +96,7 @@ class Station:
         newest: where each frame is left as it is taken.
         images: where the images of a verdict will be kept.
         on_exposed: called with each frame that is owed a verdict, before it is inspected.
+        on_ending: called when no more frames are taken, before the camera is closed.
         codes: reads the ids of parts whose trigger gives none; closed with the station.
         clock_ns, utc_ns: monotonic and wall clock.
         """
@@ -124,6 +126,7 @@ class Station:
         self._last_number = 0
         self._newest = newest or NewestFrame()
         self._on_exposed = on_exposed
+        self._on_ending = on_ending
         self._codes = codes
 
     def stop(self) -> None:
@@ -243,6 +246,7 @@ class Station:
             self._lost = error
         finally:
             self._mailbox.close()
+            self._on_ending()
             self._camera.close()
             self._beats.capture.rest()
 

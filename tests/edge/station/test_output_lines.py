@@ -109,7 +109,7 @@ def test_the_demo_rejects_each_part_that_is_not_ok_and_leaves_the_lines_fail_saf
 class Lines:
     """The lines of a module, driven as the station drives them; a part has its turn at once."""
 
-    def __init__(self, at: RemoteIoModule, **outputs: Any) -> None:
+    def __init__(self, at: RemoteIoModule, start: bool = True, **outputs: Any) -> None:
         settings = OutputsSettings.model_validate(
             {
                 "module": {"host": "127.0.0.1", "port": at.port, "timeout_ms": 150}
@@ -134,8 +134,12 @@ class Lines:
         self.health.subscribe(self.control.on_health)
         self.control.on_health(())
         self._thread = Worker("outputs", self.control.threads[0].run, self.failures)
-        self._thread.start()
         self._number = 0
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        self._thread.start()
 
     @property
     def missed(self) -> int:
@@ -321,6 +325,28 @@ def test_a_line_that_a_module_switched_without_an_answer_may_stand_open(
         lines.close()
     missed = [one for one in lines.events if one.kind == "output_missed"]
     assert [one.data["passes"] for one in missed] == [False, True]
+
+
+def test_a_state_that_found_no_room_is_shown_all_the_same() -> None:
+    with RemoteIoModule() as module:
+        fault = {"device": "module", "line": 3}
+        lines = Lines(module, start=False, module={"timeout_ms": 10_000}, fault=fault)
+        for _ in range(device_thread.QUEUE_BOUND):
+            lines.skipped()
+        lines.health.set("camera_lost", True)
+        lines.start()
+        module.wait(lambda: module.edges(3)[-2:] == [False, True], "the fault")
+        lines.close()
+
+
+def test_a_station_that_ends_is_not_ready_while_verdicts_are_still_to_come() -> None:
+    with RemoteIoModule() as module:
+        fault = {"device": "module", "line": 3}
+        lines = Lines(module, module={"timeout_ms": 10_000}, fault=fault)
+        module.wait(lambda: module.level(2) and not module.level(3), "ready")
+        lines.control.on_ending()
+        module.wait(lambda: not module.level(2) and module.level(3), "the end")
+        lines.close()
 
 
 def test_an_image_that_was_skipped_does_not_leave_busy_active(inspector: Inspector) -> None:

@@ -177,6 +177,7 @@ def station(
     triggering: HandshakeCoordinator | None = None,
     beats: Beats | None = None,
     recipe: Recipe | None = None,
+    on_ending: Callable[[], None] = lambda: None,
 ) -> Station:
     failures = Failures()
     sinks = [
@@ -203,6 +204,7 @@ def station(
         rules=rules,
         triggering=triggering,
         beats=beats,
+        on_ending=on_ending,
     )
 
 
@@ -241,6 +243,12 @@ def test_a_part_that_had_an_image_has_its_error_under_the_number_and_time_of_tha
     assert seen.decisions == [(Result.ERROR, Reason.TIMEOUT)] * 2
     stamps = [(one.frame.number, one.frame.captured_ns) for one in seen.verdicts]
     assert stamps == [(one.number, one.captured_ns) for one in images]
+
+
+def test_the_end_is_announced_once_before_the_camera_is_closed(inspector: Inspector) -> None:
+    camera, closed = ScriptedCamera(frames(2)), list[bool]()
+    station(camera, inspector, Collected(), on_ending=lambda: closed.append(camera.closed)).run()
+    assert closed == [False]
 
 
 def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
