@@ -1,6 +1,9 @@
 """The code on a part is its id, where the trigger gives none."""
 
 import json
+import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Crop
 from edge.cli.main import main as edge_run
-from edge.imaging.codes import CodesNotInstalled, demand_readable, read_code
+from edge.imaging.codes import CodeReading, CodesNotInstalled, demand_readable, read_code
 from edge.imaging.frame import Frame
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Decision, Reason, Result
@@ -97,6 +100,40 @@ def test_a_reading_that_takes_too_long_is_given_up() -> None:
     inspection = found(codes, noise)
     assert inspection.decision.reason is Reason.CODE_UNREADABLE
     assert "not read within" in inspection.detail
+
+
+def test_a_decoder_that_hangs_holds_a_bounded_number_of_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> CodeReading:
+        begun.set()
+        assert go_on.wait(60.0)
+        return CodeReading("A-17")
+
+    monkeypatch.setattr("edge.station.pipeline.code_reading.read_code", hang)
+    codes = reader(timeout_ms=1.0)
+    held = []
+    for _ in range(10):
+        pixels = good_image()
+        held.append(weakref.ref(pixels))
+        inspection = found(codes, pixels)
+        assert inspection.decision.reason is Reason.CODE_UNREADABLE
+        assert "code.region" in inspection.detail
+        assert begun.wait(60.0)
+        del pixels
+    assert sum(one() is not None for one in held) == 2  # one is read, one waits
+
+    go_on.set()
+    end = time.monotonic() + 60.0
+    while any(one() is not None for one in held):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    monkeypatch.undo()
+    codes = reader()
+    for _ in range(4):  # a place is free again before its reading is known
+        assert found(codes, with_code("B-4711", "qr")).part_id == "B-4711"
 
 
 def test_the_verdict_has_the_code_as_part_id(
