@@ -101,6 +101,11 @@ class InspectionLine:
             expose=base.camera.trigger,
             record_event=base.record_event,
         )
+        if outputs is not None and settings.camera.trigger.by_message:
+            if settings.leader == "mqtt" and publisher is not None:
+                publisher.on_trigger_refused(outputs.on_trigger_refused)
+            if takes_triggers and registers is not None:
+                registers.on_trigger_refused(outputs.on_trigger_refused)
         self._modbus: ModbusLink | None = None
         if modbus and registers and handshake:
             services = LinkServices(

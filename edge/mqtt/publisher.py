@@ -102,6 +102,7 @@ class MqttPublisher:
         self._renewal_due_s = math.inf  # when to connect anew, with other credentials
         self._control = control
         self._on_event = on_event
+        self._on_trigger_refused: Callable[[int], None] = _nobody_asks
         self._backoff = Backoff(back_off_s, jitter)
         self._beat = beat
         self._clock_ns = clock_ns
@@ -168,6 +169,10 @@ class MqttPublisher:
     def on_health(self, reasons: tuple[str, ...]) -> None:
         """Publish what is wrong with the station that inspects; nothing is ``online``."""
         self.set_state(Condition.DEGRADED if reasons else Condition.ONLINE, *reasons)
+
+    def on_trigger_refused(self, call: Callable[[int], None]) -> None:
+        """Call this, which must not wait, with the time of each trigger that is not taken."""
+        self._on_trigger_refused = call
 
     def state_changed(self) -> None:
         """Publish the state again: what is reported with it has changed."""
@@ -429,6 +434,8 @@ class MqttPublisher:
         if isinstance(judged, AcceptedCommand) and not self._carry_out(judged.message):
             judged = self._gate.refuse(judged.message, now_ns)
         if isinstance(judged, RefusedCommand):
+            if incoming.topic == self._topic.trigger:
+                self._on_trigger_refused(now_ns)
             if judged.answer is not None:
                 self.answer(judged.answer)
             if judged.trigger_id is not None:
@@ -518,3 +525,7 @@ class MqttPublisher:
             if now != self._delivery:
                 self._delivery = now
                 self._changed.notify_all()
+
+
+def _nobody_asks(_received_ns: int) -> None:
+    """A refused trigger is an event, and no line switches for it."""

@@ -111,12 +111,17 @@ class ModbusPort:
         self._heard_ns: int | None = None  # the master's heartbeat changed
         self._status = tuple[int, ...]()
         self._on_change: Callable[[], None] = _nobody_waits
+        self._on_trigger_refused: Callable[[int], None] = _nobody_asks
         with self._lock:
             self._show()
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call this, which must not wait, whenever the status block has changed."""
         self._on_change = call
+
+    def on_trigger_refused(self, call: Callable[[int], None]) -> None:
+        """Call this, which must not wait, with the time of each trigger that is not taken."""
+        self._on_trigger_refused = call
 
     # What the station calls.
 
@@ -229,6 +234,7 @@ class ModbusPort:
         with self._lock:
             last = self._last
             if isinstance(message, Trigger):
+                self._on_trigger_refused(message.received_ns)
                 self._asked.pop(message.trigger_id, None)
                 if last and last.key == message.trigger_id:
                     self._refuse(last, RejectionCode.OVERLOADED)
@@ -340,6 +346,7 @@ class ModbusPort:
             self._refuse(last, code)
         elif part_id is None:
             self._refuse(last, RejectionCode.MALFORMED)
+            self._on_trigger_refused(self._clock_ns())
         else:
             # Of its own: a PLC that starts anew counts from the beginning.
             last.key = f"modbus-{self._triggers}-{number}"
@@ -423,6 +430,10 @@ class ModbusPort:
         before, self._status = self._status, tuple(words)
         if self._status != before:
             self._on_change()
+
+
+def _nobody_asks(_received_ns: int) -> None:
+    """No line switches for a refused trigger."""
 
 
 def _nobody_waits() -> None:

@@ -167,6 +167,10 @@ class OutputControl:
         """A verdict never will be on record: its part is not OK."""
         self._outcome(verdict, False)
 
+    def on_trigger_refused(self, received_ns: int) -> None:
+        """A trigger never came to the hand-shake; its part is not OK and has no verdict."""
+        self._not_ok((received_ns, 0), received_ns)
+
     def on_health(self, reasons: Iterable[str]) -> None:
         """The station inspects, and these are the reasons for which it is degraded."""
         with self._lock:
@@ -219,17 +223,7 @@ class OutputControl:
     def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
         """Its ERROR is a verdict; without one it is not OK all the same."""
         if not recorded:
-            now_ns = self._clock_ns()
-            self._put_all(
-                Outcome(
-                    key=(part.announced_ns, -part.number),  # of no frame
-                    exposed_ns=part.announced_ns,
-                    ok=False,
-                    decided_ns=now_ns,
-                    outcome_ns=now_ns,
-                    verdict_id=None,
-                )
-            )
+            self._not_ok((part.announced_ns, -part.number), part.announced_ns)
 
     def repeated(self, known: Repeated) -> None:
         """Nothing new."""
@@ -246,6 +240,20 @@ class OutputControl:
 
     def result_cleared(self, part: Part) -> None:
         """Lines show no results that stand."""
+
+    def _not_ok(self, key: PartKey, triggered_ns: int) -> None:
+        """Let a part without image and verdict have its turn; no frame has its key."""
+        now_ns = self._clock_ns()
+        self._put_all(
+            Outcome(
+                key=key,
+                exposed_ns=triggered_ns,
+                ok=False,
+                decided_ns=now_ns,
+                outcome_ns=now_ns,
+                verdict_id=None,
+            )
+        )
 
     def _outcome(self, verdict: Verdict, ok: bool) -> None:
         frame, part = verdict.frame, verdict.part

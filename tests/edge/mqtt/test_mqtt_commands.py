@@ -141,7 +141,8 @@ def test_a_retained_trigger_is_refused_also_while_the_station_listens(
 def test_whoever_sends_a_trigger_that_cannot_be_taken_is_told(
     running_broker: Broker, relaying: Relaying, plc: paho.Client
 ) -> None:
-    connected(relaying(running_broker.url))
+    refused: list[int] = []
+    connected(relaying(running_broker.url)).publisher.on_trigger_refused(refused.append)
     send(plc, "trigger", {"trigger_id": "a", "part_id": "B", "deadline_ms": "soon"})
     send(plc, "trigger", {"trigger_id": 4711})
     send(plc, "trigger", {"trigger_id": "b", "part_id": 3, "filling": "x" * 5000})
@@ -156,6 +157,7 @@ def test_whoever_sends_a_trigger_that_cannot_be_taken_is_told(
         ("c", None, "malformed"),
     ]
     assert {one["phase"] for one in told} == {"rejected"}
+    assert len(refused) == 5  # outputs let the parts of all of them have their turn
 
 
 def test_what_is_too_large_or_malformed_is_refused_and_the_station_goes_on(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from edge.contract.commands import Ack, Trigger
 from edge.inspection.thresholding import Reason, Result
 from edge.plc import registers as table
-from edge.plc.registers import Order
+from edge.plc.registers import Order, RejectionCode
 from edge.station.handshake.modbus_port import ModbusPort
 from edge.station.handshake.part import INPUTS, Part, PartResult, Rejection, TriggerSource
 from tests.soak import times
@@ -125,7 +125,7 @@ def test_a_refused_trigger_says_why_and_stays_refused_when_it_is_sent_again() ->
     assert isinstance(asked, Trigger)
     part = replace(Bench().trigger(5), trigger_id=asked.trigger_id)
     assert bench.shows(taken=False)
-    bench.port.rejected(part, Rejection.BUSY)
+    bench.port.rejected(part, Rejection.BUSY, recorded=True)
     assert bench.shows(taken=True, taken_id=5, rejected=True, rejection=1, trigger_refused=True)
     bench.write(control=0)
     assert bench.shows(taken=False)
@@ -183,6 +183,20 @@ def test_a_score_that_does_not_fit_is_none_and_one_below_the_threshold_never_sho
         )
         assert bench.shows(score_milli=shown)
         bench.write(control=table.ACK.mask, ack_seq=part.number)
+
+
+def test_triggers_that_the_station_never_gets_are_told_to_its_outputs() -> None:
+    bench, refused = Bench(), list[int]()
+    bench.port.on_trigger_refused(refused.append)
+    bench.now_ns = 5
+    assert bench.write(trigger_id=1, part_id=b"\xff\xfe", control=table.TRIGGER.mask) == []
+    assert bench.shows(rejection=RejectionCode.MALFORMED.value) and refused == [5]
+    bench.now_ns = 7
+    bench.write(control=0, part_id=b"a", trigger_id=2)
+    (asked,) = bench.write(control=table.TRIGGER.mask)
+    assert isinstance(asked, Trigger)
+    bench.port.not_taken(asked)
+    assert refused == [5, asked.received_ns]
 
 
 def test_a_message_that_finds_no_room_refuses_the_trigger() -> None:

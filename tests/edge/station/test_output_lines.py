@@ -287,6 +287,11 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
         )
         assert handshake.frame(unexpected) == []
         module.wait(lambda: not module.level(1), "the part of that frame to end the level")
+
+        lines.part(inspector, good_image(3))
+        module.wait(lambda: module.level(1), "the pulse of the last OK")
+        lines.control.on_trigger_refused(time.monotonic_ns())
+        module.wait(lambda: not module.level(1), "the part of a malformed trigger to end it")
         lines.close()
 
 
