@@ -7,9 +7,16 @@ import pytest
 
 from edge.bundle.manifest import manifest_sha256
 from edge.contract.verdict import Recipe
-from edge.hmi.actions import Actor, SetThreshold, ThresholdBody
+from edge.hmi.actions import (
+    Actor,
+    RollBack,
+    RollbackBody,
+    SetThreshold,
+    StationAction,
+    ThresholdBody,
+)
 from edge.hmi.station_end.actions import ActionServices, PageActions
-from edge.recipes.content import RecipeContent
+from edge.recipes.content import RecipeContent, RecipeDecision
 from edge.settings.overrides import MAX_OVERRIDES, Override, Overrides, TooManyOverrides
 from edge.station.monitoring.health import Health
 from tests.support.recipe_site import RecipeSite
@@ -24,7 +31,7 @@ def site(tmp_path: Path, bundle: Path) -> RecipeSite:
     return site
 
 
-def set_at_the_page(site: RecipeSite, threshold: float | None) -> None:
+def act(site: RecipeSite, action: StationAction) -> None:
     services = ActionServices(
         model=site.model,
         reread=site.model.reread,
@@ -36,8 +43,11 @@ def set_at_the_page(site: RecipeSite, threshold: float | None) -> None:
         health=Health(),
         record_event=site.events.append,
     )
-    action = SetThreshold(body=ThresholdBody(image_threshold=threshold))
     PageActions(services).do(action, Actor("Kim", "127.0.0.1"))
+
+
+def set_at_the_page(site: RecipeSite, threshold: float | None) -> None:
+    act(site, SetThreshold(body=ThresholdBody(image_threshold=threshold)))
 
 
 def thresholds(site: RecipeSite) -> dict[str, float]:
@@ -82,6 +92,22 @@ def test_another_version_of_a_recipe_begins_with_its_own_threshold(
     assert site.layers.of(Recipe("cap", 2)).decision.image_threshold is None
     site.model.roll_back("Kim asked")
     assert thresholds(site)["cap"] == 7.0
+
+
+def test_going_back_to_another_version_sets_no_threshold(site: RecipeSite, bundle: Path) -> None:
+    stricter = RecipeDecision(image_threshold=7.0)
+    content = RecipeContent(name="cap", version=1, decision=stricter)
+    site.folder.publish(content, copied_bundle(bundle))
+    site.model.choose_recipe("cap", 1)
+    site.model.choose_recipe("cap", 2, release=True)
+
+    act(site, RollBack(body=RollbackBody()))
+
+    assert site.model.recipe == site.asked_for("cap") == Recipe("cap", 1)
+    assert not (site.journal / "overrides.json").exists()
+    rolled_back, asked = site.events[-2:]
+    assert (rolled_back.kind, asked.kind) == ("model_rolled_back", "rollback_asked")
+    assert "version 1 of 'cap' is in force again instead of 2" in rolled_back.detail
 
 
 def test_a_file_from_before_there_were_recipes_counts_for_the_settings_model_alone(
