@@ -198,7 +198,7 @@ class HandshakeCoordinator:
                 return outcome
             case Decided():
                 return outcome
-            case Failed(part, reason):
+            case Failed(part=part, reason=reason):
                 self._results[part.number] = PartResult(Result.ERROR, reason)
                 return outcome
             case Rejected(part=part, rejection=rejection):

@@ -318,7 +318,7 @@ class Decided:
     part: Part
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """Write an ERROR verdict with this reason.
 

@@ -434,7 +434,7 @@ class HandshakeMachine:
     ) -> list[HandshakeEffect]:
         one.move(PartPhase.DECIDED)
         one.result = Result.ERROR
-        return [Failed(one.part, reason, detail, frame, one.stamp)]
+        return [Failed(part=one.part, reason=reason, detail=detail, frame=frame, stamp=one.stamp)]
 
     def _fail_waiting(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
         done: list[HandshakeEffect] = []

@@ -285,7 +285,7 @@ class Station:
             match one:
                 case Exposed(part, frame):
                     self._queue_part(QueuedFrame(frame, part))
-                case Failed(part, reason, detail, frame, stamp):
+                case Failed(part=part, reason=reason, detail=detail, frame=frame, stamp=stamp):
                     shown = frame or self._no_image(detail, stamp)
                     self._issue_failure(QueuedFrame(shown, part), reason, detail)
                 case Rejected(part=part, reason=reason, detail=detail):
