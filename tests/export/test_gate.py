@@ -149,7 +149,7 @@ def test_a_score_that_depends_on_earlier_calls_is_refused() -> None:
 
 def test_a_decision_that_flips_is_refused_however_small_the_difference() -> None:
     scores = sorted(p.score for p in plain(validation().images))
-    with pytest.raises(GateFailed, match=r"verdict flips 0\.167, allowed 0"):
+    with pytest.raises(GateFailed, match=r"verdict flips 0\.166667, allowed 0"):
         gate(changed(lambda _, p: p._replace(score=p.score - 1e-4)), threshold=scores[2])
 
 
