@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, Manifest, computes
 from edge.errors import BundleDamaged, ModelError
+from edge.inspection.graph_ports import last_line, listed, ports_of
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.system.processor import processor_features
@@ -62,15 +63,15 @@ class CompiledModel:
             model = core.read_model(bundle.xml, ov.Tensor(weights))
         except RuntimeError as error:
             raise ModelError(
-                f"{bundle.path}: OpenVINO {ov.__version__} cannot read it ({_last_line(error)}). "
+                f"{bundle.path}: OpenVINO {ov.__version__} cannot read it ({last_line(error)}). "
                 "Export the model again with this version."
             ) from error
         expected = _expected_ports(manifest)
-        found = _ports(model, expected)
+        found = ports_of(model, expected)
         if found != expected:
             raise BundleDamaged(
-                f"{bundle.path}: the graph has {_listed(found)}; its manifest says "
-                f"{_listed(expected)}. Copy all three files of the bundle again, or export it "
+                f"{bundle.path}: the graph has {listed(found)}; its manifest says "
+                f"{listed(expected)}. Copy all three files of the bundle again, or export it "
                 "again."
             )
         try:
@@ -81,7 +82,7 @@ class CompiledModel:
         except RuntimeError as error:
             raise ModelError(
                 f"{bundle.path}: OpenVINO {ov.__version__} cannot compile it for {device} "
-                f"({_last_line(error)}). Choose a device that this PC has, or export the model "
+                f"({last_line(error)}). Choose a device that this PC has, or export the model "
                 "again with this version."
             ) from error
 
@@ -136,7 +137,7 @@ class Detector:
                 _collect(running, scores, maps)
         except RuntimeError as error:
             raise ModelError(
-                f"inference failed ({_last_line(error)}). Restart; if it stays, export the model "
+                f"inference failed ({last_line(error)}). Restart; if it stays, export the model "
                 "again."
             ) from error
         finally:
@@ -215,26 +216,6 @@ def _expected_ports(manifest: Manifest, batch: int = 1) -> dict[str, str]:
 def _check_batch(model: Any, manifest: Manifest, batch: int) -> None:
     """Refuse a graph that would give all images of a batch one and the same score."""
     expected = _expected_ports(manifest, batch)
-    found = _ports(model, expected)
+    found = ports_of(model, expected)
     if found != expected:
-        raise RuntimeError(f"batches of {batch} make it {_listed(found)}")
-
-
-def _ports(model: Any, expected: dict[str, str]) -> dict[str, str]:
-    """Return type and shape of each input and output, under its expected name if it has that."""
-    ports = {}
-    for port in [*model.inputs, *model.outputs]:
-        names = sorted(port.names)
-        name = next((name for name in names if name in expected), "/".join(names) or "(unnamed)")
-        ports[name] = f"{port.element_type.get_type_name()} {port.partial_shape}"
-    return ports
-
-
-def _listed(ports: dict[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in sorted(ports.items())) or "nothing"
-
-
-def _last_line(error: Exception) -> str:
-    """Return the line of an OpenVINO error that says what happened; those above say where."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        raise RuntimeError(f"batches of {batch} make it {listed(found)}")

@@ -169,6 +169,7 @@ def import_recipe(
                 for place, named in manifest.files.items():
                     _unpack(archive, place, named, unpacked / place)
             return _take_in(recipes, manifest, unpacked, public_key)
+    # zipfile has NotImplementedError for ways to pack that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
         raise _refused(path, f"is damaged, or no recipe ({error})") from error
     except OSError as error:

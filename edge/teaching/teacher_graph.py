@@ -20,6 +20,7 @@ from edge.bundle.teacher import (
     TeacherManifest,
 )
 from edge.errors import BundleDamaged, ModelError
+from edge.inspection.graph_ports import last_line, listed, ports_of
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import NOT_FINITE, RawPrediction
 from edge.teaching.ir import serialized
@@ -45,11 +46,12 @@ class TeacherGraph:
         self._teacher = teacher
         self._threads = threads
         model = self._read()
-        expected, found = _expected_ports(teacher.manifest), _ports(model)
+        expected = _expected_ports(teacher.manifest)
+        found = ports_of(model, expected)
         if found != expected:
             raise BundleDamaged(
-                f"{teacher.path}: the graph has {_listed(found)}; its manifest says "
-                f"{_listed(expected)}. Copy all three files of the teacher again, or make it again."
+                f"{teacher.path}: the graph has {listed(found)}; its manifest says "
+                f"{listed(expected)}. Copy all three files of the teacher again, or make it again."
             )
 
     def features(self) -> "PatchFeatures":
@@ -83,7 +85,7 @@ class TeacherGraph:
         except RuntimeError as error:
             raise ModelError(
                 f"{self._teacher.path}: OpenVINO {ov.__version__} cannot read it "
-                f"({_last_line(error)}). Make the teacher again with this version."
+                f"({last_line(error)}). Make the teacher again with this version."
             ) from error
 
     def _compiled(self, model: ov.Model) -> Any:
@@ -102,7 +104,7 @@ class TeacherGraph:
         except RuntimeError as error:
             raise ModelError(
                 f"{self._teacher.path}: OpenVINO {ov.__version__} cannot compile it "
-                f"({_last_line(error)}). Make the teacher again with this version."
+                f"({last_line(error)}). Make the teacher again with this version."
             ) from error
 
 
@@ -179,7 +181,7 @@ def _inferred(request: Any, image: Image) -> dict[str, NDArray[np.float32]]:
         request.infer({IMAGE: image[None]})
     except RuntimeError as error:
         raise ModelError(
-            f"inference failed ({_last_line(error)}). Try again; if it stays, make the teacher "
+            f"inference failed ({last_line(error)}). Try again; if it stays, make the teacher "
             "again."
         ) from error
     return {
@@ -203,22 +205,3 @@ def _expected_ports(manifest: TeacherManifest) -> dict[str, str]:
         MAP: f"f32 [1,{output.map_height},{output.map_width}]",
         FEATURES: f"f32 [1,{cells},{width}]",
     }
-
-
-def _ports(model: ov.Model) -> dict[str, str]:
-    known = (IMAGE, AXES, CENTRE, BANK, SCORE, MAP, FEATURES)
-    ports = {}
-    for port in [*model.inputs, *model.outputs]:
-        names = sorted(port.names)
-        name = next((name for name in names if name in known), "/".join(names) or "(unnamed)")
-        ports[name] = f"{port.element_type.get_type_name()} {port.partial_shape}"
-    return ports
-
-
-def _listed(ports: dict[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in sorted(ports.items())) or "nothing"
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -99,7 +99,8 @@ def test_the_demo_rejects_each_part_that_is_not_ok_and_leaves_the_lines_fail_saf
         assert module.edges(1) == without_repeats([False, *oks, False])
         assert module.edges(0) == without_repeats([True, *(not ok for ok in oks), True])
         assert [module.level(coil) for coil in range(5)] == [True, False, False, False, False]
-        assert True in module.edges(2) and True in module.edges(3) and True in module.edges(4)
+        switched_on = [coil for coil in (2, 3, 4) if True in module.edges(coil)]
+        assert switched_on == [2, 3, 4]
     edges = [one["data"] for one in records(tmp_path, "event") if one["kind"] == "output_edge"]
     passed = [one["verdict_id"] for one in edges if one["output"] == "good"]
     assert passed == [one["id"] for one, ok in zip(verdicts, oks, strict=True) if ok]
