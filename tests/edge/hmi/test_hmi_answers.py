@@ -17,7 +17,6 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
-from edge.bundle.manifest import manifest_sha256
 from edge.hmi.actions import (
     AcknowledgeAlarm,
     AcknowledgeBody,
@@ -40,6 +39,8 @@ from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.journal.entries import Entry, RecordKind
 from edge.settings.overrides import Overrides
 from edge.settings.station import load_settings
+from edge.station.model.manager import ModelManager
+from edge.station.model.releases import Releases
 from edge.station.monitoring.health import Health
 from tests.support.journaling import PATIENCE_S, running_writer, wait_until
 from tests.support.page_contents import sample_part, sample_status
@@ -403,16 +404,20 @@ def test_a_threshold_that_a_defect_kept_out_of_force_is_not_there_at_the_next_st
     tmp_path: Path, bundle: Path
 ) -> None:
     settings = load_settings(None, {"camera": {"uri": "0"}, "model": {"path": str(bundle)}})
-    loaded = SimpleNamespace(path=bundle, sha256=manifest_sha256(bundle))
-    current = SimpleNamespace(bundle=loaded, criteria=SimpleNamespace(threshold=5.0))
-    model = SimpleNamespace(settings=settings, store=SimpleNamespace(current=current))
+    model = ModelManager(
+        settings=settings,
+        tuning=tmp_path / "tuning.json",
+        simulated=True,
+        trial=lambda: None,
+        reread=lambda _: settings,
+        record_event=lambda _: None,
+        releases=Releases(None),
+    )
 
     def fails() -> Mapping[str, Any]:
         raise RuntimeError("a defect")
 
-    done = page_actions(
-        tmp_path, Health(), model=cast(Any, model), reread=lambda: settings, reload=fails
-    )
+    done = page_actions(tmp_path, Health(), model=model, reread=lambda: settings, reload=fails)
 
     with pytest.raises(RuntimeError):
         done.do(SetThreshold(body=ThresholdBody(image_threshold=7.0)), Actor("kim", "::1"))
