@@ -24,6 +24,7 @@ import edge.listen.cli
 import export.cli
 import training.cli
 from edge.bundle.mask_file import read_mask_file
+from edge.listen.part_settings import read_part_settings
 from edge.settings.station import load_settings
 from tests.edge.contract.test_schemas import validator
 from tests.support.code_blocks import (
@@ -248,7 +249,19 @@ def test_every_mask_block_is_a_mask(block: Block, tmp_path: Path) -> None:
     assert (len(found.ignore), len(found.zones)) == (len(content["ignore"]), len(content["zones"]))
 
 
-@pytest.mark.parametrize("block", [b for b in of_language("yaml") if not is_mask(b)], ids=str)
+def is_part(block: Block) -> bool:
+    return "part" in yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_part(b)], ids=str)
+def test_every_part_block_is_taken_by_the_listener(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text(block.text)
+    assert read_part_settings(tmp_path / "part.yaml", "+/+/+/+").views
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in of_language("yaml") if not is_mask(b) and not is_part(b)], ids=str
+)
 def test_every_settings_block_is_taken_by_the_settings_models(block: Block, tmp_path: Path) -> None:
     content = yaml.safe_load(block.text)
     content.setdefault("camera", {"uri": "images"})

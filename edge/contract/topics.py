@@ -87,6 +87,10 @@ class StationTopic:
         return f"{self.root}/metrics"
 
     @property
+    def part(self) -> str:
+        return f"{self.root}/part"
+
+    @property
     def handshake(self) -> str:
         return f"{self.root}/handshake"
 

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from edge.errors import ConfigurationInvalid, StationError
 from edge.listen.listener import PASSWORD_OPTION, Listener, ListenOptions
+from edge.listen.part_settings import read_part_settings
+from edge.listen.part_store import PartStore
+from edge.listen.parts import Parts
 from edge.listen.store import Store
 from edge.mqtt.broker_login import read_broker_login
 from edge.settings.station import MqttSettings
@@ -46,11 +49,16 @@ def _listen(options: argparse.Namespace) -> int:
         )
     if not _CLIENT_ID.fullmatch(options.client_id):
         raise ConfigurationInvalid("--client-id is 1 to 64 of A-Z a-z 0-9 _ -.")
+    part = read_part_settings(options.part, options.station) if options.part else None
     table: Path | None = options.csv
     database: Path = options.sqlite if table is None else table.with_name(f"{table.name}.state.db")
     store = Store(database, table, options.from_seq)
     wanted = ListenOptions(options.station, options.client_id, not options.no_repair)
-    listener = Listener(settings=settings, wanted=wanted, store=store)
+    parts = None
+    if part is not None:
+        parts_store = PartStore(database, part.name)
+        parts = Parts(part, parts_store, time.monotonic_ns(), time.time_ns())
+    listener = Listener(settings=settings, wanted=wanted, store=store, parts=parts)
     ended = _Ended(store, options.until_seq, options.timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended.by_signal)
@@ -60,6 +68,8 @@ def _listen(options: argparse.Namespace) -> int:
         for line in summary(store):
             print_line(line)
     finally:
+        if parts is not None:
+            parts.close()
         store.close()
     if options.until_seq is None and ended.late() and not listener.has_listened:
         write_line(f"edge-listen: {settings.url} was never listened to; the log says why")
@@ -164,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--station", default="+/+/+/+", metavar="S/L/S/C", help="+ stands for any (default: all)"
+    )
+    parser.add_argument(
+        "--part",
+        type=Path,
+        metavar="FILE",
+        help="YAML: join the verdicts of several stations by part id, and publish one",
     )
     parser.add_argument(
         "--client-id",

@@ -20,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError
+from edge.listen.parts import Parts
 from edge.listen.repair import GiveUp, Repair, believed
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from edge.listen.store import Arrived, JournalNote, Store, check_storable
@@ -83,6 +84,7 @@ class Listener:
         settings: MqttSettings,
         wanted: ListenOptions,
         store: Store,
+        parts: Parts | None = None,
         back_off_s: tuple[float, float] = BACK_OFF_S,
         repair: Callable[[], Repair] = Repair,
         clock_s: Callable[[], float] = time.monotonic,
@@ -96,6 +98,7 @@ class Listener:
         self._settings = settings
         self._wanted = wanted
         self._store = store
+        self._parts = parts
         self._login = read_broker_login(settings, PASSWORD_OPTION)
         self._reload_asked = False
         self._renewing = False
@@ -213,11 +216,14 @@ class Listener:
             return
         while not done():
             try:
-                ended = client.loop(0.2) is not MQTTErrorCode.MQTT_ERR_SUCCESS
+                ended = client.loop(self._wait_s()) is not MQTTErrorCode.MQTT_ERR_SUCCESS
             except NOT_MQTT as error:
                 self._complain(f"what answers at {address} is no MQTT ({error!r}); trying again")
                 return
             self._keep(client)
+            if self._parts is not None and self._connected and not ended:
+                self._parts.tick(time.monotonic_ns(), self._utc_ns())
+                self._parts.publish(client, time.monotonic_ns())
             if not ended and self._renewed():
                 self._renewing = True
                 return
@@ -226,6 +232,11 @@ class Listener:
             if ended:
                 self._tell_end(address)
                 return
+
+    def _wait_s(self) -> float:
+        """Return how long to wait for the network."""
+        longest_s = 0.2
+        return longest_s if self._parts is None else self._parts.wait_s(time.monotonic_ns())
 
     @property
     def _taken_over(self) -> bool:
@@ -275,6 +286,7 @@ class Listener:
             reason, flags.is_disconnect_packet_from_server
         )
         client.on_log = lambda _c, _u, _level, text: self._on_log(text)
+        client.on_publish = lambda _c, _u, mid, reason, _p: self._on_puback(mid, reason)
         client.on_message = lambda _c, _u, message: self._received.append(message)
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, self._login.password)
@@ -295,6 +307,8 @@ class Listener:
             return
         self._connected = True
         self._complaint = ""
+        if self._parts is not None:
+            self._parts.connected(time.monotonic_ns())
         root = f"{ROOT}/{self._wanted.pattern}"
         client.subscribe([(f"{root}/verdict", 1), (f"{root}/state", 1)])
 
@@ -308,6 +322,11 @@ class Listener:
             return
         self.has_listened = True
         log.info("listening to %s on %s", self._wanted.pattern, self._settings.url)
+
+    def _on_puback(self, mid: int, reason: ReasonCode) -> None:
+        if self._parts is not None:
+            refused = describe_code(reason, Packet.PUBACK) if reason.is_failure else None
+            self._parts.on_published(mid, refused, time.monotonic_ns())
 
     def _on_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
         if said_by_broker:
@@ -326,6 +345,8 @@ class Listener:
         arrived = [one for message in received if (one := self._read(message)) is not None]
         notes, self._notes = self._notes, []
         kept = self._store.keep(arrived, notes)
+        if self._parts is not None:
+            self._parts.take(arrived, time.monotonic_ns(), self._utc_ns())
         self._report_conflicts(kept.conflicts)
         self._report_other_heads(kept.other_heads)
         for one in arrived:

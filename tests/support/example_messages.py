@@ -20,6 +20,7 @@ from edge.contract.challenge import challenge_event
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event, Severity, event_payload
+from edge.contract.part import JoinedPart, PartReason, View, part_payload
 from edge.contract.state import Condition, State, StationReport, state_payloads
 from edge.contract.topics import StationTopic
 from edge.contract.verdict import PartIdentity, Recipe, payload
@@ -38,6 +39,7 @@ JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 SESSION = "0d0a5d0e-3c5c-4a7e-9c34-51c1f1b0a001"
 VERDICT_ID = "019b76da-a8fb-7cc3-98c4-dc0c0c07398f"
 STUDY_ID = "019b76da-a8fb-7d02-9b1d-5a0c3e6f1b22"
+PART_ID = "019b76da-a8fb-7e05-8a40-6b1f0d2c9e33"
 EVENT_ID = "019b76da-a8fb-7d01-8c1e-2f0e5f3b7a10"
 
 
@@ -120,6 +122,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
         "meta": said.meta_payloads(meta, TOPIC, SESSION)[0],
         "last": said.last_payload(verdict),
         "metrics": said.metrics_payloads(metrics, SESSION, DECIDED_UTC_NS)[0],
+        "part": _part(),
         "cmd/resend": {"from_seq": 4711, "to_seq": 4715},
         "cmd/resend/res": answer_payloads(answer)[0],
         "cmd/set_recipe": {"id": "bottle", "version": 1},
@@ -199,6 +202,37 @@ def _verdict() -> dict[str, Any]:
     verdict = replace(sample_verdict(nok, frame), id=VERDICT_ID, part=part)
     record = payload(verdict, replace(IDENTITY, simulated=False), SESSION)
     return {**record, "seq": 4718, "journal": JOURNAL, "software": "edge 0"}
+
+
+def _part() -> dict[str, Any]:
+    """Return a part of which one of two stations found a defect."""
+    views = tuple(
+        View(
+            station=f"plant1/line3/washer/{camera}",
+            id=VERDICT_ID,
+            journal=JOURNAL,
+            seq=seq,
+            result=result,
+            reason=reason.value,
+            decided_utc_ns=DECIDED_UTC_NS,
+        )
+        for camera, seq, result, reason in (
+            ("cam2", 3120, Result.OK, Reason.SCORE_BELOW),
+            ("cam1", 4718, Result.NOK, Reason.SCORE_ABOVE),
+        )
+    )
+    joined = JoinedPart(
+        part_id="B-4711",
+        result=Result.NOK,
+        reason=PartReason.VIEW_NOK,
+        views=views,
+        missing=(),
+        detail="",
+        simulated=False,
+        replayed=False,
+        decided_utc_ns=DECIDED_UTC_NS,
+    )
+    return part_payload(joined, "plant1/line3/washer/all", PART_ID, 2000.0)
 
 
 def documented(messages: Mapping[str, Mapping[str, Any]]) -> str:
