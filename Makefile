@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak bench lint lock licences release packages clean
+.PHONY: demo demo-bundle images test soak cuts bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -57,6 +57,10 @@ test: packages $(DEV)/installed lint
 # The same promises for longer: faults that are rare, kill and restart for hours if you like.
 soak: packages $(DEV)/installed
 	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance
+
+# Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all.
+cuts: packages $(DEV)/installed
+	$(DEV)/bin/python -m tests.powercut.cuts $(or $(SEED),1) $(or $(VERDICTS),10000) $(or $(EVERY),25)
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed

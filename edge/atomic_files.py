@@ -74,7 +74,8 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
         durable: they survive a power cut from here on; without, the disk takes its time.
 
     Raises:
-        OutputNotWritable: folder or disk refused one; older files of these names are untouched.
+        OutputNotWritable: folder or disk refused one; older files of these names are untouched,
+            unless the disk failed after the new ones had their names.
         LinkRefused: a link lies on the way where others may lay one.
     """
     for path, _ in files:
@@ -89,6 +90,9 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
                     os.fsync(file.fileno())
         for temporary, path in partial:
             temporary.replace(path)
+        if durable:
+            for folder in {path.parent for path, _ in files}:
+                _sync_names(folder)
     except OSError as error:
         raise _not_writable(files[0][0], error) from error
     finally:  # also when interrupted: nothing half-written stays behind
@@ -133,6 +137,28 @@ def refuse_foreign_links(path: Path) -> None:
                 f"{path}: {place} is a symbolic link in a folder that others may write to, so "
                 "anybody can have laid it there. Remove the link, or choose a folder of your own."
             )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive power loss.
+
+    Raises:
+        OSError: it cannot be opened, or the disk refused.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_names(folder: Path) -> None:
+    """Sync a folder, unless we may not read it or its file system syncs no folders."""
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _create(path: Path, mode: int = 0o666) -> int:

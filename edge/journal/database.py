@@ -256,15 +256,6 @@ def _not_writable(folder: Path, error: OSError) -> OutputNotWritable:
     )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def files_of(path: Path) -> list[Path]:
     """Return the names of a database and of what SQLite keeps beside it."""
     return [path, _beside(path, "-wal"), _beside(path, "-shm")]

@@ -104,7 +104,8 @@ def why_copied(
         return "it was written on another machine"
     if written.interfaces and now.interfaces and not written.interfaces & now.interfaces:
         return "it was written on a machine with other network interfaces"
-    if not witness_exists:
+    # A first start that was cut short left none; what holds no row has given no number.
+    if not witness_exists and tally.position:
         return "the witness beside it is gone"
     if seen is None:
         return None

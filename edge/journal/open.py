@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+from edge.atomic_files import sync_folder
 from edge.journal import database
 from edge.journal.chain import first_link, link
 from edge.journal.database import FolderLock, Synchronous
@@ -113,7 +114,7 @@ def open_journal(
         witness.note(read_tally(connection))  # takes its room on the disk now
         if new_witness:
             witness.make_durable()
-            database.sync_folder(folder)
+            sync_folder(folder)
     except BaseException as error:
         if connection is not None:
             connection.close()
@@ -166,7 +167,7 @@ def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
         # Not over a file that somebody put there meanwhile.
         os.link(partial, path)
         made = path.stat()
-        database.sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         lock.release()
         raise
@@ -197,7 +198,7 @@ def _connected(
     try:
         if database.is_new(connection):
             database.create_tables(connection, utc_ns())
-            database.sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         connection.close()
         raise
@@ -332,5 +333,5 @@ def _set_aside(path: Path, utc_ns: int) -> Path | None:
         if file.exists():
             file.rename(target.with_name(target.name + file.name.removeprefix(path.name)))
     path.with_name(DAMAGE_NOTE).unlink(missing_ok=True)
-    database.sync_folder(path.parent)
+    sync_folder(path.parent)
     return target if was_there else None

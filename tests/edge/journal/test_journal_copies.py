@@ -264,3 +264,10 @@ def test_another_machine_id_makes_a_clone(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert before.journal not in ran.stdout
     assert "another machine" in ran.stdout
+
+
+def test_a_first_start_that_was_cut_short_leaves_no_copy(tmp_path: Path) -> None:
+    begun = opened(tmp_path).journal
+    (tmp_path / "journal.witness").unlink()  # the power went before it was made
+    again = opened(tmp_path)
+    assert (again.journal, again.copied) == (begun, None)

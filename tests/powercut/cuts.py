@@ -1,0 +1,228 @@
+"""Cuts the power after every call of a day, and has the product open its journal each time.
+
+As a program: ``python -m tests.powercut.cuts SEED VERDICTS [EVERY]``; the cut of every EVERY-th
+call is tried, and always those around each sync. Ends with 1 when a promise was broken.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edge.journal.database import Synchronous
+from edge.journal.entries import RecordKind, body
+from edge.journal.ledger import Ledger
+from edge.journal.open import open_journal
+from edge.journal.outbox import Outbox
+from edge.journal.query import Query, query
+from edge.journal.verification import verify_chain
+from tests.powercut.day import digest
+from tests.powercut.disk import Content, Disk
+from tests.powercut.trace import MARKS, build_tracer, calls, run_traced
+from tests.support.journaling import verdict
+
+DATABASE = "journal.db"
+# Rebuilt by SQLite at the first opening after a boot, whatever is in it.
+SHARED_MEMORY = "journal.db-shm"
+VERDICTS_PER_PROCESS = 500
+
+
+@dataclass(slots=True)
+class Promised:
+    """What the day had been told at a moment of it.
+
+    Attributes:
+        journals: UUIDs it was opened under.
+        committed: digest of each payload, by kind and number.
+        positions: of these.
+        settled: positions that the broker had, so that retention may remove them.
+    """
+
+    journals: list[str] = field(default_factory=list)
+    committed: dict[tuple[str, int], str] = field(default_factory=dict)
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+
+    def read(self, mark: str) -> None:
+        words = mark.split()
+        match words[0]:
+            case "opened":
+                self.journals.append(words[1])
+            case "committed":
+                key = words[1], int(words[2])
+                assert key not in self.committed, f"{key}: a number was given twice"
+                self.committed[key] = words[4]
+                self.positions[key] = int(words[3])
+            case "settled":
+                self.settled.update(map(int, words[1:]))
+
+
+class Recording:
+    """A day that was really written, and the place where its cuts are opened.
+
+    A journal knows its file by inode: what is played back goes into the file of the recording.
+    """
+
+    def __init__(
+        self, folder: Path, seed: int, verdicts: int, synchronous: Synchronous = Synchronous.FULL
+    ) -> None:
+        self.root = folder / "journal"
+        self.root.mkdir()
+        self.trace = folder / "trace"
+        self._kept = folder / "kept.db"
+        library = build_tracer(folder)
+        for first in range(0, verdicts, VERDICTS_PER_PROCESS):
+            wanted = min(VERDICTS_PER_PROCESS, verdicts - first)
+            day = [self.root, seed, wanted, 1000 * first, synchronous.value]
+            arguments = ["-m", "tests.powercut.day", *map(str, day)]
+            status = run_traced(library, self.root, self.trace, arguments)
+            assert status in (0, -9), f"the day ended with {status}"
+        os.link(self.root / DATABASE, self._kept)
+
+    def lay(self, content: Content, chance: random.Random) -> None:
+        """Make the folder what a cut left."""
+        for file in self.root.iterdir():
+            file.unlink()
+        for name, held in content.items():
+            if name == DATABASE:
+                self._kept.write_bytes(held)
+                os.link(self._kept, self.root / name)
+            else:
+                (self.root / name).write_bytes(held)
+        if chance.random() < 0.5:
+            (self.root / SHARED_MEMORY).write_bytes(chance.randbytes(chance.choice((7, 32768))))
+
+
+def check(root: Path, promised: Promised) -> None:
+    """Open what a cut left, as a station does, and hold it to what was promised.
+
+    Raises:
+        AssertionError: names what is lost, torn, or given twice.
+    """
+    with closing(open_journal(root, check_limit_s=60.0)) as journal:
+        assert journal.quarantined is None and journal.damage is None, journal.damage
+        assert not journal.lost, f"numbers were lost: {journal.lost}"
+        assert journal.copied is None, f"taken for a copy: {journal.copied}"
+        if promised.committed:
+            assert journal.journal == promised.journals[-1]
+        rows = {(row.kind.value, row.seq): row for row in query(journal.path, Query())}
+        given_up = set(_given_up(row.payload for row in rows.values()))
+        for key, expected in promised.committed.items():
+            row = rows.get(key)
+            if row is None:
+                gone = promised.positions[key] in promised.settled or key in given_up
+                assert gone, f"{key} was committed and is lost"
+            else:
+                assert digest(row.payload) == expected, f"{key} is not what was committed"
+        with closing(Outbox(journal.path)) as outbox:
+            waiting = {
+                row.position for kind in RecordKind for row in outbox.pending(kind, 0, 10_000)
+            }
+        owed = {
+            promised.positions[key]
+            for key in promised.committed.keys() & rows.keys()
+            if promised.positions[key] not in promised.settled
+        }
+        assert owed <= waiting, f"rows {sorted(owed - waiting)} are not sent any more"
+        _check_next_numbers(Ledger(journal.connection, journal.journal), promised)
+    report = verify_chain(root / DATABASE)
+    assert report.fault is None, report.fault
+
+
+def _check_next_numbers(ledger: Ledger, promised: Promised) -> None:
+    ledger.begin(ledger.tally.station_ns)
+    one = verdict(0)
+    added = ledger.append(one, body(one), 0, kept_only=False)
+    ledger.commit()
+    assert (added.kind.value, added.seq) not in promised.committed, f"{added.seq} is given twice"
+    newest = max((seq for kind, seq in promised.committed if kind == "verdict"), default=0)
+    assert added.seq > newest
+
+
+def _given_up(payloads: Iterator[bytes]) -> Iterator[tuple[str, int]]:
+    """Return the verdicts that events say were dropped from a full journal."""
+    for payload in payloads:
+        if b"verdicts_dropped" not in payload:
+            continue
+        for part in json.loads(payload)["data"]["ranges"].split():
+            first, last = map(int, part.split("-"))
+            yield from (("verdict", seq) for seq in range(first, last + 1))
+
+
+@dataclass(slots=True)
+class Tried:
+    """What was done: cuts by kind, and what was promised at the end."""
+
+    points: int = 0
+    opened: dict[str, int] = field(default_factory=dict)
+    verdicts: int = 0
+
+
+def try_cuts(recording: Recording, seed: int, every: int = 1) -> Tried:
+    """Cut after the calls of a recording.
+
+    After each sync, whatever ``every`` is: nothing kept but what is confirmed. After each
+    ``every``-th call: all kept, the newest write torn, any sectors of what is not confirmed.
+
+    Raises:
+        AssertionError: with the call and the kind of cut.
+    """
+    disk = Disk(recording.root, ignored=(SHARED_MEMORY, MARKS))
+    promised, done = Promised(), Tried()
+    marks, text = -1, b""
+    for number, call in enumerate(calls(recording.trace)):
+        if call.what in "Oo" and call.content.endswith(f"/{MARKS}".encode()):
+            marks = call.descriptor
+        if call.what == "w" and call.descriptor == marks:
+            *lines, text = (text + call.content).split(b"\n")
+            for line in lines:
+                promised.read(line.decode())
+        if not disk.follow(call):
+            continue
+        done.points += 1
+        chance = random.Random(f"{seed} {number}")
+        kinds: dict[str, Callable[[], Content]] = (
+            {"confirmed": disk.confirmed} if call.what == "s" else {}
+        )
+        if done.points % every == 0:
+            kinds |= {
+                "all kept": disk.all_kept,
+                "torn": partial(disk.torn, chance),
+                "reordered": partial(disk.reordered, chance),
+            }
+        for kind, make in kinds.items():
+            try:
+                recording.lay(make(), chance)
+                check(recording.root, promised)
+            except BaseException as error:
+                error.add_note(f"seed {seed}, cut after call {number} ({call.what}), {kind}")
+                raise
+            done.opened[kind] = done.opened.get(kind, 0) + 1
+    done.verdicts = sum(kind == "verdict" for kind, _ in promised.committed)
+    return done
+
+
+def main(seed: str, verdicts: str, every: str = "1") -> int:
+    began = time.monotonic()
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        recording = Recording(Path(folder), int(seed), int(verdicts))
+        print(f"seed {seed}: recorded in {time.monotonic() - began:.0f} s", flush=True)
+        done = try_cuts(recording, int(seed), int(every))
+    opened = ", ".join(f"{count} {kind}" for kind, count in done.opened.items())
+    print(
+        f"seed {seed}: {done.verdicts} verdicts committed, {done.points} cut points, opened after "
+        f"{sum(done.opened.values())} cuts ({opened}): 0 lost, 0 numbers twice, chain whole; "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""What was committed, or written whole, outlives a power cut at any moment; a few cuts of many."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from edge.journal.database import Synchronous
+from tests.powercut.cuts import Recording, try_cuts
+from tests.powercut.disk import Disk
+from tests.powercut.trace import build_tracer, calls, run_traced
+from tests.soak import times
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder that costs no disk."""
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_no_cut_of_the_power_loses_a_committed_verdict(memory: Path) -> None:
+    done = try_cuts(Recording(memory, seed=3, verdicts=times(25, 500)), seed=3, every=times(12, 5))
+    assert done.verdicts >= times(25, 500)
+    assert min(done.opened.values()) >= 15 and len(done.opened) == 4
+
+
+def test_a_journal_that_does_not_wait_for_the_disk_is_found_out(memory: Path) -> None:
+    recording = Recording(memory, 4, 10, Synchronous.NORMAL)
+    with pytest.raises(AssertionError, match="lost"):
+        try_cuts(recording, seed=4, every=1)
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from edge.atomic_files import write_whole
+write_whole(Path(sys.argv[1]), b"old")
+write_whole(Path(sys.argv[1]), b"new" * 1000)
+"""
+
+
+def test_a_file_that_was_written_whole_has_its_name_on_the_disk(memory: Path) -> None:
+    root = memory / "root"
+    root.mkdir()
+    assert (
+        run_traced(build_tracer(memory), root, memory / "trace", ["-c", WRITES, f"{root}/f"]) == 0
+    )
+
+    disk, whole = Disk(root), set()
+    for number, call in enumerate(calls(memory / "trace")):
+        if disk.follow(call):
+            chance = random.Random(number)
+            for content in (disk.confirmed(), disk.torn(chance), disk.reordered(chance)):
+                whole.add(content.get("f"))
+
+    assert whole <= {None, b"old", b"new" * 1000}
+    assert disk.confirmed() == {"f": b"new" * 1000}
