@@ -20,11 +20,12 @@ from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
 from edge.settings.layers import SettingsLayers
 from edge.settings.recording import JournalSettings
-from edge.settings.station import MqttSettings
+from edge.settings.station import DEFAULT_STATION, MqttSettings
 from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.monitoring.systemd import ServiceManager, StatusLine
+from edge.station.opcua_process import OpcUaProcess
 from edge.station.outputs.devices import camera_lines
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder
@@ -42,6 +43,7 @@ JOURNAL_STOP_LIMIT_S = 10.0
 # One that refuses gets another chance when it is closed.
 TROUBLE_STOP_LIMIT_S = 1.0
 NETWORK_STOP_LIMIT_S = 8.0
+OPCUA_STOP_LIMIT_S = 5.0
 # A broker that is away is no fault of the station: its thread's silence is logged, and that is all.
 PUBLISH_SILENCE_S = 60.0
 
@@ -59,6 +61,7 @@ class StationBase:
         messages: what PLC and MES ask for; nothing comes without a broker.
         publisher, reporter: None without a broker.
         sparkplug: None where the station is no edge node.
+        opcua: None without the section.
         camera: and who must act when it goes.
         reload: takes changed settings over.
     """
@@ -94,6 +97,7 @@ class StationBase:
             self.reporter = StationReporter(self.journal, folder)
             self.publisher = self._open_publisher(mqtt, self.journal, self.reporter)
             self.sparkplug = self._open_sparkplug(mqtt, self.journal)
+        self.opcua = self._open_opcua()
         self.camera = CameraMonitor(
             settings=settings.camera,
             once=once,
@@ -113,6 +117,7 @@ class StationBase:
         self._journal_thread: Worker | None = None
         self._network_thread: Worker | None = None
         self._sparkplug_thread: Worker | None = None
+        self._opcua_thread: Worker | None = None
 
     def start(self) -> None:
         """Start the threads of the records; the broker hears that the station starts."""
@@ -122,6 +127,9 @@ class StationBase:
             return
         self._journal_thread = Worker("journal", self.journal.writer.run, self.failures)
         self._journal_thread.start()
+        if self.opcua is not None:
+            self._opcua_thread = Worker("opcua", self.opcua.run, self.failures)
+            self._opcua_thread.start()
         if self.publisher is not None:
             self._network_thread = Worker("mqtt", self.publisher.run, self.failures)
             self._network_thread.start()
@@ -171,10 +179,14 @@ class StationBase:
             self.publisher.stop(*reasons)
         if self.sparkplug is not None:
             self.sparkplug.stop()
+        if self.opcua is not None:
+            self.opcua.stop()
         if self._network_thread and not self._network_thread.join(NETWORK_STOP_LIMIT_S):
             log.warning("the connection to the broker did not end in time")
         if self._sparkplug_thread and not self._sparkplug_thread.join(NETWORK_STOP_LIMIT_S):
             log.warning("the connection of the Sparkplug node did not end in time")
+        if self._opcua_thread and not self._opcua_thread.join(OPCUA_STOP_LIMIT_S):
+            log.warning("the process of OPC UA did not end in time")
         if journal is None:
             return
         journal.writer.close()
@@ -235,3 +247,18 @@ class StationBase:
         journal.on_commit(node.wake)
         self.health.subscribe(node.on_health)
         return node
+
+    def _open_opcua(self) -> OpcUaProcess | None:
+        settings, journal = self.settings, self.journal
+        if settings.opcua is None or journal is None:
+            return None
+        server = OpcUaProcess(
+            settings=settings.opcua,
+            station=settings.mqtt.station if settings.mqtt else DEFAULT_STATION,
+            triggered=settings.camera.trigger.mode != "free_run",
+            journal=journal.path,
+            health=self.health,
+        )
+        journal.on_commit(server.wake)
+        self.health.subscribe(server.on_health)
+        return server

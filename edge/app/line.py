@@ -16,6 +16,7 @@ from edge.app.base import INSPECTION, StationBase
 from edge.app.image_folders import ImageFolders, keep_next
 from edge.app.observers import make_observers
 from edge.app.signals import Stopper
+from edge.contract.commands import CommandRequest, SetRecipe
 from edge.contract.event import Datum
 from edge.contract.verdict import Recipe
 from edge.errors import CameraLost, ConfigurationError, StationError
@@ -31,6 +32,7 @@ from edge.station.model.releases import Releases
 from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
+from edge.station.opcua_process import StationRecipes
 from edge.station.outputs.device_thread import OutputThread
 from edge.station.outputs.devices import make_outputs
 from edge.station.pipeline.code_reading import CodeReader
@@ -92,6 +94,14 @@ class InspectionLine:
             modbus_port(modbus, takes_triggers, settings.handshake.slots) if modbus else None
         )
         self.outputs = outputs = make_outputs(settings, base.camera, base.health, base.record_event)
+        if base.opcua is not None:
+            base.opcua.set_recipes(
+                StationRecipes(
+                    current=lambda: model.recipe,
+                    offered=self._recipes_in_force,
+                    choose=self._ask_for_recipe,
+                )
+            )
         self._handshake = handshake = make_handshake(
             settings,
             recipe=model.recipe,
@@ -327,6 +337,18 @@ class InspectionLine:
             )
         return {"recipe": recipe.id, "version": recipe.version}
 
+    def _recipes_in_force(self) -> list[Recipe] | None:
+        found = self.model.recipe_listing()
+        if found is None:
+            return None
+        return [Recipe(one.name, one.in_force) for one in found if one.in_force is not None]
+
+    def _ask_for_recipe(self, recipe: Recipe, sender: str) -> None:
+        """Have the thread of commands change over; its event names the sender."""
+        request = CommandRequest(name="set_recipe", sender=sender, answered=False)
+        if not self._base.messages.put(SetRecipe(request, recipe)):
+            log.warning("%s asked for %s; too much waits", sender, recipe)
+
     def _release_recipe(self, asked: str, version: int | str | None) -> Mapping[str, Datum]:
         """Change over to a recipe; a version that is not in force is put in force."""
         choose = partial(self.model.choose_recipe, asked, version, release=True)
@@ -376,6 +398,7 @@ class InspectionLine:
             journal=base.journal,
             publisher=base.publisher,
             sparkplug=base.sparkplug,
+            opcua=base.opcua,
             record_event=base.record_event,
             health=base.health,
             condition=self._condition,

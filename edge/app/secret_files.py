@@ -5,6 +5,7 @@ from pathlib import Path
 from edge.hmi.page_token import read_token
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import (
+    OPCUA_PASSWORD_KEY,
     PASSWORD_KEY,
     SPARKPLUG_PASSWORD_KEY,
     read_secret,
@@ -28,6 +29,12 @@ def check_secrets(settings: Settings) -> bool:
         all_read = _check_login(mqtt, PASSWORD_KEY)
         if mqtt.sparkplug is not None:
             all_read = _check_login(mqtt.of_sparkplug, SPARKPLUG_PASSWORD_KEY) and all_read
+    opcua = settings.opcua
+    if opcua is not None and opcua.password_file:
+        if waits_for_credentials(opcua.password_file):
+            all_read = False
+        else:
+            read_secret(Path(opcua.password_file), OPCUA_PASSWORD_KEY)
     if hmi is not None and hmi.enabled and hmi.token_file:
         if waits_for_credentials(hmi.token_file):
             all_read = False

@@ -17,7 +17,7 @@ RecordKind = Literal["verdict", "event"]
 PortName = Literal["mqtt", "modbus"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRequest:
     """Who asked for a command, and where the answer goes.
 
@@ -26,12 +26,14 @@ class CommandRequest:
         sender: who the sender says it is, unverified; None where it says nothing.
         response_topic: None is the station's own ``cmd/<name>/res``.
         correlation: handed back with the answer.
+        answered: over MQTT; who asked on another way finds out from the event.
     """
 
     name: str
     sender: str | None = None
     response_topic: str | None = None
     correlation: bytes | None = None
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from edge.doctor.camera import TestExtent, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.modbus import modbus_finding
+from edge.doctor.opcua import opcua_finding
 from edge.doctor.outputs import output_findings
 from edge.doctor.programs import named, running_stations, stations_with
 from edge.doctor.sparkplug import sparkplug_finding
@@ -117,6 +118,9 @@ def examination(
             yield not_seen("sparkplug", *_of_who_runs(running))
         else:
             yield sparkplug_finding(settings.mqtt, settings.mqtt.sparkplug)
+    if settings is not None and settings.opcua is not None:
+        running = stations_with(config, stations) if config is not None else []
+        yield opcua_finding(settings.opcua, bool(running))
     if settings is not None and settings.modbus is not None:
         running = stations_with(config, stations) if config is not None else []
         yield modbus_finding(settings.modbus, bool(running))

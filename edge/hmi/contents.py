@@ -113,6 +113,15 @@ class SparkplugSummary(Content):
     too_large: int = Field(description="messages that the broker's limit kept back")
 
 
+class OpcUaSummary(Content):
+    address: str
+    secured: bool = Field(description="connections are signed or encrypted")
+    serving: bool
+    connections: int
+    events: int = Field(description="verdicts of this run that had their event")
+    skipped: int = Field(description="verdicts that had none")
+
+
 class JournalSummary(Content):
     writable: bool
     id: str | None
@@ -221,6 +230,7 @@ class ViewerStatus(Content):
     modbus: ModbusSummary | None = None
     outputs: list[OutputSummary] = []
     sparkplug: SparkplugSummary | None = None
+    opcua: OpcUaSummary | None = None
     journal: JournalSummary
     disk: DiskSpace
     snapshots: ImageFolderSummary | None

@@ -181,7 +181,7 @@ class CommandGate:
         request, fault = None, None
         name = incoming.topic.removeprefix(self._topic.command(""))
         if name != incoming.topic and _NAME.fullmatch(name):
-            request = CommandRequest(name, _sender(incoming))
+            request = CommandRequest(name=name, sender=_sender(incoming))
             reply_to = incoming.response_topic
             if reply_to is not None and not self._may_answer_on(reply_to, name):
                 fault = _Fault("response_topic", "The station does not write to that topic.")

@@ -11,6 +11,7 @@ from edge.system.file_access import why_closed
 CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
 PASSWORD_KEY = "mqtt.password_file"
 SPARKPLUG_PASSWORD_KEY = "mqtt.sparkplug.password_file"
+OPCUA_PASSWORD_KEY = "opcua.password_file"
 TOKEN_KEY = "hmi.token_file"
 
 

@@ -28,6 +28,12 @@ def exposures(settings: Settings) -> Iterator[str]:
             f"modbus.host {served_at} is every network of this PC, and Modbus asks for "
             "no password. Name this PC's address in the machine's network."
         )
+    opcua = settings.opcua
+    if opcua is not None and opcua.username is None and not _is_here(opcua.host):
+        yield (
+            f"opcua.host: whoever reaches {opcua.host} reads the verdicts. Set opcua.username and "
+            "opcua.certificate_file, or keep others out of that network."
+        )
     if hmi is not None and hmi.enabled and page_in_plain_sight(hmi):
         yield (
             f"hmi.host: the page's token travels to {hmi.host} unencrypted; whoever listens can "

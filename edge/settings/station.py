@@ -31,6 +31,7 @@ from edge.settings.credentials import CREDENTIALS
 from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.image import ImageSettings
 from edge.settings.modbus import ModbusSettings
+from edge.settings.opcua import OpcUaSettings
 from edge.settings.outputs import OutputsSettings
 from edge.settings.recipes import RecipesSettings
 from edge.settings.recording import (
@@ -366,6 +367,13 @@ class Settings(Section):
         ),
     )
     outputs: OutputsSettings | None = Field(default=None, description="Left out: none.")
+    opcua: OpcUaSettings | None = Field(
+        default=None,
+        description=(
+            "Left out: no OPC UA. It shows what the journal holds, so set journal.folder or "
+            "mqtt.url."
+        ),
+    )
     save: SaveSettings | None = Field(
         default=None, description="Left out: no overlay is drawn of every part."
     )
@@ -417,6 +425,8 @@ class Settings(Section):
         self._refuse_impossible_outputs()
         if self.hmi is not None and self.journal is None and self.mqtt is None:
             raise ValueError("hmi shows what the journal holds. Set journal.folder")
+        if self.opcua is not None and self.journal is None and self.mqtt is None:
+            raise ValueError("opcua shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
         if self.recipes is not None and self.recipes.wait_ms >= self.watchdog.inspect_s * 1e3:
             raise ValueError(
@@ -589,6 +599,9 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     ("snapshots", "folder"),
     ("save", "folder"),
     ("hmi", "token_file"),
+    ("opcua", "certificate_file"),
+    ("opcua", "key_file"),
+    ("opcua", "password_file"),
     ("decision", "mask"),
 )
 

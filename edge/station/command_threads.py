@@ -242,7 +242,7 @@ class CommandThreads:
     def _finish(self, answer: CommandAnswer) -> None:
         """Answer, and record what was done."""
         request = answer.request
-        if self._replies is not None:
+        if self._replies is not None and request.answered:
             self._replies.answer(answer)
         self._record_event(
             Event(

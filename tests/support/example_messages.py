@@ -88,7 +88,10 @@ def example_messages() -> dict[str, dict[str, Any]]:
         reason="malformed",
     )
     answer = CommandAnswer(
-        request=CommandRequest("resend"), status=Status.ACCEPTED, detail="", data={"from_seq": 4711}
+        request=CommandRequest(name="resend"),
+        status=Status.ACCEPTED,
+        detail="",
+        data={"from_seq": 4711},
     )
     return {
         "trigger": {

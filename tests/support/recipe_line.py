@@ -66,7 +66,7 @@ class RecipeLine:
 
     def set_recipe(self, recipe_id: str, version: int) -> None:
         """Queue the command."""
-        command = SetRecipe(CommandRequest("set_recipe"), Recipe(recipe_id, version))
+        command = SetRecipe(CommandRequest(name="set_recipe"), Recipe(recipe_id, version))
         assert self._base.messages.put(command)
 
     def wait(self, count: int) -> list[Verdict]:

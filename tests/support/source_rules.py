@@ -17,7 +17,7 @@ RANKS = (
     ("listen",),
     ("cameras", "mqtt", "plc"),
     ("journal", "settings"),
-    ("ports",),
+    ("ports", "processes"),
     ("contract",),
     ("recipes",),
     ("inspection",),
@@ -35,7 +35,7 @@ SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "recipes", "teachin
 HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
     *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
-    *("pymodbus", "gpiod", "protobuf", "zxing-cpp"),
+    *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua"),
 )
 IO_MODULES = frozenset(
     {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}

@@ -23,7 +23,6 @@ from anyio import to_thread
 from edge.errors import StationError
 from edge.hmi.actions import Actor, StationAction, StationActionResult
 from edge.hmi.contents import Content
-from edge.hmi.ipc import Link, LinkBroken, Received
 from edge.hmi.messages import (
     STATION_MESSAGES,
     ActionDone,
@@ -46,6 +45,7 @@ from edge.hmi.server.live_view import Image, LiveView
 from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.routes import application
+from edge.processes.link import Link, LinkBroken, Received
 from edge.settings.hmi import HmiSettings
 from edge.system.log_output import log_to_stderr
 from edge.system.process_end import exit_process

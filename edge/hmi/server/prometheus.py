@@ -194,6 +194,12 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
             ("too_large", "Messages that the broker's limit kept back.", node.too_large),
         ):
             yield _counter(f"edge_sparkplug_{what}", text, count)
+    opcua = status.opcua
+    if opcua is not None:
+        yield _gauge("edge_opcua_serving", "1 while clients can connect.", float(opcua.serving))
+        yield _gauge("edge_opcua_connections", "Connected clients.", opcua.connections)
+        yield _counter("edge_opcua_events", "Verdicts that had their event.", opcua.events)
+        yield _counter("edge_opcua_skipped", "Verdicts that had none.", opcua.skipped)
     writable = float(status.journal.writable)
     yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
     if journal is not None:

@@ -136,7 +136,7 @@ function showState() {
   if ($("condition").textContent !== word) $("condition").textContent = word;
   $("simulated").hidden = !status.simulated;
   const others = Object.keys(status.reasons).filter((reason) => !SHOWN_ABOVE.includes(reason));
-  const rows = [camera(), broker(), ...(status.modbus ? [plc()] : []), ...(status.sparkplug ? [sparkplug()] : []), ...(status.outputs.length ? [outputs()] : []), journal(), disk(), model(), speed(), ...others.map(trouble)];
+  const rows = [camera(), broker(), ...(status.modbus ? [plc()] : []), ...(status.sparkplug ? [sparkplug()] : []), ...(status.opcua ? [opcua()] : []), ...(status.outputs.length ? [outputs()] : []), journal(), disk(), model(), speed(), ...others.map(trouble)];
   for (const row of rows) {
     row.seen = row.reason ? status.acknowledged[row.reason] ?? null : null;
     row.offered = Boolean(row.reason && !row.seen && actor());
@@ -190,6 +190,11 @@ function outputs() {
   const missed = status.outputs.reduce((sum, one) => sum + one.missed, 0);
   const edges = status.outputs.filter((one) => one.last_edge_utc).map((one) => t("output_last", { name: one.name, at: clock(one.last_edge_utc) }));
   return { icon: "broker", kind: missed ? "warn" : "good", title: t("outputs_fine"), more: [...edges, t("outputs_missed", { missed: number(missed) })].join(", ") };
+}
+
+function opcua() {
+  const { serving, address, connections } = status.opcua;
+  return { icon: "broker", kind: serving ? "good" : "warn", title: t(serving ? "opcua_serving" : "opcua_starting"), more: t("opcua_clients", { address, count: connections }) };
 }
 
 function sparkplug() {

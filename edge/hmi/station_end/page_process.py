@@ -16,10 +16,9 @@ from edge.contract.encoding import bounded, utc_text
 from edge.contract.image_source import name_of
 from edge.contract.verdict import LONGEST_DETAIL, Verdict
 from edge.errors import StationError
-from edge.hmi.child_process import END_LIMIT_S, ChildProcess, spawn
 from edge.hmi.contents import DecidedPart, StationStatus
-from edge.hmi.ipc import Link, LinkBroken
 from edge.hmi.messages import (
+    PAGE_MESSAGES,
     ActionDone,
     ActionFailed,
     ActionRequested,
@@ -39,6 +38,8 @@ from edge.hmi.station_end.prometheus_counts import VerdictCounts
 from edge.hmi.station_end.status import Sources
 from edge.inspection.thresholding import Result
 from edge.journal.database import FILE_NAME
+from edge.processes.child_process import END_LIMIT_S, ChildProcess, spawn
+from edge.processes.link import Link, LinkBroken
 from edge.settings.hmi import HmiSettings
 from edge.station.monitoring.health import Health
 from edge.station.pipeline.mailbox import EveryMailbox
@@ -94,7 +95,7 @@ class Page:
         self._watched = False
         self._requests: Queue[ActionRequested] = Queue(MAX_ACTIONS)
         self._ending = threading.Event()
-        self._serving: ChildProcess | None = None
+        self._serving: ChildProcess[PageMessage] | None = None
         self._reader_thread: threading.Thread | None = None
         self._heard_s = self._looked_s = 0.0
         self._threads = [
@@ -179,7 +180,7 @@ class Page:
 
     def _serve(self) -> None:
         self._heard_s = time.monotonic()
-        self._serving = serving = spawn("edge.hmi.server.main")
+        self._serving = serving = spawn("edge.hmi.server.main", PAGE_MESSAGES)
         link = serving.link
         link.send(self._hello())
         self._reader_thread = threading.Thread(

@@ -22,6 +22,7 @@ from edge.hmi.contents import (
     JournalSummary,
     ModbusSummary,
     ModelSummary,
+    OpcUaSummary,
     OutputSummary,
     RecipeSummary,
     RollbackTarget,
@@ -41,6 +42,7 @@ from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager
 from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
+from edge.station.opcua_process import OpcUaProcess
 from edge.station.outputs.control import OutputStatus
 from edge.station.outputs.times import BOUNDS_S, EdgeTimes
 from edge.station.pipeline.latency import Quantiles
@@ -59,7 +61,7 @@ class Sources:
         camera: None for files.
         queues: items that wait, by queue; the journal's comes from ``journal``.
         handshake: counts of the hand-shake.
-        modbus, sparkplug: None without the section.
+        modbus, sparkplug, opcua: None without the section.
         outputs: empty without the section.
     """
 
@@ -68,6 +70,7 @@ class Sources:
     journal: StationJournal | None
     publisher: MqttPublisher | None
     sparkplug: SparkplugPublisher | None
+    opcua: OpcUaProcess | None
     record_event: Callable[[Event], None]
     health: Health
     condition: Callable[[], str]
@@ -118,6 +121,7 @@ class Sources:
             modbus=_modbus(self.modbus()),
             outputs=[_output(one) for one in self.outputs()],
             sparkplug=_sparkplug(self.sparkplug),
+            opcua=OpcUaSummary(**asdict(self.opcua.status())) if self.opcua else None,
             journal=JournalSummary(
                 writable=journal.writable if journal else True,
                 id=journal.journal if journal else None,

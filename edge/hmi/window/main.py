@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.hmi.contents import DecidedPart
-from edge.hmi.ipc import Link, LinkBroken, Received
 from edge.hmi.messages import STATION_MESSAGES, PartDecided, StationMessage
 from edge.hmi.server.live_view import Image
+from edge.processes.link import Link, LinkBroken, Received
 from edge.system.process_end import exit_process
 
 NICENESS = 10

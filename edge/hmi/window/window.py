@@ -10,10 +10,11 @@ import threading
 
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
-from edge.hmi.child_process import ChildProcess, spawn
-from edge.hmi.ipc import LinkBroken
+from edge.hmi.messages import PAGE_MESSAGES, PageMessage
 from edge.hmi.station_end.page_process import send_part
 from edge.hmi.station_end.preview_image import make_preview
+from edge.processes.child_process import ChildProcess, spawn
+from edge.processes.link import LinkBroken
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Window:
         self._width_px = width_px
         self._latest: Verdict | None = None
         self._ending = threading.Event()
-        self._child: ChildProcess | None = None
+        self._child: ChildProcess[PageMessage] | None = None
         self._thread = threading.Thread(target=self._run, name="window", daemon=True)
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Window:
 
     def _run(self) -> None:
         try:
-            self._child = child = spawn("edge.hmi.window.main")
+            self._child = child = spawn("edge.hmi.window.main", PAGE_MESSAGES)
             shown: Verdict | None = None
             while not self._ending.wait(LOOK_S):
                 latest = self._latest

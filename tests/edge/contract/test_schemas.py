@@ -90,7 +90,7 @@ def test_every_phase_and_rejection_is_in_the_schema(
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
     answer = CommandAnswer(
-        request=CommandRequest("reload"), status=status, detail="Done.", data={"parts": 1}
+        request=CommandRequest(name="reload"), status=status, detail="Done.", data={"parts": 1}
     )
     for content in answer_payloads(answer):
         check_payload(TOPIC.response("reload"), content)

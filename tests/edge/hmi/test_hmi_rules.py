@@ -20,7 +20,6 @@ from edge.contract.challenge import FAILED, PASSED
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.contents import ImageLayout
-from edge.hmi.ipc import MAX_BYTES
 from edge.hmi.server.answers import FeedbackRecord, MarkOutcome
 from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, RequestRefused, network
 from edge.hmi.server.live_view import Image, LiveView
@@ -40,6 +39,7 @@ from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.entries import JournalRow, RecordKind
 from edge.mqtt.announcer import PACKET_LIMIT
 from edge.mqtt.publisher import MqttPublisher
+from edge.processes.link import MAX_BYTES
 from edge.settings.hmi import HmiSettings
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import load_settings

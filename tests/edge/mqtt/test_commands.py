@@ -102,7 +102,7 @@ def test_a_trigger_expires_when_its_message_does() -> None:
 
 def test_acks_and_every_command_become_typed_messages() -> None:
     def asked(name: str) -> CommandRequest:
-        return CommandRequest(name, "meier")
+        return CommandRequest(name=name, sender="meier")
 
     who = {"sender": "meier"}
     assert accepted(incoming("ack", {"seq": 7})) == Ack(7, None)

@@ -117,7 +117,7 @@ def test_what_a_station_writes_is_not_for_everybody_whoever_starts_it(
 
 
 def test_an_answer_is_bounded_whatever_name_it_holds() -> None:
-    request = CommandRequest("snapshot", "me")
+    request = CommandRequest(name="snapshot", sender="me")
     answer = CommandAnswer(
         request=request,
         status=Status.FAILED,

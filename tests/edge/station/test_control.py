@@ -125,7 +125,7 @@ def trigger(trigger_id: str) -> Trigger:
 
 
 def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked) -> None:
-    assert station.messages.put(SelfTest(CommandRequest("selftest")))
+    assert station.messages.put(SelfTest(CommandRequest(name="selftest")))
     assert station.testing.wait(GENEROUS_S)
 
     station.messages.put(trigger("9917"))
@@ -160,18 +160,18 @@ def test_a_trigger_and_an_ack_over_another_port_than_the_leader_count_for_nothin
 
 
 def test_commands_beyond_what_may_wait_are_refused_and_recorded(station: Asked) -> None:
-    station.messages.put(SelfTest(CommandRequest("selftest")))
+    station.messages.put(SelfTest(CommandRequest(name="selftest")))
     assert station.testing.wait(GENEROUS_S)
 
     for _ in range(MAX_COMMANDS + 1):
-        station.messages.put(Snapshot(CommandRequest("snapshot")))
+        station.messages.put(Snapshot(CommandRequest(name="snapshot")))
 
     station.wait_until(lambda: len(station.events) == 1)
     assert [(a.status, a.reason) for a in station.answers] == [(Status.REFUSED, "busy")]
 
 
 def test_a_command_that_fails_is_answered_with_cause_and_next_step(station: Asked) -> None:
-    station.messages.put(Reload(CommandRequest("reload")))
+    station.messages.put(Reload(CommandRequest(name="reload")))
 
     station.wait_until(lambda: len(station.events) == 1)
     (answer,) = station.answers

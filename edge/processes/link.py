@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from edge.contract.encoding import to_json
-from edge.hmi.contents import Content
 
 # An image of the live view, in 8 bits and colour, with room to spare.
 MAX_BYTES = 64 * 2**20
@@ -43,7 +42,7 @@ class Link(Generic[Incoming]):
         self._incoming = incoming
         self._sending = threading.Lock()
 
-    def send(self, message: Content, blobs: Sequence[bytes | memoryview] = ()) -> None:
+    def send(self, message: BaseModel, blobs: Sequence[bytes | memoryview] = ()) -> None:
         """Send a message; waits as long as the other end reads nothing.
 
         What UTF-8 cannot carry, as in the name of a file, arrives as backslash escapes.

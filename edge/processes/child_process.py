@@ -1,4 +1,4 @@
-"""Processes beside a station, for people: each ends with the link to its station."""
+"""Processes beside a station: each ends with the link to it."""
 
 import os
 import socket
@@ -6,19 +6,21 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Generic
 
-from edge.hmi.ipc import Link
-from edge.hmi.messages import PAGE_MESSAGES, PageMessage
+from pydantic import TypeAdapter
+
+from edge.processes.link import Incoming, Link
 
 END_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class ChildProcess:
+class ChildProcess(Generic[Incoming]):
     """A process, and the station's end of the link to it."""
 
     process: "subprocess.Popen[bytes]"
-    link: Link[PageMessage]
+    link: Link[Incoming]
 
     def end(self) -> None:
         """End it, by force if it does not go."""
@@ -30,8 +32,12 @@ class ChildProcess:
             self.process.wait()
 
 
-def spawn(module: str) -> ChildProcess:
-    """Start a module that takes the descriptor of its link as its one argument."""
+def spawn(module: str, incoming: TypeAdapter[Incoming]) -> ChildProcess[Incoming]:
+    """Start a module that takes the descriptor of its link as its one argument.
+
+    Args:
+        incoming: of what it may send.
+    """
     ours, theirs = socket.socketpair()
     environment = dict(os.environ)
     environment.pop("NOTIFY_SOCKET", None)  # only the station speaks to the service manager
@@ -47,4 +53,4 @@ def spawn(module: str) -> ChildProcess:
         )
     finally:
         theirs.close()
-    return ChildProcess(process, Link(Connection(ours.detach()), PAGE_MESSAGES))
+    return ChildProcess(process, Link(Connection(ours.detach()), incoming))

@@ -1,0 +1,42 @@
+"""What the doctor says of the OPC UA server: whether it can be served, or that it answers."""
+
+import socket
+import struct
+
+from edge.doctor.finding import Finding, fault, good
+from edge.errors import StationError
+from edge.plc.opcua.usable import check_installed, check_usable, server_url
+from edge.settings.opcua import OpcUaSettings
+
+LIMIT_S = 5.0
+_HEAD = struct.Struct("<4sI")
+
+
+def opcua_finding(settings: OpcUaSettings, running: bool) -> Finding:
+    """Try address and certificate, or greet the station that runs with these settings."""
+    subject, where = "opcua", f"{settings.host}:{settings.port}"
+    account = f"as {settings.username}" if settings.username else "without an account"
+    secured = "encrypted" if settings.certificate_file else "not encrypted"
+    try:
+        check_installed()
+        if not running:
+            check_usable(settings)
+            return good(subject, f"can listen at {where}, {secured}; clients read {account}")
+    except StationError as error:
+        return fault(subject, str(error), "")
+    try:
+        _greet(settings)
+    except OSError as error:
+        return fault(subject, f"{where} does not answer: {error}", "see the station's log")
+    return good(subject, f"answers at {where}, {secured}; clients read {account}")
+
+
+def _greet(settings: OpcUaSettings) -> None:
+    """Exchange Hello and Acknowledge (OPC 10000-6, 7.1.2), and open nothing."""
+    url = server_url(settings).encode()
+    body = struct.pack("<IIIIII", 0, 65536, 65536, 0, 0, len(url)) + url
+    with socket.create_connection((settings.host, settings.port), LIMIT_S) as connection:
+        connection.sendall(_HEAD.pack(b"HELF", _HEAD.size + len(body)) + body)
+        kind, _ = _HEAD.unpack(connection.makefile("rb").read(_HEAD.size).ljust(_HEAD.size))
+    if kind != b"ACKF":
+        raise ConnectionError("it is no OPC UA server")

@@ -1,0 +1,1 @@
+"""Processes beside the station, and the links to them."""
