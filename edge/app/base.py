@@ -21,6 +21,7 @@ from edge.redaction import redacted
 from edge.settings.layers import SettingsLayers
 from edge.settings.recording import JournalSettings
 from edge.settings.station import DEFAULT_STATION, MqttSettings
+from edge.station.fleet.inbox import DesiredInbox
 from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
@@ -60,6 +61,7 @@ class StationBase:
         output: standard output, where no broker gets the verdicts.
         messages: what PLC and MES ask for; nothing comes without a broker.
         publisher, reporter: None without a broker.
+        desired: what the station is to have in force; nothing comes without the section ``fleet``.
         sparkplug: None where the station is no edge node.
         opcua: None without the section.
         camera: and who must act when it goes.
@@ -83,6 +85,7 @@ class StationBase:
         self.health = Health(CAMERA, INSPECTION)
         self.status = StatusLine(self.manager, self.health)
         self.messages = CommandQueue()
+        self.desired = DesiredInbox()
         self.journal: StationJournal | None = None
         self.publisher: MqttPublisher | None = None
         self.reporter: StationReporter | None = None
@@ -222,6 +225,7 @@ class StationBase:
             marks=journal.writer,
             control=self.messages,
             on_event=self.record_event,
+            on_desired=self.desired.put if self.settings.fleet is not None else None,
             report=reporter.report,
             metrics=reporter.metrics,
             beat=self.heartbeats.stage("publish", PUBLISH_SILENCE_S, critical=False),

@@ -1,6 +1,7 @@
 """Everything that inspects: the model, the hand-shake, the pipeline, and who hears of verdicts."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,10 @@ from edge.errors import CameraLost, ConfigurationError, StationError
 from edge.hmi.station_end.status import Sources
 from edge.imaging.frame import Frame
 from edge.station.command_threads import CommandHandlers, CommandThreads
+from edge.station.fleet.agent import AgentServices, FleetAgent
+from edge.station.fleet.download import ReleaseDownload, free_bytes
+from edge.station.fleet.memory import MemoryFile
+from edge.station.fleet.products import StationProducts
 from edge.station.handshake.modbus_client import ModbusClientThread
 from edge.station.handshake.modbus_link import LinkServices, ModbusLink, modbus_port
 from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus
@@ -177,6 +182,7 @@ class InspectionLine:
         model.subscribe(self._publish_meta)
         self._publish_meta()
         self._challenge = self._make_challenge_monitor()
+        self._fleet = self._make_fleet_agent()
         if base.reporter is not None:
             base.reporter.model, base.reporter.handshake = model, handshake
             base.reporter.station = station
@@ -221,6 +227,9 @@ class InspectionLine:
             recipes = self.model.recipes
             self.model.want_recipes()
             threads.append(Worker("recipes", lambda: recipes.run(ended), base.failures))
+        if self._fleet is not None:
+            fleet = self._fleet
+            threads.append(Worker("fleet", lambda: fleet.run(ended), base.failures))
         if self._modbus is not None:
             modbus = self._modbus
             threads.append(Worker("modbus", lambda: modbus.run(ended), base.failures))
@@ -353,6 +362,32 @@ class InspectionLine:
         """Change over to a recipe; a version that is not in force is put in force."""
         choose = partial(self.model.choose_recipe, asked, version, release=True)
         return self._base.reload.run(choose)
+
+    def _make_fleet_agent(self) -> FleetAgent | None:
+        base, settings = self._base, self._base.settings
+        recipes, journal, publisher = base.layers.recipes, base.journal, base.publisher
+        if settings.fleet is None or settings.mqtt is None:
+            return None
+        assert recipes is not None and journal is not None and publisher is not None
+        return FleetAgent(
+            AgentServices(
+                station=settings.mqtt.station,
+                journal=journal.identities(),
+                journal_path=journal.path,
+                recipes=recipes,
+                products=StationProducts(self.model, recipes, base.reload.run),
+                download=ReleaseDownload(
+                    settings=settings.fleet,
+                    clock_s=time.monotonic,
+                    free_bytes=free_bytes,
+                    ending=self._ended,
+                ),
+                memory=MemoryFile(journal.path.parent),
+                inbox=base.desired,
+                publish=publisher.set_fleet_report,
+                record_event=base.record_event,
+            )
+        )
 
     def _make_challenge_monitor(self) -> ChallengeMonitor | None:
         settings, journal = self._base.settings.challenge, self._base.journal

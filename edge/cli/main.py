@@ -244,6 +244,7 @@ def _recipe(options: argparse.Namespace) -> None:
     order = RecipeOrder(
         words=options.recipe,
         images=options.images,
+        stations=options.stations,
         key=options.key,
         public_key=Path(key) if key else None,
     )

@@ -193,6 +193,13 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--images", action="store_true", help="export the images it was taught with, too"
     )
+    recipe.add_argument(
+        "--for",
+        dest="stations",
+        metavar="S/L/S/C",
+        nargs="+",
+        help="export for these stations alone, + for any name (default: for all)",
+    )
     journal = parser.add_argument_group("with --journal")
     journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")
     journal.add_argument(

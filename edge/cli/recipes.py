@@ -27,12 +27,14 @@ class RecipeOrder:
     Attributes:
         words: an action and what it is done to; a version is named as ``NAME@2``.
         images: export also what the version was taught with.
+        stations: patterns of those that an export is meant for; None for all.
         key: ed25519 private key that signs the file.
         public_key: that must have signed what is imported.
     """
 
     words: Sequence[str]
     images: bool
+    stations: Sequence[str] | None = None
     key: Path | None
     public_key: Path | None
 
@@ -63,7 +65,9 @@ def run_recipe_command(
             version = _verified(recipes, name, order.public_key)
             key = load_private_key(order.key, ask_password(order.key)) if order.key else None
             path = Path(file)
-            made = export_recipe(recipes, version, path, images=order.images, key=key)
+            made = export_recipe(
+                recipes, version, path, images=order.images, key=key, stations=order.stations
+            )
             say(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
         case ["import", file]:
             recipes.path.mkdir(parents=True, exist_ok=True)

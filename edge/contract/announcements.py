@@ -7,6 +7,7 @@ from typing import Any
 
 import edge
 from edge.contract.encoding import utc_text
+from edge.contract.fleet import DESIRED_SCHEMA, REPORT_SCHEMA
 from edge.contract.topics import StationTopic
 
 META_SCHEMA = "meta/1"
@@ -33,6 +34,7 @@ class Meta:
         journal: UUID of the journal that ``seq`` counts in.
         trigger_mode: ``free_run``, ``software`` or ``hardware``.
         commands: names of the commands that this station carries out.
+        fleet: it takes releases.
     """
 
     camera: str | None = None
@@ -44,6 +46,7 @@ class Meta:
     journal: str | None = None
     trigger_mode: str = "free_run"
     commands: tuple[str, ...] = ("resend",)
+    fleet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,11 @@ def _topics(meta: Meta, topic: StationTopic) -> list[tuple[str, str, str, str]]:
         ("trigger", topic.trigger, "trigger/1", "in"),
         ("ack", topic.ack, "ack/1", "in"),
     ]
+    if meta.fleet:
+        out += [
+            ("fleet/desired", topic.fleet_desired, DESIRED_SCHEMA, "in"),
+            ("fleet/report", topic.fleet_report, REPORT_SCHEMA, "out"),
+        ]
     return out + [
         (f"cmd/{name}", topic.command(name), f"cmd-{name.replace('_', '-')}/1", "in")
         for name in meta.commands

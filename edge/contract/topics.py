@@ -102,6 +102,14 @@ class StationTopic:
     def ack(self) -> str:
         return f"{self.root}/ack"
 
+    @property
+    def fleet_desired(self) -> str:
+        return f"{self.root}/fleet/desired"
+
+    @property
+    def fleet_report(self) -> str:
+        return f"{self.root}/fleet/report"
+
     def command(self, name: str) -> str:
         return f"{self.root}/cmd/{name}"
 

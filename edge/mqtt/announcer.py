@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge.contract import announcements
+from edge.contract import announcements, fleet
 from edge.contract import state as states
 from edge.contract.announcements import HandshakeMessage, Meta, Metrics
 from edge.contract.commands import RESPONSE_SCHEMA, CommandAnswer, answer_payloads
@@ -84,6 +84,8 @@ class Announcer:
         self._state = state
         self._meta = meta
         self._meta_due = True
+        self._fleet_report: Mapping[str, Any] | None = None
+        self._fleet_due = False
         self._report_changed = False
         self._waiting: deque[_Outgoing] = deque()
         self._connected = False
@@ -116,6 +118,11 @@ class Announcer:
             self._meta_due = self._meta_due or meta != self._meta
             self._meta = meta
 
+    def set_fleet_report(self, report: Mapping[str, Any]) -> None:
+        """Take what is in force here, and how far a release is."""
+        with self._changing:
+            self._fleet_report, self._fleet_due = report, True
+
     def handshake(self, handshake: HandshakeMessage) -> None:
         """Take a phase of a trigger; without a connection it is counted, and nobody is told."""
         self._put(
@@ -144,6 +151,7 @@ class Announcer:
         self._limited.clear()
         with self._changing:
             self._meta_due = self._connected = True
+            self._fleet_due = self._fleet_report is not None
 
     def end(self) -> None:
         """Note that the connection is over."""
@@ -167,6 +175,7 @@ class Announcer:
         if connection.room > 0:
             self._publish_state_if_due(connection, seen.hints, now_s)
         self._publish_waiting(connection)
+        self._publish_fleet_report(connection)
         if now_s >= self._due_s["metrics"] and connection.room > 0:
             self._due_s["metrics"] = now_s + self._intervals.metrics_s
             self._publish_metrics(connection, seen)
@@ -206,6 +215,18 @@ class Announcer:
             self._publish_state(connection, state)
             self._state_said = key
             self._due_s["state"] = now_s + self._intervals.state_s
+
+    def _publish_fleet_report(self, connection: Connection) -> None:
+        if connection.room <= 0:
+            return
+        with self._changing:
+            report, due = self._fleet_report, self._fleet_due
+            self._fleet_due = False
+        if report is not None and due:
+            forms = (dict(report), {**report, "detail": ""})
+            self._publish(
+                connection, self._topic.fleet_report, forms, fleet.REPORT_SCHEMA, retain=True
+            )
 
     def _put(self, message: _Outgoing) -> None:
         with self._changing:

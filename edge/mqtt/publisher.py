@@ -6,9 +6,10 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -72,6 +73,7 @@ class MqttPublisher:
         marks: Marks,
         control: CommandQueue,
         on_event: Callable[[Event], None],
+        on_desired: Callable[[bytes], None] | None = None,
         report: Callable[[], StationReport] = StationReport,
         metrics: Callable[[], Metrics] = Metrics,
         intervals: Intervals = Intervals(),
@@ -88,6 +90,8 @@ class MqttPublisher:
             outbox: of this publisher alone; the thread of ``run`` reads it.
             marks: the journal's writer.
             control: where triggers, acks and commands go; resends are served here.
+            on_desired: takes what the station is to have in force, unchecked, and returns at once;
+                None for a station that takes no releases.
             on_event: records an event; is called in the thread of ``run`` and returns at once.
             report, metrics: what the station measures; are called in the thread of ``run``.
             beat: the thread of ``run`` is alive; connecting may hold it for half a minute.
@@ -102,6 +106,7 @@ class MqttPublisher:
         self._renewal_due_s = math.inf  # when to connect anew, with other credentials
         self._control = control
         self._on_event = on_event
+        self._on_desired = on_desired
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
         self._backoff = Backoff(back_off_s, jitter)
         self._beat = beat
@@ -137,7 +142,7 @@ class MqttPublisher:
         self._connector = Connector(
             broker=self._broker,
             will=partial(station_will, self._topic),
-            subscriptions=station_subscriptions(self._topic),
+            subscriptions=station_subscriptions(self._topic, fleet=on_desired is not None),
             url=settings.url,
             wake_up=self._wake_up,
             stopping=self._stopping.is_set,
@@ -182,6 +187,11 @@ class MqttPublisher:
     def set_meta(self, meta: Meta) -> None:
         """Publish what the station is, when that has changed."""
         self._announcer.set_meta(meta)
+        self._wake_up.wake()
+
+    def set_fleet_report(self, report: Mapping[str, Any]) -> None:
+        """Publish what is in force here and how far a release is, now and at each connection."""
+        self._announcer.set_fleet_report(report)
         self._wake_up.wake()
 
     def handshake(self, handshake: HandshakeMessage) -> None:
@@ -430,6 +440,9 @@ class MqttPublisher:
     def _receive(self, incoming: Incoming, now_ns: int) -> None:
         if incoming.retained and not incoming.payload:
             return  # somebody removes a retained message, which the broker passes on
+        if self._on_desired is not None and incoming.topic == self._topic.fleet_desired:
+            self._on_desired(incoming.payload)
+            return
         judged = self._gate.examine(incoming, now_ns)
         if isinstance(judged, AcceptedCommand) and not self._carry_out(judged.message):
             judged = self._gate.refuse(judged.message, now_ns)

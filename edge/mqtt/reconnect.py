@@ -162,13 +162,17 @@ def taken_over(connection: Connection) -> bool:
     return connection.reason is not None and connection.reason.value == SESSION_TAKEN_OVER
 
 
-def station_subscriptions(topic: StationTopic) -> Subscriptions:
+def station_subscriptions(topic: StationTopic, *, fleet: bool = False) -> Subscriptions:
     """Return what a station listens to: its own topics alone, and not its own answers.
 
     With MQTT 3.1.1 also its own verdicts: what comes back was delivered.
+
+    Args:
+        fleet: also what it is to have in force; brokers' rules from before it do not let it.
     """
-    named = (topic.trigger, topic.ack, *(topic.command(name) for name in COMMAND_NAMES))
-    patterns = (topic.trigger, topic.ack, topic.command("+"))
+    desired = (topic.fleet_desired,) if fleet else ()
+    named = (topic.trigger, topic.ack, *(topic.command(name) for name in COMMAND_NAMES), *desired)
+    patterns = (topic.trigger, topic.ack, topic.command("+"), *desired)
     return Subscriptions(patterns, named, echo=topic.verdict)
 
 

@@ -13,10 +13,12 @@ manifest does not name, and nothing is on offer before all of it was checked.
 
 import hashlib
 import os
+import re
 import stat
 import struct
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal
 
@@ -42,6 +44,7 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 VERSION_FOLDER, IMAGES_FOLDER = "version", "images"
 
 MAX_FILES = 20_000
+MAX_STATIONS = 1000
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 8 * 2**30
 # Of the list at the end of a zip; so many files with long names have less.
@@ -74,15 +77,29 @@ class ArchivedFile(Section):
 
 
 Place = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+STATION_PATTERN = r"^([a-z0-9_-]{1,32}|\+)(/([a-z0-9_-]{1,32}|\+)){3}$"
+StationPattern = Annotated[str, StringConstraints(pattern=STATION_PATTERN)]
 
 
 class ArchiveManifest(Section):
-    """What an archive holds; ``files`` by their path in it."""
+    """What an archive holds.
+
+    Attributes:
+        stations: that it is meant for, ``+`` for any name at a place; None for all.
+        files: by their path in it.
+    """
 
     schema_version: Literal["recipe-archive/1"] = SCHEMA
     name: RecipeName
     version: int = Field(ge=1, le=MAX_VERSION)
+    stations: tuple[StationPattern, ...] | None = Field(
+        default=None, strict=False, min_length=1, max_length=MAX_STATIONS
+    )
     files: dict[Place, ArchivedFile] = Field(max_length=MAX_FILES)
+
+    def meant_for(self, station: str) -> bool:
+        """Tell whether a station, SITE/LINE/STATION/CAMERA, may take it in by a roll-out."""
+        return self.stations is None or any(_matches(one, station) for one in self.stations)
 
 
 class _Header(BaseModel):
@@ -96,18 +113,24 @@ def export_recipe(
     *,
     images: bool = False,
     key: "Ed25519PrivateKey | None" = None,
+    stations: Sequence[str] | None = None,
 ) -> ArchiveManifest:
     """Write a version into one file, whole or not at all.
 
     Args:
         images: also those it was taught with.
         key: signs the manifest.
+        stations: patterns of those that it is meant for; None for all.
 
     Raises:
+        ArchiveRefused: a pattern names no stations.
         OutputNotWritable: the file cannot be written.
         RecipeDamaged: a file of the version cannot be read.
     """
     check_writable(path)
+    for pattern in stations or ():
+        if not re.fullmatch(STATION_PATTERN, pattern):
+            raise ArchiveRefused(f"{pattern!r} is not SITE/LINE/STATION/CAMERA, each a name or +.")
     files = {
         f"{VERSION_FOLDER}/{name}": version.folder / name
         for name in _VERSION_FILES
@@ -121,8 +144,14 @@ def export_recipe(
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive:
             for place, file in files.items():
                 named[place] = _packed(archive, place, file)
-            manifest = ArchiveManifest(name=version.name, version=version.version, files=named)
-            text = manifest.model_dump_json(indent=1).encode()
+            manifest = ArchiveManifest(
+                name=version.name,
+                version=version.version,
+                stations=tuple(stations) if stations is not None else None,
+                files=named,
+            )
+            # Left out where it is not given: versions before it know no such key.
+            text = manifest.model_dump_json(indent=1, exclude_none=True).encode()
             archive.writestr(MANIFEST, text)
             if key is not None:
                 archive.writestr(SIGNATURE, key.sign(text))
@@ -177,6 +206,44 @@ def import_recipe(
             f"{path}: cannot be taken into {recipes.path} ({error.strerror}). Check the file, the "
             "folder, free space and permissions."
         ) from error
+
+
+def read_archive_manifest(path: Path, public_key: Path | None = None) -> ArchiveManifest:
+    """Return what a file says that it holds, without unpacking it.
+
+    Args:
+        public_key: that must have signed it; None asks for no signature.
+
+    Raises:
+        ArchiveRefused: it is no archive, or damaged.
+        BundleError: it is not signed by that key.
+    """
+    try:
+        with open_regular(path) as file, tempfile.TemporaryDirectory() as scratch:
+            _check_directory(file, path)
+            with zipfile.ZipFile(file) as archive:
+                manifest = _manifest(archive, path, Path(scratch), public_key)
+                _check_entries(archive, manifest, path)
+                return manifest
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
+        raise _refused(path, f"is damaged, or no recipe ({error})") from error
+    except OSError as error:
+        raise ArchiveRefused(
+            f"{path}: cannot be read ({error.strerror}). Check the file."
+        ) from error
+
+
+def is_signed(path: Path) -> bool:
+    """Tell whether an archive brings a signature, whoever's it is."""
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        return SIGNATURE in archive.namelist()
+
+
+def _matches(pattern: str, station: str) -> bool:
+    wanted, given = pattern.split("/"), station.split("/")
+    return len(wanted) == len(given) and all(
+        one in ("+", other) for one, other in zip(wanted, given, strict=True)
+    )
 
 
 def _images_of(folder: Path) -> dict[str, Path]:

@@ -28,6 +28,7 @@ from edge.settings.camera import (
 )
 from edge.settings.code import CodeSettings
 from edge.settings.credentials import CREDENTIALS
+from edge.settings.fleet import FleetSettings
 from edge.settings.hmi import HmiSettings, ShowSettings
 from edge.settings.image import ImageSettings
 from edge.settings.modbus import ModbusSettings
@@ -398,6 +399,9 @@ class Settings(Section):
     recipes: RecipesSettings | None = Field(
         default=None, description="Left out: the station has one model."
     )
+    fleet: FleetSettings | None = Field(
+        default=None, description="Left out: the station takes no releases of a roll-out."
+    )
     drift: DriftSettings = Field(
         default=DriftSettings(),
         description=(
@@ -434,6 +438,10 @@ class Settings(Section):
                 f"({self.watchdog.inspect_s:g} s). Lower it"
             )
         self._demand_that_the_sensor_holds_the_reference()
+        if self.fleet is not None and (self.mqtt is None or self.recipes is None):
+            raise ValueError(
+                "fleet takes releases of recipes over the broker. Set mqtt.url and recipes.folder"
+            )
         return self
 
     def _refuse_impossible_outputs(self) -> None:
@@ -594,6 +602,7 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     ("mqtt", "sparkplug", "certificate_file"),
     ("mqtt", "sparkplug", "key_file"),
     ("model", "public_key"),
+    ("fleet", "public_key"),
     ("journal", "folder"),
     ("recipes", "folder"),
     ("snapshots", "folder"),

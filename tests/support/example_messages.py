@@ -20,6 +20,16 @@ from edge.contract.challenge import challenge_event
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import utc_text
 from edge.contract.event import Event, Severity, event_payload
+from edge.contract.fleet import (
+    Action,
+    Desired,
+    FleetReport,
+    InForce,
+    PartCounts,
+    ReleaseFile,
+    ReleasePhase,
+)
+from edge.contract.fleet import payload as fleet_payload
 from edge.contract.part import JoinedPart, PartReason, View, part_payload
 from edge.contract.state import Condition, State, StationReport, state_payloads
 from edge.contract.topics import StationTopic
@@ -56,6 +66,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
         journal=JOURNAL,
         trigger_mode="software",
         commands=("resend", "reload", "set_recipe", "snapshot", "selftest"),
+        fleet=True,
     )
     report = StationReport(camera_state="open", trigger_ready=True)
     state = State(condition=Condition.ONLINE, since_utc=utc_text(DECIDED_UTC_NS))
@@ -132,7 +143,36 @@ def example_messages() -> dict[str, dict[str, Any]]:
         "cmd/reload": {},
         "cmd/snapshot": {},
         "cmd/selftest": {},
+        **_fleet(),
     }
+
+
+def _fleet() -> dict[str, dict[str, Any]]:
+    release = ReleaseFile(
+        name="bottle",
+        version=8,
+        sha256="c" * 64,
+        bytes=31_457_280,
+        address=f"/srv/releases/{'c' * 64}.recipe",
+    )
+    desired = Desired(
+        rollout="8-5a0c3e6f1b22", claim=4, step=2, action=Action.TAKE, journal=JOURNAL,
+        release=release,
+    )  # fmt: skip
+    report = FleetReport(
+        journal=JOURNAL,
+        rollout=desired.rollout,
+        claim=4,
+        step=2,
+        phase=ReleasePhase.IN_FORCE,
+        detail=f"{release} is in force",
+        in_force=InForce(
+            name="bottle", version=3, release=8, sha256=release.sha256, model_sha256="a" * 64
+        ),
+        since=PartCounts(ok=392, nok=8, p99_ms=41.5),
+        week=PartCounts(ok=9_810, nok=190, p99_ms=40.9),
+    )
+    return {"fleet/desired": fleet_payload(desired), "fleet/report": fleet_payload(report)}
 
 
 def _inspection(result: Result, reason: Reason) -> Inspection:

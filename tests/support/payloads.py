@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from edge.contract.fleet import FLEET_ROOT
 from edge.contract.topics import ROOT
 
 _FILES = resources.files("edge.contract.schemas")
@@ -39,6 +40,8 @@ def check_payload(topic: str, content: dict[str, Any]) -> None:
     """
     sent = {name: value for name, value in content.items() if not name.startswith("_")}
     suffix = "/".join(topic.removeprefix(ROOT).split("/")[5:])
+    if topic.startswith(f"{FLEET_ROOT}/"):
+        suffix = topic.removeprefix(f"{ROOT}/")
     expected = "response/1" if suffix.endswith("/res") else f"{suffix.replace('/', '-')}/1"
     expected = expected.replace("_", "-")
     if suffix.startswith(("cmd/", "trigger", "ack")) and expected != "response/1":

@@ -11,7 +11,7 @@ PACKAGES = ("edge", "training", "export")
 # From the top down; rooms of one rank do not know each other.
 RANKS = (
     ("cli", "api"),
-    ("app",),
+    ("app", "fleet"),
     ("hmi", "doctor", "challenge"),
     ("station", "teaching"),
     ("listen",),
@@ -35,7 +35,7 @@ SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "recipes", "teachin
 HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
     *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
-    *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua"),
+    *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua", "fsspec", "aiohttp"),
 )
 IO_MODULES = frozenset(
     {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}

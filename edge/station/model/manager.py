@@ -303,6 +303,50 @@ class ModelManager:
                     folder.restore(asked, in_force)
                 raise
 
+    @property
+    def chosen(self) -> str | None:
+        """The recipe that parts without a name are inspected for; None for ``model.path``."""
+        return self._layers.chosen.id if self._layers is not None else None
+
+    def offer_recipe(self, name: str, version: int) -> None:
+        """Put a version in force for the parts that name it; what is inspected for stays.
+
+        Raises:
+            RecipeUnknown: there is no such version.
+            StationError: it must not inspect; nothing was changed.
+        """
+        folder = self._layers.recipes if self._layers is not None else None
+        if folder is None or self.recipes is None:
+            raise RecipeUnknown("this station has one model and no recipes. Set recipes.folder.")
+        self.recipes.load(Recipe(name, version))
+        with self._exclusively():
+            folder.put_in_force(name, version)
+
+    def put_back(self, name: str, version: int | None, choice: str | None) -> Mapping[str, Datum]:
+        """Put in force what was before a release: of its recipe, and what is inspected for.
+
+        Args:
+            version: of the recipe ``name``; None for none.
+            choice: recipe that parts without a name are inspected for; None for ``model.path``.
+
+        Raises:
+            StationError: it must not inspect; nothing was changed.
+        """
+        layers = self._layers
+        folder = layers.recipes if layers is not None else None
+        if layers is None or folder is None:
+            raise RecipeUnknown("this station has one model and no recipes. Set recipes.folder.")
+        with self._exclusively():
+            chosen, in_force = layers.chosen.id, folder.in_force(name)
+            try:
+                folder.restore(name, version)
+                layers.chosen.keep(choice)
+                return self._reload()
+            except BaseException:
+                layers.chosen.keep(chosen)
+                folder.restore(name, in_force)
+                raise
+
     def recipe_listing(self) -> Sequence[RecipeListing] | None:
         """Return the recipes there are, in force or not; None for a station with one model."""
         if self._layers is None or self.recipes is None:

@@ -119,6 +119,7 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
         journal=journal,
         trigger_mode=settings.camera.trigger.mode,
         commands=commands,
+        fleet=settings.fleet is not None,
     )
 
 

@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from edge.contract.event import Event, Severity, event_payload
 from edge.journal.bounds import Bounds, Fill, Overflow
 from edge.journal.entries import Entry, JournalRefuses, RecordKind
 from edge.journal.judged_images import JudgedImages
 from edge.journal.open import Journal
+from edge.journal.outbox import Outbox
 from edge.journal.writer import GroupCommit, JournalWriter
 from edge.settings.recording import JournalSettings
 from edge.station.monitoring.health import Health
@@ -102,6 +104,16 @@ class StationJournal:
     def judged_images(self) -> JudgedImages:
         """Which image files have a verdict."""
         return JudgedImages(self.path)
+
+    def identities(self) -> tuple[str, ...]:
+        """Return the UUID of the journal, and the one that it follows where it was put back.
+
+        Raises:
+            JournalError: it cannot be read.
+        """
+        with closing(Outbox(self.path)) as outbox:
+            follows = outbox.backlog().follows
+        return (self.journal,) if follows is None else (self.journal, follows)
 
     def on_writable(self, listener: Callable[[bool], None]) -> None:
         """Add who hears now, and at every change, whether the journal takes records."""

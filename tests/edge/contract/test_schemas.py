@@ -55,9 +55,10 @@ NAMED_BY_ITSELF = {"id", "name", "version"}
 
 
 def test_there_is_a_schema_for_every_topic_that_meta_lists() -> None:
-    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"))
+    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"), fleet=True)
     listed = said.meta_payloads(every, TOPIC, SESSION)[0]["topics"]
-    of_others = {"response/1", "part/1"}  # part is edge-listen's
+    # part is edge-listen's
+    of_others = {"response/1", "part/1", "fleet-owner/1", "fleet-rollout/1"}
     assert {one["schema"] for one in listed.values()} | of_others == set(schema_names())
 
 
@@ -130,7 +131,7 @@ def test_the_guide_shows_the_examples_as_they_are() -> None:
     shown = guide.partition(BEGIN)[2].partition(END)[0]
     assert shown == documented(example_messages()), "run python -m tests.support.example_messages"
     sent = {name.partition(" ")[0] for name in example_messages()}
-    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"))
+    every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"), fleet=True)
     assert sent >= said.meta_payloads(every, TOPIC, SESSION)[0]["topics"].keys()
 
 

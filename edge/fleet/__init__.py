@@ -1,0 +1,1 @@
+"""``edge-fleet``: releases for many stations, and one overview of them, over their broker."""

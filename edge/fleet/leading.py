@@ -1,0 +1,267 @@
+"""Leads a roll-out: asks stations, watches them, and keeps how far it is on the broker."""
+
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+from edge.contract.fleet import (
+    OWNER_TOPIC,
+    ROLLOUT_TOPIC,
+    Desired,
+    Owner,
+)
+from edge.contract.topics import StationTopic
+from edge.fleet.errors import BrokerAway, LeadLost, RolloutRefused
+from edge.fleet.judgement import Seen
+from edge.fleet.link import FleetLink, Retained
+from edge.fleet.rollout import (
+    Rollout,
+    Stage,
+    advance,
+    desired_action,
+    make_desired,
+    waits_for,
+    wave_name,
+)
+from edge.settings.station import MqttSettings
+
+TURN_S = 0.2
+KEEP_INTERVAL_S = 5.0
+CLAIM_LIMIT_S = 10.0
+CONNECTED_STATES = ("starting", "online", "degraded")
+
+Say = Callable[[str], None]
+
+
+def look(settings: MqttSettings, stopping: Callable[[], bool]) -> Retained:
+    """Return what the broker has retained now.
+
+    Raises:
+        BrokerAway: it cannot be reached.
+    """
+    link = FleetLink(settings, stopping=stopping)
+    link.connect()
+    link.close()
+    return link.retained
+
+
+def next_claim(retained: Retained) -> int:
+    """Return a claim above everything that anybody has seen."""
+    known = [report.claim for report in retained.reports.values()]
+    known += [desired.claim for desired in retained.desired.values()]
+    known += [one.claim for one in (retained.rollout, retained.owner) if one is not None]
+    return max(known, default=0) + 1
+
+
+class Lead:
+    """The right to ask stations; of two that claim it at once the broker's order decides.
+
+    A claim is published with a number above all others. The first message with that number has the
+    lead, whatever comes behind it; whoever leads and meets a higher number has lost it.
+    """
+
+    def __init__(self, settings: MqttSettings, claim: int, stopping: Callable[[], bool]) -> None:
+        """Claim the lead.
+
+        Raises:
+            RolloutRefused: another command was first.
+            BrokerAway: the broker cannot be reached, or does not take the claim.
+        """
+        name = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"[:200]
+        self.owner = Owner(owner=name, session=str(uuid4()), claim=claim, online=True)
+        will = self.owner.model_copy(update={"online": False})
+        self.link = FleetLink(settings, stopping=stopping, will=will)
+        self.link.connect()
+        self.link.publish(OWNER_TOPIC, self.owner)
+        until_s = time.monotonic() + CLAIM_LIMIT_S
+        while (first := self._first_of_claim()) is None:
+            if time.monotonic() > until_s or not self.link.connected:
+                raise BrokerAway(
+                    f"{settings.url}: the broker does not give the claim of the lead back. Use an "
+                    "account that may write vi/v1/fleet/# (docs/security.md)."
+                )
+            self.link.turn(TURN_S)
+        if first.session != self.owner.session:
+            self.link.close()
+            raise RolloutRefused(
+                f"{first.owner} has begun to lead a roll-out at the same moment. See it with "
+                "`edge-fleet status`; `edge-fleet pause` stops it."
+            )
+        self._seen = len(self.link.owners)
+
+    def check(self) -> None:
+        """Demand that this command still leads, and keep that on the broker.
+
+        Raises:
+            LeadLost: another command has taken over.
+        """
+        new, self._seen = self.link.owners[self._seen :], len(self.link.owners)
+        for other in new:
+            if other.claim > self.owner.claim:
+                raise LeadLost(
+                    f"{other.owner} has taken over; the roll-out goes on as it is kept there. See "
+                    "it with `edge-fleet status`."
+                )
+        # A will of an earlier command, or of our own connection, may have come behind ours.
+        if new and (new[-1].session != self.owner.session or not new[-1].online):
+            self.link.publish(OWNER_TOPIC, self.owner)
+
+    def raise_claim(self, claim: int) -> None:
+        """Claim a higher number: a station knows of a newer lead than the broker does."""
+        self.owner = self.owner.model_copy(update={"claim": claim})
+        self.link.publish(OWNER_TOPIC, self.owner)
+
+    def end(self) -> None:
+        """Let go of the lead, in order."""
+        if self.link.connected:
+            self.link.publish(OWNER_TOPIC, self.owner.model_copy(update={"online": False}))
+            self.link.flush()
+        self.link.close()
+
+    def _first_of_claim(self) -> Owner | None:
+        claim = self.owner.claim
+        return next((one for one in self.link.owners if one.claim >= claim), None)
+
+
+class Leader:
+    """Leads one roll-out to the next stage at which nothing is to be done."""
+
+    def __init__(self, lead: Lead, rollout: Rollout, say: Say) -> None:
+        self.rollout = rollout
+        self._lead = lead
+        self._say = say
+        self._told = ""
+        self._kept_s = 0.0
+
+    def run(self, stopping: Callable[[], bool]) -> Rollout:
+        """Lead until it is over or paused, or this command is to end; return how far it is.
+
+        Raises:
+            LeadLost: another command has taken over.
+        """
+        self._keep()
+        last_s = time.monotonic()
+        while not stopping():
+            self._lead.link.turn(TURN_S)
+            self._lead.check()
+            now_s = time.monotonic()
+            if self._lead.link.connected:
+                self._go_on(now_s - last_s)
+            last_s = now_s
+            if self.rollout.stage.over or self.rollout.stage is Stage.PAUSED:
+                break
+        self._ask()
+        self._keep()
+        self._lead.link.flush()
+        return self.rollout
+
+    def _go_on(self, passed_s: float) -> None:
+        before = self.rollout
+        grown = before.model_copy(update={"elapsed_s": before.elapsed_s + passed_s})
+        seen = self.seen()
+        self.rollout = advance(grown, seen)
+        self._say_progress(before, seen)
+        changed = (before.stage, before.wave) != (self.rollout.stage, self.rollout.wave)
+        if changed:
+            self._keep()  # before anybody is asked: whoever takes over must know of them
+        self._ask()
+        if time.monotonic() - self._kept_s > KEEP_INTERVAL_S:
+            self._keep()
+
+    def seen(self) -> dict[str, Seen]:
+        """Return what the broker has of each station of the roll-out."""
+        retained = self._lead.link.retained
+        return {one: see(retained, one) for one in self.rollout.stations()}
+
+    def _ask(self) -> None:
+        """Have the broker keep, for each station, what it is to have."""
+        link, asked = self._lead.link, False
+        highest = max(
+            (r.claim for s in self.rollout.reached() if (r := link.retained.reports.get(s))),
+            default=0,
+        )
+        if highest > self.rollout.claim:
+            self.rollout = self.rollout.model_copy(update={"claim": highest + 1, "step": 0})
+            self._lead.raise_claim(highest + 1)
+            self._keep()
+        for station in self.rollout.reached():
+            wanted = self._wanted(station)
+            if wanted is None:
+                continue
+            if not asked:
+                asked = True
+                self.rollout = self.rollout.model_copy(update={"step": self.rollout.step + 1})
+            message = wanted.model_copy(update={"step": self.rollout.step})
+            link.publish(StationTopic.parse(station).fleet_desired, message)
+            link.retained.desired[station] = message
+
+    def _wanted(self, station: str) -> Desired | None:
+        """Return what to publish for a station; None where the broker has it."""
+        retained = self._lead.link.retained
+        seen = see(retained, station)
+        action = desired_action(self.rollout, station, seen)
+        kept, report = retained.desired.get(station), retained.reports.get(station)
+        if action is None:
+            return None
+        own = kept is not None and kept.rollout == self.rollout.id
+        journal = kept.journal if kept is not None and own else report.journal if report else None
+        wanted = make_desired(self.rollout, action, journal)
+        if kept is None or not own or kept.action is not action or kept.release != wanted.release:
+            return wanted
+        if report is not None and report.order > kept.order and report.rollout != self.rollout.id:
+            return wanted  # the broker has lost what the station knows
+        return None
+
+    def ask_again(self, stations: Mapping[str, Seen]) -> None:
+        """Ask those once more that did not take it."""
+        for station, seen in stations.items():
+            report = seen.answer(self.rollout.id)
+            if report is not None and report.phase.bad:
+                self._lead.link.retained.desired.pop(station, None)
+        self._ask()
+
+    def _keep(self) -> None:
+        self._kept_s = time.monotonic()
+        self._lead.link.publish(ROLLOUT_TOPIC, self.rollout)
+        self._lead.link.retained.rollout = self.rollout
+
+    def _say_progress(self, before: Rollout, seen: Mapping[str, Seen]) -> None:
+        now = self.rollout
+        if before.stage is not now.stage:
+            self._say(f"{now.stage.replace('_', ' ')}{': ' if now.reason else ''}{now.reason}")
+            return
+        if now.stage is Stage.RUNNING:
+            waits = waits_for(now, seen)
+            count = sum(
+                (r := seen[one].answer(now.id)) is not None and r.phase == "in_force"
+                for one in now.stations()
+            )
+            told = f"{wave_name(now)}: {count} of {len(now.stations())} stations have it"
+            if told != self._told:
+                self._told = told
+                self._say(told + (f"; waits for {waits}" if waits else ""))
+
+
+def see(retained: Retained, station: str) -> Seen:
+    """Return what the broker has of a station."""
+    kept = retained.desired.get(station)
+    condition, reasons = condition_of(retained.stations.get(station, {}).get("state"))
+    return Seen(
+        report=retained.reports.get(station),
+        online=condition in CONNECTED_STATES,
+        reasons=reasons,
+        asked=kept.order if kept is not None else (0, 0),
+    )
+
+
+def condition_of(state: bytes | None) -> tuple[str, tuple[str, ...]]:
+    """Return condition and reasons of a ``state/1``; ``unknown`` of none."""
+    try:
+        content = json.loads(state or b"null")
+        return str(content["state"]), tuple(str(one) for one in content["reasons"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "unknown", ()

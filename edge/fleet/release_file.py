@@ -1,0 +1,80 @@
+"""The file that is released: looked at, and put where stations fetch it."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from edge.atomic_files import open_regular, partial_path
+from edge.contract.fleet import ReleaseFile
+from edge.fleet.errors import ReleaseUnusable
+from edge.fleet.plan import Plan
+from edge.recipes.archive import ArchiveManifest, is_signed, read_archive_manifest
+
+ENDING = ".recipe"
+
+
+def read_release(
+    path: Path, plan: Plan, public_key: Path | None
+) -> tuple[ReleaseFile, ArchiveManifest]:
+    """Return what is released, and what the file says of itself.
+
+    Args:
+        public_key: the stations' one; None demands a signature and cannot tell whose it is.
+
+    Raises:
+        ReleaseUnusable, ArchiveRefused, BundleError: no station would take it.
+    """
+    manifest = read_archive_manifest(path, public_key)
+    if not is_signed(path):
+        raise ReleaseUnusable(
+            f"{path}: is not signed, and no station takes it. Export it with --key."
+        )
+    sha256, size = hashlib.sha256(), 0
+    with open_regular(path) as file:
+        while chunk := file.read(2**20):
+            sha256.update(chunk)
+            size += len(chunk)
+    name = f"{sha256.hexdigest()}{ENDING}"
+    release = ReleaseFile(
+        name=manifest.name,
+        version=manifest.version,
+        sha256=sha256.hexdigest(),
+        bytes=size,
+        address=f"{plan.address.rstrip('/')}/{name}",
+    )
+    return release, manifest
+
+
+def put_release(path: Path, release: ReleaseFile, plan: Plan) -> None:
+    """Put the file where stations fetch it, under its hash; what is there whole stays.
+
+    Raises:
+        ReleaseUnusable: it cannot be put there.
+    """
+    place = f"{(plan.put or plan.address).rstrip('/')}/{release.address.rpartition('/')[2]}"
+    try:
+        if "://" in place:
+            # fsspec is an extra, which a folder does not need.
+            import fsspec
+
+            with path.open("rb") as source, fsspec.open(place, "wb") as target:
+                shutil.copyfileobj(source, target)
+            return
+        target_path = Path(place)
+        if target_path.is_file() and target_path.stat().st_size == release.bytes:
+            with target_path.open("rb") as kept:
+                if hashlib.file_digest(kept, "sha256").hexdigest() == release.sha256:
+                    return
+        partial = partial_path(target_path)
+        with path.open("rb") as source, partial.open("wb") as written:
+            shutil.copyfileobj(source, written)
+            written.flush()
+            os.fsync(written.fileno())
+        partial.replace(target_path)
+    except Exception as error:  # the libraries of the schemes name no common base
+        cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise ReleaseUnusable(
+            f"{place}: the release cannot be put there ({cause}). Make the folder, or name another "
+            "one in the plan: put, address."
+        ) from error

@@ -1,0 +1,145 @@
+"""What the broker has of each station, as a row that people read; pure."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge.contract.fleet import FleetReport
+from edge.fleet.leading import condition_of
+from edge.fleet.link import Retained
+
+RESULTS = ("ok", "nok", "not_decidable", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationRow:
+    """One station; None where it is not known.
+
+    Attributes:
+        state: ``online``, ``degraded``, ``starting``, ``stopped``, ``offline`` or ``unknown``.
+        alarms: reasons of the state.
+        product, version: that parts without a recipe are inspected for; else name of the model.
+        release: version of the release that this came by.
+        phase: of the newest desired state, with its reason.
+        parts, ok_rate: since the station's start.
+        backlog: records that the broker does not have yet.
+    """
+
+    station: str
+    state: str
+    alarms: tuple[str, ...]
+    product: str | None
+    version: str | None
+    release: int | None
+    sha256: str | None
+    phase: str | None
+    reason: str | None
+    detail: str
+    parts: int
+    ok_rate: float | None
+    backlog: int | None
+
+
+def station_rows(retained: Retained) -> list[StationRow]:
+    """Return all stations that the broker knows, by name."""
+    return [_row(name, retained) for name in sorted(retained.stations)]
+
+
+def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
+    """Yield the lines of a table, and what roll-out there is."""
+    head = ("STATION", "STATE", "PRODUCT", "VERSION", "RELEASE", "PHASE", "OK", "BACKLOG", "ALARMS")
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    for line in cells:
+        yield "  ".join(one.ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
+    rollout = retained.rollout
+    if rollout is not None:
+        owner = retained.owner
+        led = f", led by {owner.owner}" if owner is not None and owner.online else ""
+        yield (
+            f"roll-out {rollout.id} of {rollout.release}: {rollout.stage.replace('_', ' ')}, wave "
+            f"{rollout.wave} of {len(rollout.waves) - 1}{led}"
+            + (f"; {rollout.reason}" if rollout.reason else "")
+        )
+
+
+def rows_json(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
+    """Yield one line with everything."""
+    yield json.dumps(
+        {"stations": [asdict(row) for row in rows], "rollout": rollout_content(retained)},
+        ensure_ascii=False,
+    )
+
+
+def rollout_content(retained: Retained) -> dict[str, Any] | None:
+    """Return the roll-out that is kept, and who leads it."""
+    rollout, owner = retained.rollout, retained.owner
+    if rollout is None:
+        return None
+    return {
+        "id": rollout.id,
+        "stage": rollout.stage.value,
+        "reason": rollout.reason,
+        "wave": rollout.wave,
+        "waves": len(rollout.waves) - 1,
+        "release": rollout.release.model_dump(mode="json"),
+        "led_by": owner.owner if owner is not None and owner.online else None,
+    }
+
+
+def _row(name: str, retained: Retained) -> StationRow:
+    kept = retained.stations[name]
+    report: FleetReport | None = retained.reports.get(name)
+    state, alarms = condition_of(kept.get("state"))
+    in_force = report.in_force if report else None
+    metrics, meta = _content(kept.get("metrics")), _content(kept.get("meta"))
+    counts = {one: _number(metrics, "counters", f"parts_{one}") or 0 for one in RESULTS}
+    parts = sum(counts.values())
+    model = meta.get("model")
+    named = model.get("name") if isinstance(model, dict) else None
+    product = in_force.name if in_force is not None and in_force.name is not None else named
+    return StationRow(
+        station=name,
+        state=state,
+        alarms=alarms,
+        product=str(product)[:100] if product is not None else None,
+        version=str(in_force.version) if in_force and in_force.version is not None else None,
+        release=in_force.release if in_force else None,
+        sha256=in_force.sha256 if in_force else None,
+        phase=report.phase.value if report else None,
+        reason=report.reason if report else None,
+        detail=report.detail if report else "",
+        parts=parts,
+        ok_rate=counts["ok"] / parts if parts else None,
+        backlog=_number(_content(kept.get("state")), "journal", "backlog"),
+    )
+
+
+def _cells(row: StationRow) -> tuple[str, ...]:
+    phase = row.phase or ""
+    return (
+        row.station,
+        row.state,
+        row.product or "",
+        row.version or "",
+        str(row.release) if row.release is not None else "",
+        f"{phase}: {row.reason}" if row.reason else phase,
+        f"{100 * row.ok_rate:.1f} % of {row.parts}" if row.ok_rate is not None else "",
+        str(row.backlog) if row.backlog is not None else "",
+        ", ".join(row.alarms),
+    )
+
+
+def _content(message: bytes | None) -> dict[str, Any]:
+    try:
+        content = json.loads(message or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _number(content: dict[str, Any], section: str, key: str) -> int | None:
+    found = content.get(section)
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,1 @@
+"""The station's end of a roll-out: fetch, verify, put in force, report."""

@@ -1,0 +1,396 @@
+"""The thread that follows the desired state: it takes releases, goes back, and reports.
+
+Whatever ends the process in between, the next one reads the memory, gets the retained desired state
+again and does the same steps once more; each of them leaves the station on one whole version.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from edge.contract.encoding import bounded
+from edge.contract.event import Event, Severity
+from edge.contract.fleet import (
+    MAX_DETAIL,
+    Action,
+    Desired,
+    FleetReport,
+    InForce,
+    ReleaseFile,
+    ReleasePhase,
+    payload,
+)
+from edge.contract.verdict import Recipe
+from edge.errors import OutputNotWritable, StationError
+from edge.journal.entries import JournalError
+from edge.recipes.archive import import_recipe, read_archive_manifest
+from edge.recipes.folder import RecipeFolder
+from edge.station.fleet.download import ReleaseDownload
+from edge.station.fleet.errors import ReleaseNotFetched, ReleaseRefused
+from edge.station.fleet.inbox import DesiredInbox
+from edge.station.fleet.memory import Before, FleetMemory, MemoryFile, Taken
+from edge.station.fleet.part_counts import PartCounter, last_week
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+COUNT_INTERVAL_S = 2.0
+# After a release that did not arrive, while it is still desired.
+RETRY_S = 30.0
+SPOOL = "fleet.download"
+
+
+class Products(Protocol):
+    """What a station inspects for, and how that is changed between two parts."""
+
+    def before(self, name: str, rollout: str) -> Before:
+        """Return what is to be put back if a release of this recipe is no good."""
+
+    def put_in_force(self, name: str, version: int, change_product: bool) -> None:
+        """Put a version of the folder in force, between two parts; raises StationError."""
+
+    def put_back(self, before: Before) -> None:
+        """Put in force what was before; raises StationError."""
+
+    def in_force(self, name: str | None) -> InForce:
+        """Return what inspects parts of a recipe; with None those that name none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentServices:
+    """What the agent works on.
+
+    Attributes:
+        station: SITE/LINE/STATION/CAMERA.
+        journal: UUIDs of the journal and, before it, of those that it follows.
+        journal_path: the database.
+        publish: has the report published, now and at every connection.
+    """
+
+    station: str
+    journal: tuple[str, ...]
+    journal_path: Path
+    recipes: RecipeFolder
+    products: Products
+    download: ReleaseDownload
+    memory: MemoryFile
+    inbox: DesiredInbox
+    publish: Callable[[Mapping[str, Any]], None]
+    record_event: Callable[[Event], None]
+    clock_s: Callable[[], float] = time.monotonic
+    utc_ns: Callable[[], int] = time.time_ns
+
+
+class FleetAgent:
+    """Follows the newest desired state; ``run`` is the body of its thread."""
+
+    def __init__(self, services: AgentServices) -> None:
+        """Read the memory.
+
+        Raises:
+            FleetMemoryUnreadable: it cannot be used.
+        """
+        self._services = services
+        self._memory = services.memory.read()
+        self._desired: Desired | None = None
+        self._retry_at_s = float("inf")
+        self._count_at_s = 0.0
+        self._counter: PartCounter | None = None
+        self._reported: FleetReport | None = None
+
+    def run(self, ending: Callable[[], bool]) -> None:
+        """Follow until the station ends."""
+        self._begin_counting()
+        self._report()
+        while not ending():
+            content = self._services.inbox.take(POLL_S)
+            if content is not None:
+                self._receive(content)
+            elif self._services.clock_s() >= self._retry_at_s and self._desired is not None:
+                self._follow(self._desired)
+            if self._services.clock_s() >= self._count_at_s:
+                self._count_at_s = self._services.clock_s() + COUNT_INTERVAL_S
+                self._look_for_fall_back()
+                self._report()
+
+    def _receive(self, content: bytes) -> None:
+        try:
+            desired = Desired.model_validate_json(content)
+        except ValidationError as error:
+            # Nobody's desired state: what the station has stays as it is.
+            fault = error.errors()[0]
+            key = ".".join(str(part) for part in fault["loc"])[:60]
+            log.warning("fleet/desired: not a message of the contract (%s); left out", key)
+            return
+        memory = self._memory
+        if desired.order < (memory.claim, memory.step):
+            log.warning(
+                "fleet/desired: %s of a command that has lost the lead (claim %d step %d, known "
+                "%d/%d); left out",
+                *(desired.action, *desired.order, memory.claim, memory.step),
+            )
+            self._report(again=True)
+            return
+        same = desired.order == (memory.claim, memory.step) and desired.rollout == memory.rollout
+        self._desired = desired
+        if same and memory.phase.over and memory.reason != "not_fetched":
+            self._report(again=True)
+            return
+        self._follow(desired)
+
+    def _follow(self, desired: Desired) -> None:
+        """Do what is desired, and keep how it ended."""
+        self._retry_at_s = float("inf")
+        try:
+            self._check_meant(desired)
+            match desired.action:
+                case Action.TAKE:
+                    self._take(desired)
+                case Action.RETURN:
+                    self._return(desired)
+                case Action.KEEP:
+                    self._enter(desired, ReleasePhase.KEPT)
+        except ReleaseNotFetched as error:
+            self._retry_at_s = self._services.clock_s() + RETRY_S
+            self._end(desired, ReleasePhase.FAILED, error.reason, str(error))
+        except ReleaseRefused as error:
+            self._end(desired, ReleasePhase.REFUSED, error.reason, str(error))
+        except StationError as error:
+            refused = self._memory.phase is not ReleasePhase.ACTIVATING
+            phase = ReleasePhase.REFUSED if refused else ReleasePhase.FAILED
+            self._end(desired, phase, _reason(error), str(error))
+        except Exception as error:  # a defect of ours; the station goes on as it was
+            log.exception("a release met a defect")
+            detail = f"internal error: {type(error).__name__}: {error}"
+            self._end(desired, ReleasePhase.FAILED, "internal_error", detail)
+
+    def _check_meant(self, desired: Desired) -> None:
+        own = self._services.journal
+        if desired.journal is not None and desired.journal not in own:
+            raise ReleaseRefused(
+                "name_reused",
+                f"the roll-out means the station of journal {desired.journal}, this one has "
+                f"{own[0]}: its name was another station's. Release again, which asks who is "
+                "there now.",
+            )
+
+    def _take(self, desired: Desired) -> None:
+        services, release = self._services, desired.release
+        if release is None:
+            raise ReleaseRefused("no_release", "the desired state names no release. Release again.")
+        if release.kind != "recipe":
+            raise ReleaseRefused(
+                "unknown_kind", f"{release}: this version takes recipes. Update this station."
+            )
+        known = self._memory.taken.get(release.name)
+        before = services.products.in_force(release.name)
+        there = known is not None and known.sha256 == release.sha256
+        if known is not None and there and before.version == known.local:
+            self._in_force(desired, release, known.local)
+            return
+        self._enter(desired, ReleasePhase.FETCHING)
+        newest = self._memory.newest.get(release.name, 0)
+        if release.version < newest and not desired.older:
+            raise ReleaseRefused(
+                "older",
+                f"{release}: version {newest} was in force here. Release a newer version, or say "
+                "older: true in the plan if this one is meant.",
+            )
+        spool = services.journal_path.with_name(SPOOL)
+        try:
+            services.download.fetch(release, spool)
+            self._enter(desired, ReleasePhase.VERIFYING)
+            local = self._verified(release, spool)
+        finally:
+            spool.unlink(missing_ok=True)
+        self._activate(desired, release, local)
+
+    def _verified(self, release: ReleaseFile, file: Path) -> int:
+        """Take the release into the folder of recipes; return its version there."""
+        services, key = self._services, Path(self._services.download.settings.public_key)
+        manifest = read_archive_manifest(file, key)
+        if (manifest.name, manifest.version) != (release.name, release.version):
+            raise ReleaseRefused(
+                "other_file",
+                f"the file is recipe {manifest.name!r} version {manifest.version}, the roll-out "
+                f"says {release}. Release again.",
+            )
+        if not manifest.meant_for(services.station):
+            meant = ", ".join(manifest.stations or ())
+            raise ReleaseRefused(
+                "foreign",
+                f"{release} is meant for {meant}, not for {services.station}. Export it for this "
+                "station, too, or take the station out of the plan.",
+            )
+        unpacked = sum(one.bytes for one in manifest.files.values())
+        services.recipes.path.mkdir(parents=True, exist_ok=True)
+        services.download.demand_room(unpacked, services.recipes.path)
+        return import_recipe(services.recipes, file, key).version
+
+    def _activate(self, desired: Desired, release: ReleaseFile, local: int) -> None:
+        services, memory = self._services, self._memory
+        before = memory.before
+        if before is None or before.rollout != desired.rollout:
+            before = services.products.before(release.name, desired.rollout)
+            product = release.name if before.version is not None else before.choice
+            week, after_seq = last_week(services.journal_path, product, services.utc_ns())
+            memory = memory.model_copy(
+                update={"before": before, "week": week, "after_seq": after_seq}
+            )
+        self._keep(memory, desired, ReleasePhase.ACTIVATING)
+        services.products.put_in_force(release.name, local, desired.change_product)
+        self._in_force(desired, release, local)
+
+    def _in_force(self, desired: Desired, release: ReleaseFile, local: int) -> None:
+        memory = self._memory
+        newest = memory.newest.get(release.name, 0)
+        version = release.version if desired.older else max(release.version, newest)
+        taken = Taken(release=release.version, sha256=release.sha256, local=local)
+        self._memory = memory.model_copy(
+            update={
+                "release": release,
+                "newest": {**memory.newest, release.name: version},
+                "taken": {**memory.taken, release.name: taken},
+            }
+        )
+        self._end(desired, ReleasePhase.IN_FORCE, None, f"{release} is in force")
+
+    def _return(self, desired: Desired) -> None:
+        before = self._memory.before
+        if before is None or before.rollout != desired.rollout:
+            self._end(
+                desired, ReleasePhase.KEPT, None, "nothing of this roll-out was in force here"
+            )
+            return
+        self._enter(desired, ReleasePhase.ACTIVATING)
+        self._services.products.put_back(before)
+        now = self._services.products.in_force(before.name)
+        taken, newest = dict(self._memory.taken), dict(self._memory.newest)
+        given_up = taken.pop(before.name, None)
+        if given_up is not None and newest.get(before.name) == given_up.release:
+            # It is not the newest that counts any more: the next one may have its number.
+            newest[before.name] = given_up.release - 1
+        self._memory = self._memory.model_copy(
+            update={"release": None, "taken": taken, "newest": newest}
+        )
+        name, version = now.name or before.choice or "model.path", now.version
+        shown = name if version is None else f"{name} version {version}"
+        self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again")
+
+    def _look_for_fall_back(self) -> None:
+        """See whether the station has given the release up itself, or somebody here has."""
+        memory = self._memory
+        if memory.phase is not ReleasePhase.IN_FORCE or memory.release is None:
+            return
+        taken = memory.taken.get(memory.release.name)
+        now = self._services.products.in_force(memory.release.name)
+        if taken is None or now.version == taken.local:
+            return
+        detail = (
+            f"version {now.version} is in force instead: the station went back to it, or somebody "
+            "here chose it; its journal says which."
+        )
+        self._memory = memory.model_copy(
+            update={"phase": ReleasePhase.FELL_BACK, "reason": "fell_back", "detail": detail}
+        )
+        self._save()
+
+    def _enter(self, desired: Desired, phase: ReleasePhase) -> None:
+        self._keep(self._memory, desired, phase)
+        self._report()
+
+    def _keep(self, memory: FleetMemory, desired: Desired, phase: ReleasePhase) -> None:
+        self._memory = memory.model_copy(
+            update={
+                "rollout": desired.rollout,
+                "claim": desired.claim,
+                "step": desired.step,
+                "phase": phase,
+                "reason": None,
+                "detail": "",
+            }
+        )
+        self._save()
+
+    def _end(self, desired: Desired, phase: ReleasePhase, reason: str | None, detail: str) -> None:
+        """Keep how it ended, record it, and report."""
+        repeated = self._memory.phase is phase and self._memory.reason == reason
+        self._memory = self._memory.model_copy(
+            update={
+                "rollout": desired.rollout,
+                "claim": desired.claim,
+                "step": desired.step,
+                "phase": phase,
+                "reason": reason,
+                "detail": bounded(detail, MAX_DETAIL),
+            }
+        )
+        self._save()
+        self._begin_counting()
+        self._report()
+        if repeated:
+            return
+        log.log(logging.WARNING if phase.bad else logging.INFO, "release %s: %s", phase, detail)
+        severity = Severity.WARNING if phase.bad else Severity.INFO
+        data = {"rollout": desired.rollout, "action": desired.action.value, "reason": reason}
+        self._services.record_event(Event(f"release_{phase}", severity, detail, data))
+
+    def _save(self) -> None:
+        try:
+            self._services.memory.write(self._memory)
+        except OutputNotWritable as error:
+            log.warning("%s Until it is, a restart begins with what was kept before.", error)
+
+    def _begin_counting(self) -> None:
+        memory = self._memory
+        taken = memory.taken.get(memory.release.name) if memory.release else None
+        self._counter = None
+        if (
+            memory.release is not None
+            and taken is not None
+            and memory.phase is ReleasePhase.IN_FORCE
+        ):
+            recipe = Recipe(memory.release.name, taken.local)
+            self._counter = PartCounter(recipe, memory.after_seq)
+
+    def _report(self, again: bool = False) -> None:
+        memory, services = self._memory, self._services
+        name = memory.release.name if memory.release else None
+        in_force = services.products.in_force(name)
+        taken = memory.taken.get(in_force.name or "")
+        if taken is not None and taken.local == in_force.version:
+            update = {"release": taken.release, "sha256": taken.sha256}
+            in_force = in_force.model_copy(update=update)
+        since = None
+        if self._counter is not None:
+            try:
+                since = self._counter.update(services.journal_path)
+            except JournalError as error:
+                log.warning("parts since the release are not counted: %s", error)
+        report = FleetReport(
+            journal=services.journal[0],
+            rollout=memory.rollout,
+            claim=memory.claim,
+            step=memory.step,
+            phase=memory.phase,
+            reason=memory.reason,
+            detail=memory.detail,
+            in_force=in_force,
+            since=since,
+            week=memory.week,
+        )
+        if report != self._reported or again:
+            self._reported = report
+            services.publish(payload(report))
+
+
+def _reason(error: StationError) -> str:
+    """Return the kind of an error as the report names it: ``SignatureMissing`` is ``unsigned``."""
+    return {"SignatureMissing": "unsigned", "SignatureInvalid": "wrong_signature"}.get(
+        type(error).__name__, "damaged" if type(error).__name__ == "ArchiveRefused" else "unfit"
+    )

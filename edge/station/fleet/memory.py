@@ -1,0 +1,105 @@
+"""What a station remembers of releases, beside its journal: it survives kills and restarts."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from edge.atomic_files import open_regular, write_whole
+from edge.contract.fleet import FleetMessage, PartCounts, ReleaseFile, ReleasePhase, RolloutId
+from edge.errors import ConfigurationError
+
+FILE_NAME = "fleet.json"
+MAX_BYTES = 2**20
+MAX_NAMES = 1000
+
+
+class FleetMemoryUnreadable(ConfigurationError):
+    """What releases were in force here cannot be read."""
+
+
+class Before(FleetMessage):
+    """What was in force before a release.
+
+    Attributes:
+        rollout: of the release.
+        name: of its recipe.
+        version: of the folder that was in force of this recipe; None for none.
+        choice: recipe that parts without a name were inspected for; None for ``model.path``.
+    """
+
+    rollout: RolloutId
+    name: str
+    version: int | None
+    choice: str | None
+
+
+class Taken(FleetMessage):
+    """A release that was in force here.
+
+    Attributes:
+        release: its version, by which a later one is newer.
+        local: version of the station's folder.
+    """
+
+    release: int
+    sha256: str
+    local: int
+
+
+class FleetMemory(FleetMessage):
+    """The file.
+
+    Attributes:
+        rollout, claim, step: of the newest desired state that was followed.
+        before: of the newest roll-out that changed something.
+        after_seq: newest verdict before the release came in force.
+        newest: by name of a recipe, the newest release that was in force.
+        taken: by name of a recipe, the release that came in force last.
+    """
+
+    rollout: RolloutId | None = None
+    claim: int = 0
+    step: int = 0
+    phase: ReleasePhase = ReleasePhase.IDLE
+    reason: str | None = None
+    detail: str = ""
+    release: ReleaseFile | None = None
+    before: Before | None = None
+    after_seq: int = 0
+    week: PartCounts | None = None
+    newest: dict[str, int] = Field(default_factory=dict, max_length=MAX_NAMES)
+    taken: dict[str, Taken] = Field(default_factory=dict, max_length=MAX_NAMES)
+
+
+class MemoryFile:
+    """Reads and writes it whole."""
+
+    def __init__(self, journal_folder: Path) -> None:
+        self._path = journal_folder / FILE_NAME
+
+    def read(self) -> FleetMemory:
+        """Return what is kept.
+
+        Raises:
+            FleetMemoryUnreadable: the file is there and cannot be used; an older release must not
+                pass for that.
+        """
+        try:
+            with open_regular(self._path) as file:
+                return FleetMemory.model_validate_json(file.read(MAX_BYTES))
+        except FileNotFoundError:
+            return FleetMemory()
+        except (OSError, ValidationError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "damaged"
+            raise FleetMemoryUnreadable(
+                f"{self._path}: what releases were in force here cannot be read ({cause}). Remove "
+                "it if an older release than before may come in force here."
+            ) from error
+
+    def write(self, memory: FleetMemory) -> None:
+        """Keep it.
+
+        Raises:
+            OutputNotWritable: the disk refuses; what was kept before still is.
+        """
+        write_whole(self._path, memory.model_dump_json(indent=1).encode() + b"\n")

@@ -1,0 +1,55 @@
+"""Products of a running station, as releases change them."""
+
+from collections.abc import Callable, Mapping
+
+from edge.contract.event import Datum
+from edge.contract.fleet import InForce
+from edge.recipes.folder import RecipeFolder
+from edge.station.fleet.memory import Before
+from edge.station.model.manager import ModelManager
+
+Change = Callable[[], Mapping[str, Datum]]
+
+
+class StationProducts:
+    """Puts versions in force by the model manager, whose checks and self-test they pass."""
+
+    def __init__(
+        self,
+        model: ModelManager,
+        recipes: RecipeFolder,
+        reload: Callable[[Change], Mapping[str, Datum]],
+    ) -> None:
+        """Args:
+        reload: carries a change out as every other reload.
+        """
+        self._model = model
+        self._recipes = recipes
+        self._reload = reload
+
+    def before(self, name: str, rollout: str) -> Before:
+        chosen = self._model.chosen
+        return Before(
+            rollout=rollout, name=name, version=self._recipes.in_force(name), choice=chosen
+        )
+
+    def put_in_force(self, name: str, version: int, change_product: bool) -> None:
+        live = self._model.recipe
+        if change_product or live is None or live.id == name:
+            self._reload(lambda: self._model.choose_recipe(name, version, release=True))
+        else:
+            self._model.offer_recipe(name, version)
+
+    def put_back(self, before: Before) -> None:
+        self._reload(lambda: self._model.put_back(before.name, before.version, before.choice))
+
+    def in_force(self, name: str | None) -> InForce:
+        live = self._model.recipe
+        if name is None or (live is not None and live.id == name):
+            return InForce(
+                name=live.id if live is not None else None,
+                version=live.version if live is not None else None,
+                model_sha256=self._model.current_bundle().sha256,
+                live=True,
+            )
+        return InForce(name=name, version=self._recipes.in_force(name), live=False)
