@@ -33,7 +33,7 @@ from edge.recipes.folder import RecipeFolder
 from edge.station.fleet.download import ReleaseDownload
 from edge.station.fleet.errors import ReleaseNotFetched, ReleaseRefused
 from edge.station.fleet.inbox import DesiredInbox
-from edge.station.fleet.memory import Before, FleetMemory, MemoryFile, Taken
+from edge.station.fleet.memory import Before, FleetMemory, MemoryFile, TakenRelease
 from edge.station.fleet.part_counts import PartCounter, last_week
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ class FleetAgent:
         memory = self._memory
         newest = memory.newest.get(release.name, 0)
         version = release.version if desired.older else max(release.version, newest)
-        taken = Taken(release=release.version, sha256=release.sha256, local=local)
+        taken = TakenRelease(release=release.version, sha256=release.sha256, local=local)
         self._memory = memory.model_copy(
             update={
                 "release": release,

@@ -33,7 +33,7 @@ class Before(FleetMessage):
     choice: str | None
 
 
-class Taken(FleetMessage):
+class TakenRelease(FleetMessage):
     """A release that was in force here.
 
     Attributes:
@@ -68,7 +68,7 @@ class FleetMemory(FleetMessage):
     after_seq: int = 0
     week: PartCounts | None = None
     newest: dict[str, int] = Field(default_factory=dict, max_length=MAX_NAMES)
-    taken: dict[str, Taken] = Field(default_factory=dict, max_length=MAX_NAMES)
+    taken: dict[str, TakenRelease] = Field(default_factory=dict, max_length=MAX_NAMES)
 
 
 class MemoryFile:
