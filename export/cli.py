@@ -156,7 +156,9 @@ def _add_teacher(group: "argparse._ArgumentGroup") -> None:
     )
     group.add_argument("--backbone", metavar="NAME", help="as of train-station fit")
     group.add_argument(
-        "--weights", metavar="FILE", help="of the backbone; cache or download: torchvision's"
+        "--weights",
+        metavar="FILE",
+        help="of the backbone; cache or download: what torchvision or timm name",
     )
     group.add_argument("--weights-licence", metavar="TEXT", help="terms of weights from a file")
     group.add_argument(

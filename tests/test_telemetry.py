@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import yaml
+from safetensors.torch import save_file
 
 from edge.bundle.manifest import TileSpec
 from edge.system.no_telemetry import ENVIRONMENT
@@ -18,6 +19,7 @@ from tests.support.network_trace import Traced, TracedProcess, mains, traced
 from tests.support.page_station import ADDRESS, wait_until
 from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import write_mvtec, write_weights
+from training.components.backbones import build_backbone
 
 
 def quiet(one: Traced) -> bool:
@@ -116,6 +118,12 @@ def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
     assert quiet(traced(tmp_path / "traced", *command))
 
 
+def write_timm(folder: Path) -> Path:
+    path = folder / "timm.safetensors"
+    save_file(build_backbone("timm:test_resnet").state_dict(), path)
+    return path
+
+
 def test_training_and_export_reach_nothing(tmp_path: Path) -> None:
     data, weights = write_mvtec(tmp_path / "data"), write_weights(tmp_path / "w.safetensors")
     backbone = f"small --weights {weights} --image-size 64 --validate-on test"
@@ -136,6 +144,8 @@ def test_training_and_export_reach_nothing(tmp_path: Path) -> None:
         f"export.cli {path} --precision int8 --report --onnx -o {bundle}"
         " --max-auroc-drop 0.5 --max-verdict-flips 0.5",
         f"export.cli --verify {bundle}",
+        f"training.cli fit {fit} --backbone timm:test_resnet --weights {write_timm(tmp_path)}"
+        f" --set bank_size=40 --no-report -o {trained}",
     )
     assert quiet(traced(tmp_path / "traced", *command))
     report = bundle.with_suffix(".report.md").read_text()

@@ -80,7 +80,9 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "auto compares patchcore, dfm, padim and a larger input on these images",
     )
     fit.add_argument(
-        "--backbone", help="a torchvision classification network, or small (default resnet18)"
+        "--backbone",
+        help="a torchvision classification network, timm:NAME for one of timm, or small (default "
+        "resnet18)",
     )
     fit.add_argument(
         "--weights", help="FILE (.safetensors, .pth), cache, or download (default cache)"

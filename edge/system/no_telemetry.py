@@ -18,8 +18,11 @@ ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
     # Weights & Biases sends reports of its own errors, offline runs included.
     "WANDB_ERROR_REPORTING": "false",
-    # What Hugging Face's libraries and others look at, should a plug-in bring them.
+    # What Hugging Face's libraries and others look at: timm brings the client of its hub, which we
+    # ask for nothing but the names of files. ``--weights download`` goes without it.
     "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
 }
 
 

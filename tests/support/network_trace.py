@@ -18,7 +18,9 @@ import pytest
 
 LIMIT_S = 300
 # Variables that would switch telemetry off by themselves, or lead out of the empty home.
-_LEFT_OUT = re.compile(r"CI$|TF_BUILD|JENKINS_URL|PYTEST|NNCF|ORT_|XDG_|DO_NOT_TRACK|WANDB|NUMBA_")
+_LEFT_OUT = re.compile(
+    r"CI$|TF_BUILD|JENKINS_URL|PYTEST|NNCF|ORT_|XDG_|DO_NOT_TRACK|WANDB|NUMBA_|HF_"
+)
 _ADDRESS = re.compile(
     r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)")'
 )

@@ -1,4 +1,4 @@
-"""Backbones by name, with weights from a file, torchvision's cache or its download."""
+"""Backbones by name, with weights from a file, a cache on this disk or a download."""
 
 import difflib
 import hashlib
@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, hub, nn
 
+from edge.errors import StationError
 from training.components.small_backbone import SmallBackbone
+from training.components.timm_backbones import (
+    PREFIX,
+    build_timm_backbone,
+    is_timm,
+    published_weights,
+    stated_licence,
+)
 from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError, WeightsError
 from training.load_fault import load_fault
@@ -42,6 +50,8 @@ def build_backbone(name: str) -> nn.Module:
     Raises:
         SettingError: no such backbone.
     """
+    if is_timm(name):
+        return build_timm_backbone(name)
     _require_known(name)
     return SmallBackbone() if name == SMALL else models.get_model(name, weights=None)
 
@@ -50,14 +60,19 @@ def find_weights(name: str, source: str, licence: str | None = None) -> Weights:
     """Find the weights of a backbone.
 
     Args:
-        source: path of a ``.safetensors`` or ``.pth`` file; ``cache`` for torchvision's own cache;
-            ``download`` to let torchvision fetch them. The network is used for nothing else.
+        source: path of a ``.safetensors`` or ``.pth`` file; ``cache`` for the cache of torchvision
+            or timm; ``download`` to fetch them. The network is used for nothing else.
         licence: terms of weights from a file.
 
     Raises:
         SettingError: no such backbone.
         WeightsError: not there, not readable, or not weights.
     """
+    if is_timm(name):
+        if source in (CACHE, DOWNLOAD):
+            return _timm_weights(name, download=source == DOWNLOAD)
+        terms = licence or stated_licence(name)
+        return Weights(_read(Path(source)), terms)
     _require_known(name)
     if source in (CACHE, DOWNLOAD):
         return _torchvision_weights(name, download=source == DOWNLOAD)
@@ -69,6 +84,12 @@ def weights_identity(name: str, source: str) -> str:
 
     Of torchvision's own it is the file's name, which holds its SHA-256.
     """
+    if source in (CACHE, DOWNLOAD) and is_timm(name):
+        try:
+            cached = published_weights(name).cached
+        except StationError:
+            return ""
+        return "" if cached is None else _sha256(cached)
     if source in (CACHE, DOWNLOAD):
         if name == SMALL or name not in backbone_names():
             return ""
@@ -148,7 +169,8 @@ def _require_known(name: str) -> None:
         near = difflib.get_close_matches(name, known, 5, 0.6)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise SettingError(
-            f"backbone {name!r} does not exist. {hint}There are: {', '.join(known)}."
+            f"backbone {name!r} does not exist. {hint}There are: {', '.join(known)}; and "
+            f"{PREFIX}NAME for the networks of timm."
         )
 
 
@@ -168,20 +190,43 @@ def _torchvision_weights(name: str, download: bool) -> Weights:
                 f"{cached}: not in torchvision's cache. Copy {cached.name} there, pass "
                 f"--weights FILE, or allow the network once with --weights {DOWNLOAD}."
             )
-        try:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            hub.download_url_to_file(url, str(cached), hash_prefix=digits)
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(
-                f"{url}: download failed ({error}). Fetch the file elsewhere and pass "
-                "--weights FILE."
-            ) from error
+        _download(url, cached, digits)
     if not _sha256(cached).startswith(digits):
         raise WeightsError(
             f"{cached}: damaged, its SHA-256 does not begin with {digits}. Remove the file and "
             "fetch it again."
         )
     return Weights(_read(cached), "BSD-3-Clause (torchvision), trained on ImageNet-1k")
+
+
+def _timm_weights(name: str, download: bool) -> Weights:
+    published = published_weights(name)
+    cached = published.cached
+    if cached is None:
+        if not download:
+            raise WeightsError(
+                f"the weights of {name} are neither in the cache of Hugging Face nor in "
+                f"{published.place}. Copy {published.url} there, pass --weights FILE, or allow the "
+                f"network once with --weights {DOWNLOAD}."
+            )
+        _download(published.url, published.place)
+        cached = published.place
+    return Weights(_read(cached), published.licence)
+
+
+def _download(url: str, place: Path, digits: str | None = None) -> None:
+    """Fetch a file whole or not at all.
+
+    Args:
+        digits: that its SHA-256 begins with, where they are known.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hub.download_url_to_file(url, str(place), hash_prefix=digits)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{url}: download failed ({error}). Fetch the file elsewhere and pass --weights FILE."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

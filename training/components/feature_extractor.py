@@ -6,6 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from training.components.timm_backbones import BackboneTraits, timm_traits
 from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError
 from training.input_size import nearest_size
@@ -25,7 +26,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _PROBED = (256, 512)
 
 # In messages of a traced network, where the true number would stand.
-_TRACED = re.compile(r" but got Proxy\(\w+\)!?")
+_TRACED = re.compile(r" but got Proxy\(\w+\)!?| \(Proxy\(\w+\)\)")
 
 
 class FeatureExtractor(nn.Module):
@@ -41,18 +42,26 @@ class FeatureExtractor(nn.Module):
     def __init__(self, backbone: nn.Module, layers: tuple[str, ...]) -> None:
         """Cut the backbone after the last of ``layers``.
 
+        Args:
+            backbone: a network of torchvision or timm; of the latter ``layer1`` to ``layer4`` are
+                the maps of a quarter to a thirty-second of the image, however it calls them.
+
         Raises:
             SettingError: a layer does not exist; the message lists those that do.
         """
         super().__init__()
         self.layers = layers
-        _require_layers(backbone, layers)
+        traits = timm_traits(backbone) or BackboneTraits(IMAGENET_MEAN, IMAGENET_STD)
+        modules = _find_layers(backbone, layers, traits)
         self.body = create_feature_extractor(
-            backbone, {layer: layer for layer in layers}, suppress_diff_warning=True
+            backbone,
+            {module: layer for layer, module in zip(layers, modules, strict=True)},
+            tracer_kwargs=traits.tracing,
+            suppress_diff_warning=True,
         )
         self.requires_grad_(False).eval()
-        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255.0 * torch.tensor(traits.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255.0 * torch.tensor(traits.std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Extract features.
@@ -128,18 +137,32 @@ class FeatureExtractor(nn.Module):
         return f"{text} The nearest size that it takes: --image-size {size_text(nearest)}."
 
 
-def _require_layers(backbone: nn.Module, layers: tuple[str, ...]) -> None:
-    _, (_, *nodes) = get_graph_node_names(backbone, suppress_diff_warning=True)  # first: the input
+def _find_layers(backbone: nn.Module, layers: tuple[str, ...], traits: BackboneTraits) -> list[str]:
+    """Return the modules that layers stand for."""
+    kind = type(backbone).__name__
+    try:
+        _, (_, *nodes) = get_graph_node_names(  # first: the input
+            backbone, tracer_kwargs=traits.tracing, suppress_diff_warning=True
+        )
+    except Exception as error:  # its forward fails in any way it likes when it is followed
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SettingError(
+            f"no features can be taken from {kind}: its way from image to layers cannot be "
+            f"followed ({_TRACED.sub('', first_line)}). Choose another --backbone."
+        ) from error
     # A module stands for its last node: layer2 is layer2.1.relu_1.
     parts = [node.split(".") for node in nodes]
     known = {".".join(part[: depth + 1]) for part in parts for depth in range(len(part))}
+    by_depth = {layer: module for layer, module in traits.layers.items() if module in known}
     for layer in layers:
-        if layer not in known:
+        if layer not in known and layer not in by_depth:
             stages = [name for name, _ in backbone.named_children() if name in known]
             inner = [node for node in nodes if "." in node]
             raise SettingError(
-                f"layer {layer!r} does not exist in {type(backbone).__name__}. "
-                f"There are: {', '.join(stages)}, and their parts such as {inner[-1]!r}."
+                f"layer {layer!r} does not exist in {kind}. "
+                f"There are: {', '.join([*by_depth, *stages])}, and their parts such as "
+                f"{inner[-1]!r}."
             )
     if not layers or len(set(layers)) < len(layers):
         raise SettingError(f"layers: {', '.join(layers) or 'none'}. Name each layer once.")
+    return [layer if layer in known else by_depth[layer] for layer in layers]
