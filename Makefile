@@ -107,6 +107,7 @@ packages:
 		|| tests/install-packages systemd openssl shellcheck
 	@command -v strace >/dev/null && command -v unshare >/dev/null \
 		|| tests/install-packages strace util-linux
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || tests/install-packages postgresql
 	@test -x /usr/bin/chromium && command -v promtool >/dev/null \
 		&& command -v Xvfb >/dev/null && command -v xwininfo >/dev/null \
 		|| tests/install-packages chromium prometheus fonts-nanum xvfb x11-utils

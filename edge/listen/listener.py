@@ -1,4 +1,8 @@
-"""edge-listen's connection: a session that persists, acknowledged once all is on the disk."""
+"""edge-listen's connection: a session that persists, acknowledged once all is on the disk.
+
+What waits is kept by an executor, so that a database that is slow, or away, holds up no keep-alive:
+messages that are not kept stay unacknowledged, and the broker sends no more than a bound of them.
+"""
 
 import json
 import logging
@@ -6,9 +10,10 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -17,13 +22,22 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.contract.commands import RecordKind
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
-from edge.errors import ConfigurationError
+from edge.errors import ConfigurationError, StationError
+from edge.listen.known import JournalNote
 from edge.listen.parts import Parts
-from edge.listen.repair import GiveUp, Repair, believed
+from edge.listen.repair import Ask, GiveUp, Repair, believed
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
-from edge.listen.store import Arrived, JournalNote, Store, check_storable
+from edge.listen.store import (
+    Arrived,
+    Batch,
+    Kept,
+    RecordStore,
+    ReportedState,
+    check_storable,
+)
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.connection import NOT_MQTT
 from edge.mqtt.reason_codes import (
@@ -44,6 +58,16 @@ _HEAD = re.compile("[0-9a-f]{64}")
 
 KEEP_ALIVE_S = 10
 SESSION_EXPIRY_S = 7 * 86_400
+# Of listeners that share: the broker gives one that does not come back its part as long as this.
+# What was in its session is missing then, and asked for again.
+SHARED_SESSION_EXPIRY_S = 300
+# Messages of one transaction, and those that the broker sends ahead of their acknowledgement.
+MOST_AT_ONCE = 1000
+MOST_UNACKNOWLEDGED = 2 * MOST_AT_ONCE
+# Between attempts to keep a batch.
+KEEP_BACK_OFF_S = (0.1, 5.0)
+# While a batch is being kept, between two looks whether it is.
+KEEPING_LOOK_S = 0.01
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
 LARGEST_BYTES = 65_536
@@ -60,11 +84,13 @@ class ListenOptions:
         pattern: ``SITE/LINE/STATION/CAMERA``, ``+`` for any in each place.
         client_id: names the session that the broker keeps while nobody listens.
         repair: ask stations for what is missing.
+        share: listeners of one such name share the records; None is alone.
     """
 
     pattern: str = "+/+/+/+"
     client_id: str = "edge-listen"
     repair: bool = True
+    share: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +101,52 @@ class Told:
     last_seq: int
 
 
+class AtOnce(Executor):
+    """Does what it is given before it returns; for stores on this machine's own disk."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@dataclass(slots=True)
+class _Keeping:
+    """A batch on its way into the store.
+
+    Attributes:
+        client: of the connection on which it came; another one cannot acknowledge it.
+        future: None while it waits for the next attempt.
+    """
+
+    client: paho.Client
+    messages: list[paho.MQTTMessage]
+    batch: Batch
+    future: Future[Kept] | None = None
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read of the messages of a batch."""
+
+    arrived: list[Arrived] = field(default_factory=list)
+    notes: list[JournalNote] = field(default_factory=list)
+    states: list[ReportedState] = field(default_factory=list)
+
+
 class Listener:
-    """Receives, keeps, finds gaps, asks; one thread does it all."""
+    """Receives, keeps, finds gaps, asks; one thread does it all, but for what the store does."""
 
     def __init__(
         self,
         *,
         settings: MqttSettings,
         wanted: ListenOptions,
-        store: Store,
+        store: RecordStore,
+        executor: Executor | None = None,
         parts: Parts | None = None,
         back_off_s: tuple[float, float] = BACK_OFF_S,
         repair: Callable[[], Repair] = Repair,
@@ -92,12 +155,20 @@ class Listener:
     ) -> None:
         """Prepare; nothing is opened yet.
 
+        Args:
+            executor: in which batches are kept, one at a time; None keeps them in this thread.
+
         Raises:
             ConfigurationInvalid: the password file or the certificates cannot be used.
         """
         self._settings = settings
         self._wanted = wanted
         self._store = store
+        self._executor = executor or AtOnce()
+        self._keeping: _Keeping | None = None
+        self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
+        self._keep_due_s = self._look_due_s = 0.0
+        self._keep_complaint = ""
         self._parts = parts
         self._login = read_broker_login(settings, PASSWORD_OPTION)
         self._reload_asked = False
@@ -118,9 +189,10 @@ class Listener:
         self._told: dict[str, Told] = {}
         self._said: dict[tuple[str, str], int] = {}
         self._doubted: set[tuple[str, str]] = set()
-        self._notes: list[JournalNote] = []
+        self._writes: dict[str, str] = {}
+        self._left: set[tuple[str, str]] = set()
         self._other_heads: set[tuple[str, str]] = set()
-        self._repairs: dict[tuple[str, str], Repair] = {}
+        self._repairs: dict[tuple[str, str, RecordKind], Repair] = {}
         self._repair_due_s = 0.0
 
     def run(self, done: Callable[[], bool]) -> None:
@@ -149,6 +221,14 @@ class Listener:
             if self._renewing:
                 continue
             if self._version_refused and self._version is MQTTProtocolVersion.MQTTv5:
+                if self._wanted.share:
+                    self._complain(
+                        "the broker speaks MQTT 3.1.1 alone, which knows no shared subscriptions. "
+                        "Leave --share out and run one listener, or exchange the broker; trying "
+                        "again"
+                    )
+                    self._rest(done)
+                    continue
                 self._version = MQTTProtocolVersion.MQTTv311
                 continue
             lasted_s = self._clock_s() - began_s
@@ -201,7 +281,10 @@ class Listener:
         try:
             if is_5:
                 properties = Properties(PacketTypes.CONNECT)
-                properties.SessionExpiryInterval = SESSION_EXPIRY_S
+                properties.SessionExpiryInterval = (
+                    SHARED_SESSION_EXPIRY_S if self._wanted.share else SESSION_EXPIRY_S
+                )
+                properties.ReceiveMaximum = MOST_UNACKNOWLEDGED
                 # A clean start would drop what waits in the session.
                 client.connect(host, port, KEEP_ALIVE_S, clean_start=False, properties=properties)
             else:
@@ -216,7 +299,7 @@ class Listener:
             return
         while not done():
             try:
-                ended = client.loop(self._wait_s()) is not MQTTErrorCode.MQTT_ERR_SUCCESS
+                ended = not self._receive(client)
             except NOT_MQTT as error:
                 self._complain(f"what answers at {address} is no MQTT ({error!r}); trying again")
                 return
@@ -227,11 +310,23 @@ class Listener:
             if not ended and self._renewed():
                 self._renewing = True
                 return
-            if self._connected and not ended and self._wanted.repair:
+            if self._connected and not ended and self._wanted.repair and self._store.may_repair:
                 self._repair(client)
             if ended:
                 self._tell_end(address)
                 return
+        self._finish(client)
+
+    def _receive(self, client: paho.Client) -> bool:
+        """Wait for a message, and take what else has come; False when the connection has ended."""
+        wait_s = self._wait_s() if self._keeping is None else KEEPING_LOOK_S
+        while True:
+            before = len(self._received)
+            if client.loop(wait_s) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return False
+            if not before < len(self._received) < MOST_AT_ONCE:
+                return True
+            wait_s = 0.0
 
     def _wait_s(self) -> float:
         """Return how long to wait for the network."""
@@ -310,7 +405,10 @@ class Listener:
         if self._parts is not None:
             self._parts.connected(time.monotonic_ns())
         root = f"{ROOT}/{self._wanted.pattern}"
-        client.subscribe([(f"{root}/verdict", 1), (f"{root}/state", 1)])
+        share = f"$share/{self._wanted.share}/" if self._wanted.share else ""
+        kinds = ("verdict", "event") if self._store.keeps_events else ("verdict",)
+        # States to everybody: each has to know how far a station is.
+        client.subscribe([*((f"{share}{root}/{kind}", 1) for kind in kinds), (f"{root}/state", 1)])
 
     def _on_suback(self, reasons: Sequence[ReasonCode]) -> None:
         if any(reason.is_failure for reason in reasons):
@@ -339,24 +437,77 @@ class Listener:
 
     def _keep(self, client: paho.Client) -> None:
         """Keep what arrived with one flush of the disk, then let the broker forget it."""
-        if not self._received:
+        if self._keeping is None and not self._begin(client):
             return
-        received, self._received = self._received, []
-        arrived = [one for message in received if (one := self._read(message)) is not None]
-        notes, self._notes = self._notes, []
-        kept = self._store.keep(arrived, notes)
+        keeping = self._keeping
+        assert keeping is not None
+        if keeping.future is None:
+            if self._clock_s() < self._keep_due_s:
+                return
+            keeping.future = self._executor.submit(self._store.keep_batch, keeping.batch)
+        if keeping.future.done():
+            self._settle(keeping, client)
+
+    def _begin(self, client: paho.Client) -> bool:
+        """Make a batch of what arrived; False when there is nothing to do."""
+        every_s, now_s = self._store.look_every_s, self._clock_s()
+        due = every_s is not None and now_s >= self._look_due_s
+        if not self._received and not due:
+            return False
+        self._look_due_s = now_s + (every_s or 0.0)
+        messages = self._received[:MOST_AT_ONCE]
+        del self._received[:MOST_AT_ONCE]
+        read = _Read()
+        for message in messages:
+            self._read(message, read)
+        batch = Batch(
+            arrived=tuple(read.arrived), notes=tuple(read.notes), states=tuple(read.states)
+        )
+        self._keeping = _Keeping(client, messages, batch)
+        return True
+
+    def _settle(self, keeping: _Keeping, client: paho.Client) -> None:
+        """Acknowledge a batch that is kept; let one that is not wait, and then try it again."""
+        assert keeping.future is not None
+        try:
+            kept = keeping.future.result()
+        except StationError as error:
+            if self._store.look_every_s is None:
+                raise
+            if str(error) != self._keep_complaint:
+                self._keep_complaint = str(error)
+                log.error("%s; what is not kept stays with the broker; trying again", error)
+            self._keep_due_s = self._clock_s() + self._keep_patience.delay_s()
+            keeping.future = None
+            if keeping.client is not client:  # its messages come again on the new connection
+                self._keeping = None
+            return
+        if self._keep_complaint:
+            log.info("the database takes records again")
+        self._keep_complaint, self._keeping = "", None
+        self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
         if self._parts is not None:
-            self._parts.take(arrived, time.monotonic_ns(), self._utc_ns())
+            self._parts.take(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
         self._report_conflicts(kept.conflicts)
         self._report_other_heads(kept.other_heads)
-        for one in arrived:
+        for one in keeping.batch.arrived:
             told = self._told.get(one.station)
-            if told is None or (told.journal != one.journal and not one.content["replayed"]):
+            if one.kind == "verdict" and (
+                told is None or (told.journal != one.journal and not one.content["replayed"])
+            ):
                 self._told[one.station] = Told(one.journal, one.seq)
-        for message in received:
-            client.ack(message.mid, message.qos)
+        if keeping.client is client:
+            for message in keeping.messages:
+                client.ack(message.mid, message.qos)
 
-    def _read(self, message: paho.MQTTMessage) -> Arrived | None:
+    def _finish(self, client: paho.Client) -> None:
+        """At the end, wait for the batch that is being kept, so that it need not come again."""
+        if self._keeping is not None and self._keeping.future is not None:
+            with suppress(StationError):
+                self._keeping.future.result()
+                self._settle(self._keeping, client)
+
+    def _read(self, message: paho.MQTTMessage, read: _Read) -> None:
         try:
             station = StationTopic.of_topic(message.topic).name
             if len(message.payload) > LARGEST_BYTES:
@@ -364,27 +515,61 @@ class Listener:
             payload = message.payload.decode()
             content = json.loads(payload)
             if message.topic.endswith("/state"):
-                self._note_state(station, content)
-                return None
-            return _arrived(station, content, payload, utc_text(self._utc_ns()))
+                note = self._note_state(station, content)
+                if note is not None:
+                    read.notes.append(note)
+                if self._store.keeps_events:
+                    read.states.append(
+                        ReportedState(station=station, content=content, payload=payload)
+                    )
+                return
+            kind: RecordKind = "event" if message.topic.endswith("/event") else "verdict"
+            arrived_utc = utc_text(self._utc_ns())
+            read.arrived.append(
+                _arrived(
+                    kind, station=station, content=content, payload=payload, arrived_utc=arrived_utc
+                )
+            )
         except (ValueError, KeyError, TypeError, RecursionError, StationNameInvalid) as error:
             log.warning("%s: not a message of the contract (%s); left out", message.topic, error)
-            return None
 
-    def _note_state(self, station: str, content: Any) -> None:
+    def _note_state(self, station: str, content: Any) -> JournalNote | None:
         """Learn how far a station is, when all of that has been sent."""
         if not isinstance(content, dict):
             raise ValueError("it is no object")
         journal = content.get("journal")
         if journal is None:  # not opened yet, or a will
-            return
+            return None
         name, last_seq = journal["journal"], journal["last_seq"]
         if not isinstance(name, str) or not (last_seq == 0 or _is_seq(last_seq)):
             raise ValueError("journal or last_seq is none")
-        self._notes.append(_journal_note(station, journal))
+        note = _journal_note(station, journal)
+        self._watch_name(note)
         self._said[station, name] = last_seq
         if journal["backlog"] == 0:
             self._told[station] = Told(name, last_seq)
+        return note
+
+    def _watch_name(self, note: JournalNote) -> None:
+        """Notice a name that another station has taken over, or that two have at a time."""
+        before = self._writes.get(note.station)
+        self._writes[note.station] = note.journal
+        if before in (None, note.journal):
+            return
+        assert before is not None
+        self._left.add((note.station, before))
+        if (note.station, note.journal) in self._left:
+            log.error(
+                "%s: CONFLICT: two stations have this name; they write the journals %s and %s in "
+                "turn. Both are kept, each by its journal. Give one another mqtt.station.",
+                *(note.station, before, note.journal),
+            )
+        elif note.follows != before:
+            log.warning(
+                "%s: writes journal %s now, which does not go on from %s: its PC was exchanged, "
+                "its journal removed, or the name given to another station",
+                *(note.station, note.journal, before),
+            )
 
     def _report_conflicts(self, conflicts: Sequence[Arrived]) -> None:
         """Name the numbers that came with other verdicts than before; one line for a journal."""
@@ -430,21 +615,38 @@ class Listener:
             gaps = self._store.missing(station, journal, told.last_seq if newest else 0)
             if current:
                 gaps = self._believed(station, journal, gaps)
-            repair = self._repairs.setdefault((station, journal), self._new_repair())
-            for step in repair.decide(gaps, now_s, current):
-                if isinstance(step, GiveUp):
-                    self._store.give_up(station, journal, step.gap)
-                    log.error(
-                        "%s: verdicts %s of journal %s are LOST: the station does not have them, "
-                        "or does not answer. Look for them with edge-run --journal there.",
-                        *(station, step.gap, journal),
-                    )
-                    continue
-                if step.first_time:
-                    log.warning("%s: verdicts %s are missing; asking again", station, step.gap)
-                topic = StationTopic.parse(station).command("resend")
-                wanted = {"from_seq": step.gap.first, "to_seq": step.gap.last}
-                client.publish(topic, to_json(wanted), 1)
+            asked = self._repairs.setdefault((station, journal, "verdict"), self._new_repair())
+            steps = asked.decide(gaps, now_s, current)
+            self._take_steps(client, (station, journal, "verdict"), steps)
+        for station, journal, gaps in self._store.event_gaps():
+            told = self._told.get(station)
+            if told is None:
+                continue
+            current = self._store.goes_on_as(station, journal, told.journal)
+            asked = self._repairs.setdefault((station, journal, "event"), self._new_repair())
+            steps = asked.decide(believed(gaps, 0), now_s, current)
+            self._take_steps(client, (station, journal, "event"), steps)
+
+    def _take_steps(
+        self, client: paho.Client, of: tuple[str, str, RecordKind], steps: Iterable[Ask | GiveUp]
+    ) -> None:
+        station, journal, kind = of
+        for step in steps:
+            if isinstance(step, GiveUp):
+                self._store.give_up(station, journal, step.gap, kind)
+                log.error(
+                    "%s: %ss %s of journal %s are LOST: the station does not have them, "
+                    "or does not answer. Look for them with edge-run --journal there.",
+                    *(station, kind, step.gap, journal),
+                )
+                continue
+            if step.first_time:
+                log.warning("%s: %ss %s are missing; asking again", station, kind, step.gap)
+            topic = StationTopic.parse(station).command("resend")
+            wanted = {"from_seq": step.gap.first, "to_seq": step.gap.last}
+            if kind == "event":
+                wanted = {**wanted, "kind": kind}
+            client.publish(topic, to_json(wanted), 1)
 
     def _believed(self, station: str, journal: str, gaps: list[Stretch]) -> list[Stretch]:
         key = (station, journal)
@@ -466,8 +668,10 @@ class Listener:
             log.warning("%s", message)
 
 
-def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arrived | None:
-    if content["schema"] != "verdict/1":
+def _arrived(
+    kind: RecordKind, *, station: str, content: Any, payload: str, arrived_utc: str
+) -> Arrived:
+    if content["schema"] != f"{kind}/1":
         raise ValueError(f"schema {content['schema']!r}")
     seq, journal = content["seq"], content["journal"]
     if not _is_seq(seq):
@@ -481,6 +685,7 @@ def _arrived(station: str, content: Any, payload: str, arrived_utc: str) -> Arri
         content=content,
         payload=payload,
         arrived_utc=arrived_utc,
+        kind=kind,
     )
     check_storable(arrived)
     return arrived

@@ -7,13 +7,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
+from edge.contract.commands import RecordKind
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
+from edge.listen.known import JournalNote, KnownJournals
+from edge.listen.sequence_ranges import SequenceRanges, Stretch
 
 # Column and where its value stands in the payload.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -64,7 +66,11 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """A verdict as it came."""
+    """A record as it came.
+
+    Attributes:
+        kind: a verdict, or an event.
+    """
 
     station: str
     journal: str
@@ -72,26 +78,31 @@ class Arrived:
     content: dict[str, Any]
     payload: str
     arrived_utc: str
+    kind: RecordKind = "verdict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JournalNote:
-    """What a station's state says of its journal.
-
-    Attributes:
-        first_seq: number with which its verdicts begin.
-        follows: the journal that went on as this one; None where there was none.
-        position, seq: of the newest record and the newest verdict; 0 where the state names none.
-        head: the end of the hash chain at that record; empty where the state names none.
-    """
+class ReportedState:
+    """The state of a station as it came."""
 
     station: str
-    journal: str
-    first_seq: int = 1
-    follows: str | None = None
-    position: int = 0
-    seq: int = 0
-    head: str = ""
+    content: dict[str, Any]
+    payload: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What is kept in one transaction.
+
+    Attributes:
+        arrived: verdicts, and events where they are kept.
+        notes: what states say of journals.
+        states: the states themselves.
+    """
+
+    arrived: tuple[Arrived, ...] = ()
+    notes: tuple[JournalNote, ...] = ()
+    states: tuple[ReportedState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,46 @@ class Kept:
     other_heads: list[JournalNote]
 
 
-class Store:
+class RecordStore(Protocol):
+    """What a listener needs of where records are kept.
+
+    Attributes:
+        look_every_s: so often ``keep_batch`` is called without a batch, too; such a store may be
+            away for a time, and is tried again. None for one that either works or ends all.
+        keeps_events: events and states have a place there.
+        may_repair: this listener asks stations for what is missing; of several one does.
+    """
+
+    look_every_s: float | None
+    keeps_events: bool
+    may_repair: bool
+
+    def keep_batch(self, batch: Batch) -> Kept: ...
+    def journals(self) -> list[tuple[str, str]]: ...
+    def numbers(self, station: str, journal: str) -> SequenceRanges: ...
+    def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]: ...
+    def followed_at(self, station: str, journal: str) -> int: ...
+    def conflicts(self, station: str, journal: str) -> list[Stretch]: ...
+    def note(self, station: str, journal: str) -> JournalNote | None: ...
+    def goes_on_as(self, station: str, journal: str, newest: str) -> bool: ...
+    def lost(self, station: str, journal: str) -> list[Stretch]: ...
+    def event_gaps(self) -> list[tuple[str, str, list[Stretch]]]: ...
+    def give_up(
+        self, station: str, journal: str, gap: Stretch, kind: RecordKind = "verdict"
+    ) -> None: ...
+    def close(self) -> None: ...
+
+
+class Store(KnownJournals):
     """Keeps each verdict once; what ``keep`` returned from is on the disk.
 
     The same number with another id is another verdict: of a journal that was put back or cloned.
     It is kept, too, and is a conflict.
     """
+
+    look_every_s: float | None = None
+    keeps_events = False
+    may_repair = True
 
     def __init__(self, database: Path, table: Path | None, from_seq: int | None) -> None:
         """Args:
@@ -126,11 +171,9 @@ class Store:
         Raises:
             OutputNotWritable: a file cannot be opened, or is of another program.
         """
+        super().__init__()
         self._from_seq = from_seq
         self._width = len(HEADER)
-        self._known: dict[tuple[str, str], SequenceRanges] = {}
-        self._lost: dict[tuple[str, str], list[Stretch]] = {}
-        self._notes: dict[tuple[str, str], JournalNote] = {}
         self._table: io.BufferedRandom | None = None
         try:
             self._database = sqlite3.connect(database, isolation_level=None)
@@ -184,35 +227,13 @@ class Store:
             ) from error
         return Kept(len(fresh), conflicts, other_heads)
 
-    def journals(self) -> list[tuple[str, str]]:
-        """Return station and journal of everything known."""
-        return list(self._known)
+    def keep_batch(self, batch: Batch) -> Kept:
+        """Keep the verdicts and notes of a batch; states have no place here.
 
-    def numbers(self, station: str, journal: str) -> SequenceRanges:
-        return self._known.get((station, journal), SequenceRanges())
-
-    def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]:
-        """Return what is missing between the first number and ``up_to``, but for the given up.
-
-        Numbers are of this journal from its first one to that with which another follows it. A
-        verdict below the first one shows that whoever named it is not to be believed.
+        Raises:
+            OutputNotWritable: the disk refuses; nothing of these is kept.
         """
-        gaps = self.numbers(station, journal).gaps(max(up_to, self.followed_at(station, journal)))
-        key = (station, journal)
-        note = self._notes.get(key)
-        before = []
-        if note and not any(0 < one.first < note.first_seq for one in self.numbers(*key)):
-            before.append(Stretch(0, note.first_seq - 1))
-        return without(gaps, self._lost.get((station, journal), []) + before)
-
-    def followed_at(self, station: str, journal: str) -> int:
-        """Return the number with which another journal follows; 0 where none does."""
-        followers = (
-            one.first_seq - 1
-            for one in self._notes.values()
-            if one.station == station and one.follows == journal
-        )
-        return max(followers, default=0)
+        return self.keep(batch.arrived, batch.notes)
 
     def conflicts(self, station: str, journal: str) -> list[Stretch]:
         """Return the numbers that more than one verdict has."""
@@ -224,27 +245,13 @@ class Store:
             found.add(seq)
         return list(found)
 
-    def note(self, station: str, journal: str) -> JournalNote | None:
-        """Return the newest that is known of a journal; None before its station said a word."""
-        return self._notes.get((station, journal))
+    def event_gaps(self) -> list[tuple[str, str, list[Stretch]]]:
+        """Return nothing: events are not kept here."""
+        return []
 
-    def goes_on_as(self, station: str, journal: str, newest: str) -> bool:
-        """Tell whether a station writes a journal still, by that or a later identity."""
-        seen = set()
-        while newest != journal and newest not in seen:
-            seen.add(newest)
-            note = self._notes.get((station, newest))
-            if note is None or note.follows is None:
-                return False
-            newest = note.follows
-        return newest == journal
-
-    def lost(self, station: str, journal: str) -> list[Stretch]:
-        """Return what was given up and did not come after all."""
-        given_up = self._lost.get((station, journal), [])
-        return without(given_up, list(self.numbers(station, journal)))
-
-    def give_up(self, station: str, journal: str, gap: Stretch) -> None:
+    def give_up(
+        self, station: str, journal: str, gap: Stretch, _kind: RecordKind = "verdict"
+    ) -> None:
         """Remember that these numbers can no longer be had."""
         self._lost.setdefault((station, journal), []).append(gap)
         self._database.execute(
@@ -384,7 +391,7 @@ class Store:
             found = self._database.execute(
                 "SELECT id FROM given WHERE journal = ? AND seq = ?", (key, one.seq)
             ).fetchall()
-            new = (_short(one.content.get("id")),) not in found
+            new = (short_id(one.content.get("id")),) not in found
         if not found or not new:  # without any: below the number from which verdicts are wanted
             return False
         self._database.execute(
@@ -406,7 +413,7 @@ class Store:
     def _give(self, station: str, journal: str, seq: int, identity: Any) -> None:
         self._database.execute(
             "INSERT OR IGNORE INTO given VALUES (?, ?, ?)",
-            (self._key(station, journal), seq, _short(identity)),
+            (self._key(station, journal), seq, short_id(identity)),
         )
 
     def _key(self, station: str, journal: str) -> int:
@@ -486,7 +493,7 @@ def check_storable(one: Arrived) -> None:
             raise ValueError(f"{value} is out of range")
 
 
-def _short(identity: Any) -> bytes:
+def short_id(identity: Any) -> bytes:
     """Return the id of a verdict in as few bytes as it takes."""
     try:
         return UUID(str(identity)).bytes

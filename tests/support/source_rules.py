@@ -35,7 +35,7 @@ SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "recipes", "teachin
 HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
     *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
-    *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua", "fsspec", "aiohttp"),
+    *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua", "fsspec", "aiohttp", "SQLAlchemy"),
 )
 IO_MODULES = frozenset(
     {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}

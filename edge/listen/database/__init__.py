@@ -1,0 +1,1 @@
+"""Records of a plant in one database: SQLite, or PostgreSQL that several listeners share."""
