@@ -21,6 +21,8 @@ ifdef KEEP
 ifdef PORTS
 	@$(EDGE)/bin/pip install $(PIP_FLAGS) '.[$(PORTS)]'
 endif
+	@test -f build/demo/token || $(EDGE)/bin/edge-run --make-token build/demo/token
+	@$(if $(PORTS),,echo "Its token, for actions such as teaching: $$(cat build/demo/token)")
 	@$(EDGE)/bin/edge-run --config configs/demo/$(or $(PORTS),station).yaml >/dev/null
 endif
 

@@ -1,6 +1,7 @@
 """How a station gets its page and its window."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from edge.app.reload import Renewable
@@ -8,6 +9,7 @@ from edge.contract.event import Datum
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.hmi.station_end.page_process import Page
 from edge.hmi.station_end.status import Sources
+from edge.hmi.station_end.teaching import Teaching, TeachingServices
 from edge.hmi.window.window import Window
 from edge.settings.overrides import Overrides
 from edge.station.recording.journal_folder import journal_folder
@@ -50,6 +52,27 @@ def make_observers(
             recent=sources.recent,
             health=sources.health,
             record_event=sources.record_event,
+            teaching=_teaching(sources, folder, choose_recipe),
         )
         found.append(Page(settings.hmi, folder, sources, PageActions(services)))
     return found
+
+
+def _teaching(
+    sources: Sources,
+    journal_folder: Path,
+    choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]],
+) -> Teaching | None:
+    """Return what people teach with; None where the settings have no teacher."""
+    settings, model = sources.settings, sources.model
+    if settings.teach is None or settings.recipes is None:
+        return None
+    services = TeachingServices(
+        settings=settings,
+        journal_folder=journal_folder,
+        candidate=model.candidate,
+        choose_recipe=choose_recipe,
+        recipe=lambda: model.recipe,
+        record_event=sources.record_event,
+    )
+    return Teaching(services)

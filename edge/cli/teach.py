@@ -4,26 +4,22 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import LONGEST_NAME
-from edge.bundle.signing import load_private_key
-from edge.bundle.teacher import load_teacher
 from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent
 from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
-from edge.teaching.golden_features import check_features
+from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
-from edge.teaching.images import ReadImages, images_of, read_images
+from edge.teaching.images import ReadImages, images_of
 from edge.teaching.lots import MOST_CROSS_VALIDATED
-from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
-from edge.teaching.teach import TaughtModel, TeachingOrder, teach
-from edge.teaching.teacher_graph import TeacherGraph
+from edge.teaching.taught_bundle import TaughtBundle
+from edge.teaching.teach import TaughtModel, TeachingOrder
 from edge.teaching.views import MOST_FEW
 
 # Below the line that inspects meanwhile.
@@ -68,57 +64,40 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
     """
     _check(command)
     os.nice(_NICENESS)
-    signer = load_private_key(command.key, command.password) if command.key else None
-    public_key = Path(command.public_key) if command.public_key else None
-    teacher = load_teacher(command.teacher, public_key)
-    read = read_images(images_of(command.source, command.count), teacher.manifest.input)
-    graph = TeacherGraph(teacher, command.threads)
-    check_features(graph.features(), teacher.manifest)
-    order = TeachingOrder(with_views=command.views, check_good=command.check_good)
-    taught = teach(read.images, graph, order)
-    lesson = Lesson(
-        name=command.name,
-        created=datetime.now(UTC),
-        teacher=teacher,
-        order=order,
-        images=read.images,
+    built = build(
+        BuildOrder(
+            name=command.name,
+            teacher=command.teacher,
+            images=images_of(command.source, command.count),
+            order=TeachingOrder(with_views=command.views, check_good=command.check_good),
+            threads=command.threads,
+            public_key=Path(command.public_key) if command.public_key else None,
+            key=command.key,
+            password=command.password,
+        )
     )
-    bundle = make_bundle(taught, graph, lesson, command.threads)
-    signature = signer.sign(bundle.manifest_text) if signer is not None else None
     if command.output is not None:
-        write_all(_files(bundle, command.output, signature))
+        write_all(built.files(command.output))
         written = f"written to {command.output}"
     else:
-        version = _published(command, read, bundle, signature)
+        version = _published(command, built)
         written = f"{version}, not in force. Put it in force: {use_command(version)}"
-    for line in result_lines(taught, bundle, read):
+    for line in result_lines(built.taught, built.bundle, built.read):
         say(line)
     say(written)
 
 
-def _published(
-    command: TeachCommand, read: ReadImages, bundle: TaughtBundle, signature: bytes | None
-) -> RecipeVersion:
+def _published(command: TeachCommand, built: BuiltModel) -> RecipeVersion:
     """Add a version to the recipe, and keep what it was taught with."""
     assert command.recipes is not None  # _check
-    recipes = RecipeFolder(command.recipes)
-    recipes.keep_images(command.name, {image.content: image.path for image in read.images})
-    note = f"taught with {len(read.images)} images"
+    recipes, images = RecipeFolder(command.recipes), built.read.images
+    recipes.keep_images(command.name, {image.content: image.path for image in images})
+    note = f"taught with {len(images)} images"
     return recipes.publish(
         RecipeContent(name=recipe_name(command.name), version=1, note=note),
-        lambda folder: write_all(_files(bundle, folder / f"{MODEL}.xml", signature)),
+        lambda folder: write_all(built.files(folder / f"{MODEL}.xml")),
         Path(command.public_key) if command.public_key else None,
     )
-
-
-def _files(
-    bundle: TaughtBundle, xml_path: Path, signature: bytes | None
-) -> list[tuple[Path, bytes]]:
-    """Return what to write; the manifest last: until then the hashes match nothing."""
-    files = bundle.files(xml_path)
-    if signature is not None:
-        files.insert(len(files) - 1, (xml_path.with_suffix(".sig"), signature))
-    return files
 
 
 def _check(command: TeachCommand) -> None:

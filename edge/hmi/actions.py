@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from edge.contract.event import Datum
-from edge.hmi.contents import Content
+from edge.hmi.contents import MOST_NUMBER, Capturing, Content
+from edge.recipes.names import RecipeName
 
 MAX_CAPTURED = 500
 
@@ -69,6 +70,38 @@ class AcknowledgeBody(ActionBody):
     reason: str = Field(pattern="^[a-z0-9_]{1,60}$")
 
 
+class TeachBody(ActionBody):
+    recipe: RecipeName = Field(description="gets its next version, or its first one")
+
+
+class TeachCaptureBody(ActionBody):
+    automatic: Capturing | None = Field(
+        default=None,
+        description="changed: each new scene; every: each part; off; null: one image now",
+    )
+
+
+class TeachStrikeBody(ActionBody):
+    number: int = Field(ge=1, le=MOST_NUMBER)
+    struck: bool
+
+
+class TeachBuildBody(ActionBody):
+    views: bool = Field(default=False, description="learn up to 8 images turned and shifted, too")
+
+
+class TeachTrialBody(ActionBody):
+    running: bool
+
+
+class TeachReleaseBody(ActionBody):
+    comment: str = Field(min_length=1, max_length=200, description="why it is released")
+
+
+class TeachEndBody(ActionBody):
+    pass
+
+
 class UnlockBody(ActionBody):
     pass
 
@@ -123,6 +156,52 @@ class AcknowledgeAlarm(Content):
     body: AcknowledgeBody
 
 
+class BeginTeaching(Content):
+    name: Literal["teach"] = "teach"
+    body: TeachBody
+
+
+class CaptureToTeach(Content):
+    name: Literal["teach_capture"] = "teach_capture"
+    body: TeachCaptureBody
+
+
+class StrikeOut(Content):
+    name: Literal["teach_strike"] = "teach_strike"
+    body: TeachStrikeBody
+
+
+class BuildCandidate(Content):
+    name: Literal["teach_build"] = "teach_build"
+    body: TeachBuildBody
+
+
+class TryCandidate(Content):
+    name: Literal["teach_trial"] = "teach_trial"
+    body: TeachTrialBody
+
+
+class ReleaseCandidate(Content):
+    name: Literal["teach_release"] = "teach_release"
+    body: TeachReleaseBody
+
+
+class EndTeaching(Content):
+    name: Literal["teach_end"] = "teach_end"
+    body: TeachEndBody
+
+
+TeachingAction = (
+    BeginTeaching
+    | CaptureToTeach
+    | StrikeOut
+    | BuildCandidate
+    | TryCandidate
+    | ReleaseCandidate
+    | EndTeaching
+)
+
+
 class RecordRefusal(Content):
     """Somebody tried what they may not; ``not_recorded`` more did since the last record."""
 
@@ -139,6 +218,7 @@ StationAction = Annotated[
     | RollBack
     | ChooseRecipe
     | AcknowledgeAlarm
+    | TeachingAction
     | RecordRefusal,
     Field(discriminator="name"),
 ]
@@ -187,6 +267,22 @@ class AlarmAcknowledged(Content):
     reason: str
 
 
+class TeachingChanged(Content):
+    """Teaching goes on; the status has what it is at."""
+
+    recipe: str
+    phase: str
+
+
+class CandidateReleased(Content):
+    """The candidate is a version in force, and inspects from the next part on."""
+
+    recipe: str
+    version: int
+    before: str | None
+    model_sha256: str
+
+
 class RefusalRecorded(Content):
     pass
 
@@ -196,6 +292,13 @@ class Unlocked(Content):
 
 
 PageActionResult = (
-    ThresholdChanged | PartMarked | CaptureBegun | RolledBack | RecipeChosen | AlarmAcknowledged
+    ThresholdChanged
+    | PartMarked
+    | CaptureBegun
+    | RolledBack
+    | RecipeChosen
+    | AlarmAcknowledged
+    | TeachingChanged
+    | CandidateReleased
 )
 StationActionResult = PageActionResult | RefusalRecorded

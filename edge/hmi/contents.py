@@ -1,6 +1,6 @@
 """The content of messages and answers: a station's status, its parts, their images."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -209,6 +209,84 @@ class RecipeSummary(Content):
     resident: bool = Field(description="its version in force is in memory")
 
 
+# Of an image that is taught with, in a run of the station.
+MOST_NUMBER = 1_000_000
+
+Capturing = Literal["off", "changed", "every"]
+
+
+class CapturedImage(Content):
+    """An image that was captured to teach with."""
+
+    number: int
+    struck: bool = Field(description="it is not taught with")
+    score: float | None = Field(
+        default=None, description="raw, by a bank that was made without it; null before a build"
+    )
+    doubtful: bool = Field(default=False, description="it looks like a defect")
+    has_map: bool = False
+
+
+class TeachingResult(Content):
+    """What the last build has learned."""
+
+    build: int = Field(description="counts up")
+    model_sha256: str
+    threshold: float = Field(description="raw")
+    images: int
+    learned: int
+    cross_validated: int
+    left_out: int = Field(description="images that look like defects")
+    guaranteed_rate: float | None = Field(
+        description="of good parts that are rejected; null: nothing is guaranteed"
+    )
+    confidence: float | None
+    counted: int | None = Field(description="images that the guarantee rests on")
+
+
+class TrialPart(Content):
+    """A part that the candidate has judged beside the model in force."""
+
+    id: str
+    part_id: str | None
+    utc: str
+    live: Result = Field(description="the verdict")
+    trial: Result = Field(description="what the candidate makes of it; nobody acts on it")
+    score: float | None = Field(description="of the candidate, normalized")
+
+
+class TrialSummary(Content):
+    """The trial of the candidate, which goes on or is over."""
+
+    running: bool
+    parts: int
+    missed: int = Field(description="parts that came while another one was judged")
+    alike: int
+    live: dict[str, int]
+    trial: dict[str, int]
+    newest: list[TrialPart] = Field(description="newest first")
+
+
+class TeachingStatus(Content):
+    """What is being taught at this station."""
+
+    phase: Literal["idle", "collecting", "building", "built"]
+    may_view: bool = Field(description="few images may be learned turned, flipped and shifted")
+    recipe: str | None = None
+    by: str | None = None
+    begun_utc: str | None = None
+    capturing: Capturing = "off"
+    images: list[CapturedImage] = []
+    most: int = Field(default=0, description="images at most")
+    waiting: int = Field(default=0, description="images that were asked for and have not come")
+    not_taken: int = 0
+    why_not: str = Field(default="", description="the newest of these was not taken")
+    step: int = Field(default=0, description="of the build")
+    refused: list[str] = Field(default=[], description="why the last build came to nothing")
+    result: TeachingResult | None = None
+    trial: TrialSummary | None = None
+
+
 class ViewerStatus(Content):
     """The state of a station, as far as people look at it."""
 
@@ -241,6 +319,9 @@ class ViewerStatus(Content):
     handshake: dict[str, int]
     acknowledged: dict[str, str] = Field(description="by reason, who has acknowledged it")
     to_capture: int
+    teaching: TeachingStatus | None = Field(
+        default=None, description="null: nothing is taught at this station's page"
+    )
 
 
 class StationStatus(ViewerStatus):

@@ -15,7 +15,7 @@ class Hello(Content):
     """The first message: what the page's process serves.
 
     Attributes:
-        journal, snapshots: paths.
+        journal, snapshots, teaching: paths; None without.
     """
 
     type: Literal["hello"] = "hello"
@@ -24,6 +24,7 @@ class Hello(Content):
     title: str
     journal: str
     snapshots: str | None
+    teaching: str | None = None
 
 
 class StatusChanged(Content):

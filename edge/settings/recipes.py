@@ -25,6 +25,12 @@ class RecipesSettings(Section):
         le=1_000_000,
         description="Of their models, counted as twice the size of their files.",
     )
+    max_images: int = Field(
+        default=200,
+        ge=2,
+        le=500,
+        description="That a version may be taught with; they are kept in the recipe's folder.",
+    )
     wait_ms: float = Field(
         default=2000.0,
         ge=0,

@@ -45,6 +45,7 @@ from edge.settings.recording import (
     WatchdogSettings,
 )
 from edge.settings.sparkplug import SparkplugSettings
+from edge.settings.teach import TeachSettings
 from edge.validation import in_words
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 
@@ -402,6 +403,13 @@ class Settings(Section):
     fleet: FleetSettings | None = Field(
         default=None, description="Left out: the station takes no releases of a roll-out."
     )
+    teach: TeachSettings | None = Field(
+        default=None,
+        description=(
+            "Left out: nothing is taught at the page. It makes versions of recipes, so set "
+            "recipes.folder."
+        ),
+    )
     drift: DriftSettings = Field(
         default=DriftSettings(),
         description=(
@@ -432,6 +440,7 @@ class Settings(Section):
         if self.opcua is not None and self.journal is None and self.mqtt is None:
             raise ValueError("opcua shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
+        self._demand_that_what_is_taught_can_be_used()
         if self.recipes is not None and self.recipes.wait_ms >= self.watchdog.inspect_s * 1e3:
             raise ValueError(
                 f"recipes.wait_ms {self.recipes.wait_ms:g} is not less than watchdog.inspect_s "
@@ -482,6 +491,17 @@ class Settings(Section):
             raise ValueError(
                 f"challenge.every_hours {self.challenge.every_hours:g} is longer than the journal "
                 f"keeps records ({kept_hours:g} hours). Raise journal.retention_days"
+            )
+
+    def _demand_that_what_is_taught_can_be_used(self) -> None:
+        if self.teach is None:
+            return
+        if self.recipes is None:
+            raise ValueError("teach makes versions of recipes. Set recipes.folder")
+        if self.model.public_key is not None and self.teach.key is None:
+            raise ValueError(
+                "model.public_key asks for signed bundles, and teach would make unsigned ones. "
+                "Set teach.key"
             )
 
     def _refuse_what_cannot_lead(self) -> None:
@@ -605,6 +625,8 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     ("fleet", "public_key"),
     ("journal", "folder"),
     ("recipes", "folder"),
+    ("teach", "teacher"),
+    ("teach", "key"),
     ("snapshots", "folder"),
     ("save", "folder"),
     ("hmi", "token_file"),

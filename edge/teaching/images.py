@@ -95,7 +95,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
         try:
             pixels = read_image(path)
             sizes[path] = (pixels.shape[1], pixels.shape[0])
-            image = _taught(path, pixels, spec)
+            image = taught_image(path, pixels, spec)
         except (ImageUnreadable, FrameUnsuitable) as error:
             text = str(error)
             faults.append(text if text.startswith(str(path)) else f"{path}: {text}")
@@ -116,8 +116,8 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
     return ReadImages(tuple(images.values()), tuple(repeated))
 
 
-def _taught(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
-    """Prepare an image.
+def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
+    """Prepare an image as it is taught with.
 
     Raises:
         FrameUnsuitable: it is of another format, too small, or shows nothing.

@@ -20,20 +20,34 @@ from edge.hmi.actions import (
     AcknowledgeBody,
     ActionBody,
     Actor,
+    BeginTeaching,
+    BuildCandidate,
     CaptureBody,
     CaptureImages,
+    CaptureToTeach,
     ChooseRecipe,
+    EndTeaching,
     FeedbackBody,
     MarkedPart,
     MarkPart,
     RecipeBody,
     RecordRefusal,
+    ReleaseCandidate,
     RollBack,
     RollbackBody,
     SetThreshold,
     StationAction,
     StationActionResult,
+    StrikeOut,
+    TeachBody,
+    TeachBuildBody,
+    TeachCaptureBody,
+    TeachEndBody,
+    TeachReleaseBody,
+    TeachStrikeBody,
+    TeachTrialBody,
     ThresholdBody,
+    TryCandidate,
     UnlockBody,
     Unlocked,
 )
@@ -61,12 +75,14 @@ from edge.hmi.server.requests import (
     PartsPageQuery,
     PartsQuery,
     PreviewQuery,
+    TaughtImagePath,
     parsed_body,
     parsed_path,
     parsed_query,
 )
 from edge.hmi.server.responses import Download, as_json, file_reply, image_reply, json_reply
 from edge.hmi.server.sse import Stream
+from edge.hmi.server.taught_images import TaughtImages
 from edge.hmi.server.threshold_preview import PARTS, preview
 from edge.journal.entries import JournalRow
 from edge.journal.outbox import Outbox
@@ -125,6 +141,7 @@ class Application:
     guard: Guard
     parts: PartQueries
     numbers: ProductionStats
+    taught: TaughtImages
 
 
 class Handlers:
@@ -227,6 +244,19 @@ class Handlers:
         if file is None:
             raise RequestRefused(404, "no image of this part is kept.")
         return file_reply(file, MEDIA_TYPES[Path(file.name).suffix])
+
+    async def taught_image(self, request: Request) -> Response:
+        unknown = "there is no such image."
+        path = parsed_path(TaughtImagePath, request.path_params, unknown)
+        teaching = self._app.view.status.teaching if self._app.view.status is not None else None
+        build = teaching.result.build if teaching is not None and teaching.result else None
+        content = await run_in_threadpool(self._app.taught.read, path.which, path.number, build)
+        if content is None:
+            raise RequestRefused(404, unknown)
+        # Numbers begin anew with the station.
+        return Response(
+            content, headers={"content-type": "image/jpeg", "cache-control": "no-store"}
+        )
 
     async def search(self, request: Request) -> Response:
         app = self._app
@@ -363,6 +393,20 @@ class Handlers:
                 return ChooseRecipe(body=body)
             case AcknowledgeBody():
                 return AcknowledgeAlarm(body=body)
+            case TeachBody():
+                return BeginTeaching(body=body)
+            case TeachCaptureBody():
+                return CaptureToTeach(body=body)
+            case TeachStrikeBody():
+                return StrikeOut(body=body)
+            case TeachBuildBody():
+                return BuildCandidate(body=body)
+            case TeachTrialBody():
+                return TryCandidate(body=body)
+            case TeachReleaseBody():
+                return ReleaseCandidate(body=body)
+            case TeachEndBody():
+                return EndTeaching(body=body)
         raise AssertionError(f"no action has a body of {type(body).__name__}")
 
     def _marked_part(self, body: FeedbackBody) -> MarkedPart:

@@ -45,6 +45,7 @@ from edge.hmi.server.live_view import Image, LiveView
 from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.routes import application
+from edge.hmi.server.taught_images import TaughtImages
 from edge.processes.link import Link, LinkBroken, Received
 from edge.settings.hmi import HmiSettings
 from edge.system.log_output import log_to_stderr
@@ -172,6 +173,7 @@ async def _serve(link: Link[StationMessage], hello: Hello, listening: socket.soc
             guard=guard,
             parts=PartQueries(journal, Path(snapshots) if snapshots else None),
             numbers=ProductionStats(journal, settings.shifts),
+            taught=TaughtImages(Path(hello.teaching) if hello.teaching else None),
         )
     )
     to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS

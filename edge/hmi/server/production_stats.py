@@ -41,6 +41,8 @@ TREND = 400
 RECENT = 1000
 STRIP = 16
 EVENTS = 30
+# One for each part while a candidate is tried: they would leave no room for others.
+TRIAL_VERDICT = "trial_verdict"
 BINS = 48
 
 
@@ -140,7 +142,7 @@ class ProductionStats:
                 if part.result != "OK":
                     self._causes[utc_ns // _SLOT_NS, part.reason] += 1
                     self._strip = _newest([*self._strip, (position, part)], STRIP)
-            else:
+            elif content["kind"] != TRIAL_VERDICT:
                 self._events = _newest([*self._events, (position, _event(seq, content))], EVENTS)
 
     def _count_back(self, connection: sqlite3.Connection, shift_ns: int) -> None:
@@ -176,9 +178,9 @@ class ProductionStats:
             self._strip = _newest([*self._strip, *found], STRIP)
         if len(self._events) < EVENTS or self._events[0][0] < end:
             events = connection.execute(
-                f"SELECT position, seq, payload {piece}'event'"
+                f"SELECT position, seq, payload {piece}'event' AND NOT instr(payload, ?)"
                 f" ORDER BY position DESC LIMIT {EVENTS}",
-                (first, end),
+                (first, end, f'"kind":"{TRIAL_VERDICT}"'.encode()),
             )
             found_events = [
                 (position, _event(seq, json.loads(text))) for position, seq, text in events

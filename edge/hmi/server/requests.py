@@ -13,10 +13,17 @@ from edge.hmi.actions import (
     FeedbackBody,
     RecipeBody,
     RollbackBody,
+    TeachBody,
+    TeachBuildBody,
+    TeachCaptureBody,
+    TeachEndBody,
+    TeachReleaseBody,
+    TeachStrikeBody,
+    TeachTrialBody,
     ThresholdBody,
     UnlockBody,
 )
-from edge.hmi.contents import Content
+from edge.hmi.contents import MOST_NUMBER, Content
 from edge.hmi.server.auth import RequestRefused
 from edge.inspection.thresholding import Result
 from edge.journal.entries import RecordKind
@@ -30,6 +37,13 @@ ACTIONS: dict[str, type[ActionBody]] = {
     "rollback": RollbackBody,
     "recipe": RecipeBody,
     "acknowledge": AcknowledgeBody,
+    "teach": TeachBody,
+    "teach_capture": TeachCaptureBody,
+    "teach_strike": TeachStrikeBody,
+    "teach_build": TeachBuildBody,
+    "teach_trial": TeachTrialBody,
+    "teach_release": TeachReleaseBody,
+    "teach_end": TeachEndBody,
     "unlock": UnlockBody,
 }
 MAX_FOUND = 100
@@ -126,8 +140,28 @@ class FilePath(Content):
     name: str
 
 
+class TaughtImagePath(Content):
+    which: Literal["images", "maps"]
+    number: int = Field(ge=1, le=MOST_NUMBER)
+
+
 class ActionPath(Content):
-    name: Literal["threshold", "feedback", "capture", "rollback", "recipe", "acknowledge", "unlock"]
+    name: Literal[
+        "threshold",
+        "feedback",
+        "capture",
+        "rollback",
+        "recipe",
+        "acknowledge",
+        "teach",
+        "teach_capture",
+        "teach_strike",
+        "teach_build",
+        "teach_trial",
+        "teach_release",
+        "teach_end",
+        "unlock",
+    ]
 
 
 Q = TypeVar("Q", bound=RequestQuery)

@@ -48,6 +48,7 @@ from edge.hmi.server.requests import (
     PartsPageQuery,
     PartsQuery,
     PreviewQuery,
+    TaughtImagePath,
 )
 from edge.hmi.server.responses import error_reply
 from edge.hmi.server.threshold_preview import PARTS
@@ -249,6 +250,15 @@ def make_operations(handlers: Handlers) -> list[Operation]:
             handler=handlers.live,
             summary="The live image of one of the newest parts, while somebody watches",
             path_model=LivePath,
+            answers={200: Answer("an image", ("image/jpeg",))},
+            refusals=(*_ALL, 404),
+        ),
+        Operation(
+            path="/teach/{which}/{number}",
+            handler=handlers.taught_image,
+            summary="An image that is taught with, small (`images`), or what is strange about it "
+            "to a bank without it (`maps`)",
+            path_model=TaughtImagePath,
             answers={200: Answer("an image", ("image/jpeg",))},
             refusals=(*_ALL, 404),
         ),

@@ -5,6 +5,7 @@ import * as control from "./control.js";
 import { $, badge, get, kept, moment, number, percent } from "./dom.js";
 import * as live from "./live.js";
 import * as parts from "./parts.js";
+import * as teach from "./teach.js";
 import { browsers, language, setLanguage, t } from "./texts.js";
 
 const NUMBERS_MS = 1000;
@@ -22,7 +23,8 @@ async function main() {
   $("title").textContent = document.title = about.title || document.title;
   live.start();
   parts.start();
-  control.start(about, () => { live.relabel(); parts.relabel(); });
+  teach.start();
+  control.start(about, () => { live.relabel(); parts.relabel(); teach.relabel(); });
   $("theme").addEventListener("click", switchTheme);
   $("language").addEventListener("click", switchLanguage);
   addEventListener("hashchange", show);
@@ -41,8 +43,8 @@ function listen() {
   if (document.hidden) return;
   lastHeard = performance.now();
   stream = new EventSource("api/stream");
-  stream.addEventListener("status", (event) => { onNews(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); subtitle(found); });
-  stream.addEventListener("part", (event) => { onNews(); live.takePart(JSON.parse(event.data)); });
+  stream.addEventListener("status", (event) => { onNews(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); teach.takeStatus(found); subtitle(found); if (location.hash === "#teach" && $("view-teach").hidden) show(); });
+  stream.addEventListener("part", (event) => { onNews(); const found = JSON.parse(event.data); live.takePart(found); teach.takePart(found); });
   stream.addEventListener("alive", (event) => { lastHeard = performance.now(); showTrouble(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
   stream.onerror = () => { showTrouble("no_contact"); if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 2000); };
 }
@@ -108,13 +110,14 @@ function subtitle(status) {
 
 function show() {
   const [view, seq] = (location.hash.slice(1) || "line").split("/");
-  const name = ["line", "parts", "control"].includes(view) ? view : "line";
+  const name = ["line", "parts", "control", ...(teach.possible() ? ["teach"] : [])].includes(view) ? view : "line";
   for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== `view-${name}`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (name === "parts") parts.open(/^\d+$/.test(seq ?? "") ? Number(seq) : null);
   if (name === "control") control.relabel();
+  if (name === "teach") teach.relabel();
   dispatchEvent(new Event("resize"));
   showNumbers();
 }
@@ -133,6 +136,7 @@ function switchLanguage() {
   live.relabel();
   parts.relabel();
   control.relabel();
+  teach.relabel();
   if (live.currentStatus()) subtitle(live.currentStatus());
   if (trouble) $("contact").textContent = t(trouble);
   showNumbers();

@@ -16,25 +16,35 @@ from edge.hmi.actions import (
     AcknowledgeBody,
     Actor,
     AlarmAcknowledged,
+    BeginTeaching,
+    BuildCandidate,
     CaptureBegun,
     CaptureBody,
     CaptureImages,
+    CaptureToTeach,
     ChooseRecipe,
+    EndTeaching,
     MarkPart,
     PartMarked,
     RecipeBody,
     RecipeChosen,
     RecordRefusal,
     RefusalRecorded,
+    ReleaseCandidate,
     RollBack,
     RollbackBody,
     RolledBack,
     SetThreshold,
     StationAction,
     StationActionResult,
+    StrikeOut,
+    TeachingAction,
     ThresholdBody,
     ThresholdChanged,
+    TryCandidate,
 )
+from edge.hmi.contents import TeachingStatus
+from edge.hmi.station_end.teaching import Teaching
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages
@@ -64,6 +74,7 @@ class ActionServices:
         snapshots, recent: None where none are kept.
         health: whose reasons can be acknowledged.
         record_event: records who did what.
+        teaching: None where nothing is taught at the page.
     """
 
     model: ModelManager
@@ -75,6 +86,7 @@ class ActionServices:
     recent: Callable[[], RecentImages | None]
     health: Health
     record_event: Callable[[Event], None]
+    teaching: Teaching | None = None
 
 
 class PageActions:
@@ -110,15 +122,27 @@ class PageActions:
                 return self._choose_recipe(action.body, actor)
             case AcknowledgeAlarm():
                 return self._acknowledge(action.body, actor)
+            case (
+                BeginTeaching()
+                | CaptureToTeach()
+                | StrikeOut()
+                | BuildCandidate()
+                | TryCandidate()
+                | ReleaseCandidate()
+                | EndTeaching()
+            ):
+                return self._teach(action, actor)
             case RecordRefusal():
                 return self._record_refusal(action, actor)
         assert_never(action)
 
     def on_verdict(self, verdict: Verdict) -> None:
-        """Request one image after the other, until all training images are kept.
+        """Hand a part to teaching; request images, until all training images are kept.
 
         Only a part that was decided after a request shows what became of it.
         """
+        if self.teaching is not None:
+            self.teaching.on_verdict(verdict)
         if self._to_capture == 0:
             return
         with self._capturing:
@@ -131,6 +155,15 @@ class PageActions:
         if snapshots is not None and self._to_capture:
             self._requested_ns = time.monotonic_ns()
             snapshots.keep_next()
+
+    @property
+    def teaching(self) -> Teaching | None:
+        """What is taught here; None where nothing is."""
+        return self._services.teaching
+
+    def teaching_status(self) -> TeachingStatus | None:
+        """Return what is being taught; None where nothing can be."""
+        return self.teaching.status() if self.teaching is not None else None
 
     @property
     def to_capture(self) -> int:
@@ -305,6 +338,14 @@ class PageActions:
         if reason in ENDED_BY_ACKNOWLEDGEMENT:
             health.set(reason, False)
         return AlarmAcknowledged(reason=reason)
+
+    def _teach(self, action: TeachingAction, actor: Actor) -> StationActionResult:
+        if self.teaching is None:
+            raise ActionRefused(
+                "nothing is taught at this page. Set teach.teacher and recipes.folder, and start "
+                "the station again."
+            )
+        return self.teaching.do(action, actor)
 
     def _record_refusal(self, refusal: RecordRefusal, actor: Actor) -> RefusalRecorded:
         detail = f"the page refused {refusal.action}: {refusal.why}"

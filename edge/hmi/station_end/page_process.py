@@ -36,6 +36,7 @@ from edge.hmi.station_end.actions import PageActions
 from edge.hmi.station_end.preview_image import PreviewImage, make_preview
 from edge.hmi.station_end.prometheus_counts import VerdictCounts
 from edge.hmi.station_end.status import Sources
+from edge.hmi.station_end.teaching_folder import FOLDER
 from edge.inspection.thresholding import Result
 from edge.journal.database import FILE_NAME
 from edge.processes.child_process import END_LIMIT_S, ChildProcess, spawn
@@ -102,6 +103,15 @@ class Page:
             threading.Thread(target=self._supervise, name="page", daemon=True),
             threading.Thread(target=self._do_actions, name="page actions", daemon=True),
         ]
+        if actions.teaching is not None:
+            self._threads.append(
+                threading.Thread(
+                    target=actions.teaching.run,
+                    args=(self._ending.is_set,),
+                    name="teaching",
+                    daemon=True,
+                )
+            )
 
     def start(self) -> None:
         """Start the page; returns at once."""
@@ -146,8 +156,9 @@ class Page:
         serving = self._serving
         if serving is not None:
             serving.end()
-        if self._threads[0].ident is not None:
-            self._threads[0].join(END_LIMIT_S)
+        for thread in (self._threads[0], *self._threads[2:]):
+            if thread.ident is not None:
+                thread.join(END_LIMIT_S)
 
     # The page's thread.
 
@@ -216,6 +227,7 @@ class Page:
             title=self._settings.title or named or "Inspection station",
             journal=str(self._journal_folder / FILE_NAME),
             snapshots=str(snapshots.root) if snapshots else None,
+            teaching=str(self._journal_folder / FOLDER) if self._actions.teaching else None,
         )
 
     def _status(self) -> StationStatus:
@@ -224,6 +236,7 @@ class Page:
             self._counts.totals(),
             acknowledged=self._actions.acknowledged(),
             to_capture=self._actions.to_capture,
+            teaching=self._actions.teaching_status(),
         )
 
     def _send_part(self, link: Link[PageMessage], verdict: Verdict, with_image: bool) -> None:

@@ -30,6 +30,7 @@ from edge.hmi.contents import (
     SparkplugSummary,
     StageLatency,
     StationStatus,
+    TeachingStatus,
     VerdictTotals,
 )
 from edge.mqtt.publisher import MqttPublisher
@@ -95,6 +96,7 @@ class Sources:
         *,
         acknowledged: Mapping[str, str],
         to_capture: int,
+        teaching: TeachingStatus | None = None,
     ) -> StationStatus:
         """Return the status.
 
@@ -103,6 +105,7 @@ class Sources:
             counts: of this run's verdicts.
             acknowledged: by reason, who has acknowledged it.
             to_capture: training images that are still to be kept.
+            teaching: None where nothing is taught.
         """
         settings, journal, recent = self.settings, self.journal, self.recent()
         summary = self.tally()
@@ -135,6 +138,7 @@ class Sources:
             handshake=dict(self.handshake()),
             acknowledged=dict(acknowledged),
             to_capture=to_capture,
+            teaching=teaching,
             run=_run(summary) if summary else None,
             counts=counts,
         )

@@ -14,6 +14,7 @@ from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError, StationError
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
+from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeListing
@@ -346,6 +347,29 @@ class ModelManager:
                 layers.chosen.keep(chosen)
                 folder.restore(name, in_force)
                 raise
+
+    def candidate(self, path: Path) -> Inspector:
+        """Load a model that is not in force, for a thread that judges parts beside the line.
+
+        Args:
+            path: of its bundle; what the settings say of another product does not count for it.
+
+        Raises:
+            BundleError, ModelError: it must not inspect.
+        """
+        settings = self.settings
+        own = {"image_threshold": None, "pixel_threshold": None, "mask": None}
+        alone = {"path": str(path), "threads": 1, "objective": "latency"}
+        settings = settings.model_copy(
+            update={
+                "camera": settings.camera.model_copy(update={"crop": None}),
+                "model": settings.model.model_copy(update=alone),
+                "decision": settings.decision.model_copy(update=own),
+                "recipe": None,
+            }
+        )
+        loaded = load_configured(settings, path, tuning_path(None, path), Releases(None))
+        return loaded.inspectors[0]
 
     def recipe_listing(self) -> Sequence[RecipeListing] | None:
         """Return the recipes there are, in force or not; None for a station with one model."""

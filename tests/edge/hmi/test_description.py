@@ -17,6 +17,7 @@ from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.requests import ACTIONS
 from edge.hmi.server.routes import application
+from edge.hmi.server.taught_images import TaughtImages
 from tests.edge.hmi.test_hmi_answers import BusyStation
 from tests.support.page_station import GENEROUS_S, PageStation, wait_until
 from tests.support.small_bundle import write_images
@@ -76,6 +77,7 @@ def test_every_route_is_described(description: Description) -> None:
             guard=Guard(token=None),
             parts=PartQueries(Path("nowhere"), None),
             numbers=ProductionStats(Path("nowhere"), ["06:00"]),
+            taught=TaughtImages(None),
         )
     )
     served = {
@@ -96,14 +98,16 @@ def test_every_answer_to_a_reader_is_as_described(
 ) -> None:
     part = kept_parts(station)[0]
     values = {"seq": part["seq"], "id": part["id"], "which": "overlay", "name": "page.js"}
+    values["number"] = 1
     queries = {"/api/threshold/preview": {"image_threshold": "100000"}}
 
     for path, methods in description.content["paths"].items():
         if path == "/api/stream" or "get" not in methods:
             continue
         answer = station.get(path.format(**values), params=queries.get(path))
-        # A live image is there only while somebody watches.
-        assert answer.status_code == (404 if path == "/live/{id}" else 200), path
+        # A live image is there only while somebody watches; nothing is taught here.
+        absent = path in ("/live/{id}", "/teach/{which}/{number}")
+        assert answer.status_code == (404 if absent else 200), path
         description.check(answer, path)
 
 
@@ -158,6 +162,13 @@ def test_every_action_and_its_answer_are_as_described(
         "rollback": {"comment": "as it was"},
         "recipe": {"id": "nut", "version": 2},
         "acknowledge": {"reason": "drift"},
+        "teach": {"recipe": "nut"},
+        "teach_capture": {"automatic": "changed"},
+        "teach_strike": {"number": 1, "struck": True},
+        "teach_build": {"views": True},
+        "teach_trial": {"running": True},
+        "teach_release": {"comment": "good"},
+        "teach_end": {},
     }
     assert bodies.keys() == ACTIONS.keys()
     operation = description.content["paths"][path]["post"]
@@ -167,8 +178,8 @@ def test_every_action_and_its_answer_are_as_described(
     for name, body in bodies.items():
         description.check_content(body, schema, name)
         answer = station.act(name, body)
-        # There is no alarm to acknowledge here, and no recipe.
-        refused = name in ("acknowledge", "recipe")
+        # There is no alarm to acknowledge here, no recipe and no teacher.
+        refused = name in ("acknowledge", "recipe") or name.startswith("teach")
         assert answer.status_code == (409 if refused else 200), answer.text
         description.check(answer, path, "post")
     description.check(station.act("capture", {"count": 1}, authorization=None), path, "post")

@@ -35,6 +35,7 @@ from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats
 from edge.hmi.server.responses import Download
 from edge.hmi.server.routes import application
+from edge.hmi.server.taught_images import TaughtImages
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.journal.entries import Entry, RecordKind
 from edge.settings.overrides import Overrides
@@ -88,6 +89,7 @@ def asked(path: str, view: LiveView | None = None, **options: Any) -> httpx.Resp
             station=BusyStation(),
             guard=Guard(token="secret"),
             parts=PartQueries(Path("nowhere"), None),
+            taught=TaughtImages(None),
             numbers=ProductionStats(Path("nowhere"), ["06:00"]),
         )
     )

@@ -1,0 +1,634 @@
+"""Teaching at the page: images are captured, a candidate is built, tried beside the line, released.
+
+One session at a time, of one person. What takes long has a process (the build) or this module's
+thread (images, the trial) of its own, below the line; the thread of actions only starts it. The
+candidate's verdicts are events ``trial_verdict``: no sink, no hand-shake and no output sees them.
+"""
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from edge.bundle.teacher import load_teacher
+from edge.contract.encoding import utc_text
+from edge.contract.event import Datum, Event, Severity
+from edge.contract.verdict import Recipe, Verdict
+from edge.errors import ConfigurationError, FrameUnsuitable, StationError
+from edge.hmi.actions import (
+    Actor,
+    BeginTeaching,
+    BuildCandidate,
+    CandidateReleased,
+    CaptureToTeach,
+    EndTeaching,
+    ReleaseCandidate,
+    StrikeOut,
+    TeachingAction,
+    TeachingChanged,
+    TryCandidate,
+)
+from edge.hmi.contents import (
+    CapturedImage,
+    Capturing,
+    TeachingResult,
+    TeachingStatus,
+    TrialPart,
+)
+from edge.hmi.station_end.build_process import Build
+from edge.hmi.station_end.teaching_folder import TeachingFolder, teaching_folder
+from edge.hmi.station_end.teaching_session import (
+    TeachingSession,
+    TrialRun,
+    shown_result,
+    with_scores,
+)
+from edge.imaging.content_hash import pixels_hash
+from edge.imaging.frame import FrameStatus
+from edge.inspection.inspector import Inspector
+from edge.recipes.content import RecipeContent
+from edge.recipes.folder import MODEL, RecipeFolder
+from edge.settings.station import Settings
+from edge.settings.teach import TeachSettings
+from edge.station.pipeline.mailbox import EveryMailbox
+from edge.station.pipeline.sinks import memory_bytes
+from edge.teaching.build_process import BuildReport, BuildRequest
+from edge.teaching.images import taught_image
+from edge.teaching.scene import look_at, scene_changed
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+# Parts that wait to be captured or judged; more are missed, and counted.
+MAX_WAITING, MAX_WAITING_BYTES = 4, 128 * 2**20
+NICENESS = 10
+# From then on somebody else may go on with what was begun, or end it.
+ABANDONED_S = 900.0
+MAX_TRIAL_PARTS = 24
+MAX_ASKED = 20
+UNNAMED = "token"
+
+
+class TeachingNotPossible(ConfigurationError):
+    """What was asked of teaching cannot be done now; cause and next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachingServices:
+    """The parts of the station that teaching needs.
+
+    Attributes:
+        settings: with the sections ``teach`` and ``recipes``.
+        journal_folder: teaching keeps its files beside the journal.
+        candidate: loads a model that is not in force, for one thread.
+        choose_recipe: changes over to a recipe by id and version, and puts it in force.
+        recipe: what is inspected for.
+        record_event: records who did what.
+    """
+
+    settings: Settings
+    journal_folder: Path
+    candidate: Callable[[Path], Inspector]
+    choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
+    recipe: Callable[[], Recipe | None]
+    record_event: Callable[[Event], None]
+
+
+class Teaching:
+    """What people teach at the page of one station.
+
+    ``do`` is called by the thread of actions, ``status`` by the page's, ``on_verdict`` behind the
+    record of each verdict; ``run`` is the body of a thread of its own.
+    """
+
+    def __init__(self, services: TeachingServices) -> None:
+        settings = services.settings
+        assert settings.teach is not None and settings.recipes is not None  # whoever builds it
+        self._teach: TeachSettings = settings.teach
+        self._most = settings.recipes.max_images
+        self._recipes = RecipeFolder(Path(settings.recipes.folder))
+        key = settings.model.public_key
+        self._public_key = Path(key) if key else None
+        self._services = services
+        self._folder: TeachingFolder = teaching_folder(services.journal_folder)
+        self._lock = threading.RLock()
+        self._session: TeachingSession | None = None
+        self._last_number = 0
+        self._frames: EveryMailbox[Verdict] = EveryMailbox(
+            MAX_WAITING, max_bytes=MAX_WAITING_BYTES, size_bytes=memory_bytes
+        )
+        # Of a camera that runs free many frames show a part that moves.
+        camera = settings.camera
+        self._waits_until_still = camera.trigger.mode == "free_run" and camera.rate_fps is None
+        self._wanting = False
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Take a verdict with its frame, if anybody wants one; some microseconds."""
+        if not self._wanting:
+            return
+        if self._frames.put(verdict) is not None:
+            session = self._session
+            trial = session.trial if session is not None else None
+            if trial is not None:
+                trial.missed += 1
+
+    def status(self) -> TeachingStatus:
+        """Return what there is to be seen."""
+        with self._lock:
+            session = self._session
+            if session is None:
+                return TeachingStatus(phase="idle", may_view=self._teach.views, most=self._most)
+            return TeachingStatus.model_validate(
+                {
+                    "phase": session.phase,
+                    "may_view": self._teach.views,
+                    "recipe": session.recipe,
+                    "by": session.by,
+                    "begun_utc": session.begun_utc,
+                    "capturing": session.capturing,
+                    "images": list(session.images),
+                    "most": self._most,
+                    "waiting": session.asked,
+                    "not_taken": session.not_taken,
+                    "why_not": session.why_not,
+                    "step": session.step,
+                    "refused": list(session.refused),
+                    "result": session.result,
+                    "trial": session.trial.summary() if session.trial is not None else None,
+                }
+            )
+
+    def do(self, action: TeachingAction, actor: Actor) -> TeachingChanged | CandidateReleased:
+        """Carry out an action.
+
+        Raises:
+            StationError: it was not done; cause and next step.
+        """
+        match action:
+            case BeginTeaching():
+                return self._begin(action.body.recipe, actor)
+            case CaptureToTeach():
+                return self._capture(action.body.automatic, actor)
+            case StrikeOut():
+                return self._strike(action.body.number, action.body.struck, actor)
+            case BuildCandidate():
+                return self._build(action.body.views, actor)
+            case TryCandidate():
+                return self._try(action.body.running, actor)
+            case ReleaseCandidate():
+                return self._release(action.body.comment, actor)
+            case EndTeaching():
+                return self._end(action.body.comment, actor)
+        assert_never(action)
+
+    # What people ask for.
+
+    def _begin(self, recipe: str, actor: Actor) -> TeachingChanged:
+        if actor.name == UNNAMED:
+            raise TeachingNotPossible(
+                "who teaches and releases is known by name. Unlock the page with yours."
+            )
+        with self._lock:
+            if self._session is not None:
+                self._refuse_another(self._session)
+        spec = load_teacher(Path(self._teach.teacher), self._public_key).manifest.input
+        self._folder.begin()
+        session = TeachingSession(
+            recipe=recipe,
+            by=actor.name,
+            begun_utc=utc_text(time.time_ns()),
+            spec=spec,
+            used_s=time.monotonic(),
+        )
+        with self._lock:
+            self._session = session
+        self._record("teach_begun", f"{actor.name} begins to teach {recipe}", actor, recipe=recipe)
+        return self._changed(session)
+
+    def _refuse_another(self, session: TeachingSession) -> None:
+        raise TeachingNotPossible(
+            f"{session.by} teaches {session.recipe!r} here since {session.begun_utc}. End "
+            "that first, or wait until it is released."
+        )
+
+    def _session_of(self, actor: Actor) -> TeachingSession:
+        """Return the session that this person may go on with.
+
+        Raises:
+            TeachingNotPossible: there is none, or it is somebody else's.
+        """
+        session = self._session
+        if session is None:
+            raise TeachingNotPossible("nothing is being taught here. Begin with the recipe's name.")
+        if session.releasing:
+            raise TeachingNotPossible("the candidate is being released. Wait for it.")
+        own = actor.name == session.by
+        if not own and time.monotonic() - session.used_s < ABANDONED_S:
+            self._refuse_another(session)
+        session.by = actor.name
+        session.used_s = time.monotonic()
+        return session
+
+    def _capture(self, automatic: Capturing | None, actor: Actor) -> TeachingChanged:
+        with self._lock:
+            session = self._session_of(actor)
+            if automatic is not None:
+                session.capturing = automatic
+                session.before = None
+                if automatic == "off":
+                    session.asked = 0
+            elif len(session.images) + session.asked >= self._most:
+                raise TeachingNotPossible(self._no_more())
+            elif session.asked >= MAX_ASKED:
+                raise TeachingNotPossible(
+                    f"{MAX_ASKED} images were asked for and no part has come. Look at the camera."
+                )
+            else:
+                session.asked += 1
+                session.asked_ns = time.monotonic_ns()
+            self._wanting = session.wants_frames
+            return self._changed(session)
+
+    def _no_more(self) -> str:
+        return (
+            f"{self._most} images are captured, as many as recipes.max_images allows. Strike out "
+            "and build, or raise it."
+        )
+
+    def _strike(self, number: int, struck: bool, actor: Actor) -> TeachingChanged:
+        with self._lock:
+            session = self._session_of(actor)
+            if all(image.number != number for image in session.images):
+                raise TeachingNotPossible(f"there is no image {number}.")
+            session.images = [
+                image.model_copy(update={"struck": struck}) if image.number == number else image
+                for image in session.images
+            ]
+            return self._changed(session)
+
+    def _build(self, views: bool, actor: Actor) -> TeachingChanged:
+        with self._lock:
+            session = self._session_of(actor)
+            if session.build is not None:
+                raise TeachingNotPossible("it is being built already. Wait for it.")
+            if views and not self._teach.views:
+                raise TeachingNotPossible(
+                    "turned and shifted views are not allowed here. Set teach.views, if parts may "
+                    "lie in any way."
+                )
+            taught = session.taught
+            if not taught:
+                raise TeachingNotPossible("no image is left to teach with. Capture 20 good parts.")
+            self._stop_trial(session)
+            folder = self._folder.begin_build(session.builds + 1)
+            session.builds += 1
+            session.step, session.refused = 0, []
+            session.capturing, session.asked = "off", 0
+            self._wanting = session.wants_frames
+            session.build = Build(
+                BuildRequest(
+                    name=session.recipe,
+                    teacher=self._teach.teacher,
+                    images=[str(self._folder.image(image.number)) for image in taught],
+                    folder=str(folder),
+                    views=views,
+                    threads=self._teach.threads,
+                    public_key=str(self._public_key) if self._public_key else None,
+                    key=self._teach.key,
+                )
+            )
+            return self._changed(session)
+
+    def _try(self, running: bool, actor: Actor) -> TeachingChanged:
+        with self._lock:
+            session = self._session_of(actor)
+            result = self._built(session)
+            trying = session.trial is not None and session.trial.inspector is not None
+            if not running:
+                self._stop_trial(session)
+                return self._changed(session)
+        if not trying:
+            # As long as a start; other actions wait meanwhile, the line does not.
+            inspector = self._services.candidate(self._folder.model(result.build))
+            with self._lock:
+                session.trial = TrialRun(inspector=inspector)
+                self._frames.clear()
+                self._wanting = True
+            self._record(
+                "trial_begun",
+                f"{actor.name} tries {session.recipe} beside the line",
+                actor,
+                recipe=session.recipe,
+            )
+        return self._changed(session)
+
+    def _built(self, session: TeachingSession) -> TeachingResult:
+        if session.result is None or session.build is not None:
+            raise TeachingNotPossible("there is no candidate yet. Build it first.")
+        return session.result
+
+    def _release(self, comment: str, actor: Actor) -> CandidateReleased:
+        if not comment.strip():
+            raise TeachingNotPossible("why it is released is kept in the journal. Give a reason.")
+        with self._lock:
+            session = self._session_of(actor)
+            result = self._built(session)
+            session.releasing = True
+        try:
+            return self._released(session, result, comment, actor)
+        finally:
+            session.releasing = False
+
+    def _released(
+        self, session: TeachingSession, result: TeachingResult, comment: str, actor: Actor
+    ) -> CandidateReleased:
+        """Publish the candidate, put it in force, and end the session."""
+        before, trial = self._services.recipe(), session.trial
+        with self._lock:
+            self._stop_trial(session)
+        taught = {
+            content: self._folder.image(number)
+            for content, number in session.contents.items()
+            if any(image.number == number and not image.struck for image in session.images)
+        }
+        self._recipes.keep_images(session.recipe, taught)
+        candidate = self._folder.candidate(result.build)
+        version = self._recipes.publish(
+            RecipeContent(
+                name=session.recipe, version=1, note=f"taught with {len(taught)} images: {comment}"
+            ),
+            lambda folder: _copy_bundle(candidate, folder),
+            self._public_key,
+        )
+        self._services.choose_recipe(version.name, version.version)
+        released = CandidateReleased(
+            recipe=version.name,
+            version=version.version,
+            before=f"{before.id} {before.version}" if before is not None else None,
+            model_sha256=result.model_sha256,
+        )
+        self._record(
+            "recipe_released",
+            f"{actor.name} released {released.recipe} {released.version}",
+            actor,
+            recipe=released.recipe,
+            version=released.version,
+            before=released.before,
+            model_sha256=released.model_sha256,
+            threshold=result.threshold,
+            images=len(taught),
+            trial_parts=trial.parts if trial is not None else 0,
+            trial_alike=trial.alike if trial is not None else 0,
+            comment=comment,
+        )
+        self._drop(session)
+        return released
+
+    def _end(self, comment: str, actor: Actor) -> TeachingChanged:
+        with self._lock:
+            session = self._session_of(actor)
+            self._drop(session)
+        self._record(
+            "teach_ended",
+            f"{actor.name} discarded what was taught of {session.recipe}",
+            actor,
+            recipe=session.recipe,
+            images=len(session.images),
+            comment=comment,
+        )
+        return TeachingChanged(recipe=session.recipe, phase="idle")
+
+    def _drop(self, session: TeachingSession) -> None:
+        with self._lock:
+            if session.build is not None:
+                session.build.end()
+            self._stop_trial(session)
+            self._session, self._wanting = None, False
+            self._frames.clear()
+        self._folder.remove()
+
+    def _stop_trial(self, session: TeachingSession) -> None:
+        trial = session.trial
+        if trial is None or trial.inspector is None:
+            return
+        trial.inspector = None
+        self._wanting = session.wants_frames
+        self._services.record_event(
+            Event(
+                "trial_ended",
+                Severity.INFO,
+                f"the trial of {session.recipe} is over: {trial.alike} of {trial.parts} parts "
+                "judged alike",
+                {
+                    "recipe": session.recipe,
+                    "parts": trial.parts,
+                    "alike": trial.alike,
+                    "missed": trial.missed,
+                    **{f"live_{result}": count for result, count in trial.live.items()},
+                    **{f"trial_{result}": count for result, count in trial.judged.items()},
+                },
+            )
+        )
+
+    def _changed(self, session: TeachingSession) -> TeachingChanged:
+        return TeachingChanged(recipe=session.recipe, phase=session.phase)
+
+    def _record(self, kind: str, detail: str, actor: Actor, **data: Datum) -> None:
+        self._services.record_event(Event(kind, Severity.INFO, detail, {**data, **actor.data()}))
+
+    # The thread of teaching.
+
+    def run(self, ending: Callable[[], bool]) -> None:
+        """Capture, judge and look after the build until the page ends."""
+        with suppress(OSError):  # of this thread alone, as Linux counts it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while not ending():
+            try:
+                self.look(LOOK_S)
+            except Exception:  # a defect of teaching is no reason to stop the line
+                log.exception("teaching has met a defect")
+        with self._lock:
+            if self._session is not None:
+                self._drop(self._session)
+
+    def look(self, limit_s: float = 0.0) -> None:
+        """Look at the next part, if one comes in time, and at the build."""
+        verdict = self._frames.take(limit_s)
+        if verdict is not None:
+            self._look_at(verdict)
+        self._listen()
+
+    def _look_at(self, verdict: Verdict) -> None:
+        session = self._session
+        if session is None:
+            return
+        trial = session.trial
+        if trial is not None and trial.inspector is not None:
+            self._judge(session, trial, trial.inspector, verdict)
+        asked = session.asked > 0 and verdict.frame.captured_ns >= session.asked_ns
+        if session.capturing == "every" or asked:
+            self._take(session, verdict, asked)
+        elif session.capturing == "changed":
+            self._take_if_changed(session, verdict)
+
+    def _take_if_changed(self, session: TeachingSession, verdict: Verdict) -> None:
+        pixels = verdict.frame.pixels
+        if verdict.frame.status is not FrameStatus.COMPLETE or pixels.size == 0:
+            return
+        now, before = look_at(pixels), session.before
+        session.before = now
+        moving = before is None or scene_changed(before, now)
+        if self._waits_until_still and moving:
+            return
+        if session.look is None or scene_changed(session.look, now):
+            self._take(session, verdict, asked=False)
+            session.look = now
+
+    def _take(self, session: TeachingSession, verdict: Verdict, asked: bool) -> None:
+        """Keep a frame to teach with, or say why it is not taken."""
+        fault = self._fault(session, verdict)
+        if fault and not asked and session.capturing == "changed":
+            return  # the next scene comes without anybody doing something
+        number = self._last_number + 1
+        if not fault:
+            try:
+                self._folder.keep(number, verdict.frame.pixels)
+            except StationError as error:
+                fault = str(error)
+        with self._lock:
+            if self._session is not session:
+                return
+            session.asked -= asked
+            if fault:
+                session.not_taken += 1
+                session.why_not = fault
+            else:
+                self._last_number = number
+                session.why_not = ""
+                session.images = [*session.images, CapturedImage(number=number, struck=False)]
+                session.contents[pixels_hash(verdict.frame.pixels)] = number
+                session.size = verdict.frame.pixels.shape
+                session.look = look_at(verdict.frame.pixels)
+            if len(session.images) >= self._most:
+                session.capturing, session.asked = "off", 0
+            self._wanting = session.wants_frames
+
+    def _fault(self, session: TeachingSession, verdict: Verdict) -> str:
+        """Return why a frame shows no good part; empty where it may."""
+        frame = verdict.frame
+        if frame.status is not FrameStatus.COMPLETE or frame.pixels.size == 0:
+            return f"the image is {frame.status.value}: {frame.detail or verdict.inspection.detail}"
+        if len(session.images) >= self._most:
+            return self._no_more()
+        if session.size is not None and frame.pixels.shape != session.size:
+            now, first = (f"{shape[1]}×{shape[0]}" for shape in (frame.pixels.shape, session.size))
+            return (
+                f"the image has {now} pixels, the others have {first}; one camera gives one size."
+            )
+        try:
+            content = taught_image(Path(), frame.pixels, session.spec).content
+        except FrameUnsuitable as error:
+            return str(error)
+        known = session.contents.get(content)
+        if known is not None:
+            return f"it shows exactly the same as image {known}: a camera that stands still?"
+        return ""
+
+    def _judge(
+        self, session: TeachingSession, trial: TrialRun, inspector: Inspector, verdict: Verdict
+    ) -> None:
+        live = verdict.inspection.decision.result
+        if verdict.frame.pixels.size == 0 or verdict.frame.status is not FrameStatus.COMPLETE:
+            return
+        found = inspector.inspect(verdict.frame)
+        judged = found.decision.result
+        part = TrialPart(
+            id=verdict.id,
+            part_id=verdict.part_id,
+            utc=utc_text(verdict.decided_utc_ns),
+            live=live,
+            trial=judged,
+            score=found.normalized_score,
+        )
+        with self._lock:
+            if trial.inspector is None:
+                return
+            trial.live[live.value] += 1
+            trial.judged[judged.value] += 1
+            trial.alike += live is judged
+            trial.newest = [part, *trial.newest][:MAX_TRIAL_PARTS]
+        self._services.record_event(
+            Event(
+                "trial_verdict",
+                Severity.INFO,
+                f"on trial: part {verdict.id} would be {judged.value}, its verdict is {live.value}",
+                {
+                    "recipe": session.recipe,
+                    "verdict_id": verdict.id,
+                    "part_id": verdict.part_id,
+                    "result": judged.value,
+                    "reason": found.decision.reason.value,
+                    "live_result": live.value,
+                    "raw_score": found.score,
+                    "raw_threshold": found.threshold,
+                    "model_sha256": session.result.model_sha256 if session.result else None,
+                },
+            )
+        )
+
+    def _listen(self) -> None:
+        """Take what the build has sent."""
+        session = self._session
+        if session is None or session.build is None:
+            return
+        for report in session.build.news():
+            with self._lock:
+                if self._session is not session or session.build is None:
+                    return
+                self._take_report(session, report)
+
+    def _take_report(self, session: TeachingSession, report: BuildReport) -> None:
+        if report.step is not None:
+            session.step = report.step
+        if report.result is None and not report.refused:
+            return
+        assert session.build is not None
+        session.build.end()
+        session.build = None
+        if report.result is None:
+            session.refused = list(report.refused)
+            self._folder.drop_build(session.builds)
+            return
+        if session.result is not None:
+            self._folder.drop_build(session.result.build)
+        session.trial = None
+        session.images = with_scores(session.images, report.result)
+        session.result = shown_result(session.builds, report.result)
+        self._services.record_event(
+            Event(
+                "teach_built",
+                Severity.INFO,
+                f"a candidate of {session.recipe} is built of {report.result.images} images",
+                {
+                    "recipe": session.recipe,
+                    "images": report.result.images,
+                    "left_out": report.result.left_out,
+                    "threshold": report.result.threshold,
+                    "model_sha256": report.result.sha256,
+                },
+            )
+        )
+
+
+def _copy_bundle(candidate: Path, folder: Path) -> None:
+    """Copy the files of a bundle, the manifest last."""
+    for suffix in (".xml", ".bin", ".sig", ".json"):
+        source = candidate / f"{MODEL}{suffix}"
+        if source.exists():
+            shutil.copyfile(source, folder / source.name)

@@ -1,0 +1,133 @@
+"""What is being taught at one time, as the station has it in memory."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edge.bundle.manifest import InputSpec
+from edge.hmi.contents import (
+    CapturedImage,
+    Capturing,
+    TeachingResult,
+    TrialPart,
+    TrialSummary,
+)
+from edge.hmi.station_end.build_process import Build
+from edge.inspection.inspector import Inspector
+from edge.teaching.build_process import BuildResult
+from edge.teaching.scene import Look
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialRun:
+    """Counts of a trial; the inspector is None once it is over."""
+
+    inspector: Inspector | None
+    live: Counter[str] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
+    alike: int = 0
+    missed: int = 0
+    newest: list[TrialPart] = field(default_factory=list)
+
+    @property
+    def parts(self) -> int:
+        return self.judged.total()
+
+    def summary(self) -> TrialSummary:
+        return TrialSummary(
+            running=self.inspector is not None,
+            parts=self.parts,
+            missed=self.missed,
+            alike=self.alike,
+            live=dict(self.live),
+            trial=dict(self.judged),
+            newest=list(self.newest),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class TeachingSession:
+    """What is being taught; changed under the lock of ``Teaching`` alone.
+
+    Attributes:
+        spec: of the teacher's input.
+        used_s: monotonic time of the last action.
+        contents: numbers of images by the SHA-256 of their pixels.
+        size: shape of every image.
+        look: of the newest image; ``before`` of the newest frame.
+        asked: images that were asked for one by one; of frames from ``asked_ns`` on.
+        builds: begun ones.
+        refused: why the newest build came to nothing.
+    """
+
+    recipe: str
+    by: str
+    begun_utc: str
+    spec: InputSpec
+    used_s: float
+    images: list[CapturedImage] = field(default_factory=list)
+    contents: dict[bytes, int] = field(default_factory=dict)
+    size: tuple[int, ...] | None = None
+    look: Look | None = None
+    before: Look | None = None
+    capturing: Capturing = "off"
+    asked: int = 0
+    asked_ns: int = 0
+    not_taken: int = 0
+    why_not: str = ""
+    builds: int = 0
+    build: Build | None = None
+    step: int = 0
+    refused: list[str] = field(default_factory=list)
+    result: TeachingResult | None = None
+    trial: TrialRun | None = None
+    releasing: bool = False
+
+    @property
+    def phase(self) -> str:
+        if self.build is not None:
+            return "building"
+        return "built" if self.result is not None else "collecting"
+
+    @property
+    def taught(self) -> list[CapturedImage]:
+        return [image for image in self.images if not image.struck]
+
+    @property
+    def wants_frames(self) -> bool:
+        trying = self.trial is not None and self.trial.inspector is not None
+        return self.asked > 0 or self.capturing != "off" or trying
+
+
+def with_scores(images: Sequence[CapturedImage], result: BuildResult) -> list[CapturedImage]:
+    """Return the images with what a build says of each; of others nothing."""
+    scored = {int(one.name.partition(".")[0]): one for one in result.scored}
+    found = []
+    for image in images:
+        one = scored.get(image.number)
+        found.append(
+            CapturedImage(
+                number=image.number,
+                struck=image.struck,
+                score=one.score if one is not None else None,
+                doubtful=one is not None and one.doubtful,
+                has_map=one is not None and one.has_map,
+            )
+        )
+    return found
+
+
+def shown_result(build: int, result: BuildResult) -> TeachingResult:
+    """Return the result of a build as the page shows it."""
+    return TeachingResult(
+        build=build,
+        model_sha256=result.sha256,
+        threshold=result.threshold,
+        images=result.images,
+        learned=result.learned,
+        cross_validated=result.cross_validated,
+        left_out=result.left_out,
+        guaranteed_rate=result.guaranteed_rate,
+        confidence=result.confidence,
+        counted=result.counted,
+    )

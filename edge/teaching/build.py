@@ -1,0 +1,90 @@
+"""From the files of images to a signed bundle: all of teaching but where it is written."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge.bundle.signing import load_private_key
+from edge.bundle.teacher import load_teacher
+from edge.teaching.golden_features import check_features
+from edge.teaching.images import ReadImages, read_images
+from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
+from edge.teaching.teach import Progress, TaughtModel, TeachingOrder, teach
+from edge.teaching.teacher_graph import TeacherGraph
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOrder:
+    """What is to be built, of what.
+
+    Attributes:
+        name: of the product.
+        teacher: the ``.xml`` of a teacher.
+        images: files of good images.
+        order: how they are learned.
+        threads: of inference.
+        public_key: that must have signed the teacher; None asks for no signature.
+        key, password: sign the bundle; None leaves it unsigned.
+    """
+
+    name: str
+    teacher: Path
+    images: Sequence[Path]
+    order: TeachingOrder
+    threads: int
+    public_key: Path | None = None
+    key: Path | None = None
+    password: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BuiltModel:
+    """A model that nothing was written of yet.
+
+    Attributes:
+        signature: of the manifest; None unsigned.
+    """
+
+    read: ReadImages
+    taught: TaughtModel
+    bundle: TaughtBundle
+    signature: bytes | None
+
+    def files(self, xml_path: Path) -> list[tuple[Path, bytes]]:
+        """Return what to write; the manifest last: until then the hashes match nothing."""
+        files = self.bundle.files(xml_path)
+        if self.signature is not None:
+            files.insert(len(files) - 1, (xml_path.with_suffix(".sig"), self.signature))
+        return files
+
+
+def build(
+    asked: BuildOrder,
+    progress: Progress = log.info,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> BuiltModel:
+    """Read, teach, lay the bank in, prove it, and sign.
+
+    Raises:
+        StationError: the teacher, the images or the key cannot be used.
+    """
+    signer = load_private_key(asked.key, asked.password) if asked.key else None
+    teacher = load_teacher(asked.teacher, asked.public_key)
+    read = read_images(asked.images, teacher.manifest.input)
+    graph = TeacherGraph(teacher, asked.threads)
+    check_features(graph.features(), teacher.manifest)
+    taught = teach(read.images, graph, asked.order, progress)
+    lesson = Lesson(
+        name=asked.name,
+        created=now(),
+        teacher=teacher,
+        order=asked.order,
+        images=read.images,
+    )
+    bundle = make_bundle(taught, graph, lesson, asked.threads)
+    signature = signer.sign(bundle.manifest_text) if signer is not None else None
+    return BuiltModel(read, taught, bundle, signature)

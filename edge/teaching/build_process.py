@@ -1,0 +1,221 @@
+"""Teaching in a process of its own, below the line: an order goes in, a candidate comes out.
+
+The order is one line of JSON at standard input, which stays open: its end tells that the station
+has gone. Each line of the answer is a ``BuildReport``, the last one a result or what refused it.
+"""
+
+import hashlib
+import os
+import resource
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from edge.atomic_files import write_all
+from edge.errors import StationError
+from edge.imaging.image_files import read_image
+from edge.inspection.inspector import Inspection
+from edge.inspection.normalization import normalize, score_scale
+from edge.inspection.overlay import draw_overlay
+from edge.inspection.preprocessing import inspected_box
+from edge.inspection.thresholding import decide
+from edge.section import Section
+from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.teach import ScoredImage, TeachingOrder
+
+NICENESS = 10
+# Of the strangest images, so that somebody sees what is strange about them.
+MOST_MAPS = 8
+_MAP_PX = 640
+_JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
+MODEL_XML = "model.xml"
+
+
+class BuildRequest(Section):
+    """What the station asks for.
+
+    Attributes:
+        images: paths; each is known by its name from there on.
+        folder: gets the bundle and the maps; it is there and empty.
+    """
+
+    name: str
+    teacher: str
+    images: list[str]
+    folder: str
+    views: bool
+    threads: int
+    public_key: str | None
+    key: str | None
+
+
+class ImageScore(Section):
+    """What is known of a taught image.
+
+    Attributes:
+        score: raw, by a bank made without it.
+        doubtful: it looks like a defect, and nothing rests on it.
+        has_map: ``NAME.jpg`` in the folder shows what is strange about it.
+    """
+
+    name: str
+    score: float
+    doubtful: bool
+    has_map: bool
+
+
+class BuildResult(Section):
+    """What was learned.
+
+    Attributes:
+        sha256: of the bundle's manifest.
+        scored: the strangest first; of one image alone none.
+        repeated: names of images that show the same as one before.
+        guaranteed_rate, confidence, counted: of good parts that are rejected; None where nothing is
+            guaranteed.
+    """
+
+    sha256: str
+    threshold: float
+    images: int
+    learned: int
+    cross_validated: int
+    scored: list[ImageScore]
+    repeated: list[str]
+    left_out: int
+    guaranteed_rate: float | None
+    confidence: float | None
+    counted: int | None
+
+
+class BuildReport(Section):
+    """One line of the answer.
+
+    Attributes:
+        step: number of the step that begins.
+        refused: why nothing was built, line by line.
+    """
+
+    step: int | None = None
+    result: BuildResult | None = None
+    refused: list[str] = Field(default_factory=list)
+
+
+def main() -> int:
+    """Be the process; what it writes is whole before its result is."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
+    with suppress(OSError):  # where memory runs out, this process goes and not the station
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    asked = BuildRequest.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_station, daemon=True).start()
+    steps = 0
+
+    def progress(_sentence: str) -> None:
+        nonlocal steps
+        steps += 1
+        _send(BuildReport(step=steps))
+
+    try:
+        built = build(_order(asked), progress)
+        folder = Path(asked.folder)
+        maps = _written_maps(built, folder)
+        write_all(built.files(folder / MODEL_XML))
+        _send(BuildReport(result=_result(built, maps)))
+    except StationError as error:
+        _send(BuildReport(refused=str(error).splitlines()))
+    except MemoryError:
+        _send(BuildReport(refused=["there is not enough memory to teach. Take fewer images."]))
+    except OSError as error:
+        why = f"{asked.folder}: cannot be written ({error.strerror}). Make room on this disk."
+        _send(BuildReport(refused=[why]))
+    return 0
+
+
+def _order(asked: BuildRequest) -> BuildOrder:
+    return BuildOrder(
+        name=asked.name,
+        teacher=Path(asked.teacher),
+        images=[Path(path) for path in asked.images],
+        order=TeachingOrder(with_views=asked.views),
+        threads=asked.threads,
+        public_key=Path(asked.public_key) if asked.public_key else None,
+        key=Path(asked.key) if asked.key else None,
+    )
+
+
+def _result(built: BuiltModel, maps: set[str]) -> BuildResult:
+    manifest, taught = built.bundle.manifest, built.taught
+    threshold = manifest.threshold
+    found = threshold.guarantee
+    return BuildResult(
+        sha256=hashlib.sha256(built.bundle.manifest_text).hexdigest(),
+        threshold=threshold.image,
+        images=len(built.read.images),
+        learned=len(taught.learned),
+        cross_validated=threshold.cross_validated_count,
+        scored=[
+            ImageScore(
+                name=item.image.path.name,
+                score=item.raw.score,
+                doubtful=item.doubtful,
+                has_map=item.image.path.name in maps,
+            )
+            for item in taught.scored
+        ],
+        repeated=[path.name for path in built.read.repeated],
+        left_out=taught.check.suspect_count if taught.check is not None else 0,
+        guaranteed_rate=found.rate if found is not None else None,
+        confidence=found.confidence if found is not None else None,
+        counted=found.count if found is not None else None,
+    )
+
+
+def _written_maps(built: BuiltModel, folder: Path) -> set[str]:
+    """Write what the strangest images look like to a bank that does not know them."""
+    written = set()
+    for item in built.taught.scored[:MOST_MAPS]:
+        pixels = read_image(item.image.path)
+        overlay = draw_overlay(pixels, _inspection(built, item, pixels.shape))
+        factor = _MAP_PX / overlay.shape[1]
+        if factor < 1.0:
+            overlay = cv2.resize(overlay, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".jpg", overlay, _JPEG_QUALITY)[1].tobytes()
+        (folder / f"{item.image.path.stem}.jpg").write_bytes(content)
+        written.add(item.image.path.name)
+    return written
+
+
+def _inspection(built: BuiltModel, item: ScoredImage, shape: tuple[int, ...]) -> Inspection:
+    """Return what the line would say of a taught image, had it not been taught with it."""
+    manifest = built.bundle.manifest
+    threshold = manifest.threshold
+    scale = score_scale(threshold.image, manifest.normalization.image)
+    return Inspection(
+        decision=decide(item.raw.score, threshold.image),
+        threshold=threshold.image,
+        pixel_threshold=threshold.pixel,
+        score=item.raw.score,
+        normalized_score=float(normalize(np.asarray(item.raw.score), scale)),
+        anomaly_map=item.raw.anomaly_map,
+        map_scale=score_scale(threshold.pixel, manifest.normalization.map),
+        placement=inspected_box(shape, manifest.input.crop),
+    )
+
+
+def _send(report: BuildReport) -> None:
+    print(report.model_dump_json(), flush=True)
+
+
+def _end_with_the_station() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

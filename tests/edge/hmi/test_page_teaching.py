@@ -1,0 +1,238 @@
+"""Teaching at the page: in a real browser from images to a release, and what is not taken."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from edge.errors import BundleError, StationError
+from edge.hmi.actions import (
+    Actor,
+    BeginTeaching,
+    CaptureToTeach,
+    TeachBody,
+    TeachCaptureBody,
+)
+from edge.hmi.station_end.teaching import Teaching, TeachingNotPossible, TeachingServices
+from edge.imaging.frame import Frame, FrameStatus, Pixels
+from edge.imaging.image_files import read_image
+from edge.journal.entries import RecordKind
+from edge.journal.query import Query, query
+from edge.recipes.folder import RecipeFolder
+from edge.settings.station import Settings
+from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, browser, shot, unlock
+from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
+from tests.support.sample_verdict import sample_verdict
+from tests.support.small_teacher import write_small_teacher
+
+__all__ = ["browser"]  # a fixture
+
+FRAMES = ("00_good", "01_good", "03_good", "05_good", "08_good", "06_stain")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture
+def station(tmp_path: Path, bundle: Path, teacher: Path) -> Iterator[PageStation]:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for name in FRAMES:
+        shutil.copy(DEMO / "frames" / f"{name}.jpg", frames)
+    camera = {"uri": str(frames), "rate_fps": 4, "loop": True}
+    one = PageStation(tmp_path / "station", camera, bundle)
+    one.settings["recipe"] = {"id": "bolt"}
+    one.settings["recipes"] = {"folder": str(tmp_path / "recipes")}
+    one.settings["teach"] = {"teacher": str(teacher), "threads": 1}
+    with one:
+        yield one
+
+
+def opened(browser: Browser, station: PageStation, size: str, locale: str) -> Page:
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, locale=locale)
+    page = context.new_page()
+    page.set_default_timeout(GENEROUS_S * 1000)
+    page.goto(f"{station.address}/#teach")
+    expect(page.locator("#view-teach")).to_be_visible()
+    return page
+
+
+def test_a_product_is_taught_tried_and_released_at_the_page(
+    station: PageStation, browser: Browser, tmp_path: Path
+) -> None:
+    recipes = RecipeFolder(tmp_path / "recipes")
+    page = opened(browser, station, "desktop", "en-US")
+    unlock(page)
+    page.locator("#teach-recipe").fill("플랜지")
+    page.locator("#teach-begin button").click()
+    expect(page.locator("#toast")).to_contain_text("known by name")
+    page.locator("#unlock").click()  # locks
+    page.locator("#unlock").click()
+    page.locator("#token").fill(TOKEN)
+    page.locator("#name").fill("Kim")
+    page.locator("#ask-ok").click()
+    page.locator("#teach-begin button").click()
+    page.locator("#teach-one").click()
+    expect(page.locator("#teach-thumbs li")).to_have_count(1)
+    other = station.act("teach_capture", {}, x_edge_name="Lee")
+    assert (other.status_code, "teaches" in other.text) == (409, True)
+    page.locator("[data-capturing=changed]").click()
+    expect(page.locator("#teach-thumbs li")).to_have_count(len(FRAMES))
+    page.locator("[data-capturing=off]").click()
+
+    page.locator("#teach-build").click()
+    expect(page.locator("#teach-worth")).to_contain_text("With a confidence of 95.0 %")
+    stain = page.locator("#teach-thumbs li").first
+    expect(stain).to_contain_text("Looks like a defect")
+    expect(stain.locator("img")).to_have_attribute("src", re.compile("^teach/maps/"))
+    stain.locator("button").click()
+    expect(page.locator("#teach-images-more")).to_contain_text("5 are taught with")
+    page.locator("#teach-build").click()
+    expect(page.locator("#teach-result")).to_contain_text("of 5 images")
+
+    page.locator("#teach-try").click()
+    expect(page.locator("#teach-trial-parts .differs").first).to_be_visible()
+    part = station.status()["part"]
+    assert (part["recipe"], part["raw_threshold"] > 1.0) == ("bolt 1", True)  # the one in force
+    phone = opened(browser, station, "phone", "ko-KR")
+    expect(phone.locator("#teach-title")).to_contain_text("플랜지, 학습 담당")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
+    shot(page, "teach")
+    shot(phone, "teach_phone")
+    page.locator("#teach-release [name=comment]").fill("first product")
+    page.locator("#teach-release button").click()
+    expect(page.locator("#toast")).to_have_text(
+        "Released: 플랜지, version 1, from the next part on."
+    )
+    expect(page.locator("#teach-start")).to_be_visible()
+    wait_until(lambda: (station.status()["part"] or {}).get("recipe") == "플랜지 1", "its part")
+    assert recipes.in_force("플랜지") == 1
+    assert len(list(recipes.images("플랜지").iterdir())) == 5
+    (event,) = station.events("recipe_released")
+    assert (event["data"]["by"], event["data"]["before"]) == ("Kim (token)", "bolt 1")
+    assert event["data"]["trial_parts"] > event["data"]["trial_alike"]
+    assert station.events("trial_verdict") == []  # they would crowd out the others
+    trial = [one for one in recorded(station) if one["kind"] == "trial_verdict"]
+    assert trial[0]["data"]["live_result"] == "NOK"
+    assert trial[0]["data"]["model_sha256"] == event["data"]["model_sha256"]
+
+    ended_with_its_station(station, recipes)
+
+
+def recorded(station: PageStation) -> list[dict[str, Any]]:
+    """Return the events of its journal, oldest first."""
+    rows = query(station.journal, Query(kind=RecordKind.EVENT))
+    return [json.loads(row.payload) for row in rows]
+
+
+def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
+    """Kill a station that builds: the build ends, nothing half-made is offered."""
+    station.act("teach", {"recipe": "nut"}, x_edge_name="Kim")
+    station.act("teach_capture", {"automatic": "every"}, x_edge_name="Kim")
+    wait_until(lambda: len(station.status()["status"]["teaching"]["images"]) > 2, "images")
+    assert station.act("teach_build", x_edge_name="Kim").status_code == 200
+    (build,) = [
+        one for one in psutil.Process(station.pid).children() if "teaching" in one.cmdline()[-1]
+    ]
+    station.close()
+    build.wait(GENEROUS_S)
+    assert recipes.versions("nut") == ()
+    assert recipes.in_force("플랜지") == 1
+
+
+class Bench:
+    """Teaching without a station: frames are handed in, and each is looked at before the next."""
+
+    def __init__(self, folder: Path, teacher: Path, **teach: str) -> None:
+        (folder / "recipes").mkdir(parents=True, exist_ok=True)
+        public_key = teach.pop("public_key", None)
+        settings = Settings.model_validate(
+            {
+                "camera": {"uri": "none"},
+                "model": {"path": "none.xml", "public_key": public_key},
+                "recipes": {"folder": str(folder / "recipes"), "max_images": 3},
+                "teach": {"teacher": str(teacher), **teach},
+            }
+        )
+        self.folder = folder / "journal"
+        self.teaching = Teaching(
+            TeachingServices(
+                settings=settings,
+                journal_folder=self.folder,
+                candidate=lambda _: pytest.fail("nothing is tried"),
+                choose_recipe=lambda *_: pytest.fail("nothing is released"),
+                recipe=lambda: None,
+                record_event=lambda _: None,
+            )
+        )
+
+    def begin(self, name: str = "Kim") -> None:
+        self.teaching.do(BeginTeaching(body=TeachBody(recipe="nut")), Actor(name, "1.2.3.4"))
+
+    def capture(self, pixels: Pixels, status: FrameStatus = FrameStatus.COMPLETE) -> str:
+        """Return why a frame is not taken to teach with; empty where it is."""
+        before = self.teaching.status()
+        asked = CaptureToTeach(body=TeachCaptureBody())
+        self.teaching.do(asked, Actor("Kim", "1.2.3.4"))
+        now_ns = time.monotonic_ns()
+        frame = Frame(
+            pixels=pixels,
+            number=1,
+            captured_ns=now_ns,
+            captured_utc_ns=0,
+            status=status,
+            detail="packets are missing",
+        )
+        self.teaching.on_verdict(sample_verdict(of=frame))
+        self.teaching.look()
+        now = self.teaching.status()
+        assert len(now.images) - len(before.images) + now.not_taken - before.not_taken == 1
+        return now.why_not
+
+
+def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teacher: Path) -> None:
+    bench = Bench(tmp_path, teacher)
+    bench.begin()
+    good = read_image(DEMO / "frames" / "00_good.jpg")
+
+    assert bench.capture(good) == ""
+    assert "shows exactly the same as image 1" in bench.capture(good)
+    assert "the image is all dark" in bench.capture(np.zeros_like(good))
+    assert "packets are missing" in bench.capture(good[::-1], FrameStatus.INCOMPLETE)
+    assert "320×480 pixels, the others have 640×480" in bench.capture(good[:, :320])
+    assert "16 bits" in bench.capture(good.astype(np.uint16) * 257)
+    bench.folder.joinpath("teaching").rename(bench.folder / "gone")  # as of a disk that fails
+    bench.folder.joinpath("teaching").write_text("")
+    assert "cannot be written" in bench.capture(good[::-1])
+    bench.folder.joinpath("teaching").unlink()
+    bench.folder.joinpath("gone").rename(bench.folder / "teaching")
+    assert bench.capture(np.ascontiguousarray(good[::-1])) == ""
+    assert bench.capture(np.ascontiguousarray(good[:, ::-1])) == ""
+    with pytest.raises(TeachingNotPossible, match=r"recipes\.max_images"):
+        bench.capture(good)
+
+
+def test_a_teacher_that_cannot_be_used_is_named_before_anything_is_captured(
+    tmp_path: Path, teacher: Path
+) -> None:
+    with pytest.raises(BundleError, match="a teacher has 'teacher/1'"):
+        Bench(tmp_path, DEMO / "bottle.xml").begin()
+    key = tmp_path / "key.pem"
+    key.write_text("")
+    signed = {"public_key": str(key), "key": str(key)}
+    with pytest.raises(StationError, match="teacher"):
+        Bench(tmp_path, teacher, **signed).begin()
+    with pytest.raises(ValueError, match=r"Set teach\.key"):
+        Bench(tmp_path, teacher, public_key=str(key))
+    assert not (tmp_path / "journal").exists()
