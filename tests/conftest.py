@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support import warm_start
+
 # Workers take whole files in this order: whoever began with a long one is not alone at the end.
 LONG_FILES = (
     "acceptance/test_bottle.py",
@@ -40,6 +42,7 @@ LONG_FILES = (
 
 settings.register_profile("same_everywhere", derandomize=True, deadline=None, database=None)
 settings.load_profile("same_everywhere")
+warm_start.install()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Verdicts on standard output: one JSON object per line."""
 
+import atexit
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -28,6 +29,7 @@ class StandardOutput:
         self._stream = chosen
         self._on_reader_gone = on_reader_gone
         self._gone = False
+        self._failed = False
 
     def publish_text(self, line: bytes) -> None:
         """Write one record that is JSON already.
@@ -47,6 +49,11 @@ class StandardOutput:
             discard_output(self._stream)
             self._on_reader_gone()
         except OSError as error:
+            if not self._failed:
+                # What waits may be written with the next record; at its end Python would put its
+                # own exit code in the place of ours over it.
+                self._failed = True
+                atexit.register(discard_output, self._stream)
             raise OutputNotWritable(
                 f"standard output: cannot be written ({error.strerror}). Check space."
             ) from error
