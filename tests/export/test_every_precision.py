@@ -28,7 +28,7 @@ BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
 
 @cache
 def workshop(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
-    model = fitted_once(algorithm)
+    model = fitted_once(algorithm, shared)
     onnx = folder / f"{algorithm}.onnx"
     to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
     xml, weights, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))

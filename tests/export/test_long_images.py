@@ -16,6 +16,7 @@ from edge.bundle.manifest import load_bundle
 from export.cli import main as export_model
 from export.gate import Budget
 from tests.edge.conftest import edge_run_command
+from tests.soak import times
 from tests.support.small_training import FEW, good_image, write, write_weights
 from training.cli import main as train_station
 
@@ -90,7 +91,7 @@ def assert_found_at_its_place(verdict: dict[str, Any], overlay: Path, image: Pat
     assert abs(rows.mean() / factor - SPOT[1]) < 12
 
 
-@pytest.mark.parametrize("algorithm", ["patchcore", "stfpm"])
+@pytest.mark.parametrize("algorithm", ["patchcore", "stfpm"][: times(1, 2)])
 def test_the_line_finds_a_defect_at_its_place_with_the_score_of_training(
     tmp_path: Path, parts: Path, fit: Callable[[str], Path], algorithm: str
 ) -> None:

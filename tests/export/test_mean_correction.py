@@ -22,7 +22,7 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def subject_of(algorithm: str, folder: Path, shared: Path) -> Quantizable:
-    model = fitted_once(algorithm)
+    model = fitted_once(algorithm, shared)
     onnx = folder / "model.onnx"
     to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
     _, _, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))

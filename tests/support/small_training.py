@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.support.once import done_once
 from training.components.backbones import Weights, build_backbone
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
-from training.models.building import build_model, make_settings
+from training.models.building import adopt_tensors, build_model, make_settings
 from training.models.trained_model import TrainedModel
 from training.trained_fitting import fit_trained
 from training.training_images import TrainingImages
@@ -181,9 +182,19 @@ def fitted(algorithm: str, images: Tensor | None = None, **settings: Any) -> Ano
 
 
 @cache
-def fitted_once(algorithm: str) -> AnomalyModel:
-    """Return ``fitted(algorithm)``, for tests that only read it."""
-    return fitted(algorithm)
+def fitted_once(algorithm: str, shared: Path) -> AnomalyModel:
+    """Return ``fitted(algorithm)``, for tests that only read it; one worker of a run fits it.
+
+    test_two_fits_give_the_same_numbers_to_the_last_bit holds that it is the same, and fits anew.
+    """
+    path = done_once(
+        shared,
+        f"{algorithm}-fitted.safetensors",
+        lambda part: save_file(fitted(algorithm).state_dict(), part),
+    )
+    model = unfitted(algorithm)
+    adopt_tensors(model, load_file(path))
+    return model
 
 
 def predict_scores(model: AnomalyModel, images: Tensor) -> Tensor:

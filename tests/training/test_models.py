@@ -69,8 +69,8 @@ ONE_EPOCH = {name: {"epochs": 1} if name in TRAINED else {} for name in EVERY}
 
 
 @pytest.fixture(scope="module", params=EVERY)
-def model(request: pytest.FixtureRequest) -> AnomalyModel:
-    return fitted_once(request.param)
+def model(request: pytest.FixtureRequest, shared: Path) -> AnomalyModel:
+    return fitted_once(request.param, shared)
 
 
 def predict(model: AnomalyModel, images: Tensor) -> Prediction:
@@ -188,8 +188,8 @@ def test_a_change_at_any_edge_changes_map_and_score(algorithm: str, size: tuple[
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
-def test_two_fits_give_the_same_numbers_to_the_last_bit(algorithm: str) -> None:
-    first, second = fitted_once(algorithm).state_dict(), fitted(algorithm).state_dict()
+def test_two_fits_give_the_same_numbers_to_the_last_bit(algorithm: str, shared: Path) -> None:
+    first, second = fitted_once(algorithm, shared).state_dict(), fitted(algorithm).state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -411,7 +411,7 @@ def dfm_vectors(images: Tensor) -> np.ndarray:
     return stage_features(images)["layer3"].flatten(1).double().numpy()
 
 
-def test_dfm_computes_its_formulas() -> None:
+def test_dfm_computes_its_formulas(shared: Path) -> None:
     good, probe = dfm_vectors(batch(7)), dfm_vectors(spotted(2))
     _, lengths, axes = np.linalg.svd(good - good.mean(0), full_matrices=False)
     shares = np.cumsum(lengths**2) / np.sum(lengths**2)
@@ -421,7 +421,7 @@ def test_dfm_computes_its_formulas() -> None:
     deviations = lengths[:kept] / np.sqrt(6)
     likelihood = ((coordinates / deviations) ** 2).sum(1) + 2 * np.log(deviations).sum()
 
-    model = fitted_once("dfm")
+    model = fitted_once("dfm", shared)
     assert isinstance(model, DFM)
     assert model.axes.shape == (kept, good.shape[1])
     found = predict(model, spotted(2))

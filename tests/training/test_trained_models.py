@@ -1,6 +1,7 @@
 """Trained algorithms against their formulas written out."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,8 +38,8 @@ def units(features: Tensor) -> np.ndarray:
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def test_stfpm_multiplies_the_distances_of_its_layers() -> None:
-    model = fitted_once("stfpm")
+def test_stfpm_multiplies_the_distances_of_its_layers(shared: Path) -> None:
+    model = fitted_once("stfpm", shared)
     assert isinstance(model, STFPM)
     images = spotted(2)
     with torch.inference_mode():
@@ -58,8 +59,8 @@ def test_stfpm_multiplies_the_distances_of_its_layers() -> None:
     assert loss_values(model, images) == pytest.approx([loss], rel=1e-4)
 
 
-def test_reverse_distillation_adds_what_the_decoder_does_not_give_back() -> None:
-    model = fitted_once("reverse_distillation")
+def test_reverse_distillation_adds_what_the_decoder_does_not_give_back(shared: Path) -> None:
+    model = fitted_once("reverse_distillation", shared)
     assert isinstance(model, ReverseDistillation)
     images = spotted(2)
     with torch.inference_mode():
@@ -89,8 +90,8 @@ def test_reverse_distillation_takes_grids_of_any_size() -> None:
     assert [tuple(feature.shape[1:]) for feature in given] == shapes
 
 
-def test_fastflow_averages_the_likelihoods_of_its_layers() -> None:
-    model = fitted_once("fastflow")
+def test_fastflow_averages_the_likelihoods_of_its_layers(shared: Path) -> None:
+    model = fitted_once("fastflow", shared)
     assert isinstance(model, FastFlow)
     images = spotted(2)
     with torch.inference_mode():
@@ -106,8 +107,8 @@ def test_fastflow_averages_the_likelihoods_of_its_layers() -> None:
     assert loss_values(model, images) == pytest.approx([loss / dimensions], rel=1e-4)
 
 
-def test_cflow_gives_likelihoods_of_features_at_their_place() -> None:
-    model = fitted_once("cflow")
+def test_cflow_gives_likelihoods_of_features_at_their_place(shared: Path) -> None:
+    model = fitted_once("cflow", shared)
     assert isinstance(model, CFLOW)
     images = batch(2)
     with torch.inference_mode():
@@ -123,8 +124,8 @@ def test_cflow_gives_likelihoods_of_features_at_their_place() -> None:
     assert not torch.allclose(moved, log_p, rtol=1e-3)
 
 
-def test_the_highest_likelihood_of_cflow_is_a_constant_of_the_fit() -> None:
-    model = fitted_once("cflow")
+def test_the_highest_likelihood_of_cflow_is_a_constant_of_the_fit(shared: Path) -> None:
+    model = fitted_once("cflow", shared)
     assert isinstance(model, CFLOW)
     with torch.inference_mode():
         likelihoods = model.layer_likelihoods(batch(2, first=50))  # those it was measured on
@@ -176,8 +177,8 @@ def test_ganomaly_pads_what_cannot_be_halved() -> None:
     assert predict(model, image).anomaly_map.shape == (1, 9, 13)
 
 
-def test_both_maps_of_efficientad_are_brought_to_one_scale() -> None:
-    model = fitted_once("efficientad")
+def test_both_maps_of_efficientad_are_brought_to_one_scale(shared: Path) -> None:
+    model = fitted_once("efficientad", shared)
     assert isinstance(model, EfficientAD)
     with torch.inference_mode():
         maps = model.maps(batch(2, first=50))  # those the quantiles were measured on
@@ -208,8 +209,8 @@ def test_the_quantiles_of_a_long_stream_rest_on_a_bounded_even_choice(
     assert model.quantiles[:, 0].tolist() == pytest.approx(chosen[:, place].tolist(), rel=1e-4)
 
 
-def test_the_teacher_of_efficientad_is_normalized_on_the_images_of_the_fit() -> None:
-    model = fitted_once("efficientad")
+def test_the_teacher_of_efficientad_is_normalized_on_the_images_of_the_fit(shared: Path) -> None:
+    model = fitted_once("efficientad", shared)
     assert isinstance(model, EfficientAD)
     with torch.inference_mode():
         taught, _, _ = model.answers(batch(7))

@@ -27,7 +27,7 @@ from tests.support.small_bundle import write_images
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     folder = tmp_path_factory.mktemp("station")
     images = write_images(folder / "images", good=1, defective=1)
-    one = PageStation(folder, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    one = PageStation(folder, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     one.settings["snapshots"]["every_nth_ok"] = 1
     with one:
         wait_until(lambda: bool(kept_parts(one)), "a rejected part with its image")

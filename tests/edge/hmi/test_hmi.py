@@ -27,7 +27,7 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
     """A station that sees good and defective parts in turn, again and again."""
     folder = tmp_path_factory.mktemp("station")
     images = write_images(folder / "pictures", good=3, defective=2)
-    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
+    camera = {"uri": str(images), "rate_fps": 8, "loop": True}
     with PageStation(folder, camera, bundle) as one:
         wait_until(lambda: bool(one.parts(result="NOK")), "good and defective parts")
         yield one
@@ -144,7 +144,7 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=1, defective=1)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     with station:
         shown = station.status()
         assert (shown["may_act"], shown["may_unlock"]) == (False, True)  # nobody has said who it is
@@ -214,7 +214,7 @@ def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     station.settings["snapshots"] |= {"every_nth_ok": 0, "near_threshold": 0.0}
     with station:
         wait_until(lambda: len(station.parts()) > 3, "parts that are good")
@@ -241,7 +241,7 @@ def test_training_images_are_kept_of_the_next_parts_and_no_more(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     station.settings["snapshots"] |= {"every_nth_ok": 0, "near_threshold": 0.0}
     with station:
         assert station.act("capture", {"count": 4}).json()["done"]["count"] == 4
@@ -261,7 +261,7 @@ def test_an_alarm_is_acknowledged_and_stays_until_its_cause_is_gone(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=2)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     station.journal.parent.mkdir()
     station.journal.write_bytes(b"no database" * 1000)
     with station:
@@ -424,7 +424,7 @@ def test_a_user_that_a_trusted_proxy_names_may_act_and_is_recorded(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=1)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     station.settings["hmi"] |= {
         "user_header": "X-Forwarded-User",
         "trusted_proxies": ["127.0.0.1"],
@@ -536,7 +536,7 @@ def test_a_port_that_is_taken_degrades_the_station_and_stops_nothing(
     tmp_path: Path, bundle: Path
 ) -> None:
     images = write_images(tmp_path / "pictures", good=1)
-    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle)
+    station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 8, "loop": True}, bundle)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         station.settings["hmi"]["port"] = taken.getsockname()[1]
         station.launch()

@@ -35,7 +35,7 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
     """A station on a broker, so that nothing is missing from its metrics."""
     folder = tmp_path_factory.mktemp("station")
     images = write_images(folder / "pictures", good=1, defective=1)
-    camera = {"uri": str(images), "rate_fps": 20, "loop": True}
+    camera = {"uri": str(images), "rate_fps": 8, "loop": True}
     one = PageStation(folder, camera, bundle)
     broker = Broker(tmp_path_factory.mktemp("broker"))
     broker.start()

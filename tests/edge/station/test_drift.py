@@ -22,6 +22,7 @@ from edge.station.monitoring.drift_detector import (
     _exceedances,
     _independent,
 )
+from tests.soak import times
 
 # As calibration in training has them.
 PROBABILITIES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -88,18 +89,18 @@ def test_the_count_above_a_calibration_score_is_known_exactly(
 @pytest.mark.parametrize("good_count", [5, 40, 500])
 def test_an_unchanged_line_gives_no_alarm(name: str, good_count: int) -> None:
     found = 0
-    for seed in range(10):
+    for seed in range(times(4, 40)):
         random = np.random.default_rng(seed)
         line = Calibrated(DISTRIBUTIONS[name], good_count, random)
         found += alarms(line.watch(DISTRIBUTIONS[name](random, 3000)))
 
-    assert found == 0  # of 30,000 parts; the stated rate allows 0.03
+    assert found == 0  # of 12,000 parts, or 120,000; the stated rate allows 0.012, or 0.12
 
 
 def test_false_alarms_are_no_more_than_stated() -> None:
     stated_per_million, parts = 2000.0, 0
     found = 0
-    for seed in range(60):
+    for seed in range(times(30, 300)):
         random = np.random.default_rng(seed)
         draw = DISTRIBUTIONS["normal"]
         line = Calibrated(draw, (10, 100, 1000)[seed % 3], random, stated_per_million)
