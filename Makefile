@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak cuts bench lint lock licences release packages clean
+.PHONY: demo demo-bundle images test soak cuts fuzz bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -56,9 +56,19 @@ test: packages $(DEV)/installed lint
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
 		$(DEV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# The same promises for longer: faults that are rare, kill and restart for hours if you like.
+# With MINUTES=60: all faults in turn against a running site, so long (docs/reliability.md). Without:
+# the tests, with rarer faults, more kills and more seeds.
 soak: packages $(DEV)/installed
-	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance
+ifdef MINUTES
+	$(DEV)/bin/python -m tests.endurance --minutes $(MINUTES) --seed $(or $(SEED),1)
+else
+	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance \
+		tests/powercut tests/fuzz
+endif
+
+# Changed bytes for each parser of foreign bytes, MINUTES each.
+fuzz: packages $(DEV)/installed
+	$(DEV)/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 # Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all.
 cuts: packages $(DEV)/installed

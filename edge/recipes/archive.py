@@ -18,6 +18,7 @@ import stat
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal
@@ -199,7 +200,13 @@ def import_recipe(
                     _unpack(archive, place, named, unpacked / place)
             return _take_in(recipes, manifest, unpacked, public_key)
     # zipfile has NotImplementedError for ways to pack that it does not know.
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        EOFError,
+        struct.error,
+        zlib.error,
+    ) as error:
         raise _refused(path, f"is damaged, or no recipe ({error})") from error
     except OSError as error:
         raise ArchiveRefused(

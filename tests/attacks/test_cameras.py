@@ -197,10 +197,17 @@ def test_a_redirect_over_rtsp_is_told_and_not_followed() -> None:
         assert other.requests == []
 
 
-class Dripping:
-    """Sends a byte now and then, for a while."""
+ASKING = (
+    b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm="a", nonce="b", qop="auth"\r\n'
+    b"Content-Length: 0\r\n\r\n"
+)
 
-    def __init__(self) -> None:
+
+class Dripping:
+    """Sends a byte now and then, for a while; it may ask for a login before that."""
+
+    def __init__(self, asks_for_login: bool = False) -> None:
+        self._asks = asks_for_login
         self.ended = threading.Event()  # one of its connections was left alone to the end
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
@@ -219,6 +226,9 @@ class Dripping:
 
     def _drip(self, one: socket.socket) -> None:
         with suppress(OSError), one:
+            if self._asks and b"Digest" not in one.recv(4096):
+                one.sendall(ASKING)
+                return
             one.sendall(b"HTTP/1.1 200 OK\r\nA: ")
             for _ in range(int(GENEROUS_S * 10)):
                 one.sendall(b"a")
@@ -230,6 +240,14 @@ class Dripping:
 def test_a_camera_that_drips_its_answer_is_not_waited_for(scheme: str) -> None:
     with closing(Dripping()) as camera:
         uri = f"{scheme}://127.0.0.1:{camera.port}/video"
+        with pytest.raises(CameraNotOpened):
+            open_stream(uri, SensorSettings(), SupervisionSettings(opening_limit_s=0.5))
+        assert not camera.ended.is_set()
+
+
+def test_a_camera_that_drips_after_it_asked_for_a_login_is_not_waited_for() -> None:
+    with closing(Dripping(asks_for_login=True)) as camera:
+        uri = f"http://user:word@127.0.0.1:{camera.port}/video"
         with pytest.raises(CameraNotOpened):
             open_stream(uri, SensorSettings(), SupervisionSettings(opening_limit_s=0.5))
         assert not camera.ended.is_set()

@@ -99,8 +99,9 @@ class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         return self.do_open(self._encrypted, req)
 
     def end(self) -> None:
-        for sock in [one.sock for one in self._made]:
-            with suppress(OSError, AttributeError):  # not connected yet, or closed
+        # None: not connected yet, or let go of with its answer, as before a login is tried.
+        for sock in [one.sock for one in self._made if one.sock is not None]:
+            with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _plain(self, host: str, /, **options: Any) -> HTTPConnection:
