@@ -56,6 +56,8 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
 # What cannot be run where the tests run, each with its reason. Blocks of these languages:
 NOT_RUN_LANGUAGES = {
     "ini": "a package of its own; tests/training/test_plug_ins.py installs its entry point",
+    "js": "a module of the page; tests/edge/hmi/test_hmi_browser.py loads it",
+    "html": "a tile of the page; the same test shows it",
     "text": "output, or a drawing of folders",
     "nginx": "no nginx here; tests/support/reverse_proxy.py does what this configuration says",
 }
@@ -95,7 +97,7 @@ RUN_ELSEWHERE = {
     "docs/api.md": "tests/test_api.py runs it as one program",
     "docs/modbus.md": "tests/edge/plc/test_modbus.py runs it beside a station",
     "docs/sparkplug.md": "tests/edge/mqtt/test_sparkplug_station.py runs it beside an edge node",
-    "docs/extend.md": "tests/test_extend.py and tests/training/test_plug_ins.py run its examples",
+    "docs/extend.md": "tests/test_extend.py, test_plug_ins.py and test_hmi_browser.py run it",
 }
 # Python blocks, by a name in them.
 NOT_RUN_PYTHON = {

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_unti
 from tests.support.reverse_proxy import ReverseProxy
 from tests.support.stalls import Stalls
 
-DEMO = Path(__file__).parents[3] / "configs" / "demo"
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "configs" / "demo"
+STATIC = ROOT / "edge" / "hmi" / "static"
 SCREENSHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"
 # Debian's Chromium without a user's session, and without looking for its maker's servers.
@@ -743,3 +746,45 @@ def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
         unlock(page, "a wrong one")
         expect(page.locator("#ask-error")).to_contain_text("토큰이 없거나 맞지 않습니다.")
         page.close()
+
+
+def with_worked_panel() -> dict[str, str]:
+    """Return the page's files with the panel of docs/extend.md built in, by their names."""
+    guide = (ROOT / "docs" / "extend.md").read_text("utf-8")
+    blocks = dict(re.findall(r"<!-- test: (\S+) -->\n```(?:js|html)\n(.*?)```", guide, re.DOTALL))
+    files = {name: (STATIC / name).read_text() for name in ("index.html", "page.js", "texts.js")}
+
+    def insert(name: str, line: str, behind: str) -> None:
+        assert files[name].count(behind) == 1, (name, behind)
+        files[name] = files[name].replace(behind, behind + line)
+
+    imported, called = blocks["page.js"].splitlines(keepends=True)
+    insert("page.js", imported, 'import * as charts from "./charts.js";\n')
+    insert("page.js", called, "  control.takeNumbers(numbers);\n")
+    insert("index.html", blocks["index.html"], '<small id="latency-more"></small></div>\n')
+    for words, dictionary in zip(
+        blocks["texts.js"].splitlines(keepends=True),
+        ("const en = {\n", "const ko = {\n"),
+        strict=True,
+    ):
+        insert("texts.js", words, dictionary)
+    return {**files, "late.js": blocks["late.js"]}
+
+
+def answer_with(content: str, name: str, route: Route) -> None:
+    kind = "text/html" if name.endswith(".html") else "text/javascript"
+    route.fulfill(body=content, content_type=f"{kind}; charset=utf-8")
+
+
+def test_the_worked_panel_shows_its_figure_in_both_languages(opened: Opened) -> None:
+    page = opened()
+    for name, content in with_worked_panel().items():
+        path = re.compile(r"/$" if name == "index.html" else rf"/static/{re.escape(name)}$")
+        page.route(path, partial(answer_with, content, name))
+    page.reload()
+
+    # Parts of the demo come as the camera gives them, without a deadline.
+    expect(page.locator("#late-more")).to_have_text("No part has a deadline")
+    page.locator("#language").click()
+    expect(page.locator("p[data-text=late]")).to_have_text("기한 초과")
+    expect(page.locator("#late-more")).to_have_text("기한이 있는 부품이 없습니다")
