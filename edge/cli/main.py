@@ -87,6 +87,8 @@ def _act(options: argparse.Namespace) -> int:
         return _capture(options)
     elif options.journal is not None:
         return _journal(options)
+    elif options.backup or options.restore:
+        _backup(options)
     elif options.recipe:
         _recipe(options)
     elif options.challenge:
@@ -226,6 +228,20 @@ def _journal(options: argparse.Namespace) -> int:
     return run_journal_command(
         folder, wanted, options.count or ROWS, options.csv, verify=options.verify, head=options.head
     )
+
+
+def _backup(options: argparse.Namespace) -> None:
+    # pydantic and numpy
+    from edge.app.backup import back_up, restore, summary
+
+    if options.config is None:
+        raise ConfigurationError("--backup and --restore need --config STATION.yaml.")
+    if options.restore:
+        manifest = restore(options.restore, options.config, allowed=options.allow)
+    else:
+        settings = _settings(options)
+        manifest = back_up(settings, options.config, options.backup, with_keys=options.with_keys)
+    summary(manifest, print_line)
 
 
 def _recipe(options: argparse.Namespace) -> None:

@@ -108,6 +108,19 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         help="show the newest records of the journal; DIR, or the one of the settings",
     )
     group.add_argument(
+        "--backup",
+        metavar="FILE",
+        type=Path,
+        help="write the station into one file: settings, model, recipes, what was set at the page, "
+        "and the journal's numbers",
+    )
+    group.add_argument(
+        "--restore",
+        metavar="FILE",
+        type=Path,
+        help="put back what --backup wrote, the settings at --config; nothing is written over",
+    )
+    group.add_argument(
         "--recipe",
         metavar=("ACTION", "NAME"),
         nargs="+",
@@ -187,6 +200,18 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="ed25519 private key, PEM, that signs the report, the taught bundle, or what "
         "--recipe exports",
+    )
+    backup = parser.add_argument_group("with --backup and --restore")
+    backup.add_argument(
+        "--with-keys", action="store_true", help="passwords, tokens and private keys, too"
+    )
+    backup.add_argument(
+        "--allow",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="restore files also into this folder; may be given again",
     )
     recipe = parser.add_argument_group("with --recipe, and --teach")
     recipe.add_argument("--recipes", metavar="DIR", type=Path, help="instead of recipes.folder")

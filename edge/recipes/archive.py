@@ -11,21 +11,18 @@ A file comes from somebody else: it is bounded before it is read, nothing is unp
 manifest does not name, and nothing is on offer before all of it was checked.
 """
 
-import hashlib
 import os
 import re
-import stat
-import struct
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from edge.atomic_files import check_writable, open_regular, partial_path
+from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.bundle.bounds import MOST_BIN_BYTES, MOST_MANIFEST_BYTES, MOST_XML_BYTES
 from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
@@ -48,11 +45,7 @@ MAX_FILES = 20_000
 MAX_STATIONS = 1000
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 8 * 2**30
-# Of the list at the end of a zip; so many files with long names have less.
-MAX_DIRECTORY_BYTES = 16 * 2**20
 MAX_MANIFEST_BYTES = 16 * 2**20
-# Text of a graph shrinks to a tenth; what shrinks to a thousandth is no model.
-MAX_RATIO = 200
 _VERSION_FILES = {
     RECIPE_FILE: 1_000_000,
     f"{MODEL}.xml": MOST_XML_BYTES,
@@ -61,9 +54,6 @@ _VERSION_FILES = {
     f"{MODEL}.sig": SIGNATURE_BYTES,
     MASK_FILE: 16 * 2**20,
 }
-_CHUNK_BYTES = 2**20
-_END = struct.Struct("<4s4H2LH")
-_WIDE_LOCATOR_BYTES = 20
 
 
 class ArchiveRefused(RecipeError):
@@ -190,23 +180,16 @@ def import_recipe(
     """
     try:
         with open_regular(path) as file, hidden_folder(recipes.path) as unpacked:
-            size_bytes = _check_directory(file, path)
+            size_bytes = _zip(path).check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 manifest = _manifest(archive, path, unpacked, public_key)
                 _check_entries(archive, manifest, path)
                 if sum(one.bytes for one in manifest.files.values()) > MAX_RATIO * size_bytes:
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
-                    _unpack(archive, place, named, unpacked / place)
+                    _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
             return _take_in(recipes, manifest, unpacked, public_key)
-    # zipfile has NotImplementedError for ways to pack that it does not know.
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        EOFError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except DAMAGED as error:
         raise _refused(path, f"is damaged, or no recipe ({error})") from error
     except OSError as error:
         raise ArchiveRefused(
@@ -227,12 +210,12 @@ def read_archive_manifest(path: Path, public_key: Path | None = None) -> Archive
     """
     try:
         with open_regular(path) as file, tempfile.TemporaryDirectory() as scratch:
-            _check_directory(file, path)
+            _zip(path).check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 manifest = _manifest(archive, path, Path(scratch), public_key)
                 _check_entries(archive, manifest, path)
                 return manifest
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as error:
+    except DAMAGED as error:
         raise _refused(path, f"is damaged, or no recipe ({error})") from error
     except OSError as error:
         raise ArchiveRefused(
@@ -264,53 +247,26 @@ def _images_of(folder: Path) -> dict[str, Path]:
 
 def _packed(archive: zipfile.ZipFile, place: str, file: Path) -> ArchivedFile:
     """Pack a file; images are compressed already."""
-    info = zipfile.ZipInfo(place)
-    info.compress_type = (
-        zipfile.ZIP_STORED if place.startswith(f"{IMAGES_FOLDER}/") else zipfile.ZIP_DEFLATED
-    )
-    info.external_attr = (stat.S_IFREG | 0o644) << 16
-    sha256, size = hashlib.sha256(), 0
     try:
-        with open_regular(file) as source, archive.open(info, "w") as target:
-            for chunk in _chunks(source):
-                sha256.update(chunk)
-                size += len(chunk)
-                target.write(chunk)
+        with open_regular(file) as source:
+            size, sha256 = pack(archive, place, source, place.startswith(f"{IMAGES_FOLDER}/"))
     except FileNotFoundError as error:
         raise RecipeDamaged(f"{file}: went while it was exported. Export again.") from error
-    return ArchivedFile(bytes=size, sha256=sha256.hexdigest())
+    return ArchivedFile(bytes=size, sha256=sha256)
 
 
-def _check_directory(file: IO[bytes], path: Path) -> int:
-    """Demand a plain zip with a list of bounded length, before the library reads all of it.
-
-    Returns:
-        The file's size in bytes.
-    """
-    size_bytes = os.fstat(file.fileno()).st_size
-    if size_bytes < _END.size:
-        raise _refused(path, "is damaged, or no recipe")
-    file.seek(max(0, size_bytes - _END.size - _WIDE_LOCATOR_BYTES))
-    tail = file.read()
-    mark, disk, first_disk, here, entries, directory_bytes, _, comment = _END.unpack(
-        tail[-_END.size :]
-    )
-    if mark != b"PK\5\6" or comment or disk or first_disk or here != entries:
-        raise _refused(path, "is damaged, or no recipe")
-    if b"PK\6\7" in tail or entries > MAX_FILES + 2 or directory_bytes > MAX_DIRECTORY_BYTES:
-        raise _refused(path, "holds more files than a recipe has")
-    file.seek(0)
-    return size_bytes
+def _zip(path: Path) -> BoundedZip:
+    return BoundedZip("recipe", MAX_FILES + 2, lambda why: _refused(path, why))
 
 
 def _manifest(
     archive: zipfile.ZipFile, path: Path, unpacked: Path, public_key: Path | None
 ) -> ArchiveManifest:
-    text = _small(archive, MANIFEST, MAX_MANIFEST_BYTES, path)
+    text = _zip(path).small(archive, MANIFEST, MAX_MANIFEST_BYTES)
     if public_key is not None:
         # Before it is parsed, and the very bytes that are parsed.
         if SIGNATURE in archive.namelist():
-            signature = _small(archive, SIGNATURE, SIGNATURE_BYTES, path)
+            signature = _zip(path).small(archive, SIGNATURE, SIGNATURE_BYTES)
             (unpacked / SIGNATURE).write_bytes(signature)
         verify_signature(text, unpacked / SIGNATURE, public_key)
     try:
@@ -326,26 +282,13 @@ def _manifest(
 
 def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Path) -> None:
     """Demand exactly the files that the manifest names, each a plain one at a plain place."""
-    found = archive.infolist()
-    names = [one.filename for one in found]
-    if len(set(names)) != len(names):
-        raise _refused(path, "holds a file twice")
-    extra = set(names) - manifest.files.keys() - {MANIFEST, SIGNATURE}
-    missing = manifest.files.keys() - set(names)
-    if extra or missing:
-        raise _refused(path, f"and its manifest differ in {min(extra | missing)[:100]!r}")
+    _zip(path).check_entries(archive, manifest.files.keys() | {MANIFEST}, frozenset({SIGNATURE}))
     for place, named in manifest.files.items():
         if fault := _place_fault(place):
             raise _refused(path, f"holds {place[:100]!r}, {fault}")
         most = _VERSION_FILES.get(place.removeprefix(f"{VERSION_FOLDER}/"), MAX_IMAGE_BYTES)
         if named.bytes > most:
             raise _refused(path, f"holds {place[:100]!r} with {named.bytes} bytes, {most} may be")
-    for one in found:
-        kind = stat.S_IFMT(one.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG) or one.is_dir() or one.flag_bits & 1:
-            raise _refused(path, f"holds {one.filename[:100]!r}, which is no plain file")
-        if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _refused(path, f"holds {one.filename[:100]!r} in an unknown compression")
     if sum(one.bytes for one in manifest.files.values()) > MAX_TOTAL_BYTES:
         raise _refused(path, f"holds more than {MAX_TOTAL_BYTES} bytes")
     for name in (RECIPE_FILE, f"{MODEL}.xml", f"{MODEL}.bin", f"{MODEL}.json"):
@@ -366,25 +309,6 @@ def _place_fault(place: str) -> str:
         if hidden or not part.isprintable() or "\\" in part or len(part.encode()) > 200:
             return "which is no plain name of an image"
     return ""
-
-
-def _unpack(archive: zipfile.ZipFile, place: str, named: ArchivedFile, target: Path) -> None:
-    """Unpack one file; no more than its manifest says, and of that hash."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sha256, size = hashlib.sha256(), 0
-    with archive.open(place) as source, target.open("xb") as file:
-        for chunk in _chunks(source):
-            size += len(chunk)
-            if size > named.bytes:
-                break
-            sha256.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    if size != named.bytes or sha256.hexdigest() != named.sha256:
-        raise ArchiveRefused(
-            f"{place} is not what the manifest says of it. Copy the file again, or export again."
-        )
 
 
 def _take_in(
@@ -439,22 +363,6 @@ def _move(files: list[Path], source: Path, target: Path) -> None:
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         file.replace(place)
-
-
-def _small(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
-    try:
-        with archive.open(name) as file:
-            content = file.read(most + 1)
-    except KeyError:
-        raise _refused(path, f"is no recipe: it lacks {name}") from None
-    if len(content) > most:
-        raise _refused(path, f"has a {name} of more than {most} bytes")
-    return content
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK_BYTES):
-        yield chunk
 
 
 def _refused(path: Path, why: str) -> ArchiveRefused:

@@ -145,7 +145,7 @@ def _forget(connection: Connection, before: datetime) -> int:
     return removed
 
 
-def _last_before(rows: Sequence[sa.Row[Any]], before: datetime) -> int | None:
+def _last_before(rows: Sequence[Any], before: datetime) -> int | None:
     last = None
     for seq, arrived in rows:
         if arrived >= before:

@@ -1,5 +1,7 @@
 """The tables that the first version began with."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -19,7 +21,7 @@ def upgrade() -> None:
     timescale = connection.dialect.name == "postgresql" and connection.scalar(
         sa.text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")
     )
-    cut = {} if timescale else {"postgresql_partition_by": "RANGE (arrived_utc)"}
+    cut: dict[str, Any] = {} if timescale else {"postgresql_partition_by": "RANGE (arrived_utc)"}
     op.create_table(
         "station",
         sa.Column("key", KEY, primary_key=True),
