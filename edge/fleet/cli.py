@@ -49,6 +49,10 @@ def _release(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     release, manifest = read_release(options.file, plan, options.public_key)
     retained = look(settings, stopping)
     _refuse_a_second(retained)
+    if retained.owner is not None and retained.owner.online:
+        raise RolloutRefused(
+            f"{retained.owner.owner} leads a roll-out. Let it end, or end it with abort."
+        )
     stations = chosen(plan, list(retained.reports))
     if not stations:
         raise PlanInvalid(
@@ -177,6 +181,23 @@ def _status(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
         print_line(line)
 
 
+def _overview(options: argparse.Namespace, _stopping: Callable[[], bool]) -> None:
+    # starlette, uvicorn and what the station's page brings along
+    from edge.fleet.overview import FleetView, listen, serve
+
+    view = FleetView(broker_settings(options), options.title)
+    listening = listen(options.host, options.port)
+    view.connect()
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    serve(
+        view,
+        listening,
+        tuple(options.allowed_host),
+        lambda: print_line(f"overview: http://{shown}:{port}"),
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-fleet",
@@ -205,6 +226,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "status":
             one.add_argument("--json", action="store_true", help="one JSON object")
+    overview = commands.add_parser("overview", help="serve a read-only page of all stations")
+    overview.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    overview.add_argument("--port", type=int, default=8090, help="0 takes a free one")
+    overview.add_argument("--title", default="", help="of the page")
+    overview.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME", help="by which it is called"
+    )
+    overview.set_defaults(run=_overview)
+    add_broker_options(overview)
     release.set_defaults(run=_release)
     add_broker_options(release)
     return parser

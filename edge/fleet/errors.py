@@ -29,6 +29,12 @@ class BrokerAway(StationError):
     exit_code = 69
 
 
+class AddressTaken(StationError):
+    """The overview cannot listen where it should (EX_UNAVAILABLE)."""
+
+    exit_code = 69
+
+
 class RolloutStopped(StationError):
     """The roll-out ended before all stations had the release."""
 

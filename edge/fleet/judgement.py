@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from edge.contract.fleet import FleetReport, PartCounts
 from edge.fleet.plan import RolloutBounds
-from edge.inspection.tolerance import rate_interval
+from edge.inspection.tolerance import rate_bound, rate_interval
 
 CONFIDENCE = 0.95
 ONE_SIDED = (1.0 + CONFIDENCE) / 2.0
@@ -78,14 +78,17 @@ def _errors(since: PartCounts, bounds: RolloutBounds) -> str:
 def _rejects(since: PartCounts, week: PartCounts, bounds: RolloutBounds) -> str:
     if week.decided == 0:
         return ""  # nothing to compare with
-    low, high = _week(week.nok, week.decided)
     above, below = bounds.nok_factor, bounds.nok_factor_below
     now = _rate(since.nok, since.decided)
-    then = f"{_percent(low)} to {_percent(high)} in the week before"
-    if above is not None and surely_above(since.nok, since.decided, min(above * high, 1.0)):
-        return f"{now} of its parts are NOK, {then}"
-    if below is not None and surely_above(since.ok, since.decided, 1.0 - below * low):
-        return f"only {now} of its parts are NOK, {then}: defects may pass"
+    then = f"{_rate(week.nok, week.decided)} in the week before"
+    if above is not None:
+        high = _week_high(week.nok, week.decided)
+        if surely_above(since.nok, since.decided, min(above * high, 1.0)):
+            return f"{now} of its parts are NOK, {then}"
+    if below is not None:
+        low = _week_low(week.nok, week.decided)
+        if surely_above(since.ok, since.decided, 1.0 - below * low):
+            return f"only {now} of its parts are NOK, {then}: defects may pass"
     return ""
 
 
@@ -97,8 +100,13 @@ def _slow(since: PartCounts, bounds: RolloutBounds) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _week(hits: int, count: int) -> tuple[float, float]:
-    return rate_interval(hits, count, CONFIDENCE)
+def _week_high(hits: int, count: int) -> float:
+    return rate_bound(hits, count, ONE_SIDED)
+
+
+@lru_cache(maxsize=4096)
+def _week_low(hits: int, count: int) -> float:
+    return rate_interval(hits, count, CONFIDENCE)[0]
 
 
 @lru_cache(maxsize=4096)

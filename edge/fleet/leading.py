@@ -169,7 +169,9 @@ class Leader:
         if changed:
             self._keep()  # before anybody is asked: whoever takes over must know of them
         self._ask()
-        if time.monotonic() - self._kept_s > KEEP_INTERVAL_S:
+        kept = self._lead.link.retained.rollout
+        foreign = kept is None or kept.id != before.id  # of one that has lost the lead
+        if foreign or time.monotonic() - self._kept_s > KEEP_INTERVAL_S:
             self._keep()
 
     def seen(self) -> dict[str, Seen]:

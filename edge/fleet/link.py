@@ -137,6 +137,11 @@ class FleetLink:
         connection.acks.clear()
         return came
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the network without taking what came: another thread may read meanwhile."""
+        if self._connection is not None and not self._connection.closed:
+            self._connection.turn(timeout_s)
+
     @property
     def connected(self) -> bool:
         return self._connection is not None and not self._connection.closed

@@ -27,13 +27,14 @@ class Canary(FleetMessage):
     Attributes:
         share: of the stations, at least one.
         stations: or these.
-        minutes, parts: so long, and so many parts at each, before the rest follows.
+        minutes, parts: so long, and so many parts at each, before the rest follows. Of 400 parts
+            it is seen that a rate of NOK of 5 % has doubled.
     """
 
     share: float = Field(default=0.1, gt=0, le=1)
     stations: tuple[StationPattern, ...] = Field(default=(), max_length=MAX_STATIONS)
     minutes: Minutes = 30.0
-    parts: int = Field(default=100, ge=0, le=2000)
+    parts: int = Field(default=400, ge=0, le=2000)
 
 
 class RolloutBounds(FleetMessage):
@@ -52,7 +53,7 @@ class RolloutBounds(FleetMessage):
     """
 
     error_rate: Rate | None = 0.01
-    nok_factor: float | None = Field(default=1.5, ge=1, le=100)
+    nok_factor: float | None = Field(default=1.2, ge=1, le=100)
     nok_factor_below: float | None = Field(default=None, ge=0, le=1)
     p99_ms: float | None = Field(default=None, gt=0)
     drift: bool = True

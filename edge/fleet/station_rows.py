@@ -1,6 +1,7 @@
 """What the broker has of each station, as a row that people read; pure."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from edge.contract.fleet import FleetReport
 from edge.fleet.leading import condition_of
 from edge.fleet.link import Retained
 
+_DIGITS = re.compile(r"([0-9]+)")
 RESULTS = ("ok", "nok", "not_decidable", "error")
 
 
@@ -22,7 +24,8 @@ class StationRow:
         product, version: that parts without a recipe are inspected for; else name of the model.
         release: version of the release that this came by.
         phase: of the newest desired state, with its reason.
-        parts, ok_rate: since the station's start.
+        parts, ok_rate: since the station's start; where it has not told them yet, since the
+            release is in force.
         backlog: records that the broker does not have yet.
     """
 
@@ -43,7 +46,7 @@ class StationRow:
 
 def station_rows(retained: Retained) -> list[StationRow]:
     """Return all stations that the broker knows, by name."""
-    return [_row(name, retained) for name in sorted(retained.stations)]
+    return [_row(name, retained) for name in sorted(retained.stations, key=_natural)]
 
 
 def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
@@ -88,6 +91,11 @@ def rollout_content(retained: Retained) -> dict[str, Any] | None:
     }
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts line-2 before line-10."""
+    return [(int(one), "") if one.isdecimal() else (0, one) for one in _DIGITS.split(name)]
+
+
 def _row(name: str, retained: Retained) -> StationRow:
     kept = retained.stations[name]
     report: FleetReport | None = retained.reports.get(name)
@@ -95,6 +103,8 @@ def _row(name: str, retained: Retained) -> StationRow:
     in_force = report.in_force if report else None
     metrics, meta = _content(kept.get("metrics")), _content(kept.get("meta"))
     counts = {one: _number(metrics, "counters", f"parts_{one}") or 0 for one in RESULTS}
+    if not any(counts.values()) and report is not None and report.since is not None:
+        counts = {one: getattr(report.since, one) for one in RESULTS}
     parts = sum(counts.values())
     model = meta.get("model")
     named = model.get("name") if isinstance(model, dict) else None

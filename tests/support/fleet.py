@@ -1,9 +1,11 @@
 """A plant for roll-outs: a signing key, releases of one product, stations, and ``edge-fleet``."""
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundle.signing import load_private_key, sign_bundle
+from edge.fleet.cli import main
 from edge.recipes.archive import export_recipe
 from edge.recipes.content import RecipeContent, RecipeDecision
 from edge.recipes.folder import RecipeFolder
-from tests.support.broker import GENEROUS_S, Broker
+from tests.support.broker import Broker
 from tests.support.recipes import copied_bundle
 from tests.support.station_process import StationProcess, until
 
@@ -61,6 +64,7 @@ class Plant:
         *,
         threshold: float = 20.0,
         key: Path | None = None,
+        signed: bool = True,
         stations: list[str] | None = None,
     ) -> Path:
         """Export the next version of a recipe, signed with a key; return the file."""
@@ -75,7 +79,8 @@ class Plant:
         )
         made = self._workshop.publish(content, build)
         path = self.folder / f"{name}-{made.version}.recipe"
-        export_recipe(self._workshop, made, path, key=load_private_key(used), stations=stations)
+        private = load_private_key(used) if signed else None
+        export_recipe(self._workshop, made, path, key=private, stations=stations)
         return path
 
     def plan(self, **changes: Any) -> Path:
@@ -125,10 +130,11 @@ class Plant:
         )
 
     def fleet(self, command: str, *arguments: object) -> tuple[int, str]:
-        """Run ``edge-fleet`` to its end; return its exit code and what it wrote."""
-        process = self.start_fleet(command, *arguments)
-        output, _ = process.communicate(timeout=2 * GENEROUS_S)
-        return process.returncode, output
+        """Run ``edge-fleet`` to its end in this process; return exit code and standard output."""
+        output = io.StringIO()
+        with redirect_stdout(output):
+            code = main([command, *map(str, arguments), "--mqtt", self.broker.url])
+        return code, output.getvalue()
 
     def reports(self) -> dict[str, dict[str, Any]]:
         """Return the newest report of each station."""

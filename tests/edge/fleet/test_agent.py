@@ -1,0 +1,292 @@
+"""What a station takes and what it refuses, with real files, models and memory, without a line."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.contract.event import Event
+from edge.contract.fleet import Action, Desired, ReleaseFile, payload
+from edge.fleet.plan import read_plan
+from edge.fleet.release_file import put_release, read_release
+from edge.settings.fleet import FleetSettings
+from edge.station.fleet.agent import AgentServices, FleetAgent
+from edge.station.fleet.download import ReleaseDownload
+from edge.station.fleet.inbox import DesiredInbox
+from edge.station.fleet.memory import MemoryFile
+from edge.station.fleet.products import StationProducts
+from tests.support.broker import Broker
+from tests.support.fleet import Plant, make_key
+from tests.support.journaling import running_writer
+from tests.support.recipe_site import RecipeSite
+
+STATION = "plant/line/a/top"
+OWN, OTHER = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11", "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a12"
+GIB = 2**30
+
+
+class Station:
+    """The agent of a station whose model is real, and what it reported."""
+
+    def __init__(self, plant: Plant, bundle: Path) -> None:
+        self.plant = plant
+        self.site = RecipeSite(plant.folder, bundle)
+        self.reports: list[Mapping[str, Any]] = []
+        self.events: list[Event] = []
+        self.free_bytes = GIB
+        with running_writer(self.site.journal) as writer:
+            self._journal = writer.path
+        self.order = (1, 0)
+        self.settings = FleetSettings.model_validate(plant.fleet_settings())
+
+    def agent(self) -> FleetAgent:
+        """Begin with what is on the disk, as a process does."""
+        self.site.start()
+        self._inbox = DesiredInbox()
+        return FleetAgent(
+            AgentServices(
+                station=STATION,
+                journal=(OWN,),
+                journal_path=self._journal,
+                recipes=self.site.folder,
+                products=StationProducts(
+                    self.site.model, self.site.folder, lambda change: change()
+                ),
+                download=ReleaseDownload(
+                    settings=self.settings,
+                    clock_s=lambda: 0.0,
+                    free_bytes=lambda _: self.free_bytes,
+                    ending=lambda: False,
+                ),
+                memory=MemoryFile(self._journal.parent),
+                inbox=self._inbox,
+                publish=self.reports.append,
+                record_event=self.events.append,
+            )
+        )
+
+    def ask(self, agent: FleetAgent, content: Desired | bytes) -> Mapping[str, Any]:
+        """Let the agent follow a desired state; return its last report."""
+        raw = content if isinstance(content, bytes) else json.dumps(payload(content)).encode()
+        self._inbox.put(raw)
+        rounds = iter((False, True))
+        agent.run(lambda: next(rounds))
+        return self.reports[-1]
+
+    def released(self, file: Path) -> ReleaseFile:
+        plan = read_plan(self.plant.plan())
+        release, _ = read_release(file, plan, None)
+        put_release(file, release, plan)
+        return release
+
+    def take(self, release: ReleaseFile | None, **changes: Any) -> Desired:
+        """Return a desired state that is newer than those before."""
+        self.order = (self.order[0], self.order[1] + 1)
+        wanted = {
+            "rollout": "one",
+            "claim": self.order[0],
+            "step": self.order[1],
+            "action": Action.TAKE,
+            "release": release,
+            **changes,
+        }
+        return Desired.model_validate(wanted)
+
+
+@pytest.fixture
+def station(tmp_path: Path, bundle: Path) -> Iterator[Station]:
+    # The broker is not started: these stations hear from the test.
+    yield Station(Plant(tmp_path, bundle, Broker(tmp_path)), bundle)
+
+
+def test_a_release_is_taken_survives_a_restart_and_goes_back_to_what_was(station: Station) -> None:
+    first = station.released(station.plant.release())
+    agent = station.agent()
+    before = station.site.model.recipe
+    report = station.ask(agent, station.take(first, change_product=True))
+    assert (report["phase"], report["in_force"]["name"]) == ("in_force", "nut")
+    assert (report["in_force"]["release"], report["in_force"]["sha256"]) == (1, first.sha256)
+
+    agent = station.agent()  # as after a kill
+    assert station.ask(agent, b"{}")["phase"] == "in_force"  # what is no message changes nothing
+    report = station.ask(agent, station.take(None, action=Action.RETURN))
+    assert (report["phase"], report["reason"]) == ("returned", None)
+    assert station.site.model.recipe == before
+    assert [one.kind for one in station.events] == ["release_in_force", "release_returned"]
+
+
+def test_what_a_station_inspects_for_stays_where_the_release_is_of_another_product(
+    station: Station,
+) -> None:
+    release = station.released(station.plant.release())
+    report = station.ask(station.agent(), station.take(release))
+    assert report["phase"] == "in_force"
+    assert (report["in_force"]["live"], report["in_force"]["release"]) == (False, 1)
+    live = station.site.model.recipe
+    assert live is not None and live.id == "bottle"
+
+
+def test_an_older_release_is_taken_only_where_the_plan_says_so(station: Station) -> None:
+    older, newer = (station.released(station.plant.release()) for _ in range(2))
+    agent = station.agent()
+    assert station.ask(agent, station.take(newer))["phase"] == "in_force"
+    report = station.ask(agent, station.take(older, rollout="two"))
+    assert (report["phase"], report["reason"]) == ("refused", "older")
+    assert report["in_force"]["release"] == 2
+    report = station.ask(agent, station.take(older, rollout="two", older=True))
+    assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
+
+
+def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> None:
+    release = station.released(station.plant.release())
+    agent = station.agent()
+    wanted = station.take(release)
+    station.ask(agent, station.take(None, action=Action.KEEP, claim=3))
+    report = station.ask(agent, wanted)
+    assert (report["phase"], report["claim"]) == ("kept", 3)
+
+
+def cut(station: Station, release: ReleaseFile) -> Desired:
+    path = Path(release.address)
+    path.write_bytes(path.read_bytes()[:-100])
+    return station.take(release)
+
+
+def changed(station: Station, release: ReleaseFile) -> Desired:
+    path = Path(release.address)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    return station.take(release)
+
+
+def of_another_key(station: Station, _: ReleaseFile) -> Desired:
+    other, _public = make_key(station.plant.folder, "other")
+    return station.take(station.released(station.plant.release(key=other)))
+
+
+def foreign(station: Station, _: ReleaseFile) -> Desired:
+    file = station.plant.release(stations=["plant/line/b/+"])
+    return station.take(station.released(file))
+
+
+def too_large(station: Station, release: ReleaseFile) -> Desired:
+    return station.take(release.model_copy(update={"bytes": 3 * 10**9}))
+
+
+def larger_than_the_disk(station: Station, release: ReleaseFile) -> Desired:
+    station.free_bytes = 60 * 2**20
+    return station.take(release)
+
+
+def elsewhere(station: Station, release: ReleaseFile) -> Desired:
+    place = station.plant.folder / "other.recipe"
+    shutil.copy(release.address, place)
+    return station.take(release.model_copy(update={"address": str(place)}))
+
+
+def linked_elsewhere(station: Station, release: ReleaseFile) -> Desired:
+    link = Path(release.address).with_name("link.recipe")
+    link.symlink_to(station.plant.folder / f"nut-{release.version}.recipe")
+    return station.take(release.model_copy(update={"address": str(link)}))
+
+
+def another_version(station: Station, release: ReleaseFile) -> Desired:
+    return station.take(release.model_copy(update={"version": 99}))
+
+
+def gone(station: Station, release: ReleaseFile) -> Desired:
+    Path(release.address).unlink()
+    return station.take(release)
+
+
+def of_a_reused_name(station: Station, release: ReleaseFile) -> Desired:
+    return station.take(release, journal=OTHER)
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> tuple[Station, FleetAgent]:
+    """One station for all refusals: none of them changes it."""
+    folder = tmp_path_factory.mktemp("refusing")
+    station = Station(Plant(folder, bundle, Broker(folder)), bundle)
+    return station, station.agent()
+
+
+@pytest.mark.parametrize(
+    ("make", "phase", "reason"),
+    [
+        (cut, "refused", "other_file"),
+        (changed, "refused", "other_file"),
+        (of_another_key, "refused", "wrong_signature"),
+        (foreign, "refused", "foreign"),
+        (too_large, "refused", "too_large"),
+        (larger_than_the_disk, "refused", "disk_full"),
+        (elsewhere, "refused", "address_not_allowed"),
+        (linked_elsewhere, "refused", "address_not_allowed"),
+        (another_version, "refused", "other_file"),
+        (gone, "failed", "not_fetched"),
+        (of_a_reused_name, "refused", "name_reused"),
+    ],
+)
+def test_what_must_not_come_in_force_does_not(
+    refusing: tuple[Station, FleetAgent],
+    make: Callable[[Station, ReleaseFile], Desired],
+    phase: str,
+    reason: str,
+) -> None:
+    station, agent = refusing
+    release, station.free_bytes = station.released(station.plant.release()), GIB
+    before, versions = station.site.model.recipe, station.site.folder.versions("nut")
+    report = station.ask(agent, make(station, release))
+    assert (report["phase"], report["reason"]) == (phase, reason), report["detail"]
+    assert station.site.model.recipe == before
+    assert station.site.folder.versions("nut") == versions
+    assert not list(station.site.journal.glob("fleet.download*"))
+
+
+def test_an_unsigned_file_is_refused_here_and_by_the_station(station: Station) -> None:
+    signed = station.plant.release()
+    release = station.released(signed)
+    unsigned = station.plant.release(signed=False)
+    with pytest.raises(Exception, match="is not signed"):
+        station.released(unsigned)
+    content = unsigned.read_bytes()
+    Path(release.address).write_bytes(content)
+    wanted = replace_file(release, content)
+    report = station.ask(station.agent(), station.take(wanted))
+    assert (report["phase"], report["reason"]) == ("refused", "unsigned")
+
+
+def replace_file(release: ReleaseFile, content: bytes) -> ReleaseFile:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return release.model_copy(
+        update={"sha256": sha256, "bytes": len(content), "version": release.version + 1}
+    )
+
+
+def test_a_kill_while_it_is_put_in_force_ends_with_one_version_and_the_way_back(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = station.released(station.plant.release())
+    agent = station.agent()
+    wanted = station.take(release, change_product=True)
+
+    class Killed(BaseException):
+        """Nothing of ours catches it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FleetAgent, "_in_force", killed)  # after the exchange, before it is kept
+        with pytest.raises(Killed):
+            station.ask(agent, wanted)
+    agent = station.agent()
+    report = station.ask(agent, wanted)
+    assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
+    report = station.ask(agent, station.take(None, action=Action.RETURN))
+    assert report["phase"] == "returned"
+    live = station.site.model.recipe
+    assert live is not None and live.id == "bottle"

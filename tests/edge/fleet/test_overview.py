@@ -1,0 +1,109 @@
+"""The page of all stations, over what a real broker has retained."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from edge.fleet.cli import main
+from tests.soak import times
+from tests.support.broker import Broker
+from tests.support.fleet_states import publish_states
+
+STATIC = Path(__file__).parents[3] / "edge" / "fleet" / "static"
+COUNT = 200
+
+
+@pytest.fixture
+def overview(broker: Broker) -> Iterator[str]:
+    """The address of the page over 200 stations."""
+    broker.start()
+    client = publish_states(broker.port, COUNT)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "edge.fleet.cli", "overview", "--port", "0"),
+            *("--mqtt", broker.url, "--title", "Plant 1"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+    finally:
+        client.disconnect()
+        client.loop_stop()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_page_has_two_hundred_stations_and_answers_for_its_own_name_only(
+    overview: str,
+) -> None:
+    content = httpx.get(f"{overview}/api/stations").json()
+    assert len(content["stations"]) == COUNT
+    assert [one["station"] for one in content["stations"][19:21]] == [
+        "plant-1/line-1/cell-20/top",
+        "plant-1/line-2/cell-01/top",
+    ]
+    third = content["stations"][3]
+    assert (third["state"], third["alarms"], third["product"], third["release"]) == (
+        *("degraded", ["camera_lost"]),
+        *("bottle-3", 8),
+    )
+    assert httpx.get(overview, headers={"host": "evil.example"}).status_code == 421
+    assert httpx.post(f"{overview}/api/stations").status_code == 405
+
+
+@pytest.mark.skipif(not times(0, 1), reason="a browser takes long; make soak looks")
+def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old(
+    overview: str, broker: Broker
+) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 844}, locale="ko-KR")
+        page.goto(overview)
+        expect(page.locator("#rows tr")).to_have_count(COUNT)
+        expect(page.locator("#title")).to_have_text("Plant 1")
+        expect(page.locator("label[class=check]")).to_contain_text("조치가 필요한 것만")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.fill("#search", "bottle-1 line-2/")
+        expect(page.locator("#rows tr")).to_have_count(5)
+        broker.kill()
+        expect(page.locator("#contact")).to_be_visible(timeout=60_000)
+        browser.close()
+
+
+def test_every_word_of_the_page_is_there_in_both_languages() -> None:
+    script = (STATIC / "overview.js").read_text("utf-8")
+    english, korean = (
+        set(re.findall(r"(\w+): \"", script.partition(f"  {name}: {{")[2].partition("\n  },")[0]))
+        for name in ("en", "ko")
+    )
+    assert english == korean
+    page = (STATIC / "overview.html").read_text("utf-8")
+    assert set(re.findall(r"data-(?:word|name)=\"(\w+)\"", page)) <= english
+
+
+def test_the_status_is_a_table_and_json(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.start()
+    publish_states(broker.port, 5).disconnect()
+    assert main(["status", "--mqtt", broker.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["STATION", "STATE", "PRODUCT"]
+    assert lines[4].split()[:4] == ["plant-1/line-1/cell-04/top", "degraded", "bottle-3", "3"]
+    assert main(["status", "--json", "--mqtt", broker.url]) == 0
+    assert len(json.loads(capsys.readouterr().out)["stations"]) == 5
+
+
+def test_a_broker_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--mqtt", "mqtt://127.0.0.1:9"]) == 69
+    assert "cannot be reached" in capsys.readouterr().err
