@@ -182,7 +182,7 @@ def _status(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
 
 
 def _overview(options: argparse.Namespace, _stopping: Callable[[], bool]) -> None:
-    # starlette, uvicorn and what the station's page brings along
+    # OpenCV and numpy come along with the station's page
     from edge.fleet.overview import FleetView, listen, serve
 
     view = FleetView(broker_settings(options), options.title)

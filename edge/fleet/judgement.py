@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from edge.contract.fleet import FleetReport, PartCounts
 from edge.fleet.plan import RolloutBounds
-from edge.inspection.tolerance import rate_bound, rate_interval
+from edge.inspection.tolerance import rate_bound
 
 CONFIDENCE = 0.95
 ONE_SIDED = (1.0 + CONFIDENCE) / 2.0
@@ -82,11 +82,11 @@ def _rejects(since: PartCounts, week: PartCounts, bounds: RolloutBounds) -> str:
     now = _rate(since.nok, since.decided)
     then = f"{_rate(week.nok, week.decided)} in the week before"
     if above is not None:
-        high = _week_high(week.nok, week.decided)
+        high = week_high(week.nok, week.decided)
         if surely_above(since.nok, since.decided, min(above * high, 1.0)):
             return f"{now} of its parts are NOK, {then}"
     if below is not None:
-        low = _week_low(week.nok, week.decided)
+        low = week_low(week.nok, week.decided)
         if surely_above(since.ok, since.decided, 1.0 - below * low):
             return f"only {now} of its parts are NOK, {then}: defects may pass"
     return ""
@@ -100,13 +100,14 @@ def _slow(since: PartCounts, bounds: RolloutBounds) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _week_high(hits: int, count: int) -> float:
+def week_high(hits: int, count: int) -> float:
     return rate_bound(hits, count, ONE_SIDED)
 
 
 @lru_cache(maxsize=4096)
-def _week_low(hits: int, count: int) -> float:
-    return rate_interval(hits, count, CONFIDENCE)[0]
+def week_low(hits: int, count: int) -> float:
+    # As ``rate_interval`` has it, by the sum of the hits: there are far fewer of them.
+    return rate_bound(hits - 1, count, 1.0 - ONE_SIDED) if hits else 0.0
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge.contract.fleet import Action, FleetReport, PartCounts, ReleaseFile, ReleasePhase
 from edge.fleet.errors import PlanInvalid
-from edge.fleet.judgement import Seen, out_of_bounds, surely_above
+from edge.fleet.judgement import Seen, out_of_bounds, surely_above, week_low
 from edge.fleet.plan import Plan, RolloutBounds, chosen, make_waves, read_plan
 from edge.fleet.rollout import Rollout, Stage, advance, desired_action
 from edge.inspection.tolerance import rate_interval
@@ -29,7 +29,9 @@ def plan(**changes: Any) -> Plan:
 def rollout(**changes: Any) -> Rollout:
     chosen_plan = plan(**changes)
     waves = make_waves(chosen_plan, STATIONS, STATIONS)
-    return Rollout(id="one", claim=1, release=RELEASE, plan=chosen_plan, waves=waves)
+    return Rollout(
+        id="one", claim=1, release=RELEASE, plan=chosen_plan, waves=tuple(map(tuple, waves))
+    )
 
 
 def station(
@@ -140,6 +142,7 @@ def test_surely_above_is_the_lower_end_of_the_exact_interval(
 ) -> None:
     hits = min(hits, count)
     low = rate_interval(hits, count)[0]
+    assert week_low(hits, count) == pytest.approx(low, abs=1e-9)
     if abs(low - rate) > 1e-9:
         assert surely_above(hits, count, rate) == (low > rate)
 
