@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak cuts fuzz bench lint lock licences release packages clean
+.PHONY: demo demo-bundle images test soak cuts powercut fuzz bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -73,6 +73,12 @@ fuzz: packages $(DEV)/installed
 # Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all.
 cuts: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.powercut.cuts $(or $(SEED),1) $(or $(VERDICTS),10000) $(or $(EVERY),25)
+
+# The same for real: a virtual machine that is ended CUTS times while it records.
+powercut: packages $(DEV)/installed
+	@command -v qemu-system-x86_64 >/dev/null && command -v mmdebstrap >/dev/null \
+		|| tests/install-packages qemu-system-x86 mmdebstrap
+	$(DEV)/bin/python -m tests.powercut.machine $(or $(CUTS),50) $(or $(SEED),1)
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed

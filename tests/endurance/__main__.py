@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -77,8 +78,8 @@ class Run:
         self._await_flow("the start", START_LIMIT_S)
         if self.violations:
             return
-        for fault in ONCE_BEFORE:  # what it needs for a second model is no growth
-            fault(site, self._chance)
+        for warming in ONCE_BEFORE:  # what it needs for a second model is no growth
+            warming(site, self._chance)
             self._await_flow("the start", START_LIMIT_S)
         begin_s = time.monotonic()
         end_s = begin_s + 60 * self._minutes
@@ -141,7 +142,7 @@ class Run:
         for name, station in stations.items():
             journal, last, waiting, numbers = site.journal(station)
             arrived = site.consumer.wait(
-                lambda n=name, j=journal, s=last: not site.consumer.missing(n, j, s),
+                partial(site.consumer.all_arrived, name, journal, last),
                 RECOVERY_LIMIT_S,
             )
             if not arrived:

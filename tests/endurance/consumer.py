@@ -72,6 +72,9 @@ class Consumer:
             numbers = self.stations[station].numbers.get(journal, _none_yet())
             return numbers.gaps(last)
 
+    def all_arrived(self, station: str, journal: str, last: int) -> bool:
+        return not self.missing(station, journal, last)
+
     def wait(self, reached: Callable[[], bool], limit_s: float) -> bool:
         """Wait for something that messages bring; tell whether it came."""
         deadline = time.monotonic() + limit_s

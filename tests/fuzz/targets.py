@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ from tests.support.small_bundle import good_image, write_bundle
 from training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
-_MESSAGES = (
+_MESSAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("trigger", {"trigger_id": "1", "part_id": "p", "recipe": {"id": "a", "version": 1}}),
     ("trigger", {"trigger_id": "2", "deadline_ms": 250.0}),
     ("ack", {"seq": 1, "accepted": True}),

@@ -1,0 +1,98 @@
+"""Inside the virtual machine: opens the journal as the product does, and writes until the end.
+
+Python's first program there; its standard output is the serial line. Lines:
+``have KIND COUNT DIGEST``, ``fault TEXT``, ``ready``, ``committed KIND SEQ DIGEST``.
+"""
+
+import hashlib
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from edge.journal.entries import Committed, Entry, RecordKind
+from edge.journal.open import open_journal
+from edge.journal.outbox import Outbox
+from edge.journal.query import Query, query
+from edge.journal.verification import verify_chain
+from edge.journal.writer import JournalWriter
+
+FOLDER = Path("/data/journal")
+QUEUE = 32
+
+
+def say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def digest(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()[:16]
+
+
+def check(told: dict[str, int]) -> JournalWriter:
+    """Open the journal, and report what is there of what the host was told of."""
+    journal = open_journal(FOLDER)
+    if journal.quarantined or journal.lost or journal.copied:
+        say(f"fault {journal.damage} {journal.lost} {journal.copied}")
+    whole = {kind: hashlib.sha256() for kind in told}
+    count = dict.fromkeys(told, 0)
+    untold = []
+    for row in query(journal.path, Query()):
+        kind = row.kind.value
+        if row.seq <= told[kind]:
+            count[kind] += 1
+            whole[kind].update(digest(row.payload).encode())
+        else:  # it was committed, and the power went before the line was out
+            untold.append(f"committed {kind} {row.seq} {digest(row.payload)}")
+    for kind, seen in count.items():
+        say(f"have {kind} {seen} {whole[kind].hexdigest()}")
+    for line in untold:
+        say(line)
+    report = verify_chain(journal.path)
+    if report.fault is not None:
+        say(f"fault chain: {report.fault.what}")
+    return JournalWriter(journal=journal)
+
+
+def committed(one: Committed) -> None:
+    say(f"committed {one.kind.value} {one.seq} {digest(one.payload)}")
+
+
+def write(writer: JournalWriter) -> None:
+    """Record at an uneven pace, and acknowledge some of what waits, for ever."""
+    chance = random.Random()
+    threading.Thread(target=writer.run, daemon=True).start()
+    outbox = Outbox(FOLDER / "journal.db")
+    while True:
+        for _ in range(chance.choice((1, 1, 3, 10))):
+            kind = RecordKind.EVENT if chance.random() < 0.1 else RecordKind.VERDICT
+            content = {
+                "schema": f"{kind.value}/1",
+                "n": chance.getrandbits(60),
+                "filling": "x" * 1200,
+            }
+            if writer.waiting < QUEUE:
+                writer.submit(Entry(kind, content, "OK", None), committed)
+        if chance.random() < 0.3:
+            rows = outbox.pending(RecordKind.VERDICT, 0, 64)
+            writer.acknowledge(row.position for row in rows if chance.random() < 0.8)
+        time.sleep(chance.choice((0.0, 0.02, 0.1)))
+
+
+def main() -> None:
+    words = Path("/proc/cmdline").read_text().split()
+    (counts,) = (one.removeprefix("told=") for one in words if one.startswith("told="))
+    try:
+        writer = check({k: int(v) for k, v in (one.split(":") for one in counts.split(","))})
+        say("ready")
+        write(writer)
+    except BaseException:
+        say("fault " + traceback.format_exc().replace("\n", " | "))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

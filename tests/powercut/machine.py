@@ -1,0 +1,318 @@
+"""Real power cuts: ``python -m tests.powercut.machine CUTS SEED``.
+
+A virtual machine (QEMU without KVM, a Debian kernel, a root made of Debian's packages) records into
+a journal on ext4 and names on its serial line what is committed. The host ends QEMU at random
+moments, and the guest's memory is gone. Of what its disk was given, what came before the last flush
+is kept, and of the rest any writes: QEMU logs them all, and the disk of the next boot is made of
+that log. After each boot the guest opens the journal with the product, and everything that it
+had named must be there.
+"""
+
+import gzip
+import hashlib
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build/powercut"
+SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+PACKAGES = "python3-minimal,python3.11,libsqlite3-0,busybox-static,linux-image-cloud-amd64"
+GUEST_PYTHON = (3, 11)
+DISK_BYTES = 256 * 2**20
+# One that is busy boots in minutes.
+BOOT_LIMIT_S = 600.0
+_MODULES = (
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "virtio_blk",
+)
+_INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /dev /new
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+for module in {modules}; do /bin/busybox insmod /modules/$module.ko 2>/dev/null; done
+while [ ! -b /dev/vdb ]; do /bin/busybox sleep 0.05; done
+/bin/busybox mount -t ext4 -o ro /dev/vda /new
+/bin/busybox mount -t ext4 -o rw,data=ordered /dev/vdb /new/data || echo "fault no data disk"
+/bin/busybox mount -t proc proc /new/proc
+/bin/busybox mount -t sysfs sys /new/sys
+/bin/busybox mount -t devtmpfs dev /new/dev
+exec /bin/busybox chroot /new /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp PYTHONPATH=/opt \\
+  PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m tests.powercut.guest
+"""
+
+
+def build() -> None:
+    """Make kernel, first root and root; once."""
+    if (BUILD / "made").exists():
+        shutil.rmtree(BUILD / "root/opt")
+    else:
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir(parents=True)
+        options = ["--variant=extract", f"--include={PACKAGES}", "--quiet"]
+        tar = BUILD / "root.tar"
+        subprocess.run(["mmdebstrap", *options, SUITE, str(tar), MIRROR], check=True)
+        (BUILD / "root").mkdir()
+        subprocess.run(
+            ["tar", "-xf", str(tar), "-C", str(BUILD / "root"), "--exclude=./dev/*"], check=True
+        )
+        tar.unlink()
+        _take_kernel()
+        (BUILD / "made").touch()
+    root = BUILD / "root"
+    for package in ("edge", "tests/powercut"):
+        shutil.copytree(
+            ROOT / package, root / "opt" / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (root / "opt/tests/__init__.py").touch()
+    for folder in ("data", "proc", "sys", "dev", "tmp"):
+        (root / folder).mkdir(exist_ok=True)
+    if sys.version_info[:2] == GUEST_PYTHON:  # else the guest compiles at each boot
+        compiled = ["-q", "-j", "2", "--invalidation-mode", "unchecked-hash", "-s", str(root)]
+        folders = [str(root / "usr/lib/python3.11"), str(root / "opt")]
+        subprocess.run(
+            [sys.executable, "-m", "compileall", *compiled, *folders],
+            check=False,  # the library has files that are wrong on purpose
+            stdout=subprocess.DEVNULL,
+        )
+    _make_file_system(BUILD / "root.img", 512 * 2**20, root)
+
+
+def _take_kernel() -> None:
+    """Take kernel and modules out of the root, and make the first root of them."""
+    root = BUILD / "root"
+    (kernel,) = (root / "boot").glob("vmlinuz-*")
+    shutil.copyfile(kernel, BUILD / "vmlinuz")
+    files = {"init": _INIT.format(modules=" ".join(_MODULES)).encode()}
+    files["bin/busybox"] = (root / "bin/busybox").read_bytes()
+    for module in _MODULES:
+        for path in root.glob(f"lib/modules/*/kernel/drivers/*/{module}.ko"):
+            files[f"modules/{module}.ko"] = path.read_bytes()
+    (BUILD / "initrd").write_bytes(gzip.compress(b"".join(_cpio(files)), 1))
+    for waste in ("boot", "lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+        shutil.rmtree(root / waste)
+
+
+def _cpio(files: dict[str, bytes]) -> Iterator[bytes]:
+    """Pack files as the kernel reads them: cpio's format newc."""
+    folders = sorted({name.rpartition("/")[0] for name in files} - {""})
+    entries = [(name, 0o040755, b"") for name in folders]
+    entries += [(name, 0o100755, content) for name, content in files.items()]
+    for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        head = b"070701" + b"".join(b"%08X" % one for one in fields) + name.encode() + b"\0"
+        yield head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
+
+
+def _make_file_system(image: Path, size: int, root: Path | None = None) -> None:
+    image.unlink(missing_ok=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    filling = ["-d", str(root)] if root else []
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", *filling, str(image)],
+        check=True,
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+    )
+
+
+@dataclass
+class Told:
+    """What the guest has named: digests in order of their numbers, by kind."""
+
+    digests: dict[str, list[str]] = field(default_factory=lambda: {"verdict": [], "event": []})
+
+    def add(self, kind: str, seq: int, digest: str) -> str | None:
+        """Add a record; return what is wrong with its number."""
+        known = self.digests[kind]
+        known.append(digest)
+        return None if seq == len(known) else f"fault {kind} {seq} came as number {len(known)}"
+
+    def counts(self) -> str:
+        return ",".join(f"{kind}:{len(known)}" for kind, known in self.digests.items())
+
+    def expected(self) -> set[str]:
+        return {
+            f"have {kind} {len(known)} {hashlib.sha256(''.join(known).encode()).hexdigest()}"
+            for kind, known in self.digests.items()
+        }
+
+
+class Machine:
+    """One boot.
+
+    Attributes:
+        lines: of the serial line that are ours, so far.
+    """
+
+    def __init__(self, disk: Path, log: Path, told: Told) -> None:
+        self.lines: list[str] = []
+        self.console: list[str] = []
+        self.ready = threading.Event()
+        self._told = told
+        log.unlink(missing_ok=True)
+        log.touch()
+        self._process = subprocess.Popen(
+            [
+                *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "512", "-smp", "1"),
+                *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+                *("-serial", "stdio", "-kernel", str(BUILD / "vmlinuz")),
+                *("-initrd", str(BUILD / "initrd"), "-append"),
+                f"console=ttyS0 quiet loglevel=1 panic=-1 told={told.counts()}",
+                *(
+                    "-blockdev",
+                    f"driver=file,node-name=rootfile,filename={BUILD}/root.img,read-only=on",
+                ),
+                *("-device", "virtio-blk-pci,drive=rootfile"),
+                *("-blockdev", f"driver=file,node-name=data,filename={disk}"),
+                *("-blockdev", f"driver=file,node-name=log,filename={log}"),
+                *("-blockdev", "driver=blklogwrites,node-name=logged,file=data,log=log"),
+                *("-device", "virtio-blk-pci,drive=logged,write-cache=on"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for raw in self._process.stdout:
+            if not raw.endswith(b"\n"):
+                return  # it was cut while it was said
+            line = raw.decode(errors="replace").strip()
+            match line.split():
+                case ["committed", kind, seq, digest]:
+                    if fault := self._told.add(kind, int(seq), digest):
+                        self.lines.append(fault)
+                case ["ready"]:
+                    self.ready.set()
+                case ["have" | "fault", *_]:
+                    self.lines.append(line)
+                case _:
+                    self.console.append(line)
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+
+_SUPER = struct.Struct("<QQQI")
+_ENTRY = struct.Struct("<QQQQ")
+_MAGIC = 0x6A736677736872
+_FLUSH, _FUA = 1, 2
+
+
+def cut(disk: Path, log: Path, chance: random.Random) -> tuple[int, int]:
+    """Bring onto a disk what was flushed, and of the later writes any.
+
+    Source: the format of Linux' dm-log-writes, which QEMU's blklogwrites writes.
+
+    Returns:
+        How many writes were not flushed, and how many of them were lost.
+    """
+    writes: list[tuple[int, bytes]] = []
+    flushed = 0
+    with log.open("rb") as file, disk.open("r+b") as target:
+        magic, _, _, sector = _SUPER.unpack(file.read(_SUPER.size).ljust(_SUPER.size, b"\0"))
+        if magic != _MAGIC:
+            return 0, 0  # nothing was written
+        place = sector
+        while True:
+            file.seek(place)
+            head = file.read(_ENTRY.size)
+            if len(head) < _ENTRY.size or not any(head):
+                break
+            at, count, flags, _ = _ENTRY.unpack(head)
+            content = b""
+            if count:
+                file.seek(place + sector)
+                content = file.read(count * sector)
+                if len(content) < count * sector:
+                    break  # the plug was pulled while it was logged
+            place += sector + len(content)
+            if content:
+                writes.append((at * sector, content))
+            if flags & (_FLUSH | _FUA):
+                flushed = len(writes)
+        open_writes = writes[flushed:]
+        kept_share = chance.choice((0.0, 0.5, 1.0))
+        kept = [one for one in open_writes if chance.random() < kept_share]
+        for begin, content in writes[:flushed] + kept:
+            target.seek(begin)
+            target.write(content)
+    return len(open_writes), len(open_writes) - len(kept)
+
+
+def main(cuts: str = "50", seed: str = "1") -> int:
+    chance = random.Random(int(seed))
+    began_s = time.monotonic()
+    build()
+    print(f"built in {time.monotonic() - began_s:.0f} s", flush=True)
+    state, disk, log = BUILD / "state.img", BUILD / "disk.img", BUILD / "disk.log"
+    _make_file_system(state, DISK_BYTES)
+    told, boot_s, open_writes, lost_writes, early = Told(), 30.0, 0, 0, 0
+    for number in range(int(cuts) + 1):
+        shutil.copyfile(state, disk)
+        expected, before = told.expected(), told.counts()
+        machine = Machine(disk, log, told)
+        start_s = time.monotonic()
+        last = number == int(cuts)
+        in_boot = number > 0 and not last and chance.random() < 0.2
+        if in_boot:
+            time.sleep(chance.uniform(0.0, boot_s))
+        else:
+            while machine.running and not machine.ready.wait(0.5):
+                if machine.lines and machine.lines[-1].startswith("fault"):
+                    break
+                if time.monotonic() - start_s > BOOT_LIMIT_S:
+                    break
+            boot_s = time.monotonic() - start_s
+            if machine.ready.is_set():
+                time.sleep(0.0 if last else chance.uniform(0.2, 8.0))
+        machine.kill()
+        faults = [line for line in machine.lines if line.startswith("fault")]
+        if machine.ready.is_set():
+            faults += sorted(expected - set(machine.lines))
+        elif not in_boot:
+            faults += ["it did not boot", *machine.console[-20:]]
+        if faults:
+            print(f"VIOLATION after cut {number}, told {before}: " + "\n".join(faults))
+            return 1
+        early += not machine.ready.is_set()
+        waiting, lost = cut(state, log, chance)
+        open_writes, lost_writes = open_writes + waiting, lost_writes + lost
+        print(
+            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, told {told.counts()}, "
+            f"{waiting} writes not flushed, {lost} lost",
+            flush=True,
+        )
+    print(
+        f"{cuts} cuts, {early} of them before the journal was open; told {told.counts()}; "
+        f"{open_writes} writes not flushed, {lost_writes} of them lost; everything told is there; "
+        f"{time.monotonic() - began_s:.0f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
