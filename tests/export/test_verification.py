@@ -27,6 +27,19 @@ def test_a_whole_bundle_is_verified_and_every_step_is_said(
         assert word in said
 
 
+@pytest.mark.parametrize(("weights", "batches"), [("fp32", True), ("int8", False)])
+def test_a_bundle_is_asked_as_a_station_asks_it(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: str, batches: bool
+) -> None:
+    """Integer kernels of a batch give other numbers at one call in thirty; only tiles need them."""
+    copy = copied(bundle, tmp_path / weights)
+    manifest = json.loads(copy.with_suffix(".json").read_text())
+    manifest["precision"]["weights"] = weights
+    copy.with_suffix(".json").write_text(json.dumps(manifest))
+    assert main(["--verify", str(copy)]) == 0
+    assert ("in a batch of 4" in capsys.readouterr().out) == batches
+
+
 def test_weights_that_were_altered_are_refused(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
