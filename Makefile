@@ -12,7 +12,8 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
-# triggers each (docs/modbus.md), with PORTS=sparkplug they are an edge node (docs/sparkplug.md).
+# triggers each (docs/modbus.md), with PORTS=sparkplug they are an edge node (docs/sparkplug.md),
+# with PORTS=opcua there is an OPC UA server (docs/opcua.md).
 demo: $(EDGE)/installed
 	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
 		--save build/demo

@@ -96,6 +96,7 @@ NOT_RUN_HERE = {
 RUN_ELSEWHERE = {
     "docs/api.md": "tests/test_api.py runs it as one program",
     "docs/modbus.md": "tests/edge/plc/test_modbus.py runs it beside a station",
+    "docs/opcua.md": "tests/edge/plc/test_opcua.py runs it beside the demo",
     "docs/sparkplug.md": "tests/edge/mqtt/test_sparkplug_station.py runs it beside an edge node",
     "docs/extend.md": "tests/test_extend.py, test_plug_ins.py and test_hmi_browser.py run it",
 }

@@ -7,6 +7,8 @@ from typing import Any
 from edge.contract.clock_sync import ClockSource
 
 SCHEMA = "state/1"
+# Reasons with which a degraded station decides no part.
+HINDERING = frozenset({"camera_lost", "camera_failed", "journal_unwritable", "journal_full"})
 
 
 class Condition(StrEnum):

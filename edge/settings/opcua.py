@@ -9,7 +9,7 @@ from edge.section import Section
 
 
 class OpcUaSettings(Section):
-    """An OPC UA server that shows the newest verdict and an event for each; nothing is written."""
+    """An OPC UA server: results and their events; with an account, clients choose the recipe."""
 
     host: str = Field(
         min_length=1,
@@ -31,7 +31,9 @@ class OpcUaSettings(Section):
     username: str | None = Field(
         default=None,
         min_length=1,
-        description="Needed to connect; left out: whoever reaches the port reads.",
+        description=(
+            "Needed to connect and to choose a recipe; left out: whoever reaches the port reads."
+        ),
         examples=["scada"],
     )
     password_file: str | None = Field(

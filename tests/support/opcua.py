@@ -1,5 +1,6 @@
 """An OPC UA server in its real process over a journal, and certificates for it."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from asyncua import Client, ua
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,12 +19,107 @@ from edge.contract.verdict import Recipe
 from edge.journal.entries import Entry, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.writer import JournalWriter
+from edge.plc.opcua.machine_vision import (
+    MACHINE_VISION,
+    RECIPE_PREPARED,
+    RESULT_READY,
+    STATE_CHANGED,
+)
+from edge.plc.opcua.station_nodes import NAMESPACE
 from edge.settings.opcua import OpcUaSettings
 from edge.station.monitoring.health import Health
 from edge.station.opcua_process import OpcUaProcess, StationRecipes
 from edge.station.threads import Failures, Worker
 from tests.support.broker import GENEROUS_S, free_port
 from tests.support.relaying import STATION, VERDICT
+
+EVENT_TYPES = {
+    "ResultReadyEventType": RESULT_READY,
+    "RecipePreparedEventType": RECIPE_PREPARED,
+    "StateChangedEventType": STATE_CHANGED,
+}
+
+
+def vision_id(kind: str, identity: str) -> Any:
+    """Return an id of OPC 40100-1; asyncua makes its class from what the server says."""
+    return getattr(ua, kind)(Id=identity)
+
+
+class Events:
+    """Hears of events, and lets a test wait for them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self._came = asyncio.Event()
+
+    def event_notification(self, event: Any) -> None:
+        self.seen.append(event)
+        self._came.set()
+
+    async def wait_for(self, count: int) -> list[Any]:
+        async with asyncio.timeout(GENEROUS_S):
+            while len(self.seen) < count:
+                self._came.clear()
+                await self._came.wait()
+        return self.seen
+
+
+class VisionClient:
+    """A client that knows OPC 40100-1, on an open connection."""
+
+    def __init__(self, client: Client, types: int, space: int) -> None:
+        self._client = client
+        self._types, self._space = types, space
+
+    @classmethod
+    async def of(cls, client: Client) -> "VisionClient":
+        types = await client.get_namespace_index(MACHINE_VISION)
+        if not hasattr(ua, "ResultDataType"):
+            await client.load_data_type_definitions()
+        return cls(client, types, await client.get_namespace_index(NAMESPACE))
+
+    def node(self, path: str) -> Any:
+        return self._client.get_node(f"ns={self._space};s=VisionSystem.{path}".removesuffix("."))
+
+    async def listen(self, kind: str) -> Events:
+        """Subscribe to events of a type at the vision system."""
+        events = Events()
+        subscription = await self._client.create_subscription(20, events)
+        number = EVENT_TYPES[kind]
+        event_type = self._client.get_node(f"ns={self._types};i={number}")
+        await subscription.subscribe_events(self.node(""), event_type)
+        return events
+
+    async def call(self, owner: str, method: str, *given: Any) -> Any:
+        return await self.node(owner).call_method(f"{self._types}:{method}", *given)
+
+    async def results(self, part: str | None = None, most: int = 0) -> list[Any]:
+        of_part = vision_id("PartIdDataType", part) if part else None
+        nothing = [None] * 6
+        given = [ua.Variant(0, ua.VariantType.Int32), None, of_part, *nothing]
+        limits = [ua.Variant(one, ua.VariantType.UInt32) for one in (most, 0)]
+        answer = await self.call("ResultManagement", "GetResultListFiltered", *given, *limits, 0)
+        assert answer[1] == len(answer[3]) and answer[4] == 0
+        return answer[3]
+
+    async def recipes(self) -> list[str]:
+        state = ua.Variant(2, ua.VariantType.Int32)  # prepared or not
+        limits = [ua.Variant(0, ua.VariantType.UInt32)] * 2
+        answer = await self.call(
+            "RecipeManagement", "GetRecipeListFiltered", None, None, state, *limits, 0
+        )
+        return [one.Id for one in answer[3]]
+
+    async def prepare(self, recipe: Any) -> Any:
+        return await self.call("RecipeManagement", "PrepareRecipe", recipe, None)
+
+    async def state(self) -> tuple[str, str | None]:
+        """Return both states; None of a machine that is not active."""
+        names: list[Any] = []
+        for path in ("VisionStateMachine", "VisionStateMachine.AutomaticModeStateMachine"):
+            value = await self.node(f"{path}.CurrentState").read_data_value(False)
+            names.append(value.Value.Value.Text if value.StatusCode.is_good() else None)
+        return names[0], names[1]
 
 
 class ServedJournal:
@@ -33,6 +130,7 @@ class ServedJournal:
         self.settings = OpcUaSettings(host="127.0.0.1", port=free_port(), **settings)
         folder.mkdir(exist_ok=True)
         journal = open_journal(folder)
+        self.journal = journal.journal
         self.health = Health()
         self.server = OpcUaProcess(
             settings=self.settings,

@@ -4,6 +4,7 @@ const opcua = require("node-opcua-client");
 
 const [url, namespace, count] = process.argv.slice(2);
 const FIELDS = ["Seq", "Result", "PartId", "Score"];
+const RESULT = ["ResultState", "PartId", "ResultId"];
 
 function plain(variant) {
   const { value } = variant;
@@ -26,6 +27,19 @@ async function main() {
     { samplingInterval: 0, discardOldest: true, queueSize: 100, filter },
     opcua.TimestampsToReturn.Both,
   );
+  const types = namespaces.indexOf("http://opcfoundation.org/UA/MachineVision");
+  const vision = await subscription.monitor(
+    { nodeId: `ns=${space};s=VisionSystem`, attributeId: opcua.AttributeIds.EventNotifier },
+    { samplingInterval: 0, discardOldest: true, queueSize: 100,
+      filter: opcua.constructEventFilter(RESULT.map((name) => `${types}:${name}`),
+        opcua.ofType(`ns=${types};i=1024`)) }, // ResultReadyEventType
+    opcua.TimestampsToReturn.Both,
+  );
+  const results = [];
+  const all = new Promise((resolve) => vision.on("changed", (fields) => {
+    results.push(fields);
+    if (results.length === Number(count)) resolve();
+  }));
   const events = [];
   const enough = new Promise((resolve) => item.on("changed", (fields) => {
     events.push(fields.map(plain));
@@ -33,10 +47,13 @@ async function main() {
   }));
   console.log("subscribed");
   await enough;
+  await all;
   const nodes = ["Result", "Seq", "PartId", "Score"].map((name) => (
     { nodeId: `ns=${space};s=Station.${name}`, attributeId: opcua.AttributeIds.Value }));
   const values = (await session.read(nodes)).map((one) => plain(one.value));
-  console.log(JSON.stringify({ events, values }));
+  for (const fields of results) await opcua.promoteOpaqueStructure(session, fields);
+  const ids = results.map((fields) => fields.map(({ value }) => value?.id ?? value));
+  console.log(JSON.stringify({ events, values, results: ids }));
   await session.close();
   await client.disconnect();
 }

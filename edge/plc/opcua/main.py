@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,14 +23,17 @@ from asyncua import Server
 
 import edge
 from edge.errors import StationError
-from edge.journal.entries import JournalError, RecordKind
+from edge.journal.entries import JournalError, JournalRow, RecordKind
 from edge.journal.outbox import Outbox
 from edge.plc.opcua.access import Users, application_uri, secure
+from edge.plc.opcua.machine_vision import MachineVision
 from edge.plc.opcua.messages import (
     OPCUA_STATION_MESSAGES,
+    OfferedRecipe,
     OpcUaHello,
     OpcUaReport,
     OpcUaStationMessage,
+    RecipeAsked,
     RowsCommitted,
     StationChanged,
 )
@@ -82,10 +86,19 @@ class OpcUaServer:
     async def serve(self) -> None:
         """Serve until ``end``."""
         server = await self._new_server()
-        nodes = await StationNodes.build(server, self._hello.station)
+        user = self._hello.settings.username
+        plain = await StationNodes.build(server, self._hello.station)
+        vision = await MachineVision.build(
+            server,
+            may_choose=user is not None,
+            ask_for_recipe=self._ask_for_recipe,
+            read_rows=self._rows,
+        )
+        nodes = (plain, vision)
         newest = self._newest()
-        for row in self._outbox.rows(RecordKind.VERDICT, newest, newest, 1):
-            await nodes.show(Recorded.of(row))
+        for row in self._rows(newest, newest):
+            for one in nodes:
+                await one.show(Recorded.of(row))
         self._seq = newest
         gc.enable()
         gc.freeze()  # what was built lives as long as the process
@@ -98,7 +111,8 @@ class OpcUaServer:
                 self._changed.clear()
                 station = self._station
                 if station is not None and station != shown:
-                    await nodes.show_station(station)
+                    for one in nodes:
+                        await one.show_station(station)
                     shown = station
                 await self._show_new(nodes)
                 if loop.time() >= due_s:
@@ -113,23 +127,31 @@ class OpcUaServer:
         except TimeoutError:
             pass
 
-    async def _show_new(self, nodes: StationNodes) -> None:
+    async def _show_new(self, nodes: Sequence[StationNodes | MachineVision]) -> None:
         try:
             newest = self._newest()
             behind = newest - self._seq
             if behind > MAX_BEHIND:
                 self._skipped += behind - MAX_BEHIND
                 self._seq = newest - MAX_BEHIND
-            rows = self._outbox.rows(RecordKind.VERDICT, self._seq + 1, newest, MAX_BEHIND)
+            rows = self._rows(self._seq + 1, newest)
         except JournalError as error:
             log.warning("OPC UA shows no new verdict: %s", error)
             return
         for row in rows:
             verdict = Recorded.of(row)
-            await nodes.show(verdict)
-            await nodes.notify(verdict)
+            for one in nodes:
+                await one.show(verdict)
+                await one.notify(verdict)
             self._seq = row.seq
             self._events += 1
+
+    def _rows(self, first: int, last: int) -> Sequence[JournalRow]:
+        return self._outbox.rows(RecordKind.VERDICT, first, last, last - first + 1)
+
+    def _ask_for_recipe(self, recipe: OfferedRecipe) -> None:
+        user = self._hello.settings.username or ""
+        self._link.send(RecipeAsked(recipe=recipe, user=f"OPC UA {user}"))
 
     def _newest(self) -> int:
         return self._outbox.backlog().last_seq[RecordKind.VERDICT]

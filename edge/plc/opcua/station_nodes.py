@@ -10,6 +10,7 @@ from typing import Any, cast
 from asyncua import ua
 
 from edge.journal.entries import JournalRow
+from edge.plc.opcua.events import emit
 from edge.plc.opcua.messages import StationChanged
 
 NAMESPACE = "urn:inspection-station:verdict:1"
@@ -127,7 +128,7 @@ class StationNodes:
         for name, (_, value) in _values(verdict).items():
             setattr(event, name, value)
         event.Severity = 1 if result == "OK" else 500
-        await self._event.trigger(verdict.decided, message=f"verdict {verdict.row.seq} {result}")
+        await emit(self._event, verdict.decided, f"verdict {verdict.row.seq} {result}")
 
     async def _write(self, name: str, kind: str, value: Any, at: datetime) -> None:
         content = ua.DataValue(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edge.contract.event import Event
+from edge.contract.state import HINDERING
 from edge.contract.verdict import Verdict
 from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Reason, Result
@@ -22,8 +23,6 @@ from edge.station.outputs.device_thread import DeviceLine, OutputThread, StateLe
 from edge.station.outputs.schedule import Exposure, Outcome, PartKey, PartRule, PartSchedule
 from edge.station.outputs.times import EdgeTimes
 
-# Without a hand-shake: with one of these reasons no part gets a verdict that counts.
-HINDERING = frozenset({"camera_lost", "camera_failed", "journal_unwritable", "journal_full"})
 # Images whose verdict never comes, because a newer one took their place.
 MAX_OPEN = 512
 

@@ -1,114 +1,226 @@
-"""The OPC UA server: asyncua's client, and node-opcua where it is there."""
+"""The OPC UA server in its process: asyncua's client, and node-opcua where it is there."""
 
 import asyncio
 import json
 import math
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+import yaml
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.uaerrors import UaError
 
 from edge.cli.main import main
+from edge.contract.state import HINDERING, Condition
 from edge.doctor.finding import Grade
 from edge.doctor.opcua import opcua_finding
+from edge.plc.opcua.machine_vision import MACHINE_VISION
 from edge.plc.opcua.station_nodes import NAMESPACE
 from edge.plc.opcua.usable import OpcUaUnusable, check_usable
+from edge.plc.opcua.vision_state import TRANSITIONS, VisionStates, vision_states
 from edge.settings.opcua import OpcUaSettings
-from tests.support.broker import GENEROUS_S
-from tests.support.opcua import ServedJournal, served_journal, write_certificate
+from tests.edge.conftest import edge_run_command
+from tests.support.broker import GENEROUS_S, free_port
+from tests.support.opcua import (
+    Events,
+    ServedJournal,
+    VisionClient,
+    served_journal,
+    vision_id,
+    write_certificate,
+)
 from tests.support.relaying import write_secret
 
 # A folder in which `npm install node-opcua-client` was run; it is not installed for this test.
 NODE_OPCUA = os.environ.get("NODE_OPCUA", "")
-PROGRAM = Path(__file__).parents[2] / "support" / "opcua_client.js"
+ROOT = Path(__file__).parents[3]
+PROGRAM = ROOT / "tests" / "support" / "opcua_client.js"
+
+
+class Secured:
+    """A server with a certificate and an account, the only one of this module: it takes seconds."""
+
+    def __init__(self, served: ServedJournal, folder: Path) -> None:
+        self.served, self._folder = served, folder
+
+    @asynccontextmanager
+    async def client(
+        self, user: str | None = "scada", password: str = "secret"
+    ) -> AsyncIterator[Client]:
+        client = Client(self.served.url)
+        client.application_uri = "urn:test:client"
+        if user is not None:
+            client.set_user(user)
+            client.set_password(password)
+        files = (str(self._folder / "client.pem"), str(self._folder / "client-key.pem"))
+        await client.set_security(SecurityPolicyBasic256Sha256, *files)
+        async with client:
+            yield client
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedJournal]:
-    """One server for this module: its start takes seconds."""
-    folder = tmp_path_factory.mktemp("opcua")
-    with served_journal(folder / "journal") as one:
-        yield one
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("secured")
+    certificate, key = write_certificate(folder, "server")
+    write_certificate(folder, "client")
+    write_secret(folder / "password", "secret")
+    account = {"username": "scada", "password_file": str(folder / "password")}
+    files = {"certificate_file": str(certificate), "key_file": str(key)}
+    with served_journal(folder / "journal", **account, **files) as one:
+        yield Secured(one, folder)
 
 
-async def station_of(client: Client) -> Any:
-    space = await client.get_namespace_index(NAMESPACE)
-    return client.get_node(f"ns={space};s=Station"), space
+@pytest.fixture
+def served(secured: Secured) -> ServedJournal:
+    return secured.served
 
 
 async def values(client: Client, *names: str) -> list[Any]:
-    _, space = await station_of(client)
-    nodes = [client.get_node(f"ns={space};s=Station.{name}") for name in names]
-    return await client.read_values(nodes)
-
-
-class Events:
-    """Hears of events, and lets a test wait for them."""
-
-    def __init__(self) -> None:
-        self.seen: list[Any] = []
-        self._came = asyncio.Event()
-
-    def event_notification(self, event: Any) -> None:
-        self.seen.append(event)
-        self._came.set()
-
-    async def wait_for(self, count: int) -> list[Any]:
-        async with asyncio.timeout(GENEROUS_S):
-            while len(self.seen) < count:
-                self._came.clear()
-                await self._came.wait()
-        return self.seen
+    space = await client.get_namespace_index(NAMESPACE)
+    return await client.read_values(
+        [client.get_node(f"ns={space};s=Station.{name}") for name in names]
+    )
 
 
 def test_each_verdict_is_an_event_and_the_newest_stands_in_the_variables(
-    served: ServedJournal,
+    secured: Secured,
 ) -> None:
+    served = secured.served
+
     async def listen() -> tuple[list[Any], list[Any]]:
-        async with Client(served.url) as client:
-            station, space = await station_of(client)
+        async with secured.client() as client:
+            space = await client.get_namespace_index(NAMESPACE)
             kind = await client.nodes.base_event_type.get_child([f"{space}:VerdictEventType"])
             events = Events()
             subscription = await client.create_subscription(20, events)
-            await subscription.subscribe_events(station, kind)
+            await subscription.subscribe_events(client.get_node(f"ns={space};s=Station"), kind)
             before = served.writer.last_seq
             await asyncio.to_thread(served.decide, 3, part_id="p1")
             lost = {"result": "ERROR", "reason": "camera_lost", "anomaly_score": None}
             await asyncio.to_thread(served.decide, 1, **lost)
             seen = await events.wait_for(4)
             assert [one.Seq for one in seen] == [before + n for n in (1, 2, 3, 4)]
-            names = ("Result", "Seq", "Score", "PartId", "Record", "Name", "DecidedUtc")
+            names = ("Result", "Seq", "Score", "PartId", "Record", "Name", "DecidedUtc", "Recipe")
             return seen, await values(client, *names)
 
-    seen, (result, seq, score, part, record, name, decided) = asyncio.run(listen())
+    seen, (result, seq, score, part, record, name, decided, recipe) = asyncio.run(listen())
     assert [one.Result for one in seen] == ["OK", "OK", "OK", "ERROR"]
     assert [one.PartId for one in seen] == ["p1", "p1", "p1", None]
     assert [one.Severity for one in seen] == [1, 1, 1, 500]
     assert math.isnan(seen[3].Score) and math.isnan(score)
-    assert (result, part, name) == ("ERROR", None, "site/line/cell/top")
+    assert (result, part, name, recipe) == ("ERROR", None, "site/line/cell/top", "bottle")
     whole = json.loads(record)
     assert (whole["seq"], whole["reason"]) == (seq, "camera_lost")
     assert decided.isoformat(timespec="microseconds").startswith(whole["time"]["decided_utc"][:26])
 
 
-def test_nobody_writes_calls_or_adds(served: ServedJournal) -> None:
+def test_a_vision_system_of_opc_40100_has_results_recipes_and_a_state(secured: Secured) -> None:
+    served = secured.served
+    recipe = {"id": "bottle", "version": 1}
+
+    async def visit() -> None:
+        async with secured.client() as client:
+            vision = await VisionClient.of(client)
+            ready = await vision.listen("ResultReadyEventType")
+            await asyncio.to_thread(served.decide, 1, part_id="p7", trigger_id="t7", recipe=recipe)
+            await asyncio.to_thread(served.decide, 1, result="ERROR", reason="camera_lost")
+            first, second = await ready.wait_for(2)
+            assert (first.PartId.Id, first.MeasId.Id) == ("p7", "t7")
+            assert first.InternalRecipeId.Id == "bottle@1" and first.ExternalRecipeId.Id == "bottle"
+            assert (first.ResultState, second.ResultState) == (1, 4)  # completed, failed
+            assert [one.Value for one in first.ResultContent][:2] == ["OK", "score_below"]
+            assert second.PartId is None and second.IsPartial is False
+
+            handle, result, error = await vision.call(
+                "ResultManagement", "GetResultById", first.ResultId, 0
+            )
+            assert (handle, error) == (0, 0)
+            assert (result.ResultId, result.PartId.Id) == (first.ResultId, "p7")
+            assert result.InternalConfigurationId.Id == "bottle" and result.JobId == first.JobId
+            _, _, error = await vision.call(
+                "ResultManagement", "GetResultById", vision_id("ResultIdDataType", "other/1"), 0
+            )
+            assert error == -1
+            parts = await vision.call(
+                "ResultManagement", "GetResultComponentsById", first.ResultId, 0
+            )
+            assert (parts[4], parts[6].Id, parts[-1]) == (1, "p7", 0)
+            of_part = await vision.results(part="p7")
+            assert [one.ResultId for one in of_part] == [first.ResultId]
+            assert len(await vision.results(most=1)) == 1
+
+            prepared = await vision.listen("RecipePreparedEventType")
+            assert await vision.recipes() == ["bottle@1", "vial@3"]
+            wanted = vision_id("RecipeIdExternalDataType", "vial")
+            inner, done, error = await vision.prepare(wanted)
+            assert (inner.Id, done, error) == ("vial@3", False, 0)
+            (event,) = await prepared.wait_for(1)
+            assert (event.InternalId.Id, served.asked_by) == ("vial@3", "OPC UA scada")
+            assert (await vision.prepare(vision_id("RecipeIdExternalDataType", "none")))[2] == -1
+
+            steps = await vision.listen("StateChangedEventType")
+            assert await vision.state() == ("Operational", "Ready")
+            served.health.set("camera_lost", True)
+            served.health.set("drift", True)
+            (to_error,) = await steps.wait_for(1)
+            assert (to_error.FromState.Text, to_error.ToState.Text) == ("Operational", "Error")
+            assert await vision.state() == ("Error", None)
+            served.health.set("camera_lost", False)
+            assert (await steps.wait_for(2))[1].ToState.Text == "Operational"
+
+    asyncio.run(visit())
+
+
+def test_a_station_is_ready_when_it_would_take_a_part() -> None:
+    names = {}
+    for condition in (Condition.STARTING, Condition.ONLINE, Condition.STOPPED):
+        for triggered in (True, False):
+            states = vision_states(condition, (), triggered)
+            automatic = states.automatic.name if states.automatic else None
+            names[condition, triggered] = (states.vision.name, automatic)
+    assert names == {
+        (Condition.STARTING, True): ("Preoperational", None),
+        (Condition.STARTING, False): ("Preoperational", None),
+        (Condition.ONLINE, True): ("Operational", "Ready"),
+        (Condition.ONLINE, False): ("Operational", "ContinuousExecution"),
+        (Condition.STOPPED, True): ("Halted", None),
+        (Condition.STOPPED, False): ("Halted", None),
+    }
+    for reason in HINDERING:
+        degraded = vision_states(Condition.DEGRADED, (reason, "drift"), True)
+        assert degraded.vision.name == "Error" and not degraded.is_ready
+    assert vision_states(Condition.DEGRADED, ("drift",), True).is_ready
+    started, online = VisionStates(), vision_states(Condition.ONLINE, (), True)
+    assert [step.transition for step in started.to(online)] == [
+        TRANSITIONS[started.vision, online.vision]
+    ]
+    assert online.to(online) == ()
+
+
+def test_nobody_writes_or_adds_and_nothing_but_the_recipe_is_controlled(secured: Secured) -> None:
     async def attack() -> list[Any]:
-        async with Client(served.url) as client:
-            station, space = await station_of(client)
+        async with secured.client() as client:
+            space = await client.get_namespace_index(NAMESPACE)
+            types = await client.get_namespace_index(MACHINE_VISION)
             result = client.get_node(f"ns={space};s=Station.Result")
+            machine = client.get_node(f"ns={space};s=VisionSystem.VisionStateMachine")
             refused = []
             for attempt in (
                 lambda: result.write_value("OK"),
                 lambda: client.nodes.objects.add_variable(space, "mine", 1),
-                lambda: client.nodes.server.call_method("0:GetMonitoredItems", 1),
                 lambda: result.read_raw_history(),
-                lambda: station.delete(),
+                lambda: machine.delete(),
+                lambda: machine.call_method(f"{types}:Halt", 0, "because"),
             ):
                 try:
                     await attempt()
@@ -116,19 +228,19 @@ def test_nobody_writes_calls_or_adds(served: ServedJournal) -> None:
                     refused.append(type(error).__name__)
             return refused
 
-    refused = asyncio.run(attack())
-    # Of a method nobody has written there is nothing to call.
-    assert refused == ["BadUserAccessDenied"] * 2 + ["BadNothingToDo"] + ["BadUserAccessDenied"] * 2
+    assert asyncio.run(attack()) == ["BadUserAccessDenied"] * 4 + ["BadNotSupported"]
 
 
-def test_what_is_no_opc_ua_ends_that_connection_alone(served: ServedJournal) -> None:
+def test_what_is_no_opc_ua_ends_that_connection_alone(secured: Secured) -> None:
+    served = secured.served
+
     async def knock() -> str:
         for nonsense in (b"GET / HTTP/1.0\r\n\r\n", b"HELF\xff\xff\xff\xff", b"OPNF" + bytes(40)):
             _, writer = await asyncio.open_connection("127.0.0.1", served.settings.port)
             writer.write(nonsense)
             await writer.drain()
             writer.close()
-        async with Client(served.url) as client:
+        async with secured.client() as client:
             return (await values(client, "Name"))[0]
 
     assert asyncio.run(knock()) == "site/line/cell/top"
@@ -137,45 +249,17 @@ def test_what_is_no_opc_ua_ends_that_connection_alone(served: ServedJournal) -> 
     assert taken.grade is Grade.FAULT and "opcua.port" in taken.found
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServedJournal, Path]]:
-    folder = tmp_path_factory.mktemp("secured")
-    certificate, key = write_certificate(folder, "server")
-    write_certificate(folder, "client")
-    write_secret(folder / "password", "secret")
-    account = {"username": "scada", "password_file": str(folder / "password")}
-    files = {"certificate_file": str(certificate), "key_file": str(key)}
-    with served_journal(folder / "journal", **account, **files) as one:
-        yield one, folder
+def test_with_a_certificate_and_an_account_nobody_else_reads(secured: Secured) -> None:
+    async def connect(user: str | None, password: str) -> None:
+        async with secured.client(user, password):
+            pass
 
-
-def connected(served: ServedJournal, folder: Path, user: str | None, password: str | None) -> Any:
-    async def connect() -> Any:
-        client = Client(served.url)
-        client.application_uri = "urn:test:client"
-        if user is not None:
-            client.set_user(user)
-            client.set_password(password or "")
-        await client.set_security(
-            SecurityPolicyBasic256Sha256, str(folder / "client.pem"), str(folder / "client-key.pem")
-        )
-        async with client:
-            return (await values(client, "Name"))[0]
-
-    return asyncio.run(connect())
-
-
-def test_with_a_certificate_and_an_account_nobody_else_reads(
-    secured: tuple[ServedJournal, Path],
-) -> None:
-    served, folder = secured
-    assert connected(served, folder, "scada", "secret") == "site/line/cell/top"
-    for user, password in (("scada", "wrong"), ("admin", "secret"), (None, None)):
+    for user, password in (("scada", "wrong"), ("admin", "secret"), (None, "")):
         with pytest.raises(UaError):
-            connected(served, folder, user, password)
+            asyncio.run(connect(user, password))
 
     async def policies() -> set[tuple[str, int]]:
-        endpoints = await Client(served.url).connect_and_get_server_endpoints()
+        endpoints = await Client(secured.served.url).connect_and_get_server_endpoints()
         return {(one.SecurityPolicyUri.rpartition("#")[2], one.SecurityMode) for one in endpoints}
 
     mode = ua.MessageSecurityMode
@@ -183,24 +267,72 @@ def test_with_a_certificate_and_an_account_nobody_else_reads(
     assert asyncio.run(policies()) == wanted
 
 
-def test_node_opcua_reads_values_and_events(served: ServedJournal, tmp_path: Path) -> None:
+def test_the_program_of_the_docs_reads_the_results_of_the_demo(tmp_path: Path) -> None:
+    demo = ROOT / "configs" / "demo"
+    settings = yaml.safe_load((demo / "opcua.yaml").read_text())
+    settings["camera"]["uri"] = str(demo / "frames")
+    settings["model"]["path"] = str(demo / "bottle.xml")
+    settings["journal"]["folder"] = str(tmp_path / "journal")
+    settings["opcua"]["port"] = port = free_port()
+    settings["hmi"]["port"] = 0
+    (tmp_path / "station.yaml").write_text(yaml.safe_dump(settings))
+    text = (ROOT / "docs" / "opcua.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "results.py").write_text(program.replace(":4840", f":{port}"))
+    with (tmp_path / "log").open("w") as log:
+        station = subprocess.Popen(
+            edge_run_command("--config", tmp_path / "station.yaml"),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+    try:
+        page = logged(tmp_path / "log", r"the page is at (http://127\.0\.0\.1:\d+)")
+        logged(tmp_path / "log", "(OPC UA at)")
+        printed = subprocess.run(
+            [sys.executable, tmp_path / "results.py"],
+            capture_output=True,
+            text=True,
+            timeout=GENEROUS_S,
+            check=False,
+        )
+        assert len(re.findall(r"/\d+: bottle (?:OK|NOK), score_", printed.stdout)) == 6, printed
+        with urlopen(f"{page}/metrics") as answer:
+            assert "edge_opcua_serving 1.0" in answer.read().decode()
+    finally:
+        station.terminate()
+        assert station.wait(GENEROUS_S) == 0
+
+
+def logged(log: Path, pattern: str) -> str:
+    deadline_s = time.monotonic() + GENEROUS_S
+    while (found := re.search(pattern, log.read_text())) is None:
+        assert time.monotonic() < deadline_s, log.read_text()
+        time.sleep(0.1)
+    return found[1]
+
+
+def test_node_opcua_reads_values_and_events(tmp_path: Path) -> None:
     if not NODE_OPCUA:
         pytest.skip("NODE_OPCUA names no folder in which npm install node-opcua-client was run")
     folders = {"HOME": str(tmp_path), "NODE_PATH": f"{NODE_OPCUA}/node_modules"}
-    with subprocess.Popen(
-        ["node", str(PROGRAM), served.url, NAMESPACE, "3"],
-        env={**os.environ, **folders},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with (
+        served_journal(tmp_path / "journal") as served,
+        subprocess.Popen(
+            ["node", str(PROGRAM), served.url, NAMESPACE, "3"],
+            env={**os.environ, **folders},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as client,
+    ):
         assert client.stdout is not None
         assert "subscribed\n" in iter(client.stdout.readline, "")
-        before = served.writer.last_seq
+        before, journal = served.writer.last_seq, served.journal
         served.decide(3, part_id="p2")
         printed, _ = client.communicate(timeout=GENEROUS_S)
     found = json.loads(printed.splitlines()[-1])
     assert found["events"] == [[before + n, "OK", "p2", 0.32] for n in (1, 2, 3)]
     assert found["values"] == ["OK", before + 3, "p2", 0.32]
+    assert found["results"] == [[1, "p2", f"{journal}/{before + n}"] for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
