@@ -20,10 +20,12 @@ import yaml
 import edge.cli.main
 import edge.cli.options
 import edge.cli.sign
+import edge.fleet.cli
 import edge.listen.cli
 import export.cli
 import training.cli
 from edge.bundle.mask_file import read_mask_file
+from edge.fleet.plan import read_plan
 from edge.listen.part_settings import read_part_settings
 from edge.settings.station import load_settings
 from tests.edge.contract.test_schemas import validator
@@ -42,6 +44,7 @@ Parser = Callable[[], argparse.ArgumentParser]
 PARSERS: dict[str, Parser] = {
     "edge-run": edge.cli.options.parser,
     "edge-listen": edge.listen.cli._parser,
+    "edge-fleet": edge.fleet.cli._parser,
     "edge-sign": edge.cli.sign._parser,
     "train-station": training.cli._parser,
     "export-model": export.cli._parser,
@@ -77,6 +80,7 @@ NOT_RUN_PROGRAMS = {
 }
 # Commands of ours that are only parsed:
 NOT_RUN_HERE = {
+    "edge-fleet": "needs stations that run; tests/edge/fleet runs each of them",
     "edge-listen": "listens until it is ended; tests/edge/listen runs it",
     r"edge-run (?!.*--(journal|check|list-cameras|challenge))": (
         "runs until it is ended, or needs camera and broker; tests/edge/cli and make demo run it"
@@ -252,6 +256,16 @@ def test_every_mask_block_is_a_mask(block: Block, tmp_path: Path) -> None:
     assert (len(found.ignore), len(found.zones)) == (len(content["ignore"]), len(content["zones"]))
 
 
+def is_plan(block: Block) -> bool:
+    return {"stations", "address"} <= yaml.safe_load(block.text).keys()
+
+
+@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_plan(b)], ids=str)
+def test_every_plan_block_is_a_plan(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(block.text)
+    assert read_plan(tmp_path / "plan.yaml").stations
+
+
 def is_part(block: Block) -> bool:
     return "part" in yaml.safe_load(block.text)
 
@@ -263,7 +277,9 @@ def test_every_part_block_is_taken_by_the_listener(block: Block, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in of_language("yaml") if not is_mask(b) and not is_part(b)], ids=str
+    "block",
+    [b for b in of_language("yaml") if not (is_mask(b) or is_part(b) or is_plan(b))],
+    ids=str,
 )
 def test_every_settings_block_is_taken_by_the_settings_models(block: Block, tmp_path: Path) -> None:
     content = yaml.safe_load(block.text)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OUR_PROGRAMS = ("edge-run", "edge-listen", "edge-sign", "train-station", "export-model")
+OUR_PROGRAMS = (
+    *("edge-run", "edge-listen", "edge-fleet", "edge-sign", "train-station", "export-model"),
+)
 _FENCE = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
 _SEPARATORS = frozenset({"&&", "&", "|", ";"})
 
