@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak cuts powercut fuzz bench lint lock licences release packages clean
+.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -80,6 +80,12 @@ powercut: packages $(DEV)/installed
 	@command -v qemu-system-x86_64 >/dev/null && command -v mmdebstrap >/dev/null \
 		|| tests/install-packages qemu-system-x86 mmdebstrap
 	$(DEV)/bin/python -m tests.powercut.machine $(or $(CUTS),50) $(or $(SEED),1)
+
+# Days of stations in virtual time, each under a seed that draws what goes wrong (docs/reliability.md).
+# SEED=17 STATIONS=1 DAYS=3 is always the same story; MUTATIONS=1 breaks the product on purpose.
+simulate: packages $(DEV)/installed
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m tests.simulation --seed $(or $(SEED),1) \
+		--stations $(or $(STATIONS),20) --days $(or $(DAYS),1) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MUTATIONS),--mutations)
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed

@@ -11,7 +11,11 @@ FRESH_NS = ACT_WITHIN_NS
 
 
 class ReplayDetector:
-    """Tells whether a row is older than a limit by the monotonic clock, in bounded memory."""
+    """Tells whether a row may be older than a limit by the monotonic clock, in bounded memory.
+
+    A row counts as fresh only where a look at the journal within the limit did not find it yet:
+    while nobody looked, as during a long attempt to connect, it may be of any age.
+    """
 
     def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
         self._fresh_ns = fresh_ns
@@ -27,8 +31,8 @@ class ReplayDetector:
         self._seen.append((now_ns, newest))
 
     def is_old(self, row: JournalRow, now_ns: int) -> bool:
-        """Tell whether the row was there already at a moment that is over the limit ago."""
-        return any(
-            now_ns - at_ns > self._fresh_ns and row.seq <= newest[row.kind]
+        """Tell whether the row may have been there already when the limit began."""
+        return not any(
+            now_ns - at_ns <= self._fresh_ns and row.seq > newest[row.kind]
             for at_ns, newest in self._seen
         )

@@ -155,6 +155,7 @@ class MqttPublisher:
             on_answer=self.answer,
             refused_pause_ns=refused_pause_ns,
         )
+        self._relay.observe(clock_ns())  # what comes from now on is fresh at first
         self._taken_over_s = float("-inf")
         self._suspects: deque[Unanswered] = deque(maxlen=MAX_SHORT_CONNECTIONS)
         self._lacks: tuple[str, ...] = ()

@@ -183,6 +183,7 @@ class SparkplugPublisher:
             learned=LearnedLimits(will_retain=False),
         )
         self._ages = ReplayDetector()
+        self._ages.note(backlog.last_seq, clock_ns())  # what comes from now on is fresh at first
         self._bd_seq = self._progress.bd_seq
         self._host = PrimaryHost()
         self._shown = NodeCondition()  # as it was published last

@@ -110,6 +110,7 @@ class HandshakeMachine:
         self._base: int | None = None  # the camera's counter at the last frame
         self._base_ns = 0  # when that one arrived
         self._quiet_until_ns: int | None = None
+        self._closed = False
 
     @property
     def ready(self) -> bool:
@@ -282,7 +283,11 @@ class HandshakeMachine:
         return min(due, default=None)
 
     def close(self) -> Outcomes:
-        """Tell what was counted and not told yet; the station ends."""
+        """Tell what was counted and not told yet; the station ends.
+
+        A trigger that comes later is refused without a record: nobody is left who writes it.
+        """
+        self._closed = True
         return self._told(self._report_unrecorded())
 
     @property
@@ -335,7 +340,7 @@ class HandshakeMachine:
         """Refuse a part: with a record of its own, or counted where there are too many of them."""
         if self._rules.pairing is Pairing.ANNOUNCED:
             self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
-        recorded = self._records_of_refusals.take(now_ns)
+        recorded = not self._closed and self._records_of_refusals.take(now_ns)
         if not recorded:
             before = self._unrecorded or RefusalsCounted(0, detail, now_ns)
             self._unrecorded = RefusalsCounted(before.count + 1, detail, before.since_ns)

@@ -1,6 +1,7 @@
 """The station: camera → mailbox → inspection → sinks, and an orderly end of it."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -122,6 +123,7 @@ class Station:
             utc_ns=utc_ns,
         )
         self._stopping = False
+        self._taking_trigger = threading.Lock()
         self._lost: CameraLost | None = None
         self._last_number = 0
         self._newest = newest or NewestFrame()
@@ -159,7 +161,8 @@ class Station:
             raise ConfigurationError(
                 "this station runs free and takes no triggers. Set camera.trigger.mode."
             )
-        self._carry_out(self._triggering.trigger(request))
+        with self._taking_trigger:  # the station ends before it, or after its part has a verdict
+            self._carry_out(self._triggering.trigger(request))
 
     def camera_lost(self, detail: str) -> None:
         """Note that the camera is gone: an ERROR for every part that waits for it, or for one.
@@ -401,8 +404,9 @@ class Station:
         if self._triggering is not None:
             detail = "the station was stopped before the image came. Inspect the part again."
             self._triggering.set_ready(Input.CAMERA, False)
-            self._carry_out(self._triggering.camera_restarted(detail))
-            self._triggering.close()
+            with self._taking_trigger:
+                self._carry_out(self._triggering.camera_restarted(detail))
+                self._triggering.close()
 
     def _fail(self, exposure: QueuedFrame, reason: Reason, detail: str) -> None:
         """Give a part that will not be inspected its ERROR, unless it has a verdict already."""

@@ -1,0 +1,369 @@
+"""Faults made by hand in the product: each of them has to be found, or the simulation is blind."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge.cameras.supervised.freshness import Freshness
+from edge.cameras.supervised.state_machine import Supervision
+from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.thresholding import Result
+from edge.journal import writer as writing
+from edge.journal.entries import Committed, JournalRow, RecordKind
+from edge.journal.ledger import Ledger
+from edge.journal.write_queue import WriteQueue
+from edge.journal.writer import JournalWriter
+from edge.mqtt.ages import ReplayDetector
+from edge.mqtt.announcer import Announcer
+from edge.mqtt.command_gate import CommandGate
+from edge.mqtt.lane import Lane
+from edge.mqtt.relay import Relay
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.part import PartPhase
+from edge.station.handshake.state_machine import HandshakeMachine
+from edge.station.monitoring.watchdog import Watchdog
+from edge.station.pipeline.pipeline import Station
+from edge.station.recording.verdict_recorder import JournalRecorder
+from tests.simulation.plan import Plan, make_plan
+from tests.simulation.substitution import Changes
+from tests.simulation.world import Outcome, run_plan
+
+MOST_SEEDS = 40
+PARTS = 60
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One fault: a method of the product, exchanged by what it is turned into."""
+
+    name: str
+    owner: Any
+    method: str
+    wrap: Wrap
+    mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a mutation was found; ``seed`` None where it was not."""
+
+    name: str
+    seed: str | None
+    seeds: int
+    promise: str
+    text: str
+    cpu_s: float
+
+
+def find(name: str, most_seeds: int = MOST_SEEDS, first: int = 0) -> Found:
+    """Run the broken product under one seed after the other until a promise breaks."""
+    mutation = next(one for one in MUTATIONS if one.name == name)
+    began_s = time.process_time()
+    for number in range(first, first + most_seeds):
+        outcome = run_mutated(mutation, _plan(mutation, number))
+        if outcome.violation is not None:
+            broken = outcome.violation
+            cpu_s = time.process_time() - began_s
+            tried = number - first + 1
+            return Found(name, str(number), tried, broken.promise, broken.text, cpu_s)
+    return Found(name, None, most_seeds, "", "", time.process_time() - began_s)
+
+
+def run_mutated(mutation: Mutation, plan: Plan) -> Outcome:
+    """Run a plan with the broken product, which is whole again afterwards."""
+    changes = Changes()
+    try:
+        original = getattr(mutation.owner, mutation.method)
+        changes.set(mutation.owner, mutation.method, mutation.wrap(original))
+        return run_plan(plan)
+    finally:
+        changes.undo()
+
+
+def _plan(mutation: Mutation, number: int) -> Plan:
+    plan = make_plan(f"m{number}", 1, PARTS)
+    return plan if mutation.mode is None else replace(plan, mode=mutation.mode)
+
+
+def table(found: Iterable[Found]) -> str:
+    """Return a table in Markdown."""
+    lines = [
+        "| fault made in the product | found by seed | seeds it took | promise | what was seen |",
+        "|---|---|---|---|---|",
+    ]
+    for one in found:
+        seed = one.seed or "**not found**"
+        lines.append(f"| {one.name} | {seed} | {one.seeds} | {one.promise} | {one.text} |")
+    return "\n".join(lines)
+
+
+def _never(value: object) -> Wrap:
+    return lambda _: lambda *_args, **_options: value
+
+
+def _announce_before_commit(_: Callable[..., Any]) -> Callable[..., Any]:
+    def write(self: JournalWriter, group: Any) -> list[Committed]:
+        """As the writer's own, and who waits is called before the commit."""
+        ledger = self._ledger
+        ledger.begin(self._clock_ns() - self._began_ns)
+        ledger.acknowledge(group.acknowledged)
+        committed = self._append(group.entries)
+        for queued, one in zip(group.entries, committed, strict=True):
+            if queued.on_committed is not None:
+                queued.on_committed(one)
+        self._used = writing.usage(ledger.tally, ledger.used_bytes(), self._bounds)
+        ledger.commit()
+        self._last_seq = ledger.tally.verdict_seq
+        self._journal.witness.note(ledger.tally)
+        group.entries[:] = [replace(queued, on_committed=None) for queued in group.entries]
+        return committed
+
+    return write
+
+
+def _lose_group_that_failed(original: Callable[..., Any]) -> Callable[..., Any]:
+    def write(self: JournalWriter, group: Any) -> list[Committed]:
+        try:
+            return original(self, group)
+        except Exception:
+            group.entries.clear()
+            raise
+
+    return write
+
+
+def _number_again(original: Callable[..., Any]) -> Callable[..., Any]:
+    def begin(self: Ledger, station_ns: int) -> None:
+        original(self, station_ns)
+        if self.tally.verdict_seq and self.tally.position % 17 == 0:
+            self.tally.verdict_seq -= 1
+
+    return begin
+
+
+def _settle_when_sent(original: Callable[..., Any]) -> Callable[..., Any]:
+    def send(self: Relay, row: JournalRow, *args: Any, **options: Any) -> None:
+        original(self, row, *args, **options)
+        self._lanes[row.kind].settle(row.position)
+        self._to_mark.append(row.position)
+
+    return send
+
+
+def _skip_a_row(original: Callable[..., Any]) -> Callable[..., Any]:
+    def pop(self: Lane) -> JournalRow:
+        row = original(self)
+        if row.seq % 23 == 0 and self.kind is RecordKind.VERDICT:
+            self.settle(row.position)
+            return (self.peek() and original(self)) or row
+        return row
+
+    return pop
+
+
+def _newest_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    def read(self: Lane) -> bool:
+        found = original(self)
+        if len(self._ahead) > 2:
+            self._ahead.rotate(1)
+        return found
+
+    return read
+
+
+def _forget_acks(original: Callable[..., Any]) -> Callable[..., Any]:
+    def deliver(self: Relay, row: JournalRow) -> None:
+        if row.seq % 7:
+            original(self, row)
+        else:
+            self._lanes[row.kind].settle(row.position)
+
+    return deliver
+
+
+def _refusal_is_success(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, mid, _reason, now_ns: original(self, mid, None, now_ns)
+
+
+def _pair_last(_: Callable[..., Any]) -> Callable[..., Any]:
+    def jumped(self: HandshakeMachine, frame: Frame, advance: int) -> list[Any]:
+        return self._paired(self._waiting.popleft(), frame)
+
+    return jumped
+
+
+def _pair_in_turn_reversed(original: Callable[..., Any]) -> Callable[..., Any]:
+    def frame(self: HandshakeMachine, frame: Frame, now_ns: int) -> Any:
+        if len(self._waiting) > 1:
+            self._waiting.rotate(1)
+        return original(self, frame, now_ns)
+
+    return frame
+
+
+def _complete_anyway(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, frame: replace(original(self, frame), status=FrameStatus.COMPLETE)
+
+
+def _late_frame_counts(original: Callable[..., Any]) -> Callable[..., Any]:
+    def fail_ambiguous(self: HandshakeMachine, reason: Any, detail: str) -> list[Any]:
+        return self._fail_waiting(reason, detail)  # without a pause
+
+    return fail_ambiguous
+
+
+def _counter_not_forgotten(original: Callable[..., Any]) -> Callable[..., Any]:
+    def restarted(self: HandshakeMachine, now_ns: int, detail: str = "") -> Any:
+        base = self._base
+        done = original(self, now_ns, detail)
+        self._base = base
+        return done
+
+    return restarted
+
+
+def _accept_again(original: Callable[..., Any]) -> Callable[..., Any]:
+    def known(self: HandshakeMachine, trigger_id: str) -> Any:
+        found = original(self, trigger_id)
+        return None if found is not None and found.phase is PartPhase.CLEARED else found
+
+    return known
+
+
+def _any_ack_clears(original: Callable[..., Any]) -> Callable[..., Any]:
+    def acknowledged(self: HandshakeMachine, seq: int) -> Any:
+        standing = [one for one in self._open.values() if one.phase is PartPhase.VALID]
+        return original(self, standing[0].seq if standing else seq)
+
+    return acknowledged
+
+
+def _score_after_deadline(original: Callable[..., Any]) -> Callable[..., Any]:
+    def committed(self: HandshakeMachine, part: Any, seq: int, now_ns: int) -> Any:
+        return tuple(
+            replace(one, in_time=True) if hasattr(one, "in_time") else one
+            for one in original(self, part, seq, now_ns)
+        )
+
+    return committed
+
+
+def _two_verdicts(original: Callable[..., Any]) -> Callable[..., Any]:
+    def issue(self: Station, exposure: Any, inspection: Any, started_ns: int, line: Any) -> None:
+        original(self, exposure, inspection, started_ns, line)
+        if exposure.part is not None and exposure.part.number % 13 == 0:
+            self._dispatcher.issue(exposure, inspection, started_ns, line)
+
+    return issue
+
+
+def _fault_is_ok(original: Callable[..., Any]) -> Callable[..., Any]:
+    def decided(self: HandshakeCoordinator, part: Any, found: Any) -> Any:
+        if found.result is Result.NOK:
+            found = replace(found, result=Result.OK)
+        return original(self, part, found)
+
+    return decided
+
+
+def _part_lost_when_stopping(_: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: None
+
+
+def _old_criteria_named(original: Callable[..., Any]) -> Callable[..., Any]:
+    def exchange(self: Station, line: Any) -> None:
+        original(self, replace(line, identity=self._line.identity))
+
+    return exchange
+
+
+def _recipe_not_asked(original: Callable[..., Any]) -> Callable[..., Any]:
+    def line_for(self: Station, part: Any) -> Any:
+        return self._line, None
+
+    return line_for
+
+
+def _retained_taken(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, incoming, now_ns: original(self, replace(incoming, retained=False), now_ns)
+
+
+def _expiry_ignored(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, incoming, now_ns: original(self, replace(incoming, expiry_s=None), now_ns)
+
+
+def _refused_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
+    def record(self: JournalRecorder, verdict: Any) -> bool:
+        if self._journal.trouble is not None:
+            return True  # as if it were on its way
+        return original(self, verdict)
+
+    return record
+
+
+def _state_after_rows(original: Callable[..., Any]) -> Callable[..., Any]:
+    def announce(self: Announcer, connection: Any, seen: Any) -> None:
+        if connection._mid > 3:
+            original(self, connection, seen)
+
+    return announce
+
+
+MUTATIONS = (
+    Mutation(
+        "the PLC is shown a result before its commit", JournalWriter, "_write",
+        _announce_before_commit,
+    ),
+    Mutation(
+        "a group whose commit failed is forgotten", JournalWriter, "_write",
+        _lose_group_that_failed,
+    ),
+    Mutation("a number is given twice", Ledger, "begin", _number_again),
+    Mutation("a verdict counts as delivered when it is sent", Relay, "_send", _settle_when_sent),
+    Mutation("a row is passed over", Lane, "pop", _skip_a_row),
+    Mutation("rows are read in another order", Lane, "_read", _newest_first),
+    Mutation("some acknowledgements are not noted", Relay, "_deliver", _forget_acks),
+    Mutation("a refusal counts as taken", Relay, "settle", _refusal_is_success),
+    Mutation("nothing is sent again after a connection", Lane, "go_back_to_oldest", _never(None)),
+    Mutation("a broker that forgets is waited for", Relay, "forgotten", _never(False)),
+    Mutation("nothing is ever marked as replayed", ReplayDetector, "is_old", _never(False)),
+    Mutation("a gap in the counter is passed over", HandshakeMachine, "_jumped", _pair_last),
+    Mutation(
+        "frames are paired with the wrong part", HandshakeMachine, "frame", _pair_in_turn_reversed
+    ),
+    Mutation("stale and cut frames count as whole", Freshness, "judged", _complete_anyway),
+    Mutation(
+        "no pause after a frame that never came", HandshakeMachine, "_fail_ambiguous",
+        _late_frame_counts,
+    ),
+    Mutation(
+        "the counter of before an outage is kept", HandshakeMachine, "camera_restarted",
+        _counter_not_forgotten,
+    ),
+    Mutation("a part that is over is accepted again", HandshakeMachine, "_known", _accept_again),
+    Mutation("any acknowledgement clears a result", HandshakeMachine, "acknowledged",
+             _any_ack_clears),
+    Mutation("a commit after the deadline still says OK", HandshakeMachine, "committed",
+             _score_after_deadline),
+    Mutation("one part in thirteen has two verdicts", Station, "_issue_decided", _two_verdicts),
+    Mutation("NOK is shown to the PLC as OK", HandshakeCoordinator, "decided", _fault_is_ok),
+    Mutation("parts that wait at a stop get nothing", Station, "_fail_open_parts",
+             _part_lost_when_stopping),
+    Mutation("verdicts name the settings of before", Station, "exchange", _old_criteria_named),
+    Mutation("a part of another recipe is inspected all the same", Station, "_line_for",
+             _recipe_not_asked),
+    Mutation("a trigger that the broker kept is carried out", CommandGate, "examine",
+             _retained_taken),
+    Mutation("a trigger that ran out is carried out", CommandGate, "examine", _expiry_ignored),
+    Mutation("verdicts are dropped while the disk is in trouble", JournalRecorder, "_record",
+             _refused_dropped),
+    Mutation("the watchdog does not see a hung stage", Watchdog, "look", _never(True)),
+    Mutation("a camera that is silent is not missed", Supervision, "tick", _never(None)),
+    Mutation("verdicts go out before the state", Announcer, "announce", _state_after_rows),
+    Mutation("the timer of parts never fires", HandshakeMachine, "_expire",
+             _never([])),
+    Mutation("what is written is not announced", WriteQueue, "mark_announced", _never(None)),
+)  # fmt: skip

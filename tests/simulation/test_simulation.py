@@ -1,0 +1,45 @@
+"""The simulation itself: promises hold under seeds, stories repeat, and faults are found."""
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS, run_mutated
+from tests.simulation.plan import Fault, Window, make_plan
+from tests.simulation.shrinking import report, shrink
+from tests.simulation.world import run_plan
+
+PARTS = 24
+
+
+@pytest.mark.parametrize("seed", ["4", "1009"])
+def test_every_promise_holds_whatever_goes_wrong(seed: str) -> None:
+    plan = make_plan(seed, days=1, parts=PARTS)
+    outcome = run_plan(plan)
+    assert outcome.violation is None, report(plan, outcome)
+    assert sum(outcome.verdicts.values()) > PARTS / 2
+
+
+def test_a_seed_gives_the_same_story_twice() -> None:
+    plan = make_plan("7", days=1, parts=12)
+    assert run_plan(plan) == run_plan(plan)
+
+
+def test_a_fault_in_the_product_is_found_and_told_in_a_few_words() -> None:
+    mutation = next(one for one in MUTATIONS if one.name.startswith("stale and cut frames"))
+    whole = make_plan("3", days=1, parts=PARTS)
+    plan = type(whole)(
+        seed="cut",
+        mode="software",
+        leader="modbus",
+        overlapping=False,
+        slots=8,
+        deadline_ms=None,
+        windows=(Window(3.0, 12),),
+        faults=(Fault(5.5, "clock_step"), Fault(7.5, "incomplete"), Fault(9.5, "twice")),
+        ends_s=20.0,
+    )
+    assert run_plan(plan).violation is None
+    found = run_mutated(mutation, plan)
+    shorter, ended = shrink(plan, found, lambda one: run_mutated(mutation, one))
+    assert [one.what for one in shorter.faults] == ["incomplete"]
+    assert "P2: verdict" in report(shorter, ended)
+    assert run_mutated(mutation, shorter) == ended
