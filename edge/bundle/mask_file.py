@@ -1,9 +1,12 @@
 """Mask files: YAML with polygons and zones, or an image in which the ignored is painted."""
 
+import io
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -114,6 +117,33 @@ def _runs(path: Path, ignored: NDArray[np.bool_]) -> tuple[int, ...]:
             "a photo or like noise. Paint plain areas, and save it as PNG."
         )
     return runs
+
+
+def mask_content(areas: Areas, path: Path) -> list[tuple[Path, bytes]]:
+    """Return the files of a mask that ``read_mask_file(path)`` reads as these areas.
+
+    Args:
+        path: of the YAML; what is painted lies beside it as PNG, which comes first.
+    """
+    content: dict[str, object] = {"size": [areas.width, areas.height]}
+    files = []
+    if areas.ignored_runs:
+        painted = path.with_suffix(".png")
+        content["painted"] = painted.name
+        files.append((painted, painted_png(areas)))
+    drawn = areas.model_dump(mode="json", include={"ignore", "zones"}, exclude_none=True)
+    content |= {name: value for name, value in drawn.items() if value}
+    text = io.StringIO()
+    yaml.safe_dump(content, text, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return [*files, (path, text.getvalue().encode())]
+
+
+def painted_png(areas: Areas) -> bytes:
+    """Return what is painted of a mask as PNG, white where it is ignored."""
+    turns = np.arange(len(areas.ignored_runs)) % 2 == 1
+    painted = np.repeat(turns, areas.ignored_runs).reshape(areas.height, areas.width)
+    _, content = cv2.imencode(".png", painted.astype(np.uint8) * 255)
+    return content.tobytes()
 
 
 def runs_of(ignored: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from edge.contract.event import Datum
 from edge.hmi.contents import MOST_NUMBER, Capturing, Content
+from edge.hmi.masks import Drawing
 from edge.recipes.names import RecipeName
 
 MAX_CAPTURED = 500
@@ -43,6 +44,19 @@ class ActionBody(Content):
 class ThresholdBody(ActionBody):
     image_threshold: float | None = Field(
         ge=-1e9, le=1e9, description="raw; null takes the settings' own back"
+    )
+
+
+class MaskBody(ActionBody):
+    before: str = Field(
+        max_length=64, description="sha256 of the mask that it was begun from; empty without any"
+    )
+    drawing: Drawing | None = Field(description="null takes the settings' own back")
+    image_threshold: float | None = Field(
+        default=None,
+        ge=-1e9,
+        le=1e9,
+        description="raw; null keeps the one in force where no good part can score higher",
     )
 
 
@@ -130,6 +144,11 @@ class SetThreshold(Content):
     body: ThresholdBody
 
 
+class SetMask(Content):
+    name: Literal["mask"] = "mask"
+    body: MaskBody
+
+
 class MarkPart(Content):
     name: Literal["feedback"] = "feedback"
     body: FeedbackBody
@@ -213,6 +232,7 @@ class RecordRefusal(Content):
 
 StationAction = Annotated[
     SetThreshold
+    | SetMask
     | MarkPart
     | CaptureImages
     | RollBack
@@ -230,6 +250,16 @@ StationAction = Annotated[
 class ThresholdChanged(Content):
     before: float
     now: float
+
+
+class MaskChanged(Content):
+    """Mask and zones that count from the next part on."""
+
+    ignored_before: float = Field(description="share of the image")
+    ignored_now: float = Field(description="share of the image")
+    zones: list[str]
+    threshold_before: float
+    threshold: float
 
 
 class PartMarked(Content):
@@ -293,6 +323,7 @@ class Unlocked(Content):
 
 PageActionResult = (
     ThresholdChanged
+    | MaskChanged
     | PartMarked
     | CaptureBegun
     | RolledBack

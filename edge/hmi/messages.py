@@ -6,6 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from edge.hmi.actions import Actor, StationAction, StationActionResult
 from edge.hmi.contents import Content, DecidedPart, ImageLayout, StationStatus
+from edge.hmi.masks import MaskInForce
 from edge.settings.hmi import HmiSettings
 
 # From the station.
@@ -48,6 +49,13 @@ class PartRejected(Content):
     image: ImageLayout
 
 
+class MaskShown(Content):
+    """The mask in force, whenever it is another one."""
+
+    type: Literal["mask"] = "mask"
+    mask: MaskInForce
+
+
 class TokenChanged(Content):
     type: Literal["token"] = "token"
     token: str | None
@@ -69,7 +77,14 @@ class ActionFailed(Content):
 
 
 StationMessage = Annotated[
-    Hello | StatusChanged | PartDecided | PartRejected | TokenChanged | ActionDone | ActionFailed,
+    Hello
+    | StatusChanged
+    | PartDecided
+    | PartRejected
+    | MaskShown
+    | TokenChanged
+    | ActionDone
+    | ActionFailed,
     Field(discriminator="type"),
 ]
 

@@ -4,6 +4,7 @@ The score of an area is that of the network, taken over the area alone: the mean
 values of the map in it. Of all cells that is the network's own score.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,6 +21,11 @@ from edge.inspection.smooth_map import between_cells
 from edge.inspection.tiling import blended_shape, plan_tiles
 
 _HALF = 0.5
+NO_MAP_SCORE = (
+    "masks and zones need a score that is taken from the anomaly map. This model's is not, or its "
+    "bundle does not say so. Export it again with this version; if that is refused, fit an "
+    "algorithm whose score is of its map, such as patchcore or padim."
+)
 
 Cells = NDArray[np.bool_]
 
@@ -108,6 +114,45 @@ def highest_mean(values: NDArray[np.float32], count: int) -> np.float32:
     return np.float32(values.mean(dtype=np.float32))
 
 
+def scores_no_higher(now: CountedAreas | None, new: CountedAreas) -> bool:
+    """Tell whether no image can score higher than before by what the part's threshold is for.
+
+    So where each area without a threshold of its own lies inside one of before and has enough
+    values for the mean of the highest: of fewer the mean may rise.
+
+    Args:
+        now: None counts all of the image alike.
+    """
+    if now is None:
+        return all(_enough(area, new.score.cells) for area in _common(new))
+    before = _common(now)
+    if not before:
+        return not _common(new)
+    if new.score.cells == 1:  # the highest of several areas is that of all of them together
+        tiles = zip(*(area.values for area in before), strict=True)
+        every = [np.unique(np.concatenate(values)) for values in tiles]
+        return all(_inside(area, every) for area in _common(new))
+    return all(
+        any(_inside(area, one.values) for one in before) and _enough(area, new.score.cells)
+        for area in _common(new)
+    )
+
+
+def _common(counted: CountedAreas) -> list[Area]:
+    return [area for area in counted.areas if area.zone is None or area.zone.threshold is None]
+
+
+def _enough(area: Area, cells: int) -> bool:
+    return all(len(inside) == 0 or len(inside) >= cells for inside in area.values)
+
+
+def _inside(area: Area, tiles: Sequence[NDArray[np.intp]]) -> bool:
+    return all(
+        bool(np.isin(inside, values).all())
+        for inside, values in zip(area.values, tiles, strict=True)
+    )
+
+
 def common_score(scores: tuple[AreaScore, ...]) -> AreaScore:
     """Return the highest score of the areas without a threshold of their own, which it is for.
 
@@ -140,6 +185,26 @@ def demand_areas(spec: InputSpec, score: MapScore | None, map_shape: tuple[int, 
         ) from error
 
 
+def demand_size(frame: tuple[int, ...], spec: InputSpec) -> None:
+    """Demand that a mask was drawn on an image as large as a frame, or as the reference image.
+
+    Raises:
+        FrameUnsuitable: it was drawn on another one.
+    """
+    areas, locator = spec.areas, spec.locator
+    if areas is None:
+        return
+    height, width = frame[:2]
+    if locator is not None:
+        height, width = locator.frame_height, locator.frame_width
+    if (areas.height, areas.width) != (height, width):
+        raise FrameUnsuitable(
+            f"the mask was drawn on an image of {areas.width}×{areas.height}, the "
+            f"{'frame' if locator is None else 'reference image'} has {width}×{height}. Draw it on "
+            "one of that size, or change the camera's resolution."
+        )
+
+
 def counted_areas(
     spec: InputSpec,
     frame: tuple[int, ...],
@@ -160,23 +225,11 @@ def counted_areas(
         AreasUnusable: the score does not follow from the map, or nothing is left to inspect.
         FrameUnsuitable: the frame has another size than the image that the mask was drawn on.
     """
-    areas, locator = spec.areas, spec.locator
+    areas = spec.areas
     assert areas is not None
     if score is None:
-        raise AreasUnusable(
-            "masks and zones need a score that is taken from the anomaly map. This model's is not, "
-            "or its bundle does not say so. Export it again with this version; if that is refused, "
-            "fit an algorithm whose score is of its map, such as patchcore or padim."
-        )
-    height, width = frame[:2]
-    if locator is not None:
-        height, width = locator.frame_height, locator.frame_width
-    if (areas.height, areas.width) != (height, width):
-        raise FrameUnsuitable(
-            f"the mask was drawn on an image of {areas.width}×{areas.height}, the "
-            f"{'frame' if locator is None else 'reference image'} has {width}×{height}. Draw it on "
-            "one of that size, or change the camera's resolution."
-        )
+        raise AreasUnusable(NO_MAP_SCORE)
+    demand_size(frame, spec)
     layout = _Layout(
         whole, spec.tile_plan, (spec.height, spec.width), score, (map_shape[0], map_shape[1])
     )

@@ -1,5 +1,7 @@
 """What was set at the station's page, kept beside the journal and laid over the settings.
 
+Thresholds are here; masks and zones, for which the same holds, in ``mask_overrides``.
+
 The YAML is the site's file and is never written. A threshold set at the page counts for the model
 it was set for, and as long as the YAML still says what it replaced; whoever changes the model or
 that key in the YAML has the last word. Each version of a recipe has its own, apart from that of the
@@ -17,6 +19,7 @@ from edge.atomic_files import write_whole
 from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
+from edge.settings.mask_overrides import FOLDER_NAME, MaskOverrides
 from edge.settings.station import Settings
 
 log = logging.getLogger(__name__)
@@ -89,6 +92,11 @@ class Overrides:
     def beside(cls, journal_folder: Path) -> "Overrides":
         return cls(journal_folder / FILE_NAME)
 
+    @property
+    def masks(self) -> MaskOverrides:
+        """The masks that were drawn at the page."""
+        return MaskOverrides(self.path.parent / FOLDER_NAME)
+
     def read(self, recipe: Recipe | None = None) -> Override | None:
         """Return what was set for a recipe; None for nothing, also of a file that is damaged.
 
@@ -133,14 +141,23 @@ class Overrides:
         Args:
             in_force: counts in place of the files at its path; None has the files looked at.
             recipe: of the folder, whose settings they are; None is the model at ``model.path``.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
         """
+        sha256 = _model_sha256(settings.model.path, in_force)
+        return self.masks.laid_over(self._with_threshold(settings, sha256, recipe), sha256, recipe)
+
+    def _with_threshold(
+        self, settings: Settings, sha256: str | None, recipe: Recipe | None
+    ) -> Settings:
         override = self.read(recipe)
         if override is None:
             return settings
         decision = settings.decision
         if override.instead_of != decision.image_threshold:
             why = "decision.image_threshold has been changed in the settings since"
-        elif override.model_sha256 != _model_sha256(settings.model.path, in_force):
+        elif override.model_sha256 != sha256:
             why = "it was set for another model"
         else:
             chosen = decision.model_copy(update={"image_threshold": override.image_threshold})

@@ -30,11 +30,13 @@ from edge.hmi.actions import (
     FeedbackBody,
     MarkedPart,
     MarkPart,
+    MaskBody,
     RecipeBody,
     RecordRefusal,
     ReleaseCandidate,
     RollBack,
     RollbackBody,
+    SetMask,
     SetThreshold,
     StationAction,
     StationActionResult,
@@ -312,6 +314,12 @@ class Handlers:
         async with app.guard.reading(request):
             return json_reply(await run_in_threadpool(tried))
 
+    async def mask(self, request: Request) -> Response:
+        self._app.guard.check_rate(request)
+        if self._app.view.mask is None:
+            raise RequestRefused(503, "the station has sent no mask yet.")
+        return json_reply(self._app.view.mask)
+
     async def feedback(self, request: Request) -> Response:
         return json_reply(await self._marks.made())
 
@@ -383,6 +391,8 @@ class Handlers:
         match body:
             case ThresholdBody():
                 return SetThreshold(body=body)
+            case MaskBody():
+                return SetMask(body=body)
             case FeedbackBody():
                 return MarkPart(body=body, part=self._marked_part(body))
             case CaptureBody():

@@ -22,6 +22,7 @@ from edge.hmi.contents import (
     ShownPart,
     StationStatus,
 )
+from edge.hmi.masks import MaskInForce
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class LiveView:
         self.status: StationStatus | None = None
         self.status_at_s = 0.0
         self.part: DecidedPart | None = None
+        self.mask: MaskInForce | None = None
         self.viewers = 0
         self._max_thumbnails = thumbnails
         self._on_watched = on_watched

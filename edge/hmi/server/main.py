@@ -30,6 +30,7 @@ from edge.hmi.messages import (
     ActionRequested,
     Alive,
     Hello,
+    MaskShown,
     PartDecided,
     PartRejected,
     Serving,
@@ -241,6 +242,8 @@ def _on_message(
             view.on_part(message.part, Image(message.image, blobs) if message.image else None)
         case PartRejected():
             view.on_rejected(message.verdict_id, Image(message.image, blobs))
+        case MaskShown():
+            view.mask = message.mask
         case ActionDone() | ActionFailed():
             station.on_answer(message)
         case TokenChanged():

@@ -11,6 +11,7 @@ from edge.hmi.actions import (
     ActionBody,
     CaptureBody,
     FeedbackBody,
+    MaskBody,
     RecipeBody,
     RollbackBody,
     TeachBody,
@@ -32,6 +33,7 @@ from edge.validation import in_words
 
 ACTIONS: dict[str, type[ActionBody]] = {
     "threshold": ThresholdBody,
+    "mask": MaskBody,
     "feedback": FeedbackBody,
     "capture": CaptureBody,
     "rollback": RollbackBody,
@@ -148,6 +150,7 @@ class TaughtImagePath(Content):
 class ActionPath(Content):
     name: Literal[
         "threshold",
+        "mask",
         "feedback",
         "capture",
         "rollback",

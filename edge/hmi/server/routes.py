@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from edge.contract.encoding import to_json
 from edge.errors import StationError
 from edge.hmi.contents import Content, ShownPart, ViewerStatus
+from edge.hmi.masks import MaskInForce
 from edge.hmi.server.answers import (
     ActionAnswer,
     FoundParts,
@@ -193,6 +194,13 @@ def make_operations(handlers: Handlers) -> list[Operation]:
             query=PreviewQuery,
             answers={200: _answer("counts, and the parts that change", ThresholdPreview)},
             refusals=(*_ALL, 422),
+        ),
+        Operation(
+            path="/api/mask",
+            handler=handlers.mask,
+            summary="What of the image counts, and the zones",
+            answers={200: _answer("mask and zones in force", MaskInForce)},
+            refusals=_ALL,
         ),
         Operation(
             path="/api/feedback",

@@ -62,7 +62,7 @@ export function takeNumbers(found) {
   if (tried !== null && document.activeElement !== $("threshold-slider")) range($("threshold-slider"), tried);
   chart();
   // A threshold set here is listed once; the exchange that put it in force is in the journal.
-  const events = found.events.filter((one, i, all) => one.kind !== "decision_changed" || all[i - 1]?.kind !== "threshold_changed");
+  const events = found.events.filter((one, i, all) => one.kind !== "decision_changed" || !["threshold_changed", "mask_changed"].includes(all[i - 1]?.kind));
   if (events.length) renew($("events"), events, (one) => `${one.seq} ${language()}`, event);
   else $("events").replaceChildren(make("li", { class: "empty" }, t("no_events")));
 }

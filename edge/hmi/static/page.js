@@ -4,6 +4,7 @@ import * as charts from "./charts.js";
 import * as control from "./control.js";
 import { $, badge, get, kept, moment, number, percent } from "./dom.js";
 import * as live from "./live.js";
+import * as mask from "./mask.js";
 import * as parts from "./parts.js";
 import * as teach from "./teach.js";
 import { browsers, language, setLanguage, t } from "./texts.js";
@@ -24,7 +25,8 @@ async function main() {
   live.start();
   parts.start();
   teach.start();
-  control.start(about, () => { live.relabel(); parts.relabel(); teach.relabel(); });
+  mask.start();
+  control.start(about, () => { live.relabel(); parts.relabel(); teach.relabel(); mask.relabel(); });
   $("theme").addEventListener("click", switchTheme);
   $("language").addEventListener("click", switchLanguage);
   addEventListener("hashchange", show);
@@ -44,7 +46,7 @@ function listen() {
   lastHeard = performance.now();
   stream = new EventSource("api/stream");
   stream.addEventListener("status", (event) => { onNews(); const found = JSON.parse(event.data); live.takeStatus(found); control.takeStatus(found); teach.takeStatus(found); subtitle(found); if (location.hash === "#teach" && $("view-teach").hidden) show(); });
-  stream.addEventListener("part", (event) => { onNews(); const found = JSON.parse(event.data); live.takePart(found); teach.takePart(found); });
+  stream.addEventListener("part", (event) => { onNews(); const found = JSON.parse(event.data); live.takePart(found); teach.takePart(found); mask.takePart(found); });
   stream.addEventListener("alive", (event) => { lastHeard = performance.now(); showTrouble(JSON.parse(event.data).silent_s > STATION_SILENCE_S ? "station_silent" : null); });
   stream.onerror = () => { showTrouble("no_contact"); if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 2000); };
 }
@@ -110,14 +112,15 @@ function subtitle(status) {
 
 function show() {
   const [view, seq] = (location.hash.slice(1) || "line").split("/");
-  const name = ["line", "parts", "control", ...(teach.possible() ? ["teach"] : [])].includes(view) ? view : "line";
+  const name = ["line", "parts", "control", "mask", ...(teach.possible() ? ["teach"] : [])].includes(view) ? view : "line";
   for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== `view-${name}`;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    if (link.getAttribute("href") === (name === "mask" ? "#control" : `#${name}`)) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (name === "parts") parts.open(/^\d+$/.test(seq ?? "") ? Number(seq) : null);
-  if (name === "control") control.relabel();
+  if (name === "control") { control.relabel(); mask.look(); }
   if (name === "teach") teach.relabel();
+  if (name === "mask") mask.open();
   dispatchEvent(new Event("resize"));
   showNumbers();
 }
@@ -137,6 +140,7 @@ function switchLanguage() {
   parts.relabel();
   control.relabel();
   teach.relabel();
+  mask.relabel();
   if (live.currentStatus()) subtitle(live.currentStatus());
   if (trouble) $("contact").textContent = t(trouble);
   showNumbers();

@@ -25,6 +25,8 @@ from edge.hmi.actions import (
     ChooseRecipe,
     EndTeaching,
     MarkPart,
+    MaskBody,
+    MaskChanged,
     PartMarked,
     RecipeBody,
     RecipeChosen,
@@ -34,6 +36,7 @@ from edge.hmi.actions import (
     RollBack,
     RollbackBody,
     RolledBack,
+    SetMask,
     SetThreshold,
     StationAction,
     StationActionResult,
@@ -44,6 +47,8 @@ from edge.hmi.actions import (
     TryCandidate,
 )
 from edge.hmi.contents import TeachingStatus
+from edge.hmi.masks import MaskInForce
+from edge.hmi.station_end.mask_drawing import MaskDrawing
 from edge.hmi.station_end.teaching import Teaching
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import Settings
@@ -97,6 +102,7 @@ class PageActions:
 
     def __init__(self, services: ActionServices) -> None:
         self._services = services
+        self._masks = MaskDrawing(services.model, services.reload)
         self._capturing = threading.Lock()
         self._to_capture = 0
         self._requested_ns = 0
@@ -112,6 +118,8 @@ class PageActions:
         match action:
             case SetThreshold():
                 return self._set_threshold(action.body, actor)
+            case SetMask():
+                return self._set_mask(action.body, actor)
             case MarkPart():
                 return self._mark_part(action, actor)
             case CaptureImages():
@@ -186,13 +194,8 @@ class PageActions:
             )
         if threshold is not None and not math.isfinite(threshold):
             raise ActionRefused("the threshold must be a finite raw score.")
-        current, settings = services.model.store.current, services.reread()
-        changed = changed_keys(services.model.settings, settings)
-        if changed := [key for key in changed if key != "decision.image_threshold"]:
-            raise ActionRefused(
-                f"the settings file has changes that are not in force ({', '.join(changed)}). "
-                "Reload or restart the station first, so that only the threshold changes here."
-            )
+        current = services.model.store.current
+        self._reread_alone("decision.image_threshold", "the threshold")
         recipe = services.model.folder_recipe
         saved = overrides.read(recipe)
         before = current.criteria.threshold
@@ -215,6 +218,51 @@ class PageActions:
             actor,
         )
         return ThresholdChanged(before=before, now=now)
+
+    def _reread_alone(self, key: str, what: str) -> Settings:
+        """Return the settings as they are written, of which nothing else may have changed."""
+        settings = self._services.reread()
+        changed = changed_keys(self._services.model.settings, settings)
+        if changed := [one for one in changed if one != key]:
+            raise ActionRefused(
+                f"the settings file has changes that are not in force ({', '.join(changed)}). "
+                f"Reload or restart the station first, so that only {what} changes here."
+            )
+        return settings
+
+    def mask(self) -> MaskInForce:
+        """Return which mask and zones are in force; the same object until they change."""
+        return self._masks.in_force()
+
+    def _set_mask(self, body: MaskBody, actor: Actor) -> MaskChanged:
+        overrides = self._services.overrides
+        if overrides is None:
+            raise ActionRefused(
+                "The mask cannot be saved: this station keeps no journal. Set journal.folder."
+            )
+        done = self._masks.take_over(
+            body,
+            actor,
+            overrides,
+            settings=self._reread_alone("decision.mask", "the mask"),
+            save_threshold=lambda value: self._save(overrides, value, actor),
+        )
+        result = done.result
+        data: dict[str, Datum] = {
+            **result.model_dump(exclude={"zones"}),
+            "zones": ", ".join(result.zones),
+            "file": done.file,
+            "model_sha256": self._services.model.store.current.bundle.sha256,
+            "comment": body.comment,
+        }
+        what = f"drew {done.file}" if done.file else "took the settings' own mask back"
+        detail = (
+            f"{actor.name} {what}: {result.ignored_now:.1%} of the image ignored (before "
+            f"{result.ignored_before:.1%}), zones: {data['zones'] or 'none'}, threshold "
+            f"{result.threshold:.6g}"
+        )
+        self._record("mask_changed", detail, data, actor)
+        return result
 
     def _save(self, overrides: Overrides, threshold: float | None, actor: Actor) -> None:
         """Write down the threshold that every start begins with from now on."""

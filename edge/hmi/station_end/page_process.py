@@ -17,12 +17,14 @@ from edge.contract.image_source import name_of
 from edge.contract.verdict import LONGEST_DETAIL, Verdict
 from edge.errors import StationError
 from edge.hmi.contents import DecidedPart, StationStatus
+from edge.hmi.masks import MaskInForce
 from edge.hmi.messages import (
     PAGE_MESSAGES,
     ActionDone,
     ActionFailed,
     ActionRequested,
     Hello,
+    MaskShown,
     PageMessage,
     PartDecided,
     PartRejected,
@@ -201,11 +203,15 @@ class Page:
         status_s = shown_s = 0.0
         shown: Verdict | None = None
         with_image = False
+        mask: MaskInForce | None = None
         while not self._ending.wait(LOOK_S):
             now_s, latest = time.monotonic(), self._latest
             if now_s - status_s >= STATUS_S:
                 status_s = now_s
                 link.send(StatusChanged(status=self._status()))
+                if self._actions.mask() is not mask:
+                    mask = self._actions.mask()
+                    link.send(MaskShown(mask=mask))
             while (rejected := self._rejected.take(0.0)) is not None:
                 self._send_rejected(link, rejected)
             if latest is None:

@@ -20,6 +20,7 @@ from edge.bundle.manifest import Bundle, fallback_sentence, load_bundle
 from edge.contract.event import Datum, Event, Severity
 from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.areas import demand_size
 from edge.inspection.criteria import DecisionCriteria
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
@@ -335,6 +336,7 @@ def _check_input(model: LoadedModel, frame: Frame | None) -> None:
         return
     try:
         frame_pieces(frame.pixels.shape, model.criteria.input)
+        demand_size(frame.pixels.shape, model.criteria.input)
         if model.criteria.image.reference is not None:
             check_reference(frame.pixels, model.criteria.image.reference)
     except FrameUnsuitable as error:

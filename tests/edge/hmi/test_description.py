@@ -159,6 +159,15 @@ def test_every_action_and_its_answer_are_as_described(
         "capture": {"count": 1},
         "feedback": {"seq": kept_parts(station)[0]["seq"], "mark": "false_reject"},
         "threshold": {"image_threshold": 100_000.0},
+        "mask": {
+            "before": "",
+            "drawing": {
+                "width_px": 160,
+                "height_px": 120,
+                "ignore": [[[0, 0], [40, 0], [40, 40]]],
+                "zones": [{"name": "rim", "polygon": [[80, 0], [150, 0], [150, 60]]}],
+            },
+        },
         "rollback": {"comment": "as it was"},
         "recipe": {"id": "nut", "version": 2},
         "acknowledge": {"reason": "drift"},

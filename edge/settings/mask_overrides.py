@@ -1,0 +1,170 @@
+"""Masks and zones that were drawn at the station's page, kept beside the journal.
+
+Each is a mask file as ``decision.mask`` names one, under a name of its own: what is drawn next
+takes another, so that settings and their hash tell them apart. A drawing counts for the model it
+was made for, and as long as the YAML still says what it replaced.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.atomic_files import write_whole
+from edge.bundle.manifest import Areas, Sha256
+from edge.bundle.mask_file import mask_content
+from edge.contract.verdict import Recipe
+from edge.errors import ConfigurationError, OutputNotWritable
+from edge.settings.station import Settings
+
+log = logging.getLogger(__name__)
+
+FOLDER_NAME = "masks"
+FILE_NAME = "masks.json"
+MAX_DRAWINGS = 500
+MAX_BYTES = 2**20
+# Drawings that nothing names any more; so many of the newest stay, to look them up.
+MAX_FORMER = 50
+
+
+class TooManyDrawings(ConfigurationError):
+    """So many versions of recipes have a mask of the page already; none was added."""
+
+
+class MaskOverride(BaseModel):
+    """A mask that was drawn at the page.
+
+    Attributes:
+        recipe: of the folder that it was drawn for; None is the model at ``model.path``.
+        file: name in the folder of drawings.
+        model_sha256: of the bundle it was drawn for.
+        instead_of: what ``decision.mask`` said then; None where the bundle's own was in force.
+        by, utc: who drew it and when.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe | None = None
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]{1,80}\.yaml$")
+    model_sha256: Sha256
+    instead_of: str | None = None
+    by: str = Field(max_length=200)
+    utc: str = Field(max_length=40)
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    masks: tuple[MaskOverride, ...] = Field(max_length=MAX_DRAWINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOverrides:
+    """The drawings of one station.
+
+    Attributes:
+        folder: beside its journal.
+    """
+
+    folder: Path
+
+    def read(self, recipe: Recipe | None = None) -> MaskOverride | None:
+        """Return what was drawn for a recipe; None for nothing.
+
+        Raises:
+            ConfigurationError: what was drawn cannot be read.
+        """
+        return next((one for one in self._kept() if one.recipe == recipe), None)
+
+    def draw(self, areas: Areas, name: str) -> str:
+        """Write a drawing as a mask file; return the file's name in the folder.
+
+        Args:
+            name: of letters, digits, ``-`` and ``_``.
+
+        Raises:
+            OutputNotWritable: the disk refuses.
+        """
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"{self.folder}: cannot be made ({error.strerror}). Check its owner and the disk."
+            ) from error
+        for path, content in mask_content(areas, self.folder / f"{name}.yaml"):
+            write_whole(path, content)
+        return f"{name}.yaml"
+
+    def write(self, override: MaskOverride | None, recipe: Recipe | None = None) -> None:
+        """Keep what was drawn for a recipe, or with None nothing; others keep theirs.
+
+        Raises:
+            OutputNotWritable: the disk refuses; what was kept before still is.
+            TooManyDrawings: there is no room for one more.
+        """
+        kept = [one for one in self._kept() if one.recipe != recipe]
+        if override is not None:
+            kept.append(override.model_copy(update={"recipe": recipe}))
+        if len(kept) > MAX_DRAWINGS:
+            raise TooManyDrawings(
+                f"{self._list}: {MAX_DRAWINGS} masks drawn at the page are kept. Remove those of "
+                "versions that are used no more from the file, and save it again."
+            )
+        if kept:
+            content = _Kept(masks=tuple(kept))
+            write_whole(self._list, content.model_dump_json(indent=1).encode() + b"\n")
+        else:
+            self._list.unlink(missing_ok=True)
+        self._remove_former({one.file for one in kept})
+
+    def laid_over(
+        self, settings: Settings, model_sha256: str | None, recipe: Recipe | None
+    ) -> Settings:
+        """Return the settings with the drawing, where that still counts.
+
+        Args:
+            model_sha256: of the bundle that they are for.
+
+        Raises:
+            ConfigurationError: what was drawn cannot be read.
+        """
+        override = self.read(recipe)
+        if override is None:
+            return settings
+        decision = settings.decision
+        if override.instead_of != decision.mask:
+            why = "decision.mask has been changed in the settings since"
+        elif override.model_sha256 != model_sha256:
+            why = "it was drawn for another model"
+        else:
+            mask = str(self.folder / override.file)
+            return settings.model_copy(
+                update={"decision": decision.model_copy(update={"mask": mask})}
+            )
+        log.warning("the mask %s drawn at the page is left out: %s", override.file, why)
+        return settings
+
+    @property
+    def _list(self) -> Path:
+        return self.folder / FILE_NAME
+
+    def _kept(self) -> tuple[MaskOverride, ...]:
+        try:
+            with self._list.open("rb") as file:
+                return _Kept.model_validate_json(file.read(MAX_BYTES)).masks
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as error:
+            # Without its mask a station would judge by places that somebody took out of it.
+            raise ConfigurationError(
+                f"{self._list}: which masks were drawn at the page cannot be read "
+                f"({type(error).__name__}). Remove the file to go on with decision.mask of the "
+                "settings, and draw the mask again."
+            ) from error
+
+    def _remove_former(self, in_use: set[str]) -> None:
+        former = sorted(path for path in self.folder.glob("*.yaml") if path.name not in in_use)
+        for path in former[:-MAX_FORMER]:
+            for one in (path, path.with_suffix(".png")):
+                one.unlink(missing_ok=True)

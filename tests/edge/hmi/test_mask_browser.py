@@ -1,0 +1,81 @@
+"""Mask and zones in a real browser: drawn with the mouse, saved, and in force for the next part.
+
+Screenshots are kept in ``build/screenshots``.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.edge.hmi.test_hmi_browser import CHROMIUM, FLAGS, SIZES, shot, unlock
+from tests.support.page_station import GENEROUS_S, PageStation, wait_until
+from tests.support.small_bundle import write_images
+
+
+@pytest.fixture
+def station(tmp_path: Path, bundle: Path) -> Iterator[PageStation]:
+    images = write_images(tmp_path / "images", good=0, defective=1)
+    one = PageStation(tmp_path / "cell", {"uri": str(images), "rate_fps": 2, "loop": True}, bundle)
+    with one:
+        yield one
+
+
+def corner(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Return where a place of the image of 160×120 lies in the window."""
+    box = page.evaluate(
+        """([x, y]) => { const svg = document.querySelector("#mask-stage svg");
+            const at = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+            return [at.x, at.y]; }""",
+        [x, y],
+    )
+    return box[0], box[1]
+
+
+def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=GENEROUS_S * 1000
+        )
+        page = browser.new_page(viewport={"width": SIZES["desktop"][0], "height": 900})
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        wait_until(lambda: any(p["image"] for p in station.parts(result="NOK")), "a kept image")
+        page.goto(f"{station.address}/#control")
+        unlock(page)
+        expect(page.locator("#mask-now")).to_have_text("All of the image counts.")
+        page.locator("a[href='#mask']").click()
+        kept = page.locator("#mask-image option:not([value=live])").first
+        page.locator("#mask-image").select_option(kept.get_attribute("value") or "")
+        expect(page.locator("#mask-stage image")).to_have_attribute("width", "160")
+
+        for place in ((95, 5), (145, 5), (145, 55), (95, 55)):
+            page.mouse.click(*corner(page, *place))
+        page.locator("#mask-finish").click()
+        page.locator("#tool-brush").click()
+        page.mouse.move(*corner(page, 20, 80))
+        page.mouse.down()
+        page.mouse.move(*corner(page, 60, 100), steps=4)
+        page.mouse.up()
+        expect(page.locator("#mask-shapes li")).to_have_count(2)
+        page.locator("#mask-undo").click()
+        expect(page.locator("#mask-shapes li")).to_have_count(1)
+        page.locator("#mask-comment").fill("label")
+        shot(page, "mask")
+        page.locator("#mask-apply").click()
+
+        expect(page.locator("#toast")).to_contain_text("13.0 % of the image ignored")
+        expect(page.locator("#mask-unsaved")).to_have_text("")
+        wait_until(lambda: station.parts(most=1)[0]["result"] == "OK", "a part without the label")
+        (event,) = station.events("mask_changed")
+        assert event["data"]["comment"] == "label"
+        page.set_viewport_size({"width": SIZES["phone"][0], "height": SIZES["phone"][1]})
+        page.locator("#language").click()
+        expect(page.locator("#mask-apply")).to_have_text("저장")
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wider) <= 0
+        page.screenshot(path="build/screenshots/mask-phone-ko.png", full_page=True)
+        browser.close()
+    assert [text for text in said if "404" not in text] == []

@@ -1,0 +1,227 @@
+"""Masks and zones of the page: what counts after one is drawn, for which model and recipe."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle.manifest import Areas, Zone
+from edge.bundle.mask_file import mask_content, read_mask_file, runs_of
+from edge.contract.verdict import Recipe
+from edge.errors import ConfigurationError, StationError
+from edge.hmi.actions import (
+    Actor,
+    MaskBody,
+    MaskChanged,
+    SetMask,
+    SetThreshold,
+    ThresholdBody,
+)
+from edge.hmi.masks import Drawing, MaskInForce, Stroke
+from edge.hmi.station_end.actions import ActionServices, PageActions
+from edge.imaging.frame import Frame
+from edge.inspection.thresholding import Result
+from edge.settings.overrides import Overrides
+from edge.station.monitoring.health import Health
+from tests.support.recipe_site import RecipeSite
+from tests.support.recipes import add_recipe
+from tests.support.small_bundle import IMAGE_THRESHOLD, defective_image
+
+KIM = Actor("Kim", "127.0.0.1")
+# The defect of ``defective_image``, with room around it.
+OVER_DEFECT = ((95.0, 5.0), (145.0, 5.0), (145.0, 55.0), (95.0, 55.0))
+ELSEWHERE = ((5.0, 70.0), (60.0, 70.0), (60.0, 110.0))
+
+
+@pytest.fixture
+def site(tmp_path: Path, bundle: Path) -> RecipeSite:
+    site = RecipeSite(tmp_path, bundle)
+    add_recipe(site.folder, "cap", bundle)
+    return site
+
+
+class Drawer:
+    """Somebody at the page of a station."""
+
+    def __init__(self, site: RecipeSite) -> None:
+        self.site = site
+        self.actions = PageActions(
+            ActionServices(
+                model=site.model,
+                reread=site.model.reread,
+                reload=site.model.reload,
+                choose_recipe=site.model.choose_recipe,
+                overrides=Overrides.beside(site.journal),
+                snapshots=lambda: None,
+                recent=lambda: None,
+                health=Health(),
+                record_event=site.events.append,
+            )
+        )
+
+    @property
+    def mask(self) -> MaskInForce:
+        return self.actions.mask()
+
+    def draw(self, threshold: float | None = None, **drawn: Any) -> MaskChanged:
+        drawing = Drawing.model_validate({"width_px": 160, "height_px": 120, **drawn})
+        body = MaskBody(before=self.mask.sha256, drawing=drawing, image_threshold=threshold)
+        done = self.actions.do(SetMask(body=body), KIM)
+        assert isinstance(done, MaskChanged)
+        return done
+
+    def take_back(self) -> None:
+        self.actions.do(SetMask(body=MaskBody(before=self.mask.sha256, drawing=None)), KIM)
+
+    def result(self) -> Result:
+        """Inspect the defective image."""
+        model = self.site.model.store.current
+        frame = Frame(pixels=defective_image(), number=1, captured_ns=0, captured_utc_ns=0)
+        return model.inspectors[0].inspect(frame).decision.result
+
+
+def test_a_drawing_counts_at_once_and_after_a_restart_and_can_be_taken_back(
+    site: RecipeSite,
+) -> None:
+    drawer, bundle = Drawer(site), site.model.store.current.bundle
+    assert drawer.result() is Result.NOK and drawer.mask.origin == "none"
+
+    done = drawer.draw(ignore=[OVER_DEFECT])
+
+    assert drawer.result() is Result.OK
+    assert done.threshold == IMAGE_THRESHOLD  # no good part can score higher, so it stays
+    assert done.ignored_now == pytest.approx(2500 / 19200, abs=0.01)
+    event = site.events[-1]
+    assert (event.kind, event.data["by"], event.data["ignored_before"]) == (
+        "mask_changed",
+        "Kim",
+        0.0,
+    )
+    model = site.model.store.current
+    assert model.bundle is bundle and model.shared  # the network was not even read again
+    site.start()
+    again = Drawer(site)
+    assert again.result() is Result.OK and again.mask.origin == "page"
+    again.take_back()
+    assert again.result() is Result.NOK
+    assert site.model.settings.decision.mask is None
+    site.start()
+    assert Drawer(site).result() is Result.NOK
+
+
+def test_the_brush_paints_what_is_ignored_and_the_eraser_takes_it_away(site: RecipeSite) -> None:
+    drawer = Drawer(site)
+    over = Stroke(width_px=50, erase=False, points=((100, 30), (140, 30)))
+    erased = over.model_copy(update={"erase": True})
+    drawer.draw(strokes=[over])
+    assert drawer.result() is Result.OK and drawer.mask.painted is not None
+
+    drawer.draw(keep_painted=True, ignore=[ELSEWHERE])
+    assert drawer.result() is Result.OK  # what was painted before is kept
+    with pytest.raises(ConfigurationError, match="places count that did not before"):
+        drawer.draw(keep_painted=True, strokes=[erased], ignore=[ELSEWHERE])
+    assert drawer.result() is Result.OK
+
+    drawer.draw(30.0, keep_painted=True, strokes=[erased], ignore=[ELSEWHERE])
+    assert drawer.result() is Result.NOK and drawer.mask.threshold == 30.0
+
+
+def test_a_zone_decides_by_its_own_limit_and_the_rest_by_that_of_the_part(
+    site: RecipeSite,
+) -> None:
+    drawer = Drawer(site)
+    zone = {"name": "label", "polygon": OVER_DEFECT, "threshold": 500.0}
+    drawer.draw(zones=[zone])
+    assert drawer.result() is Result.OK
+    drawer.draw(zones=[{**zone, "threshold": 50.0}])
+    assert drawer.result() is Result.NOK
+    assert [zone.name for zone in drawer.mask.zones] == ["label"]
+
+
+def test_a_recipe_keeps_its_own_drawing(site: RecipeSite) -> None:
+    site.model.choose_recipe("cap", None)
+    Drawer(site).draw(ignore=[OVER_DEFECT])
+    masks = {
+        name: site.layers.of(None if name == "bottle" else Recipe(name, 1)).decision.mask
+        for name in ("nut", "cap")
+    }
+    assert masks["nut"] is None
+    assert masks["cap"] is not None and masks["cap"].startswith(str(site.journal / "masks"))
+    site.model.choose_recipe("bottle", None)
+    assert Drawer(site).mask.origin == "none"
+    site.model.choose_recipe("cap", None)
+    assert Drawer(site).mask.origin == "page"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        ({}, "nothing is drawn"),
+        ({"ignore": [((0, 0), (160, 0), (160, 120), (0, 120))]}, "covers everything"),
+        ({"ignore": [((5, 5), (90, 90), (90, 5), (5, 90))]}, "crosses or touches"),
+        ({"ignore": [((5, 5), (200, 90), (90, 5))]}, "lies outside of 160×120"),
+        ({"zones": [{"name": "a", "polygon": ELSEWHERE}] * 2}, "two zones are called a"),
+    ],
+)
+def test_a_drawing_that_is_none_is_refused_and_changes_nothing(
+    site: RecipeSite, drawn: dict[str, Any], told: str
+) -> None:
+    drawer = Drawer(site)
+    with pytest.raises(StationError, match=told):
+        drawer.draw(**drawn)
+    assert drawer.result() is Result.NOK
+    assert Overrides.beside(site.journal).masks.read() is None
+    site.start()
+    assert Drawer(site).mask.origin == "none"
+
+
+def test_who_drew_over_an_older_mask_loads_it_again(site: RecipeSite) -> None:
+    drawer = Drawer(site)
+    drawer.draw(ignore=[OVER_DEFECT])
+    body = MaskBody(before="", drawing=Drawing(width_px=160, height_px=120, ignore=(ELSEWHERE,)))
+    with pytest.raises(ConfigurationError, match="changed since they were loaded"):
+        drawer.actions.do(SetMask(body=body), KIM)
+    assert drawer.result() is Result.OK
+
+
+def test_the_settings_have_the_last_word(
+    site: RecipeSite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawer = Drawer(site)
+    drawer.draw(ignore=[OVER_DEFECT])
+    with pytest.raises(ConfigurationError, match="rests on scores without a mask"):
+        drawer.actions.do(SetThreshold(body=ThresholdBody(image_threshold=None)), KIM)
+    areas = Areas(width=160, height=120, ignore=(ELSEWHERE,))
+    for path, content in mask_content(areas, tmp_path / "own.yaml"):
+        path.write_bytes(content)
+    site.written["decision"] = {"mask": str(tmp_path / "own.yaml"), "image_threshold": 20.0}
+
+    site.start()
+
+    assert Drawer(site).mask.origin == "settings" and Drawer(site).result() is Result.NOK
+    assert "decision.mask has been changed in the settings since" in caplog.text
+
+
+def test_a_list_of_drawings_that_cannot_be_read_lets_nothing_pass(site: RecipeSite) -> None:
+    Drawer(site).draw(ignore=[OVER_DEFECT])
+    (site.journal / "masks" / "masks.json").write_text("{")
+    with pytest.raises(ConfigurationError, match="draw the mask again"):
+        site.start()
+
+
+def test_a_mask_is_written_as_it_is_read(tmp_path: Path) -> None:
+    painted = np.zeros((120, 160), np.uint8)
+    cv2.circle(painted, (80, 60), 20, 255, -1)
+    zone = Zone(name="Dichtfläche", polygon=ELSEWHERE, threshold=2.5, smallest_region_px=4)
+    areas = Areas(
+        width=160,
+        height=120,
+        ignore=(OVER_DEFECT,),
+        ignored_runs=runs_of(painted > 0),
+        zones=(zone,),
+    )
+    for path, content in mask_content(areas, tmp_path / "drawn.yaml"):
+        path.write_bytes(content)
+    assert read_mask_file(tmp_path / "drawn.yaml") == areas
