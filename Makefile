@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release packages clean
+.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -125,6 +125,19 @@ release: $(EDGE)/installed $(DEV)/installed
 	$(DEV)/bin/python -m tools.release notes --version \
 		$$($(DEV)/bin/python -c 'import edge; print(edge.__version__)')
 	$(DEV)/bin/python -m tools.release hashes
+
+# dist/: the Debian package of the edge, which needs no network to be installed. Built with the
+# interpreter of the Debian that it is for; `make deb-test` installs it in a root made for it.
+deb: $(EDGE)/installed
+	packaging/debian/build.sh $(EDGE)/bin/python dist
+
+deb-test: deb
+	packaging/debian/try.sh dist build/debian-root
+
+# Carries out the steps of packaging/container/Dockerfile without a container engine, and runs what
+# comes of them; needs root, debootstrap and the packages of Debian and PyPI.
+images-test:
+	$(PYTHON) packaging/container/steps.py build/images
 
 # The real services and the browser that tests speak to, strace that sees what they reach, Aravis, and
 # what pip compiles its binding with.

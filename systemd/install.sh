@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the service, its user, folders and camera rules. Safe to run twice: what a site has
-# changed stays. DESTDIR=/somewhere installs there for a package and touches nothing else.
+# changed stays. DESTDIR=/somewhere installs there and touches nothing else; with PREFIX=/usr, too, it
+# lays the files where a package of the system has them.
 #
 #     sudo systemd/install.sh             on the inspection PC
 #     sudo systemd/install.sh --broker    on the PC of the MQTT broker
@@ -8,10 +9,14 @@ set -eu
 
 root=${DESTDIR:-}
 here=$(cd "$(dirname "$0")" && pwd)
-vendor=$root/usr/local/lib
+vendor=$root${PREFIX:-/usr/local}/lib
+rules=$root/etc/udev/rules.d
+if [ "${PREFIX:-}" = /usr ]; then
+    rules=$vendor/udev/rules.d
+fi
 
 usage() {
-    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
 }
 
 # Ours: replaced, so that a newer version reaches the PC.
@@ -37,7 +42,7 @@ install_station() {
     put edge-run@.service "$vendor/systemd/system/edge-run@.service"
     put sysusers.d/edge.conf "$vendor/sysusers.d/edge.conf"
     put tmpfiles.d/edge.conf "$vendor/tmpfiles.d/edge.conf"
-    put udev/70-edge-cameras.rules "$root/etc/udev/rules.d/70-edge-cameras.rules"
+    put udev/70-edge-cameras.rules "$rules/70-edge-cameras.rules"
     if [ -z "$root" ]; then
         systemd-sysusers edge.conf
         systemd-tmpfiles --create edge.conf

@@ -1,0 +1,166 @@
+"""Carries out the steps of the Dockerfile in roots made by debootstrap, without a container engine.
+
+``python3 packaging/container/steps.py FOLDER`` makes each stage a root file system in FOLDER: RUN
+in it (chroot, namespaces of its own), COPY from the project or another stage, ENV and USER for what
+follows. At the end the image of the edge is run as ``compose.yaml`` does, as its user on a root
+that is read only, until its HEALTHCHECK finds it well. Needs root, and takes minutes.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCKERFILE = Path(__file__).with_name("Dockerfile")
+SUITE = "bookworm"
+WELL_WITHIN_S = 300.0
+# How packages are reached from here; a build elsewhere has its own.
+FROM_OUTSIDE = ("PIP_", "http_proxy", "https_proxy", "SSL_CERT", "REQUESTS_CA")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An image that is being built.
+
+    Attributes:
+        root: its file system.
+        command: ENTRYPOINT and CMD.
+    """
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    user: str = "root"
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    health: str = ""
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """Return the instructions of a Dockerfile with what follows them, lines joined."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined)]
+
+
+def chrooted(stage: Stage, command: str, *, read_only: bool = False) -> list[str]:
+    """Return the command line that runs a command of the shell within a stage."""
+    root = shlex.quote(str(stage.root))
+    pairs = (f"{name}={shlex.quote(value)}" for name, value in stage.environment.items())
+    variables = " ".join(pairs)
+    mounts = f"mount --bind {root} {root} && mount -t proc proc {root}/proc && "
+    mounts += f"mount --bind /dev {root}/dev && "
+    if read_only:
+        mounts += f"mount -o remount,ro,bind {root} && mount -t tmpfs tmpfs {root}/tmp && "
+        mounts += f"mount -t tmpfs -o mode=1777 tmpfs {root}/var/lib/edge && "
+    within = f"{'env ' + variables + ' ' if variables else ''}sh -c {shlex.quote(command)}"
+    entered = f"exec chroot --userspec={stage.user}:{stage.user} {root} {within}"
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts + entered]
+
+
+def build(folder: Path) -> dict[str, Stage]:
+    """Return the stages of the Dockerfile, built; what was built before is built anew."""
+    base, stages, name = folder / "debian", {}, ""
+    if not (base / "made").exists():
+        shutil.rmtree(base, ignore_errors=True)
+        run(["debootstrap", "--variant=minbase", SUITE, str(base)])
+        (base / "made").touch()
+    for word, rest in instructions(DOCKERFILE.read_text()):
+        print(f"{word} {rest}", flush=True)
+        if word == "FROM":
+            before, _, name = rest.partition(" AS ")
+            above = stages.get(before, Stage(base))
+            shutil.rmtree(folder / name, ignore_errors=True)
+            run(["cp", "--archive", "--reflink=auto", str(above.root), str(folder / name)])
+            for file in ("resolv.conf", "pip.conf"):
+                if (given := Path("/etc", file)).exists():
+                    shutil.copy(given, folder / name / "etc" / file)
+            stages[name] = replace(above, root=folder / name)
+            continue
+        stages[name] = carried_out(word, rest, stages[name], stages)
+    return stages
+
+
+def carried_out(word: str, rest: str, stage: Stage, stages: dict[str, Stage]) -> Stage:
+    """Carry one instruction out; return the stage that the next one finds."""
+    match word:
+        case "RUN":
+            run(chrooted(stage, rest))
+        case "COPY":
+            *sources, target = shlex.split(rest)
+            root = PROJECT
+            if sources[0].startswith("--from="):
+                root = stages[sources.pop(0).removeprefix("--from=")].root
+            place = stage.root / target.lstrip("/")
+            for source in (root / each.lstrip("/") for each in sources):
+                into = place / source.name if target.endswith("/") else place
+                into.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
+                else:
+                    shutil.copy(source, into)
+        case "ENV":
+            pairs = dict(pair.split("=", 1) for pair in shlex.split(rest))
+            return replace(stage, environment=stage.environment | pairs)
+        case "USER":
+            return replace(stage, user=rest)
+        case "ENTRYPOINT":
+            return replace(stage, entrypoint=tuple(json.loads(rest)))
+        case "CMD":
+            return replace(stage, command=tuple(json.loads(rest)))
+        case "HEALTHCHECK":
+            return replace(stage, health=rest.partition("CMD ")[2])
+        case "EXPOSE":
+            pass
+        case _:
+            sys.exit(f"{DOCKERFILE}: {word} is not known here")
+    return stage
+
+
+def run(command: list[str]) -> None:
+    """Run a command to its end, which has to be a good one."""
+    kept = {n: v for n, v in os.environ.items() if n.startswith(FROM_OUTSIDE)}
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    done = subprocess.run(
+        command, env={"PATH": path, "DEBIAN_FRONTEND": "noninteractive", **kept}, check=False
+    )
+    if done.returncode:
+        sys.exit(f"exit code {done.returncode}: {shlex.join(command)}")
+
+
+def try_edge(edge: Stage) -> None:
+    """Run the station of the image on the sample frames until it says that it is well."""
+    shutil.copytree(PROJECT / "configs" / "demo", edge.root / "demo", dirs_exist_ok=True)
+    settings = edge.root / "etc" / "edge" / "station.yaml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(
+        "camera: {uri: /demo/frames, rate_fps: 2, loop: true}\n"
+        "model: {path: /demo/bottle.xml}\n"
+        "journal: {folder: /var/lib/edge/journal}\n"
+        "hmi: {port: 8080}\n"
+    )
+    started = chrooted(edge, shlex.join([*edge.entrypoint, *edge.command]), read_only=True)
+    station = subprocess.Popen(started, stdout=subprocess.DEVNULL)
+    try:
+        until_s = time.monotonic() + WELL_WITHIN_S
+        while subprocess.run(chrooted(edge, edge.health), capture_output=True).returncode:
+            if station.poll() is not None or time.monotonic() > until_s:
+                sys.exit("the station in the image did not become well")
+            time.sleep(1)
+    finally:
+        station.terminate()
+        station.wait()
+    print("the station in the image is well: user edge, root file system read only")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    built = build(target)
+    try_edge(built["edge"])
+    run(chrooted(built["listener"], "edge-listen --help >/dev/null && python -c 'import psycopg'"))
