@@ -50,12 +50,13 @@ class ReleaseFile(FleetMessage):
     """The one file that a release is.
 
     Attributes:
-        name, version: of the recipe, or of the settings, as the file says.
+        kind: of its content; a station refuses what it does not know.
+        name, version: of the recipe, as the file says.
         sha256, bytes: of the file.
         address: from which stations fetch it.
     """
 
-    kind: Literal["recipe", "settings"] = "recipe"
+    kind: str = Field(default="recipe", pattern="^[a-z_]{1,32}$")
     name: str = Field(min_length=1, max_length=100)
     version: int = Field(ge=1, le=MAX_CLAIM)
     sha256: FileSha256

@@ -202,6 +202,10 @@ def gone(station: Station, release: ReleaseFile) -> Desired:
     return station.take(release)
 
 
+def of_an_unknown_kind(station: Station, release: ReleaseFile) -> Desired:
+    return station.take(release.model_copy(update={"kind": "firmware"}))
+
+
 def of_a_reused_name(station: Station, release: ReleaseFile) -> Desired:
     return station.take(release, journal=OTHER)
 
@@ -227,6 +231,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> tuple[St
         (linked_elsewhere, "refused", "address_not_allowed"),
         (another_version, "refused", "other_file"),
         (gone, "failed", "not_fetched"),
+        (of_an_unknown_kind, "refused", "unknown_kind"),
         (of_a_reused_name, "refused", "name_reused"),
     ],
 )

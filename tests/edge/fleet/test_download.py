@@ -1,0 +1,108 @@
+"""A release fetched over HTTP: bounded, of its hash, and from nowhere else."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from edge.contract.fleet import ReleaseFile
+from edge.settings.fleet import FleetSettings
+from edge.station.fleet.download import ReleaseDownload, check_allowed
+from edge.station.fleet.errors import ReleaseRefused
+
+CONTENT = bytes(range(256)) * 5000
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers by the path."""
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        of_path = {"/r/cut": CONTENT[:-1], "/r/more": 9 * CONTENT, "/r/moved": b"elsewhere"}
+        self._answer(of_path.get(self.path, CONTENT))
+
+    def _answer(self, content: bytes) -> None:
+        moved = self.path == "/r/moved"
+        self.send_response(404 if self.path == "/r/none" else 302 if moved else 200)
+        if moved:
+            self.send_header("location", "/r/whole")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/r"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("whole", None),
+        ("cut", "other_file"),
+        ("more", "other_file"),
+        ("none", "not_fetched"),
+        ("moved", "other_file"),
+    ],
+)
+def test_a_release_comes_whole_over_http_or_not_at_all(
+    tmp_path: Path, address: str, name: str, reason: str | None
+) -> None:
+    release = ReleaseFile(
+        name="nut",
+        version=1,
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        bytes=len(CONTENT),
+        address=f"{address}/{name}",
+    )
+    settings = FleetSettings(addresses=(address,), public_key="key.pem")
+    download = ReleaseDownload(
+        settings=settings,
+        clock_s=lambda: 0.0,
+        free_bytes=lambda _: 2**40,
+        ending=lambda: False,
+    )
+    target = tmp_path / "file"
+    if reason is None:
+        download.fetch(release, target)
+        assert target.read_bytes() == CONTENT
+        return
+    with pytest.raises(ReleaseRefused) as refused:
+        download.fetch(release, target)
+    assert refused.value.reason == reason
+    assert not target.exists() or target.stat().st_size <= len(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://releases.plant.example/edge/../other/a",
+        "https://releases.plant.example/edge/%2e%2e/other/a",
+        "https://releases.plant.example.evil/edge/a",
+        "https://releases.plant.example/edges/a",
+        "https://user@releases.plant.example/edge/a",
+        "http://releases.plant.example/edge/a",
+        "file:///srv/releases/a",
+        "/srv/releases/../secret",
+        "srv/releases/a",
+        "s3://other/a",
+    ],
+)
+def test_an_address_that_the_settings_do_not_allow_is_refused(address: str) -> None:
+    allowed = ("https://releases.plant.example/edge", "/srv/releases", "s3://bucket/edge")
+    with pytest.raises(ReleaseRefused, match="lies below none of fleet"):
+        check_allowed(address, allowed)
+    check_allowed("https://releases.plant.example/edge/a", allowed)
