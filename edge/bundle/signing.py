@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge.atomic_files import write_whole
 from edge.bundle.keys import read_key_file, signing_library
-from edge.bundle.manifest import load_bundle
+from edge.bundle.teacher import load_signable
 from edge.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class PrivateKeyUnusable(ConfigurationError):
 
 
 def sign_bundle(xml_path: Path, private_key_path: Path, password: bytes | None = None) -> Path:
-    """Write ``NAME.sig`` beside a bundle and return its path.
+    """Write ``NAME.sig`` beside a bundle or a teacher and return its path.
 
     Raises:
         BundleError: the bundle is not whole; nothing is signed.
@@ -33,7 +33,7 @@ def sign_bundle(xml_path: Path, private_key_path: Path, password: bytes | None =
         SigningNotInstalled: ``cryptography`` is missing.
     """
     key = load_private_key(private_key_path, password)
-    path = load_bundle(xml_path).path
+    path = load_signable(xml_path).path
     manifest = path.with_suffix(".json").read_bytes()
     write_whole(path.with_suffix(".sig"), key.sign(manifest))
     return path.with_suffix(".sig")

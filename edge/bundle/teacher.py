@@ -15,6 +15,7 @@ from edge.bundle.manifest import (
     Count,
     Identity,
     InputSpec,
+    Manifest,
     ManifestPart,
     Name,
     OutputSpec,
@@ -23,6 +24,7 @@ from edge.bundle.manifest import (
     Text,
     VerifiedFiles,
     first_fault,
+    parse_manifest,
     read_verified,
     schema_version,
 )
@@ -128,6 +130,19 @@ def load_teacher(xml_path: Path, public_key: Path | None = None) -> Teacher:
         BundleError: as ``load_bundle``.
     """
     return read_verified(xml_path, public_key, parse_teacher)
+
+
+def load_signable(
+    xml_path: Path, public_key: Path | None = None
+) -> VerifiedFiles[Manifest | TeacherManifest]:
+    """Read and verify what is signed, a bundle or a teacher; arguments and faults as those."""
+    return read_verified(xml_path, public_key, _parse_either)
+
+
+def _parse_either(text: bytes, path: Path) -> Manifest | TeacherManifest:
+    if schema_version(text, path) == TEACHER_SCHEMA:
+        return parse_teacher(text, path)
+    return parse_manifest(text, path)
 
 
 def parse_teacher(text: bytes, path: Path) -> TeacherManifest:

@@ -1,12 +1,12 @@
-"""Sign a model bundle, or check it: ``edge-sign sign bottle.xml --key release.pem``."""
+"""Sign a bundle or a teacher, or check it: ``edge-sign sign bottle.xml --key release.pem``."""
 
 import argparse
 import getpass
 import sys
 from pathlib import Path
 
-from edge.bundle.manifest import load_bundle
 from edge.bundle.signing import is_encrypted, sign_bundle
+from edge.bundle.teacher import load_signable
 from edge.errors import StationError
 from edge.system.log_output import print_line, write_line
 from edge.system.process_start import prepare_process
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
             password = ask_password(options.key)
             print_line(f"{sign_bundle(options.bundle, options.key, password)}: written")
         else:
-            bundle = load_bundle(options.bundle, options.public_key)
+            bundle = load_signable(options.bundle, options.public_key)
             print_line(f"{options.bundle}: {bundle.manifest.identity.name}, signed and whole")
     except StationError as error:
         write_line(f"{PROGRAM}: {error}")
@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAM, description="Sign a model bundle, or check it.")
+    parser = argparse.ArgumentParser(
+        PROGRAM, description="Sign a model bundle or a teacher, or check it."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     sign = commands.add_parser("sign", help="write BUNDLE.sig")
     sign.add_argument("bundle", type=Path, metavar="BUNDLE.xml")

@@ -180,8 +180,11 @@ class _Lesson:
             self._judge.compare_with(self._bank_of(others))
             raws.append(self._judge.judge(view))
         described = self._described([ScoredImage(image, raw) for raw in raws], 0)
-        # Views are no draw of parts.
-        threshold = described.threshold.model_copy(update={"guarantee": None})
+        # Views are no draw of parts: they are one image, of which neither a guarantee, an interval
+        # nor the drift alarm may make nine.
+        threshold = described.threshold.model_copy(
+            update={"good_count": 1, "interval": None, "guarantee": None}
+        )
         return TaughtModel(
             bank=bank,
             described=CalibratedScores(described.normalization, threshold, described.statistics),

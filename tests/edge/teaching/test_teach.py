@@ -9,13 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from edge.bundle.manifest import load_bundle
 from edge.cli.main import main as edge_run
+from edge.cli.sign import main as edge_sign
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.image_files import read_image
 from edge.recipes.folder import RecipeFolder
+from tests.edge.bundle.test_signature import make_keys
 from tests.edge.conftest import edge_run_command
+from tests.support.small_teacher import write_small_teacher
 
 DEMO = Path("configs/demo")
 GOOD = ("00", "01", "03", "05", "08", "13", "15")
@@ -136,6 +140,46 @@ def test_one_image_needs_views_and_guarantees_nothing(
     folder.mkdir()
     shutil.copy(good / "00_good.jpg", folder)
     assert "one image does not show how good parts differ" in refusal(folder, tmp_path, capsys)
+
+
+def test_one_image_and_its_views_are_enough_but_promise_nothing(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "images", tmp_path / "one.xml"
+    folder.mkdir()
+    shutil.copy(good / "00_good.jpg", folder)
+    small = ["--teacher", str(write_small_teacher(tmp_path))]
+    assert edge_run([*options(folder, output, "--views"), *small]) == 0
+    text = capsys.readouterr().out
+    assert "1 images, bank of 1 and their views" in text
+    assert "Views turn and shift the same parts and are no further ones." in text
+    threshold = load_bundle(output).manifest.threshold
+    assert (threshold.good_count, threshold.guarantee) == (1, None)
+
+
+def test_a_station_that_asks_for_signatures_teaches_signed_with_a_signed_teacher(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, output = write_small_teacher(tmp_path), tmp_path / "signed.xml"
+    private, public = make_keys(tmp_path)
+    settings = {
+        "camera": {"uri": str(good)},
+        "model": {"path": str(DEMO / "bottle.xml"), "public_key": str(public)},
+    }
+    config = tmp_path / "station.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    taught = options(good, output, "-n", "3", "--teacher", str(teacher), "--config", str(config))
+
+    assert edge_run(taught) == 78
+    assert "Sign it: --key FILE." in capsys.readouterr().err
+    taught += ["--key", str(private)]
+    assert edge_run(taught) == 78
+    assert "teacher.sig" in capsys.readouterr().err
+    assert not list(tmp_path.glob("signed*"))
+    assert edge_sign(["sign", str(teacher), "--key", str(private)]) == 0
+    assert edge_sign(["verify", str(teacher), "--public-key", str(public)]) == 0
+    assert edge_run(taught) == 0
+    assert load_bundle(output, public).manifest.identity.name == "flange"
 
 
 def test_a_teacher_is_no_model_and_a_model_no_teacher(
