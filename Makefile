@@ -71,9 +71,10 @@ else
 		tests/powercut tests/fuzz
 endif
 
-# Changed bytes for each parser of foreign bytes, MINUTES each.
+# Changed bytes for each parser of foreign bytes, and requests to the page, MINUTES each.
 fuzz: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+	$(DEV)/bin/python -m tests.fuzz.page --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 # Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all.
 cuts: packages $(DEV)/installed
