@@ -33,7 +33,12 @@ def main() -> int:
         station = PageStation(folder / "station", camera, write_bundle(folder))
         with station:
             command = [
-                *(str(Path(sys.executable).parent / "schemathesis"), "run"),
+                *(
+                    sys.executable,
+                    "-c",
+                    "from schemathesis.cli import schemathesis; schemathesis()",
+                    "run",
+                ),
                 f"{station.address}/api/openapi.json",
                 *("--checks", CHECKS, "--max-time", f"{60 * arguments.minutes:g}"),
                 *("--seed", str(arguments.seed), "--exclude-path-regex", ENDLESS),
