@@ -432,13 +432,10 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        self._refuse_what_needs_a_journal()
         self._refuse_what_cannot_lead()
         self._refuse_output_in_the_watched_folder()
         self._refuse_impossible_outputs()
-        if self.hmi is not None and self.journal is None and self.mqtt is None:
-            raise ValueError("hmi shows what the journal holds. Set journal.folder")
-        if self.opcua is not None and self.journal is None and self.mqtt is None:
-            raise ValueError("opcua shows what the journal holds. Set journal.folder")
         self._demand_that_challenges_are_kept()
         self._demand_that_what_is_taught_can_be_used()
         if self.recipes is not None and self.recipes.wait_ms >= self.watchdog.inspect_s * 1e3:
@@ -452,6 +449,22 @@ class Settings(Section):
                 "fleet takes releases of recipes over the broker. Set mqtt.url and recipes.folder"
             )
         return self
+
+    def _refuse_what_needs_a_journal(self) -> None:
+        """With a broker there is one without its section."""
+        if self.journal is not None or self.mqtt is not None:
+            return
+        needs = {
+            "hmi": "shows what the journal holds",
+            "opcua": "shows what the journal holds",
+            "modbus": "shows what the journal holds",
+            "outputs": "acts on what the journal holds, and records what it missed",
+            "recipes": "keeps the recipe that was chosen beside the journal",
+            "challenge": "looks into the journal",
+        }
+        for name, why in needs.items():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} {why}. Set journal.folder")
 
     def _refuse_impossible_outputs(self) -> None:
         outputs, trigger = self.outputs, self.camera.trigger
@@ -484,8 +497,6 @@ class Settings(Section):
     def _demand_that_challenges_are_kept(self) -> None:
         if self.challenge is None:
             return
-        if self.journal is None and self.mqtt is None:
-            raise ValueError("challenge looks into the journal. Set journal.folder")
         kept_hours = (self.journal or JournalSettings()).retention_days * 24
         if self.challenge.every_hours > kept_hours:
             raise ValueError(
@@ -507,8 +518,6 @@ class Settings(Section):
     def _refuse_what_cannot_lead(self) -> None:
         """One port gives triggers and takes acknowledgements; two could contradict each other."""
         mqtt, modbus, trigger = self.mqtt, self.modbus, self.camera.trigger
-        if modbus is not None and self.journal is None and mqtt is None:
-            raise ValueError("modbus shows what the journal holds. Set journal.folder")
         if modbus is not None and trigger.mode == "free_run":
             raise ValueError(
                 "modbus carries the hand-shake of triggered parts. Set camera.trigger.mode"

@@ -28,6 +28,7 @@ class RecipeSite:
             "model": {"path": str(bundle)},
             "recipe": {"id": "bottle", "version": 1},
             "recipes": {"folder": str(self.folder.path)},
+            "journal": {"folder": str(folder / "journal")},
         }
         self.journal = folder / "journal"
         self.journal.mkdir()

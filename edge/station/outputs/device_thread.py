@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from edge.contract.event import Event, Severity
+from edge.contract.event import Datum, Event, Severity
 from edge.errors import StationError
 from edge.plc.output_device import (
     Line,
@@ -141,6 +141,8 @@ class OutputThread:
         self._edges_summed_up = 0
         self._events = TokenBucket(EVENTS_PER_MINUTE)
         self._unreported: Counter[str] = Counter()
+        # Edges that found the device away this time, by whether a part may have passed.
+        self._missed_away: Counter[bool] = Counter()
 
     @property
     def dropped(self) -> int:
@@ -198,6 +200,11 @@ class OutputThread:
                 break
             time.sleep(min(self._wait_s(), STOP_LIMIT_S))
             self._turn()
+        if self._missed_away.total() > len(self._missed_away):
+            counts = self._away_counts()
+            detail = f"{counts['missed']} edges of {self.name} were missed while it was away"
+            severity = Severity.ALARM if counts["may_have_passed"] else Severity.WARNING
+            self._record_event(Event("output_missed", severity, detail, counts))
         self._sum_up()
 
     def _end(self) -> None:
@@ -338,10 +345,11 @@ class OutputThread:
                 for output, level in self._active.items():
                     self._possible[output].add(level)
         else:
+            counts = self._away_counts()
+            self._missed_away.clear()
             self._is_there()
-            self._record_event(
-                Event("output_back", Severity.INFO, f"the outputs of {self.name} are back")
-            )
+            detail = f"the outputs of {self.name} are back"
+            self._record_event(Event("output_back", Severity.INFO, detail, counts))
 
     def _is_there(self) -> None:
         self.there = True
@@ -373,10 +381,26 @@ class OutputThread:
     def _report_missed(self, output: str, missed: Sequence[Missed]) -> None:
         for one in missed:
             self.status[output].missed += 1
-            if self._may_report("output_missed"):
+            if self._is_counted(one):
+                pass
+            elif self._may_report("output_missed"):
                 left_out = self._unreported.pop("output_missed", 0)
                 self._record_event(_missed_event(output, one, left_out))
             self._on_missed()
+
+    def _is_counted(self, missed: Missed) -> bool:
+        """Tell whether a miss is counted alone: being away is a state, and no event for each part.
+
+        The first one has its event, and the first with which a part may have passed.
+        """
+        if missed.cause != AWAY:
+            return False
+        self._missed_away[missed.passes] += 1
+        return self._missed_away[missed.passes] > 1
+
+    def _away_counts(self) -> dict[str, Datum]:
+        missed = self._missed_away
+        return {"missed": missed.total(), "may_have_passed": missed[True]}
 
     def _report_dropped(self) -> None:
         count, self._dropped_seen = self._dropped - self._dropped_seen, self._dropped

@@ -239,7 +239,7 @@ def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
     config = tmp_path / "station.yaml"
     config.write_text(
         f"camera: {{uri: '0'}}\nmodel: {{path: {recipes.load('너트 M8').model}}}\n"
-        f"recipes: {{folder: {there}}}\n"
+        f"recipes: {{folder: {there}}}\njournal: {{folder: {tmp_path / 'journal'}}}\n"
     )
     assert main(["--check", "--config", str(config)]) == 0
     assert f"recipes  너트 M8 1 in {there}\n" in capsys.readouterr().out

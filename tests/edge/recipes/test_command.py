@@ -24,7 +24,12 @@ def recipes(tmp_path: Path, bundle: Path) -> RecipeFolder:
 
 def settings(folder: Path, bundle: Path, **sections: object) -> Path:
     path = folder / "station.yaml"
-    whole = {"camera": {"uri": str(folder)}, "model": {"path": str(bundle)}, **sections}
+    whole = {
+        "camera": {"uri": str(folder)},
+        "model": {"path": str(bundle)},
+        "journal": {"folder": str(folder / "journal")},
+        **sections,
+    }
     path.write_text(yaml.safe_dump(whole))
     return path
 

@@ -325,3 +325,22 @@ def test_captured_images_do_not_go_where_they_are_taken_from(
     told = edge_run("--capture", tmp_path / "set", "--camera", f"watch://{tmp_path}/set/good")
 
     assert told.returncode == 78 and "--capture" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "hmi: {port: 0}",
+        "opcua: {host: 127.0.0.1}",
+        "modbus: {host: 127.0.0.1}",
+        "outputs: {module: {host: 10.0.0.2}, reject: {device: module, line: 0}}",
+        "recipes: {folder: recipes}",
+        "challenge: {every_hours: 8}",
+    ],
+)
+def test_what_needs_a_journal_is_refused_without_one(tmp_path: Path, section: str) -> None:
+    (tmp_path / "station.yaml").write_text(
+        f"camera: {{uri: in}}\nmodel: {{path: part.xml}}\n{section}\n"
+    )
+    with pytest.raises(ConfigurationError, match=r"Set journal\.folder"):
+        load_settings(tmp_path / "station.yaml")

@@ -209,6 +209,11 @@ def test_a_module_that_is_lost_takes_ready_away_and_gets_its_levels_back(
         assert "output_module_away" in lines.health.reasons
         lines.part(inspector, defective_image(1))  # its turn ends the level, with nobody there
         module.wait(lambda: lines.missed == 1, "the missed edge")
+        for number in (2, 3, 4):
+            lines.part(inspector, good_image(number))
+        module.wait(lambda: lines.missed == 4, "the OKs that were not given")
+        lines.part(inspector, defective_image(5))
+        module.wait(lambda: lines.missed == 5, "another part that met the level of the first")
         module.writes.clear()
 
         module.start()
@@ -220,9 +225,11 @@ def test_a_module_that_is_lost_takes_ready_away_and_gets_its_levels_back(
         lines.close()
         assert [module.level(coil) for coil in (1, 2)] == [False, False]
     kinds = [one.kind for one in lines.events]
-    assert kinds == ["output_away", "output_missed", "output_back", "output_edges"]
-    missed = lines.events[1]
-    assert missed.severity is Severity.ALARM and missed.data["passes"] is True
+    assert kinds == ["output_away", *["output_missed"] * 2, "output_back", "output_edges"]
+    _, passed, rejected, back, _ = lines.events
+    assert passed.severity is Severity.ALARM and passed.data["passes"] is True
+    assert rejected.data["passes"] is False
+    assert back.data == {"missed": 5, "may_have_passed": 2}
 
 
 def test_a_module_that_answers_late_misses_the_edge_and_takes_ready_away_where_it_shall(
