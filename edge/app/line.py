@@ -17,6 +17,7 @@ from edge.app.base import INSPECTION, StationBase
 from edge.app.image_folders import ImageFolders, keep_next
 from edge.app.observers import make_observers
 from edge.app.signals import Stopper
+from edge.bundle.signature import check_public_key
 from edge.contract.commands import CommandRequest, SetRecipe
 from edge.contract.event import Datum
 from edge.contract.verdict import Recipe
@@ -369,6 +370,7 @@ class InspectionLine:
         if settings.fleet is None or settings.mqtt is None:
             return None
         assert recipes is not None and journal is not None and publisher is not None
+        check_public_key(Path(settings.fleet.public_key))
         return FleetAgent(
             AgentServices(
                 station=settings.mqtt.station,

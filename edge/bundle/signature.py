@@ -59,6 +59,16 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
         ) from None
 
 
+def check_public_key(path: Path) -> None:
+    """Find out before the first signature whether a key can be used.
+
+    Raises:
+        PublicKeyUnusable: it cannot be read, or is of another kind.
+        SigningNotInstalled: ``cryptography`` is missing.
+    """
+    _public_key(path)
+
+
 def _public_key(path: Path) -> "Ed25519PublicKey":
     serialization, kinds = signing_library()
     text = read_key_file(path, PublicKeyUnusable)

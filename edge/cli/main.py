@@ -335,6 +335,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
     # OpenCV, numba and pydantic
     from edge.app.secret_files import check_secrets
     from edge.bundle.manifest import load_bundle
+    from edge.bundle.signature import check_public_key
     from edge.cameras.factory import absent_folder, checked_kind
     from edge.settings.exposure import exposures
     from edge.settings.overrides import Overrides
@@ -375,6 +376,9 @@ def _check(settings: "Settings", config: Path | None) -> str:
         lines.append(f"verdicts {settings.mqtt.url} {settings.mqtt.topic.verdict}")
     else:
         lines.append("verdicts standard output")
+    if settings.fleet:
+        check_public_key(Path(settings.fleet.public_key))
+        lines.append(f"releases below {', '.join(settings.fleet.addresses)}")
     if settings.modbus:
         modbus = settings.modbus
         role = "leads the hand-shake" if modbus.leads else "watches"

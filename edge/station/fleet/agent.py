@@ -90,11 +90,7 @@ class FleetAgent:
     """Follows the newest desired state; ``run`` is the body of its thread."""
 
     def __init__(self, services: AgentServices) -> None:
-        """Read the memory.
-
-        Raises:
-            FleetMemoryUnreadable: it cannot be used.
-        """
+        """Read the memory."""
         self._services = services
         self._memory = services.memory.read()
         self._desired: Desired | None = None

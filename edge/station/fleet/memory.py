@@ -1,20 +1,18 @@
 """What a station remembers of releases, beside its journal: it survives kills and restarts."""
 
+import logging
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
 from edge.contract.fleet import FleetMessage, PartCounts, ReleaseFile, ReleasePhase, RolloutId
-from edge.errors import ConfigurationError
 
 FILE_NAME = "fleet.json"
 MAX_BYTES = 2**20
 MAX_NAMES = 1000
 
-
-class FleetMemoryUnreadable(ConfigurationError):
-    """What releases were in force here cannot be read."""
+log = logging.getLogger(__name__)
 
 
 class Before(FleetMessage):
@@ -78,12 +76,7 @@ class MemoryFile:
         self._path = journal_folder / FILE_NAME
 
     def read(self) -> FleetMemory:
-        """Return what is kept.
-
-        Raises:
-            FleetMemoryUnreadable: the file is there and cannot be used; an older release must not
-                pass for that.
-        """
+        """Return what is kept; nothing, with a warning, of a file that cannot be used."""
         try:
             with open_regular(self._path) as file:
                 return FleetMemory.model_validate_json(file.read(MAX_BYTES))
@@ -91,10 +84,13 @@ class MemoryFile:
             return FleetMemory()
         except (OSError, ValidationError) as error:
             cause = error.strerror if isinstance(error, OSError) else "damaged"
-            raise FleetMemoryUnreadable(
-                f"{self._path}: what releases were in force here cannot be read ({cause}). Remove "
-                "it if an older release than before may come in force here."
-            ) from error
+            log.warning(
+                "%s: not used (%s); what releases were in force here is not known, and an older "
+                "one is taken until a newer one was.",
+                self._path,
+                cause,
+            )
+            return FleetMemory()
 
     def write(self, memory: FleetMemory) -> None:
         """Keep it.

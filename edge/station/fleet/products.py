@@ -1,12 +1,17 @@
 """Products of a running station, as releases change them."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from edge.contract.event import Datum
 from edge.contract.fleet import InForce
 from edge.recipes.folder import RecipeFolder
+from edge.station.fleet.errors import ReleaseRefused
 from edge.station.fleet.memory import Before
-from edge.station.model.manager import ModelManager
+from edge.station.model.manager import ModelExchangeBusy, ModelManager
+
+# A model that takes longer to compile and test will not come.
+BUSY_LIMIT_S, BUSY_PAUSE_S = 600.0, 1.0
 
 Change = Callable[[], Mapping[str, Datum]]
 
@@ -34,14 +39,38 @@ class StationProducts:
         )
 
     def put_in_force(self, name: str, version: int, change_product: bool) -> None:
-        live = self._model.recipe
+        own, live = self._model.of_settings, self._model.recipe
+        if own is not None and own.id == name:
+            raise ReleaseRefused(
+                "name_of_settings",
+                f"recipe.id {name!r} of the settings names model.path, so a recipe of this name "
+                "would never inspect. Leave recipe out of the settings, or rename one of them.",
+            )
         if change_product or live is None or live.id == name:
-            self._reload(lambda: self._model.choose_recipe(name, version, release=True))
+            self._patiently(
+                lambda: self._reload(lambda: self._model.choose_recipe(name, version, release=True))
+            )
         else:
-            self._model.offer_recipe(name, version)
+            self._patiently(lambda: self._model.offer_recipe(name, version))
 
     def put_back(self, before: Before) -> None:
-        self._reload(lambda: self._model.put_back(before.name, before.version, before.choice))
+        self._patiently(
+            lambda: self._reload(
+                lambda: self._model.put_back(before.name, before.version, before.choice)
+            )
+        )
+
+    def _patiently(self, change: Callable[[], object]) -> None:
+        """Carry a change out; while another one is under way, try again."""
+        until_s = time.monotonic() + BUSY_LIMIT_S
+        while True:
+            try:
+                change()
+                return
+            except ModelExchangeBusy:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(BUSY_PAUSE_S)
 
     def in_force(self, name: str | None) -> InForce:
         live = self._model.recipe

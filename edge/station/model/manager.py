@@ -41,6 +41,10 @@ class ModelExchangeFailed(ModelError):
     """
 
 
+class ModelExchangeBusy(ModelExchangeFailed):
+    """Another exchange is under way; in a moment it is not."""
+
+
 class ModelManager:
     """Loads models with the station's settings, and exchanges them on a running station.
 
@@ -151,7 +155,7 @@ class ModelManager:
         if not self._reloading.acquire(blocking=False):
             detail = "the settings are being taken over already. Ask again when that is done."
             self._record_event(ExchangeResult(Change.BUSY, detail).event())
-            raise ModelExchangeFailed(detail)
+            raise ModelExchangeBusy(detail)
         try:
             yield
         finally:
@@ -303,6 +307,11 @@ class ModelManager:
                 if release:
                     folder.restore(asked, in_force)
                 raise
+
+    @property
+    def of_settings(self) -> Recipe | None:
+        """The recipe that the settings name for ``model.path``."""
+        return recipe_of(self._layers.base) if self._layers is not None else None
 
     @property
     def chosen(self) -> str | None:

@@ -141,6 +141,15 @@ def test_an_older_release_is_taken_only_where_the_plan_says_so(station: Station)
     assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b'{"claim": "x"}', b"\xff" * 100])
+def test_a_damaged_memory_is_told_and_keeps_no_station_from_starting(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "fleet.json").write_bytes(content)
+    assert MemoryFile(tmp_path).read().claim == 0
+    assert "fleet.json: not used (damaged)" in caplog.text
+
+
 def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> None:
     release = station.released(station.plant.release())
     agent = station.agent()
@@ -206,6 +215,10 @@ def of_an_unknown_kind(station: Station, release: ReleaseFile) -> Desired:
     return station.take(release.model_copy(update={"kind": "firmware"}))
 
 
+def of_the_name_in_the_settings(station: Station, _: ReleaseFile) -> Desired:
+    return station.take(station.released(station.plant.release("bottle")))
+
+
 def of_a_reused_name(station: Station, release: ReleaseFile) -> Desired:
     return station.take(release, journal=OTHER)
 
@@ -232,6 +245,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> tuple[St
         (another_version, "refused", "other_file"),
         (gone, "failed", "not_fetched"),
         (of_an_unknown_kind, "refused", "unknown_kind"),
+        (of_the_name_in_the_settings, "refused", "name_of_settings"),
         (of_a_reused_name, "refused", "name_reused"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.support.station_process import until
 PROCESSES, OF_EACH = 4, 5
 STATIONS = [f"s{number:02}" for number in range(PROCESSES * OF_EACH)]
 # Of a thousand parts of a release so many are NOK.
-GOOD, BAD = 50.0, 100.0
+GOOD, BAD = 100.0, 200.0
 # The simulated stations reject nothing before they have a recipe: nothing to compare with.
 FIRST = {"nok_factor": None}
 
