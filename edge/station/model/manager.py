@@ -9,6 +9,7 @@ from pathlib import Path
 import openvino
 
 from edge.bundle.manifest import Bundle, manifest_sha256, precision_text
+from edge.bundle.mask_file import read_mask_file
 from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError, StationError
@@ -176,7 +177,8 @@ class ModelManager:
     def _reload(self) -> Mapping[str, Datum]:
         before, wanted = self.settings, self.reread()
         keys = check_exchangeable(before, wanted)
-        if keys and only_decision(keys):
+        redrawn = self._redrawn(wanted)
+        if (keys or redrawn) and only_decision(keys):
             outcome = self._exchange_decision(wanted)
         else:
             wanted = self._reread(None)  # another model may lie at the path
@@ -184,12 +186,26 @@ class ModelManager:
             self._wanted = wanted
             outcome = self.store.exchange(Path(wanted.model.path))
         if outcome.changed:
-            outcome = outcome.of_settings(described(before, self.settings))
+            changes = [described(before, self.settings), redrawn]
+            outcome = outcome.of_settings(", ".join(filter(None, changes)))
             self._renew_recipes()
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
-        return {"changed": ", ".join(keys) or "nothing but the model", **self.describe()}
+        changed = ", ".join([*keys, *filter(None, [redrawn])]) or "nothing but the model"
+        return {"changed": changed, **self.describe()}
+
+    def _redrawn(self, wanted: Settings) -> str:
+        """Return that a mask of the same name holds another drawing, for people; else nothing.
+
+        Raises:
+            ConfigurationError: the mask cannot be read.
+        """
+        mask = wanted.decision.mask
+        if mask is None or mask != self.settings.decision.mask:
+            return ""
+        same = read_mask_file(Path(mask)) == self.store.current.criteria.input.areas
+        return "" if same else f"the drawing in {mask}"
 
     def _exchange_decision(self, wanted: Settings) -> ExchangeResult:
         """Decide by other settings; the files of the network need not even be there."""

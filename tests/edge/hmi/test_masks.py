@@ -211,6 +211,30 @@ def test_a_list_of_drawings_that_cannot_be_read_lets_nothing_pass(site: RecipeSi
         site.start()
 
 
+def test_a_reload_takes_over_what_was_drawn_anew_under_the_same_name(
+    site: RecipeSite, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.yaml"
+
+    def drawn(polygon: tuple[tuple[float, float], ...]) -> None:
+        ((path, content),) = mask_content(Areas(width=160, height=120, ignore=(polygon,)), own)
+        path.write_bytes(content)
+
+    drawn(ELSEWHERE)
+    site.written["decision"] = {"mask": str(own), "image_threshold": 20.0}
+    site.start()
+    drawer, bundle = Drawer(site), site.model.store.current.bundle
+    assert drawer.result() is Result.NOK
+    drawn(OVER_DEFECT)
+
+    done = site.model.reload()
+
+    assert drawer.result() is Result.OK and site.model.store.current.bundle is bundle
+    assert done["changed"] == f"the drawing in {own}"
+    assert (site.events[-1].kind, str(own) in site.events[-1].detail) == ("decision_changed", True)
+    assert site.model.reload()["changed"] == "nothing but the model"
+
+
 def test_a_mask_is_written_as_it_is_read(tmp_path: Path) -> None:
     painted = np.zeros((120, 160), np.uint8)
     cv2.circle(painted, (80, 60), 20, 255, -1)
