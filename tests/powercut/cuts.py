@@ -34,6 +34,14 @@ SHARED_MEMORY = "journal.db-shm"
 VERDICTS_PER_PROCESS = 500
 
 
+_OPENING = """
+import sys
+from pathlib import Path
+from edge.journal.open import open_journal
+open_journal(Path(sys.argv[1])).close()
+"""
+
+
 @dataclass(slots=True)
 class Promised:
     """What the day had been told at a moment of it.
@@ -77,7 +85,8 @@ class Recording:
         self.root.mkdir()
         self.trace = folder / "trace"
         self._kept = folder / "kept.db"
-        library = build_tracer(folder)
+        self._again = folder / "again"
+        self._library = library = build_tracer(folder)
         for first in range(0, verdicts, VERDICTS_PER_PROCESS):
             wanted = min(VERDICTS_PER_PROCESS, verdicts - first)
             day = [self.root, seed, wanted, 1000 * first, synchronous.value]
@@ -85,6 +94,14 @@ class Recording:
             status = run_traced(library, self.root, self.trace, arguments)
             assert status in (0, -9), f"the day ended with {status}"
         os.link(self.root / DATABASE, self._kept)
+
+    def opened_again(self, content: Content, chance: random.Random) -> Path:
+        """Have a process open what a cut left; return the trace of that."""
+        self.lay(content, chance)
+        self._again.unlink(missing_ok=True)
+        arguments = ["-c", _OPENING, str(self.root)]
+        assert run_traced(self._library, self.root, self._again, arguments) == 0
+        return self._again
 
     def lay(self, content: Content, chance: random.Random) -> None:
         """Make the folder what a cut left."""
@@ -165,11 +182,12 @@ class Tried:
     verdicts: int = 0
 
 
-def try_cuts(recording: Recording, seed: int, every: int = 1) -> Tried:
+def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -> Tried:
     """Cut after the calls of a recording.
 
     After each sync, whatever ``every`` is: nothing kept but what is confirmed. After each
-    ``every``-th call: all kept, the newest write torn, any sectors of what is not confirmed.
+    ``every``-th call: all kept, the newest write torn, any sectors of what is not confirmed; and
+    after each ``again``-th of these a second time, while the journal is opened.
 
     Raises:
         AssertionError: with the call and the kind of cut.
@@ -199,13 +217,32 @@ def try_cuts(recording: Recording, seed: int, every: int = 1) -> Tried:
             }
         for kind, make in kinds.items():
             try:
-                recording.lay(make(), chance)
+                left = make()
+                recording.lay(left, chance)
                 check(recording.root, promised)
+                if kind == "reordered" and done.points % (every * again) == 0:
+                    cut_twice = _cut_again(recording, left, promised, chance)
+                    done.opened["twice"] = done.opened.get("twice", 0) + cut_twice
             except BaseException as error:
                 error.add_note(f"seed {seed}, cut after call {number} ({call.what}), {kind}")
                 raise
             done.opened[kind] = done.opened.get(kind, 0) + 1
     done.verdicts = sum(kind == "verdict" for kind, _ in promised.committed)
+    return done
+
+
+def _cut_again(
+    recording: Recording, content: Content, promised: Promised, chance: random.Random
+) -> int:
+    """Cut the power a second time, after each call of the opening after the first cut."""
+    disk = Disk(recording.root, (SHARED_MEMORY,), content)
+    done = 0
+    for call in list(calls(recording.opened_again(content, chance))):
+        if disk.follow(call):
+            for left in (disk.confirmed(), disk.reordered(chance)):
+                recording.lay(left, chance)
+                check(recording.root, promised)
+                done += 1
     return done
 
 

@@ -7,6 +7,7 @@ order up to some point. What a file grew by and was not written reads as zeros o
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,15 +64,20 @@ class Disk:
         pending_names: each state of the names since then.
     """
 
-    def __init__(self, root: Path, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, root: Path, ignored: tuple[str, ...] = (), content: Mapping[str, bytes] | None = None
+    ) -> None:
         """Args:
         root: the folder, without folders of its own.
         ignored: names of files that hold nothing beyond a boot.
+        content: what lies in it at the beginning, on the disk.
         """
         self._root = str(root.resolve())
         self._ignored = ignored
-        self.names: Names = {}
-        self.durable_names: Names = {}
+        self.names: Names = {
+            name: File(bytearray(held), held) for name, held in (content or {}).items()
+        }
+        self.durable_names: Names = self.names
         self.pending_names: list[Names] = []
         self._open: dict[int, File | None] = {}
         self._foreign = File()

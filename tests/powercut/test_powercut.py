@@ -22,15 +22,16 @@ def memory() -> Iterator[Path]:
 
 
 def test_no_cut_of_the_power_loses_a_committed_verdict(memory: Path) -> None:
-    done = try_cuts(Recording(memory, seed=3, verdicts=times(25, 500)), seed=3, every=times(12, 5))
-    assert done.verdicts >= times(25, 500)
-    assert min(done.opened.values()) >= 15 and len(done.opened) == 4
+    recording = Recording(memory, seed=3, verdicts=times(20, 500))
+    done = try_cuts(recording, seed=3, every=times(16, 5), again=times(14, 40))
+    assert done.verdicts >= times(20, 500)
+    assert min(done.opened.values()) >= 12 and len(done.opened) == 5
 
 
 def test_a_journal_that_does_not_wait_for_the_disk_is_found_out(memory: Path) -> None:
     recording = Recording(memory, 4, 10, Synchronous.NORMAL)
     with pytest.raises(AssertionError, match="lost"):
-        try_cuts(recording, seed=4, every=1)
+        try_cuts(recording, seed=4, every=9)
 
 
 WRITES = """
