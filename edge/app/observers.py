@@ -73,6 +73,7 @@ def _teaching(
         candidate=model.candidate,
         choose_recipe=choose_recipe,
         recipe=lambda: model.recipe,
+        threshold=lambda: model.store.current.criteria.threshold,
         record_event=sources.record_event,
     )
     return Teaching(services)

@@ -11,7 +11,7 @@ from edge.bundle.bounds import LONGEST_NAME
 from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent
-from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
 from edge.teaching.build import BuildOrder, BuiltModel, build
@@ -95,7 +95,7 @@ def _published(command: TeachCommand, built: BuiltModel) -> RecipeVersion:
     note = f"taught with {len(images)} images"
     return recipes.publish(
         RecipeContent(name=recipe_name(command.name), version=1, note=note),
-        lambda folder: write_all(built.files(folder / f"{MODEL}.xml")),
+        lambda folder: write_all(built.version_files(folder)),
         Path(command.public_key) if command.public_key else None,
     )
 

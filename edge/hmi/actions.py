@@ -86,6 +86,10 @@ class AcknowledgeBody(ActionBody):
 
 class TeachBody(ActionBody):
     recipe: RecipeName = Field(description="gets its next version, or its first one")
+    learn: bool = Field(
+        default=False,
+        description="begin with what it was taught with, and the parts of it that were marked",
+    )
 
 
 class TeachCaptureBody(ActionBody):
@@ -175,9 +179,18 @@ class AcknowledgeAlarm(Content):
     body: AcknowledgeBody
 
 
+class MarkedImage(Content):
+    """A marked part of a recipe; ``path`` is None where its image is gone."""
+
+    seq: int
+    mark: Literal["false_reject", "missed_defect"]
+    path: str | None
+
+
 class BeginTeaching(Content):
     name: Literal["teach"] = "teach"
     body: TeachBody
+    marked: list[MarkedImage] = Field(default_factory=list, max_length=1000)
 
 
 class CaptureToTeach(Content):

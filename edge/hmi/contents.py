@@ -219,12 +219,24 @@ class CapturedImage(Content):
     """An image that was captured to teach with."""
 
     number: int
+    kind: Literal["captured", "taught", "false_reject", "missed_defect"] = Field(
+        default="captured",
+        description="missed_defect: not learned, the threshold is held against it",
+    )
+    seq: int | None = Field(default=None, description="of a marked part")
     struck: bool = Field(description="it is not taught with")
     score: float | None = Field(
         default=None, description="raw, by a bank that was made without it; null before a build"
     )
     doubtful: bool = Field(default=False, description="it looks like a defect")
     has_map: bool = False
+    before: Result | None = Field(
+        default=None, description="what the recipe's model in force makes of it"
+    )
+    after: Result | None = Field(
+        default=None,
+        description="what the candidate does, of an image that is taught with without that",
+    )
 
 
 class TeachingResult(Content):
@@ -237,6 +249,7 @@ class TeachingResult(Content):
     learned: int
     cross_validated: int
     left_out: int = Field(description="images that look like defects")
+    defective: int = Field(description="images that the threshold is held against")
     guaranteed_rate: float | None = Field(
         description="of good parts that are rejected; null: nothing is guaranteed"
     )
@@ -273,6 +286,7 @@ class TeachingStatus(Content):
     phase: Literal["idle", "collecting", "building", "built"]
     may_view: bool = Field(description="few images may be learned turned, flipped and shifted")
     recipe: str | None = None
+    learning: bool = Field(default=False, description="from what people have marked")
     by: str | None = None
     begun_utc: str | None = None
     capturing: Capturing = "off"

@@ -31,6 +31,7 @@ from edge.recipes.content import MAX_VERSION, RECIPE_FILE, read_recipe
 from edge.recipes.errors import RecipeDamaged, RecipeError
 from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion, hidden_folder
 from edge.recipes.names import RecipeName
+from edge.recipes.taught import MAX_TAUGHT_BYTES, TAUGHT_FILE
 from edge.section import Section
 from edge.validation import in_words
 
@@ -53,6 +54,7 @@ _VERSION_FILES = {
     f"{MODEL}.json": MOST_MANIFEST_BYTES,
     f"{MODEL}.sig": SIGNATURE_BYTES,
     MASK_FILE: 16 * 2**20,
+    TAUGHT_FILE: MAX_TAUGHT_BYTES,
 }
 
 

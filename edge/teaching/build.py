@@ -8,8 +8,10 @@ from pathlib import Path
 
 from edge.bundle.signing import load_private_key
 from edge.bundle.teacher import load_teacher
+from edge.recipes.folder import MODEL
+from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
-from edge.teaching.images import ReadImages, read_images
+from edge.teaching.images import ReadImages, TaughtImage, TeachingRefused, read_images
 from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
 from edge.teaching.teach import Progress, TaughtModel, TeachingOrder, teach
 from edge.teaching.teacher_graph import TeacherGraph
@@ -25,6 +27,7 @@ class BuildOrder:
         name: of the product.
         teacher: the ``.xml`` of a teacher.
         images: files of good images.
+        defective: files of images that the threshold is held against.
         order: how they are learned.
         threads: of inference.
         public_key: that must have signed the teacher; None asks for no signature.
@@ -39,20 +42,42 @@ class BuildOrder:
     public_key: Path | None = None
     key: Path | None = None
     password: bytes | None = None
+    defective: Sequence[Path] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BuiltModel:
     """A model that nothing was written of yet.
 
     Attributes:
+        teacher_sha256: of the teacher's manifest.
+        defective: that the threshold is held against.
         signature: of the manifest; None unsigned.
     """
 
+    teacher_sha256: str
     read: ReadImages
+    defective: tuple[TaughtImage, ...]
     taught: TaughtModel
     bundle: TaughtBundle
     signature: bytes | None
+
+    def order(self) -> Taught:
+        """Return what a build needs to give the same model again."""
+        training = self.bundle.manifest.training
+        return Taught(
+            teacher=self.teacher_sha256,
+            seed=training.seed,
+            views=self.taught.viewed,
+            check_good=training.good_check is not None,
+            images=[image.content.hex() for image in self.read.images],
+            defective=[image.content.hex() for image in self.defective],
+        )
+
+    def version_files(self, folder: Path) -> list[tuple[Path, bytes]]:
+        """Return what a version of a recipe holds of it; the manifest last."""
+        order = self.order().model_dump_json(indent=1).encode() + b"\n"
+        return [(folder / TAUGHT_FILE, order), *self.files(folder / f"{MODEL}.xml")]
 
     def files(self, xml_path: Path) -> list[tuple[Path, bytes]]:
         """Return what to write; the manifest last: until then the hashes match nothing."""
@@ -74,17 +99,31 @@ def build(
     """
     signer = load_private_key(asked.key, asked.password) if asked.key else None
     teacher = load_teacher(asked.teacher, asked.public_key)
-    read = read_images(asked.images, teacher.manifest.input)
+    read = read_images([*asked.images, *asked.defective], teacher.manifest.input)
+    bad_paths = set(asked.defective)
+    defective = tuple(image for image in read.images if image.path in bad_paths)
+    images = tuple(image for image in read.images if image.path not in bad_paths)
+    if not images:
+        raise TeachingRefused("no good image is left to teach with. Take 20 or so.")
+    read = ReadImages(images, read.repeated)
     graph = TeacherGraph(teacher, asked.threads)
     check_features(graph.features(), teacher.manifest)
-    taught = teach(read.images, graph, asked.order, progress)
+    taught = teach(read.images, graph, asked.order, progress, defective=defective)
     lesson = Lesson(
         name=asked.name,
         created=now(),
         teacher=teacher,
         order=asked.order,
         images=read.images,
+        defective=defective,
     )
     bundle = make_bundle(taught, graph, lesson, asked.threads)
     signature = signer.sign(bundle.manifest_text) if signer is not None else None
-    return BuiltModel(read, taught, bundle, signature)
+    return BuiltModel(
+        teacher_sha256=teacher.sha256,
+        read=read,
+        defective=defective,
+        taught=taught,
+        bundle=bundle,
+        signature=signature,
+    )

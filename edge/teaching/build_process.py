@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,13 +18,17 @@ import numpy as np
 from pydantic import Field
 
 from edge.atomic_files import write_all
+from edge.bundle.manifest import load_bundle
 from edge.errors import StationError
+from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
-from edge.inspection.inspector import Inspection
+from edge.inspection.criteria import Limits
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.normalization import normalize, score_scale
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.preprocessing import inspected_box
-from edge.inspection.thresholding import decide
+from edge.inspection.thresholding import Result, decide
 from edge.section import Section
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.teach import ScoredImage, TeachingOrder
@@ -40,13 +45,17 @@ class BuildRequest(Section):
     """What the station asks for.
 
     Attributes:
-        images: paths; each is known by its name from there on.
+        images, defective: paths; each is known by its name from there on.
+        before, before_threshold: the ``.xml`` of the model in force, to compare with.
         folder: gets the bundle and the maps; it is there and empty.
     """
 
     name: str
     teacher: str
     images: list[str]
+    defective: list[str]
+    before: str | None
+    before_threshold: float | None
     folder: str
     views: bool
     threads: int
@@ -61,12 +70,16 @@ class ImageScore(Section):
         score: raw, by a bank made without it.
         doubtful: it looks like a defect, and nothing rests on it.
         has_map: ``NAME.jpg`` in the folder shows what is strange about it.
+        before: what the model in force makes of it; None without one.
+        after: what the candidate does, of an image that it was taught with without that.
     """
 
     name: str
     score: float
     doubtful: bool
     has_map: bool
+    before: Result | None
+    after: Result
 
 
 class BuildResult(Section):
@@ -74,7 +87,7 @@ class BuildResult(Section):
 
     Attributes:
         sha256: of the bundle's manifest.
-        scored: the strangest first; of one image alone none.
+        scored: the strangest first, defective ones among them; of one good image alone none.
         repeated: names of images that show the same as one before.
         guaranteed_rate, confidence, counted: of good parts that are rejected; None where nothing is
             guaranteed.
@@ -85,6 +98,7 @@ class BuildResult(Section):
     images: int
     learned: int
     cross_validated: int
+    defective: int
     scored: list[ImageScore]
     repeated: list[str]
     left_out: int
@@ -125,8 +139,9 @@ def main() -> int:
         built = build(_order(asked), progress)
         folder = Path(asked.folder)
         maps = _written_maps(built, folder)
-        write_all(built.files(folder / MODEL_XML))
-        _send(BuildReport(result=_result(built, maps)))
+        before = _judged_before(asked, built)
+        write_all(built.version_files(folder))
+        _send(BuildReport(result=_result(built, maps, before)))
     except StationError as error:
         _send(BuildReport(refused=str(error).splitlines()))
     except MemoryError:
@@ -142,6 +157,7 @@ def _order(asked: BuildRequest) -> BuildOrder:
         name=asked.name,
         teacher=Path(asked.teacher),
         images=[Path(path) for path in asked.images],
+        defective=[Path(path) for path in asked.defective],
         order=TeachingOrder(with_views=asked.views),
         threads=asked.threads,
         public_key=Path(asked.public_key) if asked.public_key else None,
@@ -149,7 +165,31 @@ def _order(asked: BuildRequest) -> BuildOrder:
     )
 
 
-def _result(built: BuiltModel, maps: set[str]) -> BuildResult:
+def _judged_before(asked: BuildRequest, built: BuiltModel) -> dict[str, Result]:
+    """Return by name what the model in force makes of each image; empty without one.
+
+    Raises:
+        StationError: it cannot be loaded.
+    """
+    if asked.before is None:
+        return {}
+    bundle = load_bundle(Path(asked.before), Path(asked.public_key) if asked.public_key else None)
+    network = CompiledModel(bundle, plan=RunPlan(threads=asked.threads))
+    limits = Limits(image_threshold=asked.before_threshold)
+    inspector = Inspector(Detector(network), bundle.manifest, limits)
+    found = {}
+    for image in (*built.read.images, *built.defective):
+        frame = Frame(pixels=read_image(image.path), number=0, captured_ns=0, captured_utc_ns=0)
+        found[image.path.name] = inspector.inspect(frame).decision.result
+    return found
+
+
+def _strangest_first(built: BuiltModel) -> list[ScoredImage]:
+    scored = [*built.taught.scored, *built.taught.defective]
+    return sorted(scored, key=lambda item: -item.raw.score)
+
+
+def _result(built: BuiltModel, maps: set[str], before: Mapping[str, Result]) -> BuildResult:
     manifest, taught = built.bundle.manifest, built.taught
     threshold = manifest.threshold
     found = threshold.guarantee
@@ -165,9 +205,12 @@ def _result(built: BuiltModel, maps: set[str]) -> BuildResult:
                 score=item.raw.score,
                 doubtful=item.doubtful,
                 has_map=item.image.path.name in maps,
+                before=before.get(item.image.path.name),
+                after=decide(item.raw.score, threshold.image).result,
             )
-            for item in taught.scored
+            for item in _strangest_first(built)
         ],
+        defective=len(built.defective),
         repeated=[path.name for path in built.read.repeated],
         left_out=taught.check.suspect_count if taught.check is not None else 0,
         guaranteed_rate=found.rate if found is not None else None,
@@ -179,7 +222,7 @@ def _result(built: BuiltModel, maps: set[str]) -> BuildResult:
 def _written_maps(built: BuiltModel, folder: Path) -> set[str]:
     """Write what the strangest images look like to a bank that does not know them."""
     written = set()
-    for item in built.taught.scored[:MOST_MAPS]:
+    for item in _strangest_first(built)[:MOST_MAPS]:
         pixels = read_image(item.image.path)
         overlay = draw_overlay(pixels, _inspection(built, item, pixels.shape))
         factor = _MAP_PX / overlay.shape[1]

@@ -69,6 +69,7 @@ class Lesson:
         teacher: whose graph it is.
         order: what was asked for.
         images: all that it was taught with.
+        defective: that the threshold is held against.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Lesson:
     teacher: Teacher
     order: TeachingOrder
     images: Sequence[TaughtImage]
+    defective: Sequence[TaughtImage] = ()
 
 
 def make_bundle(
@@ -147,7 +149,11 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
     # What was left out is not new to the model: it decided about the others.
     kept_out = {item.image.content for item in taught.held_out}
     fitted = [content[:HASH_BYTES] for content in contents if content not in kept_out]
-    calibrated = [item.image.content[:HASH_BYTES] for item in taught.scored]
+    calibrated = [item.image.content[:HASH_BYTES] for item in (*taught.scored, *taught.defective)]
+    lines = [
+        *(image_line("good", content) for content in contents),
+        *(image_line("defect", image.content) for image in lesson.defective),
+    ]
     return Manifest(
         identity=Identity(
             name=lesson.name,
@@ -166,7 +172,11 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
             bin_bytes=len(weights),
         ),
         input=teacher.input.model_copy(
-            update={"pixel_formats": tuple(sorted({image.pixel_format for image in lesson.images}))}
+            update={
+                "pixel_formats": tuple(
+                    sorted({image.pixel_format for image in (*lesson.images, *lesson.defective)})
+                )
+            }
         ),
         output=teacher.output,
         normalization=described.normalization,
@@ -182,10 +192,10 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
         ),
         training=Training(
             dataset=plain_text(lesson.name),
-            dataset_fingerprint=fingerprint_of(image_line("good", one) for one in contents),
+            dataset_fingerprint=fingerprint_of(lines),
             fit_count=len(taught.learned),
             validation_good_count=described.threshold.good_count,
-            validation_defective_count=0,
+            validation_defective_count=described.threshold.defective_count,
             seed=lesson.order.seed,
             hyperparameters={
                 "layers": ",".join(head.layers),
@@ -199,7 +209,8 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
             },
             metrics={
                 "validation": SplitMetrics(
-                    good_count=described.threshold.good_count, defective_count=0
+                    good_count=described.threshold.good_count,
+                    defective_count=described.threshold.defective_count,
                 )
             },
             good_check=taught.check,

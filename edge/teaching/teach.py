@@ -82,6 +82,7 @@ class TaughtModel:
         learned: images that the bank is made of.
         check: the search for defects among the images; None where it was switched off.
         viewed: views were learned, too.
+        defective: images of defects, scored by this bank; the threshold is held against them.
     """
 
     bank: MemoryBank
@@ -91,6 +92,7 @@ class TaughtModel:
     learned: tuple[TaughtImage, ...]
     check: GoodCheck | None
     viewed: bool
+    defective: tuple[ScoredImage, ...] = ()
 
 
 def teach(
@@ -98,11 +100,14 @@ def teach(
     graph: TeacherGraph,
     order: TeachingOrder = TeachingOrder(),
     progress: Progress = log.info,
+    *,
+    defective: Sequence[TaughtImage] = (),
 ) -> TaughtModel:
     """Make a bank and a threshold of good images.
 
     Args:
         images: of different content.
+        defective: of parts that must be rejected; none is learned.
         progress: called with a sentence at each step.
 
     Raises:
@@ -115,7 +120,8 @@ def teach(
             "one image does not show how good parts differ. Take more, 20 or so; with --views it "
             "is learned turned, flipped and shifted, and nothing is guaranteed."
         )
-    return _Lesson(graph, order, progress, viewed=few and order.with_views).of(images)
+    lesson = _Lesson(graph, order, progress, viewed=few and order.with_views)
+    return lesson.of(images, defective)
 
 
 class _Lesson:
@@ -131,9 +137,9 @@ class _Lesson:
         self._features = _KeptFeatures(graph.features())
         self._judge = graph.judge()
 
-    def of(self, images: Sequence[TaughtImage]) -> TaughtModel:
+    def of(self, images: Sequence[TaughtImage], defective: Sequence[TaughtImage]) -> TaughtModel:
         if len(images) < FEWEST_LEARNED:
-            return self._of_one(images[0])
+            return self._of_one(images[0], defective)
         off = held_out(
             [image.content for image in images], _HELD_OUT_SHARE, f"{self._order.seed} validation"
         )
@@ -144,6 +150,7 @@ class _Lesson:
         self._progress(f"bank of {len(learned)} images")
         bank = self._bank(learned)
         held_out_scored = self._scored(bank, beside)
+        bad = self._scored(bank, defective)
         scored = [*folded, *held_out_scored]
         doubtful = set(suspects)
         if self._order.check_good:
@@ -161,15 +168,16 @@ class _Lesson:
         count = sum(item.image.content not in doubtful for item in folded)
         return TaughtModel(
             bank=bank,
-            described=self._described(trusted, count),
+            described=self._described(trusted, bad, count),
             scored=tuple(sorted(scored, key=lambda item: -item.raw.score)),
             held_out=tuple(held_out_scored),
             learned=tuple(learned),
-            check=self._check(images, scored, trusted),
+            check=self._check(images, scored, trusted, bad),
             viewed=self._viewed,
+            defective=tuple(bad),
         )
 
-    def _of_one(self, image: TaughtImage) -> TaughtModel:
+    def _of_one(self, image: TaughtImage, defective: Sequence[TaughtImage]) -> TaughtModel:
         """Learn one image and its views; the views are all that a threshold can be held against."""
         self._progress("bank of one image and its views")
         bank = self._bank([image])
@@ -179,7 +187,8 @@ class _Lesson:
             others = [image.prepared, *shown[:number], *shown[number + 1 :]]
             self._judge.compare_with(self._bank_of(others))
             raws.append(self._judge.judge(view))
-        described = self._described([ScoredImage(image, raw) for raw in raws], 0)
+        bad = self._scored(bank, defective)
+        described = self._described([ScoredImage(image, raw) for raw in raws], bad, 0)
         # Views are no draw of parts: they are one image, of which neither a guarantee, an interval
         # nor the drift alarm may make nine.
         threshold = described.threshold.model_copy(
@@ -193,6 +202,7 @@ class _Lesson:
             learned=(image,),
             check=None,
             viewed=True,
+            defective=tuple(bad),
         )
 
     def _cross_validated(
@@ -249,14 +259,15 @@ class _Lesson:
             core_set.add(self._features.of(image))
         return make_bank(core_set.finish(), head.variance)
 
-    def _described(self, trusted: Sequence[ScoredImage], cross_validated: int) -> CalibratedScores:
-        good = _scores(trusted)
-        maps = [item.raw.anomaly_map for item in trusted]
-        none = np.zeros(0, np.float32)
+    def _described(
+        self, trusted: Sequence[ScoredImage], bad: Sequence[ScoredImage], cross_validated: int
+    ) -> CalibratedScores:
+        good, defective = _scores(trusted), _scores(bad)
+        maps = [item.raw.anomaly_map for item in (*trusted, *bad)]
         lowest_and_highest = [value for each in maps for value in (each.min(), each.max())]
         return calibrated_scores(
-            TrustedScores(good, none, np.array(lowest_and_highest, np.float32)),
-            AUTOMATIC.threshold(good, none),
+            TrustedScores(good, defective, np.array(lowest_and_highest, np.float32)),
+            AUTOMATIC.threshold(good, defective),
             self._pixel_threshold(trusted),
             AUTOMATIC,
             seed=self._order.seed,
@@ -274,6 +285,7 @@ class _Lesson:
         images: Sequence[TaughtImage],
         scored: Sequence[ScoredImage],
         trusted: Sequence[ScoredImage],
+        bad: Sequence[ScoredImage],
     ) -> GoodCheck | None:
         if not self._order.check_good:
             return None
@@ -283,12 +295,11 @@ class _Lesson:
             if item.doubtful
         ]
         with_all = len(trusted) < len(scored)
-        none = np.zeros(0, np.float32)
         return GoodCheck(
             compared=len(images),
             suspects=tuple(names[:_MOST_LISTED]),
             suspect_count=len(names),
-            image_with=AUTOMATIC.threshold(_scores(scored), none) if with_all else None,
+            image_with=AUTOMATIC.threshold(_scores(scored), _scores(bad)) if with_all else None,
             pixel_with=self._pixel_threshold(scored) if with_all else None,
         )
 

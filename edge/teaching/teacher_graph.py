@@ -76,6 +76,8 @@ class TeacherGraph:
         """Return the graph with a bank as constants: the ``.xml`` and ``.bin`` of a bundle."""
         model = _without_features(self._read())
         lay_in(model, _inputs(bank, self.manifest))
+        # Automatic names count up through the process, whatever it made before.
+        model.set_friendly_name("taught")
         return serialized(model)
 
     def _read(self) -> ov.Model:

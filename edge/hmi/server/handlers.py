@@ -404,7 +404,8 @@ class Handlers:
             case AcknowledgeBody():
                 return AcknowledgeAlarm(body=body)
             case TeachBody():
-                return BeginTeaching(body=body)
+                marked = self._app.parts.marked_of(body.recipe) if body.learn else []
+                return BeginTeaching(body=body, marked=marked)
             case TeachCaptureBody():
                 return CaptureToTeach(body=body)
             case TeachStrikeBody():

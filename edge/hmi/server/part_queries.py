@@ -22,6 +22,7 @@ from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import StationError
+from edge.hmi.actions import MarkedImage
 from edge.hmi.server.answers import FeedbackRecord, FoundPart, PartDetail
 from edge.journal import database
 from edge.journal.entries import JournalRow
@@ -32,6 +33,8 @@ from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason, re
 
 SEARCH_LIMIT_S = 5.0
 MAX_FEEDBACK = 2000
+# Of the newest marks; no build takes more images.
+MAX_LEARNED = 500
 MARKS_S = 0.5
 THUMBNAIL_PX = 320
 LARGE_BYTES = 300_000
@@ -108,6 +111,27 @@ class PartQueries:
             if self._marks is None or now_s - self._marks[0] >= MARKS_S:
                 self._marks = now_s, self._feedback_now()
             return self._marks[1]
+
+    def marked_of(self, recipe: str) -> list[MarkedImage]:
+        """Return the parts of a recipe that are marked, with their images; the oldest first.
+
+        Raises:
+            JournalError: it cannot be read.
+            SearchTooLong: as ``search``.
+        """
+        found = []
+        for seq, record in sorted(self.feedback().items())[-MAX_LEARNED:]:
+            row = self.verdict(seq)
+            judged_by = json.loads(row.payload)["recipe"] if row is not None else None
+            if judged_by is None or judged_by["id"] != recipe or record.verdict_id is None:
+                continue
+            path = self.snapshot(record.verdict_id, "image")
+            found.append(
+                MarkedImage.model_validate(
+                    {"seq": seq, "mark": record.mark, "path": str(path) if path else None}
+                )
+            )
+        return found
 
     def _feedback_now(self) -> dict[int, FeedbackRecord]:
         rows = self._rows(

@@ -7,6 +7,7 @@ let status = null, teaching = null, acting = false, part = null, shownBuild = nu
 
 export function start() {
   $("teach-begin").addEventListener("submit", (event) => { event.preventDefault(); carryOut("teach", { recipe: $("teach-recipe").value }, () => t("teach_begun")); });
+  $("teach-learn").addEventListener("click", () => { if ($("teach-begin").reportValidity()) { toast(t("loading")); carryOut("teach", { recipe: $("teach-recipe").value, learn: true }, () => t("teach_learning")); } });
   $("teach-one").addEventListener("click", () => carryOut("teach_capture", {}));
   for (const button of $("teach-automatic").children) button.addEventListener("click", () => carryOut("teach_capture", { automatic: button.dataset.capturing }));
   $("teach-build").addEventListener("click", () => carryOut("teach_build", { views: $("teach-views").checked }));
@@ -82,8 +83,10 @@ function showLive() {
 function showResult() {
   const found = teaching.result, pairs = found ? [["teach_learned", t("teach_learned_of", { learned: number(found.learned), images: number(found.images) })], ["threshold", raw(found.threshold)], ["teach_left_out", found.left_out ? number(found.left_out) : "–"]] : [];
   $("teach-result").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+  const compared = teaching.images.filter((one) => !one.struck && one.before && one.after), changed = compared.filter((one) => one.before !== one.after);
   $("teach-worth").textContent = !found ? t("teach_not_built") : [
-    found.guaranteed_rate === null ? t("teach_no_guarantee") : t("teach_guarantee", { confidence: percent(found.confidence), rate: percent(found.guaranteed_rate), n: number(found.counted) }),
+    compared.length ? t("teach_compared", { n: number(compared.length), changed: number(changed.length) }) : null,
+    found.defective ? t("teach_between", { good: number(found.images), defective: number(found.defective) }) : found.guaranteed_rate === null ? t("teach_no_guarantee") : t("teach_guarantee", { confidence: percent(found.confidence), rate: percent(found.guaranteed_rate), n: number(found.counted) }),
     found.left_out && t("teach_suspects", { n: number(found.left_out) }),
     found.images <= 8 && t("teach_few", { n: number(found.images) })].filter(Boolean).join(" ");
 }
@@ -101,9 +104,11 @@ function showTrial() {
   renew($("teach-trial-parts"), trial?.newest ?? [], (one) => `${one.id} ${language()}`, (one) => make("li", { class: one.live === one.trial ? null : "differs" }, make("time", {}, clock(one.utc)), badge(one.live), "→", badge(one.trial), make("span", {}, one.score === null ? "–" : number(one.score, 2))));
 }
 
-// The strangest first, once there are scores; before that the newest.
+// What changes first, then the strangest, once there are scores; before that the newest.
+const changes = (one) => Number(Boolean(one.before && one.after && one.before !== one.after));
+
 function showThumbs(taught) {
-  const images = [...teaching.images].sort((a, b) => (b.score ?? -Infinity) - (a.score ?? -Infinity) || b.number - a.number), build = teaching.result?.build ?? 0;
+  const images = [...teaching.images].sort((a, b) => changes(b) - changes(a) || (b.score ?? -Infinity) - (a.score ?? -Infinity) || b.number - a.number), build = teaching.result?.build ?? 0;
   $("teach-images-more").textContent = t(teaching.result ? "teach_strangest" : "teach_newest", { n: number(taught) });
   if (shownBuild !== build) { $("teach-thumbs").replaceChildren(); shownBuild = build; }
   renew($("teach-thumbs"), images, (one) => `${one.number} ${one.struck} ${build} ${one.doubtful} ${language()}`, (one) => thumb(one, build));
@@ -116,6 +121,8 @@ function thumb(one, build) {
     picture,
     make("div", { class: "line" }, make("span", {}, `${one.number}`), make("span", { class: one.score !== null && one.score >= limit ? "t-NOK" : null }, score)),
     one.doubtful ? make("p", {}, t("teach_doubtful")) : null,
+    one.kind === "captured" ? null : make("div", { class: "line" }, one.seq === null ? t(`teach_kind_${one.kind}`) : make("a", { href: `#parts/${one.seq}` }, `${t(one.kind)} ${number(one.seq)}`)),
+    one.before ? make("div", { class: "line" }, make("span", {}, badge(one.before), " → ", badge(one.after))) : null,
     make("button", { type: "button", "data-acts": true, "aria-pressed": String(one.struck), onclick: () => carryOut("teach_strike", { number: one.number, struck: !one.struck }) }, t(one.struck ? "teach_take" : "teach_strike")));
 }
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from edge.hmi.actions import (
     CandidateReleased,
     CaptureToTeach,
     EndTeaching,
+    MarkedImage,
     ReleaseCandidate,
     StrikeOut,
     TeachingAction,
@@ -50,10 +51,12 @@ from edge.hmi.station_end.teaching_session import (
     with_scores,
 )
 from edge.imaging.content_hash import pixels_hash
-from edge.imaging.frame import FrameStatus
+from edge.imaging.frame import FrameStatus, Pixels
+from edge.imaging.image_files import read_image
 from edge.inspection.inspector import Inspector
 from edge.recipes.content import RecipeContent
 from edge.recipes.folder import MODEL, RecipeFolder
+from edge.recipes.taught import TAUGHT_FILE, read_taught
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
 from edge.station.pipeline.mailbox import EveryMailbox
@@ -88,7 +91,7 @@ class TeachingServices:
         journal_folder: teaching keeps its files beside the journal.
         candidate: loads a model that is not in force, for one thread.
         choose_recipe: changes over to a recipe by id and version, and puts it in force.
-        recipe: what is inspected for.
+        recipe: what is inspected for, by the raw ``threshold``.
         record_event: records who did what.
     """
 
@@ -97,6 +100,7 @@ class TeachingServices:
     candidate: Callable[[Path], Inspector]
     choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
     recipe: Callable[[], Recipe | None]
+    threshold: Callable[[], float]
     record_event: Callable[[Event], None]
 
 
@@ -149,6 +153,7 @@ class Teaching:
                     "phase": session.phase,
                     "may_view": self._teach.views,
                     "recipe": session.recipe,
+                    "learning": session.learning,
                     "by": session.by,
                     "begun_utc": session.begun_utc,
                     "capturing": session.capturing,
@@ -172,7 +177,7 @@ class Teaching:
         """
         match action:
             case BeginTeaching():
-                return self._begin(action.body.recipe, actor)
+                return self._begin(action, actor)
             case CaptureToTeach():
                 return self._capture(action.body.automatic, actor)
             case StrikeOut():
@@ -189,7 +194,8 @@ class Teaching:
 
     # What people ask for.
 
-    def _begin(self, recipe: str, actor: Actor) -> TeachingChanged:
+    def _begin(self, action: BeginTeaching, actor: Actor) -> TeachingChanged:
+        recipe = action.body.recipe
         if actor.name == UNNAMED:
             raise TeachingNotPossible(
                 "who teaches and releases is known by name. Unlock the page with yours."
@@ -201,15 +207,87 @@ class Teaching:
         self._folder.begin()
         session = TeachingSession(
             recipe=recipe,
+            learning=action.body.learn,
             by=actor.name,
             begun_utc=utc_text(time.time_ns()),
             spec=spec,
             used_s=time.monotonic(),
         )
+        if session.learning:
+            try:
+                self._fill(session, action.marked)
+            except StationError:
+                self._folder.remove()
+                raise
         with self._lock:
             self._session = session
-        self._record("teach_begun", f"{actor.name} begins to teach {recipe}", actor, recipe=recipe)
+        self._record(
+            "teach_begun",
+            f"{actor.name} begins to teach {recipe}",
+            actor,
+            recipe=recipe,
+            learning=session.learning,
+            images=len(session.images),
+        )
         return self._changed(session)
+
+    def _fill(self, session: TeachingSession, marked: Sequence[MarkedImage]) -> None:
+        """Begin with what a recipe was taught with, and with what people marked since.
+
+        Raises:
+            TeachingNotPossible: there is nothing to learn from.
+            StationError: an image cannot be read or written.
+        """
+        version = self._recipes.load(session.recipe)
+        taught = read_taught(version.folder)
+        if taught is None:
+            raise TeachingNotPossible(
+                f"{version} was not taught here, and its images are not known. Teach it anew, or "
+                "learn from marks with train-station calibrate."
+            )
+        defective = set(taught.defective)
+        sources = {path.stem: path for path in self._recipes.images(session.recipe).glob("*.*")}
+        for content in (*taught.images, *taught.defective):
+            path = sources.get(content)
+            if path is None:
+                raise TeachingNotPossible(
+                    f"{version} was taught with image {content[:12]}, and it is gone from "
+                    f"{self._recipes.images(session.recipe)}. Import the recipe with its images."
+                )
+            kind = "missed_defect" if content in defective else "taught"
+            self._add(session, read_image(path), kind, None)
+        known = len(session.images)
+        for part in marked:
+            if part.path is None or not Path(part.path).exists():
+                session.not_taken += 1
+                session.why_not = f"part {part.seq} is marked, and its image is gone."
+                continue
+            kind = "false_reject" if part.mark == "false_reject" else "missed_defect"
+            self._add(session, read_image(Path(part.path)), kind, part.seq)
+        if len(session.images) == known:
+            raise TeachingNotPossible(
+                f"nothing is marked of {session.recipe!r} that it was not taught with. Mark parts "
+                "that were judged wrongly; their images must be there (snapshots.recent_hours)."
+            )
+
+    def _add(self, session: TeachingSession, pixels: Pixels, kind: str, seq: int | None) -> None:
+        """Take an image into a session, unless it is known or there are enough."""
+        content = pixels_hash(pixels)
+        if content in session.contents:
+            return
+        if len(session.images) >= self._most:
+            session.not_taken += 1
+            session.why_not = self._no_more()
+            return
+        self._last_number += 1
+        self._folder.keep(self._last_number, pixels)
+        session.contents[content] = self._last_number
+        session.size = session.size or pixels.shape
+        session.images.append(
+            CapturedImage.model_validate(
+                {"number": self._last_number, "kind": kind, "seq": seq, "struck": False}
+            )
+        )
 
     def _refuse_another(self, session: TeachingSession) -> None:
         raise TeachingNotPossible(
@@ -285,9 +363,11 @@ class Teaching:
             taught = session.taught
             if not taught:
                 raise TeachingNotPossible("no image is left to teach with. Capture 20 good parts.")
+            before, before_threshold = self._before(session)
             self._stop_trial(session)
             folder = self._folder.begin_build(session.builds + 1)
             session.builds += 1
+            session.building_of = frozenset(image.number for image in taught)
             session.step, session.refused = 0, []
             session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
@@ -295,7 +375,18 @@ class Teaching:
                 BuildRequest(
                     name=session.recipe,
                     teacher=self._teach.teacher,
-                    images=[str(self._folder.image(image.number)) for image in taught],
+                    images=[
+                        str(self._folder.image(image.number))
+                        for image in taught
+                        if image.kind != "missed_defect"
+                    ],
+                    defective=[
+                        str(self._folder.image(image.number))
+                        for image in taught
+                        if image.kind == "missed_defect"
+                    ],
+                    before=before,
+                    before_threshold=before_threshold,
                     folder=str(folder),
                     views=views,
                     threads=self._teach.threads,
@@ -304,6 +395,17 @@ class Teaching:
                 )
             )
             return self._changed(session)
+
+    def _before(self, session: TeachingSession) -> tuple[str | None, float | None]:
+        """Return the model that the recipe has in force, and the threshold it decides by."""
+        if not session.learning:
+            return None, None
+        version = self._recipes.load(session.recipe)
+        threshold = version.content.decision.image_threshold
+        live = self._services.recipe()
+        if live is not None and (live.id, live.version) == (version.name, version.version):
+            threshold = self._services.threshold()
+        return str(version.model), threshold
 
     def _try(self, running: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
@@ -339,6 +441,11 @@ class Teaching:
         with self._lock:
             session = self._session_of(actor)
             result = self._built(session)
+            struck = {image.number for image in session.images if image.struck}
+            if struck & session.built_of:
+                raise TeachingNotPossible(
+                    "images were struck out since the candidate was built of them. Build it again."
+                )
             session.releasing = True
         try:
             return self._released(session, result, comment, actor)
@@ -355,7 +462,7 @@ class Teaching:
         taught = {
             content: self._folder.image(number)
             for content, number in session.contents.items()
-            if any(image.number == number and not image.struck for image in session.images)
+            if number in session.built_of
         }
         self._recipes.keep_images(session.recipe, taught)
         candidate = self._folder.candidate(result.build)
@@ -608,6 +715,7 @@ class Teaching:
         if session.result is not None:
             self._folder.drop_build(session.result.build)
         session.trial = None
+        session.built_of = session.building_of
         session.images = with_scores(session.images, report.result)
         session.result = shown_result(session.builds, report.result)
         self._services.record_event(
@@ -627,8 +735,9 @@ class Teaching:
 
 
 def _copy_bundle(candidate: Path, folder: Path) -> None:
-    """Copy the files of a bundle, the manifest last."""
-    for suffix in (".xml", ".bin", ".sig", ".json"):
-        source = candidate / f"{MODEL}{suffix}"
+    """Copy the files of a version, the manifest last."""
+    names = (TAUGHT_FILE, *(f"{MODEL}{suffix}" for suffix in (".xml", ".bin", ".sig", ".json")))
+    for name in names:
+        source = candidate / name
         if source.exists():
             shutil.copyfile(source, folder / source.name)

@@ -57,10 +57,12 @@ class TeachingSession:
         look: of the newest image; ``before`` of the newest frame.
         asked: images that were asked for one by one; of frames from ``asked_ns`` on.
         builds: begun ones.
+        building_of, built_of: numbers of the images of the build that runs, and of the candidate.
         refused: why the newest build came to nothing.
     """
 
     recipe: str
+    learning: bool
     by: str
     begun_utc: str
     spec: InputSpec
@@ -76,6 +78,8 @@ class TeachingSession:
     not_taken: int = 0
     why_not: str = ""
     builds: int = 0
+    building_of: frozenset[int] = frozenset()
+    built_of: frozenset[int] = frozenset()
     build: Build | None = None
     step: int = 0
     refused: list[str] = field(default_factory=list)
@@ -105,15 +109,14 @@ def with_scores(images: Sequence[CapturedImage], result: BuildResult) -> list[Ca
     found = []
     for image in images:
         one = scored.get(image.number)
-        found.append(
-            CapturedImage(
-                number=image.number,
-                struck=image.struck,
-                score=one.score if one is not None else None,
-                doubtful=one is not None and one.doubtful,
-                has_map=one is not None and one.has_map,
-            )
-        )
+        scores = {
+            "score": one.score if one is not None else None,
+            "doubtful": one is not None and one.doubtful,
+            "has_map": one is not None and one.has_map,
+            "before": one.before if one is not None else None,
+            "after": one.after if one is not None else None,
+        }
+        found.append(image.model_copy(update=scores))
     return found
 
 
@@ -127,6 +130,7 @@ def shown_result(build: int, result: BuildResult) -> TeachingResult:
         learned=result.learned,
         cross_validated=result.cross_validated,
         left_out=result.left_out,
+        defective=result.defective,
         guaranteed_rate=result.guaranteed_rate,
         confidence=result.confidence,
         counted=result.counted,

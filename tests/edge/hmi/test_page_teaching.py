@@ -27,6 +27,7 @@ from edge.imaging.image_files import read_image
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder
+from edge.recipes.taught import read_taught
 from edge.settings.station import Settings
 from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, browser, shot, unlock
 from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
@@ -35,7 +36,7 @@ from tests.support.small_teacher import write_small_teacher
 
 __all__ = ["browser"]  # a fixture
 
-FRAMES = ("00_good", "01_good", "03_good", "05_good", "08_good", "06_stain")
+FRAMES = ("00_good", "01_good", "03_good", "05_good", "06_stain")
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +76,14 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     page = opened(browser, station, "desktop", "en-US")
     unlock(page)
     page.locator("#teach-recipe").fill("플랜지")
-    page.locator("#teach-begin button").click()
+    page.locator("#teach-begin .primary").click()
     expect(page.locator("#toast")).to_contain_text("known by name")
     page.locator("#unlock").click()  # locks
     page.locator("#unlock").click()
     page.locator("#token").fill(TOKEN)
     page.locator("#name").fill("Kim")
     page.locator("#ask-ok").click()
-    page.locator("#teach-begin button").click()
+    page.locator("#teach-begin .primary").click()
     page.locator("#teach-one").click()
     expect(page.locator("#teach-thumbs li")).to_have_count(1)
     other = station.act("teach_capture", {}, x_edge_name="Lee")
@@ -97,9 +98,11 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     expect(stain).to_contain_text("Looks like a defect")
     expect(stain.locator("img")).to_have_attribute("src", re.compile("^teach/maps/"))
     stain.locator("button").click()
-    expect(page.locator("#teach-images-more")).to_contain_text("5 are taught with")
+    expect(page.locator("#teach-images-more")).to_contain_text("4 are taught with")
+    early = station.act("teach_release", {"comment": "now"}, x_edge_name="Kim")
+    assert (early.status_code, "Build it again" in early.text) == (409, True)
     page.locator("#teach-build").click()
-    expect(page.locator("#teach-result")).to_contain_text("of 5 images")
+    expect(page.locator("#teach-result")).to_contain_text("of 4 images")
 
     page.locator("#teach-try").click()
     expect(page.locator("#teach-trial-parts .differs").first).to_be_visible()
@@ -118,7 +121,7 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     expect(page.locator("#teach-start")).to_be_visible()
     wait_until(lambda: (station.status()["part"] or {}).get("recipe") == "플랜지 1", "its part")
     assert recipes.in_force("플랜지") == 1
-    assert len(list(recipes.images("플랜지").iterdir())) == 5
+    assert len(list(recipes.images("플랜지").iterdir())) == 4
     (event,) = station.events("recipe_released")
     assert (event["data"]["by"], event["data"]["before"]) == ("Kim (token)", "bolt 1")
     assert event["data"]["trial_parts"] > event["data"]["trial_alike"]
@@ -127,7 +130,37 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     assert trial[0]["data"]["live_result"] == "NOK"
     assert trial[0]["data"]["model_sha256"] == event["data"]["model_sha256"]
 
+    learned_from_a_mark(station, page, recipes)
     ended_with_its_station(station, recipes)
+
+
+def learned_from_a_mark(station: PageStation, page: Page, recipes: RecipeFolder) -> None:
+    """A defect that was missed is marked, and the next version rejects it."""
+
+    def missed() -> list[dict[str, Any]]:
+        parts = station.parts(result="OK")
+        return [one for one in parts if one["image_name"] == "06_stain.jpg" and one["image"]]
+
+    assert station.act("threshold", {"image_threshold": 9.0}).status_code == 200
+    wait_until(lambda: bool(missed()), "a part that is missed")
+    marked = station.act("feedback", {"seq": missed()[0]["seq"], "mark": "missed_defect"})
+    assert marked.json()["done"]["image_kept"]
+    wait_until(lambda: bool(station.json("/api/feedback")["feedback"]), "the mark")
+    page.locator("#teach-recipe").fill("플랜지")
+    page.locator("#teach-learn").click()
+    expect(page.locator("#teach-thumbs li")).to_have_count(5)
+    page.locator("#teach-build").click()
+    expect(page.locator("#teach-worth")).to_contain_text("between 4 good and 1 defective images")
+    first = page.locator("#teach-thumbs li").first
+    expect(first).to_contain_text("missed defect")
+    expect(first).to_contain_text("OK → NOK")
+    shot(page, "teach_learn")
+    released = station.act("teach_release", {"comment": "stains"}, x_edge_name="Kim")
+    assert released.json()["done"]["version"] == 2, released.text
+    taught = read_taught(recipes.load("플랜지").folder)
+    assert taught is not None
+    assert (len(taught.images), len(taught.defective)) == (4, 1)
+    assert len(list(recipes.images("플랜지").iterdir())) == 5
 
 
 def recorded(station: PageStation) -> list[dict[str, Any]]:
@@ -148,7 +181,7 @@ def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
     station.close()
     build.wait(GENEROUS_S)
     assert recipes.versions("nut") == ()
-    assert recipes.in_force("플랜지") == 1
+    assert recipes.in_force("플랜지") == 2
 
 
 class Bench:
@@ -173,6 +206,7 @@ class Bench:
                 candidate=lambda _: pytest.fail("nothing is tried"),
                 choose_recipe=lambda *_: pytest.fail("nothing is released"),
                 recipe=lambda: None,
+                threshold=lambda: 0.0,
                 record_event=lambda _: None,
             )
         )

@@ -17,6 +17,9 @@ from edge.cli.sign import main as edge_sign
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.image_files import read_image
 from edge.recipes.folder import RecipeFolder
+from edge.recipes.taught import read_taught
+from edge.teaching.build import BuildOrder, build
+from edge.teaching.teach import TeachingOrder
 from tests.edge.bundle.test_signature import make_keys
 from tests.edge.conftest import edge_run_command
 from tests.support.small_teacher import write_small_teacher
@@ -115,6 +118,32 @@ def test_a_taught_product_becomes_the_next_version_of_its_recipe(
     assert manifest.seen_images is not None
     assert len(kept) == 3
     assert {pixels_hash(read_image(path)).hex() for path in kept} == {path.stem for path in kept}
+
+
+def test_a_version_is_built_again_bit_by_bit_of_what_its_folder_has(
+    good: Path, tmp_path: Path
+) -> None:
+    teacher, recipes = write_small_teacher(tmp_path), RecipeFolder(tmp_path / "recipes")
+    taught = ["--teach", "nut", "--from", str(good), "--teacher", str(teacher), "-n", "4"]
+    assert edge_run([*taught, "--recipes", str(recipes.path), "--threads", "1"]) == 0
+    version = recipes.load("nut", 1)
+    order = read_taught(version.folder)
+    assert order is not None
+    kept = {path.stem: path for path in recipes.images("nut").iterdir()}
+    again = build(
+        BuildOrder(
+            name="nut",
+            teacher=teacher,
+            images=[kept[content] for content in order.images],
+            order=TeachingOrder(seed=order.seed, with_views=order.views),
+            threads=1,
+        )
+    )
+    before = load_bundle(version.model).manifest
+    assert again.order() == order
+    assert again.bundle.manifest.identity.bin_sha256 == before.identity.bin_sha256
+    assert again.bundle.manifest.identity.xml_sha256 == before.identity.xml_sha256
+    assert again.bundle.manifest.threshold == before.threshold
 
 
 def test_images_that_show_no_good_part_are_refused_by_name(
