@@ -118,6 +118,9 @@ def test_kills_of_stations_and_command_leave_one_signed_version_everywhere(
     file = hall.plant.release(threshold=GOOD + 1)
     plan = hall.plant.plan(waves=[0.3, 1.0], bounds=FIRST)
     command = hall.plant.start_fleet("release", file, "--plan", plan)
+    assert command.stdout is not None
+    assert command.stdout.readline().startswith("roll-out")  # from here on it is kept
+    time.sleep(1.0)
     for _ in range(8):
         time.sleep(chance.uniform(0.2, 3.0))
         victim = chance.randrange(PROCESSES + 1)
@@ -132,7 +135,8 @@ def test_kills_of_stations_and_command_leave_one_signed_version_everywhere(
         command = hall.plant.start_fleet("resume", "--take-over")
     last, _ = command.communicate(timeout=180)
     _, rows = hall.plant.fleet("status", "--json")
-    assert json.loads(rows)["rollout"]["stage"] == "done", last
+    kept = json.loads(rows)["rollout"]
+    assert (kept["release"]["version"], kept["stage"]) == (2, "done"), last
     workshop = RecipeFolder(hall.plant.folder / "workshop")
     wanted = f"{GOOD + 1} {load_bundle(workshop.load('nut', 2).model).sha256}"
     until(lambda: {*hall.versions().values()} == {wanted}, f"one everywhere: {hall.versions()}")
