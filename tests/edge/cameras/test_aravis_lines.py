@@ -122,6 +122,7 @@ def test_the_lamp_test_switches_each_line_for_a_moment_and_back(device: GigECame
         {
             "camera": {"uri": device.uri},
             "model": {"path": "no.xml"},
+            "journal": {"folder": "journal"},
             "outputs": {
                 "good": {"device": "camera", "line": "Line2"},
                 "fault": {"device": "camera", "line": "Line3"},
@@ -158,6 +159,7 @@ def test_the_doctor_switches_nothing_while_the_station_runs(device: GigECamera) 
         {
             "camera": {"uri": device.uri},
             "model": {"path": "no.xml"},
+            "journal": {"folder": "journal"},
             "outputs": {"good": {"device": "camera", "line": "Line2"}},
         }
     )

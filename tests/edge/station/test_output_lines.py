@@ -420,6 +420,7 @@ def test_the_doctor_asks_the_module_for_its_coils_and_switches_none() -> None:
             {
                 "camera": {"uri": str(DEMO / "frames")},
                 "model": {"path": "no.xml"},
+                "journal": {"folder": "journal"},
                 "outputs": {
                     "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
                     "good": {"device": "module", "line": 3, "inverted": True},
