@@ -194,6 +194,7 @@ class Bench:
             {
                 "camera": {"uri": "none"},
                 "model": {"path": "none.xml", "public_key": public_key},
+                "journal": {"folder": str(folder / "journal")},
                 "recipes": {"folder": str(folder / "recipes"), "max_images": 3},
                 "teach": {"teacher": str(teacher), **teach},
             }
