@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.simulation.mutations import MUTATIONS, find, table
+from tests.simulation.mutations import MUTATIONS, TABLE_HEAD, find, line
 from tests.simulation.plan import PARTS, make_plan
 from tests.simulation.shrinking import report, shrink
 from tests.simulation.world import Outcome, run_plan
@@ -100,9 +100,12 @@ def _one(wanted: tuple[str, int, int]) -> tuple[str, Outcome]:
 
 def _mutations(wanted: argparse.Namespace) -> int:
     names = [one.name for one in MUTATIONS if wanted.only in one.name]
+    found = []
     with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
-        found = list(pool.map(find, names, [wanted.seeds] * len(names)))
-    print(table(found))
+        print(TABLE_HEAD)
+        for one in pool.map(find, names, [wanted.seeds] * len(names)):
+            found.append(one)
+            print(line(one), flush=True)
     return 0 if all(one.seed is not None for one in found) else 1
 
 

@@ -1,7 +1,7 @@
 """Faults made by hand in the product: each of them has to be found, or the simulation is blind."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,16 +88,18 @@ def _plan(mutation: Mutation, number: int) -> Plan:
     return plan if mutation.mode is None else replace(plan, mode=mutation.mode)
 
 
-def table(found: Iterable[Found]) -> str:
-    """Return a table in Markdown."""
-    lines = [
+TABLE_HEAD = "\n".join(
+    (
         "| fault made in the product | found by seed | seeds it took | promise | what was seen |",
         "|---|---|---|---|---|",
-    ]
-    for one in found:
-        seed = one.seed or "**not found**"
-        lines.append(f"| {one.name} | {seed} | {one.seeds} | {one.promise} | {one.text} |")
-    return "\n".join(lines)
+    )
+)
+
+
+def line(found: Found) -> str:
+    """Return a line of the table in Markdown."""
+    seed = found.seed or "**not found**"
+    return f"| {found.name} | {seed} | {found.seeds} | {found.promise} | {found.text} |"
 
 
 def _never(value: object) -> Wrap:

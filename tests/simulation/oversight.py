@@ -462,14 +462,15 @@ class Oversight:
     # At rest: nothing is wrong any more, and everybody had time.
 
     def owed(self) -> list[str]:
-        """Return triggers of this process that were accepted and have no verdict."""
+        """Return triggers of this process that are owed a verdict and have none."""
         life = self.life
-        return [one for one, count in life.accepted.items() if life.recorded[one] < count]
+        owed = life.accepted + life.refused
+        return [one for one, count in owed.items() if life.recorded[one] < count]
 
     def at_rest(self, *, waiting: int | None, state: dict[str, Any] | None) -> None:
         """Check what has to be true once all faults are over."""
         owed = self.owed()
-        self.expect("P1", not owed, f"{owed[:5]} were accepted and have no verdict")
+        self.expect("P1", not owed, f"{owed[:5]} are owed a verdict and have none")
         for journal, rows in self.journals.items():
             newest = self.arrived.get(journal, 0)
             missing = [seq for seq in rows if seq > newest and (journal, seq) not in self.lost_rows]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, run_mutated
+from tests.simulation.mutations import MUTATIONS, find, run_mutated
 from tests.simulation.plan import Fault, Window, make_plan
 from tests.simulation.shrinking import report, shrink
 from tests.simulation.world import run_plan
@@ -43,3 +43,11 @@ def test_a_fault_in_the_product_is_found_and_told_in_a_few_words() -> None:
     assert [one.what for one in shorter.faults] == ["incomplete"]
     assert "P2: verdict" in report(shorter, ended)
     assert run_mutated(mutation, shorter) == ended
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["the PLC is shown a result before its commit", "a row is passed over"],
+)
+def test_a_fault_made_in_the_product_is_found_by_a_seed(name: str) -> None:
+    assert find(name, most_seeds=2).seed is not None

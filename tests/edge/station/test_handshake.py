@@ -351,6 +351,14 @@ def test_refused_triggers_without_a_record_are_told_of_together_and_have_no_verd
     assert line.handshake.next_due_ns() is None
 
 
+def test_a_trigger_after_the_end_of_the_station_owes_no_record_that_nobody_would_write() -> None:
+    line = Line()
+    line.handshake.set_ready(Input.CAMERA, False)
+    assert line.handshake.close() == ()
+    (refused,) = line.trigger("1", 0)
+    assert isinstance(refused, Rejected) and not refused.recorded
+
+
 def test_every_refusal_names_its_cause_and_owes_a_record() -> None:
     live = Recipe("bottle", 7)
     line = Line(recipe=live, slots=1)
