@@ -30,10 +30,9 @@ def verdict_row(one: Arrived, now: datetime, shifts: Shifts) -> Row:
     decided = moment(_at(content, "time", "decided_utc"))
     at = _credible(decided, now)
     day, shift = shifts.at(at)
-    recipe = content.get("recipe")
     model = _text(_at(content, "model", "name"))
-    named = isinstance(recipe, Mapping) and recipe.get("id") is not None
-    version = recipe.get("version") if named else _at(content, "model", "version")
+    recipe = _text(_at(content, "recipe", "id"))
+    version = _at(content, "model" if recipe is None else "recipe", "version")
     return {
         "seq": one.seq,
         "id": _text(content.get("id")),
@@ -42,7 +41,7 @@ def verdict_row(one: Arrived, now: datetime, shifts: Shifts) -> Row:
         "arrived_utc": now,
         "shift_day": day,
         "shift": shift,
-        "product": _text(recipe["id"] if named else model) or "",
+        "product": recipe or model or "",
         "product_version": _text(version) or "",
         "part_id": _text(content.get("part_id")),
         "trigger_id": _text(content.get("trigger_id")),
