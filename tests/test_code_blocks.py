@@ -68,12 +68,15 @@ NOT_RUN_LANGUAGES = {
 NOT_RUN_PROGRAMS = {
     "apt": "changes the system's packages",
     "cp": "copies into /etc",
+    "createdb": "needs a PostgreSQL; tests/support/postgres.py makes databases in one",
+    "createuser": "needs a PostgreSQL; tests/support/postgres.py runs one",
     "ln": "changes /opt",
     "mosquitto": "serves until it is ended; tests/support/broker.py starts it",
     "mosquitto_pub": "needs a station that runs; tests/edge/station/test_handshake.py publishes it",
     "mosquitto_sub": "listens until it is ended; tests/edge/system/test_mqtt.py does",
     "mv": "changes /opt",
     "pre-commit": "changes the hooks of this clone; tests/test_release.py runs the hooks",
+    "psql": "needs a PostgreSQL; tests/edge/listen/test_database.py asks each view in one",
     "sqlite3": "needs the database of a listener; tests/edge/listen queries it",
     "systemctl": "no systemd is started by tests; tests/edge/system/test_systemd.py reads the unit",
     ".": "reads a file of the shell",
@@ -82,7 +85,7 @@ NOT_RUN_PROGRAMS = {
 NOT_RUN_HERE = {
     "edge-fleet": "needs stations that run; tests/edge/fleet runs each of them",
     "edge-listen": "listens until it is ended; tests/edge/listen runs it",
-    r"edge-run (?!.*--(journal|check|list-cameras|challenge))": (
+    r"edge-run (?!.*--(journal|check|list-cameras|challenge|backup|restore))": (
         "runs until it is ended, or needs camera and broker; tests/edge/cli and make demo run it"
     ),
     "edge-run .*--config /etc/": "a file of the service",
@@ -199,9 +202,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(demo / "frames" / f"{image}.jpg", kind)
     settings = {
         "camera": {"uri": str(demo / "frames")},
-        "model": {"path": str(demo / "bottle.xml")},
+        "model": {"path": "model/bottle.xml"},
         "journal": {"folder": "journal"},
     }
+    for name in ("model", "new-pc"):
+        (folder / name).mkdir()
+    for file in demo.glob("bottle.*"):
+        shutil.copy(file, folder / "model")
     (folder / "station.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "edge.cli.main", "--config", "station.yaml", "--once"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)

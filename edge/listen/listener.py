@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -61,6 +62,8 @@ SESSION_EXPIRY_S = 7 * 86_400
 # Of listeners that share: the broker gives one that does not come back its part as long as this.
 # What was in its session is missing then, and asked for again.
 SHARED_SESSION_EXPIRY_S = 300
+# And what another listener of them has and keeps just now is missing for a moment only.
+SHARED_GRACE_S = 20.0
 # Messages of one transaction, and those that the broker sends ahead of their acknowledgement.
 MOST_AT_ONCE = 1000
 MOST_UNACKNOWLEDGED = 2 * MOST_AT_ONCE
@@ -149,7 +152,7 @@ class Listener:
         executor: Executor | None = None,
         parts: Parts | None = None,
         back_off_s: tuple[float, float] = BACK_OFF_S,
-        repair: Callable[[], Repair] = Repair,
+        repair: Callable[[], Repair] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -174,7 +177,8 @@ class Listener:
         self._reload_asked = False
         self._renewing = False
         self._patience = Backoff(back_off_s, random.random)
-        self._new_repair = repair
+        shared = partial(Repair, grace_s=SHARED_GRACE_S, again_s=SHARED_GRACE_S)
+        self._new_repair = repair or (shared if wanted.share else Repair)
         self._clock_s = clock_s
         self._utc_ns = utc_ns
         self._version = MQTTProtocolVersion.MQTTv5

@@ -33,7 +33,7 @@ LISTENERS = 2
 KILL_EVERY_S = 30.0
 STATE_EVERY_S = 10.0
 # Without one verdict more for so long, what is missing is lost.
-QUIET_S = 60.0
+QUIET_S = 180.0
 BROKER = "allow_anonymous true\nmax_inflight_messages 2000\nmax_queued_bytes 0"
 DATABASE = "track_commit_timestamp = on\nshared_buffers = 256MB\nmax_wal_size = 2GB\n"
 

@@ -37,7 +37,7 @@ from edge.listen.store import Arrived, Batch, Kept, ReportedState, short_id
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 2.0
 LEASE_S = 10.0
 UPKEEP_EVERY_S = 60.0
 # A number that the database may lag behind before it is written down how far all is complete.
@@ -190,12 +190,17 @@ class DatabaseStore(KnownJournals):
         with self._engine.begin() as connection:
             now = self._now(connection)
             fresh, conflicts = self._fresh(connection, batch.arrived, now, made)
-            self._write_records(connection, fresh, now, made)
+            verdicts = self._write_records(connection, fresh, now, made)
+            # Rows that other listeners change, too, come late and in one order: they are held
+            # for a short time, and none waits for another in a circle.
+            notes = sorted(batch.notes, key=lambda note: (note.station, note.journal))
             other_heads = [
-                note for note in batch.notes if not self._write_note(connection, note, now, made)
+                note for note in notes if not self._write_note(connection, note, now, made)
             ]
             self._write_states(connection, batch.states, now, made)
             self._write_lost(connection, given_up, now, made)
+            if verdicts:
+                self._count(connection, verdicts)
         self._take_over(made)
         del self._giving_up[: len(given_up)]
         self._look_after()
@@ -314,7 +319,8 @@ class DatabaseStore(KnownJournals):
 
     def _write_records(
         self, connection: Connection, fresh: Sequence[Arrived], now: datetime, made: "_Made"
-    ) -> None:
+    ) -> list[Row]:
+        """Write verdicts and events; return the rows of the verdicts."""
         assert self._shifts is not None
         verdicts: list[Row] = []
         events: list[Row] = []
@@ -329,9 +335,9 @@ class DatabaseStore(KnownJournals):
                 verdicts.append({**keys, **verdict_row(one, now, self._shifts)})
         if verdicts:
             _bulk(connection, t.verdict, verdicts)
-            self._count(connection, verdicts)
         if events:
             connection.execute(sa.insert(t.event), events)
+        return verdicts
 
     def _count(self, connection: Connection, verdicts: Sequence[Row]) -> None:
         statement = self._insert(t.production)
@@ -451,7 +457,7 @@ class DatabaseStore(KnownJournals):
         made: "_Made",
     ) -> None:
         changes = []
-        for one in states:
+        for one in sorted(states, key=lambda state: state.station):
             key = self._station_key(connection, one.station, made)
             values = {
                 "state": str(one.content.get("state")),

@@ -52,12 +52,13 @@ def make_partitions(connection: Connection, now: datetime, days: int) -> datetim
 
     One whose days another covers, of another length, is made of what is left between them.
     """
-    # One listener at a time: two that make the same one would collide.
-    connection.execute(sa.text("LOCK TABLE lease IN SHARE ROW EXCLUSIVE MODE"))
+    cuts = [cut_of(now + number * timedelta(days=days), days) for number in range(_AHEAD + 1)]
     there = partitions(connection)
-    covered = cut_of(now, days).begin
-    for number in range(_AHEAD + 1):
-        wanted = cut_of(now + number * timedelta(days=days), days)
+    if any(_uncovered(wanted, there) for wanted in cuts):
+        # One listener at a time: two that make the same one would collide.
+        connection.execute(sa.text("LOCK TABLE setting IN SHARE ROW EXCLUSIVE MODE"))
+        there = partitions(connection)
+    for wanted in cuts:
         for cut in _uncovered(wanted, there):
             connection.execute(
                 sa.text(
@@ -66,8 +67,7 @@ def make_partitions(connection: Connection, now: datetime, days: int) -> datetim
                 )
             )
             there.append(cut)
-        covered = wanted.end
-    return covered
+    return cuts[-1].end
 
 
 def partitions(connection: Connection) -> list[Cut]:

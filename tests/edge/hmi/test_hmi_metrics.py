@@ -76,9 +76,18 @@ def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 def expressions() -> list[str]:
     alerts = yaml.safe_load((CONFIGS / "prometheus-alerts.yaml").read_text())
-    dashboard = json.loads((CONFIGS / "grafana-dashboard.json").read_text())
+    dashboards = [
+        json.loads((CONFIGS / f"grafana-{name}.json").read_text())
+        for name in ("dashboard", "plant")
+    ]
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
-    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    panels = [
+        target["expr"]
+        for dashboard in dashboards
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        if "rawSql" not in target
+    ]
     return rules + panels
 
 
