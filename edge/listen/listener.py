@@ -647,7 +647,7 @@ class Listener:
             if step.first_time:
                 log.warning("%s: %ss %s are missing; asking again", station, kind, step.gap)
             topic = StationTopic.parse(station).command("resend")
-            wanted = {"from_seq": step.gap.first, "to_seq": step.gap.last}
+            wanted: dict[str, Any] = {"from_seq": step.gap.first, "to_seq": step.gap.last}
             if kind == "event":
                 wanted = {**wanted, "kind": kind}
             client.publish(topic, to_json(wanted), 1)

@@ -244,14 +244,16 @@ def plant_figures(stations: int, rate: float, seconds: float) -> PlantFigures:
             " (ORDER BY extract(epoch FROM pg_xact_commit_timestamp(xmin) - decided_utc))"
             " FROM verdict",
         )
-        distinct, (p50_s, p99_s) = int(str(found[0][0])), found[0][1] or (0.0, 0.0)  # type: ignore
+        row: Any = found[0]
+        distinct = int(row[0])
+        lags = [float(value) for value in row[1] or (0.0, 0.0)]
         return PlantFigures(
             published=published,
             rate_per_s=published / seconds,
             lost=published - distinct,
             doubled=rows - distinct,
-            p50_s=float(p50_s),
-            p99_s=float(p99_s),
+            p50_s=lags[0],
+            p99_s=lags[1],
             kills=listeners.kills,
         )
 

@@ -207,7 +207,11 @@ class DatabaseStore(KnownJournals):
         return Kept(len(fresh), conflicts, other_heads)
 
     def _kept_in_parts(self, batch: Batch, error: Exception) -> Kept:
-        items = [*batch.arrived, *batch.notes, *batch.states]
+        items: list[Arrived | JournalNote | ReportedState] = [
+            *batch.arrived,
+            *batch.notes,
+            *batch.states,
+        ]
         if len(items) == 1:
             self._refuse(items[0], error)
             return Kept(0, [], [])
