@@ -8,7 +8,7 @@ LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test packages clean
+.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test fleet-demo packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -134,6 +134,10 @@ deb: $(EDGE)/installed
 
 deb-test: deb
 	packaging/debian/try.sh dist build/debian-root
+
+# Five stations, a broker and PostgreSQL on this machine: a roll-out, one that is taken back, records.
+fleet-demo: packages $(DEV)/installed
+	$(DEV)/bin/python -m tests.fleet_demo
 
 # Carries out the steps of packaging/container/Dockerfile without a container engine, and runs what
 # comes of them; needs root, debootstrap and the packages of Debian and PyPI.
