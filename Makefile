@@ -130,19 +130,19 @@ release: $(EDGE)/installed $(DEV)/installed
 # dist/: the Debian package of the edge, which needs no network to be installed. Built with the
 # interpreter of the Debian that it is for; `make deb-test` installs it in a root made for it.
 deb: $(EDGE)/installed
-	packaging/debian/build.sh $(EDGE)/bin/python dist
+	deploy/debian/build.sh $(EDGE)/bin/python dist
 
 deb-test: deb
-	packaging/debian/try.sh dist build/debian-root
+	deploy/debian/try.sh dist build/debian-root
 
 # Five stations, a broker and PostgreSQL on this machine: a roll-out, one that is taken back, records.
 fleet-demo: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.fleet_demo
 
-# Carries out the steps of packaging/container/Dockerfile without a container engine, and runs what
+# Carries out the steps of deploy/container/Dockerfile without a container engine, and runs what
 # comes of them; needs root, debootstrap and the packages of Debian and PyPI.
 images-test:
-	$(PYTHON) packaging/container/steps.py build/images
+	$(PYTHON) -m tools.image_steps build/images
 
 # The real services and the browser that tests speak to, strace that sees what they reach, Aravis, and
 # what pip compiles its binding with.

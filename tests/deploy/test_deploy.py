@@ -5,7 +5,6 @@ That they build and run is shown by ``make deb-test`` and ``make images-test``.
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ import yaml
 
 from edge.settings.station import Settings
 from tests.support.broker import free_port
+from tools.image_steps import instructions
 
 PROJECT = Path(__file__).parents[2]
-CONTAINER = PROJECT / "packaging" / "container"
-DEBIAN = PROJECT / "packaging" / "debian"
-
-sys.path.insert(0, str(CONTAINER))
-from steps import instructions  # noqa: E402 - a program beside its Dockerfile
+CONTAINER = PROJECT / "deploy" / "container"
+DEBIAN = PROJECT / "deploy" / "debian"
 
 
 @pytest.fixture(scope="module")

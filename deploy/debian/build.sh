@@ -2,7 +2,7 @@
 # Builds the Debian package of the edge into a folder: wheels of all it needs, at the versions and
 # hashes of requirements-edge.txt, and what makes an environment of its own of them on the PC.
 #
-#     packaging/debian/build.sh PYTHON FOLDER
+#     deploy/debian/build.sh PYTHON FOLDER
 #
 # PYTHON is the interpreter of an environment with pip, of the version that the PC's Debian has:
 # its wheels are taken.

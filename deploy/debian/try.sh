@@ -2,7 +2,7 @@
 # Installs, upgrades, removes and purges the package in a small Debian made for it, and inspects the
 # sample frames there as the user of the service. Needs root and debootstrap, and takes minutes.
 #
-#     packaging/debian/try.sh FOLDER ROOT
+#     deploy/debian/try.sh FOLDER ROOT
 #
 # FOLDER holds the package; ROOT is made where it is not there, and kept for the next time.
 # shellcheck disable=SC2016 # what is expected is expanded within the root

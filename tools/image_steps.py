@@ -1,6 +1,6 @@
 """Carries out the steps of the Dockerfile in roots made by debootstrap, without a container engine.
 
-``python3 packaging/container/steps.py FOLDER`` makes each stage a root file system in FOLDER: RUN
+``python3 -m tools.image_steps FOLDER`` makes each stage a root file system in FOLDER: RUN
 in it (chroot, namespaces of its own), COPY from the project or another stage, ENV and USER for what
 follows. At the end the image of the edge is run as ``compose.yaml`` does, as its user on a root
 that is read only, until its HEALTHCHECK finds it well. Needs root, and takes minutes.
@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
-DOCKERFILE = Path(__file__).with_name("Dockerfile")
+PROJECT = Path(__file__).resolve().parents[1]
+DOCKERFILE = PROJECT / "deploy" / "container" / "Dockerfile"
 SUITE = "bookworm"
 WELL_WITHIN_S = 300.0
 # How packages are reached from here; a build elsewhere has its own.
