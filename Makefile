@@ -67,8 +67,8 @@ soak: packages $(DEV)/installed
 ifdef MINUTES
 	$(DEV)/bin/python -m tests.endurance --minutes $(MINUTES) --seed $(or $(SEED),1)
 else
-	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance \
-		tests/powercut tests/fuzz
+	EDGE_SOAK=1 OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest tests/edge tests/attacks tests/acceptance tests/export tests/training \
+		tests/powercut tests/fuzz tests/simulation
 endif
 
 # Changed bytes for each parser of foreign bytes, and requests to the page, MINUTES each.

@@ -65,7 +65,8 @@ def chrooted(stage: Stage, command: str, *, read_only: bool = False) -> list[str
 
 def build(folder: Path) -> dict[str, Stage]:
     """Return the stages of the Dockerfile, built; what was built before is built anew."""
-    base, stages, name = folder / "debian", {}, ""
+    base, name = folder / "debian", ""
+    stages: dict[str, Stage] = {}
     if not (base / "made").exists():
         shutil.rmtree(base, ignore_errors=True)
         run(["debootstrap", "--variant=minbase", SUITE, str(base)])

@@ -9,6 +9,7 @@ import torch
 
 from export import bundle as bundles
 from export.cli import main as export_model
+from tests.soak import times
 from tests.support.once import to_onnx_once
 from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
@@ -58,7 +59,7 @@ def fit_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Callable[[
     return fit
 
 
-@pytest.fixture(scope="session", params=ALGORITHMS)
+@pytest.fixture(scope="session", params=ALGORITHMS[-times(1, 2) :])
 def checkpoint(request: pytest.FixtureRequest, fit_once: Callable[[str], Path]) -> Path:
     return fit_once(request.param)
 

@@ -11,7 +11,7 @@ def test_twenty_viewers_and_a_scrape_each_second_do_not_slow_the_line(tmp_path: 
     alone, watched = [], []
     with demo_station(tmp_path) as station:
         measured(station, 20)
-        for _ in range(times(2, 10)):
+        for _ in range(times(1, 10)):
             alone.append(measured(station, 50))
             with viewers(station) as seen:
                 watched.append(measured(station, 50))
