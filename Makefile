@@ -6,6 +6,7 @@ DEV := .venv
 DEMO := build/demo-bundle
 LOCK := requirements-edge.txt
 ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc python3-dev
+LINT := $(DEV)/bin/ruff format --check . && $(DEV)/bin/ruff check . && $(DEV)/bin/mypy
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test fleet-demo packages clean
@@ -51,14 +52,14 @@ images: packages $(EDGE)/installed $(DEV)/installed
 	cp build/demo/*_06_stain_NOK.jpg docs/images/overlay.jpg
 	$(DEV)/bin/python -m tests.support.page_images
 
-# Three workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`
+# Four workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`
 # run beside them. Bytecode is kept, and what numba compiles is compiled once before they begin.
 test: packages $(DEV)/installed
 	@mkdir -p build
 	@PYTHONDONTWRITEBYTECODE= $(DEV)/bin/python -c 'import edge.app.run'
-	@$(MAKE) --no-print-directory lint >build/lint.log 2>&1 & linting=$$!; \
+	@( $(LINT) ) >build/lint.log 2>&1 & linting=$$!; \
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
-		$(DEV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder; tested=$$?; \
+		$(DEV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder; tested=$$?; \
 	wait $$linting || { cat build/lint.log; exit 1; }; exit $$tested
 
 # With MINUTES=60: all faults in turn against a running site, so long (docs/reliability.md). Without:
@@ -97,9 +98,7 @@ bench: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.bench
 
 lint: $(DEV)/installed
-	$(DEV)/bin/ruff format --check .
-	$(DEV)/bin/ruff check .
-	$(DEV)/bin/mypy
+	$(LINT)
 
 # Resolves what the lean edge needs, at the versions of constraints.txt, and writes the SHA-256 of
 # every file of each package; pip installs from it with --require-hashes.
