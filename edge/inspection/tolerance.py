@@ -57,7 +57,8 @@ def rate_bound(beyond: int, count: int, confidence: float = 0.95) -> float:
     _check(0.5, confidence)
     if beyond == count:
         return 1.0
-    low, high = beyond / count, 1.0
+    # With less than half the confidence it may lie below what was seen.
+    low, high = beyond / count if confidence >= 0.5 else 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2.0
         tail = math.fsum(_binomial(number, count, middle) for number in range(beyond + 1))

@@ -292,7 +292,7 @@ def test_a_false_reject_is_marked_where_the_part_is_shown(
     part = unmarked(station)
     page = opened(f"parts/{part['seq']}")
     expect(page.locator("#detail .pairs")).to_be_visible()
-    assert page.get_by_text("False reject").count() == 0
+    assert page.get_by_text("False reject: it was good").count() == 0
 
     unlock(page)
     page.get_by_text("False reject: it was good").click()

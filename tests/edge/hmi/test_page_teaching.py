@@ -171,10 +171,12 @@ def recorded(station: PageStation) -> list[dict[str, Any]]:
 
 def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
     """Kill a station that builds: the build ends, nothing half-made is offered."""
-    station.act("teach", {"recipe": "nut"}, x_edge_name="Kim")
+    begun = station.act("teach", {"recipe": "nut"}, x_edge_name="Kim")
+    assert begun.status_code == 200, begun.text
     station.act("teach_capture", {"automatic": "every"}, x_edge_name="Kim")
     wait_until(lambda: len(station.status()["status"]["teaching"]["images"]) > 2, "images")
-    assert station.act("teach_build", x_edge_name="Kim").status_code == 200
+    begun = station.act("teach_build", x_edge_name="Kim")
+    assert begun.status_code == 200, begun.text
     (build,) = [
         one for one in psutil.Process(station.pid).children() if "teaching" in one.cmdline()[-1]
     ]

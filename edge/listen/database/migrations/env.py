@@ -2,8 +2,10 @@
 
 from alembic import context
 
-context.configure(
-    connection=context.config.attributes["connection"], transactional_ddl=True, render_as_batch=True
-)
-with context.begin_transaction():
-    context.run_migrations()
+config = getattr(context, "config", None)
+if config is not None:  # else nothing is upgraded: whoever imports all modules imports this one
+    context.configure(
+        connection=config.attributes["connection"], transactional_ddl=True, render_as_batch=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
