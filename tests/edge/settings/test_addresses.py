@@ -97,7 +97,7 @@ def test_station_listener_and_doctor_speak_tls_where_mqtts_is_asked_for(
         assert wire.first_bytes().startswith(TLS_HANDSHAKE)
     broker_finding(MqttSettings(url=url, username="station", password_file=str(password)))
     login = ("--username", "station", "--password-file", str(password))
-    edge_listen(("--mqtt", url, "--sqlite", str(tmp_path / "l.db"), "--timeout", "0.2", *login))
+    edge_listen(("--mqtt", url, "--sqlite", str(tmp_path / "l.db"), "--timeout", "5", *login))
 
     assert len(wire.heard) >= 3
     assert all(first.startswith(TLS_HANDSHAKE) for first in wire.heard if first)
