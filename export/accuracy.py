@@ -44,7 +44,7 @@ _CLEAR = 0.25
 
 # Of the score differences near the threshold: what rounding does to all but the worst of them.
 _ROUNDING = 0.95
-_FEWEST_NEAR = 8
+_MIN_NEAR = 8
 
 # Of each test: how often it refuses what keeps its limit.
 _ERROR_RATE = 0.05
@@ -224,7 +224,7 @@ def compare(before: Predictions, after: Predictions, scale: Scale) -> Accuracy:
     right = rejected == scale.defective
     good = ~scale.defective
     shift = float(np.median((now - was)[good])) / scale.spread if good.any() else 0.0
-    close = difference[near] if near.sum() >= _FEWEST_NEAR else difference
+    close = difference[near] if near.sum() >= _MIN_NEAR else difference
     correlations = [
         map_correlation(a.anomaly_map, b.anomaly_map) if a.anomaly_map.size > 1 else 1.0
         for a, b in zip(before[:count], after[:count], strict=True)

@@ -47,7 +47,7 @@ from training.errors import DataError
 from training.metrics import exact_interval, share_text
 
 # Bound of time; of more images those spread evenly are taken.
-_MOST_JUDGED = 1000
+_MAX_JUDGED = 1000
 
 log = logging.getLogger(__name__)
 
@@ -207,10 +207,10 @@ def _sentence(effect: Effect) -> str:
 def _frames(imported: Imported, data: Path) -> Iterator[tuple[Frame, bool]]:
     """Yield the test images of a data set in colour, each with whether it is defective."""
     samples = open_judging(data).samples
-    if len(samples) > _MOST_JUDGED:
-        log.warning("of %d test images %d judge", len(samples), _MOST_JUDGED)
+    if len(samples) > _MAX_JUDGED:
+        log.warning("of %d test images %d judge", len(samples), _MAX_JUDGED)
         count = len(samples)
-        samples = tuple(samples[n * count // _MOST_JUDGED] for n in range(_MOST_JUDGED))
+        samples = tuple(samples[n * count // _MAX_JUDGED] for n in range(_MAX_JUDGED))
     for sample in samples:
         try:
             pixels = to_samples(read_sample(sample), imported.spec())

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import openvino as ov
 
 from edge.atomic_files import open_regular
-from edge.bundle.bounds import LARGEST_SCORE, MOST_INPUT_PX
+from edge.bundle.bounds import MAX_INPUT_PX, MAX_SCORE
 from edge.bundle.manifest import Extent
 from export.anomalib_graph import (
     entry,
@@ -21,9 +21,9 @@ from export.errors import ImportRefused
 
 FIRST, SECOND = "Anomalib 1", "Anomalib 2"
 
-_MOST_METADATA_BYTES = 16 * 2**20
-_MOST_AT_ONCE = 64
-_LEAST_DEVIATION = 1e-6
+_MAX_METADATA_BYTES = 16 * 2**20
+_MAX_AT_ONCE = 64
+_MIN_DEVIATION = 1e-6
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _AS_THEY_ARE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -105,7 +105,7 @@ def _input(
     batch = shape[0].get_length() if shape[0].is_static else 1
     free = shape[2].is_dynamic or shape[3].is_dynamic
     notes = []
-    if not 1 <= batch <= _MOST_AT_ONCE:
+    if not 1 <= batch <= _MAX_AT_ONCE:
         raise ImportRefused(
             f"{path}: takes {batch} images at a time. Export it for one image at a time."
         )
@@ -130,9 +130,9 @@ def _input(
                 "again for another input size."
             )
         own = size
-    if size[0] * size[1] > MOST_INPUT_PX or min(size) < 1:
+    if size[0] * size[1] > MAX_INPUT_PX or min(size) < 1:
         raise ImportRefused(
-            f"{path}: takes images of {_text(size)}; at most {MOST_INPUT_PX} pixels are possible. "
+            f"{path}: takes images of {_text(size)}; at most {MAX_INPUT_PX} pixels are possible. "
             "Export it again for a smaller input size."
         )
     if batch > 1:
@@ -204,7 +204,7 @@ def _first_generation(path: Path, taken: _Input, metadata: dict[str, Any]) -> An
             _three(path, found[0], "mean", _IMAGENET[0]),
             _three(path, found[0], "std", _IMAGENET[1]),
         )
-        if min(map(abs, norm[1])) < _LEAST_DEVIATION:
+        if min(map(abs, norm[1])) < _MIN_DEVIATION:
             raise _unexpected(path, "std", norm[1], "deviations above 0 are")
         notes.append("mean and standard deviation of metadata.json are inside the bundle's graph")
     if any(_kind(step) == "CenterCrop" for step in _steps(metadata.get("transform"))):
@@ -245,9 +245,9 @@ def _metadata(path: Path) -> dict[str, Any] | None:
         return None
     try:
         with open_regular(file) as opened:
-            text = opened.read(_MOST_METADATA_BYTES + 1)
-        if len(text) > _MOST_METADATA_BYTES:
-            raise ImportRefused(f"{file}: larger than {_MOST_METADATA_BYTES} bytes. Copy it again.")
+            text = opened.read(_MAX_METADATA_BYTES + 1)
+        if len(text) > _MAX_METADATA_BYTES:
+            raise ImportRefused(f"{file}: larger than {_MAX_METADATA_BYTES} bytes. Copy it again.")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ImportRefused(f"{file}: cannot be read ({error}). Copy it again.") from error
@@ -294,7 +294,7 @@ def _three(
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return type(value) in (int, float) and abs(value) <= LARGEST_SCORE
+    return type(value) in (int, float) and abs(value) <= MAX_SCORE
 
 
 def _unexpected(path: Path, key: str, value: Any, expected: str) -> ImportRefused:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import edge
 from edge.atomic_files import check_writable, write_all
-from edge.bundle.bounds import LONGEST_NAME
+from edge.bundle.bounds import MAX_NAME_LENGTH
 from edge.bundle.manifest import (
     Bundle,
     ComparedPrecision,
@@ -77,7 +77,7 @@ from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.data.content import content_hashes
 
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
-_MOST_COMPARED = 64
+_MAX_COMPARED = 64
 
 # Of which the fastest may be asked for, the most exact one first.
 _COMPARED = (ExportPrecision.FP32, ExportPrecision.BF16, ExportPrecision.INT8)
@@ -444,7 +444,7 @@ def _among(images: Images, others: Images) -> NDArray[np.bool_]:
 def _spread(validation: Validation) -> Validation:
     """Return at most 64 images, evenly over all: three runtimes answer each of them in FP32."""
     count = len(validation.images)
-    kept = np.arange(min(count, _MOST_COMPARED)) * count // max(min(count, _MOST_COMPARED), 1)
+    kept = np.arange(min(count, _MAX_COMPARED)) * count // max(min(count, _MAX_COMPARED), 1)
     return Validation(validation.images[kept], validation.defective[kept])
 
 
@@ -479,9 +479,10 @@ def bundle_files(output: Path) -> tuple[Path, Path, Path]:
     if output.suffix != ".xml":
         raise ConfigurationError(f"{output}: the bundle's name must end in .xml.")
     name = bundle_name(output)
-    if len(name) > LONGEST_NAME:
+    if len(name) > MAX_NAME_LENGTH:
         raise ConfigurationError(
-            f"{output}: the bundle's name has {len(name)} characters, {LONGEST_NAME} are allowed."
+            f"{output}: the bundle's name has {len(name)} characters, {MAX_NAME_LENGTH} are "
+            "allowed."
         )
     if not name.isprintable():
         raise ConfigurationError(

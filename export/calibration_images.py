@@ -17,13 +17,13 @@ from training.errors import DataError
 from training.seen_images import Role, SeenImages, phrase, seen, sift
 
 # Fewer tell nothing about the range of a layer's values.
-FEWEST = 8
+MIN_IMAGES = 8
 _ADVISED = 32
-_MOST = 128
+_MAX_IMAGES = 128
 
 # Of good images a few score above any threshold; more than this share is something else.
-_MOST_DEFECTIVE = 0.2
-_MOST_NAMED = 5
+_MAX_DEFECTIVE = 0.2
+_MAX_NAMED = 5
 
 # A patch has this part of an image's side, and about so many images have one.
 _PATCH = 6
@@ -62,13 +62,13 @@ def usable_images(
     doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
     good = images[scores < threshold]
     rejected = int((judged_good >= threshold).sum())
-    if len(doubtful) > _MOST_DEFECTIVE * len(images):
+    if len(doubtful) > _MAX_DEFECTIVE * len(images):
         what = (
             f"the threshold {threshold:.4g} rejects {len(doubtful)} of {len(images)} good "
             "images to quantize with"
         )
-        named = ", ".join(doubtful[:_MOST_NAMED])
-        if rejected > _MOST_DEFECTIVE * len(judged_good):
+        named = ", ".join(doubtful[:_MAX_NAMED])
+        if rejected > _MAX_DEFECTIVE * len(judged_good):
             raise CalibrationUnusable(
                 f"{what} and {rejected} of {len(judged_good)} good validation images: the images "
                 "are not to blame, this model would reject as many good parts. Choose another "
@@ -88,7 +88,7 @@ def usable_images(
         log.warning(
             "left out %d calibration images that the model rejects: %s",
             len(doubtful),
-            ", ".join(doubtful[:_MOST_NAMED]),
+            ", ".join(doubtful[:_MAX_NAMED]),
         )
     require_enough(len(good))
     if len(good) < _ADVISED:
@@ -102,9 +102,9 @@ def require_enough(count: int) -> None:
     Raises:
         CalibrationUnusable: too few.
     """
-    if count < FEWEST:
+    if count < MIN_IMAGES:
         raise CalibrationUnusable(
-            f"{count} good calibration images, at least {FEWEST} are needed and {_ADVISED} "
+            f"{count} good calibration images, at least {MIN_IMAGES} are needed and {_ADVISED} "
             "or more are usual. Give a folder of good images with --calibrate-on."
         )
 
@@ -176,8 +176,8 @@ def read_calibration_folder(
         if reasons:
             log.info("%s: left out %s, because these judge INT8", folder, reasons)
         samples = list(sifted.unseen)
-    if len(samples) > _MOST:
-        samples = [samples[index * len(samples) // _MOST] for index in range(_MOST)]
+    if len(samples) > _MAX_IMAGES:
+        samples = [samples[index * len(samples) // _MAX_IMAGES] for index in range(_MAX_IMAGES)]
     prepared = []
     for number, sample in enumerate(samples):
         try:

@@ -24,7 +24,7 @@ OUTPUTS = ("score", "anomaly_map")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 # Room for every tile of a frame; the runtime fixes the batch when it compiles.
-_LARGEST_BATCH = 1024
+_MAX_BATCH = 1024
 
 
 def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
@@ -51,7 +51,7 @@ def onnx_of(
     Raises:
         ConversionFailed: an operation has no ONNX form.
     """
-    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

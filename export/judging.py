@@ -16,7 +16,7 @@ from training.fitted import rests_on_test
 from training.seen_images import Role, SeenImages, phrase, sift
 
 # Bound of memory; of more images those spread evenly are taken.
-_MOST = 1000
+_MAX_IMAGES = 1000
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,11 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
     if repeated:
         log.info("%s: %d images travel with the checkpoint and judge already", data, repeated)
     samples = sifted.unseen
-    if len(samples) > _MOST:
-        log.warning("of %d test images %d judge", len(samples), _MOST)
-        samples = tuple(samples[index * len(samples) // _MOST] for index in range(_MOST))
+    if len(samples) > _MAX_IMAGES:
+        log.warning("of %d test images %d judge", len(samples), _MAX_IMAGES)
+        samples = tuple(
+            samples[index * len(samples) // _MAX_IMAGES] for index in range(_MAX_IMAGES)
+        )
     return samples
 
 

@@ -12,7 +12,7 @@ from export.errors import QuantizationRefused
 from export.quantization import Images, Quantizable, QuantizationRecipe, group_of, quantize
 
 # Quantizing and judging once takes seconds; the whole export may take minutes.
-_MOST_ATTEMPTS = 12
+_MAX_ATTEMPTS = 12
 
 # Gives what a candidate changes, and a sentence for each reason not to take it.
 Judge = Callable[[ov.Model], tuple[Accuracy, list[str]]]
@@ -80,14 +80,14 @@ def search(
     whole = min(attempts, key=excess)
     groups = groups_by_cost(subject)
     alone: list[Attempt] = []
-    for group in groups[: _MOST_ATTEMPTS - 5] if len(groups) > 1 else []:
+    for group in groups[: _MAX_ATTEMPTS - 5] if len(groups) > 1 else []:
         model = attempt(replace(whole.recipe, floating=(group,)))
         if model is not None:
             return QuantizationResult(model, attempts[-1].recipe, tuple(attempts))
         alone.append(attempts[-1])
     helping = [row.recipe.floating[0] for row in sorted(alone, key=excess)]
     for count in range(2, len(groups)):
-        if len(attempts) == _MOST_ATTEMPTS:
+        if len(attempts) == _MAX_ATTEMPTS:
             break
         model = attempt(replace(whole.recipe, floating=tuple(sorted(helping[:count]))))
         if model is not None:

@@ -20,7 +20,7 @@ from edge.bundle.manifest import (
     TriedModel,
     plain_text,
 )
-from edge.teaching.lots import MOST_CROSS_VALIDATED
+from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import far_above
 from training.alignment import check_alignment, find_locator
 from training.components.backbones import Weights, find_weights
@@ -51,10 +51,10 @@ _LARGER_SIDE = 1.5
 
 # Of the images to fit on; those that judge are learned by the final model again.
 _JUDGED_SHARE = 1 / 3
-_MOST_JUDGED = 50
-_MOST_LEARNED = 100
+_MAX_JUDGED = 50
+_MAX_LEARNED = 100
 # The spread of fewer says too little.
-FEWEST_JUDGED = 10
+MIN_JUDGED = 10
 
 # All intervals together.
 _CONFIDENCE = 0.95
@@ -99,9 +99,9 @@ def with_chosen_algorithm(
     candidates, not_tried = _candidates(config, splits, locator)
     images = [sample for sample in splits.fit if sample.view is None]
     learned, judged = split_off(images, _JUDGED_SHARE, first.seed, "choice of the algorithm")
-    learned, judged = _spread(learned, _MOST_LEARNED), _spread(judged, _MOST_JUDGED)
+    learned, judged = _spread(learned, _MAX_LEARNED), _spread(judged, _MAX_JUDGED)
     trials: list[Trial] = []
-    if len(judged) >= FEWEST_JUDGED and len(candidates) > 1:
+    if len(judged) >= MIN_JUDGED and len(candidates) > 1:
         log.info("--algorithm auto: %d models are compared", len(candidates))
         trials = _trials(candidates, learned, judged, weights=weights, locator=locator)
     choice = decide(trials, len(judged), not_tried)
@@ -126,7 +126,7 @@ def decide(
     # Bonferroni: all comparisons together are wrong in one of twenty choices.
     confidence = 1.0 - (1.0 - _CONFIDENCE) / max(len(trials) - 1, 1)
     tried = []
-    for trial in trials if good >= FEWEST_JUDGED else ():
+    for trial in trials if good >= MIN_JUDGED else ():
         first = trials[0].scores
         gain = auroc_gain(first, trial.scores, confidence)
         tried.append(
@@ -158,10 +158,10 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
     not_tried = [f"not tried: {text}" for text in choice.not_tried]
     if not choice.tried:
         why = "there is no other to compare it with"
-        if choice.good_count < FEWEST_JUDGED:
+        if choice.good_count < MIN_JUDGED:
             why = (
                 f"{choice.good_count} good images held out of the fit are too few to compare "
-                f"models by; {FEWEST_JUDGED} are needed, a third of those to fit on"
+                f"models by; {MIN_JUDGED} are needed, a third of those to fit on"
             )
         return [f"algorithm {choice.chosen}, the default: {why}", *not_tried]
     first, *others = choice.tried
@@ -217,7 +217,7 @@ def _check(config: FitConfig, splits: Splits) -> None:
         )
     good = [sample for sample in splits.validation if not sample.is_defective]
     count = len(good) + sum(sample.view is None for sample in splits.fit)
-    check_threshold(config, splits, count <= MOST_CROSS_VALIDATED)
+    check_threshold(config, splits, count <= MAX_CROSS_VALIDATED)
 
 
 def _hyperparameters(algorithm: str) -> set[str]:

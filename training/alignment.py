@@ -32,7 +32,7 @@ _MIDDLE_SHARE = 0.7
 _STANDS_OUT = 12.0
 _SPREADS = 4.0
 _MARGIN_SHARE = 0.03
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 # Defective parts, and good ones that are yet to come, are less like the reference by up to this.
 _BELOW_GOOD = 0.2
 # Beside these differences of x and y in pixels, cosine, sine and likeness none is strange.
@@ -194,7 +194,7 @@ def demand_found(found: Sequence[LookedAt]) -> None:
     """
     missing = [one for one in found if one.located is None]
     if missing:
-        names = [f"{one.sample.label}: {one.fault}" for one in missing[:_MOST_NAMED]]
+        names = [f"{one.sample.label}: {one.fault}" for one in missing[:_MAX_NAMED]]
         raise DataError(
             f"the part was not found in {len(missing)} of {len(found)} images. Remove those that "
             "do not show it whole; or give --reference and --roi with another view of the part, a "

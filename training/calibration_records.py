@@ -18,7 +18,7 @@ from training.figures import Scored
 from training.tensor_hash import demand_layout
 
 # Bounds the checkpoint: 50 bytes each. The latest are kept.
-MOST_RECORDS = 20_000
+MAX_RECORDS = 20_000
 _PREFIX = "calibrated."
 
 # Type, and shape of one row, of the fields that are no single float32.
@@ -56,12 +56,12 @@ class CalibrationRecords:
         """Return both; of an image that is in both the newer record, and at most 20,000 in all."""
         known = {row.tobytes() for row in newer.hashes}
         kept = np.array([row.tobytes() not in known for row in self.hashes], np.bool_)
-        room = max(MOST_RECORDS - len(newer), 0)
+        room = max(MAX_RECORDS - len(newer), 0)
         rows = np.flatnonzero(kept)
         if len(rows) > room:
             log.warning(
                 "a calibration keeps at most %d images; the %d oldest no longer count",
-                MOST_RECORDS,
+                MAX_RECORDS,
                 len(rows) - room,
             )
             rows = rows[len(rows) - room :]
@@ -93,7 +93,7 @@ class CalibrationRecords:
 
 def make_records(scored: Sequence[Scored], spec: InputSpec) -> CalibrationRecords:
     """Record scored images; of more than 20,000 the last."""
-    rows = scored[-MOST_RECORDS:]
+    rows = scored[-MAX_RECORDS:]
     hashes = [np.frombuffer(item.content, np.uint8) for item in rows]
     maps = [item.anomaly_map for item in rows]
     enlarged = [float(enlarge(m, *region_resolution(m, spec)).max()) for m in maps]

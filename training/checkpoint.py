@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from edge.atomic_files import write_whole
-from edge.bundle.bounds import LONGEST_NAME
+from edge.bundle.bounds import MAX_NAME_LENGTH
 from edge.bundle.manifest import (
     InputSpec,
     MapScore,
@@ -42,7 +42,7 @@ from training.tensor_hash import demand_layout, tensors_sha256
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
 # Far above any fit; a sparse file may say it has terabytes.
-_MOST_BYTES = 16 * 2**30
+_MAX_BYTES = 16 * 2**30
 # Of what fits write.
 _TYPES = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16}
@@ -213,9 +213,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise CheckpointError(f"{path}: no such file. Give what train-station fit wrote.")
     try:
         size = path.stat().st_size
-        if size > _MOST_BYTES:
+        if size > _MAX_BYTES:
             raise CheckpointError(
-                f"{path}: {size} bytes; a checkpoint has at most {_MOST_BYTES}. "
+                f"{path}: {size} bytes; a checkpoint has at most {_MAX_BYTES}. "
                 "Give the .safetensors file that train-station fit wrote."
             )
         with safe_open(path, framework="pt") as file:
@@ -229,8 +229,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     for name, tensor in tensors.items():
         if tensor.dtype not in _TYPES:
             raise CheckpointError(
-                f"{path}: its tensor {plain_text(name, LONGEST_NAME)!r} is {tensor.dtype}, which "
-                "no fit writes. Give the .safetensors file that train-station fit wrote."
+                f"{path}: its tensor {plain_text(name, MAX_NAME_LENGTH)!r} is {tensor.dtype}, "
+                "which no fit writes. Give the .safetensors file that train-station fit wrote."
             )
     return metadata, tensors
 
@@ -276,7 +276,7 @@ def _parse(path: Path, text: str | None) -> _Document:
         return _Document.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors()[0]
-        key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
+        key = plain_text(".".join(str(part) for part in fault["loc"]), MAX_NAME_LENGTH)
         raise CheckpointError(
             f"{path}: its description is damaged ({key}: {fault['msg']}). Fit the model again."
         ) from error

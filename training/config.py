@@ -16,7 +16,7 @@ from training.errors import SettingError
 from training.input_size import SizeChoice, parse_size_choice
 from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshold
 
-_MOST_FAULTS = 10
+_MAX_FAULTS = 10
 
 # As ``algorithm``: a few are compared on the data.
 AUTO_ALGORITHM = "auto"
@@ -196,7 +196,7 @@ def load_config(kind: type[SomeConfig], path: Path | None, options: dict[str, An
                 location = location[:2]
             place = "command line" if _option(location) in chosen else file.place(location)
             sentences.setdefault(location, f"{place}: {_sentence(kind, location, fault)}")
-        raise SettingError(*list(sentences.values())[:_MOST_FAULTS]) from error
+        raise SettingError(*list(sentences.values())[:_MAX_FAULTS]) from error
 
 
 def _section(data: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge.bundle.manifest import InputSpec
-from edge.teaching.lots import FEWEST_LEARNED, FOLDS, dealt
+from edge.teaching.lots import FOLDS, MIN_LEARNED, dealt
 from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample
@@ -58,7 +58,7 @@ def folds_of(fit: Sequence[Sample], beside: Sequence[Sample], count: int = FOLDS
     for chosen in dealt(keys, count):
         learned = [s for key, samples in parts.items() if key not in chosen for s in samples]
         judged = [s for key in parts if key in chosen for s in parts[key] if s.view is None]
-        if len(learned) + len(beside) >= FEWEST_LEARNED:
+        if len(learned) + len(beside) >= MIN_LEARNED:
             folds.append(Fold((*learned, *beside), tuple(judged)))
     return folds
 

@@ -29,7 +29,7 @@ __all__ += ["split_metrics"]
 # Images are scored side by side, each by few threads: a network of one image has dozens of short
 # steps, and threads that wait for each other at the end of every step stand still as soon as
 # another program needs a core. On two busy cores that took five times as long.
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 # Of all images that are in work at one time; bounds memory where the model input is large.
 _PIXELS_IN_WORK = 8 * 512 * 512
 
@@ -130,7 +130,7 @@ def side_by_side(
         Exception: what the work raised for the first sample that failed.
     """
     room = max(_PIXELS_IN_WORK // (spec.height * spec.width), 1)
-    workers = min(torch.get_num_threads(), _MOST_WORKERS, room)
+    workers = min(torch.get_num_threads(), _MAX_WORKERS, room)
     upcoming = iter(samples)
     waiting: deque[Future[_Result]] = deque()
     bar = tqdm(total=len(samples), desc=purpose, unit="pic", disable=not (samples and purpose))

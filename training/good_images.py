@@ -10,8 +10,8 @@ import torch
 
 from edge.bundle.manifest import GoodCheck, InputSpec, plain_text
 from edge.redaction import one_line
-from edge.teaching.lots import MOST_CROSS_VALIDATED
-from edge.teaching.outliers import FEWEST_TO_OUTLIE, far_above
+from edge.teaching.lots import MAX_CROSS_VALIDATED
+from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.calibration import Calibration
 from training.cross_validation import cross_validated, folds_of
 from training.data.content import image_hash
@@ -23,8 +23,8 @@ from training.leave_one_out import suspicious_good
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 
 # Of the names in a manifest.
-_MOST_LISTED = 100
-_MOST_NAMED = 5
+_MAX_LISTED = 100
+_MAX_NAMED = 5
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def look_at_good(
 def is_cross_validated(model: AnomalyModel, splits: Splits) -> bool:
     """Whether the images of a fit are few enough to be scored by models fitted without them."""
     plain = sum(sample.view is None for sample in splits.fit)
-    few = plain + len(_held_out(splits)) <= MOST_CROSS_VALIDATED
+    few = plain + len(_held_out(splits)) <= MAX_CROSS_VALIDATED
     return isinstance(model, StatisticalModel) and few
 
 
@@ -115,7 +115,7 @@ def check_of(
     """Return what a manifest keeps of the search, and warn of what was found."""
     good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
-    if len(good) < FEWEST_TO_OUTLIE:
+    if len(good) < MIN_FOR_OUTLIERS:
         log.warning("%d good images are too few to look for defects among them", len(good))
     warn_of(suspects, calibration)
     image, pixel = calibration.with_suspects or (None, None)
@@ -143,11 +143,11 @@ def check_of_calibration(calibration: Calibration, confirmed: Sequence[Path] = (
 
 
 def _listed(suspects: Sequence[Sample]) -> tuple[str, ...]:
-    return tuple(plain_text(sample.label) for sample in suspects[:_MOST_LISTED])
+    return tuple(plain_text(sample.label) for sample in suspects[:_MAX_LISTED])
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(plain_text(one_line(str(path))) for path in paths[:_MOST_LISTED])
+    return tuple(plain_text(one_line(str(path))) for path in paths[:_MAX_LISTED])
 
 
 def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
@@ -170,7 +170,7 @@ def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
         "those that show a defect, and confirm those that are good with --confirm-good FILE; "
         "--no-check-good uses all",
         len(suspects) + earlier,
-        named([Path(text) for text in [*shown, *others]], _MOST_NAMED),
+        named([Path(text) for text in [*shown, *others]], _MAX_NAMED),
         effect,
     )
 
@@ -182,7 +182,7 @@ def refuse_suspects(suspects: Collection[Sample]) -> None:
         DataError: there are suspects; names them.
     """
     if suspects:
-        files = named([Path(sample.label) for sample in suspects], _MOST_NAMED)
+        files = named([Path(sample.label) for sample in suspects], _MAX_NAMED)
         raise DataError(
             f"{files}: {len(suspects)} good images look like defects, and --strict does not go "
             "on with them. Look at them: move those that show a defect, confirm those "

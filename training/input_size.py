@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from edge.bundle.bounds import MOST_INPUT_PX, MOST_SIDE_PX
+from edge.bundle.bounds import MAX_INPUT_PX, MAX_SIDE_PX
 from edge.bundle.manifest import InputSpec
 from edge.inspection.tiling import starts
 from training.size_text import Size, parse_sides, size_fault, size_text
@@ -29,7 +29,7 @@ _SHRUNK = 4.0
 
 # A tile may be so many times as large as the input.
 _TILE_SHRUNK = 2
-_SMALLEST_TILE = 16
+_MIN_TILE_PX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +178,15 @@ def _near(ratio: float, pixels: int, unit: SideUnit) -> Size:
     step = unit.step_px
     least = -(-max(MIN_SIDE_PX, unit.min_px) // step) * step
     # Beyond the longest side the shape gives way.
-    elongation = min(max(ratio, 1.0 / ratio), MOST_SIDE_PX**2 / pixels)
+    elongation = min(max(ratio, 1.0 / ratio), MAX_SIDE_PX**2 / pixels)
     short, long = math.sqrt(pixels / elongation), math.sqrt(pixels * elongation)
     if short <= least:  # the shape gives way, not the number of pixels
-        most = min(pixels // least, MOST_SIDE_PX) // step * step
+        most = min(pixels // least, MAX_SIDE_PX) // step * step
         found = (least, max(most, least))
     else:
         pairs = product(*((side // step * step, -(-side // step) * step) for side in (short, long)))
         found = min(
-            ((int(a), int(b)) for a, b in pairs if a >= least and a * b <= MOST_INPUT_PX),
+            ((int(a), int(b)) for a, b in pairs if a >= least and a * b <= MAX_INPUT_PX),
             key=lambda pair: (
                 2.0 * abs(math.log(pair[1] / pair[0] / elongation))
                 + abs(math.log(pair[0] * pair[1] / pixels))
@@ -233,7 +233,7 @@ def size_advice(
         side_px = math.isqrt(spec.height * spec.width)
         told += f"; --image-size {AUTO}={side_px} keeps the shape of most images"
     side = min(height, width, _TILE_SHRUNK * min(spec.height, spec.width))
-    if side < _SMALLEST_TILE:
+    if side < _MIN_TILE_PX:
         return told
     count = len(starts(height, side, overlap)) * len(starts(width, side, overlap))
     how = f"--tile {side} inspects them in {count} tiles, in about {count} times the time"

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from edge.bundle.manifest import InputSpec
-from edge.teaching.outliers import FEWEST_TO_OUTLIE, far_above
+from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection
 from training.data.loading import prepared_batches
@@ -26,9 +26,9 @@ _WIDTH = 48
 _BATCH_SIZE = 16
 
 # More images are compared in parts of this size, which bounds memory at 100 MB.
-MOST_TOGETHER = 2_000
+MAX_TOGETHER = 2_000
 # Comparing says nothing among fewer.
-FEWEST = FEWEST_TO_OUTLIE
+MIN_IMAGES = MIN_FOR_OUTLIERS
 
 # Side of the cells that colours and contrasts are taken of, in pixels.
 _CELL = 8
@@ -88,7 +88,7 @@ def leave_one_out_scores(
     """
     extractor = extractor.to(device)
     parts = [
-        samples[start : start + MOST_TOGETHER] for start in range(0, len(samples), MOST_TOGETHER)
+        samples[start : start + MAX_TOGETHER] for start in range(0, len(samples), MAX_TOGETHER)
     ]
     found = [_of_part(_features(extractor, part, spec, device)) for part in parts]
     return np.concatenate(found) if found else np.zeros(0, np.float32)
@@ -115,7 +115,7 @@ def _features(
 
 def _of_part(features: Tensor) -> NDArray[np.float32]:
     count, places, _ = features.shape
-    if count < FEWEST:
+    if count < MIN_IMAGES:
         return np.ones(count, np.float32)
     nearest = torch.empty(count, places)
     for place in range(places):

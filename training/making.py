@@ -68,7 +68,7 @@ _Item = TypeVar("_Item")
 # its ranges from the good ones of the fit and is judged by the validation images.
 _KEPT_TO_QUANTIZE = 64
 _KEPT_TO_JUDGE = 256
-_FEWEST_KEPT = 8
+_MIN_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
 
 # Of the images to fit on: they tell when to stop where nothing else may.
@@ -412,7 +412,7 @@ def calibration_images(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.ui
 
 def _most_kept(spec: InputSpec, most: int) -> int:
     room = _KEPT_BYTES // (3 * spec.height * spec.width)
-    return min(most, max(_FEWEST_KEPT, room))
+    return min(most, max(_MIN_KEPT, room))
 
 
 def _spread(items: list[_Item], count: int) -> list[_Item]:

@@ -2,10 +2,10 @@
 
 import math
 
-from edge.bundle.bounds import MOST_INPUT_PX, MOST_SIDE_PX
+from edge.bundle.bounds import MAX_INPUT_PX, MAX_SIDE_PX
 
 # Longer numbers are beyond every bound.
-_MOST_DIGITS = 9
+_MAX_DIGITS = 9
 
 # Height and width in pixels.
 Size = tuple[int, int]
@@ -16,8 +16,8 @@ def parse_sides(text: str) -> Size | None:
     sides = text.strip().lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
         return None
-    if max(map(len, sides)) > _MOST_DIGITS:
-        sides = ["9" * _MOST_DIGITS]
+    if max(map(len, sides)) > _MAX_DIGITS:
+        sides = ["9" * _MAX_DIGITS]
     return int(sides[-1]), int(sides[0])
 
 
@@ -30,11 +30,11 @@ def size_text(size: Size) -> str:
 def size_fault(height: int, width: int) -> str | None:
     """Return what is wrong with a size that no bundle may have; None of one that it may."""
     pixels, longer = height * width, max(height, width)
-    if pixels <= MOST_INPUT_PX and longer <= MOST_SIDE_PX:
+    if pixels <= MAX_INPUT_PX and longer <= MAX_SIDE_PX:
         return None
-    scale = min(math.sqrt(MOST_INPUT_PX / pixels), MOST_SIDE_PX / longer)
+    scale = min(math.sqrt(MAX_INPUT_PX / pixels), MAX_SIDE_PX / longer)
     nearest = (max(int(height * scale), 1), max(int(width * scale), 1))
     return (
-        f"must have at most {MOST_INPUT_PX} pixels and no side beyond {MOST_SIDE_PX}; the largest "
+        f"must have at most {MAX_INPUT_PX} pixels and no side beyond {MAX_SIDE_PX}; the largest "
         f"of this shape is {size_text(nearest)}"
     )

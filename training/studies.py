@@ -24,10 +24,10 @@ from training.trial import TrialFailed
 ERROR = "error"
 
 # A trial whose worker was lost so often is given up: it may be what kills the workers.
-_MOST_RETRIES = 3
+_MAX_RETRIES = 3
 _SILENT_BEATS = 3
 _SQLITE_WAIT_S = 60
-_MOST_ATTEMPTS = 6
+_MAX_ATTEMPTS = 6
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _one_trial(study: optuna.Study, objective: Callable[[Trial], float]) -> None
 
 def _storage_made_once(place: StudyPlace) -> RDBStorage:
     """Open the database; workers that start together may all try to make its tables."""
-    for attempt in range(_MOST_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         try:
             return _storage(place)
         except sqlalchemy.exc.DBAPIError as error:
@@ -193,7 +193,7 @@ def _storage(place: StudyPlace) -> RDBStorage:
             engine_kwargs=engine,
             heartbeat_interval=place.heartbeat_s,
             grace_period=_SILENT_BEATS * place.heartbeat_s,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(_MOST_RETRIES),
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(_MAX_RETRIES),
         )
 
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 import edge
 from edge.atomic_files import check_writable, create_new, open_regular, partial_path
 from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
-from edge.bundle.bounds import MOST_BIN_BYTES, MOST_MANIFEST_BYTES, MOST_XML_BYTES
+from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256
 from edge.bundle.signature import SIGNATURE_BYTES
 from edge.contract.encoding import utc_text
@@ -69,9 +69,9 @@ _SECRET = (
     *("mqtt.sparkplug.key_file", "hmi.token_file", "opcua.key_file", "opcua.password_file"),
 )
 _MODEL = {
-    ".xml": MOST_XML_BYTES,
-    ".bin": MOST_BIN_BYTES,
-    ".json": MOST_MANIFEST_BYTES,
+    ".xml": MAX_XML_BYTES,
+    ".bin": MAX_BIN_BYTES,
+    ".json": MAX_BUNDLE_MANIFEST_BYTES,
     ".sig": SIGNATURE_BYTES,
 }
 

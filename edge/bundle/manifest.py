@@ -32,22 +32,22 @@ from pydantic import (
 
 from edge.atomic_files import open_regular
 from edge.bundle.bounds import (
-    LARGEST_SCORE,
-    LEAST_REFERENCE_PX,
-    LONGEST_NAME,
-    LONGEST_TEXT,
-    LONGEST_ZONE_NAME,
-    MOST_BIN_BYTES,
-    MOST_INPUT_PX,
-    MOST_MANIFEST_BYTES,
-    MOST_POINTS,
-    MOST_POLYGONS,
-    MOST_REFERENCE_PX,
-    MOST_RUNS,
-    MOST_SIDE_PX,
-    MOST_SPREADS,
-    MOST_XML_BYTES,
-    MOST_ZONES,
+    MAX_BIN_BYTES,
+    MAX_BUNDLE_MANIFEST_BYTES,
+    MAX_INPUT_PX,
+    MAX_NAME_LENGTH,
+    MAX_POINTS,
+    MAX_POLYGONS,
+    MAX_REFERENCE_PX,
+    MAX_RUNS,
+    MAX_SCORE,
+    MAX_SIDE_PX,
+    MAX_SPREADS,
+    MAX_TEXT_LENGTH,
+    MAX_XML_BYTES,
+    MAX_ZONE_NAME_LENGTH,
+    MAX_ZONES,
+    MIN_REFERENCE_PX,
 )
 from edge.bundle.polygons import polygon_fault
 from edge.bundle.signature import verify_signature
@@ -61,7 +61,7 @@ SCHEMA: Literal["bundle/1"] = "bundle/1"
 TEACHER_SCHEMA: Literal["teacher/1"] = "teacher/1"
 
 
-def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
+def plain_text(text: str, most: int = MAX_TEXT_LENGTH) -> str:
     """Return a text as a manifest may hold it: cut, and ``?`` for what is no plain character."""
     return "".join(one if one.isprintable() else "?" for one in text[:most])
 
@@ -76,10 +76,10 @@ def _plain(text: str) -> str:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_plain)]
-Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_plain)]
-Score = Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]
-Side = Annotated[int, Field(ge=1, le=MOST_SIDE_PX)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH), AfterValidator(_plain)]
+Text = Annotated[str, Field(max_length=MAX_TEXT_LENGTH), AfterValidator(_plain)]
+Score = Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 
@@ -113,22 +113,22 @@ class Identity(ManifestPart):
     made_with: dict[Name, Text] = Field(max_length=100)
     xml_sha256: Sha256
     bin_sha256: Sha256
-    xml_bytes: int | None = Field(default=None, ge=1, le=MOST_XML_BYTES)
-    bin_bytes: int | None = Field(default=None, ge=0, le=MOST_BIN_BYTES)
+    xml_bytes: int | None = Field(default=None, ge=1, le=MAX_XML_BYTES)
+    bin_bytes: int | None = Field(default=None, ge=0, le=MAX_BIN_BYTES)
 
 
 class Crop(ManifestPart):
     """Region of interest in frame pixels, origin top-left."""
 
-    x: int = Field(ge=0, le=MOST_SIDE_PX)
-    y: int = Field(ge=0, le=MOST_SIDE_PX)
+    x: int = Field(ge=0, le=MAX_SIDE_PX)
+    y: int = Field(ge=0, le=MAX_SIDE_PX)
     width: Side
     height: Side
 
 
 def _demand_pixels(height: int, width: int) -> None:
-    if height * width > MOST_INPUT_PX:
-        raise ValueError(f"{width}×{height} are more than {MOST_INPUT_PX} pixels")
+    if height * width > MAX_INPUT_PX:
+        raise ValueError(f"{width}×{height} are more than {MAX_INPUT_PX} pixels")
 
 
 class Levels(ManifestPart):
@@ -152,8 +152,8 @@ class TileSpec(ManifestPart):
         overlap: share of a tile that neighbours have in common at least.
     """
 
-    height: int = Field(ge=16, le=MOST_SIDE_PX)
-    width: int = Field(ge=16, le=MOST_SIDE_PX)
+    height: int = Field(ge=16, le=MAX_SIDE_PX)
+    width: int = Field(ge=16, le=MAX_SIDE_PX)
     overlap: float = Field(ge=0.0, le=0.9)
 
 
@@ -187,9 +187,9 @@ class Locator(ManifestPart):
     roi: Crop
     frame_height: Side
     frame_width: Side
-    reference: str = Field(max_length=4 * MOST_REFERENCE_PX**2 // 3 + 4)
-    reference_height: int = Field(ge=LEAST_REFERENCE_PX, le=MOST_REFERENCE_PX)
-    reference_width: int = Field(ge=LEAST_REFERENCE_PX, le=MOST_REFERENCE_PX)
+    reference: str = Field(max_length=4 * MAX_REFERENCE_PX**2 // 3 + 4)
+    reference_height: int = Field(ge=MIN_REFERENCE_PX, le=MAX_REFERENCE_PX)
+    reference_width: int = Field(ge=MIN_REFERENCE_PX, le=MAX_REFERENCE_PX)
     least_likeness: float = Field(default=0.5, ge=0.2, le=1.0)
     most_outside: float = Field(default=0.0, ge=0.0, le=0.5)
 
@@ -211,7 +211,7 @@ class Locator(ManifestPart):
         return self
 
 
-Polygon = Annotated[tuple[tuple[float, float], ...], Field(min_length=3, max_length=MOST_POINTS)]
+Polygon = Annotated[tuple[tuple[float, float], ...], Field(min_length=3, max_length=MAX_POINTS)]
 
 
 class Zone(ManifestPart):
@@ -224,7 +224,9 @@ class Zone(ManifestPart):
         smallest_region_px: regions below this area are not reported.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=LONGEST_ZONE_NAME), AfterValidator(_plain)]
+    name: Annotated[
+        str, Field(min_length=1, max_length=MAX_ZONE_NAME_LENGTH), AfterValidator(_plain)
+    ]
     polygon: Polygon
     threshold: Score | None = None
     pixel_threshold: Score | None = None
@@ -248,11 +250,11 @@ class Areas(ManifestPart):
 
     width: Side
     height: Side
-    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MOST_POLYGONS)
-    ignored_runs: tuple[Annotated[int, Field(ge=0, le=MOST_SIDE_PX**2)], ...] = Field(
-        default=(), max_length=MOST_RUNS
+    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MAX_POLYGONS)
+    ignored_runs: tuple[Annotated[int, Field(ge=0, le=MAX_SIDE_PX**2)], ...] = Field(
+        default=(), max_length=MAX_RUNS
     )
-    zones: tuple[Zone, ...] = Field(default=(), max_length=MOST_ZONES)
+    zones: tuple[Zone, ...] = Field(default=(), max_length=MAX_ZONES)
     _hash: int = PrivateAttr()
 
     @model_validator(mode="after")
@@ -338,7 +340,7 @@ class MapScore(ManifestPart):
             pixels, and the values are those of that one; null: they are the map's own.
     """
 
-    cells: int = Field(ge=1, le=MOST_INPUT_PX)
+    cells: int = Field(ge=1, le=MAX_INPUT_PX)
     sigma_px: float | None = Field(default=None, gt=0.0, le=1000.0)
 
 
@@ -494,7 +496,7 @@ class GoldenScore(ManifestPart):
     image: Name = Field(validation_alias="picture", serialization_alias="picture")
     score: Score
     map_peak: Score
-    tolerance: float = Field(gt=0, le=LARGEST_SCORE)
+    tolerance: float = Field(gt=0, le=MAX_SCORE)
 
 
 class Fallback(ManifestPart):
@@ -709,7 +711,7 @@ class Manifest(ManifestPart):
             ("image", self.threshold.image, self.normalization.image),
             ("pixel", self.threshold.pixel, self.normalization.map),
         ):
-            reach = MOST_SPREADS * max(extent.max - extent.min, abs(extent.min), abs(extent.max), 1)
+            reach = MAX_SPREADS * max(extent.max - extent.min, abs(extent.min), abs(extent.max), 1)
             if not extent.min - reach <= threshold <= extent.max + reach:
                 raise ValueError(
                     f"the {name} threshold {threshold:g} is far from all scores that were seen, "
@@ -807,7 +809,7 @@ def read_verified(
     json_path, bin_path = xml_path.with_suffix(".json"), xml_path.with_suffix(".bin")
     with _opened(xml_path) as xml_file:  # what the user named is missed first
         with _opened(json_path) as file:
-            text = _content(file, json_path, MOST_MANIFEST_BYTES)
+            text = _content(file, json_path, MAX_BUNDLE_MANIFEST_BYTES)
         if public_key is not None:
             # Before it is parsed, and the very bytes that are parsed.
             verify_signature(text, xml_path.with_suffix(".sig"), public_key)
@@ -817,14 +819,14 @@ def read_verified(
             xml = _verified(
                 xml_file,
                 xml_path,
-                most=MOST_XML_BYTES,
+                most=MAX_XML_BYTES,
                 named=identity.xml_bytes,
                 sha256=identity.xml_sha256,
             )
             weights = _verified(
                 bin_file,
                 bin_path,
-                most=MOST_BIN_BYTES,
+                most=MAX_BIN_BYTES,
                 named=identity.bin_bytes,
                 sha256=identity.bin_sha256,
             )
@@ -882,7 +884,7 @@ def manifest_sha256(xml_path: Path) -> str | None:
     try:
         path = _resolved(xml_path).with_suffix(".json")
         with _opened(path) as file:
-            return hashlib.sha256(_content(file, path, MOST_MANIFEST_BYTES)).hexdigest()
+            return hashlib.sha256(_content(file, path, MAX_BUNDLE_MANIFEST_BYTES)).hexdigest()
     except (BundleError, ValueError):  # also a path that is none
         return None
 
@@ -938,8 +940,8 @@ class _Header(BaseModel):
 def first_fault(error: ValidationError) -> str:
     """Return the first fault of a manifest: its key and what is wrong."""
     fault = error.errors()[0]
-    key = plain_text(".".join(str(part) for part in fault["loc"]), LONGEST_NAME)
-    message = plain_text(in_words(fault), 3 * LONGEST_NAME)
+    key = plain_text(".".join(str(part) for part in fault["loc"]), MAX_NAME_LENGTH)
+    message = plain_text(in_words(fault), 3 * MAX_NAME_LENGTH)
     return f"{key}: {message}" if key else message
 
 

@@ -10,15 +10,15 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.bundle.bounds import MOST_POLYGONS, MOST_RUNS, MOST_SIDE_PX, MOST_ZONES
+from edge.bundle.bounds import MAX_POLYGONS, MAX_RUNS, MAX_SIDE_PX, MAX_ZONES
 from edge.bundle.manifest import Areas, Polygon, Zone
 from edge.errors import ConfigurationInvalid, ImageUnreadable
 from edge.imaging.image_files import is_image, read_image
 from edge.validation import in_words
 from edge.yaml_lines import SettingsFile, read_settings_file
 
-_MOST_FAULTS = 10
-_Side = Annotated[int, Field(ge=1, le=MOST_SIDE_PX)]
+_MAX_FAULTS = 10
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 
 
 class _MaskYaml(BaseModel):
@@ -33,9 +33,9 @@ class _MaskYaml(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: tuple[_Side, _Side] | None = None
-    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MOST_POLYGONS)
+    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MAX_POLYGONS)
     painted: str | None = Field(default=None, min_length=1)
-    zones: tuple[Zone, ...] = Field(default=(), max_length=MOST_ZONES)
+    zones: tuple[Zone, ...] = Field(default=(), max_length=MAX_ZONES)
 
 
 def read_mask_file(path: Path) -> Areas:
@@ -111,7 +111,7 @@ def _painted(path: Path) -> NDArray[np.bool_]:
 
 def _runs(path: Path, ignored: NDArray[np.bool_]) -> tuple[int, ...]:
     runs = runs_of(ignored)
-    if len(runs) > MOST_RUNS:
+    if len(runs) > MAX_RUNS:
         raise ConfigurationInvalid(
             f"{path}: the mask changes between black and white {len(runs)} times, which looks like "
             "a photo or like noise. Paint plain areas, and save it as PNG."
@@ -158,7 +158,7 @@ def runs_of(ignored: NDArray[np.bool_]) -> tuple[int, ...]:
 
 def _sentences(file: SettingsFile, error: ValidationError) -> list[str]:
     sentences = []
-    for fault in error.errors()[:_MOST_FAULTS]:
+    for fault in error.errors()[:_MAX_FAULTS]:
         location = tuple(fault["loc"])
         key = ".".join(str(part) for part in location)
         message = in_words(fault)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from edge.bundle.bounds import LARGEST_SCORE
+from edge.bundle.bounds import MAX_SCORE
 from edge.bundle.manifest import (
     TEACHER_SCHEMA,
     Count,
@@ -35,7 +35,7 @@ IMAGE, AXES, CENTRE, BANK = "pictures", "axes", "centre", "bank"
 SCORE, MAP, FEATURES = "score", "anomaly_map", "features"
 
 # Of a bank: numbers of all its vectors.
-_MOST_BANK = 2**26
+_MAX_BANK = 2**26
 
 
 class TeacherHead(ManifestPart):
@@ -88,7 +88,7 @@ class GoldenFeatures(ManifestPart):
     image: Name
     mean: Score
     deviation: Score
-    tolerance: Annotated[float, Field(gt=0.0, le=LARGEST_SCORE)]
+    tolerance: Annotated[float, Field(gt=0.0, le=MAX_SCORE)]
 
 
 class TeacherManifest(ManifestPart):
@@ -166,9 +166,9 @@ def parse_teacher(text: bytes, path: Path) -> TeacherManifest:
             "export-model --teacher of this version."
         ) from error
     vectors, width = manifest.bank_shape
-    if vectors * width > _MOST_BANK:
+    if vectors * width > _MAX_BANK:
         raise BundleDamaged(
-            f"{path}: a bank of {vectors} vectors of {width} numbers; at most {_MOST_BANK} numbers "
+            f"{path}: a bank of {vectors} vectors of {width} numbers; at most {_MAX_BANK} numbers "
             "are taken. Make the teacher again with export-model --teacher."
         )
     return manifest

@@ -35,7 +35,7 @@ READ_LIMIT_S = 0.1
 # A line of progress at most so often, and at each of these images.
 PROGRESS_S = 1.0
 # So many triggers in a row without an image: the camera does not do what it is told.
-MOST_UNANSWERED = 5
+MAX_UNANSWERED = 5
 # Fast, and still half the size of the samples; the images are read more often than written.
 COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
@@ -137,7 +137,7 @@ def _capture(
             if triggers and isinstance(camera, SupervisedCamera):
                 frame = _triggered(camera, due_ns, settings.trigger.frame_timeout_ms, stopping)
                 unanswered = 0 if frame is not None or not camera.status.working else unanswered + 1
-                if unanswered > MOST_UNANSWERED:
+                if unanswered > MAX_UNANSWERED:
                     raise CameraSilent(
                         f"{camera.identity}: {unanswered} triggers in a row gave no image within "
                         f"{settings.trigger.frame_timeout_ms:g} ms. Raise "

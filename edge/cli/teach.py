@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
-from edge.bundle.bounds import LONGEST_NAME
+from edge.bundle.bounds import MAX_NAME_LENGTH
 from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent
@@ -17,15 +17,15 @@ from edge.redaction import one_line
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, images_of
-from edge.teaching.lots import MOST_CROSS_VALIDATED
+from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
-from edge.teaching.views import MOST_FEW
+from edge.teaching.views import MAX_FEW_IMAGES
 
 # Below the line that inspects meanwhile.
 _NICENESS = 10
 _STRANGEST = 5
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +103,9 @@ def _published(command: TeachCommand, built: BuiltModel) -> RecipeVersion:
 def _check(command: TeachCommand) -> None:
     """Refuse before long work what could not be written in the end."""
     name = command.name
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+    if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise ConfigurationError(
-            f"--teach {one_line(name)!r}: a name has 1 to {LONGEST_NAME} plain characters."
+            f"--teach {one_line(name)!r}: a name has 1 to {MAX_NAME_LENGTH} plain characters."
         )
     if command.output is None:
         if command.recipes is None:
@@ -132,7 +132,7 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     count = len(read.images)
     lines = [f"taught   {bundle.manifest.identity.name}: {count} images, {_views(taught)}"]
     if read.repeated:
-        names = ", ".join(one_line(path.name) for path in read.repeated[:_MOST_NAMED])
+        names = ", ".join(one_line(path.name) for path in read.repeated[:_MAX_NAMED])
         lines.append(
             f"repeated {len(read.repeated)} files show the same as others and count once: {names}"
         )
@@ -144,11 +144,11 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     if check is not None and check.suspect_count:
         lines.append(
             f"suspects {check.suspect_count} of {check.compared} images look like defects and are "
-            f"left out: {', '.join(check.suspects[:_MOST_NAMED])}. Look at them: remove those that "
+            f"left out: {', '.join(check.suspects[:_MAX_NAMED])}. Look at them: remove those that "
             "show a defect; if all are good, teach again with --no-check-good."
         )
     lines.append(f"worth    {guarantee_sentence(threshold, check)}")
-    if count <= MOST_FEW:
+    if count <= MAX_FEW_IMAGES:
         lines.append(
             f"few      {count} images show little of how good parts differ: expect good parts to "
             "be rejected that differ in a way these do not. Views turn and shift the same parts "
@@ -162,6 +162,6 @@ def _views(taught: TaughtModel) -> str:
     text = f"bank of {len(taught.learned)}{' and their views' if taught.viewed else ''}"
     if threshold.cross_validated_count:
         return f"{text}, {threshold.cross_validated_count} of them cross-validated"
-    if len(taught.scored) > MOST_CROSS_VALIDATED:
+    if len(taught.scored) > MAX_CROSS_VALIDATED:
         return f"{text}, the others held out"
     return text

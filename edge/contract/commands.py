@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from edge.contract.encoding import bounded
-from edge.contract.event import LONGEST_DETAIL, MOST_DATA, Datum, bounded_datum
+from edge.contract.event import MAX_DATA, MAX_DETAIL_LENGTH, Datum, bounded_datum
 from edge.contract.verdict import Recipe
 
 RESPONSE_SCHEMA = "response/1"
@@ -144,10 +144,10 @@ def answer_payloads(answer: CommandAnswer) -> tuple[dict[str, Any], dict[str, An
         "command": answer.request.name,
         "status": answer.status.value,
         "reason": answer.reason,
-        "detail": bounded(answer.detail, LONGEST_DETAIL),
+        "detail": bounded(answer.detail, MAX_DETAIL_LENGTH),
         "data": {
             bounded(name, 64): bounded_datum(value)
-            for name, value in list(answer.data.items())[:MOST_DATA]
+            for name, value in list(answer.data.items())[:MAX_DATA]
         },
     }
     return whole, {**whole, "detail": "", "data": {}}

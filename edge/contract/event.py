@@ -8,9 +8,9 @@ from typing import Any
 from edge.contract.encoding import bounded, new_id, utc_text
 
 SCHEMA = "event/1"
-LONGEST_DETAIL = 300
-LONGEST_DATUM = 200
-MOST_DATA = 24
+MAX_DETAIL_LENGTH = 300
+MAX_VALUE_LENGTH = 200
+MAX_DATA = 24
 
 Datum = str | int | float | bool | None
 
@@ -58,14 +58,14 @@ def event_payload(event: Event, utc_ns: int) -> dict[str, Any]:
         "utc": utc_text(utc_ns),
         "kind": event.kind,
         "severity": event.severity.value,
-        "detail": bounded(event.detail, LONGEST_DETAIL),
+        "detail": bounded(event.detail, MAX_DETAIL_LENGTH),
         "data": {
             bounded(name, 64): bounded_datum(value)
-            for name, value in list(event.data.items())[:MOST_DATA]
+            for name, value in list(event.data.items())[:MAX_DATA]
         },
     }
 
 
 def bounded_datum(value: Datum) -> Datum:
     """Return a value of bounded length."""
-    return bounded(value, LONGEST_DATUM) if isinstance(value, str) else value
+    return bounded(value, MAX_VALUE_LENGTH) if isinstance(value, str) else value

@@ -10,7 +10,7 @@ from edge.contract.verdict import ACT_WITHIN_NS
 from edge.inspection.thresholding import Result
 
 PART_SCHEMA = "part/1"
-LONGEST_DETAIL = 300
+MAX_DETAIL_LENGTH = 300
 
 
 class PartReason(StrEnum):
@@ -123,7 +123,7 @@ def part_payload(part: JoinedPart, name: str, identity: str, within_ms: float) -
         "part_id": part.part_id,
         "result": part.result.value,
         "reason": part.reason.value,
-        "detail": bounded(part.detail, LONGEST_DETAIL) or None,
+        "detail": bounded(part.detail, MAX_DETAIL_LENGTH) or None,
         "simulated": part.simulated,
         "replayed": part.replayed,
         "views": [_view(view) for view in part.views],

@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # who reads settings or serves the page compiles no loops
 SCHEMA = "verdict/1"
 
 # Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
-LONGEST_DETAIL = 300
-LONGEST_PAYLOAD_BYTES = 8192
+MAX_DETAIL_LENGTH = 300
+MAX_VERDICT_BYTES = 8192
 
 # After so long nobody acts on a verdict in real time; one that is sent later is marked as replayed.
 ACT_WITHIN_NS = 10_000_000_000
@@ -210,7 +210,7 @@ def payload(
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "reason_code": REASON_CODES[inspection.decision.reason],
-        "detail": bounded(inspection.detail, LONGEST_DETAIL) or None,
+        "detail": bounded(inspection.detail, MAX_DETAIL_LENGTH) or None,
         "anomaly_score": score,
         "threshold": THRESHOLD,
         "margin": None if score is None else round(score - THRESHOLD, 6),
@@ -278,7 +278,7 @@ def _shorten(record: dict[str, Any]) -> None:
     # ``seq``, ``journal`` and ``session`` are filled in later; so much longer they make it.
     spare_bytes = 2 * 36 + 20
     while record["regions"]:
-        excess = len(to_json(record).encode()) + spare_bytes - LONGEST_PAYLOAD_BYTES
+        excess = len(to_json(record).encode()) + spare_bytes - MAX_VERDICT_BYTES
         if excess <= 0:
             return
         longest_region_bytes = max(len(to_json(region)) + 1 for region in record["regions"])

@@ -49,9 +49,9 @@ TRIGGERS = 5
 EDGE_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 0.5
 # Below it an image needs so many packets that a small loss spoils most of them.
-LEAST_PACKET_BYTES = 8000
+MIN_PACKET_BYTES = 8000
 # Of the images; one that is lost is a part that has no verdict but ERROR.
-MOST_LOST = 0.01
+MAX_LOST_SHARE = 0.01
 
 Findings = Generator[Finding, None, Frame | None]
 
@@ -241,7 +241,7 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
     if settings:
         taken = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
         yield good("settings it took", taken)
-    if size is not None and int(size) < LEAST_PACKET_BYTES:
+    if size is not None and int(size) < MIN_PACKET_BYTES:
         yield advice(
             "packet size",
             f"{size} bytes; each image takes {9000 // int(size)} times the packets it could",
@@ -295,7 +295,7 @@ def loss_finding(test: LossTest, limits: TestExtent) -> Finding:
             "check cable, switch and MTU; set camera.sensor.packet_delay_ns, or a smaller "
             "image or rate"
         )
-        bad = spoilt > MOST_LOST * (test.images + test.missing)
+        bad = spoilt > MAX_LOST_SHARE * (test.images + test.missing)
         return (fault if bad else advice)(subject, found, todo)
     if test.not_new:
         found = f"{gave}: {test.not_new} not new ({test.fault})"

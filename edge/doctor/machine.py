@@ -12,11 +12,11 @@ from pathlib import Path
 
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 
-LEAST_MTU = 8192
+MIN_MTU = 8192
 # Room for one large image and a stall of the receiving thread.
-LEAST_RECEIVE_BUFFER_BYTES = 16 * 2**20
-LEAST_USBFS_MIB = 256
-LEAST_FREE_BYTES = 2**30
+MIN_RECEIVE_BUFFER_BYTES = 16 * 2**20
+MIN_USBFS_MIB = 256
+MIN_FREE_BYTES = 2**30
 _SIOCGIFADDR = 0x8915
 
 
@@ -58,10 +58,10 @@ def _mtu(name: str, root: Path) -> Finding:
     mtu = _number(root / "sys/class/net" / name / "mtu")
     if mtu is None:
         return not_seen(subject, "cannot be read")
-    if mtu < LEAST_MTU:
+    if mtu < MIN_MTU:
         return advice(
             subject,
-            f"{mtu} bytes; large packets need at least {LEAST_MTU}",
+            f"{mtu} bytes; large packets need at least {MIN_MTU}",
             f"ip link set {name} mtu 9000, and the same on the switch and for good",
         )
     return good(subject, f"{mtu} bytes")
@@ -73,11 +73,11 @@ def receive_buffer_finding(root: Path = Path("/")) -> Finding:
     most = _number(root / "proc/sys/net/core/rmem_max")
     if most is None:
         return not_seen(subject, "net.core.rmem_max cannot be read")
-    if most < LEAST_RECEIVE_BUFFER_BYTES:
+    if most < MIN_RECEIVE_BUFFER_BYTES:
         return advice(
             subject,
             f"net.core.rmem_max is {most} bytes; a short stall of this PC loses packets",
-            f"sysctl -w net.core.rmem_max={2 * LEAST_RECEIVE_BUFFER_BYTES}",
+            f"sysctl -w net.core.rmem_max={2 * MIN_RECEIVE_BUFFER_BYTES}",
         )
     return good(subject, f"{most} bytes")
 
@@ -89,7 +89,7 @@ def usb_memory_finding(root: Path = Path("/")) -> Finding:
     memory = _number(path)
     if memory is None:
         return not_seen(subject, "this machine has no USB", "plug the camera into one that has")
-    if 0 < memory < LEAST_USBFS_MIB:
+    if 0 < memory < MIN_USBFS_MIB:
         return advice(
             subject,
             f"usbfs_memory_mb is {memory}; large images do not fit",
@@ -114,7 +114,7 @@ def governor_finding(root: Path = Path("/")) -> Finding:
     return good(subject, "performance")
 
 
-def disk_finding(subject: str, folder: Path, least_bytes: int = LEAST_FREE_BYTES) -> Finding:
+def disk_finding(subject: str, folder: Path, least_bytes: int = MIN_FREE_BYTES) -> Finding:
     """Look at the space where a folder is, or will be."""
     place = folder
     while not place.exists() and place != place.parent:

@@ -13,7 +13,7 @@ from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.contract.encoding import to_json
 from edge.contract.topics import StationTopic
-from edge.contract.verdict import LONGEST_PAYLOAD_BYTES
+from edge.contract.verdict import MAX_VERDICT_BYTES
 from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
@@ -44,12 +44,12 @@ from edge.station.recording.journal_folder import journal_folder_seen_from
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0
 # A verdict must be ready well before its deadline, whatever else the PC does.
-MOST_OF_DEADLINE = 0.5
+MAX_DEADLINE_SHARE = 0.5
 # Beyond it the order of events on two stations cannot be told any more.
-MOST_CLOCK_ERROR_MS = 500.0
+MAX_CLOCK_ERROR_MS = 500.0
 SUBSCRIBED_LIMIT_S = 5.0
 # With topic and properties around it.
-LARGEST_VERDICT_BYTES = LONGEST_PAYLOAD_BYTES + 512
+MAX_PUBLISH_BYTES = MAX_VERDICT_BYTES + 512
 UNSUITABLE = (Reason.FRAME_INCOMPLETE, Reason.MODEL_ERROR)
 
 
@@ -63,7 +63,7 @@ def clock_finding(sync: ClockSync | None = None) -> Finding:
         return advice(subject, "nothing keeps it right", "timedatectl set-ntp true")
     error = f", off by {sync.error_ms:g} ms at most" if sync.error_ms is not None else ""
     found = f"kept by {sync.source.value.upper()}{error}"
-    if sync.error_ms is not None and sync.error_ms > MOST_CLOCK_ERROR_MS:
+    if sync.error_ms is not None and sync.error_ms > MAX_CLOCK_ERROR_MS:
         return advice(subject, found, "check that the time server is reachable: timedatectl")
     return good(subject, found)
 
@@ -174,15 +174,15 @@ def _lacking(
     if not (limits.retain_available and dialer.learned.will_retain):
         yield advice("", str(meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)), "")
     largest = limits.largest_packet_bytes
-    if largest is not None and largest < LARGEST_VERDICT_BYTES:
+    if largest is not None and largest < MAX_PUBLISH_BYTES:
         content = to_json(meta_payloads(meta, topic, dialer.session)[0]).encode()
         size = connection.packet_bytes(topic.meta, content, META_SCHEMA)
         told_short = f" and meta, {size} bytes, is said shortened" if size > largest else ""
         found = (
-            f"it takes packets of {largest} bytes: verdicts may have {LARGEST_VERDICT_BYTES}, "
+            f"it takes packets of {largest} bytes: verdicts may have {MAX_PUBLISH_BYTES}, "
             f"then regions are left out, or they are dead letters{told_short}"
         )
-        yield advice("", found, f"raise max_packet_size at the broker to {LARGEST_VERDICT_BYTES}")
+        yield advice("", found, f"raise max_packet_size at the broker to {MAX_PUBLISH_BYTES}")
 
 
 def model_findings(
@@ -243,7 +243,7 @@ def _frame_path(
     elif most > deadline_ms:
         todo = "tune this PC (edge-run --tune), or choose a smaller model"
         yield fault("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
-    elif most > MOST_OF_DEADLINE * deadline_ms:
+    elif most > MAX_DEADLINE_SHARE * deadline_ms:
         todo = "tune this PC (edge-run --tune), and take other load off it"
         yield advice("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from edge.contract.event import Datum
-from edge.hmi.contents import MOST_NUMBER, Capturing, Content
+from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
 from edge.hmi.masks import Drawing
 from edge.recipes.names import RecipeName
 
@@ -100,7 +100,7 @@ class TeachCaptureBody(ActionBody):
 
 
 class TeachStrikeBody(ActionBody):
-    number: int = Field(ge=1, le=MOST_NUMBER)
+    number: int = Field(ge=1, le=MAX_IMAGE_NUMBER)
     struck: bool
 
 

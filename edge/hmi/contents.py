@@ -210,7 +210,7 @@ class RecipeSummary(Content):
 
 
 # Of an image that is taught with, in a run of the station.
-MOST_NUMBER = 1_000_000
+MAX_IMAGE_NUMBER = 1_000_000
 
 Capturing = Literal["off", "changed", "every"]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
-from edge.bundle.bounds import MOST_POLYGONS, MOST_SIDE_PX, MOST_ZONES
+from edge.bundle.bounds import MAX_POLYGONS, MAX_SIDE_PX, MAX_ZONES
 from edge.bundle.manifest import Polygon, Zone
 from edge.hmi.contents import Content
 
@@ -24,10 +24,10 @@ class Stroke(Content):
 class Drawing(Content):
     """What somebody has drawn, in pixels of the whole frame or the whole reference image."""
 
-    width_px: int = Field(ge=1, le=MOST_SIDE_PX)
-    height_px: int = Field(ge=1, le=MOST_SIDE_PX)
-    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MOST_POLYGONS)
-    zones: tuple[Zone, ...] = Field(default=(), max_length=MOST_ZONES)
+    width_px: int = Field(ge=1, le=MAX_SIDE_PX)
+    height_px: int = Field(ge=1, le=MAX_SIDE_PX)
+    ignore: tuple[Polygon, ...] = Field(default=(), max_length=MAX_POLYGONS)
+    zones: tuple[Zone, ...] = Field(default=(), max_length=MAX_ZONES)
     keep_painted: bool = Field(
         default=False, description="strokes go on from what is painted of the mask in force"
     )

@@ -15,10 +15,10 @@ from edge.errors import ConfigurationInvalid, OutputNotWritable
 from edge.settings.credentials import TOKEN_KEY, read_secret
 
 TOKEN_BITS = 160
-LEAST_BITS = 128
+MIN_TOKEN_BITS = 128
 # Of one among the 7,776 words of a dice list; people choose from fewer.
 _WORD_BITS = 13.0
-_LONGEST_WORD, _USUAL_WORD = 10, 5
+_MAX_WORD_LENGTH, _USUAL_WORD = 10, 5
 _KINDS = ("0-9", "a-z", "A-Z", "^0-9a-zA-Z")
 
 
@@ -26,7 +26,7 @@ def make_token() -> str:
     """Return a new token: 32 letters and digits that are told apart when read aloud."""
     while True:
         token = base64.b32encode(secrets.token_bytes(TOKEN_BITS // 8)).decode().lower()
-        if most_bits(token) >= LEAST_BITS:  # one in a thousand looks like words
+        if most_bits(token) >= MIN_TOKEN_BITS:  # one in a thousand looks like words
             return token
 
 
@@ -59,11 +59,11 @@ def read_token(path: Path) -> str:
     """
     token = read_secret(path, TOKEN_KEY)
     bits = most_bits(token)
-    if bits < LEAST_BITS:
+    if bits < MIN_TOKEN_BITS:
         raise ConfigurationInvalid(
             f"{path}: the token of {TOKEN_KEY} can be guessed (at most {bits:.0f} bits, "
-            f"{LEAST_BITS} are needed). Make another one: edge-run --make-token FILE, name that "
-            "file, and give it to whoever may act."
+            f"{MIN_TOKEN_BITS} are needed). Make another one: edge-run --make-token FILE, name "
+            "that file, and give it to whoever may act."
         )
     return token
 
@@ -81,7 +81,7 @@ def most_bits(token: str) -> float:
 
 def _piece_bits(piece: str) -> float:
     if piece.isalpha() and (piece.islower() or piece.isupper() or piece.istitle()):
-        words = 1 if len(piece) <= _LONGEST_WORD else math.ceil(len(piece) / _USUAL_WORD)
+        words = 1 if len(piece) <= _MAX_WORD_LENGTH else math.ceil(len(piece) / _USUAL_WORD)
         return _WORD_BITS * words
     if not piece.isalnum():
         return 3.0 * len(piece)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Pixels
 
-LONGEST_TEXT = 100
+MAX_TEXT_LENGTH = 100
 _ZXING = {"qr": "QRCode", "datamatrix": "DataMatrix"}
 
 
@@ -78,11 +78,12 @@ def read_code(pixels: Pixels, kinds: Sequence[str], region: Box | None) -> CodeR
             f"{len(texts)} codes with different texts. Set code.region to where the part's is.",
         )
     text = texts[0]
-    if len(text) > LONGEST_TEXT or not text.isprintable():
+    if len(text) > MAX_TEXT_LENGTH or not text.isprintable():
         return CodeReading(
             None,
             f"the code holds {len(text)} characters, or some that cannot be printed; a part id "
-            f"has at most {LONGEST_TEXT} plain ones. Print another, or set code.unreadable: empty.",
+            f"has at most {MAX_TEXT_LENGTH} plain ones. Print another, or set code.unreadable: "
+            "empty.",
         )
     return CodeReading(text)
 

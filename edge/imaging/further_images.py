@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST_PAGES = 10_000
+_MAX_PAGES = 10_000
 _SUBFILE_TYPE = 254
 _REDUCED, _MASK = 1, 4  # thumbnails and masks are no images of their own
 
@@ -34,11 +34,11 @@ def _tiff_pages(file: BinaryIO, start: bytes) -> int:
     place = offset.unpack_from(start, 8 if big else 4)[0]
     seen: set[int] = set()
     pages = 0
-    while place and place not in seen and len(seen) < _MOST_PAGES:
+    while place and place not in seen and len(seen) < _MAX_PAGES:
         seen.add(place)
         file.seek(place)
         entries = count.unpack(file.read(count.size))[0]
-        if entries > _MOST_PAGES:
+        if entries > _MAX_PAGES:
             raise ValueError
         directory = file.read(entries * entry_bytes)
         kind = 0

@@ -12,13 +12,13 @@ from edge.atomic_files import open_regular, write_all
 from edge.errors import ImageUnreadable, OutputNotWritable
 from edge.imaging.frame import Pixels, pixel_format
 from edge.imaging.image_file_integrity import image_file_fault
-from edge.imaging.image_header import MOST_PIXELS, ImageHeader, image_header
+from edge.imaging.image_header import MAX_PIXELS, ImageHeader, image_header
 from edge.imaging.jpeg_integrity import jpeg_fault
 from edge.imaging.orientation import is_tiff, orientation, turned
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
-LARGEST_PIXEL_BYTES = 8  # 16 bits of BGRA
+MAX_PIXEL_BYTES = 8  # 16 bits of BGRA
 # What a file may hold beside its pixels: profiles, thumbnails, further pages.
 SURPLUS_BYTES = 32 * 2**20
 HEADERLESS_BYTES = 2**20
@@ -46,7 +46,7 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(path: Path, max_pixels: int = MOST_PIXELS) -> Pixels:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Read an image with the depth and channels it was stored with, turned as viewers turn it.
 
     Transparency that is opaque everywhere says nothing and is left out.
@@ -116,14 +116,14 @@ def _demand_bounds(path: Path, header: ImageHeader, size: int, max_pixels: int) 
     shape = f"{header.width_px}×{header.height_px} pixels of {header.pixel_bytes} bytes"
     if (
         header.pixels > max_pixels
-        or header.pixels * header.pixel_bytes > max_pixels * LARGEST_PIXEL_BYTES
+        or header.pixels * header.pixel_bytes > max_pixels * MAX_PIXEL_BYTES
     ):
         raise ImageUnreadable(
             f"{path}: {shape}, by its header; at most {max_pixels} pixels of "
-            f"{LARGEST_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
+            f"{MAX_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
             "ones has camera.max_pixels."
         )
-    most = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, LARGEST_PIXEL_BYTES)
+    most = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, MAX_PIXEL_BYTES)
     if size > most:
         raise ImageUnreadable(
             f"{path}: a file of {size} bytes for {shape}; at most {most} are read. Copy it again "
@@ -141,7 +141,7 @@ def decode_jpeg(encoded: NDArray[np.uint8]) -> tuple[Pixels, str]:
         ``(H, W, 3) uint8`` BGR and nothing, or an empty array and the fault.
     """
     header = image_header(BytesIO(encoded.tobytes()))
-    if header is not None and header.pixels > MOST_PIXELS:
+    if header is not None and header.pixels > MAX_PIXELS:
         size = f"{header.width_px}×{header.height_px}"
         return np.empty((0, 0), np.uint8), f"the JPEG says that it has {size} pixels"
     fault = jpeg_fault(encoded)

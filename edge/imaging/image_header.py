@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 # Of one image, where nobody sets a lower bound. OpenCV itself ends at four times as many.
-MOST_PIXELS = 2**28
+MAX_PIXELS = 2**28
 
 _START_BYTES = 32
-_MOST_JPEG_SEGMENTS = 10_000
-_MOST_TIFF_FIELDS = 4096
+_MAX_JPEG_SEGMENTS = 10_000
+_MAX_TIFF_FIELDS = 4096
 _JPEG_SIZE = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
@@ -88,7 +88,7 @@ def _bmp(_: BinaryIO, start: bytes) -> ImageHeader:
 
 def _jpeg(file: BinaryIO, _: bytes) -> ImageHeader | None:
     place = 2
-    for _segment in range(_MOST_JPEG_SEGMENTS):
+    for _segment in range(_MAX_JPEG_SEGMENTS):
         file.seek(place)
         head = file.read(10)
         if len(head) < 4 or head[0] != 0xFF:
@@ -130,7 +130,7 @@ def _tiff(file: BinaryIO, start: bytes) -> ImageHeader | None:
     file.seek(struct.unpack_from(order + offset, start, 8 if big else 4)[0])
     counting = struct.Struct(order + ("Q" if big else "H"))
     (count,) = counting.unpack(file.read(counting.size))
-    if count > _MOST_TIFF_FIELDS:
+    if count > _MAX_TIFF_FIELDS:
         return None
     inline = struct.calcsize(order + offset)
     entry = struct.Struct(f"{order}HH{offset}{inline}s")

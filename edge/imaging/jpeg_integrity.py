@@ -23,8 +23,8 @@ from edge.imaging.kernels import kernel, part_of_kernel
 COEFFICIENTS = 64
 # Index of the first look-up: as wide as leaves the tables of a scan in the fastest cache.
 FIRST_BITS = 12
-LONGEST_CODE_BITS = 16
-LONGEST_DC_BITS = 11
+MAX_CODE_BITS = 16
+MAX_DC_BITS = 11
 ENDED = 1 << 16
 FF_LOW, FF_HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 # Lost and never written parts of a buffer or file read as zeros. Entropy-coded data holds no such
@@ -34,7 +34,7 @@ ZERO_RUN = bytes(24)
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
 _WITHOUT_TABLES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, *range(0xC8, 0xD0), 0xDC, 0xDE, 0xDF}) - {0xCC}
-_MOST_SEGMENTS = 100_000
+_MAX_SEGMENTS = 100_000
 _READ_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 
 _ENDS_EARLY, _LEFT_OVER, _RESTART, _NO_CODE, _RANGE, _OVERRUN, _PADDING = range(1, 8)
@@ -100,7 +100,7 @@ def _check(data: NDArray[np.uint8]) -> None:
     tables: dict[int, bytes] = {}
     steps: dict[int, int] = {}
     restart = 0
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         marker, place = _marker(raw, place)
         if marker == _EOI:
             if image is None:
@@ -346,7 +346,7 @@ class _CodeTables:
 def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeTables:
     longest_dc = np.stack([_longest(dc or bytes(16)) for dc, _ in codes])
     longest_ac = np.stack([_longest(ac or bytes(16)) for _, ac in codes])
-    step = 1 << (LONGEST_CODE_BITS - FIRST_BITS)
+    step = 1 << (MAX_CODE_BITS - FIRST_BITS)
     # All 16-bit patterns of one look-up share a code only if that is no longer than it.
     dc, first_ac = longest_dc[:, ::step].copy(), np.zeros((len(codes), 1 << FIRST_BITS), np.uint16)
     dc[dc & 31 > FIRST_BITS] = 0
@@ -368,10 +368,10 @@ def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeT
 
 def _longest(table: bytes) -> NDArray[np.uint16]:
     """Return length and symbol of the code that each 16 bits begin with."""
-    entries = np.zeros(1 << LONGEST_CODE_BITS, np.uint16)
+    entries = np.zeros(1 << MAX_CODE_BITS, np.uint16)
     place, symbols = 0, iter(table[16:])
     for length, count in enumerate(table[:16], 1):
-        span = 1 << (LONGEST_CODE_BITS - length)
+        span = 1 << (MAX_CODE_BITS - length)
         for _ in range(count):
             if place + span > entries.size:
                 raise _Damaged("a table of codes is damaged")
@@ -404,7 +404,7 @@ def join_codes(
 ) -> None:
     """Fill the two quick look-ups of a table of AC codes."""
     for index in range(1 << FIRST_BITS):
-        bits = index << (LONGEST_CODE_BITS - FIRST_BITS)
+        bits = index << (MAX_CODE_BITS - FIRST_BITS)
         used, ahead, ended = 0, 0, False
         while not ended:
             found = _signed(longest[(bits << used) & 0xFFFF])
@@ -460,7 +460,7 @@ def _added(
     size: int,
 ) -> bool:
     """Add the number that ``bits`` begin with to an average; False where that leaves its range."""
-    if size > LONGEST_DC_BITS:
+    if size > MAX_DC_BITS:
         return False
     averages[component] += _number(bits, size)
     return bool(abs(averages[component]) <= limits[component])

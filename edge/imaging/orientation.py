@@ -16,9 +16,9 @@ from edge.imaging.frame import Pixels
 
 UPRIGHT = 1
 _TAG, _SHORT = 274, 3
-_MOST_ENTRIES = 4096
-_MOST_SEGMENTS = 1000
-_MOST_EXIF_BYTES = 1 << 16
+_MAX_ENTRIES = 4096
+_MAX_SEGMENTS = 1000
+_MAX_EXIF_BYTES = 1 << 16
 
 
 def orientation(file: BinaryIO) -> int:
@@ -68,7 +68,7 @@ def _orientation(file: BinaryIO) -> int:
 
 def _of_jpeg(file: BinaryIO) -> int:
     file.seek(2)
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         marker, kind = file.read(1), file.read(1)
         while kind == b"\xff":  # any number of them may precede a marker
             kind = file.read(1)
@@ -90,7 +90,7 @@ def _png_chunk(file: BinaryIO) -> bytes:
     while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         length = int.from_bytes(head[:4], "big")
         if head[4:] == b"eXIf":
-            return file.read(min(length, _MOST_EXIF_BYTES))
+            return file.read(min(length, _MAX_EXIF_BYTES))
         file.seek(length + 4, 1)
     return b""
 
@@ -99,7 +99,7 @@ def _webp_chunk(file: BinaryIO) -> bytes:
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
         if head[:4] == b"EXIF":
-            return file.read(min(size, _MOST_EXIF_BYTES))
+            return file.read(min(size, _MAX_EXIF_BYTES))
         file.seek(size + size % 2, 1)
     return b""
 
@@ -120,7 +120,7 @@ def _of_tiff(file: BinaryIO) -> int:
     count = struct.Struct(order + "HQ"[big])
     entries = count.unpack(file.read(count.size))[0]
     size = 20 if big else 12
-    directory = file.read(min(entries, _MOST_ENTRIES) * size)
+    directory = file.read(min(entries, _MAX_ENTRIES) * size)
     for entry in range(0, len(directory) - size + 1, size):
         tag, kind = struct.unpack_from(order + "HH", directory, entry)
         if tag == _TAG and kind == _SHORT:

@@ -36,11 +36,11 @@ _STEP_DEG = 7.5
 _CANDIDATES = 8
 _PEAKS_PER_ANGLE = 2
 # What fits worse than this, or than the best by so much, is no candidate.
-_LEAST_COARSE = 0.1
+_MIN_COARSE_SCORE = 0.1
 _COARSE_REACH = 0.3
-_MOST_STEPS = 12
+_MAX_STEPS = 12
 _CONVERGED_PX = 0.01
-_LEAST_VARIANCE = 0.25  # grey levels squared; nothing can be seen of a part that is flatter
+_MIN_VARIANCE = 0.25  # grey levels squared; nothing can be seen of a part that is flatter
 # Differences of neighbouring pixels are alike: so many count as one. No two parts are more alike.
 _PX_PER_INDEPENDENT = 25
 _LIKEST = 0.98
@@ -173,7 +173,7 @@ class Template:
             scores = cv2.matchTemplate(turned, level.grey, cv2.TM_CCOEFF_NORMED)
             for _ in range(_PEAKS_PER_ANGLE):
                 _, score, _, (left, top) = cv2.minMaxLoc(scores)
-                if not _LEAST_COARSE < score <= 1.001:
+                if not _MIN_COARSE_SCORE < score <= 1.001:
                     break
                 across, down = left + width / 2, top + height / 2
                 (a, b, to_x), (c, d, to_y) = turn.matrix
@@ -283,7 +283,7 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
     motions = steepest.shape[0]
     start_x, start_y = x, y
     best_x, best_y, best_angle, best = x, y, angle, -2.0
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         cosine, sine = math.cos(angle), math.sin(angle)
         total = 0.0
         for row in range(rows):
@@ -305,7 +305,7 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
         for k in range(patch.size):
             patch[k] -= mean
             energy += patch[k] * patch[k]
-        if energy < patch.size * _LEAST_VARIANCE:
+        if energy < patch.size * _MIN_VARIANCE:
             return x, y, angle, -2.0
         norm = math.sqrt(energy)
         score = first = second = third = 0.0

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.bounds import LEAST_REFERENCE_PX, MOST_REFERENCE_PX
+from edge.bundle.bounds import MAX_REFERENCE_PX, MIN_REFERENCE_PX
 from edge.bundle.manifest import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
 from edge.imaging.frame import Box
@@ -22,8 +22,8 @@ from edge.imaging.template_search import Template
 
 # Another place that fits nearly as well: within this of the best, or with a remainder (what is
 # missing to 1) of less than so many times the best one's.
-_LEAST_AHEAD = 0.03
-_LEAST_REMAINDER_RATIO = 1.25
+_MIN_LEAD = 0.03
+_MIN_REMAINDER_RATIO = 1.25
 # Expected error of a pose in percent of the longest side, or degrees.
 _LOOSEST = 0.25
 # Along each axis, of a pixel of the reduced frame; averaging more tells the search nothing.
@@ -71,13 +71,13 @@ def make_locator(
             f"the region {roi.width}×{roi.height}+{roi.x}+{roi.y} does not fit the reference "
             f"image of {columns}×{rows}. Give one that lies inside."
         )
-    scale = min(1.0, MOST_REFERENCE_PX / max(roi.width, roi.height))
+    scale = min(1.0, MAX_REFERENCE_PX / max(roi.width, roi.height))
     width, height = round(roi.width * scale), round(roi.height * scale)
-    if min(width, height) < LEAST_REFERENCE_PX:
+    if min(width, height) < MIN_REFERENCE_PX:
         raise FrameUnsuitable(
             f"the region of {roi.width}×{roi.height} pixels is too small or too narrow to be "
-            f"found again. Give one of {LEAST_REFERENCE_PX} pixels at least, at most "
-            f"{MOST_REFERENCE_PX // LEAST_REFERENCE_PX} times as long as wide."
+            f"found again. Give one of {MIN_REFERENCE_PX} pixels at least, at most "
+            f"{MAX_REFERENCE_PX // MIN_REFERENCE_PX} times as long as wide."
         )
     part = samples[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
     grey = _grey(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
@@ -143,7 +143,7 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
             "Check that it lies in view as in the reference, and lens, focus and light."
         )
     if other is not None and best.score - other.score < max(
-        _LEAST_AHEAD, (_LEAST_REMAINDER_RATIO - 1.0) * (1.0 - best.score)
+        _MIN_LEAD, (_MIN_REMAINDER_RATIO - 1.0) * (1.0 - best.score)
     ):
         turn = abs((best.angle_deg - other.angle_deg + 180.0) % 360.0 - 180.0)
         apart = math.hypot(best.x - other.x, best.y - other.y) / scale_x

@@ -65,18 +65,18 @@ SHARED_SESSION_EXPIRY_S = 300
 # And what another listener of them has and keeps just now is missing for a moment only.
 SHARED_GRACE_S = 20.0
 # Messages of one transaction, and those that the broker sends ahead of their acknowledgement.
-MOST_AT_ONCE = 1000
-MOST_UNACKNOWLEDGED = 2 * MOST_AT_ONCE
+MAX_AT_ONCE = 1000
+MAX_UNACKNOWLEDGED = 2 * MAX_AT_ONCE
 # Between attempts to keep a batch.
 KEEP_BACK_OFF_S = (0.1, 5.0)
 # While a batch is being kept, between two looks whether it is.
 KEEPING_LOOK_S = 0.01
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
-LARGEST_BYTES = 65_536
+MAX_MESSAGE_BYTES = 65_536
 PASSWORD_OPTION = "--password-file"
 # Runs of numbers in one line of the log.
-MOST_NAMED = 20
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ class Listener:
                 properties.SessionExpiryInterval = (
                     SHARED_SESSION_EXPIRY_S if self._wanted.share else SESSION_EXPIRY_S
                 )
-                properties.ReceiveMaximum = MOST_UNACKNOWLEDGED
+                properties.ReceiveMaximum = MAX_UNACKNOWLEDGED
                 # A clean start would drop what waits in the session.
                 client.connect(host, port, KEEP_ALIVE_S, clean_start=False, properties=properties)
             else:
@@ -328,7 +328,7 @@ class Listener:
             before = len(self._received)
             if client.loop(wait_s) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return False
-            if not before < len(self._received) < MOST_AT_ONCE:
+            if not before < len(self._received) < MAX_AT_ONCE:
                 return True
             wait_s = 0.0
 
@@ -459,8 +459,8 @@ class Listener:
         if not self._received and not due:
             return False
         self._look_due_s = now_s + (every_s or 0.0)
-        messages = self._received[:MOST_AT_ONCE]
-        del self._received[:MOST_AT_ONCE]
+        messages = self._received[:MAX_AT_ONCE]
+        del self._received[:MAX_AT_ONCE]
         read = _Read()
         for message in messages:
             self._read(message, read)
@@ -514,7 +514,7 @@ class Listener:
     def _read(self, message: paho.MQTTMessage, read: _Read) -> None:
         try:
             station = StationTopic.of_topic(message.topic).name
-            if len(message.payload) > LARGEST_BYTES:
+            if len(message.payload) > MAX_MESSAGE_BYTES:
                 raise ValueError("too large")
             payload = message.payload.decode()
             content = json.loads(payload)
@@ -582,8 +582,8 @@ class Listener:
             numbers.setdefault((one.station, one.journal), SequenceRanges()).add(one.seq)
         for (station, journal), found in numbers.items():
             stretches = list(found)
-            named = ", ".join(map(str, stretches[:MOST_NAMED]))
-            more = f" and {len(stretches) - MOST_NAMED} more" * (len(stretches) > MOST_NAMED)
+            named = ", ".join(map(str, stretches[:MAX_NAMED]))
+            more = f" and {len(stretches) - MAX_NAMED} more" * (len(stretches) > MAX_NAMED)
             log.error(
                 "%s: CONFLICT: verdicts %s%s of journal %s came with other ids than before. Both "
                 "are kept. The station's journal was put back from a backup, or two stations write "

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 # Parts on their way to the broker at once.
 MAX_IN_FLIGHT = 20
-LONGEST_PART_ID = 100
+MAX_PART_ID_LENGTH = 100
 REFUSED_PAUSE_NS = 30_000_000_000
 # As the rest of the listener looks around, at the latest.
-LONGEST_WAIT_S = 0.2
+MAX_WAIT_S = 0.2
 
 
 class ArrivedVerdict(Protocol):
@@ -125,8 +125,8 @@ class Parts:
         """Return how long there is nothing to do, at most 0.2 s."""
         due_ns = self._join.next_due_ns()
         if due_ns is None:
-            return LONGEST_WAIT_S
-        return min(max(due_ns - now_ns, 0) / 1e9, LONGEST_WAIT_S)
+            return MAX_WAIT_S
+        return min(max(due_ns - now_ns, 0) / 1e9, MAX_WAIT_S)
 
     def connected(self, now_ns: int) -> None:
         """Begin to publish on a new connection; parts that wait get the time of replayed ones."""
@@ -193,8 +193,8 @@ class Parts:
 def _arrived_view(one: ArrivedVerdict) -> tuple[str | None, View]:
     content = one.content
     part_id = content["part_id"]
-    if not (part_id is None or isinstance(part_id, str)) or len(part_id or "") > LONGEST_PART_ID:
-        raise ValueError(f"part_id is no text of at most {LONGEST_PART_ID} characters")
+    if not (part_id is None or isinstance(part_id, str)) or len(part_id or "") > MAX_PART_ID_LENGTH:
+        raise ValueError(f"part_id is no text of at most {MAX_PART_ID_LENGTH} characters")
     if not isinstance(content["id"], str):
         raise ValueError("id is no text")
     view = View(

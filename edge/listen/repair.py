@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from edge.listen.sequence_ranges import Stretch
 
-MOST_ASKED = 5
+MAX_ASKED = 5
 # Numbers of one request, as stations take it.
-MOST_AT_ONCE = 10_000
+MAX_AT_ONCE = 10_000
 # Verdicts that a station may be ahead of what its state says; it says so every half a minute.
-MOST_AHEAD = 10_000
+MAX_AHEAD = 10_000
 
 
 def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
@@ -21,7 +21,7 @@ def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
     """
     found: list[Stretch] = []
     for gap in gaps:
-        if gap.last > said and len(gap) > MOST_AHEAD:
+        if gap.last > said and len(gap) > MAX_AHEAD:
             if gap.first <= said:
                 found.append(Stretch(gap.first, said))
             break  # what lies beyond hangs on the same number
@@ -82,7 +82,7 @@ class Repair:
                 case.first, case.asked, case.due_s = gap.first, 0, now_s + self._again_s
             if now_s < case.due_s:
                 continue
-            if not current or case.asked >= MOST_ASKED:
+            if not current or case.asked >= MAX_ASKED:
                 steps.append(GiveUp(gap))
                 continue
             steps.append(Ask(_beginning(gap), case.asked == 0 and not case.told))
@@ -93,4 +93,4 @@ class Repair:
 
 
 def _beginning(gap: Stretch) -> Stretch:
-    return Stretch(gap.first, min(gap.last, gap.first + MOST_AT_ONCE - 1))
+    return Stretch(gap.first, min(gap.last, gap.first + MAX_AT_ONCE - 1))

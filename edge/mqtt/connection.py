@@ -42,7 +42,7 @@ CONNACK_LIMIT_S = 10.0
 # Commands are far smaller; what is larger the broker keeps to itself, so it costs no memory here.
 MAX_INCOMING_BYTES = 65_536
 # Of what was sent last and is not known to have arrived, so much is remembered.
-MOST_UNANSWERED = 256
+MAX_UNANSWERED = 256
 # A broker that hangs up so often when it is asked for an echo is not asked any more.
 MAX_ECHO_HANG_UPS = 2
 # User properties in which a sender of commands may say who it is.
@@ -229,7 +229,7 @@ class Connection:
         self.careful = careful
         self._learned = LearnedLimits() if learned is None else learned
         self._in_flight: set[int] = set()
-        self._unanswered: deque[Unanswered] = deque(maxlen=MOST_UNANSWERED)
+        self._unanswered: deque[Unanswered] = deque(maxlen=MAX_UNANSWERED)
         self._connack: ReasonCode | None = None
         self._protocol_broken = False
         self._tls_alert = ""

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from edge.atomic_files import check_writable, open_regular, partial_path
 from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
-from edge.bundle.bounds import MOST_BIN_BYTES, MOST_MANIFEST_BYTES, MOST_XML_BYTES
+from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import OutputNotWritable
@@ -49,9 +49,9 @@ MAX_TOTAL_BYTES = 8 * 2**30
 MAX_MANIFEST_BYTES = 16 * 2**20
 _VERSION_FILES = {
     RECIPE_FILE: 1_000_000,
-    f"{MODEL}.xml": MOST_XML_BYTES,
-    f"{MODEL}.bin": MOST_BIN_BYTES,
-    f"{MODEL}.json": MOST_MANIFEST_BYTES,
+    f"{MODEL}.xml": MAX_XML_BYTES,
+    f"{MODEL}.bin": MAX_BIN_BYTES,
+    f"{MODEL}.json": MAX_BUNDLE_MANIFEST_BYTES,
     f"{MODEL}.sig": SIGNATURE_BYTES,
     MASK_FILE: 16 * 2**20,
     TAUGHT_FILE: MAX_TAUGHT_BYTES,

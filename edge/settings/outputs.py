@@ -12,7 +12,7 @@ Level = Literal["active", "inactive"]
 Line = int | str
 PART_OUTPUTS = ("reject", "good")
 STATE_OUTPUTS = ("ready", "fault", "busy")
-LARGEST_COIL = 65_535
+MAX_COIL = 65_535
 
 
 class RemoteIoSettings(Section):
@@ -208,10 +208,8 @@ class OutputsSettings(Section):
         if one.device != "camera" and getattr(self, one.device) is None:
             raise ValueError(f"{name}.device is {one.device}, and outputs.{one.device} is missing")
         number = isinstance(one.line, int)
-        if one.device == "module" and not (number and 0 <= int(one.line) <= LARGEST_COIL):
-            raise ValueError(
-                f"{name}.line {one.line} is no coil. Give its number, 0 to {LARGEST_COIL}"
-            )
+        if one.device == "module" and not (number and 0 <= int(one.line) <= MAX_COIL):
+            raise ValueError(f"{name}.line {one.line} is no coil. Give its number, 0 to {MAX_COIL}")
         if one.device == "camera" and (number or not one.line):
             raise ValueError(f"{name}.line {one.line} is no line of a camera. Give a name: Line2")
         if one.device == "gpio" and (int(one.line) < 0 if number else not one.line):

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from edge.bundle.manifest import Crop
 from edge.contract.topics import StationTopic
 from edge.errors import ConfigurationInvalid
-from edge.imaging.image_header import MOST_PIXELS
+from edge.imaging.image_header import MAX_PIXELS
 from edge.ports.file_drop import FileDropSettings
 from edge.ports.port import PortSettings
 from edge.redaction import redacted
@@ -50,7 +50,7 @@ from edge.validation import in_words
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 
 DEFAULT_STATION = "site/line/station/camera"
-MOST_FAULTS = 10
+MAX_FAULTS = 10
 
 QueueBound = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -94,7 +94,7 @@ class CameraSettings(Section):
     max_pixels: int = Field(
         default=2**26,
         ge=1,
-        le=MOST_PIXELS,
+        le=MAX_PIXELS,
         description="Of an image file; one that says it has more is not decoded.",
     )
     ca_file: str | None = Field(
@@ -615,7 +615,7 @@ def load_settings(
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        faults = error.errors()[:MOST_FAULTS]
+        faults = error.errors()[:MAX_FAULTS]
         raise ConfigurationInvalid(*(_sentence(fault, file, given) for fault in faults)) from error
 
 

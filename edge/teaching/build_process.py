@@ -35,7 +35,7 @@ from edge.teaching.teach import ScoredImage, TeachingOrder
 
 NICENESS = 10
 # Of the strangest images, so that somebody sees what is strange about them.
-MOST_MAPS = 8
+MAX_MAPS = 8
 _MAP_PX = 640
 _JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
 MODEL_XML = "model.xml"
@@ -222,7 +222,7 @@ def _result(built: BuiltModel, maps: set[str], before: Mapping[str, Result]) -> 
 def _written_maps(built: BuiltModel, folder: Path) -> set[str]:
     """Write what the strangest images look like to a bank that does not know them."""
     written = set()
-    for item in _strangest_first(built)[:MOST_MAPS]:
+    for item in _strangest_first(built)[:MAX_MAPS]:
         pixels = read_image(item.image.path)
         overlay = draw_overlay(pixels, _inspection(built, item, pixels.shape))
         factor = _MAP_PX / overlay.shape[1]

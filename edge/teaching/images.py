@@ -17,8 +17,8 @@ from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.preprocessing import prepare
 
 # More add little to a bank of a few thousand patches, and take memory and time.
-MOST_IMAGES = 500
-_MOST_NAMED = 5
+MAX_IMAGES = 500
+_MAX_NAMED = 5
 
 
 class TeachingRefused(StationError):
@@ -74,7 +74,7 @@ def images_of(folder: Path, count: int | None = None) -> tuple[Path, ...]:
         ) from error
     if not found:
         raise TeachingRefused(f"{folder}: no images. Give a folder of good images with --from.")
-    most = min(count or MOST_IMAGES, MOST_IMAGES)
+    most = min(count or MAX_IMAGES, MAX_IMAGES)
     if len(found) <= most:
         return tuple(found)
     return tuple(found[index * len(found) // most] for index in range(most))
@@ -136,6 +136,6 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
 
 def _named(faults: Sequence[str]) -> Iterable[str]:
     yield f"{len(faults)} images cannot be taught with. Remove them, or take them again:"
-    yield from faults[:_MOST_NAMED]
-    if len(faults) > _MOST_NAMED:
-        yield f"and {len(faults) - _MOST_NAMED} more."
+    yield from faults[:_MAX_NAMED]
+    if len(faults) > _MAX_NAMED:
+        yield f"and {len(faults) - _MAX_NAMED} more."

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 MIN_IMAGES = 2
 
 # Up to so many good images in all a fit is cross-validated; a hold-out of more is large enough.
-MOST_CROSS_VALIDATED = 100
+MAX_CROSS_VALIDATED = 100
 FOLDS = 6
 # A model of one image knows no variation.
-FEWEST_LEARNED = 2
+MIN_LEARNED = 2
 
 
 def held_out(contents: Sequence[bytes], share: float, draw: str) -> frozenset[int]:

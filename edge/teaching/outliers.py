@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 # images 10 + 20 / N, because the deviations of a handful are known so badly.
 _OUTLYING = 10.0
 _OUTLYING_OF_FEW = 20.0
-FEWEST_TO_OUTLIE = 4
+MIN_FOR_OUTLIERS = 4
 _SPREAD_OF_MAD = 1.4826  # median deviation to standard deviation, of a normal distribution
 # Scores that differ by less than this share are equal: those of one image shown again.
 _EQUAL = 1e-3
@@ -18,7 +18,7 @@ def far_above(scores: NDArray[np.floating]) -> list[int]:
 
     Highest first; none of fewer than 4 scores.
     """
-    if len(scores) < FEWEST_TO_OUTLIE:
+    if len(scores) < MIN_FOR_OUTLIERS:
         return []
     middle = float(np.median(scores))
     spread = _SPREAD_OF_MAD * float(np.median(np.abs(scores - middle)))

@@ -32,7 +32,7 @@ from edge.teaching.teacher_graph import TeacherGraph
 from edge.teaching.used_images import HASH_BYTES, fingerprint_of, image_line, used_images
 
 # Images that the bundle's graph must score as teaching did.
-_MOST_COMPARED = 16
+_MAX_COMPARED = 16
 # Of the score's range, and of a map's largest value. In integers a step may tip over.
 _TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
 
@@ -109,7 +109,7 @@ def _compared(taught: TaughtModel, detector: Detector, manifest: Manifest) -> Ga
     Raises:
         ModelError: they differ by more than rounding explains.
     """
-    compared = taught.held_out[:_MOST_COMPARED]
+    compared = taught.held_out[:_MAX_COMPARED]
     spread = score_scale(manifest.threshold.image, manifest.normalization.image).range
     scores = maps = 0.0
     flips = 0

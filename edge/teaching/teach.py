@@ -20,12 +20,12 @@ from edge.redaction import one_line
 from edge.teaching.calibration import CalibratedScores, TrustedScores, calibrated_scores
 from edge.teaching.core_set import CoreSetStream
 from edge.teaching.images import TaughtImage, TeachingRefused
-from edge.teaching.lots import FEWEST_LEARNED, MOST_CROSS_VALIDATED, dealt, held_out
+from edge.teaching.lots import MAX_CROSS_VALIDATED, MIN_LEARNED, dealt, held_out
 from edge.teaching.memory_bank import MemoryBank, make_bank
 from edge.teaching.outliers import far_above
 from edge.teaching.teacher_graph import PatchFeatures, TeacherGraph
 from edge.teaching.threshold_choice import AUTOMATIC
-from edge.teaching.views import MOST_FEW, views
+from edge.teaching.views import MAX_FEW_IMAGES, views
 
 # Of the images, on average; as that of a fit on images without defects.
 _HELD_OUT_SHARE = 0.15
@@ -35,7 +35,7 @@ _HELD_OUT_SHARE = 0.15
 _FEATURE_BYTES = 96 * 2**20
 _BUFFER_BYTES = 160 * 2**20
 
-_MOST_LISTED = 100
+_MAX_LISTED = 100
 
 Progress = Callable[[str], None]
 
@@ -114,8 +114,8 @@ def teach(
         TeachingRefused: too few images, or all of them look like defects.
         ModelError: inference failed.
     """
-    few = len(images) <= MOST_FEW
-    if len(images) < FEWEST_LEARNED and not order.with_views:
+    few = len(images) <= MAX_FEW_IMAGES
+    if len(images) < MIN_LEARNED and not order.with_views:
         raise TeachingRefused(
             "one image does not show how good parts differ. Take more, 20 or so; with --views it "
             "is learned turned, flipped and shifted, and nothing is guaranteed."
@@ -138,7 +138,7 @@ class _Lesson:
         self._judge = graph.judge()
 
     def of(self, images: Sequence[TaughtImage], defective: Sequence[TaughtImage]) -> TaughtModel:
-        if len(images) < FEWEST_LEARNED:
+        if len(images) < MIN_LEARNED:
             return self._of_one(images[0], defective)
         off = held_out(
             [image.content for image in images], _HELD_OUT_SHARE, f"{self._order.seed} validation"
@@ -213,7 +213,7 @@ class _Lesson:
         Returns:
             The scores, and the contents of suspects; none of many images.
         """
-        if count > MOST_CROSS_VALIDATED:
+        if count > MAX_CROSS_VALIDATED:
             return [], frozenset()
         scored = self._folds(fit, beside)
         if not self._order.check_good:
@@ -234,7 +234,7 @@ class _Lesson:
         for number, fold in enumerate(folds):
             learned = [image for image in fit if image.content not in fold]
             judged = [image for image in fit if image.content in fold]
-            if len(learned) + len(beside) < FEWEST_LEARNED:
+            if len(learned) + len(beside) < MIN_LEARNED:
                 continue
             self._progress(f"cross-validation, fold {number + 1} of {len(folds)}")
             scored += self._scored(self._bank([*learned, *beside]), judged)
@@ -297,7 +297,7 @@ class _Lesson:
         with_all = len(trusted) < len(scored)
         return GoodCheck(
             compared=len(images),
-            suspects=tuple(names[:_MOST_LISTED]),
+            suspects=tuple(names[:_MAX_LISTED]),
             suspect_count=len(names),
             image_with=AUTOMATIC.threshold(_scores(scored), _scores(bad)) if with_all else None,
             pixel_with=self._pixel_threshold(scored) if with_all else None,

@@ -11,14 +11,14 @@ from edge.bundle.manifest import UsedImages
 HASH_BYTES = 16
 
 # In a manifest: 110 kB at most for each role.
-_MOST_LISTED = 10_000
+_MAX_LISTED = 10_000
 _LISTED_BYTES = 8
 
 
 def used_images(hashes: Collection[bytes]) -> UsedImages:
     """Return what a manifest says of images: 11 bytes each, and of very many only a digest."""
     ordered = sorted(hashes)
-    listed = ordered if len(ordered) <= _MOST_LISTED else []
+    listed = ordered if len(ordered) <= _MAX_LISTED else []
     return UsedImages(
         count=len(ordered),
         sha256=hashlib.sha256(b"".join(ordered)).hexdigest(),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Of more there are enough as they are.
-MOST_FEW = 8
+MAX_FEW_IMAGES = 8
 # Of a side.
 _SHIFT = 0.04
 

@@ -29,7 +29,7 @@ SETS = {
     "elpv": "elpv",
     "tiles": "magnetic_tile",
 }
-LARGEST_PX = 450
+MAX_PX = 450
 SHIFT, MARGIN = 0.15, 0.3
 # A pose is right within these, in shares of the longest side and degrees.
 RIGHT_SHARE, RIGHT_DEG = 0.01, 1.0
@@ -49,7 +49,7 @@ def images(root: Path, count: int, random: np.random.Generator) -> Iterator[NDAr
 
 
 def widened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    scale = min(1.0, LARGEST_PX / max(image.shape))
+    scale = min(1.0, MAX_PX / max(image.shape))
     image = np.asarray(
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
     )

@@ -40,10 +40,10 @@ ONCE_BEFORE = (settings_reloaded, model_swapped, model_damaged, model_swapped)
 # A short run has hardly filled its caches when its first quarter ends.
 LONG_RUN_MINUTES = 30.0
 MEMORY_GROWTH = {True: 0.02, False: 0.10}
-MOST_MORE_THREADS = MOST_MORE_FILES = 2
+MAX_MORE_THREADS = MAX_MORE_FILES = 2
 # A machine that is busy by turns halves and doubles any duration.
 LATENCY_FACTOR, LATENCY_ROOM_MS = 3.0, 20.0
-MOST_ROUNDS_OF_REPAIR, REPAIR_PERIOD_S = 20, 3.0
+MAX_REPAIR_ROUNDS, REPAIR_PERIOD_S = 20, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Run:
     def _repair(self, name: str, station: StationProcess) -> None:
         """Ask for what a killed broker had taken and not delivered, as a consumer does."""
         consumer = self._site.consumer
-        for _ in range(MOST_ROUNDS_OF_REPAIR):
+        for _ in range(MAX_REPAIR_ROUNDS):
             journal, last, _, _ = self._site.journal(station)
             gaps = consumer.missing(name, journal, last)
             if not gaps:
@@ -198,9 +198,9 @@ class Run:
         print(f"growth of memory {growth:.1%}; at most {limit:.0%} in a run of this length")
         if growth > limit:
             self.violations.append(f"memory grew by {growth:.1%}, more than {limit:.0%}")
-        if threads[1] - threads[0] > MOST_MORE_THREADS:
+        if threads[1] - threads[0] > MAX_MORE_THREADS:
             self.violations.append(f"threads grew from {threads[0]:g} to {threads[1]:g}")
-        if files[1] - files[0] > MOST_MORE_FILES:
+        if files[1] - files[0] > MAX_MORE_FILES:
             self.violations.append(f"open files grew from {files[0]:g} to {files[1]:g}")
         if latency[1] > LATENCY_FACTOR * latency[0] + LATENCY_ROOM_MS:
             self.violations.append(f"latency grew from {latency[0]:.1f} to {latency[1]:.1f} ms")

@@ -115,7 +115,7 @@ def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "_MOST_ATTEMPTS", 6)  # the next test makes all of them
+    monkeypatch.setattr(search, "_MAX_ATTEMPTS", 6)  # the next test makes all of them
     output = ["-o", str(tmp_path / "a.xml"), "--no-fallback", "--max-verdict-flips", "-1"]
     assert main([str(any_checkpoint), *output]) == REFUSED
     error = capsys.readouterr().err

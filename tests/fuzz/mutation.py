@@ -12,8 +12,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-LONGEST = 65_536
-MOST_KEPT = 400
+MAX_LENGTH = 65_536
+MAX_KEPT = 400
 _OURS = str(Path(__file__).parents[2])
 _ROOMS = tuple(f"{_OURS}/{room}/" for room in ("edge", "training"))
 _INTERESTING = (
@@ -67,7 +67,7 @@ def mutated(content: bytes, other: bytes, chance: random.Random) -> bytes:
             case 7 if changed:
                 begin = chance.randrange(len(changed))
                 changed[at:at] = changed[begin : begin + chance.choice((1, 4, 32))]
-    return bytes(changed[:LONGEST])
+    return bytes(changed[:MAX_LENGTH])
 
 
 class Lines:
@@ -142,7 +142,7 @@ def fuzz(
                 target(content)
         except Exception as error:  # whatever it is, the bytes are wanted
             raise Finding(content) from error
-        if lines.reached_new and done >= len(corpus) and len(kept) < MOST_KEPT:
+        if lines.reached_new and done >= len(corpus) and len(kept) < MAX_KEPT:
             kept.append(content)
         done += 1
     return done, len(lines.known)

@@ -30,7 +30,7 @@ GUEST_PYTHON = (3, 11)
 DISK_BYTES = 256 * 2**20
 # One that is busy boots in minutes.
 BOOT_LIMIT_S = 600.0
-MOST_PER_BOOT, RECORDING_LIMIT_S = 150, 30.0
+MAX_PER_BOOT, RECORDING_LIMIT_S = 150, 30.0
 _MODULES = (
     "virtio",
     "virtio_ring",
@@ -270,7 +270,7 @@ def cut(disk: Path, log: Path, chance: random.Random) -> tuple[int, int]:
 
 def _record(told: Told, chance: random.Random) -> None:
     """Let the guest record for a while that does not depend on how busy this machine is."""
-    wanted = told.count + chance.randint(0, MOST_PER_BOOT)
+    wanted = told.count + chance.randint(0, MAX_PER_BOOT)
     deadline_s = time.monotonic() + RECORDING_LIMIT_S
     while told.count < wanted and time.monotonic() < deadline_s:
         time.sleep(0.01)

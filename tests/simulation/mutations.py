@@ -29,7 +29,7 @@ from tests.simulation.plan import Plan, make_plan
 from tests.simulation.substitution import Changes
 from tests.simulation.world import Outcome, run_plan
 
-MOST_SEEDS = 40
+MAX_SEEDS = 40
 PARTS = 60
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -58,7 +58,7 @@ class Found:
     cpu_s: float
 
 
-def find(name: str, most_seeds: int = MOST_SEEDS, first: int = 0) -> Found:
+def find(name: str, most_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
     """Run the broken product under one seed after the other until a promise breaks."""
     mutation = next(one for one in MUTATIONS if one.name == name)
     began_s = time.process_time()

@@ -6,7 +6,7 @@ from openvino import opset13 as ops
 
 from tests.support.small_bundle import difference_model
 
-_MOST_TURNS = 2**40
+_MAX_TURNS = 2**40
 
 
 def hanging_model() -> ov.Model:
@@ -21,7 +21,7 @@ def hanging_model() -> ov.Model:
     )
     white = ops.convert(ops.equal(brightest, ops.constant(np.int64(255))), "i64")
     turns = ops.add(
-        ops.multiply(white, ops.constant(np.int64(_MOST_TURNS))), ops.constant(np.int64(1))
+        ops.multiply(white, ops.constant(np.int64(_MAX_TURNS))), ops.constant(np.int64(1))
     )
     held = ops.parameter([1], np.float32)
     same = ops.result(ops.add(held, ops.constant(np.float32(0.0))))

@@ -17,7 +17,7 @@ from tests.edge.conftest import edge_run_command
 # The page is served at a low priority: where others keep every core busy, it takes its time.
 GENEROUS_S = 60.0
 # Waiting asks ever more rarely: a page that is asked for parts too often refuses.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.05, 0.5
 TOKEN = "3k7mzq5xw2vhn4tjd6rbyfc2aegl5uio"
 ADDRESS = re.compile(r"the page is at (http://\S+)")
 
@@ -182,4 +182,4 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {GENEROUS_S:g} s: {what}"
         time.sleep(pause_s)
-        pause_s = min(1.05 * pause_s, LONGEST_PAUSE_S)
+        pause_s = min(1.05 * pause_s, MAX_PAUSE_S)

@@ -52,7 +52,7 @@ LATE_VARIABLES = {
     "XDG_STATE_HOME",
 }
 _PR_SET_CHILD_SUBREAPER = 36
-_LONGEST_REQUEST = 2**17
+_MAX_REQUEST_BYTES = 2**17
 # Options of Popen that need more than this module does.
 _ORDINARY = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
 _CHILD_ARGUMENTS = tuple(signature(subprocess.Popen._execute_child).parameters)[2:]  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ class Preparing:
             OSError: it could not be started.
         """
         content = json.dumps(asdict(request)).encode()
-        if len(content) > _LONGEST_REQUEST:
+        if len(content) > _MAX_REQUEST_BYTES:
             raise OSError(f"a request of {len(content)} bytes")
         with self._asking, _adopting():
             socket.send_fds(self._socket, [content], streams)
@@ -208,7 +208,7 @@ def install() -> None:
 def serve(connection: socket.socket) -> str:
     """Fork for each request; return in each child the module to run, and end with the tests."""
     while True:
-        content, streams, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST + 1, 3)
+        content, streams, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES + 1, 3)
         if not content:
             sys.exit(0)
         reading, writing = os.pipe()

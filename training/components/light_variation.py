@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # Beyond, images would show what no lamp of a line does.
-MOST_BRIGHTNESS = 0.5
+MAX_BRIGHTNESS = 0.5
 
 
 @dataclass(frozen=True, slots=True)

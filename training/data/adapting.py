@@ -15,7 +15,7 @@ from training.errors import DataError
 # Share of the good images kept out of the fit where a set brings no validation images.
 VALIDATION_SHARE = 0.15
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 
 
 def set_name(root: Path) -> str:
@@ -69,8 +69,8 @@ def category_folder(root: Path, category: str | None, matches: Callable[[Path], 
 def unknown_category(root: Path, category: str | None, known: Iterable[str]) -> str:
     """Return the sentence that lists the categories."""
     names = sorted(known)
-    there = ", ".join(names[:_MOST_NAMED]) or "none"
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    there = ", ".join(names[:_MAX_NAMED]) or "none"
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     what = "holds several categories" if category is None else f"has no category {category!r}"
     return f"{root}: {what}. There are: {there}{more}. Choose one with --category."
 

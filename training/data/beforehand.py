@@ -29,7 +29,7 @@ _BY_BYTES = {
     6: PixelFormat.BGR16,
 }
 
-_MOST_PAIRS = 3
+_MAX_PAIRS = 3
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,8 @@ def _twice(images: Sequence[Path]) -> str:
     pairs = same_images(images)
     if not pairs:
         return ""
-    shown = ", ".join(f"{one} and {other}" for one, other in pairs[:_MOST_PAIRS])
-    more = f" and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
+    shown = ", ".join(f"{one} and {other}" for one, other in pairs[:_MAX_PAIRS])
+    more = f" and {len(pairs) - _MAX_PAIRS} more" if len(pairs) > _MAX_PAIRS else ""
     return readable(
         f"{len(pairs)} images seem to be there twice, as files of several types: {shown}{more}."
         " One of each may be fitted and judged by the other; remove one"

@@ -21,8 +21,8 @@ from training.data.cifar10 import read_record
 from training.data.samples import Sample
 
 # Of hashes in memory, about 200 bytes each; a fit asks for those of its images several times.
-_MOST_KNOWN = 500_000
-_MOST_WORKERS = 8
+_MAX_KNOWN = 500_000
+_MAX_WORKERS = 8
 
 
 def image_hash(sample: Sample) -> bytes:
@@ -52,7 +52,7 @@ def content_hash(sample: Sample) -> bytes:
 def content_hashes(samples: Iterable[Sample]) -> dict[Sample, bytes]:
     """Return the content hash of each sample; several are read at one time."""
     distinct = list(dict.fromkeys(samples))
-    workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     with ThreadPoolExecutor(workers) as pool:
         hashes = pool.map(content_hash, distinct, chunksize=4)
         bar = tqdm(hashes, total=len(distinct), desc="hash", unit="pic", delay=1.0)
@@ -73,7 +73,7 @@ def _lines(contents: dict[Sample, bytes]) -> Iterator[str]:
         yield image_line(sample.kind, content, mask, str(sample.flaw or ""))
 
 
-@lru_cache(_MOST_KNOWN)
+@lru_cache(_MAX_KNOWN)
 def _of_file(path: Path, size: int, modified_ns: int, inode: int) -> bytes:
     """Hash one version of a file; a changed one has other arguments."""
     try:
@@ -98,7 +98,7 @@ def _mask_hash(path: Path) -> str:
         return _of_path(path).hex()
 
 
-@lru_cache(_MOST_KNOWN)
+@lru_cache(_MAX_KNOWN)
 def _of_mask(path: Path, size: int, modified_ns: int, inode: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

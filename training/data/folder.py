@@ -32,7 +32,7 @@ from training.data.splitting import split_off
 from training.errors import DataError
 
 _TEST_SHARE = 0.15
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _MASKS = "masks"
 
 
@@ -89,9 +89,9 @@ def no_good_images(root: Path) -> DataError:
         for folder in subfolders(root)
         if not any(is_called(folder.name, names) for names in folders) and images_below(folder)
     ]
-    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
     there = (
-        f" The folders {', '.join(others[:_MOST_NAMED])}{more} hold images, but nothing says "
+        f" The folders {', '.join(others[:_MAX_NAMED])}{more} hold images, but nothing says "
         "whether they are good."
         if others
         else ""

@@ -9,7 +9,7 @@ from training.data.loading import read_sample
 from training.data.samples import Sample
 
 # Of more images those spread evenly are looked at.
-_MOST = 1000
+_MAX_IMAGES = 1000
 
 # From this orientation on a file's rows are the image's columns.
 _LYING = 5
@@ -22,7 +22,7 @@ def image_sizes(samples: Sequence[Sample]) -> list[tuple[int, int]]:
         DataError: an image cannot be read; names the file.
     """
     plain = [sample for sample in samples if sample.view is None]
-    count = min(len(plain), _MOST)
+    count = min(len(plain), _MAX_IMAGES)
     return [_size(plain[number * len(plain) // count]) for number in range(count)]
 
 

@@ -32,7 +32,7 @@ from training.errors import DataError
 from training.transforms import transform_image
 
 # Of 14-bit images with the levels of 16 bits a quarter is filled; a dark scene may fill so much.
-_LEAST_OF_LEVELS = 0.2
+_MIN_LEVEL_SHARE = 0.2
 _AHEAD = 8  # images decoded ahead of the network; bounds memory at any batch size
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat
 def _warn_of_levels(brightest: int, levels: Levels) -> None:
     """Say where 16-bit images fill so little of their levels that few grey levels are left."""
     used = (brightest - levels.black) / (levels.white - levels.black)
-    if used < _LEAST_OF_LEVELS:
+    if used < _MIN_LEVEL_SHARE:
         bits = max(brightest.bit_length(), 8)
         log.warning(
             "the brightest pixel is %d, of levels from %d to %d: at most %d of 256 grey levels are "

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from edge.imaging.frame import Pixels
 
 # Below it the numbers are those of kinds of defects, 1, 2, 3, and every one counts.
-_LEAST_WHITE = 128
+_MIN_WHITE = 128
 # An area that holds nearly the whole border and most of the image is the part around a defect.
-_MOST_OF_IMAGE, _MOST_OF_BORDER = 0.5, 0.9
-_MOST_GREY = 0.5
+_MAX_IMAGE_SHARE, _MAX_BORDER_SHARE = 0.5, 0.9
+_MAX_GREY_SHARE = 0.5
 
 Area = NDArray[np.bool_]
 
@@ -36,7 +36,7 @@ def mask_area(stored: Pixels) -> Area:
     """
     marks = _marks(stored)
     white = int(marks.max(initial=0))
-    area: Area = marks > (white / 2 if white >= _LEAST_WHITE else 0)
+    area: Area = marks > (white / 2 if white >= _MIN_WHITE else 0)
     if stored.ndim == 3 and stored.shape[2] == 4 and not _is_alpha_only(stored):
         area &= stored[:, :, 3] > np.iinfo(stored.dtype).max // 2
     return area
@@ -51,10 +51,10 @@ def oddities(stored: Pixels) -> Iterator[Oddity]:
         yield Oddity.EMPTY
         return
     border = np.concatenate([area[0], area[-1], area[:, 0], area[:, -1]])
-    if area.mean() > _MOST_OF_IMAGE and border.mean() > _MOST_OF_BORDER:
+    if area.mean() > _MAX_IMAGE_SHARE and border.mean() > _MAX_BORDER_SHARE:
         yield Oddity.INVERTED
     marks = _marks(stored)
-    if 1.0 - area.sum() / np.count_nonzero(marks) > _MOST_GREY:
+    if 1.0 - area.sum() / np.count_nonzero(marks) > _MAX_GREY_SHARE:
         yield Oddity.GREY
 
 

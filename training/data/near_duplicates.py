@@ -18,7 +18,7 @@ _SIDE = 64
 _TYPES = {".jpeg": ".jpg", ".tiff": ".tif"}
 # Root mean square of grey levels: what compression changes. Other images of the set have to be
 # much farther away, for parts in one fixture differ little.
-_MOST_BY_COMPRESSION = 2.0
+_MAX_BY_COMPRESSION = 2.0
 _NEARER = 0.6
 
 Thumbnails = NDArray[np.float32]
@@ -65,7 +65,7 @@ def _nearest(first: Thumbnails, second: Thumbnails) -> list[tuple[int, int]]:
         b = int(row.argmin())
         others = np.concatenate([np.delete(row, b), within[a]])
         least = float(others.min(initial=np.inf))
-        if row[b] == 0.0 or (row[b] <= _MOST_BY_COMPRESSION and row[b] <= _NEARER * least):
+        if row[b] == 0.0 or (row[b] <= _MAX_BY_COMPRESSION and row[b] <= _NEARER * least):
             pairs.append((a, b))
     return pairs
 

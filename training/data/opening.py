@@ -31,7 +31,7 @@ from training.seen_images import Role, SeenImages, phrase, sift
 from training.transforms import RandomView, parse_transforms
 
 # One image has no variation to learn from.
-FEWEST_TO_FIT = 2
+MIN_TO_FIT = 2
 
 # Behind the name of a set, wherever it is named.
 SYNTHETIC = " (synthetic defects)"
@@ -60,7 +60,7 @@ ADAPTERS: dict[Layout, Adapter] = {
 # Sets without published test images: their splits are drawn.
 _DRAWN = (Folder, KolektorSDD)
 # Images of a set that tell whether a model was fitted on it; all may be hundreds of thousands.
-_MOST_COMPARED = 200
+_MAX_COMPARED = 200
 _WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,10 @@ def open_splits(
     good = sum(not sample.is_defective for sample in splits.validation)
     if not splits.fit and good == 0:
         raise no_good_images(settings.path)
-    if len(splits.fit) < FEWEST_TO_FIT or good == 0:
+    if len(splits.fit) < MIN_TO_FIT or good == 0:
         raise DataError(
             f"{settings.path}: too few good images, {len(splits.fit)} to fit on and {good} to "
-            f"calibrate on; at least {FEWEST_TO_FIT} and 1 are needed. Add images of good parts; "
+            f"calibrate on; at least {MIN_TO_FIT} and 1 are needed. Add images of good parts; "
             "50 or more are usual."
         )
     validation = with_synthetic(splits.validation, settings.synthetic_defects, seed)
@@ -250,7 +250,7 @@ def open_new(
 def _foreign(data: DataSet, known: SeenImages | None) -> int:
     """Return how many images a set has to fit on if the model has seen few of them; else 0."""
     images = [sample for sample in data.new_images() if not sample.is_defective]
-    compared = images[:: max(1, math.ceil(len(images) / _MOST_COMPARED))]
+    compared = images[:: max(1, math.ceil(len(images) / _MAX_COMPARED))]
     left = sift(compared, known, tuple(Role)).unseen
     return len(images) if known is not None and len(left) * 2 > len(compared) else 0
 

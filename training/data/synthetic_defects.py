@@ -20,7 +20,7 @@ PREFIX = "synthetic-"
 
 _ATTEMPTS = 12
 _FINEST = 256  # rows or columns that noise is drawn with
-_LEAST_CHANGE = 8.0  # mean of 255 levels; less could not be told from noise by anybody
+_MIN_CHANGE = 8.0  # mean of 255 levels; less could not be told from noise by anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def paste_defect(pixels: Pixels, flaw: Flaw) -> tuple[Pixels, NDArray[np.uint8]]
         changed = np.clip(colour + (other - colour) * cover[:, :, None], 0, 255)
         mask = cover > 0.2
         # On a flat or saturated place a flaw may not show; another place is tried.
-        if mask.any() and np.abs(changed - colour).mean(2)[mask].mean() >= _LEAST_CHANGE:
+        if mask.any() and np.abs(changed - colour).mean(2)[mask].mean() >= _MIN_CHANGE:
             break
     scaled = np.rint(changed * np.float32(white / 255.0)).astype(pixels.dtype)
     result = pixels.copy()

@@ -10,7 +10,7 @@ from edge.imaging.further_images import further_images
 from edge.imaging.image_files import is_image
 from training.data.samples import folders_below
 
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 # What people and programs put beside images; no image is meant by it.
 _PAPERS = frozenset(
     {".txt", ".md", ".pdf", ".html", ".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".log"}
@@ -85,8 +85,8 @@ def unused_text(root: Path, unused: Unused) -> str:
         return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
     def listed(names: Sequence[str]) -> str:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        return ", ".join(names[:_MOST_NAMED]) + more
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        return ", ".join(names[:_MAX_NAMED]) + more
 
     parts = []
     if unused.images:

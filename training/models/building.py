@@ -16,7 +16,7 @@ from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel
 
 # Of a whole-number hyperparameter: far above any use, far below what memory sizes overflow at.
-_LARGEST = 100_000_000
+_MAX_SETTING = 100_000_000
 
 # Sides of networks without a backbone, which halve them, are multiples of it.
 _UNIT_PX = 32
@@ -68,8 +68,8 @@ def _like(default: Any, value: Any) -> Any:
         raise ValueError(f"give a value like the default, {default!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("give a finite number")
-    if type(value) is int and not 1 <= value <= _LARGEST:
-        raise ValueError(f"give a whole number from 1 to {_LARGEST}")
+    if type(value) is int and not 1 <= value <= _MAX_SETTING:
+        raise ValueError(f"give a whole number from 1 to {_MAX_SETTING}")
     return value
 
 

@@ -33,7 +33,7 @@ _HARD = 0.001
 _JITTER = 0.2
 
 # Of a channel of the teacher, in shares of the channels' mean.
-_LEAST_DEVIATION = 0.1
+_MIN_DEVIATION = 0.1
 
 _LOW, _HIGH = 0.9, 0.995
 
@@ -125,7 +125,7 @@ class EfficientAD(TrainedModel):
         mean, squares = total / count
         deviation = (squares - mean.square()).clamp(min=0.0).sqrt()
         # A channel that is as good as dead on good images must not outweigh all others.
-        deviation = deviation.clamp(min=_LEAST_DEVIATION * float(deviation.mean()) + 1e-6)
+        deviation = deviation.clamp(min=_MIN_DEVIATION * float(deviation.mean()) + 1e-6)
         self.taught_mean.copy_(mean.float()[None, :, None, None])
         self.taught_deviation.copy_(deviation.float()[None, :, None, None])
 

@@ -22,7 +22,7 @@ _NARROWEST = 4
 _WIDEST = 8
 
 # Of a code's difference on good images, in shares of all codes' differences.
-_LEAST_DEVIATION = 0.1
+_MIN_DEVIATION = 0.1
 
 RECONSTRUCTION, LATENT = "reconstruction", "latent"
 
@@ -163,7 +163,7 @@ class GANomaly(TrainedModel):
         self.usual.copy_(differences.mean(0))
         deviation = differences.std(0, correction=0)
         # Of few images a deviation is a guess; none may count for more than all others.
-        least = _LEAST_DEVIATION * differences.square().mean().sqrt() + 1e-6
+        least = _MIN_DEVIATION * differences.square().mean().sqrt() + 1e-6
         self.deviation.copy_(deviation.clamp(min=float(least)))
 
     def forward(self, images: Tensor) -> Prediction:

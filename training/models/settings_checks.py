@@ -1,6 +1,6 @@
 """Checks of hyperparameters beyond their type."""
 
-from training.components.light_variation import MOST_BRIGHTNESS, LightVariation
+from training.components.light_variation import MAX_BRIGHTNESS, LightVariation
 from training.errors import SettingError
 
 
@@ -47,9 +47,9 @@ def light_variation(algorithm: str, brightness: float, seed: int) -> LightVariat
     Raises:
         SettingError: it is below 0, or more than any lamp varies.
     """
-    if not 0.0 <= brightness <= MOST_BRIGHTNESS:
+    if not 0.0 <= brightness <= MAX_BRIGHTNESS:
         raise SettingError(
             f"{algorithm}.brightness: found {brightness!r}. Give a share from 0 (off) to "
-            f"{MOST_BRIGHTNESS:g}; 0.2 is mild."
+            f"{MAX_BRIGHTNESS:g}; 0.2 is mild."
         )
     return LightVariation(brightness, seed) if brightness > 0.0 else None

@@ -15,7 +15,7 @@ from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
 
 # Keeps the logarithm of a layer's distance finite where student and teacher agree entirely.
-_SMALLEST = 1e-6
+_MIN_DISTANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class STFPM(TrainedModel):
             F.interpolate(d[:, None], size=self.grid, mode="bilinear", align_corners=False)
             for d in self.layer_distances(images)
         ]
-        grid = (torch.cat(enlarged, 1) + _SMALLEST).log().mean(1).exp()
+        grid = (torch.cat(enlarged, 1) + _MIN_DISTANCE).log().mean(1).exp()
         return Prediction(grid.amax((1, 2)), grid)
 
     def layer_distances(self, images: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ from training.evaluation import TorchPredictor, inspect_samples
 from training.figures import Scored, SplitTally
 
 # Of each group of images in a report.
-_MOST_SHOWN = 6
+_MAX_SHOWN = 6
 _SHOWN_WIDTH_PX = 480
 _QUALITY = 82
 
@@ -66,12 +66,12 @@ class Gallery:
         jpeg: bytes | None = None
         for group, weight in _groups_of(row):
             kept = self._groups.setdefault(group, [])
-            if len(kept) == _MOST_SHOWN and weight <= kept[0].weight:
+            if len(kept) == _MAX_SHOWN and weight <= kept[0].weight:
                 continue
             if jpeg is None:
                 jpeg = _side_by_side(pixels, draw_overlay(pixels, inspection))
             heapq.heappush(kept, Shown(weight, -self._number, row, jpeg))
-            if len(kept) > _MOST_SHOWN:
+            if len(kept) > _MAX_SHOWN:
                 heapq.heappop(kept)
 
     def group(self, name: str) -> list[Shown]:

@@ -31,7 +31,7 @@ from training.report.poses import Poses
 _SIZE = "image_size"
 
 _FEW = 10
-_MOST_ERRORS = 20
+_MAX_ERRORS = 20
 
 # Of good parts: more are a nuisance on most lines.
 _MANY_REJECTED = 0.03
@@ -143,7 +143,7 @@ def report_page(
         groups=_groups(evidence),
         poses=poses,
         data=_data(description, evidence),
-        errors=[_error(row) for row in evidence.errors[:_MOST_ERRORS]],
+        errors=[_error(row) for row in evidence.errors[:_MAX_ERRORS]],
         model=_model(subject, description),
     )
 
@@ -180,7 +180,7 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
             _Notice(
                 f"{check.suspect_count} good images look like defects",
                 f"and count neither for the fit nor for the threshold.{effect} Look at them and "
-                f"move those that show a defect: {', '.join(check.suspects[:_MOST_ERRORS])}",
+                f"move those that show a defect: {', '.join(check.suspects[:_MAX_ERRORS])}",
             )
         )
     if description.training.hyperparameters.get("validate_on") == "test":

@@ -15,8 +15,8 @@ from training.alignment import LookedAt, outliers_first
 from training.data.loading import read_sample
 from training.report.evidence import as_bgr
 
-_MOST_SHOWN = 6
-_MOST_LISTED = 200
+_MAX_SHOWN = 6
+_MAX_LISTED = 200
 _SHOWN_WIDTH_PX = 320
 _QUALITY = 82
 _COLOUR = (40, 200, 40)  # BGR
@@ -78,9 +78,9 @@ def poses_of(found: Sequence[LookedAt], spec: InputSpec) -> Poses | None:
         region=f"{roi.width}×{roi.height}+{roi.x}+{roi.y}",
         lowest=f"{min(likenesses):.2f}" if likenesses else "–",
         reference=base64.b64encode(encoded.tobytes()).decode(),
-        rows=[_row(one) for one in ordered[:_MOST_LISTED]],
-        cards=[_card(one, (box, inspected)) for one in ordered[:_MOST_SHOWN]],
-        left_out=max(len(ordered) - _MOST_LISTED, 0),
+        rows=[_row(one) for one in ordered[:_MAX_LISTED]],
+        cards=[_card(one, (box, inspected)) for one in ordered[:_MAX_SHOWN]],
+        left_out=max(len(ordered) - _MAX_LISTED, 0),
     )
 
 

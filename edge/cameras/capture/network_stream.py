@@ -39,7 +39,7 @@ PORTS = {Scheme.RTSP: 554, Scheme.RTSPS: 322, Scheme.HTTP: 80, Scheme.HTTPS: 443
 CONNECT_LIMIT_S = 1.0
 # To learn what a stream is FFmpeg may gather frames for seconds, and gives them all at once then.
 QUICK_OPENING_S = 0.2
-MOST_GATHERED = 500
+MAX_GATHERED = 500
 # FFmpeg's own limits end before the supervisor's, so that its thread is not abandoned.
 SHARE_OF_LIMIT = 0.9
 
@@ -229,7 +229,7 @@ def _connect(address: SplitResult, identity: str, context: ssl.SSLContext | None
 def _skip_gathered(capture: cv2.VideoCapture) -> None:
     """Skip the frames that are older than the opening: those that need not be waited for."""
     rate_fps = min(max(capture.get(cv2.CAP_PROP_FPS), 10.0), 100.0)
-    for _ in range(MOST_GATHERED):
+    for _ in range(MAX_GATHERED):
         began_s = time.monotonic()
         if not capture.grab() or time.monotonic() - began_s > 0.25 / rate_fps:
             return

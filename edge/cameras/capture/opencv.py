@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 # What OpenCV calls JPEGs in a row, by the names of streams, files and USB cameras.
 JPEG_CODES = frozenset({"MJPG", "JPEG", "MJPA", "DMB1", "AVRN"})
 # So many frames in a row that are none: whatever sends them is not the camera.
-MOST_FOREIGN = 5
+MAX_FOREIGN = 5
 
 
 class OpenCVCamera:
@@ -94,9 +94,9 @@ class OpenCVCamera:
     def _raise_if_foreign(self, encoded: Pixels) -> None:
         begins_well = encoded.reshape(-1)[:2].tobytes() == b"\xff\xd8"
         self._foreign = 0 if begins_well else self._foreign + 1
-        if self._foreign >= MOST_FOREIGN:
+        if self._foreign >= MAX_FOREIGN:
             raise CameraLost(
-                f"{self.identity}: what comes is no JPEG, {MOST_FOREIGN} times in a row. Check the "
+                f"{self.identity}: what comes is no JPEG, {MAX_FOREIGN} times in a row. Check the "
                 "address and the camera; it is opened again by itself."
             )
 

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from edge.errors import CameraNotOpened, ConfigurationError
 from edge.redaction import redacted
 
-LONGEST_ANSWER_BYTES = 65_536
-LONGEST_SHOWN = 200
+MAX_ANSWER_BYTES = 65_536
+MAX_SHOWN_LENGTH = 200
 DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -64,7 +64,7 @@ def raise_if_refused(
             "the port, and that the camera has finished starting."
         ) from None
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
-        where = redacted(answer.location)[:LONGEST_SHOWN]
+        where = redacted(answer.location)[:MAX_SHOWN_LENGTH]
         raise CameraNotOpened(
             f"{redacted(uri)}: the camera leads to another address ({answer.status}, {where!a}), "
             "which is not followed. If that is right, write it into camera.uri."
@@ -171,7 +171,7 @@ def _asked(connection: socket.socket, request: str, deadline_s: float) -> str:
         connection.settimeout(max(0.01, deadline_s - time.monotonic()))
         more = connection.recv(4096)
         answer += more
-        if not more or len(answer) > LONGEST_ANSWER_BYTES:
+        if not more or len(answer) > MAX_ANSWER_BYTES:
             break
         if time.monotonic() > deadline_s:
             raise TimeoutError("no whole answer")

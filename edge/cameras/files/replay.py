@@ -13,7 +13,7 @@ from edge.cameras.interface import EndOfFrames
 from edge.errors import CameraUriInvalid, ImageUnreadable
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import is_image, read_image
-from edge.imaging.image_header import MOST_PIXELS
+from edge.imaging.image_header import MAX_PIXELS
 
 GLOB_CHARACTERS = frozenset("*?[")
 
@@ -34,7 +34,7 @@ class ReplayCamera:
         loop: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
-        max_pixels: int = MOST_PIXELS,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.identity = identity
         self._images = tuple(images)

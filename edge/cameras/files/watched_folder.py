@@ -27,7 +27,7 @@ from edge.errors import (
 )
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import SUFFIXES, may_be_filled_yet, read_image
-from edge.imaging.image_header import MOST_PIXELS
+from edge.imaging.image_header import MAX_PIXELS
 from edge.journal.judged_images import JudgedImages
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class WatchedFolder:
         uri: str,
         memory: FolderMemory,
         trigger_limit_ms: float | None = None,
-        max_pixels: int = MOST_PIXELS,
+        max_pixels: int = MAX_PIXELS,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wait: Callable[[float], object] | None = None,
     ) -> None:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # The reader does nothing but read, so these are spare.
 HANDOVER_FRAMES = 8
 HANDOVER_FRAMES_TRIGGERED = 16
-MOST_TRIGGERS = 16
+MAX_TRIGGERS = 16
 
 READ_SLICE_S = 0.1
 # A software trigger waits for the end of a slice.
@@ -202,7 +202,7 @@ class SupervisedCamera:
                 raise CameraClosed(f"{self.identity}: is closed, the station ends.")
             if not status.working:
                 raise CameraLost(status.detail or f"{self.identity}: is not open yet. Wait for it.")
-            if len(self._requests) >= MOST_TRIGGERS:
+            if len(self._requests) >= MAX_TRIGGERS:
                 raise CameraError(f"{self.identity}: too many requests wait. Slow the line down.")
             self._requests.append(request)
             self._changed.notify_all()

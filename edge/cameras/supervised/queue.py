@@ -6,7 +6,7 @@ from edge.cameras.supervised.state_machine import CameraStatus
 from edge.imaging.frame import Frame
 
 # Changes of state that nobody has read; the counts of newer ones include those of older ones.
-MOST_CHANGES = 32
+MAX_CHANGES = 32
 
 Item = Frame | CameraStatus
 
@@ -42,7 +42,7 @@ class Handover:
 
     def put_change(self, change: CameraStatus) -> None:
         """Add a change of state."""
-        if len(self._items) - self.frames >= MOST_CHANGES:
+        if len(self._items) - self.frames >= MAX_CHANGES:
             self._items.remove(self._oldest(CameraStatus))
         self._items.append(change)
 

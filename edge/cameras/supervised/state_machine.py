@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 # A triggered camera that gave no frame for so long waits for its trigger again.
 IDLE_AFTER_S = 10.0
 # So many frames in a row that are not new: whatever gives them is no camera.
-MOST_UNFRESH = 5
+MAX_UNFRESH = 5
 # Both threads look several times a second; when nobody did, the whole process stood still, and what
 # came meanwhile is given this long to be seen before its absence is judged.
 STOOD_STILL_S = 0.5
 GRACE_NS = 200_000_000
 # Causes that are logged of one outage.
-MOST_CAUSES = 16
+MAX_CAUSES = 16
 
 
 class CameraState(StrEnum):
@@ -214,7 +214,7 @@ class Supervision:
             )
         if self.silence_s(now_ns) > self._lost_after_s:
             return self._away(CameraState.LOST, self._silence(), now_ns)
-        if self._unfresh >= MOST_UNFRESH and now_ns - self._imaged_ns > self._lost_after_s * 1e9:
+        if self._unfresh >= MAX_UNFRESH and now_ns - self._imaged_ns > self._lost_after_s * 1e9:
             return self._away(CameraState.LOST, self._silence(), now_ns)
         if self._awaits_first and (now_ns - self._opened_ns) / 1e9 > self._opening_limit_s:
             return self._away(CameraState.LOST, self._silence(), now_ns)
@@ -252,7 +252,7 @@ class Supervision:
 
     def _away(self, state: CameraState, cause: str, now_ns: int) -> CameraStatus | None:
         self.open = False
-        if cause not in self._causes and len(self._causes) < MOST_CAUSES:
+        if cause not in self._causes and len(self._causes) < MAX_CAUSES:
             self._causes.add(cause)
             log.warning("%s", cause)
         before = self.status

@@ -36,7 +36,7 @@ NOTES_PER_MINUTE, NOTES_OF_ALL_PER_MINUTE = 2, 10
 # Wrong tokens are answered at once, as long as they come no faster than people mistype; each one
 # beyond waits twice as long as the one before. So many wait at a time.
 WRONG_AT_ONCE, WRONG_PER_MINUTE = 5, 10
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
+FIRST_WAIT_S, MAX_WAIT_S = 0.25, 8.0
 MAX_WAITING = 8
 MAX_ADDRESSES = 512
 _USUAL_PORTS = {"http": 80, "https": 443}
@@ -78,11 +78,11 @@ class WrongTokens:
         """Count one; return how long its answer waits."""
         now_s = self._clock_s()
         leaked = (now_s - self._at_s) * WRONG_PER_MINUTE / 60.0
-        longest = WRONG_AT_ONCE + math.log2(LONGEST_WAIT_S / FIRST_WAIT_S) + 1.0
+        longest = WRONG_AT_ONCE + math.log2(MAX_WAIT_S / FIRST_WAIT_S) + 1.0
         self._level = min(max(0.0, self._level - leaked) + 1.0, longest)
         self._at_s = now_s
         beyond = self._level - WRONG_AT_ONCE
-        return 0.0 if beyond <= 0.0 else min(FIRST_WAIT_S * 2.0 ** (beyond - 1.0), LONGEST_WAIT_S)
+        return 0.0 if beyond <= 0.0 else min(FIRST_WAIT_S * 2.0 ** (beyond - 1.0), MAX_WAIT_S)
 
 
 class Rate:

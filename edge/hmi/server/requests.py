@@ -24,7 +24,7 @@ from edge.hmi.actions import (
     ThresholdBody,
     UnlockBody,
 )
-from edge.hmi.contents import MOST_NUMBER, Content
+from edge.hmi.contents import MAX_IMAGE_NUMBER, Content
 from edge.hmi.server.auth import RequestRefused
 from edge.inspection.thresholding import Result
 from edge.journal.entries import RecordKind
@@ -144,7 +144,7 @@ class FilePath(Content):
 
 class TaughtImagePath(Content):
     which: Literal["images", "maps"]
-    number: int = Field(ge=1, le=MOST_NUMBER)
+    number: int = Field(ge=1, le=MAX_IMAGE_NUMBER)
 
 
 class ActionPath(Content):

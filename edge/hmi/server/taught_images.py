@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 # Made small by the station; one that is larger is none of its.
-_MOST_BYTES = 2 * 2**20
+_MAX_BYTES = 2 * 2**20
 
 
 class TaughtImages:
@@ -23,7 +23,7 @@ class TaughtImages:
         place = "images" if which == "images" else f"candidate-{build}"
         try:
             with open(self._folder / place / f"{number:04d}.jpg", "rb", opener=_no_link) as file:
-                return file.read(_MOST_BYTES)
+                return file.read(_MAX_BYTES)
         except OSError:  # gone since
             return None
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
-from edge.bundle.bounds import MOST_SIDE_PX
+from edge.bundle.bounds import MAX_SIDE_PX
 from edge.bundle.manifest import Areas
 from edge.bundle.mask_file import painted_png, runs_of
 from edge.contract.encoding import bounded, utc_text
@@ -148,7 +148,7 @@ class MaskDrawing:
             only = own.model_copy(update={"ignore": ()})
             painted[ignored_pixels(only)] = 255
         for stroke in drawing.strokes:
-            places = np.rint(np.clip(np.asarray(stroke.points), -MOST_SIDE_PX, 2 * MOST_SIDE_PX))
+            places = np.rint(np.clip(np.asarray(stroke.points), -MAX_SIDE_PX, 2 * MAX_SIDE_PX))
             points = places.astype(np.int32).reshape(-1, 1, 2)
             colour, width = 0 if stroke.erase else 255, max(round(stroke.width_px), 1)
             cv2.polylines(painted, [points], False, colour, width)

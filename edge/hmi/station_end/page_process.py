@@ -14,7 +14,7 @@ from queue import Empty, Full, Queue
 
 from edge.contract.encoding import bounded, utc_text
 from edge.contract.image_source import name_of
-from edge.contract.verdict import LONGEST_DETAIL, Verdict
+from edge.contract.verdict import MAX_DETAIL_LENGTH, Verdict
 from edge.errors import StationError
 from edge.hmi.contents import DecidedPart, StationStatus
 from edge.hmi.masks import MaskInForce
@@ -355,7 +355,7 @@ def decided_part(verdict: Verdict) -> DecidedPart:
         image_name=name_of(verdict.frame.source) if verdict.frame.source else None,
         result=inspection.decision.result,
         reason=inspection.decision.reason,
-        detail=bounded(inspection.detail, LONGEST_DETAIL),
+        detail=bounded(inspection.detail, MAX_DETAIL_LENGTH),
         score=inspection.normalized_score,
         raw_score=inspection.score,
         raw_threshold=inspection.threshold,

@@ -8,8 +8,8 @@ from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import (
     AWAY,
     IDLE_AFTER_S,
+    MAX_UNFRESH,
     MAY_FOLLOW,
-    MOST_UNFRESH,
     CameraState,
     CameraStatus,
     Supervision,
@@ -143,12 +143,12 @@ def test_a_triggered_camera_waits_again_when_no_image_came_for_a_while() -> None
 def test_a_triggered_camera_that_answers_with_old_images_is_lost() -> None:
     one = waiting()
     changes = []
-    for second in range(1, MOST_UNFRESH + 2):
+    for second in range(1, MAX_UNFRESH + 2):
         one.answered(ns(second))
         looked(one, second - 0.9, second - 0.1)
         changes.append(one.imaged(ns(second), fresh=False, detail="it was exposed before"))
 
-    assert [change is not None for change in changes] == [False] * (MOST_UNFRESH - 1) + [
+    assert [change is not None for change in changes] == [False] * (MAX_UNFRESH - 1) + [
         True,
         False,
     ]

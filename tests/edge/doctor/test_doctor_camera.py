@@ -30,7 +30,7 @@ ROOMY = {"buffers": 64}
 QUICK = TestExtent(images=40, loss_s=10.0, triggers=3, edge_s=0.3)
 FAST_FPS = 100.0
 # The doctor waits for so long for an answer.
-LONGEST_STALL_S = 0.4
+MAX_STALL_S = 0.4
 
 
 def looked_at(
@@ -44,7 +44,7 @@ def looked_at(
     for _ in range(4):
         with closing(Stalls()) as stalls:
             seen = _looked_at(camera, stations)
-        if stalls.lasted_s < LONGEST_STALL_S:
+        if stalls.lasted_s < MAX_STALL_S:
             break
     return seen
 

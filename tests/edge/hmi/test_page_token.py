@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigurationInvalid
-from edge.hmi.page_token import LEAST_BITS, make_token, most_bits, read_token
+from edge.hmi.page_token import MIN_TOKEN_BITS, make_token, most_bits, read_token
 from tests.edge.conftest import EdgeRun
 
 
@@ -38,7 +38,7 @@ def test_no_two_tokens_are_the_same_and_all_are_taken() -> None:
     made = {make_token() for _ in range(2000)}
 
     assert len(made) == 2000
-    assert all(most_bits(token) >= LEAST_BITS for token in made)
+    assert all(most_bits(token) >= MIN_TOKEN_BITS for token in made)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_no_two_tokens_are_the_same_and_all_are_taken() -> None:
     ids=["hexadecimal", "urlsafe", "base64"],
 )
 def test_what_others_make_by_chance_is_taken(token: str) -> None:
-    assert most_bits(token) >= LEAST_BITS
+    assert most_bits(token) >= MIN_TOKEN_BITS
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from edge.contract.encoding import new_id
 from edge.errors import OutputNotWritable
 from edge.listen.cli import main
 from edge.listen.listener import Listener, ListenOptions
-from edge.listen.repair import MOST_ASKED, Ask, GiveUp, Repair
+from edge.listen.repair import MAX_ASKED, Ask, GiveUp, Repair
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 from edge.listen.store import HEADER, Arrived, Store
 from edge.settings.station import MqttSettings
@@ -128,7 +128,7 @@ def test_a_gap_is_asked_for_after_a_moment_and_given_up_after_a_while() -> None:
     while (steps := repair.decide([gap], now_s := now_s + 1.0, True)) != [GiveUp(gap)]:
         asked += steps == [Ask(gap, False)]
         assert now_s < 1000
-    assert asked == MOST_ASKED
+    assert asked == MAX_ASKED
 
 
 def test_a_gap_that_is_closing_is_not_given_up() -> None:

@@ -19,7 +19,7 @@ from tests.support.station_process import StationProcess
 
 ROUNDS = times(3, 8)
 # Less than the commands that a station takes in a minute.
-MOST_ROUNDS_OF_REPAIR, ASKED_AT_ONCE = 14, 4
+MAX_REPAIR_ROUNDS, ASKED_AT_ONCE = 14, 4
 AGAIN_S = 3.0
 RATE_FPS = 100.0
 # Filled in at sending.
@@ -104,7 +104,7 @@ def test_every_committed_verdict_arrives_however_station_and_broker_are_killed(
 def repair(station: StationProcess, broker: Broker) -> None:
     """Do a consumer's duty: ask for what a killed broker had taken and not delivered, in stretches,
     and ask again where the station was busy."""
-    for _ in range(MOST_ROUNDS_OF_REPAIR):
+    for _ in range(MAX_REPAIR_ROUNDS):
         gaps = gaps_of(broker)
         if not gaps:
             return
