@@ -109,7 +109,7 @@ class Device:
         self._wake()
 
     def come_back(self) -> None:
-        self.present, self.silent, self.stuck = True, False, False
+        self.present, self.silent = True, False
         self._wake()
 
     def fall_silent(self) -> None:

@@ -25,7 +25,7 @@ from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.monitoring.watchdog import Watchdog
 from edge.station.pipeline.pipeline import Station
 from edge.station.recording.verdict_recorder import JournalRecorder
-from tests.simulation.plan import Plan, make_plan
+from tests.simulation.plan import HARD, Plan, make_plan
 from tests.simulation.substitution import Changes
 from tests.simulation.world import Outcome, run_plan
 
@@ -84,7 +84,7 @@ def run_mutated(mutation: Mutation, plan: Plan) -> Outcome:
 
 
 def _plan(mutation: Mutation, number: int) -> Plan:
-    plan = make_plan(f"m{number}", 1, PARTS)
+    plan = make_plan(f"m{number}", 1, PARTS, HARD)
     return plan if mutation.mode is None else replace(plan, mode=mutation.mode)
 
 

@@ -7,6 +7,9 @@ DAY_S = 86_400.0
 PARTS = 240
 WINDOWS = 4
 REST_S = 3.0
+# How many faults a stretch of production has: an ordinary day, and one in which much goes wrong.
+ORDINARY = (0, 1, 2, 3, 5)
+HARD = (4, 6, 8)
 
 MODES = ("software", "software", "announced", "every_frame", "free_run")
 CAMERA_FAULTS = (
@@ -83,11 +86,12 @@ class Plan:
         return replace(self, faults=tuple(one for one in self.faults if one is not fault))
 
 
-def make_plan(seed: str, days: int, parts: int = PARTS) -> Plan:
+def make_plan(seed: str, days: int, parts: int = PARTS, counts: tuple[int, ...] = ORDINARY) -> Plan:
     """Draw a plan of so many days; hours without parts are passed over.
 
     Args:
         parts: of a day, in windows; the clock of the hours between them is set on.
+        counts: of the faults in a window, one is drawn.
     """
     chance = random.Random(f"plan {seed}")
     mode = chance.choice(MODES)
@@ -103,7 +107,7 @@ def make_plan(seed: str, days: int, parts: int = PARTS) -> Plan:
             count = max(1, parts // WINDOWS)
             windows.append(Window(at_s, count, period_s))
             lasts_s = count * period_s
-            for _ in range(chance.choice((0, 1, 2, 3, 5))):
+            for _ in range(chance.choice(counts)):
                 fault = _fault(chance, at_s, lasts_s, mode=mode, overlapping=overlapping)
                 faults.append(fault)
             at_s += lasts_s + REST_S

@@ -24,7 +24,7 @@ COMPARED_ROWS = 64
 class Freshness:
     """Judges the frames of one camera in the order in which it gave them.
 
-    Holds a reference to the last frame, never a copy.
+    Holds a reference to the last whole frame, never a copy.
     """
 
     def __init__(self, max_age_ms: float, frozen_after: int, live: bool = True) -> None:
@@ -43,7 +43,7 @@ class Freshness:
         self.reopened()
 
     def reopened(self) -> None:
-        """Forget counter, clock and size; the last frame stays, so that it is not taken twice."""
+        """Forget counter, clock and size; the last image stays, so that it is not taken twice."""
         self._number: int | None = None
         self._shape: tuple[int, ...] | None = None
         self._device_ns: int | None = None
@@ -52,11 +52,13 @@ class Freshness:
 
     def judged(self, frame: Frame) -> Frame:
         """Return the frame, no longer COMPLETE if it is not proven new and whole."""
-        verdicts = [self._judge_number(frame)]
-        if self._live:
-            verdicts += [self._judge_clock(frame), self._judge_size(frame)]
-        verdicts.append(self._judge_pixels(frame))
-        for verdict in verdicts:
+        number = self._judge_number(frame)
+        clock = self._judge_clock(frame) if self._live else None
+        size = self._judge_size(frame) if self._live else None
+        # A damaged frame stands between an image and its repetition, and is no other image.
+        whole = frame.status is FrameStatus.COMPLETE and size is None
+        pixels = self._judge_pixels(frame) if whole else None
+        for verdict in (number, clock, size, pixels):
             if verdict is not None and frame.status is FrameStatus.COMPLETE:
                 return replace(frame, status=verdict[0], detail=verdict[1])
         return frame

@@ -61,6 +61,18 @@ def test_the_same_image_again_is_frozen_whatever_its_number() -> None:
     assert statuses(frames) == [COMPLETE, FROZEN, COMPLETE]
 
 
+@pytest.mark.parametrize("between", ["it lacks packets", "it is cut"])
+def test_an_image_that_comes_again_behind_a_damaged_one_is_frozen(between: str) -> None:
+    one, other = exposure(1), exposure(2)
+    damaged = (
+        replace(other, status=FrameStatus.INCOMPLETE)
+        if between == "it lacks packets"
+        else replace(other, pixels=other.pixels[:6])
+    )
+    again = replace(exposure(3), pixels=one.pixels.copy())
+    assert statuses([one, damaged, again]) == [COMPLETE, INCOMPLETE, FROZEN]
+
+
 def test_how_many_identical_images_are_frozen_is_a_setting() -> None:
     same = [replace(exposure(number), pixels=noise(0)) for number in range(1, 5)]
 
