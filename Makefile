@@ -154,9 +154,11 @@ packages:
 	@command -v strace >/dev/null && command -v unshare >/dev/null \
 		|| tests/install-packages strace util-linux
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || tests/install-packages postgresql
-	@test -x /usr/bin/chromium && command -v promtool >/dev/null \
-		&& command -v Xvfb >/dev/null && command -v xwininfo >/dev/null \
-		|| tests/install-packages chromium prometheus fonts-nanum xvfb x11-utils
+	@command -v promtool >/dev/null && command -v Xvfb >/dev/null && command -v xwininfo >/dev/null \
+		|| tests/install-packages prometheus fonts-nanum xvfb x11-utils
+	@command -v chromium-headless-shell >/dev/null \
+		|| tests/install-packages chromium-headless-shell || command -v chromium >/dev/null \
+		|| tests/install-packages chromium
 	@ls /usr/lib/*/girepository-1.0/Aravis-0.8.typelib >/dev/null 2>&1 \
 		&& command -v gcc >/dev/null && pkg-config --exists gobject-introspection-1.0 cairo \
 		&& $(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \

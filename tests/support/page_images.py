@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import running_browser
 from tests.support.page_station import GENEROUS_S, PageStation
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +25,8 @@ TRIES = 10
 
 def main() -> None:
     """Run the demo with its page, and write the three screenshots."""
-    with _demo_cell() as cell, sync_playwright() as playwright:
+    with _demo_cell() as cell, running_browser() as browser:
         camera = {"uri": str(cell / "frames"), "rate_fps": RATE_FPS, "loop": True}
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
         with PageStation(cell / "station", camera, cell / DEMO_MODEL.name) as station:
             page = _opened(browser, f"{station.address}/#line", 1440, 900, "en-US")
             korean = _opened(browser, f"{station.address}/#line", 1024, 768, "ko-KR")
@@ -40,7 +38,6 @@ def main() -> None:
             control.locator("#threshold-value").fill("0.6")
             control.wait_for_timeout(1500)
             _write(control.screenshot(type="jpeg", quality=QUALITY), "page-threshold")
-        browser.close()
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from edge.fleet.cli import main
 from tests.soak import times
 from tests.support.broker import Broker
+from tests.support.browser import running_browser
 from tests.support.fleet_states import publish_states
 
 STATIC = Path(__file__).parents[3] / "edge" / "fleet" / "static"
@@ -65,10 +66,7 @@ def test_the_page_has_two_hundred_stations_and_answers_for_its_own_name_only(
 def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old(
     overview: str, broker: Broker
 ) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
+    with running_browser() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844}, locale="ko-KR")
         page.goto(overview)
         expect(page.locator("#rows tr")).to_have_count(COUNT)
@@ -79,7 +77,6 @@ def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old
         expect(page.locator("#rows tr")).to_have_count(5)
         broker.kill()
         expect(page.locator("#contact")).to_be_visible(timeout=60_000)
-        browser.close()
 
 
 def test_every_word_of_the_page_is_there_in_both_languages() -> None:

@@ -17,22 +17,19 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
 from tests.support.reverse_proxy import ReverseProxy
 from tests.support.stalls import Stalls
+
+__all__ = ["browser"]  # a fixture
 
 ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "configs" / "demo"
 STATIC = ROOT / "edge" / "hmi" / "static"
 SCREENSHOTS = Path(__file__).parents[3] / "build" / "screenshots"
-CHROMIUM = "/usr/bin/chromium"
-# Debian's Chromium without a user's session, and without looking for its maker's servers.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 SIZES = {"desktop": (1440, 900), "panel": (1024, 768), "phone": (390, 844)}
 # Luminance of two colours whose words can be read (WCAG 2.2, level AA).
 CONTRAST = 4.5
@@ -49,16 +46,6 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
     one.settings["hmi"]["trusted_proxies"] = ["127.0.0.1"]
     with one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=GENEROUS_S * 1000
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.edge.hmi.test_hmi_browser import CHROMIUM, FLAGS, SIZES, shot, unlock
-from tests.support.page_station import GENEROUS_S, PageStation, wait_until
+from tests.edge.hmi.test_hmi_browser import SIZES, shot, unlock
+from tests.support.browser import running_browser
+from tests.support.page_station import PageStation, wait_until
 from tests.support.small_bundle import write_images
 
 
@@ -34,10 +35,7 @@ def corner(page: Page, x: float, y: float) -> tuple[float, float]:
 
 
 def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=GENEROUS_S * 1000
-        )
+    with running_browser() as browser:
         page = browser.new_page(viewport={"width": SIZES["desktop"][0], "height": 900})
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
@@ -77,5 +75,4 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wider) <= 0
         page.screenshot(path="build/screenshots/mask-phone-ko.png", full_page=True)
-        browser.close()
     assert [text for text in said if "404" not in text] == []

@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from edge.recipes.content import RecipeContent, RecipeDecision
 from edge.recipes.folder import RecipeFolder
-from tests.edge.hmi.test_hmi_browser import SIZES, browser, shot, unlock
+from tests.edge.hmi.test_hmi_browser import SIZES, shot, unlock
+from tests.support.browser import browser
 from tests.support.page_station import PageStation, wait_until
 from tests.support.recipes import add_recipe, copied_bundle
 from tests.support.small_bundle import write_images

@@ -29,7 +29,8 @@ from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.taught import read_taught
 from edge.settings.station import Settings
-from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, browser, shot, unlock
+from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, shot, unlock
+from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
 from tests.support.sample_verdict import sample_verdict
 from tests.support.small_teacher import write_small_teacher
