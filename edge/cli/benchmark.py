@@ -30,6 +30,9 @@ from edge.station.pipeline.work import InspectionSetup, QueuedFrame
 from edge.station.threads import Failures
 from edge.system.processor import pc_identity, usable_cores
 
+# How long the station works for one measurement of its throughput.
+THROUGHPUT_MS = 2000.0
+
 Image = NDArray[np.uint8]
 
 
@@ -251,7 +254,7 @@ def benchmark(
     if bundle.manifest.input.tile_plan is None:
         cores = plan.threads or usable_cores()
         busy = CompiledModel(bundle, device, RunPlan(streams=cores, threads=plan.threads))
-        count = max(4 * cores, round(2000 / latency.path_p50_ms))
+        count = max(4 * cores, round(THROUGHPUT_MS / latency.path_p50_ms))
         rate = throughput_pair(busy, images, lambda verdict: None, count, pairs=5)
         result["throughput"] = rate.as_json()
     else:

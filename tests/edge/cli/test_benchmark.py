@@ -1,50 +1,43 @@
 """The benchmark runs on a user's own model and frames; its figures are never judged here."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from edge.bundle.manifest import TileSpec, load_bundle
 from edge.cameras.interface import EndOfFrames
+from edge.cli import benchmark as measuring
 from edge.cli.benchmark import MemoryCamera, latency_pair, paired, prepared_pieces
+from edge.cli.main import main
 from edge.imaging.image_files import write_image
 from edge.inspection.detector import CompiledModel, RunPlan
 from tests.support.small_bundle import good_image, write_bundle
 
 
-def benchmark(camera: Path, model: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "edge.cli.main",
-            "--benchmark",
-            "--camera",
-            camera,
-            "--model",
-            model,
-        ],
-        capture_output=True,
-        text=True,
-    )
+def benchmark(camera: Path, model: Path) -> int:
+    """Return its exit code; nothing is judged here, so a moment is measured enough."""
+    return main(["--benchmark", "--camera", str(camera), "--model", str(model)])
 
 
-def test_the_figures_lie_beside_the_model_and_are_printed(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "THROUGHPUT_MS", 20.0)
+
+
+def test_the_figures_lie_beside_the_model_and_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = write_bundle(tmp_path)
     write_image(tmp_path / "good.png", good_image())
 
-    done = benchmark(tmp_path / "good.png", model)
-
-    assert done.returncode == 0, done.stderr
+    assert benchmark(tmp_path / "good.png", model) == 0
     result = json.loads((tmp_path / "part.benchmark.json").read_text())
     assert result["frame"] == "160×120"
     assert result["latency"]["pairs"] == 60
     assert result["latency"]["path_p50_ms"] > 0
     assert result["throughput"]["path_per_s"] > 0
-    assert "frame to verdict" in done.stdout
+    assert "frame to verdict" in capsys.readouterr().out
 
 
 def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
@@ -59,21 +52,22 @@ def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
 
 
 def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_bundle(tmp_path)
     (tmp_path / "part.benchmark.json").mkdir()
 
-    done = benchmark(tmp_path / "nowhere", model)  # not even the camera was looked at
+    assert benchmark(tmp_path / "nowhere", model) == 78  # not even the camera was looked at
 
-    assert done.returncode == 78
-    assert "part.benchmark.json: is a folder" in done.stderr
+    assert "part.benchmark.json: is a folder" in capsys.readouterr().err
 
 
-def test_a_camera_that_is_absent_is_no_benchmark(tmp_path: Path) -> None:
-    done = benchmark(tmp_path / "nowhere", write_bundle(tmp_path))
-    assert done.returncode == 78
-    assert "no such file or folder" in done.stderr
+def test_a_camera_that_is_absent_is_no_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark(tmp_path / "nowhere", write_bundle(tmp_path)) == 78
+
+    assert "no such file or folder" in capsys.readouterr().err
     assert not (tmp_path / "part.benchmark.json").exists()
 
 
