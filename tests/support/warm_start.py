@@ -5,13 +5,20 @@ themselves. What is started is a process like any other: forked with the argumen
 environment and streams that were asked for, a child of the tests' process that can be waited for,
 signalled and killed. ``subprocess`` starts our commands so in all tests (tests/conftest.py), unless
 something of the start itself is looked at; tests that do use ``cold_start``.
+
+What such a command starts beside itself, as the process of its page, comes about the same way: a
+helper, forked before the command began and therefore without its threads, forks itself for each,
+and the command becomes their parent.
 """
 
 import ctypes
+import fcntl
 import gc
 import io
 import json
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +41,17 @@ COMMANDS = {
     "train-station": "training.cli",
     "export-model": "export.cli",
 }
-STATION = ("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.cli.main")
+# What ``python -m`` runs: what commands start beside themselves, and what tests do.
+RUN_AS_MAIN = {
+    *("edge.hmi.server.main", "edge.inspection.trial", "edge.plc.opcua.main"),
+    *("edge.teaching.build_process", "training.trial", "edge.fleet.cli"),
+    *("tests.support.fleet_stations", "tests.support.journal_process"),
+    *("tests.support.recipe_process", "tests.support.relaying"),
+}
+STATION = (
+    *("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.cli.main"),
+    *("edge.hmi.server.main", "edge.fleet.cli"),
+)
 TRAINING = ("training.commands.fit", "training.commands.test", "training.cli")
 EXPORT = ("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli")
 # Looked at while a command runs. Any other variable may count as libraries load: such a start is
@@ -51,10 +69,15 @@ LATE_VARIABLES = {
     "WATCHDOG_USEC",
     "XDG_STATE_HOME",
 }
-_PR_SET_CHILD_SUBREAPER = 36
-_MAX_REQUEST_BYTES = 2**17
+# Those of numeric libraries: a build with fewer threads differs in nothing that a test looks at.
+THREAD_VARIABLES = {"NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+HELPER = "warm-start"
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+_MAX_REQUEST_BYTES, _MAX_STREAMS = 2**17, 16
+# Streams that come are moved out of the way of the numbers that they are to have.
+_ABOVE = 200
 # Options of Popen that need more than this module does.
-_ORDINARY = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid")
+_ORDINARY = ("executable", "preexec_fn", "shell", "gid", "gids", "uid")
 _CHILD_ARGUMENTS = tuple(signature(subprocess.Popen._execute_child).parameters)[2:]  # type: ignore[attr-defined]
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 _system_popen: type[subprocess.Popen[Any]] = subprocess.Popen
@@ -65,8 +88,9 @@ class Request:
     """A command to start.
 
     Attributes:
-        module: whose ``main`` runs.
+        module: whose ``main`` runs; of ``RUN_AS_MAIN`` it runs itself as ``__main__``.
         arguments: ``sys.argv``.
+        numbers: of the streams that it gets beside the first three.
         folder: to work in.
         umask: -1 to leave it.
         new_session: whether it leads a session of its own.
@@ -74,6 +98,7 @@ class Request:
 
     module: str
     arguments: Sequence[str]
+    numbers: Sequence[int]
     folder: str
     environment: Mapping[str, str]
     umask: int
@@ -83,18 +108,36 @@ class Request:
 class Preparing:
     """A process that has loaded what commands need, and forks itself for each."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        self.environment = dict(os.environ)
+    def __init__(
+        self,
+        connection: socket.socket,
+        environment: Mapping[str, str],
+        process: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        """Args:
+        connection: to the process, which ends with it.
+        environment: in which it has loaded them.
+        process: kept as long as it is needed.
+        """
+        self.environment = environment
+        self._process = process
         self._asking = threading.Lock()
+        self._socket = connection
+
+    @classmethod
+    def begin(cls, modules: Sequence[str]) -> "Preparing":
+        """Start a process that loads these modules."""
+        environment = dict(os.environ)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket = ours
+        room = "-" * 4096  # for the command lines of what it forks
         with theirs:
-            self._process = _system_popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), *modules],
+            process = _system_popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno()), *modules, room],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=self.environment,
+                env=environment,
             )
+        return cls(ours, environment, process)
 
     def start(self, request: Request, streams: Sequence[int]) -> int:
         """Return the process id of a new child of this process.
@@ -126,6 +169,8 @@ def _adopting() -> Iterator[None]:
 
 _preparing: dict[Sequence[str], Preparing] = {}
 _first = threading.Lock()
+# Of a command that was started so: what forks the processes beside it.
+_helper: Preparing | None = None
 _cold = 0
 
 
@@ -142,9 +187,11 @@ def cold_start() -> Iterator[None]:
 
 def prepared(modules: Sequence[str]) -> Preparing:
     """Return the process that has loaded these modules, started when first asked for."""
+    if _helper is not None:
+        return _helper
     with _first:
         if modules not in _preparing:
-            _preparing[modules] = Preparing(modules)
+            _preparing[modules] = Preparing.begin(modules)
         return _preparing[modules]
 
 
@@ -159,6 +206,10 @@ def module_of(command: object) -> tuple[str, list[str]] | None:
             return module, words
         if words[:3] == [sys.executable, "-m", module]:
             return module, words[2:]
+    if words[:1] == [sys.executable]:
+        called = [word for word in words[1:] if word != "-P"]
+        if called[:1] == ["-m"] and called[1] in RUN_AS_MAIN:
+            return called[1], called[1:]
     return None
 
 
@@ -173,31 +224,30 @@ class WarmPopen(subprocess.Popen[Any]):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         module, words = ours
-        process = prepared(
-            {"edge": STATION, "training": TRAINING}.get(module.split(".")[0], EXPORT)
-        )
-        if _differ_early(environment, process.environment):
+        libraries = {"training": TRAINING, "export": EXPORT}
+        process = prepared(libraries.get(module.split(".")[0], STATION))
+        late = LATE_VARIABLES | THREAD_VARIABLES if module in RUN_AS_MAIN else LATE_VARIABLES
+        if _differing(environment, process.environment) - late:
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         request = Request(
             module=module,
             arguments=words,
+            numbers=given["pass_fds"],
             folder=os.fsdecode(given["cwd"] or Path.cwd()),
             environment=dict(environment),
             umask=given["umask"],
             new_session=given["start_new_session"],
         )
         streams = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        self.pid = process.start(
-            request, [stream if stream >= 0 else own for own, stream in enumerate(streams)]
-        )
+        streams = [stream if stream >= 0 else own for own, stream in enumerate(streams)]
+        self.pid = process.start(request, [*streams, *given["pass_fds"]])
         self._child_created = True
         self._close_pipe_fds(*(given[name] for name in _PIPES))  # type: ignore[attr-defined]
 
 
-def _differ_early(wanted: Mapping[str, str], loaded: Mapping[str, str]) -> bool:
-    names = {name for name in {*wanted, *loaded} if wanted.get(name) != loaded.get(name)}
-    return not names <= LATE_VARIABLES
+def _differing(wanted: Mapping[str, str], loaded: Mapping[str, str]) -> set[str]:
+    return {name for name in {*wanted, *loaded} if wanted.get(name) != loaded.get(name)}
 
 
 def install() -> None:
@@ -205,30 +255,61 @@ def install() -> None:
     subprocess.Popen = WarmPopen  # type: ignore[misc]
 
 
-def serve(connection: socket.socket) -> str:
-    """Fork for each request; return in each child the module to run, and end with the tests."""
+def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
+    """Fork for each request; return in each child what to run, and end with who asks.
+
+    Args:
+        environment: in which the libraries were loaded.
+    """
     while True:
-        content, streams, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES + 1, 3)
+        content, streams, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES + 1, _MAX_STREAMS)
         if not content:
-            sys.exit(0)
+            os._exit(0)
         reading, writing = os.pipe()
         if (between := os.fork()) == 0:
             if (child := os.fork()) == 0:
                 request = Request(**json.loads(content))
                 _become(request, streams)
-                return request.module
+                return (
+                    request if request.module in RUN_AS_MAIN else _with_helper(request, environment)
+                )
             os.write(writing, str(child).encode())
             os._exit(0)
-        os.waitpid(between, 0)  # from now on the tests' process is the parent
+        os.waitpid(between, 0)  # from now on whoever asked is the parent
         connection.send(os.read(reading, 100))
         for descriptor in (reading, writing, *streams):
             os.close(descriptor)
 
 
+def _with_helper(request: Request, environment: Mapping[str, str]) -> Request:
+    """Fork what will fork the processes beside this one, while this one has no threads yet."""
+    global _helper
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, HELPER.encode(), 0, 0, 0)
+        for meant_for_the_command in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(meant_for_the_command, signal.SIG_IGN)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nowhere, number)
+        return serve(theirs, environment)
+    theirs.close()
+    _helper = Preparing(ours, environment)
+    install()
+    return request
+
+
 def _become(request: Request, streams: Sequence[int]) -> None:
-    for number, stream in enumerate(streams):
+    numbers = [0, 1, 2, *request.numbers]
+    moved = [fcntl.fcntl(stream, fcntl.F_DUPFD, _ABOVE) for stream in streams]
+    for number, stream in zip(numbers, moved, strict=True):
         os.dup2(stream, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for first, beyond in pairwise([*sorted(numbers), os.sysconf("SC_OPEN_MAX")]):
+        os.closerange(first + 1, beyond)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if request.new_session:
         os.setsid()
     if request.umask >= 0:
@@ -251,9 +332,32 @@ def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
     return io.TextIOWrapper(raw, like.encoding, like.errors, line_buffering=lines)
 
 
+def _show_as(command: str) -> None:
+    """Let the kernel show this command line; one that is too long is cut."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    content = command.encode()[: end - start - 2]
+    # A last byte that is not 0 tells the kernel that the line ends at the first that is.
+    ctypes.memmove(start, content.ljust(end - start - 1, b"\0") + b"-", end - start)
+
+
+def run(request: Request) -> None:
+    """Run what was asked for, and end the process as it would end."""
+    if request.module in RUN_AS_MAIN:
+        _show_as(f"{sys.executable} -m {' '.join(request.arguments)}")
+        sys.modules.pop(request.module, None)
+        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    sys.exit(import_module(request.module).main())
+
+
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
+    environment = dict(os.environ)  # some libraries change it as they load
+    _, number, *modules, _ = sys.argv
+    for name in modules:
         import_module(name)
     gc.collect()
     gc.freeze()
-    sys.exit(import_module(serve(socket.socket(fileno=int(sys.argv[1])))).main())
+    # By its own name, which is the one that commands import, not as __main__.
+    this = import_module("tests.support.warm_start")
+    this.run(this.serve(socket.socket(fileno=int(number)), environment))
