@@ -236,6 +236,9 @@ class InspectionLine:
             threads.append(Worker("modbus", lambda: modbus.run(ended), base.failures))
         # They end after the last verdict, and leave their lines as nobody's.
         outputs = [Worker("outputs", one.run, base.failures) for one in self._output_threads()]
+        encoder = self.outputs.encoder if self.outputs is not None else None
+        if encoder is not None:
+            outputs.append(Worker("encoder", encoder.run, base.failures))
         for thread in outputs:
             thread.start()
         log.info("inspecting %s with %s", base.camera.camera.identity, self.model.store.current)

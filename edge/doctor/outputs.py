@@ -8,16 +8,20 @@ from edge.cameras.factory import live_camera_opener
 from edge.cameras.interface import SwitchesLines
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.errors import CameraError, StationError
+from edge.plc.encoder import EncoderCounter
 from edge.plc.gpio import GpioLines
 from edge.plc.output_device import OutputDevice
 from edge.plc.remote_io import RemoteIo
-from edge.settings.outputs import OutputsSettings
+from edge.settings.outputs import EncoderSettings, OutputsSettings
 from edge.settings.station import Settings
+from edge.station.outputs.conveyor import unwrapped
 from edge.station.outputs.devices import CameraLines, camera_lines
 
 LAMP_S = 0.5
 # Between two outputs.
 PAUSE_S = 0.2
+# Between two readings of the encoder.
+LOOK_S = 0.5
 
 
 def output_findings(settings: Settings, lamp_test: bool, running: bool) -> Iterator[Finding]:
@@ -44,6 +48,8 @@ def output_findings(settings: Settings, lamp_test: bool, running: bool) -> Itera
         yield _module(outputs)
     if outputs.gpio is not None:
         yield _gpio(outputs)
+    if outputs.encoder is not None:
+        yield _encoder(outputs.encoder)
     if outputs.lines("camera"):
         found = "lines of the camera are set up when the station opens it"
         yield not_seen("outputs", found, "try them: edge-run --doctor --lamp-test")
@@ -74,6 +80,24 @@ def _gpio(outputs: OutputsSettings) -> Finding:
     return good(
         "outputs.gpio", f"{outputs.gpio.chip} has lines {_listed(lines)}, and they are free"
     )
+
+
+def _encoder(settings: EncoderSettings) -> Finding:
+    subject = "outputs.encoder"
+    try:
+        counter = EncoderCounter(settings)
+        with closing(counter):
+            before = counter.read()
+            time.sleep(LOOK_S)
+            after = counter.read()
+    except StationError as error:
+        return fault(subject, str(error), "")
+    counts = unwrapped(0, after - before, settings.bits) * (-1 if settings.reversed else 1)
+    moves = f"and moves by {counts / LOOK_S:.0f} counts/s" if counts else "and does not move"
+    found = f"{settings.area} register {settings.address} stands at {after}, {moves}"
+    if counts < 0:
+        return advice(subject, found, "set outputs.encoder.reversed where parts move on")
+    return good(subject, found)
 
 
 def _lamp_tests(settings: Settings, outputs: OutputsSettings) -> Iterator[Finding]:

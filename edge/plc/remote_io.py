@@ -1,15 +1,19 @@
 """Coils of a remote I/O module, which is a Modbus TCP server; pymodbus' client writes them."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from edge.errors import ConfigurationError, StationError
 from edge.plc.output_device import Levels, OutputDeviceAway, OutputRefused
 from edge.settings.outputs import RemoteIoSettings
 
+T = TypeVar("T")
 # Answers that no other moment will change: unknown function, address, value.
-_LASTING = {1: "writes no coils", 2: "has no such coil", 3: "does not take it"}
+_LASTING = {
+    code: f"the module {what} (exception {{code}}). See which coils it has, and set outputs.*.line."
+    for code, what in {1: "writes no coils", 2: "has no such coil", 3: "does not take it"}.items()
+}
 
 
 class ModbusClientMissing(ConfigurationError):
@@ -35,6 +39,65 @@ def modbus_client(host: str, port: int, timeout_s: float) -> Any:
     return ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0)
 
 
+class ModbusDevice:
+    """Asks a Modbus TCP server; connects when it has to."""
+
+    def __init__(self, *, key: str, host: str, port: int, timeout_ms: float) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            key: of its settings, for messages.
+
+        Raises:
+            ModbusClientMissing: the extra is not installed.
+        """
+        self._key = key
+        self._timeout_ms = timeout_ms
+        self._where = f"{key} {host}:{port}"
+        self.client = modbus_client(host, port, timeout_ms / 1e3)
+
+    def ask(self, requests: Callable[[], T]) -> T:
+        """Do what needs the connection.
+
+        Raises:
+            OutputDeviceAway: it does not answer.
+            StationError: what the requests raise.
+        """
+        try:
+            if not self.client.connect():
+                raise OutputDeviceAway(self._away("cannot be reached"), asked=False)
+            return requests()
+        except StationError:
+            raise
+        except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
+            connected = self.client.connected
+            self.client.close()
+            silent = f"did not answer within {self._timeout_ms:g} ms"
+            cause = silent if connected else "closed the connection"
+            raise OutputDeviceAway(self._away(cause)) from error
+
+    def raise_if_refused(self, answer: Any, what: str, lasting: Mapping[int, str]) -> None:
+        """Raise where an answer is an exception.
+
+        Args:
+            what: was asked for.
+            lasting: exceptions that no other moment will change, and what to say of them.
+
+        Raises:
+            OutputRefused: one of these.
+            OutputDeviceAway: another one.
+        """
+        if not answer.isError():
+            return
+        code = getattr(answer, "exception_code", 0)
+        if code in lasting:
+            raise OutputRefused(f"{self._where}: {what}: {lasting[code].format(code=code)}")
+        raise OutputDeviceAway(self._away(f"answers {what} with exception {code}"))
+
+    def _away(self, cause: str) -> str:
+        return f"{self._where}: {cause}. Check its power and cable, and {self._key}.host."
+
+
 class RemoteIo:
     """The coils of one module."""
 
@@ -46,24 +109,29 @@ class RemoteIo:
         """
         self.refresh_s: float | None = settings.refresh_ms / 1e3
         self._settings = settings
-        self._where = f"{settings.host}:{settings.port}"
-        self._client = modbus_client(settings.host, settings.port, settings.timeout_ms / 1e3)
+        self._device = ModbusDevice(
+            key="outputs.module",
+            host=settings.host,
+            port=settings.port,
+            timeout_ms=settings.timeout_ms,
+        )
 
     def open(self, levels: Levels) -> None:
-        self._client.close()
+        self._device.client.close()
         self.write(levels)
 
     def write(self, levels: Levels) -> None:
+        client, unit = self._device.client, self._settings.unit
+
         def write_all() -> None:
             for first, values in _runs(levels):
-                unit = self._settings.unit
                 if len(values) == 1:
-                    answer = self._client.write_coil(first, values[0], device_id=unit)
+                    answer = client.write_coil(first, values[0], device_id=unit)
                 else:
-                    answer = self._client.write_coils(first, values, device_id=unit)
-                self._raise_if_refused(answer, first, len(values))
+                    answer = client.write_coils(first, values, device_id=unit)
+                self._device.raise_if_refused(answer, _coils(first, len(values)), _LASTING)
 
-        self._ask(write_all)
+        self._device.ask(write_all)
 
     def read(self, coils: Sequence[int]) -> None:
         """Read coils, for whoever wants to know whether they are there; writes nothing.
@@ -72,48 +140,21 @@ class RemoteIo:
             OutputDeviceAway: the module does not answer now.
             OutputRefused: it does not have one of them.
         """
+        client, unit = self._device.client, self._settings.unit
 
         def read_all() -> None:
             for coil in coils:
-                answer = self._client.read_coils(coil, count=1, device_id=self._settings.unit)
-                self._raise_if_refused(answer, coil, 1)
+                answer = client.read_coils(coil, count=1, device_id=unit)
+                self._device.raise_if_refused(answer, _coils(coil, 1), _LASTING)
 
-        self._ask(read_all)
+        self._device.ask(read_all)
 
     def close(self) -> None:
-        self._client.close()
+        self._device.client.close()
 
-    def _ask(self, requests: Callable[[], None]) -> None:
-        try:
-            if not self._client.connect():
-                raise OutputDeviceAway(self._away("cannot be reached"), asked=False)
-            requests()
-        except StationError:
-            raise
-        except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
-            connected = self._client.connected
-            self._client.close()
-            silent = f"did not answer within {self._settings.timeout_ms:g} ms"
-            cause = silent if connected else "closed the connection"
-            raise OutputDeviceAway(self._away(cause)) from error
 
-    def _raise_if_refused(self, answer: Any, first: int, count: int) -> None:
-        if not answer.isError():
-            return
-        code = getattr(answer, "exception_code", 0)
-        coils = f"coil {first}" if count == 1 else f"coils {first} to {first + count - 1}"
-        if code in _LASTING:
-            raise OutputRefused(
-                f"outputs.module {self._where}: {coils}: the module {_LASTING[code]} (exception "
-                f"{code}). See which coils it has, and set outputs.*.line."
-            )
-        raise OutputDeviceAway(self._away(f"answers {coils} with exception {code}"))
-
-    def _away(self, cause: str) -> str:
-        return (
-            f"outputs.module {self._where}: {cause}. Check its power and cable, and "
-            "outputs.module.host."
-        )
+def _coils(first: int, count: int) -> str:
+    return f"coil {first}" if count == 1 else f"coils {first} to {first + count - 1}"
 
 
 def _runs(levels: Levels) -> Iterator[tuple[int, list[bool]]]:

@@ -32,6 +32,37 @@ class RemoteIoSettings(Section):
     )
 
 
+class EncoderSettings(Section):
+    """A counter of the conveyor's encoder, in a register of a Modbus TCP server."""
+
+    host: str = Field(
+        min_length=1, description="Of the module or PLC that counts.", examples=["192.168.0.20"]
+    )
+    port: int = Field(default=502, ge=1, le=65_535, description="Of it.")
+    unit: int = Field(default=1, ge=0, le=255, description="Its unit id.")
+    address: int = Field(
+        ge=0,
+        le=MAX_COIL - 1,
+        description="Of the counter, from 0; of 32 bits: the first of two.",
+        examples=[4],
+    )
+    area: Literal["input", "holding"] = Field(
+        default="input", description="input or holding: which registers these are."
+    )
+    bits: Literal[16, 32] = Field(default=32, description="Of the counter, 16 or 32.")
+    word_order: Literal["big", "little"] = Field(
+        default="big", description="Of 32 bits: big: the high word first; little: the low."
+    )
+    reversed: bool = Field(default=False, description="It counts down while parts move on.")
+    poll_ms: float = Field(default=10.0, ge=1, le=100, description="It is read so often.")
+    timeout_ms: float = Field(
+        default=200.0,
+        ge=5,
+        le=10_000,
+        description="Without a count for so long parts on their way are rejected.",
+    )
+
+
 class GpioSettings(Section):
     """Lines of a GPIO chip of this PC."""
 
@@ -69,11 +100,17 @@ class PartOutputSettings(OutputSettings):
         description="From the arrival of the image to the edge; left out: once it is on record.",
         examples=[250],
     )
+    delay_counts: int | None = Field(
+        default=None,
+        ge=1,
+        description="In place of delay_ms: counts of the encoder from the image to the edge.",
+        examples=[1200],
+    )
     window_ms: float = Field(
         default=500.0,
         gt=0,
         le=600_000,
-        description="Without delay_ms: an OK that comes later after the image counts no more.",
+        description="Without a delay: an OK that comes later after the image counts no more.",
     )
     pulse_ms: float | None = Field(
         default=None,
@@ -85,6 +122,12 @@ class PartOutputSettings(OutputSettings):
     hold_ms: float = Field(
         default=2000.0, ge=1, le=600_000, description="A level stands no longer than that."
     )
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> Self:
+        if self.delay_ms is not None and self.delay_counts is not None:
+            raise ValueError("delay_ms and delay_counts are two delays. Remove one")
+        return self
 
 
 class RejectSettings(PartOutputSettings):
@@ -111,6 +154,10 @@ class OutputsSettings(Section):
         description="A GPIO chip of this PC.",
         examples=[{"chip": "/dev/gpiochip0"}],
     )
+    encoder: EncoderSettings | None = Field(
+        default=None,
+        description="A counter of the conveyor, for delay_counts.",
+    )
     reject: RejectSettings | None = Field(
         default=None,
         description="Released for a part that is OK, and for no other.",
@@ -118,7 +165,7 @@ class OutputsSettings(Section):
     good: PartOutputSettings | None = Field(
         default=None,
         description="Active for a part that is OK, and for no other.",
-        examples=[{"device": "module", "line": 1, "delay_ms": 250, "pulse_ms": 40}],
+        examples=[{"device": "module", "line": 1, "delay_counts": 1200, "pulse_ms": 40}],
     )
     ready: OutputSettings | None = Field(
         default=None,
@@ -202,7 +249,29 @@ class OutputsSettings(Section):
         for device in ("module", "gpio"):
             if getattr(self, device) is not None and not self.lines(device):
                 raise ValueError(f"{device} has no output. Give one device: {device}, or remove it")
+        self._check_counts(outputs)
         return self
+
+    def _check_counts(self, outputs: dict[str, OutputSettings]) -> None:
+        counting = {
+            name: one.delay_counts
+            for name, one in outputs.items()
+            if isinstance(one, PartOutputSettings) and one.delay_counts is not None
+        }
+        encoder = self.encoder
+        if encoder is None:
+            if counting:
+                raise ValueError(f"{next(iter(counting))}.delay_counts: outputs.encoder is missing")
+            return
+        if not counting:
+            raise ValueError("encoder is used by no output. Set delay_counts, or remove it")
+        half = 1 << (encoder.bits - 1)
+        for name, counts in counting.items():
+            if counts >= half:
+                raise ValueError(
+                    f"{name}.delay_counts {counts} is not below half the range of a counter of "
+                    f"{encoder.bits} bits ({half}). Use one of 32 bits, or a coarser encoder"
+                )
 
     def _check_line(self, name: str, one: OutputSettings) -> None:
         if one.device != "camera" and getattr(self, one.device) is None:

@@ -483,8 +483,8 @@ class Settings(Section):
                 )
         deadline_ms = self.decision.deadline_ms
         for name, part in (("reject", outputs.reject), ("good", outputs.good)):
-            if part is None or deadline_ms is None:
-                continue
+            if part is None or deadline_ms is None or part.delay_counts is not None:
+                continue  # how long counts take is the conveyor's affair
             key = "window_ms" if part.delay_ms is None else "delay_ms"
             given_ms = part.window_ms if part.delay_ms is None else part.delay_ms
             if given_ms < deadline_ms:

@@ -5,9 +5,9 @@ import { regionsWord } from "./parts.js";
 import { known, language, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
-const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away"];
+const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away", "output_encoder_away"];
 // Shown where camera and journal are.
-const SHOWN_ABOVE = ["camera_lost", "camera_failed", "journal_unwritable", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away"];
+const SHOWN_ABOVE = ["camera_lost", "camera_failed", "journal_unwritable", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away", "output_encoder_away"];
 // An image that has not come by then is given up for a newer one.
 const IMAGE_MS = 5000;
 const LOW_DISK_SHARE = 0.05;

@@ -19,7 +19,9 @@ from edge.settings.outputs import (
 )
 from edge.station.handshake.part import Part, PartResult, Rejection, Repeated, nanoseconds
 from edge.station.monitoring.health import Health
+from edge.station.outputs.conveyor import Count, EncoderLost
 from edge.station.outputs.device_thread import DeviceLine, OutputThread, StateLevel
+from edge.station.outputs.encoder_thread import Counter, EncoderThread
 from edge.station.outputs.schedule import Exposure, Outcome, PartKey, PartRule, PartSchedule
 from edge.station.outputs.times import EdgeTimes
 
@@ -53,6 +55,7 @@ class OutputControl:
 
     Attributes:
         threads: one a device.
+        encoder: follows the conveyor; None where no output counts.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class OutputControl:
         *,
         settings: OutputsSettings,
         devices: Mapping[str, OutputDevice],
+        counter: Counter | None = None,
         triggered: bool,
         health: Health,
         record_event: Callable[[Event], None],
@@ -67,6 +71,7 @@ class OutputControl:
     ) -> None:
         """Args:
         devices: by their name in the settings.
+        counter: of ``settings.encoder``.
         triggered: ``ready`` is that of the hand-shake.
         """
         self._settings = settings
@@ -100,6 +105,17 @@ class OutputControl:
             )
             for name, device in devices.items()
         )
+        self.encoder: EncoderThread | None = None
+        if settings.encoder is not None and counter is not None:
+            self.encoder = EncoderThread(
+                settings=settings.encoder,
+                counter=counter,
+                put=self._put_all,
+                health=health,
+                record_event=record_event,
+                look=self.look,
+                clock_ns=clock_ns,
+            )
         self._by_output = {name: one for one in self.threads for name in one.status}
 
     def open(self, on_usable: Callable[[bool], None]) -> None:
@@ -114,12 +130,16 @@ class OutputControl:
         self._on_usable = on_usable
         for one in self.threads:
             one.open()
+        if self.encoder is not None:
+            self.encoder.open()
         self.look()
 
     def close(self) -> None:
         """Let the threads end, with every line at its fail-safe level."""
         for one in self.threads:
             one.close()
+        if self.encoder is not None:
+            self.encoder.close()
 
     def status(self) -> list[OutputStatus]:
         """Return what people see of each output."""
@@ -188,6 +208,7 @@ class OutputControl:
         Under no lock of whoever calls: the hand-shake, whose ready may fall, takes its own.
         """
         there = all(one.there for one in self.threads)
+        there = there and (self.encoder is None or self.encoder.there)
         with self._lock:
             held_ms, missed_ns = self._settings.missed_takes_ready_ms, self._missed_ns
             held = False
@@ -281,7 +302,7 @@ class OutputControl:
             busy = bool(self._open)
         self._show("busy", busy)
 
-    def _put_all(self, message: Exposure | Outcome) -> None:
+    def _put_all(self, message: Exposure | Outcome | Count | EncoderLost) -> None:
         for one in self.threads:
             one.put(message)
 
@@ -305,7 +326,8 @@ class OutputControl:
 def _device_line(settings: OutputsSettings, name: str, one: OutputSettings) -> DeviceLine:
     schedule = None
     if isinstance(one, PartOutputSettings):
-        schedule = PartSchedule(part_rule(one, settings.tolerance_ms))
+        poll_ms = settings.encoder.poll_ms if settings.encoder is not None else 0.0
+        schedule = PartSchedule(part_rule(one, settings.tolerance_ms, poll_ms))
     return DeviceLine(
         line=one.line,
         inverted=one.inverted,
@@ -314,8 +336,12 @@ def _device_line(settings: OutputsSettings, name: str, one: OutputSettings) -> D
     )
 
 
-def part_rule(one: PartOutputSettings, tolerance_ms: float) -> PartRule:
-    """Return what a line does for parts, from its settings."""
+def part_rule(one: PartOutputSettings, tolerance_ms: float, poll_ms: float) -> PartRule:
+    """Return what a line does for parts, from its settings.
+
+    Args:
+        poll_ms: how often the encoder is read.
+    """
     idle = isinstance(one, RejectSettings) and one.idle == "active"
     pulse_ms = one.hold_ms if one.pulse_ms is None else one.pulse_ms
     return PartRule(
@@ -325,4 +351,6 @@ def part_rule(one: PartOutputSettings, tolerance_ms: float) -> PartRule:
         window_ns=nanoseconds(one.window_ms),
         hold_ns=nanoseconds(pulse_ms),
         tolerance_ns=nanoseconds(tolerance_ms),
+        delay_counts=one.delay_counts,
+        ahead_ns=nanoseconds(2 * poll_ms),
     )

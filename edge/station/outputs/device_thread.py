@@ -16,6 +16,7 @@ from edge.plc.output_device import (
     OutputDeviceClosed,
 )
 from edge.station.monitoring.health import Health
+from edge.station.outputs.conveyor import Count, EncoderLost
 from edge.station.outputs.schedule import Edge, Exposure, Missed, Outcome, PartSchedule
 from edge.station.outputs.times import EdgeTimes
 from edge.station.pipeline.mailbox import EveryMailbox, MailboxClosed
@@ -43,7 +44,7 @@ class StateLevel:
     active: bool
 
 
-Message = Exposure | Outcome | StateLevel
+Message = Exposure | Outcome | StateLevel | Count | EncoderLost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +245,12 @@ class OutputThread:
             case Outcome():
                 for output, schedule in self._schedules():
                     self._report_missed(output, schedule.decided(message))
+            case Count():
+                for _, schedule in self._schedules():
+                    schedule.moved(message)
+            case EncoderLost(at_ns):
+                for _, schedule in self._schedules():
+                    schedule.encoder_lost(at_ns)
 
     def _schedules(self) -> list[tuple[str, PartSchedule]]:
         return [(name, one.schedule) for name, one in self._lines.items() if one.schedule]

@@ -7,6 +7,7 @@ from typing import Protocol
 from edge.cameras.interface import CameraLine
 from edge.contract.event import Event
 from edge.errors import CameraClosed, CameraError
+from edge.plc.encoder import EncoderCounter
 from edge.plc.gpio import GpioLines
 from edge.plc.output_device import Levels, OutputDevice, OutputDeviceAway, OutputDeviceClosed
 from edge.plc.remote_io import RemoteIo
@@ -91,6 +92,7 @@ def make_outputs(
     return OutputControl(
         settings=section,
         devices=devices,
+        counter=EncoderCounter(section.encoder) if section.encoder is not None else None,
         triggered=settings.camera.trigger.mode != "free_run",
         health=health,
         record_event=record_event,

@@ -75,6 +75,8 @@ def test_what_is_switched_off_in_the_template_is_valid_when_switched_on(tmp_path
     text = text.replace("mode: free_run", "mode: software", 1)
     # Registers are served here, or visited in a PLC.
     text = text.replace("host: 192.168.0.10 ", "# host: ", 1)
+    # A delay is a time, or counts.
+    text = text.replace("    delay_counts: 1200 ", "    # delay_counts: ", 1)
     path = tmp_path / "station.yaml"
     path.write_text(text)
 

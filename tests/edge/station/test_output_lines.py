@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from pymodbus.client import ModbusTcpClient
 
 from edge.bundle.manifest import load_bundle
 from edge.cli.main import main
@@ -24,6 +25,7 @@ from edge.doctor.outputs import output_findings
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
+from edge.plc.encoder import EncoderCounter
 from edge.plc.gpio import GpioLines, gpio_refusal
 from edge.plc.output_device import OutputRefused
 from edge.plc.remote_io import RemoteIo
@@ -126,6 +128,7 @@ class Lines:
         self.control = OutputControl(
             settings=settings,
             devices={"module": RemoteIo(settings.module)},
+            counter=EncoderCounter(settings.encoder) if settings.encoder else None,
             triggered=False,
             health=self.health,
             record_event=self.events.append,
@@ -134,13 +137,17 @@ class Lines:
         self.control.open(self.usable.append)
         self.health.subscribe(self.control.on_health)
         self.control.on_health(())
-        self._thread = Worker("outputs", self.control.threads[0].run, self.failures)
+        bodies = [self.control.threads[0].run]
+        if self.control.encoder is not None:
+            bodies.append(self.control.encoder.run)
+        self._threads = [Worker("outputs", body, self.failures) for body in bodies]
         self._number = 0
         if start:
             self.start()
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def missed(self) -> int:
@@ -187,7 +194,8 @@ class Lines:
 
     def close(self) -> None:
         self.control.close()
-        assert self._thread.join(GENEROUS_S) and not self.failures.any()
+        assert all(thread.join(GENEROUS_S) for thread in self._threads)
+        assert not self.failures.any()
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +262,87 @@ def test_a_module_that_answers_late_misses_the_edge_and_takes_ready_away_where_i
     assert [one.data.get("passes") for one in lines.events if one.kind == "output_missed"] == [
         False
     ]
+
+
+ENCODER = {"area": "holding", "address": 10, "poll_ms": 5, "timeout_ms": 10_000}
+BY_COUNTS = {"device": "module", "line": 1, "delay_counts": 1000, "hold_ms": 300}
+
+
+def move(module: RemoteIoModule, count: int) -> None:
+    """Let the counter of 32 bits stand at a count."""
+    with ModbusTcpClient("127.0.0.1", port=module.port, timeout=GENEROUS_S) as client:
+        assert not client.write_registers(10, [count >> 16, count & 0xFFFF]).isError()
+
+
+def test_a_part_is_passed_once_the_encoder_has_counted_it_to_its_gate(
+    inspector: Inspector,
+) -> None:
+    with RemoteIoModule() as module:
+        encoder = {"host": "127.0.0.1", "port": module.port, **ENCODER}
+        move(module, 2**32 - 500)
+        lines = Lines(module, module={"timeout_ms": 10_000}, encoder=encoder, good=BY_COUNTS)
+        module.wait(lambda: module.level(2), "ready")
+        lines.part(inspector, good_image(0))
+        time.sleep(0.1)
+        move(module, 2**32 - 480)
+        time.sleep(0.2)
+        assert not module.level(1)
+        move(module, 510)  # over the end of the counter
+        module.wait(lambda: True in module.edges(1), "the OK at its gate")
+        lines.part(inspector, good_image(1))
+        lines.close()
+        assert module.edges(1) == [False, True, False]
+    (edges,) = [one.data for one in lines.events if one.kind == "output_edges"]
+    assert edges["edges"] == 1
+
+
+def test_an_encoder_that_is_lost_takes_ready_away_and_its_parts_are_rejected(
+    inspector: Inspector,
+) -> None:
+    with RemoteIoModule() as module, RemoteIoModule() as counter:
+        encoder = {"host": "127.0.0.1", "port": counter.port, **ENCODER}
+        lines = Lines(module, module={"timeout_ms": 10_000}, encoder=encoder, good=BY_COUNTS)
+        module.wait(lambda: module.level(2), "ready")
+        lines.part(inspector, good_image(0))
+        counter.stop()
+        module.wait(lambda: lines.missed == 1, "the part whose place is not known")
+        module.wait(lambda: not module.level(2), "the end of ready")
+        assert "output_encoder_away" in lines.health.reasons and lines.usable[-1] is False
+        counter.start()
+        module.wait(lambda: module.level(2), "ready again")
+        move(counter, 5000)
+        lines.close()
+        assert True not in module.edges(1)
+    assert [one.kind for one in lines.events] == ["output_away", "output_missed", "output_back"]
+    missed = lines.events[1]
+    assert missed.data["passes"] is False and "encoder was away" in missed.detail
+
+
+def test_a_counter_that_is_not_there_is_refused_and_the_doctor_says_what_one_counts() -> None:
+    with RemoteIoModule() as module:
+        encoder = {"host": "127.0.0.1", "port": module.port, **ENCODER, "address": 990}
+        with pytest.raises(OutputRefused) as refused:
+            Lines(module, encoder=encoder, good=BY_COUNTS)
+        assert refused.value.exit_code == 78 and "outputs.encoder.address" in str(refused.value)
+        move(module, 70_000)
+        outputs = {
+            "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
+            "encoder": encoder | {"address": 10},
+            "good": BY_COUNTS,
+        }
+        settings = Settings.model_validate(
+            {
+                "camera": {"uri": str(DEMO / "frames")},
+                "model": {"path": "no.xml"},
+                "journal": {"folder": "journal"},
+                "outputs": outputs,
+            }
+        )
+        _, found = output_findings(settings, lamp_test=False, running=False)
+    assert (found.grade, "at 70000" in found.found) == (Grade.GOOD, True), found
+    assert "does not move" in found.found
+    _, away = output_findings(settings, lamp_test=False, running=False)
+    assert away.grade is Grade.FAULT and "outputs.encoder" in away.found
 
 
 def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) -> None:
@@ -459,6 +548,21 @@ def test_the_lamp_test_is_the_doctors_alone(capsys: pytest.CaptureFixture[str]) 
         (
             {"module": {"host": "::1"}, "ready": {"device": "module", "line": 0, "pulse_ms": 9}},
             "outputs.ready.pulse_ms is unknown",
+        ),
+        ({"module": {"host": "::1"}, "good": BY_COUNTS}, "outputs.encoder is missing"),
+        (
+            {"module": {"host": "::1"}, "good": BY_COUNTS | {"delay_ms": 200}},
+            "delay_ms and delay_counts are two delays",
+        ),
+        (
+            {"module": {"host": "::1"}, "encoder": {"host": "::1", "address": 0}}
+            | {"good": {"device": "module", "line": 0}},
+            "encoder is used by no output",
+        ),
+        (
+            {"module": {"host": "::1"}, "encoder": {"host": "::1", "address": 0, "bits": 16}}
+            | {"good": BY_COUNTS | {"delay_counts": 32_768}},
+            "below half the range of a counter of 16 bits",
         ),
         (
             {"module": {"host": "::1"}, "good": {"device": "module", "line": 0, "delay_ms": 20}},

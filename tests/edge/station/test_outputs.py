@@ -1,10 +1,11 @@
 """When lines switch: every part without a fresh OK is rejected."""
 
 from collections.abc import Iterator
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import pytest
 
+from edge.station.outputs.conveyor import Conveyor, Count, unwrapped
 from edge.station.outputs.schedule import (
     MAX_WAITING,
     Edge,
@@ -53,13 +54,15 @@ class Line:
         self.levels: list[tuple[float, bool]] = []
         self.missed: list[Missed] = []
 
-    def run(self, *events: tuple[float, Exposure | Outcome], until_ms: float) -> None:
+    def run(self, *events: tuple[float, Exposure | Outcome | Count], until_ms: float) -> None:
         waiting = sorted(events, key=lambda one: one[0])
         now_ms = 0.0
         while now_ms <= until_ms:
             while waiting and waiting[0][0] <= now_ms:
                 event = waiting.pop(0)[1]
-                if isinstance(event, Exposure):
+                if isinstance(event, Count):
+                    self.schedule.moved(event)
+                elif isinstance(event, Exposure):
                     self.missed += self.schedule.exposed(event)
                 else:
                     self.missed += self.schedule.decided(event)
@@ -277,6 +280,113 @@ def test_without_a_delay_a_line_stands_open_on_the_ok_of_the_last_part_alone() -
                     assert over == set(range(max(over) + 1)) and results[max(over)], order
             _edges(schedule, 230)
             assert not schedule.active or (results[2] and None not in results[:2])
+
+
+def counts(*steps: tuple[float, float], every_ms: float = 10.0, spell: int = 1) -> list[Count]:
+    """Return the counts of a conveyor that moves evenly from one (ms, count) to the next."""
+    found = []
+    for (from_ms, from_count), (to_ms, to_count) in pairwise(steps):
+        at_ms = from_ms
+        while at_ms < to_ms:
+            share = (at_ms - from_ms) / (to_ms - from_ms)
+            count = round(from_count + share * (to_count - from_count))
+            found.append(Count(round(at_ms * MS), count, spell))
+            at_ms += every_ms
+    return found
+
+
+def at_their_time(moves: list[Count]) -> list[tuple[float, Count]]:
+    return [(one.at_ns / MS, one) for one in moves]
+
+
+def by_counts(**other: object) -> PartRule:
+    return rule(delay_ns=None, delay_counts=1000, ahead_ns=20 * MS, **other)
+
+
+def test_a_part_has_its_turn_once_the_conveyor_has_brought_it_there() -> None:
+    """It moves by 10 counts a millisecond, stands for 100 ms, and goes on at half the speed."""
+    line = Line(by_counts())
+    moves = counts((0, 0), (200, 2000), (300, 2000), (600, 3500))
+    line.run(
+        *at_their_time(moves),
+        (5.0, exposure(1, 5)),  # at 50: at 1050 after 105 ms
+        (60.0, outcome(1, 5, 60, ok=True)),
+        (150.0, exposure(2, 150)),  # at 1500: at 2500 after 400 ms, with the stop
+        (390.0, outcome(2, 150, 390, ok=True)),
+        (155.0, exposure(3, 155)),  # NOK
+        (190.0, outcome(3, 155, 190, ok=False)),
+        (350.0, exposure(4, 350)),  # at 2250: it never gets a verdict
+        until_ms=600,
+    )
+    assert line.levels == [(105, True), (145, False), (400, True), (410, False)]
+    assert line.missed == []
+
+
+@pytest.mark.parametrize("opens_on_ok", [True, False])
+def test_parts_whose_place_is_not_known_any_more_are_rejected_or_told(opens_on_ok: bool) -> None:
+    line = Line(by_counts(opens_on_ok=opens_on_ok))
+    # away between 55 and 80 ms; what it counts then is another conveyor's for all that is known
+    moves = [*counts((0, 0), (60, 600)), *counts((80, 90), (400, 3290), spell=2)]
+    line.run(
+        *at_their_time(moves),
+        (5.0, exposure(1, 5)),
+        (50.0, outcome(1, 5, 50, ok=True)),
+        (6.0, exposure(2, 6)),
+        (70.0, exposure(3, 70)),  # while it is away
+        (75.0, outcome(3, 70, 75, ok=False)),
+        (90.0, outcome(2, 6, 90, ok=True)),
+        (100.0, exposure(4, 100)),  # from here on it is known again
+        (120.0, outcome(4, 100, 120, ok=opens_on_ok)),
+        until_ms=400,
+    )
+    assert line.levels == [(200, True), (240, False)]
+    causes = [(one.passes, "encoder was away" in one.cause) for one in line.missed]
+    # good: both OKs were rejected; reject: of one nobody knew, and the one that is NOK passed
+    assert causes == ([(False, True)] * 2 if opens_on_ok else [(True, True)] * 2)
+
+
+def test_an_encoder_that_is_lost_closes_the_line_at_once() -> None:
+    schedule = PartSchedule(by_counts(hold_ns=10_000 * MS))
+    for one in counts((0, 0), (110, 1100)):
+        schedule.moved(one)
+    schedule.exposed(exposure(1, 0))
+    schedule.decided(outcome(1, 0, 50, ok=True))
+    schedule.exposed(exposure(2, 50))
+    assert [one.active for one in _edges(schedule, 100)] == [True]
+    schedule.encoder_lost(120 * MS)
+    assert [one.active for one in _edges(schedule, 120)] == [False]
+
+
+def test_a_part_without_an_image_ends_nothing_of_a_later_part_by_counts_too() -> None:
+    schedule = PartSchedule(by_counts(hold_ns=10_000 * MS))
+    for one in counts((0, 0), (210, 2100)):
+        schedule.moved(one)
+    schedule.exposed(exposure(2, 100))
+    schedule.decided(outcome(2, 100, 150, ok=True))
+    assert [one.active for one in _edges(schedule, 200)] == [True]
+    (missed,) = schedule.decided(outcome(1, 50, 205, ok=False))  # its turn was at 150
+    assert (missed.passes, missed.late_ns) == (True, 55 * MS)
+    assert _edges(schedule, 205) == [] and schedule.active
+
+
+def test_a_counter_that_overflows_or_goes_back_goes_on_counting() -> None:
+    counted = 65_500
+    for raw in (65_530, 10, 0, 65_535, 30_000):
+        counted = unwrapped(counted, raw, 16)
+    assert counted == 65_536 + 30_000
+    assert unwrapped(2**32 - 5, 3, 32) == 2**32 + 3
+
+
+def test_the_speed_of_a_conveyor_counts_for_a_moment_alone() -> None:
+    conveyor = Conveyor(20 * MS)
+    for one in counts((0, 0), (20, 200)):
+        conveyor.moved(one)
+    assert conveyor.due_ns(250) == 25 * MS and conveyor.due_ns(400) is None
+    assert conveyor.due_ns(50) == 5 * MS and conveyor.count_at(5 * MS) == 50
+    assert conveyor.count_at(11 * MS) is None and conveyor.knows(11 * MS)
+    conveyor.moved(Count(20 * MS, 100, 1))  # it has stopped
+    assert conveyor.due_ns(250) is None
+    assert not conveyor.knows(-1)
 
 
 def _combinations() -> Iterator[tuple[tuple[bool, ...], tuple[bool, ...]]]:
