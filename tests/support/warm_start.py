@@ -287,7 +287,7 @@ def _with_helper(request: Request, environment: Mapping[str, str]) -> Request:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, HELPER.encode(), 0, 0, 0)
+        _be_called(HELPER)
         for meant_for_the_command in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(meant_for_the_command, signal.SIG_IGN)
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -300,6 +300,11 @@ def _with_helper(request: Request, environment: Mapping[str, str]) -> Request:
     return request
 
 
+def _be_called(name: str) -> None:
+    """Set the name that the kernel shows of this process."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
 def _become(request: Request, streams: Sequence[int]) -> None:
     numbers = [0, 1, 2, *request.numbers]
     moved = [fcntl.fcntl(stream, fcntl.F_DUPFD, _ABOVE) for stream in streams]
@@ -307,6 +312,7 @@ def _become(request: Request, streams: Sequence[int]) -> None:
         os.dup2(stream, number)
     for first, beyond in pairwise([*sorted(numbers), os.sysconf("SC_OPEN_MAX")]):
         os.closerange(first + 1, beyond)
+    _be_called("python")
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
