@@ -6,6 +6,7 @@ Each runs in processes of its own under strace: in this one pytest switches some
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -16,7 +17,7 @@ from edge.system.no_telemetry import ENVIRONMENT
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.network_trace import Traced, TracedProcess, mains, traced
-from tests.support.page_station import ADDRESS, wait_until
+from tests.support.page_station import ADDRESS, NO_TLS, wait_until
 from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import write_mvtec, write_weights
 from training.components.backbones import build_backbone
@@ -82,7 +83,8 @@ def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else
         broker.collect("/verdict", lambda seen: len(seen) >= 5)
         wait_until(lambda: ADDRESS.search(started["run"].output) is not None, "the page")
         address = ADDRESS.findall(started["run"].output)[-1]
-        wait_until(lambda: httpx.get(address, timeout=GENEROUS_S).status_code == 200, "an answer")
+        patient: dict[str, Any] = {"timeout": GENEROUS_S, "verify": NO_TLS}
+        wait_until(lambda: httpx.get(address, **patient).status_code == 200, "an answer")
         wait_until(lambda: "listening to" in started["listen"].output, "the listener")
         for name in ("run", "listen"):
             started[name].stop()

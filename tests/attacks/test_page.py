@@ -24,7 +24,7 @@ from tests.attacks.neighbours import (
 )
 from tests.soak import times
 from tests.support.page_load import measured
-from tests.support.page_station import TOKEN, PageStation, wait_until
+from tests.support.page_station import NO_TLS, TOKEN, PageStation, wait_until
 from tests.support.small_bundle import write_images
 
 HELD = 250
@@ -174,7 +174,7 @@ def test_who_searches_without_pause_is_refused_and_nobody_else(station: PageStat
     refused, over = threading.Event(), threading.Event()
 
     def search(_: int) -> None:
-        transport = httpx.HTTPTransport(local_address=GUEST)
+        transport = httpx.HTTPTransport(verify=NO_TLS, local_address=GUEST)
         with httpx.Client(transport=transport, timeout=PATIENCE_S) as guest:
             while not over.is_set():
                 if guest.get(cheap).status_code == 429:
@@ -197,7 +197,7 @@ def test_the_line_does_not_notice_a_flood_at_its_page(station: PageStation) -> N
     parts = times(20, 600)
 
     def flood(number: int) -> None:
-        transport = httpx.HTTPTransport(local_address=f"127.0.5.{number + 1}")
+        transport = httpx.HTTPTransport(verify=NO_TLS, local_address=f"127.0.5.{number + 1}")
         with httpx.Client(transport=transport, timeout=PATIENCE_S) as guest:
             while not over.is_set():
                 guest.get(station.address + ("/api/parts", "/metrics", "/api/parts/1")[number % 3])

@@ -19,7 +19,7 @@ from edge.hmi.server.requests import ACTIONS
 from edge.hmi.server.routes import application
 from edge.hmi.server.taught_images import TaughtImages
 from tests.edge.hmi.test_hmi_answers import BusyStation
-from tests.support.page_station import GENEROUS_S, PageStation, wait_until
+from tests.support.page_station import GENEROUS_S, NO_TLS, PageStation, wait_until
 from tests.support.small_bundle import write_images
 
 
@@ -136,7 +136,8 @@ def test_every_event_of_the_stream_is_as_described(
     assert listed == [description.schema(model) for model in models.values()]
 
     seen: set[str] = set()
-    with httpx.stream("GET", station.address + "/api/stream", timeout=GENEROUS_S) as stream:
+    stream_url = station.address + "/api/stream"
+    with httpx.stream("GET", stream_url, timeout=GENEROUS_S, verify=NO_TLS) as stream:
         kind = ""
         for line in stream.iter_lines():
             name, _, text = line.partition(": ")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from edge.station.images.snapshot_policy import SnapshotName, SnapshotReason
-from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
+from tests.support.page_station import GENEROUS_S, NO_TLS, TOKEN, PageStation, wait_until
 from tests.support.small_bundle import write_images
 
 
@@ -350,6 +350,7 @@ def test_malformed_and_huge_bodies_get_a_clear_answer(
             "authorization": f"Bearer {TOKEN}",
         },
         timeout=GENEROUS_S,
+        verify=NO_TLS,
     )
 
     assert answer.status_code in ((status,) if isinstance(status, int) else status)
@@ -492,7 +493,8 @@ def test_images_are_only_drawn_while_somebody_watches(station: PageStation) -> N
         return station.get(f"/live/{station.status()['part']['id']}.jpg").status_code
 
     wait_until(lambda: live() == 404, "nobody watches")
-    with httpx.stream("GET", station.address + "/api/stream", timeout=GENEROUS_S) as stream:
+    stream_url = station.address + "/api/stream"
+    with httpx.stream("GET", stream_url, timeout=GENEROUS_S, verify=NO_TLS) as stream:
         parts = (json.loads(line[6:]) for line in stream.iter_lines() if line[:11] == 'data: {"id"')
         for part in parts:
             if part["image"] is None:
