@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.soak import times
 from tests.support import warm_start
 
 # Workers take whole files in this order: whoever began with a long one is not alone at the end.
@@ -40,7 +41,13 @@ LONG_FILES = (
     "edge/cli/test_cli.py",
 )
 
-settings.register_profile("same_everywhere", derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "same_everywhere",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=times(30, 200),
+)
 settings.load_profile("same_everywhere")
 warm_start.install()
 

@@ -13,6 +13,7 @@ from edge.fleet.judgement import Seen, out_of_bounds, surely_above, week_low
 from edge.fleet.plan import Plan, RolloutBounds, chosen, make_waves, read_plan
 from edge.fleet.rollout import Rollout, Stage, advance, desired_action
 from edge.inspection.tolerance import rate_interval
+from tests.soak import times
 
 STATIONS = [f"plant/line/s{n:02}/top" for n in range(10)]
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
@@ -135,7 +136,7 @@ def test_stations_that_have_it_keep_it_when_it_is_aborted() -> None:
     assert desired_action(now, now.waves[0][0], station(ReleasePhase.FETCHING)) is Action.KEEP
 
 
-@settings(max_examples=40)
+@settings(max_examples=times(20, 400))
 @given(st.integers(0, 400), st.integers(1, 400), st.floats(0.001, 0.999))
 def test_surely_above_is_the_lower_end_of_the_exact_interval(
     hits: int, count: int, rate: float

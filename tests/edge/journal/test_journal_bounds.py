@@ -23,6 +23,7 @@ from edge.journal.outbox import Outbox
 from edge.journal.query import Query
 from edge.journal.verification import verify_chain
 from edge.journal.writer import JournalWriter
+from tests.soak import times
 from tests.support.journaling import (
     RunningWriter,
     event,
@@ -222,7 +223,7 @@ class Model:
             self.tombstones[row.seq] = event["data"]
 
 
-@settings(max_examples=30)
+@settings(max_examples=times(15, 200))
 @given(
     seed=st.integers(0, 2**32),
     overflow=st.sampled_from(Overflow),

@@ -17,7 +17,7 @@ from tests.support.broker import GENEROUS_S, Broker
 from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess
 
-ROUNDS = times(3, 8)
+ROUNDS = times(2, 8)
 # Less than the commands that a station takes in a minute.
 MAX_REPAIR_ROUNDS, ASKED_AT_ONCE = 14, 4
 AGAIN_S = 3.0

@@ -45,10 +45,11 @@ from edge.station.handshake.state_machine import (
     REFUSALS_TOLD_AFTER_NS,
     HandshakeMachine,
 )
+from tests.soak import times
 
 MS = 1_000_000
 FRAME_TIMEOUT_MS = 100
-SCHEDULES, SCHEDULE_LENGTH = 400, 300
+SCHEDULES, SCHEDULE_LENGTH = times(60, 1000), 300
 NOTHING = np.zeros((1, 1), np.uint8)
 
 
@@ -295,7 +296,7 @@ def test_accepted_ids_are_bounded_whatever_the_rate() -> None:
         max_size=12,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=times(10, 200))
 def test_whatever_floods_an_accepted_part_is_known_and_refused_ones_are_counted(
     steps: list[tuple[str, int, int]],
 ) -> None:

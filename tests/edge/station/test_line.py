@@ -78,7 +78,7 @@ def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_it
     line: StationProcess, camera: GigECamera
 ) -> None:
     del line.settings["camera"]["supervision"]
-    rounds = times(5, 50)
+    rounds = times(3, 50)
     seen: list[tuple[int, int, int]] = []
     with line:
         line.states("online")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.station.pipeline.ordering import OrderedOutput
+from tests.soak import times
 
 GENEROUS_S = 60.0
 
@@ -69,7 +70,7 @@ def test_results_leave_in_order_whichever_is_ready_first(ready: list[int]) -> No
     assert left == list(range(len(ready)))
 
 
-@settings(max_examples=20)
+@settings(max_examples=times(10, 200))
 @given(st.integers(1, 8), st.integers(0, 120))
 def test_any_number_of_threads_gives_each_item_once_and_in_order(count: int, items: int) -> None:
     turns, threads = OrderedOutput(), Threads()
