@@ -21,11 +21,14 @@ from training.metrics import (
     auroc,
     auroc_interval,
     average_precision,
-    bootstrap_interval,
+    average_precision_of_each,
+    bootstrap_intervals,
     f1_at,
     f1_max,
+    f1_max_of_each,
     f1_reject_all,
     recall_at_false_rejects,
+    recall_at_false_rejects_of_each,
     share_interval,
 )
 from training.metrics.scores import Labels, Scores
@@ -33,7 +36,7 @@ from training.metrics.scores import Labels, Scores
 # Of good parts, at which the recall is quoted.
 FALSE_REJECTS = 0.01
 
-Metric = Callable[[Scores, Labels], float | None]
+EachMetric = Callable[[Scores, Labels], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -98,6 +101,7 @@ class SplitTally:
         self._scores: list[float] = []
         self._defective: list[bool] = []
         self._pixels = PixelTally()
+        self._image_figures: dict[int, ImageFigures | None] = {}
         self.synthetic_count = 0
 
     def add(self, item: Scored) -> None:
@@ -109,6 +113,7 @@ class SplitTally:
         Raises:
             DataError: its mask cannot be used; names the file.
         """
+        self._image_figures.clear()
         self._scores.append(item.score)
         self._defective.append(item.sample.is_defective)
         self.synthetic_count += item.sample.is_synthetic
@@ -127,26 +132,32 @@ class SplitTally:
 
     def image_figures(self, seed: int) -> ImageFigures | None:
         """Return metrics of the image scores; None without defective images."""
+        if seed not in self._image_figures:  # a report asks again and again
+            self._image_figures[seed] = self._taken_image_figures(seed)
+        return self._image_figures[seed]
+
+    def _taken_image_figures(self, seed: int) -> ImageFigures | None:
         scores, labels = self.scores, self.labels
         if not labels.any():
             return None
-        recall: Metric = partial(recall_at_false_rejects, rate=FALSE_REJECTS)
-        drawn: dict[str, Metric] = {
-            "average_precision": average_precision,
-            "f1_max": f1_max,
-            "recall_at_false_rejects": recall,
+        drawn: dict[str, EachMetric] = {
+            "average_precision": average_precision_of_each,
+            "f1_max": f1_max_of_each,
         }
-        found = {"auroc": auroc_interval(scores, labels)} | {
-            name: bootstrap_interval(metric, scores, labels, np.random.default_rng(seed))
-            for name, metric in drawn.items()
-        }
+        if not labels.all():
+            drawn["recall_at_false_rejects"] = partial(
+                recall_at_false_rejects_of_each, rate=FALSE_REJECTS
+            )
+        random = np.random.default_rng(seed)
+        intervals = bootstrap_intervals(drawn, scores, labels, random)
+        area = auroc_interval(scores, labels)
         return ImageFigures(
             auroc=auroc(scores, labels),
             average_precision=average_precision(scores, labels),
             f1_max=f1_max(scores, labels),
-            recall_at_false_rejects=recall(scores, labels),
+            recall_at_false_rejects=recall_at_false_rejects(scores, labels, FALSE_REJECTS),
             f1_reject_all=f1_reject_all(labels),
-            intervals={name: interval for name, interval in found.items() if interval},
+            intervals=({"auroc": area} if area else {}) | intervals,
         )
 
     def verdicts(self, threshold: float) -> Verdicts:

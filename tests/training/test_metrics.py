@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -24,11 +25,16 @@ from training.metrics import (
     auroc,
     auroc_interval,
     average_precision,
+    average_precision_of_each,
     bootstrap_interval,
+    bootstrap_intervals,
     f1_at,
     f1_max,
+    f1_max_of_each,
     f1_reject_all,
+    intervals,
     recall_at_false_rejects,
+    recall_at_false_rejects_of_each,
     share_interval,
 )
 
@@ -318,6 +324,31 @@ def test_every_interval_names_its_method_and_holds_its_figure() -> None:
     assert found.low < roc_auc_score(labels, scores) < found.high
     assert drawn.low <= highest <= drawn.high
     assert drawn == again
+
+
+def test_intervals_of_several_metrics_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1700)  # so that the last block is shorter
+    scores, labels = scores_of(np.random.default_rng(2), 30, 20, 1.0)
+    scores = scores.round(1)  # with ties
+    found = bootstrap_intervals(
+        {
+            "f1_max": f1_max_of_each,
+            "average_precision": average_precision_of_each,
+            "recall": partial(recall_at_false_rejects_of_each, rate=0.1),
+        },
+        scores,
+        labels,
+        np.random.default_rng(0),
+    )
+    assert list(found) == ["f1_max", "average_precision", "recall"]
+    recall = partial(recall_at_false_rejects, rate=0.1)
+    for name, metric in (("f1_max", f1_max), ("average_precision", average_precision)):
+        alone = bootstrap_interval(metric, scores, labels, np.random.default_rng(0))
+        assert alone is not None
+        assert found[name][:2] == pytest.approx(alone[:2], rel=1e-12)
+    alone = bootstrap_interval(recall, scores, labels, np.random.default_rng(0))
+    assert alone is not None
+    assert found["recall"][:2] == pytest.approx(alone[:2], rel=1e-12)
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:

@@ -1,7 +1,8 @@
 """95 % confidence intervals for figures of small sets, each with the name of its method."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from training.metrics.scores import Labels, Scores, auroc, counts_below
 
 _Z = 1.959963984540054  # of 95 %, two-sided
 _DRAWS = 1000
+# Scores that are worked on in one step; bounds memory.
+_DRAWN_AT_ONCE = 2**17
 _BISECTIONS = 60
 
 
@@ -56,14 +59,46 @@ def bootstrap_interval(
     """
     if metric(scores, labels) is None:
         return None
+    values = (metric(scores[drawn], labels[drawn]) for drawn in _drawn_again(labels, random))
+    return _percentiles([value for value in values if value is not None])
+
+
+def bootstrap_intervals(
+    metrics: Mapping[str, Callable[[Scores, Labels], NDArray[np.float64]]],
+    scores: Scores,
+    labels: Labels,
+    random: np.random.Generator,
+) -> dict[str, Interval]:
+    """Return what ``bootstrap_interval`` gives of several metrics, all of the same draws.
+
+    Args:
+        metrics: by name; each gives ``(D,)`` figures of ``(D, N)`` scores with the same labels.
+            One that needs good or defective images must not be asked for without.
+
+    Returns:
+        The intervals of those that have one.
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics}
+    in_order = np.sort(labels)  # as they are drawn: good ones first
+    draws = _drawn_again(labels, random)
+    while block := list(islice(draws, max(_DRAWN_AT_ONCE // len(labels), 1))):
+        drawn = scores[np.stack(block)]
+        for name, metric in metrics.items():
+            found[name].append(metric(drawn, in_order))
+    intervals = {name: _percentiles(np.concatenate(values)) for name, values in found.items()}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _drawn_again(labels: Labels, random: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield the places of images drawn again, good ones first."""
     good, defective = np.flatnonzero(~labels), np.flatnonzero(labels)
-    found = []
     for _ in range(_DRAWS):
-        parts = [random.choice(part, len(part)) for part in (good, defective) if len(part)]
-        drawn = np.concatenate(parts)
-        value = metric(scores[drawn], labels[drawn])
-        if value is not None:
-            found.append(value)
+        yield np.concatenate(
+            [random.choice(part, len(part)) for part in (good, defective) if len(part)]
+        )
+
+
+def _percentiles(found: Sequence[float] | NDArray[np.float64]) -> Interval | None:
     low, high = np.quantile(found, [0.025, 0.975])
     return Interval(float(low), float(high), "bootstrap") if low < high else None
 
