@@ -27,5 +27,9 @@ class TrainingDiverged(StationError):
     """A loss is not finite any more; the message names the setting to lower."""
 
 
+class TrialFailed(StationError):
+    """A fit of a study failed; the message is that of the fit."""
+
+
 class OutOfMemory(StationError):
     """The fit needs more memory than there is; the message names the setting to lower."""

@@ -18,8 +18,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edge.errors import StationError
-from training.errors import SettingError
-from training.trial import TrialFailed
+from training.errors import SettingError, TrialFailed
 
 ERROR = "error"
 

@@ -14,10 +14,10 @@ from training.code_version import code_version
 from training.components.backbones import weights_identity
 from training.config import FitConfig, parse_assignments
 from training.data.opening import data_identity
-from training.errors import SettingError
+from training.errors import SettingError, TrialFailed
 from training.models import find_algorithm
 from training.studies import ERROR, OpenStudy, work_off
-from training.trial import TrialFailed, run_trial
+from training.trial import run_trial
 
 # Under which a study notes what it holds.
 _DIGEST = "search"

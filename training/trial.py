@@ -19,7 +19,7 @@ from training.checkpoint import save_checkpoint
 from training.config import FitConfig
 from training.data.loading import read_sample
 from training.data.opening import no_test_images, open_splits
-from training.errors import OutOfMemory
+from training.errors import OutOfMemory, TrialFailed
 from training.evaluation import TorchPredictor
 from training.fitted import fitted
 from training.making import find_device
@@ -28,10 +28,6 @@ from training.report.evidence import gather
 _TIMED_IMAGES = 20
 _WARM_UPS = 2
 _MIB = 2**20
-
-
-class TrialFailed(StationError):
-    """A fit of a study failed; the message is that of the fit."""
 
 
 def run_trial(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[str, Any]:

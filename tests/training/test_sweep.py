@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.small_training import defective_image, write, write_folder
 from training.cli import main
-from training.errors import SettingError
+from training.errors import SettingError, TrialFailed
 from training.studies import StudyPlace, open_study
 from training.sweep import (
     Choice,
@@ -19,7 +19,6 @@ from training.sweep import (
     search_digest,
     with_parameters,
 )
-from training.trial import TrialFailed
 
 USAGE = 78
 
