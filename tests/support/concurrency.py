@@ -16,7 +16,7 @@ def built(modules: Iterable[Module]) -> set[tuple[str, str, str]]:
     return {
         (kind, name, module.path.as_posix())
         for module in modules
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Call)
         for kind, name in _built(node, module)
     }

@@ -55,12 +55,14 @@ class Module:
     Attributes:
         name: dotted, of a package without ``__init__``.
         path: relative to the root.
+        nodes: of the tree, which is walked once: rules look at them again and again.
     """
 
     name: str
     path: Path
     source: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
 
     @property
     def room(self) -> str:
@@ -88,13 +90,15 @@ def read_modules(root: Path, packages: Iterable[str] = PACKAGES) -> list[Module]
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             source = path.read_text("utf-8")
-            found.append(Module(name, path.relative_to(root), source, ast.parse(source)))
+            tree = ast.parse(source)
+            nodes = tuple(ast.walk(tree))
+            found.append(Module(name, path.relative_to(root), source, tree, nodes))
     return found
 
 
 def imports_of(module: Module) -> Iterator[Import]:
     """Yield what a module imports anywhere, also in functions and for types alone."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(alias.name, node.lineno)
@@ -169,7 +173,7 @@ def long_constructors(modules: Iterable[Module]) -> list[str]:
     """Return the classes whose constructor takes more than four arguments by position."""
     faults = []
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ClassDef):
                 count = _positional(node)
                 if count:
@@ -186,11 +190,11 @@ def long_functions(modules: Iterable[Module]) -> list[str]:
     for module in modules:
         owned = {
             item: node
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.ClassDef)
             for item in node.body
         }
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             options = [ast.unparse(one) for one in node.decorator_list]
@@ -231,8 +235,12 @@ def unexplained_imports(modules: Iterable[Module]) -> list[str]:
     """
     faults = []
     for module in modules:
+        if not any(
+            isinstance(n, ast.Import | ast.ImportFrom) and n.col_offset for n in module.nodes
+        ):
+            continue
         lines = module.source.splitlines()
-        for function in ast.walk(module.tree):
+        for function in module.nodes:
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for first in _first_imports(function):
@@ -271,10 +279,10 @@ def io_in_contract(modules: Iterable[Module]) -> list[str]:
             continue
         pure = {
             node.value
-            for node in ast.walk(module.tree)
+            for node in module.nodes
             if isinstance(node, ast.Attribute) and ast.unparse(node) in PURE_PARTS
         }
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Name) and node.id in IO_MODULES and node not in pure:
                 faults.append(f"{module.path}:{node.lineno}: {node.id}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "print", "input"):
