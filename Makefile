@@ -56,8 +56,8 @@ images: packages $(EDGE)/installed $(DEV)/installed
 # run beside them. Bytecode is kept, and what numba compiles is compiled once before they begin.
 test: packages $(DEV)/installed
 	@mkdir -p build
-	@PYTHONDONTWRITEBYTECODE= $(DEV)/bin/python -c 'import edge.app.run'
 	@( $(LINT) ) >build/lint.log 2>&1 & linting=$$!; \
+	PYTHONDONTWRITEBYTECODE= $(DEV)/bin/python -c 'import edge.app.run'; \
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
 		$(DEV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder; tested=$$?; \
 	wait $$linting || { cat build/lint.log; exit 1; }; exit $$tested

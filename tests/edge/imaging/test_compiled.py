@@ -16,12 +16,23 @@ import logging
 logging.basicConfig(format="%(levelname)s %(message)s")
 import numpy as np
 import edge
-from edge.imaging.frame import Box
-from edge.imaging.area_resize import resize_area
-out = np.empty((2, 2, 3), np.uint8)
-resize_area(np.full((4, 4), 7, np.uint8), Box(0, 0, 4, 4), out)
-assert (out == 7).all()
+from edge.imaging.two_kernels import first, last
+pixels = np.arange(7, 19, dtype=np.uint8).reshape(3, 4)
+assert (first(pixels), last(pixels)) == (7, 18)
 print(edge.__path__[0])
+"""
+
+# Those of the product take seconds to compile each, and are made by the same decorator.
+TWO_KERNELS = """
+from edge.imaging.kernels import READ_BYTES_2D, kernel
+
+@kernel((READ_BYTES_2D,))
+def first(pixels):
+    return pixels[0, 0]
+
+@kernel((READ_BYTES_2D,))
+def last(pixels):
+    return pixels[-1, -1]
 """
 
 Start = Callable[..., str]
@@ -29,10 +40,11 @@ Start = Callable[..., str]
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package that was never started; a service has a folder of its own."""
+    """A copy of the package, with two kernels more, that was never started."""
     copy = tmp_path / "site" / "edge"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(edge.__file__).parent, copy, ignore=ignored)
+    (copy / "imaging" / "two_kernels.py").write_text(TWO_KERNELS)
     return copy
 
 
