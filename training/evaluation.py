@@ -13,14 +13,16 @@ from torch import nn
 from tqdm import tqdm
 
 from edge.bundle.manifest import InputSpec, MapScore
+from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.criteria import Calibrated
 from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.predictor import Fill, RawPredictions
 from training.data.content import image_hash
-from training.data.loading import prepare_sample, read_sample
+from training.data.loading import demand_content, demand_format, read_sample
 from training.data.samples import Sample
+from training.errors import DataError
 from training.figures import Scored, split_metrics
 
 __all__ = ["Inspected", "Scored", "TorchPredictor", "inspect_samples", "score_samples"]
@@ -68,8 +70,12 @@ def score_samples(
 
     def score(sample: Sample) -> Scored:
         pixels = read_sample(sample)
-        prepare_sample(sample, pixels, spec)
-        predicted = predict_frame(predictor, pixels, spec)
+        demand_format(sample, pixels, spec)
+        try:
+            predicted = predict_frame(predictor, pixels, spec)
+        except FrameUnsuitable as error:
+            raise DataError(f"{sample.label}: {error}") from error
+        demand_content(sample, predicted.statistics)
         frame = (pixels.shape[0], pixels.shape[1])
         raw, counted = predicted.prediction, predicted.counted
         return Scored(

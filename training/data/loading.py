@@ -21,7 +21,7 @@ from edge.imaging.image_files import read_image
 from edge.imaging.pose import PartPose
 from edge.inspection.alignment import aligned_mask, reference_box
 from edge.inspection.frame_prediction import view_frame
-from edge.inspection.plausibility import image_fault, image_statistics
+from edge.inspection.plausibility import ImageStatistics, image_fault, image_statistics
 from edge.inspection.preprocessing import takes
 from training.data.cifar10 import read_record
 from training.data.masks import mask_area, reduced
@@ -95,6 +95,24 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
     Raises:
         DataError: names the file and what to do.
     """
+    demand_format(sample, pixels, spec)
+    try:
+        view = view_frame(pixels, spec)
+    except FrameUnsuitable as error:
+        raise DataError(f"{sample.label}: {error}") from error
+    prepared = np.empty((len(view.pieces.boxes), spec.height, spec.width, 3), np.uint8)
+    for index, out in enumerate(prepared):
+        view.fill(index, out)
+    demand_content(sample, image_statistics(prepared))
+    return prepared
+
+
+def demand_format(sample: Sample, pixels: Pixels, spec: InputSpec) -> None:
+    """Demand an image of a format that the model takes.
+
+    Raises:
+        DataError: names the file and what to do.
+    """
     if spec.levels is None and pixels.dtype == np.uint16:
         raise DataError(f"{sample.label}: a 16-bit image. Pass --levels BLACK WHITE.")
     found = pixel_format(pixels)
@@ -104,17 +122,20 @@ def prepare_sample(sample: Sample, pixels: Pixels, spec: InputSpec) -> NDArray[n
             f"{' and '.join(spec.pixel_formats)}. Convert or remove it, or fit again with images "
             "of this format among the others."
         )
-    try:
-        view = view_frame(pixels, spec)
-    except FrameUnsuitable as error:
-        raise DataError(f"{sample.label}: {error}") from error
-    prepared = np.empty((len(view.pieces.boxes), spec.height, spec.width, 3), np.uint8)
-    for index, out in enumerate(prepared):
-        view.fill(index, out)
-    fault = image_fault(image_statistics(prepared))
+
+
+def demand_content(sample: Sample, statistics: ImageStatistics) -> None:
+    """Demand an image that shows something.
+
+    Args:
+        statistics: of what the network sees of it.
+
+    Raises:
+        DataError: names the file and what to do.
+    """
+    fault = image_fault(statistics)
     if fault is not None:
         raise DataError(f"{sample.label}: {fault[1]} Remove the image from the data set.")
-    return prepared
 
 
 def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat]:
