@@ -22,14 +22,6 @@ from export.mean_correction import correct_mean
 
 # NNCF reports its use over the network, unless it is told before its import that nobody watches.
 os.environ.setdefault("NNCF_CI", "1")
-import nncf
-from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-from nncf.quantization.range_estimator import (
-    AggregatorType,
-    RangeEstimatorParameters,
-    StatisticsCollectorParameters,
-    StatisticsType,
-)
 
 # What is worth eight bits: everything else takes little time and may need its digits.
 _WEIGHTY = {"Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"}
@@ -37,15 +29,6 @@ _WEIGHTY = {"Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMu
 # What eight-bit numbers pass through unchanged; ignoring these would cut chains of layers apart.
 _TRANSPARENT = {"Parameter", "Constant", "Result", "Convert", "Relu", "PRelu", "Clamp", "MaxPool"}
 _TRANSPARENT |= {"Reshape", "Transpose", "Squeeze", "Unsqueeze"}
-
-_SPAN = RangeEstimatorParameters(
-    min=StatisticsCollectorParameters(
-        statistics_type=StatisticsType.MIN, aggregator_type=AggregatorType.MIN
-    ),
-    max=StatisticsCollectorParameters(
-        statistics_type=StatisticsType.MAX, aggregator_type=AggregatorType.MAX
-    ),
-)
 
 Images = NDArray[np.uint8]
 
@@ -152,8 +135,22 @@ def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationReci
     Raises:
         ConversionFailed: NNCF meets an operation that it cannot quantize around.
     """
-    advanced = AdvancedQuantizationParameters(
-        activations_range_estimator_params=_SPAN,
+    # NNCF takes seconds to load, and the other precisions do without.
+    import nncf
+    from nncf.quantization import advanced_parameters, range_estimator
+
+    span = range_estimator.RangeEstimatorParameters(
+        min=range_estimator.StatisticsCollectorParameters(
+            statistics_type=range_estimator.StatisticsType.MIN,
+            aggregator_type=range_estimator.AggregatorType.MIN,
+        ),
+        max=range_estimator.StatisticsCollectorParameters(
+            statistics_type=range_estimator.StatisticsType.MAX,
+            aggregator_type=range_estimator.AggregatorType.MAX,
+        ),
+    )
+    advanced = advanced_parameters.AdvancedQuantizationParameters(
+        activations_range_estimator_params=span,
         disable_bias_correction=not recipe.bias_correction,
     )
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -186,6 +183,9 @@ def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationReci
 
 def compress_weights(model: ov.Model) -> ov.Model:
     """Store the weights of layers in eight bits with a scale per channel; arithmetic stays."""
+    # NNCF, as above.
+    import nncf
+
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with redirect_stdout(StringIO()):
         return nncf.compress_weights(model.clone(), mode=nncf.CompressWeightsMode.INT8_SYM)

@@ -53,7 +53,10 @@ STATION = (
     *("edge.hmi.server.main", "edge.fleet.cli"),
 )
 TRAINING = ("training.commands.fit", "training.commands.test", "training.cli")
-EXPORT = ("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli")
+EXPORT = (
+    *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
+    "nncf",
+)
 # Looked at while a command runs. Any other variable may count as libraries load: such a start is
 # an ordinary one.
 LATE_VARIABLES = {
