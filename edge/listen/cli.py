@@ -103,7 +103,7 @@ def _store(options: argparse.Namespace, ended: "_Ended") -> RecordStore | None:
         return Store(_beside(options), options.csv, options.from_seq)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # which else lists its own parts
     try:
-        # SQLAlchemy and alembic, which only a plant's database needs
+        # SQLAlchemy, which only a plant's database needs
         from edge.listen.database.errors import DatabaseUnavailable
         from edge.listen.database.open import make_engine, parse_url
         from edge.listen.database.store import DatabaseStore, PlantSettings

@@ -323,14 +323,15 @@ class Listener:
 
     def _receive(self, client: paho.Client) -> bool:
         """Wait for a message, and take what else has come; False when the connection has ended."""
-        wait_s = self._wait_s() if self._keeping is None else KEEPING_LOOK_S
-        while True:
-            before = len(self._received)
-            if client.loop(wait_s) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return False
+        before = len(self._received)
+        result = client.loop(self._wait_s() if self._keeping is None else KEEPING_LOOK_S)
+        # ``loop`` waits for each packet; what has come is read without.
+        while result is MQTTErrorCode.MQTT_ERR_SUCCESS:
             if not before < len(self._received) < MAX_AT_ONCE:
                 return True
-            wait_s = 0.0
+            before = len(self._received)
+            result = client.loop_read()
+        return False
 
     def _wait_s(self) -> float:
         """Return how long to wait for the network."""
@@ -581,15 +582,12 @@ class Listener:
         for one in conflicts:
             numbers.setdefault((one.station, one.journal), SequenceRanges()).add(one.seq)
         for (station, journal), found in numbers.items():
-            stretches = list(found)
-            named = ", ".join(map(str, stretches[:MAX_NAMED]))
-            more = f" and {len(stretches) - MAX_NAMED} more" * (len(stretches) > MAX_NAMED)
             log.error(
-                "%s: CONFLICT: verdicts %s%s of journal %s came with other ids than before. Both "
+                "%s: CONFLICT: verdicts %s of journal %s came with other ids than before. Both "
                 "are kept. The station's journal was put back from a backup, or two stations write "
                 "copies of one: stop the station, remove journal.witness from its journal's folder "
                 "and start it again.",
-                *(station, named, more, journal),
+                *(station, _named(list(found)), journal),
             )
 
     def _report_other_heads(self, notes: Sequence[JournalNote]) -> None:
@@ -645,9 +643,10 @@ class Listener:
                 )
                 continue
             if step.first_time:
-                log.warning("%s: %ss %s are missing; asking again", station, kind, step.gap)
+                named = _named(step.gaps)
+                log.warning("%s: %ss %s are missing; asking again", station, kind, named)
             topic = StationTopic.parse(station).command("resend")
-            wanted: dict[str, Any] = {"from_seq": step.gap.first, "to_seq": step.gap.last}
+            wanted: dict[str, Any] = {"from_seq": step.wanted.first, "to_seq": step.wanted.last}
             if kind == "event":
                 wanted = {**wanted, "kind": kind}
             client.publish(topic, to_json(wanted), 1)
@@ -670,6 +669,12 @@ class Listener:
         if message != self._complaint:
             self._complaint = message
             log.warning("%s", message)
+
+
+def _named(stretches: Sequence[Stretch]) -> str:
+    """Return numbers for a line of the log, which is not to be without an end."""
+    more = f" and {len(stretches) - MAX_NAMED} more" * (len(stretches) > MAX_NAMED)
+    return ", ".join(map(str, stretches[:MAX_NAMED])) + more
 
 
 def _arrived(

@@ -1,5 +1,6 @@
 """What to do about gaps: wait a moment, ask, ask again, give up. Pure, with a clock passed in."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,14 @@ from edge.listen.sequence_ranges import Stretch
 MAX_ASKED = 5
 # Numbers of one request, as stations take it.
 MAX_AT_ONCE = 10_000
+# Gaps with no more numbers between them are asked for in one request: a station sends a thousand
+# records again sooner than it takes the next request.
+JOINED_WITHIN = 1000
+# Of one journal and kind. A station takes 60 commands a minute and keeps eight resends waiting:
+# what is refused there counts as asked for here, and would be given up in the end.
+ASK_EVERY_S = 2.5
+# What a station sends again in a second at least, beside its line.
+SENT_AGAIN_PER_S = 500
 # Verdicts that a station may be ahead of what its state says; it says so every half a minute.
 MAX_AHEAD = 10_000
 
@@ -31,9 +40,16 @@ def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the station for these again; ``first_time`` is worth a word to the user."""
+    """Ask the station for these again.
 
-    gap: Stretch
+    Attributes:
+        wanted: numbers of the request; some of them may be there.
+        gaps: what it is for; the last one may go on behind the request.
+        first_time: some of it was not asked for before, which is worth a word to the user.
+    """
+
+    wanted: Stretch
+    gaps: tuple[Stretch, ...]
     first_time: bool
 
 
@@ -55,13 +71,25 @@ class _Case:
 class Repair:
     """Follows the gaps of one journal of one station."""
 
-    def __init__(self, grace_s: float = 1.0, again_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        grace_s: float = 1.0,
+        again_s: float = 5.0,
+        *,
+        every_s: float = ASK_EVERY_S,
+        sent_per_s: float = SENT_AGAIN_PER_S,
+    ) -> None:
         """Args:
         grace_s: a gap younger than this may be about to close.
-        again_s: between the first two requests; twice as long each time after that.
+        again_s: between the first two requests for a gap; twice as long each time after that.
+        every_s: between two requests, whatever for.
+        sent_per_s: records that a station sends again in a second at least.
         """
         self._grace_s = grace_s
         self._again_s = again_s
+        self._every_s = every_s
+        self._sent_per_s = sent_per_s
+        self._ask_due_s = -math.inf
         self._cases: dict[int, _Case] = {}
 
     def decide(self, gaps: list[Stretch], now_s: float, current: bool) -> list[Ask | GiveUp]:
@@ -75,6 +103,7 @@ class Repair:
         ends = {gap.last for gap in gaps}
         self._cases = {last: case for last, case in self._cases.items() if last in ends}
         steps: list[Ask | GiveUp] = []
+        due: list[Stretch] = []
         for gap in gaps:
             # Gaps close from their first number on, so that the last one names them.
             case = self._cases.setdefault(gap.last, _Case(gap.first, now_s + self._grace_s))
@@ -84,12 +113,30 @@ class Repair:
                 continue
             if not current or case.asked >= MAX_ASKED:
                 steps.append(GiveUp(gap))
-                continue
-            steps.append(Ask(_beginning(gap), case.asked == 0 and not case.told))
-            case.told = True
-            case.due_s = now_s + self._again_s * 2**case.asked
-            case.asked += 1
+            else:
+                due.append(gap)
+        if due and now_s >= self._ask_due_s:
+            self._ask_due_s = now_s + self._every_s
+            steps.append(self._ask(due, now_s))
         return steps
+
+    def _ask(self, due: Sequence[Stretch], now_s: float) -> Ask:
+        """Return a request for the first of these gaps, and for those that go with it."""
+        wanted, asked = _beginning(due[0]), [due[0]]
+        for gap in due[1:]:
+            if gap.first - wanted.last > JOINED_WITHIN + 1:
+                break
+            if gap.last - wanted.first >= MAX_AT_ONCE:
+                break
+            wanted = Stretch(wanted.first, gap.last)
+            asked.append(gap)
+        cases = [self._cases[gap.last] for gap in asked]
+        first_time = not all(case.told for case in cases)
+        for case in cases:
+            case.told = True
+            case.due_s = now_s + self._again_s * 2**case.asked + len(wanted) / self._sent_per_s
+            case.asked += 1
+        return Ask(wanted, tuple(asked), first_time)
 
 
 def _beginning(gap: Stretch) -> Stretch:

@@ -67,7 +67,7 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
             settings=settings,
             wanted=ListenOptions(),
             store=store,
-            repair=lambda: Repair(0.0, 0.001),
+            repair=lambda: Repair(0.0, 0.001, every_s=0.0, sent_per_s=1e9),
         ).run(ended.is_set)
         store.close()
 
@@ -101,10 +101,8 @@ def test_a_number_forged_far_ahead_ends_no_repair(
         station.verdict(4)
         station.verdict(6)
         station.state(6)
-        told.wait_for("verdicts 5 are missing; asking again")
-        running_broker.collect(
-            "/cmd/resend", lambda got: any(one["from_seq"] == one["to_seq"] == 5 for one in got)
-        )
+        told.wait_for("verdicts 5")  # alone, or with what is missing behind it
+        running_broker.collect("/cmd/resend", lambda got: any(one["from_seq"] == 5 for one in got))
         station.verdict(5)
         station.verdict(9)
         station.state(9)
@@ -114,6 +112,28 @@ def test_a_number_forged_far_ahead_ends_no_repair(
     store = Store(tmp_path / "mes.db", None, None)
     assert list(store.numbers(STATION, JOURNAL))[:2] == [Stretch(1, 6), Stretch(9, 9)]
     assert Stretch(7, 8) in store.lost(STATION, JOURNAL)
+    store.close()
+    running_broker.forget()
+
+
+def test_a_name_that_is_used_again_is_told_and_two_stations_of_one_name_are_a_conflict(
+    running_broker: Broker, tmp_path: Path
+) -> None:
+    new, third = (f"{JOURNAL[:-1]}{digit}" for digit in "23")
+    station = Sender(running_broker)
+    with listener(running_broker, tmp_path / "mes.db") as told:
+        station.verdict(1)
+        station.state(1)
+        station.state(1, journal=new, follows=JOURNAL)  # goes on: not a word
+        station.verdict(1, journal=third)
+        station.state(1, journal=third)  # another PC under the name
+        told.wait_for(f"writes journal {third} now, which does not go on from {new}")
+        station.state(1, journal=new)
+        told.wait_for("CONFLICT: two stations have this name")
+    station.close()
+
+    store = Store(tmp_path / "mes.db", None, None)
+    assert store.numbers(STATION, JOURNAL).last == store.numbers(STATION, third).last == 1
     store.close()
     running_broker.forget()
 

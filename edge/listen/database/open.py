@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from edge.listen.database.errors import DatabaseNewer, DatabaseRefused, DatabaseUnavailable
@@ -19,6 +16,8 @@ from edge.redaction import one_line
 log = logging.getLogger(__name__)
 
 CONNECT_LIMIT_S = 5
+# Of the newest migration.
+REVISION = "0001"
 # What takes longer is broken off and tried again; MQTT goes on meanwhile.
 STATEMENT_LIMIT_S = 30
 LOCK_LIMIT_S = 10
@@ -100,6 +99,7 @@ def make_engine(url: URL, password: str | None, name: str) -> Engine:
         )
         # Many rows in one statement; the driver's own way is one a row.
         engine.dialect.use_insertmanyvalues_wo_returning = True
+        sa.event.listen(engine, "connect", _wait_for_disk)
         return engine
     except ModuleNotFoundError as error:
         raise DatabaseRefused(
@@ -110,6 +110,19 @@ def make_engine(url: URL, password: str | None, name: str) -> Engine:
         raise DatabaseRefused(f"--database cannot be used ({one_line(str(error))}).") from error
 
 
+def _wait_for_disk(connection: Any, _record: Any) -> None:
+    """Have a commit mean the disk, also at a server that is set to answer sooner.
+
+    What was committed is acknowledged, and the broker forgets it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    connection.commit()
+
+
 def upgrade(engine: Engine) -> None:
     """Bring the tables to this version, or make them; safe beside others that do the same.
 
@@ -118,30 +131,45 @@ def upgrade(engine: Engine) -> None:
         DatabaseRefused: this account may not.
         DatabaseUnavailable: not now.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    script = ScriptDirectory.from_config(config)
     try:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
             found = _revision(connection, engine)
-            if found == script.get_current_head():
+            if found == REVISION:
                 return
-            if found is not None and found not in {one.revision for one in script.walk_revisions()}:
-                raise DatabaseNewer(
-                    f"{engine.url}: its tables are of a newer version of this software (revision "
-                    f"{found}, this version knows {script.get_current_head()}). Install that "
-                    "version here, too, or name another database."
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            for statement in view_statements(engine.dialect.name):
-                connection.execute(sa.text(statement))
-            log.info("%s: tables are at revision %s", engine.url, script.get_current_head())
+            _migrate(engine, connection, found)
+            log.info("%s: tables are at revision %s", engine.url, REVISION)
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
         raise translated(engine, error) from error
+
+
+def _migrate(engine: Engine, connection: Connection, found: str | None) -> None:
+    try:
+        # alembic: most starts find tables of this version, and a listener starts often.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+    except ModuleNotFoundError as error:
+        raise DatabaseRefused(
+            f"--database needs {error.name} to make its tables, which is not installed. Install "
+            "the extra: pip install 'inspection-station[database]'."
+        ) from error
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+    if found is not None and found not in {one.revision for one in script.walk_revisions()}:
+        raise DatabaseNewer(
+            f"{engine.url}: its tables are of a newer version of this software (revision "
+            f"{found}, this version knows {REVISION}). Install that version here, too, or name "
+            "another database."
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    for statement in view_statements(engine.dialect.name):
+        connection.execute(sa.text(statement))
 
 
 def translated(engine: Engine, error: Exception) -> DatabaseRefused | DatabaseUnavailable:

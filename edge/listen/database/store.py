@@ -48,6 +48,14 @@ _FINAL = ("stopped", "offline")
 # Before any partition.
 _NONE_YET = datetime(2000, 1, 1, tzinfo=UTC)
 _Key = tuple[int, int]
+# A column as one parameter: a statement of a thousand rows would be read and planned each time.
+_INSERT_NUMBERS = sa.text(
+    "INSERT INTO received (journal, kind, seq, id, arrived_utc)"
+    " SELECT journal, kind, seq, id, :now FROM unnest(CAST(:journals AS bigint[]),"
+    " CAST(:kinds AS smallint[]), CAST(:seqs AS bigint[]), CAST(:ids AS bytea[]))"
+    " AS one (journal, kind, seq, id) ORDER BY journal, kind, seq"
+    " ON CONFLICT (journal, kind, seq) DO NOTHING RETURNING journal, kind, seq"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,24 +286,28 @@ class DatabaseStore(KnownJournals):
     ) -> set[tuple[int, int, int]]:
         if not first:
             return set()
-        columns = t.received.c
+        # In one order, so that two listeners do not wait for each other.
+        numbers = sorted(first)
+        ids = [short_id(first[number].content.get("id")) for number in numbers]
+        if connection.dialect.name == "postgresql":
+            columns = {
+                name: [number[place] for number in numbers]
+                for place, name in enumerate(("journals", "kinds", "seqs"))
+            }
+            found = connection.execute(_INSERT_NUMBERS, {**columns, "ids": ids, "now": now})
+            return {tuple(row) for row in found}
+        own = t.received.c
         statement = (
             self._insert(t.received)
             .on_conflict_do_nothing(index_elements=["journal", "kind", "seq"])
-            .returning(columns.journal, columns.kind, columns.seq)
+            .returning(own.journal, own.kind, own.seq)
         )
         rows = [
-            {
-                "journal": number[0],
-                "kind": number[1],
-                "seq": number[2],
-                "id": short_id(one.content.get("id")),
-                "arrived_utc": now,
-            }
-            # In one order, so that two listeners do not wait for each other.
-            for number, one in sorted(first.items(), key=lambda item: item[0])
+            {**dict(zip(("journal", "kind", "seq"), number, strict=True)), "id": identity}
+            for number, identity in zip(numbers, ids, strict=True)
         ]
-        return {tuple(row) for row in connection.execute(statement, rows)}
+        found = connection.execute(statement, [{**row, "arrived_utc": now} for row in rows])
+        return {tuple(row) for row in found}
 
     def _conflicting(
         self,

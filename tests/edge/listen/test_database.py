@@ -16,12 +16,14 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from edge.contract.encoding import utc_text
 from edge.listen.cli import main
+from edge.listen.database import migrations
 from edge.listen.database import tables as t
-from edge.listen.database.errors import DatabaseNewer
-from edge.listen.database.open import make_engine, parse_url
+from edge.listen.database.errors import DatabaseNewer, DatabaseUnavailable
+from edge.listen.database.open import REVISION, make_engine, parse_url
 from edge.listen.database.rows import json_text
 from edge.listen.database.shifts import parse_shifts
 from edge.listen.database.store import LEASE_S, DatabaseStore, PlantSettings
@@ -88,7 +90,8 @@ def batch(*records: Arrived) -> Batch:
 
 def rows(store: DatabaseStore, sql: str) -> list[tuple[Any, ...]]:
     with store._engine.begin() as connection:
-        return [tuple(row) for row in connection.execute(sa.text(sql))]
+        found = connection.execute(sa.text(sql))
+        return [tuple(row) for row in found] if found.returns_rows else []
 
 
 def look(store: DatabaseStore) -> None:
@@ -115,6 +118,65 @@ def test_a_record_is_kept_once_whoever_brings_it_and_another_under_its_number_to
     assert rows(one, "SELECT seq, id FROM event") == [(2, "of-an-event")]
     assert one.conflicts(STATION, JOURNAL) == [Stretch(2, 2)]
     assert rows(one, "SELECT sum(parts) FROM production") == [(4,)]
+
+
+def test_what_was_kept_outlives_the_server_though_it_commits_without_its_disk(
+    server: PostgreSql,
+) -> None:
+    name = next(_NAMES)
+    url = server.create(name)
+    for statement in (
+        f'ALTER DATABASE "{name}" SET synchronous_commit = off',
+        "ALTER SYSTEM SET wal_writer_delay = '10s'",
+        "SELECT pg_reload_conf()",
+    ):
+        server.query("postgres", statement)
+    store = DatabaseStore(make_engine(parse_url(url), None, "test"), PlantSettings(), 1, lambda: 0)
+    store.open()
+    assert store.keep_batch(batch(*(arrived(seq) for seq in range(1, 6)))).fresh == 5
+    server.stop()
+    server.start()
+    store.close()
+
+    assert server.query(name, "SELECT count(*) FROM verdict") == [(5,)]
+
+
+def test_a_full_database_takes_all_of_it_once_there_is_room(opening: Opening, url: str) -> None:
+    store = opening()
+    many = batch(*(arrived(seq) for seq in range(1, 301)))
+    if "sqlite" in url:
+        (pages,) = rows(store, "PRAGMA page_count")[0]
+        full, room = (f"PRAGMA max_page_count = {most}" for most in (pages, 2**30))
+    else:
+        # A disk that is really full ends the server, which is the test of its kills.
+        rows(
+            store,
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE"
+            " 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",
+        )
+        full = "CREATE TRIGGER full_disk BEFORE INSERT ON received EXECUTE FUNCTION full_disk()"
+        room = "DROP TRIGGER full_disk ON received"
+    rows(store, full)
+    with pytest.raises(DatabaseUnavailable, match=r"takes nothing at present .*(full|space)"):
+        store.keep_batch(many)
+    rows(store, room)
+
+    assert store.keep_batch(many).fresh == 300
+    assert rows(store, "SELECT count(*) FROM verdict") == [(300,)]
+
+
+def test_a_database_that_is_too_slow_is_left_and_tried_again(
+    url: str, opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("LOCK_LIMIT_S", "CONNECT_LIMIT_S"):
+        monkeypatch.setattr(f"edge.listen.database.open.{limit}", 1)
+    store = opening()
+    with make_engine(parse_url(url), None, "holder").begin() as holder:
+        if "sqlite" not in url:  # which locks all of it by itself
+            holder.execute(sa.text("LOCK TABLE received IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseUnavailable, match=r"takes nothing at present .*lock"):
+            store.keep_batch(batch(arrived(1)))
+    assert store.keep_batch(batch(arrived(1))).fresh == 1
 
 
 def test_gaps_are_found_across_listeners_and_one_of_them_asks(opening: Opening) -> None:
@@ -165,7 +227,9 @@ def test_the_tables_are_those_of_the_code_and_a_newer_version_is_refused(
             if not (one[0] in ("remove_table", "remove_index") and "verdict_2" in str(one[1]))
         ]
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        newest = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
     assert differ == []
+    assert newest == REVISION
 
     with pytest.raises(DatabaseNewer, match="revision 9999, this version knows 0001"):
         opening()

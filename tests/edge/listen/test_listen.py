@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -24,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.encoding import new_id
 from edge.errors import OutputNotWritable
+from edge.journal.entries import RecordKind
 from edge.listen.cli import main
 from edge.listen.listener import Listener, ListenOptions
 from edge.listen.repair import MAX_ASKED, Ask, GiveUp, Repair
@@ -121,12 +123,12 @@ def test_a_gap_is_asked_for_after_a_moment_and_given_up_after_a_while() -> None:
     repair, gap = Repair(grace_s=1.0, again_s=5.0), Stretch(3, 4)
 
     assert repair.decide([gap], 0.0, True) == []
-    assert repair.decide([gap], 1.0, True) == [Ask(gap, True)]
+    assert repair.decide([gap], 1.0, True) == [Ask(gap, (gap,), True)]
     assert repair.decide([gap], 5.9, True) == []
     asked = 1
     now_s = 1.0
     while (steps := repair.decide([gap], now_s := now_s + 1.0, True)) != [GiveUp(gap)]:
-        asked += steps == [Ask(gap, False)]
+        asked += steps == [Ask(gap, (gap,), False)]
         assert now_s < 1000
     assert asked == MAX_ASKED
 
@@ -136,6 +138,30 @@ def test_a_gap_that_is_closing_is_not_given_up() -> None:
     for first in range(1, 200_000, 10_000):
         steps = repair.decide([Stretch(first, 200_000)], now_s := now_s + 6.0, True)
         assert not any(isinstance(step, GiveUp) for step in steps)
+
+
+def test_many_gaps_are_asked_for_in_few_requests_and_all_of_them_in_turn() -> None:
+    repair, now_s = Repair(grace_s=1.0, every_s=2.5), 0.0
+    every_other = [Stretch(seq, seq) for seq in range(5, 101, 2)]
+    far = [Stretch(50_000, 79_999), Stretch(500_000, 500_000)]
+    gaps, asked = every_other + far, []
+    repair.decide(gaps, now_s, True)
+    while gaps:
+        steps = repair.decide(gaps, now_s := now_s + 0.5, True)
+        assert len(steps) <= 1 and not any(isinstance(one, GiveUp) for one in steps)
+        asked += steps
+        for one in steps:
+            assert isinstance(one, Ask)
+            gaps = without(gaps, [one.wanted])
+
+    assert {one.wanted for one in asked if isinstance(one, Ask)} == {
+        Stretch(5, 99),
+        *(Stretch(first, first + 9_999) for first in (50_000, 60_000, 70_000)),
+        far[1],
+    }
+    assert len(asked) == 5
+    assert asked[0] == Ask(Stretch(5, 99), tuple(every_other), True)
+    assert now_s < 30
 
 
 def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> None:
@@ -286,6 +312,33 @@ def test_a_gap_is_found_asked_for_and_filled(
     said = ended(process)
     assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 33))
     assert "verdicts 1 to 30 are missing; asking again" in said
+
+
+def test_every_other_verdict_is_asked_for_in_no_more_requests_than_a_station_takes(
+    running_broker: Broker, relaying: Relaying, listening: Listening, tmp_path: Path
+) -> None:
+    """As many as a listener that was killed leaves missing where two share the verdicts."""
+    station = relaying(running_broker.url)
+    station.record(140)
+    assert station.delivered()  # before anybody listened
+    store = Store(tmp_path / "mes.db", None, 1)
+    rows = station.outbox.rows(RecordKind.VERDICT, 1, 140, 140)
+    contents = [json.loads(row.payload) for row in rows[::2]]
+    store.keep(
+        [
+            replace(arrived(one["seq"], one["id"]), journal=station.journal.journal)
+            for one in contents
+        ]
+    )
+    store.close()
+
+    process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 141)
+    station.record(1)
+
+    said = ended(process)
+    assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 142))
+    assert "verdicts 2, 4, 6," in said and "LOST" not in said
+    assert [event.data for event in station.events if "refused" in event.detail] == []
 
 
 def put_back(backup: Path, folder: Path) -> None:
