@@ -64,6 +64,36 @@ def write_whole(path: Path, content: bytes) -> None:
     write_all([(path, content)])
 
 
+@contextmanager
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[BufferedWriter]:
+    """Write one file of any size: at the end of the block it has its name, and is on the disk.
+
+    A block that ends with an exception leaves nothing. A link at the file's place is replaced, what
+    it leads to is not touched.
+
+    Args:
+        mode: of a new file, less the umask.
+
+    Raises:
+        OutputNotWritable: folder or disk refused it, or the block met an ``OSError`` (so what it
+            reads is to be translated there); an older file of that name is untouched.
+        LinkRefused: a link lies on the way where others may lay one.
+    """
+    refuse_foreign_links(path)
+    temporary = partial_path(path)
+    try:
+        with create_new(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_names(path.parent)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    finally:  # also when interrupted: nothing half-written stays behind
+        _discard(temporary)
+
+
 def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None:
     """Write files that belong together: all to temporary files first, then renamed in order.
 

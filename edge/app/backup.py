@@ -12,7 +12,7 @@
 Records and images stay where they are: the broker and who listens to it have the records.
 """
 
-import os
+import shutil
 import stat
 import time
 import zipfile
@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 import edge
-from edge.atomic_files import check_writable, create_new, open_regular, partial_path
+from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256
@@ -156,12 +156,11 @@ def back_up(
         sources += [
             _Source(f"state/{name}", folder / name) for name in _STATE if (folder / name).exists()
         ]
-    partial = partial_path(path)
     try:
         with (
-            TemporaryDirectory(dir=path.absolute().parent, prefix=".backup-") as scratch,
             # Whoever may read it may read the settings, and keys where they were asked for.
-            create_new(partial, 0o600) as file,
+            whole_file(path, 0o600) as file,
+            TemporaryDirectory(dir=path.absolute().parent, prefix=".backup-") as scratch,
         ):
             recipes, exported = _exported(settings, Path(scratch))
             files: dict[str, BackedUpFile] = {}
@@ -178,21 +177,11 @@ def back_up(
                     left_out=tuple(left_out),
                 )
                 archive.writestr(MANIFEST, manifest.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except zipfile.LargeZipFile as error:
         raise OutputNotWritable(
             f"{path}: the station is larger than one file may be (4 GB). Export recipes one by one "
             "with --recipe export, and back up without recipes.folder."
         ) from error
-    except OSError as error:
-        raise OutputNotWritable(
-            f"{path}: cannot be written ({error.strerror}). Check the folder, free space and "
-            "permissions."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return manifest
 
 
@@ -425,18 +414,10 @@ def _import(manifest: BackupManifest, unpacked: Path, folder: Path) -> None:
 
 
 def _copied(source: Path, target: Path, mode: int) -> None:
-    """Write beside the target and rename, so that it is there whole or not at all."""
+    """Put a file to its place, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(target)
-    try:
-        with create_new(partial, mode) as file, source.open("rb") as content:
-            while chunk := content.read(2**20):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(target, mode) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file, 2**20)
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """The file that is released: looked at, and put where stations fetch it."""
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
-from edge.atomic_files import open_regular, partial_path
+from edge.atomic_files import open_regular, whole_file
 from edge.contract.fleet import ReleaseFile
+from edge.errors import OutputNotWritable
 from edge.fleet.errors import ReleaseUnusable
 from edge.fleet.plan import Plan
 from edge.recipes.archive import ArchiveManifest, is_signed, read_archive_manifest
@@ -66,12 +66,12 @@ def put_release(path: Path, release: ReleaseFile, plan: Plan) -> None:
             with target_path.open("rb") as kept:
                 if hashlib.file_digest(kept, "sha256").hexdigest() == release.sha256:
                     return
-        partial = partial_path(target_path)
-        with path.open("rb") as source, partial.open("wb") as written:
-            shutil.copyfileobj(source, written)
-            written.flush()
-            os.fsync(written.fileno())
-        partial.replace(target_path)
+        with path.open("rb") as source, whole_file(target_path) as written:
+            shutil.copyfileobj(source, written, 2**20)
+    except OutputNotWritable as error:
+        raise ReleaseUnusable(
+            f"{error} The release goes there; another folder can stand in the plan: put, address."
+        ) from error
     except Exception as error:  # the libraries of the schemes name no common base
         cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise ReleaseUnusable(

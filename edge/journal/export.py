@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from edge.atomic_files import create_new, partial_path, refuse_foreign_links
+from edge.atomic_files import whole_file
 from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
-from edge.errors import OutputNotWritable
 from edge.journal.entries import JournalRow
 
 
@@ -90,20 +88,10 @@ def export_csv(rows: Iterable[JournalRow], path: Path) -> int:
     Raises:
         OutputNotWritable: folder or disk refused it; an older file of that name is untouched.
     """
-    refuse_foreign_links(path)
-    partial = partial_path(path)
-    try:
-        with create_new(partial) as file, TextIOWrapper(file, "utf-8", newline="") as text:
-            count = write_csv(rows, text)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputNotWritable(
-            f"{path}: cannot be written ({error.strerror}). "
-            "Check the folder, free space and permissions."
-        ) from error
-    finally:  # also when interrupted: nothing half-written stays behind
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        text = TextIOWrapper(file, "utf-8", newline="")
+        count = write_csv(rows, text)
+        text.detach()  # flushed, and not closed: the file is synced yet
     return count
 
 

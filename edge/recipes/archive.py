@@ -11,7 +11,6 @@ A file comes from somebody else: it is bounded before it is read, nothing is unp
 manifest does not name, and nothing is on offer before all of it was checked.
 """
 
-import os
 import re
 import tempfile
 import zipfile
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from edge.atomic_files import check_writable, open_regular, partial_path
+from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256, manifest_sha256
@@ -132,9 +131,11 @@ def export_recipe(
     if images:
         files |= _images_of(recipes.images(version.name))
     named: dict[str, ArchivedFile] = {}
-    partial = partial_path(path)
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive:
+        with (
+            whole_file(path) as written,
+            zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive,
+        ):
             for place, file in files.items():
                 named[place] = _packed(archive, place, file)
             manifest = ArchiveManifest(
@@ -148,20 +149,10 @@ def export_recipe(
             archive.writestr(MANIFEST, text)
             if key is not None:
                 archive.writestr(SIGNATURE, key.sign(text))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
     except zipfile.LargeZipFile as error:
         raise OutputNotWritable(
             f"{path}: the recipe is larger than one file may be (4 GB). Export it without images."
         ) from error
-    except OSError as error:
-        raise OutputNotWritable(
-            f"{path}: cannot be written ({error.strerror}). Check the folder, free space and "
-            "permissions."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return manifest
 
 

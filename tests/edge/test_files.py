@@ -1,12 +1,19 @@
 """Files are written whole, and never through what somebody else laid at their place."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edge.atomic_files import LinkRefused, check_writable, open_regular, write_whole
+from edge.atomic_files import (
+    LinkRefused,
+    check_writable,
+    open_regular,
+    whole_file,
+    write_whole,
+)
 from edge.errors import OutputNotWritable
 
 
@@ -47,7 +54,15 @@ def test_a_link_at_the_place_of_the_temporary_file_is_not_followed(
     assert not (tmp_path / "out.xml").is_symlink()
 
 
-@pytest.mark.parametrize("act", [check_writable, lambda path: write_whole(path, b"new")])
+def write_streamed(path: Path) -> None:
+    with whole_file(path) as file:
+        for _ in range(3):
+            file.write(b"new")
+
+
+@pytest.mark.parametrize(
+    "act", [check_writable, write_streamed, lambda path: write_whole(path, b"new")]
+)
 def test_a_link_in_a_folder_that_others_may_write_to_is_refused(
     shared: Path, victim: Path, act: Callable[[Path], object]
 ) -> None:
@@ -69,6 +84,23 @@ def test_what_an_interrupted_writing_left_is_written_over(tmp_path: Path) -> Non
     (tmp_path / ".out.xml.partial").write_bytes(b"half")
     write_whole(tmp_path / "out.xml", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["out.xml"]
+
+
+def test_a_large_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    (tmp_path / ".out.csv.partial").write_bytes(b"of an earlier writing")
+    with whole_file(path, 0o600) as file:
+        file.write(b"old")
+        assert not path.exists()
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"old", 0o600)
+
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    with pytest.raises(OutputNotWritable, match="No space left"), whole_file(path) as file:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
+    assert path.read_bytes() == b"old"
 
 
 def test_a_folder_at_the_place_of_the_temporary_file_is_told(tmp_path: Path) -> None:

@@ -34,20 +34,31 @@ def test_a_journal_that_does_not_wait_for_the_disk_is_found_out(memory: Path) ->
         try_cuts(recording, seed=4, every=9)
 
 
-WRITES = """
+WRITES_AT_ONCE = """
 import sys
 from pathlib import Path
 from edge.atomic_files import write_whole
 write_whole(Path(sys.argv[1]), b"old")
-write_whole(Path(sys.argv[1]), b"new" * 1000)
+write_whole(Path(sys.argv[1]), b"new" * 10_000)
+"""
+# More than the buffer of a file: its first half is on its way to the disk before the second.
+WRITES_STREAMED = """
+import sys
+from pathlib import Path
+from edge.atomic_files import whole_file
+for content, times in ((b"old", 1), (b"new" * 100, 100)):
+    with whole_file(Path(sys.argv[1])) as file:
+        for _ in range(times):
+            file.write(content)
 """
 
 
-def test_a_file_that_was_written_whole_has_its_name_on_the_disk(memory: Path) -> None:
+@pytest.mark.parametrize("writes", [WRITES_AT_ONCE, WRITES_STREAMED])
+def test_a_file_that_was_written_whole_has_its_name_on_the_disk(memory: Path, writes: str) -> None:
     root = memory / "root"
     root.mkdir()
     assert (
-        run_traced(build_tracer(memory), root, memory / "trace", ["-c", WRITES, f"{root}/f"]) == 0
+        run_traced(build_tracer(memory), root, memory / "trace", ["-c", writes, f"{root}/f"]) == 0
     )
 
     disk, whole = Disk(root), set()
@@ -57,5 +68,5 @@ def test_a_file_that_was_written_whole_has_its_name_on_the_disk(memory: Path) ->
             for content in (disk.confirmed(), disk.torn(chance), disk.reordered(chance)):
                 whole.add(content.get("f"))
 
-    assert whole <= {None, b"old", b"new" * 1000}
-    assert disk.confirmed() == {"f": b"new" * 1000}
+    assert whole <= {None, b"old", b"new" * 10_000}
+    assert disk.confirmed() == {"f": b"new" * 10_000}
