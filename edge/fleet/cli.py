@@ -175,7 +175,7 @@ def _lead(
 
 
 def _status(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
-    retained = look(broker_settings(options), stopping)
+    retained = look(broker_settings(options), stopping, options.wait)
     rows = station_rows(retained)
     for line in (rows_json if options.json else rows_table)(retained, rows):
         print_line(line)
@@ -196,6 +196,13 @@ def _overview(options: argparse.Namespace, _stopping: Callable[[], bool]) -> Non
         tuple(options.allowed_host),
         lambda: print_line(f"overview: http://{shown}:{port}"),
     )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError("must be 0 to 3600 seconds")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,6 +233,13 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "status":
             one.add_argument("--json", action="store_true", help="one JSON object")
+            one.add_argument(
+                "--wait",
+                type=_seconds,
+                default=0.0,
+                metavar="S",
+                help="at most so long for counts of parts, which stations tell every 10 s",
+            )
     overview = commands.add_parser("overview", help="serve a read-only page of all stations")
     overview.add_argument("--host", default="127.0.0.1", help="address to listen at")
     overview.add_argument("--port", type=int, default=8090, help="0 takes a free one")

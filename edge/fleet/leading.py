@@ -37,16 +37,31 @@ CONNECTED_STATES = ("starting", "online", "degraded")
 Say = Callable[[str], None]
 
 
-def look(settings: MqttSettings, stopping: Callable[[], bool]) -> Retained:
+def look(settings: MqttSettings, stopping: Callable[[], bool], wait_s: float = 0.0) -> Retained:
     """Return what the broker has retained now.
+
+    Args:
+        wait_s: at most so long for what is told from time to time and not retained.
 
     Raises:
         BrokerAway: it cannot be reached.
     """
     link = FleetLink(settings, stopping=stopping)
     link.connect()
+    until_s = time.monotonic() + wait_s
+    while silent(link.retained) and time.monotonic() < until_s and not stopping():
+        link.turn(0.1)
     link.close()
     return link.retained
+
+
+def silent(retained: Retained) -> list[str]:
+    """Return the stations that are there and have not told their counts yet."""
+    return [
+        name
+        for name, kept in retained.stations.items()
+        if "metrics" not in kept and condition_of(kept.get("state"))[0] in CONNECTED_STATES
+    ]
 
 
 def next_claim(retained: Retained) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.contract.fleet import FleetReport
-from edge.fleet.leading import condition_of
+from edge.fleet.leading import condition_of, silent
 from edge.fleet.link import Retained
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -56,6 +56,12 @@ def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     for line in cells:
         yield "  ".join(one.ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
+    quiet = set(silent(retained)) & {row.station for row in rows if row.ok_rate is None}
+    if quiet:
+        yield (
+            f"OK: not known of {len(quiet)} stations, which tell it every 10 s and have none of a "
+            "release; --wait 12 waits for it"
+        )
     rollout = retained.rollout
     if rollout is not None:
         owner = retained.owner

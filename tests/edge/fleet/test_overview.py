@@ -4,18 +4,21 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import expect
 
 from edge.fleet.cli import main
 from tests.soak import times
 from tests.support.broker import Broker
 from tests.support.browser import running_browser
-from tests.support.fleet_states import publish_states
+from tests.support.fleet_states import publish_states, retained
 
 STATIC = Path(__file__).parents[3] / "edge" / "fleet" / "static"
 COUNT = 200
@@ -99,6 +102,38 @@ def test_the_status_is_a_table_and_json(broker: Broker, capsys: pytest.CaptureFi
     assert lines[4].split()[:4] == ["plant-1/line-1/cell-04/top", "degraded", "bottle-3", "3"]
     assert main(["status", "--json", "--mqtt", broker.url]) == 0
     assert len(json.loads(capsys.readouterr().out)["stations"]) == 5
+
+
+def test_the_status_waits_for_counts_which_are_not_retained(
+    broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.start()
+    publish_states(broker.port, 2).disconnect()
+    assert main(["status", "--mqtt", broker.url]) == 0
+    assert "OK: not known of 2 stations" in capsys.readouterr().out
+
+    told = [(topic, content) for topic, content in retained(2) if topic.endswith("/metrics")]
+    done = threading.Event()
+
+    def tell() -> None:
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id="test-metrics")
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        while not done.wait(0.2):
+            for topic, content in told:
+                client.publish(topic, json.dumps(content))
+        client.disconnect()
+        client.loop_stop()
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    try:
+        assert main(["status", "--mqtt", broker.url, "--wait", "600"]) == 0
+    finally:
+        done.set()
+        telling.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "98.0 % of 5000" in lines[1]
 
 
 def test_a_broker_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
