@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edge.listen.listener import MOST_UNACKNOWLEDGED
 from edge.settings.station import Settings
 from tests.support.broker import free_port
 from tools.image_steps import instructions
@@ -18,6 +19,7 @@ from tools.image_steps import instructions
 PROJECT = Path(__file__).parents[2]
 CONTAINER = PROJECT / "deploy" / "container"
 DEBIAN = PROJECT / "deploy" / "debian"
+BROKER = PROJECT / "systemd" / "mosquitto" / "edge.conf"
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,11 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", [CONTAINER / "mosquitto.conf", BROKER], ids=str)
+def test_a_broker_sends_as_far_ahead_as_a_listener_takes(file: Path) -> None:
+    assert f"\nmax_inflight_messages {MOST_UNACKNOWLEDGED}\n" in file.read_text()
 
 
 def test_the_broker_takes_its_configuration(tmp_path: Path) -> None:
