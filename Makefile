@@ -64,7 +64,7 @@ test: packages $(DEV)/installed
 
 # With MINUTES=60: all faults in turn against a running site, so long (docs/reliability.md). Without:
 # the tests, with rarer faults, more kills and more seeds.
-soak: packages $(DEV)/installed
+soak: packages $(DEV)/installed $(DEV)/soak
 ifdef MINUTES
 	$(DEV)/bin/python -m tests.endurance --minutes $(MINUTES) --seed $(or $(SEED),1)
 else
@@ -173,6 +173,11 @@ $(DEV)/installed: setup.cfg pyproject.toml constraints.txt | packages
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install $(PIP_FLAGS) torch
 	$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[test]'
+	touch $@
+
+# What the long tests alone speak to.
+$(DEV)/soak: $(DEV)/installed
+	$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[soak]'
 	touch $@
 
 clean:

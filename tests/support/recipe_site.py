@@ -6,6 +6,7 @@ from typing import Any
 
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe
+from edge.imaging.frame import Frame
 from edge.inspection.thresholding import Decision, Reason, Result
 from edge.recipes.content import RecipeContent
 from edge.recipes.folder import RecipeFolder
@@ -19,7 +20,13 @@ from tests.support.small_bundle import write_bundle
 
 
 class RecipeSite:
-    """A station with a recipe of two versions, of which the first has the station's own bundle."""
+    """A station with a recipe of two versions, of which the first has the station's own bundle.
+
+    Attributes:
+        trial_frame: of its camera; None where it has given none.
+    """
+
+    trial_frame: Frame | None = None
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         self.folder = RecipeFolder(folder / "recipes")
@@ -46,7 +53,7 @@ class RecipeSite:
             settings=self.layers.first(),
             tuning=self._tuning,
             simulated=True,
-            trial=lambda: None,
+            trial=lambda: self.trial_frame,
             reread=self.layers.reread,
             record_event=self.events.append,
             releases=Releases(None),

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.contract.event import Event
 from edge.contract.fleet import Action, Desired, ReleaseFile, payload
 from edge.fleet.plan import read_plan
 from edge.fleet.release_file import put_release, read_release
+from edge.imaging.frame import Frame
 from edge.settings.fleet import FleetSettings
 from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload
@@ -263,6 +265,19 @@ def test_what_must_not_come_in_force_does_not(
     assert station.site.model.recipe == before
     assert station.site.folder.versions("nut") == versions
     assert not list(station.site.journal.glob("fleet.download*"))
+
+
+def test_a_release_for_another_camera_fails_its_trial_and_the_station_goes_on(
+    station: Station,
+) -> None:
+    release, agent = station.released(station.plant.release()), station.agent()
+    tiny = np.zeros((2, 2, 3), np.uint8)
+    station.site.trial_frame = Frame(pixels=tiny, number=1, captured_ns=0, captured_utc_ns=0)
+    report = station.ask(agent, station.take(release, change_product=True))
+    assert (report["phase"], report["reason"]) == ("failed", "unfit")
+    assert "this camera's" in report["detail"]
+    live = station.site.model.recipe
+    assert live is not None and live.id == "bottle"
 
 
 def test_an_unsigned_file_is_refused_here_and_by_the_station(station: Station) -> None:

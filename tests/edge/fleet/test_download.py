@@ -1,17 +1,27 @@
-"""A release fetched over HTTP: bounded, of its hash, and from nowhere else."""
+"""A release fetched over HTTP and S3: bounded, of its hash, and from nowhere else."""
 
 import hashlib
+import random
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from edge.contract.fleet import ReleaseFile
+from edge.fleet.plan import Plan
+from edge.fleet.release_file import put_release
 from edge.settings.fleet import FleetSettings
 from edge.station.fleet.download import ReleaseDownload, check_allowed
 from edge.station.fleet.errors import ReleaseRefused
+from tests.soak import times
+from tests.support.broker import free_port
+from tests.support.station_process import until
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -84,6 +94,62 @@ def test_a_release_comes_whole_over_http_or_not_at_all(
         download.fetch(release, target)
     assert refused.value.reason == reason
     assert not target.exists() or target.stat().st_size <= len(CONTENT)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3-compatible server with a bucket; its login and place are in the environment."""
+    port = free_port()
+    login = {"AWS_ACCESS_KEY_ID": "edge", "AWS_SECRET_ACCESS_KEY": "secret"}
+    place = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**login, **place}.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: listens(port), "the store")
+        fsspec.filesystem("s3").mkdir("plant")
+        yield "s3://plant/edge"
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        server.kill()
+        server.wait()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not times(0, 1), reason="an S3-compatible server comes with make soak")
+def test_a_release_goes_through_an_s3_store_whole_or_not_at_all(tmp_path: Path, store: str) -> None:
+    content = random.Random(1).randbytes(12_000_000)  # in parts: S3 takes 5 MB at a time
+    file = tmp_path / "nut.recipe"
+    file.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    release = ReleaseFile(
+        name="nut", version=1, sha256=sha256, bytes=len(content), address=f"{store}/{sha256}.recipe"
+    )
+    put_release(file, release, Plan(stations=("a/b/c/d",), address=store))
+    download = ReleaseDownload(
+        settings=FleetSettings(addresses=(store,), public_key="key.pem"),
+        clock_s=lambda: 0.0,
+        free_bytes=lambda _: 2**40,
+        ending=lambda: False,
+    )
+    download.fetch(release, tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == content
+
+    with fsspec.open(f"{store}/cut", "wb") as cut:
+        cut.write(content[:-1])
+    for name, reason in (("cut", "other_file"), ("none", "not_fetched")):
+        other = release.model_copy(update={"address": f"{store}/{name}"})
+        with pytest.raises(ReleaseRefused) as refused:
+            download.fetch(other, tmp_path / "got")
+        assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize(

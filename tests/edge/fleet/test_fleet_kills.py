@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.manifest import load_bundle
+from edge.journal.entries import RecordKind
+from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder
 from tests.soak import seeds
 from tests.support.broker import Broker
@@ -62,6 +64,30 @@ class Hall:
     def close(self) -> None:
         for number in range(PROCESSES):
             self.kill(number)
+
+    def demand_every_verdict(self) -> None:
+        """Demand that what the journals hold has no gap, and that all of it is with the broker."""
+        held = {
+            name: {
+                row.seq
+                for row in query(
+                    self.plant.folder / "hall" / name / "journal/journal.db",
+                    Query(kind=RecordKind.VERDICT),
+                )
+            }
+            for name in STATIONS
+        }
+        assert all(held[name] == set(range(1, len(held[name]) + 1)) for name in STATIONS)
+        assert all(held.values())
+
+        def missing() -> dict[str, set[int]]:
+            left = {name: set(numbers) for name, numbers in held.items()}
+            for topic, content in self.plant.broker.messages():
+                if topic.endswith("/verdict"):
+                    left[topic.split("/")[4]].discard(content["seq"])
+            return {name: numbers for name, numbers in left.items() if numbers}
+
+        until(lambda: not missing(), f"every verdict at the broker: {missing()}")
 
     def versions(self) -> dict[str, str]:
         """Return, by station, threshold and model in force; the signature is checked."""
@@ -143,3 +169,4 @@ def test_kills_of_stations_and_command_leave_one_signed_version_everywhere(
     code, output = hall.plant.fleet("rollback")
     assert code == 0, output
     until(lambda: len({*hall.versions().values()}) == 1, f"back everywhere: {hall.versions()}")
+    hall.demand_every_verdict()
