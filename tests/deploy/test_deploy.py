@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edge.listen.listener import MOST_UNACKNOWLEDGED
+from edge.listen.listener import MAX_UNACKNOWLEDGED
 from edge.settings.station import Settings
 from tests.support.broker import free_port
 from tools.image_steps import instructions
@@ -104,7 +104,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", [CONTAINER / "mosquitto.conf", BROKER], ids=str)
 def test_a_broker_sends_as_far_ahead_as_a_listener_takes(file: Path) -> None:
-    assert f"\nmax_inflight_messages {MOST_UNACKNOWLEDGED}\n" in file.read_text()
+    assert f"\nmax_inflight_messages {MAX_UNACKNOWLEDGED}\n" in file.read_text()
 
 
 def test_the_broker_takes_its_configuration(tmp_path: Path) -> None:
