@@ -36,6 +36,7 @@ HEAVY = (
     *("torch", "torchvision", "lightning-fabric", "tensorboard", "OpenVINO", "NNCF", "ONNX"),
     *("numba", "OpenCV", "numpy", "pydantic", "paho-mqtt", "cryptography", "Aravis", "optuna"),
     *("pymodbus", "gpiod", "protobuf", "zxing-cpp", "asyncua", "fsspec", "aiohttp", "SQLAlchemy"),
+    "alembic",
 )
 IO_MODULES = frozenset(
     {"asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib"}
