@@ -56,7 +56,7 @@ def read_settings_file(path: Path) -> SettingsFile:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigurationUnreadable(
-            f"{path}: cannot be read ({error.strerror}). Check --config and its permissions."
+            f"{path}: cannot be read ({error.strerror}). Check its name and permissions."
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationUnreadable(

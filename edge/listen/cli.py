@@ -11,21 +11,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edge.errors import ConfigurationInvalid, StationError
-from edge.listen.listener import BACK_OFF_S, PASSWORD_OPTION, Listener, ListenOptions
+from edge.listen.listener import BACK_OFF_S, Listener, ListenOptions
 from edge.listen.part_settings import read_part_settings
 from edge.listen.part_store import PartStore
 from edge.listen.parts import Parts
 from edge.listen.store import RecordStore, Store
 from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.broker_options import PASSWORD_OPTION, add_broker_options, broker_settings
 from edge.mqtt.reconnect import Backoff
 from edge.settings.credentials import read_secret
-from edge.settings.station import MqttSettings
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_start import prepare_process
-from edge.validation import in_words
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _listen(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = broker_settings(options)
     read_broker_login(settings, PASSWORD_OPTION)  # told before anything is opened
     if not _PATTERN.fullmatch(options.station):
         raise ConfigurationInvalid(
@@ -226,27 +223,6 @@ def summary(store: RecordStore) -> list[str]:
     return lines
 
 
-def _settings(options: argparse.Namespace) -> MqttSettings:
-    given = {
-        "url": options.mqtt,
-        "username": options.username,
-        "password_file": options.password_file,
-        "ca_file": options.ca_file,
-        "certificate_file": options.certificate_file,
-        "key_file": options.key_file,
-    }
-    texts = {name: str(value) for name, value in given.items() if value is not None}
-    try:
-        return MqttSettings.model_validate(texts)
-    except ValidationError as error:
-        told = "; ".join(
-            f"--{'-'.join(str(part) for part in fault['loc']).replace('_', '-') or 'mqtt'}: "
-            + in_words(fault)
-            for fault in error.errors()
-        )
-        raise ConfigurationInvalid(told.replace("--url", "--mqtt")) from error
-
-
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = kind(text)
@@ -271,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="edge-listen",
         description="Keep every verdict of every station once, find gaps and have them filled.",
     )
-    parser.add_argument("--mqtt", required=True, metavar="URL", help="mqtt[s]://HOST[:PORT]")
+    add_broker_options(parser)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--sqlite", type=Path, metavar="FILE", help="table verdict in this database")
     place.add_argument(
@@ -344,11 +320,6 @@ def _parser() -> argparse.ArgumentParser:
     plant.add_argument(
         "--time-zone", metavar="ZONE", help="of the shifts (kept in the database: UTC at first)"
     )
-    parser.add_argument("--username")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="mode 0600, one line")
-    parser.add_argument("--ca-file", type=Path, metavar="FILE")
-    parser.add_argument("--certificate-file", type=Path, metavar="FILE")
-    parser.add_argument("--key-file", type=Path, metavar="FILE")
     return parser
 
 

@@ -40,6 +40,7 @@ from edge.listen.store import (
     check_storable,
 )
 from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.broker_options import PASSWORD_OPTION
 from edge.mqtt.connection import NOT_MQTT
 from edge.mqtt.reason_codes import (
     SESSION_TAKEN_OVER,
@@ -74,7 +75,6 @@ KEEPING_LOOK_S = 0.01
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
 MAX_MESSAGE_BYTES = 65_536
-PASSWORD_OPTION = "--password-file"
 # Runs of numbers in one line of the log.
 MAX_NAMED = 20
 

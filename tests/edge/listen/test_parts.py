@@ -252,6 +252,9 @@ def test_a_wrong_file_is_named_with_the_line_and_ends_with_78(
     options = ["--mqtt", "mqtt://h", "--sqlite", str(tmp_path / "v.db"), "--station", "a/+/+/+"]
     assert main([*options, "--part", str(tmp_path / "part.yaml")]) == 78
     assert str(tmp_path / "part.yaml") in capsys.readouterr().err
+    assert main([*options, "--part", str(tmp_path / "none.yaml")]) == 78
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'none.yaml'}: cannot be read" in err and "--config" not in err
 
 
 def test_two_stations_make_one_verdict_of_each_part(
