@@ -21,11 +21,15 @@ from numpy.typing import NDArray
 from edge.imaging.kernels import kernel, part_of_kernel
 
 COEFFICIENTS = 64
-# Index of the first look-up: as wide as leaves the tables of a scan in the fastest cache.
+# Index of the first look-ups: as wide as leaves the tables of a scan in the fastest cache.
 FIRST_BITS = 12
+FIRST_DC_BITS = 10
 MAX_CODE_BITS = 16
 MAX_DC_BITS = 11
+MAX_BITS = 31  # of a code and the number behind it
 ENDED = 1 << 16
+# A block is walked to its end before it is known that its data has ended: 64 times 31 bits.
+ROOM_BYTES = 512
 FF_LOW, FF_HIGH = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 # Lost and never written parts of a buffer or file read as zeros. Entropy-coded data holds no such
 # run, unless every flat block is coded as zeros only.
@@ -35,6 +39,8 @@ _SOI, _EOI, _SOS, _DQT, _DHT, _DRI = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
 _WITHOUT_TABLES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, *range(0xC8, 0xD0), 0xDC, 0xDE, 0xDF}) - {0xCC}
 _MAX_SEGMENTS = 100_000
+# Headers of one camera are alike from image to image, so what they say is kept.
+_MAX_KEPT_HEADER = 4096
 _READ_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 
 _ENDS_EARLY, _LEFT_OVER, _RESTART, _NO_CODE, _RANGE, _OVERRUN, _PADDING = range(1, 8)
@@ -91,21 +97,56 @@ class _Image:
     mcus_high: int
 
 
+@dataclass(slots=True)
+class _Headers:
+    """What stands before a scan.
+
+    Attributes:
+        tables: of codes, by class and number.
+        steps: of a block's average, by quantization table.
+        restart: MCUs between two restart markers; 0 without.
+    """
+
+    image: _Image | None = None
+    tables: dict[int, bytes] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
+    restart: int = 0
+
+    def read(self, marker: int, body: bytes) -> None:
+        """Read a segment that is no scan."""
+        if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
+            if self.image is not None:
+                raise _Damaged("two images are mixed")
+            self.image = _frame_header(body, marker == _PROGRESSIVE)
+        elif marker == _DHT:
+            _read_codes(body, self.tables)
+        elif marker == _DQT:
+            _read_steps(body, self.steps)
+        elif marker == _DRI:
+            if len(body) != 2:
+                raise _Damaged("a header is damaged")
+            self.restart = int.from_bytes(body, "big")
+        elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            raise _Damaged(f"an unknown marker {marker:#x} stands in it")
+
+
 def _check(data: NDArray[np.uint8]) -> None:
     raw = data.tobytes()
+    scan = _only_scan(raw)
+    if scan is not None:
+        end = _walk_sequential(data, raw, scan.header_bytes, scan)
+        if _marker(raw, end)[0] == _EOI:
+            return
     if not raw.startswith(b"\xff\xd8"):
         raise _Damaged("the start marker is missing")
     place = 2
-    image: _Image | None = None
-    tables: dict[int, bytes] = {}
-    steps: dict[int, int] = {}
-    restart = 0
+    headers = _Headers()
     for _ in range(_MAX_SEGMENTS):
         marker, place = _marker(raw, place)
         if marker == _EOI:
-            if image is None:
+            if headers.image is None:
                 raise _Damaged("the image ends before it begins")
-            _check_that_all_came(image)
+            _check_that_all_came(headers.image)
             return
         if marker in _WITHOUT_TABLES:
             raise _Damaged(
@@ -113,27 +154,49 @@ def _check(data: NDArray[np.uint8]) -> None:
             )
         body = _segment(raw, place)
         place += 2 + len(body)
-        if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
-            if image is not None:
-                raise _Damaged("two images are mixed")
-            image = _frame_header(body, marker == _PROGRESSIVE)
-        elif marker == _DHT:
-            _read_codes(body, tables)
-        elif marker == _DQT:
-            _read_steps(body, steps)
-        elif marker == _DRI:
-            if len(body) != 2:
-                raise _Damaged("a header is damaged")
-            restart = int.from_bytes(body, "big")
-        elif marker == _SOS:
-            if image is None:
-                raise _Damaged("the header of the image is missing")
-            place = _check_scan(
-                data, raw, place, body, image=image, tables=tables, steps=steps, restart=restart
-            )
-        elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-            raise _Damaged(f"an unknown marker {marker:#x} stands in it")
+        if marker != _SOS:
+            headers.read(marker, body)
+        elif headers.image is None:
+            raise _Damaged("the header of the image is missing")
+        else:
+            place = _check_scan(data, raw, place, body, headers=headers, image=headers.image)
     raise _Damaged("it has too many headers")
+
+
+def _only_scan(raw: bytes) -> "_Scan | None":
+    """Return the first scan where it holds the whole of a sequential image; None of any other."""
+    found = raw.find(b"\xff\xda", 0, _MAX_KEPT_HEADER)
+    if found < 0:
+        return None
+    return _scan_behind(raw[: found + 2 + int.from_bytes(raw[found + 2 : found + 4], "big")])
+
+
+@lru_cache(maxsize=16)
+def _scan_behind(header: bytes) -> "_Scan | None":
+    """Read headers up to and with that of a scan; None where something else is to be said."""
+    headers, place = _Headers(), 2
+    try:
+        while place < len(header):
+            marker, place = _marker(header, place)
+            body = _segment(header, place)
+            place += 2 + len(body)
+            if marker != _SOS:
+                headers.read(marker, body)
+    except _Damaged:
+        return None
+    image = headers.image
+    whole = header.startswith(b"\xff\xd8") and marker == _SOS and image is not None
+    if (
+        not whole
+        or image is None
+        or image.progressive
+        or body[:1] != bytes([len(image.components)])
+    ):
+        return None
+    try:
+        return _scan(body, headers, image, len(header))
+    except _Damaged:
+        return None
 
 
 def _marker(raw: bytes, place: int) -> tuple[int, int]:
@@ -218,18 +281,34 @@ def _read_steps(body: bytes, steps: dict[int, int]) -> None:
         body = body[1 + COEFFICIENTS * size :]
 
 
-def _check_scan(
-    data: NDArray[np.uint8],
-    raw: bytes,
-    place: int,
-    body: bytes,
-    *,
-    image: _Image,
-    tables: dict[int, bytes],
-    steps: dict[int, int],
-    restart: int,
-) -> int:
-    """Walk the data of one scan and return the place behind it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scan:
+    """What the headers say of a scan.
+
+    Attributes:
+        first, last: the coefficients that it gives.
+        high, low: the bits of them.
+        blocks: to which of ``components`` each block of an MCU belongs.
+        limits: of each component, how far an average may lie from grey, in quantization steps.
+        mcus: how many there are.
+        header_bytes: how long all headers are, where they are whole.
+    """
+
+    components: Sequence[_Component]
+    first: int
+    last: int
+    high: int
+    low: int
+    codes: "_CodeTables"
+    blocks: NDArray[np.int64]
+    limits: NDArray[np.int64]
+    mcus: int
+    restart: int
+    header_bytes: int
+
+
+def _scan(body: bytes, headers: _Headers, image: _Image, header_bytes: int = 0) -> _Scan:
+    """Read the header of a scan."""
     if len(body) < 1 or len(body) != 4 + 2 * body[0] or body[0] not in (1, 2, 3, 4):
         raise _Damaged("the header of a scan is damaged")
     names = body[1:-3:2]
@@ -240,14 +319,12 @@ def _check_scan(
     high, low = body[-1] >> 4, body[-1] & 15
     if not image.progressive:
         first, last, high, low = 0, 63, 0, 0
-    _note_progress(image, components, first, last, high=high, low=low)
     chosen = body[2:-3:2]
-    tables = tables or _standard_tables()
+    tables = headers.tables or _standard_tables()
     # A scan of averages needs no codes for details, and the other way round.
     codes = tuple((tables.get(c >> 4), tables.get(0x10 | c & 15)) for c in chosen)
     if any((dc is None and first == 0) or (ac is None and last > 0) for dc, ac in codes):
         raise _Damaged("a table of codes is missing")
-    read = _code_tables(codes)
     if len(components) == 1:
         blocks = [0]
         mcus = components[0].blocks_wide * components[0].blocks_high
@@ -259,55 +336,101 @@ def _check_scan(
         ]
         mcus = image.mcus_wide * image.mcus_high
     # A block of black gives -1024, in steps rounded away from zero at most.
-    limits = [1024 // (steps.get(one.quantization, 1) << low) + 1 for one in components]
-    if image.progressive and first > 0:
-        flags = components[0].nonzero
+    limits = [1024 // (headers.steps.get(one.quantization, 1) << low) + 1 for one in components]
+    return _Scan(
+        components=components,
+        first=first,
+        last=last,
+        high=high,
+        low=low,
+        codes=_code_tables(codes),
+        blocks=np.array(blocks, np.int64),
+        limits=np.array(limits, np.int64),
+        mcus=mcus,
+        restart=headers.restart,
+        header_bytes=header_bytes,
+    )
+
+
+def _check_scan(
+    data: NDArray[np.uint8],
+    raw: bytes,
+    place: int,
+    body: bytes,
+    *,
+    headers: _Headers,
+    image: _Image,
+) -> int:
+    """Walk the data of one scan and return the place behind it."""
+    scan = _scan(body, headers, image)
+    _note_progress(image, scan)
+    if not image.progressive:
+        return _walk_sequential(data, raw, place, scan)
+    if scan.first > 0:
+        flags = scan.components[0].nonzero
         if flags is None:
-            flags = components[0].nonzero = np.zeros((mcus, COEFFICIENTS), np.uint8)
+            flags = np.zeros((scan.mcus, COEFFICIENTS), np.uint8)
+            scan.components[0].nonzero = flags
         fault, end = walk_ac_scan(
-            data, place, read.longest_ac[0], flags, mcus, restart, first, last, high > 0
+            data,
+            place,
+            scan.codes.longest_ac[scan.codes.ac_of[0]],
+            flags,
+            scan.mcus,
+            scan.restart,
+            scan.first,
+            scan.last,
+            scan.high > 0,
         )
-    elif image.progressive:
+    else:
         fault, end = walk_dc_scan(
             data,
             place,
-            read.longest_dc,
-            np.array(blocks, np.int64),
-            np.array(limits, np.int64),
-            mcus,
-            restart,
-            high > 0,
+            scan.codes.longest_dc[scan.codes.dc_of],
+            scan.blocks,
+            scan.limits,
+            scan.mcus,
+            scan.restart,
+            scan.high > 0,
         )
-    else:
-        fault, end = walk_sequential_scan(
-            data,
-            place,
-            read.dc,
-            read.longest_dc,
-            read.ac,
-            read.first_ac,
-            read.longest_ac,
-            np.array(blocks, np.int64),
-            np.array(limits, np.int64),
-            mcus,
-            restart,
-        )
-        if not fault and not read.zeros_are_flat and raw.find(ZERO_RUN, place, end) >= 0:
-            raise _Damaged("a part of it is zeros, as of data that never came")
     if fault:
         raise _Damaged(_FAULTS[fault])
     return int(end)
 
 
-def _note_progress(
-    image: _Image, components: Sequence[_Component], first: int, last: int, *, high: int, low: int
-) -> None:
+def _walk_sequential(data: NDArray[np.uint8], raw: bytes, place: int, scan: _Scan) -> int:
+    """Walk the data of a sequential scan and return the place behind it."""
+    codes = scan.codes
+    fault, end = walk_sequential_scan(
+        data,
+        place,
+        codes.dc,
+        codes.longest_dc,
+        codes.ac,
+        codes.first_ac,
+        codes.longest_ac,
+        scan.blocks,
+        codes.dc_of,
+        codes.ac_of,
+        scan.limits,
+        scan.mcus,
+        scan.restart,
+    )
+    if fault:
+        raise _Damaged(_FAULTS[fault])
+    if not codes.zeros_are_flat and raw.find(ZERO_RUN, place, end) >= 0:
+        raise _Damaged("a part of it is zeros, as of data that never came")
+    return int(end)
+
+
+def _note_progress(image: _Image, scan: _Scan) -> None:
     """Hold a scan against what came before it: each bit of each coefficient comes once."""
+    first, last, high, low = scan.first, scan.last, scan.high, scan.low
     sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not image.progressive)
-    if not sound or (first > 0 and len(components) > 1) or (high and low != high - 1):
+    if not sound or (first > 0 and len(scan.components) > 1) or (high and low != high - 1):
         raise _Damaged("the header of a scan is damaged")
     count = last + 1 - first
-    for one in components:
+    for one in scan.components:
         if one.lowest_bit[first : last + 1] != [high or -1] * count:
             raise _Damaged("a scan is missing or comes twice")
         one.lowest_bit[first : last + 1] = [low] * count
@@ -320,17 +443,19 @@ def _check_that_all_came(image: _Image) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CodeTables:
-    """Look-ups for the components of a scan, ``(components, 2^bits) uint16``.
+    """Look-ups of a scan, ``(tables, 2^bits) uint16``; components share them where codes are one.
 
     An entry holds the bits to skip in its lowest five, in the next ten by how many coefficients
     to go on, and its highest bit at the end of a block; 0 is no code. Of the first coefficient
     (``dc``) it holds the bits of the code, and above eight bits those of the number behind it.
 
     Attributes:
-        dc, first_ac: by the next ``FIRST_BITS``; 0 also where the code is longer.
+        dc, first_ac: by the next ``FIRST_DC_BITS``, ``FIRST_BITS``; 0 also where the code is
+            longer.
         ac: the same for as many codes in a row as fit; 0 where not one does.
         longest_dc, longest_ac: by the next 16 bits: the bits of the code, and above eight its
             symbol; 0 for no code.
+        dc_of, ac_of: which table each component has.
         zeros_are_flat: a run of zeros may be blocks without any detail.
     """
 
@@ -339,22 +464,29 @@ class _CodeTables:
     first_ac: NDArray[np.uint16]
     longest_dc: NDArray[np.uint16]
     longest_ac: NDArray[np.uint16]
+    dc_of: NDArray[np.int64]
+    ac_of: NDArray[np.int64]
     zeros_are_flat: bool
 
 
 @lru_cache(maxsize=32)  # a progressive image has a dozen
 def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeTables:
-    longest_dc = np.stack([_longest(dc or bytes(16)) for dc, _ in codes])
-    longest_ac = np.stack([_longest(ac or bytes(16)) for _, ac in codes])
-    step = 1 << (MAX_CODE_BITS - FIRST_BITS)
+    dc_codes = list(dict.fromkeys(dc or bytes(16) for dc, _ in codes))
+    ac_codes = list(dict.fromkeys(ac or bytes(16) for _, ac in codes))
+    longest_dc = np.stack([_longest(one) for one in dc_codes])
+    longest_ac = np.stack([_longest(one) for one in ac_codes])
     # All 16-bit patterns of one look-up share a code only if that is no longer than it.
-    dc, first_ac = longest_dc[:, ::step].copy(), np.zeros((len(codes), 1 << FIRST_BITS), np.uint16)
-    dc[dc & 31 > FIRST_BITS] = 0
+    dc = longest_dc[:, :: 1 << (MAX_CODE_BITS - FIRST_DC_BITS)].copy()
+    dc[dc & 31 > FIRST_DC_BITS] = 0
+    first_ac = np.zeros((len(ac_codes), 1 << FIRST_BITS), np.uint16)
     ac = np.zeros_like(first_ac)
-    for number in range(len(codes)):
+    for number in range(len(ac_codes)):
         join_codes(longest_ac[number], first_ac[number], ac[number])
+    dc_of = [dc_codes.index(dc or bytes(16)) for dc, _ in codes]
+    ac_of = [ac_codes.index(ac or bytes(16)) for _, ac in codes]
     flat = all(
-        d[0] >> 8 == 0 and a[0] >> 8 == 0 for d, a in zip(longest_dc, longest_ac, strict=True)
+        longest_dc[d, 0] >> 8 == 0 and longest_ac[a, 0] >> 8 == 0
+        for d, a in zip(dc_of, ac_of, strict=True)
     )
     return _CodeTables(
         dc=dc,
@@ -362,6 +494,8 @@ def _code_tables(codes: tuple[tuple[bytes | None, bytes | None], ...]) -> _CodeT
         first_ac=first_ac,
         longest_dc=longest_dc,
         longest_ac=longest_ac,
+        dc_of=np.array(dc_of, np.int64),
+        ac_of=np.array(ac_of, np.int64),
         zeros_are_flat=flat,
     )
 
@@ -492,12 +626,58 @@ def _restarted(
     return fault, place + 2
 
 
+@part_of_kernel
+def _eight_bytes(data: NDArray[np.uint8], place: int) -> np.uint64:
+    """Return the next eight bytes, the first of them highest; compiles to one load."""
+    word, start = np.uint64(0), np.uint64(place)
+    for ahead in range(8):
+        word |= np.uint64(data[start + np.uint64(ahead)]) << np.uint64(56 - 8 * ahead)
+    return word
+
+
+@part_of_kernel
+def _fault(found: int, at_byte: int, count: int, length: int) -> int:
+    """Return a fault that was found, unless the data had ended before it."""
+    return _ENDS_EARLY if 8 * at_byte - count > 8 * length else found
+
+
+@part_of_kernel
+def _copied(data: NDArray[np.uint8], place: int, plain: NDArray[np.uint8]) -> tuple[int, int]:
+    """Copy data up to the next marker, without the zeros that follow each FF of it.
+
+    Returns:
+        The place of the marker, or where the file ends, and how many bytes were copied.
+    """
+    count = 0
+    while place < data.size:
+        while place + 8 <= data.size:
+            word = _eight_bytes(data, place)
+            if (~word - FF_LOW) & word & FF_HIGH:  # one of them is FF
+                break
+            start = np.uint64(count)
+            for ahead in range(8):
+                plain[start + np.uint64(ahead)] = word >> np.uint64(56 - 8 * ahead)
+            place += 8
+            count += 8
+        stop = min(place + 8, data.size)
+        while place < stop:
+            byte = data[place]
+            if byte == 0xFF:
+                if place + 1 >= data.size or data[place + 1] != 0:
+                    return place, count
+                place += 1
+            plain[count] = byte
+            count += 1
+            place += 1
+    return place, count
+
+
 @kernel(
     numba.types.UniTuple(numba.int64, 2)(
         _READ_BYTES,
         numba.int64,
         *[numba.types.Array(numba.uint16, 2, "C")] * 5,
-        *[numba.int64[::1]] * 2,
+        *[numba.int64[::1]] * 4,
         *[numba.int64] * 2,
     )
 )
@@ -510,6 +690,8 @@ def walk_sequential_scan(
     first_ac: NDArray[np.uint16],
     longest_ac: NDArray[np.uint16],
     blocks: NDArray[np.int64],
+    dc_of: NDArray[np.int64],
+    ac_of: NDArray[np.int64],
     limits: NDArray[np.int64],
     mcus: int,
     restart: int,
@@ -518,78 +700,84 @@ def walk_sequential_scan(
 
     Args:
         data: the whole file; the scan begins at ``place``.
-        dc, longest_dc, ac, first_ac, longest_ac: see ``_CodeTables``.
-        blocks: to which component each block of an MCU belongs.
-        limits: of each component, how far an average may lie from grey, in quantization steps.
-        mcus: how many there are.
+        dc, longest_dc, ac, first_ac, longest_ac, dc_of, ac_of: see ``_CodeTables``.
+        blocks, limits, mcus: see ``_Scan``.
         restart: MCUs between two restart markers; 0 without.
 
     Returns:
         What is wrong, 0 for nothing, and the place behind the scan.
     """
-    shift = np.uint64(64 - FIRST_BITS)
-    bits, count = np.uint64(0), 0
+    shift, dc_shift = np.uint64(64 - FIRST_BITS), np.uint64(64 - FIRST_DC_BITS)
+    plain = np.empty(data.size - place + ROOM_BYTES, np.uint8)
     averages = np.zeros(4, np.int64)
-    left, number = restart, 0
-    for _ in range(mcus):
-        if restart > 0:
-            if left == 0:
-                fault, place = _restarted(data, place, bits, count, number)
-                if fault:
-                    return fault, place
-                bits, count, left, number = np.uint64(0), 0, restart, (number + 1) & 7
-                averages[:] = 0
-            left -= 1
-        for block in blocks:
-            at = 0
-            while at < COEFFICIENTS:
-                if count < 32:
-                    place, bits, count = _filled(data, place, bits, count)
-                index = bits >> shift
-                # Meanwhile the next eight bytes; compiles to one load.
-                word, marks = np.uint64(0), np.uint64(1)
-                if place + 8 <= data.size:
-                    start = np.uint64(place)
-                    for ahead in range(8):
-                        byte = data[start + np.uint64(ahead)]
-                        word |= np.uint64(byte) << np.uint64(56 - 8 * ahead)
-                    marks = (~word - FF_LOW) & word & FF_HIGH
-                if at > 0:
-                    entry = _signed(ac[block, index])
-                    if at + ((entry >> 5) & 0x3FF) >= COEFFICIENTS:
-                        entry = _signed(first_ac[block, index])
+    left, number = mcus, 0
+    while left > 0:
+        place, length = _copied(data, place, plain)
+        plain[length : length + ROOM_BYTES] = 0
+        averages[:] = 0
+        interval = min(left, restart) if restart > 0 else left
+        left -= interval
+        at_byte, bits, count = 0, np.uint64(0), 0
+        for _ in range(interval):
+            for block in blocks:
+                dc_table, ac_table = dc_of[block], ac_of[block]
+                bits |= _eight_bytes(plain, at_byte) >> np.uint64(count)
+                at_byte += (63 - count) >> 3
+                count |= 56
+                entry = _signed(dc[dc_table, bits >> dc_shift])
+                if entry == 0:
+                    entry = _signed(longest_dc[dc_table, bits >> np.uint64(48)])
                     if entry == 0:
-                        entry = _ac_entry(_signed(longest_ac[block, bits >> np.uint64(48)]))
-                        if entry == 0:
-                            return _NO_CODE, place
-                    used = entry & 31
-                    at += (entry >> 5) & 0x3FF
-                    if entry >= 0x8000:
-                        at = ENDED | at
-                else:
-                    entry = _signed(dc[block, index])
-                    if entry == 0:
-                        entry = _signed(longest_dc[block, bits >> np.uint64(48)])
-                        if entry == 0:
-                            return _NO_CODE, place
-                    used, size = entry & 31, entry >> 8
-                    if size > 0 and not _added(
-                        averages, limits, block, bits << np.uint64(used), size
-                    ):
-                        return _RANGE, place
-                    used += size
-                    at = 1
-                if marks == 0:  # none of them is FF
-                    bits |= word >> np.uint64(count)
-                    place += (63 - count) >> 3
+                        return _fault(_NO_CODE, at_byte, count, length), place
+                used, size = entry & 31, entry >> 8
+                if size > 0 and not _added(averages, limits, block, bits << np.uint64(used), size):
+                    return _fault(_RANGE, at_byte, count, length), place
+                bits <<= np.uint64(used + size)
+                count -= used + size
+                at = 1
+                while at < COEFFICIENTS:
+                    bits |= _eight_bytes(plain, at_byte) >> np.uint64(count)
+                    at_byte += (63 - count) >> 3
                     count |= 56
-                bits <<= np.uint64(used)
-                count -= used
-            if at & ~ENDED > COEFFICIENTS:
-                return _OVERRUN, place
-            if count < 0:
-                return _ENDS_EARLY, place
-    return _end_of_interval(data, place, bits, count), place
+                    for _ in range(2):
+                        entry = _signed(ac[ac_table, bits >> shift])
+                        ahead = at + ((entry >> 5) & 0x3FF)
+                        if entry == 0 or ahead >= COEFFICIENTS:
+                            entry = _signed(first_ac[ac_table, bits >> shift])
+                            if entry == 0:
+                                entry = _ac_entry(
+                                    _signed(longest_ac[ac_table, bits >> np.uint64(48)])
+                                )
+                                if entry == 0:
+                                    return _fault(_NO_CODE, at_byte, count, length), place
+                            ahead = at + ((entry >> 5) & 0x3FF)
+                        bits <<= np.uint64(entry & 31)
+                        count -= entry & 31
+                        at = ahead
+                        if entry >= 0x8000:
+                            at |= ENDED
+                            break
+                        if at >= COEFFICIENTS or count < MAX_BITS:
+                            break
+                if at & ~ENDED > COEFFICIENTS:
+                    return _fault(_OVERRUN, at_byte, count, length), place
+                if 8 * at_byte - count > 8 * length:
+                    return _ENDS_EARLY, place
+        unread = 8 * length - (8 * at_byte - count)
+        if unread >= 8 or place + 1 >= data.size:
+            return _LEFT_OVER if place + 1 < data.size else _ENDS_EARLY, place
+        # Ones, as the standard says, or zeros, as some encoders do.
+        padding = _signed(plain[length - 1]) & ((1 << unread) - 1) if length > 0 else 0
+        if padding != 0 and padding != (1 << unread) - 1:
+            return _PADDING, place
+        if left > 0:
+            while place + 1 < data.size and data[place + 1] == 0xFF:
+                place += 1
+            if place + 1 >= data.size or data[place + 1] != 0xD0 + number:
+                return _RESTART, place
+            place += 2
+            number = (number + 1) & 7
+    return 0, place
 
 
 @kernel(
