@@ -170,6 +170,23 @@ def test_the_licences_of_the_lean_edge_are_known_ones() -> None:
     assert {n: lic for n, lic in found.items() if not lic.startswith(LICENCES)} == {}
 
 
+def test_every_library_of_another_licence_is_named_where_who_hands_it_on_reads() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    wanted = "\n".join(
+        [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
+    )
+    names = sorted(set(re.findall(r"(?m)^([A-Za-z][\w.-]*)", wanted)) - {"inspection-station"})
+    listed = run(sys.executable, "-m", "piplicenses", "--format", "json", "--packages", *names)
+    told = (ROOT / "SECURITY.md").read_text().lower()
+
+    found = {one["Name"]: one["License"] for one in json.loads(listed)}
+    other = {name for name, licence in found.items() if not licence.startswith(LICENCES)}
+    copyleft = {name for name in other if re.search("GPL|GNU|MPL|Mozilla", found[name])}
+    assert {"gpiod", "psycopg", "asyncua"} <= copyleft
+    assert {name for name in copyleft if name.lower() not in told} == set()
+
+
 def test_the_hooks_before_a_commit_run_without_a_network(tmp_path: Path) -> None:
     pre_commit = [sys.executable, "-m", "pre_commit"]
     environment = {"PRE_COMMIT_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
