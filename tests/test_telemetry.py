@@ -3,6 +3,7 @@
 Each runs in processes of its own under strace: in this one pytest switches some telemetry off.
 """
 
+import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 
 import httpx
 import yaml
+from paho.mqtt import publish
 from safetensors.torch import save_file
 
 from edge.bundle.manifest import TileSpec
 from edge.system.no_telemetry import ENVIRONMENT
 from tests.edge.conftest import edge_run_command
-from tests.support.broker import GENEROUS_S, Broker
+from tests.support.broker import GENEROUS_S, Broker, free_port
 from tests.support.network_trace import Traced, TracedProcess, mains, traced
 from tests.support.page_station import ADDRESS, NO_TLS, wait_until
+from tests.support.remote_io import RemoteIoModule
 from tests.support.small_bundle import write_bundle, write_images
+from tests.support.small_teacher import write_small_teacher
 from tests.support.small_training import write_mvtec, write_weights
 from training.components.backbones import build_backbone
 
@@ -45,7 +49,7 @@ def test_what_a_child_looks_up_connects_to_and_writes_is_seen(tmp_path: Path) ->
     assert seen.home == ("id",)
 
 
-def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else(
+def test_a_station_with_every_port_its_listener_and_its_doctor_reach_what_they_name_alone(
     tmp_path: Path,
 ) -> None:
     images = write_images(tmp_path / "pictures", good=1, defective=1)
@@ -53,22 +57,36 @@ def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else
     (tmp_path / "broker").mkdir()
     broker = Broker(tmp_path / "broker")
     settings = {
-        "camera": {"uri": str(images), "rate_fps": 20, "loop": True},
+        "camera": {"uri": str(images), "loop": True, "trigger": {"mode": "software"}},
         "model": {"path": str(write_bundle(tmp_path))},
-        "mqtt": {"url": broker.url, "station": "site/line/cell/top"},
+        "mqtt": {
+            "url": broker.url,
+            "station": "site/line/cell/top",
+            "sparkplug": {"group": "plant", "node": "washer"},
+        },
+        "opcua": {"host": "127.0.0.1", "port": free_port()},
         "journal": {"folder": str(tmp_path / "journal")},
         "snapshots": {"folder": str(tmp_path / "snapshots")},
         "save": {"folder": str(tmp_path / "overlays")},
         "hmi": {"port": 0},
     }
-    config.write_text(yaml.safe_dump(settings))
     listen = f"--mqtt {broker.url} --csv {tmp_path / 'all.csv'}".split()
-    doctor_command = edge_run_command("--doctor", "--config", config)
+    doctor_command = mains(
+        f"edge.cli.main --doctor --config {config}", f"edge.fleet.cli status --mqtt {broker.url}"
+    )
     commands = {
         "listen": [sys.executable, "-m", "edge.listen.cli", *listen],
         "run": edge_run_command("--config", config),
     }
     with ExitStack() as stack:
+        # A PLC whose registers the station visits, and a module of outputs.
+        plc, module = (stack.enter_context(RemoteIoModule()) for _ in range(2))
+        settings["modbus"] = {"plc": {"host": "127.0.0.1", "port": plc.port}, "leads": False}
+        settings["outputs"] = {
+            "module": {"host": "127.0.0.1", "port": module.port},
+            "ready": {"device": "module", "line": 2},
+        }
+        config.write_text(yaml.safe_dump(settings))
         stack.callback(broker.close)
         broker.start()
         broker.subscribe()
@@ -80,18 +98,25 @@ def test_a_station_its_listener_and_its_doctor_reach_the_broker_and_nothing_else
         for name, command in commands.items():
             started[name] = TracedProcess(tmp_path / name, command, offline=False)
             stack.callback(started[name].kill)
-        broker.collect("/verdict", lambda seen: len(seen) >= 5)
+        broker.collect("/state", lambda seen: bool(seen) and seen[-1]["trigger_ready"] is True)
+        trigger = json.dumps({"trigger_id": "t1", "part_id": "p1"})
+        publish.single("vi/v1/site/line/cell/top/trigger", trigger, 1, port=broker.port)
+        broker.collect("/verdict", lambda seen: len(seen) >= 1)
         wait_until(lambda: ADDRESS.search(started["run"].output) is not None, "the page")
         address = ADDRESS.findall(started["run"].output)[-1]
         patient: dict[str, Any] = {"timeout": GENEROUS_S, "verify": NO_TLS}
         wait_until(lambda: httpx.get(address, **patient).status_code == 200, "an answer")
         wait_until(lambda: "listening to" in started["listen"].output, "the listener")
+        wait_until(lambda: "opc.tcp://" in started["run"].output, "OPC UA")
+        wait_until(lambda: module.writes != [], "outputs")
         for name in ("run", "listen"):
             started[name].stop()
         ended = [examined, *(started[name].result() for name in ("run", "listen"))]
 
-    for one in ended:
-        assert (one.code, one.reached, one.home) == (0, {f"127.0.0.1:{broker.port}"}, ()), one
+    ports = (plc.port, module.port)
+    for one, named in zip(ended, [ports, ports, ()], strict=True):
+        reached = {f"127.0.0.1:{port}" for port in (broker.port, *named)}
+        assert (one.code, one.reached, one.home) == (0, reached, ()), one
     assert "telemetry              nothing phones home; looked at openvino" in examined.output
     assert all(f"{name}={value}" in examined.output for name, value in ENVIRONMENT.items())
 
@@ -107,6 +132,7 @@ def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
         "journal": {"folder": str(tmp_path / "journal")},
     }
     config.write_text(yaml.safe_dump(settings))
+    recipes = tmp_path / "recipes"
     command = mains(
         f"edge.cli.main --check --config {config}",
         f"edge.cli.main --once --config {config}",
@@ -114,6 +140,12 @@ def test_the_other_commands_of_a_station_reach_nothing(tmp_path: Path) -> None:
         f"edge.cli.main --journal --verify --config {config}",
         f"edge.cli.main --tune --config {config}",
         f"edge.cli.main --benchmark --config {config}",
+        f"edge.cli.main --backup {tmp_path / 'station.backup'} --config {config}",
+        f"edge.cli.main --teach nut --from {images} --teacher {write_small_teacher(tmp_path)}"
+        f" --recipes {recipes} -n 3 --no-check-good --threads 1",
+        f"edge.cli.main --recipe use nut@1 --recipes {recipes}",
+        f"edge.cli.main --recipe export nut {tmp_path / 'nut.recipe'} --recipes {recipes}",
+        f"edge.cli.main --recipe import {tmp_path / 'nut.recipe'} --recipes {tmp_path / 'other'}",
         # Not the whole minute, which a test of the tuning takes.
         before="from edge.station.model.tuning import tune; tune.__defaults__ = (0.1,)",
     )
