@@ -406,9 +406,19 @@ def _checked_recipes(settings: "Settings") -> list[str]:
     from edge.bundle.manifest import load_bundle
     from edge.recipes.folder import RecipeFolder
     from edge.settings.layers import with_recipe
+    from edge.station.model.recipe_limits import (
+        demand_callable,
+        demand_room,
+        model_bytes,
+        recipes_in_force,
+    )
 
     if settings.recipes is None:
         return []
+    for name in demand_callable(settings, recipes_in_force(settings)):
+        logging.getLogger(__name__).warning(
+            "recipe %s is no number, so the PLC cannot call it (docs/modbus.md)", name
+        )
     folder, key = Path(settings.recipes.folder), settings.model.public_key
     recipes = RecipeFolder(folder)
     if not folder.is_dir():
@@ -427,6 +437,7 @@ def _checked_recipes(settings: "Settings") -> list[str]:
         version = recipes.load(one.name)
         manifest = load_bundle(version.model, Path(key) if key else None).manifest
         _check_mask(with_recipe(settings, version), manifest)
+        demand_room(settings.recipes, version, model_bytes(version.model))
         names.append(f"{one.name} {one.in_force}")
     return [f"recipes  {', '.join(names) or 'none'} in {folder}"]
 

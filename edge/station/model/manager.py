@@ -1,5 +1,6 @@
 """The model a station inspects with: loaded, exchanged, reloaded, and what verdicts say of it."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
 from edge.station.model.configured import ConfiguredModel, load_configured
 from edge.station.model.inspectors import run_plan
+from edge.station.model.recipe_limits import demand_callable, model_bytes, recipes_in_force
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
 from edge.station.model.resident_recipes import ResidentRecipes
@@ -33,6 +35,8 @@ from edge.station.pipeline.work import InspectionSetup, RecipeUnavailable
 
 # Reads the settings again, with what was set at the page for the model that is named.
 Reread = Callable[[ModelInForce | None], Settings]
+
+log = logging.getLogger(__name__)
 
 
 class ModelExchangeFailed(ModelError):
@@ -80,6 +84,7 @@ class ModelManager:
 
         Raises:
             BundleError, ModelError: the model cannot be used.
+            RecipeError: a recipe in force cannot be called.
         """
         self.settings = settings
         self._layers = layers
@@ -93,6 +98,8 @@ class ModelManager:
         self._reread = reread
         self._record_event = record_event
         self._releases = releases
+        for name in demand_callable(settings, recipes_in_force(settings)):
+            log.warning("recipe %s is no number, so the PLC cannot call it (docs/modbus.md)", name)
         first = self._load(Path(settings.model.path))
         self._remember_release(first)
         self.store = ModelStore(
@@ -496,7 +503,7 @@ class ModelManager:
     def _recipe_bytes(self, recipe: Recipe | None) -> int:
         """Return what a model takes in memory: its files, and what the device makes of them."""
         assert self._layers is not None
-        return _model_bytes(Path(self._layers.of(recipe).model.path))
+        return model_bytes(Path(self._layers.of(recipe).model.path))
 
     def _setup(self, model: ConfiguredModel) -> InspectionSetup:
         return self._line(model, model.settings)
@@ -548,14 +555,6 @@ class ModelManager:
     def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:
         identity = station_identity(settings, model.bundle, self._simulated)
         return InspectionSetup(model.inspectors, identity, recipe_of(settings))
-
-
-def _model_bytes(path: Path) -> int:
-    """Return twice the size of a bundle's files; 0 where they are not there, as loading says."""
-    try:
-        return 2 * sum(path.with_suffix(end).stat().st_size for end in (".xml", ".bin"))
-    except OSError:
-        return 0
 
 
 def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:

@@ -1,0 +1,89 @@
+"""What the doctor says of recipes and codes: whether parts can be told apart and judged."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.bundle.manifest import load_bundle
+from edge.doctor.finding import Finding, advice, fault, good
+from edge.errors import StationError
+from edge.imaging.codes import demand_readable, read_code
+from edge.imaging.frame import Box, Frame
+from edge.recipes.folder import RecipeFolder
+from edge.settings.code import CodeSettings
+from edge.settings.recipes import RecipesSettings
+from edge.settings.station import Settings
+from edge.station.model.recipe_limits import (
+    MIB,
+    demand_callable,
+    model_bytes,
+    recipes_in_force,
+)
+
+
+def recipe_findings(settings: Settings) -> Iterator[Finding]:
+    """Read and verify each recipe in force, and look whether they have room, and can be called."""
+    section = settings.recipes
+    if section is None:
+        return
+    subject = "recipes"
+    folder, key = RecipeFolder(Path(section.folder)), settings.model.public_key
+    sizes: dict[str, int] = {}
+    try:
+        names = recipes_in_force(settings)
+        if not names:
+            found = f"none is in force in {section.folder}"
+            yield advice(subject, found, "edge-run --recipe add, then --recipe use")
+            return
+        for name in names:
+            version = folder.load(name)
+            load_bundle(version.model, Path(key) if key else None)
+            sizes[f"{name} {version.version}"] = model_bytes(version.model)
+        text = demand_callable(settings, names)
+    except StationError as error:
+        yield fault(subject, str(error), "")
+        return
+    yield good(subject, f"in force and whole: {', '.join(sizes)}")
+    yield _room(section, sizes, model_bytes(Path(settings.model.path)))
+    if text:
+        found = f"the PLC cannot call {', '.join(text)}: a register holds numbers alone"
+        yield advice(subject, found, "name recipes that it calls by a number (docs/modbus.md)")
+
+
+def _room(section: RecipesSettings, sizes: dict[str, int], own_bytes: int) -> Finding:
+    subject, limit = "recipes' memory", section.memory_mb * MIB
+    largest = max(sizes, key=lambda name: sizes[name])
+    found = (
+        f"{largest} takes {sizes[largest] / MIB:.0f} MB of recipes.memory_mb {section.memory_mb}"
+    )
+    if sizes[largest] > limit:
+        return fault(subject, f"{found}: its parts are never inspected", "raise it")
+    whole = sum(sizes.values()) + own_bytes
+    if whole > limit or len(sizes) + 1 > section.resident:
+        found = f"{found}; not all {len(sizes) + 1} are in memory at once ({whole / MIB:.0f} MB)"
+        todo = "raise recipes.memory_mb and resident, or parts wait at a change (recipes.wait_ms)"
+        return advice(subject, found, todo)
+    return good(subject, f"all {len(sizes) + 1} have room: {whole / MIB:.0f} MB")
+
+
+def code_finding(code: CodeSettings, frame: Frame | None) -> Finding:
+    """Say whether codes can be read here, and what the code of an image of the camera says."""
+    subject, kinds = "code", " and ".join(code.kinds)
+    try:
+        demand_readable(code.kinds)
+    except StationError as error:
+        return fault(subject, str(error), "")
+    if frame is None:
+        return good(subject, f"{kinds} can be read here")
+    region = code.region
+    box = None if region is None else Box(region.x, region.y, region.width, region.height)
+    began_s = time.perf_counter()
+    reading = read_code(frame.pixels, code.kinds, box)
+    took_ms = (time.perf_counter() - began_s) * 1e3
+    if reading.text is None:
+        return advice(subject, f"an image of the camera: {reading.fault}", "put a part below it")
+    found = f"an image of the camera says {reading.text!r}, read in {took_ms:.1f} ms"
+    if took_ms > code.timeout_ms:
+        todo = f"set code.region, or raise code.timeout_ms (now {code.timeout_ms:g})"
+        return fault(subject, found, todo)
+    return good(subject, found)

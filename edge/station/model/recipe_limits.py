@@ -1,0 +1,89 @@
+"""What recipes in force have to keep to: names that a PLC can call, and room in memory."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge.recipes.errors import RecipeError, RecipeNameInvalid
+from edge.recipes.folder import RecipeFolder
+from edge.settings.recipes import RecipesSettings
+from edge.settings.station import Settings
+
+MIB = 2**20
+# Of the register ``recipe``; 0 is the chosen one.
+MAX_RECIPE_NUMBER = 65_535
+
+
+class RecipeTooLarge(RecipeError):
+    """A recipe alone needs more memory than all of them may."""
+
+
+def recipe_number(name: str) -> int | None:
+    """Return the number by which a PLC calls a recipe; None where no register holds it."""
+    if not _is_number(name) or name.startswith("0"):
+        return None
+    return int(name) if int(name) <= MAX_RECIPE_NUMBER else None
+
+
+def recipes_in_force(settings: Settings) -> list[str]:
+    """Return the names in ``recipes.folder`` that have a version in force.
+
+    Raises:
+        RecipeUnknown: the folder cannot be read.
+    """
+    if settings.recipes is None:
+        return []
+    listing = RecipeFolder(Path(settings.recipes.folder)).listing()
+    return [one.name for one in listing if one.in_force is not None]
+
+
+def demand_callable(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Demand that a number that names a recipe fits the register that calls it.
+
+    Args:
+        names: of recipes in force.
+
+    Returns:
+        Names that a PLC cannot call: they are no numbers.
+
+    Raises:
+        RecipeNameInvalid: one is a number, and no register holds it.
+    """
+    if settings.leader != "modbus" or not settings.camera.trigger.by_message:
+        return []
+    uncallable = [name for name in names if recipe_number(name) is None]
+    for name in uncallable:
+        if _is_number(name):
+            raise RecipeNameInvalid(
+                f"recipe {name}: no PLC can call it, as the register recipe holds whole numbers "
+                f"from 1 to {MAX_RECIPE_NUMBER} without zeros before them. Add its model under "
+                "another number (edge-run --recipe add), and move its folder out of recipes.folder."
+            )
+    return uncallable
+
+
+def demand_room(section: RecipesSettings, name: object, size_bytes: int) -> None:
+    """Demand that a recipe alone fits into the memory for recipes.
+
+    Raises:
+        RecipeTooLarge: no part of it would ever be inspected.
+    """
+    if size_bytes > section.memory_mb * MIB:
+        raise RecipeTooLarge(
+            f"{name} takes {size_bytes / MIB:.0f} MB, and recipes.memory_mb is "
+            f"{section.memory_mb}: its parts would never be inspected. Raise it."
+        )
+
+
+def model_bytes(path: Path) -> int:
+    """Return twice the size of a bundle's files: them, and what the device makes of them.
+
+    0 where they are not there: loading says so.
+    """
+    try:
+        return 2 * sum(path.with_suffix(end).stat().st_size for end in (".xml", ".bin"))
+    except OSError:
+        return 0
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

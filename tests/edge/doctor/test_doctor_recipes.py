@@ -1,0 +1,126 @@
+"""Recipes and codes as the doctor sees them, and names that no PLC can call."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from edge.doctor.finding import Grade
+from edge.doctor.recipes import code_finding, recipe_findings
+from edge.imaging.frame import Frame
+from edge.recipes.errors import RecipeNameInvalid
+from edge.recipes.folder import RecipeFolder
+from edge.settings.code import CodeSettings
+from edge.settings.station import Settings
+from edge.station.model.recipe_limits import (
+    RecipeTooLarge,
+    demand_callable,
+    demand_room,
+    recipe_number,
+)
+from tests.edge.conftest import EdgeRun
+from tests.support.recipes import add_recipe
+from tests.support.small_bundle import write_images
+
+
+def station(folder: Path, bundle: Path, modbus: bool = True, **recipes: Any) -> dict[str, Any]:
+    """Return settings with a folder of recipes, triggered over Modbus."""
+    settings: dict[str, Any] = {
+        "camera": {"uri": str(folder / "frames"), "trigger": {"mode": "software"}},
+        "model": {"path": str(bundle)},
+        "journal": {"folder": str(folder / "journal")},
+        "recipes": {"folder": str(folder / "recipes"), **recipes},
+    }
+    if modbus:
+        settings["modbus"] = {"host": "127.0.0.1", "port": 0}
+    else:
+        settings["mqtt"] = {"url": "mqtt://127.0.0.1"}
+    return settings
+
+
+def grades(settings: dict[str, Any]) -> list[tuple[str, Grade]]:
+    found = recipe_findings(Settings.model_validate(settings))
+    return [(one.subject, one.grade) for one in found]
+
+
+def test_recipes_in_force_are_read_and_have_room(tmp_path: Path, bundle: Path) -> None:
+    assert grades(station(tmp_path, bundle)) == [("recipes", Grade.ADVICE)]  # there is none
+    recipes = RecipeFolder(tmp_path / "recipes")
+    add_recipe(recipes, "7", bundle)
+    add_recipe(recipes, "bottle", bundle)
+    good = [("recipes", Grade.GOOD), ("recipes' memory", Grade.GOOD)]
+    assert grades(station(tmp_path, bundle, modbus=False)) == good
+    # over Modbus nobody can call a word
+    assert grades(station(tmp_path, bundle)) == [*good, ("recipes", Grade.ADVICE)]
+    few = station(tmp_path, bundle, modbus=False, resident=2)
+    assert grades(few)[1] == ("recipes' memory", Grade.ADVICE)
+
+    with recipes.load("7").model.with_suffix(".bin").open("r+b") as file:
+        file.truncate(2**20)
+    assert grades(station(tmp_path, bundle)) == [("recipes", Grade.FAULT)]
+
+
+def test_a_recipe_that_is_larger_than_the_memory_is_at_fault(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_recipe(RecipeFolder(tmp_path / "recipes"), "7", bundle)
+    settings = station(tmp_path, bundle, memory_mb=2)
+    assert grades(settings)[1] == ("recipes' memory", Grade.GOOD)
+    monkeypatch.setattr("edge.doctor.recipes.model_bytes", lambda _path: 3 * 2**20)
+    assert grades(settings)[1] == ("recipes' memory", Grade.FAULT)
+    section = Settings.model_validate(settings).recipes
+    assert section is not None
+    demand_room(section, "recipe 7", 2 * 2**20)
+    with pytest.raises(RecipeTooLarge, match=r"takes 3 MB, and recipes\.memory_mb is 2"):
+        demand_room(section, "recipe 7", 3 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("7", 7), ("65535", 65535), ("65536", None), ("007", None), ("0", None), ("٧", None)],
+)
+def test_a_plc_calls_recipes_by_numbers_that_fit_its_register(
+    name: str, number: int | None
+) -> None:
+    assert recipe_number(name) == number
+
+
+def test_a_number_that_no_register_holds_is_refused_where_a_plc_triggers(
+    tmp_path: Path, bundle: Path, edge_run: EdgeRun
+) -> None:
+    led = Settings.model_validate(station(tmp_path, bundle))
+    assert demand_callable(led, ["7", "bottle"]) == ["bottle"]
+    with pytest.raises(RecipeNameInvalid):
+        demand_callable(led, ["007"])
+    other = Settings.model_validate(station(tmp_path, bundle, modbus=False))
+    assert demand_callable(other, ["007", "bottle"]) == []
+
+    add_recipe(RecipeFolder(tmp_path / "recipes"), "70000", bundle)
+    write_images(tmp_path / "frames", good=1)
+    config = tmp_path / "station.yaml"
+    config.write_text(yaml.safe_dump(station(tmp_path, bundle)))
+    for arguments in (("--check",), ()):
+        refused = edge_run("--config", config, *arguments)
+        assert refused.returncode == 78, refused.stderr
+        assert "recipe 70000: no PLC can call it" in refused.stderr
+
+
+def test_the_code_of_an_image_of_the_camera_is_read() -> None:
+    code = CodeSettings(timeout_ms=10_000)
+    pattern = cv2.QRCodeEncoder.create().encode("part 7")
+    large = cv2.resize(pattern, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST)
+    pixels = cv2.copyMakeBorder(large, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=255)
+
+    def frame(pixels: Any) -> Frame:
+        now_ns = time.monotonic_ns()
+        return Frame(pixels=pixels, number=1, captured_ns=now_ns, captured_utc_ns=time.time_ns())
+
+    read = code_finding(code, frame(np.asarray(pixels, np.uint8)))
+    assert (read.grade, "'part 7'" in read.found) == (Grade.GOOD, True), read
+    none = code_finding(code, frame(np.full((200, 200), 127, np.uint8)))
+    assert none.grade is Grade.ADVICE and "no readable code" in none.found
+    assert code_finding(code, None).grade is Grade.GOOD
