@@ -206,7 +206,8 @@ class ModbusServer:
     def place_for(self, connection: "_Connection") -> bool:
         """Take a connection in, if need be for one that is silent."""
         if len(self._connections) >= self._max_connections:
-            oldest = min(self._connections, key=lambda one: one.heard_ns)
+            # A crowd that says nothing makes room before a master that has said something.
+            oldest = min(self._connections, key=lambda one: (one.has_asked, one.heard_ns))
             if self.clock_ns() - oldest.heard_ns < REPLACEABLE_S * 1e9:
                 self.counts.refused += 1
                 if self.counts.refused == 1:
@@ -257,6 +258,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: ModbusServer) -> None:
         self.heard_ns = server.clock_ns()
+        self.has_asked = False
         self._server = server
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -301,7 +303,7 @@ class _Connection(asyncio.Protocol):
                 transport.pause_reading()
                 await asyncio.sleep(RATE_POLL_S)
                 transport.resume_reading()
-            self.heard_ns = self._server.clock_ns()
+            self.heard_ns, self.has_asked = self._server.clock_ns(), True
             transport.write(await self._server.answer(frame, unit, transaction))
             if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
                 self.close()
