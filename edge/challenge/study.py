@@ -88,4 +88,4 @@ def _inspected(frame: Frame, inspector: Inspector) -> Showing:
 
 def without_map(inspection: Inspection) -> Inspection:
     """Return an inspection that holds no array."""
-    return replace(inspection, anomaly_map=None, map_scale=None)
+    return replace(inspection, decided_map=None, map_scale=None)

@@ -49,13 +49,14 @@ class Inspection:
         normalized_score: in [0, 1] with the threshold at 0.5; for display and messages.
         threshold: raw image threshold the part was decided with.
         pixel_threshold: raw threshold of the regions.
-        anomaly_map: ``(h, w) float32`` raw, as it lies in the frame; None unless computed.
+        decided_map: ``(h, w) float32`` raw, as it was decided by: of a part that was looked for it
+            lies as in the reference image; None unless computed.
+        map_box: what of the frame, or of the reference image, it shows.
         map_scale: normalization of the map it was decided with; None without a map.
         regions: anomalous areas in frame pixels, strongest first; ``peak`` is normalized here.
         regions_truncated: there were more than are listed.
         placement: where the map lies in the frame; None unless computed.
         located: where the part was found; None of a model that does not look for it.
-        reference_map: of a part that was looked for the map as it lies in the reference image.
         part_id: what a code on the part says; None where none was read.
         zones: what was decided about each zone; empty of a model without any.
         durations: stage times.
@@ -67,16 +68,31 @@ class Inspection:
     detail: str = ""
     score: float | None = None
     normalized_score: float | None = None
-    anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    decided_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    map_box: Box | None = None
     map_scale: ScoreScale | None = None
     regions: tuple[Region, ...] = ()
     regions_truncated: bool = False
     placement: Box | None = None
     located: Located | None = None
-    reference_map: NDArray[np.float32] | None = field(default=None, repr=False)
     zones: tuple[ZoneDecision, ...] = ()
     part_id: str | None = None
     durations: Durations = Durations()
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32] | None:
+        """The map as it lies in the frame, at ``placement``.
+
+        Of a part that was looked for it is turned back at each call: most parts nobody draws.
+        """
+        found, scale, place = self.decided_map, self.map_scale, self.placement
+        if found is None or self.located is None or scale is None:
+            return found
+        if place is None or self.map_box is None:
+            return None
+        # Far from what is shown at all.
+        fill = min(float(found.min()), scale.threshold) - scale.range
+        return mapped_back(found, self.located.pose, self.map_box, place, fill=fill)
 
 
 class Inspector:
@@ -183,14 +199,11 @@ class Inspector:
             regions, truncated = area_regions(
                 predicted.counted, anomaly_map, predicted.box, criteria
             )
-        shown, placement, located = anomaly_map, predicted.box, predicted.located
+        placement, located = predicted.box, predicted.located
         if located is not None:
             frame = (pixels.shape[0], pixels.shape[1])
             regions = tuple(_in_frame(region, located.pose, frame) for region in regions)
             placement = located.pose.enclosing(predicted.box, frame)
-            lowest = min(float(anomaly_map.min()), criteria.map_scale.threshold)
-            fill = lowest - criteria.map_scale.range  # far from what is shown at all
-            shown = mapped_back(anomaly_map, located.pose, predicted.box, placement, fill=fill)
         return Inspection(
             decision=decision,
             detail=detail,
@@ -198,8 +211,8 @@ class Inspector:
             pixel_threshold=criteria.pixel_threshold,
             score=score,
             normalized_score=_normalized(score, criteria.image_scale),
-            anomaly_map=shown,
-            reference_map=None if located is None else anomaly_map,
+            decided_map=anomaly_map,
+            map_box=predicted.box,
             map_scale=criteria.map_scale,
             regions=tuple(
                 replace(r, peak=_normalized(r.peak, criteria.map_scale)) for r in regions

@@ -11,7 +11,7 @@ from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Pixels
 from edge.imaging.kernels import kernel
 from edge.inspection.image_limits import ImageLimits, ReferenceRegion
-from edge.inspection.preprocessing import to_samples
+from edge.inspection.preprocessing import converted
 from edge.inspection.thresholding import Reason
 
 # Light samples are counted in images that are no brighter: a third of the time for the others.
@@ -90,7 +90,7 @@ def reference_fault(
     box = reference.box
     check_reference(pixels, reference)
     cut = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
-    mean = float(to_samples(cut, spec.model_copy(update={"crop": None})).mean())
+    mean = float(converted(cut, spec).mean())
     if reference.min_mean <= mean <= reference.max_mean:
         return None
     return Reason.EXPOSURE_OUT_OF_RANGE, (

@@ -56,9 +56,18 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
         FrameUnsuitable: the format is none the model was trained on, or there is nothing to
             inspect.
     """
-    _check_format(pixels, spec)
     # OpenCV converts no empty image.
     inspected_box(pixels.shape, None if spec.locator is not None else spec.crop)
+    return converted(pixels, spec)
+
+
+def converted(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
+    """Do the same for a part of a frame that is not empty, wherever the crop lies.
+
+    Raises:
+        FrameUnsuitable: the format is none the model was trained on.
+    """
+    _check_format(pixels, spec)
     samples = pixels
     if samples.ndim == 3 and samples.shape[2] == 4:
         samples = cv2.cvtColor(samples, cv2.COLOR_BGRA2BGR)

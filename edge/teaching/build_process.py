@@ -245,7 +245,7 @@ def _inspection(built: BuiltModel, item: ScoredImage, shape: tuple[int, ...]) ->
         pixel_threshold=threshold.pixel,
         score=item.raw.score,
         normalized_score=float(normalize(np.asarray(item.raw.score), scale)),
-        anomaly_map=item.raw.anomaly_map,
+        decided_map=item.raw.anomaly_map,
         map_scale=score_scale(threshold.pixel, manifest.normalization.map),
         placement=inspected_box(shape, manifest.input.crop),
     )

@@ -133,15 +133,15 @@ def gather(
     for sample, pixels, inspection in inspect_samples(predictor, samples, description, purpose):
         row = _row(sample, inspection)
         evidence.rows.append(row)
-        if inspection.score is not None and inspection.anomaly_map is not None:
+        if inspection.score is not None and inspection.decided_map is not None:
             frame = (pixels.shape[0], pixels.shape[1])
-            found, raw = inspection.located, inspection.reference_map
+            found = inspection.located
             evidence.tally.add(
                 Scored(
                     sample=sample,
                     frame=frame,
                     score=inspection.score,
-                    anomaly_map=inspection.anomaly_map if raw is None else raw,
+                    anomaly_map=inspection.decided_map,
                     pose=None if found is None else found.pose,
                 )
             )

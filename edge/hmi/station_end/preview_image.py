@@ -40,8 +40,9 @@ def make_preview(verdict: Verdict, width_px: int) -> PreviewImage | None:
     step = max(-(-width // width_px), math.ceil(math.sqrt(height * width / MAX_PIXELS)))
     small = _as_8_bit(pixels[::step, ::step])
     levels = np.zeros((0, 0), np.uint8)
-    if inspection.anomaly_map is not None and inspection.map_scale is not None:
-        levels = _levels(inspection.anomaly_map, inspection.map_scale)
+    anomaly_map, scale = inspection.anomaly_map, inspection.map_scale
+    if anomaly_map is not None and scale is not None:
+        levels = _levels(anomaly_map, scale)
     place = inspection.placement
     layout = ImageLayout(
         width_px=width,

@@ -119,5 +119,5 @@ class Sink:
 
 def memory_bytes(verdict: Verdict) -> int:
     """Return what a verdict that waits keeps in memory: its frame and its map."""
-    anomaly_map = verdict.inspection.anomaly_map
+    anomaly_map = verdict.inspection.decided_map
     return verdict.frame.pixels.nbytes + (0 if anomaly_map is None else anomaly_map.nbytes)

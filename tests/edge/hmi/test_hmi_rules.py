@@ -279,7 +279,7 @@ def verdict(pixels: np.ndarray, cells: int = 8) -> Verdict:
         pixel_threshold=5.0,
         score=9.0,
         normalized_score=0.9,
-        anomaly_map=anomaly_map,
+        decided_map=anomaly_map,
         map_scale=ScoreScale(5.0, 10.0),
     )
     return Verdict(

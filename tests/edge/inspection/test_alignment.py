@@ -247,6 +247,7 @@ def test_a_defect_of_a_turned_part_is_shown_where_it_lies_in_the_frame(
         place.y + (row + 0.5) * place.height / shown.shape[0],
     )
     assert peak == pytest.approx((x, y), abs=7)
+    assert inspection.anomaly_map is not shown  # it is made for who asks
     assert draw_overlay(spotted, inspection).shape == spotted.shape
 
 
