@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Self
 
 from pymodbus.server import ModbusTcpServer
@@ -19,11 +19,17 @@ class RemoteIoModule:
 
     Attributes:
         port: of 127.0.0.1; from the first start on.
-        delay_s: how long it thinks about each request.
+        delay_s: how long it thinks about each request of the functions in ``delayed``.
+        watchdog_s: without a request that writes for so long it writes ``safe`` levels.
         writes: monotonic time, first coil and levels of each request that wrote, in order.
+        trips: how often its watchdog ended a level.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, safe: Mapping[int, bool] = {}) -> None:
+        self.trips = 0
+        self.watchdog_s: float | None = None
+        self.delayed: Container[int] = range(256)
+        self._safe = dict(safe)
         self.port = 0
         self.delay_s = 0.0
         self.writes: list[tuple[float, int, tuple[bool, ...]]] = []
@@ -88,12 +94,23 @@ class RemoteIoModule:
         assert isinstance(server.transport, asyncio.Server)
         self.port = server.transport.sockets[0].getsockname()[1]
         started.set()
+        watching = asyncio.create_task(self._watch())
         await server.serving
+        watching.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            fed_s = self.writes[-1][0] if self.writes else time.monotonic()
+            if self.watchdog_s is not None and time.monotonic() - fed_s >= self.watchdog_s:
+                self.trips += 1
+                for coil, level in self._safe.items():
+                    self.writes.append((time.monotonic(), coil, (level,)))
 
     def _seen(self, sending: bool, pdu: Any) -> Any:
-        if not sending:
+        if not sending and pdu.function_code in self.delayed:
             time.sleep(self.delay_s)
-        elif pdu.function_code in _WRITES:
+        if sending and pdu.function_code in _WRITES:
             self.writes.append((time.monotonic(), pdu.address, self._written))
         if not sending and pdu.function_code in _WRITES:
             levels = tuple(map(bool, pdu.bits))

@@ -1,5 +1,6 @@
 """The hand-shake over Modbus: a station's process, and pymodbus' client as its PLC."""
 
+import asyncio
 import contextlib
 import json
 import random
@@ -23,7 +24,7 @@ from edge.doctor.finding import Grade
 from edge.doctor.modbus import modbus_finding
 from edge.errors import ConfigurationError
 from edge.plc import registers as table
-from edge.plc.modbus_server import bound_socket
+from edge.plc.modbus_server import ModbusServer, bound_socket
 from edge.plc.registers import Kind, Order
 from edge.plc.structured_text import function_block
 from edge.settings.modbus import ModbusSettings
@@ -42,13 +43,15 @@ DEFECTIVE = (False, True, False, False, True)
 class Station:
     """``edge-run`` with Modbus at a free port; its verdicts are lines of a file."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], defective: Sequence[bool] = DEFECTIVE
+    ) -> None:
         self.journal = folder / "journal" / "journal.db"
         self._folder = folder
         (folder / "station.yaml").write_text(yaml.safe_dump(settings))
         (folder / "images").mkdir()
-        for number, defective in enumerate(DEFECTIVE):
-            image = (defective_image if defective else good_image)(number)
+        for number, is_defective in enumerate(defective):
+            image = (defective_image if is_defective else good_image)(number)
             cv2.imwrite(str(folder / "images" / f"{number}.png"), image)
         self.start()
 
@@ -255,6 +258,49 @@ def test_connections_are_bounded_and_one_that_is_silent_makes_room(
         time.sleep(0.2)
     for one in silent:
         one.close()
+
+
+def test_a_thousand_connections_keep_the_master_from_nothing(station: Station, plc: Plc) -> None:
+    plc.read()
+    crowd = [socket.create_connection(("127.0.0.1", station.port)) for _ in range(1000)]
+    try:
+        assert plc.read()["order_check"] == 16909060
+        seen = plc.inspect(71)
+        assert seen["result_id"] == 71
+    finally:
+        for one in crowd:
+            one.close()
+
+
+def test_a_master_that_is_too_fast_waits_and_misses_no_answer() -> None:
+    class Words:
+        def read(self, function: int, address: int, count: int) -> list[int]:
+            return [7] * count
+
+        def write(self, function: int, address: int, values: list[int]) -> bool:
+            return False
+
+    async def ask() -> tuple[bytes, float]:
+        bound, ended = bound_socket("127.0.0.1", 0), asyncio.Event()
+        bound.listen()
+        server = ModbusServer(registers=Words(), unit=1, max_connections=1, requests_per_s=20)
+        serving = asyncio.create_task(server.serve(bound, ended))
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        began_s = time.monotonic()
+        for number in range(40):  # 20 at once, the others at their pace
+            writer.write(struct.pack(">HHHBBHH", number, 0, 6, 1, 4, 0, 1))
+        answers = await reader.readexactly(40 * 11)
+        took_s = time.monotonic() - began_s
+        writer.close()
+        ended.set()
+        await serving
+        return answers, took_s
+
+    answers, took_s = asyncio.run(ask())
+    assert answers == b"".join(
+        struct.pack(">HHHBBBH", number, 0, 5, 1, 4, 2, 7) for number in range(40)
+    )
+    assert took_s > 0.5  # the last 20 need a second; a machine that stands still makes it longer
 
 
 def test_lost_doubled_late_and_cut_requests_give_each_part_one_verdict_and_its_own(

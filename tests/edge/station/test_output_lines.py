@@ -39,6 +39,8 @@ from edge.station.outputs import device_thread
 from edge.station.outputs.control import OutputControl
 from edge.station.threads import Failures, Worker
 from tests.edge.conftest import EdgeRun
+from tests.edge.plc.test_modbus import Station
+from tests.support.plc import Plc, station_settings
 from tests.support.remote_io import COILS, GENEROUS_S, RemoteIoModule
 from tests.support.small_bundle import defective_image, good_image
 
@@ -107,6 +109,52 @@ def test_the_demo_rejects_each_part_that_is_not_ok_and_leaves_the_lines_fail_saf
     passed = [one["verdict_id"] for one in edges if one["output"] == "good"]
     assert passed == [one["id"] for one, ok in zip(verdicts, oks, strict=True) if ok]
     assert all(one["decision_to_edge_ms"] > 0 for one in edges)
+
+
+def test_a_late_edge_takes_ready_from_the_plc_and_the_lines_of_a_killed_station_fall(
+    tmp_path: Path, bundle: Path
+) -> None:
+    """A process that is killed has no last word: the module's watchdog does what is left."""
+    safe = {1: False, 2: False, 3: True}
+    with RemoteIoModule(safe) as module:
+        outputs = {
+            "module": {"host": "127.0.0.1", "port": module.port, "timeout_ms": 10_000},
+            "good": {"device": "module", "line": 1, "window_ms": 60_000, "hold_ms": 60_000},
+            "ready": {"device": "module", "line": 2},
+            "fault": {"device": "module", "line": 3},
+            "tolerance_ms": 1500,
+            "missed_takes_ready_ms": 60_000,
+            "record_edges": True,
+        }
+        settings = station_settings(tmp_path, bundle, outputs=outputs)
+        killed = Station(tmp_path, settings, defective=[False])
+        try:
+            with Plc(killed.port) as plc:
+                assert plc.inspect(1)["result_ok"]
+                module.wait(lambda: module.level(1) and not module.level(3), "an OK that stands")
+                module.delay_s, module.delayed = 2.0, {5}  # an edge of one line
+                assert plc.inspect(2)["result_ok"]
+                plc.wait(lambda seen: seen["outputs_missing"] and not seen["ready"], "the miss")
+            module.delay_s = 0.0
+            module.wait(lambda: not module.level(2), "the end of ready")
+            module.wait(lambda: len(_edges_of(tmp_path)) == 3, "the events on record")
+            module.watchdog_s, fed = 1.0, len(module.writes)
+            module.wait(lambda: len(module.writes) > fed + 5 and module.level(1), "its food")
+        finally:
+            killed.process.kill()
+            killed.process.wait()
+        module.wait(lambda: {coil: module.level(coil) for coil in safe} == safe, "the watchdog")
+        assert module.trips
+    missed, in_time, edge = _edges_of(tmp_path)
+    assert in_time["late_ms"] < 1500
+    assert missed["passes"] is False and missed["late_ms"] > 1500
+    # Without a deadline in the settings the time from the decision is on record, too.
+    assert edge["decision_to_edge_ms"] >= edge["late_ms"] > 1500
+
+
+def _edges_of(folder: Path) -> list[dict[str, Any]]:
+    events = sorted(records(folder, "event"), key=lambda one: str(one["kind"]), reverse=True)
+    return [one["data"] for one in events if one["kind"] in ("output_missed", "output_edge")]
 
 
 class Lines:
