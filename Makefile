@@ -140,8 +140,9 @@ fleet-demo: packages $(DEV)/installed
 
 # Carries out the steps of deploy/container/Dockerfile without a container engine, and runs what
 # comes of them; needs root, debootstrap and the packages of Debian and PyPI.
-images-test:
-	$(PYTHON) -m tools.image_steps build/images
+images-test: packages $(DEV)/installed
+	$(DEV)/bin/python -m tools.image_steps build/images
+	$(DEV)/bin/python -m tools.composed_plant build/images
 
 # The real services and the browser that tests speak to, strace that sees what they reach, Aravis, and
 # what pip compiles its binding with.

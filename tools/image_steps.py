@@ -2,8 +2,7 @@
 
 ``python3 -m tools.image_steps FOLDER`` makes each stage a root file system in FOLDER: RUN
 in it (chroot, namespaces of its own), COPY from the project or another stage, ENV and USER for what
-follows. At the end the image of the edge is run as ``compose.yaml`` does, as its user on a root
-that is read only, until its HEALTHCHECK finds it well. Needs root, and takes minutes.
+follows. ``tools.composed_plant`` then runs them. Needs root, and takes minutes.
 """
 
 import json
@@ -12,16 +11,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCKERFILE = PROJECT / "deploy" / "container" / "Dockerfile"
 SUITE = "bookworm"
-WELL_WITHIN_S = 300.0
 # How packages are reached from here; a build elsewhere has its own.
 FROM_OUTSIDE = ("PIP_", "http_proxy", "https_proxy", "SSL_CERT", "REQUESTS_CA")
+# Files that lead there: the resolver, pip's settings, the authorities that pip is to trust.
+LENT = ("/etc/resolv.conf", "/etc/pip.conf")
+AUTHORITIES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,22 @@ def build(folder: Path) -> dict[str, Stage]:
             above = stages.get(before, Stage(base))
             shutil.rmtree(folder / name, ignore_errors=True)
             run(["cp", "--archive", "--reflink=auto", str(above.root), str(folder / name)])
-            for file in ("resolv.conf", "pip.conf"):
-                if (given := Path("/etc", file)).exists():
-                    shutil.copy(given, folder / name / "etc" / file)
             stages[name] = replace(above, root=folder / name)
             continue
         stages[name] = carried_out(word, rest, stages[name], stages)
+    return stages
+
+
+def described(folder: Path) -> dict[str, Stage]:
+    """Return the stages as ``build`` has left them in a folder."""
+    stages: dict[str, Stage] = {}
+    name = ""
+    for word, rest in instructions(DOCKERFILE.read_text()):
+        if word == "FROM":
+            before, _, name = rest.partition(" AS ")
+            stages[name] = replace(stages.get(before, Stage(folder)), root=folder / name)
+        else:
+            stages[name] = settled(word, rest, stages[name])
     return stages
 
 
@@ -91,6 +101,7 @@ def carried_out(word: str, rest: str, stage: Stage, stages: dict[str, Stage]) ->
     """Carry one instruction out; return the stage that the next one finds."""
     match word:
         case "RUN":
+            lend_access(stage.root)  # each time: a package of Debian may have replaced them
             run(chrooted(stage, rest))
         case "COPY":
             *sources, target = shlex.split(rest)
@@ -105,6 +116,16 @@ def carried_out(word: str, rest: str, stage: Stage, stages: dict[str, Stage]) ->
                     shutil.copytree(source, into, symlinks=True, dirs_exist_ok=True)
                 else:
                     shutil.copy(source, into)
+        case "ENV" | "USER" | "ENTRYPOINT" | "CMD" | "HEALTHCHECK" | "EXPOSE":
+            pass
+        case _:
+            sys.exit(f"{DOCKERFILE}: {word} is not known here")
+    return settled(word, rest, stage)
+
+
+def settled(word: str, rest: str, stage: Stage) -> Stage:
+    """Return the stage with what an instruction says of its processes."""
+    match word:
         case "ENV":
             pairs = dict(pair.split("=", 1) for pair in shlex.split(rest))
             return replace(stage, environment=stage.environment | pairs)
@@ -116,11 +137,17 @@ def carried_out(word: str, rest: str, stage: Stage, stages: dict[str, Stage]) ->
             return replace(stage, command=tuple(json.loads(rest)))
         case "HEALTHCHECK":
             return replace(stage, health=rest.partition("CMD ")[2])
-        case "EXPOSE":
-            pass
-        case _:
-            sys.exit(f"{DOCKERFILE}: {word} is not known here")
     return stage
+
+
+def lend_access(root: Path) -> None:
+    """Lay into a root what reaches packages from this machine."""
+    named = (os.environ[name] for name in AUTHORITIES if name in os.environ)
+    for given in map(Path, (*LENT, *named)):
+        if given.is_file():
+            place = root / given.relative_to("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(given, place)
 
 
 def run(command: list[str]) -> None:
@@ -134,34 +161,8 @@ def run(command: list[str]) -> None:
         sys.exit(f"exit code {done.returncode}: {shlex.join(command)}")
 
 
-def try_edge(edge: Stage) -> None:
-    """Run the station of the image on the sample frames until it says that it is well."""
-    shutil.copytree(PROJECT / "configs" / "demo", edge.root / "demo", dirs_exist_ok=True)
-    settings = edge.root / "etc" / "edge" / "station.yaml"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text(
-        "camera: {uri: /demo/frames, rate_fps: 2, loop: true}\n"
-        "model: {path: /demo/bottle.xml}\n"
-        "journal: {folder: /var/lib/edge/journal}\n"
-        "hmi: {port: 8080}\n"
-    )
-    started = chrooted(edge, shlex.join([*edge.entrypoint, *edge.command]), read_only=True)
-    station = subprocess.Popen(started, stdout=subprocess.DEVNULL)
-    try:
-        until_s = time.monotonic() + WELL_WITHIN_S
-        while subprocess.run(chrooted(edge, edge.health), capture_output=True).returncode:
-            if station.poll() is not None or time.monotonic() > until_s:
-                sys.exit("the station in the image did not become well")
-            time.sleep(1)
-    finally:
-        station.terminate()
-        station.wait()
-    print("the station in the image is well: user edge, root file system read only")
-
-
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     built = build(target)
-    try_edge(built["edge"])
     run(chrooted(built["listener"], "edge-listen --help >/dev/null && python -c 'import psycopg'"))
