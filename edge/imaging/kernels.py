@@ -28,11 +28,24 @@ if _folder and not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = str(Path(_folder) / "kernels")
 
 
-def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function for these argument types; it runs without the GIL."""
+# Partial sums that the processor adds at once; NaN and infinity stay what they are.
+_REORDERED = {"reassoc", "contract", "nsz"}
+
+
+def kernel(
+    *signatures: Any, reorder_sums: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function for these argument types; it runs without the GIL.
+
+    Args:
+        reorder_sums: floating-point sums may be taken in any order, some at once; their last digits
+            then are those of the processor.
+    """
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        options = {"nogil": True, "boundscheck": False}
+        options: dict[str, Any] = {"nogil": True, "boundscheck": False}
+        if reorder_sums:
+            options["fastmath"] = _REORDERED
         try:
             return numba.njit(list(signatures), cache=True, **options)(function)
         except Exception as error:

@@ -5,9 +5,13 @@ used by Roth et al., PatchCore, 2022.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.imaging.kernels import kernel
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -17,12 +21,19 @@ def ignore(steps: int) -> None:
     """The progress nobody watches."""
 
 
-# Vectors that compete for the next centres in one round: enough that a round finds many, small
-# enough that their mutual distances stay in the processor's cache.
-_POOL = 1024
+# Principal directions by which vectors are told apart first; a multiple of the block that a sum is
+# broken off after.
+_LEADING = 64
+_BLOCK = 16
+# Vectors that these directions are found among, in so many rounds.
+_SAMPLED = 8192
+_ROUNDS = 2
 
-# Rows of one matrix product: bounds the memory of the distances.
-_ROWS = 4096
+# Picks between two reports of progress.
+_PICKS_PER_REPORT = 256
+
+# A bound is taken so much lower, because sums of squares are rounded.
+_BELOW = 0.999
 
 # Below every distance: among equal vectors none is picked twice.
 _PICKED = -1.0
@@ -33,10 +44,12 @@ def k_center_greedy(
 ) -> NDArray[np.int64]:
     """Pick ``count`` vectors, each the farthest from those picked before.
 
-    The textbook loop reads all vectors once per pick. Distances to the picked set only ever fall,
-    so a stale distance is an upper bound: as long as the best of a small pool lies above the
-    highest stale distance outside it, it is the true farthest vector. Several picks then share one
-    matrix product over all vectors, with the same result.
+    The textbook loop measures every vector at every pick. Here each vector belongs to its nearest
+    pick, and a new one is compared with the old ones first: the vectors of a pick that is further
+    away than twice its farthest vector cannot come nearer to the new one (triangle inequality), and
+    most others are told from the new one by their leading components. The picks are the same.
+
+    Source: Elkan, Using the triangle inequality to accelerate k-means, ICML 2003, lemma 1.
 
     Args:
         vectors: ``(N, D) float32``. Not changed.
@@ -47,41 +60,132 @@ def k_center_greedy(
     Returns:
         ``(min(count, N),) int64`` indices in the order of picking.
     """
-    return _farthest(vectors - vectors.mean(0), count, start, progress)
+    return _farthest(np.ascontiguousarray(vectors), count, start, progress)
 
 
-def _farthest(centred: Vectors, count: int, start: int, progress: Progress) -> NDArray[np.int64]:
-    """Pick as ``k_center_greedy`` does; around their mean, distances by norms keep their digits."""
-    total = len(centred)
+def _farthest(vectors: Vectors, count: int, start: int, progress: Progress) -> NDArray[np.int64]:
+    """Pick as ``k_center_greedy`` does, from vectors that lie row by row."""
+    total = len(vectors)
     if count >= total:
         progress(total)
         return np.arange(total)
-    norms = np.square(centred).sum(1)
-    nearest = np.full(total, np.inf, np.float32)
-    _approach(nearest, centred, norms, np.array([start]))
-    picked = [start]
-    progress(1)
-    while len(picked) < count:
-        size = min(_POOL, total - 1)
-        pool = np.argpartition(-nearest, size)[: size + 1]
-        pool = pool[np.argsort(-nearest[pool], kind="stable")]
-        outside = float(nearest[pool[-1]])
-        pool = pool[:-1]
-        distances = nearest[pool]
-        mutual = _squared_distances(centred[pool], norms[pool], centred[pool], norms[pool])
-        fresh: list[int] = []
-        while len(picked) + len(fresh) < count:
-            best = int(distances.argmax())
-            if fresh and float(distances[best]) < outside:
-                break
-            fresh.append(best)
-            np.minimum(distances, mutual[best], out=distances)
-            distances[best] = _PICKED
-        centres = pool[fresh]
-        _approach(nearest, centred, norms, centres)
-        picked.extend(centres.tolist())
-        progress(len(fresh))
-    return np.array(picked)
+    leading = _leading_components(vectors)
+    distances = np.full(total, np.inf, np.float32)
+    nearest = np.zeros(total, np.int32)
+    picked = np.zeros(count, np.int64)
+    picked[0] = start
+    for begin in range(0, count, _PICKS_PER_REPORT):
+        end = min(begin + _PICKS_PER_REPORT, count)
+        _pick(vectors, leading, distances, nearest, picked, begin, end)
+        progress(end - begin)
+    return picked
+
+
+def _leading_components(vectors: Vectors) -> Vectors:
+    """Return ``(N, 4, 16)`` coordinates along about the directions in which vectors differ most.
+
+    The directions are orthonormal, so distances along them are at most the whole ones; that they
+    are nearly those of most variance only saves time.
+
+    Source: Halko, Martinsson and Tropp, Finding structure with randomness, 2011, algorithm 4.4.
+    """
+    sample = vectors[:: max(len(vectors) // _SAMPLED, 1)][:_SAMPLED]
+    mean = sample.mean(0)
+    sample = sample - mean
+    width = min(_LEADING, vectors.shape[1])
+    axes = np.random.RandomState(0).standard_normal((vectors.shape[1], width)).astype(np.float32)
+    for _ in range(_ROUNDS):
+        axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
+    # The first block of them shall tell most apart.
+    turned = np.linalg.eigh(np.cov(sample @ axes, rowvar=False).reshape(width, width))[1]
+    axes = np.ascontiguousarray(axes @ turned[:, ::-1].astype(np.float32))
+    found = np.zeros((len(vectors), -(-width // _BLOCK) * _BLOCK), np.float32)
+    found[:, :width] = vectors @ axes - mean @ axes
+    return found.reshape(len(vectors), -1, _BLOCK)
+
+
+@kernel(
+    numba.void(
+        numba.types.Array(numba.float32, 2, "C", readonly=True),
+        numba.float32[:, :, ::1],
+        numba.float32[::1],
+        numba.int32[::1],
+        numba.int64[::1],
+        numba.int64,
+        numba.int64,
+    ),
+    reorder_sums=True,
+)
+def _pick(
+    vectors: Any,
+    leading: Any,
+    distances: Any,
+    nearest: Any,
+    picked: Any,
+    begin: int,
+    end: int,
+) -> None:
+    """Take in the picks ``begin`` to ``end``, each of which determines the one after it.
+
+    Args:
+        distances: ``(N,)`` squared distance of each vector to its pick; is lowered.
+        nearest: ``(N,)`` which pick that is, by its number; is changed.
+        picked: ``(K,)`` indices of vectors; those up to ``begin`` are known, those after are filled
+            in.
+    """
+    total, width = vectors.shape
+    blocks = leading.shape[1]
+    reach = np.empty(len(picked), np.float32)
+    own, whole_own = np.empty(leading.shape[1:], np.float32), np.empty(width, np.float32)
+    for number in range(begin, end):
+        new = picked[number]
+        for block in range(blocks):
+            for index in range(_BLOCK):
+                own[block, index] = leading[new, block, index]
+        for index in range(width):
+            whole_own[index] = vectors[new, index]
+        # No vector is further from its pick than this one was.
+        radius = distances[new]
+        distances[new] = _PICKED
+        for other in range(number):
+            # Half of the way to another pick: so near to it, a vector is no nearer to this one.
+            old = picked[other]
+            apart = np.float32(0.0)
+            for block in range(blocks):
+                part = np.float32(0.0)
+                for index in range(_BLOCK):
+                    step = leading[old, block, index] - own[block, index]
+                    part += step * step
+                apart += part
+                if np.float32(0.25 * _BELOW) * apart >= radius:
+                    break
+            reach[other] = np.float32(0.25 * _BELOW) * apart
+        farthest, most = new, np.float32(_PICKED)
+        for vector in range(total):
+            distance = distances[vector]
+            if number == 0 or distance > reach[nearest[vector]]:
+                along = np.float32(0.0)
+                for block in range(blocks):
+                    part = np.float32(0.0)
+                    for index in range(_BLOCK):
+                        step = leading[vector, block, index] - own[block, index]
+                        part += step * step
+                    along += part
+                    if np.float32(_BELOW) * along >= distance:
+                        break
+                if np.float32(_BELOW) * along < distance:
+                    whole = np.float32(0.0)
+                    for index in range(width):
+                        step = vectors[vector, index] - whole_own[index]
+                        whole += step * step
+                    if whole < distance:
+                        distance = whole
+                        distances[vector] = whole
+                        nearest[vector] = number
+            if distance > most:
+                most, farthest = distance, vector
+        if number + 1 < len(picked):
+            picked[number + 1] = farthest
 
 
 class CoreSetStream:
@@ -117,8 +221,9 @@ class CoreSetStream:
 
     def memory_bytes(self, width: int) -> int:
         """Return the most memory that vectors of this width take: the buffer and a copy of it."""
-        distances = (2 * _ROWS + _POOL) * _POOL
-        return 4 * (2 * self.buffer_size * (width + 1) + distances)
+        beside = 2 * _LEADING + 3  # their components, and what is known of each
+        sampled = 3 * _SAMPLED * width
+        return 4 * (self.buffer_size * (2 * width + beside) + sampled)
 
     def add(self, vectors: Vectors) -> None:
         """Add ``(N, D) float32`` vectors of the stream; they are kept, not copied."""
@@ -141,10 +246,9 @@ class CoreSetStream:
         # Its 32 bits are those that torch's generator gives: fits of earlier versions stay as they
         # were.
         start = int.from_bytes(self._random.bytes(4), "little") % self._held
-        centred = np.concatenate(self._chunks)
-        centred -= centred.mean(0)
-        picked = _farthest(centred, self.count, start, progress)
-        del centred  # before the picked ones need room
+        whole = self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
+        picked = _farthest(np.ascontiguousarray(whole), self.count, start, progress)
+        del whole  # before the picked ones need room
         ends = np.cumsum([len(chunk) for chunk in self._chunks])
         places = np.searchsorted(ends, picked, side="right")
         core_set = np.stack(
@@ -154,26 +258,3 @@ class CoreSetStream:
             ]
         )
         self._chunks, self._held = [core_set], len(core_set)
-
-
-def _approach(
-    nearest: Vectors, centred: Vectors, norms: Vectors, centres: NDArray[np.int64]
-) -> None:
-    """Lower the squared distances to the picked set by new centres."""
-    fresh, fresh_norms = centred[centres], norms[centres]
-    for first in range(0, len(centred), _ROWS):
-        rows = slice(first, first + _ROWS)
-        squared = _squared_distances(centred[rows], norms[rows], fresh, fresh_norms).min(1)
-        np.minimum(nearest[rows], squared, out=nearest[rows])
-    nearest[centres] = _PICKED
-
-
-def _squared_distances(
-    vectors: Vectors, norms: Vectors, others: Vectors, other_norms: Vectors
-) -> Vectors:
-    """Return ``(N, K)`` squared distances of ``(N, D)`` and ``(K, D)`` vectors of known norms."""
-    squared: Vectors = vectors @ others.T
-    squared *= -2.0
-    squared += other_norms
-    squared += norms[:, None]
-    return np.maximum(squared, 0.0, out=squared)

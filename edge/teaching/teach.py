@@ -32,7 +32,7 @@ _HELD_OUT_SHARE = 0.15
 
 # Of what is held in memory: features of images that several banks are made of, and the vectors that
 # compete for a bank. More images are run again, and their vectors reduced in between.
-_FEATURE_BYTES = 96 * 2**20
+_FEATURE_BYTES = 160 * 2**20
 _BUFFER_BYTES = 160 * 2**20
 
 _MAX_LISTED = 100
@@ -120,7 +120,13 @@ def teach(
             "one image does not show how good parts differ. Take more, 20 or so; with --views it "
             "is learned turned, flipped and shifted, and nothing is guaranteed."
         )
-    lesson = _Lesson(graph, order, progress, viewed=few and order.with_views)
+    lesson = _Lesson(
+        graph,
+        order,
+        progress,
+        viewed=few and order.with_views,
+        several_banks=len(images) <= MOST_CROSS_VALIDATED,
+    )
     return lesson.of(images, defective)
 
 
@@ -128,13 +134,19 @@ class _Lesson:
     """One run of teaching; holds what is compiled and what was extracted."""
 
     def __init__(
-        self, graph: TeacherGraph, order: TeachingOrder, progress: Progress, *, viewed: bool
+        self,
+        graph: TeacherGraph,
+        order: TeachingOrder,
+        progress: Progress,
+        *,
+        viewed: bool,
+        several_banks: bool,
     ) -> None:
         self._manifest = graph.manifest
         self._order = order
         self._progress = progress
         self._viewed = viewed
-        self._features = _KeptFeatures(graph.features())
+        self._features = _KeptFeatures(graph.features(), _FEATURE_BYTES if several_banks else 0)
         self._judge = graph.judge()
 
     def of(self, images: Sequence[TaughtImage], defective: Sequence[TaughtImage]) -> TaughtModel:
@@ -307,9 +319,9 @@ class _Lesson:
 class _KeptFeatures:
     """Features of images that several banks are made of: extracted once where there is room."""
 
-    def __init__(self, features: PatchFeatures) -> None:
+    def __init__(self, features: PatchFeatures, room_bytes: int) -> None:
         self._features = features
-        self._room = _FEATURE_BYTES
+        self._room = room_bytes
         self._known: dict[bytes, NDArray[np.float32]] = {}
 
     def of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
