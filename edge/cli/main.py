@@ -6,13 +6,15 @@ import logging
 import os
 import sys
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from edge.app.signals import Stopper
 from edge.atomic_files import check_writable, write_whole
 from edge.cli.journal import run_journal_command
-from edge.cli.options import CAPTURED, PROGRAM, ROWS, parser
+from edge.cli.options import CAPTURED, LIVE, PROGRAM, ROWS, parser
 from edge.doctor.camera_list import camera_lines
 from edge.errors import ConfigurationError, StationError
 from edge.hmi.page_token import write_token
@@ -263,6 +265,8 @@ def _recipe(options: argparse.Namespace) -> None:
         stations=options.stations,
         key=options.key,
         public_key=Path(key) if key else None,
+        settings=options.product_settings,
+        mask=options.mask,
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
 
@@ -296,27 +300,67 @@ def _challenge(options: argparse.Namespace) -> int:
 
 
 def _teach(options: argparse.Namespace) -> None:
-    for name, given in (
-        ("--from DIR", options.source),
-        ("--teacher TEACHER.xml", options.teacher),
-    ):
-        if given is None:
-            raise ConfigurationError(f"--teach needs {name}.")
+    if options.source is None:
+        raise ConfigurationError("--teach needs --from DIR, or --from camera.")
     # Of numpy's products, which read it when they are loaded.
     for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[library] = str(options.threads)
+    if options.output is not None and options.recipes is not None:
+        raise ConfigurationError("-o and --recipes: the model goes to one of them. Leave one out.")
+    live = options.source == Path(LIVE)
+    if live and options.config is None:
+        raise ConfigurationError(
+            "--from camera takes the station's camera as its settings have it: "
+            "--config STATION.yaml. A folder of that name is ./camera."
+        )
+    unused = ("model", "mqtt") if live else ("camera", "model")
+    settings = _settings(options, unused) if options.config else None
+    teacher = options.teacher
+    if teacher is None and settings is not None and settings.teach is not None:
+        teacher = Path(settings.teach.teacher)
+    if teacher is None:
+        raise ConfigurationError(
+            "--teach needs --teacher TEACHER.xml, or --config STATION.yaml with teach.teacher."
+        )
+    with ExitStack() as kept:
+        source = options.source
+        if live:
+            assert settings is not None
+            source = _captured(settings, options, Path(kept.enter_context(TemporaryDirectory())))
+        _run_teach(options, settings, source, teacher)
+
+
+def _captured(settings: "Settings", options: argparse.Namespace, folder: Path) -> Path:
+    """Take images of the station's camera, and return their folder."""
+    # OpenCV and numba
+    from edge.cli.capture import GOOD, capture_images
+
+    with Stopper() as stopper:
+        count = capture_images(
+            settings.camera,
+            folder,
+            count=options.count or CAPTURED,
+            every_s=options.every,
+            say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
+            stopping=lambda: stopper.stopped,
+        )
+        if stopper.stopped or not count:
+            raise ConfigurationError("nothing is taught: the images were not taken to the end.")
+    return folder / GOOD
+
+
+def _run_teach(
+    options: argparse.Namespace, settings: "Settings | None", source: Path, teacher: Path
+) -> None:
     # OpenVINO, OpenCV and numba
     from edge.cli.sign import ask_password
     from edge.cli.teach import TeachCommand, run_teach
 
-    if options.output is not None and options.recipes is not None:
-        raise ConfigurationError("-o and --recipes: the model goes to one of them. Leave one out.")
-    settings = _settings(options, ("camera", "model")) if options.config else None
     run_teach(
         TeachCommand(
             name=options.teach,
-            source=options.source,
-            teacher=options.teacher,
+            source=source,
+            teacher=teacher,
             output=options.output,
             recipes=_recipes_folder(options, settings),
             count=options.count,
@@ -326,6 +370,8 @@ def _teach(options: argparse.Namespace) -> None:
             key=options.key,
             password=ask_password(options.key) if options.key else None,
             public_key=settings.model.public_key if settings else None,
+            settings=options.product_settings,
+            mask=options.mask,
         ),
         print_line,
     )

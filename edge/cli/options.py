@@ -10,6 +10,8 @@ import edge
 PROGRAM = "edge-run"
 MODBUS_TABLE_FORMATS = ("csv", "markdown", "plcopen", "st")
 LEVELS = ("debug", "info", "warning", "error")
+# What --teach --from says for the station's camera.
+LIVE = "camera"
 # How many, where nobody says.
 CAPTURED = 50
 ROWS = 20
@@ -165,7 +167,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=0.0,
-        help="with --capture: least time between two images",
+        help="with --capture, and --teach --from camera: least time between two images",
     )
     parser.add_argument(
         "--lamp-test",
@@ -219,6 +221,17 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         "--images", action="store_true", help="export the images it was taught with, too"
     )
     recipe.add_argument(
+        "--settings",
+        dest="product_settings",
+        metavar="FILE",
+        type=Path,
+        help="YAML of what the product changes, of a recipe that is added or taught: camera.crop, "
+        "camera.sensor, decision",
+    )
+    recipe.add_argument(
+        "--mask", metavar="FILE", type=Path, help="what of its images counts, as decision.mask"
+    )
+    recipe.add_argument(
         "--for",
         dest="stations",
         metavar="S/L/S/C",
@@ -252,10 +265,14 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         dest="source",
         metavar="DIR",
         type=Path,
-        help="good images of the product; of more than -n some, evenly",
+        help="good images of the product; of more than -n some, evenly; camera takes -n of them "
+        "with the station's camera (--config)",
     )
     group.add_argument(
-        "--teacher", metavar="TEACHER.xml", type=Path, help="made by export-model --teacher"
+        "--teacher",
+        metavar="TEACHER.xml",
+        type=Path,
+        help="made by export-model --teacher (default: teach.teacher of the settings)",
     )
     group.add_argument(
         "-o",

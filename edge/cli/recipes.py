@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import load_bundle
-from edge.bundle.mask_file import read_mask_file
+from edge.bundle.mask_file import mask_content, read_mask_file
 from edge.bundle.signing import load_private_key
 from edge.cli.sign import ask_password
 from edge.errors import ConfigurationError
 from edge.recipes.archive import export_recipe, import_recipe
-from edge.recipes.content import RecipeContent, recipe_yaml
-from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.content import RecipeContent, read_product_settings, recipe_yaml
+from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 
 
@@ -30,6 +30,8 @@ class RecipeOrder:
         stations: patterns of those that an export is meant for; None for all.
         key: ed25519 private key that signs the file.
         public_key: that must have signed what is imported.
+        settings: what the product changes beside its model, of a recipe that is added.
+        mask: file of its mask.
     """
 
     words: Sequence[str]
@@ -37,6 +39,8 @@ class RecipeOrder:
     stations: Sequence[str] | None = None
     key: Path | None
     public_key: Path | None
+    settings: Path | None = None
+    mask: Path | None = None
 
 
 def run_recipe_command(
@@ -54,8 +58,9 @@ def run_recipe_command(
             _show(_version(recipes, name), recipes, say)
         case ["add", name, bundle]:
             recipes.path.mkdir(parents=True, exist_ok=True)
-            content = RecipeContent(name=recipe_name(name), version=1)
-            added = recipes.publish(content, _copied(Path(bundle)), order.public_key)
+            content = content_of(name, order.settings)
+            build = _copied(Path(bundle), order.mask)
+            added = recipes.publish(content, build, order.public_key)
             say(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
         case ["use", name]:
             chosen = _verified(recipes, name, order.public_key)
@@ -86,14 +91,34 @@ def use_command(version: RecipeVersion) -> str:
     return f"edge-run --recipe use '{version.name}@{version.version}' --recipes '{folder}'"
 
 
-def _copied(bundle: Path) -> Callable[[Path], None]:
+def content_of(name: str, settings: Path | None) -> RecipeContent:
+    """Return what a new version says of its product.
+
+    Raises:
+        ConfigurationError: the file of settings cannot be used.
+    """
+    name = recipe_name(name)
+    if settings is None:
+        return RecipeContent(name=name, version=1)
+    return read_product_settings(settings, name)
+
+
+def _copied(bundle: Path, mask: Path | None) -> Callable[[Path], None]:
     """Return what builds a version of a bundle; publishing checks it."""
     path = load_bundle(bundle).path
+    drawn = mask_content(read_mask_file(mask), mask) if mask is not None else []
+    if len(drawn) > 1:
+        raise ConfigurationError(
+            f"{mask}: a recipe's mask is of polygons, and this one is painted. Write polygons, or "
+            "draw it at the page."
+        )
 
     def build(folder: Path) -> None:
         for end in (".xml", ".bin", ".json", ".sig"):
             if path.with_suffix(end).exists():
                 shutil.copyfile(path.with_suffix(end), folder / f"{MODEL}{end}")
+        for _, content in drawn:
+            (folder / MASK_FILE).write_bytes(content)
 
     return build
 

@@ -3,14 +3,15 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
+from edge.bundle.mask_file import read_mask_file
 from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
-from edge.recipes.content import RecipeContent
+from edge.recipes.content import RecipeContent, follow_up, read_product_settings
 from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
@@ -18,6 +19,7 @@ from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, images_of
 from edge.teaching.lots import MAX_CROSS_VALIDATED
+from edge.teaching.product_view import ProductView, view_of
 from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
 from edge.teaching.views import MAX_FEW_IMAGES
@@ -40,6 +42,7 @@ class TeachCommand:
         recipes: folder of the recipe that gets the next version, where there is no ``output``.
         public_key: that the teacher must be signed by; None asks for no signature.
         key: that signs the bundle; None leaves it unsigned.
+        settings, mask: of the product; None of a recipe are those of its version in force.
     """
 
     name: str
@@ -54,6 +57,8 @@ class TeachCommand:
     key: Path | None
     password: bytes | None
     public_key: str | None
+    settings: Path | None = None
+    mask: Path | None = None
 
 
 def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
@@ -63,13 +68,14 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
         StationError: the teacher, the images or a key cannot be used; nothing is written.
     """
     _check(command)
+    content, view = _product(command)
     os.nice(_NICENESS)
     built = build(
         BuildOrder(
             name=command.name,
             teacher=command.teacher,
             images=images_of(command.source, command.count),
-            order=TeachingOrder(with_views=command.views, check_good=command.check_good),
+            order=TeachingOrder(with_views=command.views, check_good=command.check_good, view=view),
             threads=command.threads,
             public_key=Path(command.public_key) if command.public_key else None,
             key=command.key,
@@ -80,21 +86,47 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
         write_all(built.files(command.output))
         written = f"written to {command.output}"
     else:
-        version = _published(command, built)
+        version = _published(command, content, built)
         written = f"{version}, not in force. Put it in force: {use_command(version)}"
     for line in result_lines(built.taught, built.bundle, built.read):
         say(line)
     say(written)
 
 
-def _published(command: TeachCommand, built: BuiltModel) -> RecipeVersion:
+def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
+    """Return what the product changes beside its model, and where in its images it is.
+
+    Raises:
+        StationError: settings, mask, or the version in force cannot be read.
+    """
+    public_key = Path(command.public_key) if command.public_key else None
+    name, before, view = command.name, None, ProductView()
+    if command.output is None:
+        assert command.recipes is not None  # _check
+        name, recipes = recipe_name(name), RecipeFolder(command.recipes)
+        if recipes.in_force(name) is not None:
+            version = recipes.load(name)
+            before, view = version.content, view_of(version, public_key)
+    else:
+        name = "taught"  # a bundle may be called what no recipe may
+    content = follow_up(name, "", before)
+    if command.settings is not None:
+        given = read_product_settings(command.settings, name)
+        view = replace(view, crop=given.camera.crop)
+        content = follow_up(name, given.note, given)
+    if command.mask is not None:
+        view = replace(view, areas=read_mask_file(command.mask))
+    return content, view
+
+
+def _published(command: TeachCommand, content: RecipeContent, built: BuiltModel) -> RecipeVersion:
     """Add a version to the recipe, and keep what it was taught with."""
     assert command.recipes is not None  # _check
     recipes, images = RecipeFolder(command.recipes), built.read.images
     recipes.keep_images(command.name, {image.content: image.path for image in images})
     note = f"taught with {len(images)} images"
     return recipes.publish(
-        RecipeContent(name=recipe_name(command.name), version=1, note=note),
+        content.model_copy(update={"note": content.note or note}),
         lambda folder: write_all(built.version_files(folder)),
         Path(command.public_key) if command.public_key else None,
     )

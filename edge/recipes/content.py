@@ -7,6 +7,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from edge.bundle.manifest import Crop, Score
+from edge.errors import ConfigurationInvalid
 from edge.recipes.errors import RecipeDamaged
 from edge.recipes.names import RecipeName
 from edge.section import Section
@@ -15,6 +16,7 @@ from edge.yaml_lines import ConfigurationUnreadable, read_settings_file
 
 RECIPE_FILE = "recipe.yaml"
 MAX_VERSION = 9999
+MAX_NOTE = 500
 
 
 class RecipeSensor(Section):
@@ -61,9 +63,26 @@ class RecipeContent(Section):
     schema_version: Literal["recipe/1"] = "recipe/1"
     name: RecipeName
     version: int = Field(ge=1, le=MAX_VERSION)
-    note: str = Field(default="", max_length=500)
+    note: str = Field(default="", max_length=MAX_NOTE)
     camera: RecipeCamera = RecipeCamera()
     decision: RecipeDecision = RecipeDecision()
+
+
+def follow_up(name: str, note: str, before: RecipeContent | None) -> RecipeContent:
+    """Return what a newly taught version says of its product: as before, but for the model.
+
+    Thresholds go with the model, crop and mask are in its bundle.
+    """
+    content = RecipeContent(name=name, version=1, note=note)
+    if before is None:
+        return content
+    own = {"image_threshold": None, "pixel_threshold": None}
+    return content.model_copy(
+        update={
+            "camera": before.camera.model_copy(update={"crop": None}),
+            "decision": before.decision.model_copy(update=own),
+        }
+    )
 
 
 def recipe_yaml(content: RecipeContent) -> bytes:
@@ -73,6 +92,27 @@ def recipe_yaml(content: RecipeContent) -> bytes:
     values = {"schema_version": content.schema_version, **values}
     text: str = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
     return text.encode()
+
+
+def read_product_settings(path: Path, name: str) -> RecipeContent:
+    """Read the keys of ``camera`` and ``decision`` that a recipe may have, as a site writes them.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or says something that a recipe cannot.
+    """
+    values = dict(read_settings_file(path).values)
+    for own in ("schema_version", "name", "version"):  # of a recipe.yaml that serves as a pattern
+        values.pop(own, None)
+    try:
+        return RecipeContent.model_validate({**values, "name": name, "version": 1})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise ConfigurationInvalid(
+            f"{path}: {key}: {in_words(fault)}. A recipe sets camera.crop, "
+            "camera.sensor.exposure_us and gain_db, decision.image_threshold, pixel_threshold, "
+            "guard_band and smallest_region_px, and a note."
+        ) from error
 
 
 def read_recipe(folder: Path) -> RecipeContent:

@@ -12,6 +12,7 @@ from edge.recipes.folder import MODEL
 from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
 from edge.teaching.images import ReadImages, TaughtImage, TeachingRefused, read_images
+from edge.teaching.product_view import ProductView
 from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
 from edge.teaching.teach import Progress, TaughtModel, TeachingOrder, teach
 from edge.teaching.teacher_graph import TeacherGraph
@@ -53,6 +54,7 @@ class BuiltModel:
         teacher_sha256: of the teacher's manifest.
         defective: that the threshold is held against.
         signature: of the manifest; None unsigned.
+        view: where in its images the product is.
     """
 
     teacher_sha256: str
@@ -61,6 +63,7 @@ class BuiltModel:
     taught: TaughtModel
     bundle: TaughtBundle
     signature: bytes | None
+    view: ProductView
 
     def order(self) -> Taught:
         """Return what a build needs to give the same model again."""
@@ -99,7 +102,8 @@ def build(
     """
     signer = load_private_key(asked.key, asked.password) if asked.key else None
     teacher = load_teacher(asked.teacher, asked.public_key)
-    read = read_images([*asked.images, *asked.defective], teacher.manifest.input)
+    spec = asked.order.view.applied(teacher.manifest.input)
+    read = read_images([*asked.images, *asked.defective], spec)
     bad_paths = set(asked.defective)
     defective = tuple(image for image in read.images if image.path in bad_paths)
     images = tuple(image for image in read.images if image.path not in bad_paths)
@@ -126,4 +130,5 @@ def build(
         taught=taught,
         bundle=bundle,
         signature=signature,
+        view=asked.order.view,
     )

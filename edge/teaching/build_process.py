@@ -29,8 +29,10 @@ from edge.inspection.normalization import normalize, score_scale
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.preprocessing import inspected_box
 from edge.inspection.thresholding import Result, decide
+from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.product_view import ProductView, view_of
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
 NICENESS = 10
@@ -41,12 +43,25 @@ _JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
 MODEL_XML = "model.xml"
 
 
+class RecipeAt(Section):
+    """Where a version of a recipe lies.
+
+    Attributes:
+        folder: of all recipes.
+    """
+
+    folder: str
+    name: str
+    version: int
+
+
 class BuildRequest(Section):
     """What the station asks for.
 
     Attributes:
         images, defective: paths; each is known by its name from there on.
         before, before_threshold: the ``.xml`` of the model in force, to compare with.
+        like: folder and version of a recipe by whose crop and mask the product is seen.
         folder: gets the bundle and the maps; it is there and empty.
     """
 
@@ -56,6 +71,7 @@ class BuildRequest(Section):
     defective: list[str]
     before: str | None
     before_threshold: float | None
+    like: RecipeAt | None
     folder: str
     views: bool
     threads: int
@@ -153,14 +169,19 @@ def main() -> int:
 
 
 def _order(asked: BuildRequest) -> BuildOrder:
+    public_key = Path(asked.public_key) if asked.public_key else None
+    view = ProductView()
+    if asked.like is not None:
+        recipes = RecipeFolder(Path(asked.like.folder))
+        view = view_of(recipes.load(asked.like.name, asked.like.version), public_key)
     return BuildOrder(
         name=asked.name,
         teacher=Path(asked.teacher),
         images=[Path(path) for path in asked.images],
         defective=[Path(path) for path in asked.defective],
-        order=TeachingOrder(with_views=asked.views),
+        order=TeachingOrder(with_views=asked.views, view=view),
         threads=asked.threads,
-        public_key=Path(asked.public_key) if asked.public_key else None,
+        public_key=public_key,
         key=Path(asked.key) if asked.key else None,
     )
 
@@ -176,7 +197,11 @@ def _judged_before(asked: BuildRequest, built: BuiltModel) -> dict[str, Result]:
     bundle = load_bundle(Path(asked.before), Path(asked.public_key) if asked.public_key else None)
     network = CompiledModel(bundle, plan=RunPlan(threads=asked.threads))
     limits = Limits(image_threshold=asked.before_threshold)
-    inspector = Inspector(Detector(network), bundle.manifest, limits)
+    manifest = bundle.manifest
+    if manifest.input.locator is None:  # its crop and mask are those of the candidate
+        spec = built.view.applied(manifest.input)
+        manifest = manifest.model_copy(update={"input": spec})
+    inspector = Inspector(Detector(network), manifest, limits)
     found = {}
     for image in (*built.read.images, *built.defective):
         frame = Frame(pixels=read_image(image.path), number=0, captured_ns=0, captured_utc_ns=0)

@@ -13,6 +13,7 @@ from edge.errors import FrameUnsuitable, ImageUnreadable, StationError
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import is_image, read_image
+from edge.inspection.areas import demand_size
 from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.preprocessing import prepare
 
@@ -125,6 +126,7 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
     found = pixel_format(pixels)
     if found is None or found.is_16_bit:
         raise FrameUnsuitable("samples of 16 bits cannot be taught with. Save it with 8 bits.")
+    demand_size(pixels.shape, spec)
     prepared = prepare(pixels, spec)
     fault = image_fault(image_statistics(prepared))
     if fault is not None:

@@ -27,6 +27,7 @@ from edge.inspection.normalization import score_scale
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import golden_scores
 from edge.teaching.images import TaughtImage
+from edge.teaching.product_view import CountedPatches, counted_patches
 from edge.teaching.teach import ScoredImage, TaughtModel, TeachingOrder
 from edge.teaching.teacher_graph import TeacherGraph
 from edge.teaching.used_images import HASH_BYTES, fingerprint_of, image_line, used_images
@@ -111,10 +112,11 @@ def _compared(taught: TaughtModel, detector: Detector, manifest: Manifest) -> Ga
     """
     compared = taught.held_out[:_MAX_COMPARED]
     spread = score_scale(manifest.threshold.image, manifest.normalization.image).range
+    counted = counted_patches(manifest.input, manifest.output)
     scores = maps = 0.0
     flips = 0
     for item in compared:
-        found = _predicted(detector, item)
+        found = _predicted(detector, item, counted)
         scores = max(scores, abs(found.score - item.raw.score) / max(spread, 1e-6))
         scale = max(float(abs(item.raw.anomaly_map).max()), 1e-6)
         maps = max(maps, float(abs(found.anomaly_map - item.raw.anomaly_map).max()) / scale)
@@ -137,9 +139,12 @@ def _compared(taught: TaughtModel, detector: Detector, manifest: Manifest) -> Ga
     )
 
 
-def _predicted(detector: Detector, item: ScoredImage) -> RawPrediction:
+def _predicted(
+    detector: Detector, item: ScoredImage, counted: CountedPatches | None
+) -> RawPrediction:
     scores, maps = detector.predict_all(1, lambda _, out: out.__setitem__(..., item.image.prepared))
-    return RawPrediction(float(scores[0]), maps[0])
+    raw = RawPrediction(float(scores[0]), maps[0])
+    return raw if counted is None else counted.judged(raw)
 
 
 def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -> Manifest:
@@ -171,7 +176,7 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
             xml_bytes=len(xml),
             bin_bytes=len(weights),
         ),
-        input=teacher.input.model_copy(
+        input=lesson.order.view.applied(teacher.input).model_copy(
             update={
                 "pixel_formats": tuple(
                     sorted({image.pixel_format for image in (*lesson.images, *lesson.defective)})

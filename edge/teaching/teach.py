@@ -7,7 +7,7 @@ that ``train-station fit`` uses; only what runs the network is the teacher's gra
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from edge.teaching.images import TaughtImage, TeachingRefused
 from edge.teaching.lots import MAX_CROSS_VALIDATED, MIN_LEARNED, dealt, held_out
 from edge.teaching.memory_bank import MemoryBank, make_bank
 from edge.teaching.outliers import far_above
+from edge.teaching.product_view import ProductView, counted_patches
 from edge.teaching.teacher_graph import PatchFeatures, TeacherGraph
 from edge.teaching.threshold_choice import AUTOMATIC
 from edge.teaching.views import MAX_FEW_IMAGES, views
@@ -49,12 +50,14 @@ class TeachingOrder:
     Attributes:
         seed: of every draw; the same images and seed give the same model.
         with_views: few images are shown turned, flipped and shifted, too.
+        view: where in them the product is.
         check_good: images that look like defects are named and left out.
     """
 
     seed: int = 0
     with_views: bool = False
     check_good: bool = True
+    view: ProductView = field(default_factory=ProductView)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +123,11 @@ def teach(
             "one image does not show how good parts differ. Take more, 20 or so; with --views it "
             "is learned turned, flipped and shifted, and nothing is guaranteed."
         )
+    if order.with_views and order.view.areas is not None:
+        raise TeachingRefused(
+            "turned and shifted views do not fit a mask. Teach without views, or draw the mask "
+            "once the product is taught."
+        )
     lesson = _Lesson(
         graph,
         order,
@@ -148,6 +156,8 @@ class _Lesson:
         self._viewed = viewed
         self._features = _KeptFeatures(graph.features(), _FEATURE_BYTES if several_banks else 0)
         self._judge = graph.judge()
+        spec = order.view.applied(graph.manifest.input)
+        self._counted = counted_patches(spec, graph.manifest.output)
 
     def of(self, images: Sequence[TaughtImage], defective: Sequence[TaughtImage]) -> TaughtModel:
         if len(images) < MIN_LEARNED:
@@ -254,7 +264,11 @@ class _Lesson:
 
     def _scored(self, bank: MemoryBank, images: Iterable[TaughtImage]) -> list[ScoredImage]:
         self._judge.compare_with(bank)
-        return [ScoredImage(image, self._judge.judge(image.prepared)) for image in images]
+        return [ScoredImage(image, self._judged(image.prepared)) for image in images]
+
+    def _judged(self, prepared: NDArray[np.uint8]) -> RawPrediction:
+        raw = self._judge.judge(prepared)
+        return raw if self._counted is None else self._counted.judged(raw)
 
     def _bank(self, images: Sequence[TaughtImage]) -> MemoryBank:
         shown = [image.prepared for image in images]
@@ -268,7 +282,8 @@ class _Lesson:
             head.bank_size, _BUFFER_BYTES // (4 * head.width), self._order.seed
         )
         for image in shown:
-            core_set.add(self._features.of(image))
+            patches = self._features.of(image)
+            core_set.add(patches if self._counted is None else patches[self._counted.cells])
         return make_bank(core_set.finish(), head.variance)
 
     def _described(

@@ -156,7 +156,10 @@ class BankJudge:
 
 
 def lay_in(model: ov.Model, inputs: dict[str, NDArray[np.float32]]) -> None:
-    """Exchange inputs of a graph for constants, and fold what they determine."""
+    """Exchange inputs of a graph for constants, and fold what they determine.
+
+    Nothing else is folded: the weights of a graph in INT8 stay integers.
+    """
     for name, values in inputs.items():
         parameter = model.input(name).get_node()
         constant = opset13.constant(values)
@@ -164,9 +167,37 @@ def lay_in(model: ov.Model, inputs: dict[str, NDArray[np.float32]]) -> None:
         parameter.output(0).replace(constant.output(0))
         model.remove_parameter(parameter)
     model.validate_nodes_and_infer_types()
+    found = _determined_by(model, set(inputs))
+    folded = ov.Model(found, []).clone()
     folding = Manager()
     folding.register_pass(ConstantFolding())
-    folding.run_passes(model)
+    folding.run_passes(folded)
+    for output, result in zip(found, folded.get_results(), strict=True):
+        known = result.input_value(0).get_node()
+        if known.get_type_name() == "Constant":
+            output.replace(opset13.constant(known.get_data()).output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _determined_by(model: ov.Model, names: set[str]) -> list[Any]:
+    """Return the outputs that constants of these names determine, and that others go on with."""
+    determined, constant = set(names), set()
+    for node in model.get_ordered_ops():
+        sources = {value.get_node().get_friendly_name() for value in node.input_values()}
+        if node.get_type_name() == "Constant":
+            constant.add(node.get_friendly_name())
+        elif sources & determined and sources <= determined | constant:
+            determined.add(node.get_friendly_name())
+    return [
+        output
+        for node in model.get_ordered_ops()
+        if node.get_friendly_name() in determined and node.get_type_name() != "Constant"
+        for output in node.outputs()
+        if any(
+            reader.get_node().get_friendly_name() not in determined
+            for reader in output.get_target_inputs()
+        )
+    ]
 
 
 def _inputs(bank: MemoryBank, manifest: TeacherManifest) -> dict[str, NDArray[np.float32]]:

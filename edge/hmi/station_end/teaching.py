@@ -54,14 +54,14 @@ from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import FrameStatus, Pixels
 from edge.imaging.image_files import read_image
 from edge.inspection.inspector import Inspector
-from edge.recipes.content import RecipeContent
-from edge.recipes.folder import MODEL, RecipeFolder
+from edge.recipes.content import MAX_NOTE, follow_up
+from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
 from edge.recipes.taught import TAUGHT_FILE, read_taught
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
-from edge.teaching.build_process import BuildReport, BuildRequest
+from edge.teaching.build_process import BuildReport, BuildRequest, RecipeAt
 from edge.teaching.images import taught_image
 from edge.teaching.scene import look_at, scene_changed
 
@@ -387,6 +387,7 @@ class Teaching:
                     ],
                     before=before,
                     before_threshold=before_threshold,
+                    like=self._like(session),
                     folder=str(folder),
                     views=views,
                     threads=self._teach.threads,
@@ -406,6 +407,17 @@ class Teaching:
         if live is not None and (live.id, live.version) == (version.name, version.version):
             threshold = self._services.threshold()
         return str(version.model), threshold
+
+    def _like(self, session: TeachingSession) -> RecipeAt | None:
+        """Return the version whose crop and mask count for the next one, too."""
+        version = self._version_in_force(session.recipe)
+        if version is None:
+            return None
+        folder = str(self._recipes.path)
+        return RecipeAt(folder=folder, name=version.name, version=version.version)
+
+    def _version_in_force(self, recipe: str) -> RecipeVersion | None:
+        return self._recipes.load(recipe) if self._recipes.in_force(recipe) is not None else None
 
     def _try(self, running: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
@@ -465,10 +477,13 @@ class Teaching:
             if number in session.built_of
         }
         self._recipes.keep_images(session.recipe, taught)
+        known = self._version_in_force(session.recipe)
         candidate = self._folder.candidate(result.build)
         version = self._recipes.publish(
-            RecipeContent(
-                name=session.recipe, version=1, note=f"taught with {len(taught)} images: {comment}"
+            follow_up(
+                session.recipe,
+                f"taught with {len(taught)} images: {comment}"[:MAX_NOTE],
+                known.content if known is not None else None,
             ),
             lambda folder: _copy_bundle(candidate, folder),
             self._public_key,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edge.bundle.mask_file import read_mask_file
 from edge.cli.main import main
 from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder
 from tests.support.recipes import add_recipe
@@ -56,6 +57,25 @@ def test_a_version_that_cannot_inspect_is_neither_put_in_force_nor_exported(
 
     assert recipes.in_force("nut") == 1
     assert not file.exists()
+
+
+def test_a_recipe_is_added_with_what_its_product_changes(
+    recipes: RecipeFolder, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, mask = tmp_path / "nut.yaml", tmp_path / "mask.yaml"
+    changes.write_text("camera: {sensor: {exposure_us: 900, gain_db: 3}}\nnote: bright\n")
+    mask.write_text("size: [640, 480]\nignore: [[[0, 0], [9, 0], [9, 9]]]\n")
+    add = ["--recipe", "add", "nut", str(bundle), "--recipes", str(recipes.path)]
+    assert main([*add, "--settings", str(changes), "--mask", str(mask)]) == 0
+    added = recipes.load("nut", 3)
+    assert (added.content.camera.sensor.exposure_us, added.content.note) == (900, "bright")
+    assert added.mask is not None
+    assert read_mask_file(added.mask) == read_mask_file(mask)
+
+    changes.write_text("camera: {uri: elsewhere}\n")
+    assert main([*add, "--settings", str(changes)]) == 78
+    assert "A recipe sets camera.crop" in capsys.readouterr().err
+    assert recipes.versions("nut") == (1, 2, 3)
 
 
 def test_check_reads_the_masks_of_station_and_recipes(

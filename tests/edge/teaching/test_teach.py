@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.manifest import Crop, load_bundle
 from edge.cli.main import main as edge_run
 from edge.cli.sign import main as edge_sign
 from edge.imaging.content_hash import pixels_hash
+from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
+from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.inspector import Inspector
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.taught import read_taught
 from edge.teaching.build import BuildOrder, build
@@ -144,6 +147,54 @@ def test_a_version_is_built_again_bit_by_bit_of_what_its_folder_has(
     assert again.bundle.manifest.identity.bin_sha256 == before.identity.bin_sha256
     assert again.bundle.manifest.identity.xml_sha256 == before.identity.xml_sha256
     assert again.bundle.manifest.threshold == before.threshold
+
+
+def test_crop_mask_and_camera_of_a_recipe_count_when_it_is_taught_and_ever_after(
+    good: Path, tmp_path: Path
+) -> None:
+    recipes, changes, mask = (tmp_path / name for name in ("recipes", "nut.yaml", "mask.yaml"))
+    changes.write_text(
+        "camera: {crop: {x: 80, y: 0, width: 480, height: 480}, sensor: {exposure_us: 900}}\n"
+        "decision: {guard_band: 0.1}\n"
+    )
+    mask.write_text("size: [640, 480]\nignore: [[[0, 0], [240, 0], [240, 480], [0, 480]]]\n")
+    station = tmp_path / "station.yaml"
+    station.write_text(
+        yaml.safe_dump(
+            {
+                "camera": {"uri": str(good)},
+                "model": {"path": "none.xml"},
+                "journal": {"folder": str(tmp_path / "journal")},
+                "recipes": {"folder": str(recipes)},
+                "teach": {"teacher": str(write_small_teacher(tmp_path)), "threads": 1},
+            }
+        )
+    )
+    taught = ["--teach", "nut", "--from", "camera", "-n", "4", "--config", str(station)]
+    assert edge_run([*taught, "--settings", str(changes), "--mask", str(mask)]) == 0
+    assert edge_run(["--recipe", "use", "nut@1", "--config", str(station)]) == 0
+    assert edge_run(taught) == 0
+
+    folder = RecipeFolder(recipes)
+    bundles = []
+    for version in (1, 2):
+        found = folder.load("nut", version)
+        assert found.content.camera.sensor.exposure_us == 900
+        assert found.content.decision.guard_band == 0.1
+        bundles.append(load_bundle(found.model))
+    first, second = (bundle.manifest for bundle in bundles)
+    assert first.input == second.input
+    assert first.input.crop == Crop(x=80, y=0, width=480, height=480)
+    assert first.identity.bin_sha256 == second.identity.bin_sha256  # of the same four images
+    inspector = Inspector(Detector(CompiledModel(bundles[0], plan=RunPlan(threads=1))), first)
+    pixels = read_image(good / "00_good.jpg")
+    results = []
+    for column in (120, 420):  # behind the mask, and on what counts
+        spoiled = pixels.copy()
+        cv2.circle(spoiled, (column, 240), 45, (255, 0, 255), -1)
+        frame = Frame(pixels=spoiled, number=0, captured_ns=0, captured_utc_ns=0)
+        results.append(inspector.inspect(frame).decision.result.value)
+    assert results == ["OK", "NOK"]
 
 
 def test_images_that_show_no_good_part_are_refused_by_name(

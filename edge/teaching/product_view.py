@@ -1,0 +1,83 @@
+"""What of an image a product is taught and judged by: its crop, and what a mask leaves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import Areas, Crop, InputSpec, OutputSpec, load_bundle
+from edge.bundle.mask_file import read_mask_file
+from edge.inspection.areas import CountedAreas, common_score, counted_areas, counted_tiles
+from edge.inspection.pieces import frame_pieces
+from edge.inspection.predictor import RawPrediction
+from edge.recipes.folder import RecipeVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductView:
+    """Where in its images a product is looked at.
+
+    Attributes:
+        crop: in frame pixels; None is all of the frame.
+        areas: what of it counts; None counts all.
+    """
+
+    crop: Crop | None = None
+    areas: Areas | None = None
+
+    def applied(self, spec: InputSpec) -> InputSpec:
+        """Return how images are prepared for a model of the product."""
+        return spec.model_copy(update={"crop": self.crop, "areas": self.areas})
+
+
+def view_of(version: RecipeVersion, public_key: Path | None = None) -> ProductView:
+    """Return how a version of a recipe looks at its product, so that the next one does it alike.
+
+    Of one that finds its parts first nothing is taken: its crop and mask lie on the part, and a
+    taught model does not find it.
+
+    Raises:
+        StationError: bundle or mask cannot be read.
+    """
+    spec = load_bundle(version.model, public_key).manifest.input
+    if spec.locator is not None:
+        return ProductView()
+    mask = version.mask
+    return ProductView(
+        crop=version.content.camera.crop or spec.crop,
+        areas=read_mask_file(mask) if mask is not None else spec.areas,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountedPatches:
+    """What a mask leaves of an image's patches.
+
+    Attributes:
+        cells: ``(P,) bool``.
+        areas: what of a map counts, and in which zone.
+    """
+
+    cells: NDArray[np.bool_]
+    areas: CountedAreas
+
+    def judged(self, raw: RawPrediction) -> RawPrediction:
+        """Return a prediction of what counts alone, as it decides about a part."""
+        score = common_score(self.areas.scores(raw.anomaly_map[None])).score
+        return RawPrediction(score, self.areas.only(raw.anomaly_map))
+
+
+def counted_patches(spec: InputSpec, output: OutputSpec) -> CountedPatches | None:
+    """Return what counts; None where all does.
+
+    Raises:
+        AreasUnusable: the mask leaves nothing to inspect.
+        FrameUnsuitable: the crop does not lie inside the image that the mask was drawn on.
+    """
+    if spec.areas is None:
+        return None
+    frame, grid = (spec.areas.height, spec.areas.width), (output.map_height, output.map_width)
+    whole = frame_pieces(frame, spec).whole
+    areas = counted_areas(spec, frame, whole, score=output.map_score, map_shape=grid)
+    return CountedPatches(counted_tiles(spec, grid)[0].ravel(), areas)
