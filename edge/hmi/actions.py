@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from edge.contract.event import Datum
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
 from edge.hmi.masks import Drawing
+from edge.inspection.thresholding import Result
 from edge.recipes.names import RecipeName
 
 MAX_CAPTURED = 500
@@ -187,10 +188,20 @@ class MarkedImage(Content):
     path: str | None
 
 
+class InspectedPart(Content):
+    """A part that a recipe inspected and whose image is kept."""
+
+    seq: int
+    id: str
+    result: Result
+    path: str
+
+
 class BeginTeaching(Content):
     name: Literal["teach"] = "teach"
     body: TeachBody
     marked: list[MarkedImage] = Field(default_factory=list, max_length=1000)
+    inspected: list[InspectedPart] = Field(default_factory=list, max_length=1000)
 
 
 class CaptureToTeach(Content):

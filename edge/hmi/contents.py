@@ -239,6 +239,30 @@ class CapturedImage(Content):
     )
 
 
+NotTakenKind = Literal[
+    "image_gone", "enough", "incomplete", "other_size", "repeated", "unsuitable", "disk"
+]
+
+
+class ChangedPart(Content):
+    """A part of the line that the candidate judges otherwise than its verdict says."""
+
+    seq: int
+    id: str
+    before: Result = Field(description="the verdict")
+    after: Result
+
+
+class PartsCompared(Content):
+    """What the candidate makes of the newest parts of its recipe whose images are kept."""
+
+    parts: int = Field(description="judged again; of more within the time allowed")
+    kept: int = Field(description="of the last 1000 parts, those of the recipe with an image")
+    rejected: int = Field(description="were OK, and would not be")
+    passed: int = Field(description="were not OK, and would be")
+    changed: list[ChangedPart] = Field(description="the newest of these")
+
+
 class TeachingResult(Content):
     """What the last build has learned."""
 
@@ -255,6 +279,9 @@ class TeachingResult(Content):
     )
     confidence: float | None
     counted: int | None = Field(description="images that the guarantee rests on")
+    line: PartsCompared | None = Field(
+        default=None, description="null unless it is learned from marks"
+    )
 
 
 class TrialPart(Content):
@@ -295,6 +322,8 @@ class TeachingStatus(Content):
     waiting: int = Field(default=0, description="images that were asked for and have not come")
     not_taken: int = 0
     why_not: str = Field(default="", description="the newest of these was not taken")
+    why_kind: NotTakenKind | None = Field(default=None, description="of that cause")
+    why_data: dict[str, str | int] = Field(default={}, description="what its words name")
     step: int = Field(default=0, description="of the build")
     refused: list[str] = Field(default=[], description="why the last build came to nothing")
     result: TeachingResult | None = None

@@ -32,6 +32,7 @@ from edge.inspection.thresholding import Result, decide
 from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.line_comparison import LineComparison, LineParts, compare
 from edge.teaching.product_view import ProductView, view_of
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
@@ -61,6 +62,7 @@ class BuildRequest(Section):
     Attributes:
         images, defective: paths; each is known by its name from there on.
         before, before_threshold: the ``.xml`` of the model in force, to compare with.
+        line: file of ``LineParts`` to compare the candidate on; None compares on none.
         like: folder and version of a recipe by whose crop and mask the product is seen.
         folder: gets the bundle and the maps; it is there and empty.
     """
@@ -71,7 +73,8 @@ class BuildRequest(Section):
     defective: list[str]
     before: str | None
     before_threshold: float | None
-    like: RecipeAt | None
+    like: RecipeAt | None = None
+    line: str | None = None
     folder: str
     views: bool
     threads: int
@@ -121,6 +124,7 @@ class BuildResult(Section):
     guaranteed_rate: float | None
     confidence: float | None
     counted: int | None
+    line: LineComparison | None = None
 
 
 class BuildReport(Section):
@@ -157,7 +161,11 @@ def main() -> int:
         maps = _written_maps(built, folder)
         before = _judged_before(asked, built)
         write_all(built.version_files(folder))
-        _send(BuildReport(result=_result(built, maps, before)))
+        found = _result(built, maps, before)
+        if asked.line is not None:
+            progress("comparing with the line")
+            found = found.model_copy(update={"line": _compared(asked, asked.line)})
+        _send(BuildReport(result=found))
     except StationError as error:
         _send(BuildReport(refused=str(error).splitlines()))
     except MemoryError:
@@ -184,6 +192,16 @@ def _order(asked: BuildRequest) -> BuildOrder:
         public_key=public_key,
         key=Path(asked.key) if asked.key else None,
     )
+
+
+def _compared(asked: BuildRequest, line: str) -> LineComparison:
+    """Judge the parts of the line by what was written."""
+    path = Path(line)
+    parts = LineParts.model_validate_json(path.read_bytes())
+    path.unlink()
+    bundle = load_bundle(Path(asked.folder) / MODEL_XML)
+    network = CompiledModel(bundle, plan=RunPlan(threads=asked.threads))
+    return compare(Inspector(Detector(network), bundle.manifest), parts)
 
 
 def _judged_before(asked: BuildRequest, built: BuiltModel) -> dict[str, Result]:

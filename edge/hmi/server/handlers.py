@@ -404,8 +404,14 @@ class Handlers:
             case AcknowledgeBody():
                 return AcknowledgeAlarm(body=body)
             case TeachBody():
-                marked = self._app.parts.marked_of(body.recipe) if body.learn else []
-                return BeginTeaching(body=body, marked=marked)
+                if not body.learn:
+                    return BeginTeaching(body=body)
+                parts = self._app.parts
+                return BeginTeaching(
+                    body=body,
+                    marked=parts.marked_of(body.recipe),
+                    inspected=parts.inspected_for(body.recipe),
+                )
             case TeachCaptureBody():
                 return CaptureToTeach(body=body)
             case TeachStrikeBody():

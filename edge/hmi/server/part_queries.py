@@ -22,7 +22,7 @@ from edge.contract.encoding import utc_text
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import StationError
-from edge.hmi.actions import MarkedImage
+from edge.hmi.actions import InspectedPart, MarkedImage
 from edge.hmi.server.answers import FeedbackRecord, FoundPart, PartDetail
 from edge.journal import database
 from edge.journal.entries import JournalRow
@@ -35,6 +35,8 @@ SEARCH_LIMIT_S = 5.0
 MAX_FEEDBACK = 2000
 # Of the newest marks; no build takes more images.
 MAX_LEARNED = 500
+# Newest parts that a candidate is compared on, where their images are kept.
+MAX_INSPECTED = 1000
 MARKS_S = 0.5
 THUMBNAIL_PX = 320
 LARGE_BYTES = 300_000
@@ -131,6 +133,38 @@ class PartQueries:
                     {"seq": seq, "mark": record.mark, "path": str(path) if path else None}
                 )
             )
+        return found
+
+    def inspected_for(self, recipe: str) -> list[InspectedPart]:
+        """Return which of the newest parts of a recipe have an image; the newest first.
+
+        Raises:
+            JournalError: it cannot be read.
+            SearchTooLong: as ``search``.
+        """
+        rows = self._rows(
+            f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
+            " WHERE kind = 'verdict' ORDER BY seq DESC LIMIT ?",
+            [MAX_INSPECTED],
+        )
+        found = []
+        for row in rows:
+            payload = json.loads(row.payload)
+            judged_by = payload["recipe"]
+            if judged_by is None or judged_by["id"] != recipe:
+                continue
+            path = self.snapshot(payload["id"], "image")
+            if path is not None:
+                found.append(
+                    InspectedPart.model_validate(
+                        {
+                            "seq": row.seq,
+                            "id": payload["id"],
+                            "result": row.result,
+                            "path": str(path),
+                        }
+                    )
+                )
         return found
 
     def _feedback_now(self) -> dict[int, FeedbackRecord]:

@@ -49,16 +49,23 @@ function show() {
   $("teach-title").textContent = t("teach_of", { recipe: teaching.recipe, by: teaching.by });
   $("teach-count").textContent = [t("teach_count", { n: number(taught), most: number(teaching.most) }), teaching.waiting && t("teach_waiting", { n: teaching.waiting })].filter(Boolean).join(" · ");
   for (const button of $("teach-automatic").children) button.setAttribute("aria-pressed", String(button.dataset.capturing === teaching.capturing));
-  $("teach-not-taken").replaceChildren(...(teaching.not_taken ? [t("teach_not_taken", { n: teaching.not_taken }), " ", make("span", { lang: "en" }, teaching.why_not)] : []));
+  $("teach-not-taken").replaceChildren(...(teaching.not_taken ? [t("teach_not_taken", { n: teaching.not_taken }), " ", whyNot()] : []));
   $("teach-views-label").hidden = !teaching.may_view || taught > 8;
   if ($("teach-views-label").hidden) $("teach-views").checked = false;
   $("teach-step").textContent = building ? t("teach_step", { n: teaching.step }) : "";
   $("teach-refused").textContent = teaching.refused.join("\n");
   showResult();
+  showLine();
   showTrial();
   showThumbs(taught);
   showLive();
   allow();
+}
+
+// English has the cause in detail, other languages what kind of cause it is.
+function whyNot() {
+  if (language() === "en" || !teaching.why_kind) return make("span", { lang: "en" }, teaching.why_not);
+  return make("span", { title: teaching.why_not }, t(`teach_why_${teaching.why_kind}`, teaching.why_data));
 }
 
 function allow() {
@@ -89,6 +96,17 @@ function showResult() {
     found.defective ? t("teach_between", { good: number(found.images), defective: number(found.defective) }) : found.guaranteed_rate === null ? t("teach_no_guarantee") : t("teach_guarantee", { confidence: percent(found.confidence), rate: percent(found.guaranteed_rate), n: number(found.counted) }),
     found.left_out && t("teach_suspects", { n: number(found.left_out) }),
     found.images <= 8 && t("teach_few", { n: number(found.images) })].filter(Boolean).join(" ");
+}
+
+// Parts of the line that the candidate would judge otherwise.
+function showLine() {
+  const line = teaching.result?.line;
+  $("teach-line").hidden = !line?.kept;
+  if (!line?.kept) return;
+  $("teach-line-title").textContent = t("teach_line", { n: number(line.parts), kept: number(line.kept), rejected: number(line.rejected), passed: number(line.passed) });
+  renew($("teach-line-parts"), line.changed, (one) => `${one.seq} ${teaching.result.build} ${language()}`, (one) => make("li", {},
+    make("img", { src: `images/${one.id}/thumbnail`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }),
+    make("div", { class: "line" }, make("a", { href: `#parts/${one.seq}` }, number(one.seq)), make("span", {}, badge(one.before), " → ", badge(one.after)))));
 }
 
 function showTrial() {

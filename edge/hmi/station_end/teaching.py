@@ -45,6 +45,7 @@ from edge.hmi.contents import (
 from edge.hmi.station_end.build_process import Build
 from edge.hmi.station_end.teaching_folder import TeachingFolder, teaching_folder
 from edge.hmi.station_end.teaching_session import (
+    NotTaken,
     TeachingSession,
     TrialRun,
     shown_result,
@@ -148,6 +149,7 @@ class Teaching:
             session = self._session
             if session is None:
                 return TeachingStatus(phase="idle", may_view=self._teach.views, most=self._most)
+            why = session.why_not
             return TeachingStatus.model_validate(
                 {
                     "phase": session.phase,
@@ -161,7 +163,9 @@ class Teaching:
                     "most": self._most,
                     "waiting": session.asked,
                     "not_taken": session.not_taken,
-                    "why_not": session.why_not,
+                    "why_not": why.sentence if why is not None else "",
+                    "why_kind": why.kind if why is not None else None,
+                    "why_data": dict(why.data) if why is not None else {},
                     "step": session.step,
                     "refused": list(session.refused),
                     "result": session.result,
@@ -212,6 +216,7 @@ class Teaching:
             begun_utc=utc_text(time.time_ns()),
             spec=spec,
             used_s=time.monotonic(),
+            inspected=tuple(action.inspected),
         )
         if session.learning:
             try:
@@ -260,7 +265,8 @@ class Teaching:
         for part in marked:
             if part.path is None or not Path(part.path).exists():
                 session.not_taken += 1
-                session.why_not = f"part {part.seq} is marked, and its image is gone."
+                sentence = f"part {part.seq} is marked, and its image is gone."
+                session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
                 continue
             kind = "false_reject" if part.mark == "false_reject" else "missed_defect"
             self._add(session, read_image(Path(part.path)), kind, part.seq)
@@ -277,7 +283,7 @@ class Teaching:
             return
         if len(session.images) >= self._most:
             session.not_taken += 1
-            session.why_not = self._no_more()
+            session.why_not = self._enough()
             return
         self._last_number += 1
         self._folder.keep(self._last_number, pixels)
@@ -339,6 +345,9 @@ class Teaching:
             "and build, or raise it."
         )
 
+    def _enough(self) -> NotTaken:
+        return NotTaken("enough", self._no_more(), {"most": self._most})
+
     def _strike(self, number: int, struck: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
             session = self._session_of(actor)
@@ -371,6 +380,7 @@ class Teaching:
             session.step, session.refused = 0, []
             session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
+            line = self._folder.keep_line(session.builds, session.inspected)
             session.build = Build(
                 BuildRequest(
                     name=session.recipe,
@@ -388,6 +398,7 @@ class Teaching:
                     before=before,
                     before_threshold=before_threshold,
                     like=self._like(session),
+                    line=str(line) if line is not None else None,
                     folder=str(folder),
                     views=views,
                     threads=self._teach.threads,
@@ -622,7 +633,7 @@ class Teaching:
             try:
                 self._folder.keep(number, verdict.frame.pixels)
             except StationError as error:
-                fault = str(error)
+                fault = NotTaken("disk", str(error))
         with self._lock:
             if self._session is not session:
                 return
@@ -632,7 +643,7 @@ class Teaching:
                 session.why_not = fault
             else:
                 self._last_number = number
-                session.why_not = ""
+                session.why_not = None
                 session.images = [*session.images, CapturedImage(number=number, struck=False)]
                 session.contents[pixels_hash(verdict.frame.pixels)] = number
                 session.size = verdict.frame.pixels.shape
@@ -641,26 +652,30 @@ class Teaching:
                 session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
 
-    def _fault(self, session: TeachingSession, verdict: Verdict) -> str:
-        """Return why a frame shows no good part; empty where it may."""
+    def _fault(self, session: TeachingSession, verdict: Verdict) -> NotTaken | None:
+        """Return why a frame shows no good part; None where it may."""
         frame = verdict.frame
         if frame.status is not FrameStatus.COMPLETE or frame.pixels.size == 0:
-            return f"the image is {frame.status.value}: {frame.detail or verdict.inspection.detail}"
+            cause = frame.detail or verdict.inspection.detail
+            return NotTaken("incomplete", f"the image is {frame.status.value}: {cause}")
         if len(session.images) >= self._most:
-            return self._no_more()
+            return self._enough()
         if session.size is not None and frame.pixels.shape != session.size:
             now, first = (f"{shape[1]}×{shape[0]}" for shape in (frame.pixels.shape, session.size))
-            return (
-                f"the image has {now} pixels, the others have {first}; one camera gives one size."
+            return NotTaken(
+                "other_size",
+                f"the image has {now} pixels, the others have {first}; one camera gives one size.",
+                {"now": now, "first": first},
             )
         try:
             content = taught_image(Path(), frame.pixels, session.spec).content
         except FrameUnsuitable as error:
-            return str(error)
+            return NotTaken("unsuitable", str(error))
         known = session.contents.get(content)
         if known is not None:
-            return f"it shows exactly the same as image {known}: a camera that stands still?"
-        return ""
+            sentence = f"it shows exactly the same as image {known}: a camera that stands still?"
+            return NotTaken("repeated", sentence, {"n": known})
+        return None
 
     def _judge(
         self, session: TeachingSession, trial: TrialRun, inspector: Inspector, verdict: Verdict

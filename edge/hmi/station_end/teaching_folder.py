@@ -7,16 +7,20 @@
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 
 from edge.atomic_files import write_all
 from edge.errors import OutputNotWritable
+from edge.hmi.actions import InspectedPart
 from edge.imaging.frame import Pixels
 from edge.teaching.build_process import MODEL_XML
+from edge.teaching.line_comparison import LineParts
 
 FOLDER = "teaching"
+LINE_FILE = "line.json"
 IMAGES, CANDIDATE = "images", "candidate"
 _THUMBNAIL_PX = 320
 # Fast, and half the size of the samples: they are read more often than written.
@@ -90,6 +94,19 @@ class TeachingFolder:
         except OSError as error:
             raise _not_writable(folder, error) from error
         return folder
+
+    def keep_line(self, build: int, parts: Sequence[InspectedPart]) -> Path | None:
+        """Write for a build which parts it is compared on; None of none.
+
+        Raises:
+            OutputNotWritable: the disk refused it.
+        """
+        if not parts:
+            return None
+        path = self.candidate(build) / LINE_FILE
+        told = LineParts.model_validate({"parts": [part.model_dump() for part in parts]})
+        write_all([(path, told.model_dump_json().encode())], durable=False)
+        return path
 
     def drop_build(self, build: int) -> None:
         """Remove a build."""

@@ -1,13 +1,16 @@
 """What is being taught at one time, as the station has it in memory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.bundle.manifest import InputSpec
+from edge.hmi.actions import InspectedPart
 from edge.hmi.contents import (
     CapturedImage,
     Capturing,
+    NotTakenKind,
+    PartsCompared,
     TeachingResult,
     TrialPart,
     TrialSummary,
@@ -45,6 +48,21 @@ class TrialRun:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """Why an image is not taught with.
+
+    Attributes:
+        kind: for the page, which has its own words for each.
+        sentence: in English.
+        data: what the words name.
+    """
+
+    kind: NotTakenKind
+    sentence: str
+    data: Mapping[str, str | int] = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True)
 class TeachingSession:
     """What is being taught; changed under the lock of ``Teaching`` alone.
@@ -59,6 +77,7 @@ class TeachingSession:
         builds: begun ones.
         building_of, built_of: numbers of the images of the build that runs, and of the candidate.
         refused: why the newest build came to nothing.
+        inspected: newest parts of the recipe whose images are kept, to compare a candidate on.
     """
 
     recipe: str
@@ -76,7 +95,7 @@ class TeachingSession:
     asked: int = 0
     asked_ns: int = 0
     not_taken: int = 0
-    why_not: str = ""
+    why_not: NotTaken | None = None
     builds: int = 0
     building_of: frozenset[int] = frozenset()
     built_of: frozenset[int] = frozenset()
@@ -86,6 +105,7 @@ class TeachingSession:
     result: TeachingResult | None = None
     trial: TrialRun | None = None
     releasing: bool = False
+    inspected: tuple[InspectedPart, ...] = ()
 
     @property
     def phase(self) -> str:
@@ -134,4 +154,7 @@ def shown_result(build: int, result: BuildResult) -> TeachingResult:
         guaranteed_rate=result.guaranteed_rate,
         confidence=result.confidence,
         counted=result.counted,
+        line=None
+        if result.line is None
+        else PartsCompared.model_validate(result.line.model_dump()),
     )

@@ -155,6 +155,10 @@ def learned_from_a_mark(station: PageStation, page: Page, recipes: RecipeFolder)
     first = page.locator("#teach-thumbs li").first
     expect(first).to_contain_text("missed defect")
     expect(first).to_contain_text("OK → NOK")
+    # The line saw the same stain again and again, and let it pass.
+    expect(page.locator("#teach-line-title")).to_contain_text("that were OK would be rejected")
+    page.locator("#teach-line-title").click()
+    expect(page.locator("#teach-line-parts li").first).to_contain_text("OK → NOK")
     shot(page, "teach_learn")
     released = station.act("teach_release", {"comment": "stains"}, x_edge_name="Kim")
     assert released.json()["done"]["version"] == 2, released.text
