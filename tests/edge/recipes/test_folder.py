@@ -123,9 +123,9 @@ def test_a_recipe_file_of_no_use_is_refused(
 
 
 def test_after_kills_at_random_moments_only_whole_versions_are_on_offer(
-    recipes: RecipeFolder, bundle: Path
+    recipes: RecipeFolder, bundle: Path, tmp_path: Path
 ) -> None:
-    moments = random.Random(17)
+    moments, imported = random.Random(17), RecipeFolder(tmp_path / "imported")
     for _ in range(3):
         command = [
             sys.executable,
@@ -133,14 +133,16 @@ def test_after_kills_at_random_moments_only_whole_versions_are_on_offer(
             "tests.support.recipe_process",
             str(recipes.path),
             str(bundle),
+            str(imported.path),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             time.sleep(moments.uniform(0.0, 0.15))
             process.kill()
-        for version in recipes.versions("part"):
-            assert load_bundle(recipes.load("part", version).model)
+        for folder in (recipes, imported):
+            for version in folder.versions("part"):
+                assert load_bundle(folder.load("part", version).model)
         if (recipes.path / "part" / "current").is_symlink():
             assert load_bundle(recipes.load("part").model)
     made = add_recipe(recipes, "part", bundle)
