@@ -133,7 +133,7 @@ def teach(
         order,
         progress,
         viewed=few and order.with_views,
-        several_banks=len(images) <= MOST_CROSS_VALIDATED,
+        several_banks=len(images) <= MAX_CROSS_VALIDATED,
     )
     return lesson.of(images, defective)
 
