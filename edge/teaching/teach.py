@@ -129,9 +129,9 @@ def teach(
             "once the product is taught."
         )
     lesson = _Lesson(
-        graph,
-        order,
-        progress,
+        graph=graph,
+        order=order,
+        progress=progress,
         viewed=few and order.with_views,
         several_banks=len(images) <= MAX_CROSS_VALIDATED,
     )
@@ -143,10 +143,10 @@ class _Lesson:
 
     def __init__(
         self,
+        *,
         graph: TeacherGraph,
         order: TeachingOrder,
         progress: Progress,
-        *,
         viewed: bool,
         several_banks: bool,
     ) -> None:
