@@ -63,7 +63,7 @@ class FastFlow(TrainedModel):
         self.settings = settings
         shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
-        self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+        self.norms = nn.ModuleList(nn.LayerNorm(list(shape)) for shape in shapes)
         sizes = [
             1 if step % 2 and not settings.only_3x3 else 3 for step in range(settings.flow_steps)
         ]
