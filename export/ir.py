@@ -135,9 +135,13 @@ def ir_bytes(
     Args:
         half_weights: store floating-point weights in 16 bits; the arithmetic stays as it is.
     """
-    # What a quantizer notes about itself may name times and places.
+    without_notes(model)
+    model.reshape({model.inputs[0]: [1, height, width, 3]})
+    return serialized(model, half_weights)
+
+
+def without_notes(model: ov.Model) -> None:
+    """Remove what a quantizer notes about itself: it may name times and places."""
     for note in ("nncf", "conversion_parameters", "optimization"):
         if model.has_rt_info([note]):
             del model.rt_info[note]
-    model.reshape({model.inputs[0]: [1, height, width, 3]})
-    return serialized(model, half_weights)

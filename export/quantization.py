@@ -7,7 +7,7 @@ verdicts five times as often.
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -126,11 +126,17 @@ class Quantizable:
         return self.is_weighty(operation)
 
 
-def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationRecipe) -> ov.Model:
+def quantize(
+    subject: Quantizable,
+    calibration: Images,
+    recipe: QuantizationRecipe,
+    beside: Mapping[str, NDArray[np.float32]] | None = None,
+) -> ov.Model:
     """Quantize weights and activations; the same arguments give the same model.
 
     Args:
         calibration: ``(N, H, W, 3) uint8`` prepared good images.
+        beside: what further inputs of the graph get with each of them.
 
     Raises:
         ConversionFailed: NNCF meets an operation that it cannot quantize around.
@@ -154,11 +160,15 @@ def quantize(subject: Quantizable, calibration: Images, recipe: QuantizationReci
         disable_bias_correction=not recipe.bias_correction,
     )
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    image_name = subject.model.inputs[0].get_any_name()
+    items: list[Any] = [
+        {image_name: image[None], **beside} if beside else image[None] for image in calibration
+    ]
     try:
         with redirect_stdout(StringIO()):  # its progress bars
             quantized = nncf.quantize(
                 subject.model.clone(),
-                nncf.Dataset([image[None] for image in calibration]),
+                nncf.Dataset(items),
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(calibration),
                 fast_bias_correction=False,

@@ -25,6 +25,7 @@ from edge.bundle.teacher import (
     IMAGE,
     MAP,
     SCORE,
+    Teacher,
     TeacherHead,
     TeacherManifest,
 )
@@ -36,12 +37,16 @@ from edge.teaching.teacher_graph import TeacherGraph
 from export.bundle import bundle_files, bundle_name, manifest_text
 from export.errors import GateFailed
 from export.gate import Images, probe_images
-from export.ir import layers_of, onnx_of, to_openvino
+from export.ir import layers_of, onnx_of, to_openvino, without_notes
+from export.quantization import Quantizable, QuantizationRecipe, quantize, within
+from export.teacher_gate import GateImages, demand_alike, range_images
 from training.components.backbones import find_weights
 from training.models.building import build_model, make_settings
 from training.models.patchcore import PatchCore, PatchCoreSettings
 
 _ALGORITHM = "patchcore"
+# Of the network that is exported.
+_BACKBONE = "model.extractor"
 _MAKERS = ("torch", "onnx", "openvino")
 _EIGHT_BITS = tuple(sorted(known for known in PixelFormat if not known.is_16_bit))
 # Of torch's features, in shares of their largest.
@@ -59,7 +64,8 @@ class TeacherRequest:
         weights: a file, ``cache`` or ``download``.
         licence: terms of weights from a file.
         size: height and width of its input.
-        precision: number format of the weights.
+        precision: number format of the weights, ``int8`` or ``fp32``.
+        gate: images that an INT8 teacher is made and judged with.
         hyperparameters: of PatchCore, as those of a fit.
     """
 
@@ -67,7 +73,8 @@ class TeacherRequest:
     weights: str
     licence: str | None = None
     size: tuple[int, int] = (256, 256)
-    precision: str = "fp32"
+    precision: str = "int8"
+    gate: GateImages = field(default_factory=GateImages)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -123,22 +130,37 @@ def export_teacher(output: Path, request: TeacherRequest) -> TeacherManifest:
     )
     assert isinstance(model, PatchCore)
     log.info("converting %s", request.backbone)
-    graph, _ = _graph(model, request.size)
-    xml, weights_bytes = serialized(graph)
+    graph, layers = _graph(model, request.size)
+    teacher = _finished(model, graph, request, weights.licence, path=output)
+    if request.precision == "int8":
+        teacher = _rounded(model, graph, layers, request, reference=teacher)
+    manifest = teacher.manifest
+    contents = (teacher.xml, teacher.weights, manifest_text(manifest))
+    write_all(list(zip(files, contents, strict=True)))
+    return manifest
+
+
+def _finished(
+    model: PatchCore, graph: ov.Model, request: TeacherRequest, licence: str, *, path: Path
+) -> Teacher:
+    """Describe a graph in FP32, which gives torch's features.
+
+    Raises:
+        GateFailed: it gives others.
+    """
+    xml, weights = serialized(graph.clone())  # which names operations anew
+    settings = model.settings
     spec = InputSpec(height=request.size[0], width=request.size[1], pixel_formats=_EIGHT_BITS)
     manifest = TeacherManifest.model_construct(
         identity=Identity(
-            name=bundle_name(output),
+            name=bundle_name(path),
             algorithm=_ALGORITHM,
             backbone=request.backbone,
-            weights_licence=plain_text(weights.licence),
+            weights_licence=plain_text(licence),
             created=datetime.now(UTC).replace(microsecond=0),
             made_with={"inspection-station": edge.__version__}
             | {maker: version(maker) for maker in _MAKERS},
-            xml_sha256=hashlib.sha256(xml).hexdigest(),
-            bin_sha256=hashlib.sha256(weights_bytes).hexdigest(),
-            xml_bytes=len(xml),
-            bin_bytes=len(weights_bytes),
+            **_hashes(xml, weights),
         ),
         input=spec,
         output=OutputSpec(
@@ -153,22 +175,92 @@ def export_teacher(output: Path, request: TeacherRequest) -> TeacherManifest:
             bank_size=settings.bank_size,
             variance=settings.variance,
             search_components=settings.search_components,
-            score=settings.score,
+            score="map",  # _check_settings
             sigma=settings.sigma,
         ),
-        weights=request.precision,
+        weights="fp32",
     )
-    features = TeacherGraph(
-        VerifiedFiles(manifest=manifest, sha256="", xml=xml, weights=weights_bytes, path=output),
-        threads=0,
-    ).features()
-    if request.precision == "fp32":
-        _demand_parity(model, features, probe_images(spec))
-    finished = TeacherManifest.model_validate(
-        manifest.model_dump() | {"self_test": golden_features(features, spec, request.precision)}
+    described = _teacher(manifest, xml, weights, path)
+    features = TeacherGraph(described, threads=0).features()
+    _demand_parity(model, features, probe_images(spec))
+    return _with_self_test(described)
+
+
+def _rounded(
+    model: PatchCore,
+    graph: ov.Model,
+    layers: dict[str, str],
+    request: TeacherRequest,
+    *,
+    reference: Teacher,
+) -> Teacher:
+    """Quantize the backbone; what compares with the bank stays in floating point.
+
+    Raises:
+        GateFailed: it ranks the images of products otherwise than the reference.
+    """
+    log.info("quantizing %s", request.backbone)
+    spec, head = reference.manifest.input, reference.manifest.head
+    # The head holds the model, too, and so its weights may go by that name.
+    layers = {name: path.removeprefix("head.") for name, path in layers.items() if path != "head"}
+    subject = Quantizable(graph, layers, tuple(sorted(_outside_backbone(layers))))
+    random = np.random.default_rng(0)
+    beside = {
+        AXES: np.eye(head.width, dtype=np.float32),
+        CENTRE: np.zeros(head.width, np.float32),
+        BANK: random.standard_normal((head.bank_size, head.width)).astype(np.float32),
+    }
+    # Means need no correction: the bank is made of the same features.
+    recipe = QuantizationRecipe(bias_correction=False, mean_correction=False)
+    quantized = quantize(subject, range_images(spec, request.gate), recipe, beside)
+    without_notes(quantized)
+    xml, weights = serialized(quantized)
+    identity = reference.manifest.identity
+    made_with = identity.made_with | {"nncf": version("nncf")}
+    manifest = reference.manifest.model_copy(
+        update={
+            "identity": identity.model_copy(
+                update={"made_with": made_with, **_hashes(xml, weights)}
+            ),
+            "weights": "int8",
+        }
     )
-    write_all(list(zip(files, (xml, weights_bytes, manifest_text(finished)), strict=True)))
-    return finished
+    log.info("comparing INT8 with FP32")
+    rounded = _teacher(manifest, xml, weights, reference.path)
+    gate = demand_alike(reference, rounded, request.gate)
+    manifest = manifest.model_copy(update={"gate": gate})
+    return _with_self_test(_teacher(manifest, xml, weights, reference.path))
+
+
+def _outside_backbone(layers: dict[str, str]) -> set[str]:
+    """Return the modules beside the backbone; those that hold it are left out."""
+    return {
+        path
+        for path in layers.values()
+        if path and not within(path, (_BACKBONE,)) and not within(_BACKBONE, (path,))
+    }
+
+
+def _teacher(manifest: TeacherManifest, xml: bytes, weights: bytes, path: Path) -> Teacher:
+    return VerifiedFiles(manifest=manifest, sha256="", xml=xml, weights=weights, path=path)
+
+
+def _hashes(xml: bytes, weights: bytes) -> dict[str, Any]:
+    return {
+        "xml_sha256": hashlib.sha256(xml).hexdigest(),
+        "bin_sha256": hashlib.sha256(weights).hexdigest(),
+        "xml_bytes": len(xml),
+        "bin_bytes": len(weights),
+    }
+
+
+def _with_self_test(teacher: Teacher) -> Teacher:
+    """Return a teacher whose manifest says what its features are; checked as a reader does."""
+    manifest = teacher.manifest
+    features = TeacherGraph(teacher, threads=0).features()
+    golden = golden_features(features, manifest.input, manifest.weights)
+    finished = TeacherManifest.model_validate(manifest.model_dump() | {"self_test": golden})
+    return _teacher(finished, teacher.xml, teacher.weights, teacher.path)
 
 
 def _check_settings(settings: PatchCoreSettings) -> None:

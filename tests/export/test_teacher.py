@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import load_bundle
+from edge.bundle.teacher import load_teacher
 from edge.cli.main import main as edge_run
 from export.cli import main as export_model
+from export.teacher import TeacherRequest, export_teacher
+from export.teacher_gate import GateImages
+from tests.acceptance.shared_data import shared_data
+from tests.soak import times
 from tests.support.small_training import write_mvtec, write_weights
 from training.checkpoint import load_checkpoint
 from training.cli import main as train_station
@@ -62,3 +67,50 @@ def test_a_checkpoints_own_options_do_not_go_with_a_teacher(
     with pytest.raises(SystemExit):
         export_model([*whole, "--onnx", "-o", "t.xml"])
     assert "--onnx does not go with --teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_in_int8_ranks_products_as_in_floating_point_and_teaches(
+    weights: Path, tmp_path: Path
+) -> None:
+    output, taught = tmp_path / "rounded.xml", tmp_path / "taught.xml"
+    request = TeacherRequest(
+        backbone="small",
+        weights=str(weights),
+        size=(SIDE, SIDE),
+        hyperparameters={"bank_size": 40},
+        gate=GateImages(
+            range_designs=2,
+            range_images=4,
+            products=2,
+            taught=3,
+            good=5,
+            flawed=5,
+            min_rank_correlation=0.5,  # ten images of a backbone that was never trained
+            max_auroc_drop=0.2,
+        ),
+    )
+    manifest = export_teacher(output, request)
+    assert manifest.weights == "int8"
+    assert manifest.gate is not None
+    assert (manifest.gate.products, manifest.gate.images) == (2, 20)
+    assert "nncf" in manifest.identity.made_with
+    assert 'element_type="i8"' in output.read_text()
+
+    data = write_mvtec(tmp_path / "slopes", train=8)
+    options = ["--from", str(data / "train" / "good"), "--teacher", str(output)]
+    assert edge_run(["--teach", "slopes", *options, "-o", str(taught)]) == 0
+    assert load_bundle(taught).manifest.precision.weights == "int8"
+    assert 'element_type="i8"' in taught.read_text()  # weights stay integers beside the bank
+
+
+@pytest.mark.skipif(not times(0, 1), reason="make soak runs it: ResNet-18 takes minutes")
+def test_a_resnet_is_made_in_int8_unless_asked_otherwise(tmp_path: Path) -> None:
+    weights = shared_data("weights") / "resnet18-imagenet-to-layer3.safetensors"
+    output = tmp_path / "resnet.xml"
+    options = ["--backbone", "resnet18", "--weights", str(weights), "--image-size", "128"]
+    options += ["--weights-licence", "BSD-3-Clause"]
+    assert export_model(["--teacher", *options, "-o", str(output)]) == 0
+    gate = load_teacher(output).manifest.gate
+    assert gate is not None
+    assert (gate.products, gate.images) == (4, 96)
+    assert 'element_type="i8"' in output.read_text()
