@@ -576,7 +576,7 @@ def test_an_address_that_cannot_be_had_is_a_configuration_error_with_its_next_st
 def test_a_block_is_of_one_moment_however_fast_it_changes_and_is_read(
     station: Station, plc: Plc
 ) -> None:
-    stop = time.monotonic() + times(2, 60)
+    stop = time.monotonic() + times(1, 60)
     with Plc(station.port) as watcher:
         number, torn = 501, 0
         while time.monotonic() < stop:

@@ -227,7 +227,7 @@ def test_no_read_mixes_two_results() -> None:
         table.named(table.STATUS, name) for name in ("score_milli", "seq", "result_part_id")
     )
     shown = torn = 0
-    while shown < times(10_000, 1_000_000):
+    while shown < times(3_000, 1_000_000):
         words = bench.port.read(4, 0, table.STATUS_WORDS)
         assert words is not None
         if words[0] & table.RESULT_VALID.mask:
