@@ -175,16 +175,16 @@ async function recorded(seq, mark) {
 
 function facts(found, verdict) {
   const { duration_ms: d } = verdict;
-  const stages = ["trigger_to_frame", "queue", "preprocess", "inference", "postprocess"].filter((s) => d[s] !== null).map((s) => `${s} ${d[s]} ms`).join(", ");
+  const stages = ["trigger_to_frame", "queue", "preprocess", "inference", "postprocess"].filter((s) => d[s] !== null).map((s) => `${t(`stage_${s}`)} ${d[s]} ms`).join(", ");
   const kept = verdict.deadline_ms === null ? null : `${verdict.deadline_ms} ms, ${t(verdict.deadline_met ? "deadline_met" : "deadline_missed")}`;
   const pairs = [
     ["reason", t(verdict.reason) + (verdict.detail ? `: ${verdict.detail}` : "")],
     ["raw_score", `${raw(verdict.raw_score)} (${t("threshold_line")} ${raw(verdict.raw_threshold)})`],
     ["score", verdict.anomaly_score === null ? "–" : number(verdict.anomaly_score, 4)],
-    ["part_id", verdict.part_id], ["recipe", verdict.recipe && `${verdict.recipe.id} ${verdict.recipe.version}`], ["image_file", found.image_name], ["trigger", [verdict.trigger_source, verdict.trigger_id].filter(Boolean).join(" ")],
+    ["part_id", verdict.part_id], ["recipe", verdict.recipe && `${verdict.recipe.id} ${verdict.recipe.version}`], ["image_file", found.image_name], ["trigger", [t(`source_${verdict.trigger_source}`), verdict.trigger_id].filter(Boolean).join(" ")],
     ["located", place(verdict.locator)], ["zones", zones(verdict.zones)],
     ["regions_found", number(verdict.regions.length) + (verdict.regions_truncated ? "+" : "")],
-    ["frame", `${verdict.frame.id}, ${verdict.frame.status}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
+    ["frame", `${verdict.frame.id}, ${t(`status_${verdict.frame.status}`)}, ${verdict.image.width_px ?? "–"} × ${verdict.image.height_px ?? "–"}`],
     ["total", `${d.total} ms`], ["latency_stages", stages], ["deadline", kept], ["recorded", moment(found.recorded_utc)],
     ["model", `${verdict.model.name} ${verdict.model.version}, ${verdict.model.precision}`],
     ["image_hash", verdict.image.sha256], ["model_hash", verdict.model.sha256], ["config_hash", verdict.config_sha256],

@@ -32,7 +32,7 @@ from edge.hmi.server.production_stats import (
 )
 from edge.hmi.server.threshold_preview import preview
 from edge.hmi.station_end.preview_image import MAX_CELLS, make_preview
-from edge.imaging.frame import Frame
+from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
 from edge.inspection.thresholding import Decision, Reason, Result
@@ -595,6 +595,14 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
 
     wanted = {f"event_{kind}" for kind in kinds} | {f"reason_{reason}" for reason in reasons}
     wanted |= {f"broker_{hint}{more}" for hint in hints for more in ("", "_more")}
+    # What a part's record says in words of the interface.
+    schema = json.loads((EDGE / "contract" / "schemas" / "verdict-1.json").read_text())[
+        "properties"
+    ]
+    wanted |= {f"source_{one}" for one in schema["trigger_source"]["enum"]}
+    wanted |= {f"status_{one.value}" for one in FrameStatus}
+    stages = set(schema["duration_ms"]["properties"]) - {"total"}
+    wanted |= {f"stage_{stage}" for stage in stages}
     assert len(kinds) > 15 and len(hints) > 3 and len(reasons) > 4
     lacking = [one for one in sorted(wanted) if len(re.findall(rf"\b{one}: ", texts)) != 2]
     assert lacking == []
