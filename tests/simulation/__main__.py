@@ -30,7 +30,7 @@ def main() -> int:
         "--mutations", action="store_true", help="break the product on purpose, and be found out"
     )
     parser.add_argument("--only", default="", help="mutations whose name has this")
-    parser.add_argument("--seeds", type=int, default=40, help="that a mutation may take")
+    parser.add_argument("--seeds", type=int, default=20, help="that a mutation may take")
     parser.add_argument("--story", action="store_true", help="print the end of each story")
     wanted = parser.parse_args()
     if wanted.mutations:

@@ -80,8 +80,10 @@ class Device:
         if fault == "missed":  # it neither exposes nor counts
             return
         driver.counter += 1
-        if fault in ("wrong_size", "too_late") and driver.counter == 1:
+        if fault in ("wrong_size", "too_late") and not driver.gave_frames:
             # Nothing shows of the first frame after an opening that it is cut, or came late.
+            fault, exposure = "", replace(exposure, fit=True)
+        if fault == "old_image" and not self._pixels:
             fault, exposure = "", replace(exposure, fit=True)
         if fault == "lost":  # counted, and never delivered
             return
@@ -91,7 +93,7 @@ class Device:
             status = FrameStatus.INCOMPLETE
         elif fault == "wrong_size":
             shape = (HEIGHT // 2, WIDTH)
-        elif fault == "old_image" and self._pixels:  # the last image again, as a new one
+        elif fault == "old_image":  # the last image again, as a new one
             pixels = self._pixels
         else:
             self._pixels = pixels
@@ -111,6 +113,10 @@ class Device:
     def come_back(self) -> None:
         self.present, self.silent = True, False
         self._wake()
+
+    def process_ended(self) -> None:
+        """Let go: a new process has no image to compare the first one of a camera with."""
+        self.drivers, self.stuck, self._pixels = [], False, b""
 
     def fall_silent(self) -> None:
         self.silent = True
@@ -150,6 +156,7 @@ class Driver:
         self._scheduler = device.scheduler
         self.came = Signal(device.scheduler)
         self.counter = 0
+        self.gave_frames = False
         self._frames: deque[tuple[bytes, tuple[int, int], FrameStatus, int, int]] = deque()
         self._last_ns = 0
         self._at_once = False
@@ -164,6 +171,7 @@ class Driver:
         again: bool = False,
     ) -> None:
         counter = self.counter
+        self.gave_frames = True
 
         def arrive() -> None:
             if self._device.drivers == [self] and self._device.present:

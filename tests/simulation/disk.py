@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from edge.journal.database import FILE_NAME, files_of
 from tests.simulation.scheduler import ProcessEnded, Scheduler
 
 INSERT = "INSERT INTO record"
+COUNT_WAITING = "SELECT count(*) FROM record WHERE acknowledged = 0 AND dead IS NULL"
 WRITES = ("BEGIN IMMEDIATE", INSERT, "UPDATE", "DELETE", "COMMIT")
 
 
@@ -75,6 +76,12 @@ class Disk:
             return made
 
         return connect
+
+    def waiting(self) -> int:
+        """Count the records that nobody has acknowledged, as the file has them."""
+        uri = f"file:{self.path}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            return int(connection.execute(COUNT_WAITING).fetchone()[0])
 
     def opened(self, descriptor: int) -> None:
         """Remember what a process holds beside its databases; its end closes that, too."""

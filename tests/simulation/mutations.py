@@ -1,8 +1,8 @@
 """Faults made by hand in the product: each of them has to be found, or the simulation is blind."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge.cameras.supervised.freshness import Freshness
@@ -29,7 +29,7 @@ from tests.simulation.plan import HARD, Plan, make_plan
 from tests.simulation.substitution import Changes
 from tests.simulation.world import Outcome, run_plan
 
-MAX_SEEDS = 40
+MAX_SEEDS = 20
 PARTS = 60
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -37,13 +37,21 @@ Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One fault: a method of the product, exchanged by what it is turned into."""
+    """One fault: a method of the product, exchanged by what it is turned into.
+
+    Attributes:
+        faults: of the days, each other one is one of these.
+        days: what else the days are like, by fields of the plan; drawn where it says nothing.
+        hurried: a part comes each 0.4 s, so that several are on their way.
+    """
 
     name: str
     owner: Any
     method: str
     wrap: Wrap
-    mode: str | None = None
+    faults: tuple[str, ...] = ()
+    days: Mapping[str, Any] = field(default_factory=dict)
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +67,21 @@ class Found:
 
 
 def find(name: str, most_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
-    """Run the broken product under one seed after the other until a promise breaks."""
+    """Run the broken product under one seed after the other until a promise breaks.
+
+    Raises:
+        RuntimeError: the whole product breaks it under that seed, too, which proves nothing.
+    """
     mutation = next(one for one in MUTATIONS if one.name == name)
     began_s = time.process_time()
     for number in range(first, first + most_seeds):
-        outcome = run_mutated(mutation, _plan(mutation, number))
+        plan = _plan(mutation, number)
+        outcome = run_mutated(mutation, plan)
         if outcome.violation is not None:
             broken = outcome.violation
+            whole = run_plan(plan).violation
+            if whole is not None:
+                raise RuntimeError(f"{name}, seed {number}: without it, too: {whole}")
             cpu_s = time.process_time() - began_s
             tried = number - first + 1
             return Found(name, str(number), tried, broken.promise, broken.text, cpu_s)
@@ -84,8 +100,17 @@ def run_mutated(mutation: Mutation, plan: Plan) -> Outcome:
 
 
 def _plan(mutation: Mutation, number: int) -> Plan:
-    plan = make_plan(f"m{number}", 1, PARTS, HARD)
-    return plan if mutation.mode is None else replace(plan, mode=mutation.mode)
+    plan = make_plan(f"m{number}", 1, PARTS, HARD, favoured=mutation.faults)
+    plan = replace(plan, **mutation.days)
+    if plan.overlapping:  # see plan.py
+        plan = replace(plan, faults=tuple(one for one in plan.faults if one.what != "missed"))
+    if not mutation.hurried:
+        return plan
+    windows = (
+        replace(one, period_s=0.4, parts=round(one.parts * one.period_s / 0.4))
+        for one in plan.windows
+    )
+    return replace(plan, windows=tuple(windows))
 
 
 TABLE_HEAD = "\n".join(
@@ -217,16 +242,6 @@ def _late_frame_counts(original: Callable[..., Any]) -> Callable[..., Any]:
     return fail_ambiguous
 
 
-def _counter_not_forgotten(original: Callable[..., Any]) -> Callable[..., Any]:
-    def restarted(self: HandshakeMachine, now_ns: int, detail: str = "") -> Any:
-        base = self._base
-        done = original(self, now_ns, detail)
-        self._base = base
-        return done
-
-    return restarted
-
-
 def _accept_again(original: Callable[..., Any]) -> Callable[..., Any]:
     def known(self: HandshakeMachine, trigger_id: str) -> Any:
         found = original(self, trigger_id)
@@ -314,14 +329,20 @@ def _state_after_rows(original: Callable[..., Any]) -> Callable[..., Any]:
     return announce
 
 
+# Parts that the PLC announces one before the other has its image, and of which a deadline is kept.
+OVERLAPPING = {"mode": "software", "leader": "mqtt", "overlapping": True, "slots": 8}
+ANNOUNCED = {"mode": "announced", "leader": "modbus", "overlapping": True, "slots": 8}
+BY_MQTT = {"mode": "software", "leader": "mqtt"}
+DISK = ("disk_full", "disk_failing")
+
 MUTATIONS = (
     Mutation(
-        "the PLC is shown a result before its commit", JournalWriter, "_write",
-        _announce_before_commit,
+        "the PLC is shown a result before its commit",
+        JournalWriter, "_write", _announce_before_commit,
     ),
     Mutation(
-        "a group whose commit failed is forgotten", JournalWriter, "_write",
-        _lose_group_that_failed,
+        "a group whose commit failed is forgotten",
+        JournalWriter, "_write", _lose_group_that_failed, DISK,
     ),
     Mutation("a number is given twice", Ledger, "begin", _number_again),
     Mutation("a verdict counts as delivered when it is sent", Relay, "_send", _settle_when_sent),
@@ -332,40 +353,70 @@ MUTATIONS = (
     Mutation("nothing is sent again after a connection", Lane, "go_back_to_oldest", _never(None)),
     Mutation("a broker that forgets is waited for", Relay, "forgotten", _never(False)),
     Mutation("nothing is ever marked as replayed", ReplayDetector, "is_old", _never(False)),
-    Mutation("a gap in the counter is passed over", HandshakeMachine, "_jumped", _pair_last),
     Mutation(
-        "frames are paired with the wrong part", HandshakeMachine, "frame", _pair_in_turn_reversed
+        "a gap in the counter is passed over",
+        HandshakeMachine, "_jumped", _pair_last, ("lost",), ANNOUNCED, hurried=True,
+    ),
+    Mutation(
+        "frames are paired with the wrong part",
+        HandshakeMachine, "frame", _pair_in_turn_reversed, ("late",), ANNOUNCED, hurried=True,
     ),
     Mutation("stale and cut frames count as whole", Freshness, "judged", _complete_anyway),
     Mutation(
-        "no pause after a frame that never came", HandshakeMachine, "_fail_ambiguous",
-        _late_frame_counts,
+        "no pause after a frame that never came",
+        HandshakeMachine, "_fail_ambiguous", _late_frame_counts, ("too_late",), BY_MQTT,
     ),
     Mutation(
-        "the counter of before an outage is kept", HandshakeMachine, "camera_restarted",
-        _counter_not_forgotten,
+        "a part that is over is accepted again",
+        HandshakeMachine, "_known", _accept_again, ("twice", "replayed"), BY_MQTT,
     ),
-    Mutation("a part that is over is accepted again", HandshakeMachine, "_known", _accept_again),
-    Mutation("any acknowledgement clears a result", HandshakeMachine, "acknowledged",
-             _any_ack_clears),
-    Mutation("a commit after the deadline still says OK", HandshakeMachine, "committed",
-             _score_after_deadline),
+    Mutation(
+        "any acknowledgement clears a result",
+        HandshakeMachine, "acknowledged", _any_ack_clears, ("wrong_ack", "no_ack"), OVERLAPPING,
+    ),
+    Mutation(
+        "a commit after the deadline still says OK",
+        HandshakeMachine, "committed", _score_after_deadline, ("disk_slow",),
+        {"deadline_ms": 300.0},
+    ),
     Mutation("one part in thirteen has two verdicts", Station, "_issue_decided", _two_verdicts),
     Mutation("NOK is shown to the PLC as OK", HandshakeCoordinator, "decided", _fault_is_ok),
-    Mutation("parts that wait at a stop get nothing", Station, "_fail_open_parts",
-             _part_lost_when_stopping),
-    Mutation("verdicts name the settings of before", Station, "exchange", _old_criteria_named),
-    Mutation("a part of another recipe is inspected all the same", Station, "_line_for",
-             _recipe_not_asked),
-    Mutation("a trigger that the broker kept is carried out", CommandGate, "examine",
-             _retained_taken),
-    Mutation("a trigger that ran out is carried out", CommandGate, "examine", _expiry_ignored),
-    Mutation("verdicts are dropped while the disk is in trouble", JournalRecorder, "_record",
-             _refused_dropped),
-    Mutation("the watchdog does not see a hung stage", Watchdog, "look", _never(True)),
-    Mutation("a camera that is silent is not missed", Supervision, "tick", _never(None)),
+    Mutation(
+        "parts that wait at a stop get nothing",
+        Station, "_fail_open_parts", _part_lost_when_stopping, ("stop",),
+    ),
+    Mutation(
+        "verdicts name the settings of before",
+        Station, "exchange", _old_criteria_named, ("threshold",),
+    ),
+    Mutation(
+        "a part of another recipe is inspected all the same",
+        Station, "_line_for", _recipe_not_asked, ("recipe", "inspector_slow"), OVERLAPPING,
+    ),
+    Mutation(
+        "a trigger that the broker kept is carried out",
+        CommandGate, "examine", _retained_taken, ("retained",), BY_MQTT,
+    ),
+    Mutation(
+        "a trigger that ran out is carried out",
+        CommandGate, "examine", _expiry_ignored, ("expired",), BY_MQTT,
+    ),
+    Mutation(
+        "verdicts are dropped while the disk is in trouble",
+        JournalRecorder, "_record", _refused_dropped, DISK,
+    ),
+    Mutation(
+        "the watchdog does not see a hung stage",
+        Watchdog, "look", _never(True), ("inspector_hangs",),
+    ),
+    Mutation(
+        "a camera that is silent is not missed",
+        Supervision, "tick", _never(None), ("camera_silent",),
+    ),
     Mutation("verdicts go out before the state", Announcer, "announce", _state_after_rows),
-    Mutation("the timer of parts never fires", HandshakeMachine, "_expire",
-             _never([])),
+    Mutation(
+        "the timer of parts never fires",
+        HandshakeMachine, "_expire", _never([]), ("lost", "missed"), BY_MQTT,
+    ),
     Mutation("what is written is not announced", WriteQueue, "mark_announced", _never(None)),
 )  # fmt: skip

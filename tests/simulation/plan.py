@@ -86,12 +86,20 @@ class Plan:
         return replace(self, faults=tuple(one for one in self.faults if one is not fault))
 
 
-def make_plan(seed: str, days: int, parts: int = PARTS, counts: tuple[int, ...] = ORDINARY) -> Plan:
+def make_plan(
+    seed: str,
+    days: int,
+    parts: int = PARTS,
+    counts: tuple[int, ...] = ORDINARY,
+    *,
+    favoured: tuple[str, ...] = (),
+) -> Plan:
     """Draw a plan of so many days; hours without parts are passed over.
 
     Args:
         parts: of a day, in windows; the clock of the hours between them is set on.
         counts: of the faults in a window, one is drawn.
+        favoured: faults, of which each other one is.
     """
     chance = random.Random(f"plan {seed}")
     mode = chance.choice(MODES)
@@ -109,6 +117,8 @@ def make_plan(seed: str, days: int, parts: int = PARTS, counts: tuple[int, ...] 
             lasts_s = count * period_s
             for _ in range(chance.choice(counts)):
                 fault = _fault(chance, at_s, lasts_s, mode=mode, overlapping=overlapping)
+                if favoured and chance.random() < 0.5:
+                    fault = _instead(fault, chance.choice(favoured), overlapping)
                 faults.append(fault)
             at_s += lasts_s + REST_S
             hours = chance.uniform(1.0, 3.0) if number < WINDOWS - 1 else chance.uniform(8.0, 14.0)
@@ -127,6 +137,13 @@ def make_plan(seed: str, days: int, parts: int = PARTS, counts: tuple[int, ...] 
         ends_s=at_s,
         skips=tuple(skips),
     )
+
+
+def _instead(fault: Fault, what: str, overlapping: bool) -> Fault:
+    if what == "missed" and overlapping:
+        return fault
+    lasts = what.startswith(("camera_", "broker_", "disk_", "inspector_"))
+    return replace(fault, what=what, lasts_s=(fault.lasts_s or 4.0) if lasts else 0.0)
 
 
 def _fault(

@@ -118,7 +118,7 @@ class World:
         )
         self.parts = 0
         self.triggers = 0
-        self.starts = 0
+        self.starts = self.outages = 0
         self.process: Process | None = None
         self.running: StationProcess | None = None
         self.over = False
@@ -196,8 +196,12 @@ class World:
             return
         delivery = running.publisher.delivery()
         state = self.broker.retained.get(self.topic.state)
+        waiting = 0 if delivery.complete else 1
+        if delivery.complete:  # what the broker took is marked with the next commit
+            self.scheduler.run(self.scheduler.now_ns + 4 * SECOND)
+            waiting = self.disk.waiting()
         self.oversight.at_rest(
-            waiting=0 if delivery.complete else 1,
+            waiting=waiting,
             state=None if state is None else json.loads(state),
         )
 
@@ -272,9 +276,7 @@ class World:
         if connection is not None:
             self.broker.left(connection, in_order=False)
             connection.closed = True
-        self.device.drivers = []
-        if self.device.stuck:
-            self.device.stuck = False
+        self.device.process_ended()
         self.around.hang = False
         self.disk.kill(torn_tail)
         self.scheduler.after(RESTART_NS, self._start)
@@ -369,7 +371,8 @@ class World:
                 deadline_ms=None,
                 received_ns=0,
             )
-            self.scheduler.after(5 * MILLISECOND, partial(self._send, other, ""))
+            # Where the first one found no station, the other is the only one.
+            self.scheduler.after(5 * MILLISECOND, partial(self._send, other, "", True))
         elif fault == "replayed" and len(self.recent) > 2:
             old = self.chance.choice(self.recent[:-1])
             known = self.oversight.life.accepted[old.trigger_id]
@@ -476,14 +479,18 @@ class World:
             and not device.stuck
             and not self.around.hang
         )
+        self.outages += 1
         {"gone": device.vanish, "silent": device.fall_silent, "hangs": device.hang}[what]()
         if working and running is not None:
             began_ns = scheduler.now_ns
-            scheduler.after(CAMERA_LOSS_LIMIT_NS, partial(self._see_lost, running, began_ns))
+            see = partial(self._see_lost, running, began_ns, self.outages)
+            scheduler.after(CAMERA_LOSS_LIMIT_NS, see)
         self._later(fault.lasts_s, partial(self._camera_back, what))
 
-    def _see_lost(self, running: StationProcess, began_ns: int) -> None:
-        if running is not self.running or not running.inspects:
+    def _see_lost(self, running: StationProcess, began_ns: int, outages: int) -> None:
+        if self.outages != outages:
+            return
+        if running is not self.running or not running.inspects or running.stopping:
             return
         status, device = running.camera.status, self.device
         gone = not device.present or device.silent or device.stuck
@@ -497,14 +504,17 @@ class World:
         if what == "hangs":
             return  # a driver that is stuck stays stuck; only a new process helps
         device.come_back()
+        self.outages += 1
         began_ns = scheduler.now_ns
 
         def see() -> None:
             running = self.running
-            if running is None or not running.inspects or self.standstill_ns > began_ns:
+            if running is None or not running.inspects or running.stopping:
+                return
+            if self.standstill_ns > began_ns:
                 return
             away = not device.present or device.silent or device.stuck
-            if away or self.starts != starts:
+            if away or self.starts != starts or self.outages != outages:
                 return
             status = running.camera.status
             free = self.plan.mode == "free_run"
@@ -514,7 +524,7 @@ class World:
                 lambda: "the camera is back for 6 s, and the station does not use it",
             )
 
-        starts = self.starts
+        starts, outages = self.starts, self.outages
         scheduler.after(CAMERA_BACK_LIMIT_NS, see)
 
     def _clock(self, what: str, fault: Fault) -> None:
