@@ -86,7 +86,7 @@ def search(
             return QuantizationResult(model, attempts[-1].recipe, tuple(attempts))
         alone.append(attempts[-1])
     helping = [row.recipe.floating[0] for row in sorted(alone, key=excess)]
-    for count in range(2, len(groups)):
+    for count in range(2, min(len(groups), len(helping) + 1)):
         if len(attempts) == _MAX_ATTEMPTS:
             break
         model = attempt(replace(whole.recipe, floating=tuple(sorted(helping[:count]))))
