@@ -28,6 +28,7 @@ from export.errors import CalibrationUnusable
 from export.gate import Images
 from export.ir import to_onnx
 from export.variants import ExportPrecision
+from tests.soak import times
 from tests.support.small_training import defective_image, good_image, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
@@ -37,6 +38,9 @@ REFUSED = 65
 
 # Of a few random channels rounding takes away more than of a real backbone's.
 LENIENT = ["--max-auroc-drop", "0.1", "--max-verdict-flips", "0.3"]
+
+# All layers in three ways, and all but the cheapest group.
+FEW_ATTEMPTS = 6
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +78,8 @@ def test_exporting_int8_twice_gives_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(bundles, "to_onnx", to_onnx)  # other tests convert once only
     again = tmp_path / "slopes.xml"
-    assert main([str(checkpoint), "-o", str(again), "--onnx", *LENIENT]) == 0
+    chosen = ["--precision", "int8", "--onnx", *LENIENT]  # which is not timed again
+    assert main([str(checkpoint), "-o", str(again), *chosen]) == 0
     for suffix in (".xml", ".bin", ".onnx"):
         assert again.with_suffix(suffix).read_bytes() == int8.with_suffix(suffix).read_bytes()
 
@@ -115,7 +120,7 @@ def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "_MAX_ATTEMPTS", 6)  # the next test makes all of them
+    monkeypatch.setattr(search, "_MAX_ATTEMPTS", FEW_ATTEMPTS)
     output = ["-o", str(tmp_path / "a.xml"), "--no-fallback", "--max-verdict-flips", "-1"]
     assert main([str(any_checkpoint), *output]) == REFUSED
     error = capsys.readouterr().err
@@ -126,8 +131,12 @@ def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
 
 
 def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
-    any_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    any_checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(search, "_MAX_ATTEMPTS", times(FEW_ATTEMPTS, 12))
     output = tmp_path / "a.xml"
     # The rounding of eight bits changes maps by more, whatever stays in floating point; that of
     # sixteen by less.

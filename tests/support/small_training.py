@@ -120,8 +120,9 @@ def write_folder(root: Path, good: int = 12, defective: int = 6, masks: bool = T
     return root
 
 
+@cache
 def small_weights() -> dict[str, Tensor]:
-    """Return random weights of the small backbone, always the same."""
+    """Return random weights of the small backbone, always the same; they are only read."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         return build_backbone("small").state_dict()
@@ -185,7 +186,8 @@ def fitted(algorithm: str, images: Tensor | None = None, **settings: Any) -> Ano
 def fitted_once(algorithm: str, shared: Path) -> AnomalyModel:
     """Return ``fitted(algorithm)``, for tests that only read it; one worker of a run fits it.
 
-    test_two_fits_give_the_same_numbers_to_the_last_bit holds that it is the same, and fits anew.
+    test_two_fits_give_the_same_numbers_to_the_last_bit holds that it is the same: of trained ones
+    over two epochs, in make soak over all, and against this one.
     """
     path = done_once(
         shared,
