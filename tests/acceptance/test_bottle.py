@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
 from edge.bundle.manifest import PixelFormat, load_bundle
@@ -12,7 +13,7 @@ from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from export.cli import main as export_model
-from tests.acceptance.conftest import Chain, RunChain, run_command
+from tests.acceptance.conftest import SIDE, Chain, RunChain, run_command
 from tests.acceptance.shared_data import shared_data
 from tests.soak import times
 
@@ -20,8 +21,8 @@ from tests.soak import times
 TARGETS = {"patchcore": (0.99, 0.97), "padim": (0.98, 0.97)}
 MAX_INT8_BYTES = 40_000_000
 
-# About 1 % of the patches, as PatchCore's authors publish; make soak takes the default.
-FEWER = {"patchcore": () if times(0, 1) else ("--set", "bank_size=2048"), "padim": ()}
+# One patch in 25; make soak takes the default.
+FEWER = {"patchcore": () if times(0, 1) else ("--set", "bank_size=1024"), "padim": ()}
 
 
 LONG = pytest.mark.skipif(
@@ -40,12 +41,19 @@ def bottle(algorithm: str, run_chain: RunChain, tmp_path_factory: pytest.TempPat
     if times(0, 1):
         return run_chain(whole, algorithm, *FEWER[algorithm])
     few = tmp_path_factory.mktemp("few") / "bottle"
-    (few / "train" / "good").mkdir(parents=True)
-    for image in sorted((whole / "train" / "good").iterdir())[:120]:
-        (few / "train" / "good" / image.name).symlink_to(image)
-    for folder in ("test", "ground_truth"):
-        (few / folder).symlink_to(whole / folder)
+    for image in sorted((whole / "train" / "good").iterdir())[:100]:
+        write_smaller(image, few / image.relative_to(whole))
+    for folder in (*(whole / "test").iterdir(), *(whole / "ground_truth").iterdir()):
+        for image in sorted(folder.iterdir())[::2]:
+            write_smaller(image, few / image.relative_to(whole))
     return run_chain(few, algorithm, *FEWER[algorithm])
+
+
+def write_smaller(image: Path, path: Path) -> None:
+    """Write an image at twice the model's input: all that is lost is time to read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    smaller = cv2.resize(read_image(image), (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
+    assert cv2.imwrite(str(path), smaller)
 
 
 @pytest.fixture(scope="session")
@@ -86,14 +94,14 @@ def assert_the_edge_agrees(chain: Chain) -> None:
 
 def test_image_and_pixel_auroc_reach_what_is_published(bottle: Chain, algorithm: str) -> None:
     image, pixel = TARGETS[algorithm]
-    assert bottle.metrics["good_count"] == 20
-    assert bottle.metrics["defective_count"] == 63
+    assert bottle.metrics["good_count"] == times(10, 20)
+    assert bottle.metrics["defective_count"] == times(32, 63)
     assert bottle.metrics["image_auroc"] >= image
     assert bottle.metrics["pixel_auroc"] >= pixel
 
 
 def test_the_edge_gives_the_score_and_result_of_every_test_image(bottle: Chain) -> None:
-    assert len(bottle.rows) == 83
+    assert len(bottle.rows) == times(42, 83)
     assert_the_edge_agrees(bottle)
 
 
@@ -112,7 +120,7 @@ def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
     precision = json.loads(bundle.with_suffix(".json").read_text())["precision"]
     assert (precision["weights"], precision["floating"]) == ("int8", [])
     gate = precision["gate"]
-    assert gate["pictures"] > 100
+    assert gate["pictures"] > times(50, 100)
     assert gate["auroc_before"] - gate["auroc_after"] <= 0.005
     # Good images lie at the threshold, where the last digits decide in every precision: what is
     # beyond chance is bounded, and the share of all.
