@@ -1,7 +1,7 @@
 """One checkpoint of each algorithm and its bundle; tests only read them."""
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from export import bundle as bundles
 from export.cli import main as export_model
 from tests.soak import times
-from tests.support.once import to_onnx_once
+from tests.support.once import done_once, to_onnx_once
 from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
 
@@ -34,14 +34,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fit_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Callable[[str], Path]:
+def fit_once(
+    tmp_path_factory: pytest.TempPathFactory, data: Path, shared: Path
+) -> Callable[[str], Path]:
     """Return a function that gives the checkpoint of an algorithm, fitted at the first call."""
     folder = tmp_path_factory.mktemp("checkpoint")
     weights = write_weights(folder / "small.safetensors")
 
-    @cache
-    def fit(algorithm: str) -> Path:
-        output = folder / f"{algorithm}.safetensors"
+    def fit(algorithm: str, output: Path) -> None:
         options = {
             "--algorithm": algorithm,
             "--data": data,
@@ -54,9 +54,11 @@ def fit_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Callable[[
         }
         words = [str(part) for item in options.items() for part in item]
         assert train_station(["fit", "--no-report", *words]) == 0
-        return output
 
-    return fit
+    def fitted(algorithm: str) -> Path:
+        return done_once(shared, f"export-{algorithm}.safetensors", partial(fit, algorithm))
+
+    return fitted
 
 
 @pytest.fixture(scope="session", params=ALGORITHMS[-times(1, 2) :])

@@ -15,7 +15,7 @@ _ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
 def done_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a file of a folder that all workers share; whoever asks first makes it."""
+    """Return a file or folder in one that all workers share; whoever asks first makes it."""
     path = folder / name
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

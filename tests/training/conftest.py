@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.once import done_once
 from tests.support.small_training import write_mvtec, write_weights
 
 
@@ -27,12 +28,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, data: Path, weights: Path) -> Path:
+def checkpoint(shared: Path, data: Path, weights: Path) -> Path:
     from training.cli import main
 
-    path = tmp_path_factory.mktemp("checkpoint") / "slopes.safetensors"
-    assert main(fit_arguments(data, weights, path)) == 0
-    return path
+    def fit(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        assert main(fit_arguments(data, weights, folder / "slopes.safetensors")) == 0
+
+    return done_once(shared, "training-checkpoint", fit) / "slopes.safetensors"
 
 
 def fit_arguments(data: Path, weights: Path, output: Path, *more: str) -> list[str]:
