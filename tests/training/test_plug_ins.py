@@ -4,11 +4,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from export.cli import main as export_model
 from tests.support.network_trace import mains
 from tests.support.small_training import write_mvtec
 
@@ -32,52 +32,42 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(installed: Path, *words: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def made(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fit, test, predict and export where the package is installed; return the folder of it all."""
+    folder = tmp_path_factory.mktemp("fit")
+    data, checkpoint = write_mvtec(folder / "parts"), folder / "part.safetensors"
+    fit = f"--algorithm brightness --data {data} --image-size 64 --set cell_px=16"
+    command = mains(
+        f"training.cli fit {fit} -o {checkpoint}",
+        f"training.cli test {checkpoint} --data {data} --json {folder / 'figures.json'}",
+        f"training.cli predict {checkpoint} {data / 'test' / 'spot'}",
+        f"export.cli {checkpoint} --precision fp32 -o {folder / 'part.xml'}",
+    )
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(installed), str(root)])
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
+    done = subprocess.run(
+        command,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mvtec(tmp_path_factory.mktemp("data") / "parts")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("fit") / "part.safetensors"
-    fit = ["fit", "--algorithm", "brightness", "--data", data, "--image-size", 64]
-    done = run(installed, "-m", "training.cli", *fit, "--set", "cell_px=16", "-o", path)
     assert done.returncode == 0, done.stderr
-    return path
+    return folder
 
 
-def test_fit_test_predict_and_export_take_an_installed_algorithm(
-    installed: Path, data: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    _, *commands = mains(
-        f"training.cli test {checkpoint} --data {data} --json {tmp_path / 'figures.json'}",
-        f"training.cli predict {checkpoint} {data / 'test' / 'spot'}",
-        f"export.cli {checkpoint} --precision fp32 -o {tmp_path / 'part.xml'}",
-    )
-    done = run(installed, *commands)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "figures.json").read_text())["image_auroc"] == 1.0
-    manifest = json.loads((tmp_path / "part.json").read_text())
+def test_fit_test_predict_and_export_take_an_installed_algorithm(made: Path) -> None:
+    assert json.loads((made / "figures.json").read_text())["image_auroc"] == 1.0
+    manifest = json.loads((made / "part.json").read_text())
     assert manifest["identity"]["algorithm"] == "brightness"
     assert (manifest["output"]["map_height"], manifest["output"]["map_width"]) == (4, 4)
 
 
 def test_without_the_package_its_checkpoint_says_what_is_missing(
-    checkpoint: Path, tmp_path: Path
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run(tmp_path, "-m", "export.cli", checkpoint, "-o", tmp_path / "part.xml")
-    assert done.returncode == 78
-    assert "algorithm 'brightness' does not exist. There are: cflow" in done.stderr
+    checkpoint = made / "part.safetensors"
+    assert export_model([str(checkpoint), "-o", str(tmp_path / "part.xml")]) == 78
+    assert "algorithm 'brightness' does not exist. There are: cflow" in capsys.readouterr().err
