@@ -17,6 +17,7 @@ import gc
 import io
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -52,7 +53,7 @@ STATION = (
     *("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.cli.main"),
     *("edge.hmi.server.main", "edge.fleet.cli"),
 )
-TRAINING = ("training.commands.fit", "training.commands.test", "training.cli")
+TRAINING = (*("training.commands.fit", "training.commands.test", "training.trial", "training.cli"),)
 EXPORT = (
     *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
     "nncf",
@@ -80,7 +81,7 @@ _MAX_REQUEST_BYTES, _MAX_STREAMS = 2**17, 16
 # Streams that come are moved out of the way of the numbers that they are to have.
 _ABOVE = 200
 # Options of Popen that need more than this module does.
-_ORDINARY = ("executable", "preexec_fn", "shell", "gid", "gids", "uid")
+_ORDINARY = ("executable", "shell", "gid", "gids", "uid")
 _CHILD_ARGUMENTS = tuple(signature(subprocess.Popen._execute_child).parameters)[2:]  # type: ignore[attr-defined]
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 _system_popen: type[subprocess.Popen[Any]] = subprocess.Popen
@@ -97,6 +98,7 @@ class Request:
         folder: to work in.
         umask: -1 to leave it.
         new_session: whether it leads a session of its own.
+        limit: kind and number of a limit of the kernel's.
     """
 
     module: str
@@ -106,6 +108,18 @@ class Request:
     environment: Mapping[str, str]
     umask: int
     new_session: bool
+    limit: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A ``preexec_fn`` that sets a limit of the kernel's; prepared processes do so, too."""
+
+    kind: int
+    value: int
+
+    def __call__(self) -> None:
+        resource.setrlimit(self.kind, (self.value, self.value))
 
 
 class Preparing:
@@ -223,12 +237,15 @@ class WarmPopen(subprocess.Popen[Any]):
         given = dict(zip(_CHILD_ARGUMENTS, others, strict=True))
         ours = module_of(args)
         environment = os.environ if given["env"] is None else given["env"]
-        if ours is None or _cold or any(given[name] for name in _ORDINARY):
+        limit = given["preexec_fn"]
+        special = any(given[name] for name in _ORDINARY)
+        special |= not (limit is None or isinstance(limit, Limit))
+        if ours is None or _cold or special:
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         module, words = ours
-        libraries = {"training": TRAINING, "export": EXPORT}
-        process = prepared(libraries.get(module.split(".")[0], STATION))
+        libraries = (one for one in (TRAINING, EXPORT) if module in one)
+        process = prepared(next(libraries, STATION))
         late = LATE_VARIABLES | THREAD_VARIABLES if module in RUN_AS_MAIN else LATE_VARIABLES
         if _differing(environment, process.environment) - late:
             super()._execute_child(args, *others)  # type: ignore[misc]
@@ -241,6 +258,7 @@ class WarmPopen(subprocess.Popen[Any]):
             environment=dict(environment),
             umask=given["umask"],
             new_session=given["start_new_session"],
+            limit=limit and (limit.kind, limit.value),
         )
         streams = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         streams = [stream if stream >= 0 else own for own, stream in enumerate(streams)]
@@ -323,6 +341,8 @@ def _become(request: Request, streams: Sequence[int]) -> None:
         os.setsid()
     if request.umask >= 0:
         os.umask(request.umask)
+    if request.limit is not None:
+        Limit(*request.limit)()
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)

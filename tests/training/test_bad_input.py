@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from tests.support.small_training import (
     write_folder,
     write_mvtec,
 )
+from tests.support.warm_start import Limit
 from tests.training.conftest import fit_arguments
 from training.checkpoint import load_checkpoint
 from training.cli import main
@@ -108,14 +108,14 @@ def test_a_defect_among_the_good_validation_images_is_warned_of(
     assert "validation/good/wrong.png" in caplog.text
 
 
-def start(arguments: list[str], prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def start(arguments: list[str], limit: Limit | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "training.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=prepare,
+        preexec_fn=limit,
     )
 
 
@@ -124,10 +124,7 @@ def test_too_little_memory_names_the_settings_to_lower(tmp_path: Path, weights: 
     output = tmp_path / "m.safetensors"
     arguments = ["fit", "--algorithm", "padim", "--data", data, "--backbone", "small"]
     arguments += ["--weights", weights, "--set", "feature_count=200", "--image-size", 1024]
-
-    def little_memory() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))
-
+    little_memory = Limit(resource.RLIMIT_DATA, 4 * 2**30)
     process = start([*map(str, arguments), "-o", str(output)], little_memory)
     _, error = process.communicate(timeout=120)
     assert process.returncode == FAILED, error
@@ -143,11 +140,7 @@ def test_a_disk_that_takes_no_more_leaves_the_older_checkpoint(
 ) -> None:
     output = tmp_path / "m.safetensors"
     output.write_bytes(b"the older one")
-
-    def little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    process = start(fit_arguments(data, weights, output), little_room)
+    process = start(fit_arguments(data, weights, output), Limit(resource.RLIMIT_FSIZE, 20_000))
     _, error = process.communicate(timeout=120)
     assert process.returncode == USAGE, error
     assert "m.safetensors: cannot be written" in error
@@ -162,7 +155,7 @@ def test_a_killed_fit_leaves_nothing_half_written(tmp_path: Path, weights: Path)
     output.parent.mkdir()
     output.write_bytes(b"the older one")
     # Images so large that the fit takes far longer than it takes to kill it.
-    process = start(fit_arguments(root, weights, output, "--image-size", "1024"))
+    process = start(fit_arguments(root, weights, output, "--image-size", "512"))
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 600
