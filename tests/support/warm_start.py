@@ -47,13 +47,16 @@ RUN_AS_MAIN = {
     *("edge.hmi.server.main", "edge.inspection.trial", "edge.plc.opcua.main"),
     *("edge.teaching.build_process", "training.trial", "edge.fleet.cli"),
     *("tests.support.fleet_stations", "tests.support.journal_process"),
-    *("tests.support.recipe_process", "tests.support.relaying"),
+    *("tests.support.recipe_process", "tests.support.relaying", "tests.support.shared_training"),
 }
 STATION = (
     *("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.cli.main"),
     *("edge.hmi.server.main", "edge.fleet.cli"),
 )
-TRAINING = (*("training.commands.fit", "training.commands.test", "training.trial", "training.cli"),)
+TRAINING = (
+    *("training.commands.fit", "training.commands.test", "training.trial", "training.cli"),
+    "tests.support.shared_training",
+)
 EXPORT = (
     *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
     "nncf",
@@ -72,6 +75,9 @@ LATE_VARIABLES = {
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "XDG_STATE_HOME",
+    # What torchrun tells its processes.
+    *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("RANK", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"),
 }
 # Those of numeric libraries: a build with fewer threads differs in nothing that a test looks at.
 THREAD_VARIABLES = {"NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}

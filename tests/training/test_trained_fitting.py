@@ -1,6 +1,7 @@
 """The training loop: it stops, resumes, diverges and shares out as promised."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from tests.soak import times
 from tests.support.small_training import batch, predict_scores, spotted, unfitted
 from training.errors import OutOfMemory, SettingError, TrainingDiverged
 from training.memory import naming_settings
@@ -64,14 +67,14 @@ def kill_in_epoch(model: TrainedModel, number: int) -> None:
 
 @pytest.mark.parametrize("algorithm", RESUMABLE)
 def test_a_killed_fit_goes_on_to_the_very_same_weights(algorithm: str, tmp_path: Path) -> None:
-    expected = train(trained(algorithm, epochs=4)).state_dict()
+    expected = train(trained(algorithm, epochs=3)).state_dict()
     state_file = StateFile(tmp_path / "part.training", "these images", between_s=0.0)
-    killed = trained(algorithm, epochs=4)
-    kill_in_epoch(killed, 3)
+    killed = trained(algorithm, epochs=3)
+    kill_in_epoch(killed, 2)
     with pytest.raises(Killed):
         train(killed, state_file)
 
-    resumed = trained(algorithm, epochs=4)
+    resumed = trained(algorithm, epochs=3)
     kill_in_epoch(resumed, 3)  # it has only two epochs to go
     found = train(resumed, state_file).state_dict()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -215,7 +218,7 @@ def test_a_rate_that_no_optimizer_takes_is_refused() -> None:
         train(trained("stfpm", learning_rate=-1.0))
 
 
-@pytest.mark.parametrize("algorithm", ["stfpm", "supersimplenet"])
+@pytest.mark.parametrize("algorithm", ["stfpm", "supersimplenet"][: times(1, 2)])
 def test_mixed_precision_learns_about_the_same(algorithm: str) -> None:
     exact = train(trained(algorithm, epochs=3), count=7)
     mixed = train(trained(algorithm, epochs=3, precision="bf16-mixed"), count=7)
@@ -225,41 +228,48 @@ def test_mixed_precision_learns_about_the_same(algorithm: str) -> None:
     assert torch.allclose(precise, rounded, rtol=0.3, atol=0.1)
 
 
-TWO_PROCESSES = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import save_file
-from tests.support.small_training import batch, unfitted
-from training.trained_fitting import fit_trained, is_first_process
-from training.training_images import TrainingImages
-torch.set_num_threads(1)
-model = unfitted("supersimplenet", epochs=2, batch_size=4)
-fit_trained(model, TrainingImages.prepared(batch(8)), TrainingImages.prepared(batch(2, 50)),
-            torch.device("cpu"), seed=3)
-name = "first" if is_first_process() else "second"
-save_file(model.state_dict(), Path(sys.argv[1]) / f"{name}.safetensors")
-"""
+SHARED_TRAINING = [sys.executable, "-m", "tests.support.shared_training"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_torchrun_trains_one_model_with_two_processes(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [*torchrun, str(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
+def assert_one_model_came_of_it(folder: Path) -> None:
+    first, second = (load_file(folder / f"{name}.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     untrained = unfitted("supersimplenet").state_dict()
     moved = [name for name in first if not torch.equal(first[name], untrained[name])]
     assert any(name.startswith("adaptor") for name in moved)
     assert not any(name.startswith("extractor") for name in moved)
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    """With what torchrun tells its processes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [*SHARED_TRAINING, str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(240) for process in processes] == [0, 0]
+    assert_one_model_came_of_it(tmp_path)
+
+
+@pytest.mark.skipif(not times(0, 1), reason="make soak runs it: three starts of torch")
+def test_torchrun_trains_one_model_with_two_processes(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "tests.support.shared_training", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_one_model_came_of_it(tmp_path)
