@@ -59,10 +59,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each worker collect from another file on: what one compiled, the others need not."""
+    """In a run of all tests share what workers load and compile.
+
+    Each collects from another file on: what one compiled, the others need not.
+    """
     worker, count = (os.environ.get(f"PYTEST_XDIST_WORKER{part}") for part in ("", "_COUNT"))
     here = Path(__file__).parent
-    if worker and count and [Path(part).resolve() for part in config.args] == [here]:
+    if [Path(part).resolve() for part in config.args] != [here]:
+        return
+    warm_start.load_workers()
+    if worker and count:
         files = sorted(str(path) for path in here.rglob("test_*.py"))
         first = len(files) * int(worker.removeprefix("gw")) // int(count)
         config.args = files[first:] + files[:first]

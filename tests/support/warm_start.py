@@ -34,6 +34,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.support.worker import BOOTSTRAP
+
 # What each command runs, and what is loaded before it is asked for.
 COMMANDS = {
     "edge-run": "edge.cli.main",
@@ -60,6 +62,15 @@ TRAINING = (
 EXPORT = (
     *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
     "nncf",
+)
+# What test modules import: loaded once for all workers of a run.
+WORKER = (
+    *("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.fleet.cli"),
+    *("edge.hmi.server.main", "edge.cli.main"),
+    *(one for one in TRAINING if not one.startswith("tests.")),
+    *("training.commands.benchmark", "training.commands.sweep", "training.commands.calibrate"),
+    *("export.gate", "export.bundle", "export.report", "export.cli", "onnxruntime"),
+    *("sklearn.metrics", "scipy.stats", "asyncua", "playwright.sync_api", "tests.support.worker"),
 )
 # Looked at while a command runs. Any other variable may count as libraries load: such a start is
 # an ordinary one.
@@ -195,6 +206,7 @@ _first = threading.Lock()
 # Of a command that was started so: what forks the processes beside it.
 _helper: Preparing | None = None
 _cold = 0
+_workers_loaded = False
 
 
 @contextmanager
@@ -229,6 +241,8 @@ def module_of(command: object) -> tuple[str, list[str]] | None:
             return module, words
         if words[:3] == [sys.executable, "-m", module]:
             return module, words[2:]
+    if _workers_loaded and words == [sys.executable, "-u", "-c", BOOTSTRAP]:
+        return WORKER[-1], ["-c"]
     if words[:1] == [sys.executable]:
         called = [word for word in words[1:] if word != "-P"]
         if called[:1] == ["-m"] and called[1] in RUN_AS_MAIN:
@@ -251,7 +265,7 @@ class WarmPopen(subprocess.Popen[Any]):
             return
         module, words = ours
         libraries = (one for one in (TRAINING, EXPORT) if module in one)
-        process = prepared(next(libraries, STATION))
+        process = prepared(WORKER if module == WORKER[-1] else next(libraries, STATION))
         late = LATE_VARIABLES | THREAD_VARIABLES if module in RUN_AS_MAIN else LATE_VARIABLES
         if _differing(environment, process.environment) - late:
             super()._execute_child(args, *others)  # type: ignore[misc]
@@ -282,6 +296,12 @@ def install() -> None:
     subprocess.Popen = WarmPopen  # type: ignore[misc]
 
 
+def load_workers() -> None:
+    """Begin the workers of a run of all tests from one process that has loaded what they import."""
+    global _workers_loaded
+    _workers_loaded = True
+
+
 def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
     """Fork for each request; return in each child what to run, and end with who asks.
 
@@ -297,9 +317,8 @@ def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
             if (child := os.fork()) == 0:
                 request = Request(**json.loads(content))
                 _become(request, streams)
-                return (
-                    request if request.module in RUN_AS_MAIN else _with_helper(request, environment)
-                )
+                alone = {*RUN_AS_MAIN, WORKER[-1]}
+                return request if request.module in alone else _with_helper(request, environment)
             os.write(writing, str(child).encode())
             os._exit(0)
         os.waitpid(between, 0)  # from now on whoever asked is the parent
@@ -383,6 +402,8 @@ def run(request: Request) -> None:
         sys.modules.pop(request.module, None)
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)
         sys.exit(0)
+    if request.module == WORKER[-1]:  # whose command line names none of what it has loaded
+        _show_as(f"{sys.executable} -u -c {BOOTSTRAP}")
     sys.exit(import_module(request.module).main())
 
 
