@@ -226,12 +226,15 @@ def resize_effect(
 
 def judged(
     imported: Imported,
-    xml: bytes,
-    weights: bytes,
+    engine: Engine,
     frames: Iterator[tuple[Frame, bool]],
 ) -> Effect:
-    """Measure on frames of the user's, each with whether it is defective."""
-    original, engine = Original(imported), openvino_engine(xml, weights, "f32")
+    """Measure on frames of the user's, each with whether it is defective.
+
+    Args:
+        engine: the bundle, in the precision that it is to have.
+    """
+    original = Original(imported)
     spec = imported.spec()
     rows = [(*_both_ways(original, engine, spec, frame), defective) for frame, defective in frames]
     return _effect(rows, imported)

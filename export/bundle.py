@@ -46,6 +46,7 @@ from export.calibration_images import (
     usable_images,
     with_patches,
 )
+from export.comparison import COMPARED, Made, compared, latencies_of
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
@@ -56,13 +57,13 @@ from export.engines import (
     scored_over,
     torch_engine,
 )
-from export.errors import CalibrationUnusable, GateFailed, QuantizationRefused
+from export.errors import CalibrationUnusable, QuantizationRefused
 from export.gate import Budget, Images, Validation, parity, probe_images
 from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
-from export.latency import Latency, fastest, measure_latency
+from export.latency import Latency, fastest
 from export.quantization import Quantizable
-from export.report import Report, report_files
+from export.report import FROM_CHECKPOINT, Report, report_files
 from export.variants import (
     NOT_MADE,
     ExportPrecision,
@@ -79,11 +80,10 @@ from training.data.content import content_hashes
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
 _MAX_COMPARED = 64
 
-# Of which the fastest may be asked for, the most exact one first.
-_COMPARED = (ExportPrecision.FP32, ExportPrecision.BF16, ExportPrecision.INT8)
-
 # An interval of flips that reaches so far says little about the bundle.
 _WIDE = 0.1
+
+REPORT_SUFFIXES = (".report.md", ".report.json")
 
 _MAKERS = ("torch", "onnx", "onnxruntime", "openvino")
 
@@ -151,13 +151,15 @@ def export_bundle(
         latencies = {}
         if request.report or request.precision is None:
             log.info("how long each precision takes on this PC")
-            latencies = _latencies(workshop, made)
+            latencies = latencies_of(workshop, made)
         variant = _chosen(request, made, latencies)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
             full = Report(
                 name=bundle_name(output),
-                description=checkpoint.description,
+                algorithm=checkpoint.description.algorithm,
+                backbone=checkpoint.description.backbone,
+                source=FROM_CHECKPOINT,
                 chosen=variant,
                 made=made,
                 latencies=latencies,
@@ -166,11 +168,11 @@ def export_bundle(
                 declared=workshop.subject.floating,
                 budget=workshop.budget,
                 scale=workshop.evidence.scale,
-                fastest_of=_COMPARED if request.precision is None else (),
+                fastest_of=COMPARED if request.precision is None else (),
             )
             extra += report_files(full)
     if variant.precision is not ExportPrecision.FP32 or variant.inference != "f32":
-        report = _gate_report(variant.accuracy)
+        report = gate_report(variant.accuracy)
     manifest = _manifest(
         checkpoint.description,
         bundle_name(output),
@@ -180,15 +182,15 @@ def export_bundle(
         refusal=refusal,
     )
     if request.precision is None:
-        compared = {"compared": _compared(made, latencies), "compared_on": pc_identity()}
-        manifest = _with_precision(manifest, compared)
+        figures = {"compared": compared(made, latencies), "compared_on": pc_identity()}
+        manifest = with_precision(manifest, figures)
     manifest = with_self_test(
         manifest.model_copy(update={"seen_images": _seen_images(checkpoint, variant, prepared)}),
         variant.xml,
         variant.weights,
     )
     if variant.inference == BFLOAT16:
-        manifest = _with_fallback(manifest, variant, workshop)
+        manifest = with_fallback(manifest, variant, workshop)
     contents = (variant.xml, variant.weights, *extra, manifest_text(manifest))
     # The manifest last: until it is there, the hashes of the others match nothing.
     write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
@@ -229,17 +231,14 @@ def _seen_images(
     )
 
 
-_Made = dict[ExportPrecision, Variant | str]
-
-
-def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[_Made, StationError | None]:
+def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Made, StationError | None]:
     """Make what was asked for; of INT8 that is refused FP16, with what was said.
 
     Where the fastest is asked for, all that are compared; of one that is refused, why.
     """
     if request.precision is None:
-        log.info("making %s", ", ".join(one.value for one in _COMPARED))
-        return make_all(workshop, _COMPARED, {}), None
+        log.info("making %s", ", ".join(one.value for one in COMPARED))
+        return make_all(workshop, COMPARED, {}), None
     log.info("making %s", request.precision.value)
     try:
         return {request.precision: workshop.make(request.precision)}, None
@@ -256,14 +255,14 @@ def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[_Made, Stat
 
 
 def _chosen(
-    request: ExportRequest, made: _Made, latencies: Mapping[ExportPrecision, Latency]
+    request: ExportRequest, made: Made, latencies: Mapping[ExportPrecision, Latency]
 ) -> Variant:
     """Return the variant that becomes the bundle.
 
     Raises:
         GateFailed: not even FP32 passes.
     """
-    precision = request.precision or fastest(latencies, _COMPARED)
+    precision = request.precision or fastest(latencies, COMPARED)
     variant = made[precision]
     if isinstance(variant, str):  # refused INT8, in whose place FP16 was made
         variant = made[ExportPrecision.FP16]
@@ -271,53 +270,22 @@ def _chosen(
     return variant
 
 
-def _latencies(workshop: VariantBuilder, made: _Made) -> dict[ExportPrecision, Latency]:
-    """Measure what was made.
-
-    Raises:
-        GateFailed: FP32, which all are compared with, is not among it.
-    """
-    base = made[ExportPrecision.FP32]
-    if isinstance(base, str):
-        raise GateFailed(base)
-    graphs = {name: one for name, one in made.items() if isinstance(one, Variant)}
-    return measure_latency(graphs, workshop.evidence.images[0])
-
-
-def _compared(
-    made: _Made, latencies: Mapping[ExportPrecision, Latency]
-) -> tuple[ComparedPrecision, ...]:
-    """Return what a manifest keeps of the comparison."""
-    rows = []
-    for precision in _COMPARED:
-        refused, latency = made[precision], latencies.get(precision)
-        rows.append(
-            ComparedPrecision(
-                name=precision.value,
-                milliseconds=latency.milliseconds if latency else None,
-                relative=latency.relative if latency else None,
-                refused=plain_text(refused) if isinstance(refused, str) else None,
-            )
-        )
-    return tuple(rows)
-
-
-def _with_precision(manifest: Manifest, update: dict[str, Any]) -> Manifest:
+def with_precision(manifest: Manifest, update: dict[str, Any]) -> Manifest:
     precision = manifest.precision.model_copy(update=update)
     return manifest.model_copy(update={"precision": precision})
 
 
-def _with_fallback(manifest: Manifest, variant: Variant, workshop: VariantBuilder) -> Manifest:
+def with_fallback(manifest: Manifest, variant: Variant, workshop: VariantBuilder) -> Manifest:
     """Say what the arithmetic needs, and what a processor without it computes instead."""
     needs = {"cpu_features": BFLOAT16_FEATURES}
     accuracy = workshop.fallback_accuracy(variant)
     if accuracy is None:
         log.warning("in f32 it is not good enough: it will run only where there is bfloat16")
-        return _with_precision(manifest, needs)
-    plain = _with_precision(manifest, {"inference": "f32"})
+        return with_precision(manifest, needs)
+    plain = with_precision(manifest, {"inference": "f32"})
     scores = with_self_test(plain, variant.xml, variant.weights).self_test
-    fallback = Fallback(gate=_gate_report(accuracy), self_test=scores)
-    return _with_precision(manifest, {**needs, "fallback": fallback})
+    fallback = Fallback(gate=gate_report(accuracy), self_test=scores)
+    return with_precision(manifest, {**needs, "fallback": fallback})
 
 
 def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Prepared:
@@ -502,7 +470,7 @@ def summary(manifest: Manifest, output: Path) -> str:
     precision = manifest.precision
     gate = precision.gate
     xml, weights = (path.stat().st_size / 1e6 for path in bundle_files(output)[:2])
-    between = ""
+    between = " of no validation image"
     if gate.flips_interval is not None:
         between = " (95 %: {:.1%} to {:.1%})".format(*gate.flips_interval)
     lines = [
@@ -526,6 +494,12 @@ def summary(manifest: Manifest, output: Path) -> str:
         )
     if gate.auroc_before is not None and gate.auroc_after is not None:
         lines.append(f"  AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+    return "\n".join([*lines, *precision_lines(precision)])
+
+
+def precision_lines(precision: Precision) -> list[str]:
+    """Return what a user wants to know of speed, and of the processors that it runs on."""
+    lines = []
     if precision.compared:
         rows = "; ".join(_timed(row) for row in precision.compared)
         lines.append(f"  the fastest on this PC that passes: {rows}")
@@ -535,7 +509,7 @@ def summary(manifest: Manifest, output: Path) -> str:
         lines.append(f"  needs a processor with {needs}; on others {other}")
     if precision.floating:
         lines.append(f"  kept in floating point: {', '.join(precision.floating)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _timed(row: ComparedPrecision) -> str:
@@ -546,10 +520,10 @@ def _timed(row: ComparedPrecision) -> str:
 
 def _beside(request: ExportRequest) -> list[str]:
     """Return the suffixes of what is written beside the bundle."""
-    return [".onnx"] * request.onnx + [".report.md", ".report.json"] * request.report
+    return [".onnx"] * request.onnx + [*REPORT_SUFFIXES] * request.report
 
 
-def _gate_report(accuracy: Accuracy) -> GateReport:
+def gate_report(accuracy: Accuracy) -> GateReport:
     interval = accuracy.flip_interval
     return GateReport(
         images=accuracy.images,

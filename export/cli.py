@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=_PRECISIONS,
         help="int8 computes in integers; int8-weights and fp16 are only smaller; bf16 is fp32 "
         "computed in bfloat16; auto takes the fastest of fp32, bf16 and int8 that passes on this "
-        "PC (default int8)",
+        "PC (default int8; of --from-anomalib fp32, the graph as it is)",
     )
     parser.add_argument(
         "--inference",
@@ -237,9 +237,21 @@ def _export(parsed: argparse.Namespace) -> int:
 
 def _import(parsed: argparse.Namespace) -> int:
     # OpenVINO and numba
+    from export.accuracy import AccuracyBudget
     from export.anomalib import ImportRequest, import_model
+    from export.variants import ExportPrecision
 
-    wanted = ImportRequest(parsed.image_size, parsed.judge_on, parsed.max_verdict_flips)
+    asked = parsed.precision or "fp32"
+    wanted = ImportRequest(
+        size=parsed.image_size,
+        precision=None if asked == _AUTO else ExportPrecision(asked),
+        judge_on=parsed.judge_on,
+        calibrate_on=parsed.calibrate_on,
+        accuracy=AccuracyBudget(
+            auroc_drop=parsed.max_auroc_drop, verdict_flips=parsed.max_verdict_flips
+        ),
+        report=parsed.report,
+    )
     for line in import_model(parsed.from_anomalib, parsed.output, wanted):
         print_line(line)
     return 0
@@ -272,16 +284,20 @@ def _size(text: str) -> tuple[int, int]:
 def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
     """Refuse options that an import does not know, before it would leave them out."""
     given = {
-        "--precision": parsed.precision is not None,
         "--inference": parsed.inference != "f32",
-        "--calibrate-on": parsed.calibrate_on is not None,
         "--no-fallback": parsed.no_fallback,
-        "--report": parsed.report,
         "--onnx": parsed.onnx,
     }
     for option, is_given in given.items():
         if is_given:
-            parser.error(f"{option} does not go with --from-anomalib, which changes no precision")
+            parser.error(f"{option} does not go with --from-anomalib")
+    if parsed.precision in ("fp16", "int8-weights"):
+        parser.error(
+            f"--precision {parsed.precision}: an import stays as it is (fp32), or becomes bf16, "
+            "int8, or auto, the fastest of these"
+        )
+    if parsed.calibrate_on is not None and parsed.precision not in (_AUTO, "int8"):
+        parser.error("--calibrate-on goes with --precision int8 or auto")
 
 
 def _verify(bundle: Path) -> int:

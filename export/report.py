@@ -13,8 +13,38 @@ from export.accuracy import Accuracy, AccuracyBudget, Scale
 from export.latency import Latency
 from export.search import Attempt
 from export.variants import ExportPrecision, Variant
-from training.checkpoint import Description
 from training.metrics import share_text
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a bundle was made from.
+
+    Attributes:
+        name: what the threshold comes from.
+        runtimes: what FP32 was compared with.
+        seen: what judging images were not used for.
+        without_interval: of which images verdicts were compared where no rate follows from it.
+    """
+
+    name: str
+    runtimes: str
+    seen: str
+    without_interval: str
+
+
+FROM_CHECKPOINT = Source(
+    "the checkpoint",
+    "the checkpoint in torch and against ONNX Runtime",
+    "nothing was fitted or quantized with",
+    "of no validation image",
+)
+FROM_ANOMALIB = Source(
+    "the imported graph",
+    "the imported graph itself, before its numbers are clipped",
+    "nothing was quantized with; what the model was fitted on is not known",
+    "of these, which were made for the comparison: no rate of parts follows from them",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -22,16 +52,19 @@ class Report:
     """All that a sceptical reader may ask about an export.
 
     Attributes:
+        source: where threshold and numbers come from.
         chosen: what is in the bundle.
         made: every precision; of one that was refused, why.
-        parity: FP32 against the checkpoint.
+        parity: FP32 against the source.
         groups: layer groups that INT8 may take.
         declared: sub-modules that the model itself keeps in floating point.
         fastest_of: precisions of which the fastest was taken; empty where one was asked for.
     """
 
     name: str
-    description: Description
+    algorithm: str
+    backbone: str
+    source: Source
     chosen: Variant
     made: Mapping[ExportPrecision, Variant | str]
     latencies: Mapping[ExportPrecision, Latency]
@@ -73,16 +106,15 @@ def _document(report: Report) -> dict[str, Any]:
             ],
             "other_devices": {name: list(faults) for name, faults in made.devices.items()},
         }
-    description = report.description
     return {
         "schema_version": "export-report/1",
         "name": report.name,
         "inspection_station": edge.__version__,
-        "algorithm": description.algorithm,
-        "backbone": description.backbone,
+        "algorithm": report.algorithm,
+        "backbone": report.backbone,
         "precision": report.chosen.precision.value,
         "inference": report.chosen.inference,
-        "threshold": description.threshold.image,
+        "threshold": report.scale.threshold,
         "spread": report.scale.spread,
         "pictures": {
             "good": int((~report.scale.defective).sum()),
@@ -109,25 +141,25 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
 
 
 def _markdown(report: Report) -> str:
-    description, chosen = report.description, report.chosen
+    chosen, source = report.chosen, report.source
     good = int((~report.scale.defective).sum())
     defective = int(report.scale.defective.sum())
     lines = [
-        f"# Export of {report.name}: {description.algorithm} {description.backbone}, "
+        f"# Export of {report.name}: {report.algorithm} {report.backbone}, "
         f"{chosen.precision.value}",
         "",
-        f"Threshold {description.threshold.image:.6g}, from the checkpoint: it is the same in "
+        f"Threshold {report.scale.threshold:.6g}, from {source.name}: it is the same in "
         "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
-        f"{good} good and {defective} defective images that nothing was fitted or quantized "
-        f"with. Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
+        f"{good} good and {defective} defective images that {source.seen}. "
+        f"Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
         f"explains and as many that get worse, AUROC drop {report.budget.auroc_drop:.4f}, each "
         "exceeded only where chance explains it at most once in twenty; good scores shifted by "
         f"{report.budget.good_shift:.2f} of the spread, median map correlation "
         f"{report.budget.map_correlation:.2f}. Intervals are 95 %.",
         "",
-        f"FP32 against the checkpoint in torch and against ONNX Runtime: {report.parity.images} "
-        f"images, largest score difference {report.parity.largest_score_difference:.1e} of the "
-        f"spread, {_flips(report.parity)}.",
+        f"FP32 against {source.runtimes}: {report.parity.images} images, largest score "
+        f"difference {report.parity.largest_score_difference:.1e} of the spread, "
+        f"{_flips(report.parity, source)}.",
         "",
         "## Precisions",
         "",
@@ -183,10 +215,10 @@ def _markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _flips(parity: GateReport) -> str:
+def _flips(parity: GateReport, source: Source) -> str:
     text = f"verdict flips {parity.verdict_flips:.1%}"
     if parity.flips_interval is None:
-        return f"{text} of no validation image"
+        return f"{text} {source.without_interval}"
     low, high = parity.flips_interval
     return f"{text} (95 %: {low:.1%} to {high:.1%}) of the validation images among them"
 

@@ -95,6 +95,7 @@ class VariantBuilder:
         in_batches: whether INT8 is asked for several images at once, as tiles are. OpenVINO's
             integer kernels of a batch were seen to give other numbers at one call in thirty
             (2026.4.1, AVX2 without VNNI), those of a single image never.
+        takes_batches: whether the graph takes several images at once, in any precision.
         counted: what of an image is scored; None where all of it is.
     """
 
@@ -105,6 +106,7 @@ class VariantBuilder:
     budget: AccuracyBudget
     inference: str = "f32"
     in_batches: bool = True
+    takes_batches: bool = True
     counted: CountedAreas | None = None
 
     def make(self, precision: ExportPrecision) -> Variant:
@@ -134,7 +136,8 @@ class VariantBuilder:
             self.evidence.images,
             self.evidence.scale.spread,
             budget=_INVARIANCE,
-            in_batches=self.in_batches or precision is not ExportPrecision.INT8,
+            in_batches=self.takes_batches
+            and (self.in_batches or precision is not ExportPrecision.INT8),
         )
         accuracy = self.measure(found_now)
         faults = accuracy.faults(self.budget)
@@ -168,7 +171,7 @@ class VariantBuilder:
             found,
             evidence.scale.spread,
             budget=_INVARIANCE,
-            in_batches=self.in_batches,
+            in_batches=self.takes_batches and self.in_batches,
         )
 
     def _engine(self, xml: bytes, weights: bytes, inference: str, device: str = "CPU") -> Engine:

@@ -205,7 +205,7 @@ def size_advice(
 ) -> str | None:
     """Return what to know where frames are squeezed out of shape or shrink very much.
 
-    None where they are not, or are inspected in tiles already.
+    None where they are not. Of frames that are inspected in tiles it is the tiles that count.
 
     Args:
         frame: height and width of a frame.
@@ -215,7 +215,7 @@ def size_advice(
         follows: whether the input has the shape of most images already.
     """
     if spec.tile_plan is not None:
-        return None
+        return _tile_advice(spec)
     height, width = frame[:2]
     region = spec.crop or (spec.locator.roi if spec.locator is not None else None)
     if region is not None:
@@ -238,3 +238,15 @@ def size_advice(
     count = len(starts(height, side, overlap)) * len(starts(width, side, overlap))
     how = f"--tile {side} inspects them in {count} tiles, in about {count} times the time"
     return f"{told}; {how if tileable else f'{how}, with patchcore: this algorithm takes no tiles'}"
+
+
+def _tile_advice(spec: InputSpec) -> str | None:
+    """Return what to know where square tiles become an input that is none."""
+    ratio = spec.width / spec.height
+    if spec.tile_plan is None or max(ratio, 1.0 / ratio) < _STRETCHED:
+        return None
+    side, side_px = spec.tile_plan.width, math.isqrt(spec.height * spec.width)
+    return (
+        f"tiles of {side}×{side} pixels are squeezed out of shape to {spec.width}×{spec.height}; "
+        f"--image-size {AUTO}={side_px} keeps them square"
+    )

@@ -18,6 +18,7 @@ from edge.doctor.finding import Finding, Grade, advice, fault, good, not_seen
 from edge.doctor.machine import disk_finding
 from edge.errors import StationError
 from edge.imaging.frame import Frame
+from edge.inspection.criteria import crop_sentence
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_images, self_test
@@ -207,6 +208,9 @@ def model_findings(
         if fallback is not None:
             todo = "export the model on a PC like this one for the fastest that it computes in"
             yield advice("model", fallback, todo)
+        squeezed = crop_sentence(bundle.manifest.input, settings.camera.crop)
+        if squeezed is not None:
+            yield advice("model", squeezed, "")
         plan = run_plan(settings, bundle, tuning)
         try_model(bundle, settings.model.device, plan)
         network = CompiledModel(bundle, settings.model.device, plan)

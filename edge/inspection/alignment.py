@@ -135,6 +135,7 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
     scale_x, scale_y = locator.reference_width / roi.width, locator.reference_height / roi.height
     size = max(round(columns * scale_x), 1), max(round(rows * scale_y), 1)
     found = _template(locator).search(_reduced(samples, size))
+    turns = locator.mode is not AlignMode.SHIFT
     best, other = found.best, found.other
     if best is None or best.score < locator.least_likeness:
         likeness = "nothing is like it" if best is None else f"likeness {best.score:.2f}"
@@ -147,16 +148,19 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
     ):
         turn = abs((best.angle_deg - other.angle_deg + 180.0) % 360.0 - 180.0)
         apart = math.hypot(best.x - other.x, best.y - other.y) / scale_x
+        remedy = "a reference and a region (--roi) with something in it that is there once"
+        if turns:
+            remedy = "--align shift where it is symmetric, or a reference that tells its angle"
         raise PartAmbiguous(
             f"the part could lie in two ways, {apart:.0f} pixels and {turn:.0f}° apart (likeness "
-            f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; for a symmetric "
-            "part fit with --align shift, or a reference that tells its angle."
+            f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; fit with {remedy}."
         )
     if found.looseness > _LOOSEST:
+        round_part = "For a round part fit with --align shift; else give" if turns else "Give"
         raise PartAmbiguous(
             f"the reference does not hold the part's place or angle: an error of "
-            f"{found.looseness:.1f} % or degrees is to be expected. For a round part fit with "
-            "--align shift; else give a region with more of the part's outline."
+            f"{found.looseness:.1f} % or degrees is to be expected. {round_part} a region with "
+            "more of the part's outline."
         )
     pose = PartPose(
         x=best.x * columns / size[0],

@@ -19,6 +19,9 @@ from edge.inspection.areas import AreasUnusable, demand_areas
 from edge.inspection.image_limits import ImageLimits
 from edge.inspection.normalization import ScoreScale, score_scale
 
+# Of the ratios of sides; below, shapes are about the same.
+_STRETCHED = 1.5
+
 
 class Calibrated(Protocol):
     """What an inspection rests on: the manifest on the line, the checkpoint in training."""
@@ -107,6 +110,29 @@ class DecisionCriteria:
         content = asdict(self) | {"input": self.input.model_dump(mode="json")}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def crop_sentence(spec: InputSpec, crop: Crop | None) -> str | None:
+    """Return what to know where a station's crop has another shape than the model was made for.
+
+    None where it has not, and where nobody knows: a square input takes frames of every shape.
+
+    Args:
+        spec: of the bundle.
+        crop: that the station sets.
+    """
+    own = spec.crop or (spec.locator.roi if spec.locator is not None else None)
+    if crop is None or spec.tile_plan is not None or (own is None and spec.height == spec.width):
+        return None
+    made_for = (spec.width, spec.height) if own is None else (own.width, own.height)
+    stretched = (crop.width / crop.height) / (made_for[0] / made_for[1])
+    if max(stretched, 1.0 / stretched) < _STRETCHED:
+        return None
+    return (
+        f"camera.crop of {crop.width}×{crop.height} pixels is squeezed out of shape: the model was "
+        f"made for regions of the shape of {made_for[0]}×{made_for[1]}, and its threshold does not "
+        "hold for others. Give a crop of that shape, or fit the model with this one"
+    )
 
 
 def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> DecisionCriteria:

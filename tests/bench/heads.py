@@ -23,7 +23,7 @@ from training.evaluation import TorchPredictor, score_samples
 from training.figures import SplitTally
 from training.making import fit_checkpoint
 from training.metrics import auroc
-from training.metrics.intervals import Interval, bootstrap_interval
+from training.metrics.intervals import Interval, auroc_interval, bootstrap_interval
 from training.metrics.scores import Labels, Scores
 from training.models.building import model_around
 from training.models.patchcore import PatchCore, PatchCoreSettings
@@ -103,8 +103,12 @@ def row(name: str, fits: Sequence[Judged]) -> str:
         partial(mean_auroc, slice(count, None)),
         partial(gained, count),
     ):
+        value = metric(columns, labels)
         interval = bootstrap_interval(metric, columns, labels, np.random.default_rng(0))
-        cells.append(f"{metric(columns, labels):.4f}{interval_text(interval)}")
+        if interval is None and value == 1.0:
+            # Drawing again shows no spread; how many images there are still says something.
+            interval = auroc_interval(labels.astype(np.float32), labels)
+        cells.append(f"{value:.4f}{interval_text(interval)}")
     for metrics in ([fit.metrics_before for fit in fits], [fit.metrics_after for fit in fits]):
         for figure in ("pixel_auroc", "aupro"):
             values = [getattr(one, figure) for one in metrics]

@@ -267,8 +267,8 @@ def test_options_that_an_import_does_not_know_are_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        import_of(write_second_generation(tmp_path), "--precision", "int8")
-    assert "--precision does not go with --from-anomalib" in capfd.readouterr().err
+        import_of(write_second_generation(tmp_path), "--no-fallback")
+    assert "--no-fallback does not go with --from-anomalib" in capfd.readouterr().err
 
 
 def test_the_first_generation_takes_thresholds_and_normalization_from_its_metadata(

@@ -10,8 +10,22 @@ from openvino import opset13 as ops
 THRESHOLD, RANGE = 0.6, 0.3
 
 
-def redness(images: Any) -> Any:
-    """Return raw maps, ``(N, 1, h/4, w/4)``: how red each cell is."""
+def redness(images: Any, layers: bool = False) -> Any:
+    """Return raw maps, ``(N, 1, h/4, w/4)``: how red each cell is.
+
+    Args:
+        layers: see it by a convolution, which has weights.
+    """
+    if layers:
+        mixed = ops.convolution(
+            images,
+            np.array([1.0, 0.0, -0.5], np.float32).reshape(1, 3, 1, 1),
+            *([1, 1], [0, 0], [0, 0], [1, 1]),
+            name="/model/layer1/layer1.0/conv1/Conv",
+        )
+        biased = ops.add(mixed, np.full((1, 1, 1, 1), 0.01, np.float32), name="/model/bias/Add")
+        seen = ops.subtract(ops.relu(biased), np.float32(0.01))
+        return ops.avg_pool(seen, [4, 4], [0, 0], [0, 0], [4, 4], exclude_pad=False)
     red = ops.gather(images, ops.constant([0]), ops.constant(1))
     blue = ops.gather(images, ops.constant([2]), ops.constant(1))
     seen = ops.subtract(red, ops.multiply(blue, np.float32(0.5)))
@@ -28,6 +42,8 @@ def write_second_generation(
     outputs: tuple[str, ...] = ("pred_score", "pred_label", "anomaly_map", "pred_mask"),
     half: bool = False,
     constant: bool = False,
+    layers: bool = False,
+    integers: bool = False,
 ) -> Path:
     """Write what Anomalib 2 exports: everything lies inside the graph, at its end a clip to 0…1.
 
@@ -37,6 +53,8 @@ def write_second_generation(
         crop: side of the middle that is looked at.
         half: store constants in 16 bits.
         constant: give every image one and the same score and map.
+        layers: look by a convolution, which may become INT8.
+        integers: as quantizers leave it.
     """
     given = ops.parameter(ov.PartialShape(list(shape)), np.float32, name="input")
     images = given
@@ -58,7 +76,10 @@ def write_second_generation(
             np.array([1, 1], np.int64),
             np.array([2, 3], np.int64),
         )
-    raw = redness(images)
+    if integers:
+        ends = (np.float32(0.0), np.float32(1.0))
+        images = ops.fake_quantize(images, *ends, *ends, 256)
+    raw = redness(images, layers)
     if constant:
         raw = ops.add(ops.multiply(raw, np.float32(0.0)), np.float32(0.7))
     cells = ops.reshape(raw, np.array([shape[0] if shape[0] > 0 else 0, -1], np.int64), True)

@@ -414,6 +414,7 @@ def test_a_plan_has_every_fit_once_with_its_own_hyperparameters(tmp_path: Path) 
     }
     for algorithms, seeds, named in (
         ("nearest", "0", "does not exist"),
+        ("auto", "0", "'auto' chooses one for a fit"),
         ("padim", "0", "'patchcore' is not among the algorithms"),
         ("patchcore", "x", "give whole numbers"),
         ("", "0", "give names"),

@@ -1,14 +1,20 @@
 """A fit says where images are squeezed, and which tiles would help."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from edge.bundle.manifest import Crop
+from edge.bundle.manifest import Crop, TileSpec
+from edge.inspection.alignment import make_locator
 from tests.support.small_training import good_image, write
+from tests.support.turned_part import Laid, bracket
 from tests.training.conftest import fit_arguments
 from training.cli import main
+from training.config import FitConfig
 from training.data.loading import first_sight
+from training.data.samples import GOOD, Sample, Splits
 from training.input_size import (
     SideUnit,
     choose_size,
@@ -17,6 +23,8 @@ from training.input_size import (
     parse_size_choice,
     size_advice,
 )
+from training.making import input_size
+from training.models.building import make_settings
 
 
 def test_a_fit_of_narrow_images_names_a_tile_that_works(
@@ -50,6 +58,53 @@ def test_advice_is_given_where_images_lose_much(
 ) -> None:
     found = size_advice(frame, first_sight((256, 256), crop=crop))
     assert (found is None) if told is None else (told in (found or ""))
+
+
+def test_tiles_that_become_an_input_of_another_shape_are_told() -> None:
+    tiles = TileSpec(height=512, width=512, overlap=0.25)
+    assert size_advice((2000, 2000), first_sight((256, 256), tile_plan=tiles)) is None
+    told = size_advice((2000, 2000), first_sight((128, 512), tile_plan=tiles)) or ""
+    assert "tiles of 512×512 pixels are squeezed out of shape to 512×128" in told
+    assert "--image-size auto=256 keeps them square" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "sides", "why"),
+    [
+        ({}, (160, 400), "the images (median of 3) of 500×200"),
+        ({"image_size": "auto=64"}, (48, 112), "the images (median of 3) of 500×200"),
+        ({"image_size": "auto=64", "tile": 100}, (64, 64), "the tiles of 100×100"),
+        ({"tile": 100}, (256, 256), "a square suits the tiles of 100×100"),
+        ({"image_size": "auto=64", "crop": (100, 200)}, (96, 48), "the crop of 100×200"),
+        ({"image_size": "auto=64", "crop": (300, 90), "tile": 80}, (64, 64), "the tiles of 80×80"),
+        ({"image_size": "auto=64", "align": "shift"}, (48, 80), "the part's region of 88×48"),
+        ({"align": "shift", "crop": (120, 30)}, (128, 512), "the crop of 120×30"),
+        ({"image_size": "96x32", "align": "shift"}, (32, 96), "as set"),
+    ],
+)
+def test_the_size_follows_what_is_inspected(
+    tmp_path: Path, settings: dict[str, Any], sides: tuple[int, int], why: str
+) -> None:
+    if "crop" in settings:
+        width, height = settings["crop"]
+        settings = {**settings, "crop": {"x": 5, "y": 5, "width": width, "height": height}}
+    samples = tuple(
+        Sample(path=write(tmp_path / f"{number}.png", np.zeros((200, 500), np.uint8)), kind=GOOD)
+        for number in range(3)
+    )
+    config = FitConfig.model_validate(
+        {"data": tmp_path, "backbone": "small", "algorithm": "patchcore", **settings}
+    )
+    locator = None
+    if config.align is not None:
+        roi = Crop(x=76, y=56, width=88, height=48)
+        part = bracket(Laid(120, 90, 0))
+        locator = make_locator(part, config.align, roi, least_likeness=0.5, most_outside=0.0)
+    hyperparameters = make_settings("patchcore", {})
+    splits = Splits("set", samples, samples, samples)
+    chosen = input_size(config, splits, hyperparameters, locator)
+    assert chosen.size == sides
+    assert why in chosen.sentence
 
 
 def test_an_algorithm_without_tiles_is_said_to_have_none() -> None:

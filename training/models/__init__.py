@@ -75,6 +75,11 @@ def find_algorithm(name: str) -> Algorithm:
         SettingError: there is none of that name, or two; the message lists those that exist.
     """
     known = all_algorithms()
+    if name == "auto":
+        raise SettingError(
+            "algorithm 'auto' chooses one for a fit, after all else is set. Here name those that "
+            f"are to be compared, of {', '.join(sorted(known))}."
+        )
     if name not in known:
         raise SettingError(
             f"algorithm {name!r} does not exist. There are: {', '.join(sorted(known))}."

@@ -1,15 +1,18 @@
 """A model with the settings that its inspectors were made with."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.bundle.manifest import Bundle
-from edge.inspection.criteria import decision_criteria
+from edge.inspection.criteria import crop_sentence, decision_criteria
 from edge.inspection.detector import RunPlan
 from edge.settings.station import Settings
 from edge.station.model.inspectors import make_inspectors, run_plan, station_limits
 from edge.station.model.releases import Releases
 from edge.station.model.store import LoadedModel, load_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +24,7 @@ class ConfiguredModel(LoadedModel):
     def deciding_by(self, settings: Settings) -> "ConfiguredModel":
         """Return the same network, to be decided by other settings."""
         criteria = decision_criteria(self.bundle.manifest, station_limits(settings))
+        _warn_of_crop(self.bundle, settings)
         inspectors = tuple(one.deciding_by(criteria) for one in self.inspectors)
         return ConfiguredModel(self.bundle, inspectors, settings, shared=True)
 
@@ -54,4 +58,11 @@ def load_configured(
         public_key=Path(key) if key else None,
         releases=releases if key and not settings.model.allow_downgrade else None,
     )
+    _warn_of_crop(loaded.bundle, settings)
     return ConfiguredModel(loaded.bundle, loaded.inspectors, settings)
+
+
+def _warn_of_crop(bundle: Bundle, settings: Settings) -> None:
+    squeezed = crop_sentence(bundle.manifest.input, settings.camera.crop)
+    if squeezed is not None:
+        log.warning("%s", squeezed)

@@ -158,8 +158,9 @@ def test_a_useless_reference_is_refused(image: NDArray[np.uint8], roi: Crop, rea
 
 
 def test_a_repetitive_reference_is_ambiguous_in_its_own_image() -> None:
-    with pytest.raises(PartAmbiguous):
+    with pytest.raises(PartAmbiguous, match="something in it that is there once") as refused:
         found(stripes(), locator(AlignMode.SHIFT, stripes()))
+    assert "--align shift" not in str(refused.value)  # it is set
 
 
 def test_what_lies_outside_is_inspected_only_where_that_is_agreed() -> None:

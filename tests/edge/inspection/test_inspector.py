@@ -1,5 +1,6 @@
 """The inspector: one frame in, one decided inspection out, never OK by accident."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edge.bundle.manifest import Bundle, Crop, MapScore, load_bundle
+from edge.bundle.manifest import Bundle, Crop, InputSpec, MapScore, load_bundle
 from edge.errors import ConfigurationError
-from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
-from edge.inspection.criteria import Limits
+from edge.imaging.frame import Box, Frame, FrameStatus, PixelFormat, Pixels
+from edge.inspection.criteria import Limits, crop_sentence
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.inspector import Durations, Inspector
@@ -162,6 +163,32 @@ def test_a_crop_that_does_not_fit_is_an_error_that_says_so(
     inspection = Inspector(detector, bundle.manifest, limits).inspect(frame(good_image()))
     assert inspection.decision == Decision(Result.ERROR, Reason.FRAME_INCOMPLETE)
     assert "does not fit the 160×120 frame" in inspection.detail
+
+
+@pytest.mark.parametrize(
+    ("size", "own", "crop", "told"),
+    [
+        ((256, 256), None, (400, 100), None),  # a square input takes every shape
+        ((160, 400), None, (500, 200), None),
+        ((160, 400), None, (200, 200), "200×200 pixels is squeezed .* shape of 400×160"),
+        ((256, 256), (300, 300), (100, 300), "100×300 pixels is squeezed .* shape of 300×300"),
+        ((160, 400), (800, 320), None, None),
+    ],
+)
+def test_a_crop_of_another_shape_than_the_models_is_told(
+    size: tuple[int, int],
+    own: tuple[int, int] | None,
+    crop: tuple[int, int] | None,
+    told: str | None,
+) -> None:
+    region, wanted = (
+        None if sides is None else Crop(x=0, y=0, width=sides[0], height=sides[1])
+        for sides in (own, crop)
+    )
+    formats = (PixelFormat.BGR8,)
+    spec = InputSpec(height=size[0], width=size[1], pixel_formats=formats, crop=region)
+    found = crop_sentence(spec, wanted)
+    assert (found is None) if told is None else re.search(told, found or "")
 
 
 @pytest.mark.parametrize(
