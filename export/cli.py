@@ -296,8 +296,9 @@ def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
             f"--precision {parsed.precision}: an import stays as it is (fp32), or becomes bf16, "
             "int8, or auto, the fastest of these"
         )
-    if parsed.calibrate_on is not None and parsed.precision not in (_AUTO, "int8"):
-        parser.error("--calibrate-on goes with --precision int8 or auto")
+    makes_integers = parsed.precision in (_AUTO, "int8") or parsed.report
+    if parsed.calibrate_on is not None and not makes_integers:
+        parser.error("--calibrate-on goes with --precision int8 or auto, or with --report")
 
 
 def _verify(bundle: Path) -> int:
