@@ -25,6 +25,7 @@ from training.models.anomaly_model import AnomalyModel, StatisticalModel
 # Of the names in a manifest.
 _MAX_LISTED = 100
 _MAX_NAMED = 5
+_MAX_STRANGEST = 3
 
 log = logging.getLogger(__name__)
 
@@ -110,17 +111,34 @@ def without(samples: Sequence[Sample], suspects: Collection[Sample]) -> tuple[Sa
 
 
 def check_of(
-    splits: Splits, found: GoodImages, calibration: Calibration, confirmed: Sequence[Path] = ()
+    splits: Splits,
+    found: GoodImages,
+    calibration: Calibration,
+    scored: Sequence[Scored],
+    confirmed: Sequence[Path] = (),
 ) -> GoodCheck:
-    """Return what a manifest keeps of the search, and warn of what was found."""
+    """Return what a manifest keeps of the search, and warn of what was found.
+
+    Args:
+        scored: images that the threshold may rest on.
+        confirmed: suspects that are good.
+    """
     good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
     if len(good) < MIN_FOR_OUTLIERS:
         log.warning("%d good images are too few to look for defects among them", len(good))
     warn_of(suspects, calibration)
+    strangest = _strangest(scored, suspects, confirmed)
+    if strangest:
+        log.info(
+            "of the other good images look first at those with the highest scores, for a faint "
+            "defect is no suspect: %s",
+            ", ".join(strangest),
+        )
     image, pixel = calibration.with_suspects or (None, None)
     return GoodCheck(
         compared=len(good),
+        strangest=strangest,
         suspects=_listed(suspects),
         suspect_count=len(suspects),
         confirmed=_names(confirmed),
@@ -140,6 +158,22 @@ def check_of_calibration(calibration: Calibration, confirmed: Sequence[Path] = (
         image_with=image,
         pixel_with=pixel,
     )
+
+
+def _strangest(
+    scored: Sequence[Scored], suspects: Collection[Sample], confirmed: Sequence[Path]
+) -> tuple[str, ...]:
+    """Return the names of the good images with the highest scores that nobody looked at yet."""
+    looked_at = {path.resolve() for path in confirmed}
+    left = [
+        item
+        for item in scored
+        if not item.sample.is_defective
+        and item.sample not in suspects
+        and item.sample.path.resolve() not in looked_at
+    ]
+    left.sort(key=lambda item: -item.score)
+    return tuple(plain_text(item.sample.label) for item in left[:_MAX_STRANGEST])
 
 
 def _listed(suspects: Sequence[Sample]) -> tuple[str, ...]:

@@ -579,6 +579,8 @@ class GoodCheck(ManifestPart):
         confirmed: names of images that somebody confirmed as good, at most 100; they count.
         image_with, pixel_with: the raw thresholds, had the suspects among the scored images
             counted; None where there is none among them.
+        strangest: names of the good images with the highest scores that are no suspects, the
+            highest first: where a faint defect among them would be.
     """
 
     compared: Count
@@ -587,6 +589,7 @@ class GoodCheck(ManifestPart):
     confirmed: tuple[Text, ...] = Field(default=(), max_length=100)
     image_with: Score | None = None
     pixel_with: Score | None = None
+    strangest: tuple[Text, ...] = Field(default=(), max_length=10)
 
 
 class TriedModel(ManifestPart):

@@ -85,6 +85,8 @@ def test_a_mis_sorted_defect_is_named_everywhere_whatever_its_split(
     if wrong in [sample.path for sample in open_splits(root).test]:
         pytest.skip("the lot fell on the test images")
     assert check.suspects == (str(wrong),)
+    assert len(check.strangest) == 3 and str(wrong) not in check.strangest
+    assert check.strangest[0] in (tmp_path / "m.html").read_text()
     assert check.image_with is not None
     assert check.image_with >= checkpoint.description.threshold.image
     page = (tmp_path / "m.html").read_text()
@@ -191,6 +193,7 @@ def test_a_suspect_that_is_confirmed_counts_and_is_named_and_the_others_stay_sus
         assert check is not None
         assert check.suspects == (str(other),)
         assert check.confirmed == (str(looked_at),)
+        assert str(looked_at) not in check.strangest
         assert f"confirmed as good (1): {looked_at}" in caplog.text
 
 
@@ -215,6 +218,22 @@ def test_few_images_are_never_split_so_that_one_judges_alone(tmp_path: Path) -> 
         for seed in range(60):
             rest, off = split_off(samples[:count], 0.15, seed, "validation")
             assert 2 <= len(off) < len(rest) + len(off) == count
+
+
+def test_a_faint_defect_is_no_suspect_and_among_those_to_look_at_first(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    root = good_folder(tmp_path / "set", 24)
+    pixels = good_image(77)
+    pixels[30:36, 50:56] = pixels[30:36, 50:56] // 2
+    faint = str(write(root / "good" / "faint.png", pixels))
+    assert faint not in {str(sample.path) for sample in open_splits(root).test}
+    check = fit(root, weights).description.training.good_check
+    assert check is not None
+    assert check.suspects == ()
+    assert faint in check.strangest
+    assert "look first at those with the highest scores" in caplog.text
 
 
 def test_a_benchmark_checks_good_images_only_where_its_yaml_says_so(tmp_path: Path) -> None:

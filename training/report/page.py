@@ -345,6 +345,7 @@ def _threshold(description: Description) -> list[tuple[str, str]]:
         ("Good images scored", _scored(threshold)),
         ("Guaranteed", guarantee_sentence(threshold, description.training.good_check)),
         ("Suspects among the good ones", _suspects(description)),
+        ("Look first at these good ones", _strangest(description)),
         ("95 % interval (bootstrap)", between),
     ]
 
@@ -370,6 +371,13 @@ def _suspects(description: Description) -> str:
         f"{counted}; threshold without them {threshold.image:.6g} (pixel {threshold.pixel:.6g}), "
         f"with them {check.image_with:.6g} (pixel {check.pixel_with:.6g})"
     )
+
+
+def _strangest(description: Description) -> str:
+    check = description.training.good_check
+    if check is None or not check.strangest:
+        return "–"
+    return f"{', '.join(check.strangest)}: the highest scores, where a faint defect would be"
 
 
 def _choice(description: Description) -> list[str]:
