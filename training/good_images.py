@@ -114,6 +114,7 @@ def check_of(
     splits: Splits,
     found: GoodImages,
     calibration: Calibration,
+    *,
     scored: Sequence[Scored],
     confirmed: Sequence[Path] = (),
 ) -> GoodCheck:

@@ -203,7 +203,9 @@ def fit_checkpoint(
         refuse_suspects(calibration.suspects)
     check = None
     if config.check_good:
-        check = check_of(splits, good, calibration, everything, [*confirmed.values()])
+        check = check_of(
+            splits, good, calibration, scored=everything, confirmed=[*confirmed.values()]
+        )
     description = Description(
         algorithm=config.algorithm,
         backbone=backbone,

@@ -3,7 +3,7 @@
 python -m tests.bench.guarantees DATA [--splits 1000] [--rate 0.05] [--calibration 100]
 
 DATA holds data sets in the layout of MVTec AD, and ``weights/`` of ResNet-18. Of each, PatchCore is
-fitted to 100 good images, and scores all others. These are then split at random again and again: one
+fitted to 100 good images, and scores all others. These are then split at random, often: one
 part calibrates the threshold, and all of them together say what share of good parts it rejects.
 """
 
