@@ -56,6 +56,7 @@ def to_samples(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
         FrameUnsuitable: the format is none the model was trained on, or there is nothing to
             inspect.
     """
+    _check_format(pixels, spec)  # what has no rows and columns has no box either
     # OpenCV converts no empty image.
     inspected_box(pixels.shape, None if spec.locator is not None else spec.crop)
     return converted(pixels, spec)
