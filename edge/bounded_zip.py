@@ -82,15 +82,15 @@ class BoundedZip:
             if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise self.refused(f"holds {one.filename[:100]!r} in an unknown compression")
 
-    def small(self, archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    def small(self, archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         """Return the content of a file of at most so many bytes."""
         try:
             with archive.open(name) as file:
-                content = file.read(most + 1)
+                content = file.read(max_bytes + 1)
         except KeyError:
             raise self.refused(f"is no {self.what}: it lacks {name}") from None
-        if len(content) > most:
-            raise self.refused(f"has a {name} of more than {most} bytes")
+        if len(content) > max_bytes:
+            raise self.refused(f"has a {name} of more than {max_bytes} bytes")
         return content
 
     def unpack(

@@ -34,7 +34,7 @@ _ALIKE = Budget(score_difference=0.05, map_correlation=-1.0, map_difference=0.1)
 
 # Share of the images whose scores must be told apart: of equal ones, as clipped ones are, nothing
 # shows that what was seen is the same.
-_TOLD_APART = 1 / 3
+_DISTINCT_SHARE = 1 / 3
 
 # Height and width of frames in shares of the bundle's input: its own shape, then others.
 _SAME_SHAPE = ((1.0, 1.0), (1.5, 1.5), (2.4, 2.4))
@@ -192,7 +192,7 @@ def prove(imported: Imported, xml: bytes, weights: bytes) -> GateReport:
         )
     step = Budget().score_difference * imported.unit
     apart = len(np.unique(np.rint(_scores(expected) / step)))
-    if apart < _TOLD_APART * len(images):
+    if apart < _DISTINCT_SHARE * len(images):
         raise ImportRefused(
             f"{imported.path}: gives {len(images)} very different images {apart} different "
             "scores, so nothing shows that the bundle sees what it saw. Export it again from the "
@@ -304,11 +304,11 @@ def _place(graph: ov.Model, output: Any) -> int:
     return [(g.get_node().get_friendly_name(), g.get_index()) for g in given].index(wanted)
 
 
-def _alike(frames: Sequence[Frame], most: int) -> Iterator[list[Frame]]:
+def _alike(frames: Sequence[Frame], max_count: int) -> Iterator[list[Frame]]:
     """Yield frames in runs of one shape, as many as fit a batch."""
     some: list[Frame] = []
     for frame in frames:
-        if some and (len(some) == most or some[0].shape != frame.shape):
+        if some and (len(some) == max_count or some[0].shape != frame.shape):
             yield some
             some = []
         some.append(frame)

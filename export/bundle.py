@@ -50,7 +50,7 @@ from export.comparison import COMPARED, Made, compared, latencies_of
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
-    counted_of,
+    make_counted_areas,
     onnx_engine,
     openvino_engine,
     require_inference,
@@ -59,7 +59,7 @@ from export.engines import (
 )
 from export.errors import CalibrationUnusable, QuantizationRefused
 from export.gate import Budget, Images, Validation, parity, probe_images
-from export.ir import layers_of, stripped_onnx, to_onnx, to_openvino
+from export.ir import read_layers, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
 from export.latency import Latency, fastest
 from export.quantization import Quantizable
@@ -74,7 +74,7 @@ from export.variants import (
     reference_graph,
     why_not,
 )
-from training.checkpoint import Checkpoint, Description, ValidationImages
+from training.checkpoint import Checkpoint, Description
 from training.data.content import content_hashes
 
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
@@ -143,11 +143,11 @@ def export_bundle(
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
         prepared = _workshop(checkpoint, onnx, request)
-        workshop, report = prepared.workshop, prepared.parity
-        made, refusal = _make(workshop, request)
+        builder, report = prepared.builder, prepared.parity
+        made, refusal = _make(builder, request)
         if request.report:
             log.info("report: every precision")
-            made = make_all(workshop, list(ExportPrecision), made)
+            made = make_all(builder, list(ExportPrecision), made)
         latencies = {}
         if request.report or request.precision is None:
             log.info("how long each precision takes on this PC")
@@ -206,22 +206,16 @@ class _Prepared:
         quantized: gives what the images for quantization are known by.
     """
 
-    workshop: VariantBuilder
+    builder: VariantBuilder
     parity: GateReport
     quantized: Callable[[], frozenset[bytes]]
 
 
 def _seen_images(
     checkpoint: Checkpoint, variant: Variant, prepared: _Prepared
-) -> SeenImagesSummary | None:
+) -> SeenImagesSummary:
     """Return what the manifest says of the images that the model has seen."""
     known = checkpoint.seen
-    if known is None:
-        log.warning(
-            "the checkpoint was made by an earlier version: which images it was fitted and "
-            "calibrated on is not known, and the manifest does not say so. Fit again to have it."
-        )
-        return None
     integers = variant.precision is ExportPrecision.INT8
     return SeenImagesSummary(
         fitted=used_images(known.fitted),
@@ -241,7 +235,7 @@ def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Made, Stati
         return make_all(workshop, COMPARED, {}), None
     log.info("making %s", request.precision.value)
     try:
-        return {request.precision: workshop.make(request.precision)}, None
+        return {request.precision: builder.make(request.precision)}, None
     except NOT_MADE as error:
         if request.precision is not ExportPrecision.INT8 or not request.fallback:
             raise
@@ -250,7 +244,7 @@ def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Made, Stati
             "Why: %s",
             error.reason if isinstance(error, QuantizationRefused) else error,
         )
-        half = workshop.make(ExportPrecision.FP16)
+        half = builder.make(ExportPrecision.FP16)
         return {ExportPrecision.FP16: half, request.precision: why_not(error)}, error
 
 
@@ -278,7 +272,7 @@ def with_precision(manifest: Manifest, update: dict[str, Any]) -> Manifest:
 def with_fallback(manifest: Manifest, variant: Variant, workshop: VariantBuilder) -> Manifest:
     """Say what the arithmetic needs, and what a processor without it computes instead."""
     needs = {"cpu_features": BFLOAT16_FEATURES}
-    accuracy = workshop.fallback_accuracy(variant)
+    accuracy = builder.fallback_accuracy(variant)
     if accuracy is None:
         log.warning("in f32 it is not good enough: it will run only where there is bfloat16")
         return with_precision(manifest, needs)
@@ -306,7 +300,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     log.info("parity gate: torch, ONNX Runtime, OpenVINO")
     started = time.monotonic()
     spread = score_scale(description.threshold.image, description.normalization.image).range
-    counted = counted_of(description)
+    counted = make_counted_areas(description)
     openvino = scored_over(openvino_engine(xml, weights, "f32"), counted)
     report = parity(
         scored_over(torch_engine(checkpoint.model), counted),
@@ -322,7 +316,11 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     )
     log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
     judging = checkpoint.validation
-    images, defective, hashes = judging.images, judging.defective, _hashes(judging)
+    images, defective, hashes = (
+        judging.images,
+        judging.defective,
+        [row.tobytes() for row in judging.hashes],
+    )
     if request.judge_on is not None:
         samples = judging_samples(request.judge_on, checkpoint)
         more = prepare_judging(samples, description.input, openvino)
@@ -335,7 +333,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     if integers:
         quantized = found()
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
-        # A tile may be another one of the same image, and an older checkpoint has no hashes.
+        # A tile may be another one of the same image.
         unseen = ~(known | _among(images, quantized.images))
         if not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
@@ -364,7 +362,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         return with_patches(good, description.input)
 
     model = checkpoint.model
-    subject = Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
+    subject = Quantizable(graph, read_layers(onnx), model.floating_point, model.mean_corrected)
     return _Prepared(
         VariantBuilder(
             subject=subject,
@@ -381,26 +379,12 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     )
 
 
-def _hashes(validation: ValidationImages) -> list[bytes]:
-    """Return what each image is known by; empty of an earlier version's."""
-    if validation.hashes is None:
-        return [b""] * len(validation.images)
-    return [row.tobytes() for row in validation.hashes]
-
-
 def _calibration(checkpoint: Checkpoint, folder: Path | None) -> ToQuantize:
     if folder is not None:
         return read_calibration_folder(folder, checkpoint.description.input, checkpoint.seen)
-    if checkpoint.calibration is None:
-        raise CalibrationUnusable(
-            "the checkpoint, of an earlier version, carries no images to calibrate on. Give a "
-            "folder of good images that were trained on with --calibrate-on, fit again, or "
-            "export with --precision fp16."
-        )
     count = len(checkpoint.calibration)
     names = [f"training image {n + 1} of {count}" for n in range(count)]
-    known = frozenset() if checkpoint.seen is None else checkpoint.seen.quantized
-    return ToQuantize(checkpoint.calibration, names, known)
+    return ToQuantize(checkpoint.calibration, names, checkpoint.seen.quantized)
 
 
 def _among(images: Images, others: Images) -> NDArray[np.bool_]:

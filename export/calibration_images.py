@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from export.errors import CalibrationUnusable
 from export.gate import Engine, Images
-from training.data.beforehand import tell_unused_in
+from training.data.beforehand import report_unused_in
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import GOOD, Sample, images_below
 from training.errors import DataError
@@ -158,7 +158,7 @@ def read_calibration_folder(
         CalibrationUnusable: no images there, or one cannot be read or does not suit the model.
     """
     paths = images_below(folder)
-    tell_unused_in(folder, paths)
+    report_unused_in(folder, paths)
     if not paths:
         raise CalibrationUnusable(
             f"{folder}: no images. Give a folder of good images with --calibrate-on."

@@ -68,7 +68,7 @@ def computes_in(precision: str) -> bool:
     return precision != BFLOAT16 or "BF16" in able
 
 
-def counted_of(description: Description) -> CountedAreas | None:
+def make_counted_areas(description: Description) -> CountedAreas | None:
     """Return what of an image counts; None where all does.
 
     None of tiles, too: which one an image is, and so which part of the mask it has, is not kept.

@@ -35,10 +35,10 @@ def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
     """
     # A batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    onnx_of(model, (example,), (INPUT,), OUTPUTS, path=path)
+    make_onnx(model, (example,), (INPUT,), OUTPUTS, path=path)
 
 
-def onnx_of(
+def make_onnx(
     model: nn.Module,
     examples: tuple[torch.Tensor, ...],
     inputs: Sequence[str],
@@ -75,7 +75,7 @@ def onnx_of(
     program.save(str(path))
 
 
-def layers_of(onnx: Path) -> dict[str, str]:
+def read_layers(onnx: Path) -> dict[str, str]:
     """Return the module path of every operation, such as ``extractor.body.layer1.0.conv1``.
 
     An operation that the model's own ``forward`` does, outside its modules, has an empty path.
@@ -86,8 +86,8 @@ def layers_of(onnx: Path) -> dict[str, str]:
     graph = onnx_format.load(str(onnx), load_external_data=False).graph
     layers = {}
     for node in graph.node:
-        noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "['']")
-        *modules, _ = ast.literal_eval(noted)
+        scopes = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "['']")
+        *modules, _ = ast.literal_eval(scopes)
         weight = next((name for name in node.input if name.endswith(".weight")), None)
         # Of fused operations the weight says more than the module they were fused from.
         path = modules[-1] if modules else ""

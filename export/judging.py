@@ -33,8 +33,7 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
     opened = open_judging(data, checkpoint.description.seed, checkpoint.seen, roles)
     if opened.left_out:
         log.info("%s: left out %s", data, phrase(opened.left_out))
-    carried = checkpoint.validation.hashes
-    known = frozenset() if carried is None else frozenset(row.tobytes() for row in carried)
+    known = frozenset(row.tobytes() for row in checkpoint.validation.hashes)
     sifted = sift(opened.samples, SeenImages(calibrated=known), (Role.CALIBRATED,))
     repeated = len(opened.samples) - len(sifted.unseen)
     if repeated:

@@ -59,7 +59,7 @@ class Quantizable:
 
     Attributes:
         model: floating-point graph with a batch of one.
-        layers: layer path of each operation, by name, from ``export.ir.layers_of``.
+        layers: layer path of each operation, by name, from ``export.ir.read_layers``.
         floating: sub-modules whose maths stays in floating point, as the model declares.
         mean_corrected: sub-modules whose outputs may be brought back to their mean.
     """
@@ -84,7 +84,7 @@ class Quantizable:
     def groups(self) -> list[str]:
         """Return the layer groups that may become INT8, in the order of the graph."""
         found = [
-            group_of(self.layer(operation))
+            layer_group(self.layer(operation))
             for operation in self.model.get_ordered_ops()
             if self.is_weighty(operation)
         ]
@@ -201,7 +201,7 @@ def compress_weights(model: ov.Model) -> ov.Model:
         return nncf.compress_weights(model.clone(), mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
-def group_of(path: str) -> str:
+def layer_group(path: str) -> str:
     """Return the group that a layer is tried in: its stage, such as ``extractor.body.layer2``."""
     parts = path.split(".")
     for depth, part in enumerate(parts):

@@ -9,7 +9,7 @@ import openvino as ov
 
 from export.accuracy import Accuracy, AccuracyBudget
 from export.errors import QuantizationRefused
-from export.quantization import Images, Quantizable, QuantizationRecipe, group_of, quantize
+from export.quantization import Images, Quantizable, QuantizationRecipe, layer_group, quantize
 
 # Quantizing and judging once takes seconds; the whole export may take minutes.
 _MAX_ATTEMPTS = 12
@@ -106,7 +106,7 @@ def groups_by_cost(subject: Quantizable) -> list[str]:
     cost = dict.fromkeys(subject.groups(), 0)
     for operation in subject.model.get_ordered_ops():
         if subject.is_weighty(operation):
-            group = group_of(subject.layer(operation))
+            group = layer_group(subject.layer(operation))
             cost[group] += _multiplications(operation)
     return sorted(cost, key=lambda group: cost[group])
 

@@ -37,7 +37,7 @@ from edge.teaching.teacher_graph import TeacherGraph
 from export.bundle import bundle_files, bundle_name, manifest_text
 from export.errors import GateFailed
 from export.gate import Images, probe_images
-from export.ir import layers_of, onnx_of, to_openvino, without_notes
+from export.ir import make_onnx, read_layers, to_openvino, without_notes
 from export.quantization import Quantizable, QuantizationRecipe, quantize, within
 from export.teacher_gate import GateImages, demand_alike, range_images
 from training.components.backbones import find_weights
@@ -276,7 +276,7 @@ def _graph(model: PatchCore, size: tuple[int, int]) -> tuple[ov.Model, dict[str,
     width, count = model.width, model.settings.bank_size
     with TemporaryDirectory() as folder:
         path = Path(folder) / "teacher.onnx"
-        onnx_of(
+        make_onnx(
             TeacherNetwork(model).eval(),
             (
                 torch.zeros(2, *size, 3, dtype=torch.uint8),
@@ -290,7 +290,7 @@ def _graph(model: PatchCore, size: tuple[int, int]) -> tuple[ov.Model, dict[str,
         )
         graph = to_openvino(path)
         graph.reshape({IMAGE: [1, *size, 3]})
-        return graph, layers_of(path)
+        return graph, read_layers(path)
 
 
 def _demand_parity(model: PatchCore, features: Any, images: Images) -> None:

@@ -213,7 +213,7 @@ class VariantBuilder:
 
 
 def make_all(
-    workshop: VariantBuilder,
+    builder: VariantBuilder,
     precisions: Sequence[ExportPrecision],
     known: Mapping[ExportPrecision, Variant | str],
 ) -> dict[ExportPrecision, Variant | str]:
@@ -227,7 +227,7 @@ def make_all(
             made[precision] = NOT_HERE
             continue
         try:
-            made[precision] = workshop.make(precision)
+            made[precision] = builder.make(precision)
         except NOT_MADE as error:
             made[precision] = why_not(error)
     return made

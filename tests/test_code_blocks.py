@@ -119,7 +119,7 @@ BLOCKS = blocks()
 SHELL = [command for block in BLOCKS if block.language == "sh" for command in shell_commands(block)]
 
 
-def of_language(language: str) -> list[Block]:
+def blocks_in(language: str) -> list[Block]:
     return [block for block in BLOCKS if block.language == language]
 
 
@@ -249,7 +249,7 @@ def is_mask(block: Block) -> bool:
     return {"ignore", "zones"} <= yaml.safe_load(block.text).keys()
 
 
-@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_mask(b)], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_mask(b)], ids=str)
 def test_every_mask_block_is_a_mask(block: Block, tmp_path: Path) -> None:
     content = yaml.safe_load(block.text)
     width, height = content["size"]
@@ -267,7 +267,7 @@ def is_plan(block: Block) -> bool:
     return {"stations", "address"} <= yaml.safe_load(block.text).keys()
 
 
-@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_plan(b)], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_plan(b)], ids=str)
 def test_every_plan_block_is_a_plan(block: Block, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(block.text)
     assert read_plan(tmp_path / "plan.yaml").stations
@@ -277,7 +277,7 @@ def is_part(block: Block) -> bool:
     return "part" in yaml.safe_load(block.text)
 
 
-@pytest.mark.parametrize("block", [b for b in of_language("yaml") if is_part(b)], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_part(b)], ids=str)
 def test_every_part_block_is_taken_by_the_listener(block: Block, tmp_path: Path) -> None:
     (tmp_path / "part.yaml").write_text(block.text)
     assert read_part_settings(tmp_path / "part.yaml", "+/+/+/+").views
@@ -285,7 +285,7 @@ def test_every_part_block_is_taken_by_the_listener(block: Block, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "block",
-    [b for b in of_language("yaml") if not (is_mask(b) or is_part(b) or is_plan(b))],
+    [b for b in blocks_in("yaml") if not (is_mask(b) or is_part(b) or is_plan(b))],
     ids=str,
 )
 def test_every_settings_block_is_taken_by_the_settings_models(block: Block, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_every_settings_block_is_taken_by_the_settings_models(block: Block, tmp_
     load_settings(tmp_path / "station.yaml")
 
 
-@pytest.mark.parametrize("block", of_language("json"), ids=str)
+@pytest.mark.parametrize("block", blocks_in("json"), ids=str)
 def test_every_message_is_one_of_its_schema(block: Block) -> None:
     content = json.loads(block.text)
     topic = block.title.partition(" ")[0].replace("/", "-").replace("_", "-")
@@ -308,7 +308,7 @@ def test_every_message_is_one_of_its_schema(block: Block) -> None:
     "block",
     [
         b
-        for b in of_language("python")
+        for b in blocks_in("python")
         if b.document not in RUN_ELSEWHERE and not any(name in b.text for name in NOT_RUN_PYTHON)
     ],
     ids=str,

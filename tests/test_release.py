@@ -178,13 +178,13 @@ def test_every_library_of_another_licence_is_named_where_who_hands_it_on_reads()
     )
     names = sorted(set(re.findall(r"(?m)^([A-Za-z][\w.-]*)", wanted)) - {"inspection-station"})
     listed = run(sys.executable, "-m", "piplicenses", "--format", "json", "--packages", *names)
-    told = (ROOT / "SECURITY.md").read_text().lower()
+    reported = (ROOT / "SECURITY.md").read_text().lower()
 
     found = {one["Name"]: one["License"] for one in json.loads(listed)}
     other = {name for name, licence in found.items() if not licence.startswith(LICENCES)}
     copyleft = {name for name in other if re.search("GPL|GNU|MPL|Mozilla", found[name])}
     assert {"gpiod", "psycopg", "asyncua"} <= copyleft
-    assert {name for name in copyleft if name.lower() not in told} == set()
+    assert {name for name in copyleft if name.lower() not in reported} == set()
 
 
 def test_the_hooks_before_a_commit_run_without_a_network(tmp_path: Path) -> None:

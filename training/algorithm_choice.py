@@ -93,7 +93,7 @@ def with_chosen_algorithm(
     if config.algorithm != AUTO_ALGORITHM:
         return config, None
     _check(config, splits)
-    first = _of(config, DEFAULT)
+    first = _with_algorithm(config, DEFAULT)
     weights = find_weights(first.backbone, first.weights, first.weights_licence)
     locator = find_locator(first, splits)
     candidates, not_tried = _candidates(config, splits, locator)
@@ -174,10 +174,10 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
         "synthetic defects in them"
     )
     if choice.shown_better:
-        said = f"algorithm {_described(taken)}; the default {first.name} has {first.auroc:.4f}"
+        text = f"algorithm {_described(taken)}; the default {first.name} has {first.auroc:.4f}"
     else:
-        said = f"algorithm {_described(taken)}, the default: no other is shown to be better"
-    lines = [f"{said}. Judged by {judged}, with intervals of {choice.confidence:.1%}", runner_up]
+        text = f"algorithm {_described(taken)}, the default: no other is shown to be better"
+    lines = [f"{text}. Judged by {judged}, with intervals of {choice.confidence:.1%}", runner_up]
     lines += [_described(one) for one in others if one not in (taken, next_best)]
     return lines + not_tried
 
@@ -224,7 +224,7 @@ def _hyperparameters(algorithm: str) -> set[str]:
     return {field.name for field in fields(find_algorithm(algorithm).settings_class())}
 
 
-def _of(config: FitConfig, algorithm: str) -> FitConfig:
+def _with_algorithm(config: FitConfig, algorithm: str) -> FitConfig:
     """Return the fit with an algorithm and those of the hyperparameters that it has."""
     known = _hyperparameters(algorithm)
     kept = {name: value for name, value in config.hyperparameters.items() if name in known}
@@ -240,13 +240,13 @@ def _candidates(
         DataError: an image cannot be read; names the file.
         SettingError: the backbone takes no images of this size.
     """
-    first = _of(config, DEFAULT)
+    first = _with_algorithm(config, DEFAULT)
     found, not_tried = [Candidate(DEFAULT, first)], []
     for algorithm in _OTHERS:
         if first.tile is not None and find_algorithm(algorithm).model_class().per_position:
             not_tried.append(f"{algorithm}, which takes no tiles")
         else:
-            found.append(Candidate(algorithm, _of(config, algorithm)))
+            found.append(Candidate(algorithm, _with_algorithm(config, algorithm)))
     settings = make_settings(DEFAULT, first.hyperparameters)
     height, width = input_size(first, splits, settings, locator).size
     shown = _inspected(first, splits, locator)
@@ -366,7 +366,7 @@ def _flawed(
             yield sample, tuple(defects)
 
 
-def _spread(samples: Sequence[Sample], most: int) -> tuple[Sample, ...]:
+def _spread(samples: Sequence[Sample], max_count: int) -> tuple[Sample, ...]:
     """Return at most so many samples, evenly over all."""
     count = len(samples)
-    return tuple(samples[n * count // min(count, most)] for n in range(min(count, most)))
+    return tuple(samples[n * count // min(count, max_count)] for n in range(min(count, max_count)))

@@ -100,7 +100,7 @@ def plan(base: FitConfig, algorithms: str, backbones: str, seeds: str) -> list[F
     return list(fits.values())
 
 
-def key_of(fit: FitConfig) -> str:
+def make_key(fit: FitConfig) -> str:
     """Return what tells a fit from all others: what it is made from, and not where that lies.
 
     Images, masks and weights count by content, this software by its code.
@@ -130,7 +130,7 @@ def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
 
     Where several have one name, as many folders above as tell them apart stand before it.
     """
-    places = {place_of(fit) for fit in fits}
+    places = {make_place(fit) for fit in fits}
     names = {}
     for place in places:
         length = 1
@@ -142,7 +142,7 @@ def unique_names(fits: Sequence[FitConfig]) -> dict[FitPlace, str]:
     return names
 
 
-def place_of(fit: FitConfig) -> FitPlace:
+def make_place(fit: FitConfig) -> FitPlace:
     """Return the folders that lead to the images of a fit, and their category."""
     category = (fit.data.category,) if fit.data.category else ()
     *parents, name = fit.data.path.resolve().parts
@@ -173,7 +173,7 @@ def run_benchmark(
         {
             (key, name): PlannedFit(key, fit, name)
             for fit in fits
-            for key, name in [(key_of(fit), names[place_of(fit)])]
+            for key, name in [(make_key(fit), names[make_place(fit)])]
         }.values()
     )
     by_key = {fit.key: fit for fit in planned}
@@ -208,10 +208,10 @@ def run_benchmark(
         return any(t.user_attrs.get(_KEY) in by_key for t in study.trials(TrialState.WAITING))
 
     work_off(opened, wanted, fit_one)
-    return rows_of(opened, planned)
+    return make_rows(opened, planned)
 
 
-def rows_of(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[BenchmarkRow]:
+def make_rows(opened: OpenStudy, fits: Sequence[PlannedFit]) -> list[BenchmarkRow]:
     """Return one row for each algorithm, backbone and data set, its seeds together."""
     keys = {fit.key for fit in fits}
     done: dict[str, dict[str, Any]] = {}

@@ -22,7 +22,7 @@ from training.calibration_records import CalibrationRecords, make_records
 from training.data.samples import Sample
 from training.errors import CalibrationError, DataError
 from training.figures import Scored, add_pixels
-from training.metrics import PixelTally, f1_at, f1_reject_all
+from training.metrics import PixelTotals, f1_at, f1_reject_all
 
 _FEW_DEFECTS = 10
 
@@ -220,7 +220,7 @@ def _pixel_threshold(
     records: CalibrationRecords,
     earlier: EarlierCalibration | None,
 ) -> float:
-    pixels = PixelTally()
+    pixels = PixelTotals()
     for item in scored:
         add_pixels(pixels, item, spec)
     threshold = pixels.f1_adaptive()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from edge.inspection.regions import enlarge, region_resolution
 from training.figures import Scored
-from training.tensor_hash import demand_layout
+from training.tensor_hash import demand_layout, pop_tensor
 
 # Bounds the checkpoint: 50 bytes each. The latest are kept.
 MAX_RECORDS = 20_000
@@ -107,16 +107,14 @@ def make_records(scored: Sequence[Scored], spec: InputSpec) -> CalibrationRecord
     )
 
 
-def pop_records(tensors: dict[str, torch.Tensor]) -> CalibrationRecords | None:
-    """Take the records out of a checkpoint's tensors; None in those of earlier versions.
+def pop_records(tensors: dict[str, torch.Tensor]) -> CalibrationRecords:
+    """Move the records out of a checkpoint's tensors.
 
     Raises:
-        CheckpointError: they have other types or shapes than records.
+        CheckpointError: they are not there, or have other types or shapes than records.
     """
     names = [field.name for field in fields(CalibrationRecords)]
-    if not all(_PREFIX + name in tensors for name in names):
-        return None
-    arrays = {name: tensors.pop(_PREFIX + name) for name in names}
+    arrays = {name: pop_tensor(tensors, _PREFIX + name) for name in names}
     count = len(arrays["defective"]) if arrays["defective"].ndim else 0
     for name, array in arrays.items():
         kind, shape = _LAYOUT.get(name, (torch.float32, ()))

@@ -37,7 +37,7 @@ from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, kept_settings
 from training.seen_images import SeenImages, pop_seen
-from training.tensor_hash import demand_layout, tensors_sha256
+from training.tensor_hash import demand_layout, pop_tensor, tensors_sha256
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
@@ -96,12 +96,12 @@ class ValidationImages:
     Attributes:
         images: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
         defective: ``(N,) bool``.
-        hashes: ``(N, 16) uint8``, what each is known by; None in checkpoints of earlier versions.
+        hashes: ``(N, 16) uint8``, what each is known by.
     """
 
     images: NDArray[np.uint8]
     defective: NDArray[np.bool_]
-    hashes: NDArray[np.uint8] | None = None
+    hashes: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -110,18 +110,17 @@ class Checkpoint:
 
     Attributes:
         calibration: ``(N, H, W, 3) uint8`` prepared good images of the fit, N at most 64, for
-            quantization; None in checkpoints of earlier versions.
-        records: the images that the thresholds rest on; None in checkpoints of earlier versions.
-        seen: which images it was fitted, calibrated and is quantized with; None in checkpoints of
-            earlier versions, of which that is not known.
+            quantization.
+        records: the images that the thresholds rest on.
+        seen: which images it was fitted, calibrated and is quantized with.
     """
 
     model: AnomalyModel
     description: Description
     validation: ValidationImages
-    calibration: NDArray[np.uint8] | None = None
-    records: CalibrationRecords | None = None
-    seen: SeenImages | None = None
+    calibration: NDArray[np.uint8]
+    records: CalibrationRecords
+    seen: SeenImages
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -133,14 +132,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: t.contiguous().cpu() for name, t in checkpoint.model.state_dict().items()}
     tensors[_IMAGES] = torch.from_numpy(checkpoint.validation.images)
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
-    if checkpoint.calibration is not None:
-        tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
-    if checkpoint.records is not None:
-        tensors |= checkpoint.records.tensors()
-    if checkpoint.validation.hashes is not None:
-        tensors[_HASHES] = torch.from_numpy(checkpoint.validation.hashes)
-    if checkpoint.seen is not None:
-        tensors |= checkpoint.seen.tensors()
+    tensors[_HASHES] = torch.from_numpy(checkpoint.validation.hashes)
+    tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
+    tensors |= checkpoint.records.tensors() | checkpoint.seen.tensors()
     document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
     write_whole(path, save(tensors, {"checkpoint": document.model_dump_json()}))
 
@@ -161,13 +155,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     image = (description.input.height, description.input.width)
     try:
         validation = _pop_validation(tensors, image)
-        calibration = None
-        if _CALIBRATION in tensors:
-            calibration = _images(tensors.pop(_CALIBRATION), _CALIBRATION, image)
+        calibration = _images(pop_tensor(tensors, _CALIBRATION), _CALIBRATION, image)
         records = pop_records(tensors)
         seen = pop_seen(tensors)
-        if seen is None:
-            records = None  # its hashes are of files, and meet none of today's
         settings = kept_settings(description.algorithm, dict(description.settings))
         model = build_model(
             description.algorithm,
@@ -198,7 +188,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     return Checkpoint(
         model=model,
-        # Fits of earlier versions did not write it down.
+        # 0.2.0 did not write it down.
         description=description.model_copy(update={"map_score": model.map_score}),
         validation=validation,
         calibration=calibration,
@@ -236,16 +226,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def _pop_validation(tensors: dict[str, torch.Tensor], image: tuple[int, int]) -> ValidationImages:
-    for name in (_IMAGES, _DEFECTIVE):
-        if name not in tensors:
-            raise CheckpointError(f"it holds no {name}. Fit the model again.")
-    images = _images(tensors.pop(_IMAGES), _IMAGES, image)
-    defective = tensors.pop(_DEFECTIVE)
+    images = _images(pop_tensor(tensors, _IMAGES), _IMAGES, image)
+    defective, hashes = pop_tensor(tensors, _DEFECTIVE), pop_tensor(tensors, _HASHES)
     demand_layout(_DEFECTIVE, defective, torch.bool, (len(images),))
-    hashes = tensors.pop(_HASHES, None)
-    if hashes is not None:
-        demand_layout(_HASHES, hashes, torch.uint8, (len(images), HASH_BYTES))
-    return ValidationImages(images, defective.numpy(), None if hashes is None else hashes.numpy())
+    demand_layout(_HASHES, hashes, torch.uint8, (len(images), HASH_BYTES))
+    return ValidationImages(images, defective.numpy(), hashes.numpy())
 
 
 def _images(tensor: torch.Tensor, name: str, image: tuple[int, int]) -> NDArray[np.uint8]:

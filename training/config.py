@@ -133,8 +133,8 @@ def taking_good_as_good(config: SomeConfig) -> SomeConfig:
 
     All good images are taken as good, as published figures do, unless the site says otherwise.
     """
-    said = {"check_good", "strict", "confirm_good"} & config.model_fields_set
-    return config if said else config.model_copy(update={"check_good": False})
+    given = {"check_good", "strict", "confirm_good"} & config.model_fields_set
+    return config if given else config.model_copy(update={"check_good": False})
 
 
 def load_fit_config(path: Path | None, options: dict[str, Any]) -> FitConfig:

@@ -35,7 +35,7 @@ class Fold:
     judged: tuple[Sample, ...]
 
 
-def folds_of(fit: Sequence[Sample], beside: Sequence[Sample], count: int = FOLDS) -> list[Fold]:
+def make_folds(fit: Sequence[Sample], beside: Sequence[Sample], count: int = FOLDS) -> list[Fold]:
     """Deal the images of a fit to folds of about one size.
 
     The same image, under whatever name or view, and images of one group stay together, so that no

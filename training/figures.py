@@ -17,7 +17,7 @@ from training.data.samples import Sample
 from training.metrics import (
     Interval,
     PixelFigures,
-    PixelTally,
+    PixelTotals,
     auroc,
     auroc_interval,
     average_precision,
@@ -93,14 +93,14 @@ class Verdicts:
     miss_interval: Interval | None
 
 
-class SplitTally:
+class SplitTotals:
     """Takes in scored images one by one; keeps a number of each, and of pixels only counts."""
 
     def __init__(self, spec: InputSpec) -> None:
         self._spec = spec
         self._scores: list[float] = []
         self._defective: list[bool] = []
-        self._pixels = PixelTally()
+        self._pixels = PixelTotals()
         self._image_figures: dict[int, ImageFigures | None] = {}
         self.synthetic_count = 0
 
@@ -219,13 +219,13 @@ class SplitTally:
 
 def split_metrics(scored: Iterable[Scored], spec: InputSpec) -> SplitMetrics:
     """Return the metrics of a split; pixel metrics are None where no defective area is known."""
-    tally = SplitTally(spec)
+    totals = SplitTotals(spec)
     for item in scored:
-        tally.add(item)
-    return tally.metrics()
+        totals.add(item)
+    return totals.metrics()
 
 
-def add_pixels(pixels: PixelTally, item: Scored, spec: InputSpec) -> None:
+def add_pixels(pixels: PixelTotals, item: Scored, spec: InputSpec) -> None:
     """Count the pixels of an image whose defective area is known.
 
     A map of one cell says nothing about places; enlarged, its rounding would seem to.

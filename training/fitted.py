@@ -17,7 +17,7 @@ from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
-from training.good_images import check_of_calibration, refuse_suspects, warn_of
+from training.good_images import make_calibration_check, refuse_suspects, warn_about
 from training.making import find_device, fit_checkpoint, joined_images, validation_images
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
@@ -45,7 +45,7 @@ def fitted(
     config, choice = with_chosen_algorithm(config, splits)
     checkpoint = fit_checkpoint(config, state_path, on_epoch, splits)
     notes = {"threshold": config.threshold_choice.text, **data_notes(config.data)}
-    return _noted(checkpoint, notes, config, choice)
+    return _updated(checkpoint, notes, config, choice)
 
 
 def scores(checkpoint: Checkpoint, samples: Sequence[Sample], device: str) -> list[Scored]:
@@ -112,7 +112,7 @@ def calibrated_on(
     description = checkpoint.description
     spec = description.input
     earlier = None
-    if adding and checkpoint.records is not None:
+    if adding:
         earlier = EarlierCalibration(checkpoint.records, description.threshold.pixel)
     before = description.threshold.cross_validated_count if earlier is not None else 0
     confirmed = confirmed or {}
@@ -128,7 +128,7 @@ def calibrated_on(
     )
     if strict:
         refuse_suspects(calibration.suspects)
-    warn_of(tuple(calibration.suspects), calibration)
+    warn_about(tuple(calibration.suspects), calibration)
     records = calibration.records
     defective = int(records.defective.sum())
     metrics = split_metrics(scored, spec)
@@ -144,7 +144,7 @@ def calibrated_on(
     training = description.training.model_copy(
         update={
             "validation_good_count": calibration.threshold.good_count,
-            "good_check": check_of_calibration(calibration, [*confirmed.values()])
+            "good_check": make_calibration_check(calibration, [*confirmed.values()])
             if check_good
             else None,
             "validation_defective_count": defective,
@@ -201,7 +201,7 @@ def data_notes(data: DataSettings) -> dict[str, str | int | bool]:
     return notes
 
 
-def _noted(
+def _updated(
     checkpoint: Checkpoint,
     notes: dict[str, Any],
     config: FitConfig,

@@ -13,7 +13,7 @@ from edge.redaction import one_line
 from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.calibration import Calibration
-from training.cross_validation import cross_validated, folds_of
+from training.cross_validation import cross_validated, make_folds
 from training.data.content import image_hash
 from training.data.samples import Sample, Splits
 from training.data.sharing import named
@@ -75,14 +75,14 @@ def look_at_good(
         # The folds learn what is held out, so that they see as many images as the final model;
         # test images are learned by nobody.
         beside = [] if splits.validation == splits.test else held_out
-        scored = cross_validated(folds_of(splits.fit, beside), unfitted, spec, device)
+        scored = cross_validated(make_folds(splits.fit, beside), unfitted, spec, device)
         if scored:
             found = far_above(np.array([item.score for item in scored])) if check else []
             suspected = [scored[i] for i in found if image_hash(scored[i].sample) not in confirmed]
             suspects = tuple(item.sample for item in suspected)
             if suspects:
                 # The final model does without them; so must those that score the others.
-                folds = folds_of(without(splits.fit, suspects), beside)
+                folds = make_folds(without(splits.fit, suspects), beside)
                 scored = [*cross_validated(folds, unfitted, spec, device), *suspected]
             return GoodImages(scored, suspects)
     if not check:
@@ -148,7 +148,7 @@ def check_of(
     )
 
 
-def check_of_calibration(calibration: Calibration, confirmed: Sequence[Path] = ()) -> GoodCheck:
+def make_calibration_check(calibration: Calibration, confirmed: Sequence[Path] = ()) -> GoodCheck:
     """Return what a manifest keeps of a search among the images of a calibration."""
     image, pixel = calibration.with_suspects or (None, None)
     return GoodCheck(
@@ -185,7 +185,7 @@ def _names(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(plain_text(one_line(str(path))) for path in paths[:_MAX_LISTED])
 
 
-def warn_of(suspects: Sequence[Sample], calibration: Calibration) -> None:
+def warn_about(suspects: Sequence[Sample], calibration: Calibration) -> None:
     """Name suspects, with what the threshold would be if they counted."""
     if not suspects and not calibration.earlier_suspects:
         return

@@ -144,31 +144,31 @@ def median_shape(sizes: Sequence[Size]) -> Size:
     return min(zip(ratios, sizes, strict=True), key=lambda one: abs(one[0] - middle))[1]
 
 
-def nearest_size(takes: Callable[[int, int], bool], height: int, width: int) -> Size | None:
+def nearest_size(accepts: Callable[[int, int], bool], height: int, width: int) -> Size | None:
     """Return the size nearest to one that a network refuses; None where no usual one is taken.
 
     Args:
-        takes: tells whether it takes images of a height and width; each side for its own reasons.
+        accepts: tells whether it takes images of a height and width; each side for its own reasons.
     """
-    middle = _nearest_side(lambda side: takes(side, side), math.isqrt(height * width))
+    middle = _nearest_side(lambda side: accepts(side, side), math.isqrt(height * width))
     if middle is None:
         return None
-    rows = _nearest_side(lambda side: takes(side, middle), height, middle)
+    rows = _nearest_side(lambda side: accepts(side, middle), height, middle)
     rows = middle if rows is None else rows
-    columns = _nearest_side(lambda side: takes(rows, side), width, middle)
+    columns = _nearest_side(lambda side: accepts(rows, side), width, middle)
     return rows, middle if columns is None else columns
 
 
-def _nearest_side(takes: Callable[[int], bool], wanted: int, *known: int) -> int | None:
+def _nearest_side(accepts: Callable[[int], bool], wanted: int, *known: int) -> int | None:
     near = range(wanted // _GRID_PX * _GRID_PX - _REACH_PX, wanted + _REACH_PX, _GRID_PX)
     sides = {wanted, *_USUAL_SIDES, *known, *(side for side in near if side >= MIN_SIDE_PX)}
     found = next(
-        (side for side in sorted(sides, key=lambda s: abs(s - wanted)) if takes(side)), None
+        (side for side in sorted(sides, key=lambda s: abs(s - wanted)) if accepts(side)), None
     )
     if found is None:
         return None
     towards = 1 if wanted > found else -1
-    while found != wanted and takes(found + towards):
+    while found != wanted and accepts(found + towards):
         found += towards
     return found
 
@@ -225,16 +225,16 @@ def size_advice(
     if not stretched and max(down, across) <= _SHRUNK:
         return None
     what = "squeezed out of shape" if stretched else "shrunk"
-    told = (
+    text = (
         f"images of {width}×{height} pixels are {what} to {spec.width}×{spec.height}, "
         f"{across:.1f} times across and {down:.1f} times down, so that small defects may be lost"
     )
     if stretched and not follows:
         side_px = math.isqrt(spec.height * spec.width)
-        told += f"; --image-size {AUTO}={side_px} keeps the shape of most images"
+        text += f"; --image-size {AUTO}={side_px} keeps the shape of most images"
     side = min(height, width, _TILE_SHRUNK * min(spec.height, spec.width))
     if side < _MIN_TILE_PX:
-        return told
+        return text
     count = len(starts(height, side, overlap)) * len(starts(width, side, overlap))
     how = f"--tile {side} inspects them in {count} tiles, in about {count} times the time"
     return f"{told}; {how if tileable else f'{how}, with patchcore: this algorithm takes no tiles'}"

@@ -46,9 +46,9 @@ from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
 from training.good_images import (
-    check_of,
     is_cross_validated,
     look_at_good,
+    make_check,
     refuse_suspects,
     without,
 )
@@ -223,7 +223,7 @@ def fit_checkpoint(
             config,
             trusted,
             dataset,
-            notes={**_noted(settings), "image_size": chosen.sentence},
+            notes={**_hyperparameters(settings), "image_size": chosen.sentence},
             metrics={"validation": split_metrics(everything, spec)},
         ).model_copy(
             update={
@@ -362,11 +362,11 @@ def validation_images(scored: Sequence[Scored], spec: InputSpec) -> ValidationIm
 
     Of a tiled image the tile that gave its score is enough: the gate compares scores.
     """
-    most = _most_kept(spec, _KEPT_TO_JUDGE)
+    max_count = _max_kept(spec, _KEPT_TO_JUDGE)
     defective = [item for item in scored if item.sample.is_defective]
     good = [item for item in scored if not item.sample.is_defective]
-    few = min(len(defective), max(most // 2, most - len(good)))
-    kept = _spread(good, most - few) + _spread(defective, few)
+    few = min(len(defective), max(max_count // 2, max_count - len(good)))
+    kept = _spread(good, max_count - few) + _spread(defective, few)
     images = [
         prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
     ]
@@ -383,16 +383,13 @@ def joined_images(
 ) -> ValidationImages:
     """Return the newer images and, as far as there is room, the earlier ones beside them."""
     known = {image.tobytes() for image in newer.images}
-    room = max(_most_kept(spec, _KEPT_TO_JUDGE) - len(newer.images), 0)
+    room = max(_max_kept(spec, _KEPT_TO_JUDGE) - len(newer.images), 0)
     rows = [n for n, image in enumerate(earlier.images) if image.tobytes() not in known]
     rows = _spread(rows, room)
-    hashes = None
-    if newer.hashes is not None and earlier.hashes is not None:
-        hashes = np.concatenate([newer.hashes, earlier.hashes[rows]])
     return ValidationImages(
         np.concatenate([newer.images, earlier.images[rows]]),
         np.concatenate([newer.defective, earlier.defective[rows]]),
-        hashes,
+        np.concatenate([newer.hashes, earlier.hashes[rows]]),
     )
 
 
@@ -403,7 +400,7 @@ def _row(content: bytes) -> NDArray[np.uint8]:
 def _kept_to_quantize(fit: Sequence[Sample], spec: InputSpec) -> list[Sample]:
     """Return up to 64 good images of the fit, which quantization takes its ranges from."""
     plain = [sample for sample in fit if sample.view is None]
-    return _spread(plain, _most_kept(spec, _KEPT_TO_QUANTIZE))
+    return _spread(plain, _max_kept(spec, _KEPT_TO_QUANTIZE))
 
 
 def calibration_images(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
@@ -412,9 +409,9 @@ def calibration_images(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.ui
     return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
 
 
-def _most_kept(spec: InputSpec, most: int) -> int:
+def _max_kept(spec: InputSpec, max_count: int) -> int:
     room = _KEPT_BYTES // (3 * spec.height * spec.width)
-    return min(most, max(_MIN_KEPT, room))
+    return min(max_count, max(_MIN_KEPT, room))
 
 
 def _spread(items: list[_Item], count: int) -> list[_Item]:
@@ -458,7 +455,7 @@ def _training(
     )
 
 
-def _noted(settings: Any) -> dict[str, Any]:
+def _hyperparameters(settings: Any) -> dict[str, Any]:
     """Return hyperparameters as a manifest has them."""
     return {
         key: plain_text(",".join(value)) if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ import torch
 from training.errors import OutOfMemory
 
 # What the allocators of torch say; on the CPU it is a plain RuntimeError.
-_SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+_PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def naming_settings(settings: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        said = any(saying in str(error).lower() for saying in _SAYINGS)
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not said:
+        out_of_memory = any(phrase in str(error).lower() for phrase in _PHRASES)
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not out_of_memory:
             raise
         raise OutOfMemory(f"out of memory ({first_line}). Lower {settings}.") from error

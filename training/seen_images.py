@@ -10,7 +10,7 @@ import torch
 from edge.teaching.used_images import HASH_BYTES
 from training.data.content import content_hashes
 from training.data.samples import Sample
-from training.tensor_hash import demand_layout
+from training.tensor_hash import demand_layout, pop_tensor
 
 _PREFIX = "seen."
 
@@ -59,7 +59,7 @@ class SeenImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class UnseenImages:
     """Images that a model has not seen, and how many were left out, by role."""
 
     unseen: tuple[Sample, ...]
@@ -71,14 +71,16 @@ def seen(samples: Iterable[Sample]) -> frozenset[bytes]:
     return frozenset(content[:HASH_BYTES] for content in content_hashes(samples).values())
 
 
-def sift(samples: Sequence[Sample], known: SeenImages | None, roles: Collection[Role]) -> Sifted:
+def sift(
+    samples: Sequence[Sample], known: SeenImages | None, roles: Collection[Role]
+) -> UnseenImages:
     """Leave out the images that a model has seen in one of these roles.
 
     Args:
-        known: None where nobody knows; nothing is left out then.
+        known: None where there is no model yet; nothing is left out then.
     """
     if known is None:
-        return Sifted(tuple(samples), {})
+        return UnseenImages(tuple(samples), {})
     contents = content_hashes(samples)
     left_out: dict[Role, int] = {}
     unseen = []
@@ -89,7 +91,7 @@ def sift(samples: Sequence[Sample], known: SeenImages | None, roles: Collection[
             unseen.append(sample)
         else:
             left_out[role] = left_out.get(role, 0) + 1
-    return Sifted(tuple(unseen), left_out)
+    return UnseenImages(tuple(unseen), left_out)
 
 
 def phrase(left_out: Mapping[Role, int]) -> str:
@@ -98,21 +100,18 @@ def phrase(left_out: Mapping[Role, int]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def pop_seen(tensors: dict[str, torch.Tensor]) -> SeenImages | None:
-    """Take what was seen out of a checkpoint's tensors; None in those of earlier versions.
+def pop_seen(tensors: dict[str, torch.Tensor]) -> SeenImages:
+    """Move what was seen out of a checkpoint's tensors.
 
     Raises:
-        CheckpointError: they have other types or shapes.
+        CheckpointError: they are not there, or have other types or shapes.
     """
-    names = [_PREFIX + field.name for field in fields(SeenImages)]
-    if not all(name in tensors for name in names):
-        return None
-    for name in names:
-        rows = tensors[name]
+    found = []
+    for name in (_PREFIX + field.name for field in fields(SeenImages)):
+        rows = pop_tensor(tensors, name)
         demand_layout(name, rows, torch.uint8, (len(rows) if rows.ndim else 0, HASH_BYTES))
-    return SeenImages(
-        *(frozenset(row.tobytes() for row in tensors.pop(name).numpy()) for name in names)
-    )
+        found.append(frozenset(row.tobytes() for row in rows.numpy()))
+    return SeenImages(*found)
 
 
 def _rows(hashes: Collection[bytes]) -> torch.Tensor:

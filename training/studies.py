@@ -122,19 +122,19 @@ def work_off(
     Raises:
         StudyUnreachable: the database was lost; the same command goes on later.
     """
-    told = False
+    logged = False
     with _reaching(opened.place):
         while True:
             running = opened.running()
             if wanted(opened):
                 _one_trial(opened.study, objective)
-                told = False
+                logged = False
                 continue
             if not running:
                 return
-            if not told:
+            if not logged:
                 log.info("waiting for %d trials of other workers", running)
-                told = True
+                logged = True
             time.sleep(min(1.0, opened.place.heartbeat_s / 2))
 
 
@@ -149,7 +149,7 @@ def enqueue(opened: OpenStudy, attributes: dict[str, str]) -> None:
 
 
 def _one_trial(study: optuna.Study, objective: Callable[[Trial], float]) -> None:
-    def noted(trial: Trial) -> float:
+    def recorded(trial: Trial) -> float:
         try:
             return objective(trial)
         except TrialFailed as error:
@@ -160,7 +160,7 @@ def _one_trial(study: optuna.Study, objective: Callable[[Trial], float]) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            study.optimize(noted, n_trials=1, catch=(TrialFailed,))
+            study.optimize(recorded, n_trials=1, catch=(TrialFailed,))
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError) as error:
             if isinstance(error, ValueError) and "Cannot tell a" not in str(error):
                 raise

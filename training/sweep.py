@@ -94,10 +94,10 @@ def claim_study(opened: OpenStudy, digest: str) -> None:
     Raises:
         SettingError: it holds another one.
     """
-    noted = opened.study.user_attrs.get(_DIGEST)
-    if noted is None and not opened.trials():
+    stored = opened.study.user_attrs.get(_DIGEST)
+    if stored is None and not opened.trials():
         opened.study.set_user_attr(_DIGEST, digest)
-    elif noted != digest:
+    elif stored != digest:
         raise SettingError(
             f"--name {opened.place.name}: this study holds trials of other images, weights or "
             "settings, or of another version. Choose another name."

@@ -16,6 +16,17 @@ def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def pop_tensor(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """Move one tensor out of those of a checkpoint.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    if name not in tensors:
+        raise CheckpointError(f"it holds no {name}. Fit the model again.")
+    return tensors.pop(name)
+
+
 def demand_layout(
     name: str, tensor: torch.Tensor, kind: torch.dtype, shape: tuple[int, ...]
 ) -> None:

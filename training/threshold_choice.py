@@ -37,7 +37,7 @@ def parse_threshold(text: str) -> ThresholdChoice:
     name, _, rest = text.strip().replace("_", "-").partition("=")
     if name not in _NUMBERS:
         raise SettingError(f"threshold {text!r} does not exist. Give {FORMS}.")
-    method, fewest, most = _NUMBERS[name]
+    method, minimum, maximum = _NUMBERS[name]
     rest, at, behind = rest.partition("@")
     try:
         numbers = tuple(float(part) for part in rest.split(",")) if rest else ()
@@ -46,7 +46,7 @@ def parse_threshold(text: str) -> ThresholdChoice:
         raise SettingError(
             f"threshold {text!r}: {rest + at + behind!r} is no number. Give {FORMS}."
         ) from None
-    if not fewest <= len(numbers) <= most:
+    if not minimum <= len(numbers) <= maximum:
         raise SettingError(f"threshold {text!r}: {len(numbers)} numbers given. Give {FORMS}.")
     if not all(math.isfinite(number) for number in numbers):
         raise SettingError(f"threshold {text!r}: give finite numbers.")

@@ -163,7 +163,7 @@ def open_trackers(places: Sequence[str]) -> Trackers:
     return Trackers([_open(place) for place in places])
 
 
-def numbers_of(document: Mapping[str, Any]) -> dict[str, float]:
+def read_numbers(document: Mapping[str, Any]) -> dict[str, float]:
     """Return the plain numbers of a document of figures; what is not known is left out."""
     return {
         name: float(value)

@@ -110,7 +110,7 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
     predictor = TorchPredictor(model, description.input, device)
     if on_test:
         samples = splits.test
-        metrics = gather(checkpoint, predictor, samples, "test", purpose="test").tally.metrics()
+        metrics = gather(checkpoint, predictor, samples, "test", purpose="test").totals.metrics()
     else:
         samples = splits.validation
         metrics = description.training.metrics["validation"]

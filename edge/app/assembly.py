@@ -33,12 +33,12 @@ def make_mailbox(settings: Settings, can_wait: bool, inspectors: int) -> Mailbox
     return EveryMailbox(settings.camera.queue_depth, room_limit_s=0.0)
 
 
-def make_rules(settings: Settings, can_wait: bool, most_parts: int | None) -> StationRules:
+def make_rules(settings: Settings, can_wait: bool, max_parts: int | None) -> StationRules:
     """Return what every part is held to."""
     return StationRules(
         deadline_ms=settings.decision.deadline_ms,
         max_age_ms=None if can_wait else settings.camera.supervision.max_age_ms,
-        most_parts=most_parts,
+        max_parts=max_parts,
     )
 
 

@@ -301,14 +301,18 @@ def _check_places(manifest: BackupManifest, size_bytes: int, path: Path) -> None
     bounds = {SETTINGS: _MAX_SMALL_BYTES}
     bounds |= {f"state/{name}": _MAX_SMALL_BYTES for name in _STATE}
     bounds |= {f"files/{key}": _MAX_SMALL_BYTES for key in (*_NAMED, *_SECRET)}
-    bounds |= {f"files/model.path{suffix}": most for suffix, most in _MODEL.items()}
+    bounds |= {f"files/model.path{suffix}": max_bytes for suffix, max_bytes in _MODEL.items()}
     recipes = {f"recipes/{number:04d}.recipe" for number in range(1, len(manifest.recipes) + 1)}
     if recipes != manifest.recipes.keys() or not recipes <= manifest.files.keys():
         raise _refused(path, "and its manifest differ in their recipes")
     for place, one in manifest.files.items():
-        most = MAX_TOTAL_BYTES if place in recipes else bounds.get(place, -1)
-        if one.bytes > most:
-            why = "which is no file of a backup" if most < 0 else f"larger than {most} bytes"
+        max_bytes = MAX_TOTAL_BYTES if place in recipes else bounds.get(place, -1)
+        if one.bytes > max_bytes:
+            why = (
+                "which is no file of a backup"
+                if max_bytes < 0
+                else f"larger than {max_bytes} bytes"
+            )
             raise _refused(path, f"holds {place!r}, {why}")
     total = sum(one.bytes for one in manifest.files.values())
     if total > MAX_TOTAL_BYTES or total > MAX_RATIO * size_bytes:
@@ -460,19 +464,19 @@ def _refused(path: Path, why: str) -> BackupRefused:
     )
 
 
-def summary(manifest: BackupManifest, say: Callable[[str], None]) -> None:
+def summary(manifest: BackupManifest, emit: Callable[[str], None]) -> None:
     """Say what a backup holds, and what not."""
-    say(f"station  {manifest.station or 'without a broker'}, {manifest.created_utc}")
+    emit(f"station  {manifest.station or 'without a broker'}, {manifest.created_utc}")
     if manifest.journal is not None:
         numbers = manifest.journal
-        say(
+        emit(
             f"journal  {numbers.journal} up to verdict {numbers.verdict_seq} and event "
             f"{numbers.event_seq}; goes on under a UUID of its own, behind these"
         )
     for one in manifest.recipes.values():
-        say(f"recipe   {one.name} version {one.version}{', in force' if one.in_force else ''}")
+        emit(f"recipe   {one.name} version {one.version}{', in force' if one.in_force else ''}")
     for place, file in manifest.files.items():
         if place not in manifest.recipes:
-            say(f"file     {place}, {file.bytes} bytes")
+            emit(f"file     {place}, {file.bytes} bytes")
     for one_left in manifest.left_out:
-        say(f"left out {one_left}")
+        emit(f"left out {one_left}")

@@ -43,7 +43,7 @@ from edge.station.outputs.device_thread import OutputThread
 from edge.station.outputs.devices import make_outputs
 from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.pipeline import Station
-from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.run_summary import RunSummary
 from edge.station.pipeline.work import Beats, NewestFrame
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder
@@ -95,9 +95,9 @@ class InspectionLine:
             releases=Releases(journal_folder(settings)),
             layers=base.layers,
         )
-        takes_triggers = led_by_modbus_master(settings)
+        accepts_triggers = led_by_modbus_master(settings)
         registers = (
-            modbus_port(modbus, takes_triggers, settings.handshake.slots) if modbus else None
+            modbus_port(modbus, accepts_triggers, settings.handshake.slots) if modbus else None
         )
         self.outputs = outputs = make_outputs(settings, base.camera, base.health, base.record_event)
         if base.opcua is not None:
@@ -120,13 +120,13 @@ class InspectionLine:
         if outputs is not None and settings.camera.trigger.by_message:
             if settings.leader == "mqtt" and publisher is not None:
                 publisher.on_trigger_refused(outputs.on_trigger_refused)
-            if takes_triggers and registers is not None:
+            if accepts_triggers and registers is not None:
                 registers.on_trigger_refused(outputs.on_trigger_refused)
         self._modbus: ModbusLink | None = None
         if modbus and registers and handshake:
             services = LinkServices(
                 port=registers,
-                takes_triggers=takes_triggers,
+                accepts_triggers=accepts_triggers,
                 handshake=handshake,
                 put=base.messages.put,
                 health=base.health,
@@ -411,7 +411,7 @@ class InspectionLine:
             self._challenge.check()
 
     def _reload_if_asked(self) -> None:
-        if self._stopper.take_reload():
+        if self._stopper.pop_reload():
             try:
                 done = self.reload()
                 log.info("reloaded: %s", done["changed"])
@@ -443,7 +443,7 @@ class InspectionLine:
             health=base.health,
             condition=self._condition,
             camera=lambda: base.camera.status,
-            tally=self.station.tally,
+            summary=self.station.summary,
             queues=lambda: {"frames": self._mailbox.waiting},
             handshake=self._handshake.counts if self._handshake else dict,
             modbus=lambda: self._modbus.status() if self._modbus else None,

@@ -15,7 +15,7 @@ from edge.cameras.factory import checked_kind
 from edge.errors import CameraLost, StationError
 from edge.settings.exposure import exposures
 from edge.settings.station import Settings
-from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.run_summary import RunSummary
 
 log = logging.getLogger(__name__)
 

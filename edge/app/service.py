@@ -10,7 +10,7 @@ from edge.errors import StationError
 from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings
 from edge.station.images.overlay_folder import OverlayWriter
-from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.run_summary import RunSummary
 from edge.station.recording.journal_folder import journal_folder
 
 # A model that takes longer to compile and test will not come.
@@ -73,7 +73,7 @@ class StationService:
     @property
     def summary(self) -> RunSummary | None:
         """The counts so far; None when the run ended before the first part."""
-        return self._line.station.tally() if self._line is not None else None
+        return self._line.station.summary() if self._line is not None else None
 
     @property
     def not_inspected(self) -> str:

@@ -28,7 +28,7 @@ class Stopper:
         if self.stopped:
             stop()
 
-    def take_reload(self) -> bool:
+    def pop_reload(self) -> bool:
         """Tell, once, that a reload was asked for."""
         asked, self._reload = self._reload, False
         return asked

@@ -61,9 +61,9 @@ SCHEMA: Literal["bundle/1"] = "bundle/1"
 TEACHER_SCHEMA: Literal["teacher/1"] = "teacher/1"
 
 
-def plain_text(text: str, most: int = MAX_TEXT_LENGTH) -> str:
+def plain_text(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
     """Return a text as a manifest may hold it: cut, and ``?`` for what is no plain character."""
-    return "".join(one if one.isprintable() else "?" for one in text[:most])
+    return "".join(one if one.isprintable() else "?" for one in text[:max_length])
 
 
 def _plain(text: str) -> str:
@@ -102,7 +102,7 @@ class Identity(ManifestPart):
 
     Attributes:
         created: also the version: of two bundles of one name the later one is the newer release.
-        xml_bytes, bin_bytes: sizes; None in bundles of earlier versions.
+        xml_bytes, bin_bytes: sizes; None where the maker named none.
     """
 
     name: Name
@@ -637,7 +637,7 @@ class Training(ManifestPart):
     """Where the model came from.
 
     Attributes:
-        good_check: None where it was switched off, or in bundles of earlier versions.
+        good_check: None where it was switched off.
         choice: how the algorithm was chosen; None where it was set.
     """
 
@@ -695,9 +695,8 @@ class Manifest(ManifestPart):
     statistics: ScoreStatistics
     precision: Precision
     training: Training
-    # Bundles exported by earlier versions have none.
     self_test: tuple[GoldenScore, ...] = Field(default=(), max_length=100)
-    # Of bundles of earlier versions, and of imported ones, nobody knows.
+    # Not known of imported models.
     seen_images: SeenImagesSummary | None = None
 
     @property
@@ -822,14 +821,14 @@ def read_verified(
             xml = _verified(
                 xml_file,
                 xml_path,
-                most=MAX_XML_BYTES,
+                max_bytes=MAX_XML_BYTES,
                 named=identity.xml_bytes,
                 sha256=identity.xml_sha256,
             )
             weights = _verified(
                 bin_file,
                 bin_path,
-                most=MAX_BIN_BYTES,
+                max_bytes=MAX_BIN_BYTES,
                 named=identity.bin_bytes,
                 sha256=identity.bin_sha256,
             )
@@ -971,11 +970,11 @@ def _opened(path: Path) -> BufferedReader:
         ) from error
 
 
-def _content(file: BufferedReader, path: Path, most: int, named: int | None = None) -> bytes:
+def _content(file: BufferedReader, path: Path, max_bytes: int, named: int | None = None) -> bytes:
     """Read a file of a bundle whose size is believed.
 
     Args:
-        most: bytes that such a file may have.
+        max_bytes: bytes that such a file may have.
         named: bytes that the manifest says it has; None where it does not say.
     """
     try:
@@ -985,9 +984,9 @@ def _content(file: BufferedReader, path: Path, most: int, named: int | None = No
                 f"{path}: {size} bytes, which does not match {named} in the manifest. "
                 "Copy all three files of the bundle again, or export it again."
             )
-        if size > most:
+        if size > max_bytes:
             raise BundleDamaged(
-                f"{path}: {size} bytes; such a file has at most {most}. It is none of "
+                f"{path}: {size} bytes; such a file has at most {max_bytes}. It is none of "
                 "export-model: copy all three files of the bundle again."
             )
         return file.read(size)
@@ -996,10 +995,10 @@ def _content(file: BufferedReader, path: Path, most: int, named: int | None = No
 
 
 def _verified(
-    file: BufferedReader, path: Path, *, most: int, named: int | None, sha256: str
+    file: BufferedReader, path: Path, *, max_bytes: int, named: int | None, sha256: str
 ) -> bytes:
     """Read a file that the manifest names."""
-    content = _content(file, path, most, named)
+    content = _content(file, path, max_bytes, named)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise BundleDamaged(

@@ -110,7 +110,7 @@ def _painted(path: Path) -> NDArray[np.bool_]:
 
 
 def _runs(path: Path, ignored: NDArray[np.bool_]) -> tuple[int, ...]:
-    runs = runs_of(ignored)
+    runs = make_runs(ignored)
     if len(runs) > MAX_RUNS:
         raise ConfigurationInvalid(
             f"{path}: the mask changes between black and white {len(runs)} times, which looks like "
@@ -146,7 +146,7 @@ def painted_png(areas: Areas) -> bytes:
     return content.tobytes()
 
 
-def runs_of(ignored: NDArray[np.bool_]) -> tuple[int, ...]:
+def make_runs(ignored: NDArray[np.bool_]) -> tuple[int, ...]:
     """Return ``(H, W) bool`` as ``Areas.ignored_runs``; empty where nothing is ignored."""
     flat = ignored.ravel()
     if not flat.any():

@@ -26,7 +26,7 @@ from edge.imaging.frame import FrameStatus, Pixels
 from edge.imaging.image_files import is_image
 from edge.journal.judged_images import JudgedImages
 from edge.redaction import redacted
-from edge.settings.addresses import Scheme, scheme_of
+from edge.settings.addresses import Scheme, parse_scheme
 from edge.settings.camera import TriggerSettings
 from edge.settings.station import CameraSettings
 from edge.system.file_access import why_closed
@@ -70,7 +70,7 @@ def camera_kind(uri: str) -> CameraKind:
     """
     if uri.isdecimal() or re.match(r"/dev/(?!shm(/|$))", uri):  # there, files are in memory
         return CameraKind.DEVICE
-    scheme = scheme_of(uri)
+    scheme = parse_scheme(uri)
     if scheme is not None:
         if scheme in STREAM_SCHEMES:
             return CameraKind.STREAM
@@ -179,7 +179,7 @@ def live_camera_opener(
     if kind is CameraKind.FOLDER:
         watched_path(uri)
         _warn_of_unused(uri, settings)
-        remembered = memory or FolderMemory(take_existing=settings.watch.existing == "take")
+        remembered = memory or FolderMemory(inspect_existing=settings.watch.existing == "take")
         triggered = settings.trigger.mode == "software"
         limit_ms = settings.trigger.frame_timeout_ms if triggered else None
         return lambda: WatchedFolder(
@@ -224,7 +224,7 @@ def supervised_camera(
     memory: FolderMemory | None = None
     if checked_kind(settings) is CameraKind.FOLDER:
         memory = FolderMemory(
-            take_existing=settings.watch.existing == "take",
+            inspect_existing=settings.watch.existing == "take",
             judged=judged,
             on_inventory=on_inventory,
             not_inspected=not_inspected,
@@ -237,7 +237,7 @@ def supervised_camera(
         hurried=bool(lines),
         on_change=on_change,
         identity=redacted(_device(settings.uri)),
-        simulated=scheme_of(settings.uri) == Scheme.ARAVIS,
+        simulated=parse_scheme(settings.uri) == Scheme.ARAVIS,
         can_wait=memory is not None,
         busy=None if memory is None else memory.is_busy,
         idle=CameraState.WAITING_TRIGGER
@@ -319,7 +319,7 @@ def _device(uri: str) -> str:
     return f"/dev/video{uri}" if uri.isdecimal() else uri
 
 
-def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> list[Pixels]:
+def some_frames(settings: CameraSettings, max_count: int, limit_s: float = 10.0) -> list[Pixels]:
     """Take some complete frames of a camera, for measurements; one with a trigger runs free.
 
     Raises:
@@ -331,7 +331,7 @@ def some_frames(settings: CameraSettings, most: int, limit_s: float = 10.0) -> l
     deadline = time.monotonic() + limit_s
     frames: list[Pixels] = []
     try:
-        while len(frames) < most and time.monotonic() < deadline:
+        while len(frames) < max_count and time.monotonic() < deadline:
             frame = camera.read(timeout_s=1.0)
             if frame is not None and frame.status is FrameStatus.COMPLETE:
                 frames.append(frame.pixels)

@@ -60,7 +60,7 @@ def read_reference_parts(
     parts: list[ReferencePart] = []
     try:
         for place in _classes(folder, not_inspected):
-            found = _parts_of(folder, place, not_inspected)
+            found = _read_parts(folder, place, not_inspected)
             if not found:
                 raise ReferencePartsInvalid(
                     f"{place}: holds no images. Put images of parts there (.png, .jpg, .bmp, .tif, "
@@ -117,7 +117,7 @@ def _classes(folder: Path, not_inspected: NotInspected) -> list[Path]:
     return sorted(places, key=lambda place: not is_called(place.name, GOOD_NAMES))
 
 
-def _parts_of(root: Path, place: Path, not_inspected: NotInspected) -> list[ReferencePart]:
+def _read_parts(root: Path, place: Path, not_inspected: NotInspected) -> list[ReferencePart]:
     defective = not is_called(place.name, GOOD_NAMES)
     found = []
     for folder in (place, *natural_order([one for one in place.rglob("*") if one.is_dir()])):

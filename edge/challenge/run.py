@@ -24,7 +24,7 @@ from edge.contract.event import Event
 from edge.errors import OutputNotWritable
 from edge.inspection.attribute_agreement import Judgement
 from edge.redaction import redacted
-from edge.settings.layers import recipe_of
+from edge.settings.layers import chosen_recipe
 from edge.settings.overrides import Overrides
 from edge.settings.station import Settings
 from edge.station.model.configured import load_configured
@@ -65,7 +65,7 @@ def run_challenge(
     settings: Settings,
     order: StudyOrder,
     answers: TextIO,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     *,
     utc_ns: Callable[[], int] = time.time_ns,
 ) -> int:
@@ -74,7 +74,7 @@ def run_challenge(
     Args:
         settings: of the station; what was set at its page is laid over them.
         answers: where somebody who presents parts answers.
-        say: shows a line.
+        emit: shows a line.
 
     Returns:
         The exit code: 0, or 1 for a station that is not acceptable.
@@ -100,10 +100,10 @@ def run_challenge(
         )
         showings = opened.enter_context(
             closing(
-                _showings(settings, order, not_inspected=not_inspected, answers=answers, say=say)
+                _showings(settings, order, not_inspected=not_inspected, answers=answers, emit=emit)
             )
         )
-        shown = run_study(parts, order.rounds, showings, model.inspectors[0], say=say)
+        shown = run_study(parts, order.rounds, showings, model.inspectors[0], emit=emit)
         context = StudyContext(
             station=settings.mqtt.station if settings.mqtt else None,
             host=platform.node(),
@@ -113,7 +113,7 @@ def run_challenge(
             identity=station_identity(settings, model.bundle, showings.simulated),
             decision=model.criteria,
             guard_band=settings.decision.guard_band,
-            recipe=recipe_of(settings),
+            recipe=chosen_recipe(settings),
             model_path=str(model.bundle.path),
             begun_utc_ns=begun_utc_ns,
             ended_utc_ns=utc_ns(),
@@ -124,9 +124,9 @@ def run_challenge(
         if journal is not None:
             journal.record(_event(report, path.name, sha256), utc_ns())
     for note in notes(report):
-        say(note)
-    say(f"{path}, {path.with_suffix('.html').name}: written")
-    say(report.summary)
+        emit(note)
+    emit(f"{path}, {path.with_suffix('.html').name}: written")
+    emit(report.summary)
     return NOT_ACCEPTABLE if report.judgement is Judgement.NOT_ACCEPTABLE else 0
 
 
@@ -147,10 +147,10 @@ def _showings(
     *,
     not_inspected: NotInspected,
     answers: TextIO,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
 ) -> Showings:
     if order.present:
-        return CameraShowings(settings.camera, answers, say)
+        return CameraShowings(settings.camera, answers, emit)
     return FileShowings(settings.camera.max_pixels, not_inspected)
 
 

@@ -17,7 +17,7 @@ from edge.settings.station import CameraSettings
 
 READ_LIMIT_S = 0.1
 # So long a camera that runs free, or waits for a signal of its own, may take for an image.
-TAKE_LIMIT_S = 30.0
+CAPTURE_LIMIT_S = 30.0
 
 
 class NobodyPresents(ConfigurationError):
@@ -93,7 +93,7 @@ class CameraShowings:
         self,
         settings: CameraSettings,
         answers: TextIO,
-        say: Callable[[str], None],
+        emit: Callable[[str], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Open the camera.
@@ -101,7 +101,7 @@ class CameraShowings:
         Args:
             settings: of the station's camera.
             answers: the terminal; a line is a part in place.
-            say: shows a line to whoever presents.
+            emit: shows a line to whoever presents.
             clock_ns: monotonic, as frames have it.
 
         Raises:
@@ -126,7 +126,7 @@ class CameraShowings:
         self.simulated = camera.simulated
         self._trigger = settings.trigger
         self._answers = answers
-        self._say = say
+        self._emit = emit
         self._clock_ns = clock_ns
 
     def frame(self, part: ReferencePart, place: str) -> Frame:
@@ -137,23 +137,23 @@ class CameraShowings:
             CameraStuck: the camera's driver hangs.
         """
         while True:
-            self._say(f"{place}: place {part.name} before the camera and press Enter")
+            self._emit(f"{place}: place {part.name} before the camera and press Enter")
             if not self._answers.readline():
                 raise PartNotPresented(
                     f"{part.name} was not presented ({place}). Nothing was recorded: begin the "
                     "study again, every part is needed in every round."
                 )
-            taken = self._taken()
-            if isinstance(taken, Frame):
-                return taken
-            self._say(f"no image of {part.name}: {taken}")
+            captured = self._captured()
+            if isinstance(captured, Frame):
+                return captured
+            self._emit(f"no image of {part.name}: {captured}")
 
     def close(self) -> None:
         self._camera.close()
 
-    def _taken(self) -> Frame | str:
+    def _captured(self) -> Frame | str:
         """Return the first frame from now on, whole or not, as the line does; or why none came."""
-        asked_ns, limit_s = self._clock_ns(), TAKE_LIMIT_S
+        asked_ns, limit_s = self._clock_ns(), CAPTURE_LIMIT_S
         if self._trigger.mode == "software":
             limit_s = self._trigger.frame_timeout_ms / 1e3
             try:

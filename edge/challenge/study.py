@@ -52,13 +52,13 @@ def run_study(
     showings: Showings,
     inspector: Inspector,
     *,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
 ) -> list[StudiedPart]:
     """Show every part in every round.
 
     Args:
         inspector: of the station: prepares, infers and decides as on the line.
-        say: shows a line of progress.
+        emit: shows a line of progress.
 
     Raises:
         StationError: a part could not be shown; the study has no result.
@@ -68,12 +68,12 @@ def run_study(
     try:
         for turn, part, place in order_of_showing(parts, rounds):
             if part is parts[0]:
-                say(f"round {turn + 1} of {rounds}: {len(parts)} parts")
+                emit(f"round {turn + 1} of {rounds}: {len(parts)} parts")
             frame = showings.frame(part, place)
             showing = _inspected(frame, inspector)
             found[part.name].append(showing)
             if showing.inspection.decision.result is Result.ERROR:
-                say(f"{place}: {part.name}: ERROR: {one_line(showing.inspection.detail)}")
+                emit(f"{place}: {part.name}: ERROR: {one_line(showing.inspection.detail)}")
     except KeyboardInterrupt:
         raise StudyInterrupted(f"interrupted ({place}); nothing was recorded.") from None
     return [StudiedPart(part, tuple(found[part.name])) for part in parts]

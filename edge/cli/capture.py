@@ -63,7 +63,7 @@ def capture_images(
     *,
     count: int,
     every_s: float,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Write ``count`` images of a camera into ``folder/good``; returns how many there are.
@@ -72,7 +72,7 @@ def capture_images(
         settings: as the station has them.
         folder: of the data set; what is in it stays as it is.
         every_s: least time between two images; 0 takes each that comes.
-        say: prints a line of progress.
+        emit: prints a line of progress.
         stopping: looked at between two images.
 
     Raises:
@@ -99,7 +99,7 @@ def capture_images(
             captured,
             count=count,
             every_s=every_s,
-            say=say,
+            emit=emit,
             stopping=stopping,
         )
     finally:
@@ -110,7 +110,7 @@ def capture_images(
             with suppress(OutputNotWritable):  # a full disk is told by the image that met it
                 write_whole(path, json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(captured.left_out.items()))
-    say(f"{len(captured.files)} images in {good}{f'; left out: {left_out}' if left_out else ''}")
+    emit(f"{len(captured.files)} images in {good}{f'; left out: {left_out}' if left_out else ''}")
     return len(captured.files)
 
 
@@ -122,17 +122,17 @@ def _capture(
     *,
     count: int,
     every_s: float,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> None:
     triggers = settings.trigger.mode == "software"
     due_ns = time.monotonic_ns()
-    said_s = time.monotonic()
+    logged_s = time.monotonic()
     unanswered = 0
     while len(captured.files) < count and not stopping():
-        if time.monotonic() - said_s > PROGRESS_S:
-            said_s = time.monotonic()
-            say(_progress(captured, count, camera))
+        if time.monotonic() - logged_s > PROGRESS_S:
+            logged_s = time.monotonic()
+            emit(_progress(captured, count, camera))
         try:
             if triggers and isinstance(camera, SupervisedCamera):
                 frame = _triggered(camera, due_ns, settings.trigger.frame_timeout_ms, stopping)

@@ -23,18 +23,18 @@ ALTERED = 65
 def run_journal_command(
     folder: Path,
     wanted: Query = Query(),
-    most: int = 20,
+    max_count: int = 20,
     csv: Path | None = None,
     *,
     verify: bool = False,
     head: bytes | None = None,
-    say: Callable[[str], None] = print_line,
+    emit: Callable[[str], None] = print_line,
 ) -> int:
     """Print what a journal holds, write it as CSV, or follow its chain; the station may run.
 
     Args:
         wanted: which rows to print or write.
-        most: newest rows to print; a CSV file gets all.
+        max_count: newest rows to print; a CSV file gets all.
         csv: file to write instead of printing rows.
         verify: follow the hash chain.
         head: and meet this value of it, which was published with the state.
@@ -50,14 +50,14 @@ def run_journal_command(
     path = folder / FILE_NAME
     if verify or head is not None:
         report = verify_chain(path, head)
-        say(_verification(path, report))
+        emit(_verification(path, report))
         return 0 if report.fault is None else ALTERED
     if csv is not None:
-        say(f"{csv}: {export_csv(query(path, wanted), csv)} rows")
+        emit(f"{csv}: {export_csv(query(path, wanted), csv)} rows")
         return 0
-    say(_overview(path))
-    for row in newest(path, wanted, most):
-        say(_line(row))
+    emit(_overview(path))
+    for row in newest(path, wanted, max_count):
+        emit(_line(row))
     return 0
 
 

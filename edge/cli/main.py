@@ -181,7 +181,7 @@ def _doctor(options: argparse.Namespace) -> int:
         tuning_path(options.config, Path(settings.model.path)) if settings else None,
         camera="camera" in named,
         model="model" in named,
-        say=print_line,
+        emit=print_line,
         lamp_test=options.lamp_test,
     )
 
@@ -199,7 +199,7 @@ def _capture(options: argparse.Namespace) -> int:
             options.capture,
             count=wanted,
             every_s=options.every,
-            say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
+            emit=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
             stopping=lambda: stopper.stopped,
         )
         return _INTERRUPTED if stopper.stopped else 0
@@ -341,7 +341,7 @@ def _captured(settings: "Settings", options: argparse.Namespace, folder: Path) -
             folder,
             count=options.count or CAPTURED,
             every_s=options.every,
-            say=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
+            emit=lambda line: write_line(f"{PROGRAM}: {line}", logging.INFO),
             stopping=lambda: stopper.stopped,
         )
         if stopper.stopped or not count:

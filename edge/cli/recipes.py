@@ -44,7 +44,7 @@ class RecipeOrder:
 
 
 def run_recipe_command(
-    recipes: RecipeFolder, order: RecipeOrder, say: Callable[[str], None]
+    recipes: RecipeFolder, order: RecipeOrder, emit: Callable[[str], None]
 ) -> None:
     """Carry out one command.
 
@@ -53,19 +53,19 @@ def run_recipe_command(
     """
     match list(order.words):
         case ["list"]:
-            _list(recipes, say)
+            _list(recipes, emit)
         case ["show", name]:
-            _show(_version(recipes, name), recipes, say)
+            _show(_version(recipes, name), recipes, emit)
         case ["add", name, bundle]:
             recipes.path.mkdir(parents=True, exist_ok=True)
-            content = content_of(name, order.settings)
+            content = read_content(name, order.settings)
             build = _copied(Path(bundle), order.mask)
             added = recipes.publish(content, build, order.public_key)
-            say(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
+            emit(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
         case ["use", name]:
             chosen = _verified(recipes, name, order.public_key)
             recipes.put_in_force(chosen.name, chosen.version)
-            say(f"{chosen}: in force; parts that name it are inspected by it from now on")
+            emit(f"{chosen}: in force; parts that name it are inspected by it from now on")
         case ["export", name, file]:
             version = _verified(recipes, name, order.public_key)
             key = load_private_key(order.key, ask_password(order.key)) if order.key else None
@@ -73,11 +73,11 @@ def run_recipe_command(
             made = export_recipe(
                 recipes, version, path, images=order.images, key=key, stations=order.stations
             )
-            say(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
+            emit(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
         case ["import", file]:
             recipes.path.mkdir(parents=True, exist_ok=True)
             version = import_recipe(recipes, Path(file), order.public_key)
-            say(f"{version}: taken in, not in force. Put it in force: {use_command(version)}")
+            emit(f"{version}: taken in, not in force. Put it in force: {use_command(version)}")
         case _:
             raise RecipeCommandInvalid(
                 "--recipe takes: list; show NAME; add NAME BUNDLE.xml; use NAME@VERSION; "
@@ -91,7 +91,7 @@ def use_command(version: RecipeVersion) -> str:
     return f"edge-run --recipe use '{version.name}@{version.version}' --recipes '{folder}'"
 
 
-def content_of(name: str, settings: Path | None) -> RecipeContent:
+def read_content(name: str, settings: Path | None) -> RecipeContent:
     """Return what a new version says of its product.
 
     Raises:
@@ -141,22 +141,22 @@ def _verified(recipes: RecipeFolder, text: str, public_key: Path | None) -> Reci
     return version
 
 
-def _list(recipes: RecipeFolder, say: Callable[[str], None]) -> None:
+def _list(recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
     found = recipes.listing()
     if not found:
-        say(f"{recipes.path}: no recipe")
+        emit(f"{recipes.path}: no recipe")
     for one in found:
         versions = ", ".join(f"{v}*" if v == one.in_force else str(v) for v in one.versions)
-        say(f"{one.name}: version {versions}" + ("" if one.in_force else "; none in force"))
+        emit(f"{one.name}: version {versions}" + ("" if one.in_force else "; none in force"))
 
 
-def _show(version: RecipeVersion, recipes: RecipeFolder, say: Callable[[str], None]) -> None:
+def _show(version: RecipeVersion, recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
     manifest = load_bundle(version.model).manifest
     in_force = recipes.in_force(version.name) == version.version
     images = recipes.images(version.name)
     count = sum(file.is_file() for file in images.rglob("*")) if images.is_dir() else 0
-    say(f"{version}" + (", in force" if in_force else ""))
-    say(f"model    {manifest.identity.name}: {manifest.identity.algorithm}")
-    say(f"created  {manifest.identity.created.isoformat()}")
-    say(f"images   {count}")
-    say(recipe_yaml(version.content).decode().rstrip("\n"))
+    emit(f"{version}" + (", in force" if in_force else ""))
+    emit(f"model    {manifest.identity.name}: {manifest.identity.algorithm}")
+    emit(f"created  {manifest.identity.created.isoformat()}")
+    emit(f"images   {count}")
+    emit(recipe_yaml(version.content).decode().rstrip("\n"))

@@ -17,9 +17,9 @@ from edge.recipes.names import recipe_name
 from edge.redaction import one_line
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
-from edge.teaching.images import ReadImages, images_of
+from edge.teaching.images import ReadImages, find_images
 from edge.teaching.lots import MAX_CROSS_VALIDATED
-from edge.teaching.product_view import ProductView, view_of
+from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
 from edge.teaching.views import MAX_FEW_IMAGES
@@ -61,7 +61,7 @@ class TeachCommand:
     mask: Path | None = None
 
 
-def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
+def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
     """Teach, write the bundle, and print what was learned.
 
     Raises:
@@ -74,7 +74,7 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
         BuildOrder(
             name=command.name,
             teacher=command.teacher,
-            images=images_of(command.source, command.count),
+            images=find_images(command.source, command.count),
             order=TeachingOrder(with_views=command.views, check_good=command.check_good, view=view),
             threads=command.threads,
             public_key=Path(command.public_key) if command.public_key else None,
@@ -89,8 +89,8 @@ def run_teach(command: TeachCommand, say: Callable[[str], None]) -> None:
         version = _published(command, content, built)
         written = f"{version}, not in force. Put it in force: {use_command(version)}"
     for line in result_lines(built.taught, built.bundle, built.read):
-        say(line)
-    say(written)
+        emit(line)
+    emit(written)
 
 
 def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
@@ -106,7 +106,7 @@ def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
         name, recipes = recipe_name(name), RecipeFolder(command.recipes)
         if recipes.in_force(name) is not None:
             version = recipes.load(name)
-            before, view = version.content, view_of(version, public_key)
+            before, view = version.content, make_view(version, public_key)
     else:
         name = "taught"  # a bundle may be called what no recipe may
     content = follow_up(name, "", before)

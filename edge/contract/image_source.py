@@ -35,10 +35,10 @@ def image_name(verdict: Mapping[str, Any]) -> str | None:
     """
     image = verdict.get("image")
     uri = image.get("source_uri") if isinstance(image, Mapping) else None
-    return None if not isinstance(uri, str) else name_of(uri)
+    return None if not isinstance(uri, str) else parse_name(uri)
 
 
-def name_of(uri: str) -> str | None:
+def parse_name(uri: str) -> str | None:
     """Return the decoded last segment of a file's URI, with the number of a video's frame.
 
     Bytes that are not UTF-8 are backslash escapes, as in every text: ``sch\\xf6n.png``. None of

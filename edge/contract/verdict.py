@@ -156,8 +156,8 @@ class Verdict:
     @property
     def part_id(self) -> str | None:
         """As its trigger told, else as a code on the part says."""
-        told = self.part.part_id if self.part else None
-        return self.inspection.part_id if told is None else told
+        part_id = self.part.part_id if self.part else None
+        return self.inspection.part_id if part_id is None else part_id
 
     @property
     def deadline(self) -> tuple[float, int] | None:
@@ -380,13 +380,13 @@ def _rounded_down(value: float | None) -> float | None:
     return None if value is None else math.floor(value * 1e6) / 1e6
 
 
-def with_fewer_regions(message: bytes, most_bytes: int) -> bytes | None:
-    """Leave the weakest regions of a verdict out until it has ``most_bytes``; None if it cannot."""
+def with_fewer_regions(message: bytes, max_bytes: int) -> bytes | None:
+    """Leave the weakest regions of a verdict out until it has ``max_bytes``; None if it cannot."""
     content = json.loads(message)
     content["regions_truncated"] = True
     while content["regions"]:
         content["regions"].pop()
         shorter = to_json(content).encode()
-        if len(shorter) <= most_bytes:
+        if len(shorter) <= max_bytes:
             return shorter
     return None

@@ -135,7 +135,7 @@ def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -
             )
         if streaming_errno(device) == errno.EBUSY:
             processes = holders(device)
-            yield from _taken(named(processes), bool(set(processes) & set(stations)))
+            yield from _in_use(named(processes), bool(set(processes) & set(stations)))
             return None
         yield good("access", f"no other program uses {device}")
     return (yield from _live(settings, limits))
@@ -163,13 +163,13 @@ def _genicam(settings: CameraSettings, stations: list[int], limits: TestExtent) 
     if name.transport is Transport.GIGE and address:
         yield from _network(address)
         control = gvcp.control(address, ANSWER_LIMIT_S)
-        if control is not None and control.taken:
+        if control is not None and control.controlled:
             interface = network_interface(address)
             here = control.by is None or (interface is not None and interface[1] == control.by)
             owner = control.by or "the camera does not say which"
             if here and stations:
                 owner = named(stations)
-            yield from _taken(owner, here and bool(stations))
+            yield from _in_use(owner, here and bool(stations))
             return None
         if control is not None:
             yield good("access", "no program controls it")
@@ -186,7 +186,7 @@ def _network(address: str) -> Iterator[Finding]:
         yield shared
 
 
-def _taken(owner: str, by_station: bool) -> Iterator[Finding]:
+def _in_use(owner: str, by_station: bool) -> Iterator[Finding]:
     if by_station:
         yield good("access", f"edge-run itself uses it: {owner}")
         yield not_seen(
@@ -239,8 +239,8 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
         yield from _hidden_damage(settings["codec"])
     size = settings.pop("camera.sensor.packet_size_bytes", None)
     if settings:
-        taken = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
-        yield good("settings it took", taken)
+        values = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
+        yield good("settings it took", values)
     if size is not None and int(size) < MIN_PACKET_BYTES:
         yield advice(
             "packet size",

@@ -42,7 +42,7 @@ def run_doctor(
     camera: bool,
     *,
     model: bool,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     lamp_test: bool = False,
     limits: TestExtent = TestExtent(),
 ) -> int:
@@ -53,7 +53,7 @@ def run_doctor(
         config: the settings' file.
         tuning: file that may hold a measured run plan.
         camera, model: whether the settings name one.
-        say: prints a line.
+        emit: prints a line.
         lamp_test: switch each output for a moment.
 
     Returns:
@@ -65,8 +65,8 @@ def run_doctor(
     )
     for finding in looked_at:
         findings.append(finding)
-        say(finding_line(finding))
-    say(summary(findings))
+        emit(finding_line(finding))
+    emit(summary(findings))
     return int(any(finding.grade is Grade.FAULT for finding in findings))
 
 

@@ -70,16 +70,16 @@ def _mtu(name: str, root: Path) -> Finding:
 def receive_buffer_finding(root: Path = Path("/")) -> Finding:
     """Look at the largest socket buffer that a GigE stream may ask for."""
     subject = "receive buffer"
-    most = _number(root / "proc/sys/net/core/rmem_max")
-    if most is None:
+    max_bytes = _number(root / "proc/sys/net/core/rmem_max")
+    if max_bytes is None:
         return not_seen(subject, "net.core.rmem_max cannot be read")
-    if most < MIN_RECEIVE_BUFFER_BYTES:
+    if max_bytes < MIN_RECEIVE_BUFFER_BYTES:
         return advice(
             subject,
-            f"net.core.rmem_max is {most} bytes; a short stall of this PC loses packets",
+            f"net.core.rmem_max is {max_bytes} bytes; a short stall of this PC loses packets",
             f"sysctl -w net.core.rmem_max={2 * MIN_RECEIVE_BUFFER_BYTES}",
         )
-    return good(subject, f"{most} bytes")
+    return good(subject, f"{max_bytes} bytes")
 
 
 def usb_memory_finding(root: Path = Path("/")) -> Finding:
@@ -114,7 +114,7 @@ def governor_finding(root: Path = Path("/")) -> Finding:
     return good(subject, "performance")
 
 
-def disk_finding(subject: str, folder: Path, least_bytes: int = MIN_FREE_BYTES) -> Finding:
+def disk_finding(subject: str, folder: Path, min_bytes: int = MIN_FREE_BYTES) -> Finding:
     """Look at the space where a folder is, or will be."""
     place = folder
     while not place.exists() and place != place.parent:
@@ -131,10 +131,8 @@ def disk_finding(subject: str, folder: Path, least_bytes: int = MIN_FREE_BYTES) 
         )
     free = space.f_bavail * space.f_frsize
     found = f"{folder}: {free / 2**30:.1f} GiB free"
-    if free < least_bytes:
-        return advice(
-            subject, found, f"make room; below {least_bytes / 2**30:.1f} GiB it gets tight"
-        )
+    if free < min_bytes:
+        return advice(subject, found, f"make room; below {min_bytes / 2**30:.1f} GiB it gets tight")
     return good(subject, found)
 
 

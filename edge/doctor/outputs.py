@@ -64,10 +64,10 @@ def _module(outputs: OutputsSettings) -> Finding:
         with closing(module):
             began_s = time.monotonic()
             module.read(coils)
-            took_ms = (time.monotonic() - began_s) * 1e3
+            elapsed_ms = (time.monotonic() - began_s) * 1e3
     except StationError as error:
         return fault(subject, str(error), "")
-    return good(subject, f"{where} answers for coils {_listed(coils)} within {took_ms:.1f} ms")
+    return good(subject, f"{where} answers for coils {_listed(coils)} within {elapsed_ms:.1f} ms")
 
 
 def _gpio(outputs: OutputsSettings) -> Finding:
@@ -137,14 +137,14 @@ def _lamp_test(outputs: OutputsSettings, name: str, device: OutputDevice) -> Ite
             level = safe[one.line]
             began_s = time.monotonic()
             device.write({one.line: not level})
-            took_ms = (time.monotonic() - began_s) * 1e3
+            elapsed_ms = (time.monotonic() - began_s) * 1e3
             time.sleep(LAMP_S)
             device.write({one.line: level})
             time.sleep(PAUSE_S)
             word = "inactive" if outputs.safe_level(output) else "active"
             found = (
                 f"line {one.line} of {name} was {word} for {LAMP_S:g} s, confirmed after "
-                f"{took_ms:.1f} ms"
+                f"{elapsed_ms:.1f} ms"
             )
             yield good(f"lamp test, {output}", found)
     finally:

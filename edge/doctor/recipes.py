@@ -79,11 +79,11 @@ def code_finding(code: CodeSettings, frame: Frame | None) -> Finding:
     box = None if region is None else Box(region.x, region.y, region.width, region.height)
     began_s = time.perf_counter()
     reading = read_code(frame.pixels, code.kinds, box)
-    took_ms = (time.perf_counter() - began_s) * 1e3
+    elapsed_ms = (time.perf_counter() - began_s) * 1e3
     if reading.text is None:
         return advice(subject, f"an image of the camera: {reading.fault}", "put a part below it")
-    found = f"an image of the camera says {reading.text!r}, read in {took_ms:.1f} ms"
-    if took_ms > code.timeout_ms:
+    found = f"an image of the camera says {reading.text!r}, read in {elapsed_ms:.1f} ms"
+    if elapsed_ms > code.timeout_ms:
         todo = f"set code.region, or raise code.timeout_ms (now {code.timeout_ms:g})"
         return fault(subject, found, todo)
     return good(subject, found)

@@ -30,7 +30,7 @@ from edge.mqtt.reason_codes import (
     RETAIN_NOT_SUPPORTED,
     Packet,
     describe_code,
-    meaning_of,
+    find_meaning,
 )
 from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
@@ -116,7 +116,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             password=lambda: password,
             tls=tls,
         )
-        dialer = Connector(
+        connector = Connector(
             broker=lambda: broker,
             will=partial(station_will, mqtt.topic),
             subscriptions=station_subscriptions(mqtt.topic),
@@ -125,8 +125,8 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             stopping=lambda: False,
         )
         began_s = time.monotonic()
-        connection = dialer.reach()
-        took_ms = (time.monotonic() - began_s) * 1e3
+        connection = connector.reach()
+        elapsed_ms = (time.monotonic() - began_s) * 1e3
         until_s = time.monotonic() + SUBSCRIBED_LIMIT_S
         while not connection.closed and (
             connection.subscribed is None or connection.echo is Echo.ASKED
@@ -134,7 +134,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
             if time.monotonic() > until_s:
                 break
             connection.turn(until_s - time.monotonic())
-        lacking = [*_lacking(connection, dialer, mqtt.topic, meta)]
+        lacking = [*_lacking(connection, connector, mqtt.topic, meta)]
         if in_plain_sight(mqtt):
             what = "password and verdicts" if mqtt.password_file else "verdicts"
             found = f"whoever listens in the network reads {what}"
@@ -145,7 +145,9 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
         return fault(subject, str(error), "")
     who = f" as {mqtt.username}" if mqtt.username else ""
     secured = "" if tls else ", not encrypted"
-    found = f"{mqtt.url}{who}: MQTT {connection.version}, accepted after {took_ms:.0f} ms{secured}"
+    found = (
+        f"{mqtt.url}{who}: MQTT {connection.version}, accepted after {elapsed_ms:.0f} ms{secured}"
+    )
     if not lacking:
         return good(subject, found)
     grade = max((one.grade for one in lacking), key=[Grade.ADVICE, Grade.FAULT].index)
@@ -154,7 +156,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
 
 
 def _lacking(
-    connection: Connection, dialer: Connector, topic: StationTopic, meta: Meta
+    connection: Connection, connector: Connector, topic: StationTopic, meta: Meta
 ) -> Iterator[Finding]:
     """Yield what this broker does not take of what the station has to say."""
     if connection.reason is not None:
@@ -170,18 +172,18 @@ def _lacking(
         todo = f"let the station write and read {topic.verdict}, or use a broker with MQTT 5"
         yield advice("", f"MQTT 3.1.1 cannot refuse a message; {proof}", todo)
     limits = connection.limits
-    if not connection.takes_qos_1 or not dialer.learned.will_qos:
-        yield fault("", str(meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)), "")
-    if not (limits.retain_available and dialer.learned.will_retain):
-        yield advice("", str(meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)), "")
+    if not connection.accepts_qos_1 or not connector.learned.will_qos:
+        yield fault("", str(find_meaning(QOS_NOT_SUPPORTED, Packet.CONNACK)), "")
+    if not (limits.retain_available and connector.learned.will_retain):
+        yield advice("", str(find_meaning(RETAIN_NOT_SUPPORTED, Packet.CONNACK)), "")
     largest = limits.largest_packet_bytes
     if largest is not None and largest < MAX_PUBLISH_BYTES:
-        content = to_json(meta_payloads(meta, topic, dialer.session)[0]).encode()
+        content = to_json(meta_payloads(meta, topic, connector.session)[0]).encode()
         size = connection.packet_bytes(topic.meta, content, META_SCHEMA)
-        told_short = f" and meta, {size} bytes, is said shortened" if size > largest else ""
+        shortened = f" and meta, {size} bytes, is said shortened" if size > largest else ""
         found = (
             f"it takes packets of {largest} bytes: verdicts may have {MAX_PUBLISH_BYTES}, "
-            f"then regions are left out, or they are dead letters{told_short}"
+            f"then regions are left out, or they are dead letters{shortened}"
         )
         yield advice("", found, f"raise max_packet_size at the broker to {MAX_PUBLISH_BYTES}")
 
@@ -239,15 +241,15 @@ def _frame_path(
     elif frame is not None:
         yield good("image and model", f"the model takes it: score {inspection.score:.4g}")
     latencies = _latencies_ms(lambda: inspector.inspect(shown))
-    median, most = float(np.median(latencies)), max(latencies)
-    found = f"{of_camera} in {median:.1f} ms, {most:.1f} at most of {len(latencies)}"
+    median, max_ms = float(np.median(latencies)), max(latencies)
+    found = f"{of_camera} in {median:.1f} ms, {max_ms:.1f} at most of {len(latencies)}"
     deadline_ms = settings.decision.deadline_ms
     if deadline_ms is None:
         yield good("latency", found)
-    elif most > deadline_ms:
+    elif max_ms > deadline_ms:
         todo = "tune this PC (edge-run --tune), or choose a smaller model"
         yield fault("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
-    elif most > MAX_DEADLINE_SHARE * deadline_ms:
+    elif max_ms > MAX_DEADLINE_SHARE * deadline_ms:
         todo = "tune this PC (edge-run --tune), and take other load off it"
         yield advice("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
     else:

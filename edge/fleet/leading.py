@@ -34,7 +34,7 @@ KEEP_INTERVAL_S = 5.0
 CLAIM_LIMIT_S = 10.0
 CONNECTED_STATES = ("starting", "online", "degraded")
 
-Say = Callable[[str], None]
+Emit = Callable[[str], None]
 
 
 def look(settings: MqttSettings, stopping: Callable[[], bool], wait_s: float = 0.0) -> Retained:
@@ -60,7 +60,7 @@ def silent(retained: Retained) -> list[str]:
     return [
         name
         for name, kept in retained.stations.items()
-        if "metrics" not in kept and condition_of(kept.get("state"))[0] in CONNECTED_STATES
+        if "metrics" not in kept and read_condition(kept.get("state"))[0] in CONNECTED_STATES
     ]
 
 
@@ -145,11 +145,11 @@ class Lead:
 class Leader:
     """Leads one roll-out to the next stage at which nothing is to be done."""
 
-    def __init__(self, lead: Lead, rollout: Rollout, say: Say) -> None:
+    def __init__(self, lead: Lead, rollout: Rollout, emit: Emit) -> None:
         self.rollout = rollout
         self._lead = lead
-        self._say = say
-        self._told = ""
+        self._emit = emit
+        self._reported = ""
         self._kept_s = 0.0
 
     def run(self, stopping: Callable[[], bool]) -> Rollout:
@@ -179,7 +179,7 @@ class Leader:
         grown = before.model_copy(update={"elapsed_s": before.elapsed_s + passed_s})
         seen = self.seen()
         self.rollout = advance(grown, seen)
-        self._say_progress(before, seen)
+        self._report_progress(before, seen)
         changed = (before.stage, before.wave) != (self.rollout.stage, self.rollout.wave)
         if changed:
             self._keep()  # before anybody is asked: whoever takes over must know of them
@@ -246,10 +246,10 @@ class Leader:
         self._lead.link.publish(ROLLOUT_TOPIC, self.rollout)
         self._lead.link.retained.rollout = self.rollout
 
-    def _say_progress(self, before: Rollout, seen: Mapping[str, Seen]) -> None:
+    def _report_progress(self, before: Rollout, seen: Mapping[str, Seen]) -> None:
         now = self.rollout
         if before.stage is not now.stage:
-            self._say(f"{now.stage.replace('_', ' ')}{': ' if now.reason else ''}{now.reason}")
+            self._emit(f"{now.stage.replace('_', ' ')}{': ' if now.reason else ''}{now.reason}")
             return
         if now.stage is Stage.RUNNING:
             waits = waits_for(now, seen)
@@ -257,16 +257,16 @@ class Leader:
                 (r := seen[one].answer(now.id)) is not None and r.phase == "in_force"
                 for one in now.stations()
             )
-            told = f"{wave_name(now)}: {count} of {len(now.stations())} stations have it"
-            if told != self._told:
-                self._told = told
-                self._say(told + (f"; waits for {waits}" if waits else ""))
+            text = f"{wave_name(now)}: {count} of {len(now.stations())} stations have it"
+            if text != self._reported:
+                self._reported = text
+                self._emit(text + (f"; waits for {waits}" if waits else ""))
 
 
 def see(retained: Retained, station: str) -> Seen:
     """Return what the broker has of a station."""
     kept = retained.desired.get(station)
-    condition, reasons = condition_of(retained.stations.get(station, {}).get("state"))
+    condition, reasons = read_condition(retained.stations.get(station, {}).get("state"))
     return Seen(
         report=retained.reports.get(station),
         online=condition in CONNECTED_STATES,
@@ -275,7 +275,7 @@ def see(retained: Retained, station: str) -> Seen:
     )
 
 
-def condition_of(state: bytes | None) -> tuple[str, tuple[str, ...]]:
+def read_condition(state: bytes | None) -> tuple[str, tuple[str, ...]]:
     """Return condition and reasons of a ``state/1``; ``unknown`` of none."""
     try:
         content = json.loads(state or b"null")

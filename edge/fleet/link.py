@@ -133,7 +133,7 @@ class FleetLink:
         came = bool(connection.incoming)
         while connection.incoming:
             one = connection.incoming.popleft()
-            self._take(one.topic, one.payload)
+            self._on_retained(one.topic, one.payload)
         connection.acks.clear()
         return came
 
@@ -189,7 +189,7 @@ class FleetLink:
             if self.turn(0.1):
                 last_s = time.monotonic()
 
-    def _take(self, topic: str, content: bytes) -> None:
+    def _on_retained(self, topic: str, content: bytes) -> None:
         retained = self.retained
         try:
             if topic == OWNER_TOPIC:
@@ -199,13 +199,13 @@ class FleetLink:
             elif topic == ROLLOUT_TOPIC:
                 retained.rollout = Rollout.model_validate_json(content) if content else None
             else:
-                self._take_of_station(topic, content)
+                self._on_station_message(topic, content)
         except (ValidationError, StationNameInvalid) as error:
             self._connector.log_once(
                 f"{topic}: not a message of the contract ({type(error).__name__})"
             )
 
-    def _take_of_station(self, topic: str, content: bytes) -> None:
+    def _on_station_message(self, topic: str, content: bytes) -> None:
         station = StationTopic.of_topic(topic)
         kind = topic.removeprefix(f"{station.root}/")
         known = self.retained.stations.setdefault(station.name, {})

@@ -122,12 +122,12 @@ def read_plan(path: Path) -> Plan:
     try:
         return Plan.model_validate(file.values)
     except ValidationError as error:
-        told = [
+        faults = [
             f"{file.place(tuple(fault['loc']))}: "
             f"{'.'.join(str(part) for part in fault['loc']) or 'the plan'} {in_words(fault)}."
             for fault in error.errors()[:10]
         ]
-        raise PlanInvalid(*told) from error
+        raise PlanInvalid(*faults) from error
 
 
 def make_waves(plan: Plan, stations: Sequence[str], online: Sequence[str]) -> list[list[str]]:

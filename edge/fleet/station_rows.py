@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.contract.fleet import FleetReport
-from edge.fleet.leading import condition_of, silent
+from edge.fleet.leading import read_condition, silent
 from edge.fleet.link import Retained
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -105,7 +105,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _row(name: str, retained: Retained) -> StationRow:
     kept = retained.stations[name]
     report: FleetReport | None = retained.reports.get(name)
-    state, alarms = condition_of(kept.get("state"))
+    state, alarms = read_condition(kept.get("state"))
     in_force = report.in_force if report else None
     metrics, meta = _content(kept.get("metrics")), _content(kept.get("meta"))
     counts = {one: _number(metrics, "counters", f"parts_{one}") or 0 for one in RESULTS}

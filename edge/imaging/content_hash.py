@@ -9,7 +9,11 @@ from edge.imaging.frame import Pixels
 
 def pixels_hash(pixels: Pixels) -> bytes:
     """Return the SHA-256 of pixels; opaque alpha does not count, nor colours that are all grey."""
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[:, :, 3].min() == _most(pixels):
+    if (
+        pixels.ndim == 3
+        and pixels.shape[2] == 4
+        and pixels[:, :, 3].min() == _highest_value(pixels)
+    ):
         pixels = pixels[:, :, :3]
     if pixels.ndim == 3 and pixels.shape[2] == 3 and _is_grey(pixels):
         pixels = pixels[:, :, 0]
@@ -18,7 +22,7 @@ def pixels_hash(pixels: Pixels) -> bytes:
     return digest.digest()
 
 
-def _most(pixels: Pixels) -> int:
+def _highest_value(pixels: Pixels) -> int:
     return int(np.iinfo(pixels.dtype).max)
 
 

@@ -123,11 +123,11 @@ def _demand_bounds(path: Path, header: ImageHeader, size: int, max_pixels: int) 
             f"{MAX_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
             "ones has camera.max_pixels."
         )
-    most = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, MAX_PIXEL_BYTES)
-    if size > most:
+    max_bytes = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, MAX_PIXEL_BYTES)
+    if size > max_bytes:
         raise ImageUnreadable(
-            f"{path}: a file of {size} bytes for {shape}; at most {most} are read. Copy it again "
-            "or remove it."
+            f"{path}: a file of {size} bytes for {shape}; at most {max_bytes} are read. Copy it "
+            "again or remove it."
         )
 
 

@@ -237,12 +237,12 @@ def _frame_header(body: bytes, progressive: bool) -> _Image:
         1 <= one.horizontal <= 4 and 1 <= one.vertical <= 4 for one in components.values()
     ):
         raise _Damaged("the header of the image is damaged")
-    most_wide = max(one.horizontal for one in components.values())
-    most_high = max(one.vertical for one in components.values())
-    mcus_wide, mcus_high = -(-width // (8 * most_wide)), -(-height // (8 * most_high))
+    max_wide = max(one.horizontal for one in components.values())
+    max_high = max(one.vertical for one in components.values())
+    mcus_wide, mcus_high = -(-width // (8 * max_wide)), -(-height // (8 * max_high))
     for one in components.values():
-        one.blocks_wide = _blocks(width * one.horizontal, most_wide)
-        one.blocks_high = _blocks(height * one.vertical, most_high)
+        one.blocks_wide = _blocks(width * one.horizontal, max_wide)
+        one.blocks_high = _blocks(height * one.vertical, max_high)
     return _Image(
         progressive=progressive,
         width=width,
@@ -363,7 +363,7 @@ def _check_scan(
 ) -> int:
     """Walk the data of one scan and return the place behind it."""
     scan = _scan(body, headers, image)
-    _note_progress(image, scan)
+    _record_progress(image, scan)
     if not image.progressive:
         return _walk_sequential(data, raw, place, scan)
     if scan.first > 0:
@@ -423,7 +423,7 @@ def _walk_sequential(data: NDArray[np.uint8], raw: bytes, place: int, scan: _Sca
     return int(end)
 
 
-def _note_progress(image: _Image, scan: _Scan) -> None:
+def _record_progress(image: _Image, scan: _Scan) -> None:
     """Hold a scan against what came before it: each bit of each coefficient comes once."""
     first, last, high, low = scan.first, scan.last, scan.high, scan.low
     sound = first <= last < COEFFICIENTS and (first > 0 or last == 0 or not image.progressive)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Bundle, Manifest, computes
 from edge.errors import BundleDamaged, ModelError
-from edge.inspection.graph_ports import last_line, listed, ports_of
+from edge.inspection.graph_ports import find_ports, last_line, listed
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.system.processor import processor_features
@@ -67,7 +67,7 @@ class CompiledModel:
                 "Export the model again with this version."
             ) from error
         expected = _expected_ports(manifest)
-        found = ports_of(model, expected)
+        found = find_ports(model, expected)
         if found != expected:
             raise BundleDamaged(
                 f"{bundle.path}: the graph has {listed(found)}; its manifest says "
@@ -216,6 +216,6 @@ def _expected_ports(manifest: Manifest, batch: int = 1) -> dict[str, str]:
 def _check_batch(model: Any, manifest: Manifest, batch: int) -> None:
     """Refuse a graph that would give all images of a batch one and the same score."""
     expected = _expected_ports(manifest, batch)
-    found = ports_of(model, expected)
+    found = find_ports(model, expected)
     if found != expected:
         raise RuntimeError(f"batches of {batch} make it {listed(found)}")

@@ -4,7 +4,7 @@ from collections.abc import Container
 from typing import Any
 
 
-def ports_of(model: Any, known: Container[str]) -> dict[str, str]:
+def find_ports(model: Any, known: Container[str]) -> dict[str, str]:
     """Return type and shape of each input and output, under its known name if it has one."""
     ports = {}
     for port in [*model.inputs, *model.outputs]:

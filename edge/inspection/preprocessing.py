@@ -88,7 +88,7 @@ def to_8_bit(pixels: Pixels, levels: Levels) -> NDArray[np.uint8]:
     ).reshape(pixels.shape)
 
 
-def takes(accepted: Collection[PixelFormat], found: PixelFormat) -> bool:
+def accepts(accepted: Collection[PixelFormat], found: PixelFormat) -> bool:
     """Tell whether a model of some formats takes a frame of another one."""
     # Colour to grey is a fixed formula; the way back would be a guess.
     colour_as_grey = found is PixelFormat.BGR8 and PixelFormat.GREY8 in accepted
@@ -100,7 +100,7 @@ def takes(accepted: Collection[PixelFormat], found: PixelFormat) -> bool:
 def _check_format(pixels: Pixels, spec: InputSpec) -> None:
     found = pixel_format(pixels)
     accepted = spec.pixel_formats
-    if found is None or not takes(accepted, found):
+    if found is None or not accepts(accepted, found):
         raise FrameUnsuitable(
             f"the frame is {found or f'{pixels.dtype} of shape {pixels.shape}'}, the model was "
             f"trained on {' and '.join(accepted)}. Set the camera to that format, "

@@ -115,11 +115,11 @@ def _components(anomaly_map, threshold):  # type: ignore[no-untyped-def]
         the order of their first cell.
     """
     rows, columns = anomaly_map.shape
-    most = ((rows + 1) // 2) * ((columns + 1) // 2)  # no two fresh labels ever touch
-    parent = np.empty(most, np.int32)
-    boxes = np.empty((most, 4), np.int32)
-    cells = np.zeros(most, np.int64)
-    peaks = np.empty(most, np.float32)
+    max_boxes = ((rows + 1) // 2) * ((columns + 1) // 2)  # no two fresh labels ever touch
+    parent = np.empty(max_boxes, np.int32)
+    boxes = np.empty((max_boxes, 4), np.int32)
+    cells = np.zeros(max_boxes, np.int64)
+    peaks = np.empty(max_boxes, np.float32)
     above = np.full(columns + 2, -1, np.int32)
     here = np.full(columns + 2, -1, np.int32)
     count = 0

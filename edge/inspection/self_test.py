@@ -76,7 +76,7 @@ def golden_scores(predictor: Predictor, manifest: Manifest) -> tuple[GoldenScore
 def self_test(predictor: Predictor, manifest: Manifest) -> None:
     """Run the golden images; a model that passes may inspect parts.
 
-    Without golden scores, as in bundles of earlier versions, the numbers only have to be finite.
+    Without golden scores the numbers only have to be finite.
 
     Raises:
         SelfTestFailed: names the image, what was expected and what was found.

@@ -86,13 +86,13 @@ class Usage:
     waiting_bytes: float
 
 
-def usage(tally: JournalTotals, used_bytes: int, bounds: Bounds) -> Usage:
+def usage(totals: JournalTotals, used_bytes: int, bounds: Bounds) -> Usage:
     """Return how much of the journal is taken; bytes are shared out by payload."""
     droppable = bounds.overflow is Overflow.DROP_OLDEST_OK
-    fixed_rows = tally.waiting_rows - (tally.waiting_ok_rows if droppable else 0)
-    fixed = tally.waiting_bytes - (tally.waiting_ok_bytes if droppable else 0)
-    per_byte = used_bytes / max(tally.bytes, 1) if tally.bytes else 0.0
-    return Usage(fixed_rows, fixed * per_byte, tally.waiting_rows, tally.waiting_bytes * per_byte)
+    fixed_rows = totals.waiting_rows - (totals.waiting_ok_rows if droppable else 0)
+    fixed = totals.waiting_bytes - (totals.waiting_ok_bytes if droppable else 0)
+    per_byte = used_bytes / max(totals.bytes, 1) if totals.bytes else 0.0
+    return Usage(fixed_rows, fixed * per_byte, totals.waiting_rows, totals.waiting_bytes * per_byte)
 
 
 def fits(used: Usage, queued_rows: int, queued_bytes: int, bounds: Bounds) -> bool:
@@ -124,7 +124,7 @@ def make_room(ledger: Ledger, rows: int, size: int, bounds: Bounds) -> list[Drop
     def missing() -> int:
         """How many rows must go; bytes count as one, as they are asked again after each step."""
         events = len(dropped) + (bounds.overflow is Overflow.DROP_OLDEST_OK)
-        over = ledger.tally.rows + rows + events - bounds.max_rows
+        over = ledger.totals.rows + rows + events - bounds.max_rows
         too_large = ledger.used_bytes() + size * FILE_SHARE > bounds.max_bytes
         return max(over, int(too_large))
 
@@ -134,8 +134,8 @@ def make_room(ledger: Ledger, rows: int, size: int, bounds: Bounds) -> list[Drop
         if bounds.overflow is Overflow.STOP:
             break
         # Some more than needed: each drop costs a row that tells of it.
-        most = need + min(bounds.max_rows // 50, REMOVED_AT_ONCE)
-        step = ledger.drop_oldest_ok(most, RANGES_PER_EVENT)
+        max_count = need + min(bounds.max_rows // 50, REMOVED_AT_ONCE)
+        step = ledger.drop_oldest_ok(max_count, RANGES_PER_EVENT)
         if not step.count:
             break
         dropped.append(step)

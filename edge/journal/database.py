@@ -57,23 +57,20 @@ CREATE TABLE tally (
     waiting_ok_bytes INTEGER NOT NULL,
     station_ns INTEGER NOT NULL
 );
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-# Added later; an older version reads on without them.
-_ADDED = """
-CREATE TABLE IF NOT EXISTS origin (
+CREATE TABLE origin (
     inode TEXT NOT NULL,
     generation INTEGER NOT NULL,
     machine TEXT NOT NULL,
     interfaces TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS former (
+CREATE TABLE former (
     journal TEXT NOT NULL,
     position INTEGER NOT NULL,
     verdict_seq INTEGER NOT NULL,
     event_seq INTEGER NOT NULL
 );
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
@@ -211,12 +208,6 @@ def create_tables(connection: sqlite3.Connection, created_utc_ns: int) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def add_tables(connection: sqlite3.Connection) -> None:
-    """Add what a journal of an older version has not; within the caller's transaction."""
-    for statement in _ADDED.split(";"):
-        connection.execute(statement)
-
-
 def is_new(connection: sqlite3.Connection) -> bool:
     """Tell whether the database has no tables yet."""
     return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -256,7 +247,7 @@ def _not_writable(folder: Path, error: OSError) -> OutputNotWritable:
     )
 
 
-def files_of(path: Path) -> list[Path]:
+def database_files(path: Path) -> list[Path]:
     """Return the names of a database and of what SQLite keeps beside it."""
     return [path, _beside(path, "-wal"), _beside(path, "-shm")]
 

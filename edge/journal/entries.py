@@ -106,7 +106,7 @@ class JournalRow:
         created_utc_ns: wall-clock time of the commit; it may jump, ``position`` never does.
         acknowledged: the broker has it, or nobody relays.
         dead: why it is no longer tried to be sent; None for every other row.
-        kept_only: no broker was to have it; not known of rows of an older version.
+        kept_only: no broker was to have it; not known of rows of version 0.2.0.
     """
 
     position: int

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from edge.journal.high_water_mark import HighWaterRecord
 from edge.journal.ledger import JournalTotals
-from edge.journal.witness import HighWaterRecord
 
 # Our application's, for hashing machine ids as machine-id(5) asks for.
 _APPLICATION = UUID("4b1d7c5e-3a0f-4f0e-9d6c-2f6f1a1f8c57").bytes
@@ -56,7 +56,7 @@ class FormerJournal:
     event_seq: int
 
 
-def read_origin_of(path: Path, root: Path = Path("/")) -> Origin:
+def read_file_origin(path: Path, root: Path = Path("/")) -> Origin:
     """Look at a database's file and at this machine.
 
     SQLite must not have the file open in this process: closing it here would end SQLite's locks.
@@ -83,10 +83,10 @@ def why_copied(
     written: Origin | None,
     now: Origin,
     seen: HighWaterRecord | None,
-    witness_exists: bool,
+    high_water_mark_exists: bool,
     *,
     journal: str,
-    tally: JournalTotals,
+    totals: JournalTotals,
 ) -> str | None:
     """Tell why a database must be a copy; None when it is the one that was written here.
 
@@ -105,14 +105,14 @@ def why_copied(
     if written.interfaces and now.interfaces and not written.interfaces & now.interfaces:
         return "it was written on a machine with other network interfaces"
     # A first start that was cut short left none; what holds no row has given no number.
-    if not witness_exists and tally.position:
+    if not high_water_mark_exists and totals.position:
         return "the witness beside it is gone"
     if seen is None:
         return None
     if seen.journal != journal:
         return f"the witness beside it is of journal {seen.journal}"
-    if seen.position > tally.position:
-        return f"it ends at row {tally.position}, and row {seen.position} had been written"
+    if seen.position > totals.position:
+        return f"it ends at row {totals.position}, and row {seen.position} had been written"
     if seen.put_back:
         return "the witness beside it was put back"
     return None
@@ -144,12 +144,12 @@ def write_origin(connection: sqlite3.Connection, origin: Origin) -> None:
     )
 
 
-def take_new_identity(connection: sqlite3.Connection, former: str, tally: JournalTotals) -> str:
+def assign_new_identity(connection: sqlite3.Connection, former: str, totals: JournalTotals) -> str:
     """Give what is recorded from now on a UUID of its own; within the caller's transaction."""
     journal = str(uuid4())
     connection.execute(
         "INSERT INTO former VALUES (?, ?, ?, ?)",
-        (former, tally.position, tally.verdict_seq, tally.event_seq),
+        (former, totals.position, totals.verdict_seq, totals.event_seq),
     )
     connection.execute("UPDATE meta SET journal = ?", (journal,))
     return journal
@@ -157,9 +157,6 @@ def take_new_identity(connection: sqlite3.Connection, former: str, tally: Journa
 
 def read_formers(connection: sqlite3.Connection) -> list[FormerJournal]:
     """Return the UUIDs that the journal had before, oldest first."""
-    there = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'former'")
-    if not there.fetchone()[0]:  # written by a version that knew of none, and only read here
-        return []
     return [
         FormerJournal(*found)
         for found in connection.execute(

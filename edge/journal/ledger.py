@@ -42,8 +42,8 @@ class JournalTotals:
 
 
 _NAMES = [field.name for field in fields(JournalTotals)]
-_TALLY = ", ".join(_NAMES)
-_SET_TALLY = ", ".join(f"{field.name} = ?" for field in fields(JournalTotals))
+_TOTALS = ", ".join(_NAMES)
+_SET_TOTALS = ", ".join(f"{field.name} = ?" for field in fields(JournalTotals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Dropped:
     count: int
 
 
-def read_tally(connection: sqlite3.Connection) -> JournalTotals:
+def read_totals(connection: sqlite3.Connection) -> JournalTotals:
     """Return the books as they are committed, or as this transaction left them."""
-    row = connection.execute(f"SELECT {_TALLY} FROM tally").fetchone()
+    row = connection.execute(f"SELECT {_TOTALS} FROM tally").fetchone()
     return JournalTotals(**dict(zip(_NAMES, row, strict=True)))
 
 
@@ -78,7 +78,7 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection, journal: str) -> None:
         self._connection = connection
         self._journal = journal
-        self.tally = read_tally(connection)
+        self.totals = read_totals(connection)
         # All OK verdicts before it are settled or removed, so that a long backlog of others is
         # not searched again at every drop.
         self._droppable_from = self._removable_from = 0
@@ -89,15 +89,15 @@ class Ledger:
         if self._unfinished:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self.tally = read_tally(self._connection)
+            self.totals = read_totals(self._connection)
             self._droppable_from = 0
         self._unfinished = True
         self._connection.execute("BEGIN IMMEDIATE")
-        self.tally.station_ns = station_ns
+        self.totals.station_ns = station_ns
 
     def commit(self) -> None:
         """Write the books and make everything since ``begin`` durable."""
-        self._connection.execute(f"UPDATE tally SET {_SET_TALLY}", astuple(self.tally))
+        self._connection.execute(f"UPDATE tally SET {_SET_TOTALS}", astuple(self.totals))
         self._connection.execute("COMMIT")
         self._unfinished = False
 
@@ -109,11 +109,11 @@ class Ledger:
             utc_ns: wall-clock time to be written down.
             kept_only: no broker is to have it.
         """
-        tally = self.tally
-        seq = tally.seq(entry.kind) + 1
-        position = tally.position + 1
+        totals = self.totals
+        seq = totals.seq(entry.kind) + 1
+        position = totals.position + 1
         content = payload(body, seq, self._journal)
-        chain = link(tally.chain, content)
+        chain = link(totals.chain, content)
         self._connection.execute(
             "INSERT INTO record (position, kind, seq, result, part_id, acknowledged,"
             " created_utc_ns, station_ns, chain, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -125,18 +125,18 @@ class Ledger:
                 entry.part_id,
                 _KEPT_ONLY if kept_only else 0,
                 utc_ns,
-                tally.station_ns,
+                totals.station_ns,
                 chain,
                 content,
             ),
         )
-        tally.position, tally.chain = position, chain
+        totals.position, totals.chain = position, chain
         if entry.kind is RecordKind.VERDICT:
-            tally.verdict_seq = seq
+            totals.verdict_seq = seq
         else:
-            tally.event_seq = seq
-        tally.rows += 1
-        tally.bytes += len(content)
+            totals.event_seq = seq
+        totals.rows += 1
+        totals.bytes += len(content)
         if not kept_only:
             self._count_waiting(1, len(content), entry.result)
         return Committed(position=position, seq=seq, kind=entry.kind, payload=content, entry=entry)
@@ -150,30 +150,30 @@ class Ledger:
         """Note that a row is not tried to be sent any more."""
         self._settle(position, "dead = ?", (reason,))
 
-    def remove_settled(self, most: int, up_to_station_ns: int | None = None) -> int:
+    def remove_settled(self, max_count: int, up_to_station_ns: int | None = None) -> int:
         """Remove the oldest settled rows; return how many.
 
         Those before the first that waits go first. A row that waits for long, as one that the
         broker refuses, does not keep those behind it.
 
         Args:
-            most: at most so many.
+            max_count: at most so many.
             up_to_station_ns: only rows that were written no later than this.
         """
-        removed = self._remove_before_waiting(most, up_to_station_ns)
+        removed = self._remove_before_waiting(max_count, up_to_station_ns)
         if removed:
             self._removable_from = 0
             return removed
-        if self.tally.rows <= self.tally.waiting_rows:
+        if self.totals.rows <= self.totals.waiting_rows:
             return 0
-        return self._remove_behind_waiting(most, up_to_station_ns)
+        return self._remove_behind_waiting(max_count, up_to_station_ns)
 
-    def _remove_behind_waiting(self, most: int, up_to_station_ns: int | None) -> int:
+    def _remove_behind_waiting(self, max_count: int, up_to_station_ns: int | None) -> int:
         rows: list[tuple[int, int, bytes]] = []
         for position, station_ns, size, chain in self._connection.execute(
             "SELECT position, station_ns, length(payload), chain FROM record"
             f" WHERE NOT ({_WAITING}) AND position >= ? ORDER BY position LIMIT ?",
-            (self._removable_from, most),
+            (self._removable_from, max_count),
         ).fetchall():
             if up_to_station_ns is not None and station_ns > up_to_station_ns:
                 break
@@ -189,18 +189,18 @@ class Ledger:
         # Only the last row of a removed run is needed to go on from.
         self._connection.execute("DELETE FROM bridge WHERE position = ?", (position - 1,))
         self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (position, chain))
-        self.tally.rows -= 1
-        self.tally.bytes -= size
+        self.totals.rows -= 1
+        self.totals.bytes -= size
 
-    def _remove_before_waiting(self, most: int, up_to_station_ns: int | None) -> int:
+    def _remove_before_waiting(self, max_count: int, up_to_station_ns: int | None) -> int:
         (waiting,) = self._connection.execute(
             f"SELECT min(position) FROM record INDEXED BY record_waiting WHERE {_WAITING}"
         ).fetchone()
-        before = self.tally.position + 1 if waiting is None else waiting
+        before = self.totals.position + 1 if waiting is None else waiting
         oldest = self._connection.execute(
             "SELECT position, station_ns, length(payload), chain FROM record"
             " WHERE position < ? ORDER BY position LIMIT ?",
-            (before, most),
+            (before, max_count),
         ).fetchall()
         if up_to_station_ns is not None:
             oldest = [row for row in oldest if row[1] <= up_to_station_ns]
@@ -210,27 +210,27 @@ class Ledger:
         self._connection.execute("DELETE FROM record WHERE position <= ?", (last,))
         self._connection.execute("DELETE FROM bridge WHERE position <= ?", (last,))
         self._connection.execute("INSERT INTO bridge VALUES (?, ?)", (last, chain))
-        self.tally.rows -= len(oldest)
-        self.tally.bytes -= sum(row[2] for row in oldest)
+        self.totals.rows -= len(oldest)
+        self.totals.bytes -= sum(row[2] for row in oldest)
         return len(oldest)
 
-    def drop_oldest_ok(self, most: int, most_ranges: int) -> Dropped:
+    def drop_oldest_ok(self, max_count: int, max_ranges: int) -> Dropped:
         """Remove the oldest OK verdicts that wait; every other row stays.
 
         Args:
-            most: at most so many.
-            most_ranges: and at most so many runs of consecutive ``seq``.
+            max_count: at most so many.
+            max_ranges: and at most so many runs of consecutive ``seq``.
         """
         ranges: list[tuple[int, int]] = []
         rows: list[tuple[int, int, bytes]] = []
         for position, seq, size, chain in self._connection.execute(
             "SELECT position, seq, length(payload), chain FROM record INDEXED BY record_waiting"
             f" WHERE {_WAITING} AND result = 'OK' AND position >= ? ORDER BY position LIMIT ?",
-            (self._droppable_from, most),
+            (self._droppable_from, max_count),
         ).fetchall():
             if ranges and ranges[-1][1] == seq - 1:
                 ranges[-1] = (ranges[-1][0], seq)
-            elif len(ranges) < most_ranges:
+            elif len(ranges) < max_ranges:
                 ranges.append((seq, seq))
             else:
                 break
@@ -272,11 +272,11 @@ class Ledger:
             self._count_waiting(-1, -size, result)
 
     def _count_waiting(self, rows: int, size: int, result: str | None) -> None:
-        self.tally.waiting_rows += rows
-        self.tally.waiting_bytes += size
+        self.totals.waiting_rows += rows
+        self.totals.waiting_bytes += size
         if result == "OK":
-            self.tally.waiting_ok_rows += rows
-            self.tally.waiting_ok_bytes += size
+            self.totals.waiting_ok_rows += rows
+            self.totals.waiting_ok_bytes += size
 
     def _pragma(self, name: str) -> int:
         return self._connection.execute(f"PRAGMA {name}").fetchone()[0]

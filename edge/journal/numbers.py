@@ -15,7 +15,7 @@ from edge.atomic_files import sync_folder
 from edge.errors import OutputNotWritable
 from edge.journal import database
 from edge.journal.identity import Origin, read_formers, write_origin
-from edge.journal.ledger import read_tally
+from edge.journal.ledger import read_totals
 from edge.section import Section
 
 _Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
@@ -58,17 +58,17 @@ def read_numbers(folder: Path) -> JournalNumbers | None:
         try:
             connection.execute("BEGIN")
             (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
-            tally = read_tally(connection)
+            totals = read_totals(connection)
             former = read_formers(connection)
         except sqlite3.Error as error:
             raise database.unreadable(path, error) from error
     return JournalNumbers(
         journal=journal,
-        position=tally.position,
-        verdict_seq=tally.verdict_seq,
-        event_seq=tally.event_seq,
-        station_ns=tally.station_ns,
-        chain=bytes(tally.chain).hex(),
+        position=totals.position,
+        verdict_seq=totals.verdict_seq,
+        event_seq=totals.event_seq,
+        station_ns=totals.station_ns,
+        chain=bytes(totals.chain).hex(),
         former=tuple(
             FormerNumbers(
                 journal=one.journal,
@@ -100,13 +100,12 @@ def begin_behind(folder: Path, numbers: JournalNumbers, created_utc_ns: int) -> 
         with closing(database.connect(path, database.Synchronous.FULL)) as connection:
             database.create_tables(connection, created_utc_ns)
             connection.execute("BEGIN IMMEDIATE")
-            database.add_tables(connection)
             _write(connection, numbers)
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         sync_folder(folder)
     except (OSError, sqlite3.Error) as error:
-        for file in database.files_of(path):
+        for file in database.database_files(path):
             file.unlink(missing_ok=True)
         raise OutputNotWritable(
             f"{path}: cannot be written ({error}). Check the folder, free space and permissions."

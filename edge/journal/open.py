@@ -16,19 +16,24 @@ from edge.journal import database
 from edge.journal.chain import first_link, link
 from edge.journal.database import FolderLock, Synchronous
 from edge.journal.entries import JournalUnavailable, RecordKind
+from edge.journal.high_water_mark import (
+    HighWaterMark,
+    HighWaterRecord,
+    high_water_mark_exists,
+    read_high_water_mark,
+)
 from edge.journal.identity import (
     Origin,
+    assign_new_identity,
+    read_file_origin,
     read_formers,
     read_origin,
-    read_origin_of,
-    take_new_identity,
     why_copied,
     write_origin,
 )
-from edge.journal.ledger import read_tally
+from edge.journal.ledger import read_totals
 from edge.journal.open_files import OpenFiles
 from edge.journal.trouble import is_damage
-from edge.journal.witness import HighWaterMark, HighWaterRecord, read_witness, witness_exists
 
 # A station must be back within seconds. What is larger than the disk reads in this time is checked
 # as far as it reaches, and its newest rows always; damage met later is noted for the next start.
@@ -37,7 +42,7 @@ NEWEST_ROWS = 256
 # Of a copy, between two signs of life.
 _PAGES_AT_ONCE = 2048
 # Left by a writer that met damage while running.
-DAMAGE_NOTE = "journal.damaged"
+DAMAGE_MARK = "journal.damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +114,9 @@ def open_journal(
         origin = _origin(path)
         connection = _connected(path, synchronous, utc_ns)
         journal, former, copied, lost = _identified(connection, folder, origin)
-        new_witness = not witness_exists(folder)
+        new_witness = not high_water_mark_exists(folder)
         witness = HighWaterMark(folder, journal)
-        witness.note(read_tally(connection))  # takes its room on the disk now
+        witness.record(read_totals(connection))  # takes its room on the disk now
         if new_witness:
             witness.make_durable()
             sync_folder(folder)
@@ -162,7 +167,7 @@ def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
             journal.connection.backup(copy, pages=_PAGES_AT_ONCE, progress=lambda *_: beat())
             with copy:
                 copy.execute("DELETE FROM origin")  # this file is the original from here on
-        for file in database.files_of(path)[1:]:
+        for file in database.database_files(path)[1:]:
             file.unlink(missing_ok=True)  # left of the removed one; it would be read into the new
         # Not over a file that somebody put there meanwhile.
         os.link(partial, path)
@@ -172,7 +177,7 @@ def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
         lock.release()
         raise
     finally:
-        for file in database.files_of(partial):
+        for file in database.database_files(partial):
             file.unlink(missing_ok=True)
     try:
         opened = open_journal(path.parent, journal.synchronous, lock=lock)
@@ -185,10 +190,10 @@ def write_anew(journal: Journal, beat: Callable[[], None]) -> Journal:
     return opened
 
 
-def note_damage(path: Path, what: str) -> None:
+def mark_damaged(path: Path, what: str) -> None:
     """Have the next start set this database aside, even where its check does not reach."""
     with suppress(OSError):  # a full disk; then the check has to find it
-        path.with_name(DAMAGE_NOTE).write_text(what + "\n")
+        path.with_name(DAMAGE_MARK).write_text(what + "\n")
 
 
 def _connected(
@@ -208,7 +213,7 @@ def _connected(
 def _origin(path: Path) -> Origin:
     """Make the file if there is none, and look at it while SQLite has not opened it."""
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    return read_origin_of(path)
+    return read_file_origin(path)
 
 
 def _identified(
@@ -217,18 +222,17 @@ def _identified(
     """Find out whether the journal is a copy; return its UUID, a former one, why, what is lost."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        database.add_tables(connection)
         (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
-        seen, written = read_witness(folder), read_origin(connection)
-        tally = read_tally(connection)
+        seen, written = read_high_water_mark(folder), read_origin(connection)
+        totals = read_totals(connection)
         copied = why_copied(
-            written, origin, seen, witness_exists(folder), journal=journal, tally=tally
+            written, origin, seen, high_water_mark_exists(folder), journal=journal, totals=totals
         )
         lost = _skip_lost(connection, journal, seen)
         former = None
         if copied is not None:
             former = journal
-            journal = take_new_identity(connection, former, read_tally(connection))
+            journal = assign_new_identity(connection, former, read_totals(connection))
         if written != origin:
             write_origin(connection, origin)
         connection.execute("COMMIT")
@@ -243,8 +247,8 @@ def _skip_lost(
     connection: sqlite3.Connection, journal: str, seen: HighWaterRecord | None
 ) -> dict[RecordKind, tuple[int, int]]:
     """Go on behind the numbers that were given, where the rows of the last ones are gone."""
-    tally = read_tally(connection)
-    if seen is None or seen.journal != journal or seen.position <= tally.position:
+    totals = read_totals(connection)
+    if seen is None or seen.journal != journal or seen.position <= totals.position:
         return {}
     given = {RecordKind.VERDICT: seen.verdict_seq, RecordKind.EVENT: seen.event_seq}
     connection.execute(
@@ -252,15 +256,17 @@ def _skip_lost(
         (seen.position, seen.verdict_seq, seen.event_seq),
     )
     return {
-        kind: (tally.seq(kind) + 1, last) for kind, last in given.items() if last > tally.seq(kind)
+        kind: (totals.seq(kind) + 1, last)
+        for kind, last in given.items()
+        if last > totals.seq(kind)
     }
 
 
 def _damage(path: Path, check_limit_s: float) -> str | None:
     """Tell what is wrong with the file, or None when it is sound or not there."""
-    note = path.with_name(DAMAGE_NOTE)
-    if note.exists():
-        return note.read_text(errors="replace").strip() or "damage met while running"
+    mark = path.with_name(DAMAGE_MARK)
+    if mark.exists():
+        return mark.read_text(errors="replace").strip() or "damage met while running"
     if not path.exists() or path.stat().st_size == 0:
         return _absence(path)
     try:
@@ -277,8 +283,8 @@ def _damage(path: Path, check_limit_s: float) -> str | None:
 
 def _absence(path: Path) -> str | None:
     """Tell why there should be a database, where there is none or an empty one."""
-    log = database.files_of(path)[1]
-    if read_witness(path.parent) is None and not (log.exists() and log.stat().st_size):
+    log = database.database_files(path)[1]
+    if read_high_water_mark(path.parent) is None and not (log.exists() and log.stat().st_size):
         return None
     return "the database is empty" if path.exists() else "the database is gone"
 
@@ -329,9 +335,9 @@ def _set_aside(path: Path, utc_ns: int) -> Path | None:
     ]
     target = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     was_there = path.exists()
-    for file in database.files_of(path):
+    for file in database.database_files(path):
         if file.exists():
             file.rename(target.with_name(target.name + file.name.removeprefix(path.name)))
-    path.with_name(DAMAGE_NOTE).unlink(missing_ok=True)
+    path.with_name(DAMAGE_MARK).unlink(missing_ok=True)
     sync_folder(path.parent)
     return target if was_there else None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.journal.database import files_of
+from edge.journal.database import database_files
 
 _OPEN_FILES = Path("/proc/self/fd")
 
@@ -35,7 +35,7 @@ class OpenFiles:
         """Args:
         path: of the database, which is open already.
         """
-        self._paths = files_of(path)
+        self._paths = database_files(path)
         self._known = [file_identity(file) for file in self._paths]
 
     def displaced(self) -> Displaced | None:

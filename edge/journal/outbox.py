@@ -15,7 +15,7 @@ from edge.journal.entries import (
     RecordKind,
 )
 from edge.journal.identity import read_formers
-from edge.journal.ledger import read_tally
+from edge.journal.ledger import read_totals
 from edge.journal.open_files import file_identity
 from edge.journal.trouble import is_damage
 
@@ -42,7 +42,7 @@ class Outbox:
         self._file = file_identity(path)
         self._foreign: tuple[int, int] | None = None
 
-    def pending(self, kind: RecordKind, after_position: int, most: int) -> list[JournalRow]:
+    def pending(self, kind: RecordKind, after_position: int, max_count: int) -> list[JournalRow]:
         """Return the first rows of a kind behind a position that the broker does not have yet.
 
         They are neither acknowledged nor dead, and come in order.
@@ -55,7 +55,7 @@ class Outbox:
             f"SELECT {COLUMNS} FROM record INDEXED BY record_waiting"
             " WHERE acknowledged = 0 AND dead IS NULL AND kind = ? AND position > ?"
             " ORDER BY position LIMIT ?",
-            (kind.value, after_position, most),
+            (kind.value, after_position, max_count),
         )
 
     def newest_position(self) -> int:
@@ -71,7 +71,9 @@ class Outbox:
             raise _fault(self._path, error) from error
         return newest or 0
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[JournalRow]:
+    def rows(
+        self, kind: RecordKind, from_seq: int, to_seq: int, max_count: int
+    ) -> list[JournalRow]:
         """Return rows of a kind by number, both ends included, for sending them again.
 
         Rows that retention or the overflow policy removed are not there.
@@ -82,7 +84,7 @@ class Outbox:
         return self._rows(
             f"SELECT {COLUMNS} FROM record INDEXED BY record_by_seq"
             " WHERE kind = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-            (kind.value, from_seq, to_seq, most),
+            (kind.value, from_seq, to_seq, max_count),
         )
 
     def backlog(self) -> Backlog:
@@ -95,7 +97,7 @@ class Outbox:
         try:
             self._connection.execute("BEGIN")  # both statements see the same moment
             try:
-                tally = read_tally(self._connection)
+                totals = read_totals(self._connection)
                 former = next(reversed(read_formers(self._connection)), None)
                 oldest = self._connection.execute(
                     "SELECT created_utc_ns FROM record INDEXED BY record_waiting"
@@ -106,13 +108,13 @@ class Outbox:
         except sqlite3.Error as error:
             raise _fault(self._path, error) from error
         return Backlog(
-            count=tally.waiting_rows,
-            bytes=tally.waiting_bytes,
+            count=totals.waiting_rows,
+            bytes=totals.waiting_bytes,
             oldest_utc_ns=None if oldest is None else oldest[0],
-            last_seq={kind: tally.seq(kind) for kind in RecordKind},
+            last_seq={kind: totals.seq(kind) for kind in RecordKind},
             first_seq=former.verdict_seq + 1 if former else 1,
             follows=former.journal if former else None,
-            head=ChainHead(tally.position, tally.verdict_seq, tally.chain.hex()),
+            head=ChainHead(totals.position, totals.verdict_seq, totals.chain.hex()),
         )
 
     def close(self) -> None:
@@ -142,7 +144,7 @@ class Outbox:
 
 def _goes_on(before: sqlite3.Connection, now: sqlite3.Connection) -> bool:
     one, other = (each.execute("SELECT journal FROM meta").fetchone() for each in (before, now))
-    return one == other and read_tally(now).position >= read_tally(before).position
+    return one == other and read_totals(now).position >= read_totals(before).position
 
 
 def as_row(found: tuple) -> JournalRow:

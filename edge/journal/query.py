@@ -83,7 +83,7 @@ def query(path: Path, wanted: Query = Query()) -> Iterator[JournalRow]:
             position = found[-1][0]
 
 
-def newest(path: Path, wanted: Query, most: int) -> list[JournalRow]:
+def newest(path: Path, wanted: Query, max_count: int) -> list[JournalRow]:
     """Return the newest rows, in the order they were written; the others are not read.
 
     Raises:
@@ -93,7 +93,7 @@ def newest(path: Path, wanted: Query, most: int) -> list[JournalRow]:
     statement = f"SELECT {COLUMNS} FROM record WHERE {condition} ORDER BY position DESC LIMIT ?"
     with closing(database.connect_reading(path)) as connection:
         try:
-            found = connection.execute(statement, (*values, most)).fetchall()
+            found = connection.execute(statement, (*values, max_count)).fetchall()
         except sqlite3.Error as error:
             raise database.unreadable(path, error) from error
     return [as_row(one) for one in reversed(found)]

@@ -10,9 +10,9 @@ from pathlib import Path
 from edge.journal import database
 from edge.journal.chain import first_link, link
 from edge.journal.entries import RecordKind
+from edge.journal.high_water_mark import HighWaterRecord, read_high_water_mark
 from edge.journal.identity import FormerJournal, read_formers
-from edge.journal.ledger import read_tally
-from edge.journal.witness import HighWaterRecord, read_witness
+from edge.journal.ledger import read_totals
 
 ROWS_AT_ONCE = 512
 
@@ -65,7 +65,7 @@ def verify_chain(path: Path, head: bytes | None = None) -> ChainReport:
         JournalUnavailable: there is no journal, or it cannot be read.
         JournalUnsuitable: another program's database, or a newer version's.
     """
-    seen = read_witness(path.parent)  # first: the writer notes there what it has committed
+    seen = read_high_water_mark(path.parent)  # first: the writer notes there what it has committed
     with closing(database.connect_reading(path)) as connection:
         try:
             (journal,) = connection.execute("SELECT journal FROM meta").fetchone()
@@ -172,24 +172,24 @@ class _Walk:
         """Name a column that does not agree with the payload, which the chain protects."""
         position, _, seq, result, part_id, _, payload = row
         content = json.loads(payload)
-        journal = self._journal_of(position)
+        journal = self._journal_at(position)
         columns = {"seq": seq, "journal": journal, "result": result, "part_id": part_id}
         for name, value in columns.items():
             if content.get(name, value) != value:
                 return name
         return None
 
-    def _journal_of(self, position: int) -> str:
+    def _journal_at(self, position: int) -> str:
         """Return the UUID under which a row was written."""
         written = (one.journal for one in self._formers if position <= one.position)
         return next(written, self._journal)
 
     def _end(self) -> ChainFault | None:
-        tally = read_tally(self._connection)
-        if tally.position != self.position and not self._cross(tally.position):
-            what = f"rows {self.position + 1} to {tally.position} are missing"
+        totals = read_totals(self._connection)
+        if totals.position != self.position and not self._cross(totals.position):
+            what = f"rows {self.position + 1} to {totals.position} are missing"
             return ChainFault(self.position + 1, None, None, what)
-        if tally.chain != self._chain:
+        if totals.chain != self._chain:
             return ChainFault(self.position, None, None, "the books do not end with this row")
         return None
 

@@ -112,21 +112,21 @@ class WriteQueue:
             self._changed.notify_all()
             return True
 
-    def next_group(self, most: int) -> Group:
+    def next_group(self, max_count: int) -> Group:
         """Return what there is to write, after a short wait when there is nothing urgent."""
         with self._changed:
             self._changed.wait_for(self._urgent, SETTLE_INTERVAL_S)
             group = Group([], sorted(self._acknowledged), dict(self._dead_letters))
             self._acknowledged.clear()
             self._dead_letters.clear()
-            self._take_entries(group, most)
+            self._collect_entries(group, max_count)
             self._writing = bool(group)
             return group
 
-    def more(self, group: Group, most: int) -> bool:
+    def more(self, group: Group, max_count: int) -> bool:
         """Add entries that came meanwhile to the group; tell whether there were any."""
         with self._changed:
-            return self._take_entries(group, most)
+            return self._collect_entries(group, max_count)
 
     def done(self, group: Group, used: Usage, fill: Fill) -> None:
         """Note that a group is committed, and what the journal holds now."""
@@ -201,7 +201,7 @@ class WriteQueue:
     def _empty(self) -> bool:
         return not (self._queue or self._acknowledged or self._dead_letters or self._writing)
 
-    def _take_entries(self, group: Group, most: int) -> bool:
-        count = min(len(self._queue), most - len(group.entries))
+    def _collect_entries(self, group: Group, max_count: int) -> bool:
+        count = min(len(self._queue), max_count - len(group.entries))
         group.entries += [self._queue.popleft() for _ in range(count)]
         return count > 0

@@ -21,7 +21,7 @@ from edge.journal.bounds import (
 )
 from edge.journal.entries import Committed, Entry, JournalDamaged, JournalUnavailable, Refusal
 from edge.journal.ledger import Ledger
-from edge.journal.open import Journal, note_damage, write_anew
+from edge.journal.open import Journal, mark_damaged, write_anew
 from edge.journal.open_files import Displaced
 from edge.journal.trouble import is_damage, is_transient
 from edge.journal.write_queue import Group, Queued, WriteQueue
@@ -98,15 +98,15 @@ class JournalWriter:
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._ledger = Ledger(journal.connection, journal.journal)
-        self._began_ns = clock_ns() - self._ledger.tally.station_ns
+        self._began_ns = clock_ns() - self._ledger.totals.station_ns
         self._housekeeping_due_ns = clock_ns()
         self._trouble: str | None = None
         self._dropping = 0
         self._left: list[Queued] = []
-        self._last_seq = self._ledger.tally.verdict_seq
+        self._last_seq = self._ledger.totals.verdict_seq
         self.displaced = False
         self.dropped = 0
-        self._used = usage(self._ledger.tally, self._ledger.used_bytes(), bounds)
+        self._used = usage(self._ledger.totals, self._ledger.used_bytes(), bounds)
         self.fill = level(self._used, Fill.ROOM, bounds)
         self._write_queue = WriteQueue(bounds, queue_bound, self._used, self.fill)
 
@@ -267,10 +267,10 @@ class JournalWriter:
             if late or not self._write_queue.more(group, self._rows):
                 break
         self._remove_expired()
-        self._used = usage(ledger.tally, ledger.used_bytes(), self._bounds)
+        self._used = usage(ledger.totals, ledger.used_bytes(), self._bounds)
         ledger.commit()
-        self._last_seq = ledger.tally.verdict_seq
-        self._journal.witness.note(ledger.tally)
+        self._last_seq = ledger.totals.verdict_seq
+        self._journal.witness.record(ledger.totals)
         if self.displaced:  # its log is no longer beside it
             self._journal.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return committed
@@ -323,7 +323,7 @@ class JournalWriter:
         """Say what is wrong and let it be tried again, or end."""
         path = self._journal.path
         if is_damage(error):
-            note_damage(path, str(error))
+            mark_damaged(path, str(error))
             raise JournalDamaged(
                 f"{path}: the journal is damaged ({error}). Restart the station: it sets the file "
                 "aside and begins a new journal."

@@ -122,7 +122,7 @@ def _store(options: argparse.Namespace, ended: "_Ended") -> RecordStore | None:
     )
     engine = make_engine(parse_url(options.database), password, options.client_id)
     store = DatabaseStore(engine, plant, options.from_seq, time.monotonic)
-    patience = Backoff(BACK_OFF_S, random.random)
+    backoff = Backoff(BACK_OFF_S, random.random)
     complaint = ""
     while not ended():
         try:
@@ -132,7 +132,7 @@ def _store(options: argparse.Namespace, ended: "_Ended") -> RecordStore | None:
             if str(error) != complaint:
                 complaint = str(error)
                 log.error("%s; trying again", error)
-        until_s = time.monotonic() + patience.delay_s()
+        until_s = time.monotonic() + backoff.delay_s()
         while not ended() and time.monotonic() < until_s:
             time.sleep(0.05)
     store.close()
@@ -217,8 +217,12 @@ def summary(store: RecordStore) -> list[str]:
         line = f"{station}: {kept} verdicts, newest {numbers.last}; missing {gaps}; lost {lost} "
         if conflicts := store.conflicts(station, journal):
             line += f"; CONFLICT: other verdicts under {', '.join(map(str, conflicts))} "
-        note = store.note(station, journal)
-        head = f", head {note.head} at verdict {note.seq}" if note and note.head else ""
+        reported = store.reported(station, journal)
+        head = (
+            f", head {reported.head} at verdict {reported.seq}"
+            if reported and reported.head
+            else ""
+        )
         lines.append(f"{line}(journal {journal}{head})")
     return lines
 
@@ -233,10 +237,10 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
-def _count_from(least: int) -> Callable[[str], int]:
+def _count_from(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not (text.isdecimal() and least <= int(text) <= 36_500):
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to 36500")
+        if not (text.isdecimal() and minimum <= int(text) <= 36_500):
+            raise argparse.ArgumentTypeError(f"must be a whole number from {minimum} to 36500")
         return int(text)
 
     return parse

@@ -6,7 +6,7 @@ from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JournalNote:
+class ReportedJournal:
     """What a station's state says of its journal.
 
     Attributes:
@@ -31,7 +31,7 @@ class KnownJournals:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], SequenceRanges] = {}
         self._lost: dict[tuple[str, str], list[Stretch]] = {}
-        self._notes: dict[tuple[str, str], JournalNote] = {}
+        self._reported: dict[tuple[str, str], ReportedJournal] = {}
 
     def journals(self) -> list[tuple[str, str]]:
         """Return station and journal of everything known."""
@@ -48,34 +48,34 @@ class KnownJournals:
         """
         gaps = self.numbers(station, journal).gaps(max(up_to, self.followed_at(station, journal)))
         key = (station, journal)
-        note = self._notes.get(key)
+        reported = self._reported.get(key)
         before = []
-        if note and not any(0 < one.first < note.first_seq for one in self.numbers(*key)):
-            before.append(Stretch(0, note.first_seq - 1))
+        if reported and not any(0 < one.first < reported.first_seq for one in self.numbers(*key)):
+            before.append(Stretch(0, reported.first_seq - 1))
         return without(gaps, self._lost.get((station, journal), []) + before)
 
     def followed_at(self, station: str, journal: str) -> int:
         """Return the number with which another journal follows; 0 where none does."""
         followers = (
             one.first_seq - 1
-            for one in self._notes.values()
+            for one in self._reported.values()
             if one.station == station and one.follows == journal
         )
         return max(followers, default=0)
 
-    def note(self, station: str, journal: str) -> JournalNote | None:
+    def reported(self, station: str, journal: str) -> ReportedJournal | None:
         """Return the newest that is known of a journal; None before its station said a word."""
-        return self._notes.get((station, journal))
+        return self._reported.get((station, journal))
 
     def goes_on_as(self, station: str, journal: str, newest: str) -> bool:
         """Tell whether a station writes a journal still, by that or a later identity."""
         seen = set()
         while newest != journal and newest not in seen:
             seen.add(newest)
-            note = self._notes.get((station, newest))
-            if note is None or note.follows is None:
+            reported = self._reported.get((station, newest))
+            if reported is None or reported.follows is None:
                 return False
-            newest = note.follows
+            newest = reported.follows
         return newest == journal
 
     def lost(self, station: str, journal: str) -> list[Stretch]:

@@ -27,7 +27,7 @@ from edge.contract.commands import RecordKind
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError, StationError
-from edge.listen.known import JournalNote
+from edge.listen.known import ReportedJournal
 from edge.listen.parts import Parts
 from edge.listen.repair import Ask, GiveUp, Repair, believed
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
@@ -97,14 +97,14 @@ class ListenOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastReport:
     """The newest that a station said of its journal."""
 
     journal: str
     last_seq: int
 
 
-class AtOnce(Executor):
+class InlineExecutor(Executor):
     """Does what it is given before it returns; for stores on this machine's own disk."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -136,7 +136,7 @@ class _Read:
     """What was read of the messages of a batch."""
 
     arrived: list[Arrived] = field(default_factory=list)
-    notes: list[JournalNote] = field(default_factory=list)
+    reported_journals: list[ReportedJournal] = field(default_factory=list)
     states: list[ReportedState] = field(default_factory=list)
 
 
@@ -167,7 +167,7 @@ class Listener:
         self._settings = settings
         self._wanted = wanted
         self._store = store
-        self._executor = executor or AtOnce()
+        self._executor = executor or InlineExecutor()
         self._keeping: _Keeping | None = None
         self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
         self._keep_due_s = self._look_due_s = 0.0
@@ -176,7 +176,7 @@ class Listener:
         self._login = read_broker_login(settings, PASSWORD_OPTION)
         self._reload_asked = False
         self._renewing = False
-        self._patience = Backoff(back_off_s, random.random)
+        self._backoff = Backoff(back_off_s, random.random)
         shared = partial(Repair, grace_s=SHARED_GRACE_S, again_s=SHARED_GRACE_S)
         self._new_repair = repair or (shared if wanted.share else Repair)
         self._clock_s = clock_s
@@ -190,8 +190,8 @@ class Listener:
         self._tls_alert = ""
         self._complaint = ""
         self._received: list[paho.MQTTMessage] = []
-        self._told: dict[str, Told] = {}
-        self._said: dict[tuple[str, str], int] = {}
+        self._last_reports: dict[str, LastReport] = {}
+        self._reported_seq: dict[tuple[str, str], int] = {}
         self._doubted: set[tuple[str, str]] = set()
         self._writes: dict[str, str] = {}
         self._left: set[tuple[str, str]] = set()
@@ -236,7 +236,7 @@ class Listener:
                 self._version = MQTTProtocolVersion.MQTTv311
                 continue
             lasted_s = self._clock_s() - began_s
-            if self._connected and self._patience.ended(lasted_s, self._taken_over):
+            if self._connected and self._backoff.ended(lasted_s, self._session_taken_over):
                 known = (
                     "If another edge-listen has the same --client-id, give it one of its own; "
                     "else see the broker's log."
@@ -255,7 +255,7 @@ class Listener:
         self._reload_asked = True
 
     def _rest(self, done: Callable[[], bool]) -> None:
-        until_s = self._clock_s() + self._patience.delay_s()
+        until_s = self._clock_s() + self._backoff.delay_s()
         while not done() and self._clock_s() < until_s and not self._reload_asked:
             time.sleep(0.05)
         self._reload_asked = False  # what comes next reads all of it
@@ -317,7 +317,7 @@ class Listener:
             if self._connected and not ended and self._wanted.repair and self._store.may_repair:
                 self._repair(client)
             if ended:
-                self._tell_end(address)
+                self._log_end(address)
                 return
         self._finish(client)
 
@@ -339,11 +339,11 @@ class Listener:
         return longest_s if self._parts is None else self._parts.wait_s(time.monotonic_ns())
 
     @property
-    def _taken_over(self) -> bool:
+    def _session_taken_over(self) -> bool:
         return self._ended_with is not None and self._ended_with.value == SESSION_TAKEN_OVER
 
-    def _tell_end(self, address: str) -> None:
-        if self._taken_over:
+    def _log_end(self, address: str) -> None:
+        if self._session_taken_over:
             self._complain(
                 f"another edge-listen listens as {self._wanted.client_id} and takes its "
                 "messages. Give one of them another --client-id; trying again"
@@ -431,8 +431,8 @@ class Listener:
             refused = describe_code(reason, Packet.PUBACK) if reason.is_failure else None
             self._parts.on_published(mid, refused, time.monotonic_ns())
 
-    def _on_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
-        if said_by_broker:
+    def _on_end(self, reason: ReasonCode, by_broker: bool) -> None:
+        if by_broker:
             self._ended_with = self._ended_with or reason
         else:
             self._protocol_broken = reason.getName() == "Protocol error"
@@ -466,7 +466,9 @@ class Listener:
         for message in messages:
             self._read(message, read)
         batch = Batch(
-            arrived=tuple(read.arrived), notes=tuple(read.notes), states=tuple(read.states)
+            arrived=tuple(read.arrived),
+            reported_journals=tuple(read.reported_journals),
+            states=tuple(read.states),
         )
         self._keeping = _Keeping(client, messages, batch)
         return True
@@ -492,15 +494,16 @@ class Listener:
         self._keep_complaint, self._keeping = "", None
         self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
         if self._parts is not None:
-            self._parts.take(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
+            self._parts.add(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
         self._report_conflicts(kept.conflicts)
         self._report_other_heads(kept.other_heads)
         for one in keeping.batch.arrived:
-            told = self._told.get(one.station)
+            last_report = self._last_reports.get(one.station)
             if one.kind == "verdict" and (
-                told is None or (told.journal != one.journal and not one.content["replayed"])
+                last_report is None
+                or (last_report.journal != one.journal and not one.content["replayed"])
             ):
-                self._told[one.station] = Told(one.journal, one.seq)
+                self._last_reports[one.station] = LastReport(one.journal, one.seq)
         if keeping.client is client:
             for message in keeping.messages:
                 client.ack(message.mid, message.qos)
@@ -520,9 +523,9 @@ class Listener:
             payload = message.payload.decode()
             content = json.loads(payload)
             if message.topic.endswith("/state"):
-                note = self._note_state(station, content)
-                if note is not None:
-                    read.notes.append(note)
+                reported = self._on_state(station, content)
+                if reported is not None:
+                    read.reported_journals.append(reported)
                 if self._store.keeps_events:
                     read.states.append(
                         ReportedState(station=station, content=content, payload=payload)
@@ -538,7 +541,7 @@ class Listener:
         except (ValueError, KeyError, TypeError, RecursionError, StationNameInvalid) as error:
             log.warning("%s: not a message of the contract (%s); left out", message.topic, error)
 
-    def _note_state(self, station: str, content: Any) -> JournalNote | None:
+    def _on_state(self, station: str, content: Any) -> ReportedJournal | None:
         """Learn how far a station is, when all of that has been sent."""
         if not isinstance(content, dict):
             raise ValueError("it is no object")
@@ -548,32 +551,32 @@ class Listener:
         name, last_seq = journal["journal"], journal["last_seq"]
         if not isinstance(name, str) or not (last_seq == 0 or _is_seq(last_seq)):
             raise ValueError("journal or last_seq is none")
-        note = _journal_note(station, journal)
-        self._watch_name(note)
-        self._said[station, name] = last_seq
+        reported = _reported_journal(station, journal)
+        self._watch_name(reported)
+        self._reported_seq[station, name] = last_seq
         if journal["backlog"] == 0:
-            self._told[station] = Told(name, last_seq)
-        return note
+            self._last_reports[station] = LastReport(name, last_seq)
+        return reported
 
-    def _watch_name(self, note: JournalNote) -> None:
+    def _watch_name(self, reported: ReportedJournal) -> None:
         """Notice a name that another station has taken over, or that two have at a time."""
-        before = self._writes.get(note.station)
-        self._writes[note.station] = note.journal
-        if before in (None, note.journal):
+        before = self._writes.get(reported.station)
+        self._writes[reported.station] = reported.journal
+        if before in (None, reported.journal):
             return
         assert before is not None
-        self._left.add((note.station, before))
-        if (note.station, note.journal) in self._left:
+        self._left.add((reported.station, before))
+        if (reported.station, reported.journal) in self._left:
             log.error(
                 "%s: CONFLICT: two stations have this name; they write the journals %s and %s in "
                 "turn. Both are kept, each by its journal. Give one another mqtt.station.",
-                *(note.station, before, note.journal),
+                *(reported.station, before, reported.journal),
             )
-        elif note.follows != before:
+        elif reported.follows != before:
             log.warning(
                 "%s: writes journal %s now, which does not go on from %s: its PC was exchanged, "
                 "its journal removed, or the name given to another station",
-                *(note.station, note.journal, before),
+                *(reported.station, reported.journal, before),
             )
 
     def _report_conflicts(self, conflicts: Sequence[Arrived]) -> None:
@@ -590,17 +593,23 @@ class Listener:
                 *(station, _named(list(found)), journal),
             )
 
-    def _report_other_heads(self, notes: Sequence[JournalNote]) -> None:
-        for note in notes:
-            if (note.station, note.journal) in self._other_heads:
+    def _report_other_heads(self, reported_journals: Sequence[ReportedJournal]) -> None:
+        for reported in reported_journals:
+            if (reported.station, reported.journal) in self._other_heads:
                 continue
-            self._other_heads.add((note.station, note.journal))
-            known = self._store.note(note.station, note.journal)
+            self._other_heads.add((reported.station, reported.journal))
+            known = self._store.reported(reported.station, reported.journal)
             log.error(
                 "%s: CONFLICT: journal %s says %s of row %d, and said %s before. It was put back "
                 "from a backup, or its records were changed. Compare with edge-run --journal "
                 "--verify --head there.",
-                *(note.station, note.journal, note.head, note.position, known and known.head),
+                *(
+                    reported.station,
+                    reported.journal,
+                    reported.head,
+                    reported.position,
+                    known and known.head,
+                ),
             )
 
     def _repair(self, client: paho.Client) -> None:
@@ -609,27 +618,27 @@ class Listener:
             return
         self._repair_due_s = now_s + REPAIR_INTERVAL_S
         for station, journal in self._store.journals():
-            told = self._told.get(station)
-            if told is None:
+            last_report = self._last_reports.get(station)
+            if last_report is None:
                 continue  # not a word from it yet
-            newest = told.journal == journal
-            current = self._store.goes_on_as(station, journal, told.journal)
-            gaps = self._store.missing(station, journal, told.last_seq if newest else 0)
+            newest = last_report.journal == journal
+            current = self._store.goes_on_as(station, journal, last_report.journal)
+            gaps = self._store.missing(station, journal, last_report.last_seq if newest else 0)
             if current:
                 gaps = self._believed(station, journal, gaps)
             asked = self._repairs.setdefault((station, journal, "verdict"), self._new_repair())
             steps = asked.decide(gaps, now_s, current)
-            self._take_steps(client, (station, journal, "verdict"), steps)
+            self._do_steps(client, (station, journal, "verdict"), steps)
         for station, journal, gaps in self._store.event_gaps():
-            told = self._told.get(station)
-            if told is None:
+            last_report = self._last_reports.get(station)
+            if last_report is None:
                 continue
-            current = self._store.goes_on_as(station, journal, told.journal)
+            current = self._store.goes_on_as(station, journal, last_report.journal)
             asked = self._repairs.setdefault((station, journal, "event"), self._new_repair())
             steps = asked.decide(believed(gaps, 0), now_s, current)
-            self._take_steps(client, (station, journal, "event"), steps)
+            self._do_steps(client, (station, journal, "event"), steps)
 
-    def _take_steps(
+    def _do_steps(
         self, client: paho.Client, of: tuple[str, str, RecordKind], steps: Iterable[Ask | GiveUp]
     ) -> None:
         station, journal, kind = of
@@ -653,15 +662,15 @@ class Listener:
 
     def _believed(self, station: str, journal: str, gaps: list[Stretch]) -> list[Stretch]:
         key = (station, journal)
-        said = max(self._said.get(key, 0), self._store.followed_at(*key))
-        found = believed(gaps, said)
-        if found != gaps and said and key not in self._doubted:
+        reported_seq = max(self._reported_seq.get(key, 0), self._store.followed_at(*key))
+        found = believed(gaps, reported_seq)
+        if found != gaps and reported_seq and key not in self._doubted:
             self._doubted.add(key)
             log.warning(
                 "%s: verdict %d of journal %s is far ahead of what the station says (%d): it is "
                 "kept, and what lies between is asked for as far as the station says. Look "
                 "at the access rules of the broker for who else may publish as this station.",
-                *(station, self._store.numbers(*key).last, journal, said),
+                *(station, self._store.numbers(*key).last, journal, reported_seq),
             )
         return found
 
@@ -700,7 +709,7 @@ def _arrived(
     return arrived
 
 
-def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
+def _reported_journal(station: str, journal: dict[str, Any]) -> ReportedJournal:
     """Read what a state says of a journal beyond its numbers; older stations say none of it."""
     name, first_seq, follows = (
         journal["journal"],
@@ -713,13 +722,13 @@ def _journal_note(station: str, journal: dict[str, Any]) -> JournalNote:
         text.encode()  # a database holds no half of a surrogate
     head = journal.get("head")
     if head is None:
-        return JournalNote(station=station, journal=name, first_seq=first_seq, follows=follows)
+        return ReportedJournal(station=station, journal=name, first_seq=first_seq, follows=follows)
     position, seq, value = head["position"], head["seq"], head["sha256"]
     if not all(number == 0 or _is_seq(number) for number in (position, seq)):
         raise ValueError("position or seq of the head is none")
     if not isinstance(value, str) or not _HEAD.fullmatch(value):
         raise ValueError("the head's sha256 is none")
-    return JournalNote(
+    return ReportedJournal(
         station=station,
         journal=name,
         first_seq=first_seq,

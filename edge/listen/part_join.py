@@ -34,7 +34,7 @@ class JoinRules:
     open_parts: int
 
 
-class Taken(Enum):
+class Added(Enum):
     """What became of a view."""
 
     JOINED = "joined"
@@ -68,7 +68,7 @@ class PartJoin:
 
     def add(
         self, part_id: str, view: View, now_ns: int, utc_ns: int
-    ) -> tuple[Taken, list[JoinedPart]]:
+    ) -> tuple[Added, list[JoinedPart]]:
         """Take a view of one of the named stations; return what became of it, and of parts.
 
         Args:
@@ -80,14 +80,14 @@ class PartJoin:
         done = self.expired(now_ns, utc_ns)
         waiting = self._waiting.get(part_id)
         if waiting is not None and any(one.id == view.id for one in waiting.views):
-            return Taken.KNOWN, done
+            return Added.KNOWN, done
         if waiting is None or not self._together(waiting.views[0].decided_utc_ns, view):
             if self._was_missing(part_id, view):
-                return Taken.LATE, done
+                return Added.LATE, done
             if waiting is not None and view.decided_utc_ns < waiting.views[0].decided_utc_ns:
                 # Of an earlier time of this part, of which nothing else has come or will.
                 alone = _Waiting([view], now_ns, now_ns)
-                return Taken.JOINED, [*done, self._decide(part_id, alone, utc_ns)]
+                return Added.JOINED, [*done, self._decide(part_id, alone, utc_ns)]
             if waiting is not None:
                 done.append(self._close(part_id, utc_ns, other=view))
             waiting = _Waiting([], now_ns, now_ns)
@@ -95,7 +95,7 @@ class PartJoin:
                 done.append(self._close(next(iter(self._waiting)), utc_ns, overflow=True))
             self._waiting[part_id] = waiting
         elif sum(one.station == view.station for one in waiting.views) > 1:
-            return Taken.KNOWN, done  # that it is repeated is known; no third one is kept
+            return Added.KNOWN, done  # that it is repeated is known; no third one is kept
         waiting.views.append(view)
         patience_ns = (
             self.rules.replayed_within_ns
@@ -105,7 +105,7 @@ class PartJoin:
         waiting.due_ns = max(waiting.due_ns, waiting.arrived_ns + patience_ns)
         if all(waiting.has(station) for station in self.rules.views):
             done.append(self._close(part_id, utc_ns))
-        return Taken.JOINED, done
+        return Added.JOINED, done
 
     def expired(self, now_ns: int, utc_ns: int) -> list[JoinedPart]:
         """Decide the parts whose time is over."""

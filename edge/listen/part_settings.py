@@ -75,11 +75,11 @@ def read_part_settings(path: Path, pattern: str) -> PartSettings:
     try:
         found = _PartFile.model_validate(file.values).part
     except ValidationError as error:
-        told = "; ".join(
+        faults = "; ".join(
             f"{file.place(fault['loc'])}: {'.'.join(map(str, fault['loc']))} {in_words(fault)}"
             for fault in error.errors()
         )
-        raise ConfigurationInvalid(f"{told}.") from error
+        raise ConfigurationInvalid(f"{faults}.") from error
     heard = re.compile(re.escape(pattern).replace(r"\+", "[^/]+"))
     for view in found.views:
         if not heard.fullmatch(view):

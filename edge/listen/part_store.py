@@ -93,20 +93,21 @@ class PartStore:
         )
         return [(part_id, json.loads(view)) for part_id, view in rows]
 
-    def newest(self, most: int) -> list[dict[str, Any]]:
+    def newest(self, max_count: int) -> list[dict[str, Any]]:
         """Return the payloads of the parts decided last, oldest of them first."""
         rows = self._database.execute(
-            "SELECT payload FROM part WHERE name = ? ORDER BY row DESC LIMIT ?", (self._name, most)
+            "SELECT payload FROM part WHERE name = ? ORDER BY row DESC LIMIT ?",
+            (self._name, max_count),
         ).fetchall()
         return [json.loads(payload) for (payload,) in reversed(rows)]
 
-    def unpublished(self, after: int, most: int) -> list[tuple[int, str]]:
+    def unpublished(self, after: int, max_count: int) -> list[tuple[int, str]]:
         """Return row and payload of parts that no broker has acknowledged."""
         with self._faults():
             return self._database.execute(
                 "SELECT row, payload FROM part WHERE NOT published AND name = ? AND row > ?"
                 " ORDER BY row LIMIT ?",
-                (self._name, after, most),
+                (self._name, after, max_count),
             ).fetchall()
 
     def mark_published(self, row: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from edge.contract.encoding import new_id, to_json, utc_text
 from edge.contract.part import JoinedPart, PartReason, View, part_payload
 from edge.inspection.thresholding import Result
-from edge.listen.part_join import MAX_DECIDED_KNOWN, JoinRules, PartJoin, Taken
+from edge.listen.part_join import MAX_DECIDED_KNOWN, Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings
 from edge.listen.part_store import PartStore
 
@@ -78,7 +78,7 @@ class Parts:
                 self._keep(self._join.add(part_id, view, now_ns, utc_ns)[1])
         self._join.resume(now_ns)
 
-    def take(self, arrived: Sequence[ArrivedVerdict], now_ns: int, utc_ns: int) -> None:
+    def add(self, arrived: Sequence[ArrivedVerdict], now_ns: int, utc_ns: int) -> None:
         """Join verdicts; on the disk when this returns.
 
         Raises:
@@ -95,15 +95,15 @@ class Parts:
                     log.warning("%s: a verdict is not joined (%s)", one.station, error)
                     continue
                 if part_id is None:
-                    self._tell_nameless(one.station)
+                    self._warn_nameless(one.station)
                 elif self._store.add_verdict(view.id):
-                    self._take_one(part_id, view, now_ns, utc_ns)
+                    self._add_one(part_id, view, now_ns, utc_ns)
 
-    def _take_one(self, part_id: str, view: View, now_ns: int, utc_ns: int) -> None:
-        taken, done = self._join.add(part_id, view, now_ns, utc_ns)
-        if taken is Taken.JOINED:
+    def _add_one(self, part_id: str, view: View, now_ns: int, utc_ns: int) -> None:
+        added, done = self._join.add(part_id, view, now_ns, utc_ns)
+        if added is Added.JOINED:
             self._store.add_view(part_id, _kept(view))
-        elif taken is Taken.LATE:
+        elif added is Added.LATE:
             log.warning(
                 "%s: the verdict %s of %s came too late: the part was decided without it as ERROR",
                 *(part_id, view.result.value, view.station),
@@ -180,7 +180,7 @@ class Parts:
             )
             self._store.add_part(payload, to_json(payload))
 
-    def _tell_nameless(self, station: str) -> None:
+    def _warn_nameless(self, station: str) -> None:
         if station not in self._nameless:
             self._nameless.add(station)
             log.warning(

@@ -21,7 +21,7 @@ SENT_AGAIN_PER_S = 500
 MAX_AHEAD = 10_000
 
 
-def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
+def believed(gaps: Sequence[Stretch], reported_seq: int) -> list[Stretch]:
     """Return the gaps that can be: one number that is forged far ahead makes no gap before it.
 
     Args:
@@ -30,9 +30,9 @@ def believed(gaps: Sequence[Stretch], said: int) -> list[Stretch]:
     """
     found: list[Stretch] = []
     for gap in gaps:
-        if gap.last > said and len(gap) > MAX_AHEAD:
-            if gap.first <= said:
-                found.append(Stretch(gap.first, said))
+        if gap.last > reported_seq and len(gap) > MAX_AHEAD:
+            if gap.first <= reported_seq:
+                found.append(Stretch(gap.first, reported_seq))
             break  # what lies beyond hangs on the same number
         found.append(gap)
     return found
@@ -65,7 +65,7 @@ class _Case:
     first: int
     due_s: float
     asked: int = 0
-    told: bool = False
+    reported: bool = False
 
 
 class Repair:
@@ -131,9 +131,9 @@ class Repair:
             wanted = Stretch(wanted.first, gap.last)
             asked.append(gap)
         cases = [self._cases[gap.last] for gap in asked]
-        first_time = not all(case.told for case in cases)
+        first_time = not all(case.reported for case in cases)
         for case in cases:
-            case.told = True
+            case.reported = True
             case.due_s = now_s + self._again_s * 2**case.asked + len(wanted) / self._sent_per_s
             case.asked += 1
         return Ask(wanted, tuple(asked), first_time)

@@ -14,7 +14,7 @@ from edge.contract.commands import RecordKind
 from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.listen.known import JournalNote, KnownJournals
+from edge.listen.known import KnownJournals, ReportedJournal
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
 
 # Column and where its value stands in the payload.
@@ -96,12 +96,12 @@ class Batch:
 
     Attributes:
         arrived: verdicts, and events where they are kept.
-        notes: what states say of journals.
+        reported_journals: what states say of journals.
         states: the states themselves.
     """
 
     arrived: tuple[Arrived, ...] = ()
-    notes: tuple[JournalNote, ...] = ()
+    reported_journals: tuple[ReportedJournal, ...] = ()
     states: tuple[ReportedState, ...] = ()
 
 
@@ -117,7 +117,7 @@ class Kept:
 
     fresh: int
     conflicts: list[Arrived]
-    other_heads: list[JournalNote]
+    other_heads: list[ReportedJournal]
 
 
 class RecordStore(Protocol):
@@ -140,7 +140,7 @@ class RecordStore(Protocol):
     def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]: ...
     def followed_at(self, station: str, journal: str) -> int: ...
     def conflicts(self, station: str, journal: str) -> list[Stretch]: ...
-    def note(self, station: str, journal: str) -> JournalNote | None: ...
+    def reported(self, station: str, journal: str) -> ReportedJournal | None: ...
     def goes_on_as(self, station: str, journal: str, newest: str) -> bool: ...
     def lost(self, station: str, journal: str) -> list[Stretch]: ...
     def event_gaps(self) -> list[tuple[str, str, list[Stretch]]]: ...
@@ -185,7 +185,7 @@ class Store(KnownJournals):
             self._load()
             self._table = _open_table(table, self._table_bytes()) if table else None
             if self._table is not None:
-                self._note_length(self._table)
+                self._record_length(self._table)
                 self._width = _width(self._table)
         except (OSError, sqlite3.Error, csv.Error) as error:
             raise OutputNotWritable(
@@ -193,7 +193,9 @@ class Store(KnownJournals):
                 "Check the folder, its owner and that the file is one of edge-listen."
             ) from error
 
-    def keep(self, arrived: Sequence[Arrived], notes: Sequence[JournalNote] = ()) -> Kept:
+    def keep(
+        self, arrived: Sequence[Arrived], reported_journals: Sequence[ReportedJournal] = ()
+    ) -> Kept:
         """Keep what is new.
 
         Raises:
@@ -202,11 +204,13 @@ class Store(KnownJournals):
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                other_heads = [note for note in notes if not self._note_journal(note)]
+                other_heads = [
+                    reported for reported in reported_journals if not self._keep_reported(reported)
+                ]
                 fresh: list[Arrived] = []
                 conflicts: list[Arrived] = []
                 for one in arrived:
-                    if self._note(one):
+                    if self._count(one):
                         fresh.append(one)
                     elif self._conflicts(one):
                         conflicts.append(one)
@@ -233,7 +237,7 @@ class Store(KnownJournals):
         Raises:
             OutputNotWritable: the disk refuses; nothing of these is kept.
         """
-        return self.keep(batch.arrived, batch.notes)
+        return self.keep(batch.arrived, batch.reported_journals)
 
     def conflicts(self, station: str, journal: str) -> list[Stretch]:
         """Return the numbers that more than one verdict has."""
@@ -278,12 +282,14 @@ class Store(KnownJournals):
         for station, journal, first, last in self._database.execute("SELECT * FROM lost"):
             self._lost.setdefault((station, journal), []).append(Stretch(first, last))
         self._known = {key: SequenceRanges(found) for key, found in stretches.items()}
-        names = [field.name for field in fields(JournalNote)]
+        names = [field.name for field in fields(ReportedJournal)]
         rows = self._database.execute(
             f"SELECT {', '.join(names)} FROM journal WHERE head IS NOT NULL"
         )
-        notes = [JournalNote(**dict(zip(names, row, strict=True))) for row in rows]
-        self._notes = {(note.station, note.journal): note for note in notes}
+        reported_journals = [ReportedJournal(**dict(zip(names, row, strict=True))) for row in rows]
+        self._reported = {
+            (reported.station, reported.journal): reported for reported in reported_journals
+        }
 
     def _upgrade(self, table: Path | None) -> None:
         """Take over what an older version kept, which compared numbers alone."""
@@ -326,7 +332,7 @@ class Store(KnownJournals):
                 if (row.get("seq") or "").isdecimal() and row["arrived_utc"]:
                     self._give(row["station"], row["journal"], int(row["seq"]), row["id"])
 
-    def _note(self, one: Arrived) -> bool:
+    def _count(self, one: Arrived) -> bool:
         key = (one.station, one.journal)
         if key not in self._known:
             before = [Stretch(0, self._from_seq - 1)] if self._from_seq is not None else []
@@ -363,18 +369,29 @@ class Store(KnownJournals):
                 (*key, lost.first),
             )
 
-    def _note_journal(self, note: JournalNote) -> bool:
+    def _keep_reported(self, reported: ReportedJournal) -> bool:
         """Remember the newest head; False when another one was told for the same record."""
-        known = self._notes.get((note.station, note.journal))
-        if known is not None and known.position >= note.position:
-            return known.position > note.position or not note.head or known.head == note.head
-        key = self._key(note.station, note.journal)
+        known = self._reported.get((reported.station, reported.journal))
+        if known is not None and known.position >= reported.position:
+            return (
+                known.position > reported.position
+                or not reported.head
+                or known.head == reported.head
+            )
+        key = self._key(reported.station, reported.journal)
         self._database.execute(
             "UPDATE journal SET first_seq = ?, follows = ?, position = ?, seq = ?, head = ?"
             " WHERE key = ?",
-            (note.first_seq, note.follows, note.position, note.seq, note.head, key),
+            (
+                reported.first_seq,
+                reported.follows,
+                reported.position,
+                reported.seq,
+                reported.head,
+                key,
+            ),
         )
-        self._notes[note.station, note.journal] = note
+        self._reported[reported.station, reported.journal] = reported
         return True
 
     def _conflicts(self, one: Arrived) -> bool:
@@ -436,9 +453,9 @@ class Store(KnownJournals):
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())
-        self._note_length(self._table)
+        self._record_length(self._table)
 
-    def _note_length(self, table: io.BufferedRandom) -> None:
+    def _record_length(self, table: io.BufferedRandom) -> None:
         self._database.execute("DELETE FROM csv")
         self._database.execute("INSERT INTO csv VALUES (?)", (table.tell(),))
 

@@ -17,16 +17,16 @@ class ReplayDetector:
     while nobody looked, as during a long attempt to connect, it may be of any age.
     """
 
-    def __init__(self, fresh_ns: int = FRESH_NS, most: int = 32) -> None:
+    def __init__(self, fresh_ns: int = FRESH_NS, max_count: int = 32) -> None:
         self._fresh_ns = fresh_ns
-        self._step_ns = 2 * fresh_ns // most
-        self._seen: deque[tuple[int, Mapping[RecordKind, int]]] = deque(maxlen=most)
+        self._step_ns = 2 * fresh_ns // max_count
+        self._seen: deque[tuple[int, Mapping[RecordKind, int]]] = deque(maxlen=max_count)
 
     def due(self, now_ns: int) -> bool:
         """Tell whether a new look at the journal is worth keeping."""
         return not self._seen or now_ns - self._seen[-1][0] >= self._step_ns
 
-    def note(self, newest: Mapping[RecordKind, int], now_ns: int) -> None:
+    def record(self, newest: Mapping[RecordKind, int], now_ns: int) -> None:
         """Note the newest ``seq`` of each kind at monotonic ``now_ns``."""
         self._seen.append((now_ns, newest))
 

@@ -89,14 +89,14 @@ class Announcer:
         self._report_changed = False
         self._waiting: deque[_Outgoing] = deque()
         self._connected = False
-        self._not_said = 0
+        self._unpublished = 0
         # From here on the thread of the connection alone:
         self._session = ""
-        self._state_said: tuple[Condition, tuple[str, ...], str] | None = None
-        self._last_said: bytes | None = None
+        self._published_state: tuple[Condition, tuple[str, ...], str] | None = None
+        self._published_last: bytes | None = None
         self._report_missing = False
         self._limited: set[str] = set()
-        self._limits_told: set[tuple[str, str]] = set()
+        self._reported_limits: set[tuple[str, str]] = set()
         self._due_s = {"state": 0.0, "metrics": 0.0, "last": 0.0}
 
     def become(self, condition: Condition, reasons: tuple[str, ...]) -> None:
@@ -147,7 +147,7 @@ class Announcer:
         """Say everything anew: there is a connection."""
         self._session = session
         self._due_s = dict.fromkeys(self._due_s, 0.0)
-        self._state_said = None
+        self._published_state = None
         self._limited.clear()
         with self._changing:
             self._meta_due = self._connected = True
@@ -157,7 +157,7 @@ class Announcer:
         """Note that the connection is over."""
         with self._changing:
             self._connected = False
-            self._not_said += len(self._waiting)
+            self._unpublished += len(self._waiting)
             self._waiting.clear()  # a hand-shake that comes later than its part misleads
 
     def announce(self, connection: Connection, seen: LinkStatus) -> None:
@@ -180,10 +180,10 @@ class Announcer:
             self._due_s["metrics"] = now_s + self._intervals.metrics_s
             self._publish_metrics(connection, seen)
         newest = seen.newest_verdict
-        due = newest is not self._last_said and now_s >= self._due_s["last"]
+        due = newest is not self._published_last and now_s >= self._due_s["last"]
         if newest is not None and due and connection.room > 0:
             self._due_s["last"] = now_s + self._intervals.last_s
-            self._last_said = newest
+            self._published_last = newest
             last = (announcements.last_payload(json.loads(newest)),)
             self._publish(
                 connection, self._topic.last, last, announcements.LAST_SCHEMA, qos=0, retain=True
@@ -211,9 +211,9 @@ class Announcer:
             report_changed, self._report_changed = self._report_changed, False
             state = _with_hints(self._state, hints)
         key = (state.condition, state.reasons, state.since_utc)
-        if key != self._state_said or report_changed or now_s >= self._due_s["state"]:
+        if key != self._published_state or report_changed or now_s >= self._due_s["state"]:
             self._publish_state(connection, state)
-            self._state_said = key
+            self._published_state = key
             self._due_s["state"] = now_s + self._intervals.state_s
 
     def _publish_fleet_report(self, connection: Connection) -> None:
@@ -231,7 +231,7 @@ class Announcer:
     def _put(self, message: _Outgoing) -> None:
         with self._changing:
             if not self._connected or len(self._waiting) >= MAX_WAITING:
-                self._not_said += 1
+                self._unpublished += 1
             else:
                 self._waiting.append(message)
 
@@ -269,7 +269,7 @@ class Announcer:
         metrics = self._metrics()
         whole = replace(
             metrics,
-            counters={**metrics.counters, **seen.counters, "mqtt_not_said": self._not_said},
+            counters={**metrics.counters, **seen.counters, "mqtt_not_said": self._unpublished},
             gauges={**metrics.gauges, **seen.gauges},
         )
         forms = announcements.metrics_payloads(whole, self._session, self._utc_ns())
@@ -301,13 +301,13 @@ class Announcer:
                 )
         self._set_limited(topic, "left out")
         with self._changing:
-            self._not_said += 1
+            self._unpublished += 1
         return None
 
     def _set_limited(self, topic: str, how: str) -> None:
         self._limited.add(topic)
-        if (topic, how) not in self._limits_told:
-            self._limits_told.add((topic, how))
+        if (topic, how) not in self._reported_limits:
+            self._reported_limits.add((topic, how))
             log.warning(
                 "messages on %s are larger than the broker takes and are %s. Raise the broker's "
                 "limit on the size of packets (mosquitto: max_packet_size).",

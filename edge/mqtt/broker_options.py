@@ -40,9 +40,9 @@ def broker_settings(options: argparse.Namespace) -> MqttSettings:
     try:
         return MqttSettings.model_validate(texts)
     except ValidationError as error:
-        told = "; ".join(
+        faults = "; ".join(
             f"--{'-'.join(str(part) for part in fault['loc']).replace('_', '-') or 'mqtt'}: "
             + in_words(fault)
             for fault in error.errors()
         )
-        raise ConfigurationInvalid(told.replace("--url", "--mqtt")) from error
+        raise ConfigurationInvalid(faults.replace("--url", "--mqtt")) from error

@@ -154,13 +154,13 @@ class CommandGate:
     def examine(self, incoming: Incoming, now_ns: int) -> AcceptedCommand | RefusedCommand:
         """Judge one message at monotonic ``now_ns``."""
         request, fault = self._request(incoming)
-        if fault is None and request is not None and not self._commands.take(now_ns):
+        if fault is None and request is not None and not self._commands.try_consume(now_ns):
             fault = _Fault("rate_limited", "More commands than mqtt.commands_per_minute allows.")
         if fault is None:
             try:
                 message = self._parse(incoming, request, now_ns)
             except ValidationError as error:
-                fault = _Fault("malformed", _told(error))
+                fault = _Fault("malformed", _faults_text(error))
             else:
                 return AcceptedCommand(message, self._audit_accepted(message, now_ns))
         return self._refusal(incoming, request, fault, now_ns)
@@ -280,7 +280,7 @@ class CommandGate:
     def _audit(
         self, detail: str, severity: Severity, data: dict[str, Datum], now_ns: int
     ) -> Event | None:
-        if not self._audits.take(now_ns):
+        if not self._audits.try_consume(now_ns):
             self._unaudited += 1
             return None
         unaudited, self._unaudited = self._unaudited, 0
@@ -369,7 +369,7 @@ def _sender(incoming: Incoming) -> str | None:
     return bounded(incoming.sender, MAX_SENDER_LENGTH) if incoming.sender else None
 
 
-def _told(error: ValidationError) -> str:
+def _faults_text(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_input=False, include_context=False)[:3]
     sentences = [
         f"{'.'.join(str(part) for part in fault['loc'])}: {in_words(fault)}".removeprefix(": ")

@@ -26,7 +26,7 @@ class CommandQueue:
             self._changed.notify()
             return True
 
-    def take(self, timeout_s: float) -> ControlMessage | None:
+    def get(self, timeout_s: float) -> ControlMessage | None:
         """Return the oldest message; None when none came in time or after ``close``."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)

@@ -271,11 +271,11 @@ class Connection:
     @property
     def room(self) -> int:
         """Messages at QoS 1 that the broker takes before it acknowledges one."""
-        most = 1 if self.careful else self.limits.receive_maximum
-        return most - len(self._in_flight)
+        max_count = 1 if self.careful else self.limits.receive_maximum
+        return max_count - len(self._in_flight)
 
     @property
-    def takes_qos_1(self) -> bool:
+    def accepts_qos_1(self) -> bool:
         return self.limits.maximum_qos > 0
 
     @property
@@ -532,13 +532,13 @@ class Connection:
         self._connack = reason
         self.limits = announced_limits(properties if self._is_5 else None)
 
-    def _on_end(self, reason: ReasonCode, said_by_broker: bool) -> None:
+    def _on_end(self, reason: ReasonCode, by_broker: bool) -> None:
         if self.closed:  # paho calls again for the socket after a DISCONNECT
             return
         self.closed = True
         if self.echo is Echo.ASKED:
             self._learned.echo_hang_ups += 1
-        if not said_by_broker:
+        if not by_broker:
             self._protocol_broken = reason.getName() == "Protocol error"
             return
         self.reason = reason

@@ -19,7 +19,7 @@ from edge.mqtt.reason_codes import (
     PAYLOAD_FORMAT_INVALID,
     UNSPECIFIED,
     Packet,
-    meaning_of,
+    find_meaning,
 )
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 ROWS_PER_READ = 256
 # A row is at fault that was refused so often, while between two refusals so many others were taken.
 MAX_REFUSALS = 5
-WITNESSES = 3
+COMPARISONS = 3
 # How far around a refused row one is looked for that the broker may take.
-WITNESSES_READ = 256
+ROWS_COMPARED = 256
 
 # Refusals that may be about this one row. Missing rights and quotas pass; a row given up for them
 # would be lost for nothing. These too may be the broker's fault: see ``Lane.on_refused``.
@@ -43,13 +43,17 @@ SCHEMAS = {RecordKind.VERDICT: verdicts.SCHEMA, RecordKind.EVENT: events.SCHEMA}
 class OutboxReader(Protocol):
     """The journal as the relay reads it; each method raises JournalError when it cannot."""
 
-    def pending(self, kind: RecordKind, after_position: int, most: int) -> Sequence[JournalRow]:
+    def pending(
+        self, kind: RecordKind, after_position: int, max_count: int
+    ) -> Sequence[JournalRow]:
         """Return rows of one kind that are neither acknowledged nor dead, by position."""
 
     def newest_position(self) -> int:
         """Return the position of the newest row; 0 without any."""
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> Sequence[JournalRow]:
+    def rows(
+        self, kind: RecordKind, from_seq: int, to_seq: int, max_count: int
+    ) -> Sequence[JournalRow]:
         """Return rows of one kind by ``seq``, both ends included, whatever became of them."""
 
     def backlog(self) -> Backlog:
@@ -97,10 +101,10 @@ class Lane:
         self._paused_until_ns = 0
         # Of a trouble with refusals: when it was last seen, and whether rows passed since.
         self._refused_at_ns = 0
-        self._taken_since = False
+        self._accepted_since = False
         # How often in turn the suspect was refused and another row taken.
-        self._others_taken = 0
-        self._witness_due = False
+        self._others_accepted = 0
+        self._comparison_due = False
 
     @property
     def idle(self) -> bool:
@@ -181,40 +185,40 @@ class Lane:
         if not self.must_go_back:  # the first of those that were in flight together
             self._back_off(now_ns)
         self._refused_at_ns = now_ns
-        self._taken_since = False
+        self._accepted_since = False
         self.must_go_back = True
         if not alone or code not in MAY_CONCERN_THE_ROW:
             self.suspect = None
             return began, None
         if self.suspect is None or self.suspect.position != row.position:
-            self.suspect, self._others_taken = row, 0
-        if self._others_taken < (MAX_REFUSALS - 1) * WITNESSES:
-            self._witness_due = True
+            self.suspect, self._others_accepted = row, 0
+        if self._others_accepted < (MAX_REFUSALS - 1) * COMPARISONS:
+            self._comparison_due = True
             return began, None
         self.suspect = None
         self._paused_until_ns = 0  # the others are taken
         self._pause_ns = self._shortest_pause_ns
-        self._taken_since = True
-        name = meaning_of(code, Packet.PUBACK).name
+        self._accepted_since = True
+        name = find_meaning(code, Packet.PUBACK).name
         return began, f"refused {MAX_REFUSALS} times ({name}), unlike others in between"
 
-    def on_taken(self) -> None:
+    def on_accepted(self) -> None:
         """The broker took a row."""
-        if self.refusing and not self._taken_since:
-            self._taken_since = True
+        if self.refusing and not self._accepted_since:
+            self._accepted_since = True
             self._pause_ns = max(self._pause_ns // 4, self._shortest_pause_ns)
 
     def end_refusal(self, now_ns: int) -> Event | None:
         """Return the event of a trouble that is over: nothing was refused for a while."""
         quiet_ns = now_ns - self._refused_at_ns
-        if not self.refusing or not self._taken_since or quiet_ns < self._longest_pause_ns:
+        if not self.refusing or not self._accepted_since or quiet_ns < self._longest_pause_ns:
             return None
         self.refusing = False
         text = f"The broker takes every {self.kind} again."
         log.info("%s", text)
         return Event("accepted_by_broker", Severity.INFO, text, {"kind": self.kind.value})
 
-    def take_witness(self, given_up: Container[int]) -> JournalRow | None:
+    def next_comparison(self, given_up: Container[int]) -> JournalRow | None:
         """Return, once, a row of the suspect's kind to be sent now; None where none is due.
 
         A delivered one, which harms nobody; else the one behind the suspect.
@@ -222,12 +226,12 @@ class Lane:
         Args:
             given_up: positions of dead letters that are not marked yet.
         """
-        if not self._witness_due or self.suspect is None:
+        if not self._comparison_due or self.suspect is None:
             return None
-        self._witness_due = False
+        self._comparison_due = False
         row = self.suspect
-        first = max(row.seq - WITNESSES_READ, 1)
-        before = self._outbox.rows(self.kind, first, row.seq - 1, WITNESSES_READ)
+        first = max(row.seq - ROWS_COMPARED, 1)
+        before = self._outbox.rows(self.kind, first, row.seq - 1, ROWS_COMPARED)
         delivered = [
             one
             for one in before
@@ -237,19 +241,19 @@ class Lane:
         ]
         if delivered:
             return delivered[-1]
-        last = row.seq + WITNESSES_READ
-        behind = self._outbox.rows(self.kind, row.seq + 1, last, WITNESSES_READ)
+        last = row.seq + ROWS_COMPARED
+        behind = self._outbox.rows(self.kind, row.seq + 1, last, ROWS_COMPARED)
         return next((one for one in behind if one.dead is None), None)
 
-    def on_witness(self, taken: bool, now_ns: int) -> None:
+    def on_comparison(self, taken: bool, now_ns: int) -> None:
         """The broker took or refused the witness."""
         if self.suspect is None:
             return
         if taken:
-            self._others_taken += 1
-            self._witness_due = self._others_taken % WITNESSES != 0
+            self._others_accepted += 1
+            self._comparison_due = self._others_accepted % COMPARISONS != 0
         else:
-            self._others_taken = 0
+            self._others_accepted = 0
             self._refused_at_ns = now_ns
             self._back_off(now_ns)
 
@@ -262,7 +266,7 @@ class Lane:
             "kept and tried again."
         )
         log.warning("%s", text)
-        name = meaning_of(code, Packet.PUBACK).name
+        name = find_meaning(code, Packet.PUBACK).name
         data: dict[str, Datum] = {"reason": name, "code": code, "kind": self.kind.value}
         return Event("refused_by_broker", Severity.ALARM, text, data)
 

@@ -30,7 +30,7 @@ from edge.mqtt.reason_codes import (
     RETAIN_NOT_SUPPORTED,
     Packet,
     describe_code,
-    meaning_of,
+    find_meaning,
 )
 from edge.mqtt.reconnect import (
     MAX_SHORT_CONNECTIONS,
@@ -336,17 +336,17 @@ class MqttPublisher:
                 "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it came "
                 "back on the station's own topic."
             )
-        if not connection.takes_qos_1:
+        if not connection.accepts_qos_1:
             self._lacks += ("broker_without_qos_1",)
             self._connector.log_once(
-                f"{meaning_of(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
+                f"{find_meaning(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
                 "without an acknowledgement nothing is known to be delivered."
             )
         if not (limits.retain_available and learned.will_retain):
             self._lacks += ("broker_without_retain",)
             self._connector.log_once(
-                f"{meaning_of(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are published "
-                "all the same; who comes later does not get them."
+                f"{find_meaning(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are "
+                "published all the same; who comes later does not get them."
             )
 
     def _learn_from_end(self, connection: Connection) -> None:

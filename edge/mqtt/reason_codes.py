@@ -227,7 +227,7 @@ _TLS_REASONS: tuple[tuple[str, Meaning], ...] = (
 _TLS_REASON = re.compile(r"\[SSL: (\w+)\]")
 
 
-def meaning_of(code: int, packet: Packet) -> Meaning:
+def find_meaning(code: int, packet: Packet) -> Meaning:
     """Return what a broker's code means in this packet."""
     unknown = Meaning(f"code 0x{code:02X}", "MQTT does not know this code", _LOG)
     return _IN_PACKET.get((packet, code), MEANINGS.get(code, unknown))
@@ -236,7 +236,7 @@ def meaning_of(code: int, packet: Packet) -> Meaning:
 def describe_code(reason: ReasonCode | int, packet: Packet) -> str:
     """Return code, cause and next step for people."""
     code = reason if isinstance(reason, int) else reason.value
-    meaning = meaning_of(code, packet)
+    meaning = find_meaning(code, packet)
     return f"{packet} 0x{code:02X}, {meaning}"
 
 

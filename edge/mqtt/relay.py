@@ -67,11 +67,11 @@ class _Sent:
     row: JournalRow
     resending: Resending | None
     sent_ns: int
-    is_witness: bool = False
+    is_comparison: bool = False
 
     def awaits_echo(self, seq: int) -> bool:
         """Tell whether it is the verdict of this number, sent in its turn."""
-        in_turn = self.resending is None and not self.is_witness
+        in_turn = self.resending is None and not self.is_comparison
         return in_turn and self.row.kind is RecordKind.VERDICT and self.row.seq == seq
 
 
@@ -185,8 +185,8 @@ class Relay:
         if sent is None:
             return False
         lane = self._lanes[sent.row.kind]
-        if sent.is_witness:
-            lane.on_witness(False, now_ns)
+        if sent.is_comparison:
+            lane.on_comparison(False, now_ns)
         elif sent.resending is None:
             lane.must_go_back = False  # it was alone
             self._on_refused(lane, sent.row, PACKET_TOO_LARGE, cause, now_ns=now_ns, alone=True)
@@ -205,7 +205,7 @@ class Relay:
     def observe(self, now_ns: int) -> None:
         """Note how far the journal has come; call it about once a second, connected or not."""
         if self._ages.due(now_ns):
-            self._ages.note(self._outbox.backlog().last_seq, now_ns)
+            self._ages.record(self._outbox.backlog().last_seq, now_ns)
 
     def pause(self, now_ns: int) -> None:
         """Rest for a moment: the table cannot be read."""
@@ -225,7 +225,7 @@ class Relay:
         if (
             now_ns < self._paused_until_ns
             or self._echo is Echo.ASKED
-            or not connection.takes_qos_1  # nothing would be acknowledged
+            or not connection.accepts_qos_1  # nothing would be acknowledged
             or len(self._to_mark) + len(self._dead) > MAX_UNMARKED
         ):
             return
@@ -240,7 +240,7 @@ class Relay:
         """Go on with a lane that met a refusal."""
         if lane.must_go_back and not self._on_their_way(lane):
             self._go_back_to_oldest(lane)
-        self._send_witness(lane, connection, now_ns)
+        self._send_comparison(lane, connection, now_ns)
         over = lane.end_refusal(now_ns)
         if over is not None:
             self._on_event(over)
@@ -248,7 +248,7 @@ class Relay:
     def _send_one(self, connection: Connection, now_ns: int) -> bool:
         """Send the next new row, or the next one of a resend; False when there is none."""
         ready = [lane for lane in self._lanes.values() if self._has_room(lane, now_ns)]
-        resending = next((r for r in self._resends if self._lane_of(r) in ready), None)
+        resending = next((r for r in self._resends if self._find_lane(r) in ready), None)
         resent = len(resending.in_flight) if resending else 0
         share = RESEND_SHARE if resending else 0
         if len(self._in_flight) - resent < WINDOW - share:
@@ -280,7 +280,7 @@ class Relay:
     def _on_their_way(self, lane: Lane) -> int:
         return sum(sent.row.kind is lane.kind for sent in self._in_flight.values())
 
-    def _lane_of(self, resending: Resending) -> Lane:
+    def _find_lane(self, resending: Resending) -> Lane:
         return self._lanes[RecordKind(resending.order.kind)]
 
     def settle(self, mid: int, reason: ReasonCode | None, now_ns: int) -> None:
@@ -291,13 +291,13 @@ class Relay:
         row, lane = sent.row, self._lanes[sent.row.kind]
         refused = reason if reason is not None and reason.is_failure else None
         cause = describe_code(refused, Packet.PUBACK) if refused is not None else ""
-        if sent.is_witness:
-            lane.on_witness(refused is None, now_ns)
+        if sent.is_comparison:
+            lane.on_comparison(refused is None, now_ns)
         elif sent.resending is not None:
             sent.resending.in_flight.discard(row.seq)
             if refused is None:
                 sent.resending.delivered += 1
-                lane.on_taken()
+                lane.on_accepted()
             elif refused.value not in MAY_CONCERN_THE_ROW:
                 sent.resending.rows.appendleft(row)
                 self._on_refused(lane, row, refused.value, cause, now_ns=now_ns, alone=False)
@@ -311,7 +311,7 @@ class Relay:
             if row.kind is RecordKind.VERDICT:
                 self.nobody_listens = reason is not None and reason.value == NO_MATCHING_SUBSCRIBERS
             if not lane.must_go_back:  # an older row is refused; this one says nothing of it
-                lane.on_taken()
+                lane.on_accepted()
             self._deliver(row)
 
     def on_echo(self, message: bytes) -> None:
@@ -392,14 +392,14 @@ class Relay:
         connection: Connection,
         *,
         now_ns: int,
-        is_witness: bool = False,
+        is_comparison: bool = False,
     ) -> None:
         lane = self._lanes[row.kind]
         mid = connection.publish(lane.topic, content, lane.schema)
-        self._in_flight[mid] = _Sent(row, resending, now_ns, is_witness)
+        self._in_flight[mid] = _Sent(row, resending, now_ns, is_comparison)
 
     def _next_resent(self, resending: Resending) -> JournalRow | None:
-        order, lane = resending.order, self._lane_of(resending)
+        order, lane = resending.order, self._find_lane(resending)
         while not resending.rows and resending.next_seq <= order.to_seq:
             rows = self._outbox.rows(
                 RecordKind(order.kind), resending.next_seq, order.to_seq, ROWS_PER_READ
@@ -480,7 +480,7 @@ class Relay:
         row, _ = next(iter(self._awaited.values()))
         content, _ = self._content(row, True, connection)
         if content is not None:
-            self._send(row, content, None, connection, now_ns=now_ns, is_witness=True)
+            self._send(row, content, None, connection, now_ns=now_ns, is_comparison=True)
 
     def _on_proof(self) -> None:
         """The broker passes verdicts on again: send anew what was not seen to arrive."""
@@ -505,15 +505,15 @@ class Relay:
         if given_up is not None:
             self._give_up(row, given_up)
 
-    def _send_witness(self, lane: Lane, connection: Connection, now_ns: int) -> None:
+    def _send_comparison(self, lane: Lane, connection: Connection, now_ns: int) -> None:
         """Send another row of the suspect's kind, where one is due and there is one."""
         if not lane.is_open(now_ns) or self._on_their_way(lane) or connection.room <= 0:
             return
-        witness = lane.take_witness(self._dead)
-        content = None if witness is None else self._content(witness, True, connection)[0]
-        if witness is not None and content is not None:
+        comparison = lane.next_comparison(self._dead)
+        content = None if comparison is None else self._content(comparison, True, connection)[0]
+        if comparison is not None and content is not None:
             self._send(
-                witness, content, None, connection=connection, now_ns=now_ns, is_witness=True
+                comparison, content, None, connection=connection, now_ns=now_ns, is_comparison=True
             )
 
     def _give_up(self, row: JournalRow, reason: str) -> None:

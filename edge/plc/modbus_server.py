@@ -299,7 +299,7 @@ class _Connection(asyncio.Protocol):
                 return
             frame = bytes(self._received[HEADER.size : end])
             del self._received[:end]
-            while not self._rate.take(self._server.clock_ns()):
+            while not self._rate.try_consume(self._server.clock_ns()):
                 transport.pause_reading()
                 await asyncio.sleep(RATE_POLL_S)
                 transport.resume_reading()

@@ -129,7 +129,7 @@ def export_recipe(
         if (version.folder / name).exists()
     }
     if images:
-        files |= _images_of(recipes.images(version.name))
+        files |= _find_images(recipes.images(version.name))
     named: dict[str, ArchivedFile] = {}
     try:
         with (
@@ -144,7 +144,6 @@ def export_recipe(
                 stations=tuple(stations) if stations is not None else None,
                 files=named,
             )
-            # Left out where it is not given: versions before it know no such key.
             text = manifest.model_dump_json(indent=1, exclude_none=True).encode()
             archive.writestr(MANIFEST, text)
             if key is not None:
@@ -181,7 +180,7 @@ def import_recipe(
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
-            return _take_in(recipes, manifest, unpacked, public_key)
+            return _import(recipes, manifest, unpacked, public_key)
     except DAMAGED as error:
         raise _refused(path, f"is damaged, or no recipe ({error})") from error
     except OSError as error:
@@ -229,7 +228,7 @@ def _matches(pattern: str, station: str) -> bool:
     )
 
 
-def _images_of(folder: Path) -> dict[str, Path]:
+def _find_images(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
         place = f"{IMAGES_FOLDER}/{file.relative_to(folder).as_posix()}"
@@ -279,9 +278,11 @@ def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Pa
     for place, named in manifest.files.items():
         if fault := _place_fault(place):
             raise _refused(path, f"holds {place[:100]!r}, {fault}")
-        most = _VERSION_FILES.get(place.removeprefix(f"{VERSION_FOLDER}/"), MAX_IMAGE_BYTES)
-        if named.bytes > most:
-            raise _refused(path, f"holds {place[:100]!r} with {named.bytes} bytes, {most} may be")
+        max_bytes = _VERSION_FILES.get(place.removeprefix(f"{VERSION_FOLDER}/"), MAX_IMAGE_BYTES)
+        if named.bytes > max_bytes:
+            raise _refused(
+                path, f"holds {place[:100]!r} with {named.bytes} bytes, {max_bytes} may be"
+            )
     if sum(one.bytes for one in manifest.files.values()) > MAX_TOTAL_BYTES:
         raise _refused(path, f"holds more than {MAX_TOTAL_BYTES} bytes")
     for name in (RECIPE_FILE, f"{MODEL}.xml", f"{MODEL}.bin", f"{MODEL}.json"):
@@ -304,7 +305,7 @@ def _place_fault(place: str) -> str:
     return ""
 
 
-def _take_in(
+def _import(
     recipes: RecipeFolder, manifest: ArchiveManifest, unpacked: Path, public_key: Path | None
 ) -> RecipeVersion:
     source = unpacked / VERSION_FOLDER

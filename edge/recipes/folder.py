@@ -119,7 +119,7 @@ class RecipeFolder:
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions of a recipe, ascending; empty for an unknown one."""
         try:
-            entries = [entry.name for entry in (self._of(name) / VERSIONS).iterdir()]
+            entries = [entry.name for entry in (self._path(name) / VERSIONS).iterdir()]
         except OSError:
             return ()
         return tuple(sorted(int(entry) for entry in entries if _VERSION.fullmatch(entry)))
@@ -127,17 +127,17 @@ class RecipeFolder:
     def in_force(self, name: str) -> int | None:
         """Return the version that the link names; None where there is no such link or folder."""
         try:
-            target = str((self._of(name) / CURRENT).readlink())
+            target = str((self._path(name) / CURRENT).readlink())
         except OSError:
             return None
         folder, _, version = target.rpartition("/")
         if folder != VERSIONS or not _VERSION.fullmatch(version):
             return None
-        return int(version) if (self._of(name) / target).is_dir() else None
+        return int(version) if (self._path(name) / target).is_dir() else None
 
     def images(self, name: str) -> Path:
         """Return where a recipe's taught images lie; the folder need not be there yet."""
-        return self._of(name) / IMAGES
+        return self._path(name) / IMAGES
 
     def keep_images(self, name: str, images: Mapping[bytes, Path]) -> None:
         """Copy what a version is taught with, under the hash of its content; each lies there once.
@@ -211,7 +211,7 @@ class RecipeFolder:
             RecipeError: it holds links or folders, or the recipe takes no further version.
             OutputNotWritable: the disk refused it.
         """
-        versions = self._of(content.name) / VERSIONS
+        versions = self._path(content.name) / VERSIONS
         try:
             self._make_folders(versions)
             with hidden_folder(versions) as building:
@@ -244,7 +244,7 @@ class RecipeFolder:
             OutputNotWritable: the disk refused it; the one before is in force still.
         """
         chosen = self.load(name, version)
-        own = self._of(chosen.name)
+        own = self._path(chosen.name)
         beside = own / f".{CURRENT}.new"
         try:
             with _locked(own / VERSIONS):
@@ -265,7 +265,7 @@ class RecipeFolder:
         if version is not None:
             self.put_in_force(name, version)
             return
-        own = self._of(name)
+        own = self._path(name)
         try:
             with _locked(own / VERSIONS):
                 (own / CURRENT).unlink(missing_ok=True)
@@ -289,11 +289,11 @@ class RecipeFolder:
             )
         return self.put_in_force(name, before[-1])
 
-    def _of(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self.path / recipe_name(name)
 
     def _version_folder(self, name: str, version: int) -> Path:
-        return self._of(name) / VERSIONS / f"{version:04d}"
+        return self._path(name) / VERSIONS / f"{version:04d}"
 
     def _make_folders(self, versions: Path) -> None:
         if versions.is_dir():

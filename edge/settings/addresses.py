@@ -45,7 +45,7 @@ class BrokerAddress:
 _BROKER_PORTS = {Scheme.MQTT: 1883, Scheme.MQTTS: 8883}
 
 
-def scheme_of(uri: str) -> str | None:
+def parse_scheme(uri: str) -> str | None:
     """Return the scheme of an address in lower case; None of a path, an index or a device."""
     found = _SCHEME.match(uri)
     return found[1].lower() if found else None
@@ -53,7 +53,7 @@ def scheme_of(uri: str) -> str | None:
 
 def with_plain_scheme(uri: str) -> str:
     """Return the address with its scheme in lower case, as libraries and comparisons expect it."""
-    scheme = scheme_of(uri)
+    scheme = parse_scheme(uri)
     return uri if scheme is None else scheme + uri[len(scheme) :]
 
 
@@ -63,7 +63,7 @@ def broker_address(url: str) -> BrokerAddress:
     Raises:
         ValueError: another form; says what is wrong.
     """
-    scheme = scheme_of(url)
+    scheme = parse_scheme(url)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

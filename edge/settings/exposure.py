@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from edge.settings.addresses import Scheme, scheme_of
+from edge.settings.addresses import Scheme, parse_scheme
 from edge.settings.station import CameraSettings, HmiSettings, MqttSettings, Settings
 
 
@@ -44,7 +44,7 @@ def exposures(settings: Settings) -> Iterator[str]:
 
 def login_in_plain_sight(camera: CameraSettings) -> bool:
     """Return whether the password of a network camera leaves this PC unencrypted."""
-    if scheme_of(camera.uri) not in (Scheme.RTSP, Scheme.HTTP):
+    if parse_scheme(camera.uri) not in (Scheme.RTSP, Scheme.HTTP):
         return False
     parts = urlsplit(camera.uri)
     return bool(parts.password) and not _is_here(parts.hostname or "")

@@ -128,7 +128,7 @@ class SettingsLayers:
             RecipeError: it is not there.
         """
         base = self._accepted
-        if recipe == recipe_of(base):
+        if recipe == chosen_recipe(base):
             return self._over(base, None, None)
         if recipe is None or self.recipes is None or not isinstance(recipe.version, int):
             raise RecipeUnknown(f"{recipe or 'no recipe'} is not among those of this station.")
@@ -142,7 +142,7 @@ class SettingsLayers:
         Args:
             version: None for the one in force; another one than that is not offered.
         """
-        base = recipe_of(self._accepted)
+        base = chosen_recipe(self._accepted)
         if base is not None and recipe_id == base.id:
             found: Recipe | None = base
         else:
@@ -151,7 +151,7 @@ class SettingsLayers:
 
     def names(self) -> list[str]:
         """Return the ids that may be asked for."""
-        base = recipe_of(self._accepted)
+        base = chosen_recipe(self._accepted)
         listing = self.recipes.listing() if self.recipes is not None else []
         found = [base.id] if base is not None else []
         found += [one.name for one in listing if one.in_force is not None and one.name not in found]
@@ -163,16 +163,16 @@ class SettingsLayers:
         Raises:
             RecipeError: the folder cannot be read.
         """
-        base = recipe_of(self._accepted)
+        base = chosen_recipe(self._accepted)
         found = self.recipes.listing() if self.recipes is not None else []
         if base is None:
             return found
         own = RecipeListing(base.id, (base.version,), base.version)
         return [own, *(one for one in found if one.name != base.id)]
 
-    def choice_of(self, recipe: Recipe) -> str | None:
+    def chosen_version(self, recipe: Recipe) -> str | None:
         """Return what to keep as the choice of a recipe; None is the model at ``model.path``."""
-        return None if recipe == recipe_of(self._accepted) else recipe.id
+        return None if recipe == chosen_recipe(self._accepted) else recipe.id
 
     def _in_force(self, recipe_id: str) -> Recipe | None:
         if self.recipes is None:
@@ -231,7 +231,7 @@ def with_recipe(settings: Settings, version: RecipeVersion) -> Settings:
     )
 
 
-def recipe_of(settings: Settings) -> Recipe | None:
+def chosen_recipe(settings: Settings) -> Recipe | None:
     """Return what settings inspect for."""
     recipe = settings.recipe
     return Recipe(recipe.id, recipe.version) if recipe else None

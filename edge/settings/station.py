@@ -19,7 +19,7 @@ from edge.ports.file_drop import FileDropSettings
 from edge.ports.port import PortSettings
 from edge.redaction import redacted
 from edge.section import Section
-from edge.settings.addresses import Scheme, broker_address, scheme_of, with_plain_scheme
+from edge.settings.addresses import Scheme, broker_address, parse_scheme, with_plain_scheme
 from edge.settings.camera import (
     SensorSettings,
     SupervisionSettings,
@@ -131,14 +131,14 @@ class CameraSettings(Section):
 
     @model_validator(mode="after")
     def _verifies_what_is_encrypted(self) -> Self:
-        encrypted = scheme_of(self.uri) in (Scheme.HTTPS, Scheme.RTSPS)
+        encrypted = parse_scheme(self.uri) in (Scheme.HTTPS, Scheme.RTSPS)
         if self.ca_file is not None and not encrypted:
             raise ValueError("ca_file needs a uri that starts with https:// or rtsps://")
         return self
 
     def watches(self, folder: Path) -> bool:
         """Tell whether a folder is the watched one, or inside of it."""
-        if scheme_of(self.uri) != Scheme.WATCH:
+        if parse_scheme(self.uri) != Scheme.WATCH:
             return False
         watched = os.path.realpath(self.uri.partition("://")[2])
         return Path(os.path.realpath(folder)).is_relative_to(watched)
@@ -471,7 +471,7 @@ class Settings(Section):
         if outputs is None:
             return
         for name, one in outputs.lines("camera").items():
-            if scheme_of(self.camera.uri) not in (Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS):
+            if parse_scheme(self.camera.uri) not in (Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS):
                 raise ValueError(
                     f"outputs.{name}.device is camera, and only gige:// and usb3:// cameras have "
                     "lines. Use module or gpio"
@@ -667,7 +667,7 @@ def _with_absolute(values: dict[str, Any], place: Sequence[str], folder: Path) -
     if not isinstance(found, str) or not found or found.startswith(CREDENTIALS):
         return values
     scheme, path = "", found
-    if scheme_of(found) == Scheme.WATCH:
+    if parse_scheme(found) == Scheme.WATCH:
         scheme, _, path = found.partition("//")
         scheme += "//"
     if not _is_path(path):

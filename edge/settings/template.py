@@ -60,7 +60,7 @@ def _untitled(schema: Any) -> Any:
 
 def _sections() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
-        section = _section_of(field)
+        section = _section_type(field)
         assert section is not None, name
         lines = [_commented(f"{name}:", field.description or "", 0), *_keys(section, 1)]
         off = field.default is None
@@ -74,7 +74,7 @@ def _keys(section: type[BaseModel], depth: int, shift: int = 0) -> Iterator[list
         shift: by how much they will be moved to the right.
     """
     for name, field in section.model_fields.items():
-        inner = _section_of(field)
+        inner = _section_type(field)
         if inner is not None and isinstance(field.default, BaseModel):
             text = "  " * depth + f"{name}:"
             yield _commented(text, field.description or "", depth, shift=shift)
@@ -96,7 +96,7 @@ def _keys(section: type[BaseModel], depth: int, shift: int = 0) -> Iterator[list
         yield _commented(text, field.description or "", depth, shift=shift)
 
 
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+def _section_type(field: FieldInfo) -> type[BaseModel] | None:
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind

@@ -120,7 +120,7 @@ class CommandThreads:
         """Take messages until the station ends; the body of the thread of the triggers."""
         while not ending():
             self._beat()
-            message = self._messages.take(POLL_S)
+            message = self._messages.get(POLL_S)
             if message is not None:
                 self._dispatch(message)
             self._log_ignored()
@@ -133,7 +133,7 @@ class CommandThreads:
             between: called in every round, for what signals ask for.
         """
         while not ending():
-            message = self._commands.take(POLL_S)
+            message = self._commands.get(POLL_S)
             if message is not None:
                 assert not isinstance(message, Trigger | Ack)
                 self._command(message)
@@ -176,7 +176,7 @@ class CommandThreads:
                     )
                 )
             return
-        recipe, offered = self._recipe_of(trigger)
+        recipe, offered = self._find_recipe(trigger)
         self._handlers.trigger(
             TriggerRequest(
                 trigger_id=trigger.trigger_id,
@@ -203,7 +203,7 @@ class CommandThreads:
             )
             self._ignored, self._ignored_logged_ns = 0, now_ns
 
-    def _recipe_of(self, trigger: Trigger) -> tuple[Recipe | None, bool | None]:
+    def _find_recipe(self, trigger: Trigger) -> tuple[Recipe | None, bool | None]:
         """Return what a trigger asks for, and whether the station offers it beside the live one."""
         asked, version = trigger.recipe_id, trigger.recipe_version
         if asked is None:

@@ -33,7 +33,7 @@ from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.line_comparison import LineComparison, LineParts, compare
-from edge.teaching.product_view import ProductView, view_of
+from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
 NICENESS = 10
@@ -181,7 +181,7 @@ def _order(asked: BuildRequest) -> BuildOrder:
     view = ProductView()
     if asked.like is not None:
         recipes = RecipeFolder(Path(asked.like.folder))
-        view = view_of(recipes.load(asked.like.name, asked.like.version), public_key)
+        view = make_view(recipes.load(asked.like.name, asked.like.version), public_key)
     return BuildOrder(
         name=asked.name,
         teacher=Path(asked.teacher),

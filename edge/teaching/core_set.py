@@ -160,7 +160,7 @@ def _pick(
                 if np.float32(0.25 * _BELOW) * apart >= radius:
                     break
             reach[other] = np.float32(0.25 * _BELOW) * apart
-        farthest, most = new, np.float32(_PICKED)
+        farthest, largest = new, np.float32(_PICKED)
         for vector in range(total):
             distance = distances[vector]
             if number == 0 or distance > reach[nearest[vector]]:
@@ -182,8 +182,8 @@ def _pick(
                         distance = whole
                         distances[vector] = whole
                         nearest[vector] = number
-            if distance > most:
-                most, farthest = distance, vector
+            if distance > largest:
+                largest, farthest = distance, vector
         if number + 1 < len(picked):
             picked[number + 1] = farthest
 
@@ -243,7 +243,7 @@ class CoreSetStream:
         return core_set
 
     def _reduce(self, progress: Progress) -> None:
-        # Its 32 bits are those that torch's generator gives: fits of earlier versions stay as they
+        # Its 32 bits are those that torch's generator gives: fits with the same seed stay as they
         # were.
         start = int.from_bytes(self._random.bytes(4), "little") % self._held
         whole = self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)

@@ -58,7 +58,7 @@ class ReadImages:
     repeated: tuple[Path, ...]
 
 
-def images_of(folder: Path, count: int | None = None) -> tuple[Path, ...]:
+def find_images(folder: Path, count: int | None = None) -> tuple[Path, ...]:
     """Return the images of a folder, by name; of more than asked for some, evenly.
 
     Args:
@@ -75,10 +75,10 @@ def images_of(folder: Path, count: int | None = None) -> tuple[Path, ...]:
         ) from error
     if not found:
         raise TeachingRefused(f"{folder}: no images. Give a folder of good images with --from.")
-    most = min(count or MAX_IMAGES, MAX_IMAGES)
-    if len(found) <= most:
+    max_count = min(count or MAX_IMAGES, MAX_IMAGES)
+    if len(found) <= max_count:
         return tuple(found)
-    return tuple(found[index * len(found) // most] for index in range(most))
+    return tuple(found[index * len(found) // max_count] for index in range(max_count))
 
 
 def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:

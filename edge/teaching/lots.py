@@ -29,10 +29,10 @@ def held_out(contents: Sequence[bytes], share: float, draw: str) -> frozenset[in
     """
     lots = [_lot(draw, content) for content in contents]
     off = {index for index, lot in enumerate(lots) if lot < share}
-    least = max(1, min(len(lots) // 4, max(MIN_IMAGES, round(share * len(lots) / 2))))
+    min_count = max(1, min(len(lots) // 4, max(MIN_IMAGES, round(share * len(lots) / 2))))
     # Equal lots belong to one group, or to copies of one image, and cross together.
     for lot in sorted(set(lots))[:-1]:
-        if len(off) >= least:
+        if len(off) >= min_count:
             break
         off |= {index for index, drawn in enumerate(lots) if drawn == lot}
     if len(lots) >= 2 and len(off) == len(lots):

@@ -69,12 +69,12 @@ class ComponentAnalysis:
             if self._held >= self.limit:
                 self._merge()
 
-    def finish(self, share: float = 1.0, most: int | None = None) -> Components:
+    def finish(self, share: float = 1.0, max_count: int | None = None) -> Components:
         """Return the fewest components that hold a share of the variance, at least one.
 
         Args:
             share: of the total variance, from 0 to 1.
-            most: components at most.
+            max_count: components at most.
         """
         self._merge()
         assert self._count, "add comes first"
@@ -92,7 +92,7 @@ class ComponentAnalysis:
                     100.0 * share,
                 )
             enough = len(lengths) if self._scatter > 0 else 1
-        kept = min(enough, most or enough)
+        kept = min(enough, max_count or enough)
         lengths = lengths[:kept]
         axes = self._axes[:kept] / np.maximum(lengths, 1e-300)[:, None]
         # An axis has two directions; the one of its largest entry's sign is taken.

@@ -31,7 +31,7 @@ class ProductView:
         return spec.model_copy(update={"crop": self.crop, "areas": self.areas})
 
 
-def view_of(version: RecipeVersion, public_key: Path | None = None) -> ProductView:
+def make_view(version: RecipeVersion, public_key: Path | None = None) -> ProductView:
     """Return how a version of a recipe looks at its product, so that the next one does it alike.
 
     Of one that finds its parts first nothing is taken: its crop and mask lie on the part, and a

@@ -30,7 +30,7 @@ from edge.teaching.images import TaughtImage
 from edge.teaching.product_view import CountedPatches, counted_patches
 from edge.teaching.teach import ScoredImage, TaughtModel, TeachingOrder
 from edge.teaching.teacher_graph import TeacherGraph
-from edge.teaching.used_images import HASH_BYTES, fingerprint_of, image_line, used_images
+from edge.teaching.used_images import HASH_BYTES, image_line, make_fingerprint, used_images
 
 # Images that the bundle's graph must score as teaching did.
 _MAX_COMPARED = 16
@@ -197,7 +197,7 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
         ),
         training=Training(
             dataset=plain_text(lesson.name),
-            dataset_fingerprint=fingerprint_of(lines),
+            dataset_fingerprint=make_fingerprint(lines),
             fit_count=len(taught.learned),
             validation_good_count=described.threshold.good_count,
             validation_defective_count=described.threshold.defective_count,

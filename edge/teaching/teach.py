@@ -207,7 +207,7 @@ class _Lesson:
         raws = []
         for number, view in enumerate(shown):
             others = [image.prepared, *shown[:number], *shown[number + 1 :]]
-            self._judge.compare_with(self._bank_of(others))
+            self._judge.compare_with(self._make_bank(others))
             raws.append(self._judge.judge(view))
         bad = self._scored(bank, defective)
         described = self._described([ScoredImage(image, raw) for raw in raws], bad, 0)
@@ -274,9 +274,9 @@ class _Lesson:
         shown = [image.prepared for image in images]
         if self._viewed:
             shown += [view for image in images for view in views(image.prepared)]
-        return self._bank_of(shown)
+        return self._make_bank(shown)
 
-    def _bank_of(self, shown: Iterable[NDArray[np.uint8]]) -> MemoryBank:
+    def _make_bank(self, shown: Iterable[NDArray[np.uint8]]) -> MemoryBank:
         head = self._manifest.head
         core_set = CoreSetStream(
             head.bank_size, _BUFFER_BYTES // (4 * head.width), self._order.seed

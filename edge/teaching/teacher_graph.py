@@ -20,7 +20,7 @@ from edge.bundle.teacher import (
     TeacherManifest,
 )
 from edge.errors import BundleDamaged, ModelError
-from edge.inspection.graph_ports import last_line, listed, ports_of
+from edge.inspection.graph_ports import find_ports, last_line, listed
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import NOT_FINITE, RawPrediction
 from edge.teaching.ir import serialized
@@ -47,7 +47,7 @@ class TeacherGraph:
         self._threads = threads
         model = self._read()
         expected = _expected_ports(teacher.manifest)
-        found = ports_of(model, expected)
+        found = find_ports(model, expected)
         if found != expected:
             raise BundleDamaged(
                 f"{teacher.path}: the graph has {listed(found)}; its manifest says "

@@ -31,7 +31,7 @@ def image_line(kind: str, content: bytes, mask: str = "", flaw: str = "") -> str
     return f"{kind} {content.hex()}{mask} {flaw}"
 
 
-def fingerprint_of(lines: Iterable[str]) -> str:
+def make_fingerprint(lines: Iterable[str]) -> str:
     """Return a SHA-256 over what is said of images, whatever their order."""
     joined = "\n".join(sorted(set(lines)))
     return hashlib.sha256(joined.encode(errors="surrogateescape")).hexdigest()

@@ -16,8 +16,8 @@ def test_the_table_names_each_thread_process_and_queue_of_the_code() -> None:
         if line.startswith(tuple(f"| {kind} |" for kind in KINDS))
     ]
     assert all(len(row) == 6 and all(row) for row in rows)
-    told = [(kind, name, file) for kind, name, file, *_ in rows]
-    assert sorted(told) == sorted(built(read_modules(ROOT, ("edge",))))
+    reported = [(kind, name, file) for kind, name, file, *_ in rows]
+    assert sorted(reported) == sorted(built(read_modules(ROOT, ("edge",))))
 
 
 def test_what_a_module_builds_is_found(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_rules import all_faults, read_modules
+from tests.support.source_rules import all_faults, private_words, read_modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,6 +12,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("rule", all_faults([]))
 def test_a_rule_holds_in_the_code(rule: str, faults: dict[str, list[str]]) -> None:
     assert faults[rule] == []
+
+
+def test_tests_and_tools_use_the_words_of_the_field_too() -> None:
+    assert private_words(read_modules(ROOT, ("tests", "tools"))) == []
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,36 @@ RECORD = (
             {"edge/contract/a.py": "text = open('a').read()\n"},
             "edge/contract/a.py:1: open()",
         ),
+        (
+            "names are words of the field",
+            {"edge/mqtt/a.py": "def tell_plc(): ...\n"},
+            "edge/mqtt/a.py:1: tell_plc (use report, log, publish or notify)",
+        ),
+        (
+            "names are words of the field",
+            {"training/a.py": "MOST_PARTS = 3\n"},
+            "training/a.py:1: MOST_PARTS (use MAX_ or MIN_)",
+        ),
+        (
+            "names are words of the field",
+            {"export/a.py": "class Port:\n    def on_end(self, said): ...\n"},
+            "export/a.py:2: said (use report, log, publish or notify)",
+        ),
+        (
+            "names are words of the field",
+            {"edge/plc/a.py": "def note_edge(): ...\n"},
+            "edge/plc/a.py:1: note_edge (use record or count)",
+        ),
+        (
+            "names are words of the field",
+            {"edge/plc/a.py": "def verdict_of(frame): ...\n"},
+            "edge/plc/a.py:1: verdict_of (use make_x, read_x or find_x)",
+        ),
+        (
+            "names are words of the field",
+            {"edge/imaging/a.py": "for picture in range(3): ...\n"},
+            "edge/imaging/a.py:1: picture (use image, or frame where a camera gave it)",
+        ),
     ],
 )
 def test_what_breaks_a_rule_is_named(
@@ -141,6 +175,7 @@ def test_what_keeps_the_rules_is_not_named(tmp_path: Path) -> None:
         "export/d.py": "def late():\n    # torch takes seconds to load.\n    import torch\n",
         "edge/imaging/f.py": "@kernel(())\ndef sums(a, b, c, d, e): ...\n",
         "edge/mqtt/g.py": "class Port:\n    def send(self, a, b, c, d, *, e): ...\n",
+        "edge/mqtt/h.py": "def notice(one_of): ...\ndef test_it_is_kept_of(): ...\n",
         "training/e.py": "from edge.inspection.overlay import draw_overlay\n",
     }
     for name, text in files.items():

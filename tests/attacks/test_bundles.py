@@ -47,7 +47,7 @@ def test_a_graph_that_crashes_is_refused_and_the_running_model_goes_on(
 
 
 @pytest.mark.parametrize("mode", ["--once", "--doctor"])
-def test_a_graph_that_crashes_is_told_by_the_command(
+def test_a_graph_that_crashes_is_reported_by_the_command(
     tmp_path: Path, crashing: Path, edge_run: EdgeRun, mode: str
 ) -> None:
     frames = write_images(tmp_path / "frames")

@@ -105,7 +105,7 @@ def test_an_encrypted_camera_gives_images_to_who_knows_its_authority(
         assert camera.read(GENEROUS_S) is not None
 
 
-def test_a_wrong_password_is_told_over_tls_too(
+def test_a_wrong_password_is_reported_over_tls_too(
     encrypted: Encrypted, ours: Authority, good: Path
 ) -> None:
     _, uri = encrypted.behind(good)
@@ -175,7 +175,7 @@ def test_a_file_without_certificates_is_a_configuration_error(tmp_path: Path) ->
         CameraSettings(uri="http://camera/1", ca_file=str(empty))
 
 
-def test_a_redirect_is_told_and_not_followed() -> None:
+def test_a_redirect_is_reported_and_not_followed() -> None:
     with closing(NetworkCamera()) as other:
         head = f"Location: {other.uri}\r\nContent-Length: 0\r\n\r\n"
         with closing(Service(f"HTTP/1.1 302 Found\r\n{head}".encode())) as camera:
@@ -187,7 +187,7 @@ def test_a_redirect_is_told_and_not_followed() -> None:
     assert "127.0.0.1" in str(raised.value)
 
 
-def test_a_redirect_over_rtsp_is_told_and_not_followed() -> None:
+def test_a_redirect_over_rtsp_is_reported_and_not_followed() -> None:
     with closing(Service()) as other:
         head = f"CSeq: 1\r\nLocation: rtsp://127.0.0.1:{other.port}/live\r\n\r\n"
         with closing(Service(f"RTSP/1.0 302 Moved\r\n{head}".encode())) as camera:

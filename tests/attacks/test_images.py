@@ -10,7 +10,7 @@ import pytest
 from edge.errors import ImageUnreadable
 from edge.imaging.image_files import read_image
 from tests.edge.conftest import EdgeRun, edge_run
-from tests.edge.imaging.test_image_header import bmp_of, png_of, tiff_of
+from tests.edge.imaging.test_image_header import make_bmp, make_png, make_tiff
 from tests.soak import times
 from tests.support.small_bundle import good_image, write_bundle
 
@@ -23,11 +23,11 @@ def test_image_bombs_are_errors_and_the_images_behind_them_are_inspected(
     folder = tmp_path / "frames"
     folder.mkdir()
     for name, content, size in (
-        ("1.png", png_of(32_768, 32_768), 0),
-        ("2.tif", tiff_of(64, 64), 12 * 10**9),
-        ("3.tif", tiff_of(110_000, 110_000), 12 * 10**9),
-        ("4.bmp", bmp_of(64, 64), 10**12),
-        ("5.bmp", bmp_of(577_350, 577_350), 10**12),
+        ("1.png", make_png(32_768, 32_768), 0),
+        ("2.tif", make_tiff(64, 64), 12 * 10**9),
+        ("3.tif", make_tiff(110_000, 110_000), 12 * 10**9),
+        ("4.bmp", make_bmp(64, 64), 10**12),
+        ("5.bmp", make_bmp(577_350, 577_350), 10**12),
     ):
         with (folder / name).open("wb") as file:
             file.write(content)

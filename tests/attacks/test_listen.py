@@ -21,7 +21,7 @@ from edge.settings.station import MqttSettings
 from tests.edge.conftest import broker as broker
 from tests.edge.conftest import running_broker as running_broker
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.relaying import VERDICT, Told
+from tests.support.relaying import VERDICT, LogCollector
 
 JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 ROOT = "vi/v1/site/line/cell/top"
@@ -54,11 +54,11 @@ class Sender:
 
 
 @contextmanager
-def listener(broker: Broker, database: Path, table: Path | None = None) -> Iterator[Told]:
+def listener(broker: Broker, database: Path, table: Path | None = None) -> Iterator[LogCollector]:
     """Run a listener that loses patience soon; what it tells can be waited for."""
-    told, ended = Told(), threading.Event()
+    reported, ended = LogCollector(), threading.Event()
     logger = logging.getLogger("edge.listen.listener")
-    logger.addHandler(told)
+    logger.addHandler(reported)
     logger.setLevel(logging.INFO)
 
     def listen() -> None:
@@ -74,12 +74,12 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        told.wait_for("listening to")
-        yield told
+        reported.wait_for("listening to")
+        yield reported
     finally:
         ended.set()
         thread.join(GENEROUS_S)
-        logger.removeHandler(told)
+        logger.removeHandler(reported)
 
 
 @pytest.mark.parametrize(("far", "word"), [(2**63 - 1, "far ahead"), (5000, "are LOST")])
@@ -92,21 +92,21 @@ def test_a_number_forged_far_ahead_ends_no_repair(
 ) -> None:
     monkeypatch.setattr("edge.listen.listener.REPAIR_INTERVAL_S", 0.02)
     station = Sender(running_broker)
-    with listener(running_broker, tmp_path / "mes.db") as told:
+    with listener(running_broker, tmp_path / "mes.db") as reported:
         station.state(3)
         for seq in (1, 2, 3, far):
             station.verdict(seq)
-        told.wait_for(word)
+        reported.wait_for(word)
 
         station.verdict(4)
         station.verdict(6)
         station.state(6)
-        told.wait_for("verdicts 5")  # alone, or with what is missing behind it
+        reported.wait_for("verdicts 5")  # alone, or with what is missing behind it
         running_broker.collect("/cmd/resend", lambda got: any(one["from_seq"] == 5 for one in got))
         station.verdict(5)
         station.verdict(9)
         station.state(9)
-        told.wait_for("verdicts 7 to 8 of journal")  # LOST: nobody answered
+        reported.wait_for("verdicts 7 to 8 of journal")  # LOST: nobody answered
     station.close()
 
     store = Store(tmp_path / "mes.db", None, None)
@@ -116,20 +116,20 @@ def test_a_number_forged_far_ahead_ends_no_repair(
     running_broker.forget()
 
 
-def test_a_name_that_is_used_again_is_told_and_two_stations_of_one_name_are_a_conflict(
+def test_a_name_that_is_used_again_is_reported_and_two_stations_of_one_name_are_a_conflict(
     running_broker: Broker, tmp_path: Path
 ) -> None:
     new, third = (f"{JOURNAL[:-1]}{digit}" for digit in "23")
     station = Sender(running_broker)
-    with listener(running_broker, tmp_path / "mes.db") as told:
+    with listener(running_broker, tmp_path / "mes.db") as announced:
         station.verdict(1)
         station.state(1)
         station.state(1, journal=new, follows=JOURNAL)  # goes on: not a word
         station.verdict(1, journal=third)
         station.state(1, journal=third)  # another PC under the name
-        told.wait_for(f"writes journal {third} now, which does not go on from {new}")
+        announced.wait_for(f"writes journal {third} now, which does not go on from {new}")
         station.state(1, journal=new)
-        told.wait_for("CONFLICT: two stations have this name")
+        announced.wait_for("CONFLICT: two stations have this name")
     station.close()
 
     store = Store(tmp_path / "mes.db", None, None)
@@ -144,31 +144,31 @@ def test_a_forged_state_ends_no_repair(
     monkeypatch.setattr("edge.listen.listener.REPAIR_INTERVAL_S", 0.02)
     head = {"position": 2**63 - 1, "seq": 2**63 - 1, "sha256": "0" * 64}
     station = Sender(running_broker)
-    with listener(running_broker, tmp_path / "mes.db") as told:
+    with listener(running_broker, tmp_path / "mes.db") as reported:
         for seq in (1, 2, 3):
             station.verdict(seq)
         station.state(2**63 - 1)
-        told.wait_for("verdicts 4 to 9223372036854775807 of journal")  # LOST: nobody answered
+        reported.wait_for("verdicts 4 to 9223372036854775807 of journal")  # LOST: nobody answered
         station.state(3, first_seq=2**63 - 1, head=head)
         for seq in (4, 6):
             station.verdict(seq)
         station.state(6)
-        told.wait_for("verdicts 5 are missing; asking again")
+        reported.wait_for("verdicts 5 are missing; asking again")
         station.verdict(9)
         station.state(9)
-        told.wait_for("verdicts 7 to 8 of journal")
+        reported.wait_for("verdicts 7 to 8 of journal")
     station.close()
     running_broker.forget()
 
 
 def test_no_cell_of_a_listeners_table_is_a_formula(running_broker: Broker, tmp_path: Path) -> None:
     station = Sender(running_broker)
-    with listener(running_broker, tmp_path / "mes.state.db", tmp_path / "mes.csv") as told:
+    with listener(running_broker, tmp_path / "mes.state.db", tmp_path / "mes.csv") as reported:
         station.verdict(1, part_id='=HYPERLINK("http://x","y")', journal="@SUM(1)")
         station.verdict(2, part_id="-2+3", anomaly_score="+1")
         station.state(4)
         station.verdict(4)
-        told.wait_for("verdicts 3 are missing")
+        reported.wait_for("verdicts 3 are missing")
     station.close()
 
     with (tmp_path / "mes.csv").open(newline="", encoding="utf-8") as file:

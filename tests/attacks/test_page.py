@@ -42,8 +42,8 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
 def unharmed(station: PageStation) -> None:
     """The page still answers, in the same process, and the line goes on."""
     wait_until(lambda: station.get("/livez").status_code == 200, "the page lives")
-    before = station.parts(most=1)[0]["seq"]
-    wait_until(lambda: station.parts(most=1)[0]["seq"] > before, "parts are decided")
+    before = station.parts(max_count=1)[0]["seq"]
+    wait_until(lambda: station.parts(max_count=1)[0]["seq"] > before, "parts are decided")
     assert "Traceback" not in station.log
     assert station.log.count("the page is at") == 1
 
@@ -145,7 +145,9 @@ def test_a_body_of_two_lengths_is_refused_and_carries_no_second_request(
         assert answer.count(b"HTTP/1.1 ") == 1 and b"connection: close" in answer.lower()
 
 
-def test_a_method_that_a_path_does_not_have_is_told_which_it_has(station: PageStation) -> None:
+def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
+    station: PageStation,
+) -> None:
     for method, path, allowed in (
         ("POST", "/api/parts", b"GET, HEAD"),
         ("DELETE", "/api/status", b"GET, HEAD"),
@@ -255,9 +257,9 @@ def test_what_is_no_http_ends_nothing_and_writes_no_log(station: PageStation, se
                 guest.recv(65536)
 
     unharmed(station)
-    said = [line for line in station.log[before:].splitlines() if not line.startswith("{")]
-    assert [line for line in said if "page_refused" not in line] == []
-    assert len(said) < 10
+    printed = [line for line in station.log[before:].splitlines() if not line.startswith("{")]
+    assert [line for line in printed if "page_refused" not in line] == []
+    assert len(printed) < 10
 
 
 def _is_closed(guest: socket.socket) -> bool:

@@ -76,9 +76,9 @@ def test_a_flood_of_triggers_costs_no_accepted_part_its_verdict_or_its_answer(
     assert {one["result"] for one in accepted} == {"OK"}
     assert (answers[-1]["seq"], answers[-1]["result"]) == (accepted[0]["seq"], "OK")
     refused = len(verdicts) - len(accepted)
-    (told,) = [one for one in records(station, "event") if one["kind"] == "triggers_refused"]
+    (reported,) = [one for one in records(station, "event") if one["kind"] == "triggers_refused"]
     assert BURST <= refused <= BURST + 60
-    assert refused + told["data"]["count"] <= FLOOD
+    assert refused + reported["data"]["count"] <= FLOOD
     assert station.log.count("flood") < 20
 
 

@@ -63,14 +63,14 @@ def main() -> int:
     whole_path, tiled_path, int8_path = make_bundles(BUILD / "bench")
     whole, tiled = load_bundle(whole_path), load_bundle(tiled_path)
     details: dict[str, Any] = {"pc": pc_identity(), "pairs": PAIRS}
-    say(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, 256×256; {PAIRS} pairs")
+    print_line(f"{details['pc']}; ResNet-18 PatchCore, 4,096 vectors, 256×256; {PAIRS} pairs")
     figures: dict[str, float] = {}
 
     network = CompiledModel(whole, "CPU", RunPlan())
     for width, height in ((640, 480), (1600, 1200), (2448, 2048)):
         pair = latency_pair(network, part(width, height), PAIRS)
         details[f"untiled_{width}x{height}"] = pair.as_json()
-        say(
+        print_line(
             f"untiled {width}×{height}: bare {pair.bare_p50_ms:.2f} ms, frame to verdict "
             f"{pair.path_p50_ms:.2f} ms, ratio {pair.ratio_median:.3f} "
             f"(least {pair.ratio_min:.3f}), extra {pair.extra_median_ms:.2f} ms "
@@ -84,7 +84,7 @@ def main() -> int:
     details["heads_640x480"] = head_times.figures(heads)
     for precision, pair in heads.items():
         figures[f"head_{precision.lower()}_over_before"] = round(pair.ratio_median, 4)
-        say(head_times.sentence(precision, pair))
+        print_line(head_times.sentence(precision, pair))
     figures["jpeg_check_ms"] = jpeg_check(details)
     figures["untiled_1600x1200_extra_ms"] = details["untiled_1600x1200"]["extra_median_ms"]
 
@@ -100,24 +100,24 @@ def main() -> int:
     publication = publication_figures()
     details["publication"] = asdict(publication)
     figures["publication_p99_ms"] = statistics.median(publication.p99_ms)
-    say(str(publication))
+    print_line(str(publication))
     ways = output_figures()
     details["outputs"] = [asdict(one) for one in ways]
     for way in ways:
-        say(str(way))
+        print_line(str(way))
     figures["result_register_p99_ms"], figures["camera_line_p99_ms"] = (
         next(one.p99_ms for one in ways if one.what == what) for what in (REGISTER, CAMERA_LINE)
     )
     figures["page_numbers_cpu_ms"] = page_numbers(details)
     folder = details["watched_folder"] = asdict(watched_folder.measured())
-    say(watched_folder.sentence(folder))
+    print_line(watched_folder.sentence(folder))
     figures["watched_folder_latency_ms"] = folder["latency_max_ms"]
     figures["watched_folder_idle_share"] = folder["idle_share"]
 
     result = {**figures, "details": details}
     BUILD.mkdir(exist_ok=True)
     (BUILD / "bench.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    say(f"written to {BUILD / 'bench.json'}")
+    print_line(f"written to {BUILD / 'bench.json'}")
     return 0
 
 
@@ -125,7 +125,7 @@ def int8_extra(network: CompiledModel, details: dict[str, Any]) -> float:
     """Return what the path adds to the bare INT8 network, in milliseconds."""
     pair = latency_pair(network, part(640, 480), PAIRS)
     details["untiled_640x480_int8"] = pair.as_json()
-    say(
+    print_line(
         f"untiled 640×480, INT8: bare {pair.bare_p50_ms:.2f} ms, frame to verdict "
         f"{pair.path_p50_ms:.2f} ms, extra {pair.extra_median_ms:.2f} ms"
     )
@@ -143,7 +143,7 @@ def int8_ratio(int8: CompiledModel, fp32: CompiledModel, details: dict[str, Any]
         "fp32_ms": round(pair.bare_p50_ms, 3),
         "int8_ms": round(pair.path_p50_ms, 3),
     }
-    say(
+    print_line(
         f"bare network: FP32 {pair.bare_p50_ms:.2f} ms, INT8 {pair.path_p50_ms:.2f} ms, "
         f"ratio {pair.ratio_median:.3f}"
     )
@@ -161,7 +161,7 @@ def jpeg_check(details: dict[str, Any]) -> float:
             partial(jpeg_fault, encoded), partial(cv2.imdecode, encoded, cv2.IMREAD_COLOR), PAIRS
         )
         measured_ms[quality] = round(pair.bare_p50_ms, 3)
-        say(
+        print_line(
             f"JPEG of {encoded.size / 1000:.0f} kB, 640×480: check {pair.bare_p50_ms:.2f} ms, "
             f"decoding {pair.path_p50_ms:.2f} ms"
         )
@@ -185,7 +185,7 @@ def tiles(bundle: Bundle, details: dict[str, Any]) -> float:
         "streams": plan.streams,
         "best_tiles_per_s": best.pictures_per_s,
     }
-    say(
+    print_line(
         f"tiled 2448×2048, {count} tiles, batch {plan.batch}, {plan.streams} streams: bare "
         f"{pair.bare_p50_ms:.0f} ms, frame to verdict {pair.path_p50_ms:.0f} ms, ratio "
         f"{pair.ratio_median:.3f} (least {pair.ratio_min:.3f})"
@@ -234,7 +234,7 @@ def throughput(bundle: Bundle, details: dict[str, Any]) -> float:
         "streams": plan.streams,
         "verdicts_acknowledged": delivery.acknowledged,
     }
-    say(
+    print_line(
         f"sustained, journal and MQTT on, {plan.streams} streams: bare {rate.bare_per_s:.1f}/s, "
         f"station {rate.path_per_s:.1f}/s, ratio {rate.ratio_median:.3f} "
         f"(best {rate.ratio_max:.3f})"
@@ -251,7 +251,7 @@ def several_cameras(bundle: Path, details: dict[str, Any]) -> None:
         rates["several"].append(sum(stations(bundle, count, 1)))
     one, several = (statistics.median(rates[name]) for name in ("one", "several"))
     details["cameras"] = {"count": count, "one_per_s": one, "several_per_s": several}
-    say(
+    print_line(
         f"one camera {one:.1f}/s on {count} threads; {count} cameras, a process with 1 thread "
         f"each, {several:.1f}/s together"
     )
@@ -285,7 +285,7 @@ def overlay(details: dict[str, Any]) -> float:
         "ours_ms": round(pair.bare_p50_ms, 3),
         "opencv_ms": round(pair.path_p50_ms, 3),
     }
-    say(
+    print_line(
         f"overlay 1920×1080: {pair.bare_p50_ms:.2f} ms, OpenCV {pair.path_p50_ms:.2f} ms, "
         f"{pair.ratio_median:.2f} times faster"
     )
@@ -301,7 +301,7 @@ def steady(network: CompiledModel, details: dict[str, Any]) -> float:
         "p50_ms": [round(block.p50_ms, 2) for block in blocks],
         "p99_ms": [round(block.p99_ms, 2) for block in blocks],
     }
-    say(
+    print_line(
         f"steady 10 frames/s, 5 blocks of 150: p99/p50 {statistics.median(ratios):.2f} "
         f"(least {min(ratios):.2f}, most {max(ratios):.2f})"
     )
@@ -318,7 +318,9 @@ def memory_growth(details: dict[str, Any]) -> float:
     }
     growth = after[100_000] / after[1_000] - 1.0
     details["rss_kib_by_frames"] = after
-    say(f"100,000 frames: resident {after[1_000] / 1024:.1f} → {after[100_000] / 1024:.1f} MiB")
+    print_line(
+        f"100,000 frames: resident {after[1_000] / 1024:.1f} → {after[100_000] / 1024:.1f} MiB"
+    )
     return round(growth, 4)
 
 
@@ -348,7 +350,7 @@ def start(bundle: Path, details: dict[str, Any]) -> tuple[float, float]:
         process.communicate(timeout=30)
     ready_s, rss_mib = statistics.median(seconds[1:]), max(resident)
     details["ready_s"] = [round(value, 3) for value in seconds]
-    say(f"ready after {ready_s:.2f} s, resident {rss_mib:.0f} MiB")
+    print_line(f"ready after {ready_s:.2f} s, resident {rss_mib:.0f} MiB")
     return round(ready_s, 3), round(rss_mib, 1)
 
 
@@ -370,7 +372,7 @@ def watched_page(details: dict[str, Any]) -> float:
         "alone_p99_ms": [round(alone, 2) for alone, _ in rounds],
         "watched_p99_ms": [round(watched, 2) for _, watched in rounds],
     }
-    say(
+    print_line(
         f"page with {VIEWERS} viewers, p99 of {PAGE_PARTS} parts at 20/s: "
         f"{statistics.median(a for a, _ in rounds):.1f} ms alone, "
         f"{statistics.median(w for _, w in rounds):.1f} ms watched, ratio {ratio:.3f}"
@@ -382,7 +384,7 @@ def page_numbers(details: dict[str, Any]) -> float:
     """Return the processor time of the page's dearest answer over a long journal, in ms."""
     found = numbers.measured()
     details["page_numbers"] = asdict(found)
-    say(
+    print_line(
         f"page's numbers over {found.rows:,} rows: first answer {found.first_ms:.0f} ms, longest "
         f"{found.longest_ms:.0f} ms ({found.longest_cpu_ms:.0f} ms of the processor), "
         f"{found.later_ms:.0f} ms after {numbers.GROWTH} more rows"
@@ -394,7 +396,7 @@ def core_set(bundle: Path, details: dict[str, Any]) -> float:
     """Return how many times faster the core-set is picked than by the textbook's loop."""
     result = core_set_times(bundle.with_suffix(".safetensors"), BUILD / "bench" / "parts")
     details["core_set"] = asdict(result)
-    say(
+    print_line(
         f"core-set of {result.picks} from {result.vectors} patch vectors: {result.ours_s:.1f} s, "
         f"one by one {result.textbook_s:.1f} s, {result.speedup:.1f} times faster, "
         f"{result.same} picks the same"
@@ -413,7 +415,7 @@ def part(width: int, height: int, number: int = 0) -> NDArray[np.uint8]:
     return render_part(np.random.default_rng(number), width=width, height=height).pixels
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     print(line, flush=True)
 
 

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
                 "weights": str(data / "weights" / "resnet18-imagenet-to-layer3.safetensors"),
             },
         )
-        splits = some_of(open_splits(config.data))
+        splits = choose_some(open_splits(config.data))
         _, choice = with_chosen_algorithm(config, splits)
         assert choice is not None
         print(f"## {name}", *choice_lines(choice), sep="\n", flush=True)
@@ -64,14 +64,14 @@ def judged(config: FitConfig, name: str, size: tuple[int, int], splits: Splits) 
     return f"{auroc(scores, labels):.4f} ({interval.low:.4f} to {interval.high:.4f})"
 
 
-def some_of(splits: Splits) -> Splits:
+def choose_some(splits: Splits) -> Splits:
     good = spread([one for one in splits.test if not one.is_defective], JUDGED)
     defective = spread([one for one in splits.test if one.is_defective], JUDGED)
     return replace(splits, fit=spread(splits.fit, FITTED), test=good + defective)
 
 
-def spread(samples: "tuple[Sample, ...] | list[Sample]", most: int) -> tuple[Sample, ...]:
-    count = min(most, len(samples))
+def spread(samples: "tuple[Sample, ...] | list[Sample]", max_count: int) -> tuple[Sample, ...]:
+    count = min(max_count, len(samples))
     return tuple(samples[number * len(samples) // count] for number in range(count))
 
 

@@ -131,9 +131,9 @@ def main() -> None:
             for name, folder in SETS.items():
                 counted, median_ms = run(chosen.data / folder, mode, chosen.count, own)
                 figures = ", ".join(f"{counted[k]} {k}" for k in ("right", "wrong"))
-                told = ", ".join(f"{counted[k]} {k}" for k in ("ambiguous", "not found"))
+                reported = ", ".join(f"{counted[k]} {k}" for k in ("ambiguous", "not found"))
                 which = "own" if own else "set"
-                print(f"{which} {mode.value:15} {name:8} {figures}; {told}; {median_ms:.1f} ms")
+                print(f"{which} {mode.value:15} {name:8} {figures}; {reported}; {median_ms:.1f} ms")
 
 
 if __name__ == "__main__":

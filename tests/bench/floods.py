@@ -32,7 +32,7 @@ import psutil
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.attacks.neighbours import mangled
-from tests.edge.imaging.test_image_header import bmp_of, png_of, tiff_of
+from tests.edge.imaging.test_image_header import make_bmp, make_png, make_tiff
 from tests.support.broker import Broker, free_port
 from tests.support.page_load import DEMO, last_seq, verdicts
 from tests.support.page_station import PageStation
@@ -248,10 +248,10 @@ def bombs(flood: Flood, _number: int) -> None:
     """Images that say they are huge, sparse files of terabytes, and what is no image."""
     folder = Path(flood.target.folder)
     kinds = (
-        (".png", png_of(32_768, 32_768), 0),
-        (".tif", tiff_of(64, 64), 12 * 10**9),
-        (".tif", tiff_of(110_000, 110_000), 12 * 10**9),
-        (".bmp", bmp_of(577_350, 577_350), 10**12),
+        (".png", make_png(32_768, 32_768), 0),
+        (".tif", make_tiff(64, 64), 12 * 10**9),
+        (".tif", make_tiff(110_000, 110_000), 12 * 10**9),
+        (".bmp", make_bmp(577_350, 577_350), 10**12),
         (".jpg", b"\xff\xd8" + random.Random(0).randbytes(10**6), 0),
     )
     for number in flood.paced(BOMBS_PER_S):
@@ -345,17 +345,17 @@ class Attacker:
         self._answer()
 
     def begin(self) -> None:
-        self._tell("begin")
+        self._report("begin")
 
     def end(self) -> int:
         """Return how much was sent."""
-        return int(self._tell("end"))
+        return int(self._report("end"))
 
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
 
-    def _tell(self, word: str) -> str:
+    def _report(self, word: str) -> str:
         assert self._process.stdin is not None
         print(word, file=self._process.stdin, flush=True)
         return self._answer()

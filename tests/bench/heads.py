@@ -20,7 +20,7 @@ from training.config import FitConfig, taking_good_as_good
 from training.data.opening import open_splits
 from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor, score_samples
-from training.figures import SplitTally
+from training.figures import SplitTotals
 from training.making import fit_checkpoint
 from training.metrics import auroc
 from training.metrics.intervals import Interval, auroc_interval, bootstrap_interval
@@ -61,18 +61,18 @@ def judged(data: Path, weights: Path, seed: int) -> Judged:
     assert isinstance(model, PatchCore)
     # What one head has seen, the other need not extract again.
     features = RememberedFeatures(model.extractor, 2**30)
-    tallies = []
+    all_totals = []
     for name, settings in (("before", model.settings), ("after", PatchCoreSettings())):
         size = (spec.height, spec.width)
         head = model_around("patchcore", features, size, settings, seed=seed)
         assert isinstance(head, PatchCore)
         head.remember(model.bank + model.bank_centre)
-        tally = SplitTally(spec)
+        totals = SplitTotals(spec)
         predictor = TorchPredictor(head, spec, torch.device("cpu"))
         for item in score_samples(predictor, splits.test, spec, name):
-            tally.add(item)
-        tallies.append(tally)
-    before, after = tallies
+            totals.add(item)
+        all_totals.append(totals)
+    before, after = all_totals
     return Judged(
         before=before.scores,
         after=after.scores,

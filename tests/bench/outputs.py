@@ -140,7 +140,7 @@ def _register(folder: Path, parts: int) -> Delays:
 
     services = LinkServices(
         port=port,
-        takes_triggers=False,
+        accepts_triggers=False,
         handshake=handshake,
         put=put,
         health=Health(),

@@ -41,7 +41,7 @@ class Judged:
         )
 
 
-def model_of(
+def read_model(
     teacher: Path, good: Sequence[Path], defective: Sequence[Path], xml: Path
 ) -> Inspector:
     """Build a model, and load it as the line does."""
@@ -98,12 +98,12 @@ def main() -> None:
     teacher, product = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
     taught, first, second = seasons(product, int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     with tempfile.TemporaryDirectory() as folder:
-        before = model_of(teacher, taught, (), Path(folder) / "before.xml")
+        before = read_model(teacher, taught, (), Path(folder) / "before.xml")
         wrong = judged(before, first)
         print(f"taught {len(taught)}: first season {wrong}", flush=True)
         print(f"  second season, not learned: {judged(before, second)}", flush=True)
         learned = [*taught, *wrong.false_rejects]
-        after = model_of(teacher, learned, wrong.misses, Path(folder) / "after.xml")
+        after = read_model(teacher, learned, wrong.misses, Path(folder) / "after.xml")
         print(
             f"learned {len(wrong.false_rejects)} false rejects, held against {len(wrong.misses)} "
             f"missed defects: second season {judged(after, second)}"

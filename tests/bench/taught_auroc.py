@@ -20,7 +20,7 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.inspection.preprocessing import prepare
 from edge.teaching.build import BuildOrder, build
-from edge.teaching.images import images_of
+from edge.teaching.images import find_images
 from edge.teaching.teach import TeachingOrder
 from training.checkpoint import load_checkpoint
 from training.cli import main as train_station
@@ -41,7 +41,7 @@ def taught_scores(teacher: Path, product: Path, tested: list[Path], folder: Path
     order = BuildOrder(
         name="part",
         teacher=teacher,
-        images=images_of(product / "train" / "good"),
+        images=find_images(product / "train" / "good"),
         order=TeachingOrder(check_good=False),
         threads=THREADS,
     )

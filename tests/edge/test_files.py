@@ -103,7 +103,7 @@ def test_a_large_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_a_folder_at_the_place_of_the_temporary_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_at_the_place_of_the_temporary_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".out.xml.partial").mkdir()
     with pytest.raises(OutputNotWritable, match="cannot be written"):
         write_whole(tmp_path / "out.xml", b"new")

@@ -142,6 +142,6 @@ def test_images_without_the_part_are_named(
     words = arguments(brackets, weights, tmp_path / "m.safetensors")
     found = ["--align", "shift", "--reference", str(reference), "--roi", "70,56,100,68"]
     assert train_station([*words, *found]) == USAGE  # they are turned
-    told = capsys.readouterr().err
-    assert "the part was not found in" in told
-    assert "train/good/" in told
+    reported = capsys.readouterr().err
+    assert "the part was not found in" in reported
+    assert "train/good/" in reported

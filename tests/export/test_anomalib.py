@@ -61,7 +61,7 @@ def write_first_generation(folder: Path, score_first: bool = False, **changes: A
     return folder / "model.xml"
 
 
-def score_of(bundle: Path, red: int) -> tuple[float, str]:
+def read_score(bundle: Path, red: int) -> tuple[float, str]:
     loaded = load_bundle(bundle)
     inspector = Inspector(Detector(CompiledModel(loaded)), loaded.manifest)
     pixels = np.full((64, 48, 3), 90, np.uint8)
@@ -72,7 +72,7 @@ def score_of(bundle: Path, red: int) -> tuple[float, str]:
     return inspection.score, inspection.decision.result.value
 
 
-def import_of(model: Path, *options: str) -> int:
+def run_import(model: Path, *options: str) -> int:
     return main(["--from-anomalib", str(model), "-o", str(model.with_name("part.xml")), *options])
 
 
@@ -105,7 +105,7 @@ def test_the_second_generation_decides_with_its_own_sensitivities(
     tmp_path: Path, sensitivities: tuple[float, float], half: bool
 ) -> None:
     model = write_second_generation(tmp_path, sensitivities=sensitivities, half=half)
-    assert import_of(model) == 0
+    assert run_import(model) == 0
 
     manifest = load_bundle(tmp_path / "part.xml").manifest
     for found, sensitivity in zip(
@@ -122,28 +122,28 @@ def test_the_second_generation_decides_with_its_own_sensitivities(
 
 def test_scores_of_a_bundle_are_not_clipped(tmp_path: Path) -> None:
     model = write_second_generation(tmp_path, sensitivities=(0.9, 0.9))
-    assert import_of(model) == 0
+    assert run_import(model) == 0
     raw = 1.0 - 0.5 * 100 / 255
     expected = (raw - THRESHOLD) / RANGE + 0.5
     assert expected > 1.1
-    assert score_of(tmp_path / "part.xml", 255) == (pytest.approx(expected, abs=2e-3), "NOK")
+    assert read_score(tmp_path / "part.xml", 255) == (pytest.approx(expected, abs=2e-3), "NOK")
 
 
 def test_a_graph_that_resizes_itself_gets_its_own_size(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(-1, 3, -1, -1), resize=(40, 48))
-    assert import_of(model) == 0
+    assert run_import(model) == 0
 
     manifest = load_bundle(tmp_path / "part.xml").manifest
     assert (manifest.input.height, manifest.input.width) == (40, 48)
-    said = capfd.readouterr().out
-    assert "48×40 before the graph" in said
-    assert "0 verdicts are others" in said
+    printed = capfd.readouterr().out
+    assert "48×40 before the graph" in printed
+    assert "0 verdicts are others" in printed
     frames = reddish(12, 120, 96)
     assert inspected(tmp_path / "part.xml", frames) == verdicts(model, frames)
 
-    assert import_of(model, "--image-size", "64x64") == 0
+    assert run_import(model, "--image-size", "64x64") == 0
     assert "resizes 64×64 to its own 48×40 again" in capfd.readouterr().out
 
 
@@ -151,15 +151,15 @@ def test_a_graph_of_any_size_that_resizes_nothing_needs_a_size(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(1, 3, -1, -1))
-    assert import_of(model) == USAGE
+    assert run_import(model) == USAGE
     assert "--image-size WIDTHxHEIGHT" in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
     with pytest.raises(SystemExit) as refused:
-        import_of(model, "--image-size", "8192x4096")
+        run_import(model, "--image-size", "8192x4096")
     assert refused.value.code == 2
     assert "the largest of this shape is 5792x2896" in capfd.readouterr().err
-    assert import_of(model, "--image-size", "48x32") == 0
+    assert run_import(model, "--image-size", "48x32") == 0
     manifest = load_bundle(tmp_path / "part.xml").manifest
     assert (manifest.input.height, manifest.input.width) == (32, 48)
 
@@ -167,7 +167,7 @@ def test_a_graph_of_any_size_that_resizes_nothing_needs_a_size(
 def test_a_graph_of_a_fixed_size_takes_no_other(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert import_of(write_second_generation(tmp_path), "--image-size", "64") == USAGE
+    assert run_import(write_second_generation(tmp_path), "--image-size", "64") == USAGE
     assert "takes images of 32×32 only" in capfd.readouterr().err
 
 
@@ -175,7 +175,7 @@ def test_a_graph_of_two_images_at_a_time_is_given_each_twice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(2, 3, 32, 32), sensitivities=(0.6, 0.5))
-    assert import_of(model) == 0
+    assert run_import(model) == 0
     assert "an image takes 2 times as long" in capfd.readouterr().out
     frames = reddish(12)
     assert inspected(tmp_path / "part.xml", frames) == verdicts(model, frames)
@@ -185,7 +185,7 @@ def test_the_map_of_a_graph_that_crops_lies_where_it_looks(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = write_second_generation(tmp_path, shape=(1, 3, -1, -1), resize=(64, 64), crop=32)
-    assert import_of(model) == 0
+    assert run_import(model) == 0
     assert "looks at the middle 32×32 of 64×64 only" in capfd.readouterr().out
     loaded = load_bundle(tmp_path / "part.xml")
     assert (loaded.manifest.output.map_height, loaded.manifest.output.map_width) == (64, 64)
@@ -199,7 +199,7 @@ def test_the_map_of_a_graph_that_crops_lies_where_it_looks(
 
 def test_a_bundle_with_swapped_colours_is_refused(tmp_path: Path) -> None:
     model = write_second_generation(tmp_path)
-    assert import_of(model) == 0
+    assert run_import(model) == 0
     loaded = load_bundle(tmp_path / "part.xml")
     threshold = loaded.manifest.threshold.image
     norm = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -229,7 +229,7 @@ def test_a_bundle_with_swapped_colours_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_shown_to_decide_alike_is_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], named: str
 ) -> None:
-    assert import_of(write_second_generation(tmp_path, **changes)) == USAGE
+    assert run_import(write_second_generation(tmp_path, **changes)) == USAGE
     assert named in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
@@ -251,14 +251,14 @@ def test_another_resize_is_judged_on_images_of_ones_own(
 
     judge = ("--judge-on", str(tmp_path / "data"))
     capfd.readouterr()
-    code = import_of(model, *judge, "--max-verdict-flips", "1")
-    said = capfd.readouterr().out
+    code = run_import(model, *judge, "--max-verdict-flips", "1")
+    printed = capfd.readouterr().out
     assert code == 0
     gate = load_bundle(tmp_path / "part.xml").manifest.precision.gate
     assert gate.images == 24
-    assert f"{round(gate.verdict_flips * 24)} of 24" in said
+    assert f"{round(gate.verdict_flips * 24)} of 24" in printed
     (tmp_path / "part.xml").unlink()
-    assert (import_of(model, *judge), gate.verdict_flips > 0.2) == (USAGE, True)
+    assert (run_import(model, *judge), gate.verdict_flips > 0.2) == (USAGE, True)
     assert "--max-verdict-flips 0.01" in capfd.readouterr().err
     assert not (tmp_path / "part.xml").exists()
 
@@ -283,8 +283,8 @@ def test_the_first_generation_takes_thresholds_and_normalization_from_its_metada
     assert (manifest.threshold.image, manifest.threshold.pixel) == (1.5, 1.25)
     assert manifest.normalization.image.max == 2.5
     expected = (1.0 - MEAN[0]) / DEVIATION[0]
-    assert score_of(bundle, 255) == (pytest.approx(expected, abs=1e-3), "NOK")
-    assert score_of(bundle, 110)[1] == "OK"
+    assert read_score(bundle, 255) == (pytest.approx(expected, abs=1e-3), "NOK")
+    assert read_score(bundle, 110)[1] == "OK"
 
 
 def test_an_onnx_file_without_metadata_and_without_scores_is_refused(
@@ -299,9 +299,9 @@ def test_an_onnx_file_without_metadata_and_without_scores_is_refused(
 
 def test_the_first_generation_decides_by_its_first_output(tmp_path: Path) -> None:
     model = write_first_generation(tmp_path, score_first=True)
-    assert import_of(model) == 0
+    assert run_import(model) == 0
     expected = 2.0 * (1.0 - MEAN[0]) / DEVIATION[0]
-    assert score_of(tmp_path / "part.xml", 255)[0] == pytest.approx(expected, abs=2e-3)
+    assert read_score(tmp_path / "part.xml", 255)[0] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_metadata_without_a_threshold_names_the_key(

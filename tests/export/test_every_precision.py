@@ -13,7 +13,7 @@ from export.calibration_images import with_patches
 from export.engines import openvino_engine
 from export.errors import QuantizationRefused
 from export.gate import Budget, probe_images
-from export.ir import layers_of, to_openvino
+from export.ir import read_layers, to_openvino
 from export.quantization import Quantizable
 from export.variants import ExportPrecision, JudgingSet, VariantBuilder, reference_graph
 from tests.soak import times
@@ -42,7 +42,7 @@ def workshop(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
     scale = Scale(np.arange(16) >= 8, threshold, float(np.ptp(scores)))
     calibration = with_patches(batch(8).numpy(), first_sight((SIDE, SIDE)))
     return VariantBuilder(
-        subject=Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected),
+        subject=Quantizable(graph, read_layers(onnx), model.floating_point, model.mean_corrected),
         size=(SIDE, SIDE),
         calibration=lambda: calibration,
         evidence=JudgingSet(images, reference, scale),

@@ -218,7 +218,7 @@ class Perturbed(nn.Module):
         return score + self.shift, anomaly_map
 
 
-def spread_of(checkpoint: Checkpoint) -> float:
+def measure_spread(checkpoint: Checkpoint) -> float:
     extent = checkpoint.description.normalization.image
     return extent.max - extent.min
 
@@ -232,7 +232,7 @@ def test_a_model_changed_between_fit_and_export_is_refused_and_the_old_bundle_st
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     fit = torch_engine(loaded.model)
     monkeypatch.setattr(bundles, "torch_engine", lambda _: fit)
-    perturbed = Perturbed(loaded.model, 0.01 * spread_of(loaded)).eval()
+    perturbed = Perturbed(loaded.model, 0.01 * measure_spread(loaded)).eval()
 
     with pytest.raises(GateFailed, match=r"differs .*score difference 0\.01.*Nothing was written"):
         export_bundle(replace(loaded, model=perturbed), output)  # type: ignore[arg-type]

@@ -143,13 +143,13 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
     budget = AccuracyBudget(1.0, 1.0, good_shift=1.0, map_correlation=0.99995)
     request = ExportRequest(precision=ExportPrecision.INT8, accuracy=budget, report=True)
     loaded = load_checkpoint(any_checkpoint)
-    told = summary(export_bundle(loaded, output, request), output)
+    reported = summary(export_bundle(loaded, output, request), output)
     precision = load_bundle(output).manifest.precision
     assert (precision.weights, precision.requested) == ("fp16", "int8")
     assert "map correlation" in (precision.refused or "")
-    assert "int8 was asked for and refused: map correlation" in told
+    assert "int8 was asked for and refused: map correlation" in reported
     assert "INT8 was refused; the bundle is made in FP16" in caplog.text
-    assert "extractor." not in told + caplog.text
+    assert "extractor." not in reported + caplog.text
     report = output.with_suffix(".report.md").read_text()
     assert "int8 was refused" in report
     assert "To blame are foremost the layers extractor.body." in report
@@ -244,14 +244,6 @@ def test_of_very_many_images_a_manifest_keeps_a_digest_only() -> None:
     assert more.sha256 != used_images(many).sha256
 
 
-def test_a_checkpoint_of_an_earlier_version_gives_a_bundle_that_knows_of_no_images(
-    any_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    older = replace(load_checkpoint(any_checkpoint), seen=None)
-    assert export_bundle(older, tmp_path / "a.xml").seen_images is None
-    assert "which images it was fitted and calibrated on is not known" in caplog.text
-
-
 def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
     any_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -277,7 +269,7 @@ def test_a_threshold_that_rejects_everything_is_to_blame_and_no_image(
         ([], "no good validation image tells whether it is too low or they show defects"),
     ],
 )
-def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
+def test_good_validation_images_show_whether_threshold_or_images_are_to_blame(
     judged_good: list[float], sentence: str
 ) -> None:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
@@ -288,15 +280,6 @@ def test_good_validation_images_tell_whether_threshold_or_images_are_to_blame(
     names = [f"{number}.png" for number in range(10)]
     with pytest.raises(CalibrationUnusable, match=sentence):
         usable_images(images, names, brightness, 6.5, judged_good=np.array(judged_good))
-
-
-def test_a_checkpoint_without_images_to_calibrate_on_is_told_what_to_do(
-    any_checkpoint: Path, tmp_path: Path
-) -> None:
-    older = replace(load_checkpoint(any_checkpoint), calibration=None)
-    with pytest.raises(CalibrationUnusable, match="--calibrate-on"):
-        export_bundle(older, tmp_path / "a.xml", ExportRequest(precision=ExportPrecision.INT8))
-    assert list(tmp_path.iterdir()) == []
 
 
 def write_images(folder: Path, images: list[np.ndarray]) -> Path:

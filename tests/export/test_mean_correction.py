@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import map_correlation
 from export.calibration_images import with_patches
-from export.ir import layers_of, to_openvino
+from export.ir import read_layers, to_openvino
 from export.quantization import Images, Quantizable, QuantizationRecipe, quantize
 from export.variants import reference_graph
 from tests.soak import times
@@ -34,7 +34,7 @@ def subject_of(algorithm: str, shared: Path, folder: Path) -> Quantizable:
     onnx = folder / f"{algorithm}.onnx"
     to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
     _, _, graph = reference_graph(to_openvino(onnx), (SIDE, SIDE))
-    return Quantizable(graph, layers_of(onnx), model.floating_point, model.mean_corrected)
+    return Quantizable(graph, read_layers(onnx), model.floating_point, model.mean_corrected)
 
 
 @cache

@@ -18,13 +18,13 @@ def copied(bundle: Path, folder: Path) -> Path:
     return folder / bundle.name
 
 
-def test_a_whole_bundle_is_verified_and_every_step_is_said(
+def test_a_whole_bundle_is_verified_and_every_step_is_reported(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--verify", str(bundle)]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in ("hashes", "self-test    4 golden images", "parity", "CPU"):
-        assert word in said
+        assert word in printed
 
 
 @pytest.mark.parametrize(("weights", "batches"), [("fp32", True), ("int8", False)])

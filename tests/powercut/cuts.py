@@ -142,19 +142,19 @@ def check(root: Path, promised: Promised) -> None:
             waiting = {
                 row.position for kind in RecordKind for row in outbox.pending(kind, 0, 10_000)
             }
-        owed = {
+        unsent = {
             promised.positions[key]
             for key in promised.committed.keys() & rows.keys()
             if promised.positions[key] not in promised.settled
         }
-        assert owed <= waiting, f"rows {sorted(owed - waiting)} are not sent any more"
+        assert unsent <= waiting, f"rows {sorted(unsent - waiting)} are not sent any more"
         _check_next_numbers(Ledger(journal.connection, journal.journal), promised)
     report = verify_chain(root / DATABASE)
     assert report.fault is None, report.fault
 
 
 def _check_next_numbers(ledger: Ledger, promised: Promised) -> None:
-    ledger.begin(ledger.tally.station_ns)
+    ledger.begin(ledger.totals.station_ns)
     one = verdict(0)
     added = ledger.append(one, body(one), 0, kept_only=False)
     ledger.commit()

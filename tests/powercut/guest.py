@@ -24,7 +24,7 @@ FOLDER = Path("/data/journal")
 QUEUE = 32
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
@@ -32,33 +32,33 @@ def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:16]
 
 
-def check(told: dict[str, int]) -> JournalWriter:
+def check(reported: dict[str, int]) -> JournalWriter:
     """Open the journal, and report what is there of what the host was told of."""
     journal = open_journal(FOLDER)
     if journal.quarantined or journal.lost or journal.copied:
-        say(f"fault {journal.damage} {journal.lost} {journal.copied}")
-    whole = {kind: hashlib.sha256() for kind in told}
-    count = dict.fromkeys(told, 0)
+        print_line(f"fault {journal.damage} {journal.lost} {journal.copied}")
+    whole = {kind: hashlib.sha256() for kind in reported}
+    count = dict.fromkeys(reported, 0)
     untold = []
     for row in query(journal.path, Query()):
         kind = row.kind.value
-        if row.seq <= told[kind]:
+        if row.seq <= reported[kind]:
             count[kind] += 1
             whole[kind].update(digest(row.payload).encode())
         else:  # it was committed, and the power went before the line was out
             untold.append(f"committed {kind} {row.seq} {digest(row.payload)}")
     for kind, seen in count.items():
-        say(f"have {kind} {seen} {whole[kind].hexdigest()}")
+        print_line(f"have {kind} {seen} {whole[kind].hexdigest()}")
     for line in untold:
-        say(line)
+        print_line(line)
     report = verify_chain(journal.path)
     if report.fault is not None:
-        say(f"fault chain: {report.fault.what}")
+        print_line(f"fault chain: {report.fault.what}")
     return JournalWriter(journal=journal)
 
 
 def committed(one: Committed) -> None:
-    say(f"committed {one.kind.value} {one.seq} {digest(one.payload)}")
+    print_line(f"committed {one.kind.value} {one.seq} {digest(one.payload)}")
 
 
 def write(writer: JournalWriter) -> None:
@@ -87,10 +87,10 @@ def main() -> None:
     (counts,) = (one.removeprefix("told=") for one in words if one.startswith("told="))
     try:
         writer = check({k: int(v) for k, v in (one.split(":") for one in counts.split(","))})
-        say("ready")
+        print_line("ready")
         write(writer)
     except BaseException:
-        say("fault " + traceback.format_exc().replace("\n", " | "))
+        print_line("fault " + traceback.format_exc().replace("\n", " | "))
         sys.exit(1)
 
 

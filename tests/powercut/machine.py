@@ -70,7 +70,7 @@ def build() -> None:
             ["tar", "-xf", str(tar), "-C", str(BUILD / "root"), "--exclude=./dev/*"], check=True
         )
         tar.unlink()
-        _take_kernel()
+        _find_kernel()
         (BUILD / "made").touch()
     root = BUILD / "root"
     for package in ("edge", "tests/powercut"):
@@ -91,7 +91,7 @@ def build() -> None:
     _make_file_system(BUILD / "root.img", 512 * 2**20, root)
 
 
-def _take_kernel() -> None:
+def _find_kernel() -> None:
     """Take kernel and modules out of the root, and make the first root of them."""
     root = BUILD / "root"
     (kernel,) = (root / "boot").glob("vmlinuz-*")
@@ -130,7 +130,7 @@ def _make_file_system(image: Path, size: int, root: Path | None = None) -> None:
 
 
 @dataclass
-class Told:
+class GuestReport:
     """What the guest has named: digests in order of their numbers, by kind."""
 
     digests: dict[str, list[str]] = field(default_factory=lambda: {"verdict": [], "event": []})
@@ -162,11 +162,11 @@ class Machine:
         lines: of the serial line that are ours, so far.
     """
 
-    def __init__(self, disk: Path, log: Path, told: Told) -> None:
+    def __init__(self, disk: Path, log: Path, reported: GuestReport) -> None:
         self.lines: list[str] = []
         self.console: list[str] = []
         self.ready = threading.Event()
-        self._told = told
+        self._reported = reported
         log.unlink(missing_ok=True)
         log.touch()
         self._process = subprocess.Popen(
@@ -175,7 +175,7 @@ class Machine:
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-serial", "stdio", "-kernel", str(BUILD / "vmlinuz")),
                 *("-initrd", str(BUILD / "initrd"), "-append"),
-                f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check told={told.counts()}",
+                f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check told={reported.counts()}",
                 *(
                     "-blockdev",
                     f"driver=file,node-name=rootfile,filename={BUILD}/root.img,read-only=on",
@@ -201,7 +201,7 @@ class Machine:
             line = raw.decode(errors="replace").strip()
             match line.split():
                 case ["committed", kind, seq, digest]:
-                    if fault := self._told.add(kind, int(seq), digest):
+                    if fault := self._reported.add(kind, int(seq), digest):
                         self.lines.append(fault)
                 case ["ready"]:
                     self.ready.set()
@@ -268,11 +268,11 @@ def cut(disk: Path, log: Path, chance: random.Random) -> tuple[int, int]:
     return len(open_writes), len(open_writes) - len(kept)
 
 
-def _record(told: Told, chance: random.Random) -> None:
+def _record(reported: GuestReport, chance: random.Random) -> None:
     """Let the guest record for a while that does not depend on how busy this machine is."""
-    wanted = told.count + chance.randint(0, MAX_PER_BOOT)
+    wanted = reported.count + chance.randint(0, MAX_PER_BOOT)
     deadline_s = time.monotonic() + RECORDING_LIMIT_S
-    while told.count < wanted and time.monotonic() < deadline_s:
+    while reported.count < wanted and time.monotonic() < deadline_s:
         time.sleep(0.01)
     time.sleep(chance.uniform(0.0, 0.3))
 
@@ -284,11 +284,11 @@ def main(cuts: str = "50", seed: str = "1") -> int:
     print(f"built in {time.monotonic() - began_s:.0f} s", flush=True)
     state, disk, log = BUILD / "state.img", BUILD / "disk.img", BUILD / "disk.log"
     _make_file_system(state, DISK_BYTES)
-    told, boot_s, open_writes, lost_writes, early = Told(), 30.0, 0, 0, 0
+    reported, boot_s, open_writes, lost_writes, early = GuestReport(), 30.0, 0, 0, 0
     for number in range(int(cuts) + 1):
         shutil.copyfile(state, disk)
-        expected, before = told.expected(), told.counts()
-        machine = Machine(disk, log, told)
+        expected, before = reported.expected(), reported.counts()
+        machine = Machine(disk, log, reported)
         start_s = time.monotonic()
         last = number == int(cuts)
         in_boot = number > 0 and not last and chance.random() < 0.2
@@ -302,7 +302,7 @@ def main(cuts: str = "50", seed: str = "1") -> int:
                     break
             boot_s = time.monotonic() - start_s
             if machine.ready.is_set() and not last:
-                _record(told, chance)
+                _record(reported, chance)
         machine.kill()
         faults = [line for line in machine.lines if line.startswith("fault")]
         if machine.ready.is_set():
@@ -316,12 +316,12 @@ def main(cuts: str = "50", seed: str = "1") -> int:
         waiting, lost = cut(state, log, chance)
         open_writes, lost_writes = open_writes + waiting, lost_writes + lost
         print(
-            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, told {told.counts()}, "
+            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, told {reported.counts()}, "
             f"{waiting} writes not flushed, {lost} lost",
             flush=True,
         )
     print(
-        f"{cuts} cuts, {early} of them before the journal was open; told {told.counts()}; "
+        f"{cuts} cuts, {early} of them before the journal was open; told {reported.counts()}; "
         f"{open_writes} writes not flushed, {lost_writes} of them lost; everything told is there; "
         f"{time.monotonic() - began_s:.0f} s"
     )

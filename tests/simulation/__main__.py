@@ -65,14 +65,14 @@ def _days(wanted: argparse.Namespace) -> int:
             )
             if outcome.violation is not None:
                 broken.append(seed)
-    took_s = time.monotonic() - began_s
+    elapsed_s = time.monotonic() - began_s
     days = done * wanted.days
     print(
         f"{days} station-days, {parts} parts, {sum(verdicts.values())} verdicts "
         f"({', '.join(f'{count} {name}' for name, count in sorted(verdicts.items()))}), "
         f"{restarts} restarts, {sum(checked.values())} checks "
         f"({', '.join(f'{name} {count}' for name, count in sorted(checked.items()))}): "
-        f"{len(broken)} broken promises, in {took_s:.0f} s"
+        f"{len(broken)} broken promises, in {elapsed_s:.0f} s"
     )
     for seed in broken[:3]:
         plan = make_plan(seed, wanted.days, wanted.parts)

@@ -183,7 +183,7 @@ class SimulatedConnection(Connection):
         self._by_schema = {}
         self._waking: SimulatedWakeUp = wake_up
         self._mid = 0
-        self._heard_ns = self._said_ns = 0
+        self._heard_ns = self._sent_ns = 0
         self._arrives_ns = 0
         self._at = SimulatedConnection.broker
         self._scheduler = scheduler = self._at.scheduler
@@ -196,7 +196,7 @@ class SimulatedConnection(Connection):
         scheduler.sleep_ns(2 * self._at.latency_ns())
         if self._at.mode in ("away", "half_open"):
             raise ConnectionRefused("the broker cannot be reached", unreachable=True)
-        self._heard_ns = self._said_ns = scheduler.now_ns
+        self._heard_ns = self._sent_ns = scheduler.now_ns
         self._at.accept(self)
 
     def publish(
@@ -216,7 +216,7 @@ class SimulatedConnection(Connection):
         if qos:
             self._in_flight.add(mid)
         self._unanswered.append(Unanswered(mid, topic, len(content)))
-        self._said_ns = scheduler.now_ns
+        self._sent_ns = scheduler.now_ns
         message = Published(topic, content, qos, retain, self.number)
         # In order, as over TCP.
         self._arrives_ns = max(self._arrives_ns + 1, scheduler.now_ns + self._at.latency_ns())
@@ -266,5 +266,5 @@ class SimulatedConnection(Connection):
             self._waking.signal.notify_all()
 
 
-def content_of(message: Published) -> dict[str, Any]:
+def read_content(message: Published) -> dict[str, Any]:
     return json.loads(message.payload)

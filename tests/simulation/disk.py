@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from edge.journal.database import FILE_NAME, files_of
+from edge.journal.database import FILE_NAME, database_files
 from tests.simulation.scheduler import ProcessEnded, Scheduler
 
 INSERT = "INSERT INTO record"
@@ -94,12 +94,12 @@ class Disk:
         Args:
             torn_tail: of a write that the kill cut off; it lies behind the log's last commit.
         """
-        kept = {file: file.read_bytes() for file in files_of(self.path)[:2] if file.exists()}
+        kept = {file: file.read_bytes() for file in database_files(self.path)[:2] if file.exists()}
         for connection in self._open:
             connection.release()
         self._open.clear()
         self._close_descriptors()
-        for file in files_of(self.path)[1:]:
+        for file in database_files(self.path)[1:]:
             file.unlink(missing_ok=True)
         for file, content in kept.items():
             tail = torn_tail if file.name.endswith("-wal") and content else b""

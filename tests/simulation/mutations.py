@@ -66,7 +66,7 @@ class Found:
     cpu_s: float
 
 
-def find(name: str, most_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
+def find(name: str, max_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
     """Run the broken product under one seed after the other until a promise breaks.
 
     Raises:
@@ -74,7 +74,7 @@ def find(name: str, most_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
     """
     mutation = next(one for one in MUTATIONS if one.name == name)
     began_s = time.process_time()
-    for number in range(first, first + most_seeds):
+    for number in range(first, first + max_seeds):
         plan = _plan(mutation, number)
         outcome = run_mutated(mutation, plan)
         if outcome.violation is not None:
@@ -85,7 +85,7 @@ def find(name: str, most_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
             cpu_s = time.process_time() - began_s
             tried = number - first + 1
             return Found(name, str(number), tried, broken.promise, broken.text, cpu_s)
-    return Found(name, None, most_seeds, "", "", time.process_time() - began_s)
+    return Found(name, None, max_seeds, "", "", time.process_time() - began_s)
 
 
 def run_mutated(mutation: Mutation, plan: Plan) -> Outcome:
@@ -141,10 +141,10 @@ def _announce_before_commit(_: Callable[..., Any]) -> Callable[..., Any]:
         for queued, one in zip(group.entries, committed, strict=True):
             if queued.on_committed is not None:
                 queued.on_committed(one)
-        self._used = writing.usage(ledger.tally, ledger.used_bytes(), self._bounds)
+        self._used = writing.usage(ledger.totals, ledger.used_bytes(), self._bounds)
         ledger.commit()
-        self._last_seq = ledger.tally.verdict_seq
-        self._journal.witness.note(ledger.tally)
+        self._last_seq = ledger.totals.verdict_seq
+        self._journal.witness.record(ledger.totals)
         group.entries[:] = [replace(queued, on_committed=None) for queued in group.entries]
         return committed
 
@@ -165,8 +165,8 @@ def _lose_group_that_failed(original: Callable[..., Any]) -> Callable[..., Any]:
 def _number_again(original: Callable[..., Any]) -> Callable[..., Any]:
     def begin(self: Ledger, station_ns: int) -> None:
         original(self, station_ns)
-        if self.tally.verdict_seq and self.tally.position % 17 == 0:
-            self.tally.verdict_seq -= 1
+        if self.totals.verdict_seq and self.totals.position % 17 == 0:
+            self.totals.verdict_seq -= 1
 
     return begin
 

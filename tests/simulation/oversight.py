@@ -263,12 +263,12 @@ class Oversight:
         )
         if trigger_id is not None:
             life.recorded[trigger_id] += 1
-            owed = life.accepted[trigger_id] + life.refused[trigger_id]
+            expected = life.accepted[trigger_id] + life.refused[trigger_id]
             self.expect(
                 "P1",
-                life.recorded[trigger_id] <= owed,
+                life.recorded[trigger_id] <= expected,
                 lambda: (
-                    f"{trigger_id} has {life.recorded[trigger_id]} verdicts for {owed} triggers"
+                    f"{trigger_id} has {life.recorded[trigger_id]} verdicts for {expected} triggers"
                 ),
             )
             sent = self.sent.get(trigger_id)
@@ -285,13 +285,11 @@ class Oversight:
         total_ms, now_ns, life = content["duration_ms"]["total"], self._scheduler.now_ns, self.life
         accepted_ns = life.accepted_ns.get(content["trigger_id"])
         if accepted_ns is not None:
-            most_ms = (now_ns - accepted_ns) / MILLISECOND + 300
+            max_ms = (now_ns - accepted_ns) / MILLISECOND + 300
             self.expect(
                 "P8",
-                -1 <= total_ms <= most_ms,
-                lambda: (
-                    f"verdict {row.seq} took {total_ms} ms, by the true clock at most {most_ms}"
-                ),
+                -1 <= total_ms <= max_ms,
+                lambda: f"verdict {row.seq} took {total_ms} ms, by the true clock at most {max_ms}",
             )
             deadline_ms = content["deadline_ms"]
             # The station's own deadline counts from the frame.
@@ -461,16 +459,16 @@ class Oversight:
 
     # At rest: nothing is wrong any more, and everybody had time.
 
-    def owed(self) -> list[str]:
+    def expected(self) -> list[str]:
         """Return triggers of this process that are owed a verdict and have none."""
         life = self.life
-        owed = life.accepted + life.refused
-        return [one for one, count in owed.items() if life.recorded[one] < count]
+        expected = life.accepted + life.refused
+        return [one for one, count in expected.items() if life.recorded[one] < count]
 
     def at_rest(self, *, waiting: int | None, state: dict[str, Any] | None) -> None:
         """Check what has to be true once all faults are over."""
-        owed = self.owed()
-        self.expect("P1", not owed, f"{owed[:5]} are owed a verdict and have none")
+        expected = self.expected()
+        self.expect("P1", not expected, f"{expected[:5]} are owed a verdict and have none")
         for journal, rows in self.journals.items():
             newest = self.arrived.get(journal, 0)
             missing = [seq for seq in rows if seq > newest and (journal, seq) not in self.lost_rows]
@@ -491,7 +489,9 @@ class Oversight:
 
     def at_end_in_order(self) -> None:
         """Check a process that ended because it was asked to."""
-        owed = self.owed()
+        expected = self.expected()
         self.expect(
-            "P1", not owed, f"the station was stopped in order, and {owed[:5]} have no verdict"
+            "P1",
+            not expected,
+            f"the station was stopped in order, and {expected[:5]} have no verdict",
         )

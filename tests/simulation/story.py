@@ -13,10 +13,10 @@ class Story:
         lines: how many there were.
     """
 
-    def __init__(self, scheduler: Scheduler, most: int = 120) -> None:
+    def __init__(self, scheduler: Scheduler, max_count: int = 120) -> None:
         self._scheduler = scheduler
         self._began_ns = scheduler.now_ns
-        self._last: deque[str] = deque(maxlen=most)
+        self._last: deque[str] = deque(maxlen=max_count)
         self._hash = hashlib.sha256()
         self.lines = 0
 

@@ -26,7 +26,7 @@ from tests.simulation.disk import Disk, SimulatedFile
 from tests.simulation.scheduler import Scheduler, Threading, Time
 
 # The file system notes by the real clock when a file was changed; so its reader keeps that.
-BY_THE_REAL_CLOCK = "edge.journal.witness"
+BY_THE_REAL_CLOCK = "edge.journal.high_water_mark"
 
 # How often threads look whether the station ends. Whatever else they wait for wakes them, and quiet
 # hours would be millions of such looks.

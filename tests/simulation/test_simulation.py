@@ -23,7 +23,7 @@ def test_a_seed_gives_the_same_story_twice() -> None:
     assert run_plan(plan) == run_plan(plan)
 
 
-def test_a_fault_in_the_product_is_found_and_told_in_a_few_words() -> None:
+def test_a_fault_in_the_product_is_found_and_reported_in_a_few_words() -> None:
     mutation = next(one for one in MUTATIONS if one.name.startswith("stale and cut frames"))
     whole = make_plan("3", days=1, parts=PARTS)
     plan = type(whole)(
@@ -50,4 +50,4 @@ def test_a_fault_in_the_product_is_found_and_told_in_a_few_words() -> None:
     ["the PLC is shown a result before its commit", "a row is passed over"],
 )
 def test_a_fault_made_in_the_product_is_found_by_a_seed(name: str) -> None:
-    assert find(name, most_seeds=2).seed is not None
+    assert find(name, max_seeds=2).seed is not None

@@ -213,7 +213,7 @@ class World:
         handshake = running.handshake
         return (
             running.publisher.delivery().complete
-            and not self.oversight.owed()
+            and not self.oversight.expected()
             and json.loads(state).get("state") in ("online", "degraded")
             and (handshake is None or handshake.ready or self.plan.mode == "every_frame")
         )

@@ -15,7 +15,7 @@ from edge.bundle.manifest import load_bundle
 from edge.challenge.reference_parts import ReferencePart
 from edge.challenge.report import StudyContext, evidence, make_report
 from edge.challenge.study import Showing, StudiedPart
-from edge.contract import announcements as said
+from edge.contract import announcements as printed
 from edge.contract.challenge import challenge_event
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import utc_text
@@ -56,7 +56,7 @@ EVENT_ID = "019b76da-a8fb-7d01-8c1e-2f0e5f3b7a10"
 def example_messages() -> dict[str, dict[str, Any]]:
     """Return a message by what follows the station's name in its topic."""
     verdict = _verdict()
-    meta = said.Meta(
+    meta = printed.Meta(
         camera="watch:///srv/images",
         simulated=False,
         model_name="bottle",
@@ -70,7 +70,7 @@ def example_messages() -> dict[str, dict[str, Any]]:
     )
     report = StationReport(camera_state="open", trigger_ready=True)
     state = State(condition=Condition.ONLINE, since_utc=utc_text(DECIDED_UTC_NS))
-    metrics = said.Metrics(
+    metrics = printed.Metrics(
         {"parts_ok": 4710, "parts_nok": 7}, {"frames_waiting": 0}, {"total": {"p50": 11.9}}
     )
     lost = Event(
@@ -79,11 +79,14 @@ def example_messages() -> dict[str, dict[str, Any]]:
         "gige://192.168.2.10: no answer for 1.5 s. Check cable and power of the camera.",
         {"losses": 1, "recoveries": 0},
     )
-    handshake = said.HandshakeMessage(
-        phase=said.TriggerPhase.EXPOSED, trigger_id="9917", part_id="B-4711", utc_ns=DECIDED_UTC_NS
+    handshake = printed.HandshakeMessage(
+        phase=printed.TriggerPhase.EXPOSED,
+        trigger_id="9917",
+        part_id="B-4711",
+        utc_ns=DECIDED_UTC_NS,
     )
-    repeated = said.HandshakeMessage(
-        phase=said.TriggerPhase.DECIDED,
+    repeated = printed.HandshakeMessage(
+        phase=printed.TriggerPhase.DECIDED,
         trigger_id="9918",
         part_id="B-4712",
         utc_ns=DECIDED_UTC_NS,
@@ -91,8 +94,8 @@ def example_messages() -> dict[str, dict[str, Any]]:
         seq=4719,
         result="ERROR",
     )
-    malformed = said.HandshakeMessage(
-        phase=said.TriggerPhase.REJECTED,
+    malformed = printed.HandshakeMessage(
+        phase=printed.TriggerPhase.REJECTED,
         trigger_id="9919",
         part_id=None,
         utc_ns=DECIDED_UTC_NS,
@@ -111,11 +114,13 @@ def example_messages() -> dict[str, dict[str, Any]]:
             "recipe": {"id": "bottle"},
             "deadline_ms": 400,
         },
-        "handshake": said.handshake_payload(handshake, SESSION),
-        "handshake (the trigger sent again; its image never came)": said.handshake_payload(
+        "handshake": printed.handshake_payload(handshake, SESSION),
+        "handshake (the trigger sent again; its image never came)": printed.handshake_payload(
             repeated, SESSION
         ),
-        "handshake (a trigger that breaks its schema)": said.handshake_payload(malformed, SESSION),
+        "handshake (a trigger that breaks its schema)": printed.handshake_payload(
+            malformed, SESSION
+        ),
         "verdict": verdict,
         "ack": {"seq": 4718, "journal": JOURNAL},
         "event": {
@@ -133,9 +138,9 @@ def example_messages() -> dict[str, dict[str, Any]]:
             "session": SESSION,
         },
         "state": state_payloads(state, SESSION, report)[0],
-        "meta": said.meta_payloads(meta, TOPIC, SESSION)[0],
-        "last": said.last_payload(verdict),
-        "metrics": said.metrics_payloads(metrics, SESSION, DECIDED_UTC_NS)[0],
+        "meta": printed.meta_payloads(meta, TOPIC, SESSION)[0],
+        "last": printed.last_payload(verdict),
+        "metrics": printed.metrics_payloads(metrics, SESSION, DECIDED_UTC_NS)[0],
         "part": _part(),
         "cmd/resend": {"from_seq": 4711, "to_seq": 4715},
         "cmd/resend/res": answer_payloads(answer)[0],

@@ -179,26 +179,26 @@ class GigECamera:
 
     def edge(self) -> None:
         """Simulate an edge on Line1; exposes one image if the camera waits for that."""
-        self._tell("edge")
+        self._command("edge")
 
     def lose_exposure(self) -> None:
         """Expose one image that never leaves the camera: its frame id is missing afterwards."""
-        self._tell("lose")
+        self._command("lose")
 
     def lines(self) -> dict[str, bool | None]:
         """Return the level of each line that can be an output; None of one that is not."""
-        self._tell("lines")
+        self._command("lines")
         assert self._process is not None and self._process.stdout is not None
         found: dict[str, bool | None] = json.loads(self._process.stdout.readline())
         return found
 
     def be_busy(self) -> None:
         """Answer the next register that is written with: busy. What was written counts."""
-        self._tell("busy")
+        self._command("busy")
 
     def set_loss(self, share: float) -> None:
         """Change the share of packets that never arrive."""
-        self._tell(f"loss {share}")
+        self._command(f"loss {share}")
 
     def close(self) -> None:
         """Kill what runs and remove its files. May be called more than once."""
@@ -211,7 +211,7 @@ class GigECamera:
         assert self._process is not None
         self._process.send_signal(how)
 
-    def _tell(self, command: str) -> None:
+    def _command(self, command: str) -> None:
         assert self._process is not None and self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()

@@ -40,9 +40,9 @@ def check_kills(folder: Path, seed: int) -> int:
         How many rows survived.
     """
     chance = random.Random(seed)
-    told: dict[tuple[str, int], int] = {}
+    reported: dict[tuple[str, int], int] = {}
     for _ in range(KILLS_PER_SEED):
-        first = 1 + max(told.values(), default=0) + 1_000_000
+        first = 1 + max(reported.values(), default=0) + 1_000_000
         process = start(folder, first)
         assert process.stdout is not None
         lines = [process.stdout.readline()]
@@ -54,20 +54,20 @@ def check_kills(folder: Path, seed: int) -> int:
         for line in lines:
             if line.endswith("\n"):  # the last may have been cut
                 kind, seq, n = line.split()
-                assert (kind, int(seq)) not in told, "a number was given twice"
-                told[kind, int(seq)] = int(n)
-    _check_file(folder, told)
-    return len(told)
+                assert (kind, int(seq)) not in reported, "a number was given twice"
+                reported[kind, int(seq)] = int(n)
+    _check_file(folder, reported)
+    return len(reported)
 
 
-def _check_file(folder: Path, told: dict[tuple[str, int], int]) -> None:
+def _check_file(folder: Path, reported: dict[tuple[str, int], int]) -> None:
     journal = open_journal(folder)
     journal.close()
     assert journal.quarantined is None
     assert not journal.lost
     recorded = rows(journal.path)
     there = {(row.kind.value, row.seq): json.loads(row.payload)["n"] for row in recorded}
-    assert told.items() <= there.items()
+    assert reported.items() <= there.items()
     assert len(set(there.values())) == len(recorded)
     for kind in RecordKind:
         seqs = [row.seq for row in recorded if row.kind is kind]
@@ -78,30 +78,30 @@ def _check_file(folder: Path, told: dict[tuple[str, int], int]) -> None:
 def main(folder: str, first: str, limit: str = "0", count: str = "0") -> None:
     say = sys.stdout
 
-    def tell(committed: Committed) -> None:
+    def report(committed: Committed) -> None:
         n = committed.entry.content["n"]
         say.write(f"{committed.kind.value} {committed.seq} {n}\n")
         say.flush()
 
-    def tell_trouble(trouble: str | None) -> None:
+    def report_trouble(trouble: str | None) -> None:
         say.write(f"trouble: {trouble}\n")
         say.flush()
 
-    writer = JournalWriter(journal=open_journal(Path(folder)), on_trouble=tell_trouble)
+    writer = JournalWriter(journal=open_journal(Path(folder)), on_trouble=report_trouble)
     threading.Thread(target=writer.run, daemon=True).start()
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    max_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     if int(limit):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), max_bytes))
     n = int(first)
     end = n + int(count) if int(count) else sys.maxsize
     while n < end:
         try:
-            writer.submit(event(n) if n % EVERY_NTH_AN_EVENT == 0 else verdict(n), tell)
+            writer.submit(event(n) if n % EVERY_NTH_AN_EVENT == 0 else verdict(n), report)
             n += 1
         except JournalRefuses:
             writer.flush(0.01)
     sys.stdin.readline()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
     say.write(f"flushed: {writer.flush(PATIENCE_S)}\n")
 
 

@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     with running_writer(Path(folder)) as running:
         paced(running)
         unpaced(running)
-        while len_of(running) < BACKLOG:
+        while count_entries(running) < BACKLOG:
             submit_waiting(running, 1000)
         running.flush()
         drain(running)
@@ -34,21 +34,21 @@ def main(folder: str) -> None:
 def paced(running: RunningWriter) -> None:
     latencies_ms: list[float] = []
 
-    def told(since_ns: int, _: object) -> None:
+    def reported(since_ns: int, _: object) -> None:
         latencies_ms.append((time.monotonic_ns() - since_ns) / 1e6)
 
     began = time.monotonic()
     for n in range(PACED_PER_S * PACED_S):
         time.sleep(max(0.0, began + n / PACED_PER_S - time.monotonic()))
         since_ns = time.monotonic_ns()
-        running.writer.submit(verdict(n), partial(told, since_ns))
+        running.writer.submit(verdict(n), partial(reported, since_ns))
     running.flush()
-    took = time.monotonic() - began
+    elapsed_s = time.monotonic() - began
     latencies_ms.sort()
     p50, p99 = (latencies_ms[int(len(latencies_ms) * share)] for share in (0.5, 0.99))
     print(
-        f"{len(latencies_ms) / took:.0f}/s for {took:.0f} s: told after {p50:.1f} ms (p50), "
-        f"{p99:.1f} ms (p99), {latencies_ms[-1]:.1f} ms (max)"
+        f"{len(latencies_ms) / elapsed_s:.0f}/s for {elapsed_s:.0f} s: told after {p50:.1f} ms "
+        f"(p50), {p99:.1f} ms (p99), {latencies_ms[-1]:.1f} ms (max)"
     )
 
 
@@ -77,7 +77,7 @@ def nothing(committed: Committed) -> None:
     return
 
 
-def len_of(running: RunningWriter) -> int:
+def count_entries(running: RunningWriter) -> int:
     with closing(Outbox(running.path)) as outbox:
         return outbox.backlog().count
 

@@ -93,11 +93,11 @@ class VisionClient:
     async def call(self, owner: str, method: str, *given: Any) -> Any:
         return await self.node(owner).call_method(f"{self._types}:{method}", *given)
 
-    async def results(self, part: str | None = None, most: int = 0) -> list[Any]:
+    async def results(self, part: str | None = None, max_count: int = 0) -> list[Any]:
         of_part = vision_id("PartIdDataType", part) if part else None
         nothing = [None] * 6
         given = [ua.Variant(0, ua.VariantType.Int32), None, of_part, *nothing]
-        limits = [ua.Variant(one, ua.VariantType.UInt32) for one in (most, 0)]
+        limits = [ua.Variant(one, ua.VariantType.UInt32) for one in (max_count, 0)]
         answer = await self.call("ResultManagement", "GetResultListFiltered", *given, *limits, 0)
         assert answer[1] == len(answer[3]) and answer[4] == 0
         return answer[3]

@@ -105,7 +105,7 @@ class PageStation:
         try:
             self.wait_for_page()
             wait_until(lambda: self.status()["part"] is not None, "a part is decided")
-            wait_until(lambda: bool(self.parts(most=1)), "its record")
+            wait_until(lambda: bool(self.parts(max_count=1)), "its record")
         except BaseException:
             self.close()
             raise
@@ -115,8 +115,8 @@ class PageStation:
         try:
             wait_until(lambda: len(ADDRESS.findall(self.log)) >= count, "the page")
         except AssertionError as error:
-            told = [line for line in self.log.splitlines() if not line.startswith("{")]
-            raise AssertionError("\n".join(told[-40:])) from error
+            reported = [line for line in self.log.splitlines() if not line.startswith("{")]
+            raise AssertionError("\n".join(reported[-40:])) from error
         self.address = ADDRESS.findall(self.log)[-1]
         wait_until(lambda: self.get("/livez").status_code == 200, "the page answers")
 
@@ -173,8 +173,8 @@ class PageStation:
         """Return the events of a kind that the page lists, newest first."""
         return [one for one in self.json("/api/numbers")["events"] if one["kind"] == kind]
 
-    def parts(self, most: int = 50, **wanted: str) -> list[dict[str, Any]]:
-        answer = self.get("/api/parts", params={"limit": str(most), **wanted})
+    def parts(self, max_count: int = 50, **wanted: str) -> list[dict[str, Any]]:
+        answer = self.get("/api/parts", params={"limit": str(max_count), **wanted})
         assert answer.status_code == 200, answer.text
         return answer.json()["parts"]
 

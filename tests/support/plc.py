@@ -56,7 +56,7 @@ class Plc:
         """Return the whole status block of one moment: values and bits by name."""
         response = self.client.read_input_registers(0, count=table.STATUS_WORDS, device_id=1)
         assert not response.isError(), response
-        return status_of(response.registers, self._order)
+        return read_status(response.registers, self._order)
 
     def wait(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """Read until a condition holds, with a heartbeat at each turn."""
@@ -85,7 +85,7 @@ class Plc:
         self.write(control=0)
 
 
-def status_of(words: Sequence[int], order: Order = Order()) -> dict[str, Any]:
+def read_status(words: Sequence[int], order: Order = Order()) -> dict[str, Any]:
     """Return the values and bits of a status block by name."""
     values: dict[str, Any] = {}
     for one in table.STATUS:

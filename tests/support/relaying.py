@@ -27,7 +27,7 @@ from tests.support.sample_verdict import IDENTITY, sample_verdict
 STATION = "site/line/cell/top"
 
 
-class Told(logging.Handler):
+class LogCollector(logging.Handler):
     """What the runtime logged, for tests that wait for it."""
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class Told(logging.Handler):
 
     def wait_for(self, text: str) -> None:
         with self._changed:
-            told = self._changed.wait_for(
+            reported = self._changed.wait_for(
                 lambda: any(text in message for message in self._messages), GENEROUS_S
             )
-        assert told, self._messages
+        assert reported, self._messages
 
 
 def numbers(messages: Messages) -> list[int]:
@@ -78,15 +78,17 @@ class WatchedOutbox(Outbox):
         self.seen = super().backlog()
         return self.seen
 
-    def pending(self, kind: RecordKind, after_position: int, most: int) -> list[JournalRow]:
-        rows = super().pending(kind, after_position, most)
+    def pending(self, kind: RecordKind, after_position: int, max_count: int) -> list[JournalRow]:
+        rows = super().pending(kind, after_position, max_count)
         self.handed_out += len(rows)
         self.after_pending()
         return rows
 
-    def rows(self, kind: RecordKind, from_seq: int, to_seq: int, most: int) -> list[JournalRow]:
+    def rows(
+        self, kind: RecordKind, from_seq: int, to_seq: int, max_count: int
+    ) -> list[JournalRow]:
         self.before_rows()
-        return super().rows(kind, from_seq, to_seq, most)
+        return super().rows(kind, from_seq, to_seq, max_count)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -213,8 +215,8 @@ def relayed_journals(folder: Path) -> Iterator[Relaying]:
 
 
 @contextmanager
-def listening_to_logs() -> Iterator[Told]:
-    handler = Told()
+def listening_to_logs() -> Iterator[LogCollector]:
+    handler = LogCollector()
     logging.getLogger("edge").addHandler(handler)
     yield handler
     logging.getLogger("edge").removeHandler(handler)

@@ -143,7 +143,7 @@ class ScriptedBroker:
                 while stream.read(4096):
                     pass
 
-    def note(self, into: list[Any], what: Any) -> None:
+    def record(self, into: list[Any], what: Any) -> None:
         with self._changed:
             into.append(what)
             self._changed.notify_all()
@@ -184,7 +184,7 @@ class _Talk:
     def _connect(self, body: bytes, size: int) -> None:
         one = read_connect(body, size)
         self._is_5 = one.level == 5
-        self._broker.note(self._broker.connects, one)
+        self._broker.record(self._broker.connects, one)
         code = self._broker.on_connect(one)
         if isinstance(code, int):
             announced = self._broker.announced if self._is_5 and not code else b"\0" * self._is_5
@@ -203,8 +203,8 @@ class _Talk:
         one = Published(topic, body[at:], qos, bool(flags & 1), size)
         code = self._broker.on_publish(one)
         if code == 0:
-            self._broker.note(self._broker.accepted, one)
-        self._broker.note(self._broker.published, one)
+            self._broker.record(self._broker.accepted, one)
+        self._broker.record(self._broker.published, one)
         if not isinstance(code, int):
             self._answer_raw(code)
             return
@@ -223,7 +223,7 @@ class _Talk:
             topic, at = _text(body, at)
             at += 1
             code = self._broker.on_subscribe(topic)
-            self._broker.note(self._broker.subscribed, topic)
+            self._broker.record(self._broker.subscribed, topic)
             if not isinstance(code, int):
                 self._answer_raw(code)
                 return

@@ -1,6 +1,7 @@
 """The rules of the house over the source text: who imports whom, and how classes are built."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,25 @@ IO_MODULES = frozenset(
 PURE_PARTS = frozenset({"os.urandom", "os.fsencode", "os.path"})
 
 MAX_POSITIONAL = 4
+
+# Words that a reader of the field meets nowhere else, each with what is said in their place.
+PRIVATE_WORDS = {
+    **dict.fromkeys(("tell", "tells", "told", "said"), "report, log, publish or notify"),
+    **dict.fromkeys(("picture", "pictures"), "image, or frame where a camera gave it"),
+    **dict.fromkeys(("deeds", "ears", "onlooker"), "handlers, reader or observer"),
+    **dict.fromkeys(("tally", "tallied", "fewest", "owed"), "totals, min or expected"),
+}
+# First words of functions: callbacks are on_x, queues have get and put.
+PRIVATE_VERBS = {
+    "say": "emit, log or publish",
+    "note": "record or count",
+    "take": "get, read, accept or on_x",
+}
+SUPERLATIVES = frozenset({"MOST", "LARGEST", "LONGEST", "HIGHEST", "FEWEST", "LEAST", "SMALLEST"})
+# Of files and settings that stay readable, and of an API that is not ours.
+CONTRACT_NAMES = frozenset(
+    {"picture_width_px", "pictures_per_second", "pictures_per_s", "most_pictures"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +117,7 @@ def read_modules(root: Path, packages: Iterable[str] = PACKAGES) -> list[Module]
     return found
 
 
-def imports_of(module: Module) -> Iterator[Import]:
+def find_imports(module: Module) -> Iterator[Import]:
     """Yield what a module imports anywhere, also in functions and for types alone."""
     for node in module.nodes:
         if isinstance(node, ast.Import):
@@ -116,7 +136,7 @@ def upward_imports(modules: Iterable[Module]) -> list[str]:
     for module in _of(modules, "edge"):
         if module.room not in rank and module.room not in GROUND_FLOOR | {"", "__main__"}:
             faults.append(f"{module.path}: the room {module.room!r} has no rank")
-        for one in imports_of(module):
+        for one in find_imports(module):
             if not one.target.startswith("edge.") or one.room == module.room:
                 continue
             own, other = rank.get(module.room), rank.get(one.room)
@@ -137,7 +157,7 @@ def foreign_imports(modules: Iterable[Module]) -> list[str]:
     faults = []
     for module in modules:
         package = module.name.split(".")[0]
-        for one in imports_of(module):
+        for one in find_imports(module):
             top = one.target.split(".")[0]
             shared = one.room in SHARED_ROOMS | GROUND_FLOOR or one.room.startswith("__")
             refused = package != "edge" and top == "edge" and "." in one.target and not shared
@@ -152,7 +172,7 @@ def reaches(modules: Iterable[Module], start: str, goal: str) -> list[str]:
     waiting = [name for name in by_name if _within(name, start)]
     seen = set(waiting)
     while waiting:
-        for one in imports_of(by_name[waiting.pop()]):
+        for one in find_imports(by_name[waiting.pop()]):
             for name in (one.target, one.target.rpartition(".")[0]):
                 if name in by_name and name not in seen:
                     seen.add(name)
@@ -288,12 +308,51 @@ def io_in_contract(modules: Iterable[Module]) -> list[str]:
                 faults.append(f"{module.path}:{node.lineno}: {node.id}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "print", "input"):
                 faults.append(f"{module.path}:{node.lineno}: {ast.unparse(node.func)}()")
-        for one in imports_of(module):
+        for one in find_imports(module):
             parts = one.target.split(".")
             names = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
             if names & (IO_MODULES - {"os"}) or (parts[0] == "os" and len(parts) > 1):
                 faults.append(f"{module.path}:{one.line}: imports {one.target}")
     return faults
+
+
+def private_words(modules: Iterable[Module]) -> list[str]:
+    """Return the names that are made with a word of our own where the field has one."""
+    faults = []
+    for module in modules:
+        for node in ast.walk(module.tree):
+            made = _made_name(node)
+            advice = _advice(made, isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+            if advice:
+                line = getattr(node, "lineno", 0)
+                faults.append(f"{module.path}:{line}: {made} (use {advice})")
+    return faults
+
+
+def _made_name(node: ast.AST) -> str:
+    """Return the name that a statement gives to something; empty where it gives none."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return node.name
+    if isinstance(node, ast.arg):
+        return node.arg
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return node.attr
+    return ""
+
+
+def _advice(name: str, is_function: bool) -> str:
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    if not words or name in CONTRACT_NAMES:
+        return ""
+    if name.isupper() and SUPERLATIVES & set(name.split("_")):
+        return "MAX_ or MIN_"
+    if is_function and words[0] in PRIVATE_VERBS:
+        return PRIVATE_VERBS[words[0]]
+    if is_function and words[0] != "test" and len(words) > 1 and words[-1] == "of":
+        return "make_x, read_x or find_x"
+    return next((PRIVATE_WORDS[word] for word in words if word in PRIVATE_WORDS), "")
 
 
 def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
@@ -310,6 +369,7 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
         "long functions take names": long_functions(modules),
         "an import in a function names the library it delays": unexplained_imports(modules),
         "the contract knows no I/O and no thread": io_in_contract(modules),
+        "names are words of the field": private_words(modules),
     }
 
 

@@ -230,7 +230,7 @@ def prepared(modules: Sequence[str]) -> Preparing:
         return _preparing[modules]
 
 
-def module_of(command: object) -> tuple[str, list[str]] | None:
+def find_module(command: object) -> tuple[str, list[str]] | None:
     """Return the module of a command of ours and its ``sys.argv``; None for any other command."""
     if isinstance(command, str | bytes | os.PathLike) or not isinstance(command, Sequence):
         return None
@@ -255,7 +255,7 @@ class WarmPopen(subprocess.Popen[Any]):
 
     def _execute_child(self, args: Any, *others: Any) -> None:
         given = dict(zip(_CHILD_ARGUMENTS, others, strict=True))
-        ours = module_of(args)
+        ours = find_module(args)
         environment = os.environ if given["env"] is None else given["env"]
         limit = given["preexec_fn"]
         special = any(given[name] for name in _ORDINARY)

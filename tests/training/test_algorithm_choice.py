@@ -122,14 +122,14 @@ def test_a_fit_chooses_and_says_why_in_log_report_and_checkpoint(
         assert line in page
 
 
-def test_few_images_and_what_the_threshold_lacks_are_said_before_anything_is_compared(
+def test_few_images_and_what_the_threshold_lacks_are_reported_before_anything_is_compared(
     data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "a.safetensors"
     arguments = fit_arguments(data, weights, output, *AUTO, "--no-report")
     assert main(arguments) == 0
-    said = "good images held out of the fit are too few to compare models by; 10 are needed"
-    assert said in capsys.readouterr().out
+    printed = "good images held out of the fit are too few to compare models by; 10 are needed"
+    assert printed in capsys.readouterr().out
     choice = load_checkpoint(output).description.training.choice
     assert choice is not None and choice.chosen == "patchcore" and not choice.tried
 

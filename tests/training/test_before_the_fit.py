@@ -10,7 +10,7 @@ from tests.support.small_training import good_image, write, write_folder, write_
 from tests.training.conftest import fit_arguments
 from tests.training.test_bad_input import failed
 from training.cli import main
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.data.near_duplicates import same_images
 from training.data.settings import DataSettings
 
@@ -40,14 +40,14 @@ def test_no_output_takes_the_place_of_another_one(
     table = str(tmp_path / "t")
     test = ["test", str(checkpoint), "--data", str(data)]
     calibrate = ["calibrate", str(checkpoint), "--data", str(data), "-o", str(tmp_path / "c")]
-    for arguments, said in (
+    for arguments, printed in (
         ([*test, "--report", str(checkpoint)], "the report would take the place of the file that"),
         ([*test, "--scores", table, "--json", table], "the metrics would take the place of"),
         ([*calibrate, "--histogram", str(tmp_path / "c")], "place of the checkpoint"),
         ([*calibrate, "--report", str(checkpoint)], "place of the file that is read"),
         (["benchmark", "--data", str(data), "-o", str(tmp_path / "b.md")], "of the .md beside it"),
     ):
-        assert said in failed(arguments, capsys)
+        assert printed in failed(arguments, capsys)
     assert checkpoint.read_bytes() == before
     assert list(tmp_path.iterdir()) == []
 
@@ -79,16 +79,16 @@ def test_levels_that_leave_few_grey_levels_are_warned_of_before_the_fit(
     caplog.set_level("INFO")
     options = ["--levels", "0", str(white), "--no-report", "--no-check-good"]
     assert main(fit_arguments(root, weights, tmp_path / "m.safetensors", *options)) == 0
-    said = [record.getMessage() for record in caplog.records]
-    found = [text for text in said if "grey levels are left" in text]
+    printed = [record.getMessage() for record in caplog.records]
+    found = [text for text in printed if "grey levels are left" in text]
     assert bool(found) == warned
     if warned:
         assert "For a camera of 12 bits give --levels 0 4095" in found[0]
-        fitting = next(number for number, text in enumerate(said) if text.startswith("fitting"))
-        assert said.index(found[0]) < fitting
+        fitting = next(number for number, text in enumerate(printed) if text.startswith("fitting"))
+        assert printed.index(found[0]) < fitting
 
 
-def test_levels_are_told_where_they_are_why_nothing_is_to_be_seen(
+def test_levels_are_named_where_they_are_why_nothing_can_be_seen(
     tmp_path: Path,
     weights: Path,
     capsys: pytest.CaptureFixture[str],
@@ -113,7 +113,7 @@ def test_an_image_that_is_there_as_png_and_jpeg_is_named(
     write(root / "test" / "good" / "other.jpg", good_image(77))
     plain = write(root / "train" / "good" / "plain.bmp", good_image(5))
     first = root / "train" / "good"
-    tell_beforehand(DataSettings(path=root))
+    report_unused(DataSettings(path=root))
     assert (
         f"2 images seem to be there twice, as files of several types: {copy} and {first}/003.png"
         f", {plain} and {first}/005.png. One of each" in caplog.text

@@ -107,7 +107,7 @@ def test_fits_that_another_command_left_in_line_stay_there(
     assert (7, TrialState.COMPLETE) not in seeds
 
 
-def test_checkpoints_are_kept_under_names_that_tell_them_apart(
+def test_checkpoints_are_kept_under_different_names(
     finished: tuple[Path, list[str], str],
 ) -> None:
     kept = finished[0].parent / "kept"
@@ -176,7 +176,7 @@ def test_two_processes_share_the_work_and_write_the_same_table(
     assert "±" in (tmp_path / "one" / "table.md").read_text()
 
 
-def test_of_several_data_sets_one_that_is_not_there_is_told_before_the_first_fit(
+def test_of_several_data_sets_one_that_is_not_there_is_reported_before_the_first_fit(
     tmp_path: Path, data: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out" / "table.csv"
@@ -305,7 +305,7 @@ def test_a_fit_is_known_by_its_content_and_not_by_its_place(
 
     def key(root: Path, weights: Path, algorithm: str = "padim", seed: int = 0) -> str:
         settings = {"data": str(root), "backbone": "small", "weights": str(weights), "seed": seed}
-        return key_of(FitConfig.model_validate({**settings, "algorithm": algorithm}))
+        return make_key(FitConfig.model_validate({**settings, "algorithm": algorithm}))
 
     first = key(data, weights)
     assert key(root, own) == first
@@ -333,7 +333,7 @@ def test_rows_are_named_so_that_they_cannot_be_mixed_up(
 ) -> None:
     fits = [FitConfig.model_validate({"data": place}) for place in places]
     found = unique_names(fits)
-    assert [found[place_of(fit)] for fit in fits] == names
+    assert [found[make_place(fit)] for fit in fits] == names
 
 
 def test_a_fit_that_fails_leaves_the_others_their_rows(
@@ -394,7 +394,7 @@ def test_the_peak_memory_is_that_of_the_fit_and_not_of_who_started_it(
     assert result["good_count"] == 4
 
 
-def test_a_fit_that_cannot_start_tells_why(tmp_path: Path, weights: Path) -> None:
+def test_a_fit_that_cannot_start_gives_the_reason(tmp_path: Path, weights: Path) -> None:
     config = FitConfig(data=tmp_path / "none", weights=str(weights))  # type: ignore[arg-type]
     with pytest.raises(TrialFailed, match="none: not a folder"):
         run_trial(config, on_test=True)

@@ -16,8 +16,8 @@ from training.data.loading import first_sight
 from training.data.samples import Sample
 from training.data.synthetic_defects import Flaw
 from training.errors import CalibrationError, DataError, SettingError
-from training.figures import FALSE_REJECTS, Scored, SplitTally, split_metrics
-from training.good_images import check_of_calibration
+from training.figures import FALSE_REJECTS, Scored, SplitTotals, split_metrics
+from training.good_images import make_calibration_check
 from training.threshold_choice import parse_threshold
 
 SPEC: InputSpec = first_sight((32, 32))
@@ -107,7 +107,7 @@ def test_equal_scores_can_be_calibrated_on(score: float) -> None:
     assert found.threshold.image > score
 
 
-def test_a_model_that_cannot_tell_defects_from_good_parts_is_warned_of(
+def test_a_model_that_cannot_separate_defects_from_good_parts_is_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calibrate([scored(s) for s in GOOD] + [scored(0.5, "spot")], SPEC, seed=0)
@@ -257,7 +257,7 @@ def test_without_defects_the_usual_threshold_says_what_its_images_carry() -> Non
 def test_a_guarantee_names_the_images_that_it_leaves_out() -> None:
     items = [scored(1.0 + n / 60, peak=0.5 + n / 60) for n in range(60)] + [scored(30.0, peak=50.0)]
     found = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05@0.95"))
-    sentence = guarantee_sentence(found.threshold, check_of_calibration(found))
+    sentence = guarantee_sentence(found.threshold, make_calibration_check(found))
     assert "1 good images that look like defects are left out; of parts like them it" in sentence
 
 
@@ -343,11 +343,11 @@ def test_a_threshold_on_synthetic_defects_is_warned_of(
 
 
 def test_figures_quote_intervals_verdicts_and_the_baseline(mask: Path) -> None:
-    tally = SplitTally(SPEC)
+    totals = SplitTotals(SPEC)
     for item in [scored(s, peak=0.1) for s in GOOD] + [scored(5.0, "spot", mask, peak=9.0)] * 2:
-        tally.add(item)
-    tally.add(scored(1.1, "spot", mask, peak=9.0))
-    document = tally.document(threshold=1.9, seed=0)
+        totals.add(item)
+    totals.add(scored(1.1, "spot", mask, peak=9.0))
+    document = totals.document(threshold=1.9, seed=0)
 
     assert document["image_auroc"] == pytest.approx(11 / 15)
     assert document["f1_at_threshold"] == pytest.approx(2 * 2 / (3 + 3))

@@ -57,7 +57,7 @@ def test_a_loaded_checkpoint_scores_as_the_fitted_model_and_saves_as_the_same_by
     assert (tmp_path / "again.safetensors").read_bytes() == checkpoint.read_bytes()
 
 
-def test_the_description_tells_where_the_model_came_from(checkpoint: Path) -> None:
+def test_the_description_names_where_the_model_came_from(checkpoint: Path) -> None:
     description = load_checkpoint(checkpoint).description
 
     assert (description.algorithm, description.backbone) == ("patchcore", "small")
@@ -121,7 +121,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_checkpoint(tmp_path / "foreign")
 
 
-def test_backbone_weights_are_told_from_a_checkpoint(weights: Path) -> None:
+def test_backbone_weights_are_not_confused_with_a_checkpoint(weights: Path) -> None:
     with pytest.raises(CheckpointError, match="These may be backbone weights"):
         load_checkpoint(weights)
 

@@ -24,7 +24,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_fit_tells_the_threshold_and_what_it_rests_on(
+def test_fit_prints_the_threshold_and_what_it_rests_on(
     tmp_path: Path, data: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(fit_arguments(data, weights, tmp_path / "m.safetensors")) == 0
@@ -298,8 +298,8 @@ def test_the_help_of_a_fit_names_every_algorithm(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
 
-    told = "".join(capsys.readouterr().out.split())
-    assert all(f"{name}," in told for name in ALGORITHMS)
+    reported = "".join(capsys.readouterr().out.split())
+    assert all(f"{name}," in reported for name in ALGORITHMS)
 
 
 @pytest.mark.parametrize(

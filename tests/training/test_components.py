@@ -82,14 +82,14 @@ def test_a_stream_longer_than_the_limit_gives_almost_the_same_components() -> No
         assert limited.held < 16
         assert limited.axes_held <= 16
     exact.add(vectors)
-    few, all_of_them = limited.finish(most=4), exact.finish(most=4)
+    few, all_of_them = limited.finish(max_count=4), exact.finish(max_count=4)
 
     assert few.deviations.numpy() == pytest.approx(all_of_them.deviations.numpy(), rel=1e-3)
     assert (few.axes * all_of_them.axes).sum(1).numpy() == pytest.approx(1.0, abs=1e-2)
     assert few.share == pytest.approx(all_of_them.share, abs=1e-3)
 
 
-def test_a_share_that_the_limit_cannot_hold_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_share_that_the_limit_cannot_hold_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     analysis = PCA(limit=2)
     analysis.add(torch.randn(500, 20, generator=torch.Generator().manual_seed(0)))
     assert len(analysis.finish(share=0.9).axes) == 2
@@ -116,7 +116,7 @@ def test_the_density_is_that_of_scipy() -> None:
     assert torch.equal(points, before)
 
 
-def test_the_density_is_highest_amid_the_points_and_still_tells_far_ones_apart() -> None:
+def test_the_density_is_highest_amid_the_points_and_still_separates_far_ones() -> None:
     points = random_vectors(200, 3)
     estimate = GaussianKDE()
     estimate.fit(points)
@@ -165,13 +165,15 @@ def test_the_volume_change_of_a_flow_is_that_of_its_jacobian(channels: int, cond
     flow = small_flow(channels, condition)
     random = torch.Generator().manual_seed(1)
     x = torch.randn(1, channels, dtype=torch.float64, generator=random)
-    said = torch.randn(1, condition, dtype=torch.float64, generator=random) if condition else None
-    jacobian = torch.autograd.functional.jacobian(lambda v: flow(v[None], said)[0][0], x[0])
+    printed = (
+        torch.randn(1, condition, dtype=torch.float64, generator=random) if condition else None
+    )
+    jacobian = torch.autograd.functional.jacobian(lambda v: flow(v[None], printed)[0][0], x[0])
     _, expected = torch.linalg.slogdet(jacobian)
-    z, volume = flow(x, said)
+    z, volume = flow(x, printed)
 
     assert volume.item() == pytest.approx(expected.item(), rel=1e-9)
-    assert torch.allclose(flow.inverse(z, said), x)
+    assert torch.allclose(flow.inverse(z, printed), x)
 
 
 def test_a_flow_on_maps_counts_every_position() -> None:

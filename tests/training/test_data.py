@@ -336,7 +336,7 @@ def test_images_of_mixed_sizes_and_formats_come_prepared_in_order(tmp_path: Path
     assert all(np.array_equal(f, prepare(p, SPEC)) for f, p in zip(found, images, strict=True))
 
 
-def spec_of(side: int, crop: Crop | None = None) -> InputSpec:
+def make_spec(side: int, crop: Crop | None = None) -> InputSpec:
     return first_sight((side, side), crop=crop)
 
 
@@ -362,7 +362,7 @@ def test_a_mask_of_any_format_is_cropped_as_its_image(tmp_path: Path, channels: 
         stored = np.repeat(mask[:, :, None], channels, 2)
         stored[:, :, 3:] = 255  # opaque everywhere
     path = write(tmp_path / "m.png", stored)
-    spec = spec_of(40, Crop(x=20, y=5, width=40, height=40))
+    spec = make_spec(40, Crop(x=20, y=5, width=40, height=40))
     found = read_mask(sample(tmp_path / "p.png", path), spec, (80, 112), (spec.height, spec.width))
 
     assert found is not None

@@ -21,7 +21,7 @@ from tests.support.small_training import (
 from tests.training.conftest import fit_arguments
 from tests.training.test_data_sets import SETS
 from training.cli import main
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.data.loading import first_sight
 from training.data.opening import open_data_set, open_splits
 from training.data.samples import Sample
@@ -29,15 +29,15 @@ from training.data.settings import DataSettings, Layout
 from training.errors import DataError
 
 
-def all_of(root: Path) -> list[Sample]:
+def open_all(root: Path) -> list[Sample]:
     splits = open_splits(root)
     return [*splits.fit, *splits.validation, *splits.test]
 
 
-def said(root: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+def printed(root: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        tell_beforehand(DataSettings(path=root))
+        report_unused(DataSettings(path=root))
     return [record.getMessage() for record in caplog.records]
 
 
@@ -48,7 +48,7 @@ def test_images_in_folders_of_good_are_taken(tmp_path: Path, layout: str) -> Non
     for number in range(46):
         day = good / "2026" / f"day{number % 3}"
         write(day / f"{number:03d}.png", good_image(100 + number, 16, 16))
-    found = [s for s in all_of(root) if s.path.is_relative_to(good)]
+    found = [s for s in open_all(root) if s.path.is_relative_to(good)]
     assert len(found) == 50
     assert not any(sample.is_defective for sample in found)
     assert len({sample.identity for sample in found}) == 50
@@ -69,7 +69,7 @@ def test_the_usual_names_are_understood_in_any_case(tmp_path: Path, good: str, b
     write(tmp_path / bad / "Dent" / "deep" / "d.png", defective_image(2)[0])
     write(tmp_path / "Masks" / "plain.png", mask)
     write(tmp_path / "Masks" / "dent" / "deep" / "d.bmp", mask)
-    found = all_of(tmp_path)
+    found = open_all(tmp_path)
     assert Counter(sample.kind for sample in found) == {"good": 4, bad: 1, "Dent": 1}
     masks = {sample.path.name: sample.mask for sample in found if sample.is_defective}
     assert masks == {
@@ -100,10 +100,10 @@ def test_defects_in_a_folder_of_good_are_refused(tmp_path: Path) -> None:
 def test_the_folder_of_good_images_may_be_given_itself(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", good=4, defective=0) / "good"
     write(root / "monday" / "1.png", good_image(50))
-    assert len(all_of(root)) == 5
+    assert len(open_all(root)) == 5
 
 
-def test_a_folder_whose_names_say_nothing_is_told_with_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_whose_names_say_nothing_is_reported_with_what_it_holds(tmp_path: Path) -> None:
     write(tmp_path / "old" / "1.png", good_image())
     with pytest.raises(DataError, match="The folders old hold images, but nothing says whether"):
         open_splits(tmp_path)
@@ -117,7 +117,7 @@ def test_what_is_not_used_is_counted_and_named_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_folder(tmp_path / "set", good=4, defective=1)
-    assert said(root, caplog) == []
+    assert printed(root, caplog) == []
     for number in range(32):
         (root / "good" / f"{number}.{'gif' if number < 30 else 'heic'}").write_bytes(b"GIF89a")
     write(root / "old" / "deep" / "1.png", good_image())
@@ -126,7 +126,7 @@ def test_what_is_not_used_is_counted_and_named_in_one_line(
     (root / "good" / ".hidden.png").write_bytes(b"")
     pages(root / "good" / "scan.tif", 5)
     os.mkfifo(root / "good" / "pipe.png")
-    assert said(root, caplog) == [
+    assert printed(root, caplog) == [
         f"{root}: not used are 2 images in folders of no known use (1 in ., 1 in old/deep), "
         "32 files of other types (30 .gif, 2 .heic), 1 links that lead nowhere (good/gone.png), "
         "4 further pages or frames in files (4 in good/scan.tif), 1 devices or pipes, 1 hidden"
@@ -139,7 +139,7 @@ def test_notes_beside_the_images_are_no_warning(
 ) -> None:
     root = write_mvtec(tmp_path / "set")
     (root / "readme.txt").write_text("how it was taken")
-    assert said(root, caplog) == [f"{root}: not used are 1 files of other types (1 .txt)"]
+    assert printed(root, caplog) == [f"{root}: not used are 1 files of other types (1 .txt)"]
     assert caplog.records[0].levelno == logging.INFO
 
 
@@ -150,12 +150,12 @@ def test_of_a_published_set_everything_is_used(
     written, category = SETS[Layout(layout)]
     settings = DataSettings(path=written(tmp_path / "set"), category=category)
     with caplog.at_level(logging.INFO):
-        tell_beforehand(settings)
+        report_unused(settings)
     assert caplog.text == ""
     for place in open_data_set(settings).places:
         write(place / "more" / "1.png", good_image())
         caplog.clear()
-        tell_beforehand(settings)
+        report_unused(settings)
         assert "images in folders of no known use" in caplog.text
         shutil.rmtree(place / "more")
 
@@ -169,7 +169,7 @@ def test_links_are_followed_once_and_never_in_circles(
     (root / "good" / "itself").symlink_to(root / "good")
     (root / "also").symlink_to(root / "good")
     assert len(open_data_set(DataSettings(path=root)).new_images()) == 8
-    assert said(root, caplog) == []
+    assert printed(root, caplog) == []
 
 
 def animated(suffix: str) -> bytes:
@@ -189,7 +189,9 @@ def test_frames_of_an_animation_are_counted(
 ) -> None:
     root = write_folder(tmp_path / "set", good=4, defective=0)
     (root / "good" / f"moves{suffix}").write_bytes(animated(suffix))
-    assert f"2 further pages or frames in files (2 in good/moves{suffix})" in said(root, caplog)[0]
+    assert (
+        f"2 further pages or frames in files (2 in good/moves{suffix})" in printed(root, caplog)[0]
+    )
 
 
 def test_every_command_says_so_once_and_before_it_begins(

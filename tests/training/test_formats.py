@@ -40,10 +40,12 @@ def test_an_image_of_another_format_stops_no_fit_and_is_named_before_it(
     )
     output = tmp_path / "m.safetensors"
     assert main(fit_arguments(root, weights, output, "--no-report", "--no-check-good")) == 0
-    said = [record.getMessage() for record in caplog.records]
-    (told,) = [text for text in said if "the images are of several formats" in text]
-    assert f"bgr8, 1 {odd} ({path})" in told
-    assert said.index(told) < next(n for n, text in enumerate(said) if text.startswith("fitting"))
+    printed = [record.getMessage() for record in caplog.records]
+    (reported,) = [text for text in printed if "the images are of several formats" in text]
+    assert f"bgr8, 1 {odd} ({path})" in reported
+    assert printed.index(reported) < next(
+        n for n, text in enumerate(printed) if text.startswith("fitting")
+    )
     assert formats(output) == {"bgr8", odd}
 
 
@@ -83,8 +85,8 @@ def test_an_image_of_a_format_that_was_not_fitted_names_what_to_do_with_the_file
     path = write(root / "good" / "grey.png", good_image(3)[:, :, 1])
     arguments = ["--data", str(root), "-o", str(tmp_path / "c.safetensors")]
     assert main(["calibrate", str(checkpoint), *arguments]) == 78
-    told = capsys.readouterr().err
-    assert f"{path}: a grey8 image, but the model was fitted on bgr8. Convert or remove" in told
+    reported = capsys.readouterr().err
+    assert f"{path}: a grey8 image, but the model was fitted on bgr8. Convert or remove" in reported
 
 
 def test_images_that_are_to_be_turned_are_named_and_read_so(

@@ -14,7 +14,7 @@ from training.benchmark import plan
 from training.checkpoint import Checkpoint, Description, load_checkpoint
 from training.cli import main
 from training.config import FitConfig, load_fit_config
-from training.cross_validation import folds_of
+from training.cross_validation import make_folds
 from training.data.opening import open_splits
 from training.data.samples import GOOD, Sample
 from training.data.splitting import split_off
@@ -140,7 +140,7 @@ def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_m
     ]
     samples.append(Sample(path=write(tmp_path / "copy.png", good_image(9)), kind=GOOD))
     beside = [Sample(path=write(tmp_path / "b.png", good_image(99)), kind=GOOD)] * 4
-    folds = folds_of(samples, beside)
+    folds = make_folds(samples, beside)
     assert sorted(s.path for f in folds for s in f.judged) == sorted(s.path for s in samples)
     for fold in folds:
         assert not set(fold.learned) & set(fold.judged)
@@ -149,7 +149,7 @@ def test_no_image_is_judged_by_a_model_that_learned_it_and_all_models_learn_as_m
         assert 23 <= len(fold.learned) <= 25
     (with_copy,) = [f for f in folds if samples[-1] in f.judged]
     assert samples[9] in with_copy.judged
-    assert folds_of(samples[:2], []) == []  # a model of one image knows nothing
+    assert make_folds(samples[:2], []) == []  # a model of one image knows nothing
 
 
 def test_one_mis_sorted_bottle_does_not_open_the_threshold(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_fit_of_narrow_images_names_a_tile_that_works(
 
 
 @pytest.mark.parametrize(
-    ("frame", "crop", "told"),
+    ("frame", "crop", "reported"),
     [
         ((1240, 500), None, "500×1240 pixels are squeezed out of shape to 256×256, 2.0 times"),
         ((1240, 500), Crop(x=0, y=0, width=500, height=500), None),
@@ -54,10 +54,10 @@ def test_a_fit_of_narrow_images_names_a_tile_that_works(
     ],
 )
 def test_advice_is_given_where_images_lose_much(
-    frame: tuple[int, int], crop: Crop | None, told: str | None
+    frame: tuple[int, int], crop: Crop | None, reported: str | None
 ) -> None:
     found = size_advice(frame, first_sight((256, 256), crop=crop))
-    assert (found is None) if told is None else (told in (found or ""))
+    assert (found is None) if reported is None else (reported in (found or ""))
 
 
 def test_tiles_that_become_an_input_of_another_shape_are_told() -> None:

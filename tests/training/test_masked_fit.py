@@ -12,7 +12,7 @@ from edge.cli.main import main as edge_run
 from edge.imaging.image_files import read_image
 from edge.inspection.preprocessing import prepare
 from edge.inspection.thresholding import Result
-from export.engines import counted_of, scored_over, torch_engine
+from export.engines import make_counted_areas, scored_over, torch_engine
 from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import batch, unfitted
 from tests.training.conftest import fit_arguments
@@ -83,7 +83,7 @@ def test_a_masked_fit_scores_nothing_of_what_the_mask_hides(
     assert all(region.x >= 80 for region in found[2].regions)
 
     # What the export gate compares is what decides.
-    counted = counted_of(description)
+    counted = make_counted_areas(description)
     prepared = prepare(spot, spec)[None]
     scored = scored_over(torch_engine(fitted.model), counted)(prepared)[0].score
     assert scored == pytest.approx(found[0].score, rel=1e-6)

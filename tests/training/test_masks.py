@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from tests.support.decoding import decode_file
 from tests.support.small_training import defective_image, write, write_folder
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.data.loading import first_sight, read_mask
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample
@@ -102,7 +102,7 @@ def test_the_area_is_the_same_however_it_was_saved(stored: np.ndarray) -> None:
 def odd(tmp_path: Path, stored: np.ndarray, caplog: pytest.LogCaptureFixture) -> str:
     root = write_folder(tmp_path / "set", good=4, defective=2)
     write(root / "masks" / "spot_001.png", stored)
-    tell_beforehand(DataSettings(path=root))
+    report_unused(DataSettings(path=root))
     return caplog.text
 
 

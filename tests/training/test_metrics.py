@@ -21,7 +21,7 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from edge.inspection.thresholding import f1_adaptive
 from training.metrics import (
     PixelFigures,
-    PixelTally,
+    PixelTotals,
     auroc,
     auroc_interval,
     average_precision,
@@ -153,15 +153,15 @@ def slow_aupro(
     return area / limit
 
 
-def tally(maps: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) -> PixelTally:
-    counted = PixelTally()
+def totals(maps: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) -> PixelTotals:
+    counted = PixelTotals()
     for anomaly_map, mask in zip(maps, masks, strict=True):
         counted.add(anomaly_map, mask)
     return counted
 
 
 def figures(maps: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) -> PixelFigures:
-    found = tally(maps, masks).figures()
+    found = totals(maps, masks).figures()
     assert found is not None
     return found
 
@@ -185,7 +185,7 @@ def drawn_maps(
 @settings(max_examples=50)
 def test_aupro_is_that_of_brute_force(seed: int, levels: int, limit: float, scale: float) -> None:
     maps, masks = drawn_maps(seed, levels, scale)
-    found = tally(maps, masks).figures(limit)
+    found = totals(maps, masks).figures(limit)
     assert found is not None
     assert abs(found.aupro - slow_aupro(maps, masks, limit)) <= found.aupro_error + 1e-9
     assert found.aupro_error < 0.005
@@ -210,33 +210,33 @@ def test_the_pixel_threshold_is_the_runtimes(seed: int) -> None:
     """Of values that lie in bins of their own, as those of a map do but for noise."""
     maps, masks = drawn_maps(seed, 40)
     values, truth = (np.concatenate([p.ravel() for p in parts]) for parts in (maps, masks))
-    assert tally(maps, masks).f1_adaptive() == f1_adaptive(values[~truth], values[truth])
+    assert totals(maps, masks).f1_adaptive() == f1_adaptive(values[~truth], values[truth])
 
 
 def test_pixels_of_a_bin_that_all_must_be_rejected_are_all_rejected() -> None:
     maps = [np.array([[-1.0, 2.0, np.nextafter(np.float32(2.0), np.float32(3.0))]], np.float32)]
-    threshold = tally(maps, [np.array([[False, True, True]])]).f1_adaptive()
+    threshold = totals(maps, [np.array([[False, True, True]])]).f1_adaptive()
     assert threshold == 0.5
 
 
 def test_everything_defective_has_the_lowest_value_as_threshold() -> None:
     maps = [np.array([[3.0, 2.0]], np.float32)]
-    assert tally(maps, [np.ones((1, 2), np.bool_)]).f1_adaptive() == 2.0
-    assert PixelTally().f1_adaptive() is None
+    assert totals(maps, [np.ones((1, 2), np.bool_)]).f1_adaptive() == 2.0
+    assert PixelTotals().f1_adaptive() is None
 
 
 def test_maps_of_one_value_each_say_nothing_about_places() -> None:
     mask = np.zeros((4, 4), np.bool_)
     mask[:2] = True
     maps = [np.full((4, 4), value, np.float32) for value in (1.0, 2.0)]
-    counted = tally(maps, [mask, mask])
+    counted = totals(maps, [mask, mask])
     assert counted.figures() is None
     assert counted.f1_adaptive() is None
 
 
 def test_memory_of_pixel_metrics_does_not_grow_with_the_images() -> None:
     random = np.random.default_rng(0)
-    counted = PixelTally()
+    counted = PixelTotals()
     sizes = []
     for count in (3, 60):
         tracemalloc.start()
@@ -271,11 +271,11 @@ def test_without_a_region_or_without_background_there_are_no_pixel_metrics() -> 
     anomaly_map = np.eye(4, dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tally([anomaly_map], [np.zeros((4, 4), np.bool_)]).figures() is None
-        assert tally([anomaly_map], [np.ones((4, 4), np.bool_)]).figures() is None
+        assert totals([anomaly_map], [np.zeros((4, 4), np.bool_)]).figures() is None
+        assert totals([anomaly_map], [np.ones((4, 4), np.bool_)]).figures() is None
 
 
-def scores_of(
+def make_scores(
     random: np.random.Generator, good: int, defective: int, distance: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     drawn = np.concatenate([random.normal(0, 1, good), random.normal(distance, 1, defective)])
@@ -289,7 +289,7 @@ def test_the_interval_of_the_auroc_holds_the_true_one_19_times_of_20(
     random = np.random.default_rng(3)
     hits = 0
     for _ in range(400):
-        interval = auroc_interval(*scores_of(random, 25, 25, distance))
+        interval = auroc_interval(*make_scores(random, 25, 25, distance))
         assert interval is not None
         hits += interval.low <= area <= interval.high
     assert 0.92 <= hits / 400 <= 0.985
@@ -312,7 +312,7 @@ def test_drawing_again_shows_no_certainty_of_a_perfect_separation() -> None:
 
 
 def test_every_interval_names_its_method_and_holds_its_figure() -> None:
-    scores, labels = scores_of(np.random.default_rng(1), 30, 20, 1.0)
+    scores, labels = make_scores(np.random.default_rng(1), 30, 20, 1.0)
     found = auroc_interval(scores, labels)
     drawn = bootstrap_interval(f1_max, scores, labels, np.random.default_rng(0))
     again = bootstrap_interval(f1_max, scores, labels, np.random.default_rng(0))
@@ -328,7 +328,7 @@ def test_every_interval_names_its_method_and_holds_its_figure() -> None:
 
 def test_intervals_of_several_metrics_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 1700)  # so that the last block is shorter
-    scores, labels = scores_of(np.random.default_rng(2), 30, 20, 1.0)
+    scores, labels = make_scores(np.random.default_rng(2), 30, 20, 1.0)
     scores = scores.round(1)  # with ties
     found = bootstrap_intervals(
         {

@@ -21,7 +21,7 @@ def write_small(folder: Path, counts: ImageCounts, suffix: str = ".jpg") -> None
     write_dataset(folder, counts, suffix=suffix, width=WIDTH, height=HEIGHT)
 
 
-def state_of_numpy() -> bytes:
+def numpy_state() -> bytes:
     key: bytes = np.random.get_state(legacy=False)["state"]["key"].tobytes()
     return key
 
@@ -156,8 +156,8 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_rendering_leaves_numpys_and_opencvs_global_state_alone() -> None:
     np.random.seed(3)
     cv2.setRNGSeed(3)
-    before = state_of_numpy()
+    before = numpy_state()
 
     part(1, Defect.CONTAMINATION)
 
-    assert state_of_numpy() == before
+    assert numpy_state() == before

@@ -103,7 +103,7 @@ def test_the_page_holds_what_an_engineer_signs(page: str, loaded: Checkpoint) ->
     assert page.count("<svg") == 2
 
 
-def test_shares_are_percent_everywhere_and_a_layman_is_told_what_to_do(
+def test_shares_are_percent_everywhere_and_the_next_step_is_named(
     loaded: Checkpoint, data: Path
 ) -> None:
     threshold = loaded.description.threshold.model_copy(update={"image": 1e6})
@@ -203,7 +203,7 @@ def test_images_that_could_not_be_inspected_are_listed(loaded: Checkpoint, tmp_p
     assert "Not inspected" in page
 
 
-def test_a_gallery_keeps_the_most_telling_images_however_many_are_offered(
+def test_a_gallery_keeps_the_most_informative_images_however_many_are_offered(
     loaded: Checkpoint,
 ) -> None:
     inspector = Inspector(

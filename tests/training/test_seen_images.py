@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from edge.imaging.image_files import read_image
 from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.data.samples import Sample
 from training.seen_images import SeenImages, seen
@@ -98,11 +97,11 @@ def test_of_a_renamed_copy_only_what_the_model_has_not_seen_is_judged(
         copied["good_count"],
         copied["image_auroc"],
     )
-    told = (
+    reported = (
         f"  left out        {len(known.fitted)} that the model was fitted on and "
         f"{len(held_out)} that its threshold rests on"
     )
-    assert capsys.readouterr().out.count(told) == 2
+    assert capsys.readouterr().out.count(reported) == 2
 
 
 def test_a_grown_folder_calibrates_by_its_new_images_alone(
@@ -135,7 +134,7 @@ def test_a_test_leaves_out_what_the_threshold_was_calibrated_on(
     assert (figures["good_count"], figures["left_out"]) == (1, {"calibrated": 6})
 
 
-def test_a_threshold_of_test_images_is_said_to_be_optimistic(
+def test_a_threshold_of_test_images_is_reported_as_optimistic(
     data: Path,
     checkpoint: Path,
     tmp_path: Path,
@@ -146,8 +145,8 @@ def test_a_threshold_of_test_images_is_said_to_be_optimistic(
     assert main([*arguments, "--validate-on", "test"]) == 0
     figures = judged(output, data, tmp_path / "figures.json")
     assert (figures["threshold_rests_on"], figures["left_out"]) == (8, {})
-    told = capsys.readouterr().out
-    assert "  optimistic      the threshold rests on 8 of these images (--validate-on" in told
+    reported = capsys.readouterr().out
+    assert "  optimistic      the threshold rests on 8 of these images (--validate-on" in reported
 
 
 def test_of_a_set_that_the_model_was_not_fitted_on_its_own_images_to_fit_on_are_named(
@@ -167,22 +166,7 @@ def test_of_a_set_that_the_model_was_not_fitted_on_its_own_images_to_fit_on_are_
     )
 
 
-def test_of_an_earlier_version_it_is_said_that_nothing_is_known(
-    fitted: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    older = tmp_path / "older.safetensors"
-    loaded = load_checkpoint(fitted)
-    images = replace(loaded.validation, hashes=None)
-    save_checkpoint(older, replace(loaded, seen=None, records=None, validation=images))
-    figures = judged(older, folder, tmp_path / "figures.json")
-    assert (figures["good_count"], figures["seen_is_known"]) == (24, False)
-    assert "not known       which images the model was fitted" in capsys.readouterr().out
-    output = tmp_path / "again.safetensors"
-    assert main(["calibrate", str(older), "--data", str(folder), "-o", str(output)]) == 0
-    assert load_checkpoint(output).seen is None
-
-
-def test_what_told_a_training_to_stop_is_known(data: Path, tmp_path: Path) -> None:
+def test_the_images_that_stopped_a_training_are_known(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "ganomaly.safetensors"
     arguments = ["fit", "--data", str(data), "--algorithm", "ganomaly", "--image-size", "64"]
     few = ["channels=4", "latent=4", "epochs=1", "batch_size=4"]
@@ -228,7 +212,7 @@ def test_a_fit_adds_folders_and_an_image_counts_once_as_the_last_one_has_it(
     assert left_out["fitted"] in (len(known.fitted), len(known.fitted) - 1)
 
 
-def test_a_warning_about_the_images_is_said_once_in_a_fit(
+def test_a_warning_about_the_images_is_logged_once_in_a_fit(
     weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write_mvtec(tmp_path / "parts")

@@ -28,7 +28,7 @@ def options(root: Path, weights: Path, output: Path, *more: str) -> list[str]:
     return ["sweep", *map(str, [*given, "--algorithm", "patchcore", "-o", output, *more])]
 
 
-def test_a_sweep_finds_what_it_was_told_to_look_for(
+def test_a_sweep_finds_what_it_looks_for(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folder(tmp_path / "parts", good=20, defective=0)
@@ -128,7 +128,7 @@ def test_a_study_that_holds_another_search_is_refused(tmp_path: Path) -> None:
         claim_study(opened, "b" * 8)
 
 
-def test_a_data_set_that_is_not_there_is_told_before_a_study_is_made(
+def test_a_data_set_that_is_not_there_is_reported_before_a_study_is_made(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = options(tmp_path / "none", weights, tmp_path / "s.csv", "--search", "bank_size=16|32")

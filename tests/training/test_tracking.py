@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edge.errors import OutputNotWritable
 from training.errors import SettingError
-from training.tracking import numbers_of, open_trackers
+from training.tracking import open_trackers, read_numbers
 
 
 def log_three_steps(places: list[str]) -> None:
@@ -91,7 +91,7 @@ def test_a_missing_wandb_names_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_known_numbers_are_logged() -> None:
-    assert numbers_of({"a": 1, "b": None, "c": "x", "d": {"e": 1}, "f": 0.5, "g": True}) == {
+    assert read_numbers({"a": 1, "b": None, "c": "x", "d": {"e": 1}, "f": 0.5, "g": True}) == {
         "a": 1.0,
         "f": 0.5,
     }

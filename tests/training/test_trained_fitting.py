@@ -160,11 +160,11 @@ def test_training_stops_when_validation_does_not_improve_and_keeps_the_best_epoc
 
 
 def test_every_epoch_is_reported_with_both_losses() -> None:
-    told: list[tuple[int, Mapping[str, float]]] = []
+    reported: list[tuple[int, Mapping[str, float]]] = []
     train_plain(
-        Plain([3.0, 1.0], PlainSettings(epochs=2)), on_epoch=lambda *news: told.append(news)
+        Plain([3.0, 1.0], PlainSettings(epochs=2)), on_epoch=lambda *news: reported.append(news)
     )
-    assert told == [
+    assert reported == [
         (1, {"loss/train": 0.0, "loss/validation": 3.0}),
         (2, {"loss/train": -1.0, "loss/validation": 1.0}),
     ]

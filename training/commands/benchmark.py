@@ -11,7 +11,7 @@ from edge.system.log_output import print_line
 from training.benchmark import BenchmarkRow, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.errors import SettingError
 from training.report.tables import write_benchmark
 from training.studies import StudyPlace, open_study
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepare_output(arguments.keep / "any.safetensors")
     bases = _bases(arguments)
     for base in bases:
-        tell_beforehand(base.data)  # one that is not there is told now, and not tomorrow morning
+        report_unused(base.data)  # one that is not there is told now, and not tomorrow morning
     fits = [
         fit
         for base in bases
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = run_benchmark(opened, fits, arguments.keep)
     written = write_benchmark(arguments.output, rows, command_line())
     for row in rows:
-        print_line(_told(row))
+        print_line(_line(row))
     print_line(", ".join(str(path) for path in written))
     failed = [row for row in rows if row.error]
     if failed:
@@ -108,7 +108,7 @@ def _bases(arguments: argparse.Namespace) -> list[FitConfig]:
     ]
 
 
-def _told(row: BenchmarkRow) -> str:
+def _line(row: BenchmarkRow) -> str:
     name = f"{row.algorithm} {row.backbone} {row.category}"
     if row.error:
         return f"{name}: {row.error}"

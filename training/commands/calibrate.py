@@ -13,7 +13,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import save_page
 from training.confirmed import check_confirmed, confirmed_images
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.data.content import fingerprint, image_hash
 from training.data.opening import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
@@ -39,16 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint = masked(checkpoint, arguments.mask, replaced=arguments.replace)
     before = checkpoint.description
     notes = before.training.hyperparameters
-    if checkpoint.seen is None:
-        log.warning(
-            "%s was made by an earlier version: it is not known which images it was fitted on, "
-            "and some may be among these, which makes the threshold too low. Fit again to leave "
-            "them out.",
-            arguments.checkpoint,
-        )
     sets = [data_settings(arguments, notes, folder) for folder in dict.fromkeys(arguments.data)]
     for settings in sets:
-        tell_beforehand(settings)
+        report_unused(settings)
     opened = [
         open_new(
             settings,
@@ -56,22 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint.seen,
             ValidateOn(arguments.validate_on),
             everything=arguments.all_images,
-            needs_good=arguments.replace or checkpoint.records is None,
+            needs_good=arguments.replace,
         )
         for settings in sets
     ]
     for each in opened:
-        _tell(each)
+        _log_unused(each)
     name = " and ".join(each.name for each in opened)
     # An image that is in several folders counts once, as it is sorted in the last one.
     samples = tuple({image_hash(s): s for each in opened for s in each.samples}.values())
-    if checkpoint.records is None and not arguments.replace:
-        log.warning(
-            "%s was made by an earlier version and does not carry what its threshold rests on; the "
-            "new one rests on the images given here alone. Give the earlier ones, too, with "
-            "another --data.",
-            arguments.checkpoint,
-        )
     confirmed = confirmed_images(arguments.confirm_good)
     check_confirmed(confirmed, (sample for sample in samples if not sample.is_defective))
     scored = scores(checkpoint, samples, arguments.device)
@@ -122,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(opened: Opened) -> None:
+def _log_unused(opened: Opened) -> None:
     """Say which images of a folder do not count, and why."""
     if opened.left_out:
         log.info(
@@ -139,16 +125,13 @@ def _tell(opened: Opened) -> None:
 
 def _origin(before: Checkpoint, after: Checkpoint, name: str) -> str:
     """Tell where the images of a calibration come from, where that is one place."""
-    if before.records is None or after.records is None:
-        return f" of {name}"
     known = {row.tobytes() for row in before.records.hashes}
     kept = sum(row.tobytes() in known for row in after.records.hashes)
     return f", {len(after.records) - kept} of them new from {name}"
 
 
-def _wrong(when: str, threshold: float, records: CalibrationRecords | None) -> str:
+def _wrong(when: str, threshold: float, records: CalibrationRecords) -> str:
     """Return how many of its images a calibration would reject and miss."""
-    assert records is not None
     rejected, missed = records.wrong_at(threshold)
     defective = int(records.defective.sum())
     good = len(records) - defective

@@ -10,13 +10,13 @@ from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
-from training.commands.reporting import figures_of, write_report
+from training.commands.reporting import make_figures, write_report
 from training.config import FitConfig, load_fit_config
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
 from training.fitted import fitted
-from training.tracking import numbers_of, open_trackers
+from training.tracking import open_trackers, read_numbers
 from training.trained_fitting import is_first_process
 
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs({"the checkpoint": output, "the report": report})
     config = load_fit_config(arguments.config, fit_options(arguments))
     if is_first_process():
-        tell_beforehand(config.data)
+        report_unused(config.data)
     state = output.with_name(f".{output.name}.state")
     splits = open_splits(config.data, config.validate_on, config.seed)
     with open_trackers(config.track if is_first_process() else ()) as trackers:
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
                 purpose="report",
                 fitted_on=[*learned, *splits.validation],
             )
-            trackers.log_result(numbers_of(figures_of(checkpoint, evidence)))
-    print_line(_told(output, checkpoint))
+            trackers.log_result(read_numbers(make_figures(checkpoint, evidence)))
+    print_line(_summary(output, checkpoint))
     if report is not None:
         print_line(f"{report}: the report, to be read and signed")
     return 0
@@ -74,7 +74,7 @@ def _settings(config: FitConfig) -> dict[str, object]:
     return {k: readable(v) if isinstance(v, str) else v for k, v in settings.items()}
 
 
-def _told(output: Path, checkpoint: Checkpoint) -> str:
+def _summary(output: Path, checkpoint: Checkpoint) -> str:
     threshold = checkpoint.description.threshold
     choice = checkpoint.description.training.choice
     chosen = "" if choice is None else "\n".join(["", *choice_lines(choice)])

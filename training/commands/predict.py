@@ -11,7 +11,7 @@ from edge.inspection.overlay import draw_overlay
 from edge.inspection.thresholding import Result
 from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
-from training.data.beforehand import tell_unused_in
+from training.data.beforehand import report_unused_in
 from training.data.samples import Sample, images_in
 from training.errors import DataError
 from training.evaluation import Inspected, TorchPredictor, inspect_samples
@@ -40,7 +40,7 @@ def _image_paths(places: list[Path]) -> list[Path]:
     if missing:
         raise DataError(f"{missing[0]}: no such image, or a folder without images.")
     for folder in filter(Path.is_dir, places):
-        tell_unused_in(folder, images_in(folder))
+        report_unused_in(folder, images_in(folder))
     return list(dict.fromkeys(paths))
 
 

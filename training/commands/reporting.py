@@ -20,7 +20,7 @@ from training.evaluation import TorchPredictor
 from training.making import find_device
 from training.report.evidence import Evidence, gather, unreadable_row
 from training.report.page import Subject, report_page
-from training.report.poses import Poses, poses_of
+from training.report.poses import Poses, find_poses
 
 
 def write_report(
@@ -54,7 +54,7 @@ def write_report(
     evidence.rows.extend(unreadable_row(sample, fault) for sample, fault in faults.items())
     poses = None
     if spec.locator is not None and fitted_on:
-        poses = poses_of(found_parts(fitted_on, spec), spec)
+        poses = find_poses(found_parts(fitted_on, spec), spec)
     save_page(path, checkpoint_path, checkpoint, evidence, poses=poses)
     return evidence
 
@@ -84,7 +84,7 @@ def save_page(
     write_whole(path, readable(page).encode())
 
 
-def figures_of(checkpoint: Checkpoint, evidence: Evidence) -> dict[str, Any]:
+def make_figures(checkpoint: Checkpoint, evidence: Evidence) -> dict[str, Any]:
     """Return the figures of what was inspected, as one flat document."""
     description = checkpoint.description
-    return evidence.tally.document(description.threshold.image, description.seed)
+    return evidence.totals.document(description.threshold.image, description.seed)

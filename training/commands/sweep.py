@@ -6,7 +6,7 @@ from edge.system.log_output import print_line
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config, taking_good_as_good
-from training.data.beforehand import tell_beforehand
+from training.data.beforehand import report_unused
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study
@@ -18,7 +18,7 @@ from training.sweep import (
     sampler,
     search_digest,
 )
-from training.tracking import numbers_of, open_trackers
+from training.tracking import open_trackers, read_numbers
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         "search": parse_search(arguments.search) or None,
     }
     config = taking_good_as_good(load_config(SweepConfig, arguments.config, options))
-    tell_beforehand(config.data)
+    report_unused(config.data)
     digest = search_digest(config)
     place = study_place(arguments, f"{arguments.output.stem}-{digest}")
     opened = open_study(place, sampler(config))
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     with open_trackers(config.track) as trackers:
         trackers.start({"command": "sweep", "objective": config.objective})
         for trial in sorted(trials, key=lambda trial: trial.number):
-            trackers.log(trial.number, numbers_of({**trial.user_attrs, **trial.params}))
+            trackers.log(trial.number, read_numbers({**trial.user_attrs, **trial.params}))
     written = write_sweep(arguments.output, trials, config.objective, command_line())
     best = trials[0]
     print_line(f"best of {len(trials)}: trial {best.number}, {config.objective} {best.value:.4f}")

@@ -12,14 +12,14 @@ from edge.redaction import readable
 from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
 from training.commands.options import check_outputs, data_settings
-from training.commands.reporting import figures_of, save_page
-from training.data.beforehand import tell_beforehand
+from training.commands.reporting import make_figures, save_page
+from training.data.beforehand import report_unused
 from training.data.opening import Opened, open_judging
 from training.evaluation import TorchPredictor
 from training.fitted import rests_on_test
 from training.making import find_device
 from training.report.evidence import Evidence, ImageRow, gather
-from training.seen_images import Role, SeenImages, phrase, sift
+from training.seen_images import Role, phrase, sift
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     description = checkpoint.description
     settings = data_settings(arguments, description.training.hyperparameters, arguments.data)
-    tell_beforehand(settings)
+    report_unused(settings)
     on_test = rests_on_test(checkpoint)
     roles = [role for role in Role if role is not Role.CALIBRATED or not on_test]
     opened = open_judging(settings, description.seed, checkpoint.seen, roles)
@@ -42,11 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     predictor = TorchPredictor(checkpoint.model, description.input, find_device(arguments.device))
     evidence = gather(checkpoint, predictor, opened.samples, "the test images", purpose="test")
-    figures = figures_of(checkpoint, evidence) | {
+    figures = make_figures(checkpoint, evidence) | {
         "left_out": dict(opened.left_out),
         "not_judged": opened.not_judged,
         "threshold_rests_on": optimistic,
-        "seen_is_known": checkpoint.seen is not None,
     }
     if arguments.scores:
         write_whole(arguments.scores, readable(scores_table(evidence.rows)).encode())
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report:
         save_page(arguments.report, arguments.checkpoint, checkpoint, evidence)
     print_line(f"{description.algorithm} {description.backbone} on {opened.name}")
-    for line in [*_told(figures, evidence), *_seen(opened, checkpoint.seen, optimistic)]:
+    for line in [*_summary(figures, evidence), *_seen(opened, optimistic)]:
         print_line(line)
     return 0
 
@@ -72,7 +71,7 @@ def scores_table(rows: Sequence[ImageRow]) -> str:
     return text.getvalue()
 
 
-def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
+def _summary(figures: dict[str, Any], evidence: Evidence) -> list[str]:
     good, defective = figures["good_count"], figures["defective_count"]
     synthetic = figures["synthetic_count"]
     mark = f" ({synthetic} of them synthetic)" if synthetic else ""
@@ -107,14 +106,7 @@ def _told(figures: dict[str, Any], evidence: Evidence) -> list[str]:
     return lines
 
 
-def _seen(opened: Opened, known: SeenImages | None, optimistic: int) -> list[str]:
-    if known is None:
-        return [
-            "  not known       which images the model was fitted and calibrated on, because an "
-            "earlier",
-            "                  version made it: some may be among these. Fit again to leave them "
-            "out.",
-        ]
+def _seen(opened: Opened, optimistic: int) -> list[str]:
     lines = []
     if opened.left_out:
         lines.append(f"  left out        {phrase(opened.left_out)}")

@@ -80,8 +80,8 @@ class AffineCoupling(nn.Module):
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], 1)
 
     def _read(self, kept: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        said = self.network(kept if condition is None else torch.cat([kept, condition], 1))
-        log_scale, shift = said.chunk(2, 1)
+        output = self.network(kept if condition is None else torch.cat([kept, condition], 1))
+        log_scale, shift = output.chunk(2, 1)
         return self._bounded(log_scale), shift
 
     def _bounded(self, log_scale: Tensor) -> Tensor:

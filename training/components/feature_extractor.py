@@ -123,7 +123,7 @@ class FeatureExtractor(nn.Module):
         text = f"the backbone does not take images of {width}×{height} pixels ({why})."
         body = deepcopy(self.body).to("meta")
 
-        def takes(height: int, width: int) -> bool:
+        def accepts(height: int, width: int) -> bool:
             try:
                 with torch.inference_mode():
                     body.forward(torch.empty(1, 3, height, width, device="meta"))
@@ -131,7 +131,7 @@ class FeatureExtractor(nn.Module):
                 return False
             return True
 
-        nearest = nearest_size(takes, height, width)
+        nearest = nearest_size(accepts, height, width)
         if nearest is None:
             return f"{text} Choose another --backbone, or other layers."
         return f"{text} The nearest size that it takes: --image-size {size_text(nearest)}."

@@ -53,14 +53,14 @@ class PCA:
         """Add ``(N, D) float32`` vectors; they are not changed."""
         self._analysis.add(vectors.detach().cpu().numpy())
 
-    def finish(self, share: float = 1.0, most: int | None = None) -> PrincipalComponents:
+    def finish(self, share: float = 1.0, max_count: int | None = None) -> PrincipalComponents:
         """Return the fewest components that hold a share of the variance, at least one.
 
         Args:
             share: of the total variance, from 0 to 1.
-            most: components at most.
+            max_count: components at most.
         """
-        found = self._analysis.finish(share, most)
+        found = self._analysis.finish(share, max_count)
         return PrincipalComponents(
             from_numpy(found.mean),
             from_numpy(found.axes),

@@ -96,7 +96,9 @@ def good_samples(folder: Path) -> list[Sample]:
     return samples
 
 
-def masks_of(images: Iterable[Path], masks: Sequence[Path]) -> tuple[dict[Path, Path], list[Path]]:
+def find_masks(
+    images: Iterable[Path], masks: Sequence[Path]
+) -> tuple[dict[Path, Path], list[Path]]:
     """Pair masks with images of the same stem; the masks left over are the second part."""
     by_stem = {written(mask.stem): mask for mask in masks}
     found = {path: by_stem[stem] for path in images if (stem := written(path.stem)) in by_stem}

@@ -34,40 +34,40 @@ _MAX_PAIRS = 3
 log = logging.getLogger(__name__)
 
 
-def tell_beforehand(settings: DataSettings) -> None:
+def report_unused(settings: DataSettings) -> None:
     """Say of a data set what is not used, what is read otherwise than it lies there, what is odd.
 
     Raises:
         DataError: as ``open_data_set``.
     """
     for folder in each_folder(settings):
-        _tell(folder)
+        _report_settings(folder)
 
 
-def _tell(settings: DataSettings) -> None:
+def _report_settings(settings: DataSettings) -> None:
     data = open_data_set(settings)
     splits = data.split(0)
     samples = [*splits.fit, *splits.validation, *splits.test]
     images = sorted({sample.path for sample in samples if sample.index is None})
     masks = {sample.mask for sample in samples if sample.mask is not None}
     others = {*masks, *data.stray_masks, *data.other_files}
-    _tell_unused(settings.path, data.places, images, others)
+    _report_unused(settings.path, data.places, images, others)
     sentences = (_turned(images), _formats(images), _twice(images), *_odd_masks(samples))
     for sentence in sentences:
         if sentence:
             log.warning("%s", sentence)
 
 
-def tell_unused_in(folder: Path, images: Sequence[Path]) -> None:
+def report_unused_in(folder: Path, images: Sequence[Path]) -> None:
     """Say in one line what lies in a folder beside the images that are used.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    _tell_unused(folder, [folder], images, ())
+    _report_unused(folder, [folder], images, ())
 
 
-def _tell_unused(
+def _report_unused(
     root: Path, places: Sequence[Path], images: Sequence[Path], others: Collection[Path]
 ) -> None:
     try:

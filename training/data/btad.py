@@ -12,7 +12,7 @@ from training.data.adapting import (
     VALIDATION_SHARE,
     category_folder,
     demanded,
-    masks_of,
+    find_masks,
     set_name,
 )
 from training.data.samples import GOOD, Sample, Splits, images_in
@@ -42,7 +42,7 @@ class BTAD:
             Sample(path=p, kind=GOOD) for p in demanded(root / "test" / _OK, "good test images")
         ]
         defective = demanded(root / "test" / _KO, "defective test images")
-        masks, self.stray_masks = masks_of(defective, images_in(root / "ground_truth" / _KO))
+        masks, self.stray_masks = find_masks(defective, images_in(root / "ground_truth" / _KO))
         self.test = good + [Sample(path=path, kind=_KO, mask=masks.get(path)) for path in defective]
 
     @staticmethod

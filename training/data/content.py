@@ -16,7 +16,7 @@ from tqdm import tqdm
 from edge.errors import ImageUnreadable
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.image_files import read_image
-from edge.teaching.used_images import fingerprint_of, image_line
+from edge.teaching.used_images import image_line, make_fingerprint
 from training.data.cifar10 import read_record
 from training.data.samples import Sample
 
@@ -64,7 +64,7 @@ def fingerprint(samples: Iterable[Sample]) -> str:
 
     Views are the same images again; a synthetic defect is another one.
     """
-    return fingerprint_of(_lines(content_hashes(samples)))
+    return make_fingerprint(_lines(content_hashes(samples)))
 
 
 def _lines(contents: dict[Sample, bytes]) -> Iterator[str]:

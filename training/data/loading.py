@@ -22,7 +22,7 @@ from edge.imaging.pose import PartPose
 from edge.inspection.alignment import aligned_mask, reference_box
 from edge.inspection.frame_prediction import view_frame
 from edge.inspection.plausibility import ImageStatistics, image_fault, image_statistics
-from edge.inspection.preprocessing import takes
+from edge.inspection.preprocessing import accepts
 from training.data.cifar10 import read_record
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample
@@ -116,7 +116,7 @@ def demand_format(sample: Sample, pixels: Pixels, spec: InputSpec) -> None:
     if spec.levels is None and pixels.dtype == np.uint16:
         raise DataError(f"{sample.label}: a 16-bit image. Pass --levels BLACK WHITE.")
     found = pixel_format(pixels)
-    if found is not None and not takes(spec.pixel_formats, found):
+    if found is not None and not accepts(spec.pixel_formats, found):
         raise DataError(
             f"{sample.label}: a {found} image, but the model was fitted on "
             f"{' and '.join(spec.pixel_formats)}. Convert or remove it, or fit again with images "

@@ -285,7 +285,7 @@ def open_data_set(settings: DataSettings) -> DataSet:
     try:
         if not root.is_dir():
             raise DataError(f"{root}: not a folder. Check --data.")
-        layout = settings.layout or _layout_of(root, settings.category)
+        layout = settings.layout or _find_layout(root, settings.category)
         if settings.category is not None and layout in _WITHOUT_CATEGORIES:
             raise DataError(f"{root}: the layout {layout} has no categories. Leave out --category.")
         data = ADAPTERS[layout](root, settings.category)
@@ -324,7 +324,7 @@ def with_synthetic(samples: tuple[Sample, ...], count: int, seed: int) -> tuple[
     return (*samples, *synthetic)
 
 
-def _layout_of(root: Path, category: str | None) -> Layout:
+def _find_layout(root: Path, category: str | None) -> Layout:
     places = [root] if category is None else [root, existing(root / category)]
     for layout, adapter in ADAPTERS.items():
         if any(place.is_dir() and adapter.matches(place) for place in places):
@@ -354,7 +354,7 @@ def each_folder(settings: DataSettings) -> list[DataSettings]:
     single = []
     for path in (settings.path, *settings.also):
         one = settings.model_copy(update={"path": path, "also": ()})
-        layout = one.layout or _layout_of(path, one.category)
+        layout = one.layout or _find_layout(path, one.category)
         if layout in _WITHOUT_CATEGORIES:
             one = one.model_copy(update={"category": None})
         single.append(one)

@@ -69,7 +69,7 @@ def refuse_contradictions(contents: dict[Sample, bytes]) -> None:
         )
 
 
-def named(paths: Sequence[Path], most: int = 3) -> str:
+def named(paths: Sequence[Path], max_count: int = 3) -> str:
     """Return the first few paths and how many more there are."""
-    text = ", ".join(readable(str(path)) for path in paths[:most])
-    return text + (f" and {len(paths) - most} more" if len(paths) > most else "")
+    text = ", ".join(readable(str(path)) for path in paths[:max_count])
+    return text + (f" and {len(paths) - max_count} more" if len(paths) > max_count else "")

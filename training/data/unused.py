@@ -56,7 +56,7 @@ def find_unused(
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     path = folder / entry.name
                     if path not in images and path not in others:
-                        _note(entry, path, found)
+                        _count(entry, path, found)
     for path in sorted(images):
         more = further_images(path)
         if more:
@@ -64,7 +64,7 @@ def find_unused(
     return found
 
 
-def _note(entry: os.DirEntry[str], path: Path, found: Unused) -> None:
+def _count(entry: os.DirEntry[str], path: Path, found: Unused) -> None:
     if entry.name.startswith("."):
         found.hidden += 1
     elif entry.is_symlink() and not path.exists():

@@ -11,7 +11,7 @@ from training.metrics.intervals import (
     share_interval,
     share_text,
 )
-from training.metrics.pixels import PixelFigures, PixelTally
+from training.metrics.pixels import PixelFigures, PixelTotals
 from training.metrics.scores import (
     auroc,
     average_precision,
@@ -28,7 +28,7 @@ from training.metrics.scores import (
 __all__ = [
     "Interval",
     "PixelFigures",
-    "PixelTally",
+    "PixelTotals",
     "auroc",
     "auroc_drop_bound",
     "auroc_interval",

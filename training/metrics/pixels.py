@@ -35,7 +35,7 @@ class PixelFigures(NamedTuple):
     aupro_error: float
 
 
-class PixelTally:
+class PixelTotals:
     """Counts of good and defective pixels by map value; about 40 MB, whatever is added."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class PixelTally:
         """
         values = np.ascontiguousarray(anomaly_map, np.float32).ravel()
         self._localizes |= bool(values.min() < values.max())
-        bins = _bins_of(values)
+        bins = _make_bins(values)
         truth = mask.ravel()
         # The values of a map fill few of the bins; only these are touched.
         present, places = np.unique(bins, return_inverse=True)
@@ -134,7 +134,7 @@ class PixelTally:
         return np.flatnonzero(self._good + self._defective)[::-1]
 
 
-def _bins_of(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+def _make_bins(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Return the bin of each value; a higher value is never in a lower bin."""
     bits = (values + np.float32(0.0)).view(np.uint32)  # + 0: the negative zero is a zero
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)

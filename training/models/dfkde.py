@@ -95,7 +95,7 @@ class DFKDE(StatisticalModel):
         vectors = torch.stack(self._vectors)
         analysis = PCA(self.channels)
         analysis.add(vectors)
-        found = analysis.finish(most=self.settings.components)
+        found = analysis.finish(max_count=self.settings.components)
         device = self.mean.device
         self.mean, self.axes = found.mean.to(device), found.axes.to(device)
         points = found.project(vectors)

@@ -27,7 +27,7 @@ from training.models.settings_checks import (
 _ROWS = 1024
 
 # Of the cells of the anomaly map, those whose mean is the score.
-_HIGHEST = 0.01
+_TOP_SHARE = 0.01
 
 # More principal components than there are.
 _ALL = 100_000
@@ -116,7 +116,7 @@ class PatchCore(StatisticalModel):
         self.width = sum(channels for channels, _, _ in shapes)
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.smoothing = GaussianSmoothing(self.grid, image, settings.sigma)
-        self.highest = max(1, round(_HIGHEST * self.grid[0] * self.grid[1]))
+        self.highest = max(1, round(_TOP_SHARE * self.grid[0] * self.grid[1]))
         if settings.score == "map":
             self.map_score = MapScore(cells=self.highest)
         self.search = NearestVector()

@@ -159,10 +159,10 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _steps(
-    rates: NDArray[np.float64], recalls: NDArray[np.float64], most: int = 400
+    rates: NDArray[np.float64], recalls: NDArray[np.float64], max_count: int = 400
 ) -> list[tuple[float, float]]:
     """Return the curve's points, at most so many of them."""
-    kept = np.unique(np.linspace(0, len(rates) - 1, min(most, len(rates))).round().astype(int))
+    kept = np.unique(np.linspace(0, len(rates) - 1, min(max_count, len(rates))).round().astype(int))
     return [(float(rates[i]), float(recalls[i])) for i in kept]
 
 

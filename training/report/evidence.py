@@ -14,7 +14,7 @@ from edge.inspection.thresholding import Result
 from training.checkpoint import Checkpoint
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor, inspect_samples
-from training.figures import Scored, SplitTally
+from training.figures import Scored, SplitTotals
 
 # Of each group of images in a report.
 _MAX_SHOWN = 6
@@ -64,7 +64,7 @@ class Gallery:
             return
         self._number += 1
         jpeg: bytes | None = None
-        for group, weight in _groups_of(row):
+        for group, weight in _grouped_scores(row):
             kept = self._groups.setdefault(group, [])
             if len(kept) == _MAX_SHOWN and weight <= kept[0].weight:
                 continue
@@ -87,7 +87,7 @@ MISSED, FALSELY_REJECTED, NEAREST_GOOD = "missed", "falsely rejected", "nearest 
 _KIND = "kind "
 
 
-def _groups_of(row: ImageRow) -> Iterator[tuple[str, float]]:
+def _grouped_scores(row: ImageRow) -> Iterator[tuple[str, float]]:
     assert row.score is not None
     if not row.defective:
         rejected = row.result is not Result.OK
@@ -102,7 +102,7 @@ class Evidence:
     """A split as the line would have inspected it."""
 
     name: str
-    tally: SplitTally
+    totals: SplitTotals
     rows: list[ImageRow]
     gallery: Gallery
 
@@ -129,14 +129,14 @@ def gather(
         DataError: an image cannot be read; names the file.
     """
     description = checkpoint.description
-    evidence = Evidence(name, SplitTally(description.input), [], Gallery())
+    evidence = Evidence(name, SplitTotals(description.input), [], Gallery())
     for sample, pixels, inspection in inspect_samples(predictor, samples, description, purpose):
         row = _row(sample, inspection)
         evidence.rows.append(row)
         if inspection.score is not None and inspection.decided_map is not None:
             frame = (pixels.shape[0], pixels.shape[1])
             found = inspection.located
-            evidence.tally.add(
+            evidence.totals.add(
                 Scored(
                     sample=sample,
                     frame=frame,

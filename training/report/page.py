@@ -121,10 +121,10 @@ def report_page(
         evidence: of the split; its images must not have served the fit.
         poses: where the part lies in the images of the fit; None where nobody looked.
     """
-    threshold, tally = description.threshold, evidence.tally
-    synthetic = bool(tally.synthetic_count)
+    threshold, totals = description.threshold, evidence.totals
+    synthetic = bool(totals.synthetic_count)
     histogram = score_histogram(
-        tally.scores, tally.labels, threshold.image, threshold.interval, synthetic=synthetic
+        totals.scores, totals.labels, threshold.image, threshold.interval, synthetic=synthetic
     )
     return _TEMPLATES.get_template("report.html").render(
         title=f"{description.training.dataset}: {description.algorithm} {description.backbone}",
@@ -137,7 +137,7 @@ def report_page(
         threshold=_threshold(description),
         # The charts are SVG of our own, in which every text is escaped.
         histogram=Markup(histogram),
-        roc=Markup(roc_chart(tally.scores, tally.labels, threshold.image, synthetic)),
+        roc=Markup(roc_chart(totals.scores, totals.labels, threshold.image, synthetic)),
         kinds=_kinds(evidence),
         choice=_choice(description),
         groups=_groups(evidence),
@@ -150,13 +150,13 @@ def report_page(
 
 def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
     """Return what a reader must know before any figure, to weigh it."""
-    threshold, tally = description.threshold, evidence.tally
+    threshold, totals = description.threshold, evidence.totals
     notices = []
-    if tally.synthetic_count:
+    if totals.synthetic_count:
         notices.append(
             _Notice(
                 "Synthetic defects.",
-                f"{tally.synthetic_count} of the images judged here carry defects made by "
+                f"{totals.synthetic_count} of the images judged here carry defects made by "
                 "software. The figures show that the model reacts to a change, not how it does "
                 "on real defects.",
             )
@@ -190,20 +190,20 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
                 "Figures at the threshold are optimistic.",
             )
         )
-    if not tally.labels.any():
+    if not totals.labels.any():
         notices.append(
             _Notice(
                 "No defective images.",
                 "Only false rejects can be judged; whether defects are found is not known.",
             )
         )
-    elif tally.labels.sum() < _FEW:
+    elif totals.labels.sum() < _FEW:
         notices.append(
-            _Notice(f"Only {int(tally.labels.sum())} defective images.", "Mind the intervals.")
+            _Notice(f"Only {int(totals.labels.sum())} defective images.", "Mind the intervals.")
         )
     if threshold.good_count < _FEW:
         notices.append(_Notice(f"The threshold rests on {threshold.good_count} good images only."))
-    verdicts, image = tally.verdicts(threshold.image), tally.image_figures(description.seed)
+    verdicts, image = totals.verdicts(threshold.image), totals.image_figures(description.seed)
     if image and verdicts.f1 is not None and verdicts.f1 <= image.f1_reject_all:
         notices.append(
             _Notice(
@@ -222,15 +222,15 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
 
 
 def _defects(evidence: Evidence) -> str:
-    return "synthetic defects" if evidence.tally.synthetic_count else "defects"
+    return "synthetic defects" if evidence.totals.synthetic_count else "defects"
 
 
 def _tiles(description: Description, evidence: Evidence) -> list[_Tile]:
     """Return the figures that are read first."""
-    tally = evidence.tally
-    verdicts = tally.verdicts(description.threshold.image)
-    image, pixels = tally.image_figures(description.seed), tally.pixel_figures()
-    good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
+    totals = evidence.totals
+    verdicts = totals.verdicts(description.threshold.image)
+    image, pixels = totals.image_figures(description.seed), totals.pixel_figures()
+    good, defective = int((~totals.labels).sum()), int(totals.labels.sum())
     missed = f"{verdicts.missed} of {defective}"
     tiles = [
         _Tile(missed, f"{_defects(evidence)} missed", bool(verdicts.missed)),
@@ -245,10 +245,10 @@ def _tiles(description: Description, evidence: Evidence) -> list[_Tile]:
 
 def _figures(description: Description, evidence: Evidence) -> list[_Figure]:
     """Return the table of figures: shares of verdicts, then the areas and F1."""
-    tally = evidence.tally
-    verdicts = tally.verdicts(description.threshold.image)
-    image, pixels = tally.image_figures(description.seed), tally.pixel_figures()
-    good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
+    totals = evidence.totals
+    verdicts = totals.verdicts(description.threshold.image)
+    image, pixels = totals.image_figures(description.seed), totals.pixel_figures()
+    good, defective = int((~totals.labels).sum()), int(totals.labels.sum())
     defects = _defects(evidence).capitalize()
     figures = [
         _Figure(
@@ -298,9 +298,9 @@ def _figures(description: Description, evidence: Evidence) -> list[_Figure]:
 
 def _advice(description: Description, evidence: Evidence) -> list[str]:
     """Return what a reader can do about the verdicts, in plain words."""
-    tally = evidence.tally
-    verdicts = tally.verdicts(description.threshold.image)
-    good, defective = int((~tally.labels).sum()), int(tally.labels.sum())
+    totals = evidence.totals
+    verdicts = totals.verdicts(description.threshold.image)
+    good, defective = int((~totals.labels).sum()), int(totals.labels.sum())
     lines = []
     if good and verdicts.false_rejects / good > _MANY_REJECTED:
         lines.append(
@@ -441,7 +441,7 @@ def _card(shown: Shown) -> _Card:
 
 
 def _data(description: Description, evidence: Evidence) -> list[tuple[str, str]]:
-    training, labels = description.training, evidence.tally.labels
+    training, labels = description.training, evidence.totals.labels
     return [
         ("Data set", training.dataset),
         ("Fingerprint (SHA-256)", training.dataset_fingerprint),
@@ -455,8 +455,8 @@ def _data(description: Description, evidence: Evidence) -> list[tuple[str, str]]
             f"Judged here: {evidence.name}",
             f"{int((~labels).sum())} good, {int(labels.sum())} defective"
             + (
-                f" ({evidence.tally.synthetic_count} synthetic)"
-                if evidence.tally.synthetic_count
+                f" ({evidence.totals.synthetic_count} synthetic)"
+                if evidence.totals.synthetic_count
                 else ""
             ),
         ),

@@ -58,7 +58,7 @@ class Poses(NamedTuple):
     left_out: int
 
 
-def poses_of(found: Sequence[LookedAt], spec: InputSpec) -> Poses | None:
+def find_poses(found: Sequence[LookedAt], spec: InputSpec) -> Poses | None:
     """Return what to show; None of a model that does not look for the part.
 
     Raises:

@@ -12,9 +12,9 @@ from edge.cameras.capture.opencv import (
     JPEG_CHECK_LIMIT,
     OpenCVCamera,
     ask_for_jpegs,
-    codec_of,
     concealment,
     inform_once,
+    read_codec,
     warn_once,
 )
 from edge.cameras.capture.stream_login import raise_if_refused
@@ -107,7 +107,7 @@ def open_stream(
     if gives_jpegs:
         inform_once(identity, JPEG_CHECK_LIMIT)
     else:
-        warn_once(identity, concealment(codec_of(capture)))
+        warn_once(identity, concealment(read_codec(capture)))
     if transport := lossy_transport(uri):
         warn_once(identity, transport)
     if time.monotonic() - began_s > QUICK_OPENING_S:
@@ -240,7 +240,7 @@ def _found(capture: cv2.VideoCapture) -> tuple[tuple[str, str], ...]:
         int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
     return (
-        ("codec", codec_of(capture)),
+        ("codec", read_codec(capture)),
         ("size", f"{width} x {height}"),
         ("frame_rate_fps", f"{capture.get(cv2.CAP_PROP_FPS):g}"),
     )

@@ -115,7 +115,7 @@ class OpenCVCamera:
         self._capture.release()
 
 
-def codec_of(capture: cv2.VideoCapture) -> str:
+def read_codec(capture: cv2.VideoCapture) -> str:
     """Return the four letters by which OpenCV calls what a capture decodes, in capitals."""
     code = max(0, int(capture.get(cv2.CAP_PROP_FOURCC)))
     return code.to_bytes(8, "little")[:4].rstrip(b"\0").decode("latin-1").upper()
@@ -126,7 +126,7 @@ def ask_for_jpegs(capture: cv2.VideoCapture) -> bool:
 
     Only before the first frame was read.
     """
-    return codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
+    return read_codec(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_FORMAT, -1)
 
 
 def concealment(codec: str) -> str:

@@ -11,8 +11,8 @@ import cv2
 from edge.cameras.capture.opencv import (
     JPEG_CODES,
     OpenCVCamera,
-    codec_of,
     concealment,
+    read_codec,
     warn_once,
 )
 from edge.cameras.capture.v4l2_settings import apply_settings
@@ -57,11 +57,11 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
         capture.set(cv2.CAP_PROP_MODE, 0)  # controls in the driver's own units
         settings = apply_settings(capture, sensor, device)
         # Raw buffers: OpenCV would fill what a JPEG lost on the way and call it a success.
-        gives_jpegs = codec_of(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        gives_jpegs = read_codec(capture) in JPEG_CODES and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         if not capture.grab():
             capture.release()  # else the question why meets a device in use
             raise CameraNotOpened(why_no_stream(device, streaming_errno(device)))
-        if concealed := v4l2_concealment(codec_of(capture), gives_jpegs):
+        if concealed := v4l2_concealment(read_codec(capture), gives_jpegs):
             warn_once(device, concealed)
     except BaseException:
         capture.release()

@@ -40,7 +40,7 @@ class Controls(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ControlChange:
     """One control as it shall be.
 
     Attributes:
@@ -77,20 +77,22 @@ def apply_settings(
             raise CameraSettingRefused(
                 f"{identity}: camera.sensor.{key} is not a setting of USB cameras; {instead}."
             )
-    wishes = list(_wishes(controls, sensor, identity))
-    for wish in wishes:
-        _leave_automatic(controls, wish.key)
-        controls.set(wish.property_id, wish.value)
+    changes = list(_changes(controls, sensor, identity))
+    for change in changes:
+        _leave_automatic(controls, change.key)
+        controls.set(change.property_id, change.value)
     # Only when all is written: format and size change what the others may be.
-    for wish in wishes:
-        _check(controls, wish, identity)
-    return tuple((wish.key, _shown(wish, controls.get(wish.property_id))) for wish in wishes)
+    for change in changes:
+        _check(controls, change, identity)
+    return tuple(
+        (change.key, _shown(change, controls.get(change.property_id))) for change in changes
+    )
 
 
-def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterator[Wish]:
+def _changes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterator[ControlChange]:
     if sensor.pixel_format is not None:
         code = fourcc(sensor.pixel_format, identity)
-        yield Wish(
+        yield ControlChange(
             key="pixel_format",
             property_id=cv2.CAP_PROP_FOURCC,
             value=code,
@@ -100,15 +102,15 @@ def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterat
         # OpenCV writes them together, once it has been given both.
         width = sensor.width_px or int(controls.get(cv2.CAP_PROP_FRAME_WIDTH))
         height = sensor.height_px or int(controls.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        yield Wish(
+        yield ControlChange(
             key="width_px", property_id=cv2.CAP_PROP_FRAME_WIDTH, value=width, asked=str(width)
         )
-        yield Wish(
+        yield ControlChange(
             key="height_px", property_id=cv2.CAP_PROP_FRAME_HEIGHT, value=height, asked=str(height)
         )
     rate = sensor.frame_rate_fps
     if rate is not None:
-        yield Wish(
+        yield ControlChange(
             key="frame_rate_fps",
             property_id=cv2.CAP_PROP_FPS,
             value=rate,
@@ -119,7 +121,7 @@ def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterat
     if sensor.exposure_us is not None:
         yield _exposure(sensor.exposure_us, identity)
     if sensor.gain_db is not None:
-        yield Wish(
+        yield ControlChange(
             key="gain_db",
             property_id=cv2.CAP_PROP_GAIN,
             value=sensor.gain_db,
@@ -127,7 +129,7 @@ def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterat
         )
     kelvin = sensor.white_balance_k
     if kelvin is not None:
-        yield Wish(
+        yield ControlChange(
             key="white_balance_k",
             property_id=cv2.CAP_PROP_WB_TEMPERATURE,
             value=kelvin,
@@ -135,14 +137,14 @@ def _wishes(controls: Controls, sensor: SensorSettings, identity: str) -> Iterat
         )
 
 
-def _exposure(exposure_us: float, identity: str) -> Wish:
+def _exposure(exposure_us: float, identity: str) -> ControlChange:
     steps = round(exposure_us / EXPOSURE_UNIT_US)
     if steps < 1:
         raise CameraSettingRefused(
             f"{identity}: camera.sensor.exposure_us: asked for {exposure_us:g}; USB cameras take "
             f"multiples of {EXPOSURE_UNIT_US:g}. Choose {EXPOSURE_UNIT_US:g} or more."
         )
-    return Wish(
+    return ControlChange(
         key="exposure_us",
         property_id=cv2.CAP_PROP_EXPOSURE,
         value=steps,
@@ -172,24 +174,24 @@ def _leave_automatic(controls: Controls, key: str) -> None:
         controls.set(cv2.CAP_PROP_AUTO_WB, MANUAL_WHITE_BALANCE)
 
 
-def _check(controls: Controls, wish: Wish, identity: str) -> None:
-    got = controls.get(wish.property_id)
+def _check(controls: Controls, change: ControlChange, identity: str) -> None:
+    got = controls.get(change.property_id)
     # Half a step: controls are whole numbers, whatever OpenCV calls them.
-    allowed = max(0.5, wish.tolerance * wish.value) if wish.key != "pixel_format" else 0.0
-    if abs(got - wish.value) <= allowed and got != NOT_THERE:
+    allowed = max(0.5, change.tolerance * change.value) if change.key != "pixel_format" else 0.0
+    if abs(got - change.value) <= allowed and got != NOT_THERE:
         return
     raise CameraSettingRefused(
-        f"{identity}: camera.sensor.{wish.key}: asked for {wish.asked}, the camera has "
-        f"{_shown(wish, got)}. Choose a value that it takes; `v4l2-ctl --list-formats-ext "
+        f"{identity}: camera.sensor.{change.key}: asked for {change.asked}, the camera has "
+        f"{_shown(change, got)}. Choose a value that it takes; `v4l2-ctl --list-formats-ext "
         "--list-ctrls` shows them."
     )
 
 
-def _shown(wish: Wish, got: float) -> str:
-    if wish.key == "pixel_format":
+def _shown(change: ControlChange, got: float) -> str:
+    if change.key == "pixel_format":
         code = int(got)
         letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)) if code > 0 else b""
         return letters.decode("latin-1") if letters.isalnum() else "another format"
     if got == NOT_THERE:
         return "no such control"
-    return f"{got * wish.unit:g}"
+    return f"{got * change.unit:g}"

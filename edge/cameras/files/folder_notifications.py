@@ -57,7 +57,7 @@ class FolderNotifications:
                 error.strerror,
             )
 
-    def take(self) -> Changes:
+    def read(self) -> Changes:
         """Return what has happened; waits for nothing."""
         if self._inotify is None:
             return Changes()

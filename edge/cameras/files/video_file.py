@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from edge.cameras.capture.opencv import ask_for_jpegs, codec_of, concealment, warn_once
+from edge.cameras.capture.opencv import ask_for_jpegs, concealment, read_codec, warn_once
 from edge.cameras.files.pacing import Pace
 from edge.cameras.interface import EndOfFrames
 from edge.errors import CameraUriInvalid
@@ -40,7 +40,7 @@ class VideoFile:
                 "complete, or convert it: ffmpeg -i IN -c:v mjpeg OUT.avi"
             )
         self._gives_jpegs = ask_for_jpegs(self._capture)
-        self.codec = codec_of(self._capture)
+        self.codec = read_codec(self._capture)
         if not self._gives_jpegs:
             warn_once(self.identity, concealment(self.codec))
         self._source = path.absolute().as_uri()

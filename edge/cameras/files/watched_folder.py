@@ -74,7 +74,7 @@ class FolderMemory:
     Attributes:
         number: of the last image that was told.
         busy: what was found is being read; that may take longer than a folder may be silent.
-        take_existing: images that nobody has judged are inspected though they were there before.
+        inspect_existing: images that nobody has judged are inspected though they were there before.
         judged: what is recorded of earlier runs; None where nothing is.
         on_inventory: called once for each file system that is seen there, from the camera's thread.
         not_inspected: counts what is there beside the images that are given.
@@ -83,14 +83,14 @@ class FolderMemory:
     def __init__(
         self,
         *,
-        take_existing: bool = False,
+        inspect_existing: bool = False,
         judged: JudgedImages | None = None,
         on_inventory: Callable[[Inventory], None] | None = None,
         not_inspected: NotInspected | None = None,
     ) -> None:
         self.number = 0
         self.busy = False
-        self.take_existing = take_existing
+        self.inspect_existing = inspect_existing
         self.judged = judged
         self.on_inventory = on_inventory
         self.not_inspected = not_inspected or NotInspected("watched folder")
@@ -201,7 +201,7 @@ class WatchedFolder:
                 return None
             self._memory.busy = False
         while True:
-            self._take_changes()
+            self._read_changes()
             frame = self._next_image()
             if frame is not None or self._memory.busy:
                 return frame
@@ -248,10 +248,10 @@ class WatchedFolder:
         due_ns = None if self._due else self._known.arrivals.next_due_ns()
         return due_ns if due_ns is not None and due_ns > now_ns else self._next_look_ns
 
-    def _take_changes(self) -> None:
+    def _read_changes(self) -> None:
         if self._notifications is None:
             return
-        changes = self._notifications.take()
+        changes = self._notifications.read()
         now_ns = self._clock_ns()
         for name, finished in changes.names.items():
             self._explained = True
@@ -286,9 +286,9 @@ class WatchedFolder:
         if now_ns >= self._next_full_ns:
             self._go_on_with_full_look()
         self._modified_ns, self._explained = modified_ns, False
-        took_ns = self._clock_ns() - now_ns
-        pause_ns = max(round(LOOK_PERIOD_S * 1e9), round(took_ns / MAX_SHARE))
-        self._next_look_ns = now_ns + took_ns + pause_ns
+        elapsed_ns = self._clock_ns() - now_ns
+        pause_ns = max(round(LOOK_PERIOD_S * 1e9), round(elapsed_ns / MAX_SHARE))
+        self._next_look_ns = now_ns + elapsed_ns + pause_ns
 
     def _watch_anew(self) -> None:
         """Follow the name of the folder: the kernel goes on watching the one that had it."""
@@ -354,7 +354,7 @@ class WatchedFolder:
         if inventory is None:
             return False
         self._known.existing = None
-        if self._memory.take_existing:
+        if self._memory.inspect_existing:
             self._known.arrivals.offer(inventory.unjudged, self._clock_ns())
         if self._memory.on_inventory is not None:
             self._memory.on_inventory(inventory)
@@ -362,7 +362,7 @@ class WatchedFolder:
 
     def _state(self) -> tuple[int, int, int]:
         """Return file system, identity and time of the folder."""
-        with self._told_if_gone():
+        with self._lost_if_gone():
             state = self._folder.stat()
         return state.st_dev, state.st_ino, state.st_mtime_ns
 
@@ -388,11 +388,11 @@ class WatchedFolder:
             raise self._lost(f"holds more than {MAX_IMAGES} images", "Clear it out")
 
     def _entries(self) -> "Iterator[os.DirEntry[str]]":
-        with self._told_if_gone(), os.scandir(self._folder) as entries:
+        with self._lost_if_gone(), os.scandir(self._folder) as entries:
             yield from entries
 
     @contextmanager
-    def _told_if_gone(self) -> Iterator[None]:
+    def _lost_if_gone(self) -> Iterator[None]:
         try:
             yield
         except NotADirectoryError:

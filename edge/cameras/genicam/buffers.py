@@ -50,7 +50,7 @@ def image_in(aravis: Library, buffer: Any, expected: ExpectedImage) -> tuple[Pix
         return nothing, fault
     sent = np.ctypeslib.as_array(aravis.received(buffer))
     if buffer.has_chunks() or kind != aravis.api.BufferPayloadType.IMAGE:
-        sent = sent[: expected.form.bytes_of(expected.width, expected.height)]
+        sent = sent[: expected.form.image_bytes(expected.width, expected.height)]
     try:
         return expected.form.decode(sent, expected.width, expected.height), ""
     except ImageUndecodable as error:

@@ -112,7 +112,7 @@ class AravisCamera:
             if camera.is_gv_device():
                 self._address = _ip(self._device.get_device_address())
                 self.interface_address = _ip(self._device.get_interface_address())
-                self._take_control()
+                self._acquire_control()
             given = given_keys(sensor, trigger) | {one.key for one in lines}
             features = Features(aravis, uri, self._device, given)
             with suppress(aravis.Error):  # what a crashed program left running
@@ -184,10 +184,10 @@ class AravisCamera:
             ) from error
 
     def report(self) -> CameraReport:
-        temperature = self._said(self._camera.get_float, "DeviceTemperature")
+        temperature = self._or_none(self._camera.get_float, "DeviceTemperature")
         return CameraReport(
-            model=self._said(self._camera.get_model_name),
-            serial=self._said(self._camera.get_device_serial_number),
+            model=self._or_none(self._camera.get_model_name),
+            serial=self._or_none(self._camera.get_device_serial_number),
             temperature_c=None if temperature is None else float(temperature),
             settings=self.settings,
             counters=self.packet_counters(),
@@ -241,7 +241,7 @@ class AravisCamera:
             if self.simulated:
                 api.disable_interface("Fake")  # no search shall find it
 
-    def _take_control(self) -> None:
+    def _acquire_control(self) -> None:
         if not self._device.is_controller():
             owner = gvcp.controller(self._address, ANSWER_LIMIT_S)
             raise CameraNotOpened(
@@ -323,7 +323,7 @@ class AravisCamera:
         except self._aravis.Error:
             return None
 
-    def _said(self, question: Any, *arguments: object) -> Any:
+    def _or_none(self, question: Any, *arguments: object) -> Any:
         if self._camera is None or self._gone:
             return None
         try:

@@ -157,4 +157,4 @@ def _with_control(camera: SeenCamera) -> SeenCamera:
     control = gvcp.control(camera.address, ANSWER_LIMIT_S) if camera.address else None
     if control is None:
         return camera
-    return replace(camera, controlled=control.taken, controller=control.by)
+    return replace(camera, controlled=control.controlled, controller=control.by)

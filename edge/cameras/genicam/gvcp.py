@@ -38,7 +38,7 @@ class DiscoveryAnswer:
 class CameraControl:
     """Who controls a camera; ``by`` is None where the camera does not tell."""
 
-    taken: bool
+    controlled: bool
     by: str | None
 
 
@@ -64,8 +64,8 @@ def control(address: str, limit_s: float) -> CameraControl | None:
     privilege = _read_register(address, _CONTROL_PRIVILEGE, limit_s)
     if privilege is None:
         return None
-    taken = bool(privilege & _CONTROLLED)
-    return CameraControl(taken, controller(address, limit_s) if taken else None)
+    controlled = bool(privilege & _CONTROLLED)
+    return CameraControl(controlled, controller(address, limit_s) if controlled else None)
 
 
 def controller(address: str, limit_s: float) -> str | None:

@@ -38,7 +38,7 @@ class WireFormat:
     becomes: PixelFormat
     _decode: Callable[[Bytes, int, int], Pixels]
 
-    def bytes_of(self, width: int, height: int) -> int:
+    def image_bytes(self, width: int, height: int) -> int:
         return (width * height * self.bits + 7) // 8
 
     def decode(self, sent: Bytes, width: int, height: int) -> Pixels:
@@ -50,7 +50,7 @@ class WireFormat:
         Raises:
             ImageUndecodable: N is not what the size needs.
         """
-        needed = self.bytes_of(width, height)
+        needed = self.image_bytes(width, height)
         if sent.size != needed or not needed:
             raise ImageUndecodable(
                 f"{self.name} of {width}×{height} pixels has {needed} bytes, {sent.size} came. "

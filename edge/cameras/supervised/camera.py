@@ -58,7 +58,7 @@ class _Request:
 
     what: str
     act: Callable[[LiveCamera], None]
-    taken: bool = False
+    started: bool = False
     done: bool = False
     error: CameraError | None = None
 
@@ -208,7 +208,7 @@ class SupervisedCamera:
             self._changed.notify_all()
             halves_s = [TRIGGER_LIMIT_S / 2] * 2
             if not any(self._changed.wait_for(lambda: request.done, one) for one in halves_s):
-                if not request.taken:
+                if not request.started:
                     self._requests.remove(request)  # it must not expose for a later part
                 raise CameraError(
                     f"{self.identity}: did not {request.what} within {TRIGGER_LIMIT_S:g} s. "
@@ -234,7 +234,7 @@ class SupervisedCamera:
         with self._changed:
             while True:
                 # What waits here happened before a deadline that is missed now.
-                item = self._handover.take()
+                item = self._handover.get()
                 if item is not None:
                     self._changed.notify_all()
                     return item
@@ -303,16 +303,16 @@ class SupervisedCamera:
             if self._epoch == 0:
                 raise  # nobody has seen these settings work: they are not tried for ever
             with self._changed:
-                self._tell(self._supervision.refused(self._clock_ns(), str(error)))
+                self._publish_change(self._supervision.refused(self._clock_ns(), str(error)))
             return None
         except CameraError as error:
             with self._changed:
-                self._tell(self._supervision.not_opened(self._clock_ns(), str(error)))
+                self._publish_change(self._supervision.not_opened(self._clock_ns(), str(error)))
             return None
         with self._changed:
             self._epoch += 1
             self._freshness.reopened()
-            self._tell(self._supervision.opened(self._clock_ns()))
+            self._publish_change(self._supervision.opened(self._clock_ns()))
         return camera
 
     def _release(self, camera: LiveCamera) -> None:
@@ -337,7 +337,7 @@ class SupervisedCamera:
                 with self._driver("reading a frame"):
                     frame = camera.read(slice_s)
                 if frame is not None:
-                    self._take(frame)
+                    self._on_frame(frame)
                 now_ns = self._clock_ns()
                 with self._changed:
                     self._tick(now_ns)
@@ -349,17 +349,17 @@ class SupervisedCamera:
                     self._report(camera)
         except (CameraError, ConfigurationError) as error:
             with self._changed:
-                self._tell(self._supervision.lost(self._clock_ns(), str(error)))
+                self._publish_change(self._supervision.lost(self._clock_ns(), str(error)))
         self._refuse_requests(f"{self.identity}: was lost before it took the trigger.")
         return (self._clock_ns() - began_ns) / 1e9
 
-    def _take(self, frame: Frame) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         frame = replace(self._freshness.judged(frame), epoch=self._epoch)
         fresh = frame.status not in NOT_NEW
         with self._changed:
             if not self._supervision.open and not self.can_wait:
                 return  # it came after the loss was told, and may be of before
-            self._tell(self._supervision.imaged(self._clock_ns(), fresh, frame.detail))
+            self._publish_change(self._supervision.imaged(self._clock_ns(), fresh, frame.detail))
             if self.can_wait:
                 self._changed.wait_for(lambda: self._handover.has_room or self._closing)
             dropped = self._handover.put_frame(frame)
@@ -383,10 +383,10 @@ class SupervisedCamera:
                 camera.check()
         except CameraLost as error:
             with self._changed:
-                self._tell(self._supervision.unanswered(self._clock_ns(), str(error)))
+                self._publish_change(self._supervision.unanswered(self._clock_ns(), str(error)))
         else:
             with self._changed:
-                self._tell(self._supervision.answered(self._clock_ns()))
+                self._publish_change(self._supervision.answered(self._clock_ns()))
 
     def _report(self, camera: LiveCamera) -> None:
         with self._driver("asking how it is"):
@@ -400,7 +400,7 @@ class SupervisedCamera:
                 if not self._requests:
                     return
                 request = self._requests.popleft()
-                request.taken = True
+                request.started = True
                 request.error = CameraError(f"{self.identity}: failed. Inspect the part again.")
             try:
                 with self._driver("having it " + request.what):
@@ -428,9 +428,9 @@ class SupervisedCamera:
         """Do what is due by time; tell whether the state has changed."""
         if self._busy is not None and self._busy():
             self._supervision.worked(now_ns)
-        return self._tell(self._supervision.tick(now_ns))
+        return self._publish_change(self._supervision.tick(now_ns))
 
-    def _tell(self, change: CameraStatus | None) -> bool:
+    def _publish_change(self, change: CameraStatus | None) -> bool:
         """Hand a change of state over, in its place among the frames; tell whether there is one."""
         if change is not None:
             self._handover.put_change(change)

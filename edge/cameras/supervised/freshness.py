@@ -48,7 +48,7 @@ class Freshness:
         self._shape: tuple[int, ...] | None = None
         self._device_ns: int | None = None
         self._arrived_ns = 0
-        self._least_lag_ns = 0.0
+        self._min_lag_ns = 0.0
 
     def judged(self, frame: Frame) -> Frame:
         """Return the frame, no longer COMPLETE if it is not proven new and whole."""
@@ -83,16 +83,16 @@ class Freshness:
         went_back = before_ns is not None and device_ns <= before_ns
         was_set = before_ns is not None and before_ns - device_ns > CLOCK_WAS_SET_NS
         if first or was_set:
-            self._least_lag_ns = lag_ns
+            self._min_lag_ns = lag_ns
         elif not went_back:
-            allowed_ns = self._least_lag_ns + DRIFT * (frame.captured_ns - arrived_ns)
-            self._least_lag_ns = min(lag_ns, allowed_ns)
+            allowed_ns = self._min_lag_ns + DRIFT * (frame.captured_ns - arrived_ns)
+            self._min_lag_ns = min(lag_ns, allowed_ns)
         if went_back and not was_set:
             return FrameStatus.STALE, "it was exposed before a frame that came earlier"
         self._device_ns, self._arrived_ns = device_ns, frame.captured_ns
         if was_set:
             return FrameStatus.STALE, "the camera's clock was set while it ran"
-        late_ns = lag_ns - self._least_lag_ns
+        late_ns = lag_ns - self._min_lag_ns
         if late_ns > self._max_age_ns:
             return FrameStatus.STALE, f"it was {late_ns / 1e6:.0f} ms on its way from the camera"
         return None

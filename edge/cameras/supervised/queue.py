@@ -20,15 +20,15 @@ class Handover:
         frames: that wait.
     """
 
-    def __init__(self, most_frames: int) -> None:
+    def __init__(self, max_frames: int) -> None:
         self.frames = 0
-        self._most_frames = most_frames
+        self._max_frames = max_frames
         self._items: deque[Item] = deque()
 
     @property
     def has_room(self) -> bool:
         """Whether a frame fits without dropping one."""
-        return self.frames < self._most_frames
+        return self.frames < self._max_frames
 
     def put_frame(self, frame: Frame) -> Frame | None:
         """Add a frame; return the one that had to go for it."""
@@ -46,7 +46,7 @@ class Handover:
             self._items.remove(self._oldest(CameraStatus))
         self._items.append(change)
 
-    def take(self) -> Item | None:
+    def get(self) -> Item | None:
         """Return what happened first, or None."""
         if not self._items:
             return None

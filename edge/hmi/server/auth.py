@@ -32,7 +32,7 @@ READS_PER_MINUTE, READS_BURST = 6000, 1000
 # Reads of journal and disk: at a time, and of one address with those that wait.
 READS_AT_ONCE, READS_OF_ONE = 3, 6
 # Of refusals that are recorded: of one address, and of all.
-NOTES_PER_MINUTE, NOTES_OF_ALL_PER_MINUTE = 2, 10
+LOG_LINES_PER_MINUTE, LOG_LINES_OF_ALL_PER_MINUTE = 2, 10
 # Wrong tokens are answered at once, as long as they come no faster than people mistype; each one
 # beyond waits twice as long as the one before. So many wait at a time.
 WRONG_AT_ONCE, WRONG_PER_MINUTE = 5, 10
@@ -101,15 +101,15 @@ class Rate:
         burst: requests at once; None for those of a minute.
         """
         self._per_s = per_minute / 60.0
-        self._most = float(burst or per_minute)
+        self._capacity = float(burst or per_minute)
         self._clock_s = clock_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, address: str) -> bool:
+    def allow(self, address: str) -> bool:
         """Use one up; False where none was left."""
         who, now_s = network(address), self._clock_s()
-        left, at_s = self._left.get(who, (self._most, now_s))
-        left = min(self._most, left + (now_s - at_s) * self._per_s)
+        left, at_s = self._left.get(who, (self._capacity, now_s))
+        left = min(self._capacity, left + (now_s - at_s) * self._per_s)
         enough = left >= 1.0
         self._left[who] = (left - 1.0 if enough else left), now_s
         self._left.move_to_end(who)
@@ -144,9 +144,9 @@ class Guard:
         self._reads = Rate(READS_PER_MINUTE, clock_s, READS_BURST)
         self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._readers: Counter[str] = Counter()
-        self._notes = Rate(NOTES_PER_MINUTE, clock_s)
-        self._notes_of_all = Rate(NOTES_OF_ALL_PER_MINUTE, clock_s)
-        self._not_noted = 0
+        self._log_rate = Rate(LOG_LINES_PER_MINUTE, clock_s)
+        self._log_rate_of_all = Rate(LOG_LINES_OF_ALL_PER_MINUTE, clock_s)
+        self._not_logged = 0
 
     @property
     def may_act(self) -> bool:
@@ -198,7 +198,7 @@ class Guard:
             RequestRefused: with 429.
         """
         client = self._client(request)
-        if client is not None and not self._reads.take(client):
+        if client is not None and not self._reads.allow(client):
             raise RequestRefused(429, "too many requests from your address. Wait a minute.")
 
     @asynccontextmanager
@@ -230,7 +230,7 @@ class Guard:
             RequestRefused: with 429.
         """
         client = self._client(request)
-        if client is not None and not self._searches.take(client):
+        if client is not None and not self._searches.allow(client):
             raise RequestRefused(429, "too many searches. Wait a minute.")
 
     def noting(self, address: str) -> int | None:
@@ -238,10 +238,10 @@ class Guard:
 
         Of many from one address only some are recorded, and of many addresses, too.
         """
-        if not (self._notes.take(address) and self._notes_of_all.take("")):
-            self._not_noted += 1
+        if not (self._log_rate.allow(address) and self._log_rate_of_all.allow("")):
+            self._not_logged += 1
             return None
-        before, self._not_noted = self._not_noted, 0
+        before, self._not_logged = self._not_logged, 0
         return before
 
     def actor(self, request: Request) -> Actor:
@@ -265,7 +265,7 @@ class Guard:
             counted = f"{address} {name}"
         else:
             name, counted = user, f"user {user}"
-        if not self._actions.take(counted):
+        if not self._actions.allow(counted):
             raise RequestRefused(429, "too many actions of yours. Wait a minute.")
         return Actor(name, address)
 

@@ -38,36 +38,36 @@ class Place(Enum):
 class Places:
     """So many connections in all, half of them of one address, and some more for probes."""
 
-    def __init__(self, most: int, proxies: Collection[str]) -> None:
+    def __init__(self, max_count: int, proxies: Collection[str]) -> None:
         """Args:
-        most: connections that may ask for anything.
+        max_count: connections that may ask for anything.
         proxies: trusted ones, which connect for many.
         """
-        self._most = most
-        self._of_one = max(1, most // 2)
+        self._max_connections = max_count
+        self._of_one = max(1, max_count // 2)
         self._proxies = frozenset(proxies)
-        self._taken: dict[Place, Counter[str]] = {place: Counter() for place in Place}
+        self._assigned: dict[Place, Counter[str]] = {place: Counter() for place in Place}
 
-    def take(self, address: str) -> Place:
+    def assign(self, address: str) -> Place:
         """Take a place for a connection from an address."""
         who = network(address)
-        any_taken, probes = self._taken[Place.ANY], self._taken[Place.PROBES]
-        own = address in self._proxies or any_taken[who] < self._of_one
-        if own and any_taken.total() < self._most:
+        any_assigned, probes = self._assigned[Place.ANY], self._assigned[Place.PROBES]
+        own = address in self._proxies or any_assigned[who] < self._of_one
+        if own and any_assigned.total() < self._max_connections:
             place = Place.ANY
         elif probes[who] < PROBE_PLACES_OF_ONE and probes.total() < PROBE_PLACES:
             place = Place.PROBES
         else:
             place = Place.NONE
-        self._taken[place][who] += 1
+        self._assigned[place][who] += 1
         return place
 
     def give_back(self, address: str, place: Place) -> None:
         """Give the place of a connection back."""
-        who, taken = network(address), self._taken[place]
-        taken[who] -= 1
-        if taken[who] <= 0:
-            del taken[who]
+        who, assigned = network(address), self._assigned[place]
+        assigned[who] -= 1
+        if assigned[who] <= 0:
+            del assigned[who]
 
 
 class PageProtocol(H11Protocol):
@@ -86,7 +86,7 @@ class PageProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._place = self._places.take(self._address)
+        self._place = self._places.assign(self._address)
         if self._place is Place.NONE:
             transport.abort()
             return

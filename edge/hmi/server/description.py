@@ -31,7 +31,7 @@ class Answer:
 
     def content(self) -> dict[str, Any]:
         """Return it as the description has it."""
-        schema = {"schema": _one_of(self.models)} if self.models else {}
+        schema = {"schema": _union(self.models)} if self.models else {}
         return dict.fromkeys(self.media_types, schema)
 
 
@@ -118,7 +118,7 @@ def _described(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
         "responses": {str(status): one for status, one in sorted((answers | refusals).items())},
     }
     if operation.bodies:
-        schema = _one_of(tuple(operation.bodies.values()))
+        schema = _union(tuple(operation.bodies.values()))
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
         described["security"] = [{"token": []}]
     if operation.deprecated:
@@ -145,7 +145,7 @@ def _parameters(
     ]
 
 
-def _one_of(models: tuple[type[Content], ...]) -> dict[str, Any]:
+def _union(models: tuple[type[Content], ...]) -> dict[str, Any]:
     references = [_reference(model) for model in models]
     return references[0] if len(references) == 1 else {"anyOf": references}
 

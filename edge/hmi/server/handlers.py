@@ -264,10 +264,10 @@ class Handlers:
         app = self._app
         app.guard.check_rate(request)
         query = parsed_query(PartsPageQuery, request.query_params)
-        most = min(query.limit or 50, MAX_FOUND)
+        max_count = min(query.limit or 50, MAX_FOUND)
 
         def found() -> FoundParts:
-            page = app.parts.search(query.question(), query.before, most)
+            page = app.parts.search(query.question(), query.before, max_count)
             marks = app.parts.feedback()
             rows = [app.parts.found_part(row, marks) for row in page.rows]
             return FoundParts(parts=rows, before=page.before)
@@ -409,7 +409,7 @@ class Handlers:
                 parts = self._app.parts
                 return BeginTeaching(
                     body=body,
-                    marked=parts.marked_of(body.recipe),
+                    marked=parts.marked_images(body.recipe),
                     inspected=parts.inspected_for(body.recipe),
                 )
             case TeachCaptureBody():

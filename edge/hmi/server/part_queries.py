@@ -74,7 +74,7 @@ class PartQueries:
         self._reading_marks = threading.Lock()
         self._marks: tuple[float, dict[int, FeedbackRecord]] | None = None
 
-    def search(self, question: Query, before: int | None, most: int) -> SearchPage:
+    def search(self, question: Query, before: int | None, max_count: int) -> SearchPage:
         """Return the newest rows that answer a question, in front of a position.
 
         Raises:
@@ -86,9 +86,9 @@ class PartQueries:
         statement = f"SELECT {COLUMNS} FROM record NOT INDEXED WHERE {condition}"
         if before is not None:
             statement, values = statement + " AND position < ?", [*values, before]
-        rows = self._rows(f"{statement} ORDER BY position DESC LIMIT ?", [*values, most + 1])
-        more = len(rows) > most
-        return SearchPage(rows[:most], rows[most - 1].position if more else None)
+        rows = self._rows(f"{statement} ORDER BY position DESC LIMIT ?", [*values, max_count + 1])
+        more = len(rows) > max_count
+        return SearchPage(rows[:max_count], rows[max_count - 1].position if more else None)
 
     def verdict(self, seq: int) -> JournalRow | None:
         """Return a verdict by its number.
@@ -114,7 +114,7 @@ class PartQueries:
                 self._marks = now_s, self._feedback_now()
             return self._marks[1]
 
-    def marked_of(self, recipe: str) -> list[MarkedImage]:
+    def marked_images(self, recipe: str) -> list[MarkedImage]:
         """Return the parts of a recipe that are marked, with their images; the oldest first.
 
         Raises:
@@ -311,7 +311,7 @@ class PartQueries:
             images=[kind for kind in IMAGES if self.snapshot(payload["id"], kind) is not None],
         )
 
-    def last_decided(self, model_sha256: str, most: int) -> list[JournalRow]:
+    def last_decided(self, model_sha256: str, max_count: int) -> list[JournalRow]:
         """Return the newest verdicts of a model, newest first; others are not looked for for long.
 
         Raises:
@@ -324,7 +324,7 @@ class PartQueries:
         )
         return self._rows(
             f"SELECT {COLUMNS} FROM ({newest}) WHERE instr(payload, ?) ORDER BY seq DESC LIMIT ?",
-            [model_sha256.encode(), most],
+            [model_sha256.encode(), max_count],
         )
 
     def _rows(self, statement: str, values: list[Any]) -> list[JournalRow]:

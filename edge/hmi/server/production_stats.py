@@ -295,8 +295,8 @@ def _event(seq: int, content: Mapping[str, Any]) -> RecordedEvent:
 T = TypeVar("T")
 
 
-def _newest(found: list[tuple[int, T]], most: int) -> list[tuple[int, T]]:
-    return sorted(found, key=lambda one: one[0])[-most:]
+def _newest(found: list[tuple[int, T]], max_count: int) -> list[tuple[int, T]]:
+    return sorted(found, key=lambda one: one[0])[-max_count:]
 
 
 def histogram(parts: Sequence[PartSummary]) -> ScoreHistogram | None:

@@ -240,7 +240,7 @@ class PageActions:
             raise ActionRefused(
                 "The mask cannot be saved: this station keeps no journal. Set journal.folder."
             )
-        done = self._masks.take_over(
+        done = self._masks.apply(
             body,
             actor,
             overrides,

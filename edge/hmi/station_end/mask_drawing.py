@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from edge.bundle.bounds import MAX_SIDE_PX
 from edge.bundle.manifest import Areas
-from edge.bundle.mask_file import painted_png, runs_of
+from edge.bundle.mask_file import make_runs, painted_png
 from edge.contract.encoding import bounded, utc_text
 from edge.errors import ConfigurationError, FrameUnsuitable
 from edge.hmi.actions import Actor, MaskBody, MaskChanged
@@ -39,7 +39,7 @@ class DrawingRefused(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOver:
+class AppliedMask:
     """What came of a drawing.
 
     Attributes:
@@ -66,7 +66,7 @@ class MaskDrawing:
             self._shown = current, self._described(current)
         return self._shown[1]
 
-    def take_over(
+    def apply(
         self,
         body: MaskBody,
         actor: Actor,
@@ -74,7 +74,7 @@ class MaskDrawing:
         *,
         settings: Settings,
         save_threshold: Callable[[float], None],
-    ) -> TakenOver:
+    ) -> AppliedMask:
         """Save a drawing and let it count from the next part on, or the settings' own again.
 
         Args:
@@ -133,7 +133,7 @@ class MaskDrawing:
             threshold_before=before.threshold,
             threshold=now.threshold,
         )
-        return TakenOver(result, drawn)
+        return AppliedMask(result, drawn)
 
     def _areas(self, drawing: Drawing, current: LoadedModel) -> Areas:
         own = current.criteria.input.areas
@@ -157,7 +157,7 @@ class MaskDrawing:
                 width=drawing.width_px,
                 height=drawing.height_px,
                 ignore=drawing.ignore,
-                ignored_runs=runs_of(painted > 0),
+                ignored_runs=make_runs(painted > 0),
                 zones=drawing.zones,
             )
         except ValidationError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 
 from edge.contract.encoding import bounded, utc_text
-from edge.contract.image_source import name_of
+from edge.contract.image_source import parse_name
 from edge.contract.verdict import MAX_DETAIL_LENGTH, Verdict
 from edge.errors import StationError
 from edge.hmi.contents import DecidedPart, StationStatus
@@ -212,7 +212,7 @@ class Page:
                 if self._actions.mask() is not mask:
                     mask = self._actions.mask()
                     link.send(MaskShown(mask=mask))
-            while (rejected := self._rejected.take(0.0)) is not None:
+            while (rejected := self._rejected.get(0.0)) is not None:
                 self._send_rejected(link, rejected)
             if latest is None:
                 continue
@@ -352,7 +352,7 @@ def decided_part(verdict: Verdict) -> DecidedPart:
     return DecidedPart(
         id=verdict.id,
         part_id=verdict.part_id,
-        image_name=name_of(verdict.frame.source) if verdict.frame.source else None,
+        image_name=parse_name(verdict.frame.source) if verdict.frame.source else None,
         result=inspection.decision.result,
         reason=inspection.decision.reason,
         detail=bounded(inspection.detail, MAX_DETAIL_LENGTH),

@@ -47,7 +47,7 @@ from edge.station.opcua_process import OpcUaProcess
 from edge.station.outputs.control import OutputStatus
 from edge.station.outputs.times import BOUNDS_S, EdgeTimes
 from edge.station.pipeline.latency import Quantiles
-from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.run_summary import RunSummary
 from edge.station.recording.station_journal import StationJournal
 
 
@@ -76,7 +76,7 @@ class Sources:
     health: Health
     condition: Callable[[], str]
     camera: Callable[[], CameraStatus | None]
-    tally: Callable[[], RunSummary | None]
+    summary: Callable[[], RunSummary | None]
     queues: Callable[[], Mapping[str, int]]
     handshake: Callable[[], Mapping[str, int]]
     modbus: Callable[[], ModbusStatus | None]
@@ -108,7 +108,7 @@ class Sources:
             teaching: None where nothing is taught.
         """
         settings, journal, recent = self.settings, self.journal, self.recent()
-        summary = self.tally()
+        summary = self.summary()
         return StationStatus(
             software=f"edge {edge.__version__}",
             station=settings.mqtt.station if settings.mqtt else None,
@@ -250,7 +250,7 @@ def _model(manager: ModelManager) -> ModelSummary:
         threshold_method=manifest.threshold.method.value,
         guard_band=criteria.guard_band,
         range=criteria.image_scale.range,
-        before=_rollback_target(before, manager.changes_of_rollback()) if before else None,
+        before=_rollback_target(before, manager.rollback_changes()) if before else None,
         good=GoodScores(
             probabilities=list(statistics.probabilities), scores=list(statistics.scores)
         ),
@@ -277,4 +277,4 @@ def _run(summary: RunSummary) -> RunCounts:
 
 
 def _latency(found: Quantiles) -> StageLatency:
-    return StageLatency(p50=found.p50_ms, p95=found.p95_ms, p99=found.p99_ms, max=found.most_ms)
+    return StageLatency(p50=found.p50_ms, p95=found.p95_ms, p99=found.p99_ms, max=found.max_ms)

@@ -116,7 +116,7 @@ class Teaching:
         settings = services.settings
         assert settings.teach is not None and settings.recipes is not None  # whoever builds it
         self._teach: TeachSettings = settings.teach
-        self._most = settings.recipes.max_images
+        self._max_images = settings.recipes.max_images
         self._recipes = RecipeFolder(Path(settings.recipes.folder))
         key = settings.model.public_key
         self._public_key = Path(key) if key else None
@@ -148,7 +148,9 @@ class Teaching:
         with self._lock:
             session = self._session
             if session is None:
-                return TeachingStatus(phase="idle", may_view=self._teach.views, most=self._most)
+                return TeachingStatus(
+                    phase="idle", may_view=self._teach.views, most=self._max_images
+                )
             why = session.why_not
             return TeachingStatus.model_validate(
                 {
@@ -160,7 +162,7 @@ class Teaching:
                     "begun_utc": session.begun_utc,
                     "capturing": session.capturing,
                     "images": list(session.images),
-                    "most": self._most,
+                    "most": self._max_images,
                     "waiting": session.asked,
                     "not_taken": session.not_taken,
                     "why_not": why.sentence if why is not None else "",
@@ -281,7 +283,7 @@ class Teaching:
         content = pixels_hash(pixels)
         if content in session.contents:
             return
-        if len(session.images) >= self._most:
+        if len(session.images) >= self._max_images:
             session.not_taken += 1
             session.why_not = self._enough()
             return
@@ -301,7 +303,7 @@ class Teaching:
             "that first, or wait until it is released."
         )
 
-    def _session_of(self, actor: Actor) -> TeachingSession:
+    def _find_session(self, actor: Actor) -> TeachingSession:
         """Return the session that this person may go on with.
 
         Raises:
@@ -321,13 +323,13 @@ class Teaching:
 
     def _capture(self, automatic: Capturing | None, actor: Actor) -> TeachingChanged:
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             if automatic is not None:
                 session.capturing = automatic
                 session.before = None
                 if automatic == "off":
                     session.asked = 0
-            elif len(session.images) + session.asked >= self._most:
+            elif len(session.images) + session.asked >= self._max_images:
                 raise TeachingNotPossible(self._no_more())
             elif session.asked >= MAX_ASKED:
                 raise TeachingNotPossible(
@@ -341,16 +343,16 @@ class Teaching:
 
     def _no_more(self) -> str:
         return (
-            f"{self._most} images are captured, as many as recipes.max_images allows. Strike out "
-            "and build, or raise it."
+            f"{self._max_images} images are captured, as many as recipes.max_images allows. "
+            "Strike out and build, or raise it."
         )
 
     def _enough(self) -> NotTaken:
-        return NotTaken("enough", self._no_more(), {"most": self._most})
+        return NotTaken("enough", self._no_more(), {"most": self._max_images})
 
     def _strike(self, number: int, struck: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             if all(image.number != number for image in session.images):
                 raise TeachingNotPossible(f"there is no image {number}.")
             session.images = [
@@ -361,7 +363,7 @@ class Teaching:
 
     def _build(self, views: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             if session.build is not None:
                 raise TeachingNotPossible("it is being built already. Wait for it.")
             if views and not self._teach.views:
@@ -432,7 +434,7 @@ class Teaching:
 
     def _try(self, running: bool, actor: Actor) -> TeachingChanged:
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             result = self._built(session)
             trying = session.trial is not None and session.trial.inspector is not None
             if not running:
@@ -462,7 +464,7 @@ class Teaching:
         if not comment.strip():
             raise TeachingNotPossible("why it is released is kept in the journal. Give a reason.")
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             result = self._built(session)
             struck = {image.number for image in session.images if image.struck}
             if struck & session.built_of:
@@ -525,7 +527,7 @@ class Teaching:
 
     def _end(self, comment: str, actor: Actor) -> TeachingChanged:
         with self._lock:
-            session = self._session_of(actor)
+            session = self._find_session(actor)
             self._drop(session)
         self._record(
             "teach_ended",
@@ -592,7 +594,7 @@ class Teaching:
 
     def look(self, limit_s: float = 0.0) -> None:
         """Look at the next part, if one comes in time, and at the build."""
-        verdict = self._frames.take(limit_s)
+        verdict = self._frames.get(limit_s)
         if verdict is not None:
             self._look_at(verdict)
         self._listen()
@@ -606,11 +608,11 @@ class Teaching:
             self._judge(session, trial, trial.inspector, verdict)
         asked = session.asked > 0 and verdict.frame.captured_ns >= session.asked_ns
         if session.capturing == "every" or asked:
-            self._take(session, verdict, asked)
+            self._keep_frame(session, verdict, asked)
         elif session.capturing == "changed":
-            self._take_if_changed(session, verdict)
+            self._keep_if_changed(session, verdict)
 
-    def _take_if_changed(self, session: TeachingSession, verdict: Verdict) -> None:
+    def _keep_if_changed(self, session: TeachingSession, verdict: Verdict) -> None:
         pixels = verdict.frame.pixels
         if verdict.frame.status is not FrameStatus.COMPLETE or pixels.size == 0:
             return
@@ -620,10 +622,10 @@ class Teaching:
         if self._waits_until_still and moving:
             return
         if session.look is None or scene_changed(session.look, now):
-            self._take(session, verdict, asked=False)
+            self._keep_frame(session, verdict, asked=False)
             session.look = now
 
-    def _take(self, session: TeachingSession, verdict: Verdict, asked: bool) -> None:
+    def _keep_frame(self, session: TeachingSession, verdict: Verdict, asked: bool) -> None:
         """Keep a frame to teach with, or say why it is not taken."""
         fault = self._fault(session, verdict)
         if fault and not asked and session.capturing == "changed":
@@ -648,7 +650,7 @@ class Teaching:
                 session.contents[pixels_hash(verdict.frame.pixels)] = number
                 session.size = verdict.frame.pixels.shape
                 session.look = look_at(verdict.frame.pixels)
-            if len(session.images) >= self._most:
+            if len(session.images) >= self._max_images:
                 session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
 
@@ -658,7 +660,7 @@ class Teaching:
         if frame.status is not FrameStatus.COMPLETE or frame.pixels.size == 0:
             cause = frame.detail or verdict.inspection.detail
             return NotTaken("incomplete", f"the image is {frame.status.value}: {cause}")
-        if len(session.images) >= self._most:
+        if len(session.images) >= self._max_images:
             return self._enough()
         if session.size is not None and frame.pixels.shape != session.size:
             now, first = (f"{shape[1]}×{shape[0]}" for shape in (frame.pixels.shape, session.size))
@@ -728,9 +730,9 @@ class Teaching:
             with self._lock:
                 if self._session is not session or session.build is None:
                     return
-                self._take_report(session, report)
+                self._on_report(session, report)
 
-    def _take_report(self, session: TeachingSession, report: BuildReport) -> None:
+    def _on_report(self, session: TeachingSession, report: BuildReport) -> None:
         if report.step is not None:
             session.step = report.step
         if report.result is None and not report.refused:

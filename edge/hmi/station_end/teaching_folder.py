@@ -104,8 +104,8 @@ class TeachingFolder:
         if not parts:
             return None
         path = self.candidate(build) / LINE_FILE
-        told = LineParts.model_validate({"parts": [part.model_dump() for part in parts]})
-        write_all([(path, told.model_dump_json().encode())], durable=False)
+        entry = LineParts.model_validate({"parts": [part.model_dump() for part in parts]})
+        write_all([(path, entry.model_dump_json().encode())], durable=False)
         return path
 
     def drop_build(self, build: int) -> None:

@@ -31,7 +31,7 @@ from edge.listen.database.rows import (
 )
 from edge.listen.database.shifts import DEFAULT_SHIFTS, DEFAULT_ZONE, Shifts, parse_shifts
 from edge.listen.database.upkeep import is_partitioned, make_partitions, remove_old
-from edge.listen.known import JournalNote, KnownJournals
+from edge.listen.known import KnownJournals, ReportedJournal
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 from edge.listen.store import Arrived, Batch, Kept, ReportedState, short_id
 
@@ -201,23 +201,27 @@ class DatabaseStore(KnownJournals):
             verdicts = self._write_records(connection, fresh, now, made)
             # Rows that other listeners change, too, come late and in one order: they are held
             # for a short time, and none waits for another in a circle.
-            notes = sorted(batch.notes, key=lambda note: (note.station, note.journal))
+            reported_journals = sorted(
+                batch.reported_journals, key=lambda reported: (reported.station, reported.journal)
+            )
             other_heads = [
-                note for note in notes if not self._write_note(connection, note, now, made)
+                reported
+                for reported in reported_journals
+                if not self._write_reported(connection, reported, now, made)
             ]
             self._write_states(connection, batch.states, now, made)
             self._write_lost(connection, given_up, now, made)
             if verdicts:
                 self._count(connection, verdicts)
-        self._take_over(made)
+        self._adopt(made)
         del self._giving_up[: len(given_up)]
         self._look_after()
         return Kept(len(fresh), conflicts, other_heads)
 
     def _kept_in_parts(self, batch: Batch, error: Exception) -> Kept:
-        items: list[Arrived | JournalNote | ReportedState] = [
+        items: list[Arrived | ReportedJournal | ReportedState] = [
             *batch.arrived,
-            *batch.notes,
+            *batch.reported_journals,
             *batch.states,
         ]
         if len(items) == 1:
@@ -231,8 +235,8 @@ class DatabaseStore(KnownJournals):
             [one for each in kept for one in each.other_heads],
         )
 
-    def _refuse(self, one: Arrived | JournalNote | ReportedState, error: Exception) -> None:
-        payload = one.journal if isinstance(one, JournalNote) else one.payload
+    def _refuse(self, one: Arrived | ReportedJournal | ReportedState, error: Exception) -> None:
+        payload = one.journal if isinstance(one, ReportedJournal) else one.payload
         log.error(
             "%s: a message that the database cannot hold (%s) is kept in the table refused",
             *(one.station, str(error).partition("\n")[0]),
@@ -440,29 +444,33 @@ class DatabaseStore(KnownJournals):
 
     # ----- what states say
 
-    def _write_note(
-        self, connection: Connection, note: JournalNote, now: datetime, made: "_Made"
+    def _write_reported(
+        self, connection: Connection, reported: ReportedJournal, now: datetime, made: "_Made"
     ) -> bool:
         """Remember the newest head; False when another one was told for the same record."""
-        known = self._notes.get((note.station, note.journal))
-        if known is not None and known.position >= note.position:
-            return known.position > note.position or not note.head or known.head == note.head
-        key = self._journal_key(connection, (note.station, note.journal), now, made)
+        known = self._reported.get((reported.station, reported.journal))
+        if known is not None and known.position >= reported.position:
+            return (
+                known.position > reported.position
+                or not reported.head
+                or known.head == reported.head
+            )
+        key = self._journal_key(connection, (reported.station, reported.journal), now, made)
         connection.execute(
             sa.update(t.journal)
             .where(
                 t.journal.c.key == key,
-                sa.func.coalesce(t.journal.c.position, -1) <= note.position,
+                sa.func.coalesce(t.journal.c.position, -1) <= reported.position,
             )
             .values(
-                first_seq=note.first_seq,
-                follows=note.follows,
-                position=note.position,
-                seq=note.seq,
-                head=note.head,
+                first_seq=reported.first_seq,
+                follows=reported.follows,
+                position=reported.position,
+                seq=reported.seq,
+                head=reported.head,
             )
         )
-        made.notes[note.station, note.journal] = note
+        made.reported_journals[reported.station, reported.journal] = reported
         return True
 
     def _write_states(
@@ -607,7 +615,7 @@ class DatabaseStore(KnownJournals):
                 .values(complete_to=sa.bindparam("to")),
                 advanced,
             )
-        self._read_notes(connection, names)
+        self._read_reported(connection, names)
         self._known, self._lost, self._event_gaps = known, lost, gaps
         self._forgotten = {stream: row.forgotten_to for stream, row in streams.items()}
 
@@ -650,11 +658,11 @@ class DatabaseStore(KnownJournals):
                 .values(begins=seq, complete_to=seq - 1)
             )
 
-    def _read_notes(self, connection: Connection, names: dict[int, tuple[str, str]]) -> None:
+    def _read_reported(self, connection: Connection, names: dict[int, tuple[str, str]]) -> None:
         columns = t.journal.c
         rows = connection.execute(sa.select(t.journal).where(columns.position.is_not(None)))
-        self._notes = {
-            names[row.key]: JournalNote(
+        self._reported = {
+            names[row.key]: ReportedJournal(
                 station=names[row.key][0],
                 journal=row.journal,
                 first_seq=row.first_seq,
@@ -690,13 +698,13 @@ class DatabaseStore(KnownJournals):
 
     # ----- memory
 
-    def _take_over(self, made: "_Made") -> None:
+    def _adopt(self, made: "_Made") -> None:
         """Remember keys once they are committed."""
         self._stations.update(made.stations)
         self._journals.update(made.journals)
         self._streams |= made.streams
-        if made.notes:
-            self._notes = {**self._notes, **made.notes}
+        if made.reported_journals:
+            self._reported = {**self._reported, **made.reported_journals}
 
     def _forgetting(self, error: sa.exc.SQLAlchemyError) -> Exception:
         """Forget keys: the database that answers next may be another, put back from a backup."""
@@ -714,14 +722,14 @@ class _Made:
         self.stations: dict[str, int] = {}
         self.journals: dict[tuple[str, str], int] = {}
         self.streams: set[_Key] = set()
-        self.notes: dict[tuple[str, str], JournalNote] = {}
+        self.reported_journals: dict[tuple[str, str], ReportedJournal] = {}
 
 
-def _batch(items: Iterable[Arrived | JournalNote | ReportedState]) -> Batch:
+def _batch(items: Iterable[Arrived | ReportedJournal | ReportedState]) -> Batch:
     found = list(items)
     return Batch(
         arrived=tuple(one for one in found if isinstance(one, Arrived)),
-        notes=tuple(one for one in found if isinstance(one, JournalNote)),
+        reported_journals=tuple(one for one in found if isinstance(one, ReportedJournal)),
         states=tuple(one for one in found if isinstance(one, ReportedState)),
     )
 

@@ -30,7 +30,7 @@ class Cut:
         return self.begin.strftime(_NAME)
 
 
-def cut_of(now: datetime, days: int) -> Cut:
+def make_cut(now: datetime, days: int) -> Cut:
     """Return the partition of so many days that a moment belongs to; they count from 2000 on."""
     number = (now - _EPOCH) // timedelta(days=days)
     begin = _EPOCH + number * timedelta(days=days)
@@ -52,7 +52,7 @@ def make_partitions(connection: Connection, now: datetime, days: int) -> datetim
 
     One whose days another covers, of another length, is made of what is left between them.
     """
-    cuts = [cut_of(now + number * timedelta(days=days), days) for number in range(_AHEAD + 1)]
+    cuts = [make_cut(now + number * timedelta(days=days), days) for number in range(_AHEAD + 1)]
     there = partitions(connection)
     if any(_uncovered(wanted, there) for wanted in cuts):
         # One listener at a time: two that make the same one would collide.

@@ -183,7 +183,7 @@ class SparkplugPublisher:
             learned=LearnedLimits(will_retain=False),
         )
         self._ages = ReplayDetector()
-        self._ages.note(backlog.last_seq, clock_ns())  # what comes from now on is fresh at first
+        self._ages.record(backlog.last_seq, clock_ns())  # what comes from now on is fresh at first
         self._bd_seq = self._progress.bd_seq
         self._host = PrimaryHost()
         self._shown = NodeCondition()  # as it was published last
@@ -364,7 +364,7 @@ class SparkplugPublisher:
             self._connector.complain(f"Sparkplug: {error} Verdicts wait; reading again.")
             return
         if self._ages.due(now_ns):
-            self._ages.note(newest, now_ns)
+            self._ages.record(newest, now_ns)
         self._newest = max(newest[RecordKind.VERDICT], self._progress.seq)
         with self._changed:
             self._rows_came = False
@@ -508,7 +508,7 @@ class SparkplugPublisher:
                 self._progress = replace(self._progress, seq=self._asked.popleft().seq)
                 self._wake_waiting()
         while connection.incoming:
-            self._take(connection.incoming.popleft())
+            self._on_incoming(connection.incoming.popleft())
         if self._progress != self._saved and not self._asked:
             self._save()
 
@@ -518,7 +518,7 @@ class SparkplugPublisher:
             self._status = replace(self._status, waiting=waiting)
             self._changed.notify_all()
 
-    def _take(self, incoming: Incoming) -> None:
+    def _on_incoming(self, incoming: Incoming) -> None:
         if incoming.topic == self._topics.host_state:
             self._host.judge(incoming.payload)
         if incoming.topic != self._topics.command or incoming.retained:

@@ -227,8 +227,8 @@ class MachineVision:
 
     async def _result_list(self, _parent: Any, *asked: Any) -> Any:
         state, meas, part, external, internal, *rest = (one.Value for one in asked)
-        most, start = int(rest[4] or 0), int(rest[5] or 0)
-        most = min(most or MAX_RESULTS, MAX_RESULTS)
+        max_count, start = int(rest[4] or 0), int(rest[5] or 0)
+        max_count = min(max_count or MAX_RESULTS, MAX_RESULTS)
         wanted = {
             "ResultState": int(state or 0),
             "MeasId": _id(meas),
@@ -242,15 +242,15 @@ class MachineVision:
         }
         wanted = {name: value for name, value in wanted.items() if value}
         try:
-            found, complete = self._matching(wanted, start + most)
+            found, complete = self._matching(wanted, start + max_count)
         except JournalError:
             return [_boolean(False), _uint32(0), _uint32(0), _structures([]), _int32(NOT_READABLE)]
-        chosen = found[start : start + most]
-        complete = complete and len(found) <= start + most
+        chosen = found[start : start + max_count]
+        complete = complete and len(found) <= start + max_count
         error = _int32(NO_ERROR)
         return [_boolean(complete), _uint32(len(chosen)), _uint32(0), _structures(chosen), error]
 
-    def _matching(self, wanted: Mapping[str, Any], most: int) -> tuple[list[Any], bool]:
+    def _matching(self, wanted: Mapping[str, Any], max_count: int) -> tuple[list[Any], bool]:
         """Return the newest results that match, and whether all were looked at.
 
         Raises:
@@ -266,7 +266,7 @@ class MachineVision:
                 if all(_shown(getattr(result, name)) == value for name, value in wanted.items()):
                     found.append(result)
             upper = lower - 1
-            if len(found) > most:
+            if len(found) > max_count:
                 return found, False
         return found, lowest == 1
 
@@ -323,7 +323,7 @@ class MachineVision:
     # Methods of the recipes (7.5).
 
     async def _recipe_list(self, _parent: Any, *asked: Any) -> Any:
-        external, product, prepared, most, start, _timeout = (one.Value for one in asked)
+        external, product, prepared, max_count, start, _timeout = (one.Value for one in asked)
         station = self._station
         offered = _offered(station)
         current = station.recipe if station else None
@@ -334,9 +334,9 @@ class MachineVision:
             and not _id(product)
             and (int(prepared or 0) == 2 or (int(prepared or 0) == 1) == (one == current))
         ]
-        start, most = int(start or 0), int(most or 0) or len(found)
-        chosen = [_internal(one) for one in found[start : start + most]]
-        complete = len(found) <= start + most
+        start, max_count = int(start or 0), int(max_count or 0) or len(found)
+        chosen = [_internal(one) for one in found[start : start + max_count]]
+        complete = len(found) <= start + max_count
         error = _int32(NO_ERROR)
         return [_boolean(complete), _uint32(len(chosen)), _uint32(0), _structures(chosen), error]
 

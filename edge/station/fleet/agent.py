@@ -33,7 +33,7 @@ from edge.recipes.folder import RecipeFolder
 from edge.station.fleet.download import ReleaseDownload
 from edge.station.fleet.errors import ReleaseNotFetched, ReleaseRefused
 from edge.station.fleet.inbox import DesiredInbox
-from edge.station.fleet.memory import Before, FleetMemory, MemoryFile, TakenRelease
+from edge.station.fleet.memory import Before, FleetMemory, InstalledRelease, MemoryFile
 from edge.station.fleet.part_counts import PartCounter, last_week
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class FleetAgent:
         self._begin_counting()
         self._report()
         while not ending():
-            content = self._services.inbox.take(POLL_S)
+            content = self._services.inbox.get(POLL_S)
             if content is not None:
                 self._receive(content)
             elif self._services.clock_s() >= self._retry_at_s and self._desired is not None:
@@ -146,7 +146,7 @@ class FleetAgent:
             self._check_meant(desired)
             match desired.action:
                 case Action.TAKE:
-                    self._take(desired)
+                    self._adopt(desired)
                 case Action.RETURN:
                     self._return(desired)
                 case Action.KEEP:
@@ -175,7 +175,7 @@ class FleetAgent:
                 "there now.",
             )
 
-    def _take(self, desired: Desired) -> None:
+    def _adopt(self, desired: Desired) -> None:
         services, release = self._services, desired.release
         if release is None:
             raise ReleaseRefused("no_release", "the desired state names no release. Release again.")
@@ -246,7 +246,7 @@ class FleetAgent:
         memory = self._memory
         newest = memory.newest.get(release.name, 0)
         version = release.version if desired.older else max(release.version, newest)
-        taken = TakenRelease(release=release.version, sha256=release.sha256, local=local)
+        taken = InstalledRelease(release=release.version, sha256=release.sha256, local=local)
         self._memory = memory.model_copy(
             update={
                 "release": release,

@@ -43,11 +43,11 @@ class ReleaseDownload:
             ReleaseNotFetched: it cannot be reached, or not within ``fleet.fetch_s``.
         """
         check_allowed(release.address, self.settings.addresses)
-        most = self.settings.max_mb * 10**6
-        if release.bytes > most:
+        max_bytes = self.settings.max_mb * 10**6
+        if release.bytes > max_bytes:
             raise ReleaseRefused(
                 "too_large",
-                f"{release} has {release.bytes} bytes, fleet.max_mb allows {most}. Raise it.",
+                f"{release} has {release.bytes} bytes, fleet.max_mb allows {max_bytes}. Raise it.",
             )
         self.demand_room(release.bytes, target.parent)
         try:

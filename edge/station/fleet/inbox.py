@@ -16,7 +16,7 @@ class DesiredInbox:
             self._newest = content
             self._changed.notify_all()
 
-    def take(self, timeout_s: float) -> bytes | None:
+    def get(self, timeout_s: float) -> bytes | None:
         """Return the newest message that was not taken yet; None when none comes in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None, timeout_s)

@@ -31,7 +31,7 @@ class Before(FleetMessage):
     choice: str | None
 
 
-class TakenRelease(FleetMessage):
+class InstalledRelease(FleetMessage):
     """A release that was in force here.
 
     Attributes:
@@ -66,7 +66,7 @@ class FleetMemory(FleetMessage):
     after_seq: int = 0
     week: PartCounts | None = None
     newest: dict[str, int] = Field(default_factory=dict, max_length=MAX_NAMES)
-    taken: dict[str, TakenRelease] = Field(default_factory=dict, max_length=MAX_NAMES)
+    taken: dict[str, InstalledRelease] = Field(default_factory=dict, max_length=MAX_NAMES)
 
 
 class MemoryFile:

@@ -88,11 +88,11 @@ class HandshakeCoordinator:
 
     def trigger(self, request: TriggerRequest) -> list[PipelineAction]:
         """Take a trigger; a software trigger exposes before this returns."""
-        owed, outcomes = self._event(lambda now_ns: self._handshake.trigger(request, now_ns))
+        actions, outcomes = self._event(lambda now_ns: self._handshake.trigger(request, now_ns))
         for outcome in outcomes:
             if isinstance(outcome, Accepted) and outcome.part.source is TriggerSource.SOFTWARE:
-                owed += self._exposed(outcome.part)
-        return owed
+                actions += self._exposed(outcome.part)
+        return actions
 
     def frame(self, frame: Frame) -> list[PipelineAction]:
         """Take a frame."""
@@ -179,9 +179,9 @@ class HandshakeCoordinator:
     def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[PipelineAction], Outcomes]:
         with self._changed:
             outcomes = event(self._clock_ns())
-            owed = [one for one in map(self._carry_out, outcomes) if one is not None]
+            actions = [one for one in map(self._carry_out, outcomes) if one is not None]
             self._changed.notify_all()
-        return owed, outcomes
+        return actions, outcomes
 
     def _exposed(self, part: Part) -> list[PipelineAction]:
         try:

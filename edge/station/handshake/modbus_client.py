@@ -68,7 +68,7 @@ class ModbusClientThread(ModbusLink):
             if not self.counts.connected:
                 self._connect()
             self._write_status()
-            self._take_command(self._read_command())
+            self._on_command(self._read_command())
             self._write_status()
         except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
             self._client.close()
@@ -95,7 +95,7 @@ class ModbusClientThread(ModbusLink):
         self._check(answer, "read", self._plc.command_address)
         return list(answer.registers)
 
-    def _take_command(self, words: list[int]) -> None:
+    def _on_command(self, words: list[int]) -> None:
         if words[_HEARTBEAT] == self._stale_heartbeat:
             return
         self._stale_heartbeat = None

@@ -54,23 +54,23 @@ class LinkServices:
     """What a link has of its station.
 
     Attributes:
-        takes_triggers: without a master that is there, the station is not ready.
+        accepts_triggers: without a master that is there, the station is not ready.
         put: queues a message for the station; False where there is no room.
     """
 
     port: ModbusPort
-    takes_triggers: bool
+    accepts_triggers: bool
     handshake: HandshakeCoordinator
     put: Callable[[ControlMessage], bool]
     health: Health
     record_event: Callable[[Event], None]
 
 
-def modbus_port(settings: ModbusSettings, takes_triggers: bool, max_results: int) -> ModbusPort:
+def modbus_port(settings: ModbusSettings, accepts_triggers: bool, max_results: int) -> ModbusPort:
     """Return the port that the settings ask for."""
     return ModbusPort(
         leads=settings.leads,
-        takes_triggers=takes_triggers,
+        accepts_triggers=accepts_triggers,
         max_results=max_results,
         order=Order(settings.word_order == "little", settings.byte_order == "little"),
         master_timeout_ns=nanoseconds(settings.master_timeout_ms),
@@ -105,9 +105,9 @@ class ModbusLink(ABC):
         """Take what the master has written; False where it may not."""
         written = self._port.write(function, address, values)
         self._watch_master()  # before its trigger, which may come in the same write
-        for message in self._port.take_messages():
+        for message in self._port.read_messages():
             if not self._services.put(message):
-                self._port.not_taken(message)
+                self._port.on_overload(message)
         return written
 
     def status(self) -> ModbusStatus:
@@ -128,7 +128,7 @@ class ModbusLink(ABC):
 
     def begin(self) -> None:
         """Note that no master was heard yet."""
-        if self._services.takes_triggers:
+        if self._services.accepts_triggers:
             detail = (
                 "no Modbus master has shown a heartbeat yet. Start the PLC, or check its cable."
             )
@@ -149,13 +149,13 @@ class ModbusLink(ABC):
             return
         self._master = there
         services = self._services
-        if not services.takes_triggers:
+        if not services.accepts_triggers:
             return
         services.handshake.set_ready(Input.MASTER, there)
         limit = f"{self._settings.master_timeout_ms:g} ms"
         detail = f"the Modbus master's heartbeat has not changed for {limit}. Check PLC and cable."
         services.health.set(MASTER_AWAY, not there, detail)
-        if not self._reports.take(time.monotonic_ns()):
+        if not self._reports.try_consume(time.monotonic_ns()):
             return  # one that comes and goes would fill log and journal
         if there:
             log.info("the Modbus master is there")

@@ -73,7 +73,7 @@ class ModbusPort:
         self,
         *,
         leads: bool,
-        takes_triggers: bool,
+        accepts_triggers: bool,
         max_results: int,
         order: Order,
         master_timeout_ns: int,
@@ -81,11 +81,11 @@ class ModbusPort:
     ) -> None:
         """Args:
         leads: acknowledgements of the master count.
-        takes_triggers: and so do its triggers; False where every frame is a part, or it watches.
+        accepts_triggers: and so do its triggers; False where every frame is a part, or it watches.
         max_results: that may wait for their turn; the oldest makes room, and is counted.
         """
         self._leads = leads
-        self._takes_triggers = takes_triggers
+        self._accepts_triggers = accepts_triggers
         self._max_results = max_results
         self._order = order
         self._master_timeout_ns = master_timeout_ns
@@ -136,9 +136,9 @@ class ModbusPort:
         with self._lock:
             number = self._asked.pop(part.trigger_id or "", None)
             self._in_flight[part.number] = number or 0
-            if number is None and self._takes_triggers:
+            if number is None and self._accepts_triggers:
                 self._forgotten.add(part.number)
-            last = self._last_of(part)
+            last = self._find_last(part)
             if last:
                 last.rejection = RejectionCode.NONE
             self._show()
@@ -146,17 +146,17 @@ class ModbusPort:
     def rejected(self, part: Part, rejection: Rejection, recorded: bool) -> None:
         with self._lock:
             self._asked.pop(part.trigger_id or "", None)
-            last = self._last_of(part)
+            last = self._find_last(part)
             if last:
                 self._refuse(last, _REJECTIONS[rejection])
             self._show()
 
     def repeated(self, known: Repeated) -> None:
-        """Ids of this port are never sent twice; see ``_take_trigger``."""
+        """Ids of this port are never sent twice; see ``_on_trigger``."""
 
     def exposed(self, part: Part) -> None:
         with self._lock:
-            last = self._last_of(part)
+            last = self._find_last(part)
             if last:
                 last.exposed = True
             self._exposed_id = self._in_flight.setdefault(part.number, 0)
@@ -172,7 +172,7 @@ class ModbusPort:
                 self._forgotten.discard(part.number)
             else:
                 result = StandingResult(part, trigger, seq, decided)
-                last = self._last_of(part)
+                last = self._find_last(part)
                 if last:
                     last.result = result
                 self._standing[part.number] = result
@@ -193,15 +193,15 @@ class ModbusPort:
     def read(self, function: int, address: int, count: int) -> list[int] | None:
         """Return what a function code reads there; None outside of the table."""
         if function in (_READS_COILS, *_COIL_FUNCTIONS):
-            return _part_of(_bits(self._command[:1]), address, count)
+            return _slice(_bits(self._command[:1]), address, count)
         if function == _READS_INPUTS:
-            return _part_of(_bits(self._status[:2]), address, count)
+            return _slice(_bits(self._status[:2]), address, count)
         if function == _READS_STATUS:
-            return _part_of(self._status, address, count)
+            return _slice(self._status, address, count)
         if address >= table.STATUS_IN_HOLDING:
-            return _part_of(self._status, address - table.STATUS_IN_HOLDING, count)
+            return _slice(self._status, address - table.STATUS_IN_HOLDING, count)
         with self._lock:
-            return _part_of(self._command, address, count)
+            return _slice(self._command, address, count)
 
     def write(self, function: int, address: int, values: list[int]) -> bool:
         """Write into the command block; False, and nothing written, outside of it."""
@@ -223,13 +223,13 @@ class ModbusPort:
 
     # What the thread of the server does.
 
-    def take_messages(self) -> list[Trigger | Ack]:
+    def read_messages(self) -> list[Trigger | Ack]:
         """Return what the master asked for since the last call, in order."""
         with self._lock:
             taken, self._messages = self._messages, []
             return taken
 
-    def not_taken(self, message: Trigger | Ack) -> None:
+    def on_overload(self, message: Trigger | Ack) -> None:
         """Note that the station had no room for a message."""
         with self._lock:
             last = self._last
@@ -286,7 +286,7 @@ class ModbusPort:
 
     # Under the lock.
 
-    def _last_of(self, part: Part) -> LastTrigger | None:
+    def _find_last(self, part: Part) -> LastTrigger | None:
         """Return the newest trigger where the part is its."""
         last = self._last
         return last if last and last.key is not None and last.key == part.trigger_id else None
@@ -311,7 +311,7 @@ class ModbusPort:
         if control & table.ACK.mask:
             self._acknowledge()
         if rose & table.TRIGGER.mask:
-            self._take_trigger()
+            self._on_trigger()
 
     def _reset(self) -> None:
         self._latched = self._missed = 0
@@ -331,7 +331,7 @@ class ModbusPort:
         if self._standing.pop(shown.part.number, None) and self._leads:
             self._messages.append(Ack(shown.seq, None, "modbus"))
 
-    def _take_trigger(self) -> None:
+    def _on_trigger(self) -> None:
         number, last = self._value("trigger_id"), self._last
         if last is not None and last.number == number:  # the same part, never a second one
             if last.result is not None and last.result.part.number not in self._standing:
@@ -341,7 +341,7 @@ class ModbusPort:
         self._triggers += 1
         self._last = last = LastTrigger(number=number)
         part_id = self._text("part_id")
-        if not self._takes_triggers:
+        if not self._accepts_triggers:
             code = RejectionCode.NO_TRIGGERS if self._leads else RejectionCode.NOT_LEADER
             self._refuse(last, code)
         elif part_id is None:
@@ -389,7 +389,7 @@ class ModbusPort:
             "order_check": table.ORDER_CHECK,
         }
         errors = self._latched | _mask(_MISSING[one] for one in self._missing)
-        if self._takes_triggers and self._heard_ns is None:
+        if self._accepts_triggers and self._heard_ns is None:
             errors |= table.MASTER_MISSING.mask
         last, shown = self._last, self._shown
         taken = last is not None and last.rejection is not None
@@ -448,7 +448,7 @@ def _bits(words: Iterable[int]) -> list[int]:
     return [word >> number & 1 for word in words for number in range(table.BITS_PER_WORD)]
 
 
-def _part_of(values: "tuple[int, ...] | list[int]", address: int, count: int) -> list[int] | None:
+def _slice(values: "tuple[int, ...] | list[int]", address: int, count: int) -> list[int] | None:
     if count < 1 or address + count > len(values):
         return None
     return list(values[address : address + count])

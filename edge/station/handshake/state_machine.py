@@ -65,7 +65,7 @@ MIN_ACCEPTED_KNOWN = 1000
 # Ids of refused triggers: those that were sent last.
 MAX_REFUSED_KNOWN = 1000
 # Refused triggers without a record of their own are told of together.
-REFUSALS_TOLD_AFTER_NS = 60_000_000_000
+REFUSALS_REPORTED_AFTER_NS = 60_000_000_000
 
 _IMAGE_FAULTS = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
@@ -130,7 +130,7 @@ class HandshakeMachine:
     def set_ready(self, name: Input, good: bool) -> Outcomes:
         """Note that the station has, or lacks, one of the things it needs."""
         (self._missing_inputs.discard if good else self._missing_inputs.add)(name)
-        return self._told([])
+        return self._counted([])
 
     def set_recipe(self, recipe: Recipe | None) -> None:
         """Name the recipe that is live from now on."""
@@ -143,16 +143,16 @@ class HandshakeMachine:
         if known is not None:
             if known.phase is PartPhase.REJECTED:
                 self._refused.move_to_end(request.trigger_id)
-            return self._told([*done, _repeated(known)])
+            return self._counted([*done, _repeated(known)])
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
-            return self._told([*done, self._rejected(part, *refusal, now_ns=now_ns)])
+            return self._counted([*done, self._rejected(part, *refusal, now_ns=now_ns)])
         one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
         self._open[part.number] = one
         self._waiting.append(one)
         self._remember_accepted(one, now_ns)
-        return self._told([*done, Accepted(part)])
+        return self._counted([*done, Accepted(part)])
 
     def frame(self, frame: Frame, now_ns: int) -> Outcomes:
         """Pair a frame with its part; it is never paired with one that it may not belong to."""
@@ -162,26 +162,26 @@ class HandshakeMachine:
         before_ns, self._base_ns = self._base_ns, frame.captured_ns
         advance = 1 if before is None else frame.number - before
         if self._rules.pairing is Pairing.EVERY_FRAME:
-            return self._told([*done, *self._part_of_its_own(frame, advance, before_ns)])
+            return self._counted([*done, *self._part_of_its_own(frame, advance, before_ns)])
         if advance == 0:
-            return self._told([*done, Unexpected(frame, _SHOWN_BEFORE)])
+            return self._counted([*done, Unexpected(frame, _SHOWN_BEFORE)])
         if not self._waiting:
             # A part that is announced after its frame must not take the next one.
             self._pause(now_ns + self._frame_timeout_ns)
-            return self._told([*done, Unexpected(frame, "no part waits for a frame")])
+            return self._counted([*done, Unexpected(frame, "no part waits for a frame")])
         if frame.captured_ns < self._waiting[0].part.announced_ns:
             # Announced too late, or exposed by nobody: whose the next frame is, is not known.
             detail = "a frame came before the part that waits was announced"
             lost = self._fail_ambiguous(Reason.OVERRUN, detail)
-            return self._told([*done, *lost, Unexpected(frame, detail)])
+            return self._counted([*done, *lost, Unexpected(frame, detail)])
         if before is None and self._quiet_until_ns is not None:
             detail = "a refused trigger may have exposed, too, and no earlier frame says which"
-            return self._told(
+            return self._counted(
                 [*done, *self._fail_ambiguous(Reason.OVERRUN, detail), Unexpected(frame, detail)]
             )
         if advance == 1:
-            return self._told([*done, *self._paired(self._waiting.popleft(), frame)])
-        return self._told([*done, *self._jumped(frame, advance)])
+            return self._counted([*done, *self._paired(self._waiting.popleft(), frame)])
+        return self._counted([*done, *self._jumped(frame, advance)])
 
     def camera_restarted(self, now_ns: int, detail: str = "the camera started anew") -> Outcomes:
         """Forget the camera's counter; parts that wait for a frame become ERROR.
@@ -191,29 +191,29 @@ class HandshakeMachine:
         """
         done = [*self._expire(now_ns), *self._fail_ambiguous(Reason.CAMERA_LOST, detail)]
         self._base = None
-        return self._told(done)
+        return self._counted(done)
 
     def decided(self, part: Part, now_ns: int, result: Result | None = None) -> Outcomes:
         """Note that the part has its score: ``Decided``, or ``Late`` when it came too late."""
         done = self._expire(now_ns)
         one = self._open.get(part.number)
         if one is None or one.phase not in UNDECIDED:
-            return self._told([*done, _late(part, "score", now_ns)])
+            return self._counted([*done, _late(part, "score", now_ns)])
         one.move(PartPhase.DECIDED)
         one.result = result
-        return self._told([*done, Decided(one.part)])
+        return self._counted([*done, Decided(one.part)])
 
     def failed(self, part: Part, reason: Reason, detail: str, now_ns: int) -> Outcomes:
         """Note that the station cannot expose for, or inspect, this part."""
         done = self._expire(now_ns)
         one = self._open.get(part.number)
         if one is None or one.phase not in UNDECIDED:
-            return self._told(done)
+            return self._counted(done)
         waited = one.phase is PartPhase.ACCEPTED
         done += self._fail(one, reason, detail)
         if waited:
             done += self._fail_ambiguous(Reason.OVERRUN, f"the part before it failed: {detail}")
-        return self._told(done)
+        return self._counted(done)
 
     def committed(self, part: Part, seq: int, now_ns: int) -> Outcomes:
         """Note that the journal has the verdict; only now may its result stand at the ports.
@@ -235,7 +235,7 @@ class HandshakeMachine:
             done += self._clear(min(standing, key=lambda other: other.valid_ns), ack_missing=True)
         in_time = one.part.due_ns is None or now_ns < one.part.due_ns
         one.result = one.result if in_time else Result.ERROR
-        return self._told([*done, ResultValid(one.part, seq, in_time)])
+        return self._counted([*done, ResultValid(one.part, seq, in_time)])
 
     def not_recorded(self, part: Part) -> Outcomes:
         """Note that the journal refused the verdict: the result never becomes valid.
@@ -249,18 +249,18 @@ class HandshakeMachine:
         one.move(PartPhase.CLEARED)
         one.result = Result.ERROR
         del self._open[part.number]
-        return self._told([])
+        return self._counted([])
 
     def acknowledged(self, seq: int) -> Outcomes:
         """Note the consumer's ``ack``; an unknown or repeated one changes nothing."""
         for one in self._open.values():
             if one.phase is PartPhase.VALID and one.seq == seq:
-                return self._told(self._clear(one, ack_missing=False))
+                return self._counted(self._clear(one, ack_missing=False))
         return ()
 
     def tick(self, now_ns: int) -> Outcomes:
         """Do what is due by time alone."""
-        return self._told(self._expire(now_ns))
+        return self._counted(self._expire(now_ns))
 
     def next_due_ns(self) -> int | None:
         """Return when ``tick`` is to be called; None as long as nothing is pending."""
@@ -279,7 +279,7 @@ class HandshakeMachine:
         elif self._quiet_until_ns is not None:
             due.append(self._quiet_until_ns)
         if self._unrecorded is not None:
-            due.append(self._unrecorded.since_ns + REFUSALS_TOLD_AFTER_NS)
+            due.append(self._unrecorded.since_ns + REFUSALS_REPORTED_AFTER_NS)
         return min(due, default=None)
 
     def close(self) -> Outcomes:
@@ -288,7 +288,7 @@ class HandshakeMachine:
         A trigger that comes later is refused without a record: nobody is left who writes it.
         """
         self._closed = True
-        return self._told(self._report_unrecorded())
+        return self._counted(self._report_unrecorded())
 
     @property
     def _busy(self) -> bool:
@@ -340,7 +340,7 @@ class HandshakeMachine:
         """Refuse a part: with a record of its own, or counted where there are too many of them."""
         if self._rules.pairing is Pairing.ANNOUNCED:
             self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
-        recorded = not self._closed and self._records_of_refusals.take(now_ns)
+        recorded = not self._closed and self._records_of_refusals.try_consume(now_ns)
         if not recorded:
             before = self._unrecorded or RefusalsCounted(0, detail, now_ns)
             self._unrecorded = RefusalsCounted(before.count + 1, detail, before.since_ns)
@@ -461,7 +461,7 @@ class HandshakeMachine:
     def _expire(self, now_ns: int) -> list[HandshakeEffect]:
         done = [outcome for one in tuple(self._open.values()) for outcome in self._due(one, now_ns)]
         counted = self._unrecorded
-        if counted is not None and now_ns - counted.since_ns >= REFUSALS_TOLD_AFTER_NS:
+        if counted is not None and now_ns - counted.since_ns >= REFUSALS_REPORTED_AFTER_NS:
             done += self._report_unrecorded()
         if self._waiting:
             first = self._waiting[0]
@@ -493,7 +493,7 @@ class HandshakeMachine:
         self.counts["ack_missing"] += ack_missing
         return [SlotFreed(one.part, one.seq or 0, ack_missing)]
 
-    def _told(self, done: list[HandshakeEffect]) -> Outcomes:
+    def _counted(self, done: list[HandshakeEffect]) -> Outcomes:
         """Count the outcomes, and add what they did to readiness."""
         if self.ready != self._reported_ready:
             self._reported_ready = self.ready

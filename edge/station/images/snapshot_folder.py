@@ -159,9 +159,9 @@ class SnapshotFolder:
         if self._keep_next:
             self._keep_next = False
             why = why or SnapshotReason.ASKED
-        return None if why is None else self.addresses_of(SnapshotName(verdict.id, why))
+        return None if why is None else self.make_addresses(SnapshotName(verdict.id, why))
 
-    def addresses_of(self, name: SnapshotName) -> ImageAddresses:
+    def make_addresses(self, name: SnapshotName) -> ImageAddresses:
         """Return where the images of a snapshot lie."""
         return ImageAddresses(
             image=name.path(self.root, name.IMAGE).as_uri(),
@@ -284,7 +284,7 @@ class SnapshotFolder:
             OSError: the folder, or one in it, cannot be read.
             _Stop: there is more than these bounds can have made.
         """
-        most = max(MIN_LISTED, 2 * self._settings.max_count)
+        bound = max(MIN_LISTED, 2 * self._settings.max_count)
         sizes: dict[SnapshotName, int] = {}
         partial: list[Path] = []
         with os.scandir(self.root) as entries:
@@ -300,9 +300,9 @@ class SnapshotFolder:
                         continue
                     size = file.stat(follow_symlinks=False).st_size
                     sizes[name] = sizes.get(name, 0) + size
-                    if len(sizes) > most:
+                    if len(sizes) > bound:
                         raise _Stop(
-                            f"{self.root} holds more than {most} snapshots. "
+                            f"{self.root} holds more than {bound} snapshots. "
                             "Move the old ones away, or raise snapshots.max_count"
                         )
         for path in partial:

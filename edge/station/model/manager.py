@@ -20,7 +20,7 @@ from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeListing
-from edge.settings.layers import SettingsLayers, recipe_of
+from edge.settings.layers import SettingsLayers, chosen_recipe
 from edge.settings.overrides import ModelInForce
 from edge.settings.station import Settings
 from edge.station.model.configured import ConfiguredModel, load_configured
@@ -105,10 +105,10 @@ class ModelManager:
         self.store = ModelStore(
             first=first,
             load=self._load,
-            on_change=self._take_over,
+            on_change=self._activate,
             trial=trial,
             on_changed=self._on_changed,
-            may_return=self._of_one_recipe,
+            may_return=self._share_recipe,
             on_rollback=self._put_version_back,
         )
         if settings.recipes is not None and layers is not None:
@@ -118,7 +118,7 @@ class ModelManager:
                 load=self._load_recipe,
                 setup=self._setup,
             )
-            self.recipes.took_over(recipe_of(settings), first)
+            self.recipes.on_activated(chosen_recipe(settings), first)
 
     def on_exchange(self, exchange: Callable[[InspectionSetup], None]) -> None:
         """Add who takes another line over between two parts; what it raises refuses the line."""
@@ -139,7 +139,7 @@ class ModelManager:
     @property
     def recipe(self) -> Recipe | None:
         """What is inspected for."""
-        return recipe_of(self.settings)
+        return chosen_recipe(self.settings)
 
     @property
     def folder_recipe(self) -> Recipe | None:
@@ -250,7 +250,7 @@ class ModelManager:
                 return outcome
             return outcome.of_settings(described(before, self.settings))
 
-    def changes_of_rollback(self) -> str:
+    def rollback_changes(self) -> str:
         """Return which settings ``roll_back`` would change; empty for none."""
         before = self.store.before
         return (
@@ -323,7 +323,7 @@ class ModelManager:
             try:
                 if release and isinstance(version, int):
                     folder.put_in_force(asked, version)
-                layers.chosen.keep(layers.choice_of(recipe))
+                layers.chosen.keep(layers.chosen_version(recipe))
                 return {"recipe": recipe.id, "version": recipe.version, **self._reload()}
             except BaseException:
                 layers.chosen.keep(before)
@@ -334,7 +334,7 @@ class ModelManager:
     @property
     def of_settings(self) -> Recipe | None:
         """The recipe that the settings name for ``model.path``."""
-        return recipe_of(self._layers.base) if self._layers is not None else None
+        return chosen_recipe(self._layers.base) if self._layers is not None else None
 
     @property
     def chosen(self) -> str | None:
@@ -434,7 +434,7 @@ class ModelManager:
             same_key = one.settings.model.public_key == settings.model.public_key
             if same_key and one.bundle.sha256 == sha256:
                 return one.deciding_by(settings)
-        if recipe_of(settings) == recipe_of(self._layers.base):
+        if chosen_recipe(settings) == chosen_recipe(self._layers.base):
             return load_configured(settings, path, self._tuning, self._releases)
         return load_configured(
             settings,
@@ -458,12 +458,12 @@ class ModelManager:
             )
         return model
 
-    def _of_one_recipe(self, before: LoadedModel, now: LoadedModel) -> bool:
+    def _share_recipe(self, before: LoadedModel, now: LoadedModel) -> bool:
         """Tell whether two models inspect the same product: another's model never judges a part."""
         if self.recipes is None:
             return True
         assert isinstance(before, ConfiguredModel) and isinstance(now, ConfiguredModel)
-        first, second = recipe_of(before.settings), recipe_of(now.settings)
+        first, second = chosen_recipe(before.settings), chosen_recipe(now.settings)
         return (first and first.id) == (second and second.id)
 
     def _put_version_back(self, given_up: LoadedModel, before: LoadedModel) -> str:
@@ -479,13 +479,13 @@ class ModelManager:
         if self.recipes is None or layers is None or layers.recipes is None:
             return ""
         assert isinstance(given_up, ConfiguredModel) and isinstance(before, ConfiguredModel)
-        old, new = recipe_of(given_up.settings), recipe_of(before.settings)
+        old, new = chosen_recipe(given_up.settings), chosen_recipe(before.settings)
         if old is None or new is None or old == new:
             return ""
         offered = layers.offered(old.id, None)
         if offered != old:  # somebody has put another one in force since
             return f"parts that name {old.id!r} are judged by {offered or 'no version'}"
-        if old == recipe_of(layers.base) or not isinstance(new.version, int):
+        if old == chosen_recipe(layers.base) or not isinstance(new.version, int):
             raise RecipeError(
                 f"parts that name {old.id!r} go on being judged by its version {old.version}: the "
                 "settings name it. Put the sections model and recipe back and reload, or take a "
@@ -533,14 +533,14 @@ class ModelManager:
             outcome = outcome.of_settings(described(before, self.settings))
             self._record_event(outcome.event())
 
-    def _take_over(self, model: LoadedModel) -> None:
+    def _activate(self, model: LoadedModel) -> None:
         assert isinstance(model, ConfiguredModel)  # ``_load`` makes all of them
         line = self._line(model, model.settings)
         for exchange in self._exchanges:
             exchange(line)
         self.settings = model.settings
         if self.recipes is not None:
-            self.recipes.took_over(recipe_of(model.settings), model)
+            self.recipes.on_activated(chosen_recipe(model.settings), model)
         self._remember_release(model)
 
     def _on_changed(self) -> None:
@@ -549,12 +549,12 @@ class ModelManager:
 
     def _remember_release(self, model: ConfiguredModel) -> None:
         chosen, base = model.settings.model, self._layers.base if self._layers else model.settings
-        if chosen.public_key is not None and recipe_of(model.settings) == recipe_of(base):
+        if chosen.public_key is not None and chosen_recipe(model.settings) == chosen_recipe(base):
             self._releases.remember(model.bundle.manifest, chosen.allow_downgrade)
 
     def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:
         identity = station_identity(settings, model.bundle, self._simulated)
-        return InspectionSetup(model.inspectors, identity, recipe_of(settings))
+        return InspectionSetup(model.inspectors, identity, chosen_recipe(settings))
 
 
 def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> StationIdentity:
@@ -571,5 +571,5 @@ def station_identity(settings: Settings, bundle: Bundle, simulated: bool) -> Sta
         runtime=f"openvino {openvino.__version__.partition('-')[0]}",
         config_sha256=settings.sha256,
         deadline_ms=settings.decision.deadline_ms,
-        recipe=recipe_of(settings),
+        recipe=chosen_recipe(settings),
     )

@@ -55,8 +55,8 @@ class ResidentRecipes:
         setup: what parts are inspected with.
         clock_s: monotonic.
         """
-        self._most = settings.resident
-        self._most_bytes = settings.memory_mb * _MIB
+        self._max_resident = settings.resident
+        self._max_bytes = settings.memory_mb * _MIB
         self._wait_s = settings.wait_ms / 1e3
         self._size_bytes = size_bytes
         self._load = load
@@ -80,7 +80,7 @@ class ResidentRecipes:
         """Want a recipe that no part asks for yet; False where another would have to go."""
         with self._changed:
             waiting = len(self._residents.keys() | self._wanted.keys() | {recipe})
-            if waiting > self._most:
+            if waiting > self._max_resident:
                 return False
             self.want(recipe)
             return True
@@ -159,7 +159,7 @@ class ResidentRecipes:
                 with self._changed:
                     self._wanted.pop(recipe, None)
 
-    def took_over(self, recipe: Recipe | None, model: ConfiguredModel) -> None:
+    def on_activated(self, recipe: Recipe | None, model: ConfiguredModel) -> None:
         """Keep the model that takes over as its recipe's, and in memory as long as it is live."""
         bundle = model.bundle
         size_bytes = 2 * (len(bundle.xml) + len(bundle.weights))
@@ -244,10 +244,10 @@ class ResidentRecipes:
             self._changed.notify_all()
 
     def _demand_room(self, recipe: Recipe | None, size_bytes: int) -> None:
-        if size_bytes > self._most_bytes:
+        if size_bytes > self._max_bytes:
             raise RecipeUnavailable(
                 f"{recipe or 'the model'} takes {size_bytes / _MIB:.0f} MB, and recipes.memory_mb "
-                f"is {self._most_bytes // _MIB}. Raise it."
+                f"is {self._max_bytes // _MIB}. Raise it."
             )
 
     def _make_room(self, size_bytes: int, beside: int = 1) -> None:
@@ -255,8 +255,8 @@ class ResidentRecipes:
         with self._changed:
             for recipe in list(self._residents):
                 held = sum(one.size_bytes for one in self._residents.values())
-                full = len(self._residents) + beside > self._most
-                if not full and held + size_bytes <= self._most_bytes:
+                full = len(self._residents) + beside > self._max_resident
+                if not full and held + size_bytes <= self._max_bytes:
                     return
                 if recipe != self._live:
                     del self._residents[recipe]

@@ -78,7 +78,7 @@ class Tuning(BaseModel):
         objectives are the same.
 
         Args:
-            batches: that may be used; a tuning of an earlier version may hold others.
+            batches: that may be used.
         """
         if objective == "latency" and not tiled:
             # A frame alone is soonest done when all threads work on it.

@@ -72,7 +72,7 @@ class CameraMonitor:
         self._on_state_change = on_state_change
         self._judged = judged
         self._lines = tuple(lines)
-        self._takes_existing = settings.watch.existing == "take"
+        self._inspects_existing = settings.watch.existing == "take"
         self._away = False
         self._works = False
         self.camera: Camera | SupervisedCamera = self._made(settings)
@@ -145,7 +145,7 @@ class CameraMonitor:
 
     def _found_existing(self, found: Inventory) -> None:
         """Record that images came while nobody watched."""
-        event = existing_images_event(self.camera.identity, found, self._takes_existing)
+        event = existing_images_event(self.camera.identity, found, self._inspects_existing)
         if event is not None:
             self._record_event(event)
 
@@ -183,12 +183,12 @@ class CameraMonitor:
                 listener.stop()
 
 
-def existing_images_event(identity: str, found: Inventory, takes: bool) -> Event | None:
+def existing_images_event(identity: str, found: Inventory, inspected: bool) -> Event | None:
     """Return the event of the images that were in a folder at first; None without any."""
     unjudged = len(found.unjudged)
     counts = {"unjudged": unjudged, "judged": found.judged, "not_known": found.forgotten}
     parts: list[str] = []
-    if unjudged and takes:
+    if unjudged and inspected:
         verb = "is" if unjudged == 1 else "are"
         parts.append(f"{_images(unjudged)} that came while nobody watched {verb} inspected now")
     elif unjudged:
@@ -202,8 +202,8 @@ def existing_images_event(identity: str, found: Inventory, takes: bool) -> Event
         parts.append(f"{named} inspected before: {why}")
     if not parts:
         return None
-    kind = "images_taken" if takes and unjudged else "images_skipped"
-    severity = Severity.INFO if takes and not found.forgotten else Severity.WARNING
+    kind = "images_taken" if inspected and unjudged else "images_skipped"
+    severity = Severity.INFO if inspected and not found.forgotten else Severity.WARNING
     return Event(kind, severity, f"{identity}: {'; '.join(parts)}.", counts)
 
 

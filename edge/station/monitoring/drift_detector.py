@@ -161,9 +161,9 @@ class DriftDetector:
         alarms = []
         for cut in self._cuts:
             band = _band(cut, self._good_count, size, alpha / (2 * len(self._cuts)))
-            fewest, most = _shares_above(cut.score, scores, nok)
-            if math.floor(fewest * size + _ROUNDING) > band.most:
-                alarms.append((fewest - band.most / size, "higher", cut, band, fewest))
+            minimum, most = _shares_above(cut.score, scores, nok)
+            if math.floor(minimum * size + _ROUNDING) > band.most:
+                alarms.append((minimum - band.most / size, "higher", cut, band, minimum))
             if math.ceil(most * size - _ROUNDING) < band.least:
                 alarms.append((band.least / size - most, "lower", cut, band, most))
         if not alarms:
@@ -207,9 +207,9 @@ def _shares_above(
     margin = _RUNTIMES_AGREE * abs(cut)
     above = scores > cut + margin
     rejected = max(0.0, float((above & nok).mean()) - NOK_ALLOWANCE)
-    fewest = float((above & ~nok).mean()) + rejected
+    minimum = float((above & ~nok).mean()) + rejected
     most = float(((scores >= cut - margin) | nok).mean())
-    return fewest, most
+    return minimum, most
 
 
 def _independent(scores: NDArray[np.float64]) -> int:

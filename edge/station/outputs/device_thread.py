@@ -184,7 +184,7 @@ class OutputThread:
         try:
             self._write_all()
             while True:
-                message = self._queue.take(self._wait_s())
+                message = self._queue.get(self._wait_s())
                 if message is not None:
                     self._apply(message)
                 self._turn()
@@ -420,7 +420,7 @@ class OutputThread:
             self._record_event(Event("output_missed", Severity.ALARM, detail, {"count": count}))
 
     def _may_report(self, kind: str) -> bool:
-        if self._events.take(self._clock_ns()):
+        if self._events.try_consume(self._clock_ns()):
             return True
         self._unreported[kind] += 1
         return False
@@ -447,10 +447,10 @@ class OutputThread:
                             "missed": status.missed,
                             "late_p50_ms": found.p50_ms,
                             "late_p99_ms": found.p99_ms,
-                            "late_max_ms": found.most_ms,
+                            "late_max_ms": found.max_ms,
                             "decision_to_edge_p50_ms": decided.p50_ms,
                             "decision_to_edge_p99_ms": decided.p99_ms,
-                            "decision_to_edge_max_ms": decided.most_ms,
+                            "decision_to_edge_max_ms": decided.max_ms,
                         },
                     )
                 )

@@ -139,5 +139,5 @@ class EncoderThread:
         self._look()
 
     def _record(self, event: Event) -> None:
-        if self._events.take(self._clock_ns()):
+        if self._events.try_consume(self._clock_ns()):
             self._record_event(event)

@@ -330,14 +330,14 @@ class PartSchedule:
         latest_ns = self._latest_ns
         if latest_ns is None or outcome.exposed_ns >= latest_ns:
             return None
-        turn_ns = self._turn_of(outcome.exposed_ns)
+        turn_ns = self._find_turn(outcome.exposed_ns)
         if turn_ns is None or outcome.outcome_ns - turn_ns <= self._rule.tolerance_ns:
             return None
         late_ns = outcome.outcome_ns - turn_ns
         cause = "its verdict came after its turn"
         return Missed(late_ns=late_ns, passes=not outcome.ok, cause=cause, outcome=outcome)
 
-    def _turn_of(self, exposed_ns: int) -> int | None:
+    def _find_turn(self, exposed_ns: int) -> int | None:
         """Return when a part without an image has, or had, its turn; None where nobody knows."""
         rule = self._rule
         if rule.delay_ns is not None:

@@ -26,7 +26,7 @@ class Quantiles:
     p95_ms: float
     p99_ms: float
     p999_ms: float
-    most_ms: float
+    max_ms: float
 
 
 class Histogram:
@@ -34,13 +34,13 @@ class Histogram:
 
     def __init__(self) -> None:
         self.count = 0
-        self._most_ns = 0
+        self._max_ns = 0
         self._buckets = [0] * _BUCKETS
 
     def record(self, duration_ns: int) -> None:
         """Count one duration; those out of range count in the outermost buckets."""
         self.count += 1
-        self._most_ns = max(self._most_ns, duration_ns)
+        self._max_ns = max(self._max_ns, duration_ns)
         position = math.log(max(duration_ns, _MIN_NS) / _MIN_NS, _GROWTH)
         self._buckets[min(int(position), _BUCKETS - 1)] += 1
 
@@ -52,7 +52,7 @@ class Histogram:
             seen += count
             if seen >= rank > 0:
                 middle = _MIN_NS * _GROWTH ** (bucket + 0.5)
-                return min(middle, float(self._most_ns))
+                return min(middle, float(self._max_ns))
         return 0.0
 
     def quantiles(self) -> Quantiles:
@@ -63,7 +63,7 @@ class Histogram:
             p95_ms=p95,
             p99_ms=p99,
             p999_ms=p999,
-            most_ms=self._most_ns / 1e6,
+            max_ms=self._max_ns / 1e6,
         )
 
 

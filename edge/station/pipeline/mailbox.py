@@ -34,7 +34,7 @@ class Mailbox(ABC, Generic[T]):
             MailboxClosed: the mailbox takes nothing more; the item was not taken.
         """
 
-    def take(self, timeout_s: float) -> T | None:
+    def get(self, timeout_s: float) -> T | None:
         """Return the next item, or None when there was none within the time.
 
         Raises:

@@ -14,10 +14,10 @@ class OrderedOutput:
     def __init__(self) -> None:
         self._taking = threading.Lock()
         self._changed = threading.Condition()
-        self._taken = 0
+        self._given = 0
         self._next = 0
 
-    def take(self, source: Callable[[], T | None]) -> tuple[int, T] | None:
+    def get(self, source: Callable[[], T | None]) -> tuple[int, T] | None:
         """Take one item from a source and number it; None if the source had none.
 
         One thread takes at a time, so that numbers follow the order of the items.
@@ -26,8 +26,8 @@ class OrderedOutput:
             item = source()
             if item is None:
                 return None
-            number = self._taken
-            self._taken += 1
+            number = self._given
+            self._given += 1
             return number, item
 
     @contextmanager

@@ -34,9 +34,9 @@ from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.dispatcher import VerdictDispatcher
 from edge.station.pipeline.mailbox import Mailbox, MailboxClosed
 from edge.station.pipeline.ordering import OrderedOutput
+from edge.station.pipeline.run_summary import RunSummary
 from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.statistics import RunStatistics
-from edge.station.pipeline.tally import RunSummary
 from edge.station.pipeline.work import (
     Beats,
     InspectionSetup,
@@ -184,7 +184,7 @@ class Station:
             self._triggering.set_ready(Input.CAMERA, True)
 
     def run(self, on_degraded: Callable[[str], None] = lambda _: None) -> RunSummary:
-        """Inspect until the images end, ``stop`` is called or ``most_parts`` are done.
+        """Inspect until the images end, ``stop`` is called or ``max_parts`` are done.
 
         Args:
             on_degraded: called with a reason when the station lost something it needs.
@@ -215,9 +215,9 @@ class Station:
         self._failures.raise_first()
         if self._lost is not None:
             raise self._lost
-        return self.tally()
+        return self.summary()
 
-    def tally(self) -> RunSummary:
+    def summary(self) -> RunSummary:
         """Return the counts so far."""
         statistics = self._dispatcher.statistics
         return RunSummary(
@@ -282,9 +282,9 @@ class Station:
             triggering.wait_until_due(POLL_S)
             self._carry_out(triggering.tick())
 
-    def _carry_out(self, owed: Sequence[PipelineAction]) -> None:
+    def _carry_out(self, actions: Sequence[PipelineAction]) -> None:
         """Do what the hand-shake asks for."""
-        for one in owed:
+        for one in actions:
             match one:
                 case Exposed(part, frame):
                     self._queue_part(QueuedFrame(frame, part))
@@ -319,18 +319,18 @@ class Station:
                 self._codes.close()
 
     def _inspect_frames(self, index: int) -> None:
-        def take() -> QueuedFrame | None:
-            if self._rules.most_parts is not None and self._done == self._rules.most_parts:
+        def next_frame() -> QueuedFrame | None:
+            if self._rules.max_parts is not None and self._done == self._rules.max_parts:
                 raise MailboxClosed
             if self._ending():
                 self._mailbox.close()  # what is queued is finished, nothing more is taken
-            exposure = self._mailbox.take(POLL_S)
+            exposure = self._mailbox.get(POLL_S)
             self._done += exposure is not None
             return exposure
 
         try:
             while True:
-                taken = self._turns.take(take)
+                taken = self._turns.get(next_frame)
                 if taken is not None:
                     self._inspect(index, *taken)
         except MailboxClosed:
@@ -394,7 +394,7 @@ class Station:
         self._mailbox.close()
         detail = "the station ended on a defect before this part was inspected. Inspect it again."
         try:
-            while (exposure := self._mailbox.take(0.0)) is not None:
+            while (exposure := self._mailbox.get(0.0)) is not None:
                 self._fail(exposure, Reason.INTERNAL, detail)
         except MailboxClosed:
             return
@@ -422,9 +422,9 @@ class Station:
         if self._triggering is not None and exposure.part is not None:
             decision = inspection.decision
             decided = PartResult(decision.result, decision.reason, inspection.normalized_score)
-            owed = self._triggering.decided(exposure.part, decided)
-            self._carry_out(owed)
-            if Decided(exposure.part) not in owed:
+            actions = self._triggering.decided(exposure.part, decided)
+            self._carry_out(actions)
+            if Decided(exposure.part) not in actions:
                 return
         self._dispatcher.issue(exposure, inspection, started_ns, line)
 

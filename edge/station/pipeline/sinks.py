@@ -108,7 +108,7 @@ class Sink:
     def _consume(self) -> None:
         try:
             while True:
-                verdict = self._verdicts.take(timeout_s=60.0)
+                verdict = self._verdicts.get(timeout_s=60.0)
                 if verdict is not None:
                     self._deliver(verdict)
         except MailboxClosed:

@@ -82,12 +82,12 @@ class StationRules:
     Attributes:
         deadline_ms: from the arrival of the frame, or from the trigger, to the decision.
         max_age_ms: a frame that waited longer is not inspected; None for files.
-        most_parts: the run ends after so many; None for no limit.
+        max_parts: the run ends after so many; None for no limit.
     """
 
     deadline_ms: float | None = None
     max_age_ms: float | None = None
-    most_parts: int | None = None
+    max_parts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class StationReporter:
         if self.station is None or self.camera is None:
             return Metrics()
         return reports.metrics(
-            tally=self.station.tally(),
+            summary=self.station.summary(),
             camera=self.camera.status,
             camera_dropped=self.camera.dropped,
             handshake=self.handshake.counts() if self.handshake else {},

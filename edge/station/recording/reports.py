@@ -15,7 +15,7 @@ from edge.redaction import redacted
 from edge.settings.station import Settings
 from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.pipeline.latency import Quantiles
-from edge.station.pipeline.tally import RunSummary
+from edge.station.pipeline.run_summary import RunSummary
 
 COMMANDS = ("resend", "reload", "set_recipe", "selftest")
 # The event of every start, by which restarts are counted.
@@ -125,20 +125,20 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
 
 def metrics(
     *,
-    tally: RunSummary,
+    summary: RunSummary,
     camera: CameraStatus | None,
     camera_dropped: int,
     handshake: Mapping[str, int],
     journal_waiting: int,
 ) -> Metrics:
     """Return the numbers of a run so far."""
-    counters = {f"parts_{result.value.lower()}": n for result, n in tally.results.items()}
-    counters |= {f"reason_{reason.value}": n for reason, n in tally.reasons.items()}
+    counters = {f"parts_{result.value.lower()}": n for result, n in summary.results.items()}
+    counters |= {f"reason_{reason.value}": n for reason, n in summary.reasons.items()}
     counters |= {f"handshake_{name.lower()}": n for name, n in handshake.items()}
     counters |= {
-        "frames_skipped": tally.skipped,
-        "deadlines_missed": tally.deadlines_missed,
-        **{f"{name}_dropped": n for name, n in tally.dropped.items()},
+        "frames_skipped": summary.skipped,
+        "deadlines_missed": summary.deadlines_missed,
+        **{f"{name}_dropped": n for name, n in summary.dropped.items()},
     }
     if camera is not None:
         counters |= {
@@ -151,7 +151,7 @@ def metrics(
     return Metrics(
         counters=counters,
         gauges={"journal_waiting": float(journal_waiting)},
-        latency_ms={stage: _quantiles(found) for stage, found in tally.latency.items()},
+        latency_ms={stage: _quantiles(found) for stage, found in summary.latency.items()},
     )
 
 
@@ -161,5 +161,5 @@ def _quantiles(found: Quantiles) -> dict[str, float | None]:
         "p95": found.p95_ms,
         "p99": found.p99_ms,
         "p999": found.p999_ms,
-        "max": found.most_ms,
+        "max": found.max_ms,
     }

@@ -195,11 +195,11 @@ class JournalRecorder(VerdictRecorder):
             return undelivered
         if undelivered is not None:
             log.error("%s", undelivered)
-        took_no_more = "The journal took no more. Bring the broker back, or see the log."
+        refused_text = "The journal took no more. Bring the broker back, or see the log."
         return PartsNotRecorded(
             f"{len(parts)} parts have no record: {_listed('not recorded', parts)}. The newest "
             f"verdict on record is number {writer.last_seq}. Inspect these parts again. "
-            f"{self._journal.trouble or took_no_more}"
+            f"{self._journal.trouble or refused_text}"
         )
 
     def _record(self, verdict: Verdict) -> bool:

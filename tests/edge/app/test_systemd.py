@@ -108,9 +108,9 @@ def test_a_wrong_configuration_is_not_started_again_and_a_crash_is() -> None:
 
 
 def test_the_start_waits_for_no_network() -> None:
-    said = [line for line in UNIT.read_text().splitlines() if not line.startswith("#")]
-    assert "After=network.target" in said
-    assert not any("network-online" in line for line in said)
+    lines = [line for line in UNIT.read_text().splitlines() if not line.startswith("#")]
+    assert "After=network.target" in lines
+    assert not any("network-online" in line for line in lines)
 
 
 def test_a_reload_with_an_error_fails_and_one_without_is_taken_over(
@@ -300,18 +300,18 @@ def on_a_pc_of_its_own(folder: Path, commands: str) -> str:
 
 
 def test_the_station_is_installed_where_systemd_runs_and_udev_does_not(tmp_path: Path) -> None:
-    said = on_a_pc_of_its_own(
+    printed = on_a_pc_of_its_own(
         tmp_path, f"{SYSTEMD}/install.sh; {SYSTEMD}/install.sh; {SYSTEMD}/uninstall.sh"
     )
 
-    assert "no udev" in said
-    assert "runuser -u edge -- /opt/edge/bin/edge-run --check" in said
+    assert "no udev" in printed
+    assert "runuser -u edge -- /opt/edge/bin/edge-run --check" in printed
 
 
 def test_the_broker_is_installed_with_certificates_and_keeps_what_the_site_changes(
     tmp_path: Path,
 ) -> None:
-    said = on_a_pc_of_its_own(
+    printed = on_a_pc_of_its_own(
         tmp_path,
         f"""
         {SYSTEMD}/install.sh --broker
@@ -329,16 +329,16 @@ def test_the_broker_is_installed_with_certificates_and_keeps_what_the_site_chang
         """,
     )
 
-    assert "nothing was written over" in said
-    assert "ours lies beside it: /etc/mosquitto/conf.d/edge.conf.new" in said
-    assert "certs/server.crt: OK" in said
+    assert "nothing was written over" in printed
+    assert "ours lies beside it: /etc/mosquitto/conf.d/edge.conf.new" in printed
+    assert "certs/server.crt: OK" in printed
     configuration = ("conf.d/edge.conf", "edge.acl")
     new = [f"{name}.new" for name in configuration]
     for private in (*configuration, *new, "edge.passwd", "certs/server.key"):
-        assert f"640 mosquitto {private}\n" in said
-    assert "600 root certs/ca.key" in said
+        assert f"640 mosquitto {private}\n" in printed
+    assert "600 root certs/ca.key" in printed
     for step in ("mosquitto_passwd", "systemctl restart mosquitto", "mqtt.ca_file"):
-        assert step in said
+        assert step in printed
 
 
 @dataclass

@@ -197,9 +197,9 @@ def test_the_password_of_a_key_is_asked_for_and_never_an_argument(
         start_new_session=True,
     )
     os.close(its_end)
-    said = b""
-    while b"password of" not in said:
-        said += os.read(terminal, 1024)
+    printed = b""
+    while b"password of" not in printed:
+        printed += os.read(terminal, 1024)
     os.write(terminal, b"secret\n")
     assert process.wait(60) == 0
     os.close(terminal)

@@ -52,7 +52,7 @@ def test_good_and_defective_images_arrive_bit_by_bit() -> None:
     assert not camera.simulated and not camera.can_wait
 
 
-def test_a_frame_tells_when_it_came_and_keeps_its_pixels() -> None:
+def test_a_frame_has_its_arrival_time_and_keeps_its_pixels() -> None:
     before_ns = time.monotonic_ns()
     with GigECamera(numbered_images(200)) as device, opened(device.uri, buffers=2) as camera:
         first = next_image(camera)
@@ -213,7 +213,7 @@ def test_an_exposure_that_never_left_the_camera_shows_in_the_numbers() -> None:
     assert second.number - first.number == 2
 
 
-def test_a_second_program_is_told_that_the_camera_is_taken() -> None:
+def test_a_second_program_gets_the_error_that_the_camera_is_in_use() -> None:
     with GigECamera(numbered_images(2)) as device:
         with opened(device.uri) as camera:
             with pytest.raises(CameraNotOpened, match="another program controls") as raised:
@@ -237,14 +237,14 @@ def test_a_frozen_camera_is_missed_within_a_second_and_may_come_back() -> None:
                 start_s = time.monotonic()
                 with pytest.raises(CameraLost, match="does not answer"):
                     camera.check()
-                took_s = time.monotonic() - start_s
+                elapsed_s = time.monotonic() - start_s
                 device.go_on()
                 # A machine that stood still meanwhile may have cost the control over it, too.
-                if took_s < 1.0:
+                if elapsed_s < 1.0:
                     answers(camera)
                     next_image(camera)
                     return
-    raise AssertionError(f"it took {took_s:.1f} s")
+    raise AssertionError(f"it took {elapsed_s:.1f} s")
 
 
 def test_a_camera_without_power_is_missed_and_is_opened_anew_when_it_returns() -> None:
@@ -317,12 +317,12 @@ def test_a_camera_that_does_not_answer_is_let_go_without_stopping_the_others() -
             closing.join()
             with opened(device.uri) as camera:
                 next_image(camera)
-            took_s = time.monotonic() - returned_s
-            if max(gaps) < 0.5 and took_s < 3.0:  # else the machine may have stood still
+            elapsed_s = time.monotonic() - returned_s
+            if max(gaps) < 0.5 and elapsed_s < 3.0:  # else the machine may have stood still
                 break
 
     assert still_closing and max(gaps) < 0.5
-    assert took_s < 3.0
+    assert elapsed_s < 3.0
 
 
 def _gaps_between_turns(of_s: float) -> list[float]:

@@ -91,27 +91,27 @@ def test_the_list_shows_every_camera_and_who_controls_it() -> None:
     assert (camera.vendor, camera.model, camera.protocol) == ("Aravis", "Fake", "GigE Vision")
 
 
-def test_an_address_without_a_camera_is_told_at_once() -> None:
+def test_an_address_without_a_camera_is_reported_at_once() -> None:
     with closing(Stalls()) as stalls:
         start_s = time.monotonic()
         with pytest.raises(CameraNotOpened, match="no camera answers at this address") as raised:
             open_aravis(f"gige://{EMPTY_ADDRESS}", SensorSettings(), TriggerSettings())
-        took_s = time.monotonic() - start_s
+        elapsed_s = time.monotonic() - start_s
 
-    assert took_s < 2.0 + stalls.lasted_s
+    assert elapsed_s < 2.0 + stalls.lasted_s
     assert "ip addr" in str(raised.value) and raised.value.exit_code == 69
 
 
-def test_a_serial_number_that_nobody_has_is_told_with_those_there_are() -> None:
-    told = ""
+def test_a_serial_number_that_nobody_has_is_reported_with_those_there_are() -> None:
+    reported = ""
     deadline = time.monotonic() + GENEROUS_S
     with GigECamera(numbered_images(1)) as other:
         # A machine that stands still misses an answer.
-        while f"gige://{other.serial}" not in told:
-            assert time.monotonic() < deadline, told
+        while f"gige://{other.serial}" not in reported:
+            assert time.monotonic() < deadline, reported
             with pytest.raises(CameraNotOpened, match="no camera of this serial number") as raised:
                 open_aravis("gige://no-such", SensorSettings(), TriggerSettings())
-            told = str(raised.value)
+            reported = str(raised.value)
 
 
 def test_a_camera_says_who_it_is_when_asked_directly() -> None:
@@ -120,7 +120,7 @@ def test_a_camera_says_who_it_is_when_asked_directly() -> None:
             "Aravis", "Fake", device.serial, ""
         )
         assert gvcp.discover(device.address, 5.0, "127.0.0.1") is not None
-        assert gvcp.control(device.address, 5.0) == gvcp.CameraControl(taken=False, by=None)
+        assert gvcp.control(device.address, 5.0) == gvcp.CameraControl(controlled=False, by=None)
 
 
 def test_the_question_is_bounded_where_somebody_listens_and_says_nothing() -> None:
@@ -132,9 +132,9 @@ def test_the_question_is_bounded_where_somebody_listens_and_says_nothing() -> No
             with closing(Stalls()) as stalls:
                 start_s = time.monotonic()
                 answer = gvcp.discover(SILENT_ADDRESS, 0.4)
-                took_s = time.monotonic() - start_s
+                elapsed_s = time.monotonic() - start_s
             asked = _waiting(silent)
-            assert answer is None and 0.3 < took_s < 2.0 + stalls.lasted_s
+            assert answer is None and 0.3 < elapsed_s < 2.0 + stalls.lasted_s
             if len(asked) > 1:
                 break
 

@@ -38,14 +38,14 @@ def refused(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> str
     return str(raised.value)
 
 
-def settings_of(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> dict[str, str]:
+def make_settings(uri: str, trigger: TriggerSettings = FREE_RUN, **sensor: Any) -> dict[str, str]:
     with opened(uri, trigger, **sensor) as camera:
         next_image(camera) if trigger.mode == "free_run" else answers(camera)
         return {key.removeprefix("camera."): value for key, value in camera.report().settings}
 
 
 def test_what_was_set_is_reported_as_the_camera_holds_it(device: GigECamera) -> None:
-    settings = settings_of(
+    settings = make_settings(
         device.uri,
         pixel_format="Mono12",
         exposure_us=5000.4,
@@ -73,7 +73,7 @@ def test_what_was_set_is_reported_as_the_camera_holds_it(device: GigECamera) -> 
 
 
 def test_what_is_not_set_is_left_alone(device: GigECamera) -> None:
-    settings_of(device.uri, exposure_us=7777, gain_db=2)
+    make_settings(device.uri, exposure_us=7777, gain_db=2)
 
     with opened(device.uri) as camera:
         next_image(camera)
@@ -158,7 +158,7 @@ def test_the_hardware_trigger_is_set_up_in_full_and_free_run_clears_it(
         mode="hardware", source="Line1", activation="FallingEdge", delay_us=250, debounce_us=40
     )
 
-    settings = settings_of(device.uri, trigger)
+    settings = make_settings(device.uri, trigger)
 
     assert {key: value for key, value in settings.items() if key.startswith("trigger.")} == {
         "trigger.mode": "hardware",
@@ -168,7 +168,7 @@ def test_the_hardware_trigger_is_set_up_in_full_and_free_run_clears_it(
         "trigger.delay_us": "250",
         "trigger.debounce_us": "40",
     }
-    assert settings_of(device.uri)["trigger.mode"] == "free_run"  # frames come by themselves
+    assert make_settings(device.uri)["trigger.mode"] == "free_run"  # frames come by themselves
 
 
 def test_a_region_is_read_out_of_the_sensor(device: GigECamera) -> None:
@@ -237,14 +237,14 @@ def test_exposure_and_gain_travel_with_each_image() -> None:
         with opened(device.uri, chunks=False) as camera:
             silent = next_image(camera)
         with opened(device.uri, exposure_us=1234, gain_db=5.5) as camera:
-            told = next_image(camera)
+            reported = next_image(camera)
             camera._camera.set_float("ExposureTime", 4321.0)
             later = first_that(camera, lambda frame: frame.telemetry.exposure_us == 4321)
 
-    assert (told.telemetry.exposure_us, told.telemetry.gain_db) == (1234, 5.5)
+    assert (reported.telemetry.exposure_us, reported.telemetry.gain_db) == (1234, 5.5)
     assert later.telemetry.gain_db == 5.5
     assert (silent.telemetry.exposure_us, silent.telemetry.gain_db) == (None, None)
-    for frame in (told, later, silent):
+    for frame in (reported, later, silent):
         assert np.array_equal(frame.pixels, IMAGE)
 
 

@@ -314,8 +314,8 @@ def test_no_part_is_ever_ok_by_another_parts_image(
         last_results = (announced_and_exposed((Fate.GOOD,)) for _ in range(3))
         goes_on = Result.OK in last_results
 
-    told = [verdict.part.part_id or "" for verdict in line.verdicts if verdict.part]
-    assert sorted(told) == sorted(announced)  # each part has one verdict
+    reported = [verdict.part.part_id or "" for verdict in line.verdicts if verdict.part]
+    assert sorted(reported) == sorted(announced)  # each part has one verdict
     for verdict in line.oks():
         shown = line.device.what(verdict.frame.pixels)
         assert shown is not None and shown.good

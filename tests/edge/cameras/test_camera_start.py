@@ -45,7 +45,7 @@ def refused(line: StationProcess, **camera: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sensor", "told"),
+    ("sensor", "reported"),
     [
         ({"exposure_us": 5.0}, "camera.sensor.exposure_us: the camera does not take"),
         ({"width_px": 161}, "camera.sensor.width_px: the camera does not take 161; it allows"),
@@ -54,13 +54,13 @@ def refused(line: StationProcess, **camera: Any) -> str:
     ids=["exposure", "region", "pixel format"],
 )
 def test_a_setting_that_the_camera_does_not_take_ends_the_start(
-    line: StationProcess, camera: GigECamera, sensor: dict[str, Any], told: str
+    line: StationProcess, camera: GigECamera, sensor: dict[str, Any], reported: str
 ) -> None:
-    assert told in refused(line, uri=camera.uri, sensor=sensor)
+    assert reported in refused(line, uri=camera.uri, sensor=sensor)
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "reported"),
     [
         ("gige://192.168.1.700", "not an IP address"),
         ("http://127.0.0.1:99999/x", "is not SCHEME://HOST"),
@@ -68,18 +68,18 @@ def test_a_setting_that_the_camera_does_not_take_ends_the_start(
     ],
 )
 def test_an_address_that_names_no_camera_ends_the_start(
-    edge_run: EdgeRun, bundle: Path, tmp_path: Path, uri: str, told: str
+    edge_run: EdgeRun, bundle: Path, tmp_path: Path, uri: str, reported: str
 ) -> None:
     (tmp_path / "file").touch()
 
     run = edge_run("--camera", uri.format(file=tmp_path / "file"), "--model", bundle)
 
     assert run.returncode == 78
-    assert told in run.stderr.splitlines()[-1]
+    assert reported in run.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("camera", "told"),
+    ("camera", "reported"),
     [
         (
             {"uri": "{folder}", "trigger": UNANNOUNCED},
@@ -93,7 +93,7 @@ def test_an_address_that_names_no_camera_ends_the_start(
     ],
 )
 def test_settings_that_no_camera_of_their_kind_takes_are_found_by_the_check(
-    edge_run: EdgeRun, bundle: Path, tmp_path: Path, camera: dict[str, Any], told: str
+    edge_run: EdgeRun, bundle: Path, tmp_path: Path, camera: dict[str, Any], reported: str
 ) -> None:
     camera["uri"] = camera["uri"].format(folder=write_images(tmp_path / "in", good=1))
     config = tmp_path / "station.yaml"
@@ -102,29 +102,31 @@ def test_settings_that_no_camera_of_their_kind_takes_are_found_by_the_check(
     run = edge_run("--config", config, "--check")
 
     assert run.returncode == 78
-    assert told in run.stderr
+    assert reported in run.stderr
 
 
 def test_a_wrong_password_ends_the_start_and_is_not_shown(line: StationProcess) -> None:
     camera = NetworkCamera()
     uri = camera.uri.replace("geheim", "falsch")
 
-    told = refused(line, uri=uri)
+    reported = refused(line, uri=uri)
 
     camera.close()
-    assert "does not accept user and password (401)" in told
+    assert "does not accept user and password (401)" in reported
     assert "falsch" not in line.log and "geheim" not in line.log
 
 
-def test_a_camera_in_use_is_waited_for_and_said(line: StationProcess, camera: GigECamera) -> None:
+def test_a_camera_in_use_is_waited_for_and_reported(
+    line: StationProcess, camera: GigECamera
+) -> None:
     line.settings["camera"] = {"uri": camera.uri}
     with opened(camera.uri):
         line.start()
-        (said,) = line.degraded("camera_lost")
+        (printed,) = line.degraded("camera_lost")
         event = line.events("camera_lost")[0]
         assert "another program controls this camera" in event["detail"]
         assert "edge-run --doctor" in event["detail"]
-        assert said["state"] == "degraded"
+        assert printed["state"] == "degraded"
     line.states("online")
     line.verdicts(3)
 
@@ -143,7 +145,7 @@ def test_an_address_on_another_interface_is_waited_for_with_words_about_the_netw
     assert line.stop() == 0
 
 
-def test_a_camera_that_hangs_is_told_and_goes_on_when_it_wakes_up(
+def test_a_camera_that_hangs_is_reported_and_goes_on_when_it_wakes_up(
     line: StationProcess, camera: GigECamera
 ) -> None:
     line.settings["camera"] = {"uri": camera.uri}
@@ -162,7 +164,7 @@ def test_a_camera_that_hangs_is_told_and_goes_on_when_it_wakes_up(
     assert any(v["result"] == "OK" for v in after)
 
 
-def test_a_watched_folder_that_vanishes_is_told_and_comes_back_without_a_restart(
+def test_a_watched_folder_that_vanishes_is_reported_and_comes_back_without_a_restart(
     line: StationProcess, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
@@ -184,7 +186,7 @@ def test_a_watched_folder_that_vanishes_is_told_and_comes_back_without_a_restart
     assert [v["reason"] for v in verdicts] == ["score_below", "camera_lost", "score_below"]
 
 
-def test_a_camera_that_is_switched_off_while_another_setting_is_wrong_is_told_when_it_comes(
+def test_a_camera_that_is_switched_off_while_another_setting_is_wrong_is_reported_when_it_comes(
     line: StationProcess,
 ) -> None:
     device = GigECamera(numbered_images(4))

@@ -105,22 +105,22 @@ def test_settings_that_files_cannot_take_are_not_ignored_in_silence(
 
 
 @pytest.mark.parametrize(
-    ("sensor", "told"),
+    ("sensor", "reported"),
     [
         (SensorSettings(frame_rate_fps=0.5), "frame_rate_fps 0.5 a frame comes every 2 s"),
         (SensorSettings(exposure_us=3e6), r"exposure_us 3e\+06 a frame comes every 3 s"),
     ],
 )
 def test_a_camera_that_is_slower_than_the_limit_of_its_loss_is_a_configuration_error(
-    sensor: SensorSettings, told: str
+    sensor: SensorSettings, reported: str
 ) -> None:
-    with pytest.raises(CameraSettingRefused, match=rf"{told}, .*lost_after_s is 1\.5"):
+    with pytest.raises(CameraSettingRefused, match=rf"{reported}, .*lost_after_s is 1\.5"):
         supervised_camera(CameraSettings(uri="0", sensor=sensor), lambda _: None)
 
 
 def test_a_camera_with_a_trigger_gives_its_images_for_a_measurement() -> None:
     with GigECamera(numbered_images(8), rate_fps=50) as device:
         settings = CameraSettings(uri=device.uri, trigger=TriggerSettings(mode="hardware"))
-        frames = patiently(lambda: some_frames(settings, most=4, limit_s=GENEROUS_S))
+        frames = patiently(lambda: some_frames(settings, max_count=4, limit_s=GENEROUS_S))
 
     assert len(frames) == 4

@@ -92,7 +92,7 @@ def test_a_mosaic_is_filled_in_from_its_neighbours() -> None:
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_byte_too_few_or_too_many_is_no_image(name: str) -> None:
     form = FORMATS[name]
-    needed = form.bytes_of(8, 6)
+    needed = form.image_bytes(8, 6)
 
     assert pixel_format(form.decode(np.zeros(needed, np.uint8), 8, 6)) is form.becomes
     for size in (needed - 1, needed + 1, 0):
@@ -102,7 +102,7 @@ def test_a_byte_too_few_or_too_many_is_no_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_an_image_owns_its_pixels(name: str) -> None:
-    sent = np.arange(FORMATS[name].bytes_of(8, 6), dtype=np.uint8)
+    sent = np.arange(FORMATS[name].image_bytes(8, 6), dtype=np.uint8)
     before = sent.copy()
 
     pixels = FORMATS[name].decode(sent, 8, 6)

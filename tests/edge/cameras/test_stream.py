@@ -57,7 +57,7 @@ def decoded(jpeg: bytes) -> Pixels:
     return pixels
 
 
-def line_of(
+def make_line(
     camera: NetworkCamera, supervision: SupervisionSettings = SupervisionSettings()
 ) -> SupervisedLine:
     settings = CameraSettings(uri=camera.uri, supervision=supervision)
@@ -84,7 +84,7 @@ def test_a_stream_is_read_plainly_and_its_end_is_a_loss(network_camera: NetworkC
 def test_a_stream_that_falls_silent_is_lost_within_two_seconds_and_comes_back(
     network_camera: NetworkCamera, stalls: Stalls
 ) -> None:
-    with closing(line_of(network_camera)) as line:
+    with closing(make_line(network_camera)) as line:
         line.camera.start()
         line.read_frames(5)
         network_camera.behaviour = Behaviour.SILENT
@@ -105,7 +105,7 @@ def test_a_stream_that_repeats_an_image_is_lost_and_none_of_it_is_complete(
 ) -> None:
     # FFmpeg gives up a stream that was silent for so long, even one that stood still with us.
     supervision = SupervisionSettings(lost_after_s=2.5)
-    with closing(line_of(network_camera, supervision)) as line:
+    with closing(make_line(network_camera, supervision)) as line:
         line.camera.start()
         line.read_frames(5)
         network_camera.behaviour = Behaviour.FROZEN
@@ -129,7 +129,7 @@ def test_a_stream_that_repeats_an_image_is_lost_and_none_of_it_is_complete(
 def test_a_part_of_another_length_than_announced_is_incomplete(lost_bytes: int) -> None:
     with closing(NetworkCamera()) as network_camera:
         network_camera.lost_bytes = lost_bytes
-        with closing(line_of(network_camera, PATIENT)) as line:
+        with closing(make_line(network_camera, PATIENT)) as line:
             line.camera.start()
             line.read_frames(13)
 
@@ -139,8 +139,8 @@ def test_a_part_of_another_length_than_announced_is_incomplete(lost_bytes: int) 
     assert len(damaged) >= 6
 
 
-def test_a_dropped_connection_is_told_and_made_again(network_camera: NetworkCamera) -> None:
-    with closing(line_of(network_camera, PATIENT)) as line:
+def test_a_dropped_connection_is_reported_and_made_again(network_camera: NetworkCamera) -> None:
+    with closing(make_line(network_camera, PATIENT)) as line:
         line.camera.start()
         line.read_frames(5)
         network_camera.hang_up()
@@ -153,7 +153,7 @@ def test_a_dropped_connection_is_told_and_made_again(network_camera: NetworkCame
 
 
 def test_garbage_is_no_image(network_camera: NetworkCamera) -> None:
-    with closing(line_of(network_camera)) as line:
+    with closing(make_line(network_camera)) as line:
         line.camera.start()
         line.read_frames(5)
         network_camera.behaviour = Behaviour.GARBAGE
@@ -170,7 +170,7 @@ def test_garbage_is_no_image(network_camera: NetworkCamera) -> None:
 def test_five_restarts_are_five_recoveries_and_leave_nothing_behind(
     network_camera: NetworkCamera,
 ) -> None:
-    with closing(line_of(network_camera, PATIENT)) as line:
+    with closing(make_line(network_camera, PATIENT)) as line:
         line.camera.start()
         line.read_frames(5)
         threads_before, files_before = threads(), files()
@@ -195,7 +195,7 @@ def files() -> int:
 
 def test_a_wrong_password_is_a_configuration_error(network_camera: NetworkCamera) -> None:
     network_camera.password = "another"
-    with closing(line_of(network_camera)) as line, pytest.raises(CameraLoginRefused) as raised:
+    with closing(make_line(network_camera)) as line, pytest.raises(CameraLoginRefused) as raised:
         line.camera.start()
         line.read_until(lambda: False)  # a machine that stands still asks once more
 
@@ -207,7 +207,7 @@ def test_a_wrong_password_is_a_configuration_error(network_camera: NetworkCamera
 def test_a_password_that_is_changed_while_the_station_runs_is_waited_for(
     network_camera: NetworkCamera,
 ) -> None:
-    with closing(line_of(network_camera, PATIENT)) as line:
+    with closing(make_line(network_camera, PATIENT)) as line:
         line.camera.start()
         line.read_frames(3)
         network_camera.password = "another"
@@ -285,10 +285,10 @@ def test_rtsp_over_udp_is_warned_of(
     if options is not None:
         monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
 
-    told = lossy_transport(f"{scheme}://127.0.0.1/live")
+    reported = lossy_transport(f"{scheme}://127.0.0.1/live")
 
-    assert bool(told) == lossy
-    assert not lossy or ("UDP" in told and "rtsp_transport;tcp" in told)
+    assert bool(reported) == lossy
+    assert not lossy or ("UDP" in reported and "rtsp_transport;tcp" in reported)
 
 
 def was_on_its_way(frame: Frame) -> bool:
@@ -344,7 +344,9 @@ def test_a_camera_that_is_used_to_its_limit_is_not_blamed_on_the_password(challe
         ("http://me:geheim@camera.invalid/video", "'camera.invalid' is not known here"),
     ],
 )
-def test_a_camera_that_is_not_there_is_told_and_no_password_is_shown(uri: str, cause: str) -> None:
+def test_a_camera_that_is_not_there_is_reported_and_no_password_is_shown(
+    uri: str, cause: str
+) -> None:
     with pytest.raises(CameraNotOpened) as raised:
         open_camera(uri, CameraSettings(uri=uri))
 

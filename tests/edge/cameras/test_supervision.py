@@ -155,7 +155,7 @@ def test_a_triggered_camera_that_answers_with_old_images_is_lost() -> None:
     assert one.status.state is CameraState.LOST
 
 
-def test_an_opening_that_takes_too_long_is_told_once_and_may_still_succeed() -> None:
+def test_an_opening_that_takes_too_long_is_reported_once_and_may_still_succeed() -> None:
     one = supervision()
     one.opening(0)
 
@@ -223,7 +223,7 @@ def test_a_camera_that_comes_back_and_refuses_its_settings_has_failed() -> None:
     assert (failed.losses, failed.recoveries) == (1, 0)
 
 
-def test_what_comes_after_a_loss_was_told_changes_nothing() -> None:
+def test_what_comes_after_a_reported_loss_changes_nothing() -> None:
     one = streaming()
     assert looked(one, 0, 2) is not None
 

@@ -94,7 +94,7 @@ def test_frames_come_with_the_number_of_their_opening(device: SocketCamera) -> N
     assert again[0].number < 100 and again[0].epoch > 1  # the camera counts anew, and it shows
 
 
-def test_a_loss_is_told_after_the_last_frame_and_a_recovery_before_the_next(
+def test_a_loss_is_reported_after_the_last_frame_and_a_recovery_before_the_next(
     device: SocketCamera,
 ) -> None:
     with closing(supervised(device, **PATIENT)) as line:
@@ -233,8 +233,8 @@ def test_an_absent_camera_is_waited_for(
         back = line.read_until_state(STREAMING)
 
     assert (back.losses, back.recoveries) == (1, 1)
-    told = [record.getMessage() for record in caplog.records]
-    assert len([text for text in told if "refused" in text]) == 1
+    reported = [record.getMessage() for record in caplog.records]
+    assert len([text for text in reported if "refused" in text]) == 1
 
 
 def test_a_camera_that_does_not_finish_opening_is_lost_and_the_start_goes_on(

@@ -91,7 +91,11 @@ def test_a_trigger_without_an_image_is_an_error_and_says_so_when_it_is_sent_agai
         station.trigger("t1", "part-1")
         (verdict,) = station.verdicts(1)
         station.trigger("t1", "part-1")
-        told = station.phases("decided", 1)[-1]
+        reported = station.phases("decided", 1)[-1]
 
     assert (verdict["result"], verdict["reason"]) == ("ERROR", "timeout")
-    assert (told["phase"], told["result"], told["seq"]) == ("decided", "ERROR", verdict["seq"])
+    assert (reported["phase"], reported["result"], reported["seq"]) == (
+        "decided",
+        "ERROR",
+        verdict["seq"],
+    )

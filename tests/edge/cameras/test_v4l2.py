@@ -69,7 +69,7 @@ class Registers:
         return self.values.get(property_id, -1.0)
 
 
-def test_what_a_capture_has_is_taken_and_told(capture: cv2.VideoCapture) -> None:
+def test_what_a_capture_has_is_taken_and_reported(capture: cv2.VideoCapture) -> None:
     sensor = SensorSettings(pixel_format="MJPG", width_px=64, height_px=48, frame_rate_fps=10.1)
 
     assert apply_settings(capture, sensor, CAM) == (
@@ -81,7 +81,7 @@ def test_what_a_capture_has_is_taken_and_told(capture: cv2.VideoCapture) -> None
 
 
 @pytest.mark.parametrize(
-    ("sensor", "told"),
+    ("sensor", "reported"),
     [
         (SensorSettings(pixel_format="YUYV"), "pixel_format: asked for YUYV, the camera has MJPG"),
         (SensorSettings(width_px=128), "width_px: asked for 128, the camera has 64"),
@@ -99,23 +99,23 @@ def test_what_a_capture_has_is_taken_and_told(capture: cv2.VideoCapture) -> None
     ids=lambda value: next(iter(value.model_fields_set)) if not isinstance(value, str) else "",
 )
 def test_what_a_capture_does_not_take_is_refused_by_name(
-    capture: cv2.VideoCapture, sensor: SensorSettings, told: str
+    capture: cv2.VideoCapture, sensor: SensorSettings, reported: str
 ) -> None:
     with pytest.raises(CameraSettingRefused) as raised:
         apply_settings(capture, sensor, CAM)
 
-    assert told in str(raised.value) and CAM in str(raised.value)
+    assert reported in str(raised.value) and CAM in str(raised.value)
     assert raised.value.exit_code == 78
 
 
-def test_exposure_is_written_in_steps_with_automatics_off_and_told_in_microseconds() -> None:
+def test_exposure_is_written_in_steps_with_automatics_off_and_reported_in_microseconds() -> None:
     registers = Registers()
     sensor = SensorSettings(exposure_us=1230, gain_db=3.7, white_balance_k=5000)
 
-    told = apply_settings(registers, sensor, CAM)
+    reported = apply_settings(registers, sensor, CAM)
 
     assert registers.values[cv2.CAP_PROP_EXPOSURE] == 12
-    assert told == (("exposure_us", "1200"), ("gain_db", "4"), ("white_balance_k", "5000"))
+    assert reported == (("exposure_us", "1200"), ("gain_db", "4"), ("white_balance_k", "5000"))
 
 
 def test_a_value_that_the_driver_clamps_is_refused() -> None:
@@ -134,14 +134,14 @@ def test_what_is_not_set_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("uri", ["77", "/dev/video77", "/dev/v4l/by-id/usb-none"])
-def test_an_absent_device_is_told(uri: str) -> None:
+def test_an_absent_device_is_reported(uri: str) -> None:
     with pytest.raises(CameraNotOpened, match="no such camera on this machine") as raised:
         open_camera(uri, CameraSettings(uri=uri))
 
     assert raised.value.exit_code == 69
 
 
-def test_a_device_that_is_no_camera_is_told() -> None:
+def test_a_device_that_is_no_camera_is_reported() -> None:
     with pytest.raises(CameraNotOpened, match="/dev/null: is no camera"):
         open_camera("/dev/null", CameraSettings(uri="/dev/null"))
 
@@ -157,7 +157,7 @@ def test_an_unplugged_camera_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "gives_jpegs", "told"),
+    ("codec", "gives_jpegs", "reported"),
     [
         ("YUYV", False, ""),
         ("Y16 ", False, ""),
@@ -168,16 +168,20 @@ def test_an_unplugged_camera_is_lost(tmp_path: Path) -> None:
     ],
 )
 def test_a_usb_camera_whose_decoder_hides_damage_is_warned_of(
-    codec: str, gives_jpegs: bool, told: str
+    codec: str, gives_jpegs: bool, reported: str
 ) -> None:
     found = v4l2_concealment(codec, gives_jpegs)
-    assert told in found and bool(found) == bool(told)
+    assert reported in found and bool(found) == bool(reported)
 
 
 def test_no_space_left_on_device_is_explained_as_usb_bandwidth() -> None:
-    told = why_no_stream(CAM, errno.ENOSPC)
+    reported = why_no_stream(CAM, errno.ENOSPC)
 
-    assert "no USB bandwidth is left" in told and "no disk is full" in told and "MJPG" in told
+    assert (
+        "no USB bandwidth is left" in reported
+        and "no disk is full" in reported
+        and "MJPG" in reported
+    )
 
 
 def test_the_kernel_is_asked_why_a_stream_does_not_start() -> None:

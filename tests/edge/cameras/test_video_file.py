@@ -89,8 +89,10 @@ def test_a_codec_that_conceals_damage_is_warned_of_once_and_advised_against(
 
     for _ in range(2):
         opened(path).close()
-    told = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
-    assert len(told) == 1 and "FMP4" in told[0] and "send MJPEG" in told[0]
+    reported = [
+        record.getMessage() for record in caplog.records if "damaged" in record.getMessage()
+    ]
+    assert len(reported) == 1 and "FMP4" in reported[0] and "send MJPEG" in reported[0]
 
     findings = camera_findings(CameraSettings(uri=str(path)), [])
     advised = [one for one in findings if one.grade is Grade.ADVICE]

@@ -129,7 +129,7 @@ def test_a_burst_is_given_in_its_order(
     assert names(line.frames) == written + backwards
 
 
-def test_where_the_kernel_is_silent_the_folder_itself_tells(
+def test_without_notifications_of_the_kernel_the_folder_is_listed(
     folder: Path, silent: None, line: SupervisedLine
 ) -> None:
     for number in (1, 2):
@@ -246,7 +246,7 @@ def test_what_comes_and_is_no_image_is_named_once_and_pages_are_counted(
 def existing(folder: Path, *, take: bool, recorded: JudgedImages | None = None) -> list[Inventory]:
     """Watch a folder until it is known what it held, and read what is given of it."""
     found: list[Inventory] = []
-    memory = FolderMemory(take_existing=take, judged=recorded, on_inventory=found.append)
+    memory = FolderMemory(inspect_existing=take, judged=recorded, on_inventory=found.append)
     with closing(WatchedFolder(uri=f"watch://{folder}", memory=memory)) as camera:
         deadline = time.monotonic() + GENEROUS_S
         while not found:
@@ -319,7 +319,7 @@ class Run:
         wait_until(lambda: len(self.records(RecordKind.VERDICT)) >= count, f"{count} verdicts")
         return [image_name(one) or "" for one in self.records(RecordKind.VERDICT)]
 
-    def told(self, kind: str) -> dict[str, Any]:
+    def reported(self, kind: str) -> dict[str, Any]:
         """Return what the event of a kind says, once it is there."""
 
         def found() -> list[dict[str, Any]]:
@@ -333,7 +333,7 @@ class Run:
         self._process.wait(GENEROUS_S)
 
 
-def test_what_came_while_the_station_was_down_is_taken_once_or_told(
+def test_what_came_while_the_station_was_down_is_inspected_once_or_reported(
     tmp_path: Path, bundle: Path
 ) -> None:
     folder = write_images(tmp_path / "in", good=2)
@@ -345,11 +345,11 @@ def test_what_came_while_the_station_was_down_is_taken_once_or_told(
         (folder / "good_2.png").write_bytes(encoded(8))  # another image of the same name
         run = Run(tmp_path, bundle, "take")
         assert run.judged(4) == ["good_1.png", "good_2.png", "down.png", "good_2.png"]
-        taken = run.told("images_taken")
+        taken = run.reported("images_taken")
         run.end(signal.SIGTERM)
         (folder / "skipped.png").write_bytes(encoded(9))
         run = Run(tmp_path, bundle, "skip")
-        skipped = run.told("images_skipped")
+        skipped = run.reported("images_skipped")
         assert run.log.count("1 image came while nobody watched, not inspected.") == 1
         (folder / "new.png").write_bytes(encoded(10))
         assert run.judged(5)[4:] == ["new.png"]
@@ -654,11 +654,11 @@ def writers(draw: st.DrawFn) -> list[Listing]:
 
 
 @given(writers())
-def test_every_state_that_stays_is_told_exactly_once_and_none_that_is_still_written(
+def test_every_state_that_stays_is_reported_exactly_once_and_none_that_is_still_written(
     steps: list[Listing],
 ) -> None:
     arrivals = Arrivals(REST_NS, PATIENCE_NS)
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     for number, files in enumerate(steps):
         now_ns = number * REST_NS
         listing = {name: Stamp(serial, progress, 1) for name, (progress, serial) in files.items()}
@@ -667,10 +667,10 @@ def test_every_state_that_stays_is_told_exactly_once_and_none_that_is_still_writ
             assert steps[number - 1].get(name) == files[name], "it was still written"
             whole = progress >= 3 and arrivals.whole(name, listing[name])
             if whole or arrivals.not_whole(name, now_ns):
-                told.append((name, serial))
+                reported.append((name, serial))
 
-    assert len(told) == len(set(told))
-    assert {(name, serial) for name, (_, serial) in steps[-1].items()} <= set(told)
+    assert len(reported) == len(set(reported))
+    assert {(name, serial) for name, (_, serial) in steps[-1].items()} <= set(reported)
 
 
 def test_a_writer_that_stalls_and_goes_on_is_waited_for() -> None:

@@ -237,10 +237,10 @@ def test_a_running_station_is_named_before_the_study_begins(
         code, report = study(parts, "--config", config)
     finally:
         running.close()
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert (code, report) == (78, {})
-    assert "stop the station" in said.err and str(os.getpid()) in said.err
-    assert "round 1" not in said.out
+    assert "stop the station" in printed.err and str(os.getpid()) in printed.err
+    assert "round 1" not in printed.out
 
 
 def test_report_and_page_are_signed_with_the_key(parts: Path, study: Study, tmp_path: Path) -> None:
@@ -394,10 +394,10 @@ def test_somebody_at_a_terminal_presents_every_part_to_the_camera(
             if "press Enter" in line:
                 asked.append(line.strip())
                 os.write(controller, b"\n")
-        _, said = process.communicate(timeout=GENEROUS_S)
+        _, printed = process.communicate(timeout=GENEROUS_S)
         os.close(controller)
 
-    assert process.returncode == 1, said
+    assert process.returncode == 1, printed
     assert len(asked) == 10
     assert asked[-1].startswith("round 2 of 2, part 5 of 5: place spot/spot_2.png")
     (path,) = (tmp_path / "reports").glob("*.json")
@@ -435,11 +435,11 @@ def test_a_study_that_is_broken_off_says_which_part_is_missing(
         assert process.stdout is not None
         any("press Enter" in line for line in process.stdout)
         os.write(controller, b"\x04")  # Ctrl-D
-        _, said = process.communicate(timeout=GENEROUS_S)
+        _, printed = process.communicate(timeout=GENEROUS_S)
         os.close(controller)
 
-    assert process.returncode == 65, said
-    assert "good/good_1.png was not presented (round 1 of 3, part 1 of 5)" in said
+    assert process.returncode == 65, printed
+    assert "good/good_1.png was not presented (round 1 of 3, part 1 of 5)" in printed
     assert list((tmp_path / "reports").glob("*.json")) == []
     assert events(tmp_path / "journal") == []
 

@@ -100,7 +100,7 @@ def test_the_last_passed_study_counts_for_so_many_hours(
 
 
 @pytest.mark.parametrize(
-    ("journal", "told"),
+    ("journal", "reported"),
     [
         ("", "challenge looks into the journal. Set journal.folder"),
         (
@@ -110,7 +110,7 @@ def test_the_last_passed_study_counts_for_so_many_hours(
     ],
 )
 def test_a_limit_that_cannot_be_watched_is_refused(
-    tmp_path: Path, bundle: Path, journal: str, told: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundle: Path, journal: str, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "station.yaml"
     config.write_text(
@@ -118,4 +118,4 @@ def test_a_limit_that_cannot_be_watched_is_refused(
         f"{journal}challenge: {{every_hours: 25}}\n"
     )
     assert main(["--config", str(config), "--check"]) == 78
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err

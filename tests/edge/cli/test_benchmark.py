@@ -51,7 +51,7 @@ def test_a_tiled_model_is_measured_on_all_its_tiles(tmp_path: Path) -> None:
     assert pair.ratio_min <= pair.ratio_median
 
 
-def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(
+def test_a_result_that_cannot_be_written_is_reported_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = write_bundle(tmp_path)

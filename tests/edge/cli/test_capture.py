@@ -31,7 +31,7 @@ GENEROUS_S = 60.0
 def captured(uri: str, folder: Path, count: int, every_s: float = 0.0, **settings: Any) -> int:
     camera = CameraSettings.model_validate({"uri": uri, **settings})
     return patiently(
-        lambda: capture_images(camera, folder, count=count, every_s=every_s, say=lambda _: None)
+        lambda: capture_images(camera, folder, count=count, every_s=every_s, emit=lambda _: None)
     )
 
 
@@ -39,7 +39,7 @@ def images_in(folder: Path) -> list[Path]:
     return sorted((folder / "good").iterdir())
 
 
-def record_of(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("capture_*.json")
     content: dict[str, Any] = json.loads(path.read_text())
     return content
@@ -62,7 +62,7 @@ def test_what_the_line_sees_is_written_bit_by_bit_and_training_opens_it(
     assert len(samples) == len(images_in(out)) == 12
     known = {image.tobytes() for image in shown}
     assert all(decode_file(s.path).tobytes() in known for s in samples)
-    record = record_of(out)
+    record = read_record(out)
     assert record["camera"]["settings"]["camera.sensor.exposure_us"] == "3000"
     assert record["camera"]["serial"] == device.serial
     assert record["settings"]["sensor"]["exposure_us"] == 3000.0
@@ -90,7 +90,7 @@ def test_only_images_that_are_whole_and_new_are_kept(tmp_path: Path) -> None:
     kept = [decode_file(path) for path in images_in(tmp_path)]
     known = {image.tobytes() for image in shown}
     assert len(kept) == 20 and all(image.tobytes() in known for image in kept)
-    left_out = record_of(tmp_path)["left_out"]
+    left_out = read_record(tmp_path)["left_out"]
     assert left_out["frozen"] >= 1  # a machine that stands still skips most of them
 
 
@@ -109,7 +109,7 @@ def test_images_are_as_far_apart_as_asked(tmp_path: Path) -> None:
     with GigECamera(numbered_images(200), rate_fps=100) as device:
         captured(device.uri, tmp_path, 4, every_s=0.25)
 
-    times = [one["captured_utc"] for one in record_of(tmp_path)["pictures"]]
+    times = [one["captured_utc"] for one in read_record(tmp_path)["pictures"]]
     moments_s = [datetime.fromisoformat(text).timestamp() for text in times]
     assert all(later - earlier > 0.249 for earlier, later in pairwise(moments_s))
 
@@ -121,11 +121,11 @@ def test_a_camera_that_waits_for_software_triggers_gets_them(tmp_path: Path) -> 
         supervision = {"max_age_ms": GENEROUS_S * 1e3}
         captured(device.uri, tmp_path, 5, trigger=trigger, supervision=supervision)
 
-    numbers = [one["frame_number"] for one in record_of(tmp_path)["pictures"]]
+    numbers = [one["frame_number"] for one in read_record(tmp_path)["pictures"]]
     assert numbers == list(range(numbers[0], numbers[0] + 5))
 
 
-def test_a_camera_that_answers_no_trigger_is_told(tmp_path: Path) -> None:
+def test_a_camera_that_answers_no_trigger_is_reported(tmp_path: Path) -> None:
     with (
         GigECamera([good_image()], loss=1.0) as device,
         pytest.raises(CameraSilent, match="triggers in a row gave no image"),
@@ -163,7 +163,7 @@ def test_a_camera_that_is_pulled_is_waited_for(tmp_path: Path) -> None:
         device.start()
         assert process.wait(GENEROUS_S) == 0
 
-    record = record_of(tmp_path)
+    record = read_record(tmp_path)
     assert len(record["pictures"]) == 150
     assert {1, 2} <= {one["epoch"] for one in record["pictures"]}
     assert record["camera"]["losses"] == 1
@@ -203,20 +203,22 @@ def test_an_interrupted_capture_leaves_whole_images_only(
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
         process.send_signal(how)
-        _, said = process.communicate(timeout=GENEROUS_S)
+        _, printed = process.communicate(timeout=GENEROUS_S)
 
     kept = Folder(tmp_path).good
     assert len(kept) >= 5
     assert all(decode_file(one.path).shape == (480, 640) for one in kept)
     if how is not signal.SIGKILL:
         assert process.returncode == 130
-        assert len(record_of(tmp_path)["pictures"]) == len(kept)
+        assert len(read_record(tmp_path)["pictures"]) == len(kept)
         assert not [path for path in images_in(tmp_path) if path.suffix != ".png"]
-        assert f"{len(kept)} images in" in said and "Traceback" not in said
+        assert f"{len(kept)} images in" in printed and "Traceback" not in printed
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_is_told_and_leaves_no_half_image(tmp_path: Path, edge_run: EdgeRun) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_half_image(
+    tmp_path: Path, edge_run: EdgeRun
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]

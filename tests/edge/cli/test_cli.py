@@ -49,7 +49,7 @@ def start(processes: list[subprocess.Popen[str]], *arguments: object) -> subproc
     return process
 
 
-def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+def read_rest(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Return what a process says until it ends.
 
     ``communicate`` would not give the lines that ``readline`` has read ahead.
@@ -57,10 +57,10 @@ def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
     assert process.stdout is not None and process.stderr is not None
     limit = threading.Timer(GENEROUS_S, process.kill)
     limit.start()
-    rest, said = process.stdout.read(), process.stderr.read()
+    rest, printed = process.stdout.read(), process.stderr.read()
     process.wait(GENEROUS_S)
     limit.cancel()
-    return rest, said
+    return rest, printed
 
 
 def verdicts(output: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def test_what_is_not_inspected_is_named_and_counted(
     ) in run.stderr
 
 
-def test_overlays_are_written_and_their_folder_is_told(
+def test_overlays_are_written_and_their_folder_is_reported(
     edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new" / "overlays"
@@ -146,7 +146,7 @@ def test_strange_images_are_errors_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "reported"),
     [
         ("--head", "3f0c", "64 hexadecimal digits"),
         ("--since", "yesterday", "write 2026-01-31T23:59"),
@@ -154,18 +154,18 @@ def test_strange_images_are_errors_and_the_run_goes_on(
         ("--every", "-1", "no number of seconds"),
     ],
 )
-def test_a_wrong_value_of_an_option_is_told_in_plain_words(
-    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_value_of_an_option_is_reported_in_plain_words(
+    option: str, value: str, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--journal", option, value])
 
     assert end.value.code == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "reported"),
     [
         (["--camera", "{d}/none", "--model", "{b}"], 78, "no such file or folder"),
         (["--camera", "{d}/empty", "--model", "{b}"], 78, "holds no images"),
@@ -185,14 +185,14 @@ def test_a_wrong_value_of_an_option_is_told_in_plain_words(
         (["--speed", "9"], 2, "unrecognized arguments"),
     ],
 )
-def test_a_mistake_is_told_in_one_message_with_its_exit_code(
+def test_a_mistake_is_reported_in_one_message_with_its_exit_code(
     edge_run: EdgeRun,
     images: Path,
     bundle: Path,
     tmp_path: Path,
     arguments: list[str],
     code: int,
-    told: str,
+    reported: str,
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "typo.yaml").write_text("camera: {uri: x, rate_fsp: 1}\nmodel: {path: y}\n")
@@ -201,7 +201,7 @@ def test_a_mistake_is_told_in_one_message_with_its_exit_code(
     run = edge_run(*(word.format(d=tmp_path, f=images, b=bundle) for word in arguments))
 
     assert run.returncode == code
-    assert told in run.stderr
+    assert reported in run.stderr
     assert run.stderr.splitlines()[-1].startswith("edge-run: ")
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
@@ -236,7 +236,7 @@ def test_check_validates_and_opens_nothing(edge_run: EdgeRun, bundle: Path, tmp_
     assert not out.exists()
 
 
-def test_check_tells_the_threshold_that_was_set_at_the_page(
+def test_check_prints_the_threshold_that_was_set_at_the_page(
     edge_run: EdgeRun, images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "station.yaml"
@@ -328,7 +328,7 @@ def test_verdicts_reach_the_broker_and_all_are_acknowledged(
     assert {verdict["session"] for verdict in received} == {states[-1]["session"]}
 
 
-def test_undelivered_verdicts_are_told_and_the_run_does_not_succeed(
+def test_undelivered_verdicts_are_reported_and_the_run_does_not_succeed(
     edge_run: EdgeRun, images: Path, bundle: Path
 ) -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
@@ -361,7 +361,7 @@ def test_a_killed_station_is_offline_for_everybody(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_in_order_with_every_verdict_told(
+def test_a_signal_ends_in_order_with_every_verdict_delivered(
     many_images: Path,
     bundle: Path,
     tmp_path: Path,
@@ -376,13 +376,13 @@ def test_a_signal_ends_in_order_with_every_verdict_told(
     assert process.stdout is not None
     first = process.stdout.readline()
     process.send_signal(how)
-    rest, said = rest_of(process)
+    rest, printed = read_rest(process)
 
     assert process.returncode == 0
     count = len(verdicts(first + rest))
-    assert f"edge-run: {count} parts: {count} OK" in said
+    assert f"edge-run: {count} parts: {count} OK" in printed
     assert len(list((tmp_path / "out").glob("*_OK.jpg"))) == count
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
 
 
 def test_the_end_of_the_reader_is_a_clean_end(
@@ -392,13 +392,13 @@ def test_the_end_of_the_reader_is_a_clean_end(
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    said = process.stderr.read()
+    printed = process.stderr.read()
 
     assert process.wait(GENEROUS_S) == 0
-    assert "Traceback" not in said and "BrokenPipe" not in said
+    assert "Traceback" not in printed and "BrokenPipe" not in printed
 
 
-def test_a_full_disk_behind_standard_output_is_told(images: Path, bundle: Path) -> None:
+def test_a_full_disk_behind_standard_output_is_reported(images: Path, bundle: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         run = subprocess.run(
             edge_run_command("--camera", images, "--model", bundle),
@@ -428,14 +428,14 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
     assert process.stdout is not None
     first = process.stdout.readline()
     out.rename(tmp_path / "moved away")
-    rest, said = rest_of(process)
+    rest, printed = read_rest(process)
 
     assert process.returncode == 0
     assert len(verdicts(first + rest)) == 200
-    assert said.count("Inspection goes on without overlays") == 1
+    assert printed.count("Inspection goes on without overlays") == 1
 
 
-def test_a_closed_standard_output_is_told(images: Path, bundle: Path) -> None:
+def test_a_closed_standard_output_is_reported(images: Path, bundle: Path) -> None:
     run = subprocess.run(
         ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", images, "--model", bundle)],
         capture_output=True,
@@ -457,9 +457,9 @@ def test_a_defect_ends_with_one_message_and_70(
     monkeypatch.setattr("edge.settings.station.load_settings", broken)
 
     assert main(["--camera", "x", "--model", "y"]) == 70
-    said = capsys.readouterr().err
-    assert "edge-run: internal error: ZeroDivisionError: a defect (test_cli.py:" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "edge-run: internal error: ZeroDivisionError: a defect (test_cli.py:" in printed
+    assert "Traceback" not in printed
 
 
 def test_help_names_every_option(edge_run: EdgeRun) -> None:
@@ -489,7 +489,7 @@ def test_the_journal_is_shown_written_as_csv_and_verified(
     assert "none is missing" in verified.stdout
 
 
-def test_a_journal_that_is_nowhere_is_told(edge_run: EdgeRun, tmp_path: Path) -> None:
+def test_a_journal_that_is_nowhere_is_reported(edge_run: EdgeRun, tmp_path: Path) -> None:
     nowhere = edge_run("--journal")
     empty = edge_run("--journal", tmp_path)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from edge.contract import announcements as said
+from edge.contract import announcements as printed
 from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.contract.encoding import to_json
@@ -56,7 +56,7 @@ NAMED_BY_ITSELF = {"id", "name", "version"}
 
 def test_there_is_a_schema_for_every_topic_that_meta_lists() -> None:
     every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"), fleet=True)
-    listed = said.meta_payloads(every, TOPIC, SESSION)[0]["topics"]
+    listed = printed.meta_payloads(every, TOPIC, SESSION)[0]["topics"]
     # part is edge-listen's
     of_others = {"response/1", "part/1", "fleet-owner/1", "fleet-rollout/1"}
     assert {one["schema"] for one in listed.values()} | of_others == set(schema_names())
@@ -82,10 +82,10 @@ def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: 
 def test_every_phase_and_rejection_is_in_the_schema(
     phase: TriggerPhase, reason: str | None
 ) -> None:
-    told = HandshakeMessage(
+    reported = HandshakeMessage(
         phase=phase, trigger_id="1", part_id=None, utc_ns=0, reason=reason, seq=7
     )
-    check_payload(TOPIC.handshake, said.handshake_payload(told, SESSION))
+    check_payload(TOPIC.handshake, printed.handshake_payload(reported, SESSION))
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -98,7 +98,7 @@ def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
 
 
 @pytest.mark.parametrize("severity", list(Severity))
-def test_an_event_is_at_most_32_kib_whatever_it_tells(severity: Severity) -> None:
+def test_an_event_is_at_most_32_kib_whatever_its_content(severity: Severity) -> None:
     data = {"\U0001f600" * 9 + str(number): "\U0001f600" * 9999 for number in range(99)}
     event = event_payload(Event("kind", severity, "x" * 9999, {**data, "n": 1.5}), 0)
     check_payload(TOPIC.event, event)
@@ -106,13 +106,13 @@ def test_an_event_is_at_most_32_kib_whatever_it_tells(severity: Severity) -> Non
 
 
 def test_metrics_may_not_know() -> None:
-    told = Metrics({"a": 1}, {"b": None}, {"c": {"p50": None}})
-    for content in said.metrics_payloads(told, SESSION, 0):
+    reported = Metrics({"a": 1}, {"b": None}, {"c": {"p50": None}})
+    for content in printed.metrics_payloads(reported, SESSION, 0):
         check_payload(TOPIC.metrics, content)
 
 
 def test_what_is_shortened_for_a_broker_is_in_the_schema() -> None:
-    for content in said.meta_payloads(Meta(), TOPIC, SESSION):
+    for content in printed.meta_payloads(Meta(), TOPIC, SESSION):
         check_payload(TOPIC.meta, content)
 
 
@@ -132,10 +132,10 @@ def test_the_guide_shows_the_examples_as_they_are() -> None:
     assert shown == documented(example_messages()), "run python -m tests.support.example_messages"
     sent = {name.partition(" ")[0] for name in example_messages()}
     every = Meta(commands=("resend", "reload", "set_recipe", "snapshot", "selftest"), fleet=True)
-    assert sent >= said.meta_payloads(every, TOPIC, SESSION)[0]["topics"].keys()
+    assert sent >= printed.meta_payloads(every, TOPIC, SESSION)[0]["topics"].keys()
 
 
-def test_limits_that_schemas_tell_are_those_of_the_gate() -> None:
+def test_limits_in_the_schemas_are_those_of_the_gate() -> None:
     assert f"at most {MAX_RESENT} at once" in read_schema("cmd-resend/1")["description"].lower()
     for name in ("trigger/1", "ack/1", "cmd-reload/1"):
         assert f"At most {MAX_BYTES} bytes" in read_schema(name)["description"]

@@ -44,7 +44,7 @@ def test_no_two_stations_share_a_client_id() -> None:
     assert StationTopic.parse("a/b/c/d").client_id == "vi-a-b-c-d"  # as it always was
 
 
-def settings_of(station: str) -> Settings:
+def make_settings(station: str) -> Settings:
     return Settings.model_validate(
         {
             "camera": {"uri": "0"},
@@ -59,13 +59,15 @@ def test_a_station_listens_to_its_own_topics_and_not_to_what_it_says() -> None:
 
     listened = station_subscriptions(topic)
     heard = (topic.trigger, topic.ack, topic.command("reload"))
-    said = (topic.verdict, topic.state, topic.event, topic.meta, topic.last, topic.metrics)
+    printed = (topic.verdict, topic.state, topic.event, topic.meta, topic.last, topic.metrics)
 
     def listens(where: str) -> bool:
         return any(topic_matches_sub(pattern, where) for pattern in listened.patterns)
 
     assert all(listens(where) for where in heard)
-    assert not any(listens(where) for where in (*said, topic.handshake, topic.response("reload")))
+    assert not any(
+        listens(where) for where in (*printed, topic.handshake, topic.response("reload"))
+    )
     assert not listens(StationTopic.parse("plant-1/line-2/cap/side").trigger)
     assert all(listens(where) for where in listened.named)
     assert set(heard) <= set(listened.named)

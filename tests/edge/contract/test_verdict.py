@@ -74,7 +74,7 @@ def sent(
     return received
 
 
-def test_the_schema_is_a_schema_that_tells_units() -> None:
+def test_the_schema_is_valid_and_names_units() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     for name, field in SCHEMA["properties"].items():
         described = "description" in field or name in {"schema"}
@@ -231,9 +231,9 @@ def test_a_part_whose_image_never_came_has_no_time_from_trigger_to_frame() -> No
 
 def test_what_the_camera_says_about_the_exposure_is_passed_on() -> None:
     telemetry = Telemetry(123, 0, 2500.5, 6.0)
-    told = sent(verdict(of=frame(telemetry=telemetry)))["frame"]
-    assert (told["device_ts_ns"], told["missing_packets"]) == (123, 0)
-    assert (told["exposure_us"], told["gain_db"]) == (2500.5, 6.0)
+    reported = sent(verdict(of=frame(telemetry=telemetry)))["frame"]
+    assert (reported["device_ts_ns"], reported["missing_packets"]) == (123, 0)
+    assert (reported["exposure_us"], reported["gain_db"]) == (2500.5, 6.0)
     unsure = sent(verdict(of=frame(telemetry=Telemetry(gain_db=math.nan))))["frame"]
     assert unsure["gain_db"] is None
 

@@ -94,7 +94,7 @@ def test_a_sound_camera_is_seen_with_its_network_its_access_and_its_settings() -
     assert frame is not None and frame.pixels.shape == (48, 64)
 
 
-def test_lost_packets_are_counted_and_told() -> None:
+def test_lost_packets_are_counted_and_reported() -> None:
     images = [good_image(n) for n in range(8)]
     with GigECamera(images, rate_fps=FAST_FPS, loss=0.02) as device:
         found, _ = looked_at(device.uri)
@@ -216,7 +216,7 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
             before = station.verdicts(5)
             run = edge_run("--doctor", "--config", station.config)
             after = station.verdicts(len(before) + 10)
-            said = station.states("online")
+            printed = station.states("online")
             assert gvcp.control(camera.address, 1.0) is not None
 
             assert station.stop() == 0
@@ -226,9 +226,11 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
     assert run.returncode == 0, run.stdout
     assert "Traceback" not in run.stderr
     assert {v["result"] for v in after[len(before) :]} <= {"OK", "NOK"}
-    entered = {state["since_utc"]: state["state"] for state in said}  # each is said again and again
+    entered = {
+        state["since_utc"]: state["state"] for state in printed
+    }  # each is said again and again
     assert list(entered.values()) == ["starting", "online"]
-    assert len({state["session"] for state in said}) == 1
+    assert len({state["session"] for state in printed}) == 1
 
 
 def test_a_driver_that_never_returns_is_a_fault_and_keeps_nobody_waiting() -> None:

@@ -102,7 +102,9 @@ def test_each_part_is_optional(edge_run: EdgeRun, bundle: Path) -> None:
     assert graded(model.stdout)["self-test"] == graded(model.stdout)["latency"] == "good"
 
 
-def test_every_fault_is_told_and_the_exit_code_is_one(edge_run: EdgeRun, tmp_path: Path) -> None:
+def test_every_fault_is_reported_and_the_exit_code_is_one(
+    edge_run: EdgeRun, tmp_path: Path
+) -> None:
     damaged = write_bundle(tmp_path)
     damaged.with_suffix(".bin").write_bytes(b"\0")
 
@@ -171,8 +173,8 @@ def test_a_broker_that_wants_a_password_gets_the_one_of_the_settings(
         wrong.grade is Grade.FAULT and "Check mqtt.username and mqtt.password_file" in wrong.found
     )
     assert open_to_all.grade is Grade.FAULT and "chmod 600" in open_to_all.found
-    told = (right.found, wrong.found, open_to_all.found)
-    assert not any("geheim" in text or "falsch" in text for text in told)
+    reported = (right.found, wrong.found, open_to_all.found)
+    assert not any("geheim" in text or "falsch" in text for text in reported)
 
 
 def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
@@ -200,7 +202,7 @@ def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
         (ClockSync(), Grade.NOT_SEEN, "does not tell"),
     ],
 )
-def test_a_clock_that_nothing_keeps_right_is_told(
+def test_a_clock_that_nothing_keeps_right_is_reported(
     sync: ClockSync, grade: Grade, words: str
 ) -> None:
     finding = clock_finding(sync)

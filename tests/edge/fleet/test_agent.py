@@ -85,7 +85,7 @@ class Station:
         put_release(file, release, plan)
         return release
 
-    def take(self, release: ReleaseFile | None, **changes: Any) -> Desired:
+    def desire(self, release: ReleaseFile | None, **changes: Any) -> Desired:
         """Return a desired state that is newer than those before."""
         self.order = (self.order[0], self.order[1] + 1)
         wanted = {
@@ -109,13 +109,13 @@ def test_a_release_is_taken_survives_a_restart_and_goes_back_to_what_was(station
     first = station.released(station.plant.release())
     agent = station.agent()
     before = station.site.model.recipe
-    report = station.ask(agent, station.take(first, change_product=True))
+    report = station.ask(agent, station.desire(first, change_product=True))
     assert (report["phase"], report["in_force"]["name"]) == ("in_force", "nut")
     assert (report["in_force"]["release"], report["in_force"]["sha256"]) == (1, first.sha256)
 
     agent = station.agent()  # as after a kill
     assert station.ask(agent, b"{}")["phase"] == "in_force"  # what is no message changes nothing
-    report = station.ask(agent, station.take(None, action=Action.RETURN))
+    report = station.ask(agent, station.desire(None, action=Action.RETURN))
     assert (report["phase"], report["reason"]) == ("returned", None)
     assert station.site.model.recipe == before
     assert [one.kind for one in station.events] == ["release_in_force", "release_returned"]
@@ -125,7 +125,7 @@ def test_what_a_station_inspects_for_stays_where_the_release_is_of_another_produ
     station: Station,
 ) -> None:
     release = station.released(station.plant.release())
-    report = station.ask(station.agent(), station.take(release))
+    report = station.ask(station.agent(), station.desire(release))
     assert report["phase"] == "in_force"
     assert (report["in_force"]["live"], report["in_force"]["release"]) == (False, 1)
     live = station.site.model.recipe
@@ -135,16 +135,16 @@ def test_what_a_station_inspects_for_stays_where_the_release_is_of_another_produ
 def test_an_older_release_is_taken_only_where_the_plan_says_so(station: Station) -> None:
     older, newer = (station.released(station.plant.release()) for _ in range(2))
     agent = station.agent()
-    assert station.ask(agent, station.take(newer))["phase"] == "in_force"
-    report = station.ask(agent, station.take(older, rollout="two"))
+    assert station.ask(agent, station.desire(newer))["phase"] == "in_force"
+    report = station.ask(agent, station.desire(older, rollout="two"))
     assert (report["phase"], report["reason"]) == ("refused", "older")
     assert report["in_force"]["release"] == 2
-    report = station.ask(agent, station.take(older, rollout="two", older=True))
+    report = station.ask(agent, station.desire(older, rollout="two", older=True))
     assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"claim": "x"}', b"\xff" * 100])
-def test_a_damaged_memory_is_told_and_keeps_no_station_from_starting(
+def test_a_damaged_memory_is_reported_and_keeps_no_station_from_starting(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "fleet.json").write_bytes(content)
@@ -155,8 +155,8 @@ def test_a_damaged_memory_is_told_and_keeps_no_station_from_starting(
 def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> None:
     release = station.released(station.plant.release())
     agent = station.agent()
-    wanted = station.take(release)
-    station.ask(agent, station.take(None, action=Action.KEEP, claim=3))
+    wanted = station.desire(release)
+    station.ask(agent, station.desire(None, action=Action.KEEP, claim=3))
     report = station.ask(agent, wanted)
     assert (report["phase"], report["claim"]) == ("kept", 3)
 
@@ -164,65 +164,65 @@ def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> N
 def cut(station: Station, release: ReleaseFile) -> Desired:
     path = Path(release.address)
     path.write_bytes(path.read_bytes()[:-100])
-    return station.take(release)
+    return station.desire(release)
 
 
 def changed(station: Station, release: ReleaseFile) -> Desired:
     path = Path(release.address)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    return station.take(release)
+    return station.desire(release)
 
 
 def of_another_key(station: Station, _: ReleaseFile) -> Desired:
     other, _public = make_key(station.plant.folder, "other")
-    return station.take(station.released(station.plant.release(key=other)))
+    return station.desire(station.released(station.plant.release(key=other)))
 
 
 def foreign(station: Station, _: ReleaseFile) -> Desired:
     file = station.plant.release(stations=["plant/line/b/+"])
-    return station.take(station.released(file))
+    return station.desire(station.released(file))
 
 
 def too_large(station: Station, release: ReleaseFile) -> Desired:
-    return station.take(release.model_copy(update={"bytes": 3 * 10**9}))
+    return station.desire(release.model_copy(update={"bytes": 3 * 10**9}))
 
 
 def larger_than_the_disk(station: Station, release: ReleaseFile) -> Desired:
     station.free_bytes = 60 * 2**20
-    return station.take(release)
+    return station.desire(release)
 
 
 def elsewhere(station: Station, release: ReleaseFile) -> Desired:
     place = station.plant.folder / "other.recipe"
     shutil.copy(release.address, place)
-    return station.take(release.model_copy(update={"address": str(place)}))
+    return station.desire(release.model_copy(update={"address": str(place)}))
 
 
 def linked_elsewhere(station: Station, release: ReleaseFile) -> Desired:
     link = Path(release.address).with_name("link.recipe")
     link.symlink_to(station.plant.folder / f"nut-{release.version}.recipe")
-    return station.take(release.model_copy(update={"address": str(link)}))
+    return station.desire(release.model_copy(update={"address": str(link)}))
 
 
 def another_version(station: Station, release: ReleaseFile) -> Desired:
-    return station.take(release.model_copy(update={"version": 99}))
+    return station.desire(release.model_copy(update={"version": 99}))
 
 
 def gone(station: Station, release: ReleaseFile) -> Desired:
     Path(release.address).unlink()
-    return station.take(release)
+    return station.desire(release)
 
 
 def of_an_unknown_kind(station: Station, release: ReleaseFile) -> Desired:
-    return station.take(release.model_copy(update={"kind": "firmware"}))
+    return station.desire(release.model_copy(update={"kind": "firmware"}))
 
 
 def of_the_name_in_the_settings(station: Station, _: ReleaseFile) -> Desired:
-    return station.take(station.released(station.plant.release("bottle")))
+    return station.desire(station.released(station.plant.release("bottle")))
 
 
 def of_a_reused_name(station: Station, release: ReleaseFile) -> Desired:
-    return station.take(release, journal=OTHER)
+    return station.desire(release, journal=OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_a_release_for_another_camera_fails_its_trial_and_the_station_goes_on(
     release, agent = station.released(station.plant.release()), station.agent()
     tiny = np.zeros((2, 2, 3), np.uint8)
     station.site.trial_frame = Frame(pixels=tiny, number=1, captured_ns=0, captured_utc_ns=0)
-    report = station.ask(agent, station.take(release, change_product=True))
+    report = station.ask(agent, station.desire(release, change_product=True))
     assert (report["phase"], report["reason"]) == ("failed", "unfit")
     assert "this camera's" in report["detail"]
     live = station.site.model.recipe
@@ -289,7 +289,7 @@ def test_an_unsigned_file_is_refused_here_and_by_the_station(station: Station) -
     content = unsigned.read_bytes()
     Path(release.address).write_bytes(content)
     wanted = replace_file(release, content)
-    report = station.ask(station.agent(), station.take(wanted))
+    report = station.ask(station.agent(), station.desire(wanted))
     assert (report["phase"], report["reason"]) == ("refused", "unsigned")
 
 
@@ -305,7 +305,7 @@ def test_a_kill_while_it_is_put_in_force_ends_with_one_version_and_the_way_back(
 ) -> None:
     release = station.released(station.plant.release())
     agent = station.agent()
-    wanted = station.take(release, change_product=True)
+    wanted = station.desire(release, change_product=True)
 
     class Killed(BaseException):
         """Nothing of ours catches it."""
@@ -320,7 +320,7 @@ def test_a_kill_while_it_is_put_in_force_ends_with_one_version_and_the_way_back(
     agent = station.agent()
     report = station.ask(agent, wanted)
     assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
-    report = station.ask(agent, station.take(None, action=Action.RETURN))
+    report = station.ask(agent, station.desire(None, action=Action.RETURN))
     assert report["phase"] == "returned"
     live = station.site.model.recipe
     assert live is not None and live.id == "bottle"

@@ -119,16 +119,16 @@ def release(hall: Hall, nok: float, **changes: object) -> tuple[int, str, float]
 
 def test_a_release_reaches_all_and_a_bad_one_stops_at_the_canary(hall: Hall) -> None:
     until(lambda: len(hall.plant.reports()) == len(STATIONS), "all report")
-    code, output, took_s = release(hall, GOOD, bounds=FIRST)
-    print(f"a release to {len(STATIONS)} stations: {took_s:.1f} s")
+    code, output, elapsed_s = release(hall, GOOD, bounds=FIRST)
+    print(f"a release to {len(STATIONS)} stations: {elapsed_s:.1f} s")
     assert code == 0, output
     assert len(set(hall.versions().values())) == 1
     good = hall.versions()
     time.sleep(60)  # parts of the week before
 
     canary = {"share": 0.1, "minutes": 5, "parts": 400}
-    code, output, took_s = release(hall, BAD, canary=canary)
-    print(f"a bad release, stopped at the canary and back: {took_s:.1f} s\n{output}")
+    code, output, elapsed_s = release(hall, BAD, canary=canary)
+    print(f"a bad release, stopped at the canary and back: {elapsed_s:.1f} s\n{output}")
     assert (code, "are NOK" in output) == (1, True), output
     assert hall.versions() == good
 

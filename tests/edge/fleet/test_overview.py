@@ -112,20 +112,20 @@ def test_the_status_waits_for_counts_which_are_not_retained(
     assert main(["status", "--mqtt", broker.url]) == 0
     assert "OK: not known of 2 stations" in capsys.readouterr().out
 
-    told = [(topic, content) for topic, content in retained(2) if topic.endswith("/metrics")]
+    reported = [(topic, content) for topic, content in retained(2) if topic.endswith("/metrics")]
     done = threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id="test-metrics")
         client.connect("127.0.0.1", broker.port)
         client.loop_start()
         while not done.wait(0.2):
-            for topic, content in told:
+            for topic, content in reported:
                 client.publish(topic, json.dumps(content))
         client.disconnect()
         client.loop_stop()
 
-    telling = threading.Thread(target=tell)
+    telling = threading.Thread(target=report)
     telling.start()
     try:
         assert main(["status", "--mqtt", broker.url, "--wait", "600"]) == 0

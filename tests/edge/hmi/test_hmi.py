@@ -42,7 +42,7 @@ def journalled(station: PageStation, condition: str) -> list[Any]:
 
 
 def test_every_number_of_a_part_is_the_journals(station: PageStation) -> None:
-    part = station.parts(most=5)[-1]
+    part = station.parts(max_count=5)[-1]
 
     found = station.json(f"/api/parts/{part['seq']}")
 
@@ -67,7 +67,7 @@ def test_counts_of_the_hours_are_the_journals(station: PageStation) -> None:
 
 
 def test_parts_are_found_by_result_and_time_and_exported(station: PageStation) -> None:
-    rejected = station.parts(most=3, result="NOK")
+    rejected = station.parts(max_count=3, result="NOK")
     assert {part["result"] for part in rejected} == {"NOK"}
     assert [p["seq"] for p in rejected] == sorted((p["seq"] for p in rejected), reverse=True)
 
@@ -76,7 +76,7 @@ def test_parts_are_found_by_result_and_time_and_exported(station: PageStation) -
         "from": (moment - timedelta(seconds=1)).isoformat(),
         "to": (moment + timedelta(seconds=1)).isoformat(),
     }
-    assert rejected[-1]["seq"] in [part["seq"] for part in station.parts(most=100, **span)]
+    assert rejected[-1]["seq"] in [part["seq"] for part in station.parts(max_count=100, **span)]
     later: dict[str, Any] = {"from": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert station.parts(**later) == []
 
@@ -86,7 +86,7 @@ def test_parts_are_found_by_result_and_time_and_exported(station: PageStation) -
 
 
 def test_older_parts_follow_page_by_page(station: PageStation) -> None:
-    wait_until(lambda: len(station.parts(most=9)) == 9, "nine parts")
+    wait_until(lambda: len(station.parts(max_count=9)) == 9, "nine parts")
     first = station.get("/api/parts", params={"limit": "4"}).json()
     second = station.get("/api/parts", params={"limit": "4", "before": first["before"]}).json()
 
@@ -125,7 +125,7 @@ def test_a_rejected_part_has_its_image_and_overlay(station: PageStation) -> None
 
 
 def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
-    for path, said in (("/livez", "live"), ("/readyz", "ready")):
+    for path, printed in (("/livez", "live"), ("/readyz", "ready")):
         answers: list[httpx.Response] = []
 
         def answered(path: str = path, answers: list[httpx.Response] = answers) -> bool:
@@ -133,7 +133,7 @@ def test_probes_of_an_orchestrator_are_answered(station: PageStation) -> None:
             return answers[-1].status_code == 200
 
         wait_until(answered, "200")  # a busy machine may starve a station into silence
-        assert answers[-1].json()[said]
+        assert answers[-1].json()[printed]
     assert answers[-1].json()["condition"] in ("online", "degraded")
 
 
@@ -149,7 +149,7 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
         shown = station.status()
         assert (shown["may_act"], shown["may_unlock"]) == (False, True)  # nobody has said who it is
         own = shown["status"]["model"]["threshold"]
-        wait_until(lambda: len(station.parts(most=8)) == 8, "some parts")
+        wait_until(lambda: len(station.parts(max_count=8)) == 8, "some parts")
 
         tried = station.json("/api/threshold/preview?image_threshold=100000")
         assert tried["before"]["NOK"] > 0 and tried["after"] == {"OK": tried["parts"]}
@@ -159,10 +159,12 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
         done = station.act("threshold", {"image_threshold": 100_000.0, "comment": "a trial"})
         assert done.json()["done"] == {"before": own, "now": 100_000.0}
         # What was decided before may be journalled only now; every other part is defective.
-        wait_until(lambda: {p["result"] for p in station.parts(most=3)} == {"OK"}, "parts with it")
-        first = station.parts(most=1)[0]["seq"]
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 4, "more of them")
-        after = [part["result"] for part in station.parts(most=50) if part["seq"] >= first]
+        wait_until(
+            lambda: {p["result"] for p in station.parts(max_count=3)} == {"OK"}, "parts with it"
+        )
+        first = station.parts(max_count=1)[0]["seq"]
+        wait_until(lambda: station.parts(max_count=1)[0]["seq"] > first + 4, "more of them")
+        after = [part["result"] for part in station.parts(max_count=50) if part["seq"] >= first]
         assert set(after) == {"OK"}
         wait_until(lambda: bool(station.events("threshold_changed")), "it is recorded")
         (event,) = station.events("threshold_changed")
@@ -196,10 +198,10 @@ def test_marked_parts_are_recorded_and_exported_for_calibration(station: PageSta
     expected = {"seq": part["seq"], "mark": "false_reject", "image_kept": True}
     assert done.json()["done"] == expected
 
-    def said() -> list[int]:
+    def printed() -> list[int]:
         return [one["seq"] for one in station.json("/api/feedback")["feedback"]]
 
-    wait_until(lambda: part["seq"] in said(), "the mark is in the journal")
+    wait_until(lambda: part["seq"] in printed(), "the mark is in the journal")
     content = station.get("/api/feedback.tar").content
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         assert f"good/{part['id']}_nok.png" in tar.getnames()
@@ -207,7 +209,7 @@ def test_marked_parts_are_recorded_and_exported_for_calibration(station: PageSta
         assert table is not None and part["id"] in table.read().decode()
 
     assert station.act("feedback", {"seq": part["seq"], "mark": "none"}).status_code == 200
-    wait_until(lambda: part["seq"] not in said(), "the mark is taken back")
+    wait_until(lambda: part["seq"] not in printed(), "the mark is taken back")
 
 
 def test_a_missed_defect_is_marked_with_its_image_hours_after_it_was_found_good(
@@ -250,8 +252,8 @@ def test_training_images_are_kept_of_the_next_parts_and_no_more(
             return len(list((tmp_path / "snapshots").rglob("*_asked.png")))
 
         wait_until(lambda: kept() == 4, "four images")
-        first = station.parts(most=1)[0]["seq"]
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > first + 8, "more parts")
+        first = station.parts(max_count=1)[0]["seq"]
+        wait_until(lambda: station.parts(max_count=1)[0]["seq"] > first + 8, "more parts")
         assert kept() == 4
         wait_until(lambda: bool(station.events("capture_asked")), "it is recorded")
         assert station.events("capture_asked")[0]["data"]["count"] == 4
@@ -398,7 +400,9 @@ def test_paths_that_lead_elsewhere_and_unknown_parts_are_not_found(
         "limit=' OR 1=1",
     ],
 )
-def test_questions_that_make_no_sense_are_told_so(station: PageStation, query: str) -> None:
+def test_queries_that_make_no_sense_are_refused_with_the_reason(
+    station: PageStation, query: str
+) -> None:
     for path in ("/api/parts", "/api/parts.csv"):
         if path.endswith("csv") and query.startswith(("limit", "before")):
             continue
@@ -455,10 +459,10 @@ def test_a_viewer_that_never_reads_and_one_that_never_asks_change_nothing(
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         silent.sendall(b"GET /api/str")
-        before = station.parts(most=1)[0]["seq"]
+        before = station.parts(max_count=1)[0]["seq"]
         memory = station.page_process.memory_info().rss
 
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > before + 60, "parts go on")
+        wait_until(lambda: station.parts(max_count=1)[0]["seq"] > before + 60, "parts go on")
 
         assert station.page_process.memory_info().rss < memory + 64 * 2**20
         assert station.status()["status"]["condition"] == "online"
@@ -521,13 +525,13 @@ def test_a_page_that_hangs_is_ended_and_comes_back_and_the_line_goes_on(
     images = write_images(tmp_path / "pictures", good=1, defective=1)
     station = PageStation(tmp_path, {"uri": str(images), "rate_fps": 50, "loop": True}, bundle)
     with station:
-        before = station.parts(most=1)[0]["seq"]
+        before = station.parts(max_count=1)[0]["seq"]
         dead = station.page_process
         dead.send_signal(signal.SIGSTOP)
 
         station.wait_for_page(count=2)
 
-        assert station.parts(most=1)[0]["seq"] > before + 25
+        assert station.parts(max_count=1)[0]["seq"] > before + 25
         assert not dead.is_running()
         page = station.page_process
         psutil.Process(station.pid).kill()

@@ -109,7 +109,7 @@ def test_a_part_number_without_end_is_not_found() -> None:
     assert asked("/api/parts/" + "9" * 5000).status_code == 404
 
 
-def test_who_is_refused_is_told_why_also_by_a_station_that_is_busy() -> None:
+def test_a_refusal_has_its_reason_also_from_a_station_that_is_busy() -> None:
     headers = {"content-type": "application/json", "x-edge-request": "1"}
 
     refused = asked("/api/actions/capture", method="POST", json={"count": 1}, headers=headers)
@@ -138,7 +138,7 @@ def test_an_export_of_a_journal_that_cannot_be_read_is_an_error_and_no_empty_fil
 
 def test_only_a_few_exports_are_made_at_a_time() -> None:
     making: list[int] = []
-    most: list[int] = []
+    max_count: list[int] = []
     statuses: list[int] = []
     as_many_as_may = threading.Event()
 
@@ -148,7 +148,7 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
             as_many_as_may.set()
         assert as_many_as_may.wait(PATIENCE_S)
         for _ in range(3):
-            most.append(len(making))
+            max_count.append(len(making))
             yield b"piece"
         making.pop()
 
@@ -171,7 +171,7 @@ def test_only_a_few_exports_are_made_at_a_time() -> None:
 
     asyncio.run(all_at_once())
 
-    assert max(most) == MAX_EXPORTS
+    assert max(max_count) == MAX_EXPORTS
     assert sorted(statuses) == [200, 200, 200, 503, 503, 503]
 
 
@@ -255,7 +255,7 @@ def test_parts_of_a_new_model_are_not_looked_for_through_the_whole_journal(
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def journal_of(folder: Path, parts: Mapping[datetime, str]) -> Path:
+def make_journal(folder: Path, parts: Mapping[datetime, str]) -> Path:
     """Return a journal whose parts were recorded then."""
     with running_writer(folder) as running:
         running.write(*(verdict(result) for result in parts.values()))
@@ -272,7 +272,7 @@ def test_the_shift_before_is_counted_whole_also_after_a_restart(tmp_path: Path) 
     ago = {30: "OK", 20: "OK", 10: "NOK", 1: "OK"}
     parts = {NOON - timedelta(hours=hours): result for hours, result in ago.items()}
 
-    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).numbers(NOON)
+    found = ProductionStats(make_journal(tmp_path, parts), ["06:00"]).numbers(NOON)
 
     # One shift a day: the one before began 30 hours ago.
     assert (found.shift_before.total, found.shift_before.yield_) == (3, 2 / 3)
@@ -286,7 +286,7 @@ def test_a_long_journal_is_counted_back_piece_by_piece_and_ends_with_the_same_nu
 ) -> None:
     results = ["OK", "NOK", "OK", "OK", "ERROR"] * 8
     parts = {NOON - timedelta(minutes=len(results) - n): r for n, r in enumerate(results)}
-    journal = journal_of(tmp_path, parts)
+    journal = make_journal(tmp_path, parts)
     whole = ProductionStats(journal, ["06:00"]).numbers(NOON)
     for name, value in {"FRESH_ROWS": 6, "PIECE_ROWS": 7, "COUNTING_S": 0.0}.items():
         monkeypatch.setattr(numbers_module, name, value)
@@ -327,7 +327,7 @@ def test_what_came_while_nobody_looked_is_counted_too(
 def test_causes_are_those_of_the_shift(tmp_path: Path) -> None:
     parts = {NOON - timedelta(hours=hours): "NOK" for hours in (8, 7, 5, 1)}
 
-    found = ProductionStats(journal_of(tmp_path, parts), ["06:00"]).numbers(NOON)
+    found = ProductionStats(make_journal(tmp_path, parts), ["06:00"]).numbers(NOON)
 
     assert found.reasons == [("score_above", 2)]
 
@@ -337,7 +337,7 @@ def test_a_journal_that_cannot_be_read_yet_is_begun_where_it_should_be(tmp_path:
     with pytest.raises(Exception, match="no journal"):
         numbers.numbers(NOON)
     parts = {NOON - timedelta(hours=hours): "OK" for hours in (1000, 1)}
-    journal_of(tmp_path, parts)
+    make_journal(tmp_path, parts)
 
     assert len(numbers.numbers(NOON).trend) == 1
 

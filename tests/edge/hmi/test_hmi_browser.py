@@ -51,7 +51,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
 @pytest.fixture
 def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
     """Open the page in a window of some size; at the end nothing may stand in its console."""
-    said: list[str] = []
+    printed: list[str] = []
     asked: list[str] = []
     contexts = []
 
@@ -61,8 +61,8 @@ def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(GENEROUS_S * 1000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: printed.append(message.text))
+        page.on("pageerror", lambda error: printed.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{station.address}/#{view}")
         expect(page.locator("#condition")).not_to_be_empty()
@@ -72,7 +72,7 @@ def opened(station: PageStation, browser: Browser) -> Iterator[Opened]:
     for context in contexts:
         context.close()
     # An image that has left the few newest while it was asked for, and a token that is wrong.
-    assert [text for text in said if "404" not in text and "401" not in text] == []
+    assert [text for text in printed if "404" not in text and "401" not in text] == []
     assert all(url.startswith((station.address, "data:")) for url in asked)
 
 
@@ -237,7 +237,7 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     own = station.status()["status"]["model"]["threshold"]
     apply = page.locator("#threshold button.primary")
     expect(apply).to_be_disabled()
-    wait_until(lambda: len(station.parts(most=16)) == 16, "every sample frame once")
+    wait_until(lambda: len(station.parts(max_count=16)) == 16, "every sample frame once")
 
     page.locator("#threshold-value").fill("0.6")
     expect(page.locator("#changed b")).not_to_have_text("0")
@@ -329,7 +329,7 @@ def test_whoever_goes_through_the_parts_on_a_phone_sees_each_and_stays_in_the_li
     expect(page.locator("#found a:focus")).to_have_text(str(seq - 1))
 
 
-def test_who_unlocks_may_say_their_name_and_is_told_by_it(
+def test_who_unlocks_may_give_a_name_and_is_called_by_it(
     opened: Opened, station: PageStation
 ) -> None:
     part = unmarked(station)
@@ -346,8 +346,8 @@ def test_who_unlocks_may_say_their_name_and_is_told_by_it(
     go_to(page, "control")
     event = page.locator("#events [data-kind=feedback]").first
     expect(event).to_contain_text(f"부품 표시{part['seq']}번: 오검출조작: 김철수 (token)")
-    told = page.locator("#events li b").all_inner_texts()
-    assert all(any("가" <= letter <= "힣" for letter in text) for text in told)
+    reported = page.locator("#events li b").all_inner_texts()
+    assert all(any("가" <= letter <= "힣" for letter in text) for text in reported)
 
 
 def test_regions_and_verdict_agree_or_a_word_explains(opened: Opened) -> None:
@@ -656,7 +656,7 @@ def test_a_part_whose_file_has_no_readable_name_takes_the_place_of_the_good_one_
         page.close()
 
 
-def test_numbers_that_do_not_come_any_more_are_told_to_be_old(
+def test_numbers_that_do_not_come_any_more_are_marked_as_old(
     browser: Browser, station: PageStation
 ) -> None:
     page = browser.new_page()

@@ -54,15 +54,15 @@ def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
         broker.close()
 
 
-def metrics_of(station: PageStation) -> str:
+def read_metrics(station: PageStation) -> str:
     """Return what Prometheus is told; a busy machine may starve a station into silence."""
     answers: list[httpx.Response] = []
 
-    def told() -> bool:
+    def reported() -> bool:
         answers.append(station.get("/metrics"))
         return answers[-1].status_code == 200
 
-    wait_until(told, "metrics")
+    wait_until(reported, "metrics")
     return answers[-1].text
 
 
@@ -94,12 +94,12 @@ def expressions() -> list[str]:
 def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_for_it(
     station: PageStation,
 ) -> None:
-    def told() -> dict[str, list[tuple[dict[str, str], float]]]:
-        return samples(metrics_of(station))
+    def reported() -> dict[str, list[tuple[dict[str, str], float]]]:
+        return samples(read_metrics(station))
 
-    wait_until(lambda: sum(v for _, v in told().get("edge_parts_total", [])) > 20, "parts")
-    wait_until(lambda: told()["edge_broker_connected"][0][1] == 1.0, "the broker")
-    found = told()
+    wait_until(lambda: sum(v for _, v in reported().get("edge_parts_total", [])) > 20, "parts")
+    wait_until(lambda: reported()["edge_broker_connected"][0][1] == 1.0, "the broker")
+    found = reported()
 
     by_cause = {(s["result"], s["reason"]): v for s, v in found["edge_parts_total"]}
     parts = sum(by_cause.values())
@@ -108,7 +108,7 @@ def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_f
     assert seen["total"] == seen["inference"] == parts
     assert {s["queue"] for s, _ in found["edge_queue_items"]} == {"frames", "journal"}
     # What is counted is on its way into the journal.
-    wait_until(lambda: told()["edge_journal_last_seq"][0][1] >= parts, "their records")
+    wait_until(lambda: reported()["edge_journal_last_seq"][0][1] >= parts, "their records")
     edges = {s["output"]: v for s, v in found["edge_output_edges_total"]}
     assert edges["good"] > 0 and edges["fault"] == 0
     timed = {s["output"]: v for s, v in found["edge_output_decision_seconds_count"]}
@@ -120,7 +120,7 @@ def test_metrics_count_what_the_journal_holds_and_the_dashboard_and_alerts_ask_f
     ((model, _),) = found["edge_model_info"]
     assert model["sha256"] == station.status()["status"]["model"]["sha256"]
 
-    text = metrics_of(station)
+    text = read_metrics(station)
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for expression in expressions():
         check(expression, found, families)
@@ -133,8 +133,8 @@ def check(
 ) -> None:
     """Find every name of an expression in real metrics, and every label at one that it names."""
     names = set(_NAME.findall(expression)) - OF_PROMETHEUS
-    told = set(found) | set(families)
-    assert names <= told, expression
+    reported = set(found) | set(families)
+    assert names <= reported, expression
     labels = {label for name in names for sample, _ in found.get(name, []) for label in sample}
     for name, selector in _SELECTOR.findall(expression):
         known = {label for sample, _ in found.get(name, []) for label in sample}
@@ -174,7 +174,7 @@ def test_prometheus_itself_takes_alerts_and_metrics(station: PageStation, tmp_pa
     ):
         done = subprocess.run(
             [promtool, *arguments],
-            input=metrics_of(station),
+            input=read_metrics(station),
             capture_output=True,
             text=True,
             timeout=60,
@@ -183,7 +183,7 @@ def test_prometheus_itself_takes_alerts_and_metrics(station: PageStation, tmp_pa
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_metrics_of_a_station_that_has_just_started_are_told_without_a_gap() -> None:
+def test_metrics_of_a_station_that_has_just_started_are_reported_without_a_gap() -> None:
     found = samples(metrics_text(sample_status(), None, 0).decode())
 
     assert found["edge_frames_skipped_total"][0][1] == 0

@@ -136,9 +136,9 @@ def test_however_many_guesses_the_right_token_is_taken_from_everywhere() -> None
 def test_refusals_are_recorded_now_and_then_and_the_others_counted() -> None:
     guard = Guard(token="secret", clock_s=lambda: 0.0)
 
-    noted = [guard.noting(f"192.0.2.{number}") for number in range(200)]
+    recorded = [guard.noting(f"192.0.2.{number}") for number in range(200)]
 
-    assert [found for found in noted if found is not None] == [0] * 10
+    assert [found for found in recorded if found is not None] == [0] * 10
     assert Guard(token="secret", clock_s=lambda: 0.0).noting("::1") == 0
 
 
@@ -370,18 +370,18 @@ def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
     assert "counts" not in status and "run" not in status  # they change with every part
 
 
-def test_the_station_is_told_when_somebody_begins_and_nobody_goes_on_to_watch() -> None:
-    told: list[bool] = []
+def test_the_station_is_notified_when_watching_begins_and_ends() -> None:
+    reported: list[bool] = []
 
     async def watch() -> None:
-        view = LiveView(4, told.append)
+        view = LiveView(4, reported.append)
         view.add_viewer()
         view.add_viewer()
         view.remove_viewer()
         view.remove_viewer()
 
     asyncio.run(watch())
-    assert told == [True, False]
+    assert reported == [True, False]
 
 
 def test_small_images_are_bounded() -> None:
@@ -562,7 +562,7 @@ def test_the_process_of_the_page_loads_nothing_that_inspects() -> None:
         ("{port: 70000}", "65535"),
     ],
 )
-def test_a_page_that_cannot_be_served_so_is_told_with_its_key(
+def test_a_page_that_cannot_be_served_so_is_reported_with_its_key(
     tmp_path: Path, hmi: str, cause: str
 ) -> None:
     path = tmp_path / "station.yaml"

@@ -26,8 +26,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     command = [server, "-displayfd", str(writing), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
         os.close(writing)
-        with os.fdopen(reading) as told:
-            display = f":{told.readline().strip()}"
+        with os.fdopen(reading) as reported:
+            display = f":{reported.readline().strip()}"
         monkeypatch.setenv("DISPLAY", display)
         yield display
         process.terminate()
@@ -43,7 +43,7 @@ def station(tmp_path: Path, bundle: Path) -> PageStation:
     return one
 
 
-def window_of(station: PageStation) -> psutil.Process | None:
+def find_window(station: PageStation) -> psutil.Process | None:
     for child in psutil.Process(station.pid).children():
         with suppress(psutil.NoSuchProcess):  # others may have ended
             if "edge.hmi.window.main" in child.cmdline():
@@ -56,8 +56,8 @@ def test_a_window_opens_and_whoever_closes_it_does_not_stop_the_line(
 ) -> None:
     station.launch()
     try:
-        wait_until(lambda: window_of(station) is not None, "the window's process")
-        window = window_of(station)
+        wait_until(lambda: find_window(station) is not None, "the window's process")
+        window = find_window(station)
         assert window is not None
         wait_until(lambda: _titles(screen).count("edge-run") > 0, "the window")
 
@@ -70,7 +70,7 @@ def test_a_window_opens_and_whoever_closes_it_does_not_stop_the_line(
         station.close()
 
 
-def test_without_a_desktop_it_is_told_before_anything_is_inspected(
+def test_without_a_desktop_it_is_reported_before_anything_is_inspected(
     station: PageStation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)

@@ -37,9 +37,9 @@ def corner(page: Page, x: float, y: float) -> tuple[float, float]:
 def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation) -> None:
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": SIZES["desktop"][0], "height": 900})
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        printed: list[str] = []
+        page.on("console", lambda message: printed.append(message.text))
+        page.on("pageerror", lambda error: printed.append(str(error)))
         wait_until(lambda: any(p["image"] for p in station.parts(result="NOK")), "a kept image")
         page.goto(f"{station.address}/#control")
         unlock(page)
@@ -66,7 +66,9 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
 
         expect(page.locator("#toast")).to_contain_text("13.0 % of the image ignored")
         expect(page.locator("#mask-unsaved")).to_have_text("")
-        wait_until(lambda: station.parts(most=1)[0]["result"] == "OK", "a part without the label")
+        wait_until(
+            lambda: station.parts(max_count=1)[0]["result"] == "OK", "a part without the label"
+        )
         (event,) = station.events("mask_changed")
         assert event["data"]["comment"] == "label"
         page.set_viewport_size({"width": SIZES["phone"][0], "height": SIZES["phone"][1]})
@@ -75,4 +77,4 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wider) <= 0
         page.screenshot(path="build/screenshots/mask-phone-ko.png", full_page=True)
-    assert [text for text in said if "404" not in text] == []
+    assert [text for text in printed if "404" not in text] == []

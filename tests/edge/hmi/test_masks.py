@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.bundle.manifest import Areas, Zone
-from edge.bundle.mask_file import mask_content, read_mask_file, runs_of
+from edge.bundle.mask_file import make_runs, mask_content, read_mask_file
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, StationError
 from edge.hmi.actions import (
@@ -72,7 +72,7 @@ class Drawer:
         assert isinstance(done, MaskChanged)
         return done
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         self.actions.do(SetMask(body=MaskBody(before=self.mask.sha256, drawing=None)), KIM)
 
     def result(self) -> Result:
@@ -104,7 +104,7 @@ def test_a_drawing_counts_at_once_and_after_a_restart_and_can_be_taken_back(
     site.start()
     again = Drawer(site)
     assert again.result() is Result.OK and again.mask.origin == "page"
-    again.take_back()
+    again.undo()
     assert again.result() is Result.NOK
     assert site.model.settings.decision.mask is None
     site.start()
@@ -156,7 +156,7 @@ def test_a_recipe_keeps_its_own_drawing(site: RecipeSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drawn", "told"),
+    ("drawn", "reported"),
     [
         ({}, "nothing is drawn"),
         ({"ignore": [((0, 0), (160, 0), (160, 120), (0, 120))]}, "covers everything"),
@@ -166,10 +166,10 @@ def test_a_recipe_keeps_its_own_drawing(site: RecipeSite) -> None:
     ],
 )
 def test_a_drawing_that_is_none_is_refused_and_changes_nothing(
-    site: RecipeSite, drawn: dict[str, Any], told: str
+    site: RecipeSite, drawn: dict[str, Any], reported: str
 ) -> None:
     drawer = Drawer(site)
-    with pytest.raises(StationError, match=told):
+    with pytest.raises(StationError, match=reported):
         drawer.draw(**drawn)
     assert drawer.result() is Result.NOK
     assert Overrides.beside(site.journal).masks.read() is None
@@ -243,7 +243,7 @@ def test_a_mask_is_written_as_it_is_read(tmp_path: Path) -> None:
         width=160,
         height=120,
         ignore=(OVER_DEFECT,),
-        ignored_runs=runs_of(painted > 0),
+        ignored_runs=make_runs(painted > 0),
         zones=(zone,),
     )
     for path, content in mask_content(areas, tmp_path / "drawn.yaml"):

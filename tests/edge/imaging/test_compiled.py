@@ -121,11 +121,11 @@ def test_without_any_folder_it_starts_and_says_so_once(
 ) -> None:
     nowhere_to_write(package, tmp_path / "home")
 
-    said = start(CACHE_DIRECTORY="")
+    printed = start(CACHE_DIRECTORY="")
 
-    assert said.count("WARNING") == 1
-    assert "compiled kernels cannot be kept" in said
-    assert "Set NUMBA_CACHE_DIR" in said
+    assert printed.count("WARNING") == 1
+    assert "compiled kernels cannot be kept" in printed
+    assert "Set NUMBA_CACHE_DIR" in printed
 
 
 def test_a_cache_cut_by_a_power_failure_is_no_reason_not_to_start(

@@ -35,11 +35,11 @@ def test_the_header_says_what_the_decoder_gives(
     assert header.pixel_bytes >= decoded.nbytes // (height * width)
 
 
-def png_of(width: int, height: int) -> bytes:
+def make_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
 
 
-def tiff_of(width: int, height: int, *, big: bool = False, order: str = "<") -> bytes:
+def make_tiff(width: int, height: int, *, big: bool = False, order: str = "<") -> bytes:
     """Return the header of an uncompressed grey TIFF in one strip."""
     fields = {256: width, 257: height, 258: 8, 259: 1, 273: 512, 277: 1, 278: height, 279: 9}
     mark = b"II" if order == "<" else b"MM"
@@ -52,28 +52,28 @@ def tiff_of(width: int, height: int, *, big: bool = False, order: str = "<") -> 
     return start + b"".join(entries)
 
 
-def bmp_of(width: int, height: int) -> bytes:
+def make_bmp(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IIIIiiHHI", 0, 0, 54, 40, width, height, 1, 24, 0) + bytes(24)
 
 
-def jpeg_of(width: int, height: int) -> bytes:
+def make_jpeg(width: int, height: int) -> bytes:
     size = struct.pack(">BHHB", 8, height, width, 1)
     return b"\xff\xd8\xff\xe0\0\x04ab\xff\xc0\0\x0b" + size + b"\1\x11\0"
 
 
-def webp_of(width: int, height: int) -> bytes:
+def make_webp(width: int, height: int) -> bytes:
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return b"RIFF\x64\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + sides + bytes(20)
 
 
 BOMBS = {
-    "png": png_of(32_768, 32_768),
-    "jpeg": jpeg_of(65_000, 65_000),
-    "bmp": bmp_of(600_000, -600_000),
-    "tiff": tiff_of(110_000, 110_000),
-    "tiff, big end first": tiff_of(110_000, 110_000, order=">"),
-    "big tiff": tiff_of(110_000, 110_000, big=True),
-    "webp": webp_of(2**24, 2**24),
+    "png": make_png(32_768, 32_768),
+    "jpeg": make_jpeg(65_000, 65_000),
+    "bmp": make_bmp(600_000, -600_000),
+    "tiff": make_tiff(110_000, 110_000),
+    "tiff, big end first": make_tiff(110_000, 110_000, order=">"),
+    "big tiff": make_tiff(110_000, 110_000, big=True),
+    "webp": make_webp(2**24, 2**24),
 }
 
 
@@ -101,7 +101,9 @@ def test_a_tiff_with_a_huge_tile_is_not_decoded(tmp_path: Path) -> None:
         read_image(path)
 
 
-@pytest.mark.parametrize("content", [bmp_of(64, 64), tiff_of(64, 64), png_of(64, 64), b"none"])
+@pytest.mark.parametrize(
+    "content", [make_bmp(64, 64), make_tiff(64, 64), make_png(64, 64), b"none"]
+)
 def test_a_file_far_larger_than_its_image_is_not_read(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "part.bmp"
     with path.open("wb") as file:

@@ -126,15 +126,15 @@ def test_restart_intervals_in_another_order_are_refused_unless_eight_apart(
 # Of 1,000: where every byte that came belongs to a sound JPEG, too, some are sound JPEGs of a
 # image that never was. docs/operate.md says so.
 @pytest.mark.parametrize(
-    ("kind", "most"),
+    ("kind", "max_count"),
     [(damage.noise, 10), (damage.moved, 60), (damage.stale, 100), (damage.another_tail, 100)],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_what_a_codec_cannot_tell_is_counted(
-    parts: dict[int, list[bytes]], kind: damage.Damage, most: int
+def test_what_a_codec_cannot_detect_is_counted(
+    parts: dict[int, list[bytes]], kind: damage.Damage, max_count: int
 ) -> None:
     accepted = accepted_though_different(kind, parts[0])
-    assert times(0, 1) <= accepted <= most * DAMAGES / 1000
+    assert times(0, 1) <= accepted <= max_count * DAMAGES / 1000
 
 
 @settings(max_examples=times(60, 1000))
@@ -188,7 +188,7 @@ def test_a_jpeg_without_tables_of_codes_has_the_standard_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "told"),
+    ("damaged", "reported"),
     [
         (lambda whole: whole[:-500], "the end marker is missing|ends before its last block"),
         (lambda whole: whole[:-500] + damage.END, "ends before its last block"),
@@ -196,11 +196,11 @@ def test_a_jpeg_without_tables_of_codes_has_the_standard_ones() -> None:
     ],
 )
 def test_a_damaged_file_is_refused_with_its_cause(
-    tmp_path: Path, damaged: Callable[[bytes], bytes], told: str
+    tmp_path: Path, damaged: Callable[[bytes], bytes], reported: str
 ) -> None:
     (tmp_path / "part.jpg").write_bytes(damaged(jpeg(noisy_part(1))))
 
-    with pytest.raises(ImageUnreadable, match=f"not a complete image.*({told})"):
+    with pytest.raises(ImageUnreadable, match=f"not a complete image.*({reported})"):
         read_image(tmp_path / "part.jpg")
 
 

@@ -233,7 +233,7 @@ def test_regions_below_the_stations_size_are_not_reported(
     assert inspection.decision.result is Result.NOK
 
 
-def test_many_regions_are_truncated_and_it_is_said(bundle: Bundle) -> None:
+def test_many_regions_are_truncated_and_reported(bundle: Bundle) -> None:
     spots = np.zeros((CELLS, CELLS), np.float32)
     spots[::2, ::2] = 100.0
     limits = Limits(pixel_threshold=70.0)  # enlarging flattens a single cell to about 77

@@ -55,7 +55,7 @@ def test_joined_statistics_are_those_of_one_image_of_all(tiles: list[np.ndarray]
 
 
 @pytest.mark.parametrize(
-    ("statistics", "reason", "said"),
+    ("statistics", "reason", "printed"),
     [
         (ImageStatistics(0, 200, LIMITS.min_mean - 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "all dark"),
         (ImageStatistics(9, 255, LIMITS.max_mean + 0.1), Reason.EXPOSURE_OUT_OF_RANGE, "white"),
@@ -63,13 +63,13 @@ def test_joined_statistics_are_those_of_one_image_of_all(tiles: list[np.ndarray]
         (ImageStatistics(90, 90, 90.0), Reason.BLUR_OR_DARK, r"0 grey levels"),
     ],
 )
-def test_an_image_that_shows_nothing_is_told_with_the_next_step(
-    statistics: ImageStatistics, reason: Reason, said: str
+def test_an_image_that_shows_nothing_is_reported_with_the_next_step(
+    statistics: ImageStatistics, reason: Reason, printed: str
 ) -> None:
     fault = image_fault(statistics)
     assert fault is not None
     assert fault[0] is reason
-    assert said in fault[1]
+    assert printed in fault[1]
     assert "Check" in fault[1]
 
 

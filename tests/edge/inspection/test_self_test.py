@@ -126,7 +126,7 @@ def test_numbers_that_are_not_finite_are_refused_even_without_golden_scores(
         self_test(Broken(CompiledModel(small)), small.manifest)
 
 
-def test_a_bundle_of_an_earlier_version_is_loaded_and_tested_for_finite_numbers(
+def test_a_bundle_without_golden_scores_is_tested_for_finite_numbers(
     detector: Detector, small: Bundle
 ) -> None:
     assert small.manifest.self_test == ()

@@ -43,7 +43,7 @@ def cut(frame: np.ndarray, plan: TilePlan) -> np.ndarray:
     return np.stack([frame[b.y : b.y + b.height, b.x : b.x + b.width] for b in boxes])
 
 
-def frame_of(plan: TilePlan) -> np.ndarray:
+def make_frame(plan: TilePlan) -> np.ndarray:
     """Return whole grey levels as float32, of the smallest frame that holds the plan's box."""
     shape = plan.box.y + plan.box.height, plan.box.x + plan.box.width
     return np.random.default_rng(len(plan)).integers(0, 256, shape).astype(np.float32)
@@ -51,7 +51,7 @@ def frame_of(plan: TilePlan) -> np.ndarray:
 
 @given(plans())
 def test_what_was_cut_blends_back_into_the_frame(plan: TilePlan) -> None:
-    frame = frame_of(plan)
+    frame = make_frame(plan)
 
     blended = blend(cut(frame, plan), plan)
 

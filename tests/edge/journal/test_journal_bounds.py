@@ -17,7 +17,7 @@ from edge.journal import bounds as limits
 from edge.journal.bounds import Bounds, Fill, Overflow
 from edge.journal.database import Synchronous
 from edge.journal.entries import JournalRefuses, RecordKind, Refusal, body
-from edge.journal.ledger import Ledger, read_tally
+from edge.journal.ledger import Ledger, read_totals
 from edge.journal.open import Journal, open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query
@@ -216,7 +216,7 @@ class Model:
     acknowledged: set[int] = field(default_factory=set)
     tombstones: dict[int, dict[str, Any]] = field(default_factory=dict)
 
-    def note_tombstones(self, path: Path) -> None:
+    def record_tombstones(self, path: Path) -> None:
         for row in rows(path, Query(kind=RecordKind.EVENT)):
             event = json.loads(row.payload)
             assert event["kind"] == "verdicts_dropped"
@@ -253,10 +253,12 @@ def test_every_accepted_verdict_is_recorded_or_named_by_a_tombstone(
                     else:
                         model.accepted[len(model.accepted) + 1] = result
                 running.flush()
-                model.note_tombstones(running.path)
+                model.record_tombstones(running.path)
                 if chance.random() < 0.2:
-                    most = chance.randrange(30)
-                    sent = [row for kind in RecordKind for row in outbox.pending(kind, 0, most)]
+                    max_count = chance.randrange(30)
+                    sent = [
+                        row for kind in RecordKind for row in outbox.pending(kind, 0, max_count)
+                    ]
                     running.writer.acknowledge([row.position for row in sent])
                     model.acknowledged |= {
                         row.seq for row in sent if row.kind is RecordKind.VERDICT
@@ -271,15 +273,15 @@ def check_books(path: Path, bounds: Bounds) -> None:
     recorded = rows(path)
     waiting = [row for row in recorded if not row.acknowledged and row.dead is None]
     with closing(sqlite3.connect(path)) as connection:
-        tally = read_tally(connection)
+        totals = read_totals(connection)
     assert len(recorded) <= bounds.max_rows
-    assert tally.rows == len(recorded)
-    assert tally.bytes == sum(len(row.payload) for row in recorded)
-    assert tally.waiting_rows == len(waiting)
-    assert tally.waiting_bytes == sum(len(row.payload) for row in waiting)
+    assert totals.rows == len(recorded)
+    assert totals.bytes == sum(len(row.payload) for row in recorded)
+    assert totals.waiting_rows == len(waiting)
+    assert totals.waiting_bytes == sum(len(row.payload) for row in waiting)
     ok = [row for row in waiting if row.result == "OK"]
-    assert tally.waiting_ok_rows == len(ok)
-    assert tally.waiting_ok_bytes == sum(len(row.payload) for row in ok)
+    assert totals.waiting_ok_rows == len(ok)
+    assert totals.waiting_ok_bytes == sum(len(row.payload) for row in ok)
 
 
 def check_against(model: Model, path: Path, overflow: Overflow) -> None:
@@ -322,7 +324,7 @@ def test_a_row_that_waits_for_long_does_not_keep_the_settled_ones_behind_it(
     assert verify_chain(tmp_path / "journal.db").fault is None
 
 
-def ledger_of(folder: Path) -> tuple[Journal, Ledger]:
+def open_ledger(folder: Path) -> tuple[Journal, Ledger]:
     journal = open_journal(folder)
     return journal, Ledger(journal.connection, journal.journal)
 
@@ -330,7 +332,7 @@ def ledger_of(folder: Path) -> tuple[Journal, Ledger]:
 def test_only_ok_verdicts_are_dropped_oldest_first_with_their_exact_numbers(
     tmp_path: Path,
 ) -> None:
-    journal, ledger = ledger_of(tmp_path)
+    journal, ledger = open_ledger(tmp_path)
     results = ["OK", "OK", "NOK", "OK", "ERROR", "OK", "OK"]
     ledger.begin(0)
     for n, result in enumerate(results):
@@ -339,10 +341,10 @@ def test_only_ok_verdicts_are_dropped_oldest_first_with_their_exact_numbers(
     ledger.commit()
 
     ledger.begin(0)
-    dropped = ledger.drop_oldest_ok(most=4, most_ranges=8)
+    dropped = ledger.drop_oldest_ok(max_count=4, max_ranges=8)
     ledger.commit()
     ledger.begin(0)
-    rest = ledger.drop_oldest_ok(most=4, most_ranges=8)
+    rest = ledger.drop_oldest_ok(max_count=4, max_ranges=8)
     ledger.commit()
     journal.close()
 
@@ -354,7 +356,7 @@ def test_only_ok_verdicts_are_dropped_oldest_first_with_their_exact_numbers(
 
 
 def test_what_a_failed_transaction_did_does_not_count(tmp_path: Path) -> None:
-    journal, ledger = ledger_of(tmp_path)
+    journal, ledger = open_ledger(tmp_path)
     entry = verdict(0)
     ledger.begin(0)
     ledger.append(entry, body(entry), 0, False)
@@ -362,9 +364,9 @@ def test_what_a_failed_transaction_did_does_not_count(tmp_path: Path) -> None:
 
     ledger.begin(0)
     ledger.append(entry, body(entry), 0, False)
-    ledger.drop_oldest_ok(most=1, most_ranges=1)
+    ledger.drop_oldest_ok(max_count=1, max_ranges=1)
     ledger.begin(0)
-    assert ledger.drop_oldest_ok(most=1, most_ranges=1).ranges == ((1, 1),)
+    assert ledger.drop_oldest_ok(max_count=1, max_ranges=1).ranges == ((1, 1),)
     committed = ledger.append(entry, body(entry), 0, False)
     ledger.commit()
     journal.close()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from edge.journal.entries import RecordKind
-from edge.journal.identity import read_origin_of
-from edge.journal.ledger import read_tally
+from edge.journal.high_water_mark import PUT_BACK_AFTER_S, HighWaterMark, read_high_water_mark
+from edge.journal.identity import read_file_origin
+from edge.journal.ledger import read_totals
 from edge.journal.open import Journal, open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.verification import verify_chain
-from edge.journal.witness import PUT_BACK_AFTER_S, HighWaterMark, read_witness
 from tests.support.journaling import numbers, rows, running_writer, verdict
 
 BACKED_UP, SINCE, AFTER = 20, 10, 5
@@ -67,13 +67,13 @@ def put_back_over_the_database(backup: Path) -> Path:
 def put_back_over_all(backup: Path) -> Path:
     """The same files with content of long ago, which nothing but their time of change shows."""
     folder = backup.with_name("journal")
-    seen = read_witness(backup)
+    seen = read_high_water_mark(backup)
     assert seen is not None
     with closing(sqlite3.connect(backup / "journal.db")) as connection:
-        tally = read_tally(connection)
+        totals = read_totals(connection)
     (folder / "journal.db").write_bytes((backup / "journal.db").read_bytes())
     witness = HighWaterMark(folder, seen.journal, lambda: time.time() - 2 * PUT_BACK_AFTER_S)
-    witness.note(tally)
+    witness.record(totals)
     witness.close()
     return folder
 
@@ -151,7 +151,7 @@ def test_a_copy_keeps_what_it_holds_and_its_chain_goes_on(backup: Path) -> None:
     assert open_journal(folder, check_limit_s=0.0).damage is None  # nor do the newest rows tell
 
 
-def test_numbers_that_the_witness_knows_of_are_told_and_not_given_by_the_copy(
+def test_numbers_that_the_witness_knows_of_are_reported_and_not_given_by_the_copy(
     backup: Path,
 ) -> None:
     copied = record(put_back_over_the_database(backup), 1)
@@ -171,30 +171,14 @@ def test_an_empty_journal_on_a_disk_image_gives_each_copy_its_own(tmp_path: Path
     assert verify_chain(copied.path).fault is None
 
 
-def without_what_was_added(folder: Path) -> None:
-    """Leave what a version without identities wrote."""
-    with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
-        connection.execute("DROP TABLE origin")
-        connection.execute("DROP TABLE former")
-
-
 def change_attributes(folder: Path) -> None:
     for file in folder.iterdir():
         file.chmod(0o600)
 
 
-def copy_of_an_older_version(folder: Path) -> None:
-    without_what_was_added(folder)
-    shutil.copytree(folder, folder.with_name("other"))
-    shutil.rmtree(folder)
-    folder.with_name("other").rename(folder)
-
-
 UNCHANGED: dict[str, Callable[[Path], object]] = {
     "left alone": lambda folder: None,
-    "of an older version": without_what_was_added,
     "attributes changed": change_attributes,
-    "copied of an older version": copy_of_an_older_version,
     "folder renamed and back": lambda folder: (
         folder.rename(folder.with_name("other")),
         folder.with_name("other").rename(folder),
@@ -237,8 +221,8 @@ def test_the_machine_is_known_by_hashes_only(tmp_path: Path) -> None:
         if device:
             (root / "sys/class/net" / name / "device").mkdir()
 
-    origin = read_origin_of(tmp_path / "file", root)
-    bare = read_origin_of(tmp_path / "file", tmp_path / "nothing")
+    origin = read_file_origin(tmp_path / "file", root)
+    bare = read_file_origin(tmp_path / "file", tmp_path / "nothing")
 
     assert len(origin.machine) == 32 and origin.machine != identity
     assert len(origin.interfaces) == 1 and "001b210a0b0c" not in origin.interfaces

@@ -69,9 +69,9 @@ def test_a_full_disk_makes_entries_wait_and_loses_none(small_disk: Path) -> None
     with running_writer(small_disk, on_trouble=troubles.append, queue_bound=2000) as running:
         running.write(*(verdict(n) for n in range(10)))
         ballast = fill(small_disk)
-        told: list[int] = []
+        reported: list[int] = []
         for n in range(10, 1010):
-            running.writer.submit(verdict(n), lambda committed: told.append(committed.seq))
+            running.writer.submit(verdict(n), lambda committed: reported.append(committed.seq))
         wait_until(lambda: bool(troubles), "trouble")
         assert troubles[0] is not None
         assert "full" in troubles[0]
@@ -81,7 +81,7 @@ def test_a_full_disk_makes_entries_wait_and_loses_none(small_disk: Path) -> None
         running.flush()
 
         assert troubles[-1] is None
-        assert told == list(range(11, 1011))
+        assert reported == list(range(11, 1011))
         assert numbers(running.path) == list(range(1, 1011))
         assert verify_chain(running.path).fault is None
 
@@ -160,8 +160,8 @@ def test_an_input_output_error_makes_entries_wait_and_loses_none(tmp_path: Path)
     assert process.wait(PATIENCE_S) == 0
     assert "trouble: None\n" in lines
     assert lines[-1] == "flushed: True\n"
-    told = [int(line.split()[2]) for line in lines if line.split()[0] in ("verdict", "event")]
-    assert told == list(range(1, 401))
+    reported = [int(line.split()[2]) for line in lines if line.split()[0] in ("verdict", "event")]
+    assert reported == list(range(1, 401))
     path = tmp_path / "journal.db"
     assert verify_chain(path).rows == 400
     assert verify_chain(path).fault is None

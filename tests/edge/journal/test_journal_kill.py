@@ -9,5 +9,5 @@ from tests.support.journal_process import check_kills
 
 
 @pytest.mark.parametrize("seed", seeds(4, 20))
-def test_what_was_told_of_survives_kills_at_random_moments(seed: int, tmp_path: Path) -> None:
+def test_announced_entries_survive_kills_at_random_moments(seed: int, tmp_path: Path) -> None:
     assert check_kills(tmp_path, seed) > 0

@@ -169,7 +169,7 @@ def test_a_torn_witness_is_no_witness(left_behind: Path, tmp_path: Path) -> None
     assert not journal.lost
 
 
-def test_a_journal_that_was_deleted_is_told_of(sound: Path, tmp_path: Path) -> None:
+def test_a_journal_that_was_deleted_is_reported(sound: Path, tmp_path: Path) -> None:
     folder = copied(sound, tmp_path)
     (folder / "journal.db").unlink()
 

@@ -210,15 +210,15 @@ def test_a_chain_that_was_written_anew_does_not_meet_the_head_that_was_published
     with closing(Outbox(path)) as outbox:
         head = outbox.backlog().head
     kept = bytes.fromhex(head.sha256)
-    said: list[str] = []
-    assert run_journal_command(folder, head=kept, say=said.append) == 0
-    assert f"the head is that of row {head.position}" in said[-1]
+    printed: list[str] = []
+    assert run_journal_command(folder, head=kept, emit=printed.append) == 0
+    assert f"the head is that of row {head.position}" in printed[-1]
 
     written_anew(folder, 11)
 
     assert verify_chain(path).fault is None
-    assert run_journal_command(folder, head=kept, say=said.append) == 65
-    assert f"no row has the head {head.sha256}" in said[-1]
+    assert run_journal_command(folder, head=kept, emit=printed.append) == 65
+    assert f"no row has the head {head.sha256}" in printed[-1]
 
 
 def test_rows_that_the_witness_has_seen_and_are_not_there_are_missing(folder: Path) -> None:
@@ -229,30 +229,30 @@ def test_rows_that_the_witness_has_seen_and_are_not_there_are_missing(folder: Pa
             "UPDATE tally SET position = 9, verdict_seq = verdict_seq - 3,"
             " chain = (SELECT chain FROM record WHERE position = 9)"
         )
-    said: list[str] = []
+    printed: list[str] = []
 
-    assert run_journal_command(folder, verify=True, say=said.append) == 65
-    assert "at row 10: rows 10 to 12 are missing, up to verdict 11" in said[0]
-    assert "the witness beside the journal has seen them" in said[0]
+    assert run_journal_command(folder, verify=True, emit=printed.append) == 65
+    assert "at row 10: rows 10 to 12 are missing, up to verdict 11" in printed[0]
+    assert "the witness beside the journal has seen them" in printed[0]
 
 
 def test_the_command_shows_the_newest_records_in_order(folder: Path) -> None:
-    said: list[str] = []
+    printed: list[str] = []
 
-    assert run_journal_command(folder, Query(kind=RecordKind.VERDICT), 2, say=said.append) == 0
-    assert [line.split()[2] for line in said[1:]] == ["10", "11"]
+    assert run_journal_command(folder, Query(kind=RecordKind.VERDICT), 2, emit=printed.append) == 0
+    assert [line.split()[2] for line in printed[1:]] == ["10", "11"]
 
 
 def test_the_command_says_what_an_event_is_about(folder: Path) -> None:
-    said: list[str] = []
+    printed: list[str] = []
 
-    run_journal_command(folder, Query(kind=RecordKind.EVENT), say=said.append)
+    run_journal_command(folder, Query(kind=RecordKind.EVENT), emit=printed.append)
 
-    assert said[1].split()[1:] == ["event", "1", "alarm", "camera_lost", "acknowledged", "gone"]
+    assert printed[1].split()[1:] == ["event", "1", "alarm", "camera_lost", "acknowledged", "gone"]
 
 
 def test_the_command_says_why_a_part_was_not_decided(tmp_path: Path) -> None:
-    said: list[str] = []
+    printed: list[str] = []
     cut = FULL_VERDICT | {
         "result": "ERROR",
         "reason": "frame_incomplete",
@@ -262,49 +262,49 @@ def test_the_command_says_why_a_part_was_not_decided(tmp_path: Path) -> None:
         running.write(Entry(RecordKind.VERDICT, cut, "ERROR"))
         running.flush()
 
-        run_journal_command(tmp_path / "journal", say=said.append)
+        run_journal_command(tmp_path / "journal", emit=printed.append)
 
-    assert said[1].endswith("  frame_incomplete: it ends early")
+    assert printed[1].endswith("  frame_incomplete: it ends early")
 
 
-def test_what_no_broker_was_to_have_is_told_as_kept(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_what_no_broker_was_to_have_is_reported_as_kept(tmp_path: Path) -> None:
+    printed: list[str] = []
     with running_writer(tmp_path / "journal", relayed=False) as running:
         running.write(verdict(0))
         running.flush()
 
-        run_journal_command(tmp_path / "journal", say=said.append)
+        run_journal_command(tmp_path / "journal", emit=printed.append)
 
-    assert "0 wait for the broker" in said[0]
-    assert said[1].endswith(" kept")
+    assert "0 wait for the broker" in printed[0]
+    assert printed[1].endswith(" kept")
 
 
 def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    printed: list[str] = []
 
-    assert run_journal_command(folder, Query(result="NOK"), say=said.append) == 0
-    assert "newest verdict 11, event 1; 9 wait for the broker" in said[0]
-    assert "NOK" in said[1]
-    assert "acknowledged" in said[1]
-    assert len(said) == 2
+    assert run_journal_command(folder, Query(result="NOK"), emit=printed.append) == 0
+    assert "newest verdict 11, event 1; 9 wait for the broker" in printed[0]
+    assert "NOK" in printed[1]
+    assert "acknowledged" in printed[1]
+    assert len(printed) == 2
 
-    said.clear()
-    assert run_journal_command(folder, csv=tmp_path / "all.csv", say=said.append) == 0
-    assert said == [f"{tmp_path / 'all.csv'}: 12 rows"]
+    printed.clear()
+    assert run_journal_command(folder, csv=tmp_path / "all.csv", emit=printed.append) == 0
+    assert printed == [f"{tmp_path / 'all.csv'}: 12 rows"]
 
-    said.clear()
-    assert run_journal_command(folder, verify=True, say=said.append) == 0
-    assert "12 rows" in said[0]
-    assert "none is missing" in said[0]
+    printed.clear()
+    assert run_journal_command(folder, verify=True, emit=printed.append) == 0
+    assert "12 rows" in printed[0]
+    assert "none is missing" in printed[0]
 
     with closing(sqlite3.connect(folder / "journal.db")) as connection, connection:
         connection.execute("DELETE FROM record WHERE position = 4")
-    said.clear()
-    assert run_journal_command(folder, verify=True, say=said.append) == 65
-    assert "at row 4 (verdict 4): rows 4 to 4 are missing" in said[0]
+    printed.clear()
+    assert run_journal_command(folder, verify=True, emit=printed.append) == 65
+    assert "at row 4 (verdict 4): rows 4 to 4 are missing" in printed[0]
 
 
-def test_a_journal_of_another_user_is_told_as_that(folder: Path) -> None:
+def test_a_journal_of_another_user_is_reported_as_such(folder: Path) -> None:
     superuser = os.geteuid() == 0
     folder.chmod(0)
     if superuser:

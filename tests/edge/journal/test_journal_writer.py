@@ -53,7 +53,7 @@ def test_numbers_are_not_used_again_when_every_row_is_gone(tmp_path: Path) -> No
     assert numbers(running.path) == [3]
 
 
-def test_an_entry_is_on_the_disk_before_anybody_is_told(tmp_path: Path) -> None:
+def test_an_entry_is_on_the_disk_before_it_is_announced(tmp_path: Path) -> None:
     with running_writer(tmp_path) as running:
         seen: list[bool] = []
 
@@ -105,7 +105,7 @@ def test_content_that_is_no_json_is_refused_where_it_is_submitted(tmp_path: Path
 
 def test_many_entries_share_a_commit(tmp_path: Path) -> None:
     commits: list[None] = []
-    told: list[int] = []
+    reported: list[int] = []
     held, go_on = threading.Event(), threading.Event()
 
     def hold(committed: Committed) -> None:
@@ -116,11 +116,11 @@ def test_many_entries_share_a_commit(tmp_path: Path) -> None:
         running.writer.submit(verdict(0), hold)
         assert held.wait(PATIENCE_S)
         for n in range(1, 129):
-            running.writer.submit(verdict(n), lambda committed: told.append(committed.seq))
+            running.writer.submit(verdict(n), lambda committed: reported.append(committed.seq))
         go_on.set()
         running.flush()
 
-        assert told == list(range(2, 130))
+        assert reported == list(range(2, 130))
         assert len(commits) == 3  # one, then twice 64
 
 

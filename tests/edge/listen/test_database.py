@@ -27,7 +27,7 @@ from edge.listen.database.open import REVISION, make_engine, parse_url
 from edge.listen.database.rows import json_text
 from edge.listen.database.shifts import parse_shifts
 from edge.listen.database.store import LEASE_S, DatabaseStore, PlantSettings
-from edge.listen.database.upkeep import cut_of, make_partitions, partitions, remove_old
+from edge.listen.database.upkeep import make_cut, make_partitions, partitions, remove_old
 from edge.listen.sequence_ranges import Stretch
 from edge.listen.store import Arrived, Batch, ReportedState
 from tests.support.broker import GENEROUS_S, Broker
@@ -146,7 +146,7 @@ def test_a_full_database_takes_all_of_it_once_there_is_room(opening: Opening, ur
     many = batch(*(arrived(seq) for seq in range(1, 301)))
     if "sqlite" in url:
         (pages,) = rows(store, "PRAGMA page_count")[0]
-        full, room = (f"PRAGMA max_page_count = {most}" for most in (pages, 2**30))
+        full, room = (f"PRAGMA max_page_count = {max_count}" for max_count in (pages, 2**30))
     else:
         # A disk that is really full ends the server, which is the test of its kills.
         rows(
@@ -322,7 +322,7 @@ def test_partitions_are_made_ahead_and_what_others_cover_is_left_to_them(
     store.open()
     with store._engine.begin() as connection:
         now = datetime.now(UTC)
-        assert partitions(connection)[0] == cut_of(now, 2)
+        assert partitions(connection)[0] == make_cut(now, 2)
         end = make_partitions(connection, now, 7)
         cuts = partitions(connection)
     store.close()
@@ -415,8 +415,8 @@ def test_a_wrong_option_ends_with_78_and_shows_no_password(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["--mqtt", "mqtt://127.0.0.1:1", *arguments]) == 78
-    told = capsys.readouterr().err
-    assert named in told and "secret" not in told
+    reported = capsys.readouterr().err
+    assert named in reported and "secret" not in reported
 
 
 def test_no_record_is_lost_or_doubled_though_listeners_and_database_are_killed(

@@ -75,9 +75,9 @@ def listening(running_broker: Broker) -> Iterator[Listening]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Wait for the end in order, and return what was said."""
-    out, told = process.communicate(timeout=GENEROUS_S)
-    assert process.returncode == 0, told
-    return out + told
+    out, reported = process.communicate(timeout=GENEROUS_S)
+    assert process.returncode == 0, reported
+    return out + reported
 
 
 def kept(database: Path) -> list[int]:
@@ -274,10 +274,10 @@ def test_verdicts_are_kept_once_each_in_sqlite(
     process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 100)
     relaying(running_broker.url).record(100)
 
-    said = ended(process)
+    printed = ended(process)
 
     assert kept(tmp_path / "mes.db") == list(range(1, 101))
-    assert "site/line/cell/top: 100 verdicts, newest 100; missing none; lost none" in said
+    assert "site/line/cell/top: 100 verdicts, newest 100; missing none; lost none" in printed
 
 
 def test_what_came_while_nobody_listened_is_in_the_table_too(
@@ -309,9 +309,9 @@ def test_a_gap_is_found_asked_for_and_filled(
     process = listening("--sqlite", tmp_path / "mes.db", "--from-seq", 1, "--until-seq", 32)
     station.record(2)
 
-    said = ended(process)
+    printed = ended(process)
     assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 33))
-    assert "verdicts 1 to 30 are missing; asking again" in said
+    assert "verdicts 1 to 30 are missing; asking again" in printed
 
 
 def test_every_other_verdict_is_asked_for_in_no_more_requests_than_a_station_takes(
@@ -335,9 +335,9 @@ def test_every_other_verdict_is_asked_for_in_no_more_requests_than_a_station_tak
     process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 141)
     station.record(1)
 
-    said = ended(process)
+    output = ended(process)
     assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 142))
-    assert "verdicts 2, 4, 6," in said and "LOST" not in said
+    assert "verdicts 2, 4, 6," in output and "LOST" not in output
     assert [event.data for event in station.events if "refused" in event.detail] == []
 
 
@@ -366,7 +366,7 @@ def test_no_verdict_is_missing_after_a_backup_was_put_back(
         assert line.stop() == 0
         put_back(tmp_path / "backup", line.journal)
         line.start()
-        (told,) = line.events("journal_copied")
+        (reported,) = line.events("journal_copied")
         line.verdicts(len(line.verdicts(1)) + 20)
         state = [one for one in line.states("online", 3) if one["journal"]][-1]["journal"]
         assert line.stop() == 0
@@ -375,16 +375,16 @@ def test_no_verdict_is_missing_after_a_backup_was_put_back(
     until(lambda: len(kept(tmp_path / "mes.db")) >= len(ids), "all in the database")
     for process in (in_csv, in_sqlite):
         process.send_signal(signal.SIGTERM)
-    said = ended(in_csv) + ended(in_sqlite)
+    printed = ended(in_csv) + ended(in_sqlite)
 
-    assert state["journal"] == told["data"]["journal"]
-    assert state["follows"] == told["data"]["former"]
+    assert state["journal"] == reported["data"]["journal"]
+    assert state["follows"] == reported["data"]["former"]
     assert sorted(row["id"] for row in lines(tmp_path / "mes.csv")) == sorted(ids)
     assert len(kept(tmp_path / "mes.db")) == len(ids)
-    assert said.count("missing none; lost none (journal") == 4
-    assert "CONFLICT" not in said
-    assert "LOST" not in said
-    heads = set(re.findall(f"journal {state['journal']}, head ([0-9a-f]{{64}})", said))
+    assert printed.count("missing none; lost none (journal") == 4
+    assert "CONFLICT" not in printed
+    assert "LOST" not in printed
+    heads = set(re.findall(f"journal {state['journal']}, head ([0-9a-f]{{64}})", printed))
     verified = edge_run("--journal", line.journal, "--verify", "--head", heads.pop())
     assert verified.returncode == 0 and not heads
     assert "none is missing; the head is that of row" in verified.stdout
@@ -418,11 +418,11 @@ def test_another_verdict_under_a_known_number_is_kept_and_named(
 
     until(lambda: (4, "OK") in found(), "the last verdict is kept")
     process.send_signal(signal.SIGTERM)
-    said = ended(process)
+    printed = ended(process)
 
     assert found() == [(1, "OK"), (2, "OK"), (3, "OK"), (2, "NOK"), (3, "NOK"), (4, "OK")]
-    assert "CONFLICT: other verdicts under 2 to 3" in said
-    assert f"of journal {JOURNAL} came with other ids than before. Both are kept." in said
+    assert "CONFLICT: other verdicts under 2 to 3" in printed
+    assert f"of journal {JOURNAL} came with other ids than before. Both are kept." in printed
 
 
 def test_a_table_of_a_version_that_compared_numbers_alone_is_taken_over(tmp_path: Path) -> None:
@@ -485,12 +485,12 @@ def test_two_stations_and_a_broker_that_restarts(
     one.wait_until(lambda: len(kept(tmp_path / "mes.db")) == 40)
 
     process.send_signal(signal.SIGTERM)
-    said = ended(process)
-    assert "side: 20 verdicts, newest 20; missing none" in said
-    assert "top: 20 verdicts, newest 20; missing none" in said
+    printed = ended(process)
+    assert "side: 20 verdicts, newest 20; missing none" in printed
+    assert "top: 20 verdicts, newest 20; missing none" in printed
 
 
-def test_a_message_that_is_no_verdict_is_left_out_and_told(
+def test_a_message_that_is_no_verdict_is_left_out_and_reported(
     running_broker: Broker, listening: Listening, tmp_path: Path
 ) -> None:
     process = listening("--sqlite", tmp_path / "mes.db", "--until-seq", 1)
@@ -542,12 +542,12 @@ def test_a_state_that_is_none_is_left_out_however_it_is_wrong(
     running_broker.forget()
 
 
-def test_two_listeners_of_one_name_are_told_what_is_wrong(
+def test_two_listeners_of_one_name_get_the_cause(
     running_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     over = threading.Event()
 
-    def told() -> bool:
+    def reported() -> bool:
         return "another edge-listen has the same --client-id" in caplog.text
 
     def listen(number: int) -> None:
@@ -562,16 +562,16 @@ def test_two_listeners_of_one_name_are_told_what_is_wrong(
     for one in both:
         one.start()
     deadline_s = time.monotonic() + GENEROUS_S
-    while not told() and time.monotonic() < deadline_s:
+    while not reported() and time.monotonic() < deadline_s:
         time.sleep(0.05)
     over.set()
     for one in both:
         one.join(GENEROUS_S)
 
-    assert told()
+    assert reported()
 
 
-def test_a_broker_that_lets_nobody_listen_is_told(
+def test_a_broker_that_lets_nobody_listen_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -599,7 +599,7 @@ def test_a_broker_that_lets_nobody_listen_is_told(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--mqtt", "http://here", "--sqlite", "x.db"), "--mqtt"),
         (("--mqtt", "mqtt://here", "--sqlite", "x.db", "--station", "a/#"), "--station"),
@@ -609,17 +609,17 @@ def test_a_broker_that_lets_nobody_listen_is_told(
 )
 def test_a_wrong_argument_is_named_and_ends_with_78(
     arguments: tuple[str, ...],
-    told: str,
+    reported: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 78
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
-def test_an_end_before_everything_came_is_told(
+def test_an_end_before_everything_came_is_reported(
     running_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began_s = time.monotonic()

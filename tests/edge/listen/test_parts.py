@@ -21,7 +21,7 @@ from edge.contract.part import JoinedPart, PartReason, View, judge_views
 from edge.errors import ConfigurationError
 from edge.inspection.thresholding import Result
 from edge.listen.cli import main
-from edge.listen.part_join import JoinRules, PartJoin, Taken
+from edge.listen.part_join import Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings, read_part_settings
 from edge.listen.part_store import PartStore
 from edge.listen.parts import Parts
@@ -57,7 +57,7 @@ class Joining:
         self.join = PartJoin(rules)
         self.parts: list[JoinedPart] = []
 
-    def add(self, part_id: str, one: View, at_s: float) -> Taken:
+    def add(self, part_id: str, one: View, at_s: float) -> Added:
         now_ns = round(at_s * SECOND_NS)
         taken, done = self.join.add(part_id, one, now_ns, UTC_NS + now_ns)
         self.parts += done
@@ -127,7 +127,7 @@ def test_a_view_that_comes_after_the_decision_changes_nothing() -> None:
     line = Joining()
     line.add("1", view(TOP), 0.0)
     line.wait(2.0)
-    assert line.add("1", view(SIDE, at_s=0.5), 2.1) is Taken.LATE
+    assert line.add("1", view(SIDE, at_s=0.5), 2.1) is Added.LATE
     line.wait(10.0)
     assert line.results == [("1", ERROR, PartReason.VIEW_MISSING)]
     assert line.parts[0].missing == (SIDE,)
@@ -210,12 +210,12 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
 
     first = begun(0)
     same = arrived(TOP, "B-2", id="c")
-    first.take([arrived(TOP, "B-1", id="a"), arrived(SIDE, "B-1", id="b"), same], 0, UTC_NS)
-    first.take([arrived(SIDE, None, id="d"), arrived(REAR, "B-1", id="e")], 0, UTC_NS)
+    first.add([arrived(TOP, "B-1", id="a"), arrived(SIDE, "B-1", id="b"), same], 0, UTC_NS)
+    first.add([arrived(SIDE, None, id="d"), arrived(REAR, "B-1", id="e")], 0, UTC_NS)
     first.close()
 
     second, client = begun(1000), Client()
-    second.take([same, arrived(SIDE, "B-2", 1.0, id="f")], 1001 * SECOND_NS, UTC_NS)
+    second.add([same, arrived(SIDE, "B-2", 1.0, id="f")], 1001 * SECOND_NS, UTC_NS)
     second.publish(client, 0)
     second.on_published(1, None, 0)
     second.on_published(2, "Not authorized.", 0)
@@ -234,7 +234,7 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         ("part: {name: a/b/c/d, views: [a/b/c/e]}", "part.views"),
         ("part: {name: a/b/c/d, views: [a/b/c/e, a/b/c/e]}", "names a station twice"),
@@ -244,10 +244,10 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
     ],
 )
 def test_a_wrong_file_is_named_with_the_line_and_ends_with_78(
-    content: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, reported: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "part.yaml").write_text(content)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=reported):
         read_part_settings(tmp_path / "part.yaml", "a/+/+/+")
     options = ["--mqtt", "mqtt://h", "--sqlite", str(tmp_path / "v.db"), "--station", "a/+/+/+"]
     assert main([*options, "--part", str(tmp_path / "part.yaml")]) == 78
@@ -269,9 +269,9 @@ def test_two_stations_make_one_verdict_of_each_part(
     def listen() -> subprocess.Popen[bytes]:
         options = ("--mqtt", running_broker.url, "--sqlite", database)
         command = [sys.executable, "-m", "edge.listen.cli", *options]
-        with log.open("ab") as told:
+        with log.open("ab") as reported:
             return subprocess.Popen(
-                [*map(str, command), "--part", str(tmp_path / "part.yaml")], stderr=told
+                [*map(str, command), "--part", str(tmp_path / "part.yaml")], stderr=reported
             )
 
     def station(name: str, defective: int) -> StationProcess:

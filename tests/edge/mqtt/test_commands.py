@@ -68,7 +68,7 @@ def refused(what: Incoming, at: CommandGate | None = None) -> RefusedCommand:
 
 
 def test_a_trigger_is_read_with_all_it_says() -> None:
-    said = {
+    printed = {
         "trigger_id": "4711",
         "part_id": "B-1",
         "recipe": {"id": "bottle", "version": 7},
@@ -84,7 +84,7 @@ def test_a_trigger_is_read_with_all_it_says() -> None:
         received_ns=SECOND_NS,
         expires_ns=None,
     )
-    assert accepted(incoming("trigger", said)) == expected
+    assert accepted(incoming("trigger", printed)) == expected
     assert accepted(incoming("trigger", {"trigger_id": "1"})) == Trigger(
         trigger_id="1",
         part_id=None,
@@ -258,7 +258,7 @@ def test_no_minute_sees_more_than_twice_the_rate(rate: int, steps_ns: list[int])
     bucket, now_ns, passed = TokenBucket(rate), 0, []
     for step_ns in steps_ns:
         now_ns += abs(step_ns) // 20
-        if bucket.take(now_ns):
+        if bucket.try_consume(now_ns):
             passed.append(now_ns)
     for start in passed:
         assert sum(start <= one < start + MINUTE_NS for one in passed) <= 2 * rate
@@ -266,9 +266,9 @@ def test_no_minute_sees_more_than_twice_the_rate(rate: int, steps_ns: list[int])
 
 def test_a_clock_that_stands_or_goes_back_gives_nothing_away() -> None:
     bucket = TokenBucket(1)
-    assert bucket.take(MINUTE_NS)
-    assert not bucket.take(0)
-    assert not bucket.take(0)
+    assert bucket.try_consume(MINUTE_NS)
+    assert not bucket.try_consume(0)
+    assert not bucket.try_consume(0)
 
 
 def test_a_flood_of_refusals_does_not_fill_the_journal_and_is_counted() -> None:
@@ -331,7 +331,7 @@ def test_what_the_station_has_no_time_for_is_refused_as_busy() -> None:
 def test_the_queue_of_messages_is_bounded_and_in_order() -> None:
     queue = CommandQueue(max_waiting=2)
     assert [queue.put(Ack(seq, None)) for seq in (1, 2, 3)] == [True, True, False]
-    assert [queue.take(0.0), queue.take(0.0), queue.take(0.0)] == [Ack(1, None), Ack(2, None), None]
+    assert [queue.get(0.0), queue.get(0.0), queue.get(0.0)] == [Ack(1, None), Ack(2, None), None]
     queue.close()
     assert not queue.put(Ack(4, None))
-    assert queue.take(60.0) is None
+    assert queue.get(60.0) is None

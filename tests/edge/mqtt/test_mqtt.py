@@ -22,8 +22,8 @@ from edge.journal.entries import JournalUnavailable
 from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker, Messages
 from tests.support.relaying import (
+    LogCollector,
     Relaying,
-    Told,
     has_all,
     listening_to_logs,
     numbers,
@@ -40,7 +40,7 @@ def relaying(tmp_path: Path) -> Iterator[Relaying]:
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def reported() -> Iterator[LogCollector]:
     with listening_to_logs() as handler:
         yield handler
 
@@ -69,14 +69,14 @@ def retained(broker: Broker) -> set[str]:
     topics: list[str] = []
     all_came = threading.Event()
 
-    def note(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+    def record(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         if message.topic == "end":
             all_came.set()
         elif message.retain:
             topics.append(message.topic)
 
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="newcomer")
-    client.on_message = note
+    client.on_message = record
 
     # What is kept comes with the subscription, and so before what is published after it.
     def on_subscribe(*_: object) -> None:
@@ -141,7 +141,7 @@ def test_state_meta_and_last_are_retained_and_nothing_else(
     assert retained(running_broker) == {f"{ROOT}/{name}" for name in ("state", "meta", "last")}
 
 
-def test_the_state_tells_what_the_station_measures(
+def test_the_state_has_what_the_station_measures(
     running_broker: Broker, relaying: Relaying
 ) -> None:
     journal = JournalReport(
@@ -173,7 +173,7 @@ def test_the_state_tells_what_the_station_measures(
 
 
 def test_a_disk_that_does_not_let_it_look_ends_no_station(
-    running_broker: Broker, relaying: Relaying, told: Told
+    running_broker: Broker, relaying: Relaying, reported: LogCollector
 ) -> None:
     def report() -> StationReport:
         raise JournalUnavailable("the journal cannot be read (disk I/O error)")
@@ -184,10 +184,10 @@ def test_a_disk_that_does_not_let_it_look_ends_no_station(
     (state,) = running_broker.collect("/state", has_state("starting"))
     assert state["journal"] is None
     assert numbers(running_broker.collect("/verdict", has_all(3))) == [1, 2, 3]
-    told.wait_for("the state is published without its numbers")
+    reported.wait_for("the state is published without its numbers")
 
 
-def test_metrics_and_meta_are_said_with_what_the_connection_counts(
+def test_metrics_and_meta_are_published_with_what_the_connection_counts(
     running_broker: Broker, relaying: Relaying
 ) -> None:
     measured = Metrics({"parts": 3}, {"backlog": None}, {"total": {"p50": 1.5, "p99": None}})
@@ -208,7 +208,7 @@ def test_metrics_and_meta_are_said_with_what_the_connection_counts(
     assert meta["topics"]["cmd/resend"]["schema"] == "cmd-resend/1"
 
 
-def test_the_state_is_said_again_from_time_to_time(
+def test_the_state_is_published_again_from_time_to_time(
     running_broker: Broker, relaying: Relaying
 ) -> None:
     relaying(running_broker.url, intervals=Intervals(state_s=0.1))
@@ -216,8 +216,10 @@ def test_the_state_is_said_again_from_time_to_time(
     running_broker.collect("/state", has_state("starting", "starting", "starting"))
 
 
-def test_a_handshake_is_told_at_once_or_never(broker: Broker, relaying: Relaying) -> None:
-    told = HandshakeMessage(phase=TriggerPhase.ACCEPTED, trigger_id="4711", part_id="B-1", utc_ns=0)
+def test_a_handshake_is_published_at_once_or_never(broker: Broker, relaying: Relaying) -> None:
+    reported = HandshakeMessage(
+        phase=TriggerPhase.ACCEPTED, trigger_id="4711", part_id="B-1", utc_ns=0
+    )
     station = relaying(broker.url)
     station.publisher.handshake(
         HandshakeMessage(
@@ -228,7 +230,7 @@ def test_a_handshake_is_told_at_once_or_never(broker: Broker, relaying: Relaying
     broker.subscribe()
     station.wait_until(lambda: station.publisher.delivery().connected)
 
-    station.publisher.handshake(told)
+    station.publisher.handshake(reported)
 
     (heard,) = broker.collect("/handshake", lambda messages: len(messages) == 1)
     assert (heard["phase"], heard["trigger_id"], heard["part_id"]) == ("accepted", "4711", "B-1")
@@ -318,7 +320,7 @@ def counted(attempts: list[None]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("password", [None, "falsch-falsch"])
-def test_a_refused_connection_is_told_once_and_is_no_connection(
+def test_a_refused_connection_is_reported_once_and_is_no_connection(
     refusing_broker: Broker,
     relaying: Relaying,
     caplog: pytest.LogCaptureFixture,
@@ -334,9 +336,9 @@ def test_a_refused_connection_is_told_once_and_is_no_connection(
     delivery = station.publisher.delivery()
 
     assert (delivery.acknowledged, delivery.complete, delivery.connected) == (0, False, False)
-    told = [record.getMessage() for record in caplog.records]
-    assert sum("refuses this station" in message for message in told) == 1
-    assert not any("connected to" in message for message in told)
+    reported = [record.getMessage() for record in caplog.records]
+    assert sum("refuses this station" in message for message in reported) == 1
+    assert not any("connected to" in message for message in reported)
     assert "falsch-falsch" not in caplog.text
 
 
@@ -347,13 +349,13 @@ def test_the_right_password_is_accepted(refusing_broker: Broker, relaying: Relay
 
 
 def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
-    refusing_broker: Broker, relaying: Relaying, tmp_path: Path, told: Told
+    refusing_broker: Broker, relaying: Relaying, tmp_path: Path, reported: LogCollector
 ) -> None:
     pauses = {"refused_pause_ns": (100_000_000, 1_000_000_000)}
     station = relaying(refusing_broker.url, password="geheim", username="reader", publisher=pauses)
     station.record(30)
-    told.wait_for("does not take a verdict")
-    told.wait_for("does not take an event")
+    reported.wait_for("does not take a verdict")
+    reported.wait_for("does not take an event")
     states = refusing_broker.collect("/state", has_reason("refused_by_broker"))
     assert states[-1]["state"] == "starting"
     assert station.publisher.delivery().acknowledged == 0
@@ -400,7 +402,7 @@ def test_a_server_that_never_answers_holds_nobody_up(relaying: Relaying) -> None
         station.close()  # asserts that the threads end
 
 
-def test_a_closed_port_is_told_with_cause_and_next_step(
+def test_a_closed_port_is_reported_with_cause_and_next_step(
     relaying: Relaying, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts: list[None] = []
@@ -435,7 +437,9 @@ def test_bytes_that_are_no_mqtt_do_not_end_the_publisher(relaying: Relaying) -> 
         station.close()  # asserts that its thread has not died
 
 
-def test_a_second_station_of_the_same_name_is_told(relaying: Relaying, told: Told) -> None:
+def test_a_second_station_of_the_same_name_is_reported(
+    relaying: Relaying, reported: LogCollector
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as modern:
         station = relaying(f"mqtt://127.0.0.1:{modern.getsockname()[1]}")
         connection, _ = modern.accept()
@@ -445,12 +449,12 @@ def test_a_second_station_of_the_same_name_is_told(relaying: Relaying, told: Tol
             connection.recv(4096)
             connection.sendall(b"\xe0\x01\x8e")  # DISCONNECT: session taken over
 
-            told.wait_for("two stations have the same name")
+            reported.wait_for("two stations have the same name")
             station.wait_until(lambda: bool(station.events))
     assert [event.kind for event in station.events] == ["session_taken_over"]
 
 
-def test_a_fight_over_the_name_is_told_where_the_broker_does_not_say_so(
+def test_a_fight_over_the_name_is_reported_where_the_broker_does_not_say_so(
     running_broker: Broker, relaying: Relaying
 ) -> None:
     first = relaying(running_broker.url)

@@ -66,7 +66,7 @@ def connected(station: RelayedJournal) -> RelayedJournal:
 
 
 def taken(station: RelayedJournal) -> ControlMessage:
-    message = station.control.take(GENEROUS_S)
+    message = station.control.get(GENEROUS_S)
     assert message is not None
     return message
 
@@ -129,16 +129,16 @@ def test_a_retained_trigger_is_refused_also_while_the_station_listens(
         send(plc, "ack", {"seq": 1})
 
         assert taken(station) == Ack(1, None)
-        (told,) = running_broker.collect("/handshake", many(1))
+        (reported,) = running_broker.collect("/handshake", many(1))
     finally:
         send(plc, "trigger", b"", retain=True)
     send(plc, "trigger", {"no": "id"})  # its removal is nothing to be told of
     assert reasons(running_broker.collect("/event", many(2))) == ["retained", "malformed"]
-    assert (told["phase"], told["reason"]) == ("rejected", "retained")
-    assert (told["trigger_id"], told["part_id"]) == ("kept", "B")
+    assert (reported["phase"], reported["reason"]) == ("rejected", "retained")
+    assert (reported["trigger_id"], reported["part_id"]) == ("kept", "B")
 
 
-def test_whoever_sends_a_trigger_that_cannot_be_taken_is_told(
+def test_a_trigger_that_cannot_be_accepted_is_answered(
     running_broker: Broker, relaying: Relaying, plc: paho.Client
 ) -> None:
     refused: list[int] = []
@@ -149,14 +149,14 @@ def test_whoever_sends_a_trigger_that_cannot_be_taken_is_told(
     send(plc, "trigger", {"trigger_id": "x" * 65})  # an id that could not be echoed
     send(plc, "trigger", {"trigger_id": "c", "extra": 1})
 
-    told = running_broker.collect("/handshake", many(4))
-    assert [(one["trigger_id"], one["part_id"], one["reason"]) for one in told] == [
+    reported = running_broker.collect("/handshake", many(4))
+    assert [(one["trigger_id"], one["part_id"], one["reason"]) for one in reported] == [
         ("a", "B", "malformed"),
         ("4711", None, "malformed"),
         ("b", "3", "too_large"),
         ("c", None, "malformed"),
     ]
-    assert {one["phase"] for one in told} == {"rejected"}
+    assert {one["phase"] for one in reported} == {"rejected"}
     assert len(refused) == 5  # outputs let the parts of all of them have their turn
 
 

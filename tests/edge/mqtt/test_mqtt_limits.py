@@ -147,7 +147,7 @@ def test_a_broker_without_wildcards_is_asked_for_each_command(relaying: Relaying
     assert how != "announced" or not any("+" in topic for topic in plain.subscribed)
 
 
-def test_the_doctor_connects_as_the_station_does_and_tells_what_the_broker_lacks(
+def test_the_doctor_connects_as_the_station_does_and_reports_what_the_broker_lacks(
     relaying: Relaying,
 ) -> None:
     announced = properties(maximum_packet_size=2000, retain_available=0)

@@ -68,13 +68,13 @@ def test_a_row_older_than_ten_seconds_is_never_taken_for_fresh(
     steps_ns: list[int], seq: int
 ) -> None:
     ages, now_ns = ReplayDetector(), 0
-    ages.note({RecordKind.VERDICT: 0, RecordKind.EVENT: 0}, now_ns)
+    ages.record({RecordKind.VERDICT: 0, RecordKind.EVENT: 0}, now_ns)
     committed_ns, looked_ns = {}, [0]
     for newest, step_ns in enumerate(steps_ns, start=1):
         now_ns += step_ns
         committed_ns[newest] = now_ns
         if ages.due(now_ns):
-            ages.note({RecordKind.VERDICT: newest, RecordKind.EVENT: 0}, now_ns)
+            ages.record({RecordKind.VERDICT: newest, RecordKind.EVENT: 0}, now_ns)
             looked_ns.append(now_ns)
     seq = min(seq, len(steps_ns))
     age_ns = now_ns - committed_ns[seq]
@@ -386,7 +386,7 @@ def test_a_bad_network_costs_duplicates_at_most_and_holds_nobody_up(
     monkeypatch.setattr(connection, "KEEP_ALIVE_S", 1)
     station = relaying(f"mqtt://127.0.0.1:{network.port}")
     station.record(50)
-    took_s: list[float] = []
+    elapsed_s: list[float] = []
     turns = times(1, 3)
     for turn in range(turns):
         if trouble == "reset":
@@ -396,7 +396,7 @@ def test_a_bad_network_costs_duplicates_at_most_and_holds_nobody_up(
         for _ in range(100):
             began_s = time.monotonic()
             station.submit()
-            took_s.append(time.monotonic() - began_s)
+            elapsed_s.append(time.monotonic() - began_s)
         connections = network.connections
         if trouble != "reset":  # the keep-alive notices
             station.wait_until(partial(has_connected_again, network, connections))
@@ -408,8 +408,8 @@ def test_a_bad_network_costs_duplicates_at_most_and_holds_nobody_up(
     last = 50 + 100 * turns
     assert numbers(running_broker.collect("/verdict", has_all(last))) == list(range(1, last + 1))
     # A disk and a scheduler, but no network. A machine that stalls holds up one or two.
-    assert sorted(took_s)[-3] < 0.5
-    assert max(took_s) < 10.0
+    assert sorted(elapsed_s)[-3] < 0.5
+    assert max(elapsed_s) < 10.0
 
 
 def test_a_backlog_is_drained_in_order_and_in_little_memory(
@@ -430,7 +430,7 @@ def test_a_backlog_is_drained_in_order_and_in_little_memory(
     assert 0 < max(in_memory) <= 300
 
 
-def numbers_told(process: subprocess.Popen[str], count: int) -> list[int]:
+def reported_numbers(process: subprocess.Popen[str], count: int) -> list[int]:
     assert process.stdout is not None
     return [int(process.stdout.readline()) for _ in range(count)]
 
@@ -445,11 +445,11 @@ def test_committed_verdicts_survive_kills_of_station_and_broker(
     committed: list[int] = []
     for _ in range(2):
         process = station_process(tmp_path / "journal", running_broker.url)
-        committed += numbers_told(process, chance.randint(20, 150))
+        committed += reported_numbers(process, chance.randint(20, 150))
         if chance.random() < 0.7:
             running_broker.save()
             end_broker()
-            committed += numbers_told(process, chance.randint(1, 60))
+            committed += reported_numbers(process, chance.randint(1, 60))
             if chance.random() < 0.5:
                 process.kill()
             running_broker.start()

@@ -14,8 +14,8 @@ from edge.errors import ConfigurationInvalid
 from edge.mqtt.tls import tls_context
 from tests.support.broker import GENEROUS_S, Broker, Messages
 from tests.support.relaying import (
+    LogCollector,
     Relaying,
-    Told,
     has_all,
     listening_to_logs,
     relayed_journals,
@@ -134,7 +134,11 @@ def test_a_station_with_certificate_and_password_delivers_and_says_neither(
 
 
 def test_an_exchanged_password_is_used_at_the_next_connection(
-    strict_broker: Broker, certificates: Path, relaying: Relaying, told: Told, tmp_path: Path
+    strict_broker: Broker,
+    certificates: Path,
+    relaying: Relaying,
+    reported: LogCollector,
+    tmp_path: Path,
 ) -> None:
     own = files(certificates, "station")
     station = relaying(strict_broker.url, password="geheim", username="station", **own)
@@ -144,7 +148,7 @@ def test_an_exchanged_password_is_used_at_the_next_connection(
     set_password(
         strict_broker, tmp_path, "station", "noch-geheimer"
     )  # who has the old one is thrown out
-    told.wait_for("refuses this station")
+    reported.wait_for("refuses this station")
     station.record(3)
     write_secret(tmp_path / "journal" / "password", "noch-geheimer")
 
@@ -245,42 +249,42 @@ def test_the_listener_takes_over_a_password_at_a_reload(
 
 
 @pytest.mark.parametrize(
-    ("name", "authority", "said"),
+    ("name", "authority", "printed"),
     [
         ("station", "stranger", "TLS with the broker"),  # a broker that is not ours
         ("foreign", "plant", "mqtt.certificate_file"),  # a station that is not the broker's
         (None, "plant", "mqtt.certificate_file"),
     ],
 )
-def test_a_certificate_that_is_not_trusted_is_told_and_nothing_is_sent(
+def test_a_certificate_that_is_not_trusted_is_reported_and_nothing_is_sent(
     strict_broker: Broker,
     certificates: Path,
     relaying: Relaying,
     name: str | None,
     authority: str,
-    said: str,
+    printed: str,
 ) -> None:
     own = files(certificates, name or "", authority)
     if name is None:
         own = {"ca_file": own["ca_file"]}
-    with listening_to_logs() as told:
+    with listening_to_logs() as reported:
         station = relaying(strict_broker.url, password="geheim", username="station", **own)
         station.record(1)
-        told.wait_for(said)
+        reported.wait_for(printed)
     assert station.publisher.delivery().acknowledged == 0
 
 
 def test_a_broker_under_another_name_is_refused(
-    strict_broker: Broker, certificates: Path, relaying: Relaying, told: Told
+    strict_broker: Broker, certificates: Path, relaying: Relaying, reported: LogCollector
 ) -> None:
     url = strict_broker.url.replace("127.0.0.1", "localhost")
     relaying(url, password="geheim", username="station", **files(certificates, "station"))
 
-    told.wait_for("TLS with the broker")
+    reported.wait_for("TLS with the broker")
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def reported() -> Iterator[LogCollector]:
     with listening_to_logs() as handler:
         yield handler
 

@@ -76,7 +76,7 @@ def begun(relaying: Relaying, old: OldBroker) -> RelayedJournal:
     return relaying(url, password="geheim", username="station", publisher=pauses)
 
 
-def says_unproven(messages: Messages) -> bool:
+def reports_unproven(messages: Messages) -> bool:
     return bool(messages) and "delivery_unproven" in messages[-1]["reasons"]
 
 
@@ -88,7 +88,7 @@ def test_verdicts_that_are_denied_without_a_word_are_not_delivered_and_are_sent_
     with OldBroker(guarded.broker.port) as old:
         station = begun(relaying, old)
         station.record(16)
-        guarded.broker.collect("/state", says_unproven)
+        guarded.broker.collect("/state", reports_unproven)
         (event,) = guarded.broker.collect("/event", lambda got: len(got) == 1)
 
         assert (event["kind"], event["severity"]) == ("delivery_unproven", "alarm")
@@ -115,12 +115,12 @@ def test_verdicts_that_the_station_may_not_read_go_on_and_the_state_says_so(
         station.record(60)
 
         assert numbers(guarded.broker.collect("/verdict", has_all(60))) == [*range(1, 61)]
-        guarded.broker.collect("/state", says_unproven)
+        guarded.broker.collect("/state", reports_unproven)
     assert [event.kind for event in station.events] == ["delivery_unproven"]
 
 
 @pytest.mark.parametrize("answer", [0x80, b"", None])
-def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_told_of(
+def test_a_broker_that_does_not_let_it_listen_gets_verdicts_and_is_reported(
     relaying: Relaying, answer: int | bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused, hung up on, or never answered."""
@@ -159,7 +159,7 @@ def test_what_others_say_on_the_topic_ends_no_station(
     with OldBroker(guarded.broker.port) as old:
         station = begun(relaying, old)
         station.record(1)
-        state = guarded.broker.collect("/state", says_unproven)[-1]
+        state = guarded.broker.collect("/state", reports_unproven)[-1]
         for seq in SEQS_OF_NO_VERDICT:
             foreign = json.dumps({"seq": seq, "session": state["session"]})
             port = guarded.broker.port

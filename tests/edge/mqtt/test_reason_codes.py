@@ -24,7 +24,7 @@ from edge.mqtt.reason_codes import (
     SESSION_TAKEN_OVER,
     Packet,
     describe_code,
-    meaning_of,
+    find_meaning,
 )
 from edge.mqtt.tls import tls_context
 from edge.settings.station import MqttSettings
@@ -82,10 +82,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> str:
 def test_every_code_of_mqtt_5_has_cause_and_next_step() -> None:
     for packet in Packet:
         for code in codes(packet):
-            meaning = meaning_of(code, packet)
+            meaning = find_meaning(code, packet)
             assert code in MEANINGS, f"{packet} 0x{code:02X}"
             assert meaning.cause and meaning.next_step
-    advice = {meaning_of(code, Packet.CONNACK).next_step for code in (0x86, 0x9A, 0x9B, 0x95)}
+    advice = {find_meaning(code, Packet.CONNACK).next_step for code in (0x86, 0x9A, 0x9B, 0x95)}
     assert len(advice) == 4  # a wrong password is something else than the rest
 
 
@@ -94,7 +94,7 @@ RETURN_CODES_3_1_1 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 
 @pytest.mark.parametrize("version", [V5, V3])
-def test_a_refused_connect_is_told_as_what_it_is_by_station_doctor_and_listener(
+def test_a_refused_connect_is_reported_as_such_by_station_doctor_and_listener(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, version: MQTTProtocolVersion
 ) -> None:
     sent = codes(Packet.CONNACK) if version is V5 else list(RETURN_CODES_3_1_1)
@@ -142,7 +142,7 @@ def is_acknowledged(connection: Connection, count: int) -> bool:
     return len(connection.acks) == count
 
 
-def test_a_refused_subscription_is_told_as_what_it_is(
+def test_a_refused_subscription_is_reported_as_such(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -163,7 +163,7 @@ def test_a_refused_subscription_is_told_as_what_it_is(
             assert describe_code(code, Packet.SUBACK) in logged(caplog)
 
 
-def test_a_refused_message_is_told_as_what_it_is() -> None:
+def test_a_refused_message_is_reported_as_such() -> None:
     refusals = iter(codes(Packet.PUBACK))
     with ScriptedBroker(on_publish=lambda _: next(refusals)) as refusing:
         connection = connected(refusing)
@@ -175,11 +175,11 @@ def test_a_refused_message_is_told_as_what_it_is() -> None:
         assert reason is not None
         assert (
             describe_code(reason, Packet.PUBACK)
-            == f"PUBACK 0x{code:02X}, {meaning_of(code, Packet.PUBACK)}"
+            == f"PUBACK 0x{code:02X}, {find_meaning(code, Packet.PUBACK)}"
         )
 
 
-def test_an_ended_connection_is_told_as_what_it_is_by_station_and_listener(
+def test_an_ended_connection_is_reported_as_such_by_station_and_listener(
     relaying: Relaying, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -265,7 +265,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("no TLS", "no TLS there: what answers on this port does not speak TLS. Check the port"),
     ],
 )
-def test_a_wrong_certificate_is_told_as_what_it_is(
+def test_a_wrong_certificate_is_reported_as_such(
     certificates: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, words: str
 ) -> None:
     caplog.set_level(logging.WARNING)

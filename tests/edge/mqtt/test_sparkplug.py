@@ -25,11 +25,11 @@ from tests.support.station_process import until
 ROOT = Path(__file__).parents[3]
 
 
-def log_of(folder: Path) -> str:
+def read_log(folder: Path) -> str:
     return (folder / "mosquitto.log").read_text()
 
 
-def numbers_of(host: SparkplugHost) -> list[int]:
+def read_numbers(host: SparkplugHost) -> list[int]:
     return [one.values["Verdict/Seq"] for one in host.heard("DDATA")]
 
 
@@ -186,7 +186,7 @@ def test_commands_that_are_none_change_nothing_and_a_flood_of_rebirths_stops_no_
     assert len(host.heard("NBIRTH")) < 20
 
 
-def test_with_mqtt_3_the_node_says_its_death_once(
+def test_with_mqtt_3_the_node_publishes_its_death_once(
     broker: Broker, begin: Nodes, host: SparkplugHost
 ) -> None:
     """tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt311"""
@@ -223,7 +223,7 @@ def test_an_account_of_its_own_where_the_broker_takes_accounts_for_client_ids(
     host.wait_for("DBIRTH")
     host.close()
     broker.close()
-    connected = re.findall(r"connected from \S+ as (\w+) .*u'(\w+)'", log_of(folder))
+    connected = re.findall(r"connected from \S+ as (\w+) .*u'(\w+)'", read_log(folder))
     assert connected == [("host", "host"), ("node", "node")]
 
 
@@ -279,10 +279,10 @@ def test_a_broker_that_restarts_amid_verdicts_costs_none_and_first_arrivals_are_
         broker.start()
         host.wait_for("NBIRTH", restart + 2)
     node.published()
-    until(lambda: set(numbers_of(host)) >= set(range(1, 161)), "every verdict")
+    until(lambda: set(read_numbers(host)) >= set(range(1, 161)), "every verdict")
     host.close()
     broker.close()
-    assert list(dict.fromkeys(numbers_of(host))) == list(range(1, 161))
+    assert list(dict.fromkeys(read_numbers(host))) == list(range(1, 161))
 
 
 def test_verdicts_that_left_the_journal_are_an_event_and_the_rest_follows(
@@ -300,7 +300,7 @@ def test_verdicts_that_left_the_journal_are_an_event_and_the_rest_follows(
     host.wait_for("DDATA", 3)
     second.published()
 
-    assert numbers_of(host) == [3, 4, 5]
+    assert read_numbers(host) == [3, 4, 5]
     assert second.node.status().missing == 2
     assert [one.kind for one in second.events] == ["sparkplug_gap"]
 

@@ -330,7 +330,7 @@ def a_lost_camera_is_a_dead_device(session: Session) -> None:
     "payloads-ndeath-will-message-publisher",
     "payloads-ndeath-will-message-publisher-disconnect-mqtt50",
 )
-def it_says_that_it_ends_and_has_the_will_said(session: Session) -> None:
+def it_announces_its_end_and_has_the_will_published(session: Session) -> None:
     first = session.connects[0]
     assert first.index(f"/NDEATH/{NODE}'") < first.index(f"Received DISCONNECT from {CLIENT}")
     assert len(session.of("NDEATH")) == 2  # MQTT 5: "Disconnect with will message"

@@ -31,7 +31,7 @@ from edge.settings.modbus import ModbusSettings
 from edge.settings.station import load_settings
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.soak import times
-from tests.support.plc import GENEROUS_S, Plc, station_settings, status_of
+from tests.support.plc import GENEROUS_S, Plc, read_status, station_settings
 from tests.support.small_bundle import defective_image, good_image
 from tests.support.structured_text import FunctionBlock
 
@@ -290,17 +290,17 @@ def test_a_master_that_is_too_fast_waits_and_misses_no_answer() -> None:
         for number in range(40):  # 20 at once, the others at their pace
             writer.write(struct.pack(">HHHBBHH", number, 0, 6, 1, 4, 0, 1))
         answers = await reader.readexactly(40 * 11)
-        took_s = time.monotonic() - began_s
+        elapsed_s = time.monotonic() - began_s
         writer.close()
         ended.set()
         await serving
-        return answers, took_s
+        return answers, elapsed_s
 
-    answers, took_s = asyncio.run(ask())
+    answers, elapsed_s = asyncio.run(ask())
     assert answers == b"".join(
         struct.pack(">HHHBBBH", number, 0, 5, 1, 4, 2, 7) for number in range(40)
     )
-    assert took_s > 0.5  # the last 20 need a second; a machine that stands still makes it longer
+    assert elapsed_s > 0.5  # the last 20 need a second; a machine that stands still makes it longer
 
 
 def test_lost_doubled_late_and_cut_requests_give_each_part_one_verdict_and_its_own(
@@ -585,7 +585,7 @@ def test_a_block_is_of_one_moment_however_fast_it_changes_and_is_read(
             plc.write(control=table.TRIGGER.mask, trigger_id=number, part_id=str(number).encode())
             while True:
                 response = watcher.client.read_input_registers(0, count=table.STATUS_WORDS)
-                seen = status_of(response.registers)
+                seen = read_status(response.registers)
                 if not seen["result_valid"]:
                     torn += any(seen[name] for name in ("seq", "result", "result_id"))
                     continue

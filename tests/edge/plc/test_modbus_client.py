@@ -15,7 +15,7 @@ from edge.plc import registers as table
 from edge.settings import modbus as sizes
 from edge.settings.modbus import ModbusSettings
 from tests.edge.plc.test_modbus import Station
-from tests.support.plc import Plc, station_settings, status_of
+from tests.support.plc import Plc, read_status, station_settings
 from tests.support.remote_io import RemoteIoModule
 
 STATUS_ADDRESS = 120
@@ -27,7 +27,7 @@ class PlcProgram(Plc):
     def read(self) -> dict[str, Any]:
         response = self.client.read_holding_registers(STATUS_ADDRESS, count=table.STATUS_WORDS)
         assert not response.isError(), response
-        return status_of(response.registers)
+        return read_status(response.registers)
 
 
 def test_a_plc_that_is_the_server_triggers_parts_and_reads_results_in_its_own_registers(

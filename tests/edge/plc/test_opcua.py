@@ -160,7 +160,7 @@ def test_a_vision_system_of_opc_40100_has_results_recipes_and_a_state(secured: S
             assert (parts[4], parts[6].Id, parts[-1]) == (1, "p7", 0)
             of_part = await vision.results(part="p7")
             assert [one.ResultId for one in of_part] == [first.ResultId]
-            assert len(await vision.results(most=1)) == 1
+            assert len(await vision.results(max_count=1)) == 1
 
             prepared = await vision.listen("RecipePreparedEventType")
             assert await vision.recipes() == ["bottle@1", "vial@3"]

@@ -108,7 +108,7 @@ def test_cameras_that_are_no_relative_path_stay_as_written(station_yaml: Path, u
         ),
     ],
 )
-def test_a_wrong_key_is_told_with_line_key_and_what_is_allowed(
+def test_a_wrong_key_is_reported_with_line_key_and_what_is_allowed(
     station_yaml: Path, text: str, expected: list[str]
 ) -> None:
     with pytest.raises(ConfigurationInvalid) as raised:
@@ -155,7 +155,7 @@ ALIAS_BOMB = (
         (b"? [a, b]\n: c\n", "plain word"),
     ],
 )
-def test_a_file_that_is_not_settings_is_told_with_its_place(
+def test_a_file_that_is_not_settings_is_reported_with_its_place(
     station_yaml: Path, content: bytes, expected: str
 ) -> None:
     station_yaml.write_bytes(content)
@@ -167,7 +167,7 @@ def test_a_file_that_is_not_settings_is_told_with_its_place(
     assert raised.value.exit_code == 78
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationUnreadable, match="No such file"):
         load_settings(tmp_path / "none.yaml")
 
@@ -179,7 +179,7 @@ def test_a_wrong_option_is_not_blamed_on_the_file(station_yaml: Path) -> None:
         load_settings(station_yaml, {"camera": {"rate_fps": -1.0}})
 
 
-def test_all_mistakes_are_told_at_once(station_yaml: Path) -> None:
+def test_all_mistakes_are_reported_at_once(station_yaml: Path) -> None:
     with pytest.raises(ConfigurationInvalid) as raised:
         load(station_yaml, "camera: {uri: x, loop: 3}\nmodel: {path: 4}\nsave: {folder: 5}\n")
 
@@ -310,10 +310,10 @@ def test_output_into_the_watched_folder_is_refused(
         f"camera: {{uri: 'watch://in'}}\nmodel: {{path: m.xml}}\n{section}: {{folder: {key}}}\n"
     )
 
-    told = edge_run("--config", config, "--check")
+    reported = edge_run("--config", config, "--check")
 
-    assert told.returncode == 78
-    assert f"{section}.folder" in told.stderr and "watches" in told.stderr
+    assert reported.returncode == 78
+    assert f"{section}.folder" in reported.stderr and "watches" in reported.stderr
     load(config, config.read_text().replace(f"folder: {key}", "folder: in2"))
 
 
@@ -322,9 +322,9 @@ def test_captured_images_do_not_go_where_they_are_taken_from(
 ) -> None:
     (tmp_path / "set" / "good").mkdir(parents=True)
 
-    told = edge_run("--capture", tmp_path / "set", "--camera", f"watch://{tmp_path}/set/good")
+    reported = edge_run("--capture", tmp_path / "set", "--camera", f"watch://{tmp_path}/set/good")
 
-    assert told.returncode == 78 and "--capture" in told.stderr
+    assert reported.returncode == 78 and "--capture" in reported.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ TRIGGERED = "camera: {uri: '0', trigger: {mode: software}}\n"
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "reported"),
     [
         (f"mqtt: {{url: 'mqtt://broker', {PASSWORD}}}", "mqtt.url: the password travels"),
         (f"mqtt: {{url: 'mqtt://127.0.0.1', {PASSWORD}}}", None),
@@ -40,8 +40,8 @@ TRIGGERED = "camera: {uri: '0', trigger: {mode: software}}\n"
         ("camera: {uri: 'rtsp://10.0.0.9/line'}", None),
     ],
 )
-def test_a_secret_that_is_sent_unencrypted_is_told_with_what_to_do(
-    tmp_path: Path, section: str, told: str | None
+def test_a_secret_that_is_sent_unencrypted_is_reported_with_what_to_do(
+    tmp_path: Path, section: str, reported: str | None
 ) -> None:
     path = tmp_path / "station.yaml"
     camera = "" if section.startswith("camera") else "camera: {uri: '0'}\n"
@@ -49,7 +49,7 @@ def test_a_secret_that_is_sent_unencrypted_is_told_with_what_to_do(
 
     found = list(exposures(load_settings(path)))
 
-    assert [text[: len(told or "")] for text in found] == ([told] if told else [])
+    assert [text[: len(reported or "")] for text in found] == ([reported] if reported else [])
     assert "secret" not in "".join(found)
 
 

@@ -105,18 +105,18 @@ def repair(station: StationProcess, broker: Broker) -> None:
     """Do a consumer's duty: ask for what a killed broker had taken and not delivered, in stretches,
     and ask again where the station was busy."""
     for _ in range(MAX_REPAIR_ROUNDS):
-        gaps = gaps_of(broker)
+        gaps = find_gaps(broker)
         if not gaps:
             return
         for gap in gaps[:ASKED_AT_ONCE]:
             station.publish("cmd/resend", {"from_seq": gap.first, "to_seq": gap.last})
         deadline = time.monotonic() + AGAIN_S
-        while gaps_of(broker) and time.monotonic() < deadline:
+        while find_gaps(broker) and time.monotonic() < deadline:
             time.sleep(0.05)
-    raise AssertionError(f"still missing: {gaps_of(broker)}")
+    raise AssertionError(f"still missing: {find_gaps(broker)}")
 
 
-def gaps_of(broker: Broker) -> list[Stretch]:
+def find_gaps(broker: Broker) -> list[Stretch]:
     received = SequenceRanges([Stretch(0, 0)])
     for one in arrived(broker):
         received.add(one["seq"])

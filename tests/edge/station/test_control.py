@@ -42,8 +42,8 @@ class Asked:
         self.control = CommandThreads(
             messages=self.messages,
             handlers=CommandHandlers(
-                trigger=self._note(self.triggers),
-                acknowledge=self._note(self.acknowledged),
+                trigger=self._recorder(self.triggers),
+                acknowledge=self._recorder(self.acknowledged),
                 reload=self._reload,
                 self_test=self._self_test,
                 set_recipe=lambda _: {},
@@ -53,7 +53,7 @@ class Asked:
             leader="mqtt",
             journal=None,
             replies=self,
-            record_event=self._note(self.events),
+            record_event=self._recorder(self.events),
         )
         self._threads = [
             threading.Thread(target=self.control.run, args=(self._ending,)),
@@ -63,10 +63,10 @@ class Asked:
             thread.start()
 
     def answer(self, answer: CommandAnswer) -> None:
-        self._note(self.answers)(answer)
+        self._recorder(self.answers)(answer)
 
     def handshake(self, handshake: HandshakeMessage) -> None:
-        self._note(self.handshakes)(handshake)
+        self._recorder(self.handshakes)(handshake)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         with self._changed:
@@ -80,13 +80,13 @@ class Asked:
             thread.join(GENEROUS_S)
             assert not thread.is_alive()
 
-    def _note(self, where: list) -> Callable[..., None]:
-        def note(what: object) -> None:
+    def _recorder(self, where: list) -> Callable[..., None]:
+        def record(what: object) -> None:
             with self._changed:
                 where.append(what)
                 self._changed.notify_all()
 
-        return note
+        return record
 
     def _reload(self) -> Mapping[str, Datum]:
         raise StationError("the settings are wrong. Mend them.")
@@ -140,12 +140,16 @@ def test_a_trigger_does_not_wait_behind_a_command_that_takes_long(station: Asked
 
 
 @pytest.mark.parametrize("source", [None], indirect=True)
-def test_a_station_that_runs_free_tells_whoever_triggers_it(station: Asked) -> None:
+def test_a_station_that_runs_free_refuses_triggers_with_the_reason(station: Asked) -> None:
     station.messages.put(trigger("1"))
     station.wait_until(lambda: bool(station.handshakes))
 
-    (told,) = station.handshakes
-    assert (told.phase, told.trigger_id, told.reason) == (TriggerPhase.REJECTED, "1", "no_triggers")
+    (reported,) = station.handshakes
+    assert (reported.phase, reported.trigger_id, reported.reason) == (
+        TriggerPhase.REJECTED,
+        "1",
+        "no_triggers",
+    )
     assert station.triggers == []
 
 

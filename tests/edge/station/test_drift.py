@@ -55,17 +55,17 @@ class Calibrated:
 
     def watch(self, scores: Scores) -> list[tuple[int, Alarm | Recovered]]:
         """Return what the detector said, and after how many parts."""
-        said = []
+        printed = []
         for number, score in enumerate(scores.tolist(), start=1):
             result = Result.NOK if score >= self.threshold else Result.OK
             outcome = self.detector.observe(score, result)
             if outcome is not None:
-                said.append((number, outcome))
-        return said
+                printed.append((number, outcome))
+        return printed
 
 
-def alarms(said: list[tuple[int, Alarm | Recovered]]) -> int:
-    return sum(isinstance(outcome, Alarm) for _, outcome in said)
+def alarms(printed: list[tuple[int, Alarm | Recovered]]) -> int:
+    return sum(isinstance(outcome, Alarm) for _, outcome in printed)
 
 
 @given(st.integers(1, 30), st.data())
@@ -229,15 +229,15 @@ def test_an_alarm_is_given_once_until_the_line_has_recovered() -> None:
     line = Calibrated(DISTRIBUTIONS["normal"], 300, random)
     good = DISTRIBUTIONS["normal"]
 
-    said = line.watch(
+    printed = line.watch(
         np.concatenate([good(random, 2000) + 3.0, good(random, 2000), good(random, 1000) - 3.0])
     )
 
-    assert [type(outcome) for _, outcome in said] == [Alarm, Recovered, Alarm]
-    assert str(said[1][1]) == "the scores of the last 200 parts are those of good parts again"
-    assert said[0][0] == WINDOW
-    assert 2000 < said[1][0] <= 4000
-    assert 4000 < said[2][0] <= 4000 + WINDOW
+    assert [type(outcome) for _, outcome in printed] == [Alarm, Recovered, Alarm]
+    assert str(printed[1][1]) == "the scores of the last 200 parts are those of good parts again"
+    assert printed[0][0] == WINDOW
+    assert 2000 < printed[1][0] <= 4000
+    assert 4000 < printed[2][0] <= 4000 + WINDOW
 
 
 def test_more_rejected_parts_than_single_defects_are_an_alarm() -> None:

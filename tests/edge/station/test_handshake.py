@@ -42,7 +42,7 @@ from edge.station.handshake.state_machine import (
     MAX_MISSING,
     MAX_REFUSED_KNOWN,
     MIN_ACCEPTED_KNOWN,
-    REFUSALS_TOLD_AFTER_NS,
+    REFUSALS_REPORTED_AFTER_NS,
     HandshakeMachine,
 )
 from tests.soak import times
@@ -94,7 +94,7 @@ class Line:
 
     def trigger(self, trigger_id: str, at_ms: float, **wishes: object) -> list[HandshakeEffect]:
         asked = request(trigger_id, at_ms, **wishes)  # type: ignore[arg-type]
-        return said(self.handshake.trigger(asked, round(at_ms * MS)))
+        return printed(self.handshake.trigger(asked, round(at_ms * MS)))
 
     def accepted(self, trigger_id: str, at_ms: float, **wishes: object) -> Part:
         (outcome,) = self.trigger(trigger_id, at_ms, **wishes)
@@ -104,7 +104,7 @@ class Line:
     def frame(
         self, number: int, at_ms: float, status: FrameStatus = FrameStatus.COMPLETE
     ) -> list[HandshakeEffect]:
-        return said(self.handshake.frame(image(number, at_ms, status), round(at_ms * MS)))
+        return printed(self.handshake.frame(image(number, at_ms, status), round(at_ms * MS)))
 
     def exposed(self, number: int, at_ms: float) -> Part:
         (outcome,) = self.frame(number, at_ms)
@@ -113,13 +113,13 @@ class Line:
         return outcome.part
 
     def decided(self, part: Part, at_ms: float) -> list[HandshakeEffect]:
-        return said(self.handshake.decided(part, round(at_ms * MS), Result.OK))
+        return printed(self.handshake.decided(part, round(at_ms * MS), Result.OK))
 
     def committed(self, part: Part, seq: int, at_ms: float) -> list[HandshakeEffect]:
-        return said(self.handshake.committed(part, seq, round(at_ms * MS)))
+        return printed(self.handshake.committed(part, seq, round(at_ms * MS)))
 
     def tick(self, at_ms: float) -> list[HandshakeEffect]:
-        return said(self.handshake.tick(round(at_ms * MS)))
+        return printed(self.handshake.tick(round(at_ms * MS)))
 
     def valid(self, trigger_id: str, number: int, at_ms: float) -> Part:
         """Bring one part to its valid result, with the frame's number as its ``seq``."""
@@ -130,7 +130,7 @@ class Line:
         return part
 
 
-def said(outcomes: tuple[HandshakeEffect, ...]) -> list[HandshakeEffect]:
+def printed(outcomes: tuple[HandshakeEffect, ...]) -> list[HandshakeEffect]:
     """Leave the changes of readiness out; tests of those look at ``ready``."""
     return [outcome for outcome in outcomes if not isinstance(outcome, ReadyChanged)]
 
@@ -157,7 +157,7 @@ def test_a_part_goes_from_trigger_to_acknowledgement() -> None:
     assert line.exposed(41, 30) == part
     assert line.decided(part, 50) == [Decided(part)]
     assert line.committed(part, 7, 60) == [ResultValid(part, 7, in_time=True)]
-    assert said(line.handshake.acknowledged(7)) == [SlotFreed(part, 7, ack_missing=False)]
+    assert printed(line.handshake.acknowledged(7)) == [SlotFreed(part, 7, ack_missing=False)]
     assert line.handshake.acknowledged(7) == ()
     assert line.handshake.next_due_ns() is None
 
@@ -203,7 +203,7 @@ def test_a_refused_trigger_stays_refused_when_it_is_sent_again() -> None:
     assert line.trigger("1", 2) == [rejected]
 
 
-def test_a_part_that_had_no_image_is_never_said_to_have_been_exposed() -> None:
+def test_a_part_that_had_no_image_is_never_reported_as_exposed() -> None:
     line = Line()
     part = line.accepted("1", 0)
     line.tick(FRAME_TIMEOUT_MS)
@@ -320,20 +320,20 @@ def test_whatever_floods_an_accepted_part_is_known_and_refused_ones_are_counted(
                 name = parts[next(names) % len(parts)]
             outcomes += line.trigger(name, now_ms, recipe=other)
     answers = [line.trigger(name, now_ms)[-1] for name in parts]
-    outcomes += said(line.handshake.close())
+    outcomes += printed(line.handshake.close())
 
     for number, answer in enumerate(answers, 1):
         assert isinstance(answer, Repeated)
         assert (answer.seq, answer.result) == (number, Result.OK)
     refused = [one for one in outcomes if isinstance(one, Rejected)]
     recorded = sum(one.recorded for one in refused)
-    told = sum(one.count for one in outcomes if isinstance(one, RefusalsCounted))
-    assert recorded + told == len(refused)
+    reported = sum(one.count for one in outcomes if isinstance(one, RefusalsCounted))
+    assert recorded + reported == len(refused)
     assert recorded <= burst + per_minute * now_ms / 60_000
     assert recorded >= min(burst, len(refused))
 
 
-def test_refused_triggers_without_a_record_are_told_of_together_and_have_no_verdict() -> None:
+def test_refused_triggers_without_a_record_are_reported_together_and_have_no_verdict() -> None:
     line = Line(ready=False, recorded_refusals=1, recorded_refusals_per_minute=1)
     first, second, third = (
         line.trigger(name, at)[-1] for name, at in [("1", 0), ("2", 1), ("3", 5)]
@@ -344,7 +344,7 @@ def test_refused_triggers_without_a_record_are_told_of_together_and_have_no_verd
     assert isinstance(first, Rejected) and first.recorded
     assert isinstance(second, Rejected) and not second.recorded
     assert isinstance(third, Rejected) and not third.recorded
-    assert due_ns == 1 * MS + REFUSALS_TOLD_AFTER_NS
+    assert due_ns == 1 * MS + REFUSALS_REPORTED_AFTER_NS
     assert again == Repeated(
         part=second.part, phase=PartPhase.REJECTED, seq=None, rejection=Rejection.NOT_READY
     )
@@ -365,7 +365,7 @@ def test_every_refusal_names_its_cause_and_owes_a_record() -> None:
     line = Line(recipe=live, slots=1)
     line.accepted("1", 0, recipe=live)
     asked = request("old", 0, deadline_ms=20)
-    (expired,) = said(line.handshake.trigger(asked, 20 * MS))
+    (expired,) = printed(line.handshake.trigger(asked, 20 * MS))
     (mismatch,) = line.trigger("3", 20, recipe=Recipe("bottle", 8))
     (busy,) = line.trigger("4", 20)
     line.handshake.set_ready(Input.CAMERA, False)
@@ -574,7 +574,7 @@ def test_a_lost_camera_fails_what_waits_and_its_return_starts_a_new_count() -> N
     line.accepted("1", 10)
     line.handshake.set_ready(Input.CAMERA, False)
 
-    lost = said(line.handshake.camera_restarted(20 * MS, "the camera is lost"))
+    lost = printed(line.handshake.camera_restarted(20 * MS, "the camera is lost"))
     line.tick(500)
     line.handshake.set_ready(Input.CAMERA, True)
     assert line.handshake.camera_restarted(510 * MS) == ()
@@ -588,11 +588,11 @@ def test_a_camera_that_refuses_to_expose_is_the_error_of_the_part() -> None:
     line = Line()
     part = line.accepted("1", 0)
 
-    outcomes = said(line.handshake.failed(part, Reason.CAMERA_LOST, "no answer", 5 * MS))
+    outcomes = printed(line.handshake.failed(part, Reason.CAMERA_LOST, "no answer", 5 * MS))
 
     assert failures(outcomes) == [(1, Reason.CAMERA_LOST)]
     assert not line.handshake.ready
-    assert said(line.handshake.failed(part, Reason.INTERNAL, "again", 6 * MS)) == []
+    assert printed(line.handshake.failed(part, Reason.INTERNAL, "again", 6 * MS)) == []
 
 
 def test_an_overrun_of_the_queue_is_the_error_of_that_part_alone() -> None:
@@ -600,7 +600,7 @@ def test_an_overrun_of_the_queue_is_the_error_of_that_part_alone() -> None:
     line.accepted("1", 0)
     part = line.exposed(1, 5)
 
-    outcomes = said(line.handshake.failed(part, Reason.OVERRUN, "queue full", 6 * MS))
+    outcomes = printed(line.handshake.failed(part, Reason.OVERRUN, "queue full", 6 * MS))
 
     assert failures(outcomes) == [(1, Reason.OVERRUN)]
     assert line.handshake.ready
@@ -731,7 +731,7 @@ class World:
         self.uncommitted: deque[Part] = deque()
         self.valid: set[int] = set()
 
-    def take(self, outcomes: list[HandshakeEffect]) -> None:
+    def apply(self, outcomes: list[HandshakeEffect]) -> None:
         """Carry the outcomes out as a station does, and keep the books."""
         for outcome in outcomes:
             if isinstance(outcome, Accepted):
@@ -760,7 +760,7 @@ class World:
 
     def arrive(self, status: FrameStatus) -> None:
         number, _ = self.under_way.popleft()
-        self.take(self.line.frame(number, self.now_ms, status))
+        self.apply(self.line.frame(number, self.now_ms, status))
 
     def pass_time(self, ms: float) -> None:
         """Let time go by, with what cannot be later than that."""
@@ -778,14 +778,14 @@ class World:
         if self.pairing is Pairing.ANNOUNCED:
             self.edges.append((name, self.now_ms))
         deadline_ms = self.random.choice([None, None, 30.0, 150.0])
-        self.take(self.line.trigger(name, self.now_ms, deadline_ms=deadline_ms))
+        self.apply(self.line.trigger(name, self.now_ms, deadline_ms=deadline_ms))
 
     def same_trigger_again(self) -> None:
         name = self.random.choice(self.sent)
         (*others, repeated) = self.line.trigger(name, self.now_ms)
         assert isinstance(repeated, Repeated)
         assert repeated.part.trigger_id == name
-        self.take(others)
+        self.apply(others)
 
     def edge(self) -> None:
         self.expose(*self.edges.popleft())
@@ -810,7 +810,7 @@ class World:
         self.pass_time(self.random.choice([99, 100, 101, 150, 199, 200]))
 
     def tick(self) -> None:
-        self.take(self.line.tick(self.now_ms))
+        self.apply(self.line.tick(self.now_ms))
 
     def timer(self) -> None:
         due_ns = self.line.handshake.next_due_ns()
@@ -822,24 +822,26 @@ class World:
 
     def score(self) -> None:
         part = self.inspecting.pop(self.random.randrange(len(self.inspecting)))
-        self.take(self.line.decided(part, self.now_ms))
+        self.apply(self.line.decided(part, self.now_ms))
 
     def inspection_fails(self) -> None:
         part = self.inspecting.pop(self.random.randrange(len(self.inspecting)))
         now_ns = round(self.now_ms * MS)
-        self.take(said(self.line.handshake.failed(part, Reason.MODEL_ERROR, "", now_ns)))
+        self.apply(printed(self.line.handshake.failed(part, Reason.MODEL_ERROR, "", now_ns)))
 
     def commit(self) -> None:
         part = self.uncommitted.popleft()
-        self.take(self.line.committed(part, next(self.seqs), self.now_ms))
+        self.apply(self.line.committed(part, next(self.seqs), self.now_ms))
 
     def acknowledge(self) -> None:
-        self.take(said(self.line.handshake.acknowledged(self.random.randint(1, 200))))
+        self.apply(printed(self.line.handshake.acknowledged(self.random.randint(1, 200))))
 
     def camera_lost_and_back(self) -> None:
         handshake = self.line.handshake
         handshake.set_ready(Input.CAMERA, False)
-        self.take(said(handshake.camera_restarted(round(self.now_ms * MS), "the camera is lost")))
+        self.apply(
+            printed(handshake.camera_restarted(round(self.now_ms * MS), "the camera is lost"))
+        )
         self.under_way.clear()
         away_ms = self.random.choice([0, 50, 300])
         self.now_ms += away_ms
@@ -847,7 +849,7 @@ class World:
         self.numbers = count(1)
         self.exposed_for.clear()
         self.paired.clear()
-        self.take(said(handshake.camera_restarted(round(self.now_ms * MS))))
+        self.apply(printed(handshake.camera_restarted(round(self.now_ms * MS))))
         handshake.set_ready(Input.CAMERA, True)
 
     def steps(self) -> dict[Callable[[], None], float]:

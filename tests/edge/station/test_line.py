@@ -74,7 +74,7 @@ def test_good_and_defective_parts_travel_through_gige_vision_into_verdicts(
     assert [v["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
 
 
-def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_itself(
+def test_a_lost_camera_is_reported_within_two_seconds_and_comes_back_by_itself(
     line: StationProcess, camera: GigECamera
 ) -> None:
     del line.settings["camera"]["supervision"]
@@ -95,11 +95,11 @@ def test_a_camera_that_is_pulled_is_told_within_two_seconds_and_comes_back_by_it
         verdicts = line.verdicts(1)
         back = line.events("camera_back")[-1]
 
-    told = [index for index, v in enumerate(verdicts) if v["reason"] == "camera_lost"]
-    assert results([verdicts[index] for index in told]) == ["ERROR"] * rounds
+    reported = [index for index, v in enumerate(verdicts) if v["reason"] == "camera_lost"]
+    assert results([verdicts[index] for index in reported]) == ["ERROR"] * rounds
     silences_s = [
         moment(verdicts[index], "decided_utc") - moment(verdicts[index - 1], "exposed_utc")
-        for index in told
+        for index in reported
     ]
     # A machine that stalls may delay some; the limit of the settings is 1.5 s.
     assert 1.4 < min(silences_s) < 2.0
@@ -174,11 +174,11 @@ def test_a_part_that_comes_too_fast_for_the_camera_is_an_overrun_and_the_camera_
         refused = next(v for _ in range(200) if "(busy)" in ((v := inspected())["detail"] or ""))
         # The camera may have exposed all the same: for a moment nothing is taken.
         taken = next(v for _ in range(200) if (v := inspected())["result"] != "ERROR")
-        said = line.states("online")
+        printed = line.states("online")
 
     assert (refused["result"], refused["reason"]) == ("ERROR", "overrun")
     assert taken["reason"] in ("score_below", "score_above")
-    assert {state["state"] for state in said} == {"starting", "online"}
+    assert {state["state"] for state in printed} == {"starting", "online"}
 
 
 def test_the_state_says_at_once_that_a_triggered_camera_streams(
@@ -189,13 +189,13 @@ def test_the_state_says_at_once_that_a_triggered_camera_streams(
         (*_, waiting) = line.states("online")
         camera.edge()
         line.verdicts(1)
-        told = line.broker.collect(
+        reported = line.broker.collect(
             "/state", lambda seen: seen[-1]["camera"]["state"] == "streaming"
         )
 
     assert waiting["camera"]["state"] == "waiting_trigger"
-    assert told[-1]["_arrived_s"] - waiting["_arrived_s"] < STATE_PERIOD_S / 2
-    assert told[-1]["since_utc"] == waiting["since_utc"]  # the station was and is online
+    assert reported[-1]["_arrived_s"] - waiting["_arrived_s"] < STATE_PERIOD_S / 2
+    assert reported[-1]["since_utc"] == waiting["since_utc"]  # the station was and is online
 
 
 def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(

@@ -23,12 +23,12 @@ def play(mailbox: Mailbox[int], schedule: list[bool]) -> tuple[list[int], list[i
             count += 1
             given_back += [] if back is None else [back]
         else:
-            item = mailbox.take(0.0)
+            item = mailbox.get(0.0)
             taken += [] if item is None else [item]
     mailbox.close()
     with pytest.raises(MailboxClosed):
         while True:
-            item = mailbox.take(0.0)
+            item = mailbox.get(0.0)
             assert item is not None
             taken.append(item)
     return taken, given_back, count
@@ -71,7 +71,7 @@ def test_a_source_that_can_wait_loses_nothing(depth: int, count: int) -> None:
     taken = []
     with pytest.raises(MailboxClosed):
         while True:
-            item = mailbox.take(30.0)
+            item = mailbox.get(30.0)
             assert mailbox.waiting <= depth
             taken.append(item)
     producer.join()
@@ -93,19 +93,19 @@ def test_closing_wakes_a_putter_that_waits_for_room() -> None:
     mailbox.close()
 
     assert refused.wait(30.0)
-    assert mailbox.take(0.0) == "first"
+    assert mailbox.get(0.0) == "first"
 
 
 @pytest.mark.parametrize("mailbox", [LatestMailbox(), EveryMailbox(1)])
 def test_closing_wakes_a_taker(mailbox: Mailbox[str]) -> None:
     woken = threading.Event()
 
-    def take() -> None:
+    def get() -> None:
         with pytest.raises(MailboxClosed):
-            mailbox.take(60.0)
+            mailbox.get(60.0)
         woken.set()
 
-    threading.Thread(target=take, daemon=True).start()
+    threading.Thread(target=get, daemon=True).start()
     mailbox.close()
 
     assert woken.wait(30.0)
@@ -113,4 +113,4 @@ def test_closing_wakes_a_taker(mailbox: Mailbox[str]) -> None:
 
 @pytest.mark.parametrize("mailbox", [LatestMailbox(), EveryMailbox(1)])
 def test_an_empty_mailbox_says_so_in_time(mailbox: Mailbox[str]) -> None:
-    assert mailbox.take(0.01) is None
+    assert mailbox.get(0.01) is None

@@ -10,7 +10,7 @@ from edge.plc.registers import Order, RejectionCode
 from edge.station.handshake.modbus_port import ModbusPort
 from edge.station.handshake.part import INPUTS, Part, PartResult, Rejection, TriggerSource
 from tests.soak import times
-from tests.support.plc import status_of
+from tests.support.plc import read_status
 
 SECOND = 1_000_000_000
 OK = PartResult(Result.OK, Reason.SCORE_BELOW, 0.25)
@@ -25,7 +25,7 @@ class Bench:
         self.parts = 0
         self.port = ModbusPort(
             leads=leads,
-            takes_triggers=leads,
+            accepts_triggers=leads,
             max_results=max_results,
             order=Order(),
             master_timeout_ns=SECOND,
@@ -37,7 +37,7 @@ class Bench:
         for name, value in values.items():
             one = table.named(table.COMMAND, name)
             assert self.port.write(16, one.address, table.encoded(value, one.kind, Order()))
-        return self.port.take_messages()
+        return self.port.read_messages()
 
     def trigger(self, number: int, part_id: bytes = b"") -> Part:
         """Trigger as a master does; the station accepts."""
@@ -62,7 +62,7 @@ class Bench:
     def status(self) -> dict[str, object]:
         words = self.port.read(4, 0, table.STATUS_WORDS)
         assert words is not None
-        return status_of(words)
+        return read_status(words)
 
     def shows(self, **values: object) -> bool:
         return {name: self.status[name] for name in values} == values
@@ -185,7 +185,7 @@ def test_a_score_that_does_not_fit_is_none_and_one_below_the_threshold_never_sho
         bench.write(control=table.ACK.mask, ack_seq=part.number)
 
 
-def test_triggers_that_the_station_never_gets_are_told_to_its_outputs() -> None:
+def test_triggers_that_the_station_never_gets_are_reported_to_its_outputs() -> None:
     bench, refused = Bench(), list[int]()
     bench.port.on_trigger_refused(refused.append)
     bench.now_ns = 5
@@ -195,7 +195,7 @@ def test_triggers_that_the_station_never_gets_are_told_to_its_outputs() -> None:
     bench.write(control=0, part_id=b"a", trigger_id=2)
     (asked,) = bench.write(control=table.TRIGGER.mask)
     assert isinstance(asked, Trigger)
-    bench.port.not_taken(asked)
+    bench.port.on_overload(asked)
     assert refused == [5, asked.received_ns]
 
 
@@ -205,7 +205,7 @@ def test_a_message_that_finds_no_room_refuses_the_trigger() -> None:
     assert bench.shows(camera_missing=True, model_missing=True, journal_missing=True, online=False)
     bench.write(trigger_id=1)
     (asked,) = bench.write(control=table.TRIGGER.mask)
-    bench.port.not_taken(asked)
+    bench.port.on_overload(asked)
     assert bench.shows(taken=True, rejected=True, rejection=7)
 
 

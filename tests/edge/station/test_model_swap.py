@@ -359,10 +359,10 @@ def test_files_overwritten_in_place_while_they_are_loaded_kill_no_process(tmp_pa
             file.write(whole[suffix])
         turns += 1
         time.sleep(0.01)  # whole files for a moment
-    told = process.stdout.read()
+    reported = process.stdout.read()
     process.stdout.close()
     assert process.returncode == 0, process.returncode
-    loaded, refused = map(int, told.split())
+    loaded, refused = map(int, reported.split())
     assert loaded > 0
     assert refused > 0
 

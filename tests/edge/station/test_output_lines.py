@@ -137,7 +137,7 @@ def test_a_late_edge_takes_ready_from_the_plc_and_the_lines_of_a_killed_station_
                 plc.wait(lambda seen: seen["outputs_missing"] and not seen["ready"], "the miss")
             module.delay_s = 0.0
             module.wait(lambda: not module.level(2), "the end of ready")
-            module.wait(lambda: len(_edges_of(tmp_path)) == 3, "the events on record")
+            module.wait(lambda: len(_find_edges(tmp_path)) == 3, "the events on record")
             module.watchdog_s, fed = 1.0, len(module.writes)
             module.wait(lambda: len(module.writes) > fed + 5 and module.level(1), "its food")
         finally:
@@ -145,14 +145,14 @@ def test_a_late_edge_takes_ready_from_the_plc_and_the_lines_of_a_killed_station_
             killed.process.wait()
         module.wait(lambda: {coil: module.level(coil) for coil in safe} == safe, "the watchdog")
         assert module.trips
-    missed, in_time, edge = _edges_of(tmp_path)
+    missed, in_time, edge = _find_edges(tmp_path)
     assert in_time["late_ms"] < 1500
     assert missed["passes"] is False and missed["late_ms"] > 1500
     # Without a deadline in the settings the time from the decision is on record, too.
     assert edge["decision_to_edge_ms"] >= edge["late_ms"] > 1500
 
 
-def _edges_of(folder: Path) -> list[dict[str, Any]]:
+def _find_edges(folder: Path) -> list[dict[str, Any]]:
     events = sorted(records(folder, "event"), key=lambda one: str(one["kind"]), reverse=True)
     return [one["data"] for one in events if one["kind"] in ("output_missed", "output_edge")]
 
@@ -407,7 +407,7 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
         lines.part(inspector, good_image(0))
         module.wait(lambda: module.level(1), "the pulse of an OK")
         now_ns = time.monotonic_ns()
-        owed = handshake.trigger(
+        waiting = handshake.trigger(
             TriggerRequest(
                 trigger_id="1",
                 part_id=None,
@@ -418,7 +418,7 @@ def test_parts_that_get_no_verdict_end_the_level_of_an_ok(inspector: Inspector) 
                 source=TriggerSource.HARDWARE,
             )
         )
-        assert owed == []  # not ready, and it has no record
+        assert waiting == []  # not ready, and it has no record
         module.wait(lambda: not module.level(1), "the refused part to end the level")
 
         for name in Input:

@@ -323,7 +323,9 @@ def test_a_part_has_its_turn_once_the_conveyor_has_brought_it_there() -> None:
 
 
 @pytest.mark.parametrize("opens_on_ok", [True, False])
-def test_parts_whose_place_is_not_known_any_more_are_rejected_or_told(opens_on_ok: bool) -> None:
+def test_parts_whose_place_is_not_known_any_more_are_rejected_or_reported(
+    opens_on_ok: bool,
+) -> None:
     line = Line(by_counts(opens_on_ok=opens_on_ok))
     # away between 55 and 80 ms; what it counts then is another conveyor's for all that is known
     moves = [*counts((0, 0), (60, 600)), *counts((80, 90), (400, 3290), spell=2)]

@@ -78,12 +78,12 @@ def test_a_hung_inference_ends_the_process_and_its_service_manager_is_no_longer_
     with line:
         assert line.wait() == 70
 
-    said = manager.received
+    printed = manager.received
     manager.close()
-    assert any(message.startswith("READY=1") for message in said)
+    assert any(message.startswith("READY=1") for message in printed)
     # A machine that stalls may make a stage silent, too; that was forgiven when it came back.
-    given_up = max(i for i, message in enumerate(said) if "given up" in message)
-    assert not any("WATCHDOG=1" in message for message in said[given_up:])
+    given_up = max(i for i, message in enumerate(printed) if "given up" in message)
+    assert not any("WATCHDOG=1" in message for message in printed[given_up:])
     assert "inspect 1 silent" in line.log
     assert "inspector.py" in line.log  # where it hung
 
@@ -261,7 +261,7 @@ class Away:
         subprocess.run(["umount", str(self.folder)], check=True)
 
 
-def test_a_journal_whose_folder_goes_away_is_told_and_nothing_is_lost(
+def test_a_journal_whose_folder_goes_away_is_reported_and_nothing_is_lost(
     line: StationProcess,
 ) -> None:
     line.start()
@@ -271,18 +271,18 @@ def test_a_journal_whose_folder_goes_away_is_told_and_nothing_is_lost(
         (away.remove, away.make_again, "were removed from"),
         (away.cover, away.uncover, "is covered by a mount"),
     )
-    for number, (go, come_back, told) in enumerate(ways, 1):
+    for number, (go, come_back, reported) in enumerate(ways, 1):
         line.verdicts(len(line.verdicts(1)) + 5)
         go()
         state = line.degraded("journal_unwritable", number)[-1]
-        until(lambda told=told: told in line.log, told)
+        until(lambda reported=reported: reported in line.log, reported)
         before = len(line.verdicts(1))
         come_back()
         (*_, event) = line.events("journal_displaced", number)
         line.verdicts(before + 20)
         line.states("online", number + 1)
 
-        assert told in event["detail"]
+        assert reported in event["detail"]
         assert state["trigger_ready"] is None  # this station takes none; its record stands still
     assert line.stop() == 0
 

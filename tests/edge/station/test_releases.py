@@ -99,7 +99,7 @@ def test_without_a_key_any_release_is_taken(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"part": 1e999}', b"\xff" * 100])
-def test_a_damaged_memory_is_told_and_keeps_no_station_from_starting(
+def test_a_damaged_memory_is_reported_and_keeps_no_station_from_starting(
     plant: Plant, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (plant.journal / "releases.json").write_bytes(content)
@@ -112,7 +112,7 @@ def test_the_check_refuses_what_the_station_would(plant: Plant, edge_run: EdgeRu
     frames = write_images(plant.folder / "frames")
     config = plant.folder / "station.yaml"
 
-    def said(model: Path, *arguments: str) -> tuple[int, str]:
+    def printed(model: Path, *arguments: str) -> tuple[int, str]:
         section = {"path": str(model), "public_key": str(plant.public)}
         journal = {"folder": str(plant.journal)}
         content = {"camera": {"uri": str(frames)}, "model": section, "journal": journal}
@@ -120,6 +120,6 @@ def test_the_check_refuses_what_the_station_would(plant: Plant, edge_run: EdgeRu
         done = edge_run("--config", config, *arguments)
         return done.returncode, done.stderr
 
-    assert said(newer, "--once")[0] == 0
-    code, message = said(older, "--check")
+    assert printed(newer, "--once")[0] == 0
+    code, message = printed(older, "--check")
     assert (code, "is older than" in message) == (78, True)

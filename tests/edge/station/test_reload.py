@@ -56,8 +56,8 @@ def test_a_station_stops_in_order_after_twenty_reloads_and_twenty_thresholds_of_
             threshold = 20.0 + number
             done = station.act("threshold", {"image_threshold": threshold}).json()["done"]
             assert done["now"] == threshold
-        seen = station.parts(most=1)[0]["seq"]
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > seen + 2, "it still inspects")
+        seen = station.parts(max_count=1)[0]["seq"]
+        wait_until(lambda: station.parts(max_count=1)[0]["seq"] > seen + 2, "it still inspects")
 
         assert station.stop() == 0
 
@@ -101,8 +101,8 @@ def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_
         station.settings["camera"]["queue_depth"] = 3
         station.reload()
         wait_until(partial(refused, station, 2), "a key that needs a restart")
-        said = "STATUS=inspecting; the last reload changed nothing: camera.queue_depth changed;"
-        manager.wait_for(said)
+        printed = "STATUS=inspecting; the last reload changed nothing: camera.queue_depth changed;"
+        manager.wait_for(printed)
         del station.settings["camera"]["queue_depth"]
         station.reload()
         wait_until(partial(reloaded, station, 3), "the change taken back")
@@ -119,8 +119,8 @@ def test_the_decision_is_exchanged_without_the_files_of_the_model(
     with PageStation(tmp_path, camera, bundle) as station:
 
         def see_parts() -> None:
-            newest = station.parts(most=1)[0]["seq"]
-            wait_until(lambda: station.parts(most=1)[0]["seq"] > newest + 2, "more parts")
+            newest = station.parts(max_count=1)[0]["seq"]
+            wait_until(lambda: station.parts(max_count=1)[0]["seq"] > newest + 2, "more parts")
 
         for file in bundle.parent.glob(f"{bundle.stem}.*"):
             file.unlink()
@@ -164,8 +164,8 @@ def test_no_settings_file_ends_a_running_station_however_broken_it_is(
         for number, content in enumerate(BROKEN, 1):
             station.reload(content)
             wait_until(partial(refused, station, number), repr(content[:30]))
-        seen = station.parts(most=1)[0]["seq"]
-        wait_until(lambda: station.parts(most=1)[0]["seq"] > seen + 2, "it still inspects")
+        seen = station.parts(max_count=1)[0]["seq"]
+        wait_until(lambda: station.parts(max_count=1)[0]["seq"] > seen + 2, "it still inspects")
 
         assert station.stop() == 0
 

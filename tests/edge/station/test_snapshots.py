@@ -71,14 +71,14 @@ class Disk:
         self.now_ns = 0
         self.utc_ns = START_UTC_NS
         self.free = 10**12
-        self.said: list[tuple[bool, str]] = []
+        self.printed: list[tuple[bool, str]] = []
         self.folder = self.opened()
 
     def opened(self) -> SnapshotFolder:
         """A new run over the same folder."""
         return SnapshotFolder(
             settings=self.settings,
-            on_change=lambda wrong, why: self.said.append((wrong, why)),
+            on_change=lambda wrong, why: self.printed.append((wrong, why)),
             clock_ns=lambda: self.now_ns,
             free_bytes=lambda _: self.free,
         )
@@ -221,7 +221,7 @@ def test_pinned_ones_make_room_for_each_other_only(disk: Disk) -> None:
     assert disk.names() == pinned[1:]
     assert not disk.has(sample)
     assert (disk.folder.written, disk.folder.refused) == (4, 1)
-    assert disk.said == []
+    assert disk.printed == []
 
 
 def test_the_folder_never_holds_more_bytes_than_its_bound(tmp_path: Path) -> None:
@@ -336,14 +336,14 @@ def test_without_a_list_of_the_folder_nothing_is_written_or_deleted(disk: Disk) 
     unlistable = disk.root.rename(disk.root.with_name("elsewhere"))
     disk.root.write_bytes(b"not a folder")
     disk.keep(SnapshotReason.SAMPLE)
-    assert [wrong for wrong, _ in disk.said] == [True]
+    assert [wrong for wrong, _ in disk.printed] == [True]
     disk.root.unlink()
     unlistable.rename(disk.root)
 
     assert len(disk.names()) == 3 + 5
     disk.now_ns += RETRY_NS
     disk.keep(SnapshotReason.SAMPLE)
-    assert [wrong for wrong, _ in disk.said] == [True, False]
+    assert [wrong for wrong, _ in disk.printed] == [True, False]
     assert len(disk.names()) == 3
     assert disk.has(kept[-1])
 
@@ -359,11 +359,11 @@ def test_a_folder_with_more_than_the_bounds_can_have_made_is_left_alone(
     disk.keep(SnapshotReason.NOK)
 
     assert disk.names() == kept
-    (said,) = disk.said
-    assert "more than 2 snapshots" in said[1]
+    (printed,) = disk.printed
+    assert "more than 2 snapshots" in printed[1]
 
 
-def test_below_the_floor_nothing_is_written_or_deleted_and_it_is_said_once(disk: Disk) -> None:
+def test_below_the_floor_nothing_is_written_or_deleted_which_is_reported_once(disk: Disk) -> None:
     disk.settings = SnapshotSettings(
         folder=str(disk.root), max_count=3, free_space_floor_bytes=1_000_000
     )
@@ -373,8 +373,8 @@ def test_below_the_floor_nothing_is_written_or_deleted_and_it_is_said_once(disk:
     for _ in range(3):
         disk.keep(SnapshotReason.NOK)
     assert disk.names() == kept
-    assert [wrong for wrong, _ in disk.said] == [True]
-    assert "free_space_floor_bytes" in disk.said[0][1]
+    assert [wrong for wrong, _ in disk.printed] == [True]
+    assert "free_space_floor_bytes" in disk.printed[0][1]
     assert disk.folder.addresses(verdict(Result.NOK)) is None
 
     disk.free = 1_020_000  # enough for one, not for going on
@@ -384,7 +384,7 @@ def test_below_the_floor_nothing_is_written_or_deleted_and_it_is_said_once(disk:
     disk.now_ns += RETRY_NS
     assert disk.folder.addresses(verdict(Result.NOK)) is not None
     assert disk.has(disk.keep(SnapshotReason.NOK))
-    assert [wrong for wrong, _ in disk.said] == [True, False]
+    assert [wrong for wrong, _ in disk.printed] == [True, False]
 
 
 @pytest.fixture
@@ -407,28 +407,28 @@ def test_a_full_disk_stops_snapshots_until_there_is_space(tiny: Path) -> None:
     filler.write_bytes(bytes(150_000))
     for _ in range(3):
         disk.keep(SnapshotReason.NOK, 100_000)
-    assert [wrong for wrong, _ in disk.said] == [True]
-    assert "No space left on device" in disk.said[0][1]
+    assert [wrong for wrong, _ in disk.printed] == [True]
+    assert "No space left on device" in disk.printed[0][1]
     assert all(disk.has(name) for name in kept)
     assert not list(tiny.rglob("*.partial"))
 
     filler.unlink()
     disk.now_ns += RETRY_NS
     assert disk.has(disk.keep(SnapshotReason.NOK, 100_000))
-    assert [wrong for wrong, _ in disk.said] == [True, False]
+    assert [wrong for wrong, _ in disk.printed] == [True, False]
 
 
 def test_real_free_space_is_asked_for(tiny: Path) -> None:
     settings = SnapshotSettings(folder=str(tiny), free_space_floor_bytes=2**20)
-    said: list[str] = []
-    folder = SnapshotFolder(settings=settings, on_change=lambda _, why: said.append(why))
+    printed: list[str] = []
+    folder = SnapshotFolder(settings=settings, on_change=lambda _, why: printed.append(why))
 
     name = SnapshotName(new_id(START_UTC_NS), SnapshotReason.NOK)
     assert not folder.keep(name, {name.IMAGE: b"x"})
-    assert len(said) == 1
+    assert len(printed) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     settings = SnapshotSettings(folder=str(tmp_path / "file" / "snapshots"))
 

@@ -224,10 +224,10 @@ def test_every_image_gets_one_verdict_in_order(inspector: Inspector) -> None:
     seen = Collected()
     camera = ScriptedCamera([*frames(20), *frames(1, defective_image)])
 
-    tally = station(camera, inspector, seen).run()
+    summary = station(camera, inspector, seen).run()
 
     assert seen.numbers == [*range(1, 21), 1]
-    assert tally.results == {Result.OK: 20, Result.NOK: 1}
+    assert summary.results == {Result.OK: 20, Result.NOK: 1}
     assert len({verdict.id for verdict in seen.verdicts}) == 21
     assert camera.closed
 
@@ -282,9 +282,9 @@ def test_bad_frames_are_errors_and_never_ok(inspector: Inspector) -> None:
         ),
     ]
 
-    tally = station(ScriptedCamera(bad), inspector, seen).run()
+    summary = station(ScriptedCamera(bad), inspector, seen).run()
 
-    assert tally.results == {Result.ERROR: 7}
+    assert summary.results == {Result.ERROR: 7}
     assert all(verdict.inspection.detail for verdict in seen.verdicts[:5])
 
 
@@ -296,10 +296,10 @@ def test_an_overrun_of_a_live_camera_is_an_error_verdict_for_each_part(
     steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
     camera = ScriptedCamera(steps, can_wait=False)
 
-    tally = station(camera, gated, seen, mailbox=EveryMailbox(4)).run()
+    summary = station(camera, gated, seen, mailbox=EveryMailbox(4)).run()
 
     assert sorted(seen.numbers) == list(range(1, 11))
-    assert tally.results == {Result.OK: 5, Result.ERROR: 5}
+    assert summary.results == {Result.OK: 5, Result.ERROR: 5}
     assert seen.decisions.count((Result.ERROR, Reason.OVERRUN)) == 5
 
 
@@ -309,10 +309,10 @@ def test_free_run_inspects_the_newest_and_counts_skipped_frames(gated: GatedInsp
     steps: list[Step] = [first, waiting_for(gated.entered), *others, gated.gate.set]
     camera = ScriptedCamera(steps, can_wait=False)
 
-    tally = station(camera, gated, seen, mailbox=LatestMailbox()).run()
+    summary = station(camera, gated, seen, mailbox=LatestMailbox()).run()
 
     assert seen.numbers == [1, 10]
-    assert tally.skipped == 8
+    assert summary.skipped == 8
 
 
 def test_a_lost_camera_is_one_error_verdict_and_an_error(inspector: Inspector) -> None:
@@ -374,7 +374,7 @@ def test_a_journal_that_stands_still_is_not_blamed_on_the_camera(inspector: Insp
     running.start()
     assert seen.reached.wait(GENEROUS_S)
     # The first is with the journal, the second in its queue; the camera's thread has the third.
-    wait_until(lambda: run.tally().parts == 3)
+    wait_until(lambda: run.summary().parts == 3)
 
     time.sleep(0.5)
     silent = heartbeats.stale(time.monotonic_ns())
@@ -408,14 +408,14 @@ def test_no_part_is_inspected_for_another_recipe_than_its_own(
     results = [result for result, _ in seen.decisions]
     assert results == [Result.OK, Result.ERROR, Result.OK]
     assert "announced for recipe bottle version 1" in seen.verdicts[1].inspection.detail
-    told = [verdict.part.recipe for verdict in seen.verdicts if verdict.part]
-    assert told == [bottle, bottle, can]
+    reported = [verdict.part.recipe for verdict in seen.verdicts if verdict.part]
+    assert reported == [bottle, bottle, can]
 
 
 def test_most_parts_ends_the_run(inspector: Inspector) -> None:
     seen = Collected()
 
-    station(ScriptedCamera(frames(50)), inspector, seen, rules=StationRules(most_parts=2)).run()
+    station(ScriptedCamera(frames(50)), inspector, seen, rules=StationRules(max_parts=2)).run()
 
     assert seen.numbers == [1, 2]
 
@@ -441,7 +441,7 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
         ),
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
-    tally = Station(
+    summary = Station(
         camera=camera,
         mailbox=EveryMailbox(100),
         line=InspectionSetup((inspector,)),
@@ -450,8 +450,8 @@ def test_a_full_sink_drops_for_itself_alone(inspector: Inspector) -> None:
     ).run()
 
     assert quick.numbers == list(range(1, 21))
-    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
-    assert tally.dropped["stuck"] >= 17
+    assert summary.dropped["stuck"] == 20 - len(stuck.verdicts)
+    assert summary.dropped["stuck"] >= 17
 
 
 def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector) -> None:
@@ -483,7 +483,7 @@ def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector)
     ]
     camera = ScriptedCamera(frames(20), can_wait=False)
 
-    tally = Station(
+    summary = Station(
         camera=camera,
         mailbox=EveryMailbox(100),
         line=InspectionSetup((inspector,)),
@@ -493,10 +493,10 @@ def test_large_frames_are_bounded_by_bytes_where_they_wait(inspector: Inspector)
 
     # One in work, and two that wait: their anomaly maps count, too.
     assert 1 <= len(stuck.verdicts) <= 3
-    assert tally.dropped["stuck"] == 20 - len(stuck.verdicts)
+    assert summary.dropped["stuck"] == 20 - len(stuck.verdicts)
 
 
-def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
+def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_reported(
     inspector: Inspector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("edge.station.pipeline.dispatcher.SINK_STOP_LIMIT_S", 0.0)
@@ -504,11 +504,11 @@ def test_what_a_sink_cannot_finish_while_the_station_stops_is_counted_and_told(
     stuck.gate.clear()
     one = station(ScriptedCamera([*frames(5), lambda: one.stop()]), inspector, stuck)
 
-    tally = one.run()
+    summary = one.run()
     stuck.gate.set()
 
-    assert tally.dropped["sink 0"] in (4, 5)  # the first may be in work
-    assert f"{tally.dropped['sink 0']} verdicts that waited are not written" in caplog.text
+    assert summary.dropped["sink 0"] in (4, 5)  # the first may be in work
+    assert f"{summary.dropped['sink 0']} verdicts that waited are not written" in caplog.text
 
 
 def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
@@ -537,10 +537,10 @@ def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
         failures=failures,
     )
 
-    tally = one.run()
+    summary = one.run()
     stuck.gate.set()
 
-    assert tally.parts == 6
+    assert summary.parts == 6
     assert sink.join(GENEROUS_S)
     named = [verdict.frame.number for verdict in left]
     assert sorted(stuck.numbers + named) == [1, 2, 3, 4, 5, 6]
@@ -549,10 +549,10 @@ def test_the_end_names_every_verdict_that_a_stuck_sink_keeps_all_left_behind(
 def test_a_source_that_can_wait_loses_no_verdict_to_a_slow_sink(inspector: Inspector) -> None:
     slow = Collected()
 
-    tally = station(ScriptedCamera(frames(30)), inspector, slow, bound=1).run()
+    summary = station(ScriptedCamera(frames(30)), inspector, slow, bound=1).run()
 
     assert slow.numbers == list(range(1, 31))
-    assert tally.dropped == {"sink 0": 0}
+    assert summary.dropped == {"sink 0": 0}
 
 
 def test_a_finished_run_waits_for_a_slow_sink(
@@ -579,7 +579,7 @@ def test_a_defect_in_a_sink_ends_the_run(inspector: Inspector) -> None:
         station(ScriptedCamera(frames(500)), inspector, broken, bound=1).run()
 
 
-def test_a_defect_in_the_camera_ends_the_run_with_its_parts_told(inspector: Inspector) -> None:
+def test_a_defect_in_the_camera_ends_the_run_with_its_parts_reported(inspector: Inspector) -> None:
     seen = Collected()
 
     with pytest.raises(ZeroDivisionError):
@@ -636,13 +636,13 @@ def test_three_inspectors_give_verdicts_in_the_order_of_the_frames(
         for n in range(1, 101)
     ]
 
-    tally = station(ScriptedCamera(parts), three, seen).run()
+    summary = station(ScriptedCamera(parts), three, seen).run()
 
     assert seen.numbers == list(range(1, 101))
     expected = [Result.NOK if n % 5 == 0 else Result.OK for n in range(1, 101)]
     assert [result for result, _ in seen.decisions] == expected
-    assert tally.results == {Result.OK: 80, Result.NOK: 20}
-    assert tally.latency["total"].count == 100
+    assert summary.results == {Result.OK: 80, Result.NOK: 20}
+    assert summary.latency["total"].count == 100
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2], ids=["caller's", "second", "third"])
@@ -689,16 +689,16 @@ def test_stopping_three_inspectors_finishes_what_is_queued(three: list[TogetherI
     assert len(seen.numbers) >= 3
 
 
-@pytest.mark.parametrize("most_parts", [3, 4, 5])
+@pytest.mark.parametrize("max_parts", [3, 4, 5])
 def test_most_parts_holds_for_all_inspectors_together(
-    three: list[TogetherInspector], most_parts: int
+    three: list[TogetherInspector], max_parts: int
 ) -> None:
     seen = Collected()
 
-    rules = StationRules(most_parts=most_parts)
+    rules = StationRules(max_parts=max_parts)
     station(ScriptedCamera(frames(50)), three, seen, rules=rules).run()
 
-    assert seen.numbers == list(range(1, most_parts + 1))
+    assert seen.numbers == list(range(1, max_parts + 1))
 
 
 def test_a_sink_may_read_the_counts_while_the_others_wait_for_it(
@@ -707,7 +707,7 @@ def test_a_sink_may_read_the_counts_while_the_others_wait_for_it(
     counts: list[int] = []
 
     def read(verdict: Verdict) -> None:
-        counts.append(one.tally().parts)
+        counts.append(one.summary().parts)
 
     one = station(ScriptedCamera(frames(60)), three, read, bound=1)
     runner = threading.Thread(target=one.run, daemon=True)

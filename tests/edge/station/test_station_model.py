@@ -34,7 +34,7 @@ class Site:
         with_self_test(rewrite(self.second, threshold=other))
         self.lines: list[InspectionSetup] = []
         self.events: list[Event] = []
-        self.told = 0
+        self.reported = 0
         self.on_trial: Callable[[], object] = lambda: None
         self.written = self.settings(self.first, recipe={"id": "bottle", "version": 1})
         self.frame: Frame | None = None
@@ -60,7 +60,7 @@ class Site:
         return self.frame
 
     def _changed(self) -> None:
-        self.told += 1
+        self.reported += 1
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_rollback_brings_recipe_and_settings_of_the_model_before_back(site: Si
     assert outcome.changed
     assert [line.recipe and line.recipe.id for line in site.lines] == ["can", "bottle"]
     assert site.model.settings == before
-    assert site.told == 2
+    assert site.reported == 2
 
 
 def test_a_model_that_gives_no_numbers_takes_its_recipe_with_it(site: Site) -> None:
@@ -92,7 +92,7 @@ def test_a_model_that_gives_no_numbers_takes_its_recipe_with_it(site: Site) -> N
 
     assert site.lines[-1].recipe is not None
     assert site.lines[-1].recipe.id == "bottle"
-    assert site.told == 2
+    assert site.reported == 2
 
 
 def test_a_reload_in_the_middle_of_another_is_refused_and_changes_nothing_of_it(
@@ -171,7 +171,7 @@ def test_a_decision_is_exchanged_without_the_network(
     (event,) = site.events
     assert (event.kind, event.severity) == ("decision_changed", "info")
     assert event.data["now_threshold"] == now.criteria.threshold
-    assert site.told == 1
+    assert site.reported == 1
 
     assert site.model.store.rollback("the operator asked").changed
     assert site.model.store.current is before

@@ -96,30 +96,30 @@ def test_a_reader_that_stands_still_cannot_keep_the_station_and_every_verdict_is
         for one in (recorded, plain):
             one.process.send_signal(signal.SIGTERM)
 
-        code, said, written = recorded.end()
-        assert code == 75, said
+        code, printed, written = recorded.end()
+        assert code == 75, printed
         assert recorded.journal is not None
         with closing(Outbox(recorded.journal / FILE_NAME)) as outbox:
             rows = outbox.rows(RecordKind.VERDICT, 1, 10_000, 10_000)
         records = [json.loads(row.payload) for row in rows]
-        parts, named = counted(said)
+        parts, named = counted(printed)
         assert len(records) == parts
         assert [one["id"] for one in written] + named == [one["id"] for one in records]
-        assert f"on record, up to number {parts}. Read them with edge-run --journal" in said
+        assert f"on record, up to number {parts}. Read them with edge-run --journal" in printed
 
-        code, said, written = plain.end()
-        assert code == 74, said
-        parts, named = counted(said)
+        code, printed, written = plain.end()
+        assert code == 74, printed
+        parts, named = counted(printed)
         assert len({*(one["id"] for one in written), *named}) == parts
-        assert f"{len(named)} parts have no record" in said
+        assert f"{len(named)} parts have no record" in printed
 
 
-def counted(said: str) -> tuple[int, list[str]]:
+def counted(printed: str) -> tuple[int, list[str]]:
     """Return how many parts a run had, and the ids of those that its log names as not written."""
-    assert "Fatal" not in said and "Traceback" not in said
-    parts = re.search(r"edge-run: (\d+) parts: ", said)
-    assert parts is not None, said
-    return int(parts[1]), re.findall(r"not written: part .*, id (\S+)\)$", said, re.MULTILINE)
+    assert "Fatal" not in printed and "Traceback" not in printed
+    parts = re.search(r"edge-run: (\d+) parts: ", printed)
+    assert parts is not None, printed
+    return int(parts[1]), re.findall(r"not written: part .*, id (\S+)\)$", printed, re.MULTILINE)
 
 
 TWO_SIGNALS = """

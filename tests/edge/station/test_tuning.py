@@ -205,7 +205,7 @@ def test_a_device_that_is_not_there_ends_the_tune(whole: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "printed"),
     [
         ({"pc": "another processor, 64 cores"}, "made for another PC. Run edge-run --tune"),
         ({"model_sha256": "0" * 64}, "made for another model"),
@@ -222,12 +222,12 @@ def test_a_device_that_is_not_there_ends_the_tune(whole: Bundle) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_tuning_that_does_not_hold_here_is_ignored_and_it_is_said(
+def test_a_tuning_that_does_not_hold_here_is_ignored_and_reported(
     tmp_path: Path,
     whole: Bundle,
     caplog: pytest.LogCaptureFixture,
     changes: dict[str, Any],
-    said: str,
+    printed: str,
 ) -> None:
     path = written(tmp_path / "station.tuning.json", whole, **changes)
 
@@ -236,11 +236,11 @@ def test_a_tuning_that_does_not_hold_here_is_ignored_and_it_is_said(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert f"{path} is ignored: " in record.getMessage()
-    assert said in record.getMessage()
+    assert printed in record.getMessage()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b"{}" * 1000])
-def test_garbage_is_ignored_and_it_is_said(
+def test_garbage_is_ignored_and_reported(
     tmp_path: Path, whole: Bundle, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     path = tmp_path / "station.tuning.json"
@@ -249,21 +249,21 @@ def test_garbage_is_ignored_and_it_is_said(
     assert "not a tuning file" in caplog.text
 
 
-def test_a_folder_in_its_place_is_ignored_and_it_is_said(
+def test_a_folder_in_its_place_is_ignored_and_reported(
     tmp_path: Path, whole: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert read_tuning(tmp_path, whole, "CPU", 2) is None
     assert "is ignored" in caplog.text
 
 
-def test_no_file_is_nothing_to_tell(
+def test_a_missing_file_is_not_reported(
     tmp_path: Path, whole: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert read_tuning(tmp_path / "none.json", whole, "CPU", 2) is None
     assert caplog.records == []
 
 
-def test_a_tuning_that_cannot_be_written_is_told(tmp_path: Path, whole: Bundle) -> None:
+def test_a_tuning_that_cannot_be_written_is_reported(tmp_path: Path, whole: Bundle) -> None:
     with pytest.raises(OutputNotWritable, match="cannot be written"):
         write_tuning(tmp_path / "none" / "station.tuning.json", tuning(whole))
 
@@ -342,7 +342,7 @@ def test_the_table_has_one_heading_and_aligned_columns() -> None:
     assert "batch" not in table([measured()], heading=False)
 
 
-def test_edge_run_tells_before_the_measurement_that_it_could_not_be_kept(
+def test_edge_run_reports_before_the_measurement_that_it_could_not_be_kept(
     tmp_path: Path, edge_run: EdgeRun
 ) -> None:
     model = write_bundle(tmp_path)

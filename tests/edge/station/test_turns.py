@@ -53,7 +53,7 @@ def test_results_leave_in_order_whichever_is_ready_first(ready: list[int]) -> No
     source = from_list(list(range(len(ready))))
 
     def work() -> None:
-        taken = turns.take(source)
+        taken = turns.get(source)
         assert taken is not None
         number, item = taken
         before = waits_for[item]
@@ -79,7 +79,7 @@ def test_any_number_of_threads_gives_each_item_once_and_in_order(count: int, ite
     source = from_list(list(range(items)))
 
     def work() -> None:
-        while (taken := turns.take(source)) is not None:
+        while (taken := turns.get(source)) is not None:
             number, item = taken
             with turns.turn(number):
                 assert inside.acquire(blocking=False)  # one turn at a time
@@ -101,7 +101,7 @@ def test_an_exception_in_a_turn_reaches_its_thread_and_stops_no_other(broken: se
     source = from_list(list(range(20)))
 
     def work() -> None:
-        while (taken := turns.take(source)) is not None:
+        while (taken := turns.get(source)) is not None:
             number, item = taken
             try:
                 with turns.turn(number):
@@ -126,15 +126,15 @@ def test_a_source_that_raises_takes_no_number() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        turns.take(broken)
+        turns.get(broken)
 
-    assert turns.take(lambda: 7) == (0, 7)
+    assert turns.get(lambda: 7) == (0, 7)
 
 
 def test_a_source_that_has_nothing_takes_no_number() -> None:
     turns = OrderedOutput()
-    assert turns.take(lambda: None) is None
-    assert turns.take(lambda: 7) == (0, 7)
+    assert turns.get(lambda: None) is None
+    assert turns.get(lambda: 7) == (0, 7)
 
 
 def test_one_thread_takes_at_a_time() -> None:
@@ -153,16 +153,16 @@ def test_one_thread_takes_at_a_time() -> None:
         second_inside.set()
         return 2
 
-    def take_second() -> None:
+    def get_second() -> None:
         assert first_inside.wait(GENEROUS_S)
         second_comes.set()
-        assert turns.take(quick) == (1, 2)
+        assert turns.get(quick) == (1, 2)
 
-    def take_first() -> None:
-        turns.take(slow)
+    def get_first() -> None:
+        turns.get(slow)
 
-    threads.start(take_first)
-    threads.start(take_second)
+    threads.start(get_first)
+    threads.start(get_second)
     threads.join()
 
     assert threads.errors == []

@@ -118,10 +118,10 @@ def test_a_hung_stage_ends_the_feeding_and_then_the_process(
     assert one.end() == 70
     assert one.listener is not None
     one.listener.waiting()
-    told = one.listener.received
-    given_up = next(n for n, text in enumerate(told) if text.startswith("STATUS=given up"))
-    assert f"{stage} silent for" in told[given_up]
-    assert "WATCHDOG=1" not in told[given_up:]
+    reported = one.listener.received
+    given_up = next(n for n, text in enumerate(reported) if text.startswith("STATUS=given up"))
+    assert f"{stage} silent for" in reported[given_up]
+    assert "WATCHDOG=1" not in reported[given_up:]
 
 
 @pytest.mark.parametrize("stage", CRITICAL)
@@ -136,7 +136,7 @@ def test_the_log_names_the_hung_stage_and_where_every_thread_stands(
 
 
 @pytest.mark.parametrize("stage", UNCRITICAL)
-def test_a_hung_publisher_is_told_and_the_watchdog_goes_on(
+def test_a_hung_publisher_is_reported_and_the_watchdog_goes_on(
     hung: dict[str, Hung], stage: str
 ) -> None:
     one = hung[stage]
@@ -186,7 +186,7 @@ class Watched:
     heartbeats: Heartbeats
     listener: NotifySocket
     given_up: list[str] = field(default_factory=list)
-    _told: list[str] = field(default_factory=list)
+    _reported: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         manager = ServiceManager(self.listener.environment(watchdog_s=15.0))
@@ -197,14 +197,14 @@ class Watched:
             self.clock.go_on(1.0)
             each()
             going_on = self.watchdog.look()
-            self._told += self.listener.waiting()
+            self._reported += self.listener.waiting()
             if not going_on:
                 return
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         """Return what the service manager was told since this was asked the last time."""
-        told, self._told = [*self._told, *self.listener.waiting()], []
-        return told
+        reported, self._reported = [*self._reported, *self.listener.waiting()], []
+        return reported
 
     def _give_up(self, hung: Sequence[Stale]) -> None:
         self.given_up += [one.stage for one in hung]
@@ -220,18 +220,18 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def test_it_is_fed_at_least_twice_in_an_interval(watched: Watched) -> None:
     assert watched.watchdog.period_s <= 15.0 / 2
     watched.seconds(3)
-    assert watched.told() == ["WATCHDOG=1"] * 3
+    assert watched.reported() == ["WATCHDOG=1"] * 3
 
 
 def test_the_process_is_given_up_one_interval_after_the_feeding_ended(watched: Watched) -> None:
     watched.heartbeats.stage("inspect", 10.0, critical=True)
     watched.seconds(10)
-    assert watched.told() == ["WATCHDOG=1"] * 10
+    assert watched.reported() == ["WATCHDOG=1"] * 10
     watched.seconds(15)
     assert watched.given_up == []
     watched.seconds(1)
     assert watched.given_up == ["inspect"]
-    assert "WATCHDOG=1" not in watched.told()
+    assert "WATCHDOG=1" not in watched.reported()
 
 
 def test_a_stage_that_comes_back_in_time_is_forgiven(
@@ -239,10 +239,10 @@ def test_a_stage_that_comes_back_in_time_is_forgiven(
 ) -> None:
     inspect = watched.heartbeats.stage("inspect", 10.0, critical=True)
     watched.seconds(20)
-    watched.told()
+    watched.reported()
     watched.seconds(30, each=inspect)
     assert watched.given_up == []
-    assert watched.told() == ["WATCHDOG=1"] * 30
+    assert watched.reported() == ["WATCHDOG=1"] * 30
     assert caplog.text.count("inspect silent for") == 1
     assert caplog.text.count("inspect is back") == 1
 
@@ -252,7 +252,7 @@ def test_a_process_that_stood_still_is_not_blamed_on_its_stages(watched: Watched
     watched.clock.go_on(3600.0)
     assert watched.watchdog.look()
     watched.seconds(1, each=inspect)
-    assert watched.told() == ["WATCHDOG=1", "WATCHDOG=1"]
+    assert watched.reported() == ["WATCHDOG=1", "WATCHDOG=1"]
 
 
 def test_standing_still_excuses_once_not_for_ever(watched: Watched) -> None:
@@ -269,4 +269,4 @@ def test_a_silent_stage_is_logged_once_however_long_it_lasts(
     watched.heartbeats.stage("publish", 1.0, critical=False)
     watched.seconds(1000)
     assert len(json.dumps(caplog.text)) < 500
-    assert len(watched.told()) > 100
+    assert len(watched.reported()) > 100

@@ -76,7 +76,7 @@ def test_a_camera_folder_that_is_closed_to_the_service_is_a_configuration_error(
         "mqtt: {{url: 'mqtt://localhost', username: me, password_file: {}/secret}}",
     ],
 )
-def test_whatever_the_settings_name_and_the_service_cannot_enter_is_told_by_its_place(
+def test_whatever_the_settings_name_and_the_service_cannot_enter_is_reported_by_its_place(
     tmp_path: Path, closed: Path, bundle: Path, section: str
 ) -> None:
     images = tmp_path / "open"

@@ -13,7 +13,7 @@ PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) [\w.]+
 PRIORITY = re.compile(r"<[3467]>\S")
 
 
-def said(folder: Path, bundle: Path, *, journal: bool) -> list[str]:
+def printed(folder: Path, bundle: Path, *, journal: bool) -> list[str]:
     """Run a station with its page on two images; return its lines on standard error."""
     images = folder / "pictures"
     images.mkdir()
@@ -47,7 +47,7 @@ def said(folder: Path, bundle: Path, *, journal: bool) -> list[str]:
 def test_every_line_for_the_journal_has_a_priority_and_no_time_of_its_own(
     tmp_path: Path, bundle: Path
 ) -> None:
-    lines = said(tmp_path, bundle, journal=True)
+    lines = printed(tmp_path, bundle, journal=True)
 
     assert any(line.startswith("<6>edge.app.line: ") for line in lines), lines
     assert any(line.startswith("<6>edge-run: 2 parts") for line in lines), lines
@@ -56,7 +56,7 @@ def test_every_line_for_the_journal_has_a_priority_and_no_time_of_its_own(
 
 
 def test_without_a_journal_each_record_has_its_time_and_level(tmp_path: Path, bundle: Path) -> None:
-    lines = said(tmp_path, bundle, journal=False)
+    lines = printed(tmp_path, bundle, journal=False)
 
     assert any(PLAIN.match(line) for line in lines), lines
     assert [line for line in lines if PRIORITY.match(line)] == []

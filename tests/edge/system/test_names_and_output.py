@@ -149,7 +149,7 @@ def test_a_closed_standard_error_puts_nothing_among_the_verdicts(
     assert len([json.loads(line) for line in run.stdout.splitlines()]) == 4
 
 
-def test_a_full_disk_behind_standard_output_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         run = subprocess.run(
             edge_run_command("--doctor"), stdout=full, stderr=subprocess.PIPE, check=False

@@ -54,9 +54,9 @@ class HighWaterMark:
             folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640
         )
 
-    def note(self, tally: JournalTotals) -> None:
+    def record(self, totals: JournalTotals) -> None:
         """Note what is committed. It replaces bytes in place and so needs no room on the disk."""
-        numbers = f"{tally.position} {tally.verdict_seq} {tally.event_seq} {int(self._utc_s())}"
+        numbers = f"{totals.position} {totals.verdict_seq} {totals.event_seq} {int(self._utc_s())}"
         text = f"{self._journal} {numbers}"
         line = f"{text} {zlib.crc32(text.encode())}".ljust(_LENGTH - 1) + "\n"
         with suppress(OSError):  # one that fell behind says less, never anything wrong
@@ -70,12 +70,12 @@ class HighWaterMark:
         os.close(self._descriptor)
 
 
-def witness_exists(folder: Path) -> bool:
+def high_water_mark_exists(folder: Path) -> bool:
     """Tell whether there is one, whatever it says."""
     return (folder / FILE_NAME).exists()
 
 
-def read_witness(folder: Path) -> HighWaterRecord | None:
+def read_high_water_mark(folder: Path) -> HighWaterRecord | None:
     """Return what was noted last; None when nothing was, or when it cannot be trusted."""
     path = folder / FILE_NAME
     try:
